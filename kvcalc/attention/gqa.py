@@ -1,0 +1,66 @@
+"""Grouped-query attention, with its two ends: multi-head (one KV head per query head) and multi-query (one in all)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._token_cache import TokenCache
+from kvcalc.errors import InvalidValueError
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedQueryAttention(TokenCache):
+    """MHA, GQA and MQA, which are one formula.
+
+    Elements per token and layer: num_kv_heads * (head_dim + v_head_dim).
+
+    num_kv_heads: heads of K and V; equal to num_query_heads for MHA, 1 for MQA.
+    head_dim: width of a key head, and of a value head where v_head_dim is None.
+    Raises InvalidValueError where num_query_heads is not a multiple of num_kv_heads.
+    Source: Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245.
+    """
+
+    num_kv_heads: int
+    head_dim: int
+    v_head_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_query_heads % self.num_kv_heads:
+            raise InvalidValueError(
+                f"num_query_heads ({self.num_query_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",
+                field="num_kv_heads",
+                help=f"each KV head serves equally many query heads: {_divisors_near(self)} would do",
+            )
+
+    @property
+    def label(self) -> str:
+        """What the field calls it: MHA, MQA, or GQA-8 for 8 KV heads."""
+        if self.num_kv_heads == self.num_query_heads:
+            return "MHA"
+        return "MQA" if self.num_kv_heads == 1 else f"GQA-{self.num_kv_heads}"
+
+    @property
+    def head_widths(self) -> tuple[int, int]:
+        """Widths of one head's key and value."""
+        return self.head_dim, self.v_head_dim or self.head_dim
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """k: (num_kv_heads, head_dim) and v: (num_kv_heads, v_head_dim), one slot a token."""
+        heads = Dim("num_kv_heads", self.num_kv_heads)
+        value = Dim("head_dim", self.head_dim) if self.v_head_dim is None else Dim("v_head_dim", self.v_head_dim)
+        return (
+            CacheTensor("k", (heads, Dim("head_dim", self.head_dim)), self.slot_rule),
+            CacheTensor("v", (heads, value), self.slot_rule),
+        )
+
+
+def _divisors_near(attention: GroupedQueryAttention) -> str:
+    heads = attention.num_query_heads
+    below = next(n for n in range(min(attention.num_kv_heads, heads), 0, -1) if heads % n == 0)
+    above = next((n for n in range(attention.num_kv_heads, heads) if heads % n == 0), heads)
+    return f"{below} or {above}" if below != above else str(below)
+
+
+KIND = GroupedQueryAttention

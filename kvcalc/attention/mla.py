@@ -1,0 +1,45 @@
+"""Multi-head latent attention: keys and values of all heads are read from one small latent per token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._token_cache import TokenCache
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiHeadLatentAttention(TokenCache):
+    """MLA in its absorbed form, which caches the latent and one shared rotary key; the head count is gone.
+
+    Elements per token and layer: kv_lora_rank + qk_rope_head_dim (d_c + d_h^R in the paper).
+
+    qk_nope_head_dim, v_head_dim: widths of one head's key part without position, and of its value, once the latent
+    is expanded. They do not enter the latent cache; `mla-naive` and what-if comparisons need them.
+    Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
+    """
+
+    kv_lora_rank: int
+    qk_rope_head_dim: int
+    qk_nope_head_dim: int
+    v_head_dim: int
+
+    @property
+    def label(self) -> str:
+        """`MLA`, with the widths of latent and rotary key."""
+        return f"MLA {self.kv_lora_rank}+{self.qk_rope_head_dim}"
+
+    @property
+    def head_widths(self) -> tuple[int, int]:
+        """Widths of one head's key and value, had the layer no latent: v_head_dim for both, as papers compare it."""
+        return self.v_head_dim, self.v_head_dim
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """c_kv: (kv_lora_rank) and k_rope: (qk_rope_head_dim), one slot a token."""
+        return (
+            CacheTensor("c_kv", (Dim("kv_lora_rank", self.kv_lora_rank),), self.slot_rule),
+            CacheTensor("k_rope", (Dim("qk_rope_head_dim", self.qk_rope_head_dim),), self.slot_rule),
+        )
+
+
+KIND = MultiHeadLatentAttention

@@ -1,0 +1,96 @@
+"""The command line: each command is a thin file that loads, calls, renders, and returns an exit code.
+
+Exit codes: 0 fine, 1 a plan does not fit, 2 bad input. Errors go to stderr as `where: what` and `help: what to try`;
+nothing is on stdout then. Start-up is part of the product, so commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from kvcalc.cli import check, compare, presets, schema, size
+from kvcalc.errors import KvcalcError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="kvcalc",
+    help="How many bytes the KV cache of a language model takes: exact, explained, and checked in CI.",
+    epilog="Example: kvcalc size --preset r1 --tokens 100000",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: it needs no rich, which would double the time it takes
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kvcalc import __version__
+
+        typer.echo(f"kvcalc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("size", epilog=size.EXAMPLE)(size.size)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("check", epilog=check.EXAMPLE)(check.check)
+app.add_typer(presets.app, name="presets")
+app.command("schema", epilog=schema.EXAMPLE)(schema.schema)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code; prints errors instead of raising them."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's character set lacks is printed as an escape, not as a crash.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = app(args=arguments, prog_name="kvcalc", standalone_mode=False)
+        sys.stdout.flush()
+    except KvcalcError as error:
+        return _print_error(str(error), error.help, error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output went away; there is nobody to tell
+        return OK
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        # Usage errors of the parsing library, whose class has moved from release to release; each can say itself.
+        if not hasattr(error, "format_message"):
+            raise
+        return _print_usage_error(error)
+    return code if isinstance(code, int) else OK
+
+
+def run() -> NoReturn:
+    """Entry point of the console script."""
+    raise SystemExit(main())
+
+
+def _print_error(what: str, help: str, code: int) -> int:
+    print(what, file=sys.stderr)
+    if help:
+        print(f"help: {help}", file=sys.stderr)
+    return code
+
+
+def _print_usage_error(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "kvcalc"
+    message = error.format_message()  # type: ignore[attr-defined]
+    return _print_error(
+        f"{command}: {message[:1].lower()}{message[1:].rstrip('.')}", f"`{command} --help` shows how", BAD_INPUT
+    )

@@ -1,0 +1,132 @@
+"""Options that several commands share, and how their values become what the library takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from kvcalc.errors import InvalidValueError, KvcalcError
+
+if TYPE_CHECKING:
+    from kvcalc.model import Model
+
+Result = TypeVar("Result")
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Presets and aliases that start with what was typed."""
+    from kvcalc.io.presets import preset_aliases, preset_names
+
+    names = {*preset_names(), *preset_aliases()}
+    return sorted(name for name in names if name.startswith(incomplete.lower()))
+
+
+def complete_dtype(incomplete: str) -> list[str]:
+    """Dtypes that start with what was typed."""
+    from kvcalc.dtypes import DTYPES
+
+    return [dtype.name for dtype in DTYPES if dtype.name.startswith(incomplete)]
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """Formats that start with what was typed."""
+    from kvcalc.formats import FORMATS
+
+    return [name for name in FORMATS.names() if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", "-p", metavar="NAME", help="Shipped model, such as r1.", autocompletion=complete_preset),
+]
+ModelPath = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="PATH", help="Preset YAML, config.json, or a directory that holds one."),
+]
+Tokens = Annotated[
+    list[str],
+    typer.Option(
+        "--tokens",
+        "-t",
+        metavar="N",
+        help="Cached tokens of a sequence: 100000, 128k (128,000), 128K (131,072); 1K,32K for several.",
+    ),
+]
+Batch = Annotated[str, typer.Option("--batch", "-b", metavar="N", help="Sequences cached at the same time.")]
+DtypeName = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        "-d",
+        metavar="NAME",
+        help="Format of the cache: bf16, fp8, int8, int4 ...",
+        autocompletion=complete_dtype,
+    ),
+]
+Attention = Annotated[
+    str | None,
+    typer.Option("--attention", metavar="KIND", help="What if it had: mha, mqa, gqa:8, mla:512+64, mla-naive."),
+]
+EngineName = Annotated[str, typer.Option("--engine", "-e", metavar="NAME", help="Who allocates the cache.")]
+EngineSet = Annotated[
+    list[str] | None,
+    typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, such as window=full."),
+]
+Format = Annotated[
+    str, typer.Option("--format", "-f", metavar="NAME", help="How to print it.", autocompletion=complete_format)
+]
+
+
+def located(option: str, read: Callable[..., Result], *values: Any, **named: Any) -> Result:
+    """Result of `read`; an error says which option its value came from."""
+    try:
+        return read(*values, **named)
+    except KvcalcError as error:
+        raise error.at(option) if not error.where else error from None
+
+
+def token_counts(texts: Sequence[str]) -> list[int]:
+    """Token counts of all --tokens, each of which may hold several, separated by commas."""
+    from kvcalc.units import parse_tokens
+
+    return [located("--tokens", parse_tokens, part) for text in texts for part in text.split(",")]
+
+
+def sequence_count(text: str) -> int:
+    """Number of --batch."""
+    from kvcalc.units import parse_tokens
+
+    return located("--batch", parse_tokens, text, "batch")
+
+
+def engine_settings(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Settings of all --engine-set, numbers as ints."""
+    settings: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise InvalidValueError(
+                f"a setting is NAME=VALUE, not {text!r}", where="--engine-set", help="write window=full"
+            )
+        settings[name] = int(value) if value.isdecimal() else value
+    return settings
+
+
+def one_model(preset: str | None, path: str | None, attention: str | None) -> Model:
+    """Model of --preset or --model, as --attention wants it."""
+    from pathlib import Path
+
+    from kvcalc.io.loading import load_path
+    from kvcalc.io.presets import load_preset
+    from kvcalc.methods import apply_method
+
+    if (preset is None) == (path is None):
+        state = "neither --preset nor --model is given" if preset is None else "--preset and --model are both given"
+        raise InvalidValueError(state, help="name one model: --preset r1, or --model path/to/config.json")
+    if preset is not None:
+        model = located("--preset", load_preset, preset)
+    else:
+        model = located("--model", load_path, Path(str(path)))
+    return model if attention is None else located("--attention", apply_method, model, attention)

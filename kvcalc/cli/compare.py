@@ -1,0 +1,64 @@
+"""`kvcalc compare`: variants of one model, or several models, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kvcalc.cli import _options
+from kvcalc.cli._output import check_output_format, show
+
+EXAMPLE = (
+    "Example: kvcalc compare --preset r1 --tokens 100000; kvcalc compare r1 llama3-70b gpt-oss-120b --tokens 1K,128K"
+)
+DEFAULT_VARIANTS = "mha,gqa:16,gqa:8,mqa,mla"
+
+
+def compare(
+    tokens: _options.Tokens,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Presets or paths.", autocompletion=_options.complete_preset),
+    ] = None,
+    preset: _options.Preset = None,
+    model: _options.ModelPath = None,
+    variants: str = typer.Option(
+        DEFAULT_VARIANTS, "--variants", metavar="LIST", help="What one model is compared as, separated by commas."
+    ),
+    batch: _options.Batch = "1",
+    dtype: _options.DtypeName = "bf16",
+    engine: _options.EngineName = "ideal",
+    engine_set: _options.EngineSet = None,
+    format: _options.Format = "table",
+) -> None:
+    """One model as MHA, GQA, MQA and MLA (--preset or --model), or several models by name."""
+    check_output_format(format)
+    counts = _options.token_counts(tokens)
+    sequences = _options.sequence_count(batch)
+    settings = _options.engine_settings(engine_set)
+
+    from kvcalc.comparing import compare_models, compare_variants
+    from kvcalc.dtypes import dtype_named
+    from kvcalc.engines import Engine
+    from kvcalc.errors import InvalidValueError
+    from kvcalc.io.loading import load
+
+    kv_dtype = _options.located("--dtype", dtype_named, dtype)
+    _options.located("--engine-set" if engine_set else "--engine", Engine.of, engine, settings)
+    question = {"sequences": sequences, "kv_dtype": kv_dtype, "engine": engine, "engine_settings": settings}
+    if models:
+        if preset or model:
+            raise InvalidValueError(
+                "models are named both as arguments and by an option",
+                help="name several models as arguments, or one by --preset or --model",
+            )
+        loaded = [_options.located("MODEL", load, name) for name in models]
+        show(compare_models(loaded, counts, **question), format)
+        return
+    one = _options.one_model(preset, model, None)
+    asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
+    optional = (
+        variants == DEFAULT_VARIANTS
+    )  # what cannot be built is left out and noted; what was asked for must be built
+    show(_options.located("--variants", compare_variants, one, asked, counts, optional=optional, **question), format)

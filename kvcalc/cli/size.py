@@ -1,0 +1,52 @@
+"""`kvcalc size`: the bytes of one model's cache."""
+
+from __future__ import annotations
+
+import typer
+
+from kvcalc.cli import _options
+from kvcalc.cli._output import check_output_format, show
+
+EXAMPLE = "Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain"
+
+
+def size(
+    tokens: _options.Tokens,
+    preset: _options.Preset = None,
+    model: _options.ModelPath = None,
+    batch: _options.Batch = "1",
+    dtype: _options.DtypeName = "bf16",
+    attention: _options.Attention = None,
+    engine: _options.EngineName = "ideal",
+    engine_set: _options.EngineSet = None,
+    by_layer: bool = typer.Option(False, "--by-layer", help="A row for each layer."),
+    explain: bool = typer.Option(False, "--explain", help="The formula with its numbers, and where each came from."),
+    format: _options.Format = "table",
+) -> None:
+    """Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor."""
+    check_output_format(format)
+    counts = _options.token_counts(tokens)
+    sequences = _options.sequence_count(batch)
+    settings = _options.engine_settings(engine_set)
+    chosen = _options.one_model(preset, model, attention)
+
+    from kvcalc import report as views
+    from kvcalc.dtypes import dtype_named
+    from kvcalc.engines import Engine
+    from kvcalc.errors import InvalidValueError
+    from kvcalc.sizing import size as size_of
+
+    kv_dtype = _options.located("--dtype", dtype_named, dtype)
+    _options.located("--engine-set" if engine_set else "--engine", Engine.of, engine, settings)
+    reports = tuple(
+        size_of(chosen, tokens=n, sequences=sequences, kv_dtype=kv_dtype, engine=engine, engine_settings=settings)
+        for n in counts
+    )
+    if by_layer and explain:
+        raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
+    if by_layer or explain:
+        view = views.Layers if by_layer else views.Explanation
+        shown = tuple(view(report) for report in reports)
+        show(shown[0] if len(shown) == 1 else views.Stack(shown), format)
+    else:
+        show(reports[0] if len(reports) == 1 else views.Lengths(reports), format)

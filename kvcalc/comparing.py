@@ -1,0 +1,77 @@
+"""Side by side: one model as if built with other attention, or several models as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.methods import apply_method
+from kvcalc.model import Model
+from kvcalc.report import Comparison, ComparisonRow, policy_remarks
+from kvcalc.sizing import size
+from kvcalc.units import count, plural
+
+_NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
+
+
+def compare_variants(
+    model: Model, variants: Sequence[str], token_counts: Sequence[int], *, optional: bool = False, **question: Any
+) -> Comparison:
+    """`model` with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
+
+    The variant that the model is itself is marked; where none is, the model comes last as a row of its own.
+    optional: leave out variants that the model cannot have, and say so in a note.
+    question: sequences, kv_dtype, engine, engine_settings as `size` takes them.
+    Raises UnknownNameError, InvalidValueError, NotApplicableError.
+    """
+    rows: list[ComparisonRow] = []
+    notes: dict[str, None] = {}  # in order, each once
+    for spec in variants:
+        try:
+            variant = apply_method(model, spec)
+        except (InvalidValueError, NotApplicableError) as error:
+            if not optional:
+                raise
+            notes[f"{_label(spec)} is left out: {error.what}"] = None
+            continue
+        itself = all(a.tensors == b.tensors for a, b in zip(model.groups, variant.groups, strict=True))
+        rows.append(_row(_label(spec), variant, token_counts, question, as_built=itself))
+        notes.update(dict.fromkeys(note for note in variant.notes if note not in model.notes))
+    if not any(row.as_built for row in rows):
+        labels = " / ".join(dict.fromkeys(group.attention.label for group in model.groups))
+        rows.append(_row(labels, model, token_counts, question, as_built=True))
+    return _comparison(f"{model.name} as if built with", "attention", rows, token_counts, (*model.notes, *notes))
+
+
+def compare_models(models: Sequence[Model], token_counts: Sequence[int], **question: Any) -> Comparison:
+    """Several models; ratios are to the first. question: as in `compare_variants`."""
+    rows = [_row(model.name, model, token_counts, question) for model in models]
+    notes = dict.fromkeys(
+        f"{row.label}: {remark}"
+        for row in rows
+        for remark in (*(note for report in row.reports for note in report.notes), *policy_remarks(row.reports))
+    )
+    return _comparison("Models side by side", "model", rows, token_counts, tuple(notes))
+
+
+def _label(spec: str) -> str:
+    name, _, argument = spec.partition(":")
+    return _NAMES.get(name, name.upper()) + (f"-{argument}" if name == "gqa" else f" {argument}" if argument else "")
+
+
+def _row(
+    label: str, model: Model, token_counts: Sequence[int], question: dict[str, Any], *, as_built: bool = False
+) -> ComparisonRow:
+    return ComparisonRow(label, tuple(size(model, tokens=n, **question) for n in token_counts), as_built)
+
+
+def _comparison(
+    title: str, row_title: str, rows: list[ComparisonRow], token_counts: Sequence[int], notes: tuple[str, ...]
+) -> Comparison:
+    first = rows[0].reports[0]
+    length = (
+        plural(token_counts[0], "token") if len(token_counts) == 1 else " / ".join(map(count, token_counts)) + " tokens"
+    )
+    workload = f"{length} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine"
+    return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)

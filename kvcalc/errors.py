@@ -1,0 +1,89 @@
+"""What can go wrong, as values: where it is, what is wrong, and what to try next.
+
+A command prints an error as two lines and ends with its exit code::
+
+    plans/prod.yaml:14: deployments[0].model: no preset is called 'llama4-70b'
+    help: did you mean 'llama3-70b'? `kvcalc presets list` shows them all
+"""
+
+from __future__ import annotations
+
+
+from collections.abc import Iterable
+from typing import Self
+
+
+_MOST_LISTED = 20
+"""Longest list of known names that a help line spells out."""
+
+
+class KvcalcError(Exception):
+    """Base of every error that a user can cause. `str()` gives the whole message, location first.
+
+    what: one sentence with the offending values in it.
+    help: what to try next; empty where nothing helps.
+    where: location, as `file:line: path.to.field`; empty where the input has none.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, help: str = "", where: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.help = help
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+    def at(self, where: str) -> Self:
+        """The same error, located: used by whoever knows which file and line a value came from."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        return self
+
+
+class InvalidValueError(KvcalcError):
+    """A value is of the wrong type, out of range, or contradicts another one.
+
+    field: name of the field that holds it, so that a reader of files can find its line.
+    """
+
+    def __init__(self, what: str, *, field: str = "", help: str = "", where: str = "") -> None:
+        super().__init__(what, help=help, where=where)
+        self.field = field
+
+
+class InvalidFileError(KvcalcError):
+    """A file cannot be read, is too large, or does not hold what it should."""
+
+
+class UnknownNameError(KvcalcError):
+    """A name is not among the known ones; the message names the nearest."""
+
+    @classmethod
+    def among(cls, noun: str, name: str, known: Iterable[str], *, see: str = "") -> Self:
+        """Error for `name`, which is no `noun` of `known`; `see` says where the full list is."""
+        from difflib import get_close_matches  # slow to import, needed only on this path
+
+        names = sorted(known)
+        lowered = {known_name.lower(): known_name for known_name in names}
+        near = [lowered[match] for match in get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+        if near:
+            hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
+        else:
+            hint = f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED else f"{len(names)} are known"
+        if see:
+            hint = f"{hint} {see}"
+        return cls(f"no {noun} is called {name!r}", help=hint)
+
+
+class UnknownArchitectureError(KvcalcError):
+    """A model's family is not known. Its cache is never guessed."""
+
+
+class NotApplicableError(KvcalcError):
+    """A method or engine cannot be used on this model; the message says why."""
+
+
+class MissingExtraError(KvcalcError):
+    """An optional package is not installed; the help line is the command that installs it."""

@@ -1,0 +1,30 @@
+"""Formats: one file for each value of --format, with `write(document, stream)`.
+
+`table`, `json`, `csv` and `markdown` render any document; `junit` and `github` those that hold findings.
+"""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.registry import Registry
+from kvcalc.report import Document
+
+FORMATS = Registry("kvcalc.formats", "format")
+FOR_FINDINGS = ("github", "junit")
+FOR_ANYTHING = ("table", "json", "csv", "markdown")
+
+
+def write(document: Document, name: str, stream: TextIO) -> None:
+    """Writes `document` to `stream` in the format `name`. Raises UnknownNameError."""
+    FORMATS.module(name).write(document, stream)
+
+
+def check_format(name: str, allowed: tuple[str, ...]) -> None:
+    """Raises UnknownNameError for an unknown format, InvalidValueError for one that this output has not."""
+    FORMATS.module(name)
+    if name not in allowed:
+        raise InvalidValueError(
+            f"the format {name} renders findings of `kvcalc check` only", help=f"use {', '.join(allowed)}"
+        )

@@ -1,0 +1,34 @@
+"""A cell as text, by the kind of its column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvcalc.report import Column
+from kvcalc.units import GB, GIB, count
+
+
+_SMALL_RATIO = 0.01
+"""Ratio below which a fourth decimal is shown, which keeps a cache of under 1 % apart from none."""
+
+
+def cell_text(value: Any, column: Column) -> str:
+    """For eyes: thousands separated, two decimals where a unit was scaled."""
+    if value is None:
+        return ""
+    match column.kind:
+        case "count" | "bytes":
+            return count(value)
+        case "gigabytes":
+            return f"{value / GB:,.2f}"
+        case "gibibytes":
+            return f"{value / GIB:,.2f}"
+        case "ratio":
+            return f"{value:.3f}" if value >= _SMALL_RATIO else f"{value:.4f}"
+        case _:
+            return str(value)
+
+
+def is_number(column: Column) -> bool:
+    """Whether a column's cells line up on the right."""
+    return column.kind not in ("text", "bar")

@@ -1,0 +1,23 @@
+"""CSV: one header and one row each, exact numbers, for spreadsheets. Titles and notes stay out."""
+
+from __future__ import annotations
+
+from csv import writer
+from typing import TextIO
+
+from kvcalc.report import Document
+from kvcalc.units import GB, GIB
+
+_SCALES = {"gigabytes": GB, "gibibytes": GIB}
+
+
+def write(document: Document, stream: TextIO) -> None:
+    """Writes each table; an empty line stands between two."""
+    table = writer(stream, lineterminator="\n")
+    for index, sheet in enumerate(document.sheets()):
+        if index:
+            stream.write("\n")
+        shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
+        scales = [_SCALES.get(column.kind, 1) for column in sheet.columns]
+        table.writerow([sheet.columns[i].title for i in shown])
+        table.writerows([row[i] / scales[i] if scales[i] > 1 else row[i] for i in shown] for row in sheet.rows)

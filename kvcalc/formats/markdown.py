@@ -1,0 +1,31 @@
+"""Markdown: for pull requests, issues and documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from kvcalc.formats._cells import cell_text, is_number
+from kvcalc.report import Document, Sheet
+
+
+def write(document: Document, stream: TextIO) -> None:
+    """Writes a heading, the lines, a table and the notes of each sheet."""
+    stream.write("\n".join(_sheet(sheet) for sheet in document.sheets()))
+
+
+def _sheet(sheet: Sheet) -> str:
+    shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
+    columns = [sheet.columns[i] for i in shown]
+    lines = [f"### {sheet.title}", ""]
+    lines += [f"- {' '.join(line.split())}" for line in sheet.lines]
+    lines += [""] if sheet.lines else []
+    lines.append(_row(column.title for column in columns))
+    lines.append(_row("--:" if is_number(column) else "---" for column in columns))
+    lines += [_row(cell_text(row[i], sheet.columns[i]) for i in shown) for row in sheet.rows]
+    lines += ["", *(f"- {note}" for note in sheet.notes)] if sheet.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

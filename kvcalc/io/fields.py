@@ -1,0 +1,101 @@
+"""Typed access to the mappings of a document: each value is checked as it is taken, each error says file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.io.documents import Document, Keys
+from kvcalc.units import MAX_COUNT, positive_int, shown
+
+
+class Fields:
+    """The mapping at `path` of `document`. Raises InvalidValueError where something else stands there."""
+
+    def __init__(self, document: Document, path: Keys = ()) -> None:
+        self.document = document
+        self.path = path
+        values: Any = document.data
+        for key in path:
+            values = values[key]
+        if not isinstance(values, Mapping):
+            raise InvalidValueError(
+                f"must be a mapping of names to values, not {shown(values)}", where=document.where(path)
+            )
+        self.values: Mapping[str, Any] = values
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.values.get(name) is not None
+
+    def integer(self, name: str, *, most: int = MAX_COUNT) -> int:
+        """A whole number of at least 1 that must be there."""
+        if name not in self:
+            raise self.missing(name)
+        try:
+            return positive_int(self.values[name], name, most=most)
+        except InvalidValueError as error:
+            raise self.located(name, error) from None
+
+    def integer_or(self, name: str, default: int | None) -> int | None:
+        """A whole number of at least 1, or `default` where it is missing or null."""
+        return self.integer(name) if name in self else default
+
+    def text(self, name: str, default: str = "") -> str:
+        """A string, or `default` where it is missing or null."""
+        return str(self._typed(name, str, "text", default))
+
+    def boolean(self, name: str, default: bool = False) -> bool:
+        """A boolean, or `default` where it is missing or null."""
+        return bool(self._typed(name, bool, "true or false", default))
+
+    def texts(self, name: str) -> list[str]:
+        """A list of strings; empty where it is missing or null."""
+        values = self._typed(name, list, "a list of names", [])
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise InvalidValueError(
+                    f"must be a name, not {shown(value)}", where=self.document.where((*self.path, name, index))
+                )
+        return list(values)
+
+    def section(self, name: str) -> Fields:
+        """The mapping under `name`, which must be there."""
+        if name not in self:
+            raise self.missing(name)
+        return Fields(self.document, (*self.path, name))
+
+    def only(self, known: Iterable[str]) -> None:
+        """Raises UnknownNameError for the first field that is not `known`."""
+        names = list(known)
+        for name in self.values:
+            if name not in names:
+                error = UnknownNameError.among("field", str(name), names)
+                raise error.at(self.document.where((*self.path, name)))
+
+    def origin(self, name: str) -> str:
+        """Where the field stands, for an explanation: `presets/llama-3-70b.yaml:9 num_kv_heads`."""
+        return f"{self.document.place((*self.path, name))} {name}"
+
+    def missing(self, name: str, help: str = "") -> InvalidValueError:
+        """Error for a field that must be there."""
+        holder = self.document.where(self.path)
+        state = "is null" if name in self.values else "is missing"
+        return InvalidValueError(f"{name} {state}", field=name, where=holder, help=help or f"add {name}")
+
+    def wrong(self, name: str, what: str, help: str = "") -> InvalidValueError:
+        """Error about the value of a field."""
+        return InvalidValueError(what, field=name, where=self.document.where((*self.path, name)), help=help)
+
+    def located(self, name: str, error: InvalidValueError) -> InvalidValueError:
+        """`error`, which came from the value of `name`, with its file and line."""
+        return error.at(self.document.where((*self.path, name)))
+
+    def _typed(self, name: str, kind: type, words: str, default: Any) -> Any:
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind):
+            raise self.wrong(name, f"must be {words}, not {shown(value)}")
+        return value

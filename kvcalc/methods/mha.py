@@ -1,0 +1,20 @@
+"""Multi-head attention: one KV head for each query head."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kvcalc.methods._rebuild import no_argument, rebuilt
+from kvcalc.methods.gqa import with_kv_heads
+from kvcalc.model import Model
+
+parse = partial(no_argument, "mha")
+
+
+def apply(model: Model) -> Model:
+    """`model` had each query head its own KV head.
+
+    Elements per token and layer: num_query_heads * (head_dim + v_head_dim).
+    Source: Vaswani et al. 2017, arXiv 1706.03762.
+    """
+    return rebuilt(model, "MHA", lambda attention: with_kv_heads(attention, attention.num_query_heads))

@@ -1,0 +1,45 @@
+"""Multi-head latent attention: `mla:512+64` caches a latent of 512 and a rotary key of 64 per token and layer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kvcalc.attention._token_cache import TokenCache
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.methods._rebuild import DEEPSEEK_RANKS, parse_ranks, rebuilt
+from kvcalc.model import Model, facts
+
+parse = partial(parse_ranks, "mla")
+
+
+def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:
+    """`model` had it a latent of `kv_lora_rank` and a rotary key of `qk_rope_head_dim`.
+
+    Elements per token and layer: kv_lora_rank + qk_rope_head_dim. Without numbers a layer keeps the latent it has,
+    and one that has none takes DeepSeek's 512 + 64; the notes say so.
+    Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
+    """
+    own = all("kv_lora_rank" in facts(group.attention) for group in model.groups)
+    borrowed = kv_lora_rank is None and not own
+    return rebuilt(
+        model,
+        "MLA" if kv_lora_rank is None else f"MLA {kv_lora_rank}+{qk_rope_head_dim}",
+        lambda attention: with_latent(attention, kv_lora_rank, qk_rope_head_dim),
+        "the ranks of DeepSeek-V3, since this model has none: " if borrowed else "",
+    )
+
+
+def with_latent(
+    attention: TokenCache, kv_lora_rank: int | None, qk_rope_head_dim: int | None
+) -> MultiHeadLatentAttention:
+    """Layer with a latent that looks as far back as `attention`; ranks not given are its own, or DeepSeek's."""
+    own = facts(attention)
+    key_width, value_width = attention.head_widths
+    return MultiHeadLatentAttention(
+        num_query_heads=attention.num_query_heads,
+        kv_lora_rank=kv_lora_rank or own.get("kv_lora_rank", DEEPSEEK_RANKS[0]),
+        qk_rope_head_dim=qk_rope_head_dim or own.get("qk_rope_head_dim", DEEPSEEK_RANKS[1]),
+        qk_nope_head_dim=own.get("qk_nope_head_dim", key_width),
+        v_head_dim=value_width,
+        **attention.reach,
+    )

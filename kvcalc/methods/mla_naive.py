@@ -1,0 +1,38 @@
+"""Multi-head latent attention, expanded before caching: what naive code holds for an MLA model."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kvcalc.attention._token_cache import TokenCache
+from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
+from kvcalc.methods._rebuild import parse_ranks, rebuilt
+from kvcalc.methods.mla import with_latent
+from kvcalc.model import Model, facts
+
+parse = partial(parse_ranks, "mla-naive")
+
+
+def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:
+    """`model` with each head's key and value cached in full: 128 heads of 192 + 128 for DeepSeek-R1.
+
+    Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim). A layer that
+    has no rotary key of its own takes DeepSeek's 64; the notes say which widths were taken.
+    Source: DeepSeek-V3 inference/model.py, attn_impl = "naive".
+    """
+
+    def expanded(attention: TokenCache) -> NaiveMultiHeadLatentAttention:
+        latent = with_latent(attention, kv_lora_rank, qk_rope_head_dim)
+        return NaiveMultiHeadLatentAttention(
+            num_query_heads=latent.num_query_heads,
+            qk_rope_head_dim=latent.qk_rope_head_dim,
+            qk_nope_head_dim=latent.qk_nope_head_dim,
+            v_head_dim=latent.v_head_dim,
+            **latent.reach,
+        )
+
+    own = all("qk_rope_head_dim" in facts(group.attention) for group in model.groups)
+    borrowed = qk_rope_head_dim is None and not own
+    return rebuilt(
+        model, "MLA naive", expanded, "the rotary key of DeepSeek-V3, since this model has none: " if borrowed else ""
+    )

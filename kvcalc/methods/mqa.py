@@ -1,0 +1,20 @@
+"""Multi-query attention: one KV head for all query heads."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kvcalc.methods._rebuild import no_argument, rebuilt
+from kvcalc.methods.gqa import with_kv_heads
+from kvcalc.model import Model
+
+parse = partial(no_argument, "mqa")
+
+
+def apply(model: Model) -> Model:
+    """`model` had all query heads of a layer one KV head.
+
+    Elements per token and layer: head_dim + v_head_dim.
+    Source: Shazeer 2019, arXiv 1911.02150.
+    """
+    return rebuilt(model, "MQA", lambda attention: with_kv_heads(attention, 1))

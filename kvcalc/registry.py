@@ -1,0 +1,32 @@
+"""One file, one name: the modules of a package are its registry, found by being there.
+
+A kind, method, engine or format is a file in its folder; the file's name is the name that presets, the API and the
+command line use (`mla_naive.py` is `mla-naive`). Files that start with an underscore are helpers and have no name.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from kvcalc.errors import UnknownNameError
+
+
+class Registry:
+    """Names and modules of `package`, loaded one by one and only when asked for."""
+
+    def __init__(self, package: str, noun: str) -> None:
+        self._package = package
+        self._noun = noun
+
+    def names(self) -> list[str]:
+        """All names, sorted, without importing any of the modules."""
+        folder = import_module(self._package).__path__
+        return sorted(m.name.replace("_", "-") for m in iter_modules(folder) if not m.name.startswith("_"))
+
+    def module(self, name: str) -> Any:
+        """Module of `name`. Raises UnknownNameError, which names the nearest."""
+        if name.startswith("_") or not name.replace("-", "_").isidentifier() or name not in self.names():
+            raise UnknownNameError.among(self._noun, name, self.names())
+        return import_module(f"{self._package}.{name.replace('-', '_')}")

@@ -1,0 +1,127 @@
+"""Verdicts on the deployments of capacity plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.units import both_units, plural
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Verdict on one deployment of a plan.
+
+    limit: how the available bytes came about, in words.
+    max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
+    max_sequences: most sequences at this length.
+    """
+
+    deployment: str
+    model: str
+    tokens: int
+    sequences: int
+    kv_dtype: str
+    needed_bytes: int
+    available_bytes: int
+    limit: str
+    max_tokens: int | None
+    max_sequences: int
+    file: str = ""
+    line: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether the cache fits the limit."""
+        return self.needed_bytes <= self.available_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that are lacking; 0 where it fits."""
+        return max(0, self.needed_bytes - self.available_bytes)
+
+    @property
+    def advice(self) -> str:
+        """What would fit, largest context first."""
+        if not self.max_sequences and not self.max_tokens:
+            return "nothing fits: not one token of cache is left after weights and reserve"
+        parts = []
+        if self.max_tokens:
+            parts.append(f"{plural(self.max_tokens, 'token')} x {plural(self.sequences, 'sequence')}")
+        if self.max_sequences:
+            parts.append(f"{plural(self.tokens, 'token')} x {plural(self.max_sequences, 'sequence')}")
+        return f"would fit: {', or '.join(parts)}"
+
+    @property
+    def message(self) -> str:
+        """The verdict as one sentence."""
+        asked = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
+        needs = f"{self.model} needs {both_units(self.needed_bytes)} for {asked}"
+        has = f"{both_units(self.available_bytes)} available ({self.limit})"
+        if self.fits:
+            return f"{needs}; {has}"
+        return f"{needs}; {has}; {both_units(self.missing_bytes)} missing; {self.advice}"
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "deployment": self.deployment,
+            "fits": self.fits,
+            "model": self.model,
+            "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
+            "needed_bytes": self.needed_bytes,
+            "available_bytes": self.available_bytes,
+            "missing_bytes": self.missing_bytes,
+            "limit": self.limit,
+            "max_tokens": self.max_tokens,
+            "max_sequences": self.max_sequences,
+            "file": self.file,
+            "line": self.line,
+            "message": self.message,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Verdicts on all deployments of all plans given."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every deployment fits."""
+        return all(finding.fits for finding in self.findings)
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"fits": self.fits, "findings": [finding.data() for finding in self.findings]}
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each deployment; a sentence for each that does not fit."""
+        failing = [finding for finding in self.findings if not finding.fits]
+        verdict = f"{len(failing)} of {plural(len(self.findings), 'deployment')} do not fit" if failing else "all fit"
+        columns = (
+            Column("deployment"),
+            Column("verdict"),
+            Column("tokens", "count"),
+            Column("sequences", "count"),
+            Column("needed GiB", "gibibytes"),
+            Column("available GiB", "gibibytes"),
+        )
+        rows = tuple(
+            (
+                finding.deployment,
+                "fits" if finding.fits else "TOO LARGE",
+                finding.tokens,
+                finding.sequences,
+                finding.needed_bytes,
+                finding.available_bytes,
+            )
+            for finding in self.findings
+        )
+        notes = [f"{f.file}:{f.line}: {f.deployment}: {f.message}" for f in failing]
+        remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
+        return (Sheet(f"Capacity check: {verdict}", columns, rows, notes=(*notes, *remarks)),)

@@ -1,0 +1,105 @@
+"""Variants of one model, or several models, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.size import Report
+from kvcalc.units import count
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One variant or model: its report at each token count."""
+
+    label: str
+    reports: tuple[Report, ...]
+    as_built: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Variants of one model, or several models, side by side.
+
+    row_title: what a row is, such as attention or model.
+    baseline: label of the row that the ratios are taken to.
+    """
+
+    title: str
+    row_title: str
+    rows: tuple[ComparisonRow, ...]
+    baseline: str
+    notes: tuple[str, ...] = ()
+
+    def _ratio(self, row: ComparisonRow, index: int) -> float:
+        base = next(r for r in self.rows if r.label == self.baseline).reports[index].total_bytes
+        return row.reports[index].total_bytes / base
+
+    def data(self) -> dict[str, Any]:
+        """Plain values: for each row and token count the report, and its ratio to the baseline."""
+        return {
+            "title": self.title,
+            "baseline": self.baseline,
+            "notes": list(self.notes),
+            "rows": [
+                {
+                    "label": row.label,
+                    "as_built": row.as_built,
+                    "ratios": [self._ratio(row, index) for index in range(len(row.reports))],
+                    "reports": [report.data() for report in row.reports],
+                }
+                for row in self.rows
+            ],
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each variant; with several token counts, a column for each of them."""
+        single = len(self.rows[0].reports) == 1
+        return (self._at_one_length() if single else self._at_many_lengths(),)
+
+    def _at_one_length(self) -> Sheet:
+        most = max(row.reports[0].total_bytes for row in self.rows)
+        columns = (
+            Column(self.row_title),
+            Column("next token, bytes", "bytes"),
+            Column("total GB", "gigabytes"),
+            Column("total GiB", "gibibytes"),
+            Column(f"vs {self.baseline}", "ratio"),
+            Column("", "bar"),
+        )
+        rows = tuple(
+            (
+                _marked(row),
+                report.bytes_per_token,
+                report.total_bytes,
+                report.total_bytes,
+                self._ratio(row, 0),
+                report.total_bytes / most,
+            )
+            for row in self.rows
+            for report in row.reports
+        )
+        return Sheet(self.title, columns, rows, notes=self._notes())
+
+    def _at_many_lengths(self) -> Sheet:
+        lengths = [report.tokens for report in self.rows[0].reports]
+        last = len(lengths) - 1
+        columns = (
+            Column(self.row_title),
+            *(Column(f"GiB at {count(length)}", "gibibytes") for length in lengths),
+            Column(f"vs {self.baseline}", "ratio"),
+        )
+        rows = tuple(
+            (_marked(row), *(report.total_bytes for report in row.reports), self._ratio(row, last)) for row in self.rows
+        )
+        return Sheet(self.title, columns, rows, notes=self._notes())
+
+    def _notes(self) -> tuple[str, ...]:
+        marked = ("* as the model was built",) if any(row.as_built for row in self.rows) else ()
+        return (*marked, *self.notes)
+
+
+def _marked(row: ComparisonRow) -> str:
+    return f"{row.label} *" if row.as_built else row.label

@@ -1,0 +1,60 @@
+"""Tables as values: typed columns, plain cells, and the lines above and below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Kind = Literal["text", "count", "bytes", "gigabytes", "gibibytes", "ratio", "bar"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a sheet.
+
+    kind: how a format may show its cells; a bar is a share of 1, for eyes alone.
+    wide: shown on a terminal only where there is room; files always have it.
+    """
+
+    title: str
+    kind: Kind = "text"
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Document(Protocol):
+    """What a format renders."""
+
+    def data(self) -> Any:
+        """Plain values: dicts, lists, strings, ints, floats for ratios, None."""
+        ...
+
+    def sheets(self) -> Sequence[Sheet]:
+        """Tables for eyes and spreadsheets."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Several documents, one after the other."""
+
+    documents: tuple[Document, ...]
+
+    def data(self) -> list[Any]:
+        """The list of their values."""
+        return [document.data() for document in self.documents]
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """All their tables."""
+        return tuple(sheet for document in self.documents for sheet in document.sheets())

@@ -1,0 +1,184 @@
+"""The size of one model's cache under one workload in one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.units import both_units, count, plural
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """One tensor of a group. `slots` are those of one layer and sequence; `bytes` is the group's, all sequences.
+
+    element_cost: what `dtype` takes, in words, such as `2 bytes` or `34 bytes for 32`.
+    """
+
+    name: str
+    dims: tuple[tuple[str, int], ...]
+    dtype: str
+    element_cost: str
+    slots: int
+    slot_rule: str
+    bytes_per_slot: int
+    bytes: int
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "dims": dict(self.dims),
+            "dtype": self.dtype,
+            "slots": self.slots,
+            "slot_rule": self.slot_rule,
+            "bytes_per_slot": self.bytes_per_slot,
+            "bytes": self.bytes,
+        }
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """One group of equal layers. `bytes` is that of all its layers and all sequences."""
+
+    name: str
+    attention: str
+    layers: tuple[int, ...]
+    tensors: tuple[TensorReport, ...]
+    origins: tuple[tuple[str, int, str], ...] = ()
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the group."""
+        return len(self.layers)
+
+    @property
+    def bytes(self) -> int:
+        """Sum over the tensors."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "attention": self.attention,
+            "num_layers": self.num_layers,
+            "layers": list(self.layers),
+            "bytes": self.bytes,
+            "tensors": [tensor.data() for tensor in self.tensors],
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """Size of one model's cache under one workload in one engine. Every number is an exact int, in bytes.
+
+    bytes_per_token: what the next token adds to one sequence at this length.
+    fixed_bytes_per_sequence: what one sequence takes before its first token.
+    policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
+    """
+
+    model: str
+    tokens: int
+    sequences: int
+    kv_dtype: str
+    engine: str
+    engine_settings: tuple[tuple[str, Any], ...]
+    bytes_per_token: int
+    fixed_bytes_per_sequence: int
+    groups: tuple[GroupReport, ...]
+    model_type: str = ""
+    source: str = ""
+    num_layers_origin: str = ""
+    policy: str = ""
+    other_policies: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all layers and sequences."""
+        return sum(group.bytes for group in self.groups)
+
+    @property
+    def bytes_per_sequence(self) -> int:
+        """Bytes of one sequence."""
+        return self.total_bytes // self.sequences
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model."""
+        return sum(group.num_layers for group in self.groups)
+
+    def data(self) -> dict[str, Any]:
+        """Plain values, as `--format json` prints them."""
+        return {
+            "model": self.model,
+            "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
+            "engine": self.engine,
+            "engine_settings": dict(self.engine_settings),
+            "total_bytes": self.total_bytes,
+            "bytes_per_sequence": self.bytes_per_sequence,
+            "bytes_per_token": self.bytes_per_token,
+            "fixed_bytes_per_sequence": self.fixed_bytes_per_sequence,
+            "policy": self.policy,
+            "other_policies": dict(self.other_policies),
+            "notes": list(self.notes),
+            "model_type": self.model_type,
+            "source": self.source,
+            "groups": [group.data() for group in self.groups],
+        }
+
+    def heading(self) -> str:
+        """The question that this answers, in one line."""
+        workload = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
+        return f"{self.model}, {workload}, {self.kv_dtype}, {self.engine} engine"
+
+    def summary(self) -> tuple[str, ...]:
+        """The answer: total, per sequence and per token."""
+        lines = [f"total          {both_units(self.total_bytes)}"]
+        if self.sequences > 1:
+            lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
+        lines.append(f"next token     {both_units(self.bytes_per_token)} for each sequence")
+        if self.fixed_bytes_per_sequence:
+            lines.append(f"fixed          {both_units(self.fixed_bytes_per_sequence)} for each sequence")
+        return tuple(lines)
+
+    def policy_remarks(self) -> tuple[str, ...]:
+        """Which policy the numbers follow, and what another would give, where that differs."""
+        return policy_remarks((self,))
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each tensor of each group."""
+        columns = (
+            Column("layers"),
+            Column("attention", wide=True),
+            Column("tensor"),
+            Column("tokens kept"),
+            Column("slots", "count", wide=True),
+            Column("bytes", "bytes"),
+        )
+        rows = tuple(
+            (
+                f"{group.num_layers} {group.name}" if index == 0 else "",
+                group.attention if index == 0 else "",
+                f"{tensor.name} ({', '.join(f'{name} {count(size)}' for name, size in tensor.dims)})",
+                tensor.slot_rule,
+                tensor.slots,
+                tensor.bytes,
+            )
+            for group in self.groups
+            for index, tensor in enumerate(group.tensors)
+        )
+        return (Sheet(self.heading(), columns, rows, self.summary(), (*self.notes, *self.policy_remarks())),)
+
+
+def policy_remarks(reports: Sequence[Report]) -> tuple[str, ...]:
+    """For reports of one model at several lengths: the policy in force, and what each other one gives at each length."""
+    others = dict.fromkeys(words for report in reports for words, _ in report.other_policies)
+    return tuple(
+        f"{reports[0].policy}; {words}: "
+        + " / ".join(both_units(dict(report.other_policies).get(words, report.total_bytes)) for report in reports)
+        for words in others
+    )

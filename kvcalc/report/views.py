@@ -1,0 +1,128 @@
+"""Other views of a size: layer by layer, at several lengths, and with its formula explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.size import Report, policy_remarks
+from kvcalc.units import count, plural
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A report shown layer by layer."""
+
+    report: Report
+
+    def _rows(self) -> list[tuple[int, str, str, int, int]]:
+        rows = [
+            (
+                layer,
+                group.name,
+                group.attention,
+                max(tensor.slots for tensor in group.tensors),
+                group.bytes // group.num_layers,
+            )
+            for group in self.report.groups
+            for layer in group.layers
+        ]
+        return sorted(rows)
+
+    def data(self) -> dict[str, Any]:
+        """The report's values with a list `layers`."""
+        keys = ("layer", "group", "attention", "slots", "bytes")
+        return {**self.report.data(), "layers": [dict(zip(keys, row, strict=True)) for row in self._rows()]}
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each layer."""
+        columns = (
+            Column("layer", "count"),
+            Column("group"),
+            Column("attention"),
+            Column("slots", "count"),
+            Column("bytes", "bytes"),
+        )
+        report = self.report
+        remarks = (*report.notes, *report.policy_remarks())
+        return (Sheet(report.heading(), columns, tuple(self._rows()), report.summary(), remarks),)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Reports of one model at several token counts: a row each."""
+
+    reports: tuple[Report, ...]
+
+    def data(self) -> list[dict[str, Any]]:
+        """The list of the reports' values."""
+        return [report.data() for report in self.reports]
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each token count."""
+        first = self.reports[0]
+        notes = dict.fromkeys(note for report in self.reports for note in report.notes)
+        return (
+            Sheet(
+                f"{first.model}, {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine",
+                (
+                    Column("tokens", "count"),
+                    Column("total bytes", "bytes"),
+                    Column("total GB", "gigabytes"),
+                    Column("total GiB", "gibibytes"),
+                    Column("next token, bytes", "bytes"),
+                ),
+                tuple((r.tokens, r.total_bytes, r.total_bytes, r.total_bytes, r.bytes_per_token) for r in self.reports),
+                notes=(*notes, *policy_remarks(self.reports)),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A report with its formula, numbers put in, and where each factor came from."""
+
+    report: Report
+
+    def data(self) -> dict[str, Any]:
+        """The report's values with `formulas` and `origins`."""
+        return {
+            **self.report.data(),
+            "formulas": self._formulas(),
+            "origins": [
+                {"group": group, "field": field, "value": value, "origin": origin}
+                for group, field, value, origin in self._origins()
+            ],
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The report, its formulas, and a row for each factor."""
+        report = self.report
+        factors = tuple((group, field, value, origin) for group, field, value, origin in self._origins())
+        columns = (Column("group"), Column("factor"), Column("value", "count"), Column("where it came from"))
+        return (*report.sheets(), Sheet("Formula", columns, factors, tuple(self._formulas())))
+
+    def _formulas(self) -> list[str]:
+        report = self.report
+        lines = []
+        for group in report.groups:
+            for tensor in group.tensors:
+                lines += [
+                    f"{group.name}.{tensor.name} = {plural(group.num_layers, 'layer')} x "
+                    f"{plural(report.sequences, 'sequence')} x {plural(tensor.slots, 'slot')} x "
+                    f"{plural(tensor.bytes_per_slot, 'byte')} = {count(tensor.bytes)}",
+                    f"    {plural(tensor.bytes_per_slot, 'byte')} = "
+                    f"{' x '.join(f'{name} {count(size)}' for name, size in tensor.dims)} "
+                    f"x {tensor.element_cost} ({tensor.dtype})",
+                    f"    {plural(tensor.slots, 'slot')} = {tensor.slot_rule} of {plural(report.tokens, 'token')}",
+                ]
+        terms = " + ".join(count(tensor.bytes) for group in report.groups for tensor in group.tensors)
+        return [*lines, f"total = {terms} = {plural(report.total_bytes, 'byte')}"]
+
+    def _origins(self) -> list[tuple[str, str, int, str]]:
+        report = self.report
+        return [
+            ("(model)", "num_layers", report.num_layers, report.num_layers_origin),
+            *((group.name, field, value, origin) for group in report.groups for field, value, origin in group.origins),
+        ]

@@ -1,0 +1,140 @@
+"""Token counts and byte counts, read and shown. The only place where a float is born, and only for show.
+
+GB is 10^9 bytes and GiB is 2^30 bytes, always spelled out.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from kvcalc.errors import InvalidValueError
+
+KB, MB, GB, TB = 10**3, 10**6, 10**9, 10**12
+KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
+
+MAX_COUNT = 10**12
+"""Largest count of tokens, sequences or dimensions taken for real: a thousand times the longest context sold."""
+
+_TOKEN_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+_BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB} | {
+    "KiB": KIB,
+    "MiB": MIB,
+    "GiB": GIB,
+    "TiB": TIB,
+}
+_NUMBER = r"(?P<number>\d[\d_,]*(?:\.\d+)?)"
+_TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)")
+_BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)")
+_SHOWN_CHARACTERS = 40
+
+
+def shown(value: object) -> str:
+    """`repr` of a bad value for a message, cut where it would fill the screen."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python agrees to print
+        return f"an integer of {value.bit_length():,} bits" if isinstance(value, int) else "a value too long to print"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}... ({len(text):,} characters)"
+
+
+def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
+    """`value` if it is a whole number in 1..`most`. Raises InvalidValueError with the value and the field's name."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidValueError(
+            f"{field} must be a whole number, not {shown(value)}",
+            field=field,
+            help=f"write it without quotes, as in {field}: 64" if isinstance(value, str) else "",
+        )
+    if value < 1:
+        raise InvalidValueError(f"{field} must be at least 1, not {shown(value)}", field=field)
+    if value > most:
+        raise InvalidValueError(f"{field} must be at most {most:,}, not {shown(value)}", field=field)
+    return value
+
+
+def parse_tokens(text: str | int, field: str = "tokens") -> int:
+    """Token count from `100000`, `100_000`, `128k` (128,000), `128K` or `128Ki` (131,072), likewise m/M and g/G.
+
+    Lower case is decimal and upper case binary, as vLLM reads `--max-model-len`; only a decimal suffix may follow a
+    fraction (`1.5k`).
+    """
+    if not isinstance(text, str):
+        return positive_int(text, field)
+    match = _TOKENS.fullmatch(text.strip())
+    if match is None or (match["binary"] and match["unit"] not in tuple("KMG")):
+        raise InvalidValueError(
+            f"{field} must be a positive whole number, not {shown(text)}",
+            field=field,
+            help="write 100000, 100_000, 128k (= 128,000) or 128K (= 131,072)",
+        )
+    unit = match["unit"]
+    number = Fraction(match["number"].replace("_", "").replace(",", "")) if len(text) < _SHOWN_CHARACTERS else None
+    if number is not None and number.denominator != 1 and unit.isupper():
+        decimal = number * _TOKEN_SUFFIXES[unit.lower()]
+        raise InvalidValueError(
+            f"{field}: a fraction cannot take the binary suffix {unit}, as in {shown(text)}",
+            field=field,
+            help=f"write {match['number']}{unit.lower()} for {decimal} tokens, or the whole number itself",
+        )
+    tokens = number * _TOKEN_SUFFIXES[unit] if number is not None else None
+    if tokens is None or tokens > MAX_COUNT:
+        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field)
+    if tokens.denominator != 1:
+        raise InvalidValueError(f"{field} must be a positive whole number, not {shown(text)}", field=field)
+    return positive_int(int(tokens), field)
+
+
+def parse_bytes(text: str | int, field: str) -> int:
+    """Byte count from a plain number of bytes or one with a unit: `80GB` (80 x 10^9), `80GiB` (80 x 2^30)."""
+    if not isinstance(text, str):
+        if isinstance(text, bool) or not isinstance(text, int) or text < 0:
+            raise InvalidValueError(
+                f"{field} must be a number of bytes, not {shown(text)}", field=field, help="write 80GB, 80GiB or bytes"
+            )
+        return text
+    match = _BYTES.fullmatch(text.strip())
+    unit = (match["unit"] or "B") if match else ""
+    if match is None or unit not in _BYTE_UNITS or len(text) > _SHOWN_CHARACTERS:
+        ambiguous = match is not None and unit in tuple("kKmMgGtT")
+        known = f"{unit.upper()}B or {unit.upper()}iB" if ambiguous else "80GB (10^9 bytes each) or 80GiB (2^30)"
+        raise InvalidValueError(
+            f"{field} must be a number of bytes with its unit, not {shown(text)}", field=field, help=f"write {known}"
+        )
+    exact = Fraction(match["number"].replace("_", "").replace(",", "")) * _BYTE_UNITS[unit]
+    return int(exact)
+
+
+def count(number: int) -> str:
+    """`100000` as `100,000`."""
+    return f"{number:,}"
+
+
+def gigabytes(number_bytes: int) -> str:
+    """`7027200000` as `7.03 GB`, in the largest decimal unit that leaves a number of at least 1."""
+    return _scaled(number_bytes, (("TB", TB), ("GB", GB), ("MB", MB), ("kB", KB)))
+
+
+def gibibytes(number_bytes: int) -> str:
+    """`7027200000` as `6.54 GiB`, in the largest binary unit that leaves a number of at least 1."""
+    return _scaled(number_bytes, (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)))
+
+
+def both_units(number_bytes: int) -> str:
+    """`7027200000` as `7,027,200,000 bytes (7.03 GB, 6.54 GiB)`; small numbers need no second name."""
+    exact = f"{number_bytes:,} byte{'' if number_bytes == 1 else 's'}"
+    if abs(number_bytes) < KB:
+        return exact
+    return f"{exact} ({gigabytes(number_bytes)}, {gibibytes(number_bytes)})"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 sequence`, `2 sequences`, `100,000 tokens`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _scaled(number_bytes: int, units: tuple[tuple[str, int], ...]) -> str:
+    for name, size in units:
+        if abs(number_bytes) >= size:
+            return f"{number_bytes / size:,.2f} {name}"
+    return f"{number_bytes:,} B"
