@@ -9,36 +9,54 @@ report.total_bytes  # 7027200000
 
 from __future__ import annotations
 
-from kvcalc.errors import (
-    InvalidFileError,
-    InvalidValueError,
-    KvcalcError,
-    MissingExtraError,
-    NotApplicableError,
-    UnknownArchitectureError,
-    UnknownNameError,
-)
-from kvcalc.io.loading import load
-from kvcalc.methods import apply_method
-from kvcalc.model import Model
-from kvcalc.report import Report
-from kvcalc.sizing import size, sweep
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvcalc.errors import InvalidFileError as InvalidFileError
+    from kvcalc.errors import InvalidValueError as InvalidValueError
+    from kvcalc.errors import KvcalcError as KvcalcError
+    from kvcalc.errors import MissingExtraError as MissingExtraError
+    from kvcalc.errors import NotApplicableError as NotApplicableError
+    from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
+    from kvcalc.errors import UnknownNameError as UnknownNameError
+    from kvcalc.io.loading import load as load
+    from kvcalc.methods import apply_method as apply_method
+    from kvcalc.model import Model as Model
+    from kvcalc.report.size import Report as Report
+    from kvcalc.sizing import size as size
+    from kvcalc.sizing import sweep as sweep
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "InvalidFileError",
-    "InvalidValueError",
-    "KvcalcError",
-    "MissingExtraError",
-    "Model",
-    "NotApplicableError",
-    "Report",
-    "UnknownArchitectureError",
-    "UnknownNameError",
-    "__version__",
-    "apply_method",
-    "load",
-    "size",
-    "sweep",
-]
+_HOMES = {
+    "kvcalc.errors": (
+        "InvalidFileError",
+        "InvalidValueError",
+        "KvcalcError",
+        "MissingExtraError",
+        "NotApplicableError",
+        "UnknownArchitectureError",
+        "UnknownNameError",
+    ),
+    "kvcalc.io.loading": ("load",),
+    "kvcalc.methods": ("apply_method",),
+    "kvcalc.model": ("Model",),
+    "kvcalc.report.size": ("Report",),
+    "kvcalc.sizing": ("size", "sweep"),
+}
+"""Module of each public name. They are loaded when first used: the command line imports this package too."""
+
+__all__ = [*(name for names in _HOMES.values() for name in names), "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module 'kvcalc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,8 @@ from typing import Any
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
-from kvcalc.report import Comparison, ComparisonRow, policy_remarks
+from kvcalc.report.comparison import Comparison, ComparisonRow
+from kvcalc.report.size import policy_remarks
 from kvcalc.sizing import size
 from kvcalc.units import count, plural
 

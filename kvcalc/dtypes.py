@@ -5,15 +5,12 @@ int4 is 2 in 1, and GGUF's q8_0 is 32 in 34 (32 int8 and one fp16 scale). No flo
 of a tensor (all that one token adds to it) starts on a byte, so its bytes are a whole number.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvcalc.errors import UnknownNameError
 
 
-@dataclass(frozen=True, slots=True)
-class Dtype:
+class Dtype(NamedTuple):
     """A storage format. `source` says who defines it; `aliases` are other spellings of the same bytes."""
 
     name: str

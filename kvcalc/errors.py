@@ -8,10 +8,8 @@ A command prints an error as two lines and ends with its exit code::
 
 from __future__ import annotations
 
-
 from collections.abc import Iterable
 from typing import Self
-
 
 _MOST_LISTED = 20
 """Longest list of known names that a help line spells out."""

@@ -10,7 +10,7 @@ from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import Model
-from kvcalc.report import CheckReport, Finding
+from kvcalc.report.check import CheckReport, Finding
 from kvcalc.sizing import Footprint, size
 from kvcalc.units import both_units, shown
 from kvcalc.workload import Workload

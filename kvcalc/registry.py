@@ -27,6 +27,11 @@ class Registry:
 
     def module(self, name: str) -> Any:
         """Module of `name`. Raises UnknownNameError, which names the nearest."""
-        if name.startswith("_") or not name.replace("-", "_").isidentifier() or name not in self.names():
-            raise UnknownNameError.among(self._noun, name, self.names())
-        return import_module(f"{self._package}.{name.replace('-', '_')}")
+        path = f"{self._package}.{name.replace('-', '_')}"
+        if name.isascii() and name.replace("-", "_").isidentifier() and not name.startswith("_"):
+            try:
+                return import_module(path)
+            except ModuleNotFoundError as error:
+                if error.name != path:  # the module is there, and what it imports is not
+                    raise
+        raise UnknownNameError.among(self._noun, name, self.names())

@@ -9,14 +9,13 @@ linear in t, which is what lets `capacity` invert it without a search.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, MissingExtraError
 from kvcalc.model import LayerGroup, Model, facts
-from kvcalc.report import GroupReport, Report, TensorReport
+from kvcalc.report.size import GroupReport, Report, TensorReport
 from kvcalc.tensors import CacheTensor, SlotRule
 from kvcalc.units import MAX_COUNT, plural, shown
 from kvcalc.workload import Workload
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 INT64_MAX = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
+class Footprint(NamedTuple):
     """Bytes of one sequence as a function of its cached tokens: each slot rule with its bytes per slot, all layers."""
 
     terms: tuple[tuple[SlotRule, int], ...]

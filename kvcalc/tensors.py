@@ -14,11 +14,9 @@ is linear in t between its kinks, so every total is piecewise linear and has an 
 numpy array of them, without this module importing numpy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from kvcalc.dtypes import Dtype
 
@@ -26,7 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Tokens = TypeVar("Tokens", int, NDArray[np.int64])
+
+Tokens = TypeVar("Tokens", int, "NDArray[np.int64]")
+"""Token counts: one int, or an int64 array of them."""
 
 
 class SlotRule(Protocol):
@@ -42,7 +42,7 @@ class SlotRule(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EveryToken:
     """t slots: full attention."""
 
@@ -59,7 +59,7 @@ class EveryToken:
         return "every token"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LastTokens:
     """min(t, window) slots: sliding-window attention, a ring buffer of `window` tokens."""
 
@@ -78,7 +78,7 @@ class LastTokens:
         return f"last {self.window:,}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CurrentChunk:
     """min(t, chunk) slots: chunked attention, which looks back to the start of its own chunk.
 
@@ -101,8 +101,7 @@ class CurrentChunk:
         return f"chunk of {self.chunk:,}"
 
 
-@dataclass(frozen=True, slots=True)
-class Dim:
+class Dim(NamedTuple):
     """One named dimension of a slot, such as num_kv_heads 8. The name says how parallelism may split it."""
 
     name: str
@@ -112,8 +111,7 @@ class Dim:
         return f"{self.name} {self.size:,}"
 
 
-@dataclass(frozen=True, slots=True)
-class CacheTensor:
+class CacheTensor(NamedTuple):
     """What one layer caches for one sequence under one name.
 
     name: the field's own, such as k, v, c_kv.

@@ -6,9 +6,12 @@ GB is 10^9 bytes and GiB is 2^30 bytes, always spelled out.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 KB, MB, GB, TB = 10**3, 10**6, 10**9, 10**12
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
@@ -69,16 +72,18 @@ def parse_tokens(text: str | int, field: str = "tokens") -> int:
             help="write 100000, 100_000, 128k (= 128,000) or 128K (= 131,072)",
         )
     unit = match["unit"]
-    number = Fraction(match["number"].replace("_", "").replace(",", "")) if len(text) < _SHOWN_CHARACTERS else None
-    if number is not None and number.denominator != 1 and unit.isupper():
+    if len(text) > _SHOWN_CHARACTERS:
+        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field)
+    number = _exact(match["number"])
+    if number.denominator != 1 and unit.isupper():
         decimal = number * _TOKEN_SUFFIXES[unit.lower()]
         raise InvalidValueError(
             f"{field}: a fraction cannot take the binary suffix {unit}, as in {shown(text)}",
             field=field,
             help=f"write {match['number']}{unit.lower()} for {decimal} tokens, or the whole number itself",
         )
-    tokens = number * _TOKEN_SUFFIXES[unit] if number is not None else None
-    if tokens is None or tokens > MAX_COUNT:
+    tokens = number * _TOKEN_SUFFIXES[unit]
+    if tokens > MAX_COUNT:
         raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field)
     if tokens.denominator != 1:
         raise InvalidValueError(f"{field} must be a positive whole number, not {shown(text)}", field=field)
@@ -101,8 +106,7 @@ def parse_bytes(text: str | int, field: str) -> int:
         raise InvalidValueError(
             f"{field} must be a number of bytes with its unit, not {shown(text)}", field=field, help=f"write {known}"
         )
-    exact = Fraction(match["number"].replace("_", "").replace(",", "")) * _BYTE_UNITS[unit]
-    return int(exact)
+    return int(_exact(match["number"]) * _BYTE_UNITS[unit])
 
 
 def count(number: int) -> str:
@@ -131,6 +135,16 @@ def both_units(number_bytes: int) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 sequence`, `2 sequences`, `100,000 tokens`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _exact(number: str) -> int | Fraction:
+    """Value of digits with separators, exact; a fraction where there is a decimal point."""
+    digits = number.replace("_", "").replace(",", "")
+    if "." not in digits:
+        return int(digits)
+    from fractions import Fraction  # brings decimal with it; most counts are whole
+
+    return Fraction(digits)
 
 
 def _scaled(number_bytes: int, units: tuple[tuple[str, int], ...]) -> str:

@@ -1,24 +1,42 @@
 """The command line: each command is a thin file that loads, calls, renders, and returns an exit code.
 
 Exit codes: 0 fine, 1 a plan does not fit, 2 bad input. Errors go to stderr as `where: what` and `help: what to try`;
-nothing is on stdout then. Start-up is part of the product, so commands import what they need when they run.
+nothing is on stdout then. Start-up is part of the product: only the command that runs is loaded, and it imports what
+it needs when it runs.
 """
-
-from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from kvcalc.cli import check, compare, presets, schema, size
-from kvcalc.errors import KvcalcError
+from kvcalc.errors import KvcalcError, UnknownNameError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = ("size", "compare", "check", "presets", "schema")
+"""Files of this folder that are commands, in the order in which help lists them; each has its Typer as `app`."""
+
+
+class _Commands(TyperGroup):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            raise UnknownNameError.among("command", cmd_name, COMMANDS, see="`kvcalc --help` describes them")
+        command = typer.main.get_command(import_module(f"kvcalc.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="kvcalc",
+    cls=_Commands,
     help="How many bytes the KV cache of a language model takes: exact, explained, and checked in CI.",
     epilog="Example: kvcalc size --preset r1 --tokens 100000",
     no_args_is_help=True,
@@ -37,19 +55,12 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
-
-
-app.command("size", epilog=size.EXAMPLE)(size.size)
-app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
-app.command("check", epilog=check.EXAMPLE)(check.check)
-app.add_typer(presets.app, name="presets")
-app.command("schema", epilog=schema.EXAMPLE)(schema.schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,10 +98,8 @@ def _print_error(what: str, help: str, code: int) -> int:
     return code
 
 
-def _print_usage_error(error: Exception) -> int:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "kvcalc"
-    message = error.format_message()  # type: ignore[attr-defined]
-    return _print_error(
-        f"{command}: {message[:1].lower()}{message[1:].rstrip('.')}", f"`{command} --help` shows how", BAD_INPUT
-    )
+def _print_usage_error(error: Any) -> int:
+    command = error.ctx.command_path if error.ctx else "kvcalc"
+    message = error.format_message()
+    what = f"{command}: {message[:1].lower()}{message[1:].rstrip('.')}"
+    return _print_error(what, f"`{command} --help` shows how", BAD_INPUT)

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+def command_app(help: str | None = None) -> typer.Typer:
+    """App of one command, or of several with `help` above them; plain help, like the whole."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=help is not None,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def complete_preset(incomplete: str) -> list[str]:
     """Presets and aliases that start with what was typed."""
     from kvcalc.io.presets import preset_aliases, preset_names

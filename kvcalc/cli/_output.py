@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvcalc.report import Document
+    from kvcalc.report.sheet import Document
 
 
 def check_output_format(name: str, *, findings: bool = False) -> None:

@@ -1,18 +1,18 @@
 """`kvcalc check`: do the deployments of capacity plans fit?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 
-EXAMPLE = "Example: kvcalc check plans/*.yaml --format github"
+app = command_app()
 
 
+@app.command(epilog="Example: kvcalc check plans/*.yaml --format github")
 def check(
     plans: Annotated[
         list[Path], typer.Argument(metavar="PLAN...", help="Capacity-planning files (`kvcalc schema plan`).")

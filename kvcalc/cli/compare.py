@@ -1,20 +1,24 @@
 """`kvcalc compare`: variants of one model, or several models, side by side."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
 from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 
-EXAMPLE = (
-    "Example: kvcalc compare --preset r1 --tokens 100000; kvcalc compare r1 llama3-70b gpt-oss-120b --tokens 1K,128K"
-)
 DEFAULT_VARIANTS = "mha,gqa:16,gqa:8,mqa,mla"
 
 
+app = command_app()
+
+
+@app.command(
+    epilog=(
+        "Examples: kvcalc compare --preset r1 --tokens 100000, kvcalc compare r1 llama3-70b gpt-oss-120b --tokens 128K"
+    )
+)
 def compare(
     tokens: _options.Tokens,
     models: Annotated[

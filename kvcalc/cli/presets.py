@@ -1,7 +1,5 @@
 """`kvcalc presets`: the shipped models, and files of one's own."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +7,10 @@ from typing import Annotated
 import typer
 
 from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 
-app = typer.Typer(
-    help="Shipped models: list and show them; validate a file; write one from a config.json.", no_args_is_help=True
-)
+app = command_app("Shipped models: list and show them; validate a file; write one from a config.json.")
 
 
 @app.command("list", epilog="Example: kvcalc presets list --format json")
@@ -22,7 +19,7 @@ def list_presets(format: _options.Format = "table") -> None:
     check_output_format(format)
 
     from kvcalc.io.presets import load_preset, preset_aliases, preset_names
-    from kvcalc.report import Entry, Gallery
+    from kvcalc.report.gallery import Entry, Gallery
     from kvcalc.sizing import size
 
     aliases: dict[str, list[str]] = {}

@@ -1,17 +1,17 @@
 """`kvcalc schema`: JSON Schemas, for editors that complete plan and preset files."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 
 import typer
 
 from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
 
-EXAMPLE = "Example: kvcalc schema plan > plan.schema.json"
+app = command_app()
 
 
+@app.command(epilog="Example: kvcalc schema plan > plan.schema.json")
 def schema(kind: Annotated[str, typer.Argument(metavar="plan|preset", help="Which kind of file.")]) -> None:
     """The JSON Schema of plan or preset files."""
     from json import dumps

@@ -1,15 +1,15 @@
 """`kvcalc size`: the bytes of one model's cache."""
 
-from __future__ import annotations
-
 import typer
 
 from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 
-EXAMPLE = "Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain"
+app = command_app()
 
 
+@app.command(epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain")
 def size(
     tokens: _options.Tokens,
     preset: _options.Preset = None,
@@ -30,7 +30,6 @@ def size(
     settings = _options.engine_settings(engine_set)
     chosen = _options.one_model(preset, model, attention)
 
-    from kvcalc import report as views
     from kvcalc.dtypes import dtype_named
     from kvcalc.engines import Engine
     from kvcalc.errors import InvalidValueError
@@ -44,9 +43,15 @@ def size(
     )
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
-    if by_layer or explain:
-        view = views.Layers if by_layer else views.Explanation
-        shown = tuple(view(report) for report in reports)
-        show(shown[0] if len(shown) == 1 else views.Stack(shown), format)
-    else:
-        show(reports[0] if len(reports) == 1 else views.Lengths(reports), format)
+    if len(reports) == 1 and not (by_layer or explain):
+        show(reports[0], format)
+        return
+
+    from kvcalc.report.sheet import Stack
+    from kvcalc.report.views import Explanation, Layers, Lengths
+
+    if not (by_layer or explain):
+        show(Lengths(reports), format)
+        return
+    views = tuple(Layers(report) if by_layer else Explanation(report) for report in reports)
+    show(views[0] if len(views) == 1 else Stack(views), format)

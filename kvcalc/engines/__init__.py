@@ -6,11 +6,9 @@ another one of the closed algebra. What comes out is read by everything just as 
 number is a matter of policy, `policies(settings)` names the one in force and what else could be chosen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Model
@@ -20,8 +18,7 @@ from kvcalc.tensors import CacheTensor
 ENGINES = Registry("kvcalc.engines", "engine")
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """An engine with its settings, ready to allocate. `name` is its file's, `settings` its own dataclass."""
 
     name: str
@@ -29,7 +26,7 @@ class Engine:
     module: Any
 
     @classmethod
-    def of(cls, name: str, settings: Mapping[str, Any] | None = None) -> Engine:
+    def of(cls, name: str, settings: Mapping[str, Any] | None = None) -> "Engine":
         """Engine `name` with `settings` over its defaults.
 
         Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
@@ -47,7 +44,7 @@ class Engine:
             tuple(self.module.allocate(tensor, self.settings) for tensor in group.tensors) for group in model.groups
         )
 
-    def policies(self) -> dict[str, Engine]:
+    def policies(self) -> dict[str, "Engine"]:
         """The policy in force, in words, then each other one, as engines of their own."""
         return {
             words: Engine(self.name, settings, self.module)

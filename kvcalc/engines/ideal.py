@@ -27,7 +27,7 @@ class Settings:
 def allocate(tensor: CacheTensor, settings: Settings) -> CacheTensor:
     """`tensor` as it is, or with a slot for every token where windows are not honoured."""
     if settings.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
-        return replace(tensor, slot_rule=EveryToken())
+        return tensor._replace(slot_rule=EveryToken())
     return tensor
 
 

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.registry import Registry
-from kvcalc.report import Document
+from kvcalc.report.sheet import Document
 
 FORMATS = Registry("kvcalc.formats", "format")
 FOR_FINDINGS = ("github", "junit")

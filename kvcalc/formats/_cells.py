@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvcalc.report import Column
+from kvcalc.report.sheet import Column
 from kvcalc.units import GB, GIB, count
-
 
 _SMALL_RATIO = 0.01
 """Ratio below which a fourth decimal is shown, which keeps a cache of under 1 % apart from none."""

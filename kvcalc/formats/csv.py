@@ -5,7 +5,7 @@ from __future__ import annotations
 from csv import writer
 from typing import TextIO
 
-from kvcalc.report import Document
+from kvcalc.report.sheet import Document
 from kvcalc.units import GB, GIB
 
 _SCALES = {"gigabytes": GB, "gibibytes": GIB}

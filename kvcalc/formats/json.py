@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import dumps
 from typing import TextIO
 
-from kvcalc.report import Document
+from kvcalc.report.sheet import Document
 
 
 def write(document: Document, stream: TextIO) -> None:

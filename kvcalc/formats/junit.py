@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TextIO
 from xml.etree import ElementTree
 
-from kvcalc.report import CheckReport, Document
+from kvcalc.report.check import CheckReport
+from kvcalc.report.sheet import Document
 
 
 def write(document: Document, stream: TextIO) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from kvcalc.formats._cells import cell_text, is_number
-from kvcalc.report import Document, Sheet
+from kvcalc.report.sheet import Document, Sheet
 
 
 def write(document: Document, stream: TextIO) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvcalc.formats._cells import cell_text, is_number
-from kvcalc.report import Column, Document, Sheet
+from kvcalc.report.sheet import Column, Document, Sheet
 
 WIDE = 100
 """Terminal columns from which on the less important table columns are shown."""

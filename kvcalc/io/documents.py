@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.units import shown
@@ -26,8 +26,7 @@ Keys = tuple[str | int, ...]
 """Way to a value from the top of its document: keys of mappings, indices of lists."""
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """Plain values with their origin.
 
     name: what to call it in a message: a path, or what the caller passed. lines: line of each value by its path.
@@ -35,7 +34,7 @@ class Document:
 
     name: str
     data: Any
-    lines: Mapping[Keys, int] = field(default_factory=dict)
+    lines: Mapping[Keys, int] = MappingProxyType({})
 
     def place(self, path: Keys = ()) -> str:
         """`name:line` of the value at `path`, or of what holds it; `name` alone for values that had no file."""

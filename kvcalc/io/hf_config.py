@@ -37,15 +37,6 @@ DECIDING_FIELDS = (
 """Fields that most often decide what a decoder caches, named when a family is not known."""
 
 
-def is_hf_config(values: object) -> bool:
-    """Whether a mapping looks like a config.json rather than a preset."""
-    return (
-        isinstance(values, dict)
-        and "num_layers" not in values
-        and ("model_type" in values or "architectures" in values)
-    )
-
-
 def parse_hf_config(document: Document, name: str) -> Model:
     """Model of a config.json document, called `name`.
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.io.documents import Document, read_json, read_yaml
-from kvcalc.io.hf_config import is_hf_config, parse_hf_config
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.model import Model
 from kvcalc.units import shown
@@ -49,9 +48,20 @@ def load_path(path: Path) -> Model:
 
 
 def _parse(document: Document, name: str) -> Model:
-    if is_hf_config(document.data):
+    if _is_hf_config(document.data):
+        from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are most of what is loaded
+
         return parse_hf_config(document, name)
     return parse_preset(document)
+
+
+def _is_hf_config(values: object) -> bool:
+    """Whether a mapping looks like a config.json rather than a preset."""
+    return (
+        isinstance(values, dict)
+        and "num_layers" not in values
+        and ("model_type" in values or "architectures" in values)
+    )
 
 
 def is_path(text: str) -> bool:

@@ -25,7 +25,8 @@ from typing import Any
 
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
-from kvcalc.io.documents import Document, read_yaml
+from kvcalc.io import plain_yaml
+from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
 from kvcalc.model import MAX_LAYERS, Attention, Model, facts, group_layers, repeated
 
@@ -86,8 +87,10 @@ def preset_path(name: str) -> Path:
 def load_preset(name: str) -> Model:
     """Model of the shipped preset of that name or alias. Raises UnknownNameError."""
     path = preset_path(name)
-    document = read_yaml(path)
-    return parse_preset(Document(f"presets/{path.name}", document.data, document.lines))
+    name_in_messages = f"presets/{path.name}"
+    text = read_text(path)
+    plain = plain_yaml.parse(text)
+    return parse_preset(Document(name_in_messages, *plain) if plain else parse_yaml(text, name_in_messages))
 
 
 def parse_preset(document: Document) -> Model:

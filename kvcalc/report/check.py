@@ -1,16 +1,12 @@
 """Verdicts on the deployments of capacity plans."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.units import both_units, plural
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Verdict on one deployment of a plan.
 
     limit: how the available bytes came about, in words.
@@ -84,8 +80,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True)
-class CheckReport:
+class CheckReport(NamedTuple):
     """Verdicts on all deployments of all plans given."""
 
     findings: tuple[Finding, ...]

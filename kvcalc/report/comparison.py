@@ -1,17 +1,13 @@
 """Variants of one model, or several models, side by side."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.report.size import Report
 from kvcalc.units import count
 
 
-@dataclass(frozen=True)
-class ComparisonRow:
+class ComparisonRow(NamedTuple):
     """One variant or model: its report at each token count."""
 
     label: str
@@ -19,8 +15,7 @@ class ComparisonRow:
     as_built: bool = False
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Variants of one model, or several models, side by side.
 
     row_title: what a row is, such as attention or model.

@@ -1,15 +1,11 @@
 """The list of shipped models."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One model. first_token_bytes: what the first token of a sequence takes, in bf16."""
 
     name: str
@@ -25,8 +21,7 @@ class Entry:
         return ", ".join(f"{number} {name} {label}" for number, name, label in self.attention)
 
 
-@dataclass(frozen=True)
-class Gallery:
+class Gallery(NamedTuple):
     """All of them."""
 
     entries: tuple[Entry, ...]

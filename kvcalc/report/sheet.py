@@ -1,16 +1,12 @@
 """Tables as values: typed columns, plain cells, and the lines above and below."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal["text", "count", "bytes", "gigabytes", "gibibytes", "ratio", "bar"]
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of a sheet.
 
     kind: how a format may show its cells; a bar is a share of 1, for eyes alone.
@@ -22,8 +18,7 @@ class Column:
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty."""
 
     title: str
@@ -45,8 +40,7 @@ class Document(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """Several documents, one after the other."""
 
     documents: tuple[Document, ...]

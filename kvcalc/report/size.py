@@ -1,17 +1,13 @@
 """The size of one model's cache under one workload in one engine."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.units import both_units, count, plural
 
 
-@dataclass(frozen=True)
-class TensorReport:
+class TensorReport(NamedTuple):
     """One tensor of a group. `slots` are those of one layer and sequence; `bytes` is the group's, all sequences.
 
     element_cost: what `dtype` takes, in words, such as `2 bytes` or `34 bytes for 32`.
@@ -39,8 +35,7 @@ class TensorReport:
         }
 
 
-@dataclass(frozen=True)
-class GroupReport:
+class GroupReport(NamedTuple):
     """One group of equal layers. `bytes` is that of all its layers and all sequences."""
 
     name: str
@@ -71,8 +66,7 @@ class GroupReport:
         }
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """Size of one model's cache under one workload in one engine. Every number is an exact int, in bytes.
 
     bytes_per_token: what the next token adds to one sequence at this length.
@@ -175,7 +169,7 @@ class Report:
 
 
 def policy_remarks(reports: Sequence[Report]) -> tuple[str, ...]:
-    """For reports of one model at several lengths: the policy in force, and what each other one gives at each length."""
+    """For reports of one model at several lengths: the policy in force, and what each other one would give."""
     others = dict.fromkeys(words for report in reports for words, _ in report.other_policies)
     return tuple(
         f"{reports[0].policy}; {words}: "

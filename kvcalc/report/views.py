@@ -1,17 +1,13 @@
 """Other views of a size: layer by layer, at several lengths, and with its formula explained."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.report.size import Report, policy_remarks
 from kvcalc.units import count, plural
 
 
-@dataclass(frozen=True)
-class Layers:
+class Layers(NamedTuple):
     """A report shown layer by layer."""
 
     report: Report
@@ -49,8 +45,7 @@ class Layers:
         return (Sheet(report.heading(), columns, tuple(self._rows()), report.summary(), remarks),)
 
 
-@dataclass(frozen=True)
-class Lengths:
+class Lengths(NamedTuple):
     """Reports of one model at several token counts: a row each."""
 
     reports: tuple[Report, ...]
@@ -79,8 +74,7 @@ class Lengths:
         )
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A report with its formula, numbers put in, and where each factor came from."""
 
     report: Report
