@@ -65,13 +65,12 @@ class UnknownNameError(KvcalcError):
 
         names = sorted(known)
         lowered = {known_name.lower(): known_name for known_name in names}
-        near = [lowered[match] for match in get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+        near = [lowered[match] for match in get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)]
         if near:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:
-            hint = f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED else f"{len(names)} are known"
-        if see:
-            hint = f"{hint} {see}"
+            hint = f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED else ""
+        hint = f"{hint} {see}".strip()
         return cls(f"no {noun} is called {name!r}", help=hint)
 
 

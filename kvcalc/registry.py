@@ -7,7 +7,6 @@ command line use (`mla_naive.py` is `mla-naive`). Files that start with an under
 from __future__ import annotations
 
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 from kvcalc.errors import UnknownNameError
@@ -22,6 +21,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """All names, sorted, without importing any of the modules."""
+        from pkgutil import iter_modules
+
         folder = import_module(self._package).__path__
         return sorted(m.name.replace("_", "-") for m in iter_modules(folder) if not m.name.startswith("_"))
 

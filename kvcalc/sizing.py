@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from kvcalc.tensors import Tokens
 
 INT64_MAX = 2**63 - 1
+POINTS_AT_ONCE = 2**14
+"""Points of a sweep worked on together: few enough that what is between two steps stays in the processor's cache."""
 
 
 class Footprint(NamedTuple):
@@ -126,22 +128,30 @@ def sweep(
     with_settings = Engine.of(engine, engine_settings)
     token_counts = _whole_numbers(np, tokens, "tokens")
     sequence_counts = _whole_numbers(np, sequences, "sequences")
-    if isinstance(models, Model):
-        return _sweep_one(Footprint.of(models, with_settings, dtype), token_counts, sequence_counts)
-    return np.stack([_sweep_one(Footprint.of(m, with_settings, dtype), token_counts, sequence_counts) for m in models])
+    several = [models] if isinstance(models, Model) else models
+    shape = np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
+    flat_tokens = np.broadcast_to(token_counts, shape).reshape(-1)
+    flat_sequences = np.broadcast_to(sequence_counts, shape).reshape(-1)
+    totals: NDArray[np.int64] = np.empty((len(several), flat_tokens.size), np.int64)
+    for model, total in zip(several, totals, strict=True):
+        footprint = Footprint.of(model, with_settings, dtype)
+        _refuse_overflow(footprint, token_counts, sequence_counts)
+        for start in range(0, flat_tokens.size, POINTS_AT_ONCE):
+            part = slice(start, start + POINTS_AT_ONCE)
+            np.multiply(footprint.bytes(flat_tokens[part]), flat_sequences[part], out=total[part])
+    return totals.reshape(shape if isinstance(models, Model) else (len(several), *shape))
 
 
-def _sweep_one(footprint: Footprint, tokens: NDArray[np.int64], sequences: NDArray[np.int64]) -> NDArray[np.int64]:
-    if tokens.size and sequences.size:
-        # No term falls as either count grows, so the largest total stands at the largest of both, in Python's ints.
-        largest = footprint.bytes(int(tokens.max())) * int(sequences.max())
-        if largest > INT64_MAX:
-            raise InvalidValueError(
-                f"a total of {largest:,} bytes does not fit a 64-bit integer",
-                help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
-            )
-    total: NDArray[np.int64] = footprint.bytes(tokens) * sequences
-    return total
+def _refuse_overflow(footprint: Footprint, tokens: NDArray[np.int64], sequences: NDArray[np.int64]) -> None:
+    if not (tokens.size and sequences.size):
+        return
+    # No term falls as either count grows, so the largest total stands at the largest of both, in Python's ints.
+    largest = footprint.bytes(int(tokens.max())) * int(sequences.max())
+    if largest > INT64_MAX:
+        raise InvalidValueError(
+            f"a total of {largest:,} bytes does not fit a 64-bit integer",
+            help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
+        )
 
 
 def _whole_numbers(np: Any, values: ArrayLike, field: str) -> NDArray[np.int64]:

@@ -27,8 +27,8 @@ _BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB} | {
     "TiB": TIB,
 }
 _NUMBER = r"(?P<number>\d[\d_,]*(?:\.\d+)?)"
-_TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)")
-_BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)")
+_TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)", re.ASCII)
+_BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)", re.ASCII)
 _SHOWN_CHARACTERS = 40
 
 

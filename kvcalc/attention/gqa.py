@@ -16,7 +16,8 @@ class GroupedQueryAttention(TokenCache):
     Elements per token and layer: num_kv_heads * (head_dim + v_head_dim).
 
     num_kv_heads: heads of K and V; equal to num_query_heads for MHA, 1 for MQA.
-    head_dim: width of a key head, and of a value head where v_head_dim is None.
+    head_dim: width of a key head, and of a value head where v_head_dim is not given.
+    v_head_dim: width of a value head, where it differs.
     Raises InvalidValueError where num_query_heads is not a multiple of num_kv_heads.
     Source: Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245.
     """

@@ -14,8 +14,11 @@ class MultiHeadLatentAttention(TokenCache):
 
     Elements per token and layer: kv_lora_rank + qk_rope_head_dim (d_c + d_h^R in the paper).
 
-    qk_nope_head_dim, v_head_dim: widths of one head's key part without position, and of its value, once the latent
-    is expanded. They do not enter the latent cache; `mla-naive` and what-if comparisons need them.
+    kv_lora_rank: width of the latent that all heads share.
+    qk_rope_head_dim: width of the one rotary key that all heads share.
+    qk_nope_head_dim: width of a head's key without position, once the latent is expanded; not cached.
+    v_head_dim: width of a head's value, once the latent is expanded; not cached.
+    The last two are there for `mla-naive` and for comparisons with other attention.
     Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
     """
 

@@ -13,7 +13,11 @@ class NaiveMultiHeadLatentAttention(TokenCache):
     """MLA whose latent was expanded before caching.
 
     Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim), for
-    DeepSeek-R1 128 * 320. The rotary key, one for all heads, is repeated in each.
+    DeepSeek-R1 128 * 320.
+
+    qk_rope_head_dim: width of the rotary key, which is one for all heads and repeated in each.
+    qk_nope_head_dim: width of a head's key without position.
+    v_head_dim: width of a head's value.
     Source: DeepSeek-V3 inference/model.py, attn_impl = "naive"; transformers before 5.15.
     """
 

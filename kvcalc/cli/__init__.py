@@ -101,5 +101,7 @@ def _print_error(what: str, help: str, code: int) -> int:
 def _print_usage_error(error: Any) -> int:
     command = error.ctx.command_path if error.ctx else "kvcalc"
     message = error.format_message()
+    if message.startswith("Usage:"):  # no command was named: the message is the whole help
+        return _print_error(message, "", BAD_INPUT)
     what = f"{command}: {message[:1].lower()}{message[1:].rstrip('.')}"
     return _print_error(what, f"`{command} --help` shows how", BAD_INPUT)

@@ -50,8 +50,12 @@ def _print(sheet: Sheet, console: Console) -> None:
             overflow="fold",
             min_width=max(map(len, cells), default=None),
         )
+    above: tuple[Any, ...] = (None,) * len(sheet.columns)
     for row in sheet.rows:
-        table.add_row(*(_cell(row[i], sheet.columns[i], console) for i in shown))
+        repeats = [sheet.columns[i].once and row[i] == above[i] for i in shown]
+        texts = (_cell(row[i], sheet.columns[i], console) for i in shown)
+        table.add_row(*("" if again else text for again, text in zip(repeats, texts, strict=True)))
+        above = row
     console.print(Padding(table, (0, 0, 0, 2), expand=False), crop=False)
     if sheet.notes:
         console.print()

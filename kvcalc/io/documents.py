@@ -6,7 +6,6 @@ files and aliases that unfold into millions of values (a "YAML bomb") are refuse
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -95,6 +94,7 @@ def parse_yaml(text: str, name: str) -> Document:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in, ten times faster
     try:
+        _check_depth(yaml, text, name, loader)
         root = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -107,12 +107,23 @@ def parse_yaml(text: str, name: str) -> Document:
         raise InvalidFileError(
             f"is not valid YAML: {error}", where=name, help="check for control characters"
         ) from error
-    except RecursionError as error:
-        raise InvalidFileError(f"is nested deeper than {MAX_DEPTH} levels", where=name, help="flatten it") from error
     if root is None:
         raise InvalidFileError("holds no values", where=name, help="`kvcalc presets show r1` prints an example")
     reader = _YamlReader(name, yaml.SafeLoader(""))
     return Document(name, reader.value(root, ()), reader.lines)
+
+
+def _check_depth(yaml: Any, text: str, name: str, loader: Any) -> None:
+    """Raises InvalidFileError where text nests deeper than MAX_DEPTH: libyaml's composer recurses on the C stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            place = f"{name}:{event.start_mark.line + 1}"
+            raise InvalidFileError(f"is nested deeper than {MAX_DEPTH} levels", where=place, help="flatten it")
 
 
 class _YamlReader:
@@ -178,6 +189,8 @@ def read_json(path: Path) -> Document:
 
 def parse_json(text: str, name: str) -> Document:
     """Values of JSON text that messages call `name`. Lines are looked up only when a message asks for one."""
+    import json
+
     try:
         data = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:

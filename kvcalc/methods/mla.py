@@ -37,8 +37,10 @@ def with_latent(
     key_width, value_width = attention.head_widths
     return MultiHeadLatentAttention(
         num_query_heads=attention.num_query_heads,
-        kv_lora_rank=kv_lora_rank or own.get("kv_lora_rank", DEEPSEEK_RANKS[0]),
-        qk_rope_head_dim=qk_rope_head_dim or own.get("qk_rope_head_dim", DEEPSEEK_RANKS[1]),
+        kv_lora_rank=own.get("kv_lora_rank", DEEPSEEK_RANKS[0]) if kv_lora_rank is None else kv_lora_rank,
+        qk_rope_head_dim=own.get("qk_rope_head_dim", DEEPSEEK_RANKS[1])
+        if qk_rope_head_dim is None
+        else qk_rope_head_dim,
         qk_nope_head_dim=own.get("qk_nope_head_dim", key_width),
         v_head_dim=value_width,
         **attention.reach,

@@ -146,8 +146,8 @@ class Report(NamedTuple):
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each tensor of each group."""
         columns = (
-            Column("layers"),
-            Column("attention", wide=True),
+            Column("layers", once=True),
+            Column("attention", wide=True, once=True),
             Column("tensor"),
             Column("tokens kept"),
             Column("slots", "count", wide=True),
@@ -155,15 +155,15 @@ class Report(NamedTuple):
         )
         rows = tuple(
             (
-                f"{group.num_layers} {group.name}" if index == 0 else "",
-                group.attention if index == 0 else "",
+                f"{group.num_layers} {group.name}",
+                group.attention,
                 f"{tensor.name} ({', '.join(f'{name} {count(size)}' for name, size in tensor.dims)})",
                 tensor.slot_rule,
                 tensor.slots,
                 tensor.bytes,
             )
             for group in self.groups
-            for index, tensor in enumerate(group.tensors)
+            for tensor in group.tensors
         )
         return (Sheet(self.heading(), columns, rows, self.summary(), (*self.notes, *self.policy_remarks())),)
 

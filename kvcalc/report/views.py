@@ -94,7 +94,7 @@ class Explanation(NamedTuple):
         """The report, its formulas, and a row for each factor."""
         report = self.report
         factors = tuple((group, field, value, origin) for group, field, value, origin in self._origins())
-        columns = (Column("group"), Column("factor"), Column("value", "count"), Column("where it came from"))
+        columns = (Column("group", once=True), Column("factor"), Column("value", "count"), Column("where it came from"))
         return (*report.sheets(), Sheet("Formula", columns, factors, tuple(self._formulas())))
 
     def _formulas(self) -> list[str]:

@@ -1,0 +1,42 @@
+"""Shared by all tests: the command line run in this process, at a fixed width, without colour."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+
+from kvcalc.cli import main
+
+settings.register_profile("default", deadline=None, max_examples=100)
+settings.load_profile("default")
+
+
+class Outcome(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    stdout: str
+    stderr: str
+    code: int
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Runs `kvcalc` with the given command line in this process."""
+
+    def run(line: str | list[str], columns: int = 80, encoding: str = "utf-8") -> Outcome:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("TERM", "dumb")
+        capsys.readouterr()
+        code = main(shlex.split(line) if isinstance(line, str) else line)
+        captured = capsys.readouterr()
+        return Outcome(captured.out, captured.err, code)
+
+    return run

@@ -1,0 +1,145 @@
+"""Laws that hold for every model, as properties over random ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from strategies import attentions, dtypes, gqa, models, sequences, tokens
+
+import kvcalc
+from kvcalc.capacity import max_sequences, max_tokens
+from kvcalc.dtypes import dtype_named
+from kvcalc.engines import Engine
+from kvcalc.io.documents import parse_yaml
+from kvcalc.io.presets import dump_preset, parse_preset
+from kvcalc.model import LayerGroup, Model
+from kvcalc.sizing import Footprint
+
+IDEAL = Engine.of("ideal")
+
+
+def total(model, n, **question) -> int:
+    return kvcalc.size(model, tokens=n, **question).total_bytes
+
+
+def one_layer(attention) -> Model:
+    return Model("one layer", (LayerGroup.of("all", [0], attention),))
+
+
+@given(models(), tokens, sequences, dtypes)
+def test_the_parts_add_up_to_the_whole(model, n, batch, dtype):
+    report = kvcalc.size(model, tokens=n, sequences=batch, kv_dtype=dtype)
+    assert report.total_bytes == sum(tensor.bytes for group in report.groups for tensor in group.tensors)
+    assert report.total_bytes == batch * report.bytes_per_sequence
+    assert report.total_bytes == batch * Footprint.of(model, IDEAL, dtype).bytes(n)
+
+
+@given(models(), tokens, st.integers(1, 50))
+def test_bytes_are_linear_in_sequences(model, n, batch):
+    assert total(model, n, sequences=batch) == batch * total(model, n)
+
+
+@given(attentions, tokens, st.integers(1, 200))
+def test_bytes_are_linear_in_layers(attention, n, layers):
+    deep = Model("deep", (LayerGroup.of("all", range(layers), attention),))
+    assert total(deep, n) == layers * total(one_layer(attention), n)
+
+
+@given(models(), tokens, dtypes)
+def test_one_more_token_adds_what_the_report_says_and_never_less_than_nothing(model, n, dtype):
+    report = kvcalc.size(model, tokens=n, kv_dtype=dtype)
+    assert report.bytes_per_token == total(model, n + 1, kv_dtype=dtype) - report.total_bytes
+    assert report.bytes_per_token >= 0
+
+
+@given(gqa(), tokens)
+def test_mqa_is_at_most_gqa_is_at_most_mha(attention, n):
+    model = one_layer(attention)
+    mqa, mha = (total(kvcalc.apply_method(model, name), n) for name in ("mqa", "mha"))
+    assert mqa <= total(model, n) <= mha
+
+
+@given(attentions, tokens)
+def test_gqa_meets_mqa_at_one_head_and_mha_at_all_of_them(attention, n):
+    model = one_layer(attention)
+    for spec, same in (("gqa:1", "mqa"), (f"gqa:{attention.num_query_heads}", "mha")):
+        assert total(kvcalc.apply_method(model, spec), n) == total(kvcalc.apply_method(model, same), n)
+
+
+@given(attentions, st.integers(1, 128), tokens)
+def test_mla_does_not_depend_on_the_head_count(attention, heads, n):
+    model, other = one_layer(attention), one_layer(attention)
+    latent = kvcalc.apply_method(model, "mla:512+64")
+    group = latent.groups[0]
+    other = replace(latent, groups=(LayerGroup.of("all", [0], replace(group.attention, num_query_heads=heads)),))
+    assert total(latent, n) == total(other, n)
+
+
+@given(attentions, tokens)
+def test_a_window_saturates_and_never_costs_more_than_none(attention, n):
+    unlimited = replace(attention, sliding_window=None, attention_chunk_size=None)
+    limit = attention.sliding_window or attention.attention_chunk_size
+    bytes_ = total(one_layer(attention), n)
+    assert bytes_ == total(one_layer(unlimited), min(n, limit) if limit else n)
+    assert bytes_ == total(one_layer(unlimited), n) or n > limit
+
+
+@given(models(), tokens)
+def test_full_windows_are_an_upper_bound_and_both_policies_are_reported(model, n):
+    full = total(model, n, engine_settings={"window": "full"})
+    report = kvcalc.size(model, tokens=n)
+    assert report.total_bytes <= full
+    assert dict(report.other_policies) == ({} if full == report.total_bytes else {"every layer full": full})
+
+
+@given(models(), st.lists(tokens, min_size=1, max_size=20), sequences, dtypes)
+def test_a_sweep_equals_the_single_sizes(model, counts, batch, dtype):
+    assume(total(model, max(counts), sequences=batch, kv_dtype=dtype) < 2**63)
+    swept = kvcalc.sweep(model, tokens=counts, sequences=batch, kv_dtype=dtype)
+    assert swept.dtype == np.int64
+    assert swept.tolist() == [total(model, n, sequences=batch, kv_dtype=dtype) for n in counts]
+
+
+@given(models(), tokens, dtypes, st.integers(0, 2**80))
+def test_what_fits_is_exact(model, n, dtype, budget):
+    footprint = Footprint.of(model, IDEAL, dtype)
+    for budget_bytes in (budget, footprint.bytes(n), footprint.bytes(n) - 1, footprint.bytes(n) + 1):
+        most = max_tokens(footprint, budget_bytes)
+        if most is None:
+            assert footprint.bytes(10**12) <= budget_bytes
+        else:
+            assert footprint.bytes(most) <= budget_bytes or most == 0
+            assert footprint.bytes(most + 1) > budget_bytes
+        batch = max_sequences(footprint, n, budget_bytes)
+        assert batch * footprint.bytes(n) <= budget_bytes < (batch + 1) * footprint.bytes(n)
+
+
+@given(models())
+def test_yaml_to_model_to_yaml(model):
+    text = dump_preset(model)
+    again = parse_preset(parse_yaml(text, "again.yaml"))
+    assert again == model
+    assert dump_preset(again) == text
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6), dtypes)
+def test_a_format_never_takes_less_for_more_elements(elements, more, dtype):
+    assert (
+        dtype.bytes_of(elements) <= dtype.bytes_of(elements + more) <= dtype.bytes_of(elements) + dtype.bytes_of(more)
+    )
+
+
+@pytest.mark.parametrize("name", ["bf16", "bfloat16", "BF16", "torch.bfloat16"])
+def test_both_spellings_of_a_dtype_are_one(name):
+    assert dtype_named(name) is dtype_named("bf16")
+
+
+@given(tokens)
+@example(2**40)
+def test_the_numbers_have_no_limit_where_they_are_python_ints(n):
+    huge = kvcalc.size(kvcalc.load("r1"), tokens=min(n, 10**12), sequences=10**12)
+    assert huge.total_bytes == 70_272 * min(n, 10**12) * 10**12

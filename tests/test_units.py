@@ -1,0 +1,67 @@
+"""Token and byte counts, as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.units import both_units, parse_bytes, parse_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("100000", 100_000),
+        ("100_000", 100_000),
+        ("100,000", 100_000),
+        ("128k", 128_000),  # lower case is decimal, upper case binary: vLLM's human_readable_int
+        ("128K", 131_072),
+        ("128Ki", 131_072),
+        ("1m", 1_000_000),
+        ("1M", 1_048_576),
+        ("1Mi", 1_048_576),
+        ("1.5k", 1_500),
+        ("25.6k", 25_600),
+        (" 7 ", 7),
+        (4096, 4096),
+    ],
+)
+def test_token_counts(text, tokens):
+    assert parse_tokens(text) == tokens
+
+
+@pytest.mark.parametrize(
+    "text", ["", "k", "-1", "+5", "1e5", "1.5", "0", "0k", "1.5K", "12ki", "1.0001k", "1 2", "NaN", "١٢", True, 1.0]
+)
+def test_what_is_no_token_count(text):
+    with pytest.raises(InvalidValueError):
+        parse_tokens(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("80GB", 80 * 10**9),
+        ("80GiB", 80 * 2**30),
+        ("80 GiB", 80 * 2**30),
+        ("1.5MB", 1_500_000),
+        ("512B", 512),
+        ("7", 7),
+        (0, 0),
+    ],
+)
+def test_byte_counts(text, number):
+    assert parse_bytes(text, "budget") == number
+
+
+@pytest.mark.parametrize("text", ["80G", "80Gb", "GB", "-1GB", "1e9", "", -1, True, 1.5])
+def test_what_is_no_byte_count(text):
+    with pytest.raises(InvalidValueError):
+        parse_bytes(text, "budget")
+
+
+def test_both_units_are_always_named():
+    assert both_units(7_027_200_000) == "7,027,200,000 bytes (7.03 GB, 6.54 GiB)"
+    assert both_units(1) == "1 byte"
+    assert both_units(999) == "999 bytes"
+    assert both_units(1000) == "1,000 bytes (1.00 kB, 1,000 B)"
