@@ -45,9 +45,8 @@ def main() -> None:
     part_tokens, part_sequences = tokens[: POINTS // len(models)], sequences[: POINTS // len(models)]
     together = best_seconds(lambda: kvcalc.sweep(models, tokens=part_tokens, sequences=part_sequences))
     base = best_seconds(lambda: [part_tokens * 70_272 + part_sequences for _ in range(groups)])
-    print(
-        f"  all together   {together / base:.2f}  (budget {BUDGET}, {groups} groups, {len(models)} models x {len(part_tokens):,})"
-    )
+    size = f"{groups} groups, {len(models)} models x {len(part_tokens):,}"
+    print(f"  all together   {together / base:.2f}  (budget {BUDGET}, {size})")
 
 
 if __name__ == "__main__":

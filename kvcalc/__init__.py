@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kvcalc.errors import InvalidFileError as InvalidFileError
     from kvcalc.errors import InvalidValueError as InvalidValueError
     from kvcalc.errors import KvcalcError as KvcalcError
-    from kvcalc.errors import MissingExtraError as MissingExtraError
     from kvcalc.errors import NotApplicableError as NotApplicableError
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from kvcalc.model import Model as Model
     from kvcalc.report.size import Report as Report
     from kvcalc.sizing import size as size
-    from kvcalc.sizing import sweep as sweep
+    from kvcalc.sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -34,7 +33,6 @@ _HOMES = {
         "InvalidFileError",
         "InvalidValueError",
         "KvcalcError",
-        "MissingExtraError",
         "NotApplicableError",
         "UnknownArchitectureError",
         "UnknownNameError",
@@ -43,7 +41,8 @@ _HOMES = {
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
     "kvcalc.report.size": ("Report",),
-    "kvcalc.sizing": ("size", "sweep"),
+    "kvcalc.sizing": ("size",),
+    "kvcalc.sweeping": ("sweep",),
 }
 """Module of each public name. They are loaded when first used: the command line imports this package too."""
 

@@ -80,7 +80,3 @@ class UnknownArchitectureError(KvcalcError):
 
 class NotApplicableError(KvcalcError):
     """A method or engine cannot be used on this model; the message says why."""
-
-
-class MissingExtraError(KvcalcError):
-    """An optional package is not installed; the help line is the command that installs it."""

@@ -6,7 +6,8 @@ GB is 10^9 bytes and GiB is 2^30 bytes, always spelled out.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex
 
 from kvcalc.errors import InvalidValueError
 
@@ -43,17 +44,18 @@ def shown(value: object) -> str:
 
 def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
     """`value` if it is a whole number in 1..`most`. Raises InvalidValueError with the value and the field's name."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):  # numpy's integers are welcome too
         raise InvalidValueError(
             f"{field} must be a whole number, not {shown(value)}",
             field=field,
             help=f"write it without quotes, as in {field}: 64" if isinstance(value, str) else "",
         )
-    if value < 1:
-        raise InvalidValueError(f"{field} must be at least 1, not {shown(value)}", field=field)
-    if value > most:
-        raise InvalidValueError(f"{field} must be at most {most:,}, not {shown(value)}", field=field)
-    return value
+    number = index(value)
+    if number < 1:
+        raise InvalidValueError(f"{field} must be at least 1, not {shown(number)}", field=field)
+    if number > most:
+        raise InvalidValueError(f"{field} must be at most {most:,}, not {shown(number)}", field=field)
+    return number
 
 
 def parse_tokens(text: str | int, field: str = "tokens") -> int:

@@ -21,8 +21,8 @@ class Workload:
     kv_dtype: Dtype
 
     def __post_init__(self) -> None:
-        positive_int(self.tokens, "tokens")
-        positive_int(self.sequences, "sequences")
+        object.__setattr__(self, "tokens", positive_int(self.tokens, "tokens"))
+        object.__setattr__(self, "sequences", positive_int(self.sequences, "sequences"))
 
     @classmethod
     def of(cls, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16") -> Workload:

@@ -19,7 +19,7 @@ FLOORS = (
     {"attention", "model", "report"},
     {"methods", "engines", "formats"},
     {"sizing"},
-    {"capacity", "comparing"},
+    {"capacity", "comparing", "sweeping"},
     {"plan"},
     {"io"},
     {"cli"},
@@ -32,10 +32,10 @@ ONLY_USERS = {
     "pydantic": {"io"},
     "rich": {"formats"},
     "typer": {"cli"},
-    "numpy": {"sizing", "tensors"},
+    "numpy": {"sweeping", "tensors"},
     "torch": set(),
 }
-"""Rooms that may import a library; numpy's other user imports it for types alone."""
+"""Rooms that may import a library; tensors names numpy's arrays in types alone."""
 
 
 def room_of(path: Path) -> str:

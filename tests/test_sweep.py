@@ -44,7 +44,10 @@ def test_the_largest_total_that_fits_is_given():
         ([0, 5], "tokens must be at least 1, not 0"),
         ([1.5], "tokens must be whole numbers, not of numpy dtype float64"),
         ([True], "tokens must be whole numbers, not of numpy dtype bool"),
-        (np.array([2**64 - 1], dtype=np.uint64), "tokens must be whole numbers, not of numpy dtype uint64"),
+        (
+            np.array([2**64 - 1], dtype=np.uint64),
+            "tokens must be at most 1,000,000,000,000, not 18,446,744,073,709,551,615",
+        ),
         ([10**13], "tokens must be at most 1,000,000,000,000, not 10,000,000,000,000"),
         (["many"], "tokens must be whole numbers, not of numpy dtype <U4"),
     ],
@@ -60,3 +63,19 @@ def test_small_integer_types_do_not_wrap():
 
 def test_no_points_are_no_totals():
     assert kvcalc.sweep(R1, tokens=np.array([], dtype=np.int64)).tolist() == []
+
+
+def test_shapes_that_do_not_go_together_are_named():
+    with pytest.raises(
+        kvcalc.InvalidValueError, match=r"tokens of shape \(2,\) and sequences of shape \(3,\) do not broadcast"
+    ):
+        kvcalc.sweep(R1, tokens=[1, 2], sequences=[1, 2, 3])
+
+
+def test_ragged_lists_are_refused():
+    with pytest.raises(kvcalc.InvalidValueError, match="tokens must be an array of whole numbers"):
+        kvcalc.sweep(R1, tokens=[[1, 2], [3]])
+
+
+def test_no_models_are_no_totals():
+    assert kvcalc.sweep([], tokens=[1, 2]).shape == (0, 2)

@@ -14,6 +14,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Model
 from kvcalc.registry import Registry
 from kvcalc.tensors import CacheTensor
+from kvcalc.units import shown
 
 ENGINES = Registry("kvcalc.engines", "engine")
 
@@ -31,7 +32,9 @@ class Engine(NamedTuple):
 
         Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
         """
-        module = ENGINES.module(name)
+        if not isinstance(settings or {}, Mapping):
+            raise InvalidValueError(f"engine_settings must be a mapping of names to values, not {shown(settings)}")
+        module = ENGINES.module(str(name))
         known = {field.name for field in fields(module.Settings)}
         for setting in settings or {}:
             if setting not in known:
@@ -60,7 +63,7 @@ def one_of(value: object, field: str, choices: tuple[str, ...]) -> None:
     """Raises InvalidValueError where a setting is none of its choices."""
     if value not in choices:
         raise InvalidValueError(
-            f"{field} must be one of {', '.join(choices)}, not {value!r}",
+            f"{field} must be one of {', '.join(choices)}, not {shown(value)}",
             field=field,
             help=f"write {field}={choices[0]}",
         )

@@ -37,7 +37,8 @@ def parse_ranks(name: str, argument: str) -> dict[str, int]:
     if not argument:
         return {}
     rank, plus, rope = argument.partition("+")
-    if not (plus and rank.isdecimal() and rope.isdecimal() and len(argument) <= len("99999999+99999999")):
+    digits = rank.isdecimal() and rope.isdecimal() and argument.isascii()
+    if not (plus and digits and len(argument) <= len("99999999+99999999")):
         raise InvalidValueError(
             f"attention {name} takes kv_lora_rank + qk_rope_head_dim, not {argument!r}", help=f"write {name}:512+64"
         )

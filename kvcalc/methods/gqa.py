@@ -12,7 +12,7 @@ from kvcalc.units import positive_int
 
 def parse(argument: str) -> dict[str, int]:
     """Number of KV heads."""
-    if not argument.isdecimal() or len(argument) > len("99999999"):
+    if not (argument.isdecimal() and argument.isascii()) or len(argument) > len("99999999"):
         raise InvalidValueError(
             f"attention gqa takes its number of KV heads, not {argument!r}", help="write gqa:8 for 8 KV heads"
         )

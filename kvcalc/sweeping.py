@@ -1,0 +1,86 @@
+"""Bytes of a model's cache over arrays of points: exact in int64, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError
+from kvcalc.model import Model
+from kvcalc.sizing import Footprint
+from kvcalc.units import MAX_COUNT
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+INT64_MAX = 2**63 - 1
+POINTS_AT_ONCE = 2**14
+"""Points worked on together: few enough that what lies between two steps stays in the processor's cache."""
+
+
+def sweep(
+    models: Model | Sequence[Model],
+    *,
+    tokens: ArrayLike,
+    sequences: ArrayLike = 1,
+    kv_dtype: str | Dtype = "bf16",
+    engine: str = "ideal",
+    engine_settings: Mapping[str, Any] | None = None,
+) -> NDArray[np.int64]:
+    """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
+
+    tokens, sequences: whole numbers, or arrays of them that broadcast together.
+    Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
+    Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
+    """
+    import numpy as np  # takes longer to import than all of kvcalc, so only who sweeps waits for it
+
+    dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
+    with_settings = Engine.of(engine, engine_settings)
+    several = [models] if isinstance(models, Model) else models
+    footprints = [Footprint.of(model, with_settings, dtype) for model in several]
+    token_counts, most_tokens = _whole_numbers(np, tokens, "tokens")
+    sequence_counts, most_sequences = _whole_numbers(np, sequences, "sequences")
+    # No term falls as a count grows, so a model's largest total stands at the largest counts, here in Python's ints.
+    largest = max((footprint.bytes(most_tokens) * most_sequences for footprint in footprints), default=0)
+    if largest > INT64_MAX:
+        raise InvalidValueError(
+            f"a total of {largest:,} bytes does not fit a 64-bit integer",
+            help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
+        )
+    try:
+        shape = np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
+    except ValueError:
+        raise InvalidValueError(
+            f"tokens of shape {token_counts.shape} and sequences of shape {sequence_counts.shape} do not broadcast",
+            help="give both one shape, or one of them an axis of length 1",
+        ) from None
+    flat_tokens = np.broadcast_to(token_counts, shape).reshape(-1)
+    flat_sequences = np.broadcast_to(sequence_counts, shape).reshape(-1)
+    totals: NDArray[np.int64] = np.empty((len(footprints), flat_tokens.size), np.int64)
+    for footprint, total in zip(footprints, totals, strict=True):
+        for start in range(0, flat_tokens.size, POINTS_AT_ONCE):
+            part = slice(start, start + POINTS_AT_ONCE)
+            np.multiply(footprint.bytes(flat_tokens[part]), flat_sequences[part], out=total[part])
+    return totals.reshape(shape if isinstance(models, Model) else (len(footprints), *shape))
+
+
+def _whole_numbers(np: Any, values: ArrayLike, field: str) -> tuple[NDArray[np.int64], int]:
+    """`values` as int64, and the largest of them (0 where there is none)."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidValueError(f"{field} must be an array of whole numbers: {error}", field=field) from None
+    if array.dtype.kind not in "iu":
+        raise InvalidValueError(f"{field} must be whole numbers, not of numpy dtype {array.dtype}", field=field)
+    if not array.size:
+        return array.astype(np.int64), 0
+    least, most = int(array.min()), int(array.max())
+    if least < 1:
+        raise InvalidValueError(f"{field} must be at least 1, not {least}", field=field)
+    if most > MAX_COUNT:
+        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {most:,}", field=field)
+    return array.astype(np.int64, copy=False), most
