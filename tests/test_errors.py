@@ -232,6 +232,10 @@ MODEL_FILES = {
         GOOD_PRESET + "layer_pattern: [a]\nlayers:\n  a: {}\n  b: {}\n",
         "{file}:10: layers.b: no layer is of the kind b\nhelp: remove it or add it to the pattern",
     ),
+    "no kind of layer": (
+        GOOD_PRESET + "layers: {}\n",
+        "{file}:7: layers: layers names no kind of layer\nhelp: remove it where all layers are alike",
+    ),
     "kinds without a pattern": (
         GOOD_PRESET + "layers:\n  a: {}\n  b: {}\n",
         "{file}:1: layer_pattern is missing\nhelp: say which layer is which, as in layer_pattern: [a, b]",

@@ -152,6 +152,8 @@ def _layer_names(top: Fields, num_layers: int) -> tuple[str, ...]:
     if len(pattern) > num_layers:
         raise top.wrong("layer_pattern", f"layer_pattern has {len(pattern)} names and num_layers is {num_layers}")
     kinds = list(top.section("layers").values) if "layers" in top else [_UNIFORM]
+    if not kinds:
+        raise top.wrong("layers", "layers names no kind of layer", "remove it where all layers are alike")
     if len(kinds) > 1 and not (pattern or types):
         raise top.missing("layer_pattern", f"say which layer is which, as in layer_pattern: [{', '.join(kinds)}]")
     names = tuple(types) or repeated(pattern or kinds, num_layers)
