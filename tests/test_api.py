@@ -67,6 +67,7 @@ def test_integers_of_numpy_are_integers():
         lambda: kvcalc.load(b"r1"),
         lambda: kvcalc.load({}),
         lambda: kvcalc.load({1: 2}),
+        lambda: kvcalc.load({"num_layers": 1, "layer_pattern": ["a"], "layers": {5: {}, "a": {}}}),
         lambda: kvcalc.load({"model_type": 5}),
         lambda: kvcalc.load({"model_type": "llama", "text_config": 5}),
         lambda: kvcalc.load({"model_type": []}),

@@ -232,6 +232,10 @@ MODEL_FILES = {
         GOOD_PRESET + "layer_pattern: [a]\nlayers:\n  a: {}\n  b: {}\n",
         "{file}:10: layers.b: no layer is of the kind b\nhelp: remove it or add it to the pattern",
     ),
+    "unknown key beside layers that stand alone": (
+        "num_layer: 2\nnum_layers: 2\nlayers:\n  a: {attention: gqa, num_query_heads: 2, num_kv_heads: 1, head_dim: 8}\n",
+        "{file}:1: num_layer: no field is called 'num_layer'\nhelp: did you mean 'num_layers' or 'layers'?",
+    ),
     "no kind of layer": (
         GOOD_PRESET + "layers: {}\n",
         "{file}:7: layers: layers names no kind of layer\nhelp: remove it where all layers are alike",

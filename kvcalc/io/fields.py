@@ -23,6 +23,9 @@ class Fields:
             raise InvalidValueError(
                 f"must be a mapping of names to values, not {shown(values)}", where=document.where(path)
             )
+        strange = next((key for key in values if not isinstance(key, str)), None)
+        if strange is not None:
+            raise InvalidValueError(f"a field's name must be text, not {shown(strange)}", where=document.where(path))
         self.values: Mapping[str, Any] = values
 
     def __contains__(self, name: str) -> bool:

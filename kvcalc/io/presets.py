@@ -102,6 +102,7 @@ def parse_preset(document: Document) -> Model:
     origins: dict[str, Mapping[str, str]] = {}
     for name in dict.fromkeys(names):
         attention[name], origins[name] = _attention(top, name)
+    top.only((*MODEL_FIELDS, *_fields_of(top.text("attention"))))
     _no_unused_layers(top, names)
     return Model(
         name=top.text("name") or Path(document.name).stem,
@@ -183,7 +184,7 @@ def _attention(top: Fields, name: str) -> tuple[Attention, dict[str, str]]:
         kind = kind_named(kind_name)
     except UnknownNameError as error:
         raise error.at(holder.document.where((*holder.path, "attention"))) from None
-    known = {field.name: field.default is MISSING for field in fields(kind)}
+    known = _fields_of(kind_name)
     # A kind of layer that names its own attention stands alone; another takes what it lacks from the top.
     sources = (own,) if holder is own else (own, top)
     for source in sources:
@@ -197,6 +198,11 @@ def _attention(top: Fields, name: str) -> tuple[Attention, dict[str, str]]:
     except InvalidValueError as error:
         raise found.get(error.field, own).located(error.field, error) from None
     return attention, {field: source.origin(field) for field, source in found.items()}
+
+
+def _fields_of(kind_name: str) -> dict[str, bool]:
+    """Facts of an attention kind, and whether each must be given; none for no kind."""
+    return {f.name: f.default is MISSING for f in fields(kind_named(kind_name))} if kind_name else {}
 
 
 def _group_facts(attention: Attention) -> dict[str, Any]:
