@@ -19,13 +19,13 @@ class KvcalcError(Exception):
     """Base of every error that a user can cause. `str()` gives the whole message, location first.
 
     what: one sentence with the offending values in it.
-    help: what to try next; empty where nothing helps.
+    help: what to try next. No error is without it.
     where: location, as `file:line: path.to.field`; empty where the input has none.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, *, help: str = "", where: str = "") -> None:
+    def __init__(self, what: str, *, help: str, where: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.help = help
@@ -46,7 +46,7 @@ class InvalidValueError(KvcalcError):
     field: name of the field that holds it, so that a reader of files can find its line.
     """
 
-    def __init__(self, what: str, *, field: str = "", help: str = "", where: str = "") -> None:
+    def __init__(self, what: str, *, help: str, field: str = "", where: str = "") -> None:
         super().__init__(what, help=help, where=where)
         self.field = field
 
@@ -69,7 +69,7 @@ class UnknownNameError(KvcalcError):
         if near:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:
-            hint = f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED else ""
+            hint = f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED or not see else ""
         hint = f"{hint} {see}".strip()
         return cls(f"no {noun} is called {name!r}", help=hint)
 

@@ -80,7 +80,8 @@ class Model:
         if layers != list(range(len(layers))) or not layers:
             raise InvalidValueError(
                 f"the groups of {self.name} must hold each layer from 0 on exactly once, not {len(layers)} layers "
-                f"up to index {layers[-1] if layers else None}"
+                f"up to index {layers[-1] if layers else None}",
+                help="number the layers of all groups from 0 without a gap",
             )
 
     @property

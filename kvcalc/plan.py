@@ -50,6 +50,7 @@ class Limit:
             raise InvalidValueError(
                 f"gpu_memory_utilization must be above 0 and at most 1, not {shown(float(utilization))}",
                 field="gpu_memory_utilization",
+                help="write a share such as 0.9, not a percentage",
             )
         words = (
             f"{gpu.name}: {both_units(gpu.memory_bytes)} x {float(utilization):g} - {both_units(weights_bytes)} weights"

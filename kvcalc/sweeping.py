@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INT64_MAX = 2**63 - 1
 POINTS_AT_ONCE = 2**14
 """Points worked on together: few enough that what lies between two steps stays in the processor's cache."""
+_HELP = f"give whole numbers from 1 to {MAX_COUNT:,}, for instance a numpy array of int64"
 
 
 def sweep(
@@ -73,14 +74,18 @@ def _whole_numbers(np: Any, values: ArrayLike, field: str) -> tuple[NDArray[np.i
     try:
         array = np.asarray(values)
     except ValueError as error:  # lists of different lengths
-        raise InvalidValueError(f"{field} must be an array of whole numbers: {error}", field=field) from None
+        raise InvalidValueError(
+            f"{field} must be an array of whole numbers: {error}", field=field, help=_HELP
+        ) from None
     if array.dtype.kind not in "iu":
-        raise InvalidValueError(f"{field} must be whole numbers, not of numpy dtype {array.dtype}", field=field)
+        raise InvalidValueError(
+            f"{field} must be whole numbers, not of numpy dtype {array.dtype}", field=field, help=_HELP
+        )
     if not array.size:
         return array.astype(np.int64), 0
     least, most = int(array.min()), int(array.max())
     if least < 1:
-        raise InvalidValueError(f"{field} must be at least 1, not {least}", field=field)
+        raise InvalidValueError(f"{field} must be at least 1, not {least}", field=field, help=_HELP)
     if most > MAX_COUNT:
-        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {most:,}", field=field)
+        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {most:,}", field=field, help=_HELP)
     return array.astype(np.int64, copy=False), most

@@ -31,6 +31,7 @@ _NUMBER = r"(?P<number>\d[\d_,]*(?:\.\d+)?)"
 _TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)", re.ASCII)
 _BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)", re.ASCII)
 _SHOWN_CHARACTERS = 40
+_TOKENS_HELP = "write 100000, 100_000, 128k (= 128,000) or 128K (= 131,072)"
 
 
 def shown(value: object) -> str:
@@ -48,13 +49,15 @@ def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
         raise InvalidValueError(
             f"{field} must be a whole number, not {shown(value)}",
             field=field,
-            help=f"write it without quotes, as in {field}: 64" if isinstance(value, str) else "",
+            help=f"write it without quotes, as in {field}: 64" if isinstance(value, str) else _range(most),
         )
     number = index(value)
     if number < 1:
-        raise InvalidValueError(f"{field} must be at least 1, not {shown(number)}", field=field)
+        raise InvalidValueError(f"{field} must be at least 1, not {shown(number)}", field=field, help=_range(most))
     if number > most:
-        raise InvalidValueError(f"{field} must be at most {most:,}, not {shown(number)}", field=field)
+        raise InvalidValueError(
+            f"{field} must be at most {most:,}, not {shown(number)}", field=field, help=_range(most)
+        )
     return number
 
 
@@ -71,11 +74,13 @@ def parse_tokens(text: str | int, field: str = "tokens") -> int:
         raise InvalidValueError(
             f"{field} must be a positive whole number, not {shown(text)}",
             field=field,
-            help="write 100000, 100_000, 128k (= 128,000) or 128K (= 131,072)",
+            help=_TOKENS_HELP,
         )
     unit = match["unit"]
     if len(text) > _SHOWN_CHARACTERS:
-        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field)
+        raise InvalidValueError(
+            f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field, help=_TOKENS_HELP
+        )
     number = _exact(match["number"])
     if number.denominator != 1 and unit.isupper():
         decimal = number * _TOKEN_SUFFIXES[unit.lower()]
@@ -86,9 +91,13 @@ def parse_tokens(text: str | int, field: str = "tokens") -> int:
         )
     tokens = number * _TOKEN_SUFFIXES[unit]
     if tokens > MAX_COUNT:
-        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field)
+        raise InvalidValueError(
+            f"{field} must be at most {MAX_COUNT:,}, not {shown(text)}", field=field, help=_TOKENS_HELP
+        )
     if tokens.denominator != 1:
-        raise InvalidValueError(f"{field} must be a positive whole number, not {shown(text)}", field=field)
+        raise InvalidValueError(
+            f"{field} must be a positive whole number, not {shown(text)}", field=field, help=_TOKENS_HELP
+        )
     return positive_int(int(tokens), field)
 
 
@@ -137,6 +146,10 @@ def both_units(number_bytes: int) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 sequence`, `2 sequences`, `100,000 tokens`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _range(most: int) -> str:
+    return f"give a whole number from 1 to {most:,}"
 
 
 def _exact(number: str) -> int | Fraction:

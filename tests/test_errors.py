@@ -305,7 +305,7 @@ CONFIGS = {
     ),
     "heads not divisible": (
         {**LLAMA, "num_key_value_heads": 3},
-        "{file}:1: num_query_heads (8) is not a multiple of num_kv_heads (3)\n"
+        "{file}:5: num_key_value_heads: num_query_heads (8) is not a multiple of num_kv_heads (3)\n"
         "help: each KV head serves equally many query heads: 2 or 4 would do",
     ),
     "hidden size not divisible": (
@@ -431,6 +431,7 @@ def assert_error(outcome, expected: str) -> None:
     assert outcome.stdout == ""
     assert "Traceback" not in outcome.stderr
     assert expected in outcome.stderr
+    assert outcome.stderr.splitlines()[-1].startswith("help: ")
     assert "help: " not in expected or outcome.stderr.endswith(expected.rsplit("\n", 1)[-1] + "\n")
 
 

@@ -33,7 +33,10 @@ class Engine(NamedTuple):
         Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
         """
         if not isinstance(settings or {}, Mapping):
-            raise InvalidValueError(f"engine_settings must be a mapping of names to values, not {shown(settings)}")
+            raise InvalidValueError(
+                f"engine_settings must be a mapping of names to values, not {shown(settings)}",
+                help='for instance {"window": "full"}',
+            )
         module = ENGINES.module(str(name))
         known = {field.name for field in fields(module.Settings)}
         for setting in settings or {}:

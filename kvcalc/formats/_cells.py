@@ -31,3 +31,8 @@ def cell_text(value: Any, column: Column) -> str:
 def is_number(column: Column) -> bool:
     """Whether a column's cells line up on the right."""
     return column.kind not in ("text", "bar")
+
+
+def is_fixed(column: Column) -> bool:
+    """Whether a column's cells must not be broken over two lines."""
+    return column.kind != "text"

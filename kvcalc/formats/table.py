@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kvcalc.formats._cells import cell_text, is_number
+from kvcalc.formats._cells import cell_text, is_fixed, is_number
 from kvcalc.report.sheet import Column, Document, Sheet
 
 WIDE = 100
 """Terminal columns from which on the less important table columns are shown."""
+_INDENT = 2
+_GAP = 2
+"""Blanks between two columns."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -38,29 +41,52 @@ def _print(sheet: Sheet, console: Console) -> None:
     if sheet.lines:
         console.print()
     shown = [i for i, column in enumerate(sheet.columns) if not column.wide or console.width >= WIDE]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
-    for i in shown:
-        column = sheet.columns[i]
-        # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
-        cells = [cell_text(row[i], column) for row in sheet.rows] if is_number(column) else []
-        table.add_column(
-            column.title,
-            justify="right" if is_number(column) else "left",
-            no_wrap=column.kind == "bar",
-            overflow="fold",
-            min_width=max(map(len, cells), default=None),
-        )
-    above: tuple[Any, ...] = (None,) * len(sheet.columns)
-    for row in sheet.rows:
-        repeats = [sheet.columns[i].once and row[i] == above[i] for i in shown]
-        texts = (_cell(row[i], sheet.columns[i], console) for i in shown)
-        table.add_row(*("" if again else text for again, text in zip(repeats, texts, strict=True)))
-        above = row
-    console.print(Padding(table, (0, 0, 0, 2), expand=False), crop=False)
+    columns = [sheet.columns[i] for i in shown]
+    rows = [[_text(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows]
+    table, least_width = _table(columns, _once(columns, rows), console.width - _INDENT)
+    # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
+    own_width, console.width = console.width, max(least_width + _INDENT, console.width)
+    console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
+    console.width = own_width
     if sheet.notes:
         console.print()
     for note in sheet.notes:
         _print_indented(note if note.startswith("* ") else f"- {note}", console)
+
+
+def _table(columns: list[Column], rows: list[list[str]], room: int) -> tuple[Table, int]:
+    """Table of the rows, and the least width that breaks no number; titles are broken where `room` is short."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
+    cells = [max((len(row[i]) for row in rows), default=0) for i in range(len(columns))]
+    words = [max(map(len, column.title.split()), default=0) for column in columns]
+    floors = [max(word, cell if is_fixed(c) else 0) for c, word, cell in zip(columns, words, cells, strict=True)]
+    widths = [max(len(column.title), cell) for column, cell in zip(columns, cells, strict=True)]
+    gaps = _GAP * (len(columns) - 1)
+    for i in sorted(range(len(columns)), key=lambda i: -len(columns[i].title)):
+        if is_fixed(columns[i]):
+            widths[i] = max(floors[i], widths[i] - max(0, sum(widths) + gaps - room))
+    for column, width, floor in zip(columns, widths, floors, strict=True):
+        number = is_number(column)
+        table.add_column(
+            fill(column.title, width) if number else column.title,
+            justify="right" if number else "left",
+            style="cyan" if column.kind == "bar" else None,
+            no_wrap=is_fixed(column),
+            min_width=floor,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text(text, style="bold red" if text == "TOO LARGE" else "") for text in row))
+    return table, sum(floors) + gaps
+
+
+def _once(columns: list[Column], rows: list[list[str]]) -> list[list[str]]:
+    """The rows, with what repeats the row above left blank in the columns that want it."""
+    above = [[""] * len(columns), *rows]
+    return [
+        ["" if column.once and text == over else text for column, text, over in zip(columns, row, before, strict=True)]
+        for row, before in zip(rows, above, strict=False)
+    ]
 
 
 def _print_indented(line: str, console: Console, style: str = "") -> None:
@@ -70,11 +96,10 @@ def _print_indented(line: str, console: Console, style: str = "") -> None:
         console.print(Padding(part, (0, 0, 0, 2 + own + 2 * bool(index)), expand=False))
 
 
-def _cell(value: Any, column: Column, console: Console) -> Text | str:
+def _text(value: Any, column: Column, console: Console) -> str:
     if column.kind == "bar":
-        return Text(_bar(value, 24 if console.width >= WIDE else 12, console), style="cyan")
-    text = escape(cell_text(value, column))
-    return Text(text, style="bold red") if text == "TOO LARGE" else text
+        return _bar(value, 24 if console.width >= WIDE else 12, console)
+    return cell_text(value, column)
 
 
 def _bar(share: float, width: int, console: Console) -> str:

@@ -21,11 +21,15 @@ class Fields:
             values = values[key]
         if not isinstance(values, Mapping):
             raise InvalidValueError(
-                f"must be a mapping of names to values, not {shown(values)}", where=document.where(path)
+                f"must be a mapping of names to values, not {shown(values)}",
+                where=document.where(path),
+                help="write name: value, one a line",
             )
         strange = next((key for key in values if not isinstance(key, str)), None)
         if strange is not None:
-            raise InvalidValueError(f"a field's name must be text, not {shown(strange)}", where=document.where(path))
+            raise InvalidValueError(
+                f"a field's name must be text, not {shown(strange)}", where=document.where(path), help="quote it"
+            )
         self.values: Mapping[str, Any] = values
 
     def __contains__(self, name: str) -> bool:
@@ -59,7 +63,9 @@ class Fields:
         for index, value in enumerate(values):
             if not isinstance(value, str):
                 raise InvalidValueError(
-                    f"must be a name, not {shown(value)}", where=self.document.where((*self.path, name, index))
+                    f"must be a name, not {shown(value)}",
+                    where=self.document.where((*self.path, name, index)),
+                    help="quote it if it is one",
                 )
         return list(values)
 
@@ -87,7 +93,7 @@ class Fields:
         state = "is null" if name in self.values else "is missing"
         return InvalidValueError(f"{name} {state}", field=name, where=holder, help=help or f"add {name}")
 
-    def wrong(self, name: str, what: str, help: str = "") -> InvalidValueError:
+    def wrong(self, name: str, what: str, help: str) -> InvalidValueError:
         """Error about the value of a field."""
         return InvalidValueError(what, field=name, where=self.document.where((*self.path, name)), help=help)
 
@@ -100,5 +106,5 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, kind):
-            raise self.wrong(name, f"must be {words}, not {shown(value)}")
+            raise self.wrong(name, f"must be {words}, not {shown(value)}", f"write {name} as {words}")
         return value

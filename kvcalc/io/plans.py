@@ -160,7 +160,9 @@ def _fraction(value: float) -> Fraction:
     try:
         return Fraction(repr(value))
     except ValueError:
-        raise InvalidValueError(f"gpu_memory_utilization must be a number, not {shown(value)}") from None
+        raise InvalidValueError(
+            f"gpu_memory_utilization must be a number, not {shown(value)}", help="write a share such as 0.9"
+        ) from None
 
 
 def _model(name: str, folder: Path) -> Model:

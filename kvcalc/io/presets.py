@@ -151,7 +151,11 @@ def _layer_names(top: Fields, num_layers: int) -> tuple[str, ...]:
             "layer_types", f"layer_types has {len(types)} names and num_layers is {num_layers}", "name each layer once"
         )
     if len(pattern) > num_layers:
-        raise top.wrong("layer_pattern", f"layer_pattern has {len(pattern)} names and num_layers is {num_layers}")
+        raise top.wrong(
+            "layer_pattern",
+            f"layer_pattern has {len(pattern)} names and num_layers is {num_layers}",
+            "shorten it or add layers",
+        )
     kinds = list(top.section("layers").values) if "layers" in top else [_UNIFORM]
     if not kinds:
         raise top.wrong("layers", "layers names no kind of layer", "remove it where all layers are alike")

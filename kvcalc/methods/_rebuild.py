@@ -50,7 +50,9 @@ def _rebuilt_group(
 ) -> LayerGroup:
     if not isinstance(group.attention, TokenCache):
         raise NotApplicableError(
-            f"{model.name} cannot be seen as {label}: its group {group.name} ({group.attention.label}) caches no tokens"
+            f"{model.name} cannot be seen as {label}: its group {group.name} "
+            f"({group.attention.label}) caches no tokens",
+            help="compare it with another model instead",
         )
     attention = build(group.attention)
     kept = facts(group.attention)

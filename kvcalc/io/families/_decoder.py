@@ -35,6 +35,7 @@ class Facts:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
+        self.fields: dict[str, str] = {}
 
     def put(self, name: str, value: Any, origin: str) -> None:
         """Sets a fact."""
@@ -44,13 +45,15 @@ class Facts:
     def take(self, config: Fields, name: str, field: str) -> None:
         """Sets the fact `name` from a field of the config that must be there."""
         self.put(name, config.integer(field), config.origin(field))
+        self.fields[name] = field
 
     def build(self, kind: type[Attention], config: Fields) -> Attention:
-        """Attention of these facts. Errors get the file's name."""
+        """Attention of these facts. Errors are located at the field that the fact came from."""
         try:
             return kind(**self.values)
         except InvalidValueError as error:
-            raise error.at(config.document.where(config.path)) from None
+            field = self.fields.get(error.field)
+            raise (config.located(field, error) if field else error.at(config.document.where(config.path))) from None
 
 
 def num_layers(config: Fields) -> int:
@@ -127,7 +130,7 @@ def decoder_of(config: Fields, facts: Facts, kind: type[Attention], names: tuple
     origins: dict[str, dict[str, str]] = {}
     for name in distinct:
         own = Facts()
-        own.values, own.origins = dict(facts.values), dict(facts.origins)
+        own.values, own.origins, own.fields = dict(facts.values), dict(facts.origins), dict(facts.fields)
         if field := _REACH_FIELDS[name]:
             own.take(config, field, field)
         attention[name], origins[name] = own.build(kind, config), own.origins

@@ -26,5 +26,6 @@ def decoder(config: Fields, model_type: str) -> Decoder:
         raise config.wrong(
             "no_rope_layers",
             f"no_rope_layers must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(rotary)}",
+            "write one flag for each layer, or leave the field out",
         )
     return gqa_decoder(config, [CHUNKED if flag else FULL for flag in rotary])

@@ -1,0 +1,98 @@
+"""The command line in a process of its own: pipes, colour, character sets, completion."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+SIZE = ["size", "--preset", "gpt-oss-20b", "--tokens", "8192"]
+
+
+def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[bytes]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return subprocess.run(
+        [sys.executable, "-m", "kvcalc", *arguments], env={**clean, **environment}, capture_output=True, check=False
+    )
+
+
+def in_a_terminal(**environment: str) -> bytes:
+    """What a terminal would get."""
+    leader, follower = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "kvcalc", *SIZE],
+        env={**clean, "TERM": "xterm-256color", "COLUMNS": "100", **environment},
+        stdout=follower,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        process.wait()
+    os.close(follower)
+    shown = os.read(leader, 10**6)
+    os.close(leader)
+    return shown
+
+
+def test_a_terminal_gets_colour():
+    assert b"\x1b[" in in_a_terminal()
+
+
+def test_no_color_is_respected():
+    # NO_COLOR is about colour: bold may stay.
+    assert not [code for code in in_a_terminal(NO_COLOR="1").split(b"\x1b[")[1:] if code[:2] in (b"31", b"32", b"36")]
+
+
+def test_a_pipe_gets_plain_text():
+    done = run(SIZE)
+    assert done.returncode == 0
+    assert b"\x1b" not in done.stdout
+    assert b"204,472,320 bytes" in done.stdout
+
+
+def test_without_unicode_the_table_is_ascii():
+    done = run(["compare", "--preset", "r1", "--tokens", "1K"], PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert b"##" in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80", "200"])
+def test_no_number_is_ever_cut(columns):
+    done = run(["size", "--preset", "r1", "--tokens", "100000"], COLUMNS=columns)
+    assert b"6,246,400,000" in done.stdout
+    assert "…".encode() not in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    with subprocess.Popen(
+        [sys.executable, "-m", "kvcalc", "presets", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert errors == b""
+
+
+def test_no_name_breaks_a_terminal_that_lacks_its_letters(tmp_path):
+    file = tmp_path / "модель.yaml"
+    file.write_text("num_layers: 1\nattention: gqa\nnum_query_heads: 1\nnum_kv_heads: 1\nhead_dim: 1\n")
+    done = run(["size", "--model", str(file), "--tokens", "1"], PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert b"\\u043c" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "index", "offered"),
+    [
+        ("kvcalc co", 1, {"compare"}),
+        ("kvcalc size --preset r", 3, {"r1"}),
+        ("kvcalc compare gpt", 2, {"gpt-oss-20b", "gpt-oss-120b"}),
+        ("kvcalc size --dtype bf", 3, {"bf16"}),
+        ("kvcalc size --format j", 3, {"json", "junit"}),
+    ],
+)
+def test_the_shell_completes(words, index, offered):
+    done = run([], _KVCALC_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(index))
+    assert set(done.stdout.decode().split()) == offered
