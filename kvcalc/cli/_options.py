@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from kvcalc.model import Model
 
 Result = TypeVar("Result")
+_LONGEST = 20
+"""Digits from which on a setting's value is no number that any engine takes."""
 
 
 def command_app(help: str | None = None) -> typer.Typer:
@@ -106,24 +108,20 @@ def token_counts(texts: Sequence[str]) -> list[int]:
     return [located("--tokens", parse_tokens, part) for text in texts for part in text.split(",")]
 
 
-def sequence_count(text: str) -> int:
-    """Number of --batch."""
+def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
+    """What `size` takes beside a model and its tokens, each value checked under the option that it came from."""
+    from kvcalc.dtypes import dtype_named
+    from kvcalc.engines import Engine
     from kvcalc.units import parse_tokens
 
-    return located("--batch", parse_tokens, text, "batch")
-
-
-def engine_settings(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Settings of all --engine-set, numbers as ints."""
-    settings: dict[str, Any] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not (equals and name):
-            raise InvalidValueError(
-                f"a setting is NAME=VALUE, not {text!r}", where="--engine-set", help="write window=full"
-            )
-        settings[name] = int(value) if value.isdecimal() else value
-    return settings
+    settings = _settings(engine_set or ())
+    located("--engine-set" if settings else "--engine", Engine.of, engine, settings)
+    return {
+        "sequences": located("--batch", parse_tokens, batch, "batch"),
+        "kv_dtype": located("--dtype", dtype_named, dtype),
+        "engine": engine,
+        "engine_settings": settings,
+    }
 
 
 def one_model(preset: str | None, path: str | None, attention: str | None) -> Model:
@@ -142,3 +140,16 @@ def one_model(preset: str | None, path: str | None, attention: str | None) -> Mo
     else:
         model = located("--model", load_path, Path(str(path)))
     return model if attention is None else located("--attention", apply_method, model, attention)
+
+
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of all --engine-set, whole numbers as ints."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise InvalidValueError(
+                f"a setting is NAME=VALUE, not {text!r}", where="--engine-set", help="write window=full"
+            )
+        settings[name] = int(value) if value.isascii() and value.isdecimal() and len(value) < _LONGEST else value
+    return settings

@@ -7,6 +7,7 @@ import typer
 from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.errors import InvalidValueError
 
 DEFAULT_VARIANTS = "mha,gqa:16,gqa:8,mqa,mla"
 
@@ -39,18 +40,11 @@ def compare(
     """One model as MHA, GQA, MQA and MLA (--preset or --model), or several models by name."""
     check_output_format(format)
     counts = _options.token_counts(tokens)
-    sequences = _options.sequence_count(batch)
-    settings = _options.engine_settings(engine_set)
+    question = _options.question(batch, dtype, engine, engine_set)
 
     from kvcalc.comparing import compare_models, compare_variants
-    from kvcalc.dtypes import dtype_named
-    from kvcalc.engines import Engine
-    from kvcalc.errors import InvalidValueError
     from kvcalc.io.loading import load
 
-    kv_dtype = _options.located("--dtype", dtype_named, dtype)
-    _options.located("--engine-set" if engine_set else "--engine", Engine.of, engine, settings)
-    question = {"sequences": sequences, "kv_dtype": kv_dtype, "engine": engine, "engine_settings": settings}
     if models:
         if preset or model:
             raise InvalidValueError(
@@ -62,7 +56,6 @@ def compare(
         return
     one = _options.one_model(preset, model, None)
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
-    optional = (
-        variants == DEFAULT_VARIANTS
-    )  # what cannot be built is left out and noted; what was asked for must be built
+    # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
+    optional = variants == DEFAULT_VARIANTS
     show(_options.located("--variants", compare_variants, one, asked, counts, optional=optional, **question), format)

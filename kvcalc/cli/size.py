@@ -5,6 +5,7 @@ import typer
 from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.errors import InvalidValueError
 
 app = command_app()
 
@@ -25,24 +26,15 @@ def size(
 ) -> None:
     """Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor."""
     check_output_format(format)
-    counts = _options.token_counts(tokens)
-    sequences = _options.sequence_count(batch)
-    settings = _options.engine_settings(engine_set)
-    chosen = _options.one_model(preset, model, attention)
-
-    from kvcalc.dtypes import dtype_named
-    from kvcalc.engines import Engine
-    from kvcalc.errors import InvalidValueError
-    from kvcalc.sizing import size as size_of
-
-    kv_dtype = _options.located("--dtype", dtype_named, dtype)
-    _options.located("--engine-set" if engine_set else "--engine", Engine.of, engine, settings)
-    reports = tuple(
-        size_of(chosen, tokens=n, sequences=sequences, kv_dtype=kv_dtype, engine=engine, engine_settings=settings)
-        for n in counts
-    )
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
+    counts = _options.token_counts(tokens)
+    question = _options.question(batch, dtype, engine, engine_set)
+    chosen = _options.one_model(preset, model, attention)
+
+    from kvcalc.sizing import size as size_of
+
+    reports = tuple(size_of(chosen, tokens=count, **question) for count in counts)
     if len(reports) == 1 and not (by_layer or explain):
         show(reports[0], format)
         return
