@@ -236,6 +236,10 @@ MODEL_FILES = {
         "num_layer: 2\nnum_layers: 2\nlayers:\n  a: {attention: gqa, num_query_heads: 2, num_kv_heads: 1, head_dim: 8}\n",
         "{file}:1: num_layer: no field is called 'num_layer'\nhelp: did you mean 'num_layers' or 'layers'?",
     ),
+    "a name that a terminal would obey": (
+        GOOD_PRESET.replace("mine", '"a\\x1b[2Jb"'),
+        "{file}:1: name: must be printable text, not 'a\\x1b[2Jb'\nhelp: write it on one line, without control characters",
+    ),
     "no kind of layer": (
         GOOD_PRESET + "layers: {}\n",
         "{file}:7: layers: layers names no kind of layer\nhelp: remove it where all layers are alike",

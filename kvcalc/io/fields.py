@@ -51,7 +51,12 @@ class Fields:
 
     def text(self, name: str, default: str = "") -> str:
         """A string, or `default` where it is missing or null."""
-        return str(self._typed(name, str, "text", default))
+        text = str(self._typed(name, str, "text", default))
+        if not text.isprintable():  # it is shown in terminals, XML and annotations
+            raise self.wrong(
+                name, f"must be printable text, not {shown(text)}", "write it on one line, without control characters"
+            )
+        return text
 
     def boolean(self, name: str, default: bool = False) -> bool:
         """A boolean, or `default` where it is missing or null."""

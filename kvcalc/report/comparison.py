@@ -84,7 +84,7 @@ class Comparison(NamedTuple):
         columns = (
             Column(self.row_title),
             *(Column(f"GiB at {count(length)}", "gibibytes") for length in lengths),
-            Column(f"vs {self.baseline}", "ratio"),
+            Column(f"vs {self.baseline} at {count(lengths[last])}", "ratio"),
         )
         rows = tuple(
             (_marked(row), *(report.total_bytes for report in row.reports), self._ratio(row, last)) for row in self.rows
