@@ -47,7 +47,7 @@ class EveryToken:
     """t slots: full attention."""
 
     def slots(self, tokens: Tokens) -> Tokens:
-        """T itself."""
+        """The tokens themselves."""
         return tokens
 
     @property

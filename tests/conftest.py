@@ -30,7 +30,7 @@ Cli = Callable[..., Outcome]
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs `kvcalc` with the given command line in this process."""
 
-    def run(line: str | list[str], columns: int = 80, encoding: str = "utf-8") -> Outcome:
+    def run(line: str | list[str], columns: int = 80) -> Outcome:
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("NO_COLOR", "1")
         monkeypatch.setenv("TERM", "dumb")

@@ -31,7 +31,6 @@ LLAMA = {
     "hidden_size": 512,
 }
 
-SIZE = "size --tokens 10 --model {file}"
 HUGE = "9" * 400
 
 COMMAND_LINES = {
