@@ -40,7 +40,7 @@ def compare_variants(
         rows.append(_row(_label(spec), variant, token_counts, question, as_built=itself))
         notes.update(dict.fromkeys(note for note in variant.notes if note not in model.notes))
     if not any(row.as_built for row in rows):
-        labels = " / ".join(dict.fromkeys(group.attention.label for group in model.groups))
+        labels = " / ".join(dict.fromkeys(group.label for group in model.groups))
         rows.append(_row(labels, model, token_counts, question, as_built=True))
     return _comparison(f"{model.name} as if built with", "attention", rows, token_counts, (*model.notes, *notes))
 

@@ -24,6 +24,11 @@ class Dtype(NamedTuple):
         return -(-num_elements // self.block_elements) * self.block_bytes
 
     @property
+    def is_computed_in(self) -> bool:
+        """Whether models compute in it, as in bf16, fp16 and fp32, rather than only store in it."""
+        return self.name in ("bf16", "fp16", "fp32")
+
+    @property
     def cost(self) -> str:
         """`2 bytes`, `1 byte for 2` or `34 bytes for 32`."""
         size = f"{self.block_bytes} byte{'' if self.block_bytes == 1 else 's'}"
@@ -54,6 +59,8 @@ DTYPES = (
     Dtype("q4_0", 32, 18, f"{_GGML.format('q4_0')}: fp16 scale, 32 four-bit"),
     Dtype("iq4_nl", 32, 18, f"{_GGML.format('iq4_nl')}: fp16 scale, 32 four-bit codes"),
 )
+
+FP32, BF16, FP16, FP8 = DTYPES[:4]
 
 _BY_NAME = {name: dtype for dtype in DTYPES for name in (dtype.name, *dtype.aliases)}
 

@@ -1,15 +1,19 @@
-"""A model, as far as its cache is concerned: groups of equal layers, each owning named cache tensors."""
+"""A model, as far as its cache is concerned: groups of equal layers, each owning named cache tensors.
+
+A layer is made of parts, most often one: gqa; mla and an indexer; gqa and the Mamba that runs beside it. Its tensors
+are those of its parts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from kvcalc.errors import InvalidValueError
+from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.tensors import CacheTensor
-from kvcalc.units import positive_int
+from kvcalc.units import plural, positive_int
 
 MAX_LAYERS = 10_000
 """Most layers taken for real; the deepest published decoders have a few hundred."""
@@ -23,14 +27,19 @@ class Attention(Protocol):
         """Short name in the field's words, such as GQA-8."""
         ...
 
-    @property
-    def num_query_heads(self) -> int:
-        """Attention heads of a layer."""
-        ...
-
     def tensors(self) -> tuple[CacheTensor, ...]:
         """What one layer caches for one sequence."""
         ...
+
+
+class Origin(NamedTuple):
+    """Where a fact came from: `place` finds file and line when somebody asks, `words` say what stood there."""
+
+    place: Callable[[], str]
+    words: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.place(), self.words) if part)
 
 
 @dataclass(frozen=True)
@@ -39,31 +48,51 @@ class LayerGroup:
 
     name: unique in its model, such as full or sliding.
     layers: their indices, ascending.
-    attention: the facts of each of them; tensors: what each caches (methods may change these, never the facts).
+    parts: what each of them is made of, with its facts.
+    tensors: what each caches (methods may change these, never the facts).
     origins: for each fact, where it was read, such as `presets/llama-3-70b.yaml:12`.
     """
 
     name: str
     layers: tuple[int, ...]
-    attention: Attention
+    parts: tuple[Attention, ...]
     tensors: tuple[CacheTensor, ...]
-    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     @classmethod
     def of(
-        cls, name: str, layers: Iterable[int], attention: Attention, origins: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        layers: Iterable[int],
+        parts: Attention | Sequence[Attention],
+        origins: Mapping[str, object] | None = None,
     ) -> LayerGroup:
-        """Group whose tensors are those of its attention kind."""
-        return cls(name, tuple(layers), attention, attention.tensors(), MappingProxyType(dict(origins or {})))
+        """Group whose tensors are those of its parts."""
+        several = tuple(parts) if isinstance(parts, Sequence) else (parts,)
+        tensors = tuple(tensor for part in several for tensor in part.tensors())
+        return cls(name, tuple(layers), several, tensors, origins or {})
+
+    @property
+    def label(self) -> str:
+        """Short name of what its layers are, such as `MLA 512+64 + indexer 128`."""
+        return " + ".join(part.label for part in self.parts)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts of all parts that are set, by name."""
+        return {name: value for part in self.parts for name, value in facts(part).items()}
 
 
 @dataclass(frozen=True)
 class Model:
     """Groups of layers with what is known about where they came from.
 
+    model_type: that of the decoder, for a model of several towers.
     source: where the facts were published, or the file that they were read from.
     max_model_len: longest context that the model was made for, where its config says so.
     notes: what a reader of any number must know, such as dimensions that a what-if took; part of every output.
+    draft_groups: layers that guess tokens ahead (multi-token prediction), numbered on from the last layer. They are
+    not part of the model until `with_draft_layers` says so.
     Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
     """
 
@@ -73,11 +102,12 @@ class Model:
     source: str = ""
     max_model_len: int | None = None
     notes: tuple[str, ...] = ()
-    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    draft_groups: tuple[LayerGroup, ...] = ()
 
     def __post_init__(self) -> None:
-        layers = sorted(layer for group in self.groups for layer in group.layers)
-        if layers != list(range(len(layers))) or not layers:
+        layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)
+        if layers != list(range(len(layers))) or not self.groups:
             raise InvalidValueError(
                 f"the groups of {self.name} must hold each layer from 0 on exactly once, not {len(layers)} layers "
                 f"up to index {layers[-1] if layers else None}",
@@ -96,20 +126,37 @@ class Model:
         return tuple(by_layer[layer] for layer in range(self.num_layers))
 
 
+def with_draft_layers(model: Model) -> Model:
+    """`model` with its multi-token-prediction layers, which cache tokens as its other layers do.
+
+    Raises NotApplicableError where it has none.
+    """
+    if not model.draft_groups:
+        raise NotApplicableError(
+            f"{model.name} has no multi-token-prediction layers",
+            help="leave the option out, or add num_mtp_layers to the preset",
+        )
+    number = sum(len(group.layers) for group in model.draft_groups)
+    note = f"with {plural(number, 'layer')} of multi-token prediction"
+    return replace(model, groups=(*model.groups, *model.draft_groups), draft_groups=(), notes=(*model.notes, note))
+
+
 def group_layers(
     names: Iterable[str],
-    attention: Mapping[str, Attention],
-    origins: Mapping[str, Mapping[str, str]] | None = None,
+    parts: Mapping[str, Attention | Sequence[Attention]],
+    origins: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    first: int = 0,
 ) -> tuple[LayerGroup, ...]:
-    """Groups for a model whose layer i is of the group names[i], in the order of their first layers.
+    """Groups for a model whose layer first + i is of the group names[i], in the order of their first layers.
 
-    attention: facts of each group; origins: for each group, where each fact was read.
+    parts: what a layer of each group is made of; origins: for each group, where each fact was read.
     """
     layers: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
+    for index, name in enumerate(names, first):
         layers.setdefault(name, []).append(index)
     return tuple(
-        LayerGroup.of(name, indices, attention[name], (origins or {}).get(name)) for name, indices in layers.items()
+        LayerGroup.of(name, indices, parts[name], (origins or {}).get(name)) for name, indices in layers.items()
     )
 
 

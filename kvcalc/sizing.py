@@ -2,19 +2,21 @@
 
     bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_slot * slots(t)
 
-Tensors of the same slot rule are added up first, so a model of any depth is a handful of terms. The sum is piecewise
-linear in t, which is what lets `capacity` invert it without a search.
+Tensors of the same slot rule are added up first, so a model of any depth is a handful of terms. Between kinks the sum
+grows by the same bytes with each period of tokens, which is what lets `capacity` invert it without a search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
-from kvcalc.model import LayerGroup, Model, facts
+from kvcalc.model import LayerGroup, Model
 from kvcalc.report.size import GroupReport, Report, TensorReport
 from kvcalc.tensors import CacheTensor, SlotRule
 from kvcalc.units import plural, shown
@@ -32,23 +34,39 @@ class Footprint(NamedTuple):
     @classmethod
     def of(cls, model: Model, engine: Engine, kv_dtype: Dtype) -> Footprint:
         """Footprint of `model` as `engine` stores it in `kv_dtype`."""
+        copies = engine.copies
         bytes_by_rule: dict[SlotRule, int] = {}
-        for group, tensors in zip(model.groups, engine.allocate(model), strict=True):
+        for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
             for tensor in tensors:
-                slot_bytes = len(group.layers) * tensor.bytes_per_slot(kv_dtype)
+                slot_bytes = copies * len(group.layers) * tensor.bytes_per_slot(kv_dtype)
                 bytes_by_rule[tensor.slot_rule] = bytes_by_rule.get(tensor.slot_rule, 0) + slot_bytes
         return cls(tuple(bytes_by_rule.items()))
 
     def bytes(self, tokens: Tokens) -> Tokens:
         """Bytes of one sequence with `tokens` tokens, an int or an int64 array (which must not overflow)."""
-        first, *rest = (rule.slots(tokens) * slot_bytes for rule, slot_bytes in self.terms)
-        for term in rest:
-            first = first + term
-        return first
+        total = 0 * tokens
+        for rule, slot_bytes in self.terms:
+            total = total + rule.slots(tokens) * slot_bytes
+        return total
+
+    def most(self, tokens: int) -> int:
+        """No fewer bytes than a sequence of up to `tokens` tokens ever took."""
+        return sum(rule.most(tokens) * slot_bytes for rule, slot_bytes in self.terms)
+
+    @property
+    def period(self) -> int:
+        """Tokens after which the growth repeats, between two kinks."""
+        return lcm(*(rule.period for rule, _ in self.terms))
 
     def kinks(self) -> list[int]:
-        """Token counts, ascending, after which the growth per token changes."""
+        """Token counts, ascending, after which the growth changes."""
         return sorted({kink for rule, _ in self.terms for kink in rule.kinks})
+
+    def stretches(self) -> Iterator[tuple[int, int | None]]:
+        """First token count and the one after the last of each stretch between kinks; the last stretch has no end."""
+        borders = sorted({0, *self.kinks()})
+        yield from pairwise(borders)
+        yield borders[-1], None
 
 
 def size(
@@ -72,11 +90,14 @@ def size(
     tokens, sequences = workload.tokens, workload.sequences
     with_settings = Engine.of(engine, engine_settings)
     footprint = Footprint.of(model, with_settings, workload.kv_dtype)
-    policies = {
+    allocated = with_settings.allocate(model, workload.kv_dtype)
+    copies = sequences * with_settings.copies
+    total = sequences * footprint.bytes(tokens)
+    other_policies = {
         words: sequences * Footprint.of(model, other, workload.kv_dtype).bytes(tokens)
-        for words, other in with_settings.policies().items()
+        for words, other in with_settings.other_policies().items()
     }
-    (policy, total), *others = policies.items()
+    period = footprint.period
     return Report(
         model=model.name,
         tokens=tokens,
@@ -85,34 +106,36 @@ def size(
         engine=engine,
         engine_settings=tuple(with_settings.settings_by_name().items()),
         bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
+        growth=(footprint.bytes(tokens + period) - footprint.bytes(tokens), period),
         fixed_bytes_per_sequence=footprint.bytes(0),
         groups=tuple(
-            _group_report(group, tensors, workload)
-            for group, tensors in zip(model.groups, with_settings.allocate(model), strict=True)
+            _group_report(group, tensors, workload, copies)
+            for group, tensors in zip(model.groups, allocated, strict=True)
         ),
         model_type=model.model_type,
         source=model.source,
         num_layers_origin=model.origins.get("num_layers", ""),
-        policy=policy,
-        other_policies=tuple((words, other) for words, other in others if other != total),
-        notes=(*model.notes, *_beyond_the_model(model, tokens)),
+        policy=with_settings.policy,
+        other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
+        notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens)),
     )
 
 
-def _group_report(group: LayerGroup, tensors: Iterable[CacheTensor], workload: Workload) -> GroupReport:
+def _group_report(group: LayerGroup, tensors: Iterable[CacheTensor], workload: Workload, copies: int) -> GroupReport:
     return GroupReport(
         name=group.name,
-        attention=group.attention.label,
+        attention=group.label,
         layers=group.layers,
-        tensors=tuple(_tensor_report(tensor, len(group.layers), workload) for tensor in tensors),
-        origins=tuple((name, value, group.origins.get(name, "")) for name, value in facts(group.attention).items()),
+        tensors=tuple(_tensor_report(tensor, len(group.layers), workload, copies) for tensor in tensors),
+        origins=tuple((name, value, group.origins.get(name, "")) for name, value in group.facts.items()),
     )
 
 
-def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload) -> TensorReport:
+def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload, copies: int) -> TensorReport:
     slots = tensor.slot_rule.slots(workload.tokens)
     slot_bytes = tensor.bytes_per_slot(workload.kv_dtype)
     dtype = tensor.stored_as(workload.kv_dtype)
+    storage_rule = tensor.storage_rule or tensor.slot_rule
     return TensorReport(
         name=tensor.name,
         dims=tuple((dim.name, dim.size) for dim in tensor.dims),
@@ -120,8 +143,10 @@ def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload) -> 
         element_cost=dtype.cost,
         slots=slots,
         slot_rule=str(tensor.slot_rule),
+        saturates_at=tensor.slot_rule.saturates_at,
         bytes_per_slot=slot_bytes,
-        bytes=workload.sequences * num_layers * slots * slot_bytes,
+        bytes=copies * num_layers * slots * slot_bytes,
+        storage_bytes=copies * num_layers * storage_rule.slots(workload.tokens) * slot_bytes,
     )
 
 

@@ -45,8 +45,8 @@ def sweep(
     footprints = [Footprint.of(model, with_settings, dtype) for model in several]
     token_counts, most_tokens = _whole_numbers(np, tokens, "tokens")
     sequence_counts, most_sequences = _whole_numbers(np, sequences, "sequences")
-    # No term falls as a count grows, so a model's largest total stands at the largest counts, here in Python's ints.
-    largest = max((footprint.bytes(most_tokens) * most_sequences for footprint in footprints), default=0)
+    # What a sequence held at most on its way bounds every total below it, here in Python's ints.
+    largest = max((footprint.most(most_tokens) * most_sequences for footprint in footprints), default=0)
     if largest > INT64_MAX:
         raise InvalidValueError(
             f"a total of {largest:,} bytes does not fit a 64-bit integer",

@@ -9,16 +9,17 @@ a rule by which slots grow with the cached tokens::
 
 Bytes, the printed formula, what an engine allocates and how many tokens fit all read this one value.
 
-Slot rules are a small closed algebra over the number of cached tokens t. Each is exact, never falls as t grows, and
-is linear in t between its kinks, so every total is piecewise linear and has an exact inverse. Each takes one int or a
-numpy array of them, without this module importing numpy.
+Slot rules are a small closed algebra over the number of cached tokens t. Each is exact and, between its kinks, adds
+the same number of slots with every period of tokens, so every total has an exact inverse. Each takes one int or a
+numpy array of them, without this module importing numpy. All but `Pending` never fall as t grows.
 """
 
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from kvcalc.dtypes import Dtype
+from kvcalc.dtypes import BF16, Dtype
+from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,69 +37,257 @@ class SlotRule(Protocol):
         """Slots of one sequence with `tokens` tokens cached."""
         ...
 
+    def most(self, tokens: int) -> int:
+        """Most slots that a sequence held on its way to `tokens` tokens."""
+        ...
+
     @property
     def kinks(self) -> tuple[int, ...]:
-        """Token counts, ascending, after which the growth per token changes."""
+        """Token counts, ascending, after which the growth changes."""
+        ...
+
+    @property
+    def period(self) -> int:
+        """Tokens after which the growth repeats."""
+        ...
+
+    @property
+    def saturates_at(self) -> int | None:
+        """Tokens from which on no further slot is taken; 0 where there never is one, None where there always is."""
         ...
 
 
+class _Rule:
+    """What most rules have in common: they never fall, and each token does as the one before it."""
+
+    kinks: tuple[int, ...] = ()
+    period: int = 1
+    saturates_at: int | None = None
+
+    def most(self, tokens: int) -> int:
+        """The slots of the last token, since there were never more."""
+        slots: int = self.slots(tokens)  # type: ignore[attr-defined]  # each rule has it
+        return slots
+
+
 @dataclass(frozen=True)
-class EveryToken:
+class EveryToken(_Rule):
     """t slots: full attention."""
 
     def slots(self, tokens: Tokens) -> Tokens:
         """The tokens themselves."""
         return tokens
 
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """None: each token adds a slot."""
-        return ()
-
     def __str__(self) -> str:
         return "every token"
 
 
 @dataclass(frozen=True)
-class LastTokens:
-    """min(t, window) slots: sliding-window attention, a ring buffer of `window` tokens."""
-
-    window: int
+class _AtMost(_Rule):
+    limit: int
 
     def slots(self, tokens: Tokens) -> Tokens:
-        """min(t, window)."""
-        return _at_most(tokens, self.window)
+        """min(t, limit)."""
+        return min(tokens, self.limit) if isinstance(tokens, int) else tokens.clip(max=self.limit)
 
     @property
-    def kinks(self) -> tuple[int, ...]:
-        """The window, from which on a new token takes the slot of the oldest."""
-        return (self.window,)
+    def kinks(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The limit, from which on slots are used again."""
+        return (self.limit,)
+
+    @property
+    def saturates_at(self) -> int | None:  # type: ignore[override]
+        """The limit."""
+        return self.limit
+
+
+class LastTokens(_AtMost):
+    """min(t, limit) slots: sliding-window attention, a ring buffer of `limit` tokens."""
 
     def __str__(self) -> str:
-        return f"last {self.window:,}"
+        return f"last {self.limit:,}"
 
 
-@dataclass(frozen=True)
-class CurrentChunk:
-    """min(t, chunk) slots: chunked attention, which looks back to the start of its own chunk.
+class CurrentChunk(_AtMost):
+    """min(t, limit) slots: chunked attention, which looks back to the start of its own chunk.
 
     Right after a border only a few slots hold tokens that are still seen, but every sequence that got past the first
     border needed the whole chunk, and the buffer for it stays.
     """
 
-    chunk: int
+    def __str__(self) -> str:
+        return f"chunk of {self.limit:,}"
+
+
+@dataclass(frozen=True)
+class EveryNth(_Rule):
+    """floor(t / n) slots: one compressed entry for each n tokens."""
+
+    n: int
 
     def slots(self, tokens: Tokens) -> Tokens:
-        """min(t, chunk)."""
-        return _at_most(tokens, self.chunk)
+        """floor(t / n)."""
+        return tokens // self.n
 
     @property
-    def kinks(self) -> tuple[int, ...]:
-        """The chunk, after which its slots are used again."""
-        return (self.chunk,)
+    def period(self) -> int:  # type: ignore[override]
+        """The n tokens that make one slot."""
+        return self.n
 
     def __str__(self) -> str:
-        return f"chunk of {self.chunk:,}"
+        return f"every {ordinal(self.n)} token"
+
+
+@dataclass(frozen=True)
+class Pending(_Rule):
+    """(t - start) mod n slots: tokens that wait until there are n of them, to be compressed or quantised together.
+
+    start: tokens that never waited; with fewer there is no slot.
+    """
+
+    n: int
+    start: int = 0
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """(t - start) mod n."""
+        return _above(tokens, self.start) % self.n
+
+    def most(self, tokens: int) -> int:
+        """One less than n, or as many as came so far."""
+        return min(_above(tokens, self.start), self.n - 1)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The start."""
+        return (self.start,) if self.start else ()
+
+    @property
+    def period(self) -> int:  # type: ignore[override]
+        """Every n-th token empties the buffer."""
+        return self.n
+
+    @property
+    def saturates_at(self) -> int | None:  # type: ignore[override]
+        """One less than n after the start; from there it falls to none and rises again."""
+        return self.start + self.n - 1
+
+    def __str__(self) -> str:
+        return f"fewer than {self.n:,} waiting"
+
+
+@dataclass(frozen=True)
+class Settled(_Rule):
+    """t - (t - start) mod n slots: every token that does not wait, the complement of `Pending`."""
+
+    n: int
+    start: int = 0
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """All t tokens but (t - start) mod n."""
+        return tokens - _above(tokens, self.start) % self.n
+
+    @property
+    def kinks(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The start."""
+        return (self.start,) if self.start else ()
+
+    @property
+    def period(self) -> int:  # type: ignore[override]
+        """The n tokens that settle together."""
+        return self.n
+
+    def __str__(self) -> str:
+        return f"all but those waiting for {self.n:,}"
+
+
+@dataclass(frozen=True)
+class Once(_Rule):
+    """`count` slots however long the sequence is: a recurrent state, or the tokens of an encoder.
+
+    from_token: tokens from which on they are there; before it there is none.
+    words: what they are, for a report.
+    """
+
+    count: int = 1
+    from_token: int = 0
+    words: str = "once"
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """count, or none before from_token."""
+        return self.count * (tokens >= self.from_token) if self.from_token else self.count + tokens * 0
+
+    @property
+    def kinks(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The step at from_token."""
+        return (self.from_token - 1, self.from_token) if self.from_token else ()
+
+    @property
+    def saturates_at(self) -> int | None:  # type: ignore[override]
+        """from_token."""
+        return self.from_token
+
+    def __str__(self) -> str:
+        return f"{self.words} from {self.from_token:,} on" if self.from_token else self.words
+
+
+@dataclass(frozen=True)
+class AllButLast(_Rule):
+    """max(0, t - count) slots: all tokens but the newest."""
+
+    count: int
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """max(0, t - count)."""
+        return _above(tokens, self.count)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The first tokens, which take none."""
+        return (self.count,)
+
+    def __str__(self) -> str:
+        return f"all but the last {self.count:,}"
+
+
+@dataclass(frozen=True)
+class PromptAndLast(_Rule):
+    """The prompt and the last `window` generated tokens; t slots as long as nobody says where the prompt ends."""
+
+    window: int
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The tokens themselves, all of them taken for the prompt."""
+        return tokens
+
+    def __str__(self) -> str:
+        return f"prompt + last {self.window:,}"
+
+
+@dataclass(frozen=True)
+class EncoderTokens(_Rule):
+    """One slot for each token that cross-attention looks at, how many the model's config does not say."""
+
+    def slots(self, tokens: Tokens) -> Tokens:  # noqa: ARG002  # there is no number to give
+        """Raises InvalidValueError: an engine setting has to say it first."""
+        raise InvalidValueError(
+            "this model has cross-attention, and nothing says how many tokens its encoder makes",
+            field="encoder_tokens",
+            help="set it: --engine-set encoder_tokens=512, or engine_settings={'encoder_tokens': 512}",
+        )
+
+    def __str__(self) -> str:
+        return "every encoder token"
+
+
+def _above(tokens: Tokens, start: int) -> Tokens:
+    """max(0, t - start)."""
+    return max(0, tokens - start) if isinstance(tokens, int) else (tokens - start).clip(min=0)
+
+
+def ordinal(number: int) -> str:
+    """`4th`, `128th`; 1st, 2nd and 3rd as they are written."""
+    tens, ones = divmod(number % 100, 10)
+    return f"{number:,}{('th', 'st', 'nd', 'rd', *['th'] * 6)[ones] if tens != 1 else 'th'}"
 
 
 class Dim(NamedTuple):
@@ -118,12 +307,16 @@ class CacheTensor(NamedTuple):
     dims: dimensions of one slot.
     slot_rule: how many slots t cached tokens take.
     dtype: fixed format, or None for the workload's kv_dtype.
+    quantizable: whether a quantised kv_dtype holds for it too; a state stays in the model's own dtype.
+    storage_rule: slots of the memory behind it, where an engine keeps more than it sees.
     """
 
     name: str
     dims: tuple[Dim, ...]
     slot_rule: SlotRule
     dtype: Dtype | None = None
+    quantizable: bool = True
+    storage_rule: SlotRule | None = None
 
     @property
     def elements_per_slot(self) -> int:
@@ -131,13 +324,11 @@ class CacheTensor(NamedTuple):
         return prod(dim.size for dim in self.dims)
 
     def stored_as(self, kv_dtype: Dtype) -> Dtype:
-        """Format of this tensor in a cache of `kv_dtype`."""
-        return self.dtype or kv_dtype
+        """Format of this tensor in a cache of `kv_dtype`: bf16 where a state would be quantised with K and V."""
+        if self.dtype is not None:
+            return self.dtype
+        return kv_dtype if self.quantizable or kv_dtype.is_computed_in else BF16
 
     def bytes_per_slot(self, kv_dtype: Dtype) -> int:
         """Bytes of one slot, of one layer and sequence."""
         return self.stored_as(kv_dtype).bytes_of(self.elements_per_slot)
-
-
-def _at_most(tokens: Tokens, limit: int) -> Tokens:
-    return min(tokens, limit) if isinstance(tokens, int) else tokens.clip(max=limit)

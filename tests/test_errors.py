@@ -170,7 +170,11 @@ MODEL_FILES = {
         "{file}:1: head_dim is missing\nhelp: gqa needs it; `kvcalc schema preset` lists all fields",
     ),
     "missing num_layers": ("attention: gqa\n", "{file}:1: num_layers is missing\nhelp: add num_layers"),
-    "missing attention": ("num_layers: 2\n", "{file}:1: attention is missing\nhelp: one of gqa, mla, mla-naive"),
+    "missing attention": (
+        "num_layers: 2\n",
+        "{file}:1: attention is missing\nhelp: add attention: gqa, for instance; "
+        "`kvcalc schema preset` lists all kinds",
+    ),
     "wrong type": (
         GOOD_PRESET.replace("head_dim: 64", 'head_dim: "64"'),
         "{file}:6: head_dim: head_dim must be a whole number, not '64'\n"
@@ -212,7 +216,7 @@ MODEL_FILES = {
     ),
     "unknown attention kind": (
         GOOD_PRESET.replace("gqa", "gca"),
-        "{file}:3: attention: no attention kind is called 'gca'\nhelp: did you mean 'gqa'?",
+        "{file}:3: attention: no attention kind is called 'gca'\nhelp: did you mean 'gqa' or 'cca'?",
     ),
     "a window and a chunk": (
         GOOD_PRESET + "sliding_window: 8\nattention_chunk_size: 16\n",
@@ -233,7 +237,7 @@ MODEL_FILES = {
     ),
     "unknown key beside layers that stand alone": (
         "num_layer: 2\nnum_layers: 2\nlayers:\n  a: {attention: gqa, num_query_heads: 2, num_kv_heads: 1, head_dim: 8}\n",
-        "{file}:1: num_layer: no field is called 'num_layer'\nhelp: did you mean 'num_layers' or 'layers'?",
+        "{file}:1: num_layer: no field is called 'num_layer'\nhelp: did you mean 'num_layers' or 'num_mtp_layers' or 'mtp_layer'?",
     ),
     "a name that a terminal would obey": (
         GOOD_PRESET.replace("mine", '"a\\x1b[2Jb"'),
@@ -299,7 +303,7 @@ CONFIGS = {
         "value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit\nhelp: check its digits",
     ),
     "missing field": (
-        {k: v for k, v in LLAMA.items() if k != "num_attention_heads"},
+        {k: v for k, v in LLAMA.items() if k != "num_attention_heads"} | {"model_type": "internlm2"},
         "{file}:1: num_attention_heads is missing\nhelp: add num_attention_heads",
     ),
     "null field": (
@@ -320,12 +324,12 @@ CONFIGS = {
         {**LLAMA, "model_type": "lama"},
         "{file}:2: model_type: model_type 'lama' is not a family that kvcalc knows; its cache is decided by "
         "num_hidden_layers 4, num_attention_heads 8, num_key_value_heads 2, hidden_size 512\n"
-        "help: nearest known: llama, llama4; write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        "help: nearest known: llama, mllama, llama4; say what its attention is with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
     ),
     "no family": (
         {"architectures": ["Who"], "num_hidden_layers": 4},
         "{file}:1: model_type is missing; its cache is decided by num_hidden_layers 4\n"
-        "help: write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        "help: say what its attention is with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
     ),
     "layer types too short": (
         {**LLAMA, "model_type": "gpt_oss", "layer_types": ["full_attention"]},
@@ -333,12 +337,12 @@ CONFIGS = {
     ),
     "unknown layer type": (
         {**LLAMA, "model_type": "gpt_oss", "layer_types": ["mamba"] * 4},
-        "{file}:7: layer_types: layer_types names 'mamba'; "
-        "this family has full_attention, sliding_attention, chunked_attention\n"
+        "{file}:7: layer_types: layer_types names linear layers, "
+        "and gpt_oss has full, sliding, chunked, reference ones\n"
         "help: write the model's facts as a preset and pass that with --model",
     ),
     "a latent without its rotary key": (
-        {**LLAMA, "model_type": "deepseek_v3", "kv_lora_rank": 512},
+        {**LLAMA, "model_type": "kimi_k2", "kv_lora_rank": 512},
         "{file}:1: qk_rope_head_dim is missing\nhelp: add qk_rope_head_dim",
     ),
     "duplicate key": (

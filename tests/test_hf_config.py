@@ -133,7 +133,7 @@ def test_the_switches_decide_which_layers_slide(model_type, switches, sliding):
 
 def test_without_num_key_value_heads_each_query_head_has_its_own():
     config = {"model_type": "llama", **{k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}}
-    assert kvcalc.load(config).groups[0].attention.label == "MHA"
+    assert kvcalc.load(config).groups[0].label == "MHA"
 
 
 def test_an_explicit_head_dim_wins_over_hidden_size():
@@ -152,8 +152,8 @@ def test_each_factor_says_which_field_it_came_from(tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "llama", **LLAMA}, indent=1))
     origins = kvcalc.load(file).groups[0].origins
-    assert origins["num_kv_heads"] == f"{file}:5 num_key_value_heads"
-    assert origins["head_dim"] == f"{file}:6 hidden_size / num_attention_heads"
+    assert str(origins["num_kv_heads"]) == f"{file}:5 num_key_value_heads"
+    assert str(origins["head_dim"]) == f"{file}:6 hidden_size / num_attention_heads"
 
 
 def test_no_model_type_is_claimed_by_two_families():

@@ -75,7 +75,7 @@ def test_mla_does_not_depend_on_the_head_count(attention, heads, n):
     model, other = one_layer(attention), one_layer(attention)
     latent = kvcalc.apply_method(model, "mla:512+64")
     group = latent.groups[0]
-    other = replace(latent, groups=(LayerGroup.of("all", [0], replace(group.attention, num_query_heads=heads)),))
+    other = replace(latent, groups=(LayerGroup.of("all", [0], replace(group.parts[0], num_query_heads=heads)),))
     assert total(latent, n) == total(other, n)
 
 

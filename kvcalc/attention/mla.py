@@ -18,9 +18,12 @@ class MultiHeadLatentAttention(TokenCache):
     qk_rope_head_dim: width of the one rotary key that all heads share.
     qk_nope_head_dim: width of a head's key without position, once the latent is expanded; not cached.
     v_head_dim: width of a head's value, once the latent is expanded; not cached.
-    The last two are there for `mla-naive` and for comparisons with other attention.
+    The last two are there for `mla-naive` and for comparisons with other attention. A layer without positions has a
+    qk_rope_head_dim of 0, and caches the latent alone.
     Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
     """
+
+    MAY_BE_ZERO = ("qk_rope_head_dim", "qk_nope_head_dim")
 
     kv_lora_rank: int
     qk_rope_head_dim: int
@@ -39,10 +42,9 @@ class MultiHeadLatentAttention(TokenCache):
 
     def tensors(self) -> tuple[CacheTensor, ...]:
         """c_kv: (kv_lora_rank) and k_rope: (qk_rope_head_dim), one slot a token."""
-        return (
-            CacheTensor("c_kv", (Dim("kv_lora_rank", self.kv_lora_rank),), self.slot_rule),
-            CacheTensor("k_rope", (Dim("qk_rope_head_dim", self.qk_rope_head_dim),), self.slot_rule),
-        )
+        latent = CacheTensor("c_kv", (Dim("kv_lora_rank", self.kv_lora_rank),), self.slot_rule)
+        rotary = CacheTensor("k_rope", (Dim("qk_rope_head_dim", self.qk_rope_head_dim),), self.slot_rule)
+        return (latent, rotary) if self.qk_rope_head_dim else (latent,)
 
 
 KIND = MultiHeadLatentAttention

@@ -21,6 +21,8 @@ class NaiveMultiHeadLatentAttention(TokenCache):
     Source: DeepSeek-V3 inference/model.py, attn_impl = "naive"; transformers before 5.15.
     """
 
+    MAY_BE_ZERO = ("qk_rope_head_dim", "qk_nope_head_dim")
+
     qk_rope_head_dim: int
     qk_nope_head_dim: int
     v_head_dim: int

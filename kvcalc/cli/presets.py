@@ -30,7 +30,7 @@ def list_presets(format: _options.Format = "table") -> None:
         Entry(
             name=name,
             aliases=tuple(aliases.get(name, ())),
-            attention=tuple((len(group.layers), group.name, group.attention.label) for group in model.groups),
+            attention=tuple((len(group.layers), group.name, group.label) for group in model.groups),
             max_model_len=model.max_model_len,
             first_token_bytes=size(model, tokens=1).total_bytes,
             source=model.source,
@@ -60,7 +60,7 @@ def validate(
 
     models = [load_path(path) for path in paths]
     for path, model in zip(paths, models, strict=True):
-        groups = ", ".join(f"{len(group.layers)} {group.name} {group.attention.label}" for group in model.groups)
+        groups = ", ".join(f"{len(group.layers)} {group.name} {group.label}" for group in model.groups)
         typer.echo(f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})")
 
 

@@ -1,22 +1,33 @@
 """Engines: how somebody's code lays a model's tensors out in memory, one pure file each.
 
-An engine file holds a frozen dataclass `Settings`, whose fields are named and defaulted as that engine names them,
-and `allocate(tensor, settings)`, which returns the tensor as that engine stores it: the same rule of growth or
-another one of the closed algebra. What comes out is read by everything just as the model's own tensors are. Where a
-number is a matter of policy, `policies(settings)` names the one in force and what else could be chosen.
+An engine file holds a frozen dataclass `Settings`, whose fields are named and defaulted as that engine names them and
+which refuses bad values, and
+
+    allocate(model, settings, kv_dtype) -> for each group of the model, its tensors as the engine stores them
+
+with the same rules of growth or others of the closed algebra, wider dimensions, other formats, or none at all. What
+comes out is read by everything just as the model's own tensors are. An engine file may also hold
+
+    copies(settings) -> how often each sequence is held (beams)
+    notes(model, settings) -> what a reader must know of how this model fares there
+    policies(settings) -> where a number is a matter of policy: the one in force, in words, then each other one
 """
 
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Model
 from kvcalc.registry import Registry
 from kvcalc.tensors import CacheTensor
-from kvcalc.units import shown
+from kvcalc.units import positive_int, shown
 
 ENGINES = Registry("kvcalc.engines", "engine")
+
+Allocation = tuple[tuple[CacheTensor, ...], ...]
+"""For each group of a model, the tensors of one of its layers and one sequence."""
 
 
 class Engine(NamedTuple):
@@ -44,18 +55,32 @@ class Engine(NamedTuple):
                 raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
         return cls(name, module.Settings(**(settings or {})), module)
 
-    def allocate(self, model: Model) -> tuple[tuple[CacheTensor, ...], ...]:
-        """For each group of `model`, its tensors as the engine stores them."""
-        return tuple(
-            tuple(self.module.allocate(tensor, self.settings) for tensor in group.tensors) for group in model.groups
-        )
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Tensors as the engine stores them. Raises NotApplicableError where it cannot hold this model."""
+        allocation: Allocation = self.module.allocate(model, self.settings, kv_dtype)
+        return allocation
 
-    def policies(self) -> dict[str, "Engine"]:
-        """The policy in force, in words, then each other one, as engines of their own."""
-        return {
-            words: Engine(self.name, settings, self.module)
-            for words, settings in self.module.policies(self.settings).items()
-        }
+    @property
+    def copies(self) -> int:
+        """How often each sequence is held."""
+        return int(self.module.copies(self.settings)) if hasattr(self.module, "copies") else 1
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What a reader must know of how `model` fares in this engine."""
+        return tuple(self.module.notes(model, self.settings)) if hasattr(self.module, "notes") else ()
+
+    @property
+    def policy(self) -> str:
+        """The policy in force, in words; empty where there is no other."""
+        return next(iter(self._policies()), "")
+
+    def other_policies(self) -> dict[str, "Engine"]:
+        """Each policy that is not in force, in words, as an engine of its own."""
+        _, *others = self._policies().items() or [("", None)]
+        return {words: self._replace(settings=settings) for words, settings in others}
+
+    def _policies(self) -> dict[str, Any]:
+        return self.module.policies(self.settings) if hasattr(self.module, "policies") else {}
 
     def settings_by_name(self) -> dict[str, Any]:
         """Settings by name."""
@@ -70,3 +95,9 @@ def one_of(value: object, field: str, choices: tuple[str, ...]) -> None:
             field=field,
             help=f"write {field}={choices[0]}",
         )
+
+
+def count_from(value: object, field: str, least: int) -> None:
+    """Raises InvalidValueError where a setting is neither None nor a whole number of at least `least` (0 or 1)."""
+    if value is not None and (least or value != 0 or isinstance(value, bool)):
+        positive_int(value, field)

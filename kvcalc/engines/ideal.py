@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kvcalc.engines import one_of
+from kvcalc.dtypes import Dtype
+from kvcalc.engines import Allocation, count_from, one_of
+from kvcalc.engines._tensors import per_tensor, with_encoder_tokens
+from kvcalc.model import Model
 from kvcalc.tensors import CacheTensor, CurrentChunk, EveryToken, LastTokens
 
 HONOURED, FULL = "honoured", "full"
@@ -16,19 +19,26 @@ class Settings:
 
     window: `honoured` keeps the last W tokens of a sliding layer and one chunk of a chunked one; `full` keeps every
     token in every layer, as engines without per-layer caches reserve.
+    encoder_tokens: what cross-attention looks at, where the model does not fix it.
     """
 
     window: str = HONOURED
+    encoder_tokens: int | None = None
 
     def __post_init__(self) -> None:
         one_of(self.window, "window", (HONOURED, FULL))
+        count_from(self.encoder_tokens, "encoder_tokens", 0)
 
 
-def allocate(tensor: CacheTensor, settings: Settings) -> CacheTensor:
-    """`tensor` as it is, or with a slot for every token where windows are not honoured."""
-    if settings.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
-        return tensor._replace(slot_rule=EveryToken())
-    return tensor
+def allocate(model: Model, settings: Settings, _: Dtype) -> Allocation:
+    """The model's own tensors, with a slot for every token where windows are not honoured."""
+
+    def allocated(tensor: CacheTensor) -> CacheTensor:
+        if settings.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
+            return tensor._replace(slot_rule=EveryToken())
+        return with_encoder_tokens(tensor, settings.encoder_tokens)
+
+    return per_tensor(model, allocated)
 
 
 def policies(settings: Settings) -> dict[str, Settings]:

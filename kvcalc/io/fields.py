@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.documents import Document, Keys
+from kvcalc.model import Origin
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
 
@@ -32,16 +34,24 @@ class Fields:
             )
         self.values: Mapping[str, Any] = values
 
+    def value(self, name: str) -> Any:
+        """The field's value; None where it is missing."""
+        return self.values.get(name)
+
+    def key(self, name: str) -> str:
+        """The name under which the field stands."""
+        return name
+
     def __contains__(self, name: str) -> bool:
         """Whether the field is there and not null."""
-        return self.values.get(name) is not None
+        return self.value(name) is not None
 
     def integer(self, name: str, *, most: int = MAX_COUNT) -> int:
         """A whole number of at least 1 that must be there."""
         if name not in self:
             raise self.missing(name)
         try:
-            return positive_int(self.values[name], name, most=most)
+            return positive_int(self.value(name), name, most=most)
         except InvalidValueError as error:
             raise self.located(name, error) from None
 
@@ -69,7 +79,7 @@ class Fields:
             if not isinstance(value, str):
                 raise InvalidValueError(
                     f"must be a name, not {shown(value)}",
-                    where=self.document.where((*self.path, name, index)),
+                    where=self.document.where((*self.path, self.key(name), index)),
                     help="quote it if it is one",
                 )
         return list(values)
@@ -78,7 +88,7 @@ class Fields:
         """The mapping under `name`, which must be there."""
         if name not in self:
             raise self.missing(name)
-        return Fields(self.document, (*self.path, name))
+        return Fields(self.document, (*self.path, self.key(name)))
 
     def only(self, known: Iterable[str]) -> None:
         """Raises UnknownNameError for the first field that is not `known`."""
@@ -88,26 +98,26 @@ class Fields:
                 error = UnknownNameError.among("field", str(name), names)
                 raise error.at(self.document.where((*self.path, name)))
 
-    def origin(self, name: str) -> str:
-        """Where the field stands, for an explanation: `presets/llama-3-70b.yaml:9 num_kv_heads`."""
-        return f"{self.document.place((*self.path, name))} {name}"
+    def origin(self, name: str, words: str = "") -> Origin:
+        """Where the field stands, for an explanation: `presets/llama-3-70b.yaml:9 num_kv_heads`, or other words."""
+        return Origin(partial(self.document.place, (*self.path, self.key(name))), words or name)
 
     def missing(self, name: str, help: str = "") -> InvalidValueError:
         """Error for a field that must be there."""
         holder = self.document.where(self.path)
-        state = "is null" if name in self.values else "is missing"
-        return InvalidValueError(f"{name} {state}", field=name, where=holder, help=help or f"add {name}")
+        state = "is null" if self.key(name) in self.values else "is missing"
+        return InvalidValueError(f"{name} {state}", field=name, where=holder, help=help or f"add {self.key(name)}")
 
     def wrong(self, name: str, what: str, help: str) -> InvalidValueError:
         """Error about the value of a field."""
-        return InvalidValueError(what, field=name, where=self.document.where((*self.path, name)), help=help)
+        return InvalidValueError(what, field=name, where=self.document.where((*self.path, self.key(name))), help=help)
 
     def located(self, name: str, error: InvalidValueError) -> InvalidValueError:
         """`error`, which came from the value of `name`, with its file and line."""
-        return error.at(self.document.where((*self.path, name)))
+        return error.at(self.document.where((*self.path, self.key(name))))
 
     def _typed(self, name: str, kind: type, words: str, default: Any) -> Any:
-        value = self.values.get(name)
+        value = self.value(name)
         if value is None:
             return default
         if not isinstance(value, kind):

@@ -1,83 +1,179 @@
 """A Hugging Face config.json as a Model: fields and family rules only, none of the model's code.
 
 Each family of model types is one file in `families/`, found by being there; it knows how that family's fields decide
-what each layer caches. A model type that no family knows is refused, never guessed.
+what each layer caches. A model type that no family knows is refused, never guessed, unless the user says what it is.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-from kvcalc.errors import UnknownArchitectureError
+from kvcalc.errors import UnknownArchitectureError, UnknownNameError
 from kvcalc.io import families
-from kvcalc.io.documents import Document
+from kvcalc.io.documents import Document, Keys
+from kvcalc.io.families._config import Config, TypeEntry
 from kvcalc.io.fields import Fields
 from kvcalc.model import Model, group_layers
 from kvcalc.units import shown
 
+SECTIONS = (
+    *("text_config", "language_config", "llm_config", "decoder", "decoder_config", "generator", "thinker_config"),
+    *("vlm_config", "text_model_config", "language_model_config"),
+)
+"""Where a model of several towers keeps its text part, first found first."""
+PAIRS = {"encoder-decoder", "vision-encoder-decoder", "speech-encoder-decoder"}
+"""Types whose decoder always attends to an encoder, and whose class does not say so."""
 DECIDING_FIELDS = (
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_size",
-    "kv_lora_rank",
-    "qk_rope_head_dim",
-    "v_head_dim",
-    "multi_query",
-    "layer_types",
-    "sliding_window",
-    "attention_chunk_size",
-    "linear_attn_config",
-    "index_head_dim",
-    "is_encoder_decoder",
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "kv_lora_rank"),
+    *("qk_rope_head_dim", "v_head_dim", "multi_query", "layer_types", "sliding_window", "attention_chunk_size"),
+    *("linear_attn_config", "index_head_dim", "is_encoder_decoder"),
 )
 """Fields that most often decide what a decoder caches, named when a family is not known."""
+ASSUMED = {"gqa": "llama", "mha": "bert", "mla": "deepseek_v3"}
+"""What a user may say that a model of an unknown family is, and the type as which it is read then."""
+_SUSPICIOUS = re.compile(
+    r"kv_|_kv|(^|_)kvs?($|_)|cache|window|chunk|latent|lora_rank|state_size|d_state|conv_|_conv|index_|indexer|compress|"
+    r"linear_|mamba|ssm|share|layer_types|block_type|layer_pattern|sparse_attention|cross_attention|head_dim|"
+    r"num_.*heads|recurrent|sink"
+)
+"""Names of fields that may well decide what is cached."""
+_HARMLESS = re.compile(
+    r"use_cache|expert|moe|mlp|share_encoder|shared_expert|quant|chunk_size_feed|vision|image|audio|video|token|"
+    r"dropout|bias|dense_sparse|_eps|scale|conv_bias|mamba_chunk|use_mamba|use_conv|num_shared|n_shared|vocab|"
+    r"cross_attention_hidden_size|add_cross_attention|index_topk|index_n_heads|num_index_heads|index_block|"
+    r"index_local|index_rope|indexer_rope|indexer_n_heads|indexer_budget|indexer_kv|q_lora|o_lora|chunk_size$|"
+    r"cache_implementation|gated|softmax|compress_rope|compress_ratio$|pruned_heads|attention_sink|dt_|block_size|"
+    r"sparse_block|sparse_topk|index_share_for_mtp|compression_config|gradient|encoder_|full_attention_interval"
+)
+"""Names that look so and do not, as every family was measured: they steer weights, kernels or training."""
 
 
-def parse_hf_config(document: Document, name: str) -> Model:
+def parse_hf_config(document: Document, name: str, *, assume: str | None = None) -> Model:
     """Model of a config.json document, called `name`.
 
+    assume: what a type that no family knows shall be taken for, one of ASSUMED; the model's notes say so.
     Raises UnknownArchitectureError for a model_type that no family knows, InvalidValueError for a bad field.
     """
-    top = Fields(document)
-    config = top.section("text_config") if "text_config" in top else top
-    model_type = config.text("model_type") or top.text("model_type")
-    family = _family_of(model_type)
-    if family is None:
-        raise _unknown(top, config)
-    decoder = family.decoder(config, model_type)
+    if assume is not None and assume not in ASSUMED:
+        raise UnknownNameError.among("attention to assume", assume, ASSUMED)
+    config, model_type = _decoder_config(document)
+    notes: tuple[str, ...] = ()
+    if not config.entry.family:
+        if assume is None:
+            raise _unknown(config)
+        config.entry = _entries()[ASSUMED[assume]]._replace(defaults={})
+        config.model_type = ASSUMED[assume]
+        notes = (f"assumed: {model_type or 'the model'} was read as plain {assume.upper()}, because --assume said so",)
+    decoder = import_module(f"{families.__name__}.{config.entry.family}").decoder(config)
+    parts = {group: layer.parts for group, layer in decoder.layers.items()}
+    origins = {group: layer.origins for group, layer in decoder.layers.items()}
+    longest = config.value("max_position_embeddings")
     return Model(
         name=name,
-        groups=group_layers(decoder.layer_names, decoder.attention, decoder.origins),
-        model_type=top.text("model_type"),
+        groups=group_layers(decoder.layer_names, parts, origins),
+        model_type=model_type,
         source=document.name,
-        max_model_len=config.integer_or("max_position_embeddings", None),
-        origins={"num_layers": config.origin(decoder.num_layers_field)},
+        max_model_len=longest if type(longest) is int and longest > 0 else None,
+        notes=(*notes, *decoder.notes, *_defaults_used(config), *_not_understood(config)),
+        origins={"num_layers": decoder.num_layers_origin},
+        draft_groups=group_layers(decoder.drafts, parts, origins, first=len(decoder.layer_names)),
     )
 
 
 def known_model_types() -> list[str]:
-    """Every model_type that a family reads, sorted."""
-    return sorted(model_type for family in _families() for model_type in family.MODEL_TYPES)
+    """Every model_type that is read, sorted: of decoders, and of models of several towers with one of them."""
+    return sorted(_entries())
 
 
-def _families() -> list[ModuleType]:
+def family_files() -> dict[str, ModuleType]:
+    """Every family by the name of its file."""
     names = sorted(m.name for m in iter_modules(families.__path__) if not m.name.startswith("_"))
-    return [import_module(f"{families.__name__}.{name}") for name in names]
+    return {name: import_module(f"{families.__name__}.{name}") for name in names}
 
 
-def _family_of(model_type: str) -> ModuleType | None:
-    return next((family for family in _families() if model_type in family.MODEL_TYPES), None)
+@cache
+def _entries() -> Mapping[str, TypeEntry]:
+    """What is known of each model type."""
+    text = Path(__file__).with_name("model_types.json").read_text("utf-8")
+    return {name: TypeEntry(**entry) for name, entry in json.loads(text).items()}
 
 
-def _unknown(top: Fields, config: Fields) -> UnknownArchitectureError:
+def _decoder_config(document: Document) -> tuple[Config, str]:
+    """The section of the decoder, as its type reads it, and that type."""
+    entries = _entries()
+    top = Fields(document)
+    path: Keys = ()
+    here, model_type = top, top.text("model_type")
+    cross = False
+    while True:
+        entry = entries.get(model_type, TypeEntry())
+        if entry.family and "text_config" not in here:
+            break
+        if "text_config" in here:
+            here.section("text_config")  # an error says so where it is something else
+        section = next((name for name in SECTIONS if isinstance(here.value(name), Mapping)), "")
+        if not section and not entry.section:
+            break
+        pair = here.value("is_encoder_decoder")
+        cross = cross or model_type in PAIRS or bool(entry.defaults.get("is_encoder_decoder") if pair is None else pair)
+        if not section:  # nothing but defaults
+            empty = Document(document.name, {}, document.lines)
+            return Config(empty, (), entry.section_type, entries[entry.section_type], cross=cross), entry.section_type
+        path = (*path, section)
+        here = Fields(document, path)
+        model_type = here.text("model_type") or entry.section_type
+    return Config(document, path, model_type, entry, cross=cross, top=top), model_type
+
+
+def _defaults_used(config: Config) -> tuple[str, ...]:
+    """A note on fields that the config leaves out and whose default decides what is cached."""
+    if not config.defaulted:
+        return ()
+    values = ", ".join(f"{name} {shown(value)}" for name, value in config.defaulted.items())
+    return (f"left out of the config, so the defaults of {config.model_type} hold: {values}",)
+
+
+def _not_understood(config: Config) -> tuple[str, ...]:
+    """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
+    entry = config.entry
+    known = {*entry.defaults, *entry.names, *entry.names.values(), *_read_by(entry.family)}
+    strange = [
+        name
+        for name, value in config.values.items()
+        if name not in known
+        and value not in (None, False, 0, [], {})
+        and _SUSPICIOUS.search(name)
+        and not _HARMLESS.search(name)
+    ]
+    if not strange:
+        return ()
+    return (
+        f"fields of {config.model_type or 'the config'} that kvcalc does not know and left out: {', '.join(strange)}",
+    )
+
+
+@cache
+def _read_by(family: str) -> frozenset[str]:
+    """Names that the family's own file and what all families share write in quotes."""
+    folder = Path(families.__path__[0])
+    sources = (folder / f"{file}.py" for file in (family, "_decoder", "_drafts", "_indexers"))
+    return frozenset(name for path in sources for name in re.findall(r'"(\w+)"', path.read_text("utf-8")))
+
+
+def _unknown(config: Config) -> UnknownArchitectureError:
     from difflib import get_close_matches
 
-    present = [f"{name} {shown(config.values[name])}" for name in DECIDING_FIELDS if name in config]
-    model_type = config.values.get("model_type", top.values.get("model_type"))
+    present = [
+        f"{name} {shown(config.values[name])}" for name in DECIDING_FIELDS if config.values.get(name) is not None
+    ]
+    model_type = config.values.get("model_type") or config.top.value("model_type")
     named = (
         f"model_type {shown(model_type)} is not a family that kvcalc knows" if model_type else "model_type is missing"
     )
@@ -85,6 +181,7 @@ def _unknown(top: Fields, config: Fields) -> UnknownArchitectureError:
     closest = f"nearest known: {', '.join(near)}; " if near else ""
     return UnknownArchitectureError(
         f"{named}; its cache is decided by {', '.join(present) or 'fields that are not there'}",
-        where=config.document.where((*config.path, "model_type") if "model_type" in config else config.path),
-        help=f"{closest}write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        where=config.document.where((*config.path, "model_type") if "model_type" in config.values else config.path),
+        help=f"{closest}say what its attention is with --assume {', '.join(ASSUMED)}, or write its facts as a preset "
+        "(`kvcalc schema preset`) and pass that with --model",
     )

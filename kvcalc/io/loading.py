@@ -10,31 +10,37 @@ from typing import Any
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.io.documents import Document, read_json, read_yaml
 from kvcalc.io.presets import load_preset, parse_preset
-from kvcalc.model import Model
+from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
 
-def load(source: str | os.PathLike[str] | Mapping[str, Any]) -> Model:
+def load(source: str | os.PathLike[str] | Mapping[str, Any], *, assume: str | None = None, mtp: bool = False) -> Model:
     """Model from a preset's name, a path, or a mapping.
 
     source: name or alias of a shipped preset (`r1`); path of a preset YAML, a config.json, or a directory that holds
     one; or a dict in either form. A string is taken for a path where it has a separator or a suffix of such a file.
+    assume: what a config.json of an unknown model_type shall be taken for: gqa, mha or mla; a note then says so.
+    mtp: with the layers that predict further tokens, if the model has any.
     Raises UnknownNameError, InvalidFileError, InvalidValueError, UnknownArchitectureError.
     """
+    model = _load(source, assume)
+    return with_draft_layers(model) if mtp else model
+
+
+def _load(source: object, assume: str | None) -> Model:
     if isinstance(source, Mapping):
-        return _parse(
-            Document("model", dict(source)), str(source.get("name") or source.get("_name_or_path") or "model")
-        )
+        name = str(source.get("name") or source.get("_name_or_path") or "model")
+        return _parse(Document("model", dict(source)), name, assume)
     if isinstance(source, str) and not is_path(source):
         return load_preset(source)
     if isinstance(source, str | os.PathLike):
-        return load_path(Path(source))
+        return load_path(Path(source), assume=assume)
     raise InvalidValueError(
         f"a model is a preset's name, a path or a mapping, not {shown(source)}", help="for instance kvcalc.load('r1')"
     )
 
 
-def load_path(path: Path) -> Model:
+def load_path(path: Path, *, assume: str | None = None) -> Model:
     """Model from a preset YAML, a config.json, or a directory that holds a config.json. Raises as `load` does."""
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -44,24 +50,22 @@ def load_path(path: Path) -> Model:
         path = path / "config.json"
     document = read_json(path) if path.suffix == ".json" else read_yaml(path)
     folder_or_file = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return _parse(document, folder_or_file)
+    return _parse(document, folder_or_file, assume)
 
 
-def _parse(document: Document, name: str) -> Model:
-    if _is_hf_config(document.data):
+def _parse(document: Document, name: str, assume: str | None) -> Model:
+    if is_hf_config(document.data) or assume is not None:
         from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are most of what is loaded
 
-        return parse_hf_config(document, name)
+        return parse_hf_config(document, name, assume=assume)
     return parse_preset(document)
 
 
-def _is_hf_config(values: object) -> bool:
-    """Whether a mapping looks like a config.json rather than a preset."""
-    return (
-        isinstance(values, dict)
-        and "num_layers" not in values
-        and ("model_type" in values or "architectures" in values)
-    )
+def is_hf_config(values: object) -> bool:
+    """Whether a mapping is a config.json rather than a preset, which says what its attention is."""
+    if not isinstance(values, Mapping) or "attention" in values or isinstance(values.get("layers"), Mapping):
+        return False
+    return "architectures" in values or ("model_type" in values and not ("num_layers" in values and "source" in values))
 
 
 def is_path(text: str) -> bool:

@@ -13,13 +13,15 @@ its own, and `layer_pattern` (repeated down the model) or `layer_types` (one nam
     layers:
       sliding: {sliding_window: 128}
       full: {}
+
+A layer of several parts names them all, as in `attention: [mla, indexer]`, and has the facts of each.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io import plain_yaml
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
-from kvcalc.model import MAX_LAYERS, Attention, Model, facts, group_layers, repeated
+from kvcalc.model import MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
 
 GPUS_FILE = "gpus.yaml"
 MODEL_FIELDS = {
@@ -41,12 +43,16 @@ MODEL_FIELDS = {
     "layer_pattern": "Names of `layers`, repeated down the model and cut at its last layer.",
     "layer_types": "Names of `layers`, one for each layer.",
     "layers": "Kinds of layer by name, each with the facts that are its own.",
-    "attention": "Attention kind of every layer that names none.",
+    "attention": "Attention kind of every layer that names none, or a list of the parts of one.",
+    "num_mtp_layers": "Layers of multi-token prediction, which --mtp adds.",
+    "mtp_layer": "Which of `layers` they are; like the model's last layer where it is not said.",
 }
 """Fields of a preset beside those of its attention kind, with their meaning."""
 
 _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
 _UNIFORM = "all"
+MTP = "mtp"
+"""Name of the group of multi-token-prediction layers."""
 
 
 def presets_folder() -> Path:
@@ -98,15 +104,22 @@ def parse_preset(document: Document) -> Model:
     top = Fields(document)
     num_layers = top.integer("num_layers", most=MAX_LAYERS)
     names = _layer_names(top, num_layers)
-    attention: dict[str, Attention] = {}
-    origins: dict[str, Mapping[str, str]] = {}
-    for name in dict.fromkeys(names):
-        attention[name], origins[name] = _attention(top, name)
-    top.only((*MODEL_FIELDS, *_fields_of(top.text("attention"))))
-    _no_unused_layers(top, names)
+    num_mtp_layers = top.integer_or("num_mtp_layers", 0) or 0
+    mtp_layer = top.text("mtp_layer") or names[-1]
+    if "layers" in top and mtp_layer not in top.section("layers").values:
+        known = top.section("layers").values
+        raise UnknownNameError.among("kind of layer", mtp_layer, known).at(document.where(("mtp_layer",)))
+    parts: dict[str, tuple[Attention, ...]] = {}
+    origins: dict[str, Mapping[str, object]] = {}
+    for name in dict.fromkeys((*names, mtp_layer) if num_mtp_layers else names):
+        parts[name], origins[name] = _parts(top, name)
+    top.only((*MODEL_FIELDS, *_fields_of(_kind_names(top))))
+    _no_unused_layers(top, parts)
+    drafts = group_layers((mtp_layer,) * num_mtp_layers, parts, origins, first=num_layers)
     return Model(
         name=top.text("name") or Path(document.name).stem,
-        groups=group_layers(names, attention, origins),
+        groups=group_layers(names, parts, origins),
+        draft_groups=tuple(replace(group, name=MTP) for group in drafts),
         model_type=top.text("model_type"),
         source=top.text("source"),
         max_model_len=top.integer_or("max_model_len", None),
@@ -116,11 +129,11 @@ def parse_preset(document: Document) -> Model:
 
 def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
     """YAML text that `parse_preset` reads back as the same model, source on top."""
-    groups = {group.name: _group_facts(group.attention) for group in model.groups}
-    everywhere = dict(set.intersection(*(set(own.items()) for own in groups.values())))
+    groups: Mapping[str, Mapping[str, Any]] = {group.name: _group_facts(group) for group in model.groups}
+    mtp_layer, groups = _mtp_layer(model, groups)
     # Facts that all layers have go to the top, but not past a change of kind: a kind of layer with an attention of
     # its own stands alone.
-    shared = {name: value for name, value in _ordered(groups) if everywhere.get(name) == value}
+    shared = {f: value for f, value in _ordered(groups) if all(own.get(f) == value for own in groups.values())}
     shared = shared if "attention" in shared else {}
     top: dict[str, Any] = {
         "source": model.source,
@@ -129,6 +142,8 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         "model_type": model.model_type,
         "max_model_len": model.max_model_len,
         "num_layers": model.num_layers,
+        "num_mtp_layers": sum(len(group.layers) for group in model.draft_groups) or None,
+        "mtp_layer": mtp_layer,
         **shared,
     }
     lines = [f"{name}: {_inline(value)}" for name, value in top.items() if value not in ("", [], None)]
@@ -169,49 +184,79 @@ def _layer_names(top: Fields, num_layers: int) -> tuple[str, ...]:
     return names
 
 
-def _no_unused_layers(top: Fields, names: tuple[str, ...]) -> None:
+def _no_unused_layers(top: Fields, used: Container[str]) -> None:
     for name in top.section("layers").values if "layers" in top else ():
-        if name not in names:
+        if name not in used:
             raise top.section("layers").wrong(
                 name, f"no layer is of the kind {name}", "remove it or add it to the pattern"
             )
 
 
-def _attention(top: Fields, name: str) -> tuple[Attention, dict[str, str]]:
-    """Attention of the kind of layer `name`, and where each of its facts stands."""
+def _parts(top: Fields, name: str) -> tuple[tuple[Attention, ...], dict[str, object]]:
+    """Parts of the kind of layer `name`, and where each of their facts stands."""
     own = Fields(top.document, ("layers", name)) if "layers" in top else top
-    holder = own if own.text("attention") else top
-    kind_name = holder.text("attention")
-    if not kind_name:
-        raise top.missing("attention", f"one of {', '.join(KINDS.names())}")
+    holder = own if _kind_names(own) else top
+    kind_names = _kind_names(holder)
+    if not kind_names:
+        raise top.missing("attention", "add attention: gqa, for instance; `kvcalc schema preset` lists all kinds")
     try:
-        kind = kind_named(kind_name)
+        kinds = {kind_name: kind_named(kind_name) for kind_name in kind_names}
     except UnknownNameError as error:
         raise error.at(holder.document.where((*holder.path, "attention"))) from None
-    known = _fields_of(kind_name)
+    known = _fields_of(kind_names)
     # A kind of layer that names its own attention stands alone; another takes what it lacks from the top.
     sources = (own,) if holder is own else (own, top)
     for source in sources:
         source.only([*known, "attention", *(MODEL_FIELDS if source is top else ())])
     found = {f: next(s for s in sources if f in s) for f in known if any(f in s for s in sources)}
-    for field, required in known.items():
-        if required and field not in found:
-            raise own.missing(field, f"{kind_name} needs it; `kvcalc schema preset` lists all fields")
-    try:
-        attention: Attention = kind(**{field: source.values[field] for field, source in found.items()})
-    except InvalidValueError as error:
-        raise found.get(error.field, own).located(error.field, error) from None
-    return attention, {field: source.origin(field) for field, source in found.items()}
+    parts = []
+    for kind_name, kind in kinds.items():
+        facts_of_kind = _fields_of([kind_name])
+        for field, required in facts_of_kind.items():
+            if required and field not in found:
+                raise own.missing(field, f"{kind_name} needs it; `kvcalc schema preset` lists all fields")
+        try:
+            part = kind(**{f: found[f].values[f] for f in facts_of_kind if f in found})
+        except InvalidValueError as error:
+            raise found.get(error.field, own).located(error.field, error) from None
+        parts.append(part)
+    return tuple(parts), {field: source.origin(field) for field, source in found.items()}
 
 
-def _fields_of(kind_name: str) -> dict[str, bool]:
-    """Facts of an attention kind, and whether each must be given; none for no kind."""
-    return {f.name: f.default is MISSING for f in fields(kind_named(kind_name))} if kind_name else {}
+def _kind_names(fields_of_layer: Fields) -> list[str]:
+    """Names of the parts of a layer: one, or a list of them."""
+    value = fields_of_layer.values.get("attention")
+    if isinstance(value, list):
+        return fields_of_layer.texts("attention")
+    return [name] if (name := fields_of_layer.text("attention")) else []
 
 
-def _group_facts(attention: Attention) -> dict[str, Any]:
-    kind = next(name for name in KINDS.names() if isinstance(attention, kind_named(name)))
-    return {"attention": kind, **facts(attention)}
+def _fields_of(kind_names: Iterable[str]) -> dict[str, bool]:
+    """Facts of all parts, and whether each must be given."""
+    known: dict[str, bool] = {}
+    for name in kind_names:
+        for field in fields(kind_named(name)):
+            known[field.name] = known.get(field.name, False) or field.default is MISSING
+    return known
+
+
+def _group_facts(group: LayerGroup) -> dict[str, Any]:
+    kinds = {kind_named(name): name for name in KINDS.names()}
+    names = [kinds[type(part)] for part in group.parts]
+    return {"attention": names[0] if len(names) == 1 else names, **group.facts}
+
+
+def _mtp_layer(
+    model: Model, groups: Mapping[str, Mapping[str, Any]]
+) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
+    """Which of `groups` the layers of multi-token prediction are (None: the last layer's), and one more if need be."""
+    if not model.draft_groups:
+        return None, groups
+    own = _group_facts(model.draft_groups[0])
+    same = [name for name, facts_of_group in groups.items() if facts_of_group == own]
+    if not same:
+        return MTP, {**groups, MTP: own}
+    return (None if model.layer_names[-1] in same else same[0]), groups
 
 
 def _ordered(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Any]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import UnknownNameError
@@ -34,9 +32,10 @@ def _preset() -> dict[str, Any]:
     kinds = {name: kind_named(name) for name in KINDS.names()}
     fields_of = {name: _properties(kind) for name, kind in kinds.items()}
     every_field = {field: rule for properties in fields_of.values() for field, rule in properties.items()}
+    attention = {"anyOf": [{"enum": list(kinds)}, {"type": "array", "items": {"enum": list(kinds)}, "minItems": 1}]}
     layer = {
         "type": "object",
-        "properties": {"attention": {"enum": list(kinds)}, **every_field},
+        "properties": {"attention": attention, **every_field},
         "additionalProperties": False,
     }
     own: dict[str, dict[str, Any]] = {
@@ -49,7 +48,9 @@ def _preset() -> dict[str, Any]:
         "layer_pattern": _NAMES,
         "layer_types": _NAMES,
         "layers": {"type": "object", "additionalProperties": layer},
-        "attention": {"enum": list(kinds)},
+        "attention": attention,
+        "num_mtp_layers": _COUNT,
+        "mtp_layer": {"type": "string"},
     }
     described: dict[str, Any] = {field: {**rule, "description": MODEL_FIELDS[field]} for field, rule in own.items()}
     return {
@@ -66,16 +67,29 @@ def _preset() -> dict[str, Any]:
                     "required": ["attention"],
                     "not": {"required": ["layers"]},
                 },
-                "then": {"required": TypeAdapter(kind).json_schema()["required"]},
+                "then": {"required": required},
             }
             for name, kind in kinds.items()
+            if (required := [field.name for field in fields(kind) if field.default is MISSING])
         ],
     }
 
 
 def _properties(kind: type) -> dict[str, Any]:
     meanings = {name: text for base in reversed(kind.__mro__) for name, text in _described(base).items()}
-    return {field.name: {**_COUNT, "description": meanings.get(field.name, "")} for field in fields(kind)}
+    return {
+        field.name: {**_rule(kind, field.name, str(field.type)), "description": meanings.get(field.name, "")}
+        for field in fields(kind)
+    }
+
+
+def _rule(kind: type, field: str, annotation: str) -> dict[str, Any]:
+    """Schema of one fact; its annotation is text, as `from __future__ import annotations` leaves it."""
+    if annotation.startswith("bool"):
+        return {"type": "boolean"}
+    if annotation.startswith("str"):
+        return {"type": "string"}
+    return {**_COUNT, "minimum": 0} if field in getattr(kind, "MAY_BE_ZERO", ()) else _COUNT
 
 
 def _described(kind: type) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from kvcalc.attention._token_cache import TokenCache
@@ -14,15 +14,29 @@ DEEPSEEK_RANKS = (512, 64)
 
 
 def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache], note: str = "") -> Model:
-    """`model` with each layer's attention replaced by `build` of it; windows and chunks stay.
+    """`model` with each layer's attention replaced by `build` of it; windows, chunks and states stay.
 
     label: what it is now, such as GQA-16; note: a sentence that goes before the widths which the layers took.
-    Raises NotApplicableError where a group caches no tokens.
+    Raises NotApplicableError where no layer caches tokens.
     """
-    groups = tuple(_rebuilt_group(model, group, label, build) for group in model.groups)
-    widths = dict.fromkeys(_widths(group) for group in groups)  # unique, in order
+    if not any(attention_parts(model)):
+        kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
+        raise NotApplicableError(
+            f"{model.name} cannot be seen as {label}: none of its layers has keys and values of tokens ({kinds})",
+            help="compare it with another model instead",
+        )
+    groups = tuple(_rebuilt_group(group, label, build) for group in model.groups)
+    widths = dict.fromkeys(filter(None, map(_widths, groups)))  # unique, in order
     notes = (*model.notes, f"as {label}: {note}{'; '.join(widths)}")
+    untouched = [group.name for group in groups if not any(isinstance(part, TokenCache) for part in group.parts)]
+    if untouched:
+        notes = (*notes, f"layers that stay as they are: {', '.join(untouched)}")
     return replace(model, name=f"{model.name} as {label}", groups=groups, notes=notes)
+
+
+def attention_parts(model: Model) -> Iterator[TokenCache]:
+    """The parts of all groups that cache keys and values of tokens."""
+    return (part for group in model.groups for part in group.parts if isinstance(part, TokenCache))
 
 
 def no_argument(name: str, argument: str) -> dict[str, int]:
@@ -45,24 +59,18 @@ def parse_ranks(name: str, argument: str) -> dict[str, int]:
     return {"kv_lora_rank": int(rank), "qk_rope_head_dim": int(rope)}
 
 
-def _rebuilt_group(
-    model: Model, group: LayerGroup, label: str, build: Callable[[TokenCache], TokenCache]
-) -> LayerGroup:
-    if not isinstance(group.attention, TokenCache):
-        raise NotApplicableError(
-            f"{model.name} cannot be seen as {label}: its group {group.name} "
-            f"({group.attention.label}) caches no tokens",
-            help="compare it with another model instead",
-        )
-    attention = build(group.attention)
-    kept = facts(group.attention)
+def _rebuilt_group(group: LayerGroup, label: str, build: Callable[[TokenCache], TokenCache]) -> LayerGroup:
+    parts = tuple(build(part) if isinstance(part, TokenCache) else part for part in group.parts)
+    kept = group.facts
     origins = {
         name: group.origins.get(name, "") if kept.get(name) == value else f"as {label}"
-        for name, value in facts(attention).items()
+        for part in parts
+        for name, value in facts(part).items()
     }
-    return LayerGroup.of(group.name, group.layers, attention, origins)
+    return LayerGroup.of(group.name, group.layers, parts, origins)
 
 
 def _widths(group: LayerGroup) -> str:
-    dims = {dim.name: dim.size for tensor in group.tensors for dim in tensor.dims}
+    attention = [part for part in group.parts if isinstance(part, TokenCache)]
+    dims = {dim.name: dim.size for part in attention for tensor in part.tensors() for dim in tensor.dims}
     return ", ".join(f"{name} {size:,}" for name, size in dims.items())

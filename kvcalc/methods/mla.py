@@ -6,7 +6,7 @@ from functools import partial
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.mla import MultiHeadLatentAttention
-from kvcalc.methods._rebuild import DEEPSEEK_RANKS, parse_ranks, rebuilt
+from kvcalc.methods._rebuild import DEEPSEEK_RANKS, attention_parts, parse_ranks, rebuilt
 from kvcalc.model import Model, facts
 
 parse = partial(parse_ranks, "mla")
@@ -19,7 +19,7 @@ def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int |
     and one that has none takes DeepSeek's 512 + 64; the notes say so.
     Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
     """
-    own = all("kv_lora_rank" in facts(group.attention) for group in model.groups)
+    own = all("kv_lora_rank" in facts(part) for part in attention_parts(model))
     borrowed = kv_lora_rank is None and not own
     return rebuilt(
         model,

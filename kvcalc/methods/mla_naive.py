@@ -6,7 +6,7 @@ from functools import partial
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
-from kvcalc.methods._rebuild import parse_ranks, rebuilt
+from kvcalc.methods._rebuild import attention_parts, parse_ranks, rebuilt
 from kvcalc.methods.mla import with_latent
 from kvcalc.model import Model, facts
 
@@ -31,7 +31,7 @@ def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int |
             **latent.reach,
         )
 
-    own = all("qk_rope_head_dim" in facts(group.attention) for group in model.groups)
+    own = all("qk_rope_head_dim" in facts(part) for part in attention_parts(model))
     borrowed = qk_rope_head_dim is None and not own
     return rebuilt(
         model, "MLA naive", expanded, "the rotary key of DeepSeek-V3, since this model has none: " if borrowed else ""

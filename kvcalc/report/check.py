@@ -11,7 +11,7 @@ class Finding(NamedTuple):
 
     limit: how the available bytes came about, in words.
     max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
-    max_sequences: most sequences at this length.
+    max_sequences: most sequences at this length, None where they take nothing.
     """
 
     deployment: str
@@ -23,7 +23,7 @@ class Finding(NamedTuple):
     available_bytes: int
     limit: str
     max_tokens: int | None
-    max_sequences: int
+    max_sequences: int | None
     file: str = ""
     line: int = 0
     notes: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ class TensorReport(NamedTuple):
     """One tensor of a group. `slots` are those of one layer and sequence; `bytes` is the group's, all sequences.
 
     element_cost: what `dtype` takes, in words, such as `2 bytes` or `34 bytes for 32`.
+    saturates_at: tokens from which on no further slot is taken; 0 for a state, None where each token takes one.
+    storage_bytes: what the memory behind it takes, where an engine keeps more than it sees.
     """
 
     name: str
@@ -21,6 +23,8 @@ class TensorReport(NamedTuple):
     slot_rule: str
     bytes_per_slot: int
     bytes: int
+    saturates_at: int | None = None
+    storage_bytes: int = 0
 
     def data(self) -> dict[str, Any]:
         """Plain values."""
@@ -30,8 +34,10 @@ class TensorReport(NamedTuple):
             "dtype": self.dtype,
             "slots": self.slots,
             "slot_rule": self.slot_rule,
+            "saturates_at": self.saturates_at,
             "bytes_per_slot": self.bytes_per_slot,
             "bytes": self.bytes,
+            "storage_bytes": self.storage_bytes,
         }
 
 
@@ -42,7 +48,7 @@ class GroupReport(NamedTuple):
     attention: str
     layers: tuple[int, ...]
     tensors: tuple[TensorReport, ...]
-    origins: tuple[tuple[str, int, str], ...] = ()
+    origins: tuple[tuple[str, Any, Any], ...] = ()
 
     @property
     def num_layers(self) -> int:
@@ -81,11 +87,12 @@ class Report(NamedTuple):
     engine: str
     engine_settings: tuple[tuple[str, Any], ...]
     bytes_per_token: int
+    growth: tuple[int, int]
     fixed_bytes_per_sequence: int
     groups: tuple[GroupReport, ...]
     model_type: str = ""
     source: str = ""
-    num_layers_origin: str = ""
+    num_layers_origin: Any = ""
     policy: str = ""
     other_policies: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ class Layers(NamedTuple):
                 layer,
                 group.name,
                 group.attention,
-                max(tensor.slots for tensor in group.tensors),
+                max((tensor.slots for tensor in group.tensors), default=0),
                 group.bytes // group.num_layers,
             )
             for group in self.report.groups
@@ -114,9 +114,13 @@ class Explanation(NamedTuple):
         terms = " + ".join(count(tensor.bytes) for group in report.groups for tensor in group.tensors)
         return [*lines, f"total = {terms} = {plural(report.total_bytes, 'byte')}"]
 
-    def _origins(self) -> list[tuple[str, str, int, str]]:
+    def _origins(self) -> list[tuple[str, str, Any, str]]:
         report = self.report
         return [
-            ("(model)", "num_layers", report.num_layers, report.num_layers_origin),
-            *((group.name, field, value, origin) for group in report.groups for field, value, origin in group.origins),
+            ("(model)", "num_layers", report.num_layers, str(report.num_layers_origin)),
+            *(
+                (group.name, field, value, str(origin))
+                for group in report.groups
+                for field, value, origin in group.origins
+            ),
         ]

@@ -1,145 +1,340 @@
-"""What the families share: which layer is of which kind, and the facts of a kind from a config's fields."""
+"""What the families share: which layer is of which kind, and the facts of a part from a config's fields."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.none import NoCache
 from kvcalc.errors import InvalidValueError
-from kvcalc.io.fields import Fields
-from kvcalc.model import MAX_LAYERS, Attention, repeated
+from kvcalc.io.families._config import Config
+from kvcalc.model import MAX_LAYERS, Attention, Origin
+from kvcalc.units import shown
 
-FULL, SLIDING, CHUNKED = "full", "sliding", "chunked"
+FULL, SLIDING, CHUNKED, REFERENCE = "full", "sliding", "chunked", "reference"
+INDEXED, LINEAR, CONV, HYBRID, HYBRID_SLIDING = "indexed", "linear", "conv", "hybrid", "hybrid-sliding"
+CSA, HCA, MLP, SHARED = "csa", "hca", "mlp", "shared"
 ALL = "all"
 """Name of the only group of a model whose layers are all alike."""
+MTP = "mtp"
+"""Name of the group of layers that predict further tokens."""
 
-_LAYER_TYPES = {"full_attention": FULL, "sliding_attention": SLIDING, "chunked_attention": CHUNKED}
-_REACH_FIELDS = {FULL: "", SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}
+KIND_OF_LAYER_TYPE = {
+    "full_attention": FULL,
+    "attention": FULL,
+    "sliding_attention": SLIDING,
+    "chunked_attention": CHUNKED,
+    "reference_sliding_attention": REFERENCE,
+    "indexed_attention": INDEXED,
+    "deepseek_sparse_attention": INDEXED,
+    "qwen_sparse_attention": INDEXED,
+    "minimax_m3_sparse": INDEXED,
+    "linear_attention": LINEAR,
+    "mamba": LINEAR,
+    "conv": CONV,
+    "hybrid": HYBRID,
+    "hybrid_sliding": HYBRID_SLIDING,
+    "compressed_sparse_attention": CSA,
+    "heavily_compressed_attention": HCA,
+    "moe": MLP,
+    "mlp": MLP,
+}
+"""Names of `layer_types`, old and new, as transformers reads them (configuration_utils.py, ALLOWED_LAYER_TYPES)."""
+KIND_OF_LETTER = {"F": FULL, "S": SLIDING, "C": CHUNKED, "L": LINEAR, "I": INDEXED, "c": CONV, "-": MLP}
+_ROTARY_INTERVAL = 4
+REACH_FIELDS = {
+    SLIDING: ("sliding_window", "sliding_window"),
+    HYBRID_SLIDING: ("sliding_window", "sliding_window"),
+    CHUNKED: ("attention_chunk_size", "attention_chunk_size"),
+    REFERENCE: ("reference_window", "sliding_window"),
+}
+"""For each kind of layer that looks back only so far: the fact, and the field that it is read from."""
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """Layers as a family read them: the name of each layer's group, and each group's facts and their origins."""
+class Layer(NamedTuple):
+    """One layer: its parts, and where their facts stand."""
+
+    parts: tuple[Attention, ...]
+    origins: Mapping[str, object] = {}
+
+    def __add__(self, other: object) -> Layer:  # a layer and one more part of it
+        assert isinstance(other, Layer)
+        return Layer((*self.parts, *other.parts), {**self.origins, **other.origins})
+
+
+class Decoder(NamedTuple):
+    """Layers as a family read them: the name of each layer's group, and what each group is.
+
+    drafts: names of the groups of the layers that predict further tokens. notes: what a reader must know.
+    """
 
     layer_names: tuple[str, ...]
-    attention: dict[str, Attention]
-    origins: dict[str, dict[str, str]]
-    num_layers_field: str = "num_hidden_layers"
+    layers: Mapping[str, Layer]
+    num_layers_origin: object = ""
+    drafts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+NO_CACHE = Layer((NoCache(),))
 
 
 class Facts:
     """Keyword arguments for an attention kind, gathered field by field, each with where it stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
+        self.config = config
         self.values: dict[str, Any] = {}
-        self.origins: dict[str, str] = {}
+        self.origins: dict[str, object] = {}
         self.fields: dict[str, str] = {}
 
-    def put(self, name: str, value: Any, origin: str) -> None:
+    def put(self, name: str, value: Any, origin: object) -> Facts:
         """Sets a fact."""
         self.values[name] = value
         self.origins[name] = origin
+        return self
 
-    def take(self, config: Fields, name: str, field: str) -> None:
-        """Sets the fact `name` from a field of the config that must be there."""
-        self.put(name, config.integer(field), config.origin(field))
+    def take(self, name: str, field: str = "") -> Facts:
+        """Sets the fact `name` from a field (of the same name) that must be there."""
+        field = field or name
+        if field not in self.config:
+            raise self.config.missing(field)
         self.fields[name] = field
+        self.config.note_default(field)
+        return self.put(name, self.config.value(field), self.config.origin(field))
 
-    def build(self, kind: type[Attention], config: Fields) -> Attention:
-        """Attention of these facts. Errors are located at the field that the fact came from."""
+    def take_if_there(self, name: str, field: str = "") -> Facts:
+        """Sets the fact `name` if the field is there and not null."""
+        return self.take(name, field) if (field or name) in self.config else self
+
+    def build(self, kind: Callable[..., Attention]) -> Layer:
+        """Layer of one part with these facts. Errors are located at the field that the fact came from."""
         try:
-            return kind(**self.values)
+            return Layer((kind(**self.values),), self.origins)
         except InvalidValueError as error:
             field = self.fields.get(error.field)
-            raise (config.located(field, error) if field else error.at(config.document.where(config.path))) from None
+            document, path = self.config.document, self.config.path
+            raise (self.config.located(field, error) if field else error.at(document.where(path))) from None
 
 
-def num_layers(config: Fields) -> int:
+def num_layers(config: Config) -> int:
     """num_hidden_layers."""
+    config.note_default("num_hidden_layers")
     return config.integer("num_hidden_layers", most=MAX_LAYERS)
 
 
-def gqa_facts(config: Fields) -> Facts:
+def gqa_facts(config: Config, *, own_head_dim: bool = True) -> Facts:
     """Facts of grouped-query attention from the usual fields.
 
-    num_key_value_heads is num_attention_heads where it is missing, head_dim is hidden_size / num_attention_heads.
-    Raises InvalidValueError where that does not divide.
+    num_key_value_heads is num_attention_heads where it is null, missing, or no field of the class; head_dim is
+    hidden_size / num_attention_heads, unless the class has (own_head_dim) and the config gives its own.
     """
-    found = Facts()
-    found.take(config, "num_query_heads", "num_attention_heads")
-    if "num_key_value_heads" in config:
-        found.take(config, "num_kv_heads", "num_key_value_heads")
+    facts = Facts(config).take("num_query_heads", "num_attention_heads")
+    if config.declares("num_key_value_heads") and "num_key_value_heads" in config:
+        facts.take("num_kv_heads", "num_key_value_heads")
     else:
-        heads = found.values["num_query_heads"]
-        found.put("num_kv_heads", heads, f"{config.origin('num_attention_heads')} (no num_key_value_heads)")
-    put_head_dim(found, config)
-    return found
+        words = f"{config.key('num_attention_heads')} (no num_key_value_heads)"
+        facts.put("num_kv_heads", facts.values["num_query_heads"], config.origin("num_attention_heads", words))
+        facts.fields["num_kv_heads"] = "num_attention_heads"
+    if own_head_dim and "head_dim" in config:
+        return facts.take("head_dim")
+    return facts.put("head_dim", hidden_per_head(config), per_head_origin(config))
 
 
-def put_head_dim(found: Facts, config: Fields) -> None:
-    """head_dim as it stands, or hidden_size / num_attention_heads."""
-    if "head_dim" in config:
-        found.take(config, "head_dim", "head_dim")
-        return
-    hidden_size, heads = config.integer("hidden_size"), found.values["num_query_heads"]
+def only(config: Config, kind: str, *known: str) -> None:
+    """Raises InvalidValueError where layer_types gave a layer a kind that this family does not have."""
+    if kind not in known:
+        raise config.wrong(
+            "layer_types",
+            f"{config.key('layer_types')} names {kind} layers, and {config.model_type} has {', '.join(known)} ones",
+            "write the model's facts as a preset and pass that with --model",
+        )
+
+
+def per_head_origin(config: Config, heads_field: str = "num_attention_heads") -> Origin:
+    """Where a head_dim comes from that no field gives."""
+    return config.origin("hidden_size", f"{config.key('hidden_size')} / {config.key(heads_field)}")
+
+
+def hidden_per_head(config: Config, heads_field: str = "num_attention_heads") -> int:
+    """hidden_size / num_attention_heads. Raises InvalidValueError where that is no whole number."""
+    hidden_size, heads = config.integer("hidden_size"), config.integer(heads_field)
     if hidden_size % heads:
         raise config.wrong(
             "hidden_size",
-            f"hidden_size ({hidden_size}) is not a multiple of num_attention_heads ({heads}), and there is no head_dim",
+            f"hidden_size ({hidden_size}) is not a multiple of {heads_field} ({heads}), and there is no head_dim",
             "add head_dim if the model has one of its own",
         )
-    found.put("head_dim", hidden_size // heads, f"{config.origin('hidden_size')} / num_attention_heads")
+    return hidden_size // heads
 
 
-def layer_kinds(config: Fields, default: Sequence[str]) -> tuple[str, ...]:
-    """full, sliding or chunked for each layer: `layer_types` where the config has it, else `default`, repeated.
+def with_reach(facts: Facts, kind: str) -> Facts:
+    """`facts` with how far back a layer of this kind looks."""
+    if kind in REACH_FIELDS:
+        facts.take(*REACH_FIELDS[kind])
+    return facts
 
-    Raises InvalidValueError where layer_types has another length or names a kind that is none of these.
+
+def gqa_layer(kind: str, config: Config, *, own_head_dim: bool = True) -> Layer:
+    """Grouped-query attention that looks as far back as `kind` does, with cross-attention where there is an encoder."""
+    only(config, kind, FULL, SLIDING, CHUNKED, REFERENCE)
+    layer = with_reach(gqa_facts(config, own_head_dim=own_head_dim), kind).build(GroupedQueryAttention)
+    return layer + cross_layer(config, layer) if config.cross else layer
+
+
+def cross_layer(config: Config, layer: Layer) -> Layer:
+    """Cross-attention with the KV heads of the layer's own attention."""
+    (attention, *_), origins = layer
+    facts = Facts(config)
+    facts.put("cross_num_kv_heads", getattr(attention, "num_kv_heads"), origins["num_kv_heads"])  # noqa: B009
+    facts.put("cross_head_dim", getattr(attention, "head_dim"), origins["head_dim"])  # noqa: B009
+    return facts.build(CrossAttention)
+
+
+def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: str = "layer_types") -> list[str]:
+    """Kind of each layer: as `layer_types` says, else `default` of the number of layers.
+
+    Layers from the last num_kv_shared_layers on cache nothing. Raises InvalidValueError where layer_types has another
+    length or names a kind that nobody knows.
     """
     layers = num_layers(config)
-    types = config.texts("layer_types")
-    if not types:
-        return repeated(list(default), layers)
-    if len(types) != layers:
+    if field in config:
+        types = config.texts(field)
+        if len(types) != layers:
+            raise config.wrong(
+                field,
+                f"{config.key(field)} has {len(types)} entries and {config.key('num_hidden_layers')} is {layers}",
+                "name each layer once",
+            )
+        kinds = [KIND_OF_LAYER_TYPE.get(name, "") for name in types]
+        if "" in kinds:
+            raise config.wrong(
+                field,
+                f"{config.key(field)} names {types[kinds.index('')]!r}; known are {', '.join(KIND_OF_LAYER_TYPE)}",
+                "write the model's facts as a preset and pass that with --model",
+            )
+    else:
+        kinds = list(default(layers))
+    shared = whole_number_or(config, "num_kv_shared_layers", 0)
+    if shared >= layers:
         raise config.wrong(
-            "layer_types",
-            f"layer_types has {len(types)} entries and num_hidden_layers is {layers}",
-            "name each layer once",
+            "num_kv_shared_layers",
+            f"num_kv_shared_layers ({shared}) leaves no layer of {layers} with a cache to share",
+            "give fewer shared layers than num_hidden_layers",
         )
-    unknown = next((name for name in types if name not in _LAYER_TYPES), None)
-    if unknown is not None:
-        raise config.wrong(
-            "layer_types",
-            f"layer_types names {unknown!r}; this family has {', '.join(_LAYER_TYPES)}",
-            "write the model's facts as a preset and pass that with --model",
-        )
-    return tuple(_LAYER_TYPES[name] for name in types)
+    return kinds[: layers - shared] + [SHARED] * shared
 
 
-def reach_by_rule(config: Fields) -> str:
+def whole_number_or(config: Config, name: str, default: int) -> int:
+    """A whole number of at least 0, or `default` where it is missing or null."""
+    return 0 if config.value(name) == 0 and config.value(name) is not False else config.integer_or(name, default) or 0
+
+
+def letters(pattern: str) -> Callable[[int], list[str]]:
+    """`SSF`, laid down the layers again and again, as a default of `kinds_of`."""
+    kinds = [KIND_OF_LETTER[letter] for letter in pattern]
+    return lambda layers: [kinds[layer % len(kinds)] for layer in range(layers)]
+
+
+def full_each(period: int, other: str = SLIDING) -> Callable[[int], list[str]]:
+    """The last layer of each `period` is full, the others are of another kind."""
+    return lambda layers: [FULL if (layer + 1) % period == 0 else other for layer in range(layers)]
+
+
+def by_reach(config: Config) -> Callable[[int], list[str]]:
     """What every layer is where nothing tells them apart: sliding if there is a window, chunked if there is a chunk."""
-    return next((kind for kind in (SLIDING, CHUNKED) if _REACH_FIELDS[kind] in config), FULL)
+    kind = next((kind for kind in (SLIDING, CHUNKED) if REACH_FIELDS[kind][1] in config), FULL)
+    return lambda layers: [kind] * layers
 
 
-def decoder_of(config: Fields, facts: Facts, kind: type[Attention], names: tuple[str, ...]) -> Decoder:
-    """Decoder whose layers differ only in how far back they look."""
-    distinct = tuple(dict.fromkeys(names))
-    attention: dict[str, Attention] = {}
-    origins: dict[str, dict[str, str]] = {}
-    for name in distinct:
-        own = Facts()
-        own.values, own.origins, own.fields = dict(facts.values), dict(facts.origins), dict(facts.fields)
-        if field := _REACH_FIELDS[name]:
-            own.take(config, field, field)
-        attention[name], origins[name] = own.build(kind, config), own.origins
-    if len(distinct) == 1:
-        only = distinct[0]
-        return Decoder((ALL,) * len(names), {ALL: attention[only]}, {ALL: origins[only]})
-    return Decoder(names, attention, origins)
+def decoder_of(
+    config: Config,
+    kinds: Sequence[str],
+    layer_of: Callable[[str, Config], Layer],
+    *,
+    draft: str = "",
+    num_drafts: int = 0,
+    notes: tuple[str, ...] = (),
+) -> Decoder:
+    """Decoder of layers of these kinds, each built once by `layer_of` from its kind and its fields.
+
+    Layers whose fields `per_layer_config` overrides are groups of their own.
+    draft: kind of the num_drafts layers that predict further tokens.
+    """
+    overrides = _overrides(config, len(kinds))
+    names: list[str] = []
+    layers: dict[str, Layer] = {}
+    known: dict[object, str] = {}
+    for index, kind in enumerate(kinds):
+        own = overrides.get(index, {})
+        key = (kind, *own.items())
+        if key not in known:
+            layer = _built(kind, config.with_values(own) if own else config, layer_of)
+            known[key] = _group_name(kind, layer, layers)
+            layers[known[key]] = layer
+        names.append(known[key])
+    drafts: tuple[str, ...] = ()
+    if num_drafts:
+        layers[MTP] = _built(draft, config, layer_of)
+        drafts = (MTP,) * num_drafts
+    if len({*names}) == 1 and names[0] in (FULL, SLIDING, CHUNKED, LINEAR, HYBRID, INDEXED):
+        layers[ALL] = layers.pop(names[0])
+        names = [ALL] * len(names)
+    return Decoder(tuple(names), layers, config.origin("num_hidden_layers"), drafts, notes)
 
 
-def gqa_decoder(config: Fields, default: Sequence[str]) -> Decoder:
-    """Decoder of grouped-query layers that are full, sliding or chunked."""
-    return decoder_of(config, gqa_facts(config), GroupedQueryAttention, layer_kinds(config, default))
+def _built(kind: str, config: Config, layer_of: Callable[[str, Config], Layer]) -> Layer:
+    return NO_CACHE if kind in (MLP, SHARED) else layer_of(kind, config)
+
+
+def _group_name(kind: str, layer: Layer, layers: Mapping[str, Layer]) -> str:
+    """`kind`, or with a number where layers of that kind differ; the name that equal layers have already."""
+    name, number = kind, 1
+    while name in layers and layers[name].parts != layer.parts:
+        number += 1
+        name = f"{kind}-{number}"
+    return name
+
+
+def _overrides(config: Config, layers: int) -> dict[int, Mapping[str, Any]]:
+    """`per_layer_config`: fields of single layers, whose keys are numbers or texts of them, such as "02"."""
+    if "per_layer_config" not in config:
+        return {}
+    section = config.section("per_layer_config")
+    found: dict[int, Mapping[str, Any]] = {}
+    for key in section.values:
+        if not (key.isascii() and key.isdecimal() and int(key) < layers):
+            raise section.wrong(
+                key, f"{key!r} is not a layer of 0 to {layers - 1}", "use the indices of layers as keys"
+            )
+        values = section.section(key).values if key in section else {}
+        found[int(key)] = {name: value for name, value in values.items() if _hashable(value)}
+    return found
+
+
+def _hashable(value: object) -> bool:
+    return isinstance(value, str | int | float | bool | None)
+
+
+def flags(config: Config, field: str, layers: int) -> list[int]:
+    """A list of 0 or 1 for each layer. Raises InvalidValueError for anything else."""
+    values = config.value(field)
+    if not isinstance(values, list) or len(values) != layers or any(flag not in (0, 1) for flag in values):
+        raise config.wrong(
+            field,
+            f"{field} must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(values)}",
+            "write one flag for each layer, or leave the field out",
+        )
+    return list(values)
+
+
+def rotary_layers(config: Config, layers: int) -> list[int]:
+    """For each layer 1 where it has rotary positions and 0 where it has none.
+
+    no_rope_layers where the config has it, else each no_rope_layer_interval-th (4th) layer has none.
+    """
+    if config.value("no_rope_layers"):
+        return flags(config, "no_rope_layers", layers)
+    interval = config.integer_or("no_rope_layer_interval", _ROTARY_INTERVAL) or _ROTARY_INTERVAL
+    return [int((layer + 1) % interval != 0) for layer in range(layers)]

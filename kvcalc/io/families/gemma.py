@@ -1,18 +1,63 @@
-"""Gemma 2 and 3: sliding layers with a full one after each few.
+"""Gemma 2, 3, 3n and 4: sliding layers with a full one after each few.
 
-Source: transformers configuration_gemma2.py and configuration_gemma3.py.
+Source: transformers 5.23 configuration_gemma2.py, configuration_gemma3.py, configuration_gemma3n.py and
+configuration_gemma4.py.
 """
 
 from __future__ import annotations
 
-from kvcalc.io.families._decoder import FULL, SLIDING, Decoder, gqa_decoder
-from kvcalc.io.fields import Fields
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.io.families._config import Config
+from kvcalc.io.families._decoder import (
+    FULL,
+    SHARED,
+    SLIDING,
+    Decoder,
+    Layer,
+    decoder_of,
+    full_each,
+    gqa_facts,
+    gqa_layer,
+    kinds_of,
+    only,
+)
 
-MODEL_TYPES = ("gemma2", "gemma3", "gemma3_text")
-_PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6}
+_GEMMA4 = ("gemma4_text", "gemma4_unified_text", "gemma4_assistant", "diffusion_gemma_text")
+MODEL_TYPES = ("gemma2", "gemma3_text", "gemma3n_text", *_GEMMA4)
+_PERIODS = {"gemma2": 2, "gemma3n_text": 5}
+_PERIOD = 6
+_GLOBAL_HEAD_DIM = 512
+"""Width of a full layer's heads in Gemma 4 where the config does not say it."""
 
 
-def decoder(config: Fields, model_type: str) -> Decoder:
-    """The last layer of each period is full: every 2nd in Gemma 2, every 6th (sliding_window_pattern) in Gemma 3."""
-    period = config.integer_or("sliding_window_pattern", None) or _PERIODS[model_type]
-    return gqa_decoder(config, [SLIDING] * (period - 1) + [FULL])
+def decoder(config: Config) -> Decoder:
+    """The last layer of each period is full: every 2nd in Gemma 2, 5th in 3n, 6th (sliding_window_pattern) in 3 and 4.
+
+    Gemma 4 ends with a full layer whatever the pattern says, and its full layers have heads of their own.
+    """
+    period = config.integer_or("sliding_window_pattern", None) if config.model_type == "gemma3_text" else None
+    kinds = kinds_of(config, full_each(period or _PERIODS.get(config.model_type, _PERIOD)))
+    if config.model_type in _GEMMA4 and kinds[-1] != SHARED:
+        kinds[-1] = FULL
+    return decoder_of(config, kinds, _gemma4_layer if config.model_type in _GEMMA4 else _layer)
+
+
+def _layer(kind: str, config: Config) -> Layer:
+    if kind == SLIDING and config.value("use_bidirectional_attention") in (True, "all"):
+        # flash attention's bounds exclude the token itself: half of the window to each side
+        return gqa_layer(kind, config.with_values({"sliding_window": config.integer("sliding_window") // 2 + 1}))
+    return gqa_layer(kind, config)
+
+
+def _gemma4_layer(kind: str, config: Config) -> Layer:
+    only(config, kind, FULL, SLIDING)
+    if kind != FULL or "per_layer_config" in config:  # as transformers saves it: per layer, and done
+        return _layer(kind, config)
+    facts = gqa_facts(config)
+    if "global_head_dim" in config:
+        facts.take("head_dim", "global_head_dim")
+    else:
+        facts.put("head_dim", _GLOBAL_HEAD_DIM, f"global_head_dim, default of {config.model_type}")
+    if config.boolean("attention_k_eq_v"):
+        facts.take_if_there("num_kv_heads", "num_global_key_value_heads")
+    return facts.build(GroupedQueryAttention)

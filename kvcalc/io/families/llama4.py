@@ -1,31 +1,22 @@
 """Llama 4: layers with rotary positions attend within chunks, those without see everything.
 
-Source: transformers configuration_llama4.py.
+Source: transformers 5.23 configuration_llama4.py.
 """
 
 from __future__ import annotations
 
-from kvcalc.io.families._decoder import CHUNKED, FULL, Decoder, gqa_decoder, num_layers
-from kvcalc.io.fields import Fields
-from kvcalc.units import shown
+from kvcalc.io.families._config import Config
+from kvcalc.io.families._decoder import CHUNKED, FULL, Decoder, decoder_of, gqa_layer, kinds_of, rotary_layers
 
-MODEL_TYPES = ("llama4", "llama4_text")
-_DEFAULT_INTERVAL = 4
+MODEL_TYPES = ("llama4_text",)
 
 
-def decoder(config: Fields, model_type: str) -> Decoder:
+def decoder(config: Config) -> Decoder:
     """no_rope_layers[i] is 0 for a full layer and 1 for a chunked one; without it each 4th layer is full."""
-    if "attention_chunk_size" not in config:
-        return gqa_decoder(config, [FULL])
-    rotary = config.values.get("no_rope_layers")
-    if not rotary:
-        interval = config.integer_or("no_rope_layer_interval", None) or _DEFAULT_INTERVAL
-        return gqa_decoder(config, [CHUNKED] * (interval - 1) + [FULL])
-    layers = num_layers(config)
-    if not isinstance(rotary, list) or len(rotary) != layers or any(flag not in (0, 1) for flag in rotary):
-        raise config.wrong(
-            "no_rope_layers",
-            f"no_rope_layers must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(rotary)}",
-            "write one flag for each layer, or leave the field out",
-        )
-    return gqa_decoder(config, [CHUNKED if flag else FULL for flag in rotary])
+
+    def default(layers: int) -> list[str]:
+        if "attention_chunk_size" not in config:
+            return [FULL] * layers
+        return [CHUNKED if rotary else FULL for rotary in rotary_layers(config, layers)]
+
+    return decoder_of(config, kinds_of(config, default), gqa_layer)

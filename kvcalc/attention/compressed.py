@@ -1,0 +1,79 @@
+"""Compressed attention of DeepSeek-V4: a window of tokens, and one entry for each few tokens before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.errors import InvalidValueError
+from kvcalc.tensors import CacheTensor, Dim, EveryNth, LastTokens, Once, Pending
+
+_OVERLAPPING = 2
+"""CSA compresses each token into two neighbouring entries, so what it waits with is twice as wide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedAttention(Facts):
+    """Compressed sparse attention (CSA), heavily compressed attention (HCA), or their window alone.
+
+    K and V are one entry of head_dim, shared by all query heads. With m = compress_rate, elements per layer at t
+    tokens: min(t, sliding_window) * head_dim + floor(t / m) * (head_dim + index_head_dim), and for the t mod m tokens
+    that are not compressed yet their kv and gate, 2 * head_dim each. CSA (which has an indexer) has each of those
+    twice as wide, and keeps kv and gate of the last m tokens for the overlap.
+
+    num_query_heads: attention heads of the layer.
+    head_dim: width of an entry.
+    sliding_window: tokens that are seen as they are.
+    compress_rate: tokens that make one entry (4 in CSA, 128 in HCA); None for a layer that has only its window.
+    index_head_dim: width of an entry's index key, in CSA.
+    Raises InvalidValueError for an index_head_dim without a compress_rate.
+    Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; transformers 5.23 modeling_deepseek_v4.py.
+    """
+
+    num_query_heads: int
+    head_dim: int
+    sliding_window: int
+    compress_rate: int | None = None
+    index_head_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compress_rate is None and self.index_head_dim is not None:
+            raise InvalidValueError(
+                f"index_head_dim ({self.index_head_dim}) needs a compress_rate: the index is over compressed entries",
+                field="index_head_dim",
+                help="add compress_rate: 4, or remove index_head_dim",
+            )
+
+    @property
+    def label(self) -> str:
+        """`CSA 1/4`, `HCA 1/128`, or `shared K=V` for a layer that has only its window."""
+        if self.compress_rate is None:
+            return "shared K=V"
+        return f"{'CSA' if self.index_head_dim else 'HCA'} 1/{self.compress_rate}"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """Kv of the window; compressed_kv and index_k, one slot for m tokens; what waits to be compressed."""
+        entry = Dim("head_dim", self.head_dim)
+        window = CacheTensor("kv", (entry,), LastTokens(self.sliding_window))
+        if self.compress_rate is None:
+            return (window,)
+        rate = self.compress_rate
+        compressed = [CacheTensor("compressed_kv", (entry,), EveryNth(rate))]
+        if self.index_head_dim is None:
+            pending = CacheTensor("pending", (Dim("kv_and_gate", 2), entry), Pending(rate), quantizable=False)
+            return (window, *compressed, pending)
+        index = Dim("index_head_dim", self.index_head_dim)
+        compressed.append(CacheTensor("index_k", (index,), EveryNth(rate)))
+        both = Dim("head_dim + index_head_dim", self.head_dim + self.index_head_dim)
+        waiting = (Dim("kv_and_gate", 2), Dim("overlapping_entries", _OVERLAPPING), both)
+        overlap = Once(rate, from_token=rate, words=f"last {rate:,} compressed")
+        return (
+            window,
+            *compressed,
+            CacheTensor("pending", waiting, Pending(rate), quantizable=False),
+            CacheTensor("overlap", (Dim("kv_and_gate", 2), both), overlap, quantizable=False),
+        )
+
+
+KIND = CompressedAttention

@@ -1,0 +1,47 @@
+"""Cross-attention: keys and values of another sequence, an encoder's or an image's, computed once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.tensors import CacheTensor, Dim, EncoderTokens, Once, SlotRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAttention(Facts):
+    """Attention to what an encoder made of its input; it does not grow with the tokens that are decoded.
+
+    Elements per encoder token and layer: 2 * cross_num_kv_heads * cross_head_dim.
+
+    cross_num_kv_heads: heads of K and V.
+    cross_head_dim: width of a head.
+    encoder_tokens: tokens that the encoder makes, where the model fixes it (Whisper: 1,500 whatever the audio).
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2.3.
+    """
+
+    MAY_BE_ZERO = ("encoder_tokens",)
+
+    cross_num_kv_heads: int
+    cross_head_dim: int
+    encoder_tokens: int | None = None
+
+    @property
+    def label(self) -> str:
+        """`cross-attention`."""
+        return "cross-attention"
+
+    @property
+    def slot_rule(self) -> SlotRule:
+        """The encoder's tokens, known or not."""
+        if self.encoder_tokens is None:
+            return EncoderTokens()
+        return Once(self.encoder_tokens, words=f"{self.encoder_tokens:,} of the encoder")
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """cross_k and cross_v: (cross_num_kv_heads, cross_head_dim), one slot for each encoder token."""
+        dims = (Dim("cross_num_kv_heads", self.cross_num_kv_heads), Dim("cross_head_dim", self.cross_head_dim))
+        return (CacheTensor("cross_k", dims, self.slot_rule), CacheTensor("cross_v", dims, self.slot_rule))
+
+
+KIND = CrossAttention

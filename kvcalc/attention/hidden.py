@@ -1,0 +1,36 @@
+"""Models that keep a layer's hidden states in the place of keys and values, and project them anew each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.tensors import CacheTensor, Dim, EveryToken, LastTokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenStates(Facts):
+    """A memory of hidden states, as in XLNet and Reformer.
+
+    Elements per token and layer: hidden_size.
+
+    hidden_size: width of a layer's input.
+    memory_tokens: tokens that the memory holds at most, where it is limited.
+    Source: Dai et al. 2019, arXiv 1901.02860, section 3.2; transformers 5.23 modeling_xlnet.py.
+    """
+
+    hidden_size: int
+    memory_tokens: int | None = None
+
+    @property
+    def label(self) -> str:
+        """`hidden states`."""
+        return "hidden states"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """hidden: (hidden_size), one slot a token."""
+        rule = EveryToken() if self.memory_tokens is None else LastTokens(self.memory_tokens)
+        return (CacheTensor("hidden", (Dim("hidden_size", self.hidden_size),), rule),)
+
+
+KIND = HiddenStates

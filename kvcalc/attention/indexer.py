@@ -1,0 +1,44 @@
+"""The indexer of sparse attention: one small key per token, by which a layer finds the tokens worth attending to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.tensors import CacheTensor, Dim, EveryToken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexer(Facts):
+    """Lightning indexer, a part beside the attention of its layer. Its query heads share one key.
+
+    Elements per token and layer: index_head_dim, with pooling 2 * index_head_dim + 1.
+
+    index_head_dim: width of the one key per token.
+    index_pooling: whether a gate of the key's width and a mask are kept too, for pooled keys (GLM-5 Next).
+    index_dtype: format of the keys where it is not that of the cache.
+    Source: DeepSeek-V3.2 report, section 2.1; transformers 5.23 modeling_glm5_next.py.
+    """
+
+    FLAGS = ("index_pooling",)
+
+    index_head_dim: int
+    index_pooling: bool = False
+    index_dtype: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`indexer`, with the width of its key."""
+        return f"indexer {self.index_head_dim}"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """index_k: (index_head_dim), one slot a token; with pooling index_gate and index_mask as well."""
+        dtype = self.dtype_of("index_dtype")
+        key = CacheTensor("index_k", (Dim("index_head_dim", self.index_head_dim),), EveryToken(), dtype)
+        if not self.index_pooling:
+            return (key,)
+        mask = CacheTensor("index_mask", (Dim("index_mask", 1),), EveryToken(), dtype)
+        return (key, key._replace(name="index_gate"), mask)
+
+
+KIND = Indexer

@@ -1,0 +1,36 @@
+"""Lightning attention: linear attention with a decay, one square state per head and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._state import StateCache
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightningAttention(StateCache):
+    """Lightning attention, as in MiniMax-01.
+
+    Elements per layer, recurrent: num_heads * head_dim^2.
+
+    linear_num_heads: heads, each with a state of its own.
+    linear_head_dim: width of a head's key and value.
+    Source: Qin et al. 2024, arXiv 2401.04658; MiniMax-01, arXiv 2501.08313.
+    """
+
+    linear_num_heads: int
+    linear_head_dim: int
+
+    @property
+    def label(self) -> str:
+        """`Lightning`."""
+        return "Lightning"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """recurrent_state: (num_heads, head_dim, head_dim)."""
+        width = Dim("linear_head_dim", self.linear_head_dim)
+        return (self.recurrent("recurrent_state", Dim("linear_num_heads", self.linear_num_heads), width, width),)
+
+
+KIND = LightningAttention

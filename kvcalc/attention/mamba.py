@@ -1,0 +1,41 @@
+"""Mamba: a selective state-space layer, with a state for each inner channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._state import StateCache, conv_state
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba(StateCache):
+    """Mamba-1, as in Falcon-Mamba and Jamba.
+
+    Elements per layer: intermediate_size * (conv_kernel - 1) and, recurrent, intermediate_size * state_size.
+
+    mamba_intermediate_size: inner channels, expand * hidden_size.
+    mamba_state_size: width of each channel's state.
+    mamba_conv_kernel: inputs that the short convolution reads.
+    Source: Gu and Dao 2023, arXiv 2312.00752.
+    """
+
+    mamba_intermediate_size: int
+    mamba_state_size: int
+    mamba_conv_kernel: int
+
+    @property
+    def label(self) -> str:
+        """`Mamba`."""
+        return "Mamba"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """conv_state: (intermediate_size, conv_kernel - 1) and ssm_state: (intermediate_size, state_size)."""
+        channels = Dim("mamba_intermediate_size", self.mamba_intermediate_size)
+        return (
+            conv_state("conv_state", channels, self.mamba_conv_kernel),
+            self.recurrent("ssm_state", channels, Dim("mamba_state_size", self.mamba_state_size)),
+        )
+
+
+KIND = Mamba

@@ -1,0 +1,54 @@
+"""Mamba-2: a state-space layer whose channels are heads, and whose B and C are shared by groups of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._state import StateCache, conv_state
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2(StateCache):
+    """Mamba-2, as in Nemotron-H, Bamba, Granite 4 and Falcon-H1.
+
+    Elements per layer: (intermediate_size + 2 * num_groups * state_size) * (conv_kernel - 1) and, recurrent,
+    num_heads * head_dim * state_size.
+
+    mamba_num_heads: heads of the state.
+    mamba_head_dim: channels of a head.
+    mamba_num_groups: groups of heads that share B and C.
+    mamba_state_size: width of each channel's state.
+    mamba_conv_kernel: inputs that the short convolution reads.
+    mamba_intermediate_size: inner channels, where they are not num_heads * head_dim.
+    Source: Dao and Gu 2024, arXiv 2405.21060.
+    """
+
+    mamba_num_heads: int
+    mamba_head_dim: int
+    mamba_num_groups: int
+    mamba_state_size: int
+    mamba_conv_kernel: int
+    mamba_intermediate_size: int | None = None
+
+    @property
+    def label(self) -> str:
+        """`Mamba-2`."""
+        return "Mamba-2"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """conv_state: (channels of x, B and C, conv_kernel - 1) and ssm_state: (num_heads, head_dim, state_size)."""
+        inner = self.mamba_intermediate_size or self.mamba_num_heads * self.mamba_head_dim
+        channels = inner + 2 * self.mamba_num_groups * self.mamba_state_size  # x, and B and C of each group
+        return (
+            conv_state("conv_state", Dim("conv_channels", channels), self.mamba_conv_kernel),
+            self.recurrent(
+                "ssm_state",
+                Dim("mamba_num_heads", self.mamba_num_heads),
+                Dim("mamba_head_dim", self.mamba_head_dim),
+                Dim("mamba_state_size", self.mamba_state_size),
+            ),
+        )
+
+
+KIND = Mamba2

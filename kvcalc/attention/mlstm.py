@@ -1,0 +1,42 @@
+"""mLSTM, the layer of xLSTM: a matrix memory per head, with its normaliser and stabiliser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._state import StateCache
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixLstm(StateCache):
+    """mLSTM, as in xLSTM-7B.
+
+    Elements per layer, recurrent: num_heads * (qk_head_dim * v_head_dim + qk_head_dim + 1).
+
+    mlstm_num_heads: heads, each with a memory of its own.
+    mlstm_qk_head_dim, mlstm_v_head_dim: widths of a head's key and value.
+    Source: Beck et al. 2024, arXiv 2405.04517, equations 19 to 27.
+    """
+
+    mlstm_num_heads: int
+    mlstm_qk_head_dim: int
+    mlstm_v_head_dim: int
+
+    @property
+    def label(self) -> str:
+        """`mLSTM`."""
+        return "mLSTM"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """c: (num_heads, qk_head_dim, v_head_dim), n: (num_heads, qk_head_dim), m: (num_heads)."""
+        heads = Dim("mlstm_num_heads", self.mlstm_num_heads)
+        key, value = Dim("mlstm_qk_head_dim", self.mlstm_qk_head_dim), Dim("mlstm_v_head_dim", self.mlstm_v_head_dim)
+        return (
+            self.recurrent("c_state", heads, key, value),
+            self.recurrent("n_state", heads, key),
+            self.recurrent("m_state", heads),
+        )
+
+
+KIND = MatrixLstm

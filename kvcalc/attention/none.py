@@ -1,0 +1,28 @@
+"""A layer that caches nothing: an MLP or MoE block of its own, or attention that reads another layer's cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.tensors import CacheTensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoCache(Facts):
+    """No tensors.
+
+    Source: Gemma 3n and 4 (num_kv_shared_layers); Nemotron-H (blocks of MLP or MoE alone).
+    """
+
+    @property
+    def label(self) -> str:
+        """`no cache`."""
+        return "no cache"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """None."""
+        return ()
+
+
+KIND = NoCache

@@ -1,0 +1,38 @@
+"""A learned prefix: keys and values of tokens that stand before every prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.tensors import CacheTensor, Dim, Once
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixTokens(Facts):
+    """Prompt tokens of the model's own, a part beside the attention whose cache they take slots of.
+
+    Elements per layer: 2 * prefix_tokens * num_kv_heads * head_dim.
+
+    prefix_tokens: tokens of the prefix.
+    num_kv_heads, head_dim: as those of the attention.
+    Source: CPM-Ant (prompt_length); transformers 5.23 modeling_cpmant.py.
+    """
+
+    prefix_tokens: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def label(self) -> str:
+        """`prefix`, with its tokens."""
+        return f"prefix {self.prefix_tokens}"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """prefix_k and prefix_v: (num_kv_heads, head_dim), a slot for each token of the prefix."""
+        dims = (Dim("num_kv_heads", self.num_kv_heads), Dim("head_dim", self.head_dim))
+        rule = Once(self.prefix_tokens, words=f"{self.prefix_tokens:,} of the prefix")
+        return (CacheTensor("prefix_k", dims, rule), CacheTensor("prefix_v", dims, rule))
+
+
+KIND = PrefixTokens

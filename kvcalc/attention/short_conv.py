@@ -1,0 +1,36 @@
+"""A gated short convolution in attention's place, or beside it: it needs the last few inputs and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.attention._state import conv_state
+from kvcalc.tensors import CacheTensor, Dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortConvolution(Facts):
+    """Short convolution, as in LFM2.
+
+    Elements per layer: conv_channels * (conv_kernel - 1), in the model's dtype.
+
+    conv_channels: channels of all convolutions of the layer together.
+    conv_kernel: inputs that one reads.
+    Source: LFM2 report, arXiv 2511.23404; transformers 5.23 modeling_lfm2.py.
+    """
+
+    conv_channels: int
+    conv_kernel: int
+
+    @property
+    def label(self) -> str:
+        """`short conv`."""
+        return "short conv"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """conv_state: (conv_channels, conv_kernel - 1)."""
+        return (conv_state("conv_state", Dim("conv_channels", self.conv_channels), self.conv_kernel),)
+
+
+KIND = ShortConvolution

@@ -1,0 +1,69 @@
+"""What transformers does for one model type and no other, each with the file that shows it.
+
+A quirk takes a group of layers and its tensors, and returns the tensors that transformers holds instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvcalc.dtypes import FP32
+from kvcalc.model import LayerGroup
+from kvcalc.tensors import CacheTensor, CurrentChunk, Dim, EveryToken, LastTokens
+
+Tensors = tuple[CacheTensor, ...]
+Quirk = Callable[[LayerGroup, Tensors], Tensors]
+
+
+def broadcast_heads(group: LayerGroup, tensors: Tensors) -> Tensors:
+    """falcon: the new decoder architecture repeats its KV heads for all query heads before it caches them."""
+    heads = group.facts["num_query_heads"]
+    if group.facts["num_kv_heads"] == 1:  # multi_query, of the old architecture
+        return tensors
+    return tuple(t._replace(dims=(Dim("num_query_heads", heads), *t.dims[1:])) for t in tensors)
+
+
+def no_window(_: LayerGroup, tensors: Tensors) -> Tensors:
+    """gpt_neo: local layers mask what is out of their window, and keep it."""
+    windows = LastTokens | CurrentChunk
+    return tuple(t._replace(slot_rule=EveryToken()) if isinstance(t.slot_rule, windows) else t for t in tensors)
+
+
+def nothing(_: LayerGroup, __: Tensors) -> Tensors:
+    """openai-gpt, xlm: no cache is returned, each token reads the whole sequence again."""
+    return ()
+
+
+def states_in_model_dtype(_: LayerGroup, tensors: Tensors) -> Tensors:
+    """minimax, xlstm: recurrent states are in the model's dtype, where all others are in float32."""
+    return tuple(t._replace(dtype=None) if t.dtype == FP32 else t for t in tensors)
+
+
+def conv_in_float32(_: LayerGroup, tensors: Tensors) -> Tensors:
+    """inkling: convolution states are in float32, where all others are in the model's dtype."""
+    return tuple(t._replace(dtype=FP32) if t.name.startswith("conv_state") else t for t in tensors)
+
+
+def separate_k_and_v(_: LayerGroup, tensors: Tensors) -> Tensors:
+    """deepseek_v4: a layer with its window alone stores the shared K and V twice."""
+    if len(tensors) > 1:  # compressed layers store them once
+        return tensors
+    return tuple(t._replace(name=name) for t in tensors for name in ("k", "v"))
+
+
+QUIRKS: dict[str, Quirk] = {
+    "falcon": broadcast_heads,  # modeling_falcon.py, _split_heads
+    "gpt_neo": no_window,  # modeling_gpt_neo.py
+    "openai-gpt": nothing,  # modeling_openai.py
+    "xlm": nothing,  # modeling_xlm.py
+    "minimax": states_in_model_dtype,  # modeling_minimax.py
+    "xlstm": states_in_model_dtype,  # modeling_xlstm.py
+    "inkling_text": conv_in_float32,  # modeling_inkling.py
+    "inkling2_text": conv_in_float32,
+    "deepseek_v4": separate_k_and_v,  # modeling_deepseek_v4.py
+}
+KEEPS_CONV_COLUMNS = {"recurrent_gemma", "zaya"}
+"""Types whose convolutions keep kernel - 1 columns; those of all others keep the whole kernel."""
+NO_STATIC_CACHE = {"deepseek_v4"}
+IGNORES_QUANTIZED_CACHE = {"minimax", "rwkv", "xlnet", "xlstm"}
+"""Types with a cache of their own, which they use whatever cache is asked for."""

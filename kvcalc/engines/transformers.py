@@ -1,0 +1,220 @@
+"""Hugging Face transformers: what its cache classes hold, tensor by tensor.
+
+Established by measuring transformers 5.23 (cache_utils.py) on random models of every type that it has. What it does
+differently for one model type alone is in `_transformers_quirks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
+from kvcalc.dtypes import FP8, Dtype
+from kvcalc.engines import Allocation, count_from, one_of
+from kvcalc.engines._tensors import with_encoder_tokens
+from kvcalc.engines._transformers_quirks import IGNORES_QUANTIZED_CACHE, KEEPS_CONV_COLUMNS, NO_STATIC_CACHE, QUIRKS
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.model import LayerGroup, Model
+from kvcalc.tensors import (
+    AllButLast,
+    CacheTensor,
+    CurrentChunk,
+    Dim,
+    EveryToken,
+    LastTokens,
+    Once,
+    Pending,
+    PromptAndLast,
+    Settled,
+    SlotRule,
+)
+from kvcalc.units import shown
+
+DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO = "default", "static", "quantized_fp8", "quantized_quanto"
+_LATENT_SINCE = (5, 15)
+"""Version from which on the latent of MLA is cached as it is; before, keys and values were expanded from it first."""
+_NBITS = (2, 4)
+_BITS_PER_BYTE = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `generate()` and its caches, named as transformers names them.
+
+    cache: `default` (DynamicCache), `static` (StaticCache, whose capacity is the tokens asked for), `quantized_fp8`
+    or `quantized_quanto` (QuantizedCache with that backend).
+    prompt_tokens: how many of the tokens the prompt was; without it all of them are.
+    decode_steps: tokens that were decoded one by one, where prompt_tokens is not given.
+    num_beams: beams of a beam search, each with a cache of its own.
+    encoder_tokens: what cross-attention looks at, where the model does not fix it.
+    nbits, q_group_size, residual_length: the quanto backend's.
+    transformers_version: before 5.15 MLA was cached expanded.
+    """
+
+    cache: str = DEFAULT
+    prompt_tokens: int | None = None
+    decode_steps: int | None = None
+    num_beams: int = 1
+    encoder_tokens: int | None = None
+    nbits: int = 4
+    q_group_size: int = 64
+    residual_length: int = 128
+    transformers_version: str = "5.23"
+
+    def __post_init__(self) -> None:
+        one_of(self.cache, "cache", (DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO))
+        one_of(self.nbits, "nbits", _NBITS)  # type: ignore[arg-type]  # whole numbers here
+        for field in ("prompt_tokens", "num_beams", "q_group_size", "residual_length"):
+            count_from(getattr(self, field), field, 1)
+        for field in ("decode_steps", "encoder_tokens"):
+            count_from(getattr(self, field), field, 0)
+        if _version(self.transformers_version) is None:
+            raise InvalidValueError(
+                f"transformers_version must be a version, not {shown(self.transformers_version)}",
+                field="transformers_version",
+                help="write transformers_version=4.57",
+            )
+
+
+def copies(settings: Settings) -> int:
+    """Each beam holds a cache of its own."""
+    return settings.num_beams
+
+
+def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
+    """Tensors of the cache that `settings` ask for.
+
+    Raises NotApplicableError where transformers itself refuses that cache for this model.
+    """
+    if settings.cache == STATIC and model.model_type in NO_STATIC_CACHE:
+        raise NotApplicableError(
+            f"transformers has no StaticCache for {model.model_type}", help="leave the setting cache at default"
+        )
+    allocation = tuple(
+        tuple(_allocated(tensor, model, settings) for tensor in _tensors(model, group, settings))
+        for group in model.groups
+    )
+    if settings.cache in (DEFAULT, STATIC) or model.model_type in IGNORES_QUANTIZED_CACHE:
+        return allocation
+    return _quantized(model, allocation, settings, kv_dtype)
+
+
+def notes(model: Model, settings: Settings) -> tuple[str, ...]:
+    """What transformers does with this model that nobody would expect."""
+    if settings.cache not in (DEFAULT, STATIC) and model.model_type in IGNORES_QUANTIZED_CACHE:
+        return (f"transformers ignores a quantised cache for {model.model_type}; these are the bytes of its own",)
+    return ()
+
+
+def _tensors(model: Model, group: LayerGroup, settings: Settings) -> tuple[CacheTensor, ...]:
+    """Tensors of a group before their slots are counted transformers' way."""
+    tensors = group.tensors
+    if (_version(settings.transformers_version) or _LATENT_SINCE) < _LATENT_SINCE:
+        for part in group.parts:
+            if isinstance(part, MultiHeadLatentAttention):
+                kept = [tensor for tensor in tensors if tensor.name not in ("c_kv", "k_rope")]
+                tensors = (*_expanded(part).tensors(), *kept)
+    quirk = QUIRKS.get(model.model_type)
+    return quirk(group, tensors) if quirk else tensors
+
+
+def _expanded(latent: MultiHeadLatentAttention) -> NaiveMultiHeadLatentAttention:
+    return NaiveMultiHeadLatentAttention(
+        num_query_heads=latent.num_query_heads,
+        qk_rope_head_dim=latent.qk_rope_head_dim,
+        qk_nope_head_dim=latent.qk_nope_head_dim,
+        v_head_dim=latent.v_head_dim,
+        **latent.reach,
+    )
+
+
+def _allocated(tensor: CacheTensor, model: Model, settings: Settings) -> CacheTensor:
+    tensor = with_encoder_tokens(tensor, settings.encoder_tokens)
+    if model.model_type not in KEEPS_CONV_COLUMNS:
+        tensor = tensor._replace(dims=tuple(_full_kernel(dim) for dim in tensor.dims))
+    rule = tensor.slot_rule
+    if isinstance(rule, LastTokens | CurrentChunk):
+        if settings.cache == STATIC:
+            return tensor._replace(slot_rule=LastTokens(rule.limit))
+        # keys[:, :, -window + 1 :] keeps window - 1 tokens, and with a window of 1 all of them
+        visible = LastTokens(rule.limit - 1) if rule.limit > 1 else EveryToken()
+        return tensor._replace(slot_rule=visible, storage_rule=_storage(rule.limit, settings))
+    if isinstance(rule, PromptAndLast) and settings.cache == DEFAULT and settings.prompt_tokens is not None:
+        return tensor._replace(slot_rule=LastTokens(settings.prompt_tokens + rule.window - 1))
+    return tensor
+
+
+def _full_kernel(dim: Dim) -> Dim:
+    """A convolution keeps as many columns as its kernel has, one more than it needs."""
+    return Dim("conv_kernel", dim.size + 1) if dim.name == "conv_columns" else dim
+
+
+@dataclass(frozen=True)
+class _PromptThenWindow:
+    """Slots of the memory behind a window: all of the prompt until the first token is decoded, then the window."""
+
+    prompt_tokens: int
+    window: int
+
+    def slots(self, tokens: int) -> int:
+        """Every token up to prompt_tokens, then min(t, window)."""
+        return tokens if tokens <= self.prompt_tokens else min(tokens, self.window)
+
+
+def _storage(window: int, settings: Settings) -> SlotRule:
+    if settings.prompt_tokens is None and settings.decode_steps == 0:
+        return EveryToken()
+    if settings.prompt_tokens is None or window == 1:
+        return LastTokens(window) if window > 1 else EveryToken()
+    return _PromptThenWindow(settings.prompt_tokens, window)  # type: ignore[return-value]  # no total is made of it
+
+
+def _quantized(model: Model, allocation: Allocation, settings: Settings, kv_dtype: Dtype) -> Allocation:
+    for group, tensors in zip(model.groups, allocation, strict=True):
+        unfit = next((t for t in tensors if not isinstance(t.slot_rule, EveryToken) or t.name == "index_k"), None)
+        if unfit is not None and not (isinstance(unfit.slot_rule, Once) and unfit.name.startswith("prefix")):
+            raise NotApplicableError(
+                f"transformers has no quantised cache for {model.name}: {group.name} layers keep "
+                f"{unfit.name} ({unfit.slot_rule}), and only full attention can be quantised",
+                help="leave the setting cache at default, or at static",
+            )
+    if settings.cache == QUANTIZED_FP8:
+        return tuple(tuple(tensor._replace(dtype=FP8) for tensor in tensors) for tensors in allocation)
+    return tuple(
+        tuple(part for tensor in tensors for part in _quanto(tensor, settings, kv_dtype)) for tensors in allocation
+    )
+
+
+def _quanto(tensor: CacheTensor, settings: Settings, kv_dtype: Dtype) -> tuple[CacheTensor, ...]:
+    """What is quantised, and what waits for it: a prompt is quantised at once, then residual_length tokens together."""
+    group = settings.q_group_size
+    if tensor.elements_per_slot % group:
+        raise NotApplicableError(
+            f"quanto cannot group the {tensor.elements_per_slot} elements of {tensor.name} by q_group_size {group}",
+            help="choose a q_group_size that divides them",
+        )
+    payload_bytes = group * settings.nbits // _BITS_PER_BYTE
+    scale_and_shift_bytes = 2 * kv_dtype.bytes_of(1)
+    quantized = Dtype(f"quanto int{settings.nbits}", group, payload_bytes + scale_and_shift_bytes, "optimum-quanto")
+    if settings.prompt_tokens is not None:
+        waiting: SlotRule = Pending(settings.residual_length, settings.prompt_tokens)
+        settled: SlotRule = Settled(settings.residual_length, settings.prompt_tokens)
+    elif settings.decode_steps and settings.decode_steps % settings.residual_length:
+        residual = settings.decode_steps % settings.residual_length
+        waiting, settled = LastTokens(residual), AllButLast(residual)
+    else:
+        return (tensor._replace(dtype=quantized),)
+    return (
+        tensor._replace(dtype=quantized, slot_rule=settled),
+        tensor._replace(name=f"{tensor.name}_residual", slot_rule=waiting),
+    )
+
+
+def _version(text: object) -> tuple[int, ...] | None:
+    """`5.15.1` as (5, 15, 1), `5` as (5, 0); None for what is no version."""
+    parts = str(text).split(".")
+    if not all(part.isascii() and part.isdecimal() and len(part) < len("9999") for part in parts):
+        return None
+    numbers = tuple(map(int, parts))
+    return numbers if len(numbers) > 1 else (*numbers, 0)

@@ -1,0 +1,91 @@
+"""The part of a config.json that describes the decoder, read as its own class reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from kvcalc.io.documents import Document, Keys
+from kvcalc.io.fields import Fields
+from kvcalc.model import Origin
+
+_ABSENT = object()
+
+
+class TypeEntry(NamedTuple):
+    """What `model_types.json` knows of a model type.
+
+    family: file that reads it. names: usual name of a field -> its own. defaults: of the class, for fields left out.
+    section, section_type: where a model of several towers has its text part, and of which type that is.
+    """
+
+    family: str = ""
+    names: Mapping[str, str] = {}
+    defaults: Mapping[str, Any] = {}
+    section: str = ""
+    section_type: str = ""
+
+
+class Config(Fields):
+    """Fields of the decoder: each by its usual name or its own, with the default of its class where it is left out.
+
+    cross: whether an encoder stands before the decoder. top: the whole config, of which this may be a section.
+    defaulted: fields that were left out and taken from the class, with their values.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        path: Keys,
+        model_type: str,
+        entry: TypeEntry,
+        *,
+        cross: bool = False,
+        top: Fields | None = None,
+    ) -> None:
+        super().__init__(document, path)
+        self.model_type = model_type
+        self.entry = entry
+        self.cross = cross
+        self.top = top or self
+        self.defaulted: dict[str, Any] = {}
+
+    def key(self, name: str) -> str:
+        """The name under which the field stands, or would."""
+        own = self.entry.names.get(name, name)
+        return name if name in self.values and own not in self.values else own
+
+    def value(self, name: str) -> Any:
+        """The field's value, or its class's default; None where it has neither."""
+        key = self.key(name)
+        value = self.values.get(key, _ABSENT)
+        return self.entry.defaults.get(key) if value is _ABSENT else value
+
+    def declares(self, name: str) -> bool:
+        """Whether the class has such a field; nothing is known of a class that is not transformers' own."""
+        return not self.entry.defaults or self.key(name) in self.entry.defaults
+
+    def given(self, name: str) -> bool:
+        """Whether the config itself has the field, and not null."""
+        return self.values.get(self.key(name)) is not None
+
+    def note_default(self, name: str) -> None:
+        """Remembers that the field was left out and its class's default is used, which a reader must be told."""
+        key = self.key(name)
+        if key not in self.values and self.entry.defaults.get(key) is not None:
+            self.defaulted[key] = self.entry.defaults[key]
+
+    def origin(self, name: str, words: str = "") -> Origin:
+        """Where the value comes from: file and line, or the default of the class."""
+        key = self.key(name)
+        if key in self.values:
+            return super().origin(name, words or key)
+        return Origin(partial(self.document.place, self.path), words or f"{key}, default of {self.model_type}")
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """This config with some fields replaced, as `per_layer_config` replaces them for one layer."""
+        replaced = Config(self.document, self.path, self.model_type, self.entry, cross=self.cross, top=self.top)
+        replaced.defaulted = self.defaulted
+        replaced.values = {**self.values, **{self.key(name): value for name, value in values.items()}}
+        return replaced

@@ -1,0 +1,106 @@
+"""Short convolutions in attention's place or beside it: LFM2 and 3, Inkling, Zaya.
+
+Source: transformers 5.23 configuration_lfm2.py, configuration_lfm3.py, modeling_inkling.py, modeling_zaya.py.
+"""
+
+from __future__ import annotations
+
+from kvcalc.attention.cca import CompressedConvolution
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.io.families._config import Config
+from kvcalc.io.families._decoder import (
+    CONV,
+    FULL,
+    HYBRID,
+    HYBRID_SLIDING,
+    SLIDING,
+    Decoder,
+    Facts,
+    Layer,
+    decoder_of,
+    gqa_facts,
+    gqa_layer,
+    kinds_of,
+    only,
+    with_reach,
+)
+from kvcalc.io.families._drafts import num_drafts
+from kvcalc.units import shown
+
+MODEL_TYPES = ("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "zaya")
+_INKLING_PERIOD = 6
+
+
+def decoder(config: Config) -> Decoder:
+    """layer_types; LFM2: full_attn_idxs; Inkling: local_layer_ids; Zaya: every layer alike."""
+    if config.model_type.startswith("lfm"):
+        return decoder_of(config, kinds_of(config, lambda layers: _lfm(config, layers)), _lfm_layer)
+    if config.model_type == "zaya":
+        return decoder_of(config, kinds_of(config, lambda layers: [HYBRID] * layers), _zaya_layer)
+    kinds = kinds_of(config, lambda layers: _inkling(config, layers))
+    return decoder_of(config, kinds, _inkling_layer, draft=HYBRID, num_drafts=num_drafts(config))
+
+
+def _lfm(config: Config, layers: int) -> list[str]:
+    if config.model_type == "lfm3":
+        kinds = {0: SLIDING, 2: FULL}
+        return [kinds.get(layer % 4, CONV) if layer else CONV for layer in range(layers)]
+    if "full_attn_idxs" not in config:
+        return [FULL] * layers
+    indices = _indices(config, "full_attn_idxs", layers)
+    return [FULL if layer in indices else CONV for layer in range(layers)]
+
+
+def _lfm_layer(kind: str, config: Config) -> Layer:
+    if kind == CONV:
+        return (
+            Facts(config)
+            .take("conv_channels", "hidden_size")
+            .take("conv_kernel", "conv_L_cache")
+            .build(ShortConvolution)
+        )
+    return gqa_layer(kind, config)
+
+
+def _inkling(config: Config, layers: int) -> list[str]:
+    if "local_layer_ids" in config:
+        local = _indices(config, "local_layer_ids", layers)
+        return [HYBRID_SLIDING if layer in local else HYBRID for layer in range(layers)]
+    return [HYBRID_SLIDING if (layer + 1) % _INKLING_PERIOD else HYBRID for layer in range(layers)]
+
+
+def _inkling_layer(kind: str, config: Config) -> Layer:
+    """Attention, and short convolutions over its keys, its values, and the layer's two inputs."""
+    only(config, kind, HYBRID, HYBRID_SLIDING)
+    facts = gqa_facts(config)
+    if kind == HYBRID_SLIDING:
+        facts.take("num_query_heads", "swa_num_attention_heads").take("num_kv_heads", "swa_num_key_value_heads")
+        facts.take("head_dim", "swa_head_dim")
+    layer = with_reach(facts, kind).build(GroupedQueryAttention)
+    keys_and_values = 2 * facts.values["num_kv_heads"] * facts.values["head_dim"]
+    channels = keys_and_values + 2 * config.integer("hidden_size")
+    convolutions = Facts(config).put("conv_channels", channels, config.origin("hidden_size"))
+    return layer + convolutions.take("conv_kernel", "conv_kernel_size").build(ShortConvolution)
+
+
+def _zaya_layer(kind: str, config: Config) -> Layer:
+    only(config, kind, HYBRID, HYBRID_SLIDING)
+    facts = gqa_facts(config)
+    layer = with_reach(facts, kind).build(GroupedQueryAttention)
+    heads = facts.values["num_query_heads"] + facts.values["num_kv_heads"]
+    head_dim = facts.values["head_dim"]
+    columns = config.integer("cca_time0") + config.integer("cca_time1") - 2  # of two kernels, each less one
+    states = Facts(config).put("cca_conv_channels", heads * head_dim, facts.origins["head_dim"])
+    states.put("cca_conv_columns", columns, config.origin("cca_time0"))
+    states.put("cca_value_width", facts.values["num_kv_heads"] * head_dim // 2, facts.origins["head_dim"])
+    return layer + states.build(CompressedConvolution)
+
+
+def _indices(config: Config, field: str, layers: int) -> list[int]:
+    indices = config.value(field)
+    if not isinstance(indices, list) or not all(isinstance(i, int) and 0 <= i < layers for i in indices):
+        raise config.wrong(
+            field, f"{field} must hold layers from 0 to {layers - 1}, not {shown(indices)}", "count layers from 0"
+        )
+    return indices

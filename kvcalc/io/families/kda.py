@@ -1,0 +1,85 @@
+"""Kimi Delta Attention between layers of MLA: Kimi Linear, Kimi K3, Ling (bailing_hybrid), GLM-5 Next.
+
+Source: transformers 5.23 configuration_kimi_linear.py, configuration_bailing_hybrid.py, configuration_glm5_next.py,
+modeling_glm5_next.py; Kimi-K3's own configuration_kimi_k3.py.
+"""
+
+from __future__ import annotations
+
+from kvcalc.attention.indexer import Indexer
+from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.io.families._config import Config
+from kvcalc.io.families._decoder import FULL, INDEXED, LINEAR, Decoder, Facts, Layer, decoder_of, kinds_of, only
+from kvcalc.io.families._drafts import num_drafts
+from kvcalc.io.families._indexers import indexer_types
+from kvcalc.io.families.mla import mla_facts
+from kvcalc.units import shown
+
+MODEL_TYPES = ("kimi_linear", "bailing_hybrid", "glm5_next_text")
+_SHARED_INDEX = "indexed-shared"
+_LISTS = {"full_attn_layers": FULL, "kda_layers": LINEAR}
+_GROUP_SIZE = 6
+
+
+def decoder(config: Config) -> Decoder:
+    """layer_types, or linear_attn_config's lists of layers (counted from 1), else the type's own pattern."""
+    kinds = kinds_of(config, lambda layers: _default(config, layers))
+    if config.model_type == "glm5_next_text":
+        kinds = [INDEXED if kind == FULL else kind for kind in kinds]
+        own = indexer_types(config, len(kinds))
+        kinds = [kind if kind != INDEXED or is_own else _SHARED_INDEX for kind, is_own in zip(kinds, own, strict=True)]
+    return decoder_of(config, kinds, _layer, draft=FULL, num_drafts=num_drafts(config))
+
+
+def _default(config: Config, layers: int) -> list[str]:
+    if config.model_type == "bailing_hybrid":
+        size = config.integer_or("layer_group_size", _GROUP_SIZE) or _GROUP_SIZE
+        return [LINEAR if (layer + 1) % size else FULL for layer in range(layers)]
+    if config.model_type == "glm5_next_text":
+        return [LINEAR if (layer + 1) % 4 else INDEXED for layer in range(layers)]
+    section = config.section("linear_attn_config") if "linear_attn_config" in config else None
+    if section is None or any(name not in section for name in _LISTS):
+        return [FULL if layer and layer % 4 == 0 else LINEAR for layer in range(layers)]
+    kinds = [""] * layers
+    for name, kind in _LISTS.items():
+        for layer in section.value(name) if isinstance(section.value(name), list) else [None]:
+            if not isinstance(layer, int) or not 1 <= layer <= layers:
+                raise section.wrong(
+                    name, f"{name} must hold layers from 1 to {layers}, not {shown(layer)}", "count layers from 1"
+                )
+            kinds[layer - 1] = kind
+    if "" in kinds:
+        missing = kinds.index("") + 1
+        raise section.wrong("kda_layers", f"layer {missing} is in neither list", f"add {missing} to one of them")
+    return kinds
+
+
+def _layer(kind: str, config: Config) -> Layer:
+    if kind == LINEAR:
+        return _kda(config)
+    only(config, kind, FULL, LINEAR, INDEXED, _SHARED_INDEX)
+    layer = mla_facts(config).build(MultiHeadLatentAttention)
+    if kind != INDEXED:
+        return layer
+    return layer + Facts(config).take("index_head_dim").put("index_pooling", True, "modeling_glm5_next.py").build(
+        Indexer
+    )
+
+
+def _kda(config: Config) -> Layer:
+    facts = Facts(config)
+    section = config.section("linear_attn_config") if "linear_attn_config" in config else None
+    if config.model_type == "bailing_hybrid" and not config.given("linear_num_heads"):  # as published
+        facts.take("linear_num_heads", "num_attention_heads").take("linear_head_dim", "head_dim")
+        return facts.take("linear_conv_kernel", "short_conv_kernel_size").build(KimiDeltaAttention)
+    for fact, field, name in (
+        ("linear_num_heads", "linear_num_heads", "num_heads"),
+        ("linear_head_dim", "linear_head_dim", "head_dim"),
+        ("linear_conv_kernel", "linear_conv_kernel_dim", "short_conv_kernel_size"),
+    ):
+        if section is not None and name in section:
+            facts.put(fact, section.integer(name), section.origin(name))
+        else:
+            facts.take(fact, field)
+    return facts.build(KimiDeltaAttention)

@@ -1,0 +1,70 @@
+"""Recurrences without attention, or with a window beside them: RWKV, xLSTM, RecurrentGemma.
+
+Source: transformers 5.23 modeling_rwkv.py, modeling_xlstm.py, configuration_recurrent_gemma.py.
+"""
+
+from __future__ import annotations
+
+from kvcalc.attention.mlstm import MatrixLstm
+from kvcalc.attention.rg_lru import GatedLinearRecurrence
+from kvcalc.attention.rwkv import Rwkv
+from kvcalc.io.families._config import Config
+from kvcalc.io.families._decoder import (
+    LINEAR,
+    SLIDING,
+    Decoder,
+    Facts,
+    Layer,
+    decoder_of,
+    gqa_layer,
+    num_layers,
+)
+from kvcalc.units import shown
+
+MODEL_TYPES = ("rwkv", "xlstm", "recurrent_gemma")
+_KIND_OF_BLOCK = {"recurrent": LINEAR, "attention": SLIDING}
+_XLSTM_MULTIPLE = 64
+"""xLSTM rounds the widths of keys and values up to a multiple of this."""
+
+
+def decoder(config: Config) -> Decoder:
+    """RecurrentGemma repeats block_types down its layers; the others have one kind."""
+    if config.model_type == "xlstm" and config.given("num_blocks"):
+        config = config.with_values({"num_hidden_layers": config.value("num_blocks")})
+    layers = num_layers(config)
+    if config.model_type != "recurrent_gemma":
+        return decoder_of(config, [LINEAR] * layers, _rwkv if config.model_type == "rwkv" else _xlstm)
+    blocks = config.texts("block_types")
+    if not blocks or not {*blocks} <= {*_KIND_OF_BLOCK}:
+        raise config.wrong(
+            "block_types",
+            f"block_types must be a list of recurrent and attention, not {shown(blocks)}",
+            "write [recurrent, recurrent, attention]",
+        )
+    return decoder_of(config, [_KIND_OF_BLOCK[blocks[i % len(blocks)]] for i in range(layers)], _griffin)
+
+
+def _rwkv(kind: str, config: Config) -> Layer:
+    facts = Facts(config).take("hidden_size")
+    own = "attention_hidden_size" if "attention_hidden_size" in config else "hidden_size"
+    return facts.take("attention_hidden_size", own).build(Rwkv)
+
+
+def _xlstm(kind: str, config: Config) -> Layer:
+    hidden = config.integer("embedding_dim" if config.given("embedding_dim") else "hidden_size")
+    heads = config.integer("num_heads")
+    facts = Facts(config).take("mlstm_num_heads", "num_heads")
+    for fact, field in (("mlstm_qk_head_dim", "qk_dim_factor"), ("mlstm_v_head_dim", "v_dim_factor")):
+        factor = config.value(field)
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= _XLSTM_MULTIPLE:
+            raise config.wrong(field, f"{field} must be a number above 0, not {shown(factor)}", f"write {field}: 1.0")
+        width = -(-int(hidden * factor) // _XLSTM_MULTIPLE) * _XLSTM_MULTIPLE
+        facts.put(fact, width // heads, config.origin(field))
+    return facts.build(MatrixLstm)
+
+
+def _griffin(kind: str, config: Config) -> Layer:
+    if kind == SLIDING:
+        return gqa_layer(kind, config, own_head_dim=False)
+    own = "lru_width" if "lru_width" in config else "hidden_size"
+    return Facts(config).take("lru_width", own).take("lru_conv_kernel", "conv1d_width").build(GatedLinearRecurrence)

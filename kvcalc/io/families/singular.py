@@ -1,0 +1,144 @@
+"""Types that are alone with what they do: CPM-Ant, GPT-Neo, HRM, ModernBERT's decoder, Reformer, Step 3.5, XLNet.
+
+Source: transformers 5.23, configuration_*.py and modeling_*.py of each.
+"""
+
+from __future__ import annotations
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.hidden import HiddenStates
+from kvcalc.attention.prefix import PrefixTokens
+from kvcalc.io.families._config import Config
+from kvcalc.io.families._decoder import (
+    FULL,
+    SLIDING,
+    Decoder,
+    Facts,
+    Layer,
+    decoder_of,
+    gqa_facts,
+    gqa_layer,
+    kinds_of,
+    letters,
+    num_layers,
+    only,
+    with_reach,
+)
+from kvcalc.io.families._drafts import num_drafts
+from kvcalc.model import MAX_LAYERS
+from kvcalc.units import shown
+
+MODEL_TYPES = ("cpmant", "gpt_neo", "hrm_text", "modernbert-decoder", "reformer", "step3p5", "xlnet")
+_GLOBAL_EVERY = 3
+
+
+def decoder(config: Config) -> Decoder:
+    """Each type its own way."""
+    return _DECODERS[config.model_type](config)
+
+
+def _cpmant(config: Config) -> Decoder:
+    def layer_of(kind: str, own: Config) -> Layer:
+        facts = Facts(own).take("num_query_heads", "num_attention_heads").take("num_kv_heads", "num_attention_heads")
+        facts.take("head_dim", "dim_head")
+        prefix = Facts(own).take("prefix_tokens", "prompt_length").take("num_kv_heads", "num_attention_heads")
+        return facts.build(GroupedQueryAttention) + prefix.take("head_dim", "dim_head").build(PrefixTokens)
+
+    return decoder_of(config, [FULL] * num_layers(config), layer_of)
+
+
+def _gpt_neo(config: Config) -> Decoder:
+    """attention_types [[["global", "local"], 12]]: the names, and how often they are repeated."""
+    layers = num_layers(config)
+    pattern: list[str] = []
+    try:
+        for names, times in config.value("attention_types") or [[["global", "local"], 1]]:
+            pattern += list(names) * (times if 0 < times <= layers else 1)
+        kinds = [{"global": FULL, "local": SLIDING}[pattern[layer % len(pattern)]] for layer in range(layers)]
+    except (TypeError, ValueError, KeyError, ZeroDivisionError):
+        raise config.wrong(
+            "attention_types",
+            f"attention_types must be like [[['global', 'local'], 12]], not {shown(config.value('attention_types'))}",
+            "name the layers' kinds and how often they are repeated",
+        ) from None
+
+    def layer_of(kind: str, own: Config) -> Layer:
+        facts = gqa_facts(own, own_head_dim=False)
+        return (facts.take("sliding_window", "window_size") if kind == SLIDING else facts).build(GroupedQueryAttention)
+
+    return decoder_of(config, kinds, layer_of)
+
+
+def _hrm_text(config: Config) -> Decoder:
+    """Each stack of layers runs several times, and caches each time: (L_cycles + 1) * H_cycles."""
+    if config.given("num_layers_per_stack"):  # as transformers saves it: num_hidden_layers counts all of them
+        layers = num_layers(config)
+    else:
+        cycles = config.integer("H_cycles") * (config.integer("L_cycles") + 1)
+        layers = num_layers(config) * cycles
+        if layers > MAX_LAYERS:
+            raise config.wrong("H_cycles", f"{layers:,} cached layers are more than {MAX_LAYERS:,}", "check the cycles")
+    return decoder_of(config, [FULL] * layers, gqa_layer)
+
+
+def _modernbert(config: Config) -> Decoder:
+    """Each third layer is global; the others see half of local_attention."""
+    period = config.integer_or("global_attn_every_n_layers", _GLOBAL_EVERY) or _GLOBAL_EVERY
+    kinds = kinds_of(config, lambda layers: [SLIDING if layer % period else FULL for layer in range(layers)])
+
+    def layer_of(kind: str, own: Config) -> Layer:
+        only(own, kind, FULL, SLIDING)
+        facts = gqa_facts(own, own_head_dim=False)
+        if kind == SLIDING:
+            facts.put("sliding_window", own.integer("local_attention") // 2, own.origin("local_attention"))
+        return facts.build(GroupedQueryAttention)
+
+    return decoder_of(config, kinds, layer_of)
+
+
+def _reformer(config: Config) -> Decoder:
+    layers = config.texts("attn_layers")
+    if not layers or len(layers) > MAX_LAYERS:
+        raise config.missing("attn_layers", "name each layer local or lsh")
+    return decoder_of(
+        config.with_values({"num_hidden_layers": len(layers)}),
+        [FULL] * len(layers),
+        lambda _, own: Facts(own).take("hidden_size").build(HiddenStates),
+    )
+
+
+def _step(config: Config) -> Decoder:
+    """Sliding layers have query heads of their own; layer_types may go on for the layers that predict tokens."""
+    layers, drafts = num_layers(config), num_drafts(config)
+    types = config.value("layer_types")
+    if isinstance(types, list) and len(types) == layers + drafts:
+        config = config.with_values({"layer_types": types[:layers]})
+
+    def layer_of(kind: str, own: Config) -> Layer:
+        only(own, kind, FULL, SLIDING)
+        facts = gqa_facts(own)
+        if kind == SLIDING:
+            facts.take_if_there("num_query_heads", "num_sliding_attention_heads")
+        return with_reach(facts, kind).build(GroupedQueryAttention)
+
+    return decoder_of(config, kinds_of(config, letters("F")), layer_of, draft=FULL, num_drafts=drafts)
+
+
+def _xlnet(config: Config) -> Decoder:
+    """A memory of mem_len hidden states."""
+    return decoder_of(
+        config,
+        [FULL] * num_layers(config),
+        lambda _, own: Facts(own).take("hidden_size").take_if_there("memory_tokens", "mem_len").build(HiddenStates),
+    )
+
+
+_DECODERS = {
+    "cpmant": _cpmant,
+    "gpt_neo": _gpt_neo,
+    "hrm_text": _hrm_text,
+    "modernbert-decoder": _modernbert,
+    "reformer": _reformer,
+    "step3p5": _step,
+    "xlnet": _xlnet,
+}
