@@ -1,6 +1,6 @@
 """What transformers does for one model type and no other, each with the file that shows it.
 
-A quirk takes a group of layers and its tensors, and returns the tensors that transformers holds instead.
+A quirk takes a model, one of its groups and its tensors, and returns the tensors that transformers holds instead.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvcalc.dtypes import FP32
-from kvcalc.model import LayerGroup
+from kvcalc.model import LayerGroup, Model
 from kvcalc.tensors import CacheTensor, CurrentChunk, Dim, EveryToken, LastTokens
 
 Tensors = tuple[CacheTensor, ...]
-Quirk = Callable[[LayerGroup, Tensors], Tensors]
+Quirk = Callable[[Model, LayerGroup, Tensors], Tensors]
 
 
-def broadcast_heads(group: LayerGroup, tensors: Tensors) -> Tensors:
+def broadcast_heads(_: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
     """falcon: the new decoder architecture repeats its KV heads for all query heads before it caches them."""
     heads = group.facts["num_query_heads"]
     if group.facts["num_kv_heads"] == 1:  # multi_query, of the old architecture
@@ -23,32 +23,42 @@ def broadcast_heads(group: LayerGroup, tensors: Tensors) -> Tensors:
     return tuple(t._replace(dims=(Dim("num_query_heads", heads), *t.dims[1:])) for t in tensors)
 
 
-def no_window(_: LayerGroup, tensors: Tensors) -> Tensors:
+def no_window(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
     """gpt_neo: local layers mask what is out of their window, and keep it."""
     windows = LastTokens | CurrentChunk
     return tuple(t._replace(slot_rule=EveryToken()) if isinstance(t.slot_rule, windows) else t for t in tensors)
 
 
-def nothing(_: LayerGroup, __: Tensors) -> Tensors:
+def nothing(_: Model, __: LayerGroup, ___: Tensors) -> Tensors:
     """openai-gpt, xlm: no cache is returned, each token reads the whole sequence again."""
     return ()
 
 
-def states_in_model_dtype(_: LayerGroup, tensors: Tensors) -> Tensors:
+def states_in_model_dtype(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
     """minimax, xlstm: recurrent states are in the model's dtype, where all others are in float32."""
     return tuple(t._replace(dtype=None) if t.dtype == FP32 else t for t in tensors)
 
 
-def conv_in_float32(_: LayerGroup, tensors: Tensors) -> Tensors:
+def conv_in_float32(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
     """inkling: convolution states are in float32, where all others are in the model's dtype."""
     return tuple(t._replace(dtype=FP32) if t.name.startswith("conv_state") else t for t in tensors)
 
 
-def separate_k_and_v(_: LayerGroup, tensors: Tensors) -> Tensors:
+def separate_k_and_v(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
     """deepseek_v4: a layer with its window alone stores the shared K and V twice."""
     if len(tensors) > 1:  # compressed layers store them once
         return tensors
     return tuple(t._replace(name=name) for t in tensors for name in ("k", "v"))
+
+
+def twice_the_full_heads(model: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
+    """mimo_v2_flash: sliding layers have twice the full layers' KV heads, of their widths, whatever swa_* says."""
+    full = next((other.facts for other in model.groups if "sliding_window" not in other.facts), None)
+    if full is None or group.facts == full:
+        return tensors
+    widths = {"k": full["head_dim"], "v": full.get("v_head_dim", full["head_dim"])}
+    heads = Dim("num_kv_heads", 2 * full["num_kv_heads"])
+    return tuple(t._replace(dims=(heads, Dim("head_dim", widths[t.name]))) for t in tensors)
 
 
 QUIRKS: dict[str, Quirk] = {
@@ -60,6 +70,7 @@ QUIRKS: dict[str, Quirk] = {
     "xlstm": states_in_model_dtype,  # modeling_xlstm.py
     "inkling_text": conv_in_float32,  # modeling_inkling.py
     "inkling2_text": conv_in_float32,
+    "mimo_v2_flash": twice_the_full_heads,  # modeling_mimo_v2_flash.py
     "deepseek_v4": separate_k_and_v,  # modeling_deepseek_v4.py
 }
 KEEPS_CONV_COLUMNS = {"recurrent_gemma", "zaya"}

@@ -116,7 +116,7 @@ def _tensors(model: Model, group: LayerGroup, settings: Settings) -> tuple[Cache
                 kept = [tensor for tensor in tensors if tensor.name not in ("c_kv", "k_rope")]
                 tensors = (*_expanded(part).tensors(), *kept)
     quirk = QUIRKS.get(model.model_type)
-    return quirk(group, tensors) if quirk else tensors
+    return quirk(model, group, tensors) if quirk else tensors
 
 
 def _expanded(latent: MultiHeadLatentAttention) -> NaiveMultiHeadLatentAttention:

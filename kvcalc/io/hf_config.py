@@ -41,7 +41,7 @@ ASSUMED = {"gqa": "llama", "mha": "bert", "mla": "deepseek_v3"}
 _SUSPICIOUS = re.compile(
     r"kv_|_kv|(^|_)kvs?($|_)|cache|window|chunk|latent|lora_rank|state_size|d_state|conv_|_conv|index_|indexer|compress|"
     r"linear_|mamba|ssm|share|layer_types|block_type|layer_pattern|sparse_attention|cross_attention|head_dim|"
-    r"num_.*heads|recurrent|sink"
+    r"num_.*heads|recurrent"
 )
 """Names of fields that may well decide what is cached."""
 _HARMLESS = re.compile(
@@ -49,7 +49,7 @@ _HARMLESS = re.compile(
     r"dropout|bias|dense_sparse|_eps|scale|conv_bias|mamba_chunk|use_mamba|use_conv|num_shared|n_shared|vocab|"
     r"cross_attention_hidden_size|add_cross_attention|index_topk|index_n_heads|num_index_heads|index_block|"
     r"index_local|index_rope|indexer_rope|indexer_n_heads|indexer_budget|indexer_kv|q_lora|o_lora|chunk_size$|"
-    r"cache_implementation|gated|softmax|compress_rope|compress_ratio$|pruned_heads|attention_sink|dt_|block_size|"
+    r"cache_implementation|gated|softmax|compress_rope|hc_|compress_ratio$|pruned_heads|attention_sink|dt_|block_size|"
     r"sparse_block|sparse_topk|index_share_for_mtp|compression_config|gradient|encoder_|full_attention_interval"
 )
 """Names that look so and do not, as every family was measured: they steer weights, kernels or training."""
@@ -143,7 +143,8 @@ def _defaults_used(config: Config) -> tuple[str, ...]:
 def _not_understood(config: Config) -> tuple[str, ...]:
     """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
     entry = config.entry
-    known = {*entry.defaults, *entry.names, *entry.names.values(), *_read_by(entry.family)}
+    unused = getattr(import_module(f"{families.__name__}.{entry.family}"), "UNUSED", ())
+    known = {*entry.defaults, *entry.names, *entry.names.values(), *config.asked, *unused}
     strange = [
         name
         for name, value in config.values.items()
@@ -157,14 +158,6 @@ def _not_understood(config: Config) -> tuple[str, ...]:
     return (
         f"fields of {config.model_type or 'the config'} that kvcalc does not know and left out: {', '.join(strange)}",
     )
-
-
-@cache
-def _read_by(family: str) -> frozenset[str]:
-    """Names that the family's own file and what all families share write in quotes."""
-    folder = Path(families.__path__[0])
-    sources = (folder / f"{file}.py" for file in (family, "_decoder", "_drafts", "_indexers"))
-    return frozenset(name for path in sources for name in re.findall(r'"(\w+)"', path.read_text("utf-8")))
 
 
 def _unknown(config: Config) -> UnknownArchitectureError:

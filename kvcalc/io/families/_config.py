@@ -32,6 +32,7 @@ class Config(Fields):
 
     cross: whether an encoder stands before the decoder. top: the whole config, of which this may be a section.
     defaulted: fields that were left out and taken from the class, with their values.
+    asked: fields that somebody looked at.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Config(Fields):
         self.cross = cross
         self.top = top or self
         self.defaulted: dict[str, Any] = {}
+        self.asked: set[str] = set()
 
     def key(self, name: str) -> str:
         """The name under which the field stands, or would."""
@@ -59,6 +61,7 @@ class Config(Fields):
     def value(self, name: str) -> Any:
         """The field's value, or its class's default; None where it has neither."""
         key = self.key(name)
+        self.asked.add(key)
         value = self.values.get(key, _ABSENT)
         return self.entry.defaults.get(key) if value is _ABSENT else value
 
@@ -68,6 +71,7 @@ class Config(Fields):
 
     def given(self, name: str) -> bool:
         """Whether the config itself has the field, and not null."""
+        self.asked.add(self.key(name))
         return self.values.get(self.key(name)) is not None
 
     def note_default(self, name: str) -> None:
@@ -86,6 +90,6 @@ class Config(Fields):
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """This config with some fields replaced, as `per_layer_config` replaces them for one layer."""
         replaced = Config(self.document, self.path, self.model_type, self.entry, cross=self.cross, top=self.top)
-        replaced.defaulted = self.defaulted
+        replaced.defaulted, replaced.asked = self.defaulted, self.asked
         replaced.values = {**self.values, **{self.key(name): value for name, value in values.items()}}
         return replaced

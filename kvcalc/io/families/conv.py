@@ -29,6 +29,8 @@ from kvcalc.io.families._drafts import num_drafts
 from kvcalc.units import shown
 
 MODEL_TYPES = ("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "zaya")
+UNUSED = ("conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads")
+"""LFM2: widths that are hidden_size again, and the heads a second time."""
 _INKLING_PERIOD = 6
 
 

@@ -11,6 +11,8 @@ from kvcalc.io.families._decoder import CSA, HCA, SLIDING, Decoder, Facts, Layer
 from kvcalc.io.families._drafts import num_drafts
 
 MODEL_TYPES = ("deepseek_v4",)
+UNUSED = ("qk_rope_head_dim",)
+"""Part of head_dim."""
 _KIND_OF_RATIO = {0: SLIDING, 4: CSA, 128: HCA}
 _TYPE_OF_KIND = {CSA: "compressed_sparse_attention", HCA: "heavily_compressed_attention"}
 _LEGACY_RATE = {CSA: "compress_rate_csa", HCA: "compress_rate_hca"}

@@ -24,6 +24,8 @@ from kvcalc.io.families._decoder import (
 
 _GEMMA4 = ("gemma4_text", "gemma4_unified_text", "gemma4_assistant", "diffusion_gemma_text")
 MODEL_TYPES = ("gemma2", "gemma3_text", "gemma3n_text", *_GEMMA4)
+UNUSED = ("sliding_window_size",)
+"""Gemma 2: sliding_window a second time."""
 _PERIODS = {"gemma2": 2, "gemma3n_text": 5}
 _PERIOD = 6
 _GLOBAL_HEAD_DIM = 512

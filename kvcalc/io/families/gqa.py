@@ -53,6 +53,8 @@ MODEL_TYPES = (
     *("unlimited_ocr_text", "vaultgemma", "voxtral_realtime_text", "xglm", "xlm", "xlm-roberta", "xlm-roberta-xl"),
     "xmod",
 )
+UNUSED = ("num_attention_heads_per_layer",)
+"""Laguna: query heads, which share num_key_value_heads in every layer."""
 
 _PATTERNS: dict[str, Callable[[int], list[str]]] = {
     "cohere_compass_text": letters("F"),

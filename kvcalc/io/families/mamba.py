@@ -34,6 +34,8 @@ MODEL_TYPES = (
     *("mamba", "falcon_mamba", "mamba2", "jamba", "bamba", "granitemoehybrid", "falcon_h1", "nemotron_h"),
     *("zamba", "zamba2"),
 )
+UNUSED = ("mamba_hidden_act",)
+"""An activation."""
 _KIND_OF_LETTER = {"M": LINEAR, "*": FULL, "-": MLP, "E": MLP}
 _ZAMBA2_BLOCKS = "L" + "LLLLLH" * 7 + "LLLLH" + "LLLH" + "LL"
 
@@ -158,6 +160,8 @@ def _bamba_layer(kind: str, config: Config) -> Layer:
 
 def _nemotron_layer(kind: str, config: Config) -> Layer:
     if kind != LINEAR:
+        if config.given("attention_head_dim") and not config.given("head_dim"):  # as the first of them were published
+            config = config.with_values({"head_dim": config.value("attention_head_dim")})
         return gqa_layer(kind, config)
     facts = Facts(config).take("mamba_num_heads").take("mamba_head_dim")
     facts.take("mamba_num_groups", "mamba_n_groups" if config.given("mamba_n_groups") else "n_groups")

@@ -40,7 +40,13 @@ def _layer(kind: str, config: Config) -> Layer:
     only(config, kind, FULL, SLIDING)
     facts = gqa_facts(config).take_if_there("v_head_dim")
     if kind == SLIDING:
-        facts.put("num_kv_heads", 2 * facts.values["num_kv_heads"], config.origin("num_key_value_heads"))
+        if config.given("swa_num_key_value_heads"):
+            facts.take("num_kv_heads", "swa_num_key_value_heads")
+        else:
+            heads = 2 * config.integer("num_key_value_heads")
+            facts.put("num_kv_heads", heads, config.origin("num_key_value_heads", "2 x num_key_value_heads"))
+        facts.take_if_there("num_query_heads", "swa_num_attention_heads").take_if_there("head_dim", "swa_head_dim")
+        facts.take_if_there("v_head_dim", "swa_v_head_dim")
         if config.given("sliding_window_size"):
             # as published: the tokens before the query's own
             size = config.integer("sliding_window_size")

@@ -25,6 +25,8 @@ from kvcalc.io.families._drafts import num_drafts
 from kvcalc.io.fields import Fields
 
 MODEL_TYPES = ("minimax", "minimax_text_01", "minimax_m1", "minimax_m3", "minimax_m3_vl_text")
+UNUSED = ("shared_intermediate_size",)
+"""Width of an MLP."""
 
 
 def decoder(config: Config) -> Decoder:

@@ -36,6 +36,8 @@ MODEL_TYPES = (
     *("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text", "glm4_moe_lite"),
     *("glm_moe_dsa", "hy_v4", "kimi_k2", "longcat_flash", "minicpm3", "mistral4", "mistral_large4_text", "youtu"),
 )
+UNUSED = ("num_key_value_heads", "qk_head_dim", "index_skip_topk_offset", "index_topk_freq")
+"""Heads that share one latent; a sum; what indexer_types says already."""
 _WITH_INDEXER = {"axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4", "mistral_large4_text"}
 _FULL_AT_START = 2
 _SLIDING_DOTS3 = {

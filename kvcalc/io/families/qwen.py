@@ -23,6 +23,8 @@ MODEL_TYPES = (
     *("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "dots1"),
     *("smollm3", "mimo"),
 )
+UNUSED = ("max_window_layers", "sliding_window")
+"""Where use_sliding_window is false, and in Qwen3-MoE whose layers are all alike."""
 _ALWAYS_WINDOWED = {"dots1"}
 """Types without use_sliding_window, whose layers from max_window_layers on are windowed if there is a window."""
 
