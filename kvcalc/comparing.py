@@ -47,13 +47,22 @@ def compare_variants(
 
 def compare_models(models: Sequence[Model], token_counts: Sequence[int], **question: Any) -> Comparison:
     """Several models; ratios are to the first. question: as in `compare_variants`."""
-    rows = [_row(model.name, model, token_counts, question) for model in models]
+    rows = [_row(model.name, model, token_counts, question)._replace(made_of=_made_of(model)) for model in models]
     notes = dict.fromkeys(
         f"{row.label}: {remark}"
         for row in rows
         for remark in (*(note for report in row.reports for note in report.notes), *policy_remarks(row.reports))
     )
     return _comparison("Models side by side", "model", rows, token_counts, tuple(notes))
+
+
+def _made_of(model: Model) -> str:
+    """Kinds of the layers that cache something, such as `36 Gated DeltaNet, 12 GQA-2`."""
+    layers: dict[str, int] = {}
+    for group in model.groups:
+        if group.tensors:
+            layers[group.label] = layers.get(group.label, 0) + len(group.layers)
+    return ", ".join(f"{number} {label}" for label, number in layers.items())
 
 
 def _label(spec: str) -> str:

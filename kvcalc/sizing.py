@@ -18,7 +18,7 @@ from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.size import GroupReport, Report, TensorReport
-from kvcalc.tensors import CacheTensor, SlotRule
+from kvcalc.tensors import CacheTensor, Once, SlotRule
 from kvcalc.units import plural, shown
 from kvcalc.workload import Workload
 
@@ -97,7 +97,6 @@ def size(
         words: sequences * Footprint.of(model, other, workload.kv_dtype).bytes(tokens)
         for words, other in with_settings.other_policies().items()
     }
-    period = footprint.period
     return Report(
         model=model.name,
         tokens=tokens,
@@ -106,7 +105,8 @@ def size(
         engine=engine,
         engine_settings=tuple(with_settings.settings_by_name().items()),
         bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
-        growth=(footprint.bytes(tokens + period) - footprint.bytes(tokens), period),
+        growth=(_growth(footprint, tokens), footprint.period),
+        later_growth=_later_growth(footprint, tokens),
         fixed_bytes_per_sequence=footprint.bytes(0),
         groups=tuple(
             _group_report(group, tensors, workload, copies)
@@ -119,6 +119,27 @@ def size(
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
         notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens)),
     )
+
+
+def _growth(footprint: Footprint, tokens: int) -> int:
+    """Bytes that a sequence grows by from here on in one period of tokens, as if no window filled meanwhile."""
+    return sum(
+        slot_bytes * (rule.slots(tokens + rule.period) - rule.slots(tokens)) * (footprint.period // rule.period)
+        for rule, slot_bytes in footprint.terms
+        if not isinstance(rule, Once)  # it comes at once, and stays
+    )
+
+
+def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], ...]:
+    """For each later length at which a window fills, the growth from there on."""
+    found: list[tuple[int, int]] = []
+    before = _growth(footprint, tokens)
+    for kink in footprint.kinks():
+        after = _growth(footprint, kink)
+        if kink > tokens and after != before:
+            found.append((kink, after))
+            before = after
+    return tuple(found)
 
 
 def _group_report(group: LayerGroup, tensors: Iterable[CacheTensor], workload: Workload, copies: int) -> GroupReport:
@@ -153,4 +174,4 @@ def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload, cop
 def _beyond_the_model(model: Model, tokens: int) -> tuple[str, ...]:
     if model.max_model_len is None or tokens <= model.max_model_len:
         return ()
-    return (f"{plural(tokens, 'token')} are more than the model was made for ({model.max_model_len:,})",)
+    return (f"longer than the {plural(model.max_model_len, 'token')} that the model was made for",)

@@ -79,6 +79,11 @@ DtypeName = Annotated[
         autocompletion=complete_dtype,
     ),
 ]
+Assume = Annotated[
+    str | None,
+    typer.Option("--assume", metavar="KIND", help="Read an unknown model_type as gqa, mha or mla; the output says so."),
+]
+Mtp = Annotated[bool, typer.Option("--mtp", help="With the layers that predict further tokens.")]
 Attention = Annotated[
     str | None,
     typer.Option("--attention", metavar="KIND", help="What if it had: mha, mqa, gqa:8, mla:512+64, mla-naive."),
@@ -124,13 +129,21 @@ def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | No
     }
 
 
-def one_model(preset: str | None, path: str | None, attention: str | None) -> Model:
-    """Model of --preset or --model, as --attention wants it."""
+def one_model(
+    preset: str | None,
+    path: str | None,
+    attention: str | None = None,
+    assume: str | None = None,
+    *,
+    mtp: bool = False,
+) -> Model:
+    """Model of --preset or --model, as --assume, --mtp and --attention want it."""
     from pathlib import Path
 
     from kvcalc.io.loading import load_path
     from kvcalc.io.presets import load_preset
     from kvcalc.methods import apply_method
+    from kvcalc.model import with_draft_layers
 
     if (preset is None) == (path is None):
         state = "neither --preset nor --model is given" if preset is None else "--preset and --model are both given"
@@ -138,8 +151,20 @@ def one_model(preset: str | None, path: str | None, attention: str | None) -> Mo
     if preset is not None:
         model = located("--preset", load_preset, preset)
     else:
-        model = located("--model", load_path, Path(str(path)))
+        _known_assumption(assume)
+        model = located("--model", load_path, Path(str(path)), assume=assume)
+    if mtp:
+        model = located("--mtp", with_draft_layers, model)
     return model if attention is None else located("--attention", apply_method, model, attention)
+
+
+def _known_assumption(assume: str | None) -> None:
+    if assume is None:
+        return
+
+    from kvcalc.io.hf_config import check_assumption
+
+    located("--assume", check_assumption, assume)
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:

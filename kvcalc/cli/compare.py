@@ -31,6 +31,8 @@ def compare(
     variants: str = typer.Option(
         DEFAULT_VARIANTS, "--variants", metavar="LIST", help="What one model is compared as, separated by commas."
     ),
+    assume: _options.Assume = None,
+    mtp: _options.Mtp = False,
     batch: _options.Batch = "1",
     dtype: _options.DtypeName = "bf16",
     engine: _options.EngineName = "ideal",
@@ -51,10 +53,10 @@ def compare(
                 "models are named both as arguments and by an option",
                 help="name several models as arguments, or one by --preset or --model",
             )
-        loaded = [_options.located("MODEL", load, name) for name in models]
+        loaded = [_options.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
         show(compare_models(loaded, counts, **question), format)
         return
-    one = _options.one_model(preset, model, None)
+    one = _options.one_model(preset, model, None, assume, mtp=mtp)
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
     optional = variants == DEFAULT_VARIANTS

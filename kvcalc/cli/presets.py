@@ -65,9 +65,12 @@ def validate(
 
 
 @app.command("new", epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml")
-def new(path: Annotated[Path, typer.Argument(help="A config.json, or a directory that holds one.")]) -> None:
+def new(
+    path: Annotated[Path, typer.Argument(help="A config.json, or a directory that holds one.")],
+    assume: _options.Assume = None,
+) -> None:
     """Writes a preset YAML, made from a config.json, to stdout."""
     from kvcalc.io.loading import load_path
     from kvcalc.io.presets import dump_preset
 
-    sys.stdout.write(dump_preset(load_path(path)))
+    sys.stdout.write(dump_preset(load_path(path, assume=assume)))

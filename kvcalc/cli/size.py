@@ -18,6 +18,8 @@ def size(
     batch: _options.Batch = "1",
     dtype: _options.DtypeName = "bf16",
     attention: _options.Attention = None,
+    assume: _options.Assume = None,
+    mtp: _options.Mtp = False,
     engine: _options.EngineName = "ideal",
     engine_set: _options.EngineSet = None,
     by_layer: bool = typer.Option(False, "--by-layer", help="A row for each layer."),
@@ -30,7 +32,7 @@ def size(
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
     counts = _options.token_counts(tokens)
     question = _options.question(batch, dtype, engine, engine_set)
-    chosen = _options.one_model(preset, model, attention)
+    chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
 
     from kvcalc.sizing import size as size_of
 

@@ -61,8 +61,8 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
     assume: what a type that no family knows shall be taken for, one of ASSUMED; the model's notes say so.
     Raises UnknownArchitectureError for a model_type that no family knows, InvalidValueError for a bad field.
     """
-    if assume is not None and assume not in ASSUMED:
-        raise UnknownNameError.among("attention to assume", assume, ASSUMED)
+    if assume is not None:
+        check_assumption(assume)
     config, model_type = _decoder_config(document)
     notes: tuple[str, ...] = ()
     if not config.entry.family:
@@ -85,6 +85,12 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         origins={"num_layers": decoder.num_layers_origin},
         draft_groups=group_layers(decoder.drafts, parts, origins, first=len(decoder.layer_names)),
     )
+
+
+def check_assumption(assume: str) -> None:
+    """Raises UnknownNameError for what a model cannot be taken for."""
+    if assume not in ASSUMED:
+        raise UnknownNameError.among("attention to assume", assume, ASSUMED)
 
 
 def known_model_types() -> list[str]:

@@ -8,11 +8,12 @@ from kvcalc.units import count
 
 
 class ComparisonRow(NamedTuple):
-    """One variant or model: its report at each token count."""
+    """One variant or model: its report at each token count. made_of: the kinds of its layers, for a model."""
 
     label: str
     reports: tuple[Report, ...]
     as_built: bool = False
+    made_of: str = ""
 
 
 class Comparison(NamedTuple):
@@ -42,6 +43,7 @@ class Comparison(NamedTuple):
                 {
                     "label": row.label,
                     "as_built": row.as_built,
+                    "made_of": row.made_of,
                     "ratios": [self._ratio(row, index) for index in range(len(row.reports))],
                     "reports": [report.data() for report in row.reports],
                 }
@@ -58,6 +60,7 @@ class Comparison(NamedTuple):
         most = max(row.reports[0].total_bytes for row in self.rows)
         columns = (
             Column(self.row_title),
+            *self._made_of_column(),
             Column("next token, bytes", "bytes"),
             Column("total GB", "gigabytes"),
             Column("total GiB", "gibibytes"),
@@ -67,6 +70,7 @@ class Comparison(NamedTuple):
         rows = tuple(
             (
                 _marked(row),
+                *self._made_of(row),
                 report.bytes_per_token,
                 report.total_bytes,
                 report.total_bytes,
@@ -83,13 +87,21 @@ class Comparison(NamedTuple):
         last = len(lengths) - 1
         columns = (
             Column(self.row_title),
+            *self._made_of_column(),
             *(Column(f"GiB at {count(length)}", "gibibytes") for length in lengths),
             Column(f"vs {self.baseline} at {count(lengths[last])}", "ratio"),
         )
         rows = tuple(
-            (_marked(row), *(report.total_bytes for report in row.reports), self._ratio(row, last)) for row in self.rows
+            (_marked(row), *self._made_of(row), *(report.total_bytes for report in row.reports), self._ratio(row, last))
+            for row in self.rows
         )
         return Sheet(self.title, columns, rows, notes=self._notes())
+
+    def _made_of_column(self) -> tuple[Column, ...]:
+        return (Column("layers", wide=True),) if any(row.made_of for row in self.rows) else ()
+
+    def _made_of(self, row: ComparisonRow) -> tuple[str, ...]:
+        return (row.made_of,) if self._made_of_column() else ()
 
     def _notes(self) -> tuple[str, ...]:
         marked = ("* as the model was built",) if any(row.as_built for row in self.rows) else ()

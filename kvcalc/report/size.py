@@ -1,6 +1,6 @@
 """The size of one model's cache under one workload in one engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
@@ -75,7 +75,10 @@ class GroupReport(NamedTuple):
 class Report(NamedTuple):
     """Size of one model's cache under one workload in one engine. Every number is an exact int, in bytes.
 
-    bytes_per_token: what the next token adds to one sequence at this length.
+    bytes_per_token: what the next token adds to one sequence at this length; less than nothing where it lets tokens
+    that waited be compressed.
+    growth: bytes that one sequence grows by at this length, in so many tokens.
+    later_growth: the same from those tokens on at which a window fills, each with its growth.
     fixed_bytes_per_sequence: what one sequence takes before its first token.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     """
@@ -88,6 +91,7 @@ class Report(NamedTuple):
     engine_settings: tuple[tuple[str, Any], ...]
     bytes_per_token: int
     growth: tuple[int, int]
+    later_growth: tuple[tuple[int, int], ...]
     fixed_bytes_per_sequence: int
     groups: tuple[GroupReport, ...]
     model_type: str = ""
@@ -112,6 +116,28 @@ class Report(NamedTuple):
         """Layers of the model."""
         return sum(group.num_layers for group in self.groups)
 
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of the memory behind the tensors, where an engine keeps more than it sees."""
+        return sum(tensor.storage_bytes for tensor in self._tensors())
+
+    @property
+    def saturated_bytes_per_sequence(self) -> int:
+        """What the tensors take that were growing and are full at this length."""
+        return self._bytes_where(lambda ends: 0 < ends <= self.tokens)
+
+    @property
+    def growing_bytes_per_sequence(self) -> int:
+        """What the tensors take that still grow."""
+        return self.bytes_per_sequence - self._bytes_where(lambda ends: ends <= self.tokens)
+
+    def _bytes_where(self, holds: Callable[[int], bool]) -> int:
+        ends = ((tensor, tensor.saturates_at) for tensor in self._tensors())
+        return sum(tensor.bytes for tensor, end in ends if end is not None and holds(end)) // self.sequences
+
+    def _tensors(self) -> Iterator[TensorReport]:
+        return (tensor for group in self.groups for tensor in group.tensors)
+
     def data(self) -> dict[str, Any]:
         """Plain values, as `--format json` prints them."""
         return {
@@ -121,8 +147,16 @@ class Report(NamedTuple):
             "engine_settings": dict(self.engine_settings),
             "total_bytes": self.total_bytes,
             "bytes_per_sequence": self.bytes_per_sequence,
+            "storage_bytes": self.storage_bytes,
             "bytes_per_token": self.bytes_per_token,
+            "growth": _growth_data(self.growth),
+            "later_growth": [
+                {"from_tokens": tokens, **_growth_data((bytes_, self.growth[1]))}
+                for tokens, bytes_ in self.later_growth
+            ],
             "fixed_bytes_per_sequence": self.fixed_bytes_per_sequence,
+            "saturated_bytes_per_sequence": self.saturated_bytes_per_sequence,
+            "growing_bytes_per_sequence": self.growing_bytes_per_sequence,
             "policy": self.policy,
             "other_policies": dict(self.other_policies),
             "notes": list(self.notes),
@@ -137,14 +171,34 @@ class Report(NamedTuple):
         return f"{self.model}, {workload}, {self.kv_dtype}, {self.engine} engine"
 
     def summary(self) -> tuple[str, ...]:
-        """The answer: total, per sequence and per token."""
+        """The answer: total, per sequence, and the parts that grow, are full, or never change."""
         lines = [f"total          {both_units(self.total_bytes)}"]
+        if self.storage_bytes != self.total_bytes:
+            lines.append(f"in memory      {both_units(self.storage_bytes)}")
         if self.sequences > 1:
             lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
-        lines.append(f"next token     {both_units(self.bytes_per_token)} for each sequence")
-        if self.fixed_bytes_per_sequence:
-            lines.append(f"fixed          {both_units(self.fixed_bytes_per_sequence)} for each sequence")
+        growing, saturated = self.growing_bytes_per_sequence, self.saturated_bytes_per_sequence
+        fixed = self.bytes_per_sequence - growing - saturated
+        if not (saturated or fixed or self.later_growth):
+            return (*lines, f"each token     {both_units(self.bytes_per_token)} for each sequence")
+        each = " for each sequence" if self.sequences > 1 else ""
+        if growing:
+            lines.append(f"growing        {both_units(growing)}{each}, {self._growth_words()}")
+        if saturated:
+            lines.append(
+                f"saturated      {both_units(saturated)}{each}, full from {count(self._full_from())} tokens on"
+            )
+        if fixed:
+            lines.append(f"fixed          {both_units(fixed)}{each}, whatever the length")
         return tuple(lines)
+
+    def _growth_words(self) -> str:
+        steps = ((_growth(bytes_, self.growth[1]), tokens) for tokens, bytes_ in self.later_growth)
+        return ", ".join((_growth(*self.growth), *(f"{words} from {count(tokens)} on" for words, tokens in steps)))
+
+    def _full_from(self) -> int:
+        """Tokens from which on everything is full that is full at this length."""
+        return max(tensor.saturates_at or 0 for tensor in self._tensors() if (tensor.saturates_at or 0) <= self.tokens)
 
     def policy_remarks(self) -> tuple[str, ...]:
         """Which policy the numbers follow, and what another would give, where that differs."""
@@ -173,6 +227,15 @@ class Report(NamedTuple):
             for tensor in group.tensors
         )
         return (Sheet(self.heading(), columns, rows, self.summary(), (*self.notes, *self.policy_remarks())),)
+
+
+def _growth(bytes_: int, tokens: int) -> str:
+    """`+24,576 a token`; where it comes in steps that do not divide, `+320 in 128 tokens`."""
+    return f"+{count(bytes_)} in {count(tokens)} tokens" if bytes_ % tokens else f"+{count(bytes_ // tokens)} a token"
+
+
+def _growth_data(growth: tuple[int, int]) -> dict[str, int]:
+    return {"bytes": growth[0], "tokens": growth[1]}
 
 
 def policy_remarks(reports: Sequence[Report]) -> tuple[str, ...]:
