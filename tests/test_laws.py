@@ -18,6 +18,7 @@ from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
 from kvcalc.model import LayerGroup, Model
 from kvcalc.sizing import Footprint
+from kvcalc.tensors import Pending
 
 IDEAL = Engine.of("ideal")
 
@@ -50,10 +51,37 @@ def test_bytes_are_linear_in_layers(attention, n, layers):
 
 
 @given(models(), tokens, dtypes)
-def test_one_more_token_adds_what_the_report_says_and_never_less_than_nothing(model, n, dtype):
+def test_one_more_token_adds_what_the_report_says(model, n, dtype):
     report = kvcalc.size(model, tokens=n, kv_dtype=dtype)
     assert report.bytes_per_token == total(model, n + 1, kv_dtype=dtype) - report.total_bytes
-    assert report.bytes_per_token >= 0
+
+
+@given(models(), tokens, tokens, dtypes)
+def test_a_longer_sequence_takes_no_less_but_for_tokens_that_wait(model, n, more, dtype):
+    """Only what waits to be compressed ever falls; the bound over all shorter lengths never does."""
+    footprint = Footprint.of(model, IDEAL, dtype)
+    assert footprint.bytes(n) <= footprint.most(n) <= footprint.most(n + more)
+    settled = Footprint(tuple(term for term in footprint.terms if not isinstance(term[0], Pending)))
+    assert settled.bytes(n) <= settled.bytes(n + more)
+
+
+@given(models(), tokens, sequences, dtypes)
+def test_what_is_fixed_full_and_growing_adds_up(model, n, batch, dtype):
+    report = kvcalc.size(model, tokens=n, sequences=batch, kv_dtype=dtype)
+    growing, full = report.growing_bytes_per_sequence, report.saturated_bytes_per_sequence
+    states = sum(t.bytes for group in report.groups for t in group.tensors if t.saturates_at == 0)
+    assert growing * batch + full * batch + states == report.total_bytes
+    assert growing == 0 or report.growth[0] > 0
+
+
+@given(models(), tokens)
+def test_the_growth_of_a_period_is_what_a_period_adds(model, n):
+    footprint = Footprint.of(model, IDEAL, dtype_named("bf16"))
+    report = kvcalc.size(model, tokens=n)
+    bytes_, period = report.growth
+    ends = [kink for kink in footprint.kinks() if kink > n]
+    if not ends or ends[0] >= n + period:
+        assert footprint.bytes(n + period) - footprint.bytes(n) == bytes_
 
 
 @given(gqa(), tokens)
@@ -81,7 +109,7 @@ def test_mla_does_not_depend_on_the_head_count(attention, heads, n):
 
 @given(attentions, tokens)
 def test_a_window_saturates_and_never_costs_more_than_none(attention, n):
-    unlimited = replace(attention, sliding_window=None, attention_chunk_size=None)
+    unlimited = replace(attention, sliding_window=None, attention_chunk_size=None, reference_window=None)
     limit = attention.sliding_window or attention.attention_chunk_size
     bytes_ = total(one_layer(attention), n)
     assert bytes_ == total(one_layer(unlimited), min(n, limit) if limit else n)
@@ -96,26 +124,62 @@ def test_full_windows_are_an_upper_bound_and_both_policies_are_reported(model, n
     assert dict(report.other_policies) == ({} if full == report.total_bytes else {"every layer full": full})
 
 
-@given(models(), st.lists(tokens, min_size=1, max_size=20), sequences, dtypes)
-def test_a_sweep_equals_the_single_sizes(model, counts, batch, dtype):
-    assume(total(model, max(counts), sequences=batch, kv_dtype=dtype) < 2**63)
-    swept = kvcalc.sweep(model, tokens=counts, sequences=batch, kv_dtype=dtype)
+ENGINES = st.sampled_from(
+    [
+        {"engine": "ideal"},
+        {"engine": "ideal", "engine_settings": {"window": "full"}},
+        {"engine": "transformers"},
+        {"engine": "transformers", "engine_settings": {"cache": "static"}},
+        {"engine": "transformers", "engine_settings": {"transformers_version": "4.57", "num_beams": 3}},
+        {"engine": "transformers", "engine_settings": {"prompt_tokens": 100}},
+    ]
+)
+
+
+@given(models(), st.lists(tokens, min_size=1, max_size=20), sequences, dtypes, ENGINES)
+def test_a_sweep_equals_the_single_sizes(model, counts, batch, dtype, engine):
+    footprint = Footprint.of(
+        model, Engine.of(**{"name": engine["engine"], "settings": engine.get("engine_settings")}), dtype
+    )
+    assume(footprint.most(max(counts)) * batch < 2**63)
+    swept = kvcalc.sweep(model, tokens=counts, sequences=batch, kv_dtype=dtype, **engine)
     assert swept.dtype == np.int64
-    assert swept.tolist() == [total(model, n, sequences=batch, kv_dtype=dtype) for n in counts]
+    assert swept.tolist() == [total(model, n, sequences=batch, kv_dtype=dtype, **engine) for n in counts]
 
 
-@given(models(), tokens, dtypes, st.integers(0, 2**80))
-def test_what_fits_is_exact(model, n, dtype, budget):
-    footprint = Footprint.of(model, IDEAL, dtype)
+@given(gqa(), tokens, st.integers(1, 300), st.integers(1, 300))
+def test_the_sweep_of_a_quantised_cache_equals_the_single_sizes(attention, n, prompt, residual):
+    model = one_layer(
+        replace(attention, sliding_window=None, attention_chunk_size=None, reference_window=None, v_head_dim=None)
+    )
+    settings = {
+        "cache": "quantized_quanto",
+        "q_group_size": 1,
+        "nbits": 4,
+        "prompt_tokens": prompt,
+        "residual_length": residual,
+    }
+    settings["q_group_size"] = model.groups[0].tensors[0].elements_per_slot
+    question = {"engine": "transformers", "engine_settings": settings}
+    assert kvcalc.sweep(model, tokens=[n], **question).tolist() == [total(model, n, **question)]
+
+
+@given(models(), st.integers(1, 10**4) | tokens, dtypes, st.integers(0, 2**80), ENGINES)
+def test_what_fits_is_exact(model, n, dtype, budget, engine):
+    footprint = Footprint.of(model, Engine.of(engine["engine"], engine.get("engine_settings")), dtype)
     for budget_bytes in (budget, footprint.bytes(n), footprint.bytes(n) - 1, footprint.bytes(n) + 1):
         most = max_tokens(footprint, budget_bytes)
         if most is None:
             assert footprint.bytes(10**12) <= budget_bytes
         else:
             assert footprint.bytes(most) <= budget_bytes or most == 0
-            assert footprint.bytes(most + 1) > budget_bytes
+            assert footprint.bytes(most + 1) > budget_bytes or (most == 0 and footprint.bytes(0) > budget_bytes)
+            # nothing shorter is too much: looked at one by one as far as that is quick, and where growth changes
+            shorter = {*range(max(1, most - 300), most), *range(1, min(most, 300)), *footprint.kinks()}
+            assert all(footprint.bytes(t) <= budget_bytes for t in shorter if 0 < t < most)
         batch = max_sequences(footprint, n, budget_bytes)
-        assert batch * footprint.bytes(n) <= budget_bytes < (batch + 1) * footprint.bytes(n)
+        if batch is not None:
+            assert max(0, batch) * footprint.bytes(n) <= max(0, budget_bytes) < (batch + 1) * footprint.bytes(n)
 
 
 @given(models())

@@ -75,6 +75,8 @@ QUIRKS: dict[str, Quirk] = {
 }
 KEEPS_CONV_COLUMNS = {"recurrent_gemma", "zaya"}
 """Types whose convolutions keep kernel - 1 columns; those of all others keep the whole kernel."""
+KEEPS_WHOLE_WINDOW = {"xlnet"}
+"""Types whose memory is no sliding-window cache."""
 NO_STATIC_CACHE = {"deepseek_v4"}
 IGNORES_QUANTIZED_CACHE = {"minimax", "rwkv", "xlnet", "xlstm"}
 """Types with a cache of their own, which they use whatever cache is asked for."""

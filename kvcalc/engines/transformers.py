@@ -13,7 +13,13 @@ from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.dtypes import FP8, Dtype
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._tensors import with_encoder_tokens
-from kvcalc.engines._transformers_quirks import IGNORES_QUANTIZED_CACHE, KEEPS_CONV_COLUMNS, NO_STATIC_CACHE, QUIRKS
+from kvcalc.engines._transformers_quirks import (
+    IGNORES_QUANTIZED_CACHE,
+    KEEPS_CONV_COLUMNS,
+    KEEPS_WHOLE_WINDOW,
+    NO_STATIC_CACHE,
+    QUIRKS,
+)
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.tensors import (
@@ -134,7 +140,7 @@ def _allocated(tensor: CacheTensor, model: Model, settings: Settings) -> CacheTe
     if model.model_type not in KEEPS_CONV_COLUMNS:
         tensor = tensor._replace(dims=tuple(_full_kernel(dim) for dim in tensor.dims))
     rule = tensor.slot_rule
-    if isinstance(rule, LastTokens | CurrentChunk):
+    if isinstance(rule, LastTokens | CurrentChunk) and model.model_type not in KEEPS_WHOLE_WINDOW:
         if settings.cache == STATIC:
             return tensor._replace(slot_rule=LastTokens(rule.limit))
         # keys[:, :, -window + 1 :] keeps window - 1 tokens, and with a window of 1 all of them
@@ -194,7 +200,7 @@ def _quanto(tensor: CacheTensor, settings: Settings, kv_dtype: Dtype) -> tuple[C
             f"quanto cannot group the {tensor.elements_per_slot} elements of {tensor.name} by q_group_size {group}",
             help="choose a q_group_size that divides them",
         )
-    payload_bytes = group * settings.nbits // _BITS_PER_BYTE
+    payload_bytes = -(-group * settings.nbits // _BITS_PER_BYTE)
     scale_and_shift_bytes = 2 * kv_dtype.bytes_of(1)
     quantized = Dtype(f"quanto int{settings.nbits}", group, payload_bytes + scale_and_shift_bytes, "optimum-quanto")
     if settings.prompt_tokens is not None:

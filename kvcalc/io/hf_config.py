@@ -135,7 +135,9 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
         path = (*path, section)
         here = Fields(document, path)
         model_type = here.text("model_type") or entry.section_type
-    return Config(document, path, model_type, entry, cross=cross, top=top), model_type
+    config = Config(document, path, model_type, entry, cross=cross, top=top)
+    config.cross = cross or config.boolean("is_encoder_decoder")
+    return config, model_type
 
 
 def _defaults_used(config: Config) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def parse(text: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]] 
         if holder[name] is None:
             return None
         lines[path] = number
-    return values, lines
+    return None if {} in values.values() else (values, lines)  # a section of nothing is null in YAML
 
 
 def _value(written: str, path: tuple[Any, ...], number: int, lines: dict[tuple[str | int, ...], int]) -> Any:

@@ -12,12 +12,14 @@ from kvcalc.units import shown
 
 MODEL_TYPES = ("mllama_text_model",)
 _CROSS = "cross"
+_CROSS_LAYERS = range(3, 40, 5)
+"""Of the 11B model, which the class has by default."""
 
 
 def decoder(config: Config) -> Decoder:
     """cross_attention_layers hold vision tokens only, as many as encoder_tokens says: without an image, none."""
     layers = num_layers(config)
-    cross = config.value("cross_attention_layers") or []
+    cross = config.value("cross_attention_layers") if "cross_attention_layers" in config else list(_CROSS_LAYERS)
     if not isinstance(cross, list) or not all(isinstance(layer, int) for layer in cross):
         raise config.wrong(
             "cross_attention_layers",

@@ -62,7 +62,7 @@ def _layer_of(names: _Names) -> Callable[[str, Config], Layer]:
         else:
             facts.put("head_dim", hidden_per_head(config, names.heads), config.origin("hidden_size"))
         layer = facts.build(GroupedQueryAttention)
-        if not (config.cross or config.boolean("is_encoder_decoder")):
+        if not config.cross:
             return layer
         cross = Facts(config).take("cross_num_kv_heads", kv_heads)
         cross.put("cross_head_dim", facts.values["head_dim"], facts.origins["head_dim"])
