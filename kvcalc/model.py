@@ -33,13 +33,14 @@ class Attention(Protocol):
 
 
 class Origin(NamedTuple):
-    """Where a fact came from: `place` finds file and line when somebody asks, `words` say what stood there."""
+    """Where a fact came from: `place` finds the line of `path` when somebody asks, `words` say what stood there."""
 
-    place: Callable[[], str]
+    place: Callable[[tuple[str | int, ...]], str]
+    path: tuple[str | int, ...]
     words: str
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.place(), self.words) if part)
+        return f"{self.place(self.path)} {self.words}"
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,10 @@ def group_layers(
 
     parts: what a layer of each group is made of; origins: for each group, where each fact was read.
     """
-    layers: dict[str, list[int]] = {}
-    for index, name in enumerate(names, first):
-        layers.setdefault(name, []).append(index)
+    in_order = tuple(names)
+    layers: dict[str, list[int]] = {name: [] for name in dict.fromkeys(in_order)}
+    for index, name in enumerate(in_order, first):
+        layers[name].append(index)
     return tuple(
         LayerGroup.of(name, indices, parts[name], (origins or {}).get(name)) for name, indices in layers.items()
     )
@@ -170,4 +172,5 @@ def facts(attention: Attention) -> dict[str, Any]:
     """Fields of an attention kind that are set, by name: those it must have, then those it may have."""
     declared: tuple[Field[Any], ...] = fields(attention)  # type: ignore[arg-type]  # each kind is a dataclass
     required_first = sorted(declared, key=lambda field: field.default is not MISSING)
-    return {f.name: value for f in required_first if (value := getattr(attention, f.name)) is not None}
+    values = ((f.name, getattr(attention, f.name)) for f in required_first)
+    return {name: value for name, value in values if value is not None and value is not False}

@@ -44,10 +44,12 @@ class Footprint(NamedTuple):
 
     def bytes(self, tokens: Tokens) -> Tokens:
         """Bytes of one sequence with `tokens` tokens, an int or an int64 array (which must not overflow)."""
-        total = 0 * tokens
-        for rule, slot_bytes in self.terms:
-            total = total + rule.slots(tokens) * slot_bytes
-        return total
+        if not self.terms:
+            return 0 * tokens
+        first, *rest = (rule.slots(tokens) * slot_bytes for rule, slot_bytes in self.terms)
+        for term in rest:
+            first = first + term
+        return first
 
     def most(self, tokens: int) -> int:
         """No fewer bytes than a sequence of up to `tokens` tokens ever took."""

@@ -53,24 +53,34 @@ def sweep(
             help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
         )
     try:
-        shape = np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
+        one_batch = sequence_counts.ndim == 0
+        shape = token_counts.shape if one_batch else np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
     except ValueError:
         raise InvalidValueError(
             f"tokens of shape {token_counts.shape} and sequences of shape {sequence_counts.shape} do not broadcast",
             help="give both one shape, or one of them an axis of length 1",
         ) from None
-    flat_tokens = np.broadcast_to(token_counts, shape).reshape(-1)
-    flat_sequences = np.broadcast_to(sequence_counts, shape).reshape(-1)
+    flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(np, token_counts, shape)
+    # One batch size for all points stays one number, which numpy spreads by itself.
+    flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(np, sequence_counts, shape)
     totals: NDArray[np.int64] = np.empty((len(footprints), flat_tokens.size), np.int64)
     for footprint, total in zip(footprints, totals, strict=True):
         for start in range(0, flat_tokens.size, POINTS_AT_ONCE):
             part = slice(start, start + POINTS_AT_ONCE)
-            np.multiply(footprint.bytes(flat_tokens[part]), flat_sequences[part], out=total[part])
+            batch = flat_sequences[part] if flat_sequences.ndim else flat_sequences
+            np.multiply(footprint.bytes(flat_tokens[part]), batch, out=total[part])
     return totals.reshape(shape if isinstance(models, Model) else (len(footprints), *shape))
+
+
+def _spread(np: Any, array: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    flat: NDArray[np.int64] = np.broadcast_to(array, shape).reshape(-1)
+    return flat
 
 
 def _whole_numbers(np: Any, values: ArrayLike, field: str) -> tuple[NDArray[np.int64], int]:
     """`values` as int64, and the largest of them (0 where there is none)."""
+    if type(values) is int and 0 < values <= MAX_COUNT:
+        return np.int64(values), values
     try:
         array = np.asarray(values)
     except ValueError as error:  # lists of different lengths

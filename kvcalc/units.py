@@ -45,6 +45,8 @@ def shown(value: object) -> str:
 
 def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
     """`value` if it is a whole number in 1..`most`. Raises InvalidValueError with the value and the field's name."""
+    if type(value) is int and 0 < value <= most:
+        return value
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):  # numpy's integers are welcome too
         raise InvalidValueError(
             f"{field} must be a whole number, not {shown(value)}",

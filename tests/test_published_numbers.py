@@ -30,6 +30,7 @@ def answer(row) -> int:
         tokens=row["tokens"],
         sequences=row.get("sequences", 1),
         kv_dtype=row.get("kv_dtype", "bf16"),
+        engine=row.get("engine", "ideal"),
         engine_settings=row.get("engine_settings", {}),
     )
     return getattr(report, row.get("what", "total_bytes"))

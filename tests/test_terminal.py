@@ -87,8 +87,8 @@ def test_no_name_breaks_a_terminal_that_lacks_its_letters(tmp_path):
     ("words", "index", "offered"),
     [
         ("kvcalc co", 1, {"compare"}),
-        ("kvcalc size --preset r", 3, {"r1"}),
-        ("kvcalc compare gpt", 2, {"gpt-oss-20b", "gpt-oss-120b"}),
+        ("kvcalc size --preset r1", 3, {"r1"}),
+        ("kvcalc compare gpt-o", 2, {"gpt-oss-20b", "gpt-oss-120b"}),
         ("kvcalc size --dtype bf", 3, {"bf16"}),
         ("kvcalc size --format j", 3, {"json", "junit"}),
     ],

@@ -47,7 +47,7 @@ def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:
 
 def entry_of(cls: type, read: set[str], family: str) -> dict[str, Any]:
     """What the table says of a decoder type."""
-    names = {usual: own for usual, own in cls.attribute_map.items() if usual in read}
+    names = {usual: own for usual, own in cls.attribute_map.items() if {usual, own} & read}
     return {"family": family, "names": names, "defaults": defaults_of(cls, read)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kvcalc.dtypes import Dtype, dtype_named
@@ -12,7 +11,6 @@ from kvcalc.tensors import CacheTensor
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
 
-@dataclass(frozen=True, kw_only=True)
 class Facts(ABC):
     """Facts of a part of a layer. Raises InvalidValueError for one that is not a whole number of at least 1.
 

@@ -1,14 +1,19 @@
 """`kvcalc presets`: the shipped models, and files of one's own."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
+
+if TYPE_CHECKING:
+    from kvcalc.model import Model
 
 app = command_app("Shipped models: list and show them; validate a file; write one from a config.json.")
 
@@ -20,7 +25,6 @@ def list_presets(format: _options.Format = "table") -> None:
 
     from kvcalc.io.presets import load_preset, preset_aliases, preset_names
     from kvcalc.report.gallery import Entry, Gallery
-    from kvcalc.sizing import size
 
     aliases: dict[str, list[str]] = {}
     for alias, name in preset_aliases().items():
@@ -32,12 +36,22 @@ def list_presets(format: _options.Format = "table") -> None:
             aliases=tuple(aliases.get(name, ())),
             attention=tuple((len(group.layers), group.name, group.label) for group in model.groups),
             max_model_len=model.max_model_len,
-            first_token_bytes=size(model, tokens=1).total_bytes,
+            first_token_bytes=_first_token_bytes(model),
             source=model.source,
         )
         for name, model in models.items()
     )
     show(Gallery(entries), format)
+
+
+def _first_token_bytes(model: Model) -> int | None:
+    from kvcalc.errors import InvalidValueError
+    from kvcalc.sizing import size
+
+    try:
+        return size(model, tokens=1).total_bytes
+    except InvalidValueError:  # cross-attention to an encoder's tokens, of which nobody said how many
+        return None
 
 
 @app.command("show", epilog="Example: kvcalc presets show r1")

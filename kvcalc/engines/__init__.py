@@ -15,6 +15,7 @@ comes out is read by everything just as the model's own tensors are. An engine f
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, NamedTuple
 
 from kvcalc.dtypes import Dtype
@@ -43,17 +44,19 @@ class Engine(NamedTuple):
 
         Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
         """
-        if not isinstance(settings or {}, Mapping):
+        if not settings:
+            return _by_default(str(name))
+        if not isinstance(settings, Mapping):
             raise InvalidValueError(
                 f"engine_settings must be a mapping of names to values, not {shown(settings)}",
                 help='for instance {"window": "full"}',
             )
         module = ENGINES.module(str(name))
         known = {field.name for field in fields(module.Settings)}
-        for setting in settings or {}:
+        for setting in settings:
             if setting not in known:
                 raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
-        return cls(name, module.Settings(**(settings or {})), module)
+        return cls(name, module.Settings(**settings), module)
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Tensors as the engine stores them. Raises NotApplicableError where it cannot hold this model."""
@@ -85,6 +88,13 @@ class Engine(NamedTuple):
     def settings_by_name(self) -> dict[str, Any]:
         """Settings by name."""
         return {field.name: getattr(self.settings, field.name) for field in fields(self.settings)}
+
+
+@cache
+def _by_default(name: str) -> Engine:
+    """Engine with its own defaults."""
+    module = ENGINES.module(name)
+    return Engine(name, module.Settings(), module)
 
 
 def one_of(value: object, field: str, choices: tuple[str, ...]) -> None:

@@ -16,6 +16,8 @@ from kvcalc.units import shown
 
 MAX_FILE_BYTES = 8 * 2**20
 """Largest file read; the largest real config.json known is under 0.1 MiB."""
+_USUAL_BYTES = 2**16
+"""Read at first: asking for MAX_FILE_BYTES at once would allocate them."""
 MAX_VALUES = 200_000
 """Most values in one document, aliases unfolded."""
 MAX_DEPTH = 64
@@ -58,7 +60,9 @@ def read_text(path: Path) -> str:
     """Text of a file of at most MAX_FILE_BYTES. Raises InvalidFileError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = file.read(_USUAL_BYTES)
+            if len(content) == _USUAL_BYTES:
+                content += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
     except FileNotFoundError as error:
         raise InvalidFileError("there is no such file", where=str(path), help="check the path") from error
     except (OSError, ValueError) as error:
@@ -182,17 +186,14 @@ class _YamlReader:
         return InvalidFileError(what, where=f"{place}: {path_text(path)}" if path else place, help=help)
 
 
-def read_json(path: Path) -> Document:
-    """Values of a JSON file. Raises InvalidFileError with file and line."""
-    return parse_json(read_text(path), str(path))
-
-
 def parse_json(text: str, name: str) -> Document:
     """Values of JSON text that messages call `name`. Lines are looked up only when a message asks for one."""
     import json
 
     try:
-        data = json.loads(text, object_pairs_hook=_no_duplicates)
+        data = json.loads(text)
+        if text.count('":') != _count_keys(data):  # keys written twice, or a colon that stands apart or in a text
+            data = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         raise InvalidFileError(
             f"is not valid JSON: {error.msg} (column {error.colno})",
@@ -213,6 +214,18 @@ def parse_json(text: str, name: str) -> Document:
             f"holds a number that cannot be read: {error}", where=name, help="check its digits"
         ) from error
     return Document(name, data, _LazyJsonLines(text))
+
+
+def _count_keys(data: Any) -> int:
+    """Keys of all mappings in plain values."""
+    if type(data) is dict:
+        return len(data) + sum([_count_keys(value) for value in data.values() if type(value) in _NESTS])
+    if type(data) is list:
+        return sum([_count_keys(value) for value in data if type(value) in _NESTS])
+    return 0
+
+
+_NESTS = (dict, list)
 
 
 class _DuplicateKeyError(Exception):

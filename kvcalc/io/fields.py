@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
@@ -27,8 +26,8 @@ class Fields:
                 where=document.where(path),
                 help="write name: value, one a line",
             )
-        strange = next((key for key in values if not isinstance(key, str)), None)
-        if strange is not None:
+        if not {*map(type, values)} <= {str}:
+            strange = next(key for key in values if type(key) is not str)
             raise InvalidValueError(
                 f"a field's name must be text, not {shown(strange)}", where=document.where(path), help="quote it"
             )
@@ -100,7 +99,7 @@ class Fields:
 
     def origin(self, name: str, words: str = "") -> Origin:
         """Where the field stands, for an explanation: `presets/llama-3-70b.yaml:9 num_kv_heads`, or other words."""
-        return Origin(partial(self.document.place, (*self.path, self.key(name))), words or name)
+        return Origin(self.document.place, (*self.path, self.key(name)), words or name)
 
     def missing(self, name: str, help: str = "") -> InvalidValueError:
         """Error for a field that must be there."""

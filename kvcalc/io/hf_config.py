@@ -28,6 +28,8 @@ SECTIONS = (
     *("vlm_config", "text_model_config", "language_model_config"),
 )
 """Where a model of several towers keeps its text part, first found first."""
+_FLAT = ("num_hidden_layers", "hidden_size")
+"""Fields by which a config of several towers shows that its text part has no section of its own."""
 PAIRS = {"encoder-decoder", "vision-encoder-decoder", "speech-encoder-decoder"}
 """Types whose decoder always attends to an encoder, and whose class does not say so."""
 DECIDING_FIELDS = (
@@ -71,10 +73,10 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         config.entry = _entries()[ASSUMED[assume]]._replace(defaults={})
         config.model_type = ASSUMED[assume]
         notes = (f"assumed: {model_type or 'the model'} was read as plain {assume.upper()}, because --assume said so",)
-    decoder = import_module(f"{families.__name__}.{config.entry.family}").decoder(config)
+    decoder = _family(config.entry.family).decoder(config)
     parts = {group: layer.parts for group, layer in decoder.layers.items()}
     origins = {group: layer.origins for group, layer in decoder.layers.items()}
-    longest = config.value("max_position_embeddings")
+    longest = config.values.get(config.key("max_position_embeddings"))
     return Model(
         name=name,
         groups=group_layers(decoder.layer_names, parts, origins),
@@ -105,6 +107,11 @@ def family_files() -> dict[str, ModuleType]:
 
 
 @cache
+def _family(name: str) -> ModuleType:
+    return import_module(f"{families.__name__}.{name}")
+
+
+@cache
 def _entries() -> Mapping[str, TypeEntry]:
     """What is known of each model type."""
     text = Path(__file__).with_name("model_types.json").read_text("utf-8")
@@ -126,6 +133,9 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
             here.section("text_config")  # an error says so where it is something else
         section = next((name for name in SECTIONS if isinstance(here.value(name), Mapping)), "")
         if not section and not entry.section:
+            break
+        if not section and any(field in here for field in _FLAT):  # as Qwen2-VL was published: the text's fields on top
+            model_type, entry = entry.section_type, entries[entry.section_type]
             break
         pair = here.value("is_encoder_decoder")
         cross = cross or model_type in PAIRS or bool(entry.defaults.get("is_encoder_decoder") if pair is None else pair)
@@ -151,21 +161,24 @@ def _defaults_used(config: Config) -> tuple[str, ...]:
 def _not_understood(config: Config) -> tuple[str, ...]:
     """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
     entry = config.entry
-    unused = getattr(import_module(f"{families.__name__}.{entry.family}"), "UNUSED", ())
+    unused = getattr(_family(entry.family), "UNUSED", ())
     known = {*entry.defaults, *entry.names, *entry.names.values(), *config.asked, *unused}
     strange = [
         name
         for name, value in config.values.items()
-        if name not in known
-        and value not in (None, False, 0, [], {})
-        and _SUSPICIOUS.search(name)
-        and not _HARMLESS.search(name)
+        if name not in known and value not in (None, False, 0, [], {}) and _may_decide(name)
     ]
     if not strange:
         return ()
     return (
         f"fields of {config.model_type or 'the config'} that kvcalc does not know and left out: {', '.join(strange)}",
     )
+
+
+@cache
+def _may_decide(name: str) -> bool:
+    """Whether a field's name sounds as if it decided what is cached."""
+    return bool(_SUSPICIOUS.search(name) and not _HARMLESS.search(name))
 
 
 def _unknown(config: Config) -> UnknownArchitectureError:

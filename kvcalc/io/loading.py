@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
-from kvcalc.io.documents import Document, read_json, read_yaml
+from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
+
+_REMEMBERED = 64
+"""Files whose models are remembered."""
 
 
 def load(source: str | os.PathLike[str] | Mapping[str, Any], *, assume: str | None = None, mtp: bool = False) -> Model:
@@ -48,9 +52,14 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
                 "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
             )
         path = path / "config.json"
-    document = read_json(path) if path.suffix == ".json" else read_yaml(path)
     folder_or_file = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return _parse(document, folder_or_file, assume)
+    return _model_of_text(read_text(path), str(path), folder_or_file, assume)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _model_of_text(text: str, path: str, name: str, assume: str | None) -> Model:
+    """Model of a file's text; the same text is parsed once, since a Model never changes."""
+    return _parse(parse_json(text, path) if path.endswith(".json") else parse_yaml(text, path), name, assume)
 
 
 def _parse(document: Document, name: str, assume: str | None) -> Model:
@@ -59,6 +68,11 @@ def _parse(document: Document, name: str, assume: str | None) -> Model:
 
         return parse_hf_config(document, name, assume=assume)
     return parse_preset(document)
+
+
+def forget() -> None:
+    """Forgets the models of files read before."""
+    _model_of_text.cache_clear()
 
 
 def is_hf_config(values: object) -> bool:

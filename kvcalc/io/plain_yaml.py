@@ -12,6 +12,8 @@ import re
 from typing import Any
 
 _LINE = re.compile(r"( {2})?([A-Za-z_][\w-]*):(?: (.*))?")
+_ITEM_END = re.compile(r", (?![^\[\]]*\])")
+"""Where an item of a mapping ends: at a comma outside a list."""
 _INTEGER = re.compile(r"0|[1-9]\d*")
 _TEXT = re.compile(r"[A-Za-z](?:[\w./()+-]|, | )*")
 _WORDS = frozenset(["y", "yes", "n", "no", "true", "false", "on", "off", "null"])
@@ -51,8 +53,12 @@ def _value(written: str, path: tuple[Any, ...], number: int, lines: dict[tuple[s
         lines.update({(*path, index): number for index in range(len(items))})
         return None if None in items else items
     if written.startswith("{") and written.endswith("}"):
-        pairs = [item.partition(": ") for item in written[1:-1].split(", ")] if written != "{}" else []
-        entries = {name: _scalar(item) for name, _, item in pairs if _LINE.fullmatch(f"{name}:")}
+        pairs = [item.partition(": ") for item in _ITEM_END.split(written[1:-1])] if written != "{}" else []
+        entries = {
+            name: _scalar(item) if not item.startswith("[") else _value(item, (*path, name), number, lines)
+            for name, _, item in pairs
+            if _LINE.fullmatch(f"{name}:")
+        }
         lines.update({(*path, name): number for name in entries})
         return None if len(entries) < len(pairs) or None in entries.values() else entries
     return _scalar(written)

@@ -6,13 +6,17 @@ from kvcalc.report.sheet import Column, Sheet
 
 
 class Entry(NamedTuple):
-    """One model. first_token_bytes: what the first token of a sequence takes, in bf16."""
+    """One model.
+
+    first_token_bytes: what the first token of a sequence takes, in bf16; None where that
+    depends on what an encoder makes.
+    """
 
     name: str
     aliases: tuple[str, ...]
     attention: tuple[tuple[int, str, str], ...]
     max_model_len: int | None
-    first_token_bytes: int
+    first_token_bytes: int | None
     source: str
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from kvcalc.io.documents import Document, Keys
@@ -54,9 +53,15 @@ class Config(Fields):
         self.asked: set[str] = set()
 
     def key(self, name: str) -> str:
-        """The name under which the field stands, or would."""
-        own = self.entry.names.get(name, name)
-        return name if name in self.values and own not in self.values else own
+        """The name under which the field stands, or would: the class's own, the usual, or another of its names."""
+        names = self.entry.names
+        if not names:
+            return name
+        own = names.get(name, name)
+        if own in self.values:
+            return own
+        others = [other for other, own_of_other in names.items() if own_of_other == own and other in self.values]
+        return others[0] if others else own
 
     def value(self, name: str) -> Any:
         """The field's value, or its class's default; None where it has neither."""
@@ -84,8 +89,8 @@ class Config(Fields):
         """Where the value comes from: file and line, or the default of the class."""
         key = self.key(name)
         if key in self.values:
-            return super().origin(name, words or key)
-        return Origin(partial(self.document.place, self.path), words or f"{key}, default of {self.model_type}")
+            return Origin(self.document.place, (*self.path, key), words or key)
+        return Origin(self.document.place, self.path, words or f"{key}, default of {self.model_type}")
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """This config with some fields replaced, as `per_layer_config` replaces them for one layer."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
+from kvcalc.dtypes import DTYPES
 from kvcalc.errors import InvalidValueError
 from kvcalc.io.families._config import Config
 from kvcalc.model import MAX_LAYERS, Attention, Origin
@@ -98,15 +99,27 @@ class Facts:
     def take(self, name: str, field: str = "") -> Facts:
         """Sets the fact `name` from a field (of the same name) that must be there."""
         field = field or name
-        if field not in self.config:
+        value = self.config.value(field)
+        if value is None:
             raise self.config.missing(field)
         self.fields[name] = field
         self.config.note_default(field)
-        return self.put(name, self.config.value(field), self.config.origin(field))
+        self.values[name] = value
+        self.origins[name] = self.config.origin(field)
+        return self
 
     def take_if_there(self, name: str, field: str = "") -> Facts:
         """Sets the fact `name` if the field is there and not null."""
         return self.take(name, field) if (field or name) in self.config else self
+
+    def take_dtype(self, name: str, field: str) -> Facts:
+        """Sets a fact that names a format, in its short spelling, if the field is there and not null."""
+        if field in self.config:
+            self.take(name, field)
+            written = str(self.values[name]).lower()
+            known = next((dtype.name for dtype in DTYPES if written in (dtype.name, *dtype.aliases)), None)
+            self.values[name] = known or self.values[name]
+        return self
 
     def build(self, kind: Callable[..., Attention]) -> Layer:
         """Layer of one part with these facts. Errors are located at the field that the fact came from."""
@@ -263,22 +276,24 @@ def decoder_of(
     draft: kind of the num_drafts layers that predict further tokens.
     """
     overrides = _overrides(config, len(kinds))
-    names: list[str] = []
+    names: list[str] = list(kinds)
     layers: dict[str, Layer] = {}
+    if not overrides:
+        layers = {kind: _built(kind, config, layer_of) for kind in dict.fromkeys(kinds)}
     known: dict[object, str] = {}
-    for index, kind in enumerate(kinds):
+    for index, kind in enumerate(kinds if overrides else ()):
         own = overrides.get(index, {})
         key = (kind, *own.items())
         if key not in known:
             layer = _built(kind, config.with_values(own) if own else config, layer_of)
             known[key] = _group_name(kind, layer, layers)
             layers[known[key]] = layer
-        names.append(known[key])
+        names[index] = known[key]
     drafts: tuple[str, ...] = ()
     if num_drafts:
-        layers[MTP] = _built(draft, config, layer_of)
+        layers[MTP] = layers[draft] if draft in layers and not overrides else _built(draft, config, layer_of)
         drafts = (MTP,) * num_drafts
-    if len({*names}) == 1 and names[0] in (FULL, SLIDING, CHUNKED, LINEAR, HYBRID, INDEXED):
+    if len(layers) == 1 + bool(drafts) and names[0] in (FULL, SLIDING, CHUNKED, LINEAR, HYBRID, INDEXED):
         layers[ALL] = layers.pop(names[0])
         names = [ALL] * len(names)
     return Decoder(tuple(names), layers, config.origin("num_hidden_layers"), drafts, notes)

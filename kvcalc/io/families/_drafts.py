@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvcalc.io.families._config import Config
 
-_FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
+_FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def num_drafts(config: Config) -> int:

@@ -60,7 +60,7 @@ def _linear(config: Config) -> Layer:
         facts = Facts(config)
     for field in ("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"):
         facts.take(field)
-    facts.take("linear_conv_kernel", "linear_conv_kernel_dim").take_if_there("state_dtype", "mamba_ssm_dtype")
+    facts.take("linear_conv_kernel", "linear_conv_kernel_dim").take_dtype("state_dtype", "mamba_ssm_dtype")
     return facts.build(GatedDeltaNet)
 
 

@@ -17,7 +17,7 @@ from kvcalc.io.families.mla import mla_facts
 from kvcalc.units import shown
 
 MODEL_TYPES = ("kimi_linear", "bailing_hybrid", "glm5_next_text")
-UNUSED = ("num_key_value_heads", "qk_head_dim", "activation_situ_linear_beta")
+UNUSED = ("num_key_value_heads", "head_dim", "qk_head_dim", "activation_situ_linear_beta")
 """Heads that share one latent; a sum; a constant of an activation."""
 _SHARED_INDEX = "indexed-shared"
 _LISTS = {"full_attn_layers": FULL, "kda_layers": LINEAR}

@@ -34,8 +34,8 @@ MODEL_TYPES = (
     *("mamba", "falcon_mamba", "mamba2", "jamba", "bamba", "granitemoehybrid", "falcon_h1", "nemotron_h"),
     *("zamba", "zamba2"),
 )
-UNUSED = ("mamba_hidden_act",)
-"""An activation."""
+UNUSED = ("mamba_hidden_act", "mtp_layers_block_type")
+"""An activation; the blocks of one layer of multi-token prediction, of which one is attention."""
 _KIND_OF_LETTER = {"M": LINEAR, "*": FULL, "-": MLP, "E": MLP}
 _ZAMBA2_BLOCKS = "L" + "LLLLLH" * 7 + "LLLLH" + "LLLH" + "LL"
 
@@ -167,7 +167,7 @@ def _nemotron_layer(kind: str, config: Config) -> Layer:
     facts.take("mamba_num_groups", "mamba_n_groups" if config.given("mamba_n_groups") else "n_groups")
     facts.take("mamba_state_size", "ssm_state_size")
     facts.take("mamba_conv_kernel", "mamba_d_conv" if config.given("mamba_d_conv") else "conv_kernel")
-    return facts.take_if_there("state_dtype", "mamba_ssm_cache_dtype").build(Mamba2)
+    return facts.take_dtype("state_dtype", "mamba_ssm_cache_dtype").build(Mamba2)
 
 
 def _zamba_layer(kind: str, config: Config) -> Layer:

@@ -23,6 +23,10 @@ from kvcalc.units import shown
 
 MODEL_TYPES = ("rwkv", "xlstm", "recurrent_gemma")
 _KIND_OF_BLOCK = {"recurrent": LINEAR, "attention": SLIDING}
+_BLOCKS = ("recurrent", "recurrent", "attention")
+"""RecurrentGemma's, where the config does not say them."""
+UNUSED = ("head_dim",)
+"""RecurrentGemma divides hidden_size by the heads."""
 _XLSTM_MULTIPLE = 64
 """xLSTM rounds the widths of keys and values up to a multiple of this."""
 
@@ -34,8 +38,9 @@ def decoder(config: Config) -> Decoder:
     layers = num_layers(config)
     if config.model_type != "recurrent_gemma":
         return decoder_of(config, [LINEAR] * layers, _rwkv if config.model_type == "rwkv" else _xlstm)
-    blocks = config.texts("block_types")
-    if not blocks or not {*blocks} <= {*_KIND_OF_BLOCK}:
+    published = "_block_types" if config.given("_block_types") else "block_types"
+    blocks = config.texts(published) if config.given(published) else list(_BLOCKS)
+    if not {*blocks} <= {*_KIND_OF_BLOCK}:
         raise config.wrong(
             "block_types",
             f"block_types must be a list of recurrent and attention, not {shown(blocks)}",

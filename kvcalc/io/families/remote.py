@@ -23,7 +23,19 @@ from kvcalc.io.families._decoder import (
 from kvcalc.model import MAX_LAYERS
 from kvcalc.units import shown
 
-_PLAIN = ("baichuan", "internlm", "internlm2", "xverse", "exaone", "phi3small", "aquila", "orion", "yi", "minicpm")
+_PLAIN = (
+    "baichuan",
+    "internlm",
+    "internlm2",
+    "xverse",
+    "exaone",
+    "phi3small",
+    "deepseek",
+    "aquila",
+    "orion",
+    "yi",
+    "minicpm",
+)
 MODEL_TYPES = (*_PLAIN, "chatglm", "qwen", "nemotron-nas", "deci")
 
 
