@@ -21,13 +21,14 @@ from kvcalc.io.hf_config import family_files
 TARGET = Path(families.__file__).parent.parent / "model_types.json"
 MAPPINGS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "MULTIMODAL_LM")
 SECTIONS = ("text_config", "decoder", "decoder_config", "thinker_config", "generator", "vlm_config", "language_config")
+PAIR = "is_encoder_decoder"
 READS = re.compile(r'"([A-Za-z_][A-Za-z_0-9]*)"')
 
 
 def fields_read() -> set[str]:
     """Every name that a family file writes in quotes: those of fields among them."""
     sources = [path.read_text() for path in Path(families.__file__).parent.glob("*.py")]
-    return {name for source in sources for name in READS.findall(source)} | {"max_position_embeddings"}
+    return {name for source in sources for name in READS.findall(source)} | {"max_position_embeddings", PAIR}
 
 
 def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:
@@ -48,11 +49,12 @@ def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:
 def entry_of(cls: type, read: set[str], family: str) -> dict[str, Any]:
     """What the table says of a decoder type."""
     names = {usual: own for usual, own in cls.attribute_map.items() if {usual, own} & read}
-    return {"family": family, "names": names, "defaults": defaults_of(cls, read)}
+    defaults = {name: default for name, default in defaults_of(cls, read).items() if name != PAIR or default}
+    return {"family": family, "names": names, "defaults": defaults}
 
 
-def main() -> None:
-    """Writes the table and says which types no family reads."""
+def table() -> tuple[str, list[str]]:
+    """The table as it is written, and the types that no family reads."""
     read = fields_read()
     family_of = {model_type: name for name, module in family_files().items() for model_type in module.MODEL_TYPES}
     types = {t for name in MAPPINGS for t in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING_NAMES")}
@@ -79,20 +81,23 @@ def main() -> None:
         if section and model_type not in family_of:
             sub = cls.sub_configs.get(section)
             section_type = COMPOSITE.get(model_type, {}).get(section) or section_type_of(cls, section, sub)
-            is_pair = bool(getattr(cls, "is_encoder_decoder", False)) or defaults_of(cls, {"is_encoder_decoder"}).get(
-                "is_encoder_decoder", False
-            )
             entries[model_type] = {"section": section, "section_type": section_type}
-            if is_pair:
-                entries[model_type]["defaults"] = {"is_encoder_decoder": True}
+            if getattr(cls, PAIR, False) or defaults_of(cls, {PAIR}).get(PAIR):
+                entries[model_type]["defaults"] = {PAIR: True}
             queue.append(section_type)
         elif model_type in family_of:
             entries[model_type] = entry_of(cls, read, family_of[model_type])
         else:
             unread.append(model_type)
     lines = (f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(entries.items()))
-    TARGET.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    print(len(entries), "types;", "not read:", " ".join(sorted(unread)))
+    return "{\n" + ",\n".join(lines) + "\n}\n", sorted(unread)
+
+
+def main() -> None:
+    """Writes the table and says which types no family reads."""
+    text, unread = table()
+    TARGET.write_text(text)
+    print(text.count("\n") - 2, "types;", "not read:", " ".join(unread))
 
 
 CLASSES: dict[str, type] = {}

@@ -178,8 +178,8 @@ def _storage(window: int, settings: Settings) -> SlotRule:
 
 def _quantized(model: Model, allocation: Allocation, settings: Settings, kv_dtype: Dtype) -> Allocation:
     for group, tensors in zip(model.groups, allocation, strict=True):
-        unfit = next((t for t in tensors if not isinstance(t.slot_rule, EveryToken) or t.name == "index_k"), None)
-        if unfit is not None and not (isinstance(unfit.slot_rule, Once) and unfit.name.startswith("prefix")):
+        unfit = next((tensor for tensor in tensors if not _can_be_quantized(tensor)), None)
+        if unfit is not None:
             raise NotApplicableError(
                 f"transformers has no quantised cache for {model.name}: {group.name} layers keep "
                 f"{unfit.name} ({unfit.slot_rule}), and only full attention can be quantised",
@@ -190,6 +190,14 @@ def _quantized(model: Model, allocation: Allocation, settings: Settings, kv_dtyp
     return tuple(
         tuple(part for tensor in tensors for part in _quanto(tensor, settings, kv_dtype)) for tensors in allocation
     )
+
+
+def _can_be_quantized(tensor: CacheTensor) -> bool:
+    """Keys and values of full attention; a prefix is among them, and a text without pictures has no cross-attention."""
+    rule = tensor.slot_rule
+    if isinstance(rule, Once):
+        return tensor.name.startswith("prefix") or rule.count == 0
+    return isinstance(rule, EveryToken) and tensor.name != "index_k"
 
 
 def _quanto(tensor: CacheTensor, settings: Settings, kv_dtype: Dtype) -> tuple[CacheTensor, ...]:
