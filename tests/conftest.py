@@ -12,6 +12,7 @@ from hypothesis import settings
 from kvcalc.cli import main
 
 settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile("long", deadline=None, max_examples=20_000, derandomize=True)
 settings.load_profile("default")
 
 

@@ -40,7 +40,7 @@ class Engine(NamedTuple):
 
     @classmethod
     def of(cls, name: str, settings: Mapping[str, Any] | None = None) -> "Engine":
-        """Engine `name` with `settings` over its defaults.
+        """Engine `name` with `settings` over its defaults; None stands for a default.
 
         Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
         """
@@ -56,7 +56,8 @@ class Engine(NamedTuple):
         for setting in settings:
             if setting not in known:
                 raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
-        return cls(name, module.Settings(**settings), module)
+        given = {setting: value for setting, value in settings.items() if value is not None}
+        return cls(name, module.Settings(**given), module)
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Tensors as the engine stores them. Raises NotApplicableError where it cannot hold this model."""
@@ -97,11 +98,11 @@ def _by_default(name: str) -> Engine:
     return Engine(name, module.Settings(), module)
 
 
-def one_of(value: object, field: str, choices: tuple[str, ...]) -> None:
+def one_of(value: object, field: str, choices: tuple[str | int, ...]) -> None:
     """Raises InvalidValueError where a setting is none of its choices."""
-    if value not in choices:
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise InvalidValueError(
-            f"{field} must be one of {', '.join(choices)}, not {shown(value)}",
+            f"{field} must be one of {', '.join(map(str, choices))}, not {shown(value)}",
             field=field,
             help=f"write {field}={choices[0]}",
         )
@@ -109,5 +110,8 @@ def one_of(value: object, field: str, choices: tuple[str, ...]) -> None:
 
 def count_from(value: object, field: str, least: int) -> None:
     """Raises InvalidValueError where a setting is neither None nor a whole number of at least `least` (0 or 1)."""
-    if value is not None and (least or value != 0 or isinstance(value, bool)):
-        positive_int(value, field)
+    if value is None or (type(value) is int and value == 0 == least):
+        return
+    if type(value) is int and value < least == 0:
+        raise InvalidValueError(f"{field} must be at least 0, not {shown(value)}", field=field, help=f"write {field}=0")
+    positive_int(value, field)

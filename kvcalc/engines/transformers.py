@@ -70,7 +70,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         one_of(self.cache, "cache", (DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO))
-        one_of(self.nbits, "nbits", _NBITS)  # type: ignore[arg-type]  # whole numbers here
+        one_of(self.nbits, "nbits", _NBITS)
         for field in ("prompt_tokens", "num_beams", "q_group_size", "residual_length"):
             count_from(getattr(self, field), field, 1)
         for field in ("decode_steps", "encoder_tokens"):

@@ -7,7 +7,6 @@ what each layer caches. A model type that no family knows is refused, never gues
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -20,6 +19,7 @@ from kvcalc.io import families
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.families._config import Config, TypeEntry
 from kvcalc.io.fields import Fields
+from kvcalc.io.unread import unread_fields
 from kvcalc.model import Model, group_layers
 from kvcalc.units import shown
 
@@ -38,23 +38,8 @@ DECIDING_FIELDS = (
     *("linear_attn_config", "index_head_dim", "is_encoder_decoder"),
 )
 """Fields that most often decide what a decoder caches, named when a family is not known."""
-ASSUMED = {"gqa": "llama", "mha": "bert", "mla": "deepseek_v3"}
+ASSUMED = {"gqa": "llama", "mha": "llama", "mla": "deepseek_v3"}
 """What a user may say that a model of an unknown family is, and the type as which it is read then."""
-_SUSPICIOUS = re.compile(
-    r"kv_|_kv|(^|_)kvs?($|_)|cache|window|chunk|latent|lora_rank|state_size|d_state|conv_|_conv|index_|indexer|compress|"
-    r"linear_|mamba|ssm|share|layer_types|block_type|layer_pattern|sparse_attention|cross_attention|head_dim|"
-    r"num_.*heads|recurrent"
-)
-"""Names of fields that may well decide what is cached."""
-_HARMLESS = re.compile(
-    r"use_cache|expert|moe|mlp|share_encoder|shared_expert|quant|chunk_size_feed|vision|image|audio|video|token|"
-    r"dropout|bias|dense_sparse|_eps|scale|conv_bias|mamba_chunk|use_mamba|use_conv|num_shared|n_shared|vocab|"
-    r"cross_attention_hidden_size|add_cross_attention|index_topk|index_n_heads|num_index_heads|index_block|"
-    r"index_local|index_rope|indexer_rope|indexer_n_heads|indexer_budget|indexer_kv|q_lora|o_lora|chunk_size$|"
-    r"cache_implementation|gated|softmax|compress_rope|hc_|compress_ratio$|pruned_heads|attention_sink|dt_|block_size|"
-    r"sparse_block|sparse_topk|index_share_for_mtp|compression_config|gradient|encoder_|full_attention_interval"
-)
-"""Names that look so and do not, as every family was measured: they steer weights, kernels or training."""
 
 
 def parse_hf_config(document: Document, name: str, *, assume: str | None = None) -> Model:
@@ -72,6 +57,7 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
             raise _unknown(config)
         config.entry = _entries()[ASSUMED[assume]]._replace(defaults={})
         config.model_type = ASSUMED[assume]
+        _check_heads(config, assume)
         notes = (f"assumed: {model_type or 'the model'} was read as plain {assume.upper()}, because --assume said so",)
     decoder = _family(config.entry.family).decoder(config)
     parts = {group: layer.parts for group, layer in decoder.layers.items()}
@@ -93,6 +79,17 @@ def check_assumption(assume: str) -> None:
     """Raises UnknownNameError for what a model cannot be taken for."""
     if assume not in ASSUMED:
         raise UnknownNameError.among("attention to assume", assume, ASSUMED)
+
+
+def _check_heads(config: Config, assume: str) -> None:
+    """Multi-head attention has no heads to share, so a config that counts fewer of them says that it is not."""
+    heads, kv_heads = config.value("num_attention_heads"), config.value("num_key_value_heads")
+    if assume == "mha" and kv_heads not in (None, heads):
+        raise config.wrong(
+            "num_key_value_heads",
+            f"--assume mha, and num_key_value_heads ({shown(kv_heads)}) is not num_attention_heads ({shown(heads)})",
+            "say --assume gqa",
+        )
 
 
 def known_model_types() -> list[str]:
@@ -137,11 +134,12 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
         if not section and any(field in here for field in _FLAT):  # as Qwen2-VL was published: the text's fields on top
             model_type, entry = entry.section_type, entries[entry.section_type]
             break
-        pair = here.value("is_encoder_decoder")
-        cross = cross or model_type in PAIRS or bool(entry.defaults.get("is_encoder_decoder") if pair is None else pair)
+        pair = here.boolean("is_encoder_decoder", default=bool(entry.defaults.get("is_encoder_decoder")))
+        cross = cross or model_type in PAIRS or pair
         if not section:  # nothing but defaults
             empty = Document(document.name, {}, document.lines)
-            return Config(empty, (), entry.section_type, entries[entry.section_type], cross=cross), entry.section_type
+            inner = entries[entry.section_type]
+            return Config(empty, (), entry.section_type, inner, cross=cross, top=top), entry.section_type
         path = (*path, section)
         here = Fields(document, path)
         model_type = here.text("model_type") or entry.section_type
@@ -160,25 +158,9 @@ def _defaults_used(config: Config) -> tuple[str, ...]:
 
 def _not_understood(config: Config) -> tuple[str, ...]:
     """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
-    entry = config.entry
-    unused = getattr(_family(entry.family), "UNUSED", ())
-    known = {*entry.defaults, *entry.names, *entry.names.values(), *config.asked, *unused}
-    strange = [
-        name
-        for name, value in config.values.items()
-        if name not in known and value not in (None, False, 0, [], {}) and _may_decide(name)
-    ]
-    if not strange:
-        return ()
-    return (
-        f"fields of {config.model_type or 'the config'} that kvcalc does not know and left out: {', '.join(strange)}",
-    )
-
-
-@cache
-def _may_decide(name: str) -> bool:
-    """Whether a field's name sounds as if it decided what is cached."""
-    return bool(_SUSPICIOUS.search(name) and not _HARMLESS.search(name))
+    unused = getattr(_family(config.entry.family), "UNUSED", ())
+    names = ", ".join(dict.fromkeys(unread_fields(config, unused, SECTIONS)))
+    return (f"fields of {config.model_type} that kvcalc does not know and left out: {names}",) if names else ()
 
 
 def _unknown(config: Config) -> UnknownArchitectureError:

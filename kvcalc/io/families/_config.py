@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.fields import Fields
 from kvcalc.model import Origin
+from kvcalc.units import MAX_COUNT
 
 _ABSENT = object()
 
@@ -26,12 +27,26 @@ class TypeEntry(NamedTuple):
     section_type: str = ""
 
 
+class Section(Fields):
+    """A mapping inside a config. asked: fields of it that somebody looked at."""
+
+    def __init__(self, document: Document, path: Keys) -> None:
+        super().__init__(document, path)
+        self.asked: set[str] = set()
+
+    def value(self, name: str) -> Any:
+        """The field's value; None where it is missing."""
+        self.asked.add(name)
+        return self.values.get(name)
+
+
 class Config(Fields):
     """Fields of the decoder: each by its usual name or its own, with the default of its class where it is left out.
 
     cross: whether an encoder stands before the decoder. top: the whole config, of which this may be a section.
     defaulted: fields that were left out and taken from the class, with their values.
-    asked: fields that somebody looked at.
+    asked: fields that somebody looked at. sections: mappings inside it that somebody looked at.
+    overrides: fields of single layers, which replace those of all.
     """
 
     def __init__(
@@ -51,6 +66,8 @@ class Config(Fields):
         self.top = top or self
         self.defaulted: dict[str, Any] = {}
         self.asked: set[str] = set()
+        self.sections: dict[str, Section] = {}
+        self.overrides: list[Mapping[str, Any]] = []
 
     def key(self, name: str) -> str:
         """The name under which the field stands, or would: the class's own, the usual, or another of its names."""
@@ -79,6 +96,20 @@ class Config(Fields):
         self.asked.add(self.key(name))
         return self.values.get(self.key(name)) is not None
 
+    def section(self, name: str) -> Section:
+        """The mapping under `name`, which must be there."""
+        if name not in self:
+            raise self.missing(name)
+        key = self.key(name)
+        if key not in self.sections:
+            self.sections[key] = Section(self.document, (*self.path, key))
+        return self.sections[key]
+
+    def integer(self, name: str, *, most: int = MAX_COUNT) -> int:
+        """A whole number of at least 1, which the class may have to give; a reader is told so."""
+        self.note_default(name)
+        return super().integer(name, most=most)
+
     def note_default(self, name: str) -> None:
         """Remembers that the field was left out and its class's default is used, which a reader must be told."""
         key = self.key(name)
@@ -95,6 +126,6 @@ class Config(Fields):
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """This config with some fields replaced, as `per_layer_config` replaces them for one layer."""
         replaced = Config(self.document, self.path, self.model_type, self.entry, cross=self.cross, top=self.top)
-        replaced.defaulted, replaced.asked = self.defaulted, self.asked
+        replaced.defaulted, replaced.asked, replaced.sections = self.defaulted, self.asked, self.sections
         replaced.values = {**self.values, **{self.key(name): value for name, value in values.items()}}
         return replaced

@@ -133,7 +133,6 @@ class Facts:
 
 def num_layers(config: Config) -> int:
     """num_hidden_layers."""
-    config.note_default("num_hidden_layers")
     return config.integer("num_hidden_layers", most=MAX_LAYERS)
 
 
@@ -280,10 +279,10 @@ def decoder_of(
     layers: dict[str, Layer] = {}
     if not overrides:
         layers = {kind: _built(kind, config, layer_of) for kind in dict.fromkeys(kinds)}
-    known: dict[object, str] = {}
+    known: dict[tuple[str, str], str] = {}
     for index, kind in enumerate(kinds if overrides else ()):
         own = overrides.get(index, {})
-        key = (kind, *own.items())
+        key = (kind, repr(own))
         if key not in known:
             layer = _built(kind, config.with_values(own) if own else config, layer_of)
             known[key] = _group_name(kind, layer, layers)
@@ -323,13 +322,9 @@ def _overrides(config: Config, layers: int) -> dict[int, Mapping[str, Any]]:
             raise section.wrong(
                 key, f"{key!r} is not a layer of 0 to {layers - 1}", "use the indices of layers as keys"
             )
-        values = section.section(key).values if key in section else {}
-        found[int(key)] = {name: value for name, value in values.items() if _hashable(value)}
+        found[int(key)] = section.section(key).values if key in section else {}
+    config.overrides += found.values()
     return found
-
-
-def _hashable(value: object) -> bool:
-    return isinstance(value, str | int | float | bool | None)
 
 
 def flags(config: Config, field: str, layers: int) -> list[int]:

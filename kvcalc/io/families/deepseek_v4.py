@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.io.families._config import Config
-from kvcalc.io.families._decoder import CSA, HCA, SLIDING, Decoder, Facts, Layer, decoder_of, kinds_of, num_layers, only
+from kvcalc.io.families._decoder import CSA, HCA, SLIDING, Decoder, Facts, Layer, decoder_of, kinds_of, only
 from kvcalc.io.families._drafts import num_drafts
+from kvcalc.units import shown
 
 MODEL_TYPES = ("deepseek_v4",)
 UNUSED = ("qk_rope_head_dim",)
@@ -40,7 +41,7 @@ def _by_ratio(config: Config, layers: int) -> list[str]:
     if not known or len(ratios) < layers:
         raise config.wrong(
             "compress_ratios",
-            f"compress_ratios must name {num_layers(config)} layers 0, 4 or 128",
+            f"compress_ratios must name {layers} layers (num_hidden_layers) 0, 4 or 128, not {shown(ratios)}",
             "write the ratio of each layer: 0 for a window alone, 4 for CSA, 128 for HCA",
         )
     return [_KIND_OF_RATIO[ratio] for ratio in ratios[:layers]]

@@ -45,10 +45,16 @@ def decoder(config: Config) -> Decoder:
 
 
 def _layer(kind: str, config: Config) -> Layer:
-    if kind == SLIDING and config.value("use_bidirectional_attention") in (True, "all"):
+    if kind == SLIDING and _sees_both_sides(config):
         # flash attention's bounds exclude the token itself: half of the window to each side
         return gqa_layer(kind, config.with_values({"sliding_window": config.integer("sliding_window") // 2 + 1}))
     return gqa_layer(kind, config)
+
+
+def _sees_both_sides(config: Config) -> bool:
+    """Gemma 4 says which tokens do, Gemma 3 whether they do."""
+    field = "use_bidirectional_attention"
+    return config.text(field) == "all" if config.model_type in _GEMMA4 else config.boolean(field)
 
 
 def _gemma4_layer(kind: str, config: Config) -> Layer:

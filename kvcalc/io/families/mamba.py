@@ -25,6 +25,7 @@ from kvcalc.io.families._decoder import (
     kinds_of,
     letters,
     only,
+    whole_number_or,
 )
 from kvcalc.io.families._drafts import num_drafts
 from kvcalc.model import MAX_LAYERS
@@ -37,6 +38,7 @@ MODEL_TYPES = (
 UNUSED = ("mamba_hidden_act", "mtp_layers_block_type")
 """An activation; the blocks of one layer of multi-token prediction, of which one is attention."""
 _KIND_OF_LETTER = {"M": LINEAR, "*": FULL, "-": MLP, "E": MLP}
+_MOST_EXPANDED = 10_000
 _ZAMBA2_BLOCKS = "L" + "LLLLLH" * 7 + "LLLLH" + "LLLH" + "LL"
 
 
@@ -65,7 +67,7 @@ def _kinds(config: Config) -> list[str]:
 
 
 def _each(config: Config, layers: int, period: str, offset: str, kind: str) -> list[str]:
-    every, start = config.integer(period), config.value(offset) or 0
+    every, start = config.integer(period), whole_number_or(config, offset, 0)
     return [kind if layer % every == start else LINEAR for layer in range(layers)]
 
 
@@ -201,10 +203,7 @@ def _shared_attention(config: Config) -> Layer:
 
 def _expanded(facts: Facts, config: Config, field: str) -> Facts:
     """Inner channels: expand * hidden_size."""
-    expand = config.value(field)
-    if isinstance(expand, bool) or not isinstance(expand, int | float) or not 0 < expand <= MAX_LAYERS:
-        raise config.wrong(field, f"{field} must be a number above 0, not {shown(expand)}", f"write {field}: 2")
-    inner = int(expand * config.integer("hidden_size"))
+    inner = config.integer(field, most=_MOST_EXPANDED) * config.integer("hidden_size")
     return facts.put("mamba_intermediate_size", inner, config.origin("hidden_size"))
 
 

@@ -23,10 +23,11 @@ from kvcalc.io.families._decoder import (
 )
 from kvcalc.io.families._drafts import num_drafts
 from kvcalc.io.fields import Fields
+from kvcalc.units import shown
 
 MODEL_TYPES = ("minimax", "minimax_text_01", "minimax_m1", "minimax_m3", "minimax_m3_vl_text")
-UNUSED = ("shared_intermediate_size",)
-"""Width of an MLP."""
+UNUSED = ("shared_intermediate_size", "use_sparse_attention", "sparse_disable_index_value")
+"""Width of an MLP; said again, layer by layer, by sparse_attention_freq; the index keeps keys alone in any case."""
 
 
 def decoder(config: Config) -> Decoder:
@@ -55,7 +56,9 @@ def _sparse(config: Config, layers: int) -> list[str]:
 def _flagged(holder: Fields, name: str, flags: object, layers: int, kinds: tuple[str, str]) -> list[str]:
     if not isinstance(flags, list) or len(flags) != layers or any(flag not in (0, 1) for flag in flags):
         raise holder.wrong(
-            name, f"{name} must be {layers} flags of 0 or 1 (num_hidden_layers)", "write one flag for each layer"
+            name,
+            f"{name} must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(flags)}",
+            "write one flag for each layer",
         )
     return [kinds[flag] for flag in flags]
 

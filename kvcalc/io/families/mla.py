@@ -31,6 +31,7 @@ from kvcalc.io.families._decoder import (
 from kvcalc.io.families._drafts import num_drafts
 from kvcalc.io.families._indexers import indexer_types
 from kvcalc.model import MAX_LAYERS
+from kvcalc.units import shown
 
 MODEL_TYPES = (
     *("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text", "glm4_moe_lite"),
@@ -53,7 +54,7 @@ _INDEXED_ONLY, _LATENT_ONLY, _NO_POSITIONS = "indexed-only", "indexed-shared", "
 
 def decoder(config: Config) -> Decoder:
     """A latent in every layer, beside it an index key in those that have an indexer of their own."""
-    if config.value("use_mla") is False:  # DeepSeek-VL2 tiny: the V2 class with plain attention
+    if not config.boolean("use_mla", default=True):  # DeepSeek-VL2 tiny: the V2 class with plain attention
         return decoder_of(config, kinds_of(config, lambda layers: [FULL] * layers), gqa_layer)
     if config.model_type == "longcat_flash":  # each layer attends twice
         return decoder_of(config, [FULL] * (2 * config.integer("num_layers", most=MAX_LAYERS // 2)), _layer)._replace(
@@ -82,8 +83,8 @@ def mla_facts(config: Config) -> Facts:
 
 def _default(config: Config) -> Callable[[int], list[str]]:
     if config.model_type == "dots3_note_text":
-        full = INDEXED if config.value("use_dsa") is not False else FULL
-        windowed = config.value("use_sliding_window") is not False
+        full = INDEXED if config.boolean("use_dsa", default=True) else FULL
+        windowed = config.boolean("use_sliding_window", default=True)
         return lambda layers: [
             SLIDING if windowed and layer >= _FULL_AT_START and layer % 4 != 1 else full for layer in range(layers)
         ]
@@ -129,6 +130,12 @@ def _with_sources(config: Config, kinds: list[str]) -> list[str]:
             "kv_source_layers",
             f"kv_source_layers has {len(sources)} entries and num_hidden_layers is {len(kinds)}",
             "name each layer's source once",
+        )
+    if not all(type(source) is int and 0 <= source <= layer for layer, source in enumerate(sources)):
+        raise config.wrong(
+            "kv_source_layers",
+            f"kv_source_layers must name layers from 0 up to the layer itself, not {shown(sources)}",
+            "count layers from 0",
         )
     return [
         kind
