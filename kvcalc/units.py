@@ -127,6 +127,12 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def short_tokens(tokens: int) -> str:
+    """`131072` as `128K`, `128000` as `128k`, `100001` as `100,001`: as short as the exact number can be."""
+    whole = [f"{tokens // factor}{unit}" for unit, factor in _TOKEN_SUFFIXES.items() if unit and tokens % factor == 0]
+    return min((*whole, count(tokens)), key=len)
+
+
 def gigabytes(number_bytes: int) -> str:
     """`7027200000` as `7.03 GB`, in the largest decimal unit that leaves a number of at least 1."""
     return _scaled(number_bytes, (("TB", TB), ("GB", GB), ("MB", MB), ("kB", KB)))

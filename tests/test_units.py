@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.units import both_units, parse_bytes, parse_tokens
+from kvcalc.units import both_units, parse_bytes, parse_tokens, short_tokens
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,11 @@ from kvcalc.units import both_units, parse_bytes, parse_tokens
 )
 def test_token_counts(text, tokens):
     assert parse_tokens(text) == tokens
+
+
+@pytest.mark.parametrize("text", ["128K", "128k", "1M", "1m", "3M", "100k", "500", "100,001", "1536"])
+def test_a_short_count_is_exact(text):
+    assert short_tokens(parse_tokens(text)) == {"1536": "1,536"}.get(text, text)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.report.size import Report
-from kvcalc.units import count
+from kvcalc.units import short_tokens
 
 
 class ComparisonRow(NamedTuple):
@@ -88,8 +88,8 @@ class Comparison(NamedTuple):
         columns = (
             Column(self.row_title),
             *self._made_of_column(),
-            *(Column(f"GiB at {count(length)}", "gibibytes") for length in lengths),
-            Column(f"vs {self.baseline} at {count(lengths[last])}", "ratio"),
+            *(Column(f"GiB at {short_tokens(length)}", "gibibytes") for length in lengths),
+            Column(f"vs {self.baseline} at {short_tokens(lengths[last])}", "ratio"),
         )
         rows = tuple(
             (_marked(row), *self._made_of(row), *(report.total_bytes for report in row.reports), self._ratio(row, last))
