@@ -15,7 +15,7 @@ numpy array of them, without this module importing numpy. All but `Pending` neve
 """
 
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar
 
 from kvcalc.dtypes import BF16, Dtype
 from kvcalc.errors import InvalidValueError
@@ -64,6 +64,10 @@ class _Rule:
     """
 
     __slots__: tuple[str, ...] = ()
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._fields = tuple([name for kind in cls.__mro__ for name in kind.__dict__.get("__slots__", ())])
 
     @property
     def period(self) -> int:
@@ -86,7 +90,7 @@ class _Rule:
         return slots
 
     def _numbers(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ()))
+        return tuple([getattr(self, name) for name in self._fields])
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._numbers() == other._numbers()

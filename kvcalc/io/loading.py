@@ -14,6 +14,7 @@ from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
+_FILE_SUFFIXES = (".yaml", ".yml", ".json")
 _REMEMBERED = 64
 """Files whose models are remembered."""
 
@@ -38,7 +39,7 @@ def _load(source: object, assume: str | None) -> Model:
     if isinstance(source, str) and not is_path(source):
         return load_preset(source)
     if isinstance(source, str | os.PathLike):
-        return load_path(Path(source), assume=assume)
+        return load_path(source if isinstance(source, Path) else Path(source), assume=assume)
     raise InvalidValueError(
         f"a model is a preset's name, a path or a mapping, not {shown(source)}", help="for instance kvcalc.load('r1')"
     )
@@ -46,7 +47,7 @@ def _load(source: object, assume: str | None) -> Model:
 
 def load_path(path: Path, *, assume: str | None = None) -> Model:
     """Model from a preset YAML, a config.json, or a directory that holds a config.json. Raises as `load` does."""
-    if path.is_dir():
+    if path.suffix not in _FILE_SUFFIXES and path.is_dir():
         if not (path / "config.json").is_file():
             raise InvalidFileError(
                 "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
@@ -84,4 +85,4 @@ def is_hf_config(values: object) -> bool:
 
 def is_path(text: str) -> bool:
     """Whether a string names a file rather than a preset: it has a separator or such a file's suffix."""
-    return "/" in text or os.sep in text or text.endswith((".yaml", ".yml", ".json")) or text in (".", "..")
+    return "/" in text or os.sep in text or text.endswith(_FILE_SUFFIXES) or text in (".", "..")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from kvcalc.io.families._config import Config
@@ -40,23 +40,29 @@ def unread_fields(config: Config, unused: Collection[str], sections: Collection[
     for section in config.sections.values():
         for name in _strange(section.values, {*section.asked, *unused}, section.asked - section.values.keys()):
             yield f"{section.path[-1]}.{name}"
-    if config.top is not config:
-        parts = {name: value for name, value in config.top.values.items() if isinstance(value, Mapping)}
-        yield from (_asking(name, near) for name in parts if (near := _near(name, sections)))
+    top = config.top.values
+    misspelt = _suspects(tuple(top), frozenset(sections)).items()
+    yield from (_asking(name, near) for name, near in misspelt if near and isinstance(top[name], Mapping))
 
 
 def _strange(values: Mapping[str, Any], known: Collection[str], absent: Collection[str]) -> Iterator[str]:
     """Fields that are not known and sound as if they decided what is cached, or like one that is absent."""
-    for name, value in values.items():
-        if name in known or value is None:
-            continue
-        near = _near(name, absent)
-        if near or (value not in _EMPTY and _may_decide(name)):
+    unknown = tuple([name for name in values if name not in known])
+    for name, near in _suspects(unknown, frozenset(absent)).items():
+        value = values[name]
+        if value is not None and (near or value not in _EMPTY):
             yield _asking(name, near)
 
 
 def _asking(name: str, near: str) -> str:
     return f"{name} ({near}?)" if near else name
+
+
+@lru_cache(maxsize=256)  # configs of one type have the same fields
+def _suspects(names: tuple[str, ...], absent: frozenset[str]) -> Mapping[str, str]:
+    """Those of `names` that look suspicious, each with the absent name from which one letter leads to it."""
+    nearest = {name: _near(name, absent) for name in names}
+    return {name: near for name, near in nearest.items() if near or _may_decide(name)}
 
 
 def _near(name: str, others: Collection[str]) -> str:
@@ -71,6 +77,5 @@ def _is_one_letter_off(one: str, other: str) -> bool:
     return one[at + 1 :] in (other[at + 1 :], other[at:]) or one[at:] == other[at + 1 :]
 
 
-@cache
 def _may_decide(name: str) -> bool:
     return bool(_SUSPICIOUS.search(name) and not _HARMLESS.search(name))
