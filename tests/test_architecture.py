@@ -20,7 +20,7 @@ FLOORS = (
     {"methods", "engines", "formats"},
     {"sizing"},
     {"capacity", "comparing", "sweeping"},
-    {"plan"},
+    {"plan", "verify"},
     {"io"},
     {"cli"},
 )
@@ -33,7 +33,7 @@ ONLY_USERS = {
     "rich": {"formats"},
     "typer": {"cli"},
     "numpy": {"sweeping", "tensors"},
-    "torch": set(),
+    "torch": {"verify"},
 }
 """Rooms that may import a library; tensors names numpy's arrays in types alone."""
 

@@ -1,0 +1,62 @@
+"""The storage of one cache tensor of one layer: a slot for each token that is kept, a ring where a window forgets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Reach(NamedTuple):
+    """How far back a query sees. window: so many tokens, itself included. chunk: within its chunk of so many."""
+
+    window: int | None = None
+    chunk: int | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens that are ever kept; None: all."""
+        return self.window or self.chunk
+
+    def first_seen(self, position: Tensor) -> Tensor:
+        """Oldest token that the query at each position sees."""
+        if self.window:
+            return (position - self.window + 1).clamp(min=0)
+        if self.chunk:
+            return position - position % self.chunk
+        return torch.zeros_like(position)
+
+
+class Slots:
+    """Storage (sequences, *heads, slots, width), written in the order of tokens.
+
+    capacity: tokens that a sequence will have at most; a limited reach makes a ring of min(capacity, limit) slots.
+    """
+
+    def __init__(
+        self, sequences: int, shape: tuple[int, ...], capacity: int, reach: Reach, dtype: torch.dtype, device: str
+    ) -> None:
+        slots = min(capacity, reach.limit or capacity)
+        *heads, width = shape
+        self.data = torch.empty((sequences, *heads, slots, width), dtype=dtype, device=device)
+        self.size = slots
+        self.tokens = 0
+
+    def append(self, rows: Tensor) -> None:
+        """Writes the next tokens' rows (sequences, *heads, tokens, width); a ring keeps the last of them."""
+        number = rows.shape[-2]
+        start = self.tokens + max(0, number - self.size)
+        rows = rows[..., -self.size :, :]
+        at = start % self.size
+        before_the_end = min(rows.shape[-2], self.size - at)
+        self.data[..., at : at + before_the_end, :] = rows[..., :before_the_end, :].to(self.data.dtype)
+        self.data[..., : rows.shape[-2] - before_the_end, :] = rows[..., before_the_end:, :].to(self.data.dtype)
+        self.tokens += number
+
+    def held(self) -> tuple[Tensor, Tensor]:
+        """What is kept, and the position of each slot's token; in a ring that has turned, not in their order."""
+        kept = min(self.tokens, self.size)
+        slots = torch.arange(kept, device=self.data.device)
+        last = self.tokens - 1
+        return self.data[..., :kept, :], last - (last - slots) % self.size

@@ -1,0 +1,45 @@
+"""Multi-head latent attention, absorbed: queries are taken into the latent's space, and only the latent is cached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from kvcalc.verify.modules._latent import LatentModule
+from kvcalc.verify.modules._module import Cache, attention
+from kvcalc.verify.modules._slots import Slots
+
+
+class AbsorbedLatentModule(LatentModule):
+    """q^T (W_UK c) = (W_UK^T q)^T c, so a query of kv_lora_rank + rope meets one cached row for all heads.
+
+    Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.2; DeepSeek-V3 inference/model.py, attn_impl = "absorb".
+    """
+
+    def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
+        """c_kv: (sequences, slots, kv_lora_rank) and k_rope: (sequences, slots, qk_rope_head_dim)."""
+        widths = {"c_kv": self.kv_down.out_features, "k_rope": self.rope}
+        return {
+            name: Slots(sequences, (width,), capacity, self.reach, dtype, self.device)
+            for name, width in widths.items()
+            if width
+        }
+
+    def project(self, hidden: Tensor, positions: Tensor) -> Mapping[str, Tensor]:
+        """The latent and its one rotary key."""
+        c_kv, k_rope = self.latent(hidden, positions)
+        return {"c_kv": c_kv, "k_rope": k_rope} if self.rope else {"c_kv": c_kv}
+
+    def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
+        """Attention with one KV head of width rank + rope, whose value is the latent itself; then W_UV."""
+        nope, rope = self.queries(hidden, positions)
+        into_latent = torch.einsum("bhnd,hdc->bhnc", nope, self.w_uk)
+        query = torch.cat([into_latent, rope], dim=-1)  # (B, H, N, rank + rope)
+        key = torch.cat([*rows.values()], dim=-1)[:, None]  # (B, 1, T, rank + rope)
+        mixed = attention(query, key, rows["c_kv"][:, None], self.scores_mask(positions, seen), self.scale)
+        return self.output(torch.einsum("bhnc,hvc->bhnv", mixed, self.w_uv))
+
+
+MODULE = AbsorbedLatentModule

@@ -1,0 +1,62 @@
+"""The largest part of a model's cache that fits a memory: fewer layers first, then fewer tokens."""
+
+from __future__ import annotations
+
+import os
+from itertools import accumulate, takewhile
+
+from kvcalc.capacity import max_tokens
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError
+from kvcalc.model import LayerGroup, Model
+from kvcalc.sizing import Footprint
+from kvcalc.units import both_units
+from kvcalc.workload import Workload
+
+_SHARE = 3, 4
+"""Of the free memory, what the caches may take; weights and the work of one layer need the rest."""
+
+
+def free_memory_bytes() -> int:
+    """What caches may take of this machine's free memory."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    share, whole = _SHARE
+    return free * share // whole
+
+
+def first_layers(model: Model, layers: int) -> Model:
+    """The model cut off after so many layers."""
+    kept = [(group, tuple(layer for layer in group.layers if layer < layers)) for group in model.groups]
+    groups = tuple(LayerGroup.of(group.name, left, group.parts, group.origins) for group, left in kept if left)
+    return Model(model.name, groups, model.model_type, model.source, model.max_model_len)
+
+
+def largest_slice(model: Model, workload: Workload, memory_bytes: int) -> tuple[Model, Workload]:
+    """The first layers of `model` whose caches fit memory_bytes, with fewer tokens where not even one layer fits.
+
+    Raises InvalidValueError where not even one token of one layer does.
+    """
+    engine = Engine.of("ideal")
+    bytes_of_group = {
+        group.name: Footprint.of(_alone(group), engine, workload.kv_dtype).bytes(workload.tokens) * workload.sequences
+        for group in model.groups
+    }
+    grown = accumulate(bytes_of_group[name] for name in model.layer_names)
+    layers = sum(1 for _ in takewhile(lambda total: total <= memory_bytes, grown))
+    if layers == model.num_layers:
+        return model, workload
+    part = first_layers(model, max(1, layers))
+    if layers:
+        return part, workload
+    footprint = Footprint.of(part, engine, workload.kv_dtype)
+    tokens = max_tokens(footprint, memory_bytes // workload.sequences) or 0
+    if tokens < 1:
+        raise InvalidValueError(
+            f"not one token of one layer fits {both_units(memory_bytes)}", help="give fewer sequences, or --device meta"
+        )
+    return part, Workload(min(tokens, workload.tokens), workload.sequences, workload.kv_dtype)
+
+
+def _alone(group: LayerGroup) -> Model:
+    """A model of one layer of the group."""
+    return Model(group.name, (LayerGroup.of(group.name, (0,), group.parts),))
