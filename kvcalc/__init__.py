@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
+    from kvcalc.parallel import Parallel as Parallel
     from kvcalc.report.size import Report as Report
     from kvcalc.sizing import size as size
     from kvcalc.sweeping import sweep as sweep
@@ -40,6 +41,7 @@ _HOMES = {
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
+    "kvcalc.parallel": ("Parallel",),
     "kvcalc.report.size": ("Report",),
     "kvcalc.sizing": ("size",),
     "kvcalc.sweeping": ("sweep",),

@@ -27,8 +27,25 @@ class Attention(Protocol):
         """Short name in the field's words, such as GQA-8."""
         ...
 
+    @property
+    def HAS_KV_CHANNELS(self) -> bool:  # noqa: N802  # a constant of the kind
+        """Whether what tensor parallelism splits of it counts channels of the KV heads beside it, too."""
+        ...
+
     def tensors(self) -> tuple[CacheTensor, ...]:
         """What one layer caches for one sequence."""
+        ...
+
+    def shard(self, tp: int) -> Attention:
+        """What one of `tp` tensor-parallel ranks holds. Raises InvalidValueError where it cannot be shared evenly."""
+        ...
+
+    def can_shard(self, tp: int) -> bool:
+        """Whether `tp` ranks can share it evenly."""
+        ...
+
+    def copies(self, tp: int) -> bool:
+        """Whether several ranks hold the same heads or groups of it."""
         ...
 
 

@@ -8,7 +8,7 @@ grows by the same bytes with each period of tokens, which is what lets `capacity
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
-from kvcalc.model import LayerGroup, Model
-from kvcalc.report.size import GroupReport, Report, TensorReport
+from kvcalc.model import Model
+from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
 from kvcalc.tensors import CacheTensor, Once, SlotRule
 from kvcalc.units import plural, shown
 from kvcalc.workload import Workload
 
 if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
     from kvcalc.tensors import Tokens
 
 
@@ -71,7 +72,7 @@ class Footprint(NamedTuple):
         yield borders[-1], None
 
 
-def size(
+def size(  # noqa: PLR0913  # what is asked, and of whom
     model: Model,
     *,
     tokens: int,
@@ -79,10 +80,12 @@ def size(
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
     engine_settings: Mapping[str, Any] | None = None,
+    parallel: Parallel | None = None,
 ) -> Report:
     """Size of the cache of `model` with `sequences` sequences of `tokens` cached tokens each.
 
-    kv_dtype: either spelling, bf16 or bfloat16. engine, engine_settings: who allocates, and how.
+    kv_dtype: either spelling, bf16 or bfloat16. engine, engine_settings: who allocates, and how. parallel: ranks that
+    share the model, each of which the report then has, too.
     Returns a Report of exact ints, in bytes.
     Raises InvalidValueError, UnknownNameError.
     """
@@ -92,8 +95,6 @@ def size(
     tokens, sequences = workload.tokens, workload.sequences
     with_settings = Engine.of(engine, engine_settings)
     footprint = Footprint.of(model, with_settings, workload.kv_dtype)
-    allocated = with_settings.allocate(model, workload.kv_dtype)
-    copies = sequences * with_settings.copies
     total = sequences * footprint.bytes(tokens)
     other_policies = {
         words: sequences * Footprint.of(model, other, workload.kv_dtype).bytes(tokens)
@@ -110,16 +111,31 @@ def size(
         growth=(_growth(footprint, tokens), footprint.period),
         later_growth=_later_growth(footprint, tokens),
         fixed_bytes_per_sequence=footprint.bytes(0),
-        groups=tuple(
-            _group_report(group, tensors, workload, copies)
-            for group, tensors in zip(model.groups, allocated, strict=True)
-        ),
+        groups=_group_reports(model, with_settings, workload, sequences),
         model_type=model.model_type,
         source=model.source,
         num_layers_origin=model.origins.get("num_layers", ""),
         policy=with_settings.policy,
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
         notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens)),
+        parallel=str(parallel or ""),
+        per_rank=_per_rank(model, parallel, workload, with_settings) if parallel else (),
+    )
+
+
+def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engine) -> tuple[RankReport, ...]:
+    """Each rank, sized as the model that it is."""
+    from kvcalc.parallel import rank_models
+
+    sequences = parallel.sequences_of_rank(workload.sequences)
+    ranks = rank_models(model, parallel)
+    stages = [
+        _group_reports(rank.model, engine, workload, sequences, rank.first_layer)
+        for rank in ranks[: parallel.tp * parallel.pp : parallel.tp]
+    ]
+    return tuple(
+        RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, sequences, stages[rank.pp_rank])
+        for rank in ranks
     )
 
 
@@ -144,13 +160,20 @@ def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], .
     return tuple(found)
 
 
-def _group_report(group: LayerGroup, tensors: Iterable[CacheTensor], workload: Workload, copies: int) -> GroupReport:
-    return GroupReport(
-        name=group.name,
-        attention=group.label,
-        layers=group.layers,
-        tensors=tuple(_tensor_report(tensor, len(group.layers), workload, copies) for tensor in tensors),
-        origins=tuple((name, value, group.origins.get(name, "")) for name, value in group.facts.items()),
+def _group_reports(
+    model: Model, engine: Engine, workload: Workload, sequences: int, first_layer: int = 0
+) -> tuple[GroupReport, ...]:
+    """Each group as the engine stores it; layers are counted from first_layer on."""
+    copies = sequences * engine.copies
+    return tuple(
+        GroupReport(
+            name=group.name,
+            attention=group.label,
+            layers=tuple(first_layer + layer for layer in group.layers),
+            tensors=tuple(_tensor_report(tensor, len(group.layers), workload, copies) for tensor in tensors),
+            origins=tuple((name, value, group.origins.get(name, "")) for name, value in group.facts.items()),
+        )
+        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
     )
 
 

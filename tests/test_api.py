@@ -27,6 +27,7 @@ def test_size_takes_what_the_contract_says():
         "kv_dtype": "bf16",
         "engine": "ideal",
         "engine_settings": None,
+        "parallel": None,
     }
 
 

@@ -17,7 +17,7 @@ FLOORS = (
     {"dtypes"},
     {"tensors", "workload"},
     {"attention", "model", "report"},
-    {"methods", "engines", "formats"},
+    {"methods", "engines", "formats", "parallel"},
     {"sizing"},
     {"capacity", "comparing", "sweeping"},
     {"plan", "verify"},

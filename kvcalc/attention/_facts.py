@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar, Self
 
 from kvcalc.dtypes import Dtype, dtype_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
+MAX_RANKS = 2**14
+"""Most ranks taken for real; one copy of a model has been served by a few hundred."""
+_LOOKED_AT = 1024
+"""Degrees up to which a help line looks for one that works."""
+
 
 class Facts(ABC):
     """Facts of a part of a layer. Raises InvalidValueError for one that is not a whole number of at least 1.
 
     MAY_BE_ZERO: fields of which the model may have none. FLAGS: fields that are true or false.
+    SPLIT: fields that tensor parallelism splits evenly over its ranks. SPLIT_OR_COPIED: those that it splits too, and
+    where there are more ranks than they count, each rank holds one copy. All others every rank holds whole.
+    HAS_KV_CHANNELS: whether what it splits counts channels of the KV heads beside it, too.
     """
 
     MAY_BE_ZERO: ClassVar[tuple[str, ...]] = ()
     FLAGS: ClassVar[tuple[str, ...]] = ()
+    SPLIT: ClassVar[tuple[str, ...]] = ()
+    SPLIT_OR_COPIED: ClassVar[tuple[str, ...]] = ()
+    HAS_KV_CHANNELS: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():
@@ -35,6 +48,39 @@ class Facts(ABC):
         """Format that the field names, or None where it is not given."""
         name = getattr(self, field)
         return None if name is None else dtype_named(name)
+
+    def shard(self, tp: int) -> Self:
+        """Facts of what one of `tp` tensor-parallel ranks holds.
+
+        Raises InvalidValueError where a fact can be neither split evenly nor copied.
+        """
+        for name, value in self._shared_facts.items():
+            if not self._divides(name, value, tp):
+                relation = "neither a multiple nor a divisor" if name in self.SPLIT_OR_COPIED else "not a multiple"
+                raise InvalidValueError(
+                    f"{name} ({value:,}) is {relation} of tp ({tp:,})",
+                    field=name,
+                    help=degree_near("tp", tp, self.can_shard),
+                )
+        split = {name: max(1, value // tp) for name, value in self._shared_facts.items()}
+        shard: Self = replace(self, **split)  # type: ignore[type-var]  # each kind is a dataclass
+        return shard
+
+    def can_shard(self, tp: int) -> bool:
+        """Whether `tp` ranks can share it evenly."""
+        return all(self._divides(name, value, tp) for name, value in self._shared_facts.items())
+
+    def copies(self, tp: int) -> bool:
+        """Whether it has fewer heads or groups than there are ranks, so that several hold the same one."""
+        return any(self._shared_facts[name] < tp for name in self.SPLIT_OR_COPIED)
+
+    @property
+    def _shared_facts(self) -> dict[str, int]:
+        names = (*self.SPLIT, *self.SPLIT_OR_COPIED)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _divides(self, name: str, value: int, tp: int) -> bool:
+        return value % tp == 0 or (name in self.SPLIT_OR_COPIED and tp % value == 0)
 
     def _check_dtype(self, name: str, value: object) -> None:
         try:
@@ -56,3 +102,10 @@ class Facts(ABC):
     @abstractmethod
     def tensors(self) -> tuple[CacheTensor, ...]:
         """What one layer caches for one sequence."""
+
+
+def degree_near(name: str, asked: int, works: Callable[[int], bool]) -> str:
+    """Help for a degree of parallelism that does not work: the nearest below and above it that do, if any."""
+    below = next((n for n in range(asked, 0, -1) if works(n)), None)
+    above = next((n for n in range(asked + 1, _LOOKED_AT + 1) if works(n)), None)
+    return f"{name} {' or '.join(str(n) for n in (below, above) if n)} would do"

@@ -21,6 +21,8 @@ class TokenCache(Facts):
     Raises InvalidValueError for a field that is not a whole number of at least 1, or where two limits are given.
     """
 
+    SPLIT = ("num_query_heads",)
+
     num_query_heads: int
     sliding_window: int | None = None
     attention_chunk_size: int | None = None

@@ -21,6 +21,9 @@ class CompressedConvolution(Facts):
     Source: Zyphra 2025, arXiv 2510.04476; transformers 5.23 modeling_zaya.py.
     """
 
+    SPLIT = ("cca_conv_channels", "cca_value_width")
+    HAS_KV_CHANNELS = True
+
     cca_conv_channels: int
     cca_conv_columns: int
     cca_value_width: int

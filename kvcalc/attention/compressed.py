@@ -30,6 +30,8 @@ class CompressedAttention(Facts):
     Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; transformers 5.23 modeling_deepseek_v4.py.
     """
 
+    SPLIT = ("num_query_heads",)
+
     num_query_heads: int
     head_dim: int
     sliding_window: int

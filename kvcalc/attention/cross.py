@@ -21,6 +21,7 @@ class CrossAttention(Facts):
     """
 
     MAY_BE_ZERO = ("encoder_tokens",)
+    SPLIT_OR_COPIED = ("cross_num_kv_heads",)
 
     cross_num_kv_heads: int
     cross_head_dim: int

@@ -21,6 +21,8 @@ class GatedDeltaNet(StateCache):
     Source: Yang et al. 2024, arXiv 2412.06464.
     """
 
+    SPLIT = ("linear_num_key_heads", "linear_num_value_heads")
+
     linear_num_key_heads: int
     linear_num_value_heads: int
     linear_key_head_dim: int

@@ -22,6 +22,8 @@ class GroupedQueryAttention(TokenCache):
     Source: Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245.
     """
 
+    SPLIT_OR_COPIED = ("num_kv_heads",)
+
     num_kv_heads: int
     head_dim: int
     v_head_dim: int | None = None

@@ -20,6 +20,8 @@ class KimiDeltaAttention(StateCache):
     Source: Kimi Linear report, arXiv 2510.26692.
     """
 
+    SPLIT = ("linear_num_heads",)
+
     linear_num_heads: int
     linear_head_dim: int
     linear_conv_kernel: int

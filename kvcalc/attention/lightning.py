@@ -19,6 +19,8 @@ class LightningAttention(StateCache):
     Source: Qin et al. 2024, arXiv 2401.04658; MiniMax-01, arXiv 2501.08313.
     """
 
+    SPLIT = ("linear_num_heads",)
+
     linear_num_heads: int
     linear_head_dim: int
 

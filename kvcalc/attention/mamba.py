@@ -20,6 +20,8 @@ class Mamba(StateCache):
     Source: Gu and Dao 2023, arXiv 2312.00752.
     """
 
+    SPLIT = ("mamba_intermediate_size",)
+
     mamba_intermediate_size: int
     mamba_state_size: int
     mamba_conv_kernel: int

@@ -24,6 +24,9 @@ class Mamba2(StateCache):
     Source: Dao and Gu 2024, arXiv 2405.21060.
     """
 
+    SPLIT = ("mamba_num_heads", "mamba_intermediate_size")
+    SPLIT_OR_COPIED = ("mamba_num_groups",)
+
     mamba_num_heads: int
     mamba_head_dim: int
     mamba_num_groups: int

@@ -19,6 +19,8 @@ class MatrixLstm(StateCache):
     Source: Beck et al. 2024, arXiv 2405.04517, equations 19 to 27.
     """
 
+    SPLIT = ("mlstm_num_heads",)
+
     mlstm_num_heads: int
     mlstm_qk_head_dim: int
     mlstm_v_head_dim: int

@@ -19,6 +19,8 @@ class PrefixTokens(Facts):
     Source: CPM-Ant (prompt_length); transformers 5.23 modeling_cpmant.py.
     """
 
+    SPLIT_OR_COPIED = ("num_kv_heads",)
+
     prefix_tokens: int
     num_kv_heads: int
     head_dim: int

@@ -19,6 +19,8 @@ class GatedLinearRecurrence(StateCache):
     Source: De et al. 2024, arXiv 2402.19427, section 2.
     """
 
+    SPLIT = ("lru_width",)
+
     lru_width: int
     lru_conv_kernel: int
 

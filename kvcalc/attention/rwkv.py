@@ -19,6 +19,8 @@ class Rwkv(StateCache):
     Source: Peng et al. 2023, arXiv 2305.13048, appendix D.
     """
 
+    SPLIT = ("attention_hidden_size",)
+
     hidden_size: int
     attention_hidden_size: int
 

@@ -20,6 +20,9 @@ class ShortConvolution(Facts):
     Source: LFM2 report, arXiv 2511.23404; transformers 5.23 modeling_lfm2.py.
     """
 
+    SPLIT = ("conv_channels",)
+    HAS_KV_CHANNELS = True
+
     conv_channels: int
     conv_kernel: int
 

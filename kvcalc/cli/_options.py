@@ -11,6 +11,7 @@ from kvcalc.errors import InvalidValueError, KvcalcError
 
 if TYPE_CHECKING:
     from kvcalc.model import Model
+    from kvcalc.parallel import Parallel
 
 Result = TypeVar("Result")
 _LONGEST = 20
@@ -93,6 +94,9 @@ EngineSet = Annotated[
     list[str] | None,
     typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, such as window=full."),
 ]
+TensorParallel = Annotated[int, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks, which share heads.")]
+PipelineParallel = Annotated[int, typer.Option("--pp", metavar="N", help="Pipeline stages, which share layers.")]
+DataParallel = Annotated[int, typer.Option("--dp", metavar="N", help="Data-parallel replicas, which share sequences.")]
 Format = Annotated[
     str, typer.Option("--format", "-f", metavar="NAME", help="How to print it.", autocompletion=complete_format)
 ]
@@ -127,6 +131,16 @@ def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | No
         "engine": engine,
         "engine_settings": settings,
     }
+
+
+def parallel(tp: int, pp: int, dp: int) -> Parallel | None:
+    """Layout of --tp, --pp and --dp; None for one rank, which needs none."""
+    if (tp, pp, dp) == (1, 1, 1):
+        return None
+
+    from kvcalc.parallel import Parallel
+
+    return located("--tp, --pp, --dp", Parallel, tp, pp, dp)
 
 
 def one_model(

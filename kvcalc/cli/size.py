@@ -22,6 +22,9 @@ def size(
     mtp: _options.Mtp = False,
     engine: _options.EngineName = "ideal",
     engine_set: _options.EngineSet = None,
+    tp: _options.TensorParallel = 1,
+    pp: _options.PipelineParallel = 1,
+    dp: _options.DataParallel = 1,
     by_layer: bool = typer.Option(False, "--by-layer", help="A row for each layer."),
     explain: bool = typer.Option(False, "--explain", help="The formula with its numbers, and where each came from."),
     format: _options.Format = "table",
@@ -32,11 +35,12 @@ def size(
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
     counts = _options.token_counts(tokens)
     question = _options.question(batch, dtype, engine, engine_set)
+    parallel = _options.parallel(tp, pp, dp)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
 
     from kvcalc.sizing import size as size_of
 
-    reports = tuple(size_of(chosen, tokens=count, **question) for count in counts)
+    reports = tuple(size_of(chosen, tokens=count, parallel=parallel, **question) for count in counts)
     if len(reports) == 1 and not (by_layer or explain):
         show(reports[0], format)
         return

@@ -1,6 +1,6 @@
 """The size of one model's cache under one workload in one engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
@@ -72,6 +72,41 @@ class GroupReport(NamedTuple):
         }
 
 
+class RankReport(NamedTuple):
+    """What one of several ranks holds: its groups, with the layers as the whole model counts them."""
+
+    rank: int
+    tp_rank: int
+    pp_rank: int
+    dp_rank: int
+    sequences: int
+    groups: tuple[GroupReport, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Sum over the groups."""
+        return sum(group.bytes for group in self.groups)
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        """First and last layer."""
+        layers = [layer for group in self.groups for layer in group.layers]
+        return min(layers), max(layers)
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rank": self.rank,
+            "tp_rank": self.tp_rank,
+            "pp_rank": self.pp_rank,
+            "dp_rank": self.dp_rank,
+            "layers": list(self.layers),
+            "sequences": self.sequences,
+            "bytes": self.bytes,
+            "tensors": {f"{group.name}.{t.name}": t.bytes for group in self.groups for t in group.tensors},
+        }
+
+
 class Report(NamedTuple):
     """Size of one model's cache under one workload in one engine. Every number is an exact int, in bytes.
 
@@ -81,6 +116,8 @@ class Report(NamedTuple):
     later_growth: the same from those tokens on at which a window fills, each with its growth.
     fixed_bytes_per_sequence: what one sequence takes before its first token.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
+    parallel: layout of the ranks that share the model, in words; per_rank: what each of them holds. All else is the
+    whole model's.
     """
 
     model: str
@@ -100,6 +137,8 @@ class Report(NamedTuple):
     policy: str = ""
     other_policies: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    parallel: str = ""
+    per_rank: tuple[RankReport, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -120,6 +159,16 @@ class Report(NamedTuple):
     def storage_bytes(self) -> int:
         """Bytes of the memory behind the tensors, where an engine keeps more than it sees."""
         return sum(tensor.storage_bytes for tensor in self._tensors())
+
+    @property
+    def rank_bytes_sum(self) -> int:
+        """Bytes of all ranks: more than the total where several hold the same."""
+        return sum(rank.bytes for rank in self.per_rank)
+
+    @property
+    def most_rank_bytes(self) -> int:
+        """Bytes of the rank that holds most."""
+        return max(rank.bytes for rank in self.per_rank)
 
     @property
     def saturated_bytes_per_sequence(self) -> int:
@@ -163,12 +212,21 @@ class Report(NamedTuple):
             "model_type": self.model_type,
             "source": self.source,
             "groups": [group.data() for group in self.groups],
+            **(self._ranks_data() if self.per_rank else {}),
+        }
+
+    def _ranks_data(self) -> dict[str, Any]:
+        last = self.per_rank[-1]
+        return {
+            "parallel": {"tp": last.tp_rank + 1, "pp": last.pp_rank + 1, "dp": last.dp_rank + 1},
+            "rank_bytes_sum": self.rank_bytes_sum,
+            "per_rank": [rank.data() for rank in self.per_rank],
         }
 
     def heading(self) -> str:
         """The question that this answers, in one line."""
         workload = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
-        return f"{self.model}, {workload}, {self.kv_dtype}, {self.engine} engine"
+        return ", ".join(filter(None, (self.model, workload, self.kv_dtype, f"{self.engine} engine", self.parallel)))
 
     def summary(self) -> tuple[str, ...]:
         """The answer: total, per sequence, and the parts that grow, are full, or never change."""
@@ -177,6 +235,7 @@ class Report(NamedTuple):
             lines.append(f"in memory      {both_units(self.storage_bytes)}")
         if self.sequences > 1:
             lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
+        lines += self._rank_lines()
         growing, saturated = self.growing_bytes_per_sequence, self.saturated_bytes_per_sequence
         fixed = self.bytes_per_sequence - growing - saturated
         if not (saturated or fixed or self.later_growth):
@@ -191,6 +250,27 @@ class Report(NamedTuple):
         if fixed:
             lines.append(f"fixed          {both_units(fixed)}{each}, whatever the length")
         return tuple(lines)
+
+    def _rank_lines(self) -> Iterator[str]:
+        """What a rank holds, and where ranks hold the same, what all of them do."""
+        if not self.per_rank:
+            return
+        most, least = self.most_rank_bytes, min(rank.bytes for rank in self.per_rank)
+        which = f"on each of {len(self.per_rank)}" if most == least else f"at most, {both_units(least)} at least"
+        yield f"per rank       {both_units(most)} {which}"
+        if self.rank_bytes_sum != self.total_bytes:
+            yield f"all ranks      {both_units(self.rank_bytes_sum)}, {self._copies()}"
+
+    def _copies(self) -> str:
+        """`8 copies of c_kv, k_rope`: tensors of which all ranks together hold more than the model has."""
+        whole = _bytes_by_name(self.groups)
+        held = _bytes_by_name(group for rank in self.per_rank for group in rank.groups)
+        copied: dict[str, list[str]] = {}
+        for name, bytes_ in held.items():
+            if bytes_ > whole[name]:
+                number = f"{count(bytes_ // whole[name])} copies" if bytes_ % whole[name] == 0 else "more"
+                copied.setdefault(number, []).append(name)
+        return "; ".join(f"{number} of {', '.join(names)}" for number, names in copied.items())
 
     def _growth_words(self) -> str:
         steps = ((_growth(bytes_, self.growth[1]), tokens) for tokens, bytes_ in self.later_growth)
@@ -227,6 +307,15 @@ class Report(NamedTuple):
             for tensor in group.tensors
         )
         return (Sheet(self.heading(), columns, rows, self.summary(), (*self.notes, *self.policy_remarks())),)
+
+
+def _bytes_by_name(groups: Iterable[GroupReport]) -> dict[str, int]:
+    """Bytes of all tensors of one name."""
+    found: dict[str, int] = {}
+    for group in groups:
+        for tensor in group.tensors:
+            found[tensor.name] = found.get(tensor.name, 0) + tensor.bytes
+    return found
 
 
 def _growth(bytes_: int, tokens: int) -> str:

@@ -58,17 +58,23 @@ class Lengths(NamedTuple):
         """One row for each token count."""
         first = self.reports[0]
         notes = dict.fromkeys(note for report in self.reports for note in report.notes)
+        question = (plural(first.sequences, "sequence"), first.kv_dtype, f"{first.engine} engine", first.parallel)
+        ranks = (Column("most on a rank, bytes", "bytes"),) if first.per_rank else ()
         return (
             Sheet(
-                f"{first.model}, {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine",
+                ", ".join(filter(None, (first.model, *question))),
                 (
                     Column("tokens", "count"),
                     Column("total bytes", "bytes"),
                     Column("total GB", "gigabytes"),
                     Column("total GiB", "gibibytes"),
                     Column("next token, bytes", "bytes"),
+                    *ranks,
                 ),
-                tuple((r.tokens, r.total_bytes, r.total_bytes, r.total_bytes, r.bytes_per_token) for r in self.reports),
+                tuple(
+                    (r.tokens, *3 * (r.total_bytes,), r.bytes_per_token, *(r.most_rank_bytes for _ in ranks))
+                    for r in self.reports
+                ),
                 notes=(*notes, *policy_remarks(self.reports)),
             ),
         )
