@@ -1,5 +1,6 @@
 """What was predicted of a cache, beside what its tensors really took."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
@@ -7,9 +8,11 @@ from kvcalc.units import both_units, count, plural
 
 
 class MeasuredTensor(NamedTuple):
-    """One tensor of a group, all its layers and sequences.
+    """One tensor of a group, or all that its layers hold; all its layers and sequences.
 
     shape: of one layer. logical_bytes: elements times their size. storage_bytes: the memory behind them, each once.
+    predicted_storage_bytes: None where no memory but the tensors' own is predicted.
+    layers: those that the row is of. shapes: of all tensors of one layer, where the row is of several.
     """
 
     group: str
@@ -19,11 +22,19 @@ class MeasuredTensor(NamedTuple):
     predicted_bytes: int
     logical_bytes: int
     storage_bytes: int
+    predicted_storage_bytes: int | None = None
+    layers: tuple[int, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def expected_storage_bytes(self) -> int:
+        """Of the memory behind the tensors, as predicted."""
+        return self.predicted_bytes if self.predicted_storage_bytes is None else self.predicted_storage_bytes
 
     @property
     def equal(self) -> bool:
-        """Whether all three agree, to the byte."""
-        return self.predicted_bytes == self.logical_bytes == self.storage_bytes
+        """Whether tensors and the memory behind them are as predicted, to the byte."""
+        return self.predicted_bytes == self.logical_bytes and self.expected_storage_bytes == self.storage_bytes
 
     @property
     def verdict(self) -> str:
@@ -34,16 +45,72 @@ class MeasuredTensor(NamedTuple):
             return f"{self.logical_bytes - self.predicted_bytes:+,} bytes"
         return f"a view of {self.storage_bytes:,} bytes"
 
+    @property
+    def measured_bytes(self) -> int:
+        """What stands beside predicted_bytes: the memory, or the tensors where the memory is predicted by itself."""
+        return self.storage_bytes if self.predicted_storage_bytes is None else self.logical_bytes
+
+    @property
+    def shape_words(self) -> str:
+        """`1 x 8 x 1000 x 64`, of each tensor of a layer; what several have is told once."""
+        return ", ".join(dict.fromkeys(" x ".join(map(str, shape)) for shape in self.shapes or (self.shape,)))
+
     def data(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**self._asdict(), "shape": list(self.shape), "equal": self.equal}
+        """Plain values; of the layers only where the row says which they are."""
+        plain = {**self._asdict(), "shape": list(self.shape), "equal": self.equal}
+        if not self.layers:
+            return {name: value for name, value in plain.items() if name not in _OF_WHOLE_LAYERS}
+        return {**plain, "layers": list(self.layers), "shapes": [list(shape) for shape in self.shapes]}
+
+
+_OF_WHOLE_LAYERS = ("predicted_storage_bytes", "layers", "shapes")
+
+
+_JUDGED_FROM_BYTES = 256 * 2**20
+"""Resident memory is counted in pages and shared with what runs beside; smaller caches drown in that."""
+_PER_CENT = 100
+
+
+class MemoryReading(NamedTuple):
+    """What memory itself says of a cache.
+
+    kind: `resident` pages of the process, or bytes that CUDA's allocator has `allocated`. predicted_bytes: what the
+    tensors' storages come to there. reserved_bytes, peak_bytes: of CUDA's allocator; the peak is with all weights.
+    """
+
+    kind: str
+    predicted_bytes: int
+    measured_bytes: int
+    reserved_bytes: int | None = None
+    peak_bytes: int | None = None
+
+    @property
+    def equal(self) -> bool:
+        """To the byte for what was allocated; within 1% for what is resident, from 256 MiB on."""
+        if self.kind == "allocated":
+            return self.measured_bytes == self.predicted_bytes
+        off = abs(self.measured_bytes - self.predicted_bytes)
+        return self.predicted_bytes < _JUDGED_FROM_BYTES or off * _PER_CENT <= self.predicted_bytes
+
+    def lines(self) -> tuple[str, ...]:
+        """For people."""
+        off = self.measured_bytes - self.predicted_bytes
+        if self.kind == "resident":
+            judged = "" if self.predicted_bytes >= _JUDGED_FROM_BYTES else "; too little to be judged"
+            return (f"resident       {both_units(self.measured_bytes)}, {off:+,} bytes{judged}",)
+        return (
+            f"allocated      {both_units(self.measured_bytes)}, {off:+,} bytes of {self.predicted_bytes:,} predicted",
+            f"reserved       {both_units(self.reserved_bytes or 0)}",
+            f"peak           {both_units(self.peak_bytes or 0)}, with weights and work",
+        )
 
 
 class Verification(NamedTuple):
-    """One model's cache, built from torch modules, run, and measured.
+    """One model's cache, built, run, and measured.
 
     device: cpu, cuda or meta. tokens: of each sequence, of which the last decode_steps went through attention one by
-    one. notes: what was run in place of the whole, and how.
+    one. notes: what was run in place of the whole, and how. against: whose classes were run; kvcalc's own modules if
+    empty. memory: what the process or the allocator says, where it can be asked.
     """
 
     model: str
@@ -54,11 +121,13 @@ class Verification(NamedTuple):
     decode_steps: int
     tensors: tuple[MeasuredTensor, ...]
     notes: tuple[str, ...] = ()
+    against: str = ""
+    memory: MemoryReading | None = None
 
     @property
     def equal(self) -> bool:
-        """Whether every tensor is as predicted."""
-        return all(tensor.equal for tensor in self.tensors)
+        """Whether every tensor is as predicted, and the memory too."""
+        return all(tensor.equal for tensor in self.tensors) and (self.memory is None or self.memory.equal)
 
     @property
     def predicted_bytes(self) -> int:
@@ -70,6 +139,16 @@ class Verification(NamedTuple):
         """Of all tensors."""
         return sum(tensor.storage_bytes for tensor in self.tensors)
 
+    @property
+    def measured_bytes(self) -> int:
+        """Of all tensors."""
+        return sum(tensor.measured_bytes for tensor in self.tensors)
+
+    @property
+    def expected_storage_bytes(self) -> int:
+        """Of the memory behind all tensors, as predicted."""
+        return sum(tensor.expected_storage_bytes for tensor in self.tensors)
+
     def data(self) -> dict[str, Any]:
         """Plain values."""
         totals = {"predicted_bytes": self.predicted_bytes, "storage_bytes": self.storage_bytes, "equal": self.equal}
@@ -78,6 +157,7 @@ class Verification(NamedTuple):
             **totals,
             "notes": list(self.notes),
             "tensors": [tensor.data() for tensor in self.tensors],
+            "memory": self.memory and {**self.memory._asdict(), "equal": self.memory.equal},
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
@@ -91,17 +171,26 @@ class Verification(NamedTuple):
             Column("verdict"),
         )
         rows = tuple(
-            (t.group, t.name, " x ".join(map(str, t.shape)), t.predicted_bytes, t.storage_bytes, t.verdict)
-            for t in self.tensors
+            (t.group, t.name, t.shape_words, t.predicted_bytes, t.measured_bytes, t.verdict) for t in self.tensors
         )
         title = (
             f"{self.model}, {count(self.tokens)} tokens x {plural(self.sequences, 'sequence')}, {self.kv_dtype}, "
-            f"torch modules on {self.device}"
+            f"{self.against or 'torch modules'} on {self.device}"
         )
         wrong = [f"{tensor.group} {tensor.name}" for tensor in self.tensors if not tensor.equal]
+        if self.memory and not self.memory.equal:
+            wrong.append(f"{self.memory.kind} memory")
         lines = (
             f"predicted      {both_units(self.predicted_bytes)}",
-            f"measured       {both_units(self.storage_bytes)}",
+            f"measured       {both_units(self.measured_bytes)}",
+            *self._memory_lines(),
             f"verdict        {'equal, to the byte' if self.equal else 'not equal: ' + ', '.join(wrong)}",
         )
         return (Sheet(title, columns, rows, lines, self.notes),)
+
+    def _memory_lines(self) -> Iterator[str]:
+        """The memory behind the tensors, where more was predicted or found than they take."""
+        predicted, held = self.expected_storage_bytes, self.storage_bytes
+        if predicted != self.predicted_bytes or held != self.measured_bytes:
+            verdict = "as predicted" if predicted == held else f"{both_units(predicted)} predicted"
+            yield f"memory behind  {both_units(held)}, {verdict}"

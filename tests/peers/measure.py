@@ -8,37 +8,24 @@ row with `failed`, the reasons, instead of `cases`.
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import torch
-import transformers
 from shrinking import VARIANTS, tiny_config
-from torch import Tensor, nn
-from transformers import DynamicCache, EncoderDecoderCache
-from transformers.initialization import no_init_weights
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.auto import modeling_auto
+from transformers import CONFIG_MAPPING
 
-TASKS = {  # in the order in which a class that stands in several of them is met
-    "causal": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    "itt": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-    "s2s": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    "speech": modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
-    "mm": modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
-}
+from kvcalc.verify.transformers.classes import TASKS, build, model_classes, text_part
+from kvcalc.verify.transformers.held import counted, held_by
+from kvcalc.verify.transformers.inputs import encoder_inputs, inputs_beside, token_ids
+from kvcalc.verify.transformers.running import cache_after, cache_in
+
+torch.set_num_threads(1)  # several processes measure side by side
 Row = dict[str, Any]
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-CACHES = ("past_key_values", "cache_params", "mems", "state", "past_buckets_states")  # where a forward returns it
 BOILERPLATE = {
     *("id2label", "label2id", "problem_type", "architectures", "transformers_version", "return_dict", "use_cache"),
     *("output_hidden_states", "output_attentions", "chunk_size_feed_forward", "tie_word_embeddings"),
@@ -60,191 +47,6 @@ CASES = (
     *(Case(1, 5, 0), Case(2, 16, 1), Case(3, 40, 0), Case(3, 40, 1), Case(2, 35, 3)),
     *(Case(2, 20, 3, cache, "generate") for cache in ("default", "static", "quantized_fp8")),
 )
-ENCODER_TOKENS = 24
-GIVEN_CACHES: dict[str, Callable[[Any], Any]] = {
-    "blt": lambda config: EncoderDecoderCache(DynamicCache(), DynamicCache()),  # fails to make its own
-    "recurrent_gemma": lambda config: DynamicCache(config=config),  # does not return the one it makes
-}
-READS_ALL = {"cpmant"}  # at every step, not only the new token
-LARGEST_WEIGHT = 1 << 22  # what is larger belongs to towers that text does not run through: it is left as it is
-
-
-# ---- models ----------------------------------------------------------------------------------------------------------
-
-
-def model_classes(model_type: str) -> dict[str, str]:
-    """The tasks of a model type and the class that serves each; a class is named once."""
-    classes: dict[str, str] = {}
-    for task, names in TASKS.items():
-        name = names.get(model_type)
-        name = name[0] if isinstance(name, list | tuple) else name
-        if name and name not in classes.values():
-            classes[task] = name
-    return classes
-
-
-def build(class_name: str, config: Any, dtype: str = "bfloat16") -> Any:
-    """A model with random weights and plain attention; it never stops early."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    model_class = getattr(transformers, class_name)
-    text = config.get_text_config(decoder=True)
-    if isinstance(text, model_class.config_class) and not isinstance(config, model_class.config_class):
-        config = text
-    with no_init_weights():
-        model = model_class._from_config(config, dtype=DTYPES[dtype], attn_implementation="eager").eval()
-    for weight in model.parameters():
-        if weight.is_floating_point() and weight.numel() < LARGEST_WEIGHT:
-            nn.init.normal_(weight, std=0.02)
-    for weight in kept_in_float32(model):
-        weight.data = weight.data.float()
-    model.tie_weights()
-    if not model.can_generate():
-        return model
-    for name in ("eos_token_id", "forced_eos_token_id", "forced_bos_token_id", "suppress_tokens"):
-        setattr(model.generation_config, name, None)
-    model.generation_config.decoder_start_token_id = 1
-    model.generation_config.num_beams = 1
-    return model
-
-
-def kept_in_float32(model: Any) -> Iterator[Tensor]:
-    """The weights which transformers loads as float32 whatever the dtype asked for: caches inherit their dtype."""
-    patterns = [re.compile(name.replace("*", ".*")) for name in model._get_dtype_plan(model.dtype)]
-    for name, weight in (*model.named_parameters(), *model.named_buffers()):
-        if weight.is_floating_point() and any(pattern.search(name) for pattern in patterns):
-            yield weight
-
-
-def text_part(config: Any) -> tuple[str, Any]:
-    """The text model inside a wrapper: its class and its config."""
-    inner = next((getattr(config, name) for name in ("thinker_config", "vlm_config") if hasattr(config, name)), None)
-    inner = inner or config.get_text_config(decoder=True)
-    return next(iter(model_classes(inner.model_type).values()), "BlipTextLMHeadModel"), inner
-
-
-# ---- inputs ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Encoded(BaseModelOutput):
-    """What an encoder returns, with the mask which a few of them add."""
-
-    attention_mask: Tensor | None = None
-
-
-def token_ids(batch: int, tokens: int, config: Any = None) -> Tensor:
-    """Random tokens that are none of the special ones; audio models take several streams of them."""
-    kind = config.model_type if config else None
-    shape: tuple[int, ...] = (batch, tokens)
-    if kind == "dia":
-        shape = (batch, tokens, config.decoder_config.num_channels)
-    elif kind == "kyutai_speech_to_text":
-        shape = (batch, tokens, config.num_codebooks + 1)
-    elif kind in ("musicgen_decoder", "musicgen_melody_decoder"):
-        shape = (batch * config.num_codebooks, tokens)
-    return torch.randint(3, 90, shape, generator=torch.Generator().manual_seed(tokens))
-
-
-def encoder_inputs(model: Any, batch: int) -> Row:
-    """What the decoder attends to besides its own tokens: encoded text, or else random encoder states."""
-    config = model.config
-    if not config.is_encoder_decoder:
-        return {}
-    if config.model_type == "switch_transformers":  # its encoder refuses to be run with use_cache
-        return {"encoder_outputs": model.get_encoder()(token_ids(batch, ENCODER_TOKENS), output_router_logits=True)}
-    if model.main_input_name == "input_ids":
-        boxes = {"bbox": torch.zeros(batch, ENCODER_TOKENS, 4)} if config.model_type == "udop" else {}
-        return {"input_ids": token_ids(batch, ENCODER_TOKENS), **boxes}
-    encoder = model.get_encoder().config
-    width = getattr(encoder, "hidden_size", None) or encoder.d_model
-    states = torch.randn(batch, ENCODER_TOKENS, width, dtype=model.dtype)
-    return {"encoder_outputs": Encoded(states, attention_mask=torch.ones(batch, ENCODER_TOKENS, dtype=torch.long))}
-
-
-def inputs_beside(model: Any, ids: Tensor) -> Row:
-    """What a few types ask for beside their tokens, although there is no picture and no sound."""
-    config, (batch, tokens) = model.config, ids.shape[:2]
-    if config.model_type == "kosmos-2":
-        nothing = torch.zeros(batch, 0, config.text_config.embed_dim, dtype=model.dtype)
-        return {"image_embeds": nothing, "image_embeds_position_mask": torch.zeros(batch, tokens)}
-    if config.model_type == "idefics":
-        picture = torch.randn(batch, 1, ENCODER_TOKENS, config.vision_config.embed_dim, dtype=model.dtype)
-        return {"image_encoder_embeddings": picture, "image_attention_mask": torch.ones(batch, tokens, 1)}
-    if config.model_type == "voxtral_realtime":
-        sound = torch.randn(batch, tokens * config.downsample_factor, config.audio_config.hidden_size)
-        return {"encoder_inputs_embeds": sound.to(model.dtype)}
-    return {}
-
-
-# ---- what a cache holds ----------------------------------------------------------------------------------------------
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor inside a layer of a cache; single numbers are counters and scales, not states."""
-    if isinstance(value, Tensor):
-        if value.dim():
-            yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors(item)
-    elif isinstance(value, dict):
-        yield from tensors([*value.values()])
-    elif type(value).__module__.startswith("transformers.") and not isinstance(value, transformers.PreTrainedConfig):
-        yield from tensors(vars(value))
-
-
-def layers_of(cache: Any, layers: int) -> dict[str, list[list[Tensor]]]:
-    """The tensors of each layer, for the self-attention and, where there is one, the cross-attention."""
-    if hasattr(cache, "cross_attention_cache"):
-        both = {"self": cache.self_attention_cache, "cross": cache.cross_attention_cache}
-        held = {name: layers_of(part, layers)["self"] for name, part in both.items()}
-        return held if any(held["cross"]) else {"self": held["self"]}
-    if hasattr(cache, "layers"):
-        held = [list(tensors(layer)) for layer in cache.layers]
-        for layer, state in enumerate(getattr(cache, "linear_cache", ())):  # minimax keeps its states beside the layers
-            held += [[] for _ in range(layer + 1 - len(held))]
-            held[layer] += tensors(state)
-        return {"self": held}
-    if hasattr(cache, "rnn_state"):  # xlstm
-        return {"self": [list(tensors(state)) for state in cache.rnn_state.values()]}
-    if isinstance(cache, list | tuple) and len(cache) == layers:
-        return {"self": [list(tensors(layer)) for layer in cache]}
-    held = list(tensors(cache))
-    if held and all(tensor.shape[-1] == layers for tensor in held):  # rwkv stacks the layers in the last dimension
-        return {"self": [[tensor[..., layer] for tensor in held] for layer in range(layers)]}
-    return {"self": [held]}
-
-
-def states_on_modules(model: nn.Module) -> list[list[Tensor]]:
-    """States which a model keeps on its own modules, layer by layer (recurrent_gemma)."""
-    stacks = [module for name, module in model.named_modules() if name.endswith("layers")]
-    held = [[_module_states(layer) for layer in stack] for stack in stacks if isinstance(stack, nn.ModuleList)]
-    return next((layers for layers in held if any(layers)), [])
-
-
-def _module_states(layer: nn.Module) -> list[Tensor]:
-    names = ("recurrent_states", "conv1d_state")
-    found = (getattr(module, name, None) for module in layer.modules() for name in names)
-    return [tensor for tensor in found if isinstance(tensor, Tensor)]
-
-
-def counted(held: dict[str, list[list[Tensor]]]) -> dict[str, Any]:
-    """Bytes by layer, each tensor once however many names it has, and the bytes of the storages behind them."""
-    seen: set[Any] = set()
-    storages: dict[int, int] = {}
-
-    def size(tensor: Tensor) -> int:
-        view = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if not tensor.numel() or view in seen:
-            return 0
-        seen.add(view)
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor.numel() * tensor.element_size()
-
-    layer_bytes = {part: [sum(map(size, layer)) for layer in layers] for part, layers in held.items()}
-    total = sum(map(sum, layer_bytes.values()))
-    return {"bytes": total, "storage_bytes": sum(storages.values()), "layer_bytes": layer_bytes}
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -255,34 +57,24 @@ def run(model: Any, case: Case) -> Row:
     torch.manual_seed(0)
     with torch.no_grad():
         cache, tokens = (generated if case.mode == "generate" else forwarded)(model, case)
-    text = model.config.get_text_config(decoder=True)
-    held = layers_of(cache, getattr(text, "num_hidden_layers", 0)) if cache is not None else {"self": []}
-    on_modules = states_on_modules(model)
-    if on_modules:
-        own = held["self"] or [[] for _ in on_modules]
-        held["self"] = [[*layer, *more] for layer, more in zip(own, on_modules, strict=True)]
+    held = held_by(model, cache)
     row = {"mode": case.mode, "cache": case.cache, "dtype": str(model.dtype).removeprefix("torch.")}
     row |= {"batch": case.batch, "prompt_tokens": case.prompt, "decode_steps": case.decode, "cached_tokens": tokens}
     cross = [tensor for layer in held.get("cross", []) for tensor in layer]
     if cross and model.config.is_encoder_decoder:
         row["encoder_len"] = cross[0].shape[-2]
-    return row | counted(held)
+    layers = counted(held)
+    everything = [layer for part in layers.values() for layer in part]
+    row["bytes"] = sum(layer.logical_bytes for layer in everything)
+    row["storage_bytes"] = sum(layer.storage_bytes for layer in everything)
+    row["layer_bytes"] = {name: [layer.logical_bytes for layer in part] for name, part in layers.items()}
+    return row
 
 
 def forwarded(model: Any, case: Case) -> tuple[Any, int]:
     """The cache after a prefill and single decode steps, with the cache that the model makes by itself."""
-    ids = token_ids(case.batch, case.prompt + case.decode, model.config)
-    around = encoder_inputs(model, case.batch)
-    name = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
-    past: Row = {}
-    if model.config.model_type in GIVEN_CACHES:
-        past["past_key_values"] = GIVEN_CACHES[model.config.model_type](model.config)
-    ends = range(case.prompt, case.prompt + case.decode + 1)
-    for start, end in zip((0, *ends), ends, strict=False):
-        new = ids[:, 0 if model.config.model_type in READS_ALL else start : end]
-        output = model(**around, **inputs_beside(model, new), **{name: new}, **past, use_cache=True)
-        past |= {key: output[key] for key in CACHES if output.get(key) is not None}
-    return next(iter(past.values()), None), case.prompt + case.decode
+    cache = cache_after(model, batch=case.batch, prompt=case.prompt, decode=case.decode)
+    return cache, case.prompt + case.decode
 
 
 def generated(model: Any, case: Case) -> tuple[Any, int]:
@@ -302,8 +94,7 @@ def generated(model: Any, case: Case) -> tuple[Any, int]:
         **around, **kind, max_new_tokens=case.decode + 1, do_sample=False, return_dict_in_generate=True,
         disable_compile=True, use_cache=True,
     )  # fmt: skip
-    cache = next((output[key] for key in CACHES if output.get(key) is not None), None)
-    return cache, output.sequences.shape[1] - 1
+    return next(iter(cache_in(output).values()), None), output.sequences.shape[1] - 1
 
 
 def measured(model: Any, cases: Iterable[Case]) -> tuple[list[Row], list[Row]]:
@@ -360,9 +151,9 @@ def _row(model_type: str, class_name: str, given: Row, dtypes: Iterable[str], ca
     failures = []
     for part, dtype in ((part, dtype) for part in ("full", "text") for dtype in dtypes):
         try:
-            config = transformers.CONFIG_MAPPING[model_type](**given)
+            config = CONFIG_MAPPING[model_type](**given)
             name, used = (class_name, config) if part == "full" else text_part(config)
-            model = build(name, used, dtype)
+            model = build(name, used, DTYPES[dtype])
             used = model.config if part == "full" else config
             held, refused = measured(model, cases)
         except Exception as error:

@@ -1,0 +1,165 @@
+"""`kvcalc verify --against transformers`: the library's own classes, run, beside the prediction; a wrong one is noticed.
+
+Full sizes run on the meta device, which takes no memory. `KVCALC_CONFIGS=FOLDER pytest -m peers` runs every config.json
+of a folder so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import kvcalc
+from kvcalc.tensors import LastTokens
+from kvcalc.verify.against_transformers import against_transformers, ranges
+
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of the libraries are theirs
+
+TINY = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 128}
+LLAMA = {**TINY, "model_type": "llama", "num_hidden_layers": 3, "num_key_value_heads": 2}
+GPT_OSS = {
+    **{**TINY, "model_type": "gpt_oss", "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16},
+    **{"sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+LFM2 = {
+    **{**TINY, "model_type": "lfm2", "num_hidden_layers": 3, "num_key_value_heads": 2},
+    **{"layer_types": ["conv", "full_attention", "conv"], "block_ff_dim": 96},
+}
+T5 = {
+    **{"model_type": "t5", "is_encoder_decoder": True, "d_model": 64, "d_kv": 16, "num_heads": 4, "d_ff": 96},
+    **{"num_layers": 2, "num_decoder_layers": 3, "vocab_size": 128},
+}
+DEEPSEEK_V3 = {  # the published sizes
+    **{"model_type": "deepseek_v3", "hidden_size": 7168, "num_hidden_layers": 61, "num_attention_heads": 128},
+    **{"num_key_value_heads": 128, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128},
+    **{"qk_nope_head_dim": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256},
+    **{"num_experts_per_tok": 8, "first_k_dense_replace": 3, "n_group": 8, "topk_group": 4, "vocab_size": 129280},
+}
+GEMMA_3_27B = {
+    **{"model_type": "gemma3_text", "hidden_size": 5376, "num_hidden_layers": 62, "num_attention_heads": 32},
+    **{"num_key_value_heads": 16, "head_dim": 128, "intermediate_size": 21504, "sliding_window": 1024},
+    **{"sliding_window_pattern": 6, "vocab_size": 262208},
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [(LLAMA, ["3 all"]), (GPT_OSS, ["2 sliding", "2 full"]), (LFM2, ["2 conv", "1 full"]), (T5, ["3 all", "3 all"])],
+    ids=["llama", "gpt_oss", "lfm2", "t5"],
+)
+def test_the_library_holds_what_was_predicted(config, names, device):
+    result = against_transformers(
+        config, tokens=20, sequences=2, decode_steps=3, device=device, encoder_tokens=7 if config is T5 else None
+    )
+    assert [row.group for row in result.tensors] == names
+    assert result.equal, result.tensors
+    assert result.predicted_bytes > 0
+    assert result.against.endswith("of transformers 5.23.0")
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_the_cache_has_the_format_of_the_weights(dtype):
+    result = against_transformers(LLAMA, tokens=5, kv_dtype=dtype, device="meta")
+    assert result.equal
+    assert [row.dtype for row in result.tensors] == [{"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[dtype]]
+
+
+def test_a_row_says_what_each_of_its_layers_holds():
+    (window, full) = against_transformers(GPT_OSS, tokens=20, device="meta").tensors
+    assert window.layers == (0, 2)
+    assert window.shapes == ((1, 2, 7, 16), (1, 2, 7, 16))
+    assert (window.logical_bytes, window.storage_bytes) == (2 * 2 * 7 * 64, 2 * 2 * 8 * 64)  # a slot waits in memory
+    assert full.shape == (1, 2, 20, 16)
+
+
+def test_a_prompt_alone_leaves_all_of_it_in_memory():
+    result = against_transformers(GPT_OSS, tokens=20, decode_steps=0, device="meta")
+    assert result.equal
+    assert [row.storage_bytes // row.logical_bytes for row in result.tensors] == [20 // 7, 1]
+
+
+def test_a_wrong_prediction_is_noticed(monkeypatch):
+    """A rule that forgets a token."""
+    monkeypatch.setattr(LastTokens, "slots", lambda self, tokens: min(tokens, self.limit - 1))
+    result = against_transformers(GPT_OSS, tokens=20, device="meta")
+    assert not result.equal
+    assert [row.verdict for row in result.tensors] == ["+256 bytes", "equal"]
+
+
+def test_a_wrong_layer_is_named(monkeypatch):
+    monkeypatch.setattr(
+        "kvcalc.verify.against_transformers.load",
+        lambda config: kvcalc.load({**config, "layer_types": ["full_attention", "full_attention", "conv"]}),
+    )
+    result = against_transformers(LFM2, tokens=20, device="meta")
+    assert [row.group for row in result.tensors if not row.equal] == ["1 full (0)"]
+
+
+def test_a_layer_too_few_is_noticed(monkeypatch):
+    fewer = kvcalc.load({**LLAMA, "num_hidden_layers": 2})
+    monkeypatch.setattr("kvcalc.verify.against_transformers.load", lambda _: fewer)
+    result = against_transformers(LLAMA, tokens=20, device="meta")
+    assert [(row.group, row.predicted_bytes, row.equal) for row in result.tensors][1] == ("not predicted", 0, False)
+
+
+def test_the_table_names_class_and_version():
+    (sheet,) = against_transformers(GPT_OSS, tokens=20, device="meta").sheets()
+    assert sheet.title == "model, 20 tokens x 1 sequence, bf16, GptOssForCausalLM of transformers 5.23.0 on meta"
+    assert sheet.lines[2].startswith("memory behind") and sheet.lines[2].endswith("as predicted")
+
+
+def test_plain_values_can_be_printed():
+    data = json.loads(json.dumps(against_transformers(GPT_OSS, tokens=20, device="meta").data()))
+    assert data["tensors"][0]["layers"] == [0, 2]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("config", "equal"), [(DEEPSEEK_V3, 70_272 * 300), (GEMMA_3_27B, 507_904 * 300)])
+def test_full_size_without_memory(config, equal):
+    result = against_transformers(config, tokens=300, device="meta")
+    assert result.equal
+    assert result.storage_bytes == equal
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kv_dtype": "fp8"}, "the weights' format, and that is not fp8"),
+        ({"device": "tpu"}, "device must be one of cpu, cuda, meta, not 'tpu'"),
+        ({"decode_steps": -1}, "decode_steps must be a whole number of at least 0"),
+        ({"tokens": 0}, "tokens must be at least 1"),
+        ({"config": {"attention": "gqa"}}, "and this is none"),
+        ({"config": Path("nowhere.json")}, "there is no such file"),
+        ({"config": {**LLAMA, "model_type": "baichuan"}}, "has no class that generates text for model_type 'baichuan'"),
+        ({"config": {**LLAMA, "hidden_act": "soft"}}, "cannot build LlamaForCausalLM: KeyError: 'soft'"),
+        ({"config": T5}, "nothing says how many tokens its encoder makes"),
+    ],
+)
+def test_what_cannot_be_run_is_an_error(given, message):
+    with pytest.raises(kvcalc.KvcalcError) as error:
+        against_transformers(**{"config": LLAMA, "tokens": 5, "device": "meta", **given})
+    assert message in str(error.value)
+    assert error.value.help
+    assert "\n" not in str(error.value)
+
+
+def test_layers_are_named_by_their_ranges():
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+
+
+CONFIGS = sorted(path for path in Path(os.environ.get("KVCALC_CONFIGS", "/")).glob("*.json") if path.stem != "INDEX")
+
+
+@pytest.mark.peers
+@pytest.mark.skipif(not CONFIGS, reason="KVCALC_CONFIGS names no folder of config.json files")
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_real_config_at_full_size(path):
+    try:
+        result = against_transformers(path, tokens=1000, device="meta")
+    except (kvcalc.NotApplicableError, kvcalc.UnknownArchitectureError) as error:
+        pytest.skip(str(error))
+    assert result.equal, [row for row in result.tensors if not row.equal]
