@@ -184,6 +184,7 @@ class Verification(NamedTuple):
             f"predicted      {both_units(self.predicted_bytes)}",
             f"measured       {both_units(self.measured_bytes)}",
             *self._memory_lines(),
+            *(self.memory.lines() if self.memory else ()),
             f"verdict        {'equal, to the byte' if self.equal else 'not equal: ' + ', '.join(wrong)}",
         )
         return (Sheet(title, columns, rows, lines, self.notes),)

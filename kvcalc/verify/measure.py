@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from kvcalc.attention.cross import CrossAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.model import LayerGroup, Model
-from kvcalc.report.size import GroupReport
+from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.report.size import GroupReport, TensorReport
 from kvcalc.report.verification import MeasuredTensor, Verification
 from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
-from kvcalc.verify.modules import module_for
-from kvcalc.verify.modules._module import AttentionModule, Cache
-from kvcalc.verify.slices import first_layers, free_memory_bytes, largest_slice
+from kvcalc.verify.layer import Caches, Layer
+from kvcalc.verify.memory import Meter, free_memory_bytes, meter_for
+from kvcalc.verify.modules._module import Context, Kept
+from kvcalc.verify.modules._slots import TORCH_DTYPES
+from kvcalc.verify.slices import first_layers, largest_slice
 from kvcalc.workload import Workload
 
 DEVICES = ("cpu", "cuda", "meta")
-TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8": torch.float8_e4m3fn}
-"""Formats that torch stores as they are; packed ones (int4, nvfp4, q8_0 ...) have no tensor of their own."""
-HIDDEN_SIZE = 1024
-"""Width of the layers' input: the weights depend on it, and no cache does."""
 CHUNK_TOKENS = 512
 """Tokens of a prompt that are projected together."""
-ATTENDED_TOKENS = 1024
+ATTENDED_TOKENS = 256
 """Prompts up to this length go through attention; of longer ones the rows are written, and the decode steps attend."""
 Progress = Callable[[int, int], None]
 """Called with the layers done and all of them."""
+
+
+class Run(NamedTuple):
+    """How a question is run: the slice that fits, and how its tokens come."""
+
+    model: Model
+    workload: Workload
+    device: str
+    decode_steps: int
+    attended_tokens: int
+
+    @property
+    def prompt(self) -> int:
+        """Tokens that come before the decode steps."""
+        return self.workload.tokens - self.decode_steps
+
+    @property
+    def attends_prompt(self) -> bool:
+        """Whether the prompt goes through attention too."""
+        return self.prompt <= self.attended_tokens
 
 
 def verify(  # noqa: PLR0913  # what is asked, and how it is run
@@ -39,18 +60,23 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     kv_dtype: str = "bf16",
     device: str | None = None,
     decode_steps: int = 2,
+    attended_tokens: int = ATTENDED_TOKENS,
+    encoder_tokens: int | None = None,
     layers: int | None = None,
     memory_bytes: int | None = None,
+    fresh_process: bool = False,
     progress: Progress = lambda _done, _all: None,
 ) -> Verification:
     """Runs torch modules of `model` until each sequence has `tokens` tokens cached, and counts their caches.
 
     device: cpu, cuda or meta (shapes alone, of any size); by default cuda if there is one, else cpu.
-    decode_steps: how many of the tokens come one by one, through attention. layers: only so many of the model's first
-    layers. memory_bytes: what the caches may take; by default most of what is free on the CPU. What does not fit it is
-    cut to the largest slice that does, and the notes say to which. The layers of a group share one module's weights;
-    each has a cache of its own.
-    Raises NotApplicableError for a kind of layer or a format that has no module, InvalidValueError for a bad value.
+    decode_steps: how many of the tokens come one by one, through attention. attended_tokens: prompts up to this length
+    go through attention as well. encoder_tokens: what cross-attention looks at, where the model does not fix it.
+    layers: only so many of the model's first layers. memory_bytes: what the caches may take; by default most of what
+    is free. What does not fit it is cut to the largest slice that does, and the notes say to which.
+    fresh_process: whether nothing else ran here before, so that the process's own memory can be held against it.
+    The layers of a group share one module's weights; each has a cache of its own.
+    Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value.
     """
     workload = Workload.of(tokens, sequences, kv_dtype)
     if workload.kv_dtype.name not in TORCH_DTYPES:
@@ -58,28 +84,53 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
             f"torch has no tensors of {workload.kv_dtype.name}", help=f"verify with {', '.join(TORCH_DTYPES)}"
         )
     device = _device(device)
-    asked_tokens = workload.tokens
+    model = with_encoder(model, encoder_tokens)
     asked = model if layers is None else first_layers(model, positive_int(layers, "layers"))
-    part, workload = _fitting(asked, workload, device, memory_bytes)
-    tokens = workload.tokens
-    steps = min(positive_int(decode_steps, "decode_steps"), tokens)
-    report = size(part, tokens=tokens, sequences=sequences, kv_dtype=workload.kv_dtype)
+    part, cut = _fitting(asked, workload, device, memory_bytes)
+    steps = min(positive_int(decode_steps, "decode_steps"), cut.tokens)
+    run = Run(part, cut, device, steps, positive_int(attended_tokens, "attended_tokens"))
+    report = size(part, tokens=cut.tokens, sequences=sequences, kv_dtype=cut.kv_dtype)
+    meter = meter_for(device, fresh_process=fresh_process)
     measured: list[MeasuredTensor] = []
-    done = 0
+    held: list[Caches] = []  # all of them live until the end, so that their sum is what the memory held
     with torch.no_grad():
         for group, predicted in zip(part.groups, report.groups, strict=True):
-            module, caches = _new_layers(group, workload, device)
-            rows = _rows(module, caches[0], workload)
-            for cache in caches:
-                if cache is caches[0]:
-                    _run(module, cache, rows, workload, steps)
-                else:
-                    _write(cache, rows, tokens)
-                done += 1
-                progress(done, part.num_layers)
-            measured += _measured(predicted, caches)
-    notes = (*_cut(model, part, asked_tokens, workload), *_way(part, tokens, steps))
-    return Verification(model.name, tokens, sequences, workload.kv_dtype.name, device, steps, tuple(measured), notes)
+            before = len(held)
+            for caches in _cached(run, group, meter):
+                held.append(caches)
+                progress(len(held), part.num_layers)
+            measured += _measured(group, predicted, held[before:])
+    all_tensors = (tensor.data for caches in held for cache in caches for tensor in cache.values())
+    return Verification(
+        model=model.name,
+        tokens=cut.tokens,
+        sequences=sequences,
+        kv_dtype=cut.kv_dtype.name,
+        device=device,
+        decode_steps=steps,
+        tensors=tuple(measured),
+        notes=(*_cut(model, tokens, run), *_way(run)),
+        memory=meter.reading(storages(all_tensors)),
+    )
+
+
+def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
+    """`model` with its cross-attention looking at `encoder_tokens`, where it does not say at how many itself."""
+    if encoder_tokens is None:
+        return model
+    groups = tuple(
+        LayerGroup.of(
+            group.name, group.layers, [_encoding(part, encoder_tokens) for part in group.parts], group.origins
+        )
+        for group in model.groups
+    )
+    return replace(model, groups=groups)
+
+
+def _encoding(part: Attention, encoder_tokens: int) -> Attention:
+    if isinstance(part, CrossAttention) and part.encoder_tokens is None:
+        return replace(part, encoder_tokens=encoder_tokens)
+    return part
 
 
 def _device(device: str | None) -> str:
@@ -96,100 +147,117 @@ def _fitting(model: Model, workload: Workload, device: str, memory_bytes: int | 
     """The slice that is run: all of it on meta, which takes no memory."""
     if device == "meta":
         return model, workload
-    if memory_bytes is None:
-        memory_bytes = torch.cuda.mem_get_info()[0] if device == "cuda" else free_memory_bytes()
-    return largest_slice(model, workload, memory_bytes)
+    return largest_slice(model, workload, memory_bytes or free_memory_bytes(device))
 
 
-def _new_layers(group: LayerGroup, workload: Workload, device: str) -> tuple[AttentionModule, tuple[Cache, ...]]:
-    """Module and empty caches of a group. Raises NotApplicableError for layers of several parts."""
-    if len(group.parts) > 1:
-        raise NotApplicableError(
-            f"{group.name} layers are {group.label}: there is no torch module for layers of several parts yet",
-            help="`kvcalc size` sizes all kinds",
-        )
-    stored = TORCH_DTYPES[workload.kv_dtype.name]
+# ---- running
+
+
+def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
+    """Caches of all layers of a group, each at the run's tokens; those of the first went through attention."""
+    stored = TORCH_DTYPES[run.workload.kv_dtype.name]
     computed = stored if stored.itemsize > 1 else torch.bfloat16  # fp8 is stored, and computed with in bf16
-    (facts,) = group.parts
-    module = module_for(facts)(facts, HIDDEN_SIZE, dtype=computed, device=device)
-    caches = tuple(module.new_cache(workload.sequences, workload.tokens, stored) for _ in group.layers)
-    return module, caches
+    layer = Layer(group.parts, dtype=computed, device=run.device)
+    kept = layer.kept(_hidden(layer, run, min(CHUNK_TOKENS, run.workload.tokens)))
+    with meter:
+        for number in range(len(group.layers)):
+            caches = layer.new_caches(run.workload.sequences, run.workload.tokens, stored)
+            if number == 0:
+                first = caches
+                _touch(caches)
+            else:
+                layer.write(kept, caches, run.workload.tokens)
+            yield caches
+    _run(run, layer, kept, first)
 
 
-def _rows(module: AttentionModule, cache: Cache, workload: Workload) -> Mapping[str, Tensor]:
-    """What a layer caches of a chunk of random input, in the cache's format: real rows to fill long caches with."""
-    number = min(CHUNK_TOKENS, workload.tokens)
-    projected = module.project(_hidden(module, workload.sequences, number), torch.arange(number, device=module.device))
-    return {name: rows.to(cache[name].data.dtype) for name, rows in projected.items()}
+def _touch(caches: Caches) -> None:
+    """Writes every byte, so that the memory behind it is there, whatever is measured meanwhile."""
+    for cache in caches:
+        for held in cache.values():
+            held.data.view(torch.uint8).zero_()
 
 
-def _run(module: AttentionModule, cache: Cache, rows: Mapping[str, Tensor], workload: Workload, steps: int) -> None:
-    """A prompt in chunks, through attention where it is short enough, then `steps` tokens one by one through it."""
-    prompt = workload.tokens - steps
-    if prompt > ATTENDED_TOKENS:
-        _write(cache, rows, prompt)
+def _run(run: Run, layer: Layer, kept: tuple[Kept, ...], caches: Caches) -> None:
+    """A prompt in chunks, through attention where it is short enough, then the decode steps through it."""
+    encoded = _hidden(layer, run, _encoder_tokens(layer))
+    if not run.attends_prompt:
+        layer.write(kept, caches, run.prompt)
     else:
-        for start in range(0, prompt, CHUNK_TOKENS):
-            module(_hidden(module, workload.sequences, min(CHUNK_TOKENS, prompt - start)), cache)
-    for _ in range(steps):
-        module(_hidden(module, workload.sequences, 1), cache)
+        for start in range(0, run.prompt, CHUNK_TOKENS):
+            layer(_hidden(layer, run, min(CHUNK_TOKENS, run.prompt - start)), caches, Context(encoded=encoded))
+    for _ in range(run.decode_steps):
+        layer(_hidden(layer, run, 1), caches, Context(encoded=encoded))
 
 
-def _write(cache: Cache, rows: Mapping[str, Tensor], tokens: int) -> None:
-    """Fills a cache with rows, again and again, until it has so many tokens."""
-    for name, slots in cache.items():
-        for start in range(0, tokens, CHUNK_TOKENS):
-            slots.append(rows[name][..., : tokens - start, :])
+def _encoder_tokens(layer: Layer) -> int:
+    """What the layer's cross-attention looks at; none without one."""
+    return max(getattr(part.facts, "encoder_tokens", None) or 0 for part in layer.modules_of_parts())
 
 
-def _hidden(module: AttentionModule, sequences: int, tokens: int) -> Tensor:
+def _hidden(layer: Layer, run: Run, tokens: int) -> Tensor:
     """Random input (sequences, tokens, hidden_size)."""
-    return torch.randn(sequences, tokens, module.hidden_size, dtype=module.dtype, device=module.device)
+    shape = (run.workload.sequences, tokens, layer.hidden_size)
+    return torch.randn(shape, dtype=layer.dtype, device=layer.device)
 
 
-def _measured(predicted: GroupReport, caches: tuple[Cache, ...]) -> Iterator[MeasuredTensor]:
+# ---- counting
+
+
+def _measured(group: LayerGroup, predicted: GroupReport, layers: list[Caches]) -> Iterator[MeasuredTensor]:
     """Bytes of each tensor of a group, over its layers; those that only one side has count as nothing on the other."""
-    expected = {tensor.name: tensor for tensor in predicted.tensors}
-    for name in dict.fromkeys([*expected, *caches[0]]):
-        held = [cache[name].data for cache in caches if name in cache]
+    expected = _by_part(group, predicted)
+    names = dict.fromkeys([*expected, *((part, name) for part, cache in enumerate(layers[0]) for name in cache)])
+    for part, name in names:
+        held = [caches[part][name].data for caches in layers if name in caches[part]]
+        tensor = expected.get((part, name))
         yield MeasuredTensor(
             group=f"{predicted.num_layers} {predicted.name}",
             name=name,
             shape=tuple(held[0].shape) if held else (),
             dtype=str(held[0].dtype).removeprefix("torch.") if held else "",
-            predicted_bytes=expected[name].bytes if name in expected else 0,
-            logical_bytes=sum(tensor.numel() * tensor.element_size() for tensor in held),
-            storage_bytes=sum(_storages(held).values()),
+            predicted_bytes=tensor.bytes if tensor else 0,
+            logical_bytes=sum(data.numel() * data.element_size() for data in held),
+            storage_bytes=sum(storages(held)),
         )
 
 
-def _storages(tensors: list[Tensor]) -> Mapping[int, int]:
+def _by_part(group: LayerGroup, predicted: GroupReport) -> dict[tuple[int, str], TensorReport]:
+    """Predicted tensors by the part of a layer that they belong to, and their name."""
+    places = [(number, tensor.name) for number, part in enumerate(group.parts) for tensor in part.tensors()]
+    return dict(zip(places, predicted.tensors, strict=True))
+
+
+def storages(tensors: Iterable[Tensor]) -> list[int]:
     """Bytes of the distinct storages behind tensors."""
-    return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    distinct = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return list(distinct.values())
 
 
-def _cut(model: Model, part: Model, tokens: int, workload: Workload) -> Iterator[str]:
+# ---- what was run
+
+
+def _cut(model: Model, asked_tokens: int, run: Run) -> Iterator[str]:
     """What was run in place of the whole, and what the whole is predicted to take."""
-    layers = f"{count(part.num_layers)} of {plural(model.num_layers, 'layer')}"
-    length = f"{count(workload.tokens)} of {plural(tokens, 'token')}"
-    if part.num_layers == model.num_layers and workload.tokens == tokens:
+    part, workload = run.model, run.workload
+    if part.num_layers == model.num_layers and workload.tokens == asked_tokens:
         return
-    whole = size(model, tokens=tokens, sequences=workload.sequences, kv_dtype=workload.kv_dtype).total_bytes
+    layers = f"{count(part.num_layers)} of {plural(model.num_layers, 'layer')}"
+    length = f"{count(workload.tokens)} of {plural(asked_tokens, 'token')}"
+    whole = size(model, tokens=asked_tokens, sequences=workload.sequences, kv_dtype=workload.kv_dtype).total_bytes
     yield (
         f"a slice was run: {layers}, {length}; the bytes above are the slice's. By the same rule the whole takes "
         f"{both_units(whole)}"
     )
 
 
-def _way(part: Model, tokens: int, steps: int) -> Iterator[str]:
+def _way(run: Run) -> Iterator[str]:
     """How the caches were filled, where not every token of every layer went through attention."""
-    if tokens - steps > ATTENDED_TOKENS:
+    others = "the other layers were filled with what a layer of their kind keeps of a few tokens"
+    if not run.attends_prompt:
         yield (
-            f"in the first layer of each kind the last {plural(steps, 'token')} went through attention, over the "
-            f"{count(tokens - steps)} before them; the other layers were filled with the rows of a projected chunk"
+            f"in the first layer of each kind the last {plural(run.decode_steps, 'token')} went through attention, "
+            f"over the {count(run.prompt)} before them; {others}"
         )
-    elif part.num_layers > len(part.groups):
-        yield (
-            "in the first layer of each kind every token went through attention; the other layers were filled with the "
-            "rows of a projected chunk"
-        )
+    elif run.model.num_layers > len(run.model.groups):
+        yield f"in the first layer of each kind every token went through attention; {others}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import accumulate, takewhile
 
 from kvcalc.capacity import max_tokens
@@ -12,16 +11,6 @@ from kvcalc.model import LayerGroup, Model
 from kvcalc.sizing import Footprint
 from kvcalc.units import both_units
 from kvcalc.workload import Workload
-
-_SHARE = 3, 4
-"""Of the free memory, what the caches may take; weights and the work of one layer need the rest."""
-
-
-def free_memory_bytes() -> int:
-    """What caches may take of this machine's free memory."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    share, whole = _SHARE
-    return free * share // whole
 
 
 def first_layers(model: Model, layers: int) -> Model:

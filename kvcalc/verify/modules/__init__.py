@@ -9,18 +9,18 @@ from __future__ import annotations
 from kvcalc.attention import KINDS
 from kvcalc.errors import NotApplicableError
 from kvcalc.registry import Registry
-from kvcalc.verify.modules._module import AttentionModule
+from kvcalc.verify.modules._module import CacheModule
 
 MODULES = Registry("kvcalc.verify.modules", "attention module")
 
 
-def module_for(attention: object) -> type[AttentionModule]:
-    """Module class of an attention kind. Raises NotApplicableError for a kind that has none yet."""
+def module_for(attention: object) -> type[CacheModule]:
+    """Module class of an attention kind. Raises NotApplicableError for a kind that has none."""
     kind = next(name for name in KINDS.names() if KINDS.module(name).KIND is type(attention))
     if kind not in MODULES.names():
         raise NotApplicableError(
-            f"there is no torch module for {kind} layers yet, so they cannot be verified",
+            f"there is no torch module for {kind} layers, so they cannot be verified",
             help=f"known: {', '.join(MODULES.names())}; `kvcalc size` sizes all kinds",
         )
-    module: type[AttentionModule] = MODULES.module(kind).MODULE
+    module: type[CacheModule] = MODULES.module(kind).MODULE
     return module

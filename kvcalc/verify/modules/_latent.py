@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import rms_norm
 
-from kvcalc.verify.modules._module import AttentionModule, rotate
+from kvcalc.verify.modules._attention import AttentionModule, heads_beside, split_heads
+from kvcalc.verify.modules._module import rotate
 
 LATENT_OF_NAIVE = 512
 """kv_lora_rank where a naive layer does not say it: nothing of it is cached."""
@@ -26,12 +27,8 @@ class LatentModule(AttentionModule):
         self.kv_down = self.linear(hidden_size, self.rank)
         self.k_rope_proj = self.linear(hidden_size, self.rope) if self.rope else None
         self.o_proj = self.linear(heads * facts.v_head_dim, hidden_size)
-        self.w_uk = self._up(heads, self.nope)  # (H, nope, rank)
-        self.w_uv = self._up(heads, facts.v_head_dim)  # (H, v, rank)
-
-    def _up(self, heads: int, width: int) -> nn.Parameter:
-        weight = torch.empty(heads, width, self.rank, dtype=self.dtype, device=self.device)
-        return nn.Parameter(nn.init.normal_(weight, std=self.rank**-0.5), requires_grad=False)
+        self.w_uk = self.weight(heads, self.nope, self.rank, std=self.rank**-0.5)
+        self.w_uv = self.weight(heads, facts.v_head_dim, self.rank, std=self.rank**-0.5)
 
     def latent(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """c_kv (sequences, tokens, rank), normalised, and k_rope (sequences, tokens, rope), rotated."""
@@ -42,12 +39,11 @@ class LatentModule(AttentionModule):
 
     def queries(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Queries without position (sequences, heads, tokens, nope), and rotated ones (..., rope)."""
-        heads = self.facts.num_query_heads
-        query = self.q_proj(hidden).unflatten(-1, (heads, self.nope + self.rope)).transpose(1, 2)
+        query = split_heads(self.q_proj(hidden), self.facts.num_query_heads)  # (B, H, N, nope + rope)
         nope, rope = query.split([self.nope, self.rope], dim=-1)
         return nope, rotate(rope, positions)
 
     def output(self, mixed: Tensor) -> Tensor:
         """The heads (sequences, heads, tokens, v_head_dim) side by side, projected."""
-        output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        output: Tensor = self.o_proj(heads_beside(mixed))
         return output

@@ -1,27 +1,41 @@
-"""What every attention module has: its weights, its cache, and a forward pass that reads and writes that cache."""
+"""What every module has: weights, a cache, and a forward pass that reads and writes that cache."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from kvcalc.attention._token_cache import TokenCache
-from kvcalc.verify.modules._slots import Reach, Slots
+from kvcalc.verify.modules._slots import Cache
 
-Cache = Mapping[str, Slots]
 ROPE_BASE = 10_000.0
 """Base of the rotary frequencies; no byte depends on it."""
 
 
-class AttentionModule(nn.Module, ABC):
-    """One layer's attention with random weights.
+class Context(NamedTuple):
+    """What a layer's parts tell each other, and what comes from outside.
 
-    facts: of the layer. hidden_size: width of what it reads and writes; no cache depends on it.
+    chosen: tokens that each query may attend to, (sequences, queries, tokens). standing: rows that every query sees
+    before the tokens, by the cache's names. encoded: what cross-attention looks at, (sequences, tokens, hidden_size).
+    """
+
+    chosen: Tensor | None = None
+    standing: Mapping[str, Tensor] = MappingProxyType({})
+    encoded: Tensor | None = None
+
+
+ALONE = Context()
+Kept = Mapping[str, Tensor]
+
+
+class CacheModule(nn.Module, ABC):
+    """One part of a layer, with random weights.
+
+    facts: of the part. hidden_size: width of what it reads and writes; no cache depends on it unless the facts do.
     """
 
     def __init__(self, facts: Any, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
@@ -30,62 +44,44 @@ class AttentionModule(nn.Module, ABC):
         self.hidden_size = hidden_size
         self.dtype = dtype
         self.device = device
-        self.reach = reach_of(facts)
 
     @abstractmethod
     def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
-        """Empty cache of one layer, by the names that sizing gives its tensors."""
+        """Empty cache of one layer for `capacity` tokens, K and V stored as `dtype`."""
 
     @abstractmethod
-    def project(self, hidden: Tensor, positions: Tensor) -> Mapping[str, Tensor]:
-        """Rows that the cache keeps of `hidden` (sequences, tokens, hidden_size), by the cache's names."""
-
-    @abstractmethod
-    def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
-        """Attention of `hidden` at `positions` over cache rows, the slots of which stand for the tokens `seen`."""
-
-    def forward(self, hidden: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:
         """Output (sequences, tokens, hidden_size) for the next tokens; without a cache, for a whole sequence."""
-        start = next(iter(cache.values())).tokens if cache else 0
-        positions = torch.arange(start, start + hidden.shape[1], device=hidden.device)
-        rows = self.project(hidden, positions)
-        if cache is None:
-            return self.attend(hidden, positions, rows, positions)
-        held = {name: slots.held() for name, slots in cache.items()}
-        turns = any(slots.tokens + hidden.shape[1] > slots.size for slots in cache.values())
-        if turns:  # the ring would forget what the first of these tokens still see: read before writing
-            seen = torch.cat([next(iter(held.values()))[1], positions])
-            keys = {name: torch.cat([held[name][0].to(new.dtype), new], dim=-2) for name, new in rows.items()}
-        for name, new in rows.items():
-            cache[name].append(new)
-        if not turns:
-            now = {name: slots.held() for name, slots in cache.items()}
-            seen = next(iter(now.values()))[1]
-            keys = {name: data.to(self.dtype) for name, (data, _) in now.items()}
-        return self.attend(hidden, positions, keys, seen)
 
-    def scores_mask(self, positions: Tensor, seen: Tensor) -> Tensor | None:
-        """Which tokens each query sees, (queries, tokens); None where each sees all of them."""
-        if len(positions) == 1 and self.reach.limit is None:
-            return None
-        return (seen <= positions[:, None]) & (seen >= self.reach.first_seen(positions)[:, None])
+    @abstractmethod
+    def kept(self, hidden: Tensor) -> Kept:
+        """What a cache keeps of `hidden` (sequences, tokens, hidden_size), to fill caches with."""
+
+    @abstractmethod
+    def write(self, kept: Kept, cache: Cache, tokens: int) -> None:
+        """Brings an empty cache to `tokens` tokens without attention: what was kept of a few, again and again."""
+
+    def advise(self, hidden: Tensor, cache: Cache | None, context: Context) -> Context:  # noqa: ARG002
+        """What this part tells the others of its layer before they run."""
+        return context
 
     def linear(self, inputs: int, outputs: int) -> nn.Linear:
         """Projection with weights of a variance that keeps that of its input."""
         layer = nn.Linear(inputs, outputs, bias=False, dtype=self.dtype, device=self.device)
         return layer.requires_grad_(False)
 
+    def weight(self, *shape: int, std: float = 1.0) -> nn.Parameter:
+        """Normal random weights."""
+        weight = torch.empty(*shape, dtype=self.dtype, device=self.device)
+        return nn.Parameter(nn.init.normal_(weight, std=std), requires_grad=False)
 
-def reach_of(facts: TokenCache) -> Reach:
-    """How far back a layer of these facts looks."""
-    return Reach(facts.sliding_window, facts.attention_chunk_size)
 
+class Advisor(CacheModule):
+    """A part that has no output of its own: it tells the others where to look."""
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """SDPA of (sequences, heads, queries, width) over (sequences, kv_heads, tokens, width), heads grouped over KV."""
-    return scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-    )
+    def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:  # noqa: ARG002
+        """Nothing."""
+        return torch.zeros_like(hidden)
 
 
 def rotate(vectors: Tensor, positions: Tensor) -> Tensor:

@@ -1,11 +1,15 @@
-"""The storage of one cache tensor of one layer: a slot for each token that is kept, a ring where a window forgets."""
+"""The storage of one cache tensor of one layer: slots for tokens, a ring where a window forgets, or a state."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8": torch.float8_e4m3fn}
+"""Formats that torch stores as they are; packed ones (int4, nvfp4, q8_0 ...) have no tensor of their own."""
 
 
 class Reach(NamedTuple):
@@ -28,6 +32,13 @@ class Reach(NamedTuple):
         return torch.zeros_like(position)
 
 
+class State:
+    """Storage that each token rewrites: a recurrent state, the last inputs of a convolution, tokens that wait."""
+
+    def __init__(self, data: Tensor) -> None:
+        self.data = data
+
+
 class Slots:
     """Storage (sequences, *heads, slots, width), written in the order of tokens.
 
@@ -47,16 +58,29 @@ class Slots:
         """Writes the next tokens' rows (sequences, *heads, tokens, width); a ring keeps the last of them."""
         number = rows.shape[-2]
         start = self.tokens + max(0, number - self.size)
-        rows = rows[..., -self.size :, :]
-        at = start % self.size
+        rows = rows[..., max(0, number - self.size) :, :]
+        at = start % max(self.size, 1)
         before_the_end = min(rows.shape[-2], self.size - at)
         self.data[..., at : at + before_the_end, :] = rows[..., :before_the_end, :].to(self.data.dtype)
         self.data[..., : rows.shape[-2] - before_the_end, :] = rows[..., before_the_end:, :].to(self.data.dtype)
         self.tokens += number
+
+    def repeat(self, rows: Tensor, tokens: int) -> None:
+        """Fills an empty storage with `tokens` tokens: rows again and again, each byte written once."""
+        self.tokens, kept = tokens, min(tokens, self.size)
+        rows = rows.to(self.data.dtype)
+        times, rest = divmod(kept, rows.shape[-2])
+        whole = self.data[..., : kept - rest, :]
+        whole.unflatten(-2, (times, -1)).copy_(rows.unsqueeze(-3)) if times else None  # (..., times, rows, width)
+        self.data[..., kept - rest : kept, :] = rows[..., :rest, :]
 
     def held(self) -> tuple[Tensor, Tensor]:
         """What is kept, and the position of each slot's token; in a ring that has turned, not in their order."""
         kept = min(self.tokens, self.size)
         slots = torch.arange(kept, device=self.data.device)
         last = self.tokens - 1
-        return self.data[..., :kept, :], last - (last - slots) % self.size
+        return self.data[..., :kept, :], last - (last - slots) % max(self.size, 1)
+
+
+Cache = Mapping[str, Slots | State]
+"""What one part of a layer keeps, by the names that sizing gives its tensors."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.verify.modules._module import AttentionModule, Cache, attention, rotate
-from kvcalc.verify.modules._slots import Slots
+from kvcalc.verify.modules._attention import AttentionModule, attention, heads_beside, split_heads
+from kvcalc.verify.modules._module import rotate
 
 
 class GroupedQueryModule(AttentionModule):
@@ -20,34 +20,29 @@ class GroupedQueryModule(AttentionModule):
 
     def __init__(self, facts: GroupedQueryAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
-        self.key_width, self.value_width = facts.head_widths
+        self.key_width, value_width = facts.head_widths
         self.q_proj = self.linear(hidden_size, facts.num_query_heads * self.key_width)
         self.k_proj = self.linear(hidden_size, facts.num_kv_heads * self.key_width)
-        self.v_proj = self.linear(hidden_size, facts.num_kv_heads * self.value_width)
-        self.o_proj = self.linear(facts.num_query_heads * self.value_width, hidden_size)
+        self.v_proj = self.linear(hidden_size, facts.num_kv_heads * value_width)
+        self.o_proj = self.linear(facts.num_query_heads * value_width, hidden_size)
 
-    def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
-        """k: (sequences, num_kv_heads, slots, key_width) and v: (sequences, num_kv_heads, slots, value_width)."""
-        widths = {"k": self.k_proj.out_features, "v": self.v_proj.out_features}
+    def row_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """k: (num_kv_heads, head_dim) and v: (num_kv_heads, v_head_dim)."""
         heads = self.facts.num_kv_heads
-        return {
-            name: Slots(sequences, (heads, width // heads), capacity, self.reach, dtype, self.device)
-            for name, width in widths.items()
-        }
+        projections = {"k": self.k_proj, "v": self.v_proj}
+        return {name: (heads, weights.out_features // heads) for name, weights in projections.items()}
 
     def project(self, hidden: Tensor, positions: Tensor) -> Mapping[str, Tensor]:
         """Rotated keys and values: (sequences, num_kv_heads, tokens, width)."""
         heads = self.facts.num_kv_heads
-        key = self.k_proj(hidden).unflatten(-1, (heads, self.key_width)).transpose(1, 2)  # (B, H_kv, N, D)
-        value = self.v_proj(hidden).unflatten(-1, (heads, self.value_width)).transpose(1, 2)
-        return {"k": rotate(key, positions), "v": value}
+        key = split_heads(self.k_proj(hidden), heads)  # (B, H_kv, N, D)
+        return {"k": rotate(key, positions), "v": split_heads(self.v_proj(hidden), heads)}
 
-    def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
+    def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
         """Softmax(q k^T / sqrt(D)) v, the heads side by side, and the output projection."""
-        query = self.q_proj(hidden).unflatten(-1, (self.facts.num_query_heads, self.key_width)).transpose(1, 2)
-        mask = self.scores_mask(positions, seen)
-        mixed = attention(rotate(query, positions), rows["k"], rows["v"], mask, self.key_width**-0.5)  # (B, H, N, D_v)
-        output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, N, H * D_v) -> (B, N, hidden)
+        query = split_heads(self.q_proj(hidden), self.facts.num_query_heads)  # (B, H, N, D)
+        mixed = attention(rotate(query, positions), rows["k"], rows["v"], mask, self.key_width**-0.5)
+        output: Tensor = self.o_proj(heads_beside(mixed))
         return output
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from kvcalc.verify.modules._attention import attention
 from kvcalc.verify.modules._latent import LatentModule
-from kvcalc.verify.modules._module import Cache, attention
-from kvcalc.verify.modules._slots import Slots
 
 
 class AbsorbedLatentModule(LatentModule):
@@ -18,27 +17,24 @@ class AbsorbedLatentModule(LatentModule):
     Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.2; DeepSeek-V3 inference/model.py, attn_impl = "absorb".
     """
 
-    def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
-        """c_kv: (sequences, slots, kv_lora_rank) and k_rope: (sequences, slots, qk_rope_head_dim)."""
-        widths = {"c_kv": self.kv_down.out_features, "k_rope": self.rope}
-        return {
-            name: Slots(sequences, (width,), capacity, self.reach, dtype, self.device)
-            for name, width in widths.items()
-            if width
-        }
+    def row_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """c_kv: (kv_lora_rank) and, where the layer has positions, k_rope: (qk_rope_head_dim)."""
+        c_kv = {"c_kv": (self.kv_down.out_features,)}
+        return {**c_kv, "k_rope": (self.k_rope_proj.out_features,)} if self.k_rope_proj else c_kv
 
     def project(self, hidden: Tensor, positions: Tensor) -> Mapping[str, Tensor]:
         """The latent and its one rotary key."""
         c_kv, k_rope = self.latent(hidden, positions)
         return {"c_kv": c_kv, "k_rope": k_rope} if self.rope else {"c_kv": c_kv}
 
-    def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
+    def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
         """Attention with one KV head of width rank + rope, whose value is the latent itself; then W_UV."""
         nope, rope = self.queries(hidden, positions)
         into_latent = torch.einsum("bhnd,hdc->bhnc", nope, self.w_uk)
         query = torch.cat([into_latent, rope], dim=-1)  # (B, H, N, rank + rope)
         key = torch.cat([*rows.values()], dim=-1)[:, None]  # (B, 1, T, rank + rope)
-        mixed = attention(query, key, rows["c_kv"][:, None], self.scores_mask(positions, seen), self.scale)
+        # The fused kernels want values as wide as keys, so the rotary part is mixed too, and dropped.
+        mixed = attention(query, key, key, mask, self.scale)[..., : self.rank]
         return self.output(torch.einsum("bhnc,hvc->bhnv", mixed, self.w_uv))
 
 

@@ -1,0 +1,135 @@
+"""A process of its own for whatever fills memory: it starts clean, and ends with whoever asked for it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import Any, NamedTuple
+
+from kvcalc.errors import KvcalcError
+
+Progress = Callable[[int, int], None]
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 16),  # glibc gives back what is freed, so that pages are counted right
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # a block is split at 512 bytes whatever its size
+}
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+class Failed(NamedTuple):
+    """An error on its way from the child: its class, and what it says."""
+
+    kind: type[KvcalcError]
+    what: str
+    help: str
+    where: str = ""
+
+    def error(self) -> KvcalcError:
+        """The error again."""
+        return self.kind(self.what, help=self.help, where=self.where)
+
+
+class OutOfMemoryError(KvcalcError):
+    """What was asked for does not fit the memory that there is."""
+
+
+class ChildDiedError(KvcalcError):
+    """The process that did the work ended without an answer."""
+
+
+def in_child(work: str, *arguments: Any, progress: Progress = lambda _done, _all: None, **named: Any) -> Any:
+    """Result of `work`, a function named as `module:function`, in a fresh process that alone imports its module.
+
+    It is called with the arguments, which travel as pickles like its result, and with a `progress` to call.
+
+    However this ends, by an error or Ctrl-C too, the process is gone when it has.
+    Raises what the work raised, OutOfMemoryError, or ChildDiedError.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(there, work, arguments, named))
+    with _environment(ENVIRONMENT):
+        process.start()
+    there.close()
+    try:
+        return _listen(here, progress)
+    except EOFError:
+        process.join()
+        raise _death(process.exitcode or 0) from None
+    finally:
+        process.kill()
+        process.join()
+
+
+def _listen(connection: Connection, progress: Progress) -> Any:
+    while True:
+        message = connection.recv()
+        if isinstance(message, Failed):
+            raise message.error()
+        if message[0] == "done":
+            return message[1]
+        progress(*message[1:])
+
+
+def _answer(connection: Connection, work: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """The child's whole life."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    module, _, function = work.partition(":")
+    try:
+        result = getattr(import_module(module), function)(
+            *arguments, progress=lambda done, whole: connection.send(("progress", done, whole)), **named
+        )
+        connection.send(("done", result))
+    except KvcalcError as error:
+        connection.send(Failed(type(error), error.what, error.help, error.where))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        connection.send(_no_memory("memory ran out while the caches were filled"))
+
+
+def end_with_parent() -> None:
+    """Lets this process end as soon as the one that started it does, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _no_memory(what: str) -> Failed:
+    return Failed(OutOfMemoryError, what, "run a smaller slice: fewer --layers, fewer --tokens, or --device meta")
+
+
+def _death(exit_code: int) -> KvcalcError:
+    if exit_code == -signal.SIGKILL:
+        return _no_memory(
+            "the process that filled the caches was killed (signal 9), as happens when memory runs out"
+        ).error()
+    ended = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return ChildDiedError(
+        f"the process that filled the caches ended without an answer ({ended})",
+        help="what it printed above says why; --device meta needs no memory",
+    )
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables for a process that starts meanwhile; a value that the user set stays."""
+    missing = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
