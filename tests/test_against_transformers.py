@@ -14,7 +14,8 @@ import pytest
 
 import kvcalc
 from kvcalc.tensors import LastTokens
-from kvcalc.verify.against_transformers import against_transformers, ranges
+from kvcalc.verify.against_transformers import against_transformers
+from kvcalc.verify.transformers.rows import ranges
 
 pytestmark = pytest.mark.filterwarnings("default")  # warnings of the libraries are theirs
 
@@ -145,6 +146,46 @@ def test_what_cannot_be_run_is_an_error(given, message):
     assert message in str(error.value)
     assert error.value.help
     assert "\n" not in str(error.value)
+
+
+WIDE = {**GPT_OSS, "vocab_size": 20_000, "num_local_experts": 48, "intermediate_size": 500, "num_hidden_layers": 8}
+
+
+def test_what_fits_is_run_as_it_is():
+    result = against_transformers(GPT_OSS, tokens=20, memory_bytes=10**9)
+    assert not any("made smaller" in note for note in result.notes)
+
+
+def test_what_no_cache_depends_on_is_made_small_first():
+    result = against_transformers(WIDE, tokens=20, memory_bytes=20_000_000)
+    assert result.equal
+    assert result.predicted_bytes == against_transformers(WIDE, tokens=20, device="meta").predicted_bytes
+    assert result.notes[0] == (
+        "made smaller to fit the memory: intermediate_size 500 -> 128 (1/3.9); vocab_size 20,000 -> 512 (1/39); "
+        "num_local_experts 48 -> 32 (1/1.5); what each of the layers caches is its full size"
+    )
+
+
+def test_then_the_last_layers_go():
+    result = against_transformers(WIDE, tokens=20, memory_bytes=6_000_000)
+    assert result.equal
+    assert [row.group for row in result.tensors] == ["2 sliding", "1 full"]
+    assert "(1/1.5); the first 3 of 8 layers (1/2.6); what each" in result.notes[0]
+    assert "all of them are predicted to take" in result.notes[0]
+
+
+def test_one_layer_of_each_kind_has_to_fit():
+    with pytest.raises(kvcalc.KvcalcError, match="2 layers and no fewer have one of each kind, and they need") as error:
+        against_transformers(WIDE, tokens=20, memory_bytes=1_000_000)
+    assert "--device meta" in error.value.help
+
+
+def test_a_field_that_a_cache_depends_on_stays():
+    mamba = {"model_type": "mamba", "hidden_size": 256, "num_hidden_layers": 4, "state_size": 16, "vocab_size": 20_000}
+    result = against_transformers({**mamba, "intermediate_size": 512}, tokens=9, memory_bytes=10_000_000)
+    assert result.equal
+    assert "vocab_size 20,000 -> 512" in result.notes[0]
+    assert "intermediate_size" not in result.notes[0]
 
 
 def test_layers_are_named_by_their_ranges():

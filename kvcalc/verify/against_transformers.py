@@ -12,15 +12,18 @@ import torch
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.io.documents import parse_json, read_text
 from kvcalc.io.loading import is_hf_config, load
-from kvcalc.report.size import GroupReport, Report
-from kvcalc.report.verification import MeasuredTensor, Verification
+from kvcalc.model import Model
+from kvcalc.report.size import Report
+from kvcalc.report.verification import Verification
 from kvcalc.sizing import size
-from kvcalc.units import count, shown
+from kvcalc.units import both_units, count, shown
 from kvcalc.verify.transformers.classes import VERSION, build, class_name, config_of, text_part
 from kvcalc.verify.transformers.held import LayerBytes, counted, held_by
 from kvcalc.verify.transformers.inputs import ENCODER_TOKENS
 from kvcalc.verify.transformers.no_values import NoValues
+from kvcalc.verify.transformers.rows import compared, predicted_of
 from kvcalc.verify.transformers.running import cache_after
+from kvcalc.verify.transformers.shrinking import Fitted, fitted
 from kvcalc.workload import Workload
 
 DEVICES = ("cpu", "cuda", "meta")
@@ -28,6 +31,12 @@ TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.flo
 """Formats of a model's weights: its cache has theirs."""
 _MESSAGE_CHARACTERS = 160
 """Longest message of the library that is repeated."""
+_WITHOUT = "`kvcalc verify` without --against runs kvcalc's own modules"
+BUILT_IN_ONE_FORMAT = {
+    "deepseek_v4": "weights that transformers loads as float32 whatever the format (position_bias) were built in that "
+    "of the others: as loaded, the gates that csa layers keep of their last block would be float32 too"
+}
+"""Types of which a buffer would inherit float32 from such a weight, and what is said of it."""
 Progress = Callable[[int, int], None]
 """Called with the passes through the model that are done, and all of them."""
 
@@ -49,6 +58,7 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     device: str = "cpu",
     decode_steps: int = 1,
     encoder_tokens: int | None = None,
+    memory_bytes: int | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> Verification:
     """Builds the library's class for a config.json, runs it, and compares its own cache with the prediction.
@@ -56,6 +66,8 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     config: fields of a config.json, or the path of one. kv_dtype: bf16, fp16 or fp32, the weights' too. device: cpu,
     cuda, or meta: full size, without memory or values. decode_steps: how many of the `tokens` come one by one after
     the prompt. encoder_tokens: what cross-attention looks at; by default as many as the model fixes.
+    memory_bytes: what weights, cache and work may take on cpu or cuda; by default most of what is free. A model that
+    does not fit is made smaller where no cache depends on it, then loses its last layers, and the notes say how much.
     Weights are random and attention is eager: no byte of the cache depends on either.
     Raises NotApplicableError for a type or format that transformers does not have, InvalidValueError for a bad value,
     KvcalcError where the library itself stops.
@@ -64,30 +76,59 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     _check_device(device)
     values = fields_of(config)
     model = load(config)
-    steps = _steps(decode_steps, workload.tokens)
-    settings: dict[str, Any] = {"prompt_tokens": workload.tokens - steps, "decode_steps": steps}
-    if encoder_tokens is not None:
-        settings["encoder_tokens"] = encoder_tokens
-    report = size(
-        model,
-        tokens=workload.tokens,
-        sequences=workload.sequences,
-        kv_dtype=workload.kv_dtype,
-        engine="transformers",
-        engine_settings=settings,
-    )
-    run = _run(values, workload, steps, device, _encoder_tokens(report, encoder_tokens), progress)
+    question = _Question(workload, _steps(decode_steps, workload.tokens), encoder_tokens, device)
+    report = question.report(model)
+    class_name = _class_name(values)
+    notes: tuple[str, ...] = ()
+    if device != "meta":
+        part = _fitting(question, values, report, memory_bytes)
+        values, whole = part.values, report
+        if part.changes:
+            report = question.report(load(values))
+            notes = (_cut(part, whole),)
+    run = _run(question, values, class_name, _encoder_tokens(report, encoder_tokens), progress)
     return Verification(
         model=model.name,
         tokens=workload.tokens,
         sequences=workload.sequences,
         kv_dtype=workload.kv_dtype.name,
         device=device,
-        decode_steps=steps,
+        decode_steps=question.decode_steps,
         tensors=tuple(compared(report, run.held)),
-        notes=run.notes,
+        notes=(*notes, *run.notes),
         against=f"{run.class_name} of transformers {VERSION}",
     )
+
+
+class _Question(NamedTuple):
+    """What is asked of a model, whichever it is."""
+
+    workload: Workload
+    decode_steps: int
+    encoder_tokens: int | None
+    device: str
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.workload.tokens - self.decode_steps
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return TORCH_DTYPES[self.workload.kv_dtype.name]
+
+    def report(self, model: Model) -> Report:
+        """What `--engine transformers` predicts."""
+        settings = {"prompt_tokens": self.prompt_tokens, "decode_steps": self.decode_steps}
+        if self.encoder_tokens is not None:
+            settings["encoder_tokens"] = self.encoder_tokens
+        return size(
+            model,
+            tokens=self.workload.tokens,
+            sequences=self.workload.sequences,
+            kv_dtype=self.workload.kv_dtype,
+            engine="transformers",
+            engine_settings=settings,
+        )
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
@@ -143,64 +184,123 @@ def _encoder_tokens(report: Report, given: int | None) -> int:
     return given or next((slots for slots in cross if slots), ENCODER_TOKENS)
 
 
+def _class_name(values: Mapping[str, Any]) -> str:
+    """The library's class for a config.json. Raises NotApplicableError where it has none."""
+    model_type = values.get("model_type")
+    name = class_name(model_type, values.get("architectures") or ())
+    if name is None:
+        raise NotApplicableError(
+            f"transformers {VERSION} has no class that generates text for model_type {shown(model_type)}; if its code "
+            "comes with its weights, kvcalc never runs it",
+            help=_WITHOUT,
+        )
+    return name
+
+
+# ---- what fits -------------------------------------------------------------------------------------------------------
+
+
+def _fitting(question: _Question, values: Mapping[str, Any], report: Report, memory_bytes: int | None) -> Fitted:
+    """The config whose model is run: as it is where memory has room for it."""
+    if memory_bytes is None:
+        from kvcalc.verify.memory import free_memory_bytes
+
+        memory_bytes = free_memory_bytes(question.device)
+
+    def cache_of(changed: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+        try:
+            return _bytes_by_layer(question.report(load(changed)))
+        except KvcalcError:  # a field that the others are held against
+            return ()
+
+    return fitted(
+        values,
+        memory_bytes,
+        needs=lambda changed: _needed_bytes(question, changed),
+        cache_of=cache_of,
+        least=1 + max(group.layers[0] for group in report.groups),
+    )
+
+
+def _needed_bytes(question: _Question, values: Mapping[str, Any]) -> int:
+    """Weights, cache, and the largest work at once: scores and their softmax in float32, and logits."""
+    name = _class_name(values)
+    with torch.no_grad(), NoValues(), _library(f"build {name}"):
+        config = config_of(values)
+        model = build(name, config, question.dtype, "meta")
+    weights_bytes: int = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
+    text = config.get_text_config(decoder=True)
+    heads = getattr(text, "num_attention_heads", 0) or 0
+    tokens, item_bytes = question.prompt_tokens, question.dtype.itemsize + torch.float32.itemsize
+    work = max((heads if isinstance(heads, int) else 0) * tokens * 2, getattr(text, "vocab_size", 0) or 0)
+    work_bytes = question.workload.sequences * tokens * work * item_bytes
+    return weights_bytes + question.report(load(values)).storage_bytes + work_bytes
+
+
+def _bytes_by_layer(report: Report) -> tuple[tuple[int, ...], ...]:
+    """What each layer is predicted to hold of the self- and the cross-attention, and the memory behind them."""
+    by_layer = {
+        layer: (*predicted_of(group, cross=False), *predicted_of(group, cross=True))
+        for group in report.groups
+        for layer in group.layers
+    }
+    return tuple(by_layer[layer] for layer in sorted(by_layer))
+
+
+def _cut(part: Fitted, whole: Report) -> str:
+    """What was made smaller, and what that left as it is."""
+    note = f"made smaller to fit the memory: {part.changes}; what each of the layers caches is its full size"
+    if part.layers == whole.num_layers:
+        return note
+    return (
+        f"{note}. The bytes above are those layers'; all of them are predicted to take {both_units(whole.total_bytes)}"
+    )
+
+
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
 
-def _run(
-    values: Mapping[str, Any], workload: Workload, steps: int, device: str, encoder_tokens: int, progress: Progress
-) -> _Run:
+def _run(question: _Question, values: Mapping[str, Any], name: str, encoder_tokens: int, progress: Progress) -> _Run:
     """The whole class run on text; where it cannot be without pictures or sound, its text part alone."""
-    model_type = values.get("model_type")
-    whole = class_name(model_type, values.get("architectures") or ())
-    if whole is None:
-        raise _no_class(model_type)
-    with _library(f"read the config of {whole}"):
+    with _library(f"read the config of {name}"):
         config = config_of(values)
         inner_name, inner = text_part(config)
-
-    def passed(name: str, its_config: Any) -> _Run:
-        with torch.no_grad(), NoValues() if device == "meta" else nullcontext() as no_values:
-            with _library(f"build {name}"):
-                model = build(name, its_config, TORCH_DTYPES[workload.kv_dtype.name], device)
-            with _library(f"run {name}"):
-                cache = cache_after(
-                    model,
-                    batch=workload.sequences,
-                    prompt=workload.tokens - steps,
-                    decode=steps,
-                    encoder_tokens=encoder_tokens,
-                    progress=progress,
-                )
-            weights = sum(weight.numel() for weight in model.parameters())
-            asked = no_values is not None and no_values.asked
-            return _Run(name, counted(held_by(model, cache)), tuple(_remarks(weights, device, asked)))
-
     try:
-        return passed(whole, config)
+        return _passed(question, name, config, encoder_tokens, progress)
     except KvcalcError:
         if inner is config:
             raise
-    run = passed(inner_name, inner)
-    return run._replace(notes=(f"the text part alone was run: {whole} wants more than text", *run.notes))
+    run = _passed(question, inner_name, inner, encoder_tokens, progress)
+    return run._replace(notes=(f"the text part alone was run: {name} wants more than text", *run.notes))
 
 
-def _remarks(weights: int, device: str, asked: bool) -> Iterator[str]:
-    yield f"built at full size: {count(weights)} random weights, eager attention"
-    if device == "meta":
-        yield "on meta there are shapes and no values; bytes are those of the same tensors elsewhere" + (
-            ". Where the class asks for a value, such as which expert gets a token, it is told zero: no cache depends "
-            "on it"
-            if asked
-            else ""
+def _passed(question: _Question, name: str, config: Any, encoder_tokens: int, progress: Progress) -> _Run:
+    """A class built, a prompt and single tokens passed through it, and its cache read."""
+    one_format = config.model_type in BUILT_IN_ONE_FORMAT
+    with torch.no_grad(), NoValues() if question.device == "meta" else nullcontext() as no_values:
+        with _library(f"build {name}"):
+            model = build(name, config, question.dtype, question.device, as_loaded=not one_format)
+        with _library(f"run {name}"):
+            cache = cache_after(
+                model,
+                batch=question.workload.sequences,
+                prompt=question.prompt_tokens,
+                decode=question.decode_steps,
+                encoder_tokens=encoder_tokens,
+                progress=progress,
+            )
+        held = counted(held_by(model, cache))
+    weights = sum(weight.numel() for weight in model.parameters())
+    notes = [f"built with {count(weights)} random weights and eager attention"]
+    if question.device == "meta":
+        notes.append("on meta a tensor has its size and no values")
+    if no_values and no_values.asked:
+        notes[-1] += (
+            "; where the class asks for one, such as which expert gets a token, it is told zero: no cache depends on it"
         )
-
-
-def _no_class(model_type: object) -> NotApplicableError:
-    return NotApplicableError(
-        f"transformers {VERSION} has no class that generates text for model_type {shown(model_type)}; "
-        "if its code comes with its weights, kvcalc never runs it",
-        help="`kvcalc verify` without --against runs kvcalc's own modules",
-    )
+    if one_format and question.dtype != torch.float32:
+        notes.append(BUILT_IN_ONE_FORMAT[config.model_type])
+    return _Run(name, held, tuple(notes))
 
 
 @contextmanager
@@ -213,64 +313,5 @@ def _library(deed: str) -> Iterator[None]:
         message = f"{type(error).__name__}: {first_line}"[:_MESSAGE_CHARACTERS]
         raise KvcalcError(
             f"transformers {VERSION} cannot {deed}: {message}",
-            help="`kvcalc verify` without --against runs kvcalc's own modules",
+            help=_WITHOUT,
         ) from error
-
-
-# ---- what is compared ------------------------------------------------------------------------------------------------
-
-
-def compared(report: Report, held: Mapping[str, list[LayerBytes]]) -> Iterator[MeasuredTensor]:
-    """Rows of all layers of each group that hold the same; of the layers that nobody predicted at the end."""
-    for group in report.groups:
-        yield from _rows_of(group, held)
-    for part, layers in held.items():
-        extra = range(report.num_layers, len(layers))
-        yield from (_row("not predicted", part, (layer,), (0, 0), layers[layer]) for layer in extra)
-
-
-def _rows_of(group: GroupReport, held: Mapping[str, list[LayerBytes]]) -> Iterator[MeasuredTensor]:
-    for part, is_cross in (("self", False), ("cross", True)):
-        mine = [tensor for tensor in group.tensors if tensor.name.startswith("cross_") == is_cross]
-        predicted = (
-            sum(t.bytes for t in mine) // group.num_layers,
-            sum(t.storage_bytes for t in mine) // group.num_layers,
-        )
-        alike: dict[LayerBytes, list[int]] = {}
-        for layer in group.layers:
-            measured = held.get(part, [])
-            alike.setdefault(measured[layer] if layer < len(measured) else LayerBytes(), []).append(layer)
-        for found, layers in alike.items():
-            if predicted != (0, 0) or found.logical_bytes:
-                which = f"{len(layers)} {group.name}" + (f" ({ranges(layers)})" if len(alike) > 1 else "")
-                yield _row(which, part, tuple(layers), predicted, found)
-
-
-def _row(
-    group: str, part: str, layers: tuple[int, ...], predicted: tuple[int, int], found: LayerBytes
-) -> MeasuredTensor:
-    """All of some layers that hold the same. predicted: bytes of one layer, and of the memory behind them."""
-    number = len(layers)
-    return MeasuredTensor(
-        group=group,
-        name=part,
-        shape=found.shapes[0] if found.shapes else (),
-        dtype=", ".join(dict.fromkeys(found.dtypes)),
-        predicted_bytes=number * predicted[0],
-        logical_bytes=number * found.logical_bytes,
-        storage_bytes=number * found.storage_bytes,
-        predicted_storage_bytes=number * predicted[1],
-        layers=layers,
-        shapes=found.shapes,
-    )
-
-
-def ranges(numbers: list[int]) -> str:
-    """`0-2, 5` for 0, 1, 2, 5."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

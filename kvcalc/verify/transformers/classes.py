@@ -59,8 +59,13 @@ def text_part(config: Any) -> tuple[str, Any]:
     return next(iter(model_classes(inner.model_type).values()), "BlipTextLMHeadModel"), inner
 
 
-def build(name: str, config: Any, dtype: torch.dtype = torch.bfloat16, device: str = "cpu") -> Any:
-    """A model with random weights and plain attention; it never stops early. On `meta` it takes no memory."""
+def build(
+    name: str, config: Any, dtype: torch.dtype = torch.bfloat16, device: str = "cpu", *, as_loaded: bool = True
+) -> Any:
+    """A model with random weights and plain attention; it never stops early. On `meta` it takes no memory.
+
+    as_loaded: with those weights in float32 which transformers loads so.
+    """
     torch.manual_seed(0)
     model_class = getattr(transformers, name)
     text = config.get_text_config(decoder=True)
@@ -73,7 +78,7 @@ def build(name: str, config: Any, dtype: torch.dtype = torch.bfloat16, device: s
         model = model_class._from_config(config, dtype=dtype, **plain).eval()
     if device != "meta":
         fill(model)
-    for weight in kept_in_float32(model):
+    for weight in kept_in_float32(model) if as_loaded else ():
         weight.data = weight.data.float()
     model.tie_weights()
     if not model.can_generate():
