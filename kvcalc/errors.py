@@ -9,7 +9,8 @@ A command prints an error as two lines and ends with its exit code::
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 _MOST_LISTED = 20
 """Longest list of known names that a help line spells out."""
@@ -33,6 +34,10 @@ class KvcalcError(Exception):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        named = {name: value for name, value in vars(self).items() if name != "what"}
+        return partial(type(self), **named), (self.what,)
 
     def at(self, where: str) -> Self:
         """The same error, located: used by whoever knows which file and line a value came from."""
@@ -80,3 +85,9 @@ class UnknownArchitectureError(KvcalcError):
 
 class NotApplicableError(KvcalcError):
     """A method or engine cannot be used on this model; the message says why."""
+
+
+class RankDiedError(KvcalcError):
+    """A process of a parallel verification ended before it had reported; the message names it and what ended it."""
+
+    exit_code = 1

@@ -1,0 +1,110 @@
+"""What was predicted of the caches of several ranks, beside what each of them took."""
+
+from typing import Any, NamedTuple
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.size import RankReport
+from kvcalc.report.verification import Verification
+from kvcalc.units import both_units, count, plural
+
+
+class MeasuredRank(NamedTuple):
+    """What one rank was predicted to hold, and what it measured of itself."""
+
+    predicted: RankReport
+    measured: Verification
+
+    @property
+    def equal(self) -> bool:
+        """Whether each tensor of the rank is as predicted, and their sum what the whole model's report says of it."""
+        return self.measured.equal and self.measured.predicted_bytes == self.predicted.bytes
+
+    @property
+    def verdict(self) -> str:
+        """`equal`, or what differs."""
+        return "equal" if self.equal else f"{self.measured.storage_bytes - self.predicted.bytes:+,} bytes"
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        predicted = self.predicted.data()
+        place = {name: predicted[name] for name in ("rank", "tp_rank", "pp_rank", "dp_rank", "layers", "sequences")}
+        totals = {"predicted_bytes": self.predicted.bytes, "storage_bytes": self.measured.storage_bytes}
+        return {**place, **totals, "equal": self.equal, "tensors": self.measured.data()["tensors"]}
+
+
+class RanksVerification(NamedTuple):
+    """One model's cache, shared by real ranks of which each ran and measured its own.
+
+    parallel: layout of the ranks. backend: of torch.distributed, by which they told each other what they took.
+    whole_bytes: what the model's cache is predicted to take where one rank holds all of it.
+    """
+
+    model: str
+    tokens: int
+    sequences: int
+    kv_dtype: str
+    device: str
+    parallel: str
+    backend: str
+    whole_bytes: int
+    ranks: tuple[MeasuredRank, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every rank is as predicted."""
+        return all(rank.equal for rank in self.ranks)
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Of all ranks."""
+        return sum(rank.predicted.bytes for rank in self.ranks)
+
+    @property
+    def storage_bytes(self) -> int:
+        """Of all ranks."""
+        return sum(rank.measured.storage_bytes for rank in self.ranks)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was run, and how, as the ranks say it."""
+        return tuple(dict.fromkeys(note for rank in self.ranks for note in rank.measured.notes))
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        totals = {"predicted_bytes": self.predicted_bytes, "storage_bytes": self.storage_bytes, "equal": self.equal}
+        return {**self._asdict(), **totals, "notes": list(self.notes), "ranks": [rank.data() for rank in self.ranks]}
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each rank."""
+        columns = (
+            Column("rank", "count"),
+            Column("layers"),
+            Column("sequences", "count", wide=True),
+            Column("predicted", "bytes"),
+            Column("measured", "bytes"),
+            Column("verdict"),
+        )
+        rows = tuple(
+            (
+                rank.predicted.rank,
+                "{} to {}".format(*rank.predicted.layers),
+                rank.predicted.sequences,
+                rank.predicted.bytes,
+                rank.measured.storage_bytes,
+                rank.verdict,
+            )
+            for rank in self.ranks
+        )
+        title = (
+            f"{self.model}, {count(self.tokens)} tokens x {plural(self.sequences, 'sequence')}, {self.kv_dtype}, "
+            f"{self.parallel}: {plural(len(self.ranks), 'rank')} of torch modules on {self.device}, "
+            f"connected by {self.backend}"
+        )
+        wrong = [str(rank.predicted.rank) for rank in self.ranks if not rank.equal]
+        lines = (
+            f"whole          {both_units(self.whole_bytes)}",
+            f"predicted      {both_units(self.predicted_bytes)}, all ranks",
+            f"measured       {both_units(self.storage_bytes)}, all ranks",
+            f"verdict        {'equal, to the byte' if self.equal else 'not equal: rank ' + ', '.join(wrong)}",
+        )
+        return (Sheet(title, columns, rows, lines, self.notes),)

@@ -1,0 +1,159 @@
+"""Ranks as processes: torch's own launcher starts them, torch.distributed connects them, and none outlives the others.
+
+The launcher ends all ranks when one dies, and hands signals on to them; a thread of each rank watches the parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from kvcalc.errors import RankDiedError
+from kvcalc.verify import fork_server
+
+_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+_POLL_SECONDS = 0.1
+"""How often the launcher looks whether all ranks live."""
+_GRACE_SECONDS = 5.0
+"""What a rank waits before it fails: if its peer died, the launcher finds the peer meanwhile, and blames that."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Those that the launcher takes over."""
+_SHELL_SIGNAL_BASE = 128
+"""Exit codes above it name a signal, as shells tell it."""
+
+
+def run_ranks(entry: Callable[..., Any], num_ranks: int, *arguments: Any, backend: str = "gloo") -> Any:
+    """What rank 0 returns of `entry(*arguments)`, which num_ranks processes run, connected by torch.distributed.
+
+    entry: a function of a module. backend: gloo, or nccl, which needs a CUDA device for each rank.
+    Raises RankDiedError, which names the rank and what ended it. No rank is left then, nor after Ctrl-C.
+    """
+    fork_server.start()
+    with TemporaryDirectory(prefix="kvcalc-ranks-") as logs, _no_rank_left(), _signal_handlers_kept(), _silent():
+        try:
+            return elastic_launch(_config(num_ranks, logs), _as_rank)(entry, backend, arguments)[0]
+        except ChildFailedError as error:
+            raise _died(error, num_ranks, Path(logs)) from None
+        except SignalException as stop:
+            if stop.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(_SHELL_SIGNAL_BASE + stop.sigval) from None
+
+
+def _config(num_ranks: int, logs: str) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_ranks,
+        run_id="kvcalc",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # any free port
+        local_addr="localhost",
+        max_restarts=0,
+        monitor_interval=_POLL_SECONDS,
+        start_method=fork_server.START_METHOD,
+        logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=Std.ALL),
+    )
+
+
+def _as_rank(entry: Callable[..., Any], backend: str, arguments: tuple[Any, ...]) -> Any:
+    """What each process runs."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, even inside of a collective
+    _end_with_parent()
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        distributed.init_process_group(backend)
+        result = entry(*arguments)
+        distributed.destroy_process_group()
+    except RuntimeError:
+        time.sleep(_GRACE_SECONDS)
+        raise
+    return result
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as its parent is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _no_rank_left() -> Iterator[None]:
+    """Ends what was started meanwhile and still lives: a signal may come before the launcher knows its ranks."""
+    before = multiprocessing.active_children()
+    try:
+        yield
+    finally:
+        for child in multiprocessing.active_children():
+            if child not in before:
+                child.kill()
+                child.join()
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Gives back the signal handlers that the launcher replaces, which it does in the main thread alone."""
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps the launcher's log to itself: what it says of a dead rank, the error says."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _died(error: ChildFailedError, num_ranks: int, logs: Path) -> RankDiedError:
+    rank, failure = error.get_first_failure()
+    return RankDiedError(f"rank {rank} of {num_ranks} {_how(failure)}", help=_why(failure, rank, logs))
+
+
+def _how(failure: ProcessFailure) -> str:
+    if failure.exitcode < 0:
+        return f"was ended by {signal.Signals(-failure.exitcode).name}"
+    return f"died with exit code {failure.exitcode}"
+
+
+def _why(failure: ProcessFailure, rank: int, logs: Path) -> str:
+    """What is known of the reason: the last line that the rank printed, or what the signal usually means."""
+    if failure.exitcode == -signal.SIGKILL:
+        return "a system that is out of memory does that: ask for fewer tokens, or for the device meta"
+    printed = [text for log in logs.rglob(f"{rank}/stderr.log") if (text := log.read_text(errors="replace").strip())]
+    if isinstance(failure.message, dict):  # what it raised
+        printed.append(str(failure.message.get("message")))
+    return f"its last words were: {printed[-1].splitlines()[-1]}" if printed else "it said nothing; try it again"

@@ -1,0 +1,137 @@
+"""A model's cache on real ranks: each builds, runs and measures its own share, and all tell each other what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import distributed
+
+from kvcalc.capacity import max_tokens
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel, RankModel, rank_models
+from kvcalc.report.ranks import MeasuredRank, RanksVerification
+from kvcalc.report.size import Report
+from kvcalc.report.verification import Verification
+from kvcalc.sizing import Footprint, size
+from kvcalc.units import both_units, count, plural, positive_int
+from kvcalc.verify.measure import DEVICES, verify, with_encoder
+from kvcalc.verify.memory import free_memory_bytes
+from kvcalc.verify.processes import run_ranks
+from kvcalc.verify.slices import first_layers
+from kvcalc.workload import Workload
+
+MOST_RANKS = 64
+"""Ranks that are really started; each is a process with a torch of its own."""
+
+
+def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
+    model: Model,
+    parallel: Parallel,
+    *,
+    tokens: int,
+    sequences: int = 1,
+    kv_dtype: str = "bf16",
+    device: str | None = None,
+    encoder_tokens: int | None = None,
+    layers: int | None = None,
+    memory_bytes: int | None = None,
+    **how: Any,
+) -> RanksVerification:
+    """Runs torch modules of each rank's share of `model` in a process of its own, and counts the caches.
+
+    device: cpu, cuda (a device for each rank) or meta; by default cuda if there is one, else cpu. encoder_tokens:
+    what cross-attention looks at, where the model does not fix it. layers: only so many of the model's first layers.
+    memory_bytes: what the caches of one device may take, by default most of what is free; nothing is cut. how: as
+    `kvcalc.verify.measure.verify` takes it, such as decode_steps.
+    Raises InvalidValueError where the model cannot be shared evenly or does not fit, RankDiedError where a rank ends
+    before it has reported.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_ranks(parallel, device)
+    model = with_encoder(model, encoder_tokens)
+    part = model if layers is None else first_layers(model, positive_int(layers, "layers"))
+    workload = Workload.of(tokens, sequences, kv_dtype)
+    question: dict[str, Any] = {"tokens": workload.tokens, "kv_dtype": workload.kv_dtype.name}
+    report = size(part, **question, sequences=workload.sequences, parallel=parallel)
+    shares = tuple(rank._replace(model=_without_origins(rank.model)) for rank in rank_models(part, parallel))
+    if device != "meta":
+        _check_memory(report, shares, workload, device, memory_bytes or free_memory_bytes(device))
+    backend = "nccl" if device == "cuda" else "gloo"
+    own = {**how, **question, "device": device, "sequences": report.per_rank[0].sequences}
+    outcomes = run_ranks(_measure, parallel.num_ranks, shares, own, report.most_rank_bytes, backend=backend)
+    for outcome in outcomes:
+        if isinstance(outcome, KvcalcError):
+            raise outcome
+    return RanksVerification(
+        model=part.name,
+        tokens=workload.tokens,
+        sequences=workload.sequences,
+        kv_dtype=workload.kv_dtype.name,
+        device=device,
+        parallel=str(parallel),
+        backend=backend,
+        whole_bytes=report.total_bytes,
+        ranks=tuple(map(MeasuredRank, report.per_rank, outcomes)),
+    )
+
+
+def _check_ranks(parallel: Parallel, device: str) -> None:
+    """Raises InvalidValueError for more ranks than can be started on the device."""
+    ranks = parallel.num_ranks
+    if device not in DEVICES:
+        raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}", help="write cpu")
+    if ranks > MOST_RANKS:
+        raise InvalidValueError(
+            f"{parallel} are {count(ranks)} ranks, and at most {MOST_RANKS} are started",
+            help="`kvcalc size` says what each of any number holds",
+        )
+    if device == "cuda" and ranks > torch.cuda.device_count():
+        found = plural(torch.cuda.device_count(), "CUDA device")
+        raise InvalidValueError(
+            f"{plural(ranks, 'rank')} need a CUDA device each, and torch finds {found}", help="--device cpu or meta"
+        )
+
+
+def _check_memory(
+    report: Report, shares: Iterable[RankModel], workload: Workload, device: str, memory_bytes: int
+) -> None:
+    """Raises InvalidValueError where the caches do not fit: those of all ranks together, on CUDA the largest."""
+    sharing = report.per_rank if device == "cpu" else (max(report.per_rank, key=lambda rank: rank.bytes),)
+    needed = sum(rank.bytes for rank in sharing)
+    if needed <= memory_bytes:
+        return
+    engine, on_device = Engine.of("ideal"), {rank.rank for rank in sharing}
+    footprints = [Footprint.of(share.model, engine, workload.kv_dtype) for share in shares if share.rank in on_device]
+    together = Footprint(tuple(term for footprint in footprints for term in footprint.terms))
+    fitting = max_tokens(together, memory_bytes // report.per_rank[0].sequences) or 0
+    raise InvalidValueError(
+        f"the caches of {plural(len(report.per_rank), 'rank')} need {both_units(needed)} on {device}, and "
+        f"{both_units(memory_bytes)} are free",
+        help=f"{plural(fitting, 'token')} would fit; --device meta takes no memory",
+    )
+
+
+def _without_origins(model: Model) -> Model:
+    """The model without where its facts stood, which other processes need not know (and cannot be sent)."""
+    groups = tuple(replace(group, origins={}) for group in model.groups)
+    return replace(model, groups=groups, origins={})
+
+
+def _measure(
+    shares: tuple[RankModel, ...], question: Mapping[str, Any], memory_bytes: int
+) -> list[Verification | KvcalcError]:
+    """What every rank measured of its share, or why it could not; each rank does its own, and knows all at the end."""
+    rank = distributed.get_rank()
+    own: Verification | KvcalcError
+    try:
+        own = verify(shares[rank].model, **question, memory_bytes=memory_bytes)
+    except KvcalcError as error:
+        own = error.at(f"rank {rank}")
+    outcomes: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(outcomes, own)
+    return outcomes
