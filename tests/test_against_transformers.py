@@ -180,6 +180,15 @@ def test_one_layer_of_each_kind_has_to_fit():
     assert "--device meta" in error.value.help
 
 
+def test_a_class_that_makes_its_last_layer_full_is_cut_where_one_is():
+    config = {**TINY, "model_type": "gemma4_text", "num_hidden_layers": 12, "num_key_value_heads": 2, "head_dim": 16}
+    config |= {"global_head_dim": 32, "sliding_window": 8, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0}
+    config |= {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 4}
+    result = against_transformers(config, tokens=20, memory_bytes=900_000)
+    assert result.equal
+    assert sum(len(row.layers) for row in result.tensors) in (3, 6, 9)
+
+
 def test_a_field_that_a_cache_depends_on_stays():
     mamba = {"model_type": "mamba", "hidden_size": 256, "num_hidden_layers": 4, "state_size": 16, "vocab_size": 20_000}
     result = against_transformers({**mamba, "intermediate_size": 512}, tokens=9, memory_bytes=10_000_000)

@@ -25,6 +25,7 @@ _LAYERS = re.compile(r"(num_hidden_|num_|num_decoder_|decoder_)layers|n_layers?"
 _DRAFT_LAYERS = re.compile(r"num_nextn_predict_layers|mtp_num_hidden_layers|num_mtp_layers")
 _SHARING = "num_kv_shared_layers"
 _TOKEN = re.compile(r"(pad|bos|eos)_token_id")
+_ON_META = "--device meta builds the whole model without memory"
 
 
 class Fitted(NamedTuple):
@@ -59,16 +60,18 @@ def fitted(
             raise KvcalcError(
                 f"{plural(least, 'layer')} and no fewer have one of each kind, and they need {both_units(needed)} of "
                 f"{both_units(memory_bytes)} that are free",
-                help="--device meta builds the whole model without memory; or give fewer tokens",
+                help=f"{_ON_META}; or give fewer tokens",
             )
-        layers = max(least, min(layers - 1, layers * memory_bytes // needed))
-        part = first_layers(narrow, len(whole), layers)
-        if cache_of(part) != whole[:layers]:
+        most = max(least, min(layers - 1, layers * memory_bytes // needed))
+        cuts = ((number, first_layers(narrow, len(whole), number)) for number in range(most, least - 1, -1))
+        fit = next(((number, cut) for number, cut in cuts if cache_of(cut) == whole[:number]), None)
+        if fit is None:
             raise NotApplicableError(
-                f"the model does not fit {both_units(memory_bytes)}, and the first {layers} of its {len(whole)} layers "
+                f"the model does not fit {both_units(memory_bytes)}, and its first {plural(most, 'layer')} or fewer "
                 "cannot be cut out of its config",
-                help="--device meta builds the whole model without memory",
+                help=_ON_META,
             )
+        layers, part = fit
     if layers < len(whole):
         changes.append(f"the first {count(layers)} of {count(len(whole))} layers (1/{_factor(len(whole), layers)})")
     return Fitted(part, layers, "; ".join(changes))
@@ -82,7 +85,7 @@ def _narrowed(values: Values, same_cache: Callable[[Values], bool]) -> tuple[Val
         if same_cache(changed):
             values = changed
             before, after = (item[0] if isinstance(item, list) else item for item in (value, small))
-            changes[f"{path[-1]} {count(before)} -> {count(after)} (1/{_factor(before, after)})"] = None
+            changes[f"{'.'.join(path)} {count(before)} -> {count(after)} (1/{_factor(before, after)})"] = None
     for path, value in list(_fields(values)):
         if _TOKEN.fullmatch(path[-1]) and type(value) is int and changes:  # a padding row has to be in the vocabulary
             values = _with(values, path, min(value, 2))
