@@ -159,6 +159,12 @@ def with_draft_layers(model: Model) -> Model:
     return replace(model, groups=(*model.groups, *model.draft_groups), draft_groups=(), notes=(*model.notes, note))
 
 
+def without_origins(model: Model) -> Model:
+    """`model` without where its facts stood, which another process need not know, and which cannot be sent to it."""
+    groups = tuple(replace(group, origins={}) for group in model.groups)
+    return replace(model, groups=groups, origins={})
+
+
 def group_layers(
     names: Iterable[str],
     parts: Mapping[str, Attention | Sequence[Attention]],

@@ -1,11 +1,18 @@
 """`kvcalc size`: the bytes of one model's cache."""
 
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.model import Model
+    from kvcalc.parallel import Parallel
+    from kvcalc.report.size import Report
 
 app = command_app()
 
@@ -27,8 +34,9 @@ def size(
     dp: _options.DataParallel = 1,
     by_layer: bool = typer.Option(False, "--by-layer", help="A row for each layer."),
     explain: bool = typer.Option(False, "--explain", help="The formula with its numbers, and where each came from."),
+    verify: bool = typer.Option(False, "--verify", help="Build the attention in torch, run it, and measure the cache."),
     format: _options.Format = "table",
-) -> None:
+) -> int:
     """Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor."""
     check_output_format(format)
     if by_layer and explain:
@@ -36,20 +44,60 @@ def size(
     counts = _options.token_counts(tokens)
     question = _options.question(batch, dtype, engine, engine_set)
     parallel = _options.parallel(tp, pp, dp)
+    if verify:
+        _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
 
     from kvcalc.sizing import size as size_of
 
     reports = tuple(size_of(chosen, tokens=count, parallel=parallel, **question) for count in counts)
+    if verify:
+        return _verify(chosen, parallel, reports[0], question, format)
     if len(reports) == 1 and not (by_layer or explain):
         show(reports[0], format)
-        return
+        return 0
 
     from kvcalc.report.sheet import Stack
     from kvcalc.report.views import Explanation, Layers, Lengths
 
     if not (by_layer or explain):
         show(Lengths(reports), format)
-        return
+        return 0
     views = tuple(Layers(report) if by_layer else Explanation(report) for report in reports)
     show(views[0] if len(views) == 1 else Stack(views), format)
+    return 0
+
+
+def _check_verifiable(question: dict[str, Any], *, several: bool) -> None:
+    """Raises InvalidValueError for what torch modules say nothing of."""
+    if several:
+        raise InvalidValueError(
+            "one answer is verified at a time",
+            where="--verify",
+            help="give one --tokens, no --by-layer and no --explain",
+        )
+    if question["engine"] != "ideal" or question["engine_settings"].keys() - {"encoder_tokens"}:
+        raise InvalidValueError(
+            "the torch modules hold what the model itself needs, which is the ideal engine as it is by default",
+            where="--verify",
+            help="leave --engine and its settings out; for transformers: kvcalc verify --against transformers",
+        )
+
+
+def _verify(
+    model: "Model", parallel: "Parallel | None", report: "Report", question: dict[str, Any], format: str
+) -> int:
+    """The size and, below it, what was measured; 1 where they differ."""
+    from kvcalc.cli._verifying import NOT_EQUAL, verified
+    from kvcalc.report.sheet import Stack
+
+    result = verified(
+        model,
+        parallel,
+        tokens=report.tokens,
+        sequences=report.sequences,
+        kv_dtype=report.kv_dtype,
+        encoder_tokens=question["engine_settings"].get("encoder_tokens"),
+    )
+    show(Stack((report, result)), format)
+    return 0 if result.equal else NOT_EQUAL

@@ -1,21 +1,13 @@
 """`kvcalc verify`: the cache built from torch modules, run, and held against the prediction."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import typer
 
 from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
-from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.cli._verifying import NOT_EQUAL, verified
+from kvcalc.errors import InvalidValueError
 
-if TYPE_CHECKING:
-    from kvcalc.model import Model
-    from kvcalc.report.verification import Verification
-
-NOT_EQUAL = 1
 app = command_app()
 
 
@@ -29,6 +21,9 @@ def verify(
     attention: _options.Attention = None,
     assume: _options.Assume = None,
     mtp: _options.Mtp = False,
+    tp: _options.TensorParallel = 1,
+    pp: _options.PipelineParallel = 1,
+    dp: _options.DataParallel = 1,
     device: str = typer.Option("", "--device", metavar="NAME", help="cpu, cuda, or meta: shapes of any size."),
     layers: int = typer.Option(0, "--layers", metavar="N", help="Only the first N layers of the model."),
     steps: int = typer.Option(2, "--decode-steps", metavar="N", help="Tokens that come one by one."),
@@ -45,9 +40,10 @@ def verify(
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
     result = verified(
         chosen,
+        _options.parallel(tp, pp, dp),
         tokens=counts[0],
         sequences=question["sequences"],
-        kv_dtype=question["kv_dtype"],
+        kv_dtype=question["kv_dtype"].name,
         device=device or None,
         decode_steps=steps,
         attended_tokens=attended,
@@ -56,29 +52,3 @@ def verify(
     )
     show(result, format)
     return 0 if result.equal else NOT_EQUAL
-
-
-def verified(model: Model, **question: Any) -> Verification:
-    """The model's cache, measured in a fresh process, with a progress bar on a terminal."""
-    from kvcalc.formats._progress import progress_bar
-    from kvcalc.verify.child import in_child
-
-    needs("torch", "psutil")
-    with progress_bar("filling caches, layer by layer") as progress:
-        result: Verification = in_child(
-            "kvcalc.verify.measure:verify", model, progress=progress, fresh_process=True, **question
-        )
-    return result
-
-
-def needs(*libraries: str) -> None:
-    """Raises KvcalcError with the command that installs the first library that is not there."""
-    from importlib.util import find_spec
-
-    for library in libraries:
-        try:
-            there = find_spec(library) is not None
-        except ValueError:  # a module without a spec, or None in its place
-            there = False
-        if not there:
-            raise KvcalcError(f"verify needs {library}, which is not installed: pip install 'kvcalc[verify]'", help="")

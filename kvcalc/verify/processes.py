@@ -26,6 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from kvcalc.errors import RankDiedError
 from kvcalc.verify import fork_server
+from kvcalc.verify.child import end_with_parent
 
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _POLL_SECONDS = 0.1
@@ -75,7 +76,7 @@ def _config(num_ranks: int, logs: str) -> LaunchConfig:
 def _as_rank(entry: Callable[..., Any], backend: str, arguments: tuple[Any, ...]) -> Any:
     """What each process runs."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, even inside of a collective
-    _end_with_parent()
+    end_with_parent()
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)
     if backend == "nccl":
@@ -88,18 +89,6 @@ def _as_rank(entry: Callable[..., Any], backend: str, arguments: tuple[Any, ...]
         time.sleep(_GRACE_SECONDS)
         raise
     return result
-
-
-def _end_with_parent() -> None:
-    """Ends this process as soon as its parent is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import distributed
 from kvcalc.capacity import max_tokens
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError
-from kvcalc.model import Model
+from kvcalc.model import Model, without_origins
 from kvcalc.parallel import Parallel, RankModel, rank_models
 from kvcalc.report.ranks import MeasuredRank, RanksVerification
 from kvcalc.report.size import Report
@@ -58,7 +57,7 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
     workload = Workload.of(tokens, sequences, kv_dtype)
     question: dict[str, Any] = {"tokens": workload.tokens, "kv_dtype": workload.kv_dtype.name}
     report = size(part, **question, sequences=workload.sequences, parallel=parallel)
-    shares = tuple(rank._replace(model=_without_origins(rank.model)) for rank in rank_models(part, parallel))
+    shares = tuple(rank._replace(model=without_origins(rank.model)) for rank in rank_models(part, parallel))
     if device != "meta":
         _check_memory(report, shares, workload, device, memory_bytes or free_memory_bytes(device))
     backend = "nccl" if device == "cuda" else "gloo"
@@ -114,12 +113,6 @@ def _check_memory(
         f"{both_units(memory_bytes)} are free",
         help=f"{plural(fitting, 'token')} would fit; --device meta takes no memory",
     )
-
-
-def _without_origins(model: Model) -> Model:
-    """The model without where its facts stood, which other processes need not know (and cannot be sent)."""
-    groups = tuple(replace(group, origins={}) for group in model.groups)
-    return replace(model, groups=groups, origins={})
 
 
 def _measure(

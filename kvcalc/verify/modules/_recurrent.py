@@ -51,7 +51,7 @@ class RecurrentModule(CacheModule):
     @property
     def state_dtype(self) -> torch.dtype:
         """What the recurrence keeps its state in; a float64 module is exact throughout."""
-        return torch.float64 if self.dtype == torch.float64 else TORCH_DTYPES[self.facts.state_dtype]
+        return torch.float64 if self.dtype == torch.float64 else TORCH_DTYPES[self.facts.dtype_of("state_dtype").name]
 
     def zeros(self, *shape: int, recurrent: bool = True) -> Tensor:
         """An empty state: of the recurrence in state_dtype, of a convolution in the module's dtype."""

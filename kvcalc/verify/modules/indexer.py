@@ -38,7 +38,8 @@ class IndexerModule(Advisor):
 
     def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
         """index_k: (sequences, tokens, index_head_dim); with pooling index_gate, and index_mask of width 1."""
-        stored = dtype if self.facts.index_dtype is None else TORCH_DTYPES[self.facts.index_dtype]
+        named = self.facts.dtype_of("index_dtype")
+        stored = TORCH_DTYPES[named.name] if named else dtype
         widths = {"index_k": self.k_proj.out_features}
         if self.gate_proj:
             widths |= {"index_gate": self.gate_proj.out_features, "index_mask": 1}

@@ -1,0 +1,60 @@
+"""How commands have a cache measured: in processes of their own, with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvcalc.errors import KvcalcError
+
+if TYPE_CHECKING:
+    from kvcalc.model import Model
+    from kvcalc.parallel import Parallel
+    from kvcalc.report.ranks import RanksVerification
+    from kvcalc.report.verification import Verification
+
+NOT_EQUAL = 1
+"""Exit code of a measurement that contradicts its prediction."""
+
+
+def verified(model: Model, parallel: Parallel | None = None, **question: Any) -> Verification | RanksVerification:
+    """The model's cache, measured in a fresh process, or in one for each rank of a parallel layout."""
+    needs("torch", "psutil")
+    if parallel is not None:
+        return _on_ranks(model, parallel, **question)
+
+    from kvcalc.model import without_origins
+
+    return measured("kvcalc.verify.measure:verify", without_origins(model), fresh_process=True, **question)
+
+
+def measured(work: str, *arguments: Any, **question: Any) -> Verification:
+    """What a function of the verify package measures in a fresh process."""
+    from kvcalc.formats._progress import progress_bar
+    from kvcalc.verify.child import in_child
+
+    with progress_bar("building and filling caches") as progress:
+        result: Verification = in_child(work, *arguments, progress=progress, **question)
+    return result
+
+
+def _on_ranks(model: Model, parallel: Parallel, **question: Any) -> RanksVerification:
+    from kvcalc.verify import fork_server
+
+    fork_server.start()  # it imports torch while this process imports its own
+
+    from kvcalc.verify.ranks import verify_ranks
+
+    return verify_ranks(model, parallel, **question)
+
+
+def needs(*libraries: str) -> None:
+    """Raises KvcalcError with the command that installs the first of the libraries that is not there."""
+    from importlib.util import find_spec
+
+    for library in libraries:
+        try:
+            there = find_spec(library) is not None
+        except ValueError:  # a module without a spec, or None in its place
+            there = False
+        if not there:
+            raise KvcalcError(f"verify needs {library}, which is not installed: pip install 'kvcalc[verify]'", help="")
