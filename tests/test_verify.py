@@ -295,3 +295,24 @@ def test_size_verifies_one_answer_of_the_ideal_engine(cli, line):
     outcome = cli(f"size --preset qwen2.5-0.5b --tokens 10 --verify {line}")
     assert outcome.code == 2
     assert outcome.stderr.startswith("--verify: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--against vllm --preset r1", "--against: no library to verify against is called 'vllm'"),
+        ("--against transformers --preset r1", "--against transformers: --preset is for kvcalc's own modules"),
+        ("--against transformers", "--against transformers: the library's class is built from a config.json"),
+        ("--against transformers --model x --tp 2", "--against transformers: --tp is for kvcalc's own modules"),
+    ],
+)
+def test_what_is_verified_against_another_library_comes_from_a_config(cli, line, message):
+    outcome = cli(f"verify --tokens 10 {line}")
+    assert outcome.code == 2
+    assert outcome.stderr.splitlines()[0] == message
+
+
+def test_without_transformers_the_command_to_install_it_is_named(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    outcome = cli("verify --against transformers --model x --tokens 10")
+    assert outcome.stderr == "verify needs transformers, which is not installed: pip install 'kvcalc[against]'\n"

@@ -47,6 +47,10 @@ def _on_ranks(model: Model, parallel: Parallel, **question: Any) -> RanksVerific
     return verify_ranks(model, parallel, **question)
 
 
+_EXTRA_OF = {"transformers": "against"}
+"""The extra that a library comes with, where it is not `verify`."""
+
+
 def needs(*libraries: str) -> None:
     """Raises KvcalcError with the command that installs the first of the libraries that is not there."""
     from importlib.util import find_spec
@@ -57,4 +61,5 @@ def needs(*libraries: str) -> None:
         except ValueError:  # a module without a spec, or None in its place
             there = False
         if not there:
-            raise KvcalcError(f"verify needs {library}, which is not installed: pip install 'kvcalc[verify]'", help="")
+            extra = _EXTRA_OF.get(library, "verify")
+            raise KvcalcError(f"verify needs {library}, which is not installed: pip install 'kvcalc[{extra}]'", help="")

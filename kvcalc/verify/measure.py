@@ -60,7 +60,7 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     kv_dtype: str = "bf16",
     device: str | None = None,
     decode_steps: int = 2,
-    attended_tokens: int = ATTENDED_TOKENS,
+    attended_tokens: int | None = None,
     encoder_tokens: int | None = None,
     layers: int | None = None,
     memory_bytes: int | None = None,
@@ -71,9 +71,9 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
 
     device: cpu, cuda or meta (shapes alone, of any size); by default cuda if there is one, else cpu.
     decode_steps: how many of the tokens come one by one, through attention. attended_tokens: prompts up to this length
-    go through attention as well. encoder_tokens: what cross-attention looks at, where the model does not fix it.
-    layers: only so many of the model's first layers. memory_bytes: what the caches may take; by default most of what
-    is free. What does not fit it is cut to the largest slice that does, and the notes say to which.
+    (by default 256) go through attention as well. encoder_tokens: what cross-attention looks at, where the model does
+    not fix it. layers: only so many of the model's first layers. memory_bytes: what the caches may take; by default
+    most of what is free. What does not fit it is cut to the largest slice that does, and the notes say to which.
     fresh_process: whether nothing else ran here before, so that the process's own memory can be held against it.
     The layers of a group share one module's weights; each has a cache of its own.
     Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value.
@@ -88,7 +88,7 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     asked = model if layers is None else first_layers(model, positive_int(layers, "layers"))
     part, cut = _fitting(asked, workload, device, memory_bytes)
     steps = min(positive_int(decode_steps, "decode_steps"), cut.tokens)
-    run = Run(part, cut, device, steps, positive_int(attended_tokens, "attended_tokens"))
+    run = Run(part, cut, device, steps, positive_int(attended_tokens or ATTENDED_TOKENS, "attended_tokens"))
     report = size(part, tokens=cut.tokens, sequences=sequences, kv_dtype=cut.kv_dtype)
     meter = meter_for(device, fresh_process=fresh_process)
     measured: list[MeasuredTensor] = []

@@ -121,7 +121,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
     if mask is not None:
         mask = mask.repeat(*(1,) * (mask.dim() - 2), group, 1)  # (..., N, T) -> (..., G * N, T)
     mixed = scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scale)
-    return mixed.unflatten(2, (group, -1)).flatten(1, 2)  # (B, H_kv, G * N, D) -> (B, H, N, D)
+    unfolded: Tensor = mixed.unflatten(2, (group, -1)).flatten(1, 2)  # (B, H_kv, G * N, D) -> (B, H, N, D)
+    return unfolded
 
 
 def heads_beside(mixed: Tensor) -> Tensor:
@@ -131,4 +132,5 @@ def heads_beside(mixed: Tensor) -> Tensor:
 
 def split_heads(projected: Tensor, heads: int) -> Tensor:
     """(sequences, tokens, heads * width) -> (sequences, heads, tokens, width)."""
-    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, N, H * D) -> (B, H, N, D)
+    split: Tensor = projected.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, N, H * D) -> (B, H, N, D)
+    return split

@@ -73,9 +73,7 @@ class CacheModule(nn.Module, ABC):
     def weight(self, *shape: int, std: float = 1.0) -> nn.Parameter:
         """Normal random weights."""
         weight = torch.empty(*shape, dtype=self.dtype, device=self.device)
-        if not weight.is_meta:  # where there are no values, asking for random ones imports torch's compiler
-            nn.init.normal_(weight, std=std)
-        return nn.Parameter(weight, requires_grad=False)
+        return nn.Parameter(nn.init.normal_(weight, std=std), requires_grad=False)
 
 
 class Advisor(CacheModule):

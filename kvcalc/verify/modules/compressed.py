@@ -93,8 +93,8 @@ class CompressedModule(CacheModule):
 
     def _project(self, hidden: Tensor) -> Tensor:
         """Kv and gate of each token, (sequences, tokens, 2, entries, width)."""
-        projected: Tensor = self.compressor(hidden)
-        return projected.unflatten(-1, (2, self.entries, -1))
+        projected: Tensor = self.compressor(hidden).unflatten(-1, (2, self.entries, -1))
+        return projected
 
     def _compress(self, waiting: Waiting) -> tuple[Tensor, Waiting]:
         """Entries (sequences, blocks, width) of the full blocks, and what still waits after them."""

@@ -101,7 +101,8 @@ def pooled(rows: Mapping[str, Tensor]) -> Tensor:
     )
     weights = (gate - gate.amax(dim=2, keepdim=True)).exp() * there
     mean = (weights * key).cumsum(dim=2) / weights.cumsum(dim=2)
-    return mean.flatten(1, 2)[:, :tokens]  # (B, T/4, 4, D) -> (B, T, D)
+    flat: Tensor = mean.flatten(1, 2)[:, :tokens]  # (B, T/4, 4, D) -> (B, T, D)
+    return flat
 
 
 MODULE = IndexerModule

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 
 
-class NoValues(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
+class NoValues(TorchDispatchMode):
     """Answers what a model asks of the values of a meta tensor as if all of them were zero.
 
     Which tokens an expert got (none), whether a mask has a gap, how long the longest sequence is: no cache depends on
