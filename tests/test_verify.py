@@ -217,34 +217,18 @@ def test_without_torch_the_command_to_install_it_is_named_in_one_line(cli, monke
         assert outcome.stderr == "verify needs torch, which is not installed: pip install 'kvcalc[verify]'\n"
 
 
-def fail_with_no_memory(progress):
-    raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ...")
-
-
-def be_killed(progress):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def leave(progress):
-    os._exit(7)
-
-
-def refuse(progress):
-    raise kvcalc.InvalidValueError("no", help="say yes", where="here")
-
-
 @pytest.mark.parametrize(
     ("work", "message"),
     [
-        (fail_with_no_memory, "memory ran out while the caches were filled"),
-        (be_killed, "was killed (signal 9), as happens when memory runs out"),
-        (leave, "ended without an answer (exit code 7)"),
-        (refuse, "here: no"),
+        ("fail_with_no_memory", "memory ran out while the caches were filled"),
+        ("be_killed", "was killed (signal 9), as happens when memory runs out"),
+        ("leave", "ended without an answer (exit code 7)"),
+        ("refuse", "here: no"),
     ],
 )
 def test_an_end_without_an_answer_becomes_one_line(work, message):
     with pytest.raises(kvcalc.KvcalcError) as caught:
-        in_child(f"{work.__module__}:{work.__name__}")
+        in_child(f"child_entries:{work}")
     assert message in str(caught.value)
     assert caught.value.help
 
