@@ -16,6 +16,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -112,9 +113,9 @@ def _bytes(kept: Any) -> int:
     return sum(rows.nbytes for part in kept for rows in part.values())
 
 
-def on_cpu(runs: int) -> None:
-    """Prints a line for each case: the best of some runs of each, in turn."""
-    for case in ON_CPU:
+def on_cpu(runs: int, cases: Iterable[Case]) -> None:
+    """Prints what each case took: the best of some runs of each way."""
+    for case in cases:
         once = [in_child("verify:filled_once", case) for _ in range(runs)]
         ours = [in_child("verify:filled_by_modules", case) for _ in range(runs)]
         best, best_ours = (min(results, key=lambda result: result["seconds"]) for results in (once, ours))
@@ -158,8 +159,9 @@ def on_device(case: Case, device: str, bandwidth: float) -> dict[str, Any]:
 
 
 def bandwidth_of(device: str) -> float:
-    """Bytes a second that the device copies, read and written, the best of some runs over 1 GiB."""
-    source = torch.empty(2**30, dtype=torch.uint8, device=device).fill_(1)
+    """Bytes a second that the device copies, read and written, the best of some runs."""
+    size = 2**30 if device == "cuda" else 2**27
+    source = torch.empty(size, dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source)
     times = []
     for _ in range(5):
@@ -183,13 +185,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--tokens", type=int, help="with --device: as many in every case, to try it out")
+    parser.add_argument("--tokens", type=int, help="as many in every case, to try it out")
+    parser.add_argument("--only", default="", help="the cases of this preset")
     parser.add_argument("--results", action="store_true", help="measure the variants and write them, on the CPU too")
     options = parser.parse_args()
-    if options.device == "cpu" and not options.results:
-        on_cpu(options.runs)
+    of_cpu = options.device == "cpu" and not options.results
+    cases = [
+        case._replace(tokens=options.tokens or case.tokens)
+        for case in (ON_CPU if of_cpu else ON_CUDA)
+        if case.preset.startswith(options.only)
+    ]
+    if of_cpu:
+        on_cpu(options.runs, cases)
         return
-    cases = [case._replace(tokens=options.tokens or case.tokens) for case in ON_CUDA]
     bandwidth = bandwidth_of(options.device)
     measured = [on_device(case, options.device, bandwidth) for case in cases]
     found = {**about(options.device), "bandwidth_bytes_per_second": round(bandwidth), "cases": measured}

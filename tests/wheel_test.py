@@ -30,6 +30,10 @@ def main() -> None:
     plan = CHECKOUT / "examples" / "plans" / "prod.yaml"
     assert subprocess.run([SCRIPT, "check", plan], capture_output=True, check=False).returncode == 0
     assert subprocess.run([SCRIPT, "schema", "plan"], capture_output=True, check=False).returncode == 0
+    verify = [SCRIPT, "verify", "--preset", "r1", "--tokens", "10"]
+    without_torch = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert without_torch.returncode == 2  # bad input, as everywhere
+    assert without_torch.stderr.endswith("pip install 'kvcalc[verify]'\n"), without_torch.stderr
     print(f"the wheel works: {len(shipped)} presets, version {kvcalc.__version__}")
 
 
