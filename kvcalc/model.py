@@ -68,6 +68,7 @@ class LayerGroup:
     layers: their indices, ascending.
     parts: what each of them is made of, with its facts.
     tensors: what each caches (methods may change these, never the facts).
+    uncut: what each caches of a prompt before a method cuts it; empty where none does.
     origins: for each fact, where it was read, such as `presets/llama-3-70b.yaml:12`.
     """
 
@@ -76,6 +77,7 @@ class LayerGroup:
     parts: tuple[Attention, ...]
     tensors: tuple[CacheTensor, ...]
     origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    uncut: tuple[CacheTensor, ...] = ()
 
     @classmethod
     def of(
@@ -101,6 +103,17 @@ class LayerGroup:
         return {name: value for part in self.parts for name, value in facts(part).items()}
 
 
+class PromptCut(NamedTuple):
+    """When a method cuts a prompt that was cached whole.
+
+    layer_by_layer: each layer's as soon as its attention is done; otherwise all of them after the last.
+    prompt_tokens: where the prompt ends; None: all cached tokens are the prompt.
+    """
+
+    layer_by_layer: bool
+    prompt_tokens: int | None = None
+
+
 @dataclass(frozen=True)
 class Model:
     """Groups of layers with what is known about where they came from.
@@ -111,6 +124,7 @@ class Model:
     notes: what a reader of any number must know, such as dimensions that a what-if took; part of every output.
     draft_groups: layers that guess tokens ahead (multi-token prediction), numbered on from the last layer. They are
     not part of the model until `with_draft_layers` says so.
+    prompt_cut: when the prompt is cut, where a method cuts it.
     Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
     """
 
@@ -122,6 +136,7 @@ class Model:
     notes: tuple[str, ...] = ()
     origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     draft_groups: tuple[LayerGroup, ...] = ()
+    prompt_cut: PromptCut | None = None
 
     def __post_init__(self) -> None:
         layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)

@@ -9,7 +9,8 @@ grows by the same bytes with each period of tokens, which is what lets `capacity
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,6 +118,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         num_layers_origin=model.origins.get("num_layers", ""),
         policy=with_settings.policy,
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
+        prefill_peak_bytes=_prefill_peak(model, with_settings, workload),
         notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens)),
         parallel=str(parallel or ""),
         per_rank=_per_rank(model, parallel, workload, with_settings) if parallel else (),
@@ -137,6 +139,35 @@ def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engi
         RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, sequences, stages[rank.pp_rank])
         for rank in ranks
     )
+
+
+def _prefill_peak(model: Model, engine: Engine, workload: Workload) -> int | None:
+    """Most that the caches take while a prompt is read that a method cuts; None where none does.
+
+    Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l). Cut after the last: the
+    whole prompt in all of them, and one layer's copy of what it keeps.
+    """
+    cut = model.prompt_cut
+    if cut is None:
+        return None
+    whole = replace(model, groups=tuple(replace(group, tensors=group.uncut or group.tensors) for group in model.groups))
+    prompt = replace(workload, tokens=min(workload.tokens, cut.prompt_tokens or workload.tokens))
+    kept, full = (_bytes_by_layer(held, engine, prompt) for held in (model, whole))
+    if not cut.layer_by_layer:
+        return sum(full) + max(kept)
+    before = accumulate(kept, initial=0)
+    return max(done + layer for done, layer in zip(before, full, strict=False))
+
+
+def _bytes_by_layer(model: Model, engine: Engine, workload: Workload) -> list[int]:
+    """What each layer holds of all sequences."""
+    copies = workload.sequences * engine.copies
+    by_layer = {
+        layer: copies * sum(t.slot_rule.slots(workload.tokens) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
+        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
+        for layer in group.layers
+    }
+    return [by_layer[layer] for layer in range(model.num_layers)]
 
 
 def _growth(footprint: Footprint, tokens: int) -> int:

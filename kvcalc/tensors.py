@@ -310,6 +310,102 @@ class PromptAndLast(_Rule):
         return f"prompt + last {self.window:,}"
 
 
+class SinksAndLast(_AtMost):
+    """min(t, limit) slots: the first `sinks` tokens and the newest of the others."""
+
+    __slots__ = ("sinks",)
+
+    def __init__(self, limit: int, sinks: int) -> None:
+        super().__init__(limit)
+        self.sinks = sinks
+
+    def __str__(self) -> str:
+        return f"{self.sinks:,} sinks + last {self.limit - self.sinks:,}"
+
+
+class Chosen(_AtMost):
+    """min(t, limit) slots: the tokens that a method thinks most of, chosen anew at each step."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, limit: int, words: str) -> None:
+        super().__init__(limit)
+        self.words = words
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class CutPrompt(_Rule):
+    """min(p, limit) slots of a prompt of p tokens, cut once, and one for each token after it.
+
+    prompt: p; None as long as nobody says where the prompt ends: then all tokens are taken for it.
+    """
+
+    __slots__ = ("limit", "prompt")
+
+    def __init__(self, limit: int, prompt: int | None = None) -> None:
+        self.limit = limit
+        self.prompt = prompt
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """min(t, limit), and one more for each token after the prompt."""
+        kept = min(tokens, self.limit) if isinstance(tokens, int) else tokens.clip(max=self.limit)
+        return kept if self.prompt is None else kept + self._not_counted(tokens)
+
+    def _not_counted(self, tokens: Tokens) -> Tokens:
+        """Tokens after the prompt that min(t, limit) did not count."""
+        return _above(tokens, max(self.prompt or 0, self.limit))
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """The limit and, after it, the end of the prompt."""
+        ends = {self.limit, max(self.prompt or 0, self.limit)}
+        return tuple(sorted(ends))
+
+    @property
+    def saturates_at(self) -> int | None:
+        """The limit, where all tokens are the prompt."""
+        return self.limit if self.prompt is None else None
+
+    def __str__(self) -> str:
+        return f"{self.limit:,} of the prompt, and every token after it"
+
+
+class ShareOfPrompt(_Rule):
+    """ceil(t * kept / of) slots of a prompt of t tokens, from from_token on; all of a shorter one."""
+
+    __slots__ = ("from_token", "kept", "of")
+
+    def __init__(self, kept: int, of: int, from_token: int = 0) -> None:
+        self.kept = kept
+        self.of = of
+        self.from_token = from_token
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """ceil(t * kept / of), or t before from_token."""
+        share = -(-tokens * self.kept // self.of)
+        return share + (tokens - share) * (tokens < self.from_token)
+
+    def most(self, tokens: int) -> int:
+        """As many as there were before the first cut, or as there are now."""
+        return max(self.slots(tokens), min(tokens, max(0, self.from_token - 1)))
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """The fall at from_token."""
+        return (self.from_token - 1, self.from_token) if self.from_token > 1 else ()
+
+    @property
+    def period(self) -> int:
+        """So many tokens of which `kept` stay."""
+        return self.of
+
+    def __str__(self) -> str:
+        from_token = f" from {self.from_token:,} on" if self.from_token else ""
+        return f"{self.kept:,} of {self.of:,} of the prompt{from_token}"
+
+
 class EncoderTokens(_Rule):
     """One slot for each token that cross-attention looks at, how many the model's config does not say."""
 

@@ -17,7 +17,7 @@ from kvcalc.tensors import LastTokens
 from kvcalc.verify.against_transformers import against_transformers
 from kvcalc.verify.transformers.rows import ranges
 
-pytestmark = pytest.mark.filterwarnings("default")  # warnings of the libraries are theirs
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default")]  # warnings of the libraries are theirs
 
 TINY = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 128}
 LLAMA = {**TINY, "model_type": "llama", "num_hidden_layers": 3, "num_key_value_heads": 2}
@@ -118,7 +118,6 @@ def test_plain_values_can_be_printed():
     assert data["tensors"][0]["layers"] == [0, 2]
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize(("config", "equal"), [(DEEPSEEK_V3, 70_272 * 300), (GEMMA_3_27B, 507_904 * 300)])
 def test_full_size_without_memory(config, equal):
     result = against_transformers(config, tokens=300, device="meta")
@@ -204,7 +203,6 @@ def test_layers_are_named_by_their_ranges():
 CONFIGS = sorted(path for path in Path(os.environ.get("KVCALC_CONFIGS", "/")).glob("*.json") if path.stem != "INDEX")
 
 
-@pytest.mark.peers
 @pytest.mark.skipif(not CONFIGS, reason="KVCALC_CONFIGS names no folder of config.json files")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_real_config_at_full_size(path):

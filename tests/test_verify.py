@@ -244,7 +244,11 @@ def wait_for_children(process: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_whoever_is_stopped_leaves_no_process_behind(stop):
-    line = [sys.executable, "-m", "kvcalc", "verify", "--preset", "llama-3-8b", "--tokens", "3000"]
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started us may ignore it
+        "from kvcalc.cli import main; raise SystemExit(main('verify --preset llama-3-8b --tokens 3000'.split()))"
+    )
+    line = [sys.executable, "-c", code]
     started = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     children = wait_for_children(psutil.Process(started.pid))
     time.sleep(2)

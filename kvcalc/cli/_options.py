@@ -89,6 +89,10 @@ Attention = Annotated[
     str | None,
     typer.Option("--attention", metavar="KIND", help="What if it had: mha, mqa, gqa:8, mla:512+64, mla-naive."),
 ]
+Method = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="SPEC", help="What a method leaves: streaming-llm, snapkv:window_size=64 ..."),
+]
 EngineName = Annotated[str, typer.Option("--engine", "-e", metavar="NAME", help="Who allocates the cache.")]
 EngineSet = Annotated[
     list[str] | None,
@@ -150,8 +154,9 @@ def one_model(
     assume: str | None = None,
     *,
     mtp: bool = False,
+    methods: Sequence[str] | None = None,
 ) -> Model:
-    """Model of --preset or --model, as --assume, --mtp and --attention want it."""
+    """Model of --preset or --model, as --assume, --mtp, --attention and then each --method want it."""
     from pathlib import Path
 
     from kvcalc.io.loading import load_path
@@ -169,7 +174,11 @@ def one_model(
         model = located("--model", load_path, Path(str(path)), assume=assume)
     if mtp:
         model = located("--mtp", with_draft_layers, model)
-    return model if attention is None else located("--attention", apply_method, model, attention)
+    if attention is not None:
+        model = located("--attention", apply_method, model, attention)
+    for spec in methods or ():
+        model = located("--method", apply_method, model, spec)
+    return model
 
 
 def _known_assumption(assume: str | None) -> None:

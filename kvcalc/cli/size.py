@@ -25,6 +25,7 @@ def size(
     batch: _options.Batch = "1",
     dtype: _options.DtypeName = "bf16",
     attention: _options.Attention = None,
+    method: _options.Method = None,
     assume: _options.Assume = None,
     mtp: _options.Mtp = False,
     engine: _options.EngineName = "ideal",
@@ -46,7 +47,7 @@ def size(
     parallel = _options.parallel(tp, pp, dp)
     if verify:
         _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
-    chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
+    chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
 
     from kvcalc.sizing import size as size_of
 

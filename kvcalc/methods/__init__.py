@@ -1,23 +1,91 @@
 """Methods: pure functions Model -> Model, one file each, so that they compose.
 
-A method file holds `parse(argument)`, which turns the text after the colon of `gqa:16` into keyword arguments of
-`apply(model, ...)`, which returns the changed model. What it assumed goes into the model's notes.
+A method file holds
+
+    apply(model, *, parameters) -> the changed model
+
+whose parameters are named and defaulted as in the authors' own code, and TRAITS, what a user asks of it first. It is
+named with them, `snapkv:max_capacity_prompt=4096,window_size=64`. It may also hold `parse(argument)`, which reads a
+shorter form, such as that of `gqa:16`. What it assumed goes into the model's notes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Model
 from kvcalc.registry import Registry
 
 METHODS = Registry("kvcalc.methods", "attention or method")
+_LONGEST = 4096
+"""Characters of a value from which on it is no parameter."""
 
 
 def apply_method(model: Model, spec: str) -> Model:
-    """`model` changed by the method that `spec` names, such as `mqa`, `gqa:16` or `mla:512+64`.
+    """`model` changed by the method that `spec` names: `mqa`, `gqa:16`, `mla:512+64`, `l2-norm:keep_ratio=0.5`.
 
     Raises UnknownNameError, InvalidValueError for a bad argument, NotApplicableError.
     """
     name, _, argument = spec.partition(":")
-    method = METHODS.module(name.strip().lower())
-    changed: Model = method.apply(model, **method.parse(argument.strip()))
+    name, argument = name.strip().lower(), argument.strip()
+    method = METHODS.module(name)
+    if "=" in argument or not hasattr(method, "parse"):
+        arguments = _named(name, method.apply, argument)
+    else:
+        arguments = method.parse(argument)
+    changed: Model = method.apply(model, **arguments)
     return changed
+
+
+def parameters(method: Callable[..., Model]) -> dict[str, Any]:
+    """Parameters of a method's `apply` by name, with their defaults; those that must be given have none (...)."""
+    from inspect import Parameter, signature
+
+    _, *declared = signature(method).parameters.values()
+    return {each.name: ... if each.default is Parameter.empty else each.default for each in declared}
+
+
+def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Any]:
+    """Keyword arguments of `key=value,key=value`."""
+    known = parameters(method)
+    arguments: dict[str, Any] = {}
+    for pair in argument.split(",") if argument else ():
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise InvalidValueError(
+                f"{name} takes parameter=value, not {pair.strip()!r}", help=f"known: {', '.join(known) or 'none'}"
+            )
+        if key not in known:
+            raise UnknownNameError.among(f"parameter of {name}", key, known)
+        arguments[key] = _value(value, known[key], key)
+    return arguments
+
+
+def _value(text: str, default: Any, key: str) -> Any:
+    """A value as its parameter's default has it: a switch, a list (0+1), a ratio, or a whole number."""
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise InvalidValueError(f"{key} must be true or false, not {text!r}", field=key, help=f"write {key}=true")
+        return text.lower() == "true"
+    ratio = isinstance(default, float) or key.endswith("_ratio")
+    parts = text.split("+") if isinstance(default, tuple) else [text]
+    if len(text) > _LONGEST or not all(_is_number(part, fraction=ratio) for part in parts):
+        kind = "whole numbers, written 0+1" if isinstance(default, tuple) else "a number"
+        raise InvalidValueError(
+            f"{key} must be {kind}, not {text[:40]!r}", field=key, help=f"write {key}={_example(default, ratio=ratio)}"
+        )
+    if isinstance(default, tuple):
+        return tuple(map(int, parts))
+    return Fraction(text) if ratio else int(text)
+
+
+def _is_number(text: str, *, fraction: bool) -> bool:
+    digits = text.replace(".", "", 1) if fraction else text
+    return digits.isascii() and digits.isdecimal() and len(digits) < len("1" + "0" * 18)
+
+
+def _example(default: Any, *, ratio: bool) -> str:
+    return "0+1" if isinstance(default, tuple) else "0.5" if ratio else str(default or 1)

@@ -6,8 +6,16 @@ from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._rebuild import rebuilt
+from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Model
 from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    ARCHITECTURE,
+    "fewer KV heads, each for a group of query heads",
+    "Ainslie et al. 2023, arXiv 2305.13245",
+    retraining=True,
+)
 
 
 def parse(argument: str) -> dict[str, int]:

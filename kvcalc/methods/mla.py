@@ -7,7 +7,10 @@ from functools import partial
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.methods._rebuild import DEEPSEEK_RANKS, attention_parts, parse_ranks, rebuilt
+from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Model, facts
+
+TRAITS = Traits(ARCHITECTURE, "one latent for all heads", "DeepSeek-V2, arXiv 2405.04434", retraining=True)
 
 parse = partial(parse_ranks, "mla")
 

@@ -7,8 +7,16 @@ from functools import partial
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.methods._rebuild import attention_parts, parse_ranks, rebuilt
+from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.methods.mla import with_latent
 from kvcalc.model import Model, facts
+
+TRAITS = Traits(
+    ARCHITECTURE,
+    "one latent, expanded before it is cached",
+    'DeepSeek-V3 inference/model.py, attn_impl = "naive"',
+    retraining=True,
+)
 
 parse = partial(parse_ranks, "mla-naive")
 
@@ -17,7 +25,8 @@ def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int |
     """`model` with each head's key and value cached in full: 128 heads of 192 + 128 for DeepSeek-R1.
 
     Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim). A layer that
-    has no rotary key of its own takes DeepSeek's 64; the notes say which widths were taken.
+    has no rotary key of its own takes DeepSeek's 64; the notes say which widths were taken. kv_lora_rank and
+    qk_rope_head_dim are those of the latent that is expanded, as `mla` takes them.
     Source: DeepSeek-V3 inference/model.py, attn_impl = "naive".
     """
 

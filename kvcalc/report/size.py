@@ -115,6 +115,7 @@ class Report(NamedTuple):
     growth: bytes that one sequence grows by at this length, in so many tokens.
     later_growth: the same from those tokens on at which a window fills, each with its growth.
     fixed_bytes_per_sequence: what one sequence takes before its first token.
+    prefill_peak_bytes: most that the cache takes while a prompt is read that a method cuts; None where none does.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     parallel: layout of the ranks that share the model, in words; per_rank: what each of them holds. All else is the
     whole model's.
@@ -137,6 +138,7 @@ class Report(NamedTuple):
     policy: str = ""
     other_policies: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    prefill_peak_bytes: int | None = None
     parallel: str = ""
     per_rank: tuple[RankReport, ...] = ()
 
@@ -212,6 +214,7 @@ class Report(NamedTuple):
             "model_type": self.model_type,
             "source": self.source,
             "groups": [group.data() for group in self.groups],
+            **({} if self.prefill_peak_bytes is None else {"prefill_peak_bytes": self.prefill_peak_bytes}),
             **(self._ranks_data() if self.per_rank else {}),
         }
 
@@ -233,6 +236,8 @@ class Report(NamedTuple):
         lines = [f"total          {both_units(self.total_bytes)}"]
         if self.storage_bytes != self.total_bytes:
             lines.append(f"in memory      {both_units(self.storage_bytes)}")
+        if self.prefill_peak_bytes is not None:
+            lines.append(f"in prefill     {both_units(self.prefill_peak_bytes)} at most")
         if self.sequences > 1:
             lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
         lines += self._rank_lines()

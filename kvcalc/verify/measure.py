@@ -83,6 +83,7 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
         raise NotApplicableError(
             f"torch has no tensors of {workload.kv_dtype.name}", help=f"verify with {', '.join(TORCH_DTYPES)}"
         )
+    _check_unchanged(model)
     device = _device(device)
     model = with_encoder(model, encoder_tokens)
     asked = model if layers is None else first_layers(model, positive_int(layers, "layers"))
@@ -112,6 +113,16 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
         notes=(*_cut(model, tokens, run), *_way(run)),
         memory=meter.reading(storages(all_tensors)),
     )
+
+
+def _check_unchanged(model: Model) -> None:
+    """Raises NotApplicableError where a method decides what a layer keeps: the modules keep what attention does."""
+    for group in model.groups:
+        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+            raise NotApplicableError(
+                f"{model.name} keeps other tokens than its attention does, and there is no torch module for that yet",
+                help="verify the model without the method",
+            )
 
 
 def with_encoder(model: Model, encoder_tokens: int | None) -> Model:

@@ -1,0 +1,48 @@
+"""H2O: heavy hitters, the tokens with most attention summed up so far, and the newest ones."""
+
+from __future__ import annotations
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.dtypes import FP16
+from kvcalc.errors import NotApplicableError
+from kvcalc.methods._selection import selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import CacheTensor, Chosen, Dim, SlotRule
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    SELECTION,
+    "the tokens with most attention so far, and the newest",
+    "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_real_drop",
+    flash_attention=False,
+    per_head_paging=True,
+    caveat="the authors' evaluation code only masks tokens, and keeps them all",
+)
+
+
+def apply(model: Model, hh_size: int = 4, recent_size: int = 512) -> Model:
+    """Tokens kept per head: min(t, hh_size + recent_size); one more inside of a step.
+
+    State: hh_score, one fp16 sum for each head and kept token, 1 / (2 d) of the keys and values of MHA.
+    hh_size: heavy hitters. recent_size: the newest tokens. Defaults are those of the authors' class; their
+    summarisation script has 1024 + 1024.
+    Raises NotApplicableError for GQA and MQA: the authors' code sums the attention of each query head, and drops from
+    as many heads of keys and values.
+    """
+    kept = positive_int(hh_size, "hh_size") + positive_int(recent_size, "recent_size")
+    for group in model.groups:
+        for part in group.parts:
+            if isinstance(part, GroupedQueryAttention) and part.num_kv_heads != part.num_query_heads:
+                raise NotApplicableError(
+                    f"H2O drops tokens of each query head, and {model.name} has {part.num_kv_heads} KV heads for "
+                    f"{part.num_query_heads} query heads",
+                    help="use it on a model with MHA, or see it as one first: --attention mha",
+                )
+    rule = Chosen(kept, f"{hh_size:,} heaviest + last {recent_size:,}")
+    return selected(model, "H2O", lambda _: rule, state=_scores, prompt_cut=PromptCut(layer_by_layer=True))
+
+
+def _scores(attention: GroupedQueryAttention, rule: SlotRule) -> tuple[CacheTensor, ...]:
+    heads = Dim("num_query_heads", attention.num_query_heads)
+    return (CacheTensor("hh_score", (heads,), rule, FP16, quantizable=False),)

@@ -1,0 +1,73 @@
+"""L2 norm: of the prompt, the keys of smallest norm, which attention seeks most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._selection import cut_prompt, ratio_cut, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import EveryToken, ShareOfPrompt, SlotRule
+from kvcalc.units import positive_int, shown
+
+TRAITS = Traits(
+    SELECTION,
+    "of the prompt, the keys of smallest norm",
+    "Devoto et al. 2024, arXiv 2406.11430; alessiodevoto/l2compress",
+    per_head_paging=True,
+    caveat="the authors' code keeps a view of the whole storage until the next token",
+)
+
+
+def apply(  # each is a parameter of the authors' code or of kvpress
+    model: Model,
+    keep_ratio: float | Fraction = 1.0,
+    prune_after: int = 2048,
+    skip_layers: Sequence[int] = (),
+    compression_ratio: float | Fraction | None = None,
+    prompt_tokens: int | None = None,
+) -> Model:
+    """Tokens kept per head: ceil(keep_ratio * n) of a prompt of n tokens; all of one shorter than prune_after.
+
+    keep_ratio: above 0, at most 1. prune_after: shortest prompt that is cut. skip_layers: those that keep everything,
+    written 0+1. Defaults are those of the authors' function; their README has 0.9, 1048 and layers 0 and 1.
+    compression_ratio: what to drop of a prompt of any length instead, as kvpress counts it. prompt_tokens: where the
+    prompt ends, and tokens come on top; then the product is rounded as their code's floats are. Without it all cached
+    tokens are the prompt, and the ratio is exact.
+    In prefill all layers hold the whole prompt; in kvpress the layer at hand, and those before it what they keep.
+    Raises InvalidValueError for a ratio outside, or a layer that the model does not have.
+    """
+    ratio = Fraction(str(keep_ratio))
+    if not 0 < ratio <= 1:
+        raise InvalidValueError(
+            f"keep_ratio must be above 0 and at most 1, not {shown(keep_ratio)}", field="keep_ratio", help="write 0.5"
+        )
+    positive_int(prune_after, "prune_after")
+    for layer in skip_layers:
+        if layer not in range(model.num_layers):
+            raise InvalidValueError(
+                f"skip_layers names layer {layer}, and {model.name} has layers 0 to {model.num_layers - 1}",
+                field="skip_layers",
+                help="write skip_layers=0+1",
+            )
+    if compression_ratio is None:
+        rule = _rule(ratio, prune_after, prompt_tokens)
+    else:
+        rule = ratio_cut(compression_ratio, prompt_tokens)
+    return selected(
+        model,
+        "L2 norm",
+        lambda layer: EveryToken() if layer in skip_layers else rule,
+        prompt_cut=PromptCut(layer_by_layer=compression_ratio is not None, prompt_tokens=prompt_tokens),
+    )
+
+
+def _rule(ratio: Fraction, prune_after: int, prompt_tokens: int | None) -> SlotRule:
+    if prompt_tokens is None:
+        return ShareOfPrompt(ratio.numerator, ratio.denominator, prune_after)
+    if prompt_tokens < prune_after:
+        return EveryToken()
+    return cut_prompt(ceil(float(ratio) * prompt_tokens), prompt_tokens)

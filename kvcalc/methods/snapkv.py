@@ -1,0 +1,61 @@
+"""SnapKV: of the prompt, the tokens that its last window attends to most, and that window."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._selection import cut_prompt, ratio_cut, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import CutPrompt
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    SELECTION,
+    "of the prompt, what its last window attends to most",
+    "Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV",
+    per_head_paging=True,
+    caveat="the authors' code stores every query head: gqa_support=false",
+)
+
+
+def apply(  # each is a parameter of the authors' code or of kvpress
+    model: Model,
+    max_capacity_prompt: int = 2048,
+    window_size: int = 32,
+    compression_ratio: float | Fraction | None = None,
+    prompt_tokens: int | None = None,
+    gqa_support: bool = True,
+) -> Model:
+    """Tokens kept per head: the prompt where it is shorter than max_capacity_prompt, else so many; then every token.
+
+    max_capacity_prompt: tokens of the prompt that stay, the window among them. window_size: its last tokens, which
+    choose. Defaults are those of the authors' monkey patch. compression_ratio: what to drop of the prompt in place of a
+    capacity, as kvpress counts it. prompt_tokens: where the prompt ends; without it all cached tokens are the prompt.
+    gqa_support: False stores each query head, as the authors' code does.
+    In prefill the layer at hand holds the whole prompt, those before it what they keep.
+    Raises InvalidValueError for a window that is not smaller than the capacity, which the authors' code asserts.
+    """
+    if compression_ratio is None:
+        rule = _capacity(max_capacity_prompt, window_size, prompt_tokens)
+    else:
+        rule = ratio_cut(compression_ratio, prompt_tokens)
+    return selected(
+        model,
+        "SnapKV",
+        lambda _: rule,
+        gqa_support=gqa_support,
+        prompt_cut=PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens),
+    )
+
+
+def _capacity(max_capacity_prompt: int, window_size: int, prompt_tokens: int | None) -> CutPrompt:
+    positive_int(max_capacity_prompt, "max_capacity_prompt")
+    if positive_int(window_size, "window_size") >= max_capacity_prompt:
+        raise InvalidValueError(
+            f"window_size ({window_size:,}) is not smaller than max_capacity_prompt ({max_capacity_prompt:,})",
+            field="window_size",
+            help=f"give a capacity above {window_size:,}, or a smaller window",
+        )
+    return cut_prompt(max_capacity_prompt, prompt_tokens)

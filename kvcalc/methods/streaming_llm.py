@@ -1,0 +1,40 @@
+"""StreamingLLM: the first tokens, which soak up attention, and a window of the newest."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from kvcalc.methods._selection import ratio_cut, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import SinksAndLast, SlotRule
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    SELECTION,
+    "the first tokens and a window of the newest",
+    "Xiao et al. 2023, arXiv 2309.17453; mit-han-lab/streaming-llm",
+    caveat="a prompt longer than the window, given at once, is cached whole first",
+)
+
+
+def apply(
+    model: Model,
+    start_size: int = 4,
+    recent_size: int = 512,
+    compression_ratio: float | Fraction | None = None,
+    prompt_tokens: int | None = None,
+) -> Model:
+    """Tokens kept per layer: min(t, start_size + recent_size), the same for all heads. No state.
+
+    start_size: sinks, the first tokens. recent_size: the newest ones. Defaults are those of the authors' class; their
+    chat example has 4 + 2000, their evaluation 1 + 255. compression_ratio: what to drop of the prompt instead, as
+    kvpress counts it, which does not roll: every token after the prompt stays. prompt_tokens: where the prompt ends,
+    for that.
+    """
+    kept = positive_int(start_size, "start_size") + positive_int(recent_size, "recent_size")
+    rule: SlotRule = SinksAndLast(kept, start_size)
+    if compression_ratio is not None:
+        rule = ratio_cut(compression_ratio, prompt_tokens)
+    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens)
+    return selected(model, "StreamingLLM", lambda _: rule, prompt_cut=cut)

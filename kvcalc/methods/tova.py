@@ -1,0 +1,36 @@
+"""TOVA: the tokens that the newest one attends to most, the same for all heads of a layer."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from kvcalc.methods._selection import ratio_cut, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import Chosen, SlotRule
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    SELECTION,
+    "the tokens that the newest one attends to most",
+    "Oren et al. 2024, arXiv 2401.06104; schwartz-lab-NLP/TOVA",
+)
+
+
+def apply(
+    model: Model,
+    cache_size: int = 512,
+    compression_ratio: float | Fraction | None = None,
+    prompt_tokens: int | None = None,
+) -> Model:
+    """Tokens kept per layer: min(t, cache_size); one more inside of a step. No state.
+
+    cache_size: tokens, as the authors' example has it. compression_ratio: what to drop of the prompt instead, as
+    kvpress counts it, which lets every token after it stay. prompt_tokens: where the prompt ends, for that.
+    In prefill the layer at hand holds the whole prompt, those before it what they keep.
+    """
+    rule: SlotRule = Chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
+    if compression_ratio is not None:
+        rule = ratio_cut(compression_ratio, prompt_tokens)
+    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens)
+    return selected(model, "TOVA", lambda _: rule, prompt_cut=cut)

@@ -1,0 +1,83 @@
+"""Methods to choose from, and one of them with its parameters."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kvcalc.report.sheet import Column, Sheet
+
+
+class MethodEntry(NamedTuple):
+    """A method: what it is, what it asks for, and its parameters with their defaults, in words.
+
+    description: what its docstring says: formula, parameters, errors.
+    """
+
+    name: str
+    kind: str
+    title: str
+    source: str
+    flash_attention: bool
+    retraining: bool
+    per_head_paging: bool
+    caveat: str
+    parameters: Mapping[str, str]
+    description: str
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**self._asdict(), "parameters": dict(self.parameters)}
+
+
+class MethodList(NamedTuple):
+    """All methods."""
+
+    entries: tuple[MethodEntry, ...]
+
+    def data(self) -> list[Any]:
+        """Plain values of each."""
+        return [entry.data() for entry in self.entries]
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each, those of a kind together."""
+        columns = (
+            Column("kind", once=True),
+            Column("method"),
+            Column("what it does"),
+            Column("FlashAttention", wide=True),
+            Column("retraining", wide=True),
+            Column("per-head paging", wide=True),
+        )
+        rows = tuple(
+            (e.kind, e.name, e.title, _yes(e.flash_attention), _yes(e.retraining), _yes(e.per_head_paging))
+            for e in sorted(self.entries, key=lambda entry: (entry.kind, entry.name))
+        )
+        return (Sheet("Methods", columns, rows, notes=("`kvcalc methods show NAME` tells parameters and source",)),)
+
+
+class MethodPage(NamedTuple):
+    """One method, all that is known of it."""
+
+    entry: MethodEntry
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.entry.data()
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Its traits above a row for each parameter."""
+        entry = self.entry
+        lines = (
+            f"kind             {entry.kind}",
+            f"FlashAttention   {_yes(entry.flash_attention)}",
+            f"retraining       {_yes(entry.retraining)}",
+            f"per-head paging  {_yes(entry.per_head_paging)}",
+            *((f"caveat           {entry.caveat}",) if entry.caveat else ()),
+            f"source           {entry.source}",
+        )
+        rows = tuple(entry.parameters.items())
+        about = tuple(" ".join(paragraph.split()) for paragraph in entry.description.split("\n\n"))
+        return (Sheet(f"{entry.name}: {entry.title}", (Column("parameter"), Column("default")), rows, lines, about),)
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"

@@ -1,0 +1,296 @@
+"""Methods: what the authors' own code kept, measured, row by row; how they compose; what they refuse."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import kvcalc
+from kvcalc.methods import METHODS, parameters
+from kvcalc.tensors import Chosen, CutPrompt, EveryToken, ShareOfPrompt, SinksAndLast
+
+MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
+ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]
+SELECTION = {
+    "StreamingLLM": ("streaming-llm", {"start": "start_size", "recent": "recent_size"}),
+    "TOVA": ("tova", {"cache_size": "cache_size"}),
+    "H2O(real drop)": ("h2o", {"hh_size": "hh_size", "recent_size": "recent_size"}),
+    "SnapKV": ("snapkv", {"max_capacity_prompt": "max_capacity_prompt", "window": "window_size"}),
+    "L2": (
+        "l2-norm",
+        {"keep_ratio": "keep_ratio", "prune_after": "prune_after", "skip_layers": "skip_layers"},
+    ),
+    "DuoAttention(static cache)": ("duo-attention", {"sink": "sink_size", "recent": "recent_size"}),
+}
+"""Methods of the authors' own code that are built, with the names of their parameters here."""
+COVERED = [row for row in ROWS if row["from"] == "official" and row["method"] in SELECTION]
+PRESSES = {"Knorm(L2)": "l2-norm", "SnapKV": "snapkv", "StreamingLLM": "streaming-llm", "TOVA": "tova"}
+"""Presses of kvpress that are these methods, with a ratio in place of a budget."""
+PRESSED = [row for row in ROWS if row["from"] == "kvpress" and row["method"] in PRESSES]
+NOT_YET = {
+    (
+        "kvpress",
+        "other presses",
+    ): "PyramidKV, Ada-KV, ObservedAttention, DuoAttention, DecodingPress, DMS, ThinK ... are not built yet",
+    ("hf_quant", "quanto and hqq"): "quantised caches are not methods yet; the transformers engine has quanto",
+    (
+        "official",
+        "others",
+    ): "PyramidKV, Ada-KV, H2O (FlexGen), KIVI, YOCO, DMC, TurboQuant, cold-compress are not built yet",
+}
+
+
+def model_of(row: dict) -> kvcalc.Model:
+    """The layers of the measured cache; a single head size for K and V."""
+    heads = row.get("heads", row.get("kv_heads", 4))
+    return kvcalc.load(
+        {
+            "name": "measured",
+            "attention": "gqa",
+            "num_layers": row.get("layers", len(row["params"].get("full_heads", [0]))),
+            "num_query_heads": heads,
+            "num_kv_heads": row.get("kv_heads", heads),
+            "head_dim": row.get("head_dim", 16),
+        }
+    )
+
+
+def spec_of(row: dict) -> str:
+    name, names = SELECTION[row["method"]]
+    values = {names[key]: value for key, value in row["params"].items() if key in names}
+    if name == "snapkv":
+        values["gqa_support"] = "false"  # what was run repeats K and V for the query heads
+    if "full_heads" in row["params"]:
+        values["retrieval_heads"] = [sum(layer) for layer in row["params"]["full_heads"]]
+    words = {key: "+".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    return f"{name}:{','.join(f'{key}={value}' for key, value in words.items())}"
+
+
+def sized(row: dict, *, further: int = 0) -> kvcalc.Report:
+    tokens = row.get("tokens") or row["params"]["max_size"]
+    changed = kvcalc.apply_method(model_of(row), spec_of(row))
+    return kvcalc.size(changed, tokens=tokens + further, kv_dtype=row.get("dtype", "bf16"))
+
+
+def bytes_named(report: kvcalc.Report, *names: str) -> int:
+    return sum(tensor.bytes for group in report.groups for tensor in group.tensors if tensor.name in names)
+
+
+@pytest.mark.parametrize("row", COVERED, ids=lambda row: f"{row['method']}-{row.get('tokens')}-{row['params']}"[:80])
+def test_what_the_authors_code_kept(row):
+    report = sized(row)
+    kept = {layer: group.tensors[0].slots for group in report.groups for layer in group.layers}
+    if isinstance(row.get("kept"), list):
+        assert [kept[layer] for layer in sorted(kept)] == row["kept"]
+    if "kept_call" in row:
+        assert [kept[layer] for layer in sorted(kept)] == row["kept_call"]
+    for field in ("kept_prefill", "kept"):
+        if isinstance(row.get(field), int):
+            assert set(kept.values()) == {row[field]}
+    if "kept_after_step" in row:
+        after = sized(row, further=1)
+        assert after.groups[0].tensors[0].slots == row["kept_after_step"]
+        if "score_bytes" in row:
+            assert bytes_named(after, "hh_score") == row["score_bytes"]
+    for field in ("bytes", "bytes_call"):
+        if field in row:
+            assert report.total_bytes == row[field]
+    if "kv_bytes" in row:
+        assert bytes_named(report, "k", "v") == row["kv_bytes"] or bytes_named(sized(row, further=1), "k", "v") == row["kv_bytes"]  # fmt: skip
+
+
+def test_what_kvpress_kept_at_its_peak_after_the_prompt_and_at_the_end():
+    for row in PRESSED:
+        config, ratio = row["config"], row["params"]["compression_ratio"]
+        model = kvcalc.load(
+            {
+                "attention": "gqa",
+                "num_layers": config["num_hidden_layers"],
+                "num_query_heads": config["num_attention_heads"],
+                "num_kv_heads": config["num_key_value_heads"],
+                "head_dim": config["head_dim"],
+            }
+        )
+        prompt = row["prompt_tokens"]
+        spec = f"{PRESSES[row['method']]}:compression_ratio={ratio},prompt_tokens={prompt}"
+        changed = kvcalc.apply_method(model, spec)
+        asked = {"sequences": row["batch"], "kv_dtype": row["dtype"]}
+        report = kvcalc.size(changed, tokens=prompt, **asked)
+        kept = {layer: group.tensors[0].slots for group in report.groups for layer in group.layers}
+        assert [kept[layer] for layer in sorted(kept)] == row["kept_per_layer"], row
+        assert report.total_bytes == row["total_bytes"] == row["storage_bytes"], row
+        assert report.prefill_peak_bytes == row["peak_cache_bytes_in_prefill"], row
+        after = kvcalc.size(changed, tokens=prompt + row["gen_tokens"], **asked)
+        assert after.total_bytes == row["after_gen_total_bytes"], row
+
+
+def test_how_many_rows_are_covered_and_why_others_are_not():
+    """The numbers go up as methods are built, and the reasons go."""
+    covered = Counter(row["from"] for row in (*COVERED, *PRESSED))
+    assert covered == {"official": 28, "kvpress": 119}
+    assert Counter(row["from"] for row in ROWS) - covered == {"kvpress": 147, "official": 63, "hf_quant": 34}
+    assert {source for source, _ in NOT_YET} == {"kvpress", "official", "hf_quant"}
+
+
+# ---- what they say of themselves
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_says_what_it_is(name):
+    method = METHODS.module(name)
+    assert method.TRAITS.kind in ("architecture", "selection")
+    assert method.TRAITS.title
+    assert method.TRAITS.source
+    for parameter in parameters(method.apply):
+        assert parameter in method.apply.__doc__, f"{parameter} is not explained"
+
+
+# ---- rules
+
+
+@pytest.mark.parametrize(
+    ("rule", "slots"),
+    [
+        (SinksAndLast(6, 2), {1: 1, 6: 6, 7: 6, 100: 6}),
+        (Chosen(6, "best 6"), {1: 1, 6: 6, 100: 6}),
+        (CutPrompt(6), {5: 5, 6: 6, 100: 6}),
+        (CutPrompt(6, 10), {5: 5, 6: 6, 10: 6, 11: 7, 15: 11}),
+        (CutPrompt(6, 4), {4: 4, 5: 5, 6: 6, 7: 7, 15: 15}),
+        (ShareOfPrompt(1, 2), {1: 1, 2: 1, 3: 2, 101: 51}),
+        (ShareOfPrompt(1, 2, 10), {9: 9, 10: 5, 11: 6}),
+        (ShareOfPrompt(9, 10, 1), {1: 1, 10: 9, 11: 10, 20: 18}),
+    ],
+)
+def test_slots_of_methods(rule, slots):
+    assert {tokens: rule.slots(tokens) for tokens in slots} == slots
+    most = [max(rule.slots(t) for t in range(tokens + 1)) for tokens in range(60)]
+    assert [rule.most(tokens) for tokens in range(60)] == most
+
+
+@pytest.mark.parametrize(
+    "rule", [SinksAndLast(6, 2), CutPrompt(6), CutPrompt(6, 10), CutPrompt(6, 4), ShareOfPrompt(2, 3, 10)]
+)
+def test_rules_grow_alike_between_their_kinks(rule):
+    """What makes a size invertible: between two kinks each period adds as many slots."""
+    borders = [0, *rule.kinks, 200]
+    for start, end in pairwise(borders):
+        stretch = range(start, end - rule.period)
+        assert len({rule.slots(t + rule.period) - rule.slots(t) for t in stretch}) <= 1
+
+
+def test_a_rule_of_arrays_is_that_of_numbers():
+    import numpy as np
+
+    tokens = np.arange(1, 200)
+    for rule in (SinksAndLast(6, 2), CutPrompt(6), CutPrompt(6, 10), CutPrompt(6, 4), ShareOfPrompt(2, 3, 10)):
+        assert rule.slots(tokens).tolist() == [rule.slots(int(t)) for t in tokens]
+
+
+# ---- composition
+
+
+def test_methods_compose_in_their_order():
+    model = kvcalc.load("llama3-70b")
+    both = kvcalc.apply_method(kvcalc.apply_method(model, "gqa:4"), "snapkv:max_capacity_prompt=1000")
+    report = kvcalc.size(both, tokens=50_000)
+    assert report.total_bytes == 80 * 2 * 4 * 128 * 1000 * 2
+    assert both.name == "llama-3-70b as GQA-4 with SnapKV"
+
+
+def test_windows_and_states_stay_as_they_are():
+    model = kvcalc.load("gpt-oss-20b")
+    changed = kvcalc.apply_method(model, "streaming-llm:start_size=4,recent_size=60")
+    before, after = (kvcalc.size(m, tokens=10_000).groups for m in (model, changed))
+    assert before[0].bytes == after[0].bytes
+    assert after[1].bytes == 12 * 2 * 8 * 64 * 64 * 2
+
+
+def test_a_prompt_that_ended_lets_every_later_token_stay():
+    model = kvcalc.load("llama3-8b")
+    at = lambda spec, tokens: kvcalc.size(kvcalc.apply_method(model, spec), tokens=tokens)  # noqa: E731
+    assert at("snapkv:prompt_tokens=8000", 8000).total_bytes == 2048 * 131_072
+    assert at("snapkv:prompt_tokens=8000", 8100).total_bytes == 2148 * 131_072
+    assert at("snapkv:prompt_tokens=8000", 8100).bytes_per_token == 131_072
+    assert at("l2-norm:keep_ratio=0.5,prompt_tokens=1000", 1100).total_bytes == 1100 * 131_072  # too short to be cut
+    assert at("l2-norm:keep_ratio=0.5,prompt_tokens=4001", 4001).total_bytes == 2001 * 131_072
+
+
+def test_cross_layer_attention_keeps_every_second_layer():
+    model = kvcalc.load("llama3-8b")
+    whole = kvcalc.size(model, tokens=1000).total_bytes
+    assert kvcalc.size(kvcalc.apply_method(model, "cla"), tokens=1000).total_bytes == whole // 2
+    assert kvcalc.size(kvcalc.apply_method(model, "cla:sharing_factor=3"), tokens=1000).total_bytes == whole * 11 // 32
+    assert kvcalc.size(kvcalc.apply_method(model, "cla:sharing_factor=1"), tokens=1000).total_bytes == whole
+
+
+def test_a_ratio_is_taken_as_it_is_written():
+    model = kvcalc.apply_method(kvcalc.load("llama3-8b"), "l2-norm:keep_ratio=0.9,prune_after=1")
+    rules = {tensor.slot_rule for group in model.groups for tensor in group.tensors}
+    assert rules == {ShareOfPrompt(9, 10, 1)}
+    assert EveryToken() not in rules
+
+
+# ---- what they refuse
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "help"),
+    [
+        ("h2o", "H2O drops tokens of each query head, and llama-3-70b has 8 KV heads for 64 query heads", "--attention mha"),
+        ("snapkv:windw=3", "no parameter of snapkv is called 'windw'", "did you mean 'window_size'?"),
+        ("snapkv:window_size", "snapkv takes parameter=value, not 'window_size'", "known: max_capacity_prompt, window_size"),
+        ("snapkv:window_size=3.5", "window_size must be a number, not '3.5'", "write window_size=32"),
+        ("snapkv:window_size=-1", "window_size must be a number, not '-1'", "write window_size=32"),
+        ("snapkv:window_size=0", "window_size must be at least 1, not 0", ""),
+        ("snapkv:gqa_support=maybe", "gqa_support must be true or false, not 'maybe'", "write gqa_support=true"),
+        ("snapkv:window_size=2048", "window_size (2,048) is not smaller than max_capacity_prompt (2,048)", "above 2,048"),
+        ("l2-norm:keep_ratio=1.5", "keep_ratio must be above 0 and at most 1, not", "write 0.5"),
+        ("l2-norm:keep_ratio=0", "keep_ratio must be above 0 and at most 1, not", "write 0.5"),
+        ("l2-norm:skip_layers=80", "skip_layers names layer 80, and llama-3-70b has layers 0 to 79", "skip_layers=0+1"),
+        ("l2-norm:skip_layers=a", "skip_layers must be whole numbers, written 0+1, not 'a'", "write skip_layers=0+1"),
+        ("duo-attention:retrieval_heads=9", "layer 0 has 8 KV heads, and retrieval_heads says 9", "from 0 to 8"),
+        ("duo-attention:retrieval_heads=1+2", "retrieval_heads has 2 numbers, and llama-3-70b has 80 layers", "one for each"),
+        ("snapkey", "no attention or method is called 'snapkey'", "did you mean 'snapkv'?"),
+        ("tova:cache_size=" + "9" * 5000, "cache_size must be a number", "write cache_size=512"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_and_why(cli, line, message, help):
+    outcome = cli(f"size --preset llama3-70b --tokens 1000 --method {line}")
+    assert outcome.code == 2
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith(f"--method: {message}")
+    assert help in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("preset", "method", "message"),
+    [
+        (
+            "r1",
+            "snapkv",
+            "SnapKV chooses among the keys and values of heads, and the all layers of deepseek-r1 are MLA",
+        ),
+        ("mamba-2.8b", "snapkv", "SnapKV has nothing to choose from in mamba-2.8b: no layer keeps every token (Mamba)"),
+        ("r1", "duo-attention", "DuoAttention tells heads apart, and the all layers of deepseek-r1 are MLA 512+64"),
+        ("gpt-oss-20b", "cla", "CLA shares one kind of cache among all layers, and gpt-oss-20b has GQA-8"),
+        ("mamba-2.8b", "duo-attention", "DuoAttention has no head to tell apart in mamba-2.8b"),
+    ],
+)
+def test_models_that_a_method_cannot_be_used_on(cli, preset, method, message):
+    outcome = cli(f"size --preset {preset} --tokens 1000 --method {method}")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith(f"--method: {message}")
+
+
+def test_a_method_without_a_torch_module_is_not_verified(cli, monkeypatch):
+    from kvcalc.verify import child, measure
+
+    monkeypatch.setattr(child, "in_child", lambda work, model, **named: measure.verify(model, **named))
+    outcome = cli("size --preset llama3-8b --tokens 10 --method snapkv --verify")
+    assert outcome.code == 2
+    assert "there is no torch module for that yet" in outcome.stderr
