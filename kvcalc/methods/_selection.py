@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
@@ -48,7 +49,7 @@ def selected(
         attention = _attention(model, group, name)
         held = group.tensors if gqa_support else tuple(_for_each_query(t, attention) for t in group.tensors)
         whole = replace(group, tensors=held, uncut=(group.uncut or held) if prompt_cut else group.uncut)
-        groups += _split(whole, rule_of, lambda rule, of=attention: state(of, rule))
+        groups += _split(whole, rule_of, partial(state, attention))
     return replace(
         model,
         name=f"{model.name} with {name}",
