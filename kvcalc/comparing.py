@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods import apply_method
+from kvcalc.methods import METHODS, apply_method, parameters
 from kvcalc.model import Model
 from kvcalc.report.comparison import Comparison, ComparisonRow
+from kvcalc.report.method_comparison import MethodComparison, MethodRow
 from kvcalc.report.size import policy_remarks
-from kvcalc.sizing import size
+from kvcalc.sizing import decode_peak_bytes, size
 from kvcalc.units import count, plural
 
 _NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
@@ -85,3 +87,62 @@ def _comparison(
     )
     workload = f"{length} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine"
     return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
+
+
+def compare_methods(
+    model: Model, specs: Sequence[str] | None, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16"
+) -> MethodComparison:
+    """`model` as it is and under each method of `specs`; None: every method that needs no parameter.
+
+    Raises UnknownNameError, InvalidValueError, NotApplicableError for a method that was asked for by name; of all
+    methods those that this model cannot have are left out, and a note says why.
+    """
+    rows = [_method_row("", model, model, tokens, sequences, kv_dtype)]
+    notes: list[str] = []
+    for spec in METHODS.names() if specs is None else specs:
+        if specs is None and ... in parameters(METHODS.module(spec).apply).values():
+            notes.append(f"{spec} is left out: it needs a parameter, see `kvcalc methods show {spec}`")
+            continue
+        try:
+            changed = apply_method(model, spec)
+        except (InvalidValueError, NotApplicableError) as error:
+            if specs is not None:
+                raise
+            notes.append(f"{spec} is left out: {error.what}")
+            continue
+        rows.append(_method_row(spec, changed, model, tokens, sequences, kv_dtype))
+        notes += [f"{spec}: {note}" for note in changed.notes if note not in model.notes]
+    first = rows[0].report
+    workload = f"{plural(tokens, 'token')} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
+    return MethodComparison(f"{model.name} under methods: {workload}", tuple(rows), (*model.notes, *notes))
+
+
+def _method_row(  # a method, a model before and after it, and what is asked of both
+    spec: str, model: Model, before: Model, tokens: int, sequences: int, kv_dtype: str | Dtype
+) -> MethodRow:
+    report = size(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+    peak = report.total_bytes if report.prefill_peak_bytes is None else report.prefill_peak_bytes
+    step = decode_peak_bytes(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+    if not spec:
+        return MethodRow("", "", report, peak, step)
+    traits = METHODS.module(spec.partition(":")[0].strip().lower()).TRAITS
+    return MethodRow(
+        spec=spec,
+        kind=traits.kind,
+        report=report,
+        prefill_peak_bytes=peak,
+        decode_peak_bytes=step,
+        state=_state(model, before),
+        flash_attention=traits.flash_attention,
+        retraining=traits.retraining,
+        per_head_paging=traits.per_head_paging,
+        caveat=traits.caveat,
+    )
+
+
+def _state(model: Model, before: Model) -> str:
+    """Tensors that the method put beside those of the parts, by name."""
+    own = {tensor.name for group in model.groups for part in group.parts for tensor in part.tensors()}
+    known = own | {tensor.name for group in before.groups for tensor in group.tensors}
+    added = (t.name for group in model.groups for t in group.tensors if t.name.partition("_streaming")[0] not in known)
+    return ", ".join(dict.fromkeys(added))

@@ -141,6 +141,28 @@ def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engi
     )
 
 
+def decode_peak_bytes(
+    model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16", engine: str = "ideal"
+) -> int:
+    """Most that the cache takes in the step after `tokens` tokens.
+
+    Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
+    once that is there. Copies that code makes on the way are not counted.
+    """
+    workload = Workload.of(tokens, sequences, kv_dtype)
+    with_settings = Engine.of(engine)
+    after = Footprint.of(model, with_settings, workload.kv_dtype).bytes(workload.tokens + 1)
+    extra = [
+        sum(
+            tensor.bytes_per_slot(workload.kv_dtype)
+            for tensor in tensors
+            if tensor.slot_rule.evicts_after and tensor.slot_rule.slots(workload.tokens + 1) <= workload.tokens
+        )
+        for tensors in with_settings.allocate(model, workload.kv_dtype)
+    ]
+    return workload.sequences * (after + max(extra))
+
+
 def _prefill_peak(model: Model, engine: Engine, workload: Workload) -> int | None:
     """Most that the caches take while a prompt is read that a method cuts; None where none does.
 

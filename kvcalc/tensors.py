@@ -30,7 +30,12 @@ Tokens = TypeVar("Tokens", int, "NDArray[np.int64]")
 
 
 class SlotRule(Protocol):
-    """How many slots hold t cached tokens."""
+    """How many slots hold t cached tokens.
+
+    evicts_after: whether a step first adds its token and then drops one, so that there is a slot more meanwhile.
+    """
+
+    evicts_after: ClassVar[bool]
 
     def slots(self, tokens: Tokens) -> Tokens:
         """Slots of one sequence with `tokens` tokens cached."""
@@ -64,6 +69,7 @@ class _Rule:
     """
 
     __slots__: tuple[str, ...] = ()
+    evicts_after: ClassVar[bool] = False
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
@@ -324,9 +330,10 @@ class SinksAndLast(_AtMost):
 
 
 class Chosen(_AtMost):
-    """min(t, limit) slots: the tokens that a method thinks most of, chosen anew at each step."""
+    """min(t, limit) slots: the tokens that a method thinks most of, chosen anew once each step has added its own."""
 
     __slots__ = ("words",)
+    evicts_after: ClassVar[bool] = True
 
     def __init__(self, limit: int, words: str) -> None:
         super().__init__(limit)

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import kvcalc
+from kvcalc.comparing import compare_methods
+from kvcalc.dtypes import BF16
 from kvcalc.methods import METHODS, parameters
+from kvcalc.sizing import decode_peak_bytes
 from kvcalc.tensors import Chosen, CutPrompt, EveryToken, ShareOfPrompt, SinksAndLast
 
 MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
@@ -104,6 +107,23 @@ def test_what_the_authors_code_kept(row):
         assert bytes_named(report, "k", "v") == row["kv_bytes"] or bytes_named(sized(row, further=1), "k", "v") == row["kv_bytes"]  # fmt: skip
 
 
+@pytest.mark.parametrize("row", [row for row in COVERED if "during_step" in row], ids=lambda row: str(row["params"]))
+def test_what_was_held_inside_of_a_step(row):
+    """The new token's slot too, where a method chooses once it is there."""
+    changed = kvcalc.apply_method(model_of(row), spec_of(row))
+    slot_bytes = sum(tensor.bytes_per_slot(BF16) for tensor in changed.groups[0].tensors)
+    assert decode_peak_bytes(changed, tokens=row["tokens"]) == row["during_step"] * slot_bytes
+
+
+def test_streaming_llm_makes_room_before_a_step():
+    """`kept_evict_for_1` and the new token are start + recent at most."""
+    for row in (row for row in COVERED if "kept_evict_for_1" in row):
+        changed = kvcalc.apply_method(model_of(row), spec_of(row))
+        slot_bytes = sum(tensor.bytes_per_slot(BF16) for tensor in changed.groups[0].tensors)
+        kept = [kept + 1 for kept in row["kept_evict_for_1"]]
+        assert decode_peak_bytes(changed, tokens=row["tokens"]) == sum(kept) * slot_bytes
+
+
 def test_what_kvpress_kept_at_its_peak_after_the_prompt_and_at_the_end():
     for row in PRESSED:
         config, ratio = row["config"], row["params"]["compression_ratio"]
@@ -135,6 +155,42 @@ def test_how_many_rows_are_covered_and_why_others_are_not():
     assert covered == {"official": 28, "kvpress": 119}
     assert Counter(row["from"] for row in ROWS) - covered == {"kvpress": 147, "official": 63, "hf_quant": 34}
     assert {source for source, _ in NOT_YET} == {"kvpress", "official", "hf_quant"}
+
+
+# ---- side by side
+
+
+def test_all_methods_of_a_model_in_one_table():
+    model = kvcalc.load("llama-2-7b")
+    table = compare_methods(model, None, tokens=32_768, sequences=2)
+    rows = {row.label: row for row in table.rows}
+    assert rows.keys() == {"as it is", *METHODS.names()} - {"gqa"}
+    for row in table.rows:
+        assert row.report.total_bytes <= row.prefill_peak_bytes
+        assert row.report.total_bytes <= row.decode_peak_bytes
+    slot_bytes, layers = 2 * 32 * 128 * 2, 32
+    kept, full = 2 * 2048 * slot_bytes, 2 * 32_768 * slot_bytes
+    assert rows["snapkv"].prefill_peak_bytes == (layers - 1) * kept + full
+    half = layers * full // 2
+    l2 = compare_methods(model, ["l2-norm:keep_ratio=0.5"], tokens=32_768, sequences=2).rows[1]
+    assert l2.report.total_bytes == half
+    assert l2.prefill_peak_bytes == layers * full + full // 2  # all layers whole, and one layer's copy
+    assert rows["h2o"].state == "hh_score"
+    assert "gqa is left out: it needs a parameter" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--preset r1 --tokens 1000 --methods snapkv", "--methods: SnapKV chooses among the keys and values of heads"),
+        ("--preset r1 --tokens 1K,2K --methods all", "--methods: methods are compared at one length"),
+        ("--preset r1 --tokens 1K --methods all -e transformers", "--methods: methods are compared at one length"),
+    ],
+)
+def test_what_cannot_be_compared(cli, line, message):
+    outcome = cli(f"compare {line}")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith(message)
 
 
 # ---- what they say of themselves

@@ -37,7 +37,16 @@ def test_a_command_prints_what_the_readme_shows(cli, line, shown):
 
 
 def test_the_readme_shows_each_question_that_users_ask():
-    assert [line.split()[0] for line, _ in BLOCKS] == ["compare", "compare", "size", "size", "size", "size", "size", "check"]
+    assert [line.split()[0] for line, _ in BLOCKS] == [
+        "compare",
+        "compare",
+        "size",
+        "size",
+        "size",
+        "size",
+        "size",
+        "check",
+    ]
 
 
 def test_the_main_command_prints_what_the_readme_shows(cli):

@@ -1,6 +1,6 @@
 """`kvcalc compare`: variants of one model, or several models, side by side."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,6 +8,10 @@ from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.model import Model
+    from kvcalc.report.method_comparison import MethodComparison
 
 DEFAULT_VARIANTS = "mha,gqa:16,gqa:8,mqa,mla"
 
@@ -30,6 +34,9 @@ def compare(
     model: _options.ModelPath = None,
     variants: str = typer.Option(
         DEFAULT_VARIANTS, "--variants", metavar="LIST", help="What one model is compared as, separated by commas."
+    ),
+    methods: str = typer.Option(
+        "", "--methods", metavar="LIST", help="all, or methods separated by semicolons: one model under each of them."
     ),
     assume: _options.Assume = None,
     mtp: _options.Mtp = False,
@@ -57,7 +64,26 @@ def compare(
         show(compare_models(loaded, counts, **question), format)
         return
     one = _options.one_model(preset, model, None, assume, mtp=mtp)
+    if methods:
+        show(_under_methods(one, methods, counts, question), format)
+        return
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
     optional = variants == DEFAULT_VARIANTS
     show(_options.located("--variants", compare_variants, one, asked, counts, optional=optional, **question), format)
+
+
+def _under_methods(model: "Model", methods: str, counts: list[int], question: dict[str, Any]) -> "MethodComparison":
+    """The model under all methods, or under those that were named."""
+    if len(counts) > 1 or question["engine"] != "ideal" or question["engine_settings"]:
+        raise InvalidValueError(
+            "methods are compared at one length, in the ideal engine",
+            where="--methods",
+            help="give one --tokens, and no --engine",
+        )
+
+    from kvcalc.comparing import compare_methods
+
+    specs = None if methods.strip() == "all" else [spec.strip() for spec in methods.split(";") if spec.strip()]
+    asked = {"sequences": question["sequences"], "kv_dtype": question["kv_dtype"]}
+    return _options.located("--methods", compare_methods, model, specs, tokens=counts[0], **asked)
