@@ -316,6 +316,15 @@ class PromptAndLast(_Rule):
         return f"prompt + last {self.window:,}"
 
 
+class Newest(_AtMost):
+    """min(t, limit) slots: the newest tokens, which are kept in another format than those before them."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"newest {self.limit:,}"
+
+
 class SinksAndLast(_AtMost):
     """min(t, limit) slots: the first `sinks` tokens and the newest of the others."""
 

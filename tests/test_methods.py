@@ -35,6 +35,7 @@ COVERED = [row for row in ROWS if row["from"] == "official" and row["method"] in
 PRESSES = {"Knorm(L2)": "l2-norm", "SnapKV": "snapkv", "StreamingLLM": "streaming-llm", "TOVA": "tova"}
 """Presses of kvpress that are these methods, with a ratio in place of a budget."""
 PRESSED = [row for row in ROWS if row["from"] == "kvpress" and row["method"] in PRESSES]
+KIVI = [row for row in ROWS if row["from"] == "official" and row["method"] == "KIVI"]
 NOT_YET = {
     (
         "kvpress",
@@ -44,7 +45,7 @@ NOT_YET = {
     (
         "official",
         "others",
-    ): "PyramidKV, Ada-KV, H2O (FlexGen), KIVI, YOCO, DMC, TurboQuant, cold-compress are not built yet",
+    ): "PyramidKV, Ada-KV, H2O (FlexGen), YOCO, DMC, TurboQuant, cold-compress are not built yet",
 }
 
 
@@ -107,6 +108,34 @@ def test_what_the_authors_code_kept(row):
         assert bytes_named(report, "k", "v") == row["kv_bytes"] or bytes_named(sized(row, further=1), "k", "v") == row["kv_bytes"]  # fmt: skip
 
 
+@pytest.mark.parametrize("row", KIVI, ids=lambda row: f"{row['tokens']}-{row['params']}")
+def test_what_kivi_kept(row):
+    params = row["params"]
+    spec = f"kivi:bits={params['bits']},group_size={params['group']},residual_length={params['residual']}"
+    report = kvcalc.size(kvcalc.apply_method(model_of(row), spec), tokens=row["tokens"], kv_dtype="fp16")
+    assert report.total_bytes == row["total"]
+    names = {"k_codes": "k_code", "k_scales": "k_scale", "k_residual": "k_resid", "v_codes": "v_code", "v_scales": "v_scale", "v_residual": "v_resid"}  # fmt: skip
+    assert {measured: bytes_named(report, name) for name, measured in names.items()} == {
+        m: row[m] for m in names.values()
+    }
+
+
+def test_kivi_tends_to_5_33_times_less():
+    """Facts of the paper's 2 bits and groups of 32: 3 bits an element in place of 16."""
+    model = kvcalc.load("llama-2-7b")
+    whole, kivi = (kvcalc.size(m, tokens=10**7).total_bytes for m in (model, kvcalc.apply_method(model, "kivi")))
+    assert round(whole / kivi, 2) == 5.33
+
+
+def test_keys_and_values_in_formats_of_their_own():
+    model = kvcalc.load("llama3-8b")
+    mixed = kvcalc.apply_method(model, "kv-dtype:k_dtype=q8_0,v_dtype=q4_0")
+    keys, values = (kvcalc.size(model, tokens=1000, kv_dtype=name).total_bytes // 2 for name in ("q8_0", "q4_0"))
+    assert kvcalc.size(mixed, tokens=1000).total_bytes == keys + values
+    alone = kvcalc.apply_method(model, "kv-dtype:v_dtype=fp8")
+    assert kvcalc.size(alone, tokens=1000).total_bytes == 1000 * 131_072 * 3 // 4
+
+
 @pytest.mark.parametrize("row", [row for row in COVERED if "during_step" in row], ids=lambda row: str(row["params"]))
 def test_what_was_held_inside_of_a_step(row):
     """The new token's slot too, where a method chooses once it is there."""
@@ -151,9 +180,9 @@ def test_what_kvpress_kept_at_its_peak_after_the_prompt_and_at_the_end():
 
 def test_how_many_rows_are_covered_and_why_others_are_not():
     """The numbers go up as methods are built, and the reasons go."""
-    covered = Counter(row["from"] for row in (*COVERED, *PRESSED))
-    assert covered == {"official": 28, "kvpress": 119}
-    assert Counter(row["from"] for row in ROWS) - covered == {"kvpress": 147, "official": 63, "hf_quant": 34}
+    covered = Counter(row["from"] for row in (*COVERED, *PRESSED, *KIVI))
+    assert covered == {"official": 50, "kvpress": 119}
+    assert Counter(row["from"] for row in ROWS) - covered == {"kvpress": 147, "official": 41, "hf_quant": 34}
     assert {source for source, _ in NOT_YET} == {"kvpress", "official", "hf_quant"}
 
 
@@ -164,7 +193,7 @@ def test_all_methods_of_a_model_in_one_table():
     model = kvcalc.load("llama-2-7b")
     table = compare_methods(model, None, tokens=32_768, sequences=2)
     rows = {row.label: row for row in table.rows}
-    assert rows.keys() == {"as it is", *METHODS.names()} - {"gqa"}
+    assert rows.keys() == {"as it is", *METHODS.names()} - {"gqa", "kv-dtype"}
     for row in table.rows:
         assert row.report.total_bytes <= row.prefill_peak_bytes
         assert row.report.total_bytes <= row.decode_peak_bytes
@@ -182,7 +211,7 @@ def test_all_methods_of_a_model_in_one_table():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--preset r1 --tokens 1000 --methods snapkv", "--methods: SnapKV chooses among the keys and values of heads"),
+        ("--preset r1 --tokens 1000 --methods snapkv", "--methods: SnapKV wants keys and values of heads"),
         ("--preset r1 --tokens 1K,2K --methods all", "--methods: methods are compared at one length"),
         ("--preset r1 --tokens 1K --methods all -e transformers", "--methods: methods are compared at one length"),
     ],
@@ -199,7 +228,7 @@ def test_what_cannot_be_compared(cli, line, message):
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_says_what_it_is(name):
     method = METHODS.module(name)
-    assert method.TRAITS.kind in ("architecture", "selection")
+    assert method.TRAITS.kind in ("architecture", "selection", "quantised")
     assert method.TRAITS.title
     assert method.TRAITS.source
     for parameter in parameters(method.apply):
@@ -311,6 +340,11 @@ def test_a_ratio_is_taken_as_it_is_written():
         ("l2-norm:skip_layers=a", "skip_layers must be whole numbers, written 0+1, not 'a'", "write skip_layers=0+1"),
         ("duo-attention:retrieval_heads=9", "layer 0 has 8 KV heads, and retrieval_heads says 9", "from 0 to 8"),
         ("duo-attention:retrieval_heads=1+2", "retrieval_heads has 2 numbers, and llama-3-70b has 80 layers", "one for each"),
+        ("kivi:bits=3", "k_bits must be 2 or 4, not 3", "write bits=2"),
+        ("kivi:residual_length=100", "residual_length (100) is not a multiple of group_size (32)", "residual_length=128"),
+        ("kivi:group_size=48,residual_length=96", "head_dim (128) is not a multiple of group_size (48)", "group_size=32"),
+        ("kv-dtype", "kv-dtype names neither the format of keys nor that of values", "k_dtype=q8_0"),
+        ("kv-dtype:k_dtype=int3", "no dtype is called 'int3'", ""),
         ("snapkey", "no attention or method is called 'snapkey'", "did you mean 'snapkv'?"),
         ("tova:cache_size=" + "9" * 5000, "cache_size must be a number", "write cache_size=512"),
     ],
@@ -329,11 +363,14 @@ def test_what_is_refused_and_why(cli, line, message, help):
         (
             "r1",
             "snapkv",
-            "SnapKV chooses among the keys and values of heads, and the all layers of deepseek-r1 are MLA",
+            "SnapKV wants keys and values of heads, and the all layers of deepseek-r1 are MLA",
         ),
         ("mamba-2.8b", "snapkv", "SnapKV has nothing to choose from in mamba-2.8b: no layer keeps every token (Mamba)"),
         ("r1", "duo-attention", "DuoAttention tells heads apart, and the all layers of deepseek-r1 are MLA 512+64"),
         ("gpt-oss-20b", "cla", "CLA shares one kind of cache among all layers, and gpt-oss-20b has GQA-8"),
+        ("r1", "kivi", "KIVI wants keys and values of heads, and the all layers of deepseek-r1 are MLA 512+64"),
+        ("mamba-2.8b", "kivi", "KIVI has nothing to quantise in mamba-2.8b: no layer keeps every token"),
+        ("r1", "kv-dtype:k_dtype=fp8", "deepseek-r1 keeps no keys and values apart (MLA 512+64)"),
         ("mamba-2.8b", "duo-attention", "DuoAttention has no head to tell apart in mamba-2.8b"),
     ],
 )

@@ -70,6 +70,8 @@ def _value(text: str, default: Any, key: str) -> Any:
         if text.lower() not in ("true", "false"):
             raise InvalidValueError(f"{key} must be true or false, not {text!r}", field=key, help=f"write {key}=true")
         return text.lower() == "true"
+    if key.endswith("_dtype"):
+        return text
     ratio = isinstance(default, float) or key.endswith("_ratio")
     parts = text.split("+") if isinstance(default, tuple) else [text]
     if len(text) > _LONGEST or not all(_is_number(part, fraction=ratio) for part in parts):

@@ -46,7 +46,7 @@ def selected(
         if not has_tokens:
             groups.append(group)
             continue
-        attention = _attention(model, group, name)
+        attention = attention_of(model, group, name)
         held = group.tensors if gqa_support else tuple(_for_each_query(t, attention) for t in group.tensors)
         whole = replace(group, tensors=held, uncut=(group.uncut or held) if prompt_cut else group.uncut)
         groups += _split(whole, rule_of, partial(state, attention))
@@ -96,13 +96,13 @@ def _remarks(groups: Iterable[LayerGroup]) -> tuple[str, ...]:
     return ("all cached tokens are taken for the prompt; with prompt_tokens=N those after the first N come on top",)
 
 
-def _attention(model: Model, group: LayerGroup, name: str) -> GroupedQueryAttention:
+def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAttention:
+    """Attention of a group's layers. Raises NotApplicableError where they have no heads of keys and values."""
     for part in group.parts:
         if isinstance(part, GroupedQueryAttention):
             return part
     raise NotApplicableError(
-        f"{name} chooses among the keys and values of heads, and the {group.name} layers of {model.name} are "
-        f"{group.label}",
+        f"{name} wants keys and values of heads, and the {group.name} layers of {model.name} are {group.label}",
         help="use it on a model with MHA, GQA or MQA",
     )
 

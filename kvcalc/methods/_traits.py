@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ARCHITECTURE, SELECTION = "architecture", "selection"
+ARCHITECTURE, SELECTION, QUANTISED = "architecture", "selection", "quantised"
 
 
 class Traits(NamedTuple):
     """What a method is, and what it asks for.
 
-    kind: architecture (another model) or selection (tokens are dropped). title: one line. source: the paper.
-    flash_attention: works where no attention weights are at hand. retraining: needs a model trained for it.
-    per_head_paging: keeps other tokens, or more of them, in one head than in another, which a block table for the whole
-    layer cannot free. caveat: where the authors' code stores more than the paper counts.
+    kind: architecture (another model), selection (tokens are dropped) or quantised (fewer bits for each).
+    title: one line. source: the paper. flash_attention: works where no attention weights are at hand.
+    retraining: needs a model trained for it. per_head_paging: keeps other tokens, or more of them, in one head than in
+    another, which a block table for the whole layer cannot free.
+    caveat: where the authors' code stores more than the paper counts.
     """
 
     kind: str

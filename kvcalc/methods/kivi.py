@@ -1,0 +1,112 @@
+"""KIVI: keys quantised channel by channel, values token by token, and the newest tokens as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kvcalc.dtypes import FP16, Dtype
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.methods._selection import attention_of
+from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.model import LayerGroup, Model, PromptCut
+from kvcalc.tensors import AllButLast, CacheTensor, Dim, EveryNth, EveryToken, Newest, Pending, Settled, SlotRule
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    QUANTISED,
+    "2 or 4 bits, with a residual of the newest tokens",
+    "Liu et al. 2024, arXiv 2402.02750; jy-yuan/KIVI",
+)
+_BITS_OF_BYTE = 8
+_BITS = (2, 4)
+_SCALE_AND_MINIMUM = 2
+
+
+def apply(
+    model: Model,
+    bits: int = 2,
+    group_size: int = 32,
+    residual_length: int = 128,
+    k_bits: int | None = None,
+    v_bits: int | None = None,
+) -> Model:
+    """Bytes of K per head: floor(t / R) * R * (d * bits / 8 + 4 * d / g), and 2 d for each of the t mod R newest.
+
+    Of V: max(0, t - R) * (d * bits / 8 + 4 * d / g), and 2 d for each of the min(t, R) newest. With g = group_size and
+    R = residual_length; a group has one fp16 scale and one fp16 minimum, over g tokens of a channel for K and g
+    channels of a token for V. In prefill the layer at hand holds the whole prompt unquantised.
+
+    bits: of K and V, or k_bits and v_bits apart; 2 or 4. group_size, residual_length: as in the authors' example.
+    Raises InvalidValueError for other bits, a residual that is no multiple of the group, or a head that is none.
+    """
+    positive_int(group_size, "group_size")
+    positive_int(residual_length, "residual_length")
+    if residual_length % group_size:
+        raise InvalidValueError(
+            f"residual_length ({residual_length:,}) is not a multiple of group_size ({group_size:,})",
+            field="residual_length",
+            help=f"write residual_length={group_size * 4}",
+        )
+    formats = {
+        name: _codes(bits if own is None else own, field)
+        for name, own, field in (("k", k_bits, "k_bits"), ("v", v_bits, "v_bits"))
+    }
+    if not any(tensor.slot_rule == EveryToken() for group in model.groups for tensor in group.tensors):
+        raise NotApplicableError(
+            f"KIVI has nothing to quantise in {model.name}: no layer keeps every token",
+            help="use it on a model with MHA, GQA or MQA",
+        )
+    groups = tuple(_quantised(model, group, formats, group_size, residual_length) for group in model.groups)
+    return replace(model, name=f"{model.name} with KIVI", groups=groups, prompt_cut=PromptCut(layer_by_layer=True))
+
+
+def _codes(bits: int, field: str) -> Dtype:
+    if bits not in _BITS:
+        raise InvalidValueError(f"{field} must be 2 or 4, not {bits}", field=field, help="write bits=2")
+    return Dtype(f"int{bits}", _BITS_OF_BYTE // bits, 1, "packed into int32")
+
+
+def _quantised(
+    model: Model, group: LayerGroup, formats: dict[str, Dtype], group_size: int, residual_length: int
+) -> LayerGroup:
+    if not any(tensor.slot_rule == EveryToken() for tensor in group.tensors):
+        return group
+    attention_of(model, group, "KIVI")
+    tensors = (
+        parts
+        for tensor in group.tensors
+        for parts in (
+            _parts(tensor, formats[tensor.name], group_size, residual_length)
+            if tensor.name in formats and tensor.slot_rule == EveryToken()
+            else (tensor,)
+        )
+    )
+    return replace(group, tensors=tuple(tensors), uncut=group.uncut or group.tensors)
+
+
+def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: int) -> tuple[CacheTensor, ...]:
+    """Codes, scales with minimums, and what is not quantised yet, of one tensor."""
+    heads, width = tensor.dims
+    if width.size % group_size:
+        raise InvalidValueError(
+            f"{width.name} ({width.size:,}) is not a multiple of group_size ({group_size:,})",
+            field="group_size",
+            help="write group_size=32",
+        )
+    settled: SlotRule
+    waiting: SlotRule
+    pair = Dim("scale_and_minimum", _SCALE_AND_MINIMUM)
+    if tensor.name == "k":  # by channel: each residual_length tokens make so many groups of every channel at once
+        settled, waiting = Settled(residual_length), Pending(residual_length)
+        groups = Dim("groups_of_tokens", residual_length // group_size)
+        scales = CacheTensor("k_scales", (heads, width, groups, pair), EveryNth(residual_length), FP16)
+    else:
+        settled, waiting = AllButLast(residual_length), Newest(residual_length)
+        groups = Dim("groups_of_channels", width.size // group_size)
+        scales = CacheTensor("v_scales", (heads, groups, pair), settled, FP16)
+    name = tensor.name
+    return (
+        tensor._replace(name=f"{name}_codes", slot_rule=settled, dtype=codes, quantizable=False),
+        scales,
+        tensor._replace(name=f"{name}_residual", slot_rule=waiting, quantizable=False),
+    )
