@@ -28,6 +28,11 @@ class Attention(Protocol):
         ...
 
     @property
+    def shared_facts(self) -> dict[str, int]:
+        """What tensor parallelism splits, or copies where it cannot be split further."""
+        ...
+
+    @property
     def HAS_KV_CHANNELS(self) -> bool:  # noqa: N802  # a constant of the kind
         """Whether what tensor parallelism splits of it counts channels of the KV heads beside it, too."""
         ...

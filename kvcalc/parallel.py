@@ -12,6 +12,7 @@ from typing import NamedTuple
 from kvcalc.attention._facts import MAX_RANKS, degree_near
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
+from kvcalc.tensors import Dim
 from kvcalc.units import positive_int
 
 
@@ -125,6 +126,14 @@ def _sharded_group(group: LayerGroup, tp: int) -> LayerGroup:
         parts = tuple(part.shard(tp) for part in group.parts)
     except InvalidValueError as error:
         raise error.at(f"{group.name} layers") from None
+    for dim in _some_heads(group):
+        if dim.size % tp:
+            raise InvalidValueError(
+                f"{dim.name} ({dim.size:,} of them, by the method) is not a multiple of tp ({tp:,})",
+                field="tp",
+                help="",
+                where=f"{group.name} layers",
+            )
     if not _can_shard(group, tp):
         raise InvalidValueError(
             f"tp ({tp:,}) ranks hold copies of KV heads, and which of the channels in {group.label} go with them is "
@@ -139,11 +148,28 @@ def _sharded_group(group: LayerGroup, tp: int) -> LayerGroup:
         for whole, own in zip(part.tensors(), shard.tensors(), strict=True)
         for before, after in zip(whole.dims, own.dims, strict=True)
     }
-    tensors = tuple(t._replace(dims=tuple(narrower.get(dim, dim) for dim in t.dims)) for t in group.tensors)
-    return replace(group, parts=parts, tensors=tensors)
+    narrower |= {
+        Dim(name, value): Dim(name, shard.shared_facts[name])
+        for part, shard in zip(group.parts, parts, strict=True)
+        for name, value in part.shared_facts.items()
+    }
+    narrower |= {dim: dim._replace(size=dim.size // tp) for dim in _some_heads(group)}
+    held, uncut = (
+        tuple(t._replace(dims=tuple(narrower.get(dim, dim) for dim in t.dims)) for t in tensors)
+        for tensors in (group.tensors, group.uncut)
+    )
+    return replace(group, parts=parts, tensors=held, uncut=uncut)
+
+
+def _some_heads(group: LayerGroup) -> list[Dim]:
+    """Dimensions of tensors that hold some of the heads, where a method tells heads apart."""
+    shared = {Dim(name, value) for part in group.parts for name, value in part.shared_facts.items()}
+    names = {dim.name for dim in shared}
+    return [dim for t in (*group.tensors, *group.uncut) for dim in t.dims if dim.name in names and dim not in shared]
 
 
 def _can_shard(group: LayerGroup, tp: int) -> bool:
     """Whether `tp` ranks can share the layers evenly; channels of copied KV heads are told apart by nobody."""
     unclear = any(part.HAS_KV_CHANNELS for part in group.parts) and any(part.copies(tp) for part in group.parts)
-    return not unclear and all(part.can_shard(tp) for part in group.parts)
+    divide = all(dim.size % tp == 0 for dim in _some_heads(group))
+    return divide and not unclear and all(part.can_shard(tp) for part in group.parts)

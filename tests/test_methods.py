@@ -186,6 +186,29 @@ def test_how_many_rows_are_covered_and_why_others_are_not():
     assert {source for source, _ in NOT_YET} == {"kvpress", "official", "hf_quant"}
 
 
+# ---- shared by ranks
+
+
+def test_what_a_method_keeps_is_shared_by_ranks():
+    at = lambda preset, spec, tp: kvcalc.size(  # noqa: E731
+        kvcalc.apply_method(kvcalc.load(preset), spec), tokens=5000, parallel=kvcalc.Parallel(tp=tp)
+    )
+    for preset, spec, tp in [
+        ("llama-2-7b", "h2o", 4),
+        ("llama3-8b", "snapkv:gqa_support=false", 4),
+        ("llama3-8b", "kivi", 8),
+        ("llama3-8b", "duo-attention", 4),
+        ("llama3-8b", "l2-norm:keep_ratio=0.5,skip_layers=0+1", 2),
+    ]:
+        report = at(preset, spec, tp)
+        assert report.rank_bytes_sum == report.total_bytes, spec
+        assert report.most_rank_bytes == report.total_bytes // tp, spec
+    with pytest.raises(
+        kvcalc.InvalidValueError, match=r"num_kv_heads \(4 of them, by the method\) is not a multiple of tp \(8\)"
+    ):
+        at("llama3-8b", "duo-attention", 8)
+
+
 # ---- side by side
 
 

@@ -54,7 +54,7 @@ class Facts(ABC):
 
         Raises InvalidValueError where a fact can be neither split evenly nor copied.
         """
-        for name, value in self._shared_facts.items():
+        for name, value in self.shared_facts.items():
             if not self._divides(name, value, tp):
                 relation = "neither a multiple nor a divisor" if name in self.SPLIT_OR_COPIED else "not a multiple"
                 raise InvalidValueError(
@@ -62,20 +62,21 @@ class Facts(ABC):
                     field=name,
                     help=degree_near("tp", tp, self.can_shard),
                 )
-        split = {name: max(1, value // tp) for name, value in self._shared_facts.items()}
+        split = {name: max(1, value // tp) for name, value in self.shared_facts.items()}
         shard: Self = replace(self, **split)  # type: ignore[type-var]  # each kind is a dataclass
         return shard
 
     def can_shard(self, tp: int) -> bool:
         """Whether `tp` ranks can share it evenly."""
-        return all(self._divides(name, value, tp) for name, value in self._shared_facts.items())
+        return all(self._divides(name, value, tp) for name, value in self.shared_facts.items())
 
     def copies(self, tp: int) -> bool:
         """Whether it has fewer heads or groups than there are ranks, so that several hold the same one."""
-        return any(self._shared_facts[name] < tp for name in self.SPLIT_OR_COPIED)
+        return any(self.shared_facts[name] < tp for name in self.SPLIT_OR_COPIED)
 
     @property
-    def _shared_facts(self) -> dict[str, int]:
+    def shared_facts(self) -> dict[str, int]:
+        """What tensor parallelism splits, or copies where it cannot be split further."""
         names = (*self.SPLIT, *self.SPLIT_OR_COPIED)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
