@@ -200,7 +200,8 @@ def test_layers_are_named_by_their_ranges():
     assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
 
 
-CONFIGS = sorted(path for path in Path(os.environ.get("KVCALC_CONFIGS", "/")).glob("*.json") if path.stem != "INDEX")
+FOLDER = os.environ.get("KVCALC_CONFIGS")
+CONFIGS = sorted(path for path in Path(FOLDER).glob("*.json") if path.stem != "INDEX") if FOLDER else []
 
 
 @pytest.mark.skipif(not CONFIGS, reason="KVCALC_CONFIGS names no folder of config.json files")

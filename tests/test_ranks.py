@@ -21,6 +21,8 @@ from kvcalc.parallel import Parallel
 from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.ranks import verify_ranks
 
+pytestmark = pytest.mark.slow
+
 GQA = {"attention": "gqa", "num_query_heads": 8, "num_kv_heads": 4, "head_dim": 8, "v_head_dim": 12}
 MLA = {"num_query_heads": 8, "qk_rope_head_dim": 6, "qk_nope_head_dim": 10, "v_head_dim": 12}
 KINDS = {
@@ -164,7 +166,6 @@ def test_ranks_end_with_a_parent_that_is_killed(tmp_path):
     parent.join()
 
 
-@pytest.mark.peers
 def test_nothing_is_left_of_a_command_that_is_killed(tmp_path):
     """As above, and the server ends as well; slow, because torch is imported twice."""
     script = f"""

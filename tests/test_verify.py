@@ -75,6 +75,7 @@ def test_every_combination_of_kinds_that_presets_have_is_among_them():
     assert of_presets <= {kinds_of(parts) for parts in LAYERS.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_at_full_size_without_memory(name):
     result = verify(load_preset(name), tokens=100_000, sequences=2, device="meta", encoder_tokens=ENCODER_TOKENS)
@@ -178,6 +179,7 @@ def test_the_first_layers_keep_their_kinds():
 # ---- the command, in a process of its own
 
 
+@pytest.mark.slow
 def test_a_fresh_process_finds_its_pages(cli):
     """270 MB of cache on the CPU, and the process grew by as much."""
     outcome = cli("verify --preset llama-3-8b --tokens 2060 --format json")
@@ -242,6 +244,7 @@ def wait_for_children(process: psutil.Process) -> list[psutil.Process]:
     raise AssertionError("it started no process")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_whoever_is_stopped_leaves_no_process_behind(stop):
     code = (
