@@ -366,6 +366,8 @@ def test_a_ratio_is_taken_as_it_is_written():
         ("kivi:bits=3", "k_bits must be 2 or 4, not 3", "write bits=2"),
         ("kivi:residual_length=100", "residual_length (100) is not a multiple of group_size (32)", "residual_length=128"),
         ("kivi:group_size=48,residual_length=96", "head_dim (128) is not a multiple of group_size (48)", "group_size=32"),
+        ("l2-norm:prompt_tokens=0", "prompt_tokens must be at least 1, not 0", ""),
+        ("mqa:x=3", "mqa takes no parameter, not 'x=3'", "write mqa alone"),
         ("kv-dtype", "kv-dtype names neither the format of keys nor that of values", "k_dtype=q8_0"),
         ("kv-dtype:k_dtype=int3", "no dtype is called 'int3'", ""),
         ("snapkey", "no attention or method is called 'snapkey'", "did you mean 'snapkv'?"),

@@ -224,6 +224,7 @@ def test_what_ranks_cannot_do_is_told(case):
 
 
 def test_each_rank_needs_a_cuda_device_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(kvcalc.InvalidValueError) as error:
         verify_ranks(TINY, Parallel(tp=2), tokens=1, device="cuda")

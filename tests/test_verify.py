@@ -198,6 +198,9 @@ def test_a_fresh_process_finds_its_pages(cli):
         ("--preset r1 --tokens 10 --device tpu", "device must be one of cpu, cuda, meta, not 'tpu'"),
         ("--preset r1 --tokens 1k,2k --device meta", "--tokens: verify takes one token count"),
         ("--preset r1 --tokens 10 --decode-steps 0 --device meta", "decode_steps must be at least 1, not 0"),
+        ("--preset r1 --tokens 10 --encoder-tokens -3 --device meta", "encoder_tokens must be at least 1, not -3"),
+        ("--preset r1 --tokens 10 --layers 0 --device meta", "layers must be at least 1, not 0"),
+        ("--preset r1 --tokens 10 --attended-tokens 0 --device meta", "attended_tokens must be at least 1, not 0"),
         ("--preset t5-large --tokens 10 --device meta", "nothing says how many tokens its encoder makes"),
     ],
 )  # fmt: skip

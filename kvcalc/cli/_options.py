@@ -161,7 +161,6 @@ def one_model(
 
     from kvcalc.io.loading import load_path
     from kvcalc.io.presets import load_preset
-    from kvcalc.methods import apply_method
     from kvcalc.model import with_draft_layers
 
     if (preset is None) == (path is None):
@@ -174,11 +173,17 @@ def one_model(
         model = located("--model", load_path, Path(str(path)), assume=assume)
     if mtp:
         model = located("--mtp", with_draft_layers, model)
-    if attention is not None:
-        model = located("--attention", apply_method, model, attention)
-    for spec in methods or ():
-        model = located("--method", apply_method, model, spec)
+    for option, specs in (("--attention", () if attention is None else (attention,)), ("--method", methods or ())):
+        for spec in specs:
+            model = _under(option, model, spec)
     return model
+
+
+def _under(option: str, model: Model, spec: str) -> Model:
+    """The model under a method; loaded only where one is asked for."""
+    from kvcalc.methods import apply_method
+
+    return located(option, apply_method, model, spec)
 
 
 def _known_assumption(assume: str | None) -> None:

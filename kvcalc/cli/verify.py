@@ -28,10 +28,10 @@ def verify(
     pp: _options.PipelineParallel = 1,
     dp: _options.DataParallel = 1,
     device: str = typer.Option("", "--device", metavar="NAME", help="cpu, cuda, or meta: shapes of any size."),
-    layers: int = typer.Option(0, "--layers", metavar="N", help="Only the first N layers of the model."),
+    layers: int | None = typer.Option(None, "--layers", metavar="N", help="Only the first N layers of the model."),
     steps: int = typer.Option(2, "--decode-steps", metavar="N", help="Tokens that come one by one."),
-    attended: int = typer.Option(0, "--attended-tokens", metavar="N", help="Longest prompt that attends; 256."),
-    encoder: int = typer.Option(0, "--encoder-tokens", metavar="N", help="What cross-attention looks at."),
+    attended: int | None = typer.Option(None, "--attended-tokens", metavar="N", help="Longest prompt to attend; 256."),
+    encoder: int | None = typer.Option(None, "--encoder-tokens", metavar="N", help="What cross-attention looks at."),
     against: str = typer.Option("", "--against", metavar="NAME", help="Another's classes: transformers."),
     format: _options.Format = "table",
 ) -> int:
@@ -46,7 +46,7 @@ def verify(
         "sequences": question["sequences"],
         "kv_dtype": question["kv_dtype"].name,
         "decode_steps": steps,
-        "encoder_tokens": encoder or None,
+        "encoder_tokens": encoder,
     }
     if against:
         ours = {"--preset": preset, "--attention": attention, "--assume": assume, "--mtp": mtp, "--layers": layers}
@@ -57,7 +57,7 @@ def verify(
         result: Any = measured(work, Path(str(model)), device=device or "cpu", **asked)
     else:
         chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
-        asked |= {"attended_tokens": attended or None, "layers": layers or None, "device": device or None}
+        asked |= {"attended_tokens": attended, "layers": layers, "device": device or None}
         result = verified(chosen, _options.parallel(tp, pp, dp), **asked)
     show(result, format)
     return 0 if result.equal else NOT_EQUAL

@@ -58,6 +58,8 @@ def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, 
             raise InvalidValueError(
                 f"{name} takes parameter=value, not {pair.strip()!r}", help=f"known: {', '.join(known) or 'none'}"
             )
+        if not known:
+            raise InvalidValueError(f"{name} takes no parameter, not {pair.strip()!r}", help=f"write {name} alone")
         if key not in known:
             raise UnknownNameError.among(f"parameter of {name}", key, known)
         arguments[key] = _value(value, known[key], key)

@@ -68,6 +68,6 @@ def apply(  # each is a parameter of the authors' code or of kvpress
 def _rule(ratio: Fraction, prune_after: int, prompt_tokens: int | None) -> SlotRule:
     if prompt_tokens is None:
         return ShareOfPrompt(ratio.numerator, ratio.denominator, prune_after)
-    if prompt_tokens < prune_after:
+    if positive_int(prompt_tokens, "prompt_tokens") < prune_after:
         return EveryToken()
     return cut_prompt(ceil(float(ratio) * prompt_tokens), prompt_tokens)

@@ -166,12 +166,15 @@ class Verification(NamedTuple):
             Column("layers", once=True),
             Column("tensor"),
             Column("shape of a layer", wide=True),
+            Column("dtype", wide=True),
             Column("predicted", "bytes"),
+            Column("logical", "bytes", wide=True),
             Column("measured", "bytes"),
             Column("verdict"),
         )
         rows = tuple(
-            (t.group, t.name, t.shape_words, t.predicted_bytes, t.measured_bytes, t.verdict) for t in self.tensors
+            (t.group, t.name, t.shape_words, t.dtype, t.predicted_bytes, t.logical_bytes, t.measured_bytes, t.verdict)
+            for t in self.tensors
         )
         title = (
             f"{self.model}, {count(self.tokens)} tokens x {plural(self.sequences, 'sequence')}, {self.kv_dtype}, "

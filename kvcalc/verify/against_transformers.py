@@ -17,6 +17,7 @@ from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
 from kvcalc.sizing import size
 from kvcalc.units import both_units, count, shown
+from kvcalc.verify.devices import device_named, torch_dtype
 from kvcalc.verify.transformers.classes import VERSION, build, class_name, config_of, text_part
 from kvcalc.verify.transformers.held import LayerBytes, counted, held_by
 from kvcalc.verify.transformers.inputs import ENCODER_TOKENS
@@ -26,9 +27,6 @@ from kvcalc.verify.transformers.running import cache_after
 from kvcalc.verify.transformers.shrinking import Fitted, fitted
 from kvcalc.workload import Workload
 
-DEVICES = ("cpu", "cuda", "meta")
-TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""Formats of a model's weights: its cache has theirs."""
 _MESSAGE_CHARACTERS = 160
 """Longest message of the library that is repeated."""
 _WITHOUT = "`kvcalc verify` without --against runs kvcalc's own modules"
@@ -73,7 +71,7 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     KvcalcError where the library itself stops.
     """
     workload = _workload(tokens, sequences, kv_dtype)
-    _check_device(device)
+    device = device_named(device)
     values = fields_of(config)
     model = load(config)
     question = _Question(workload, _steps(decode_steps, workload.tokens), encoder_tokens, device)
@@ -114,7 +112,7 @@ class _Question(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        return TORCH_DTYPES[self.workload.kv_dtype.name]
+        return torch_dtype(self.workload.kv_dtype.name)
 
     def report(self, model: Model) -> Report:
         """What `--engine transformers` predicts."""
@@ -154,19 +152,12 @@ def fields_of(config: Mapping[str, Any] | Path) -> Mapping[str, Any]:
 
 def _workload(tokens: int, sequences: int, kv_dtype: str) -> Workload:
     workload = Workload.of(tokens, sequences, kv_dtype)
-    if workload.kv_dtype.name not in TORCH_DTYPES:
+    if not workload.kv_dtype.is_computed_in:
         raise NotApplicableError(
             f"transformers keeps its cache in the weights' format, and that is not {workload.kv_dtype.name}",
-            help=f"verify with {', '.join(TORCH_DTYPES)}",
+            help="verify with bf16, fp16 or fp32",
         )
     return workload
-
-
-def _check_device(device: str) -> None:
-    if device not in DEVICES:
-        raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {shown(device)}", help="write meta")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InvalidValueError("torch finds no CUDA device", help="write cpu or meta")
 
 
 def _steps(decode_steps: int, tokens: int) -> int:

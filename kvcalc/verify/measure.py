@@ -10,20 +10,19 @@ import torch
 from torch import Tensor
 
 from kvcalc.attention.cross import CrossAttention
-from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.report.size import GroupReport, TensorReport
 from kvcalc.report.verification import MeasuredTensor, Verification
 from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
+from kvcalc.verify.devices import device_named, torch_dtype
 from kvcalc.verify.layer import Caches, Layer
 from kvcalc.verify.memory import Meter, free_memory_bytes, meter_for
 from kvcalc.verify.modules._module import Context, Kept
-from kvcalc.verify.modules._slots import TORCH_DTYPES
 from kvcalc.verify.slices import first_layers, largest_slice
 from kvcalc.workload import Workload
 
-DEVICES = ("cpu", "cuda", "meta")
 CHUNK_TOKENS = 512
 """Tokens of a prompt that are projected together."""
 ATTENDED_TOKENS = 256
@@ -79,17 +78,14 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value.
     """
     workload = Workload.of(tokens, sequences, kv_dtype)
-    if workload.kv_dtype.name not in TORCH_DTYPES:
-        raise NotApplicableError(
-            f"torch has no tensors of {workload.kv_dtype.name}", help=f"verify with {', '.join(TORCH_DTYPES)}"
-        )
+    torch_dtype(workload.kv_dtype.name)
     _check_unchanged(model)
-    device = _device(device)
+    device = device_named(device)
     model = with_encoder(model, encoder_tokens)
     asked = model if layers is None else first_layers(model, positive_int(layers, "layers"))
     part, cut = _fitting(asked, workload, device, memory_bytes)
     steps = min(positive_int(decode_steps, "decode_steps"), cut.tokens)
-    run = Run(part, cut, device, steps, positive_int(attended_tokens or ATTENDED_TOKENS, "attended_tokens"))
+    run = Run(part, cut, device, steps, _attended(attended_tokens))
     report = size(part, tokens=cut.tokens, sequences=sequences, kv_dtype=cut.kv_dtype)
     meter = meter_for(device, fresh_process=fresh_process)
     measured: list[MeasuredTensor] = []
@@ -115,6 +111,11 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     )
 
 
+def _attended(given: int | None) -> int:
+    """Longest prompt that goes through attention."""
+    return ATTENDED_TOKENS if given is None else positive_int(given, "attended_tokens")
+
+
 def _check_unchanged(model: Model) -> None:
     """Raises NotApplicableError where a method decides what a layer keeps: the modules keep what attention does."""
     for group in model.groups:
@@ -129,6 +130,7 @@ def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
     """`model` with its cross-attention looking at `encoder_tokens`, where it does not say at how many itself."""
     if encoder_tokens is None:
         return model
+    positive_int(encoder_tokens, "encoder_tokens")
     groups = tuple(
         LayerGroup.of(
             group.name, group.layers, [_encoding(part, encoder_tokens) for part in group.parts], group.origins
@@ -144,16 +146,6 @@ def _encoding(part: Attention, encoder_tokens: int) -> Attention:
     return part
 
 
-def _device(device: str | None) -> str:
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in DEVICES:
-        raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}", help="write cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InvalidValueError("torch finds no CUDA device", help="leave --device out, or write cpu or meta")
-    return device
-
-
 def _fitting(model: Model, workload: Workload, device: str, memory_bytes: int | None) -> tuple[Model, Workload]:
     """The slice that is run: all of it on meta, which takes no memory."""
     if device == "meta":
@@ -166,7 +158,7 @@ def _fitting(model: Model, workload: Workload, device: str, memory_bytes: int | 
 
 def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
     """Caches of all layers of a group, each at the run's tokens; those of the first went through attention."""
-    stored = TORCH_DTYPES[run.workload.kv_dtype.name]
+    stored = torch_dtype(run.workload.kv_dtype.name)
     computed = stored if stored.itemsize > 1 else torch.bfloat16  # fp8 is stored, and computed with in bf16
     layer = Layer(group.parts, dtype=computed, device=run.device)
     kept = layer.kept(_hidden(layer, run, min(CHUNK_TOKENS, run.workload.tokens)))

@@ -18,7 +18,8 @@ from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
 from kvcalc.sizing import Footprint, size
 from kvcalc.units import both_units, count, plural, positive_int
-from kvcalc.verify.measure import DEVICES, verify, with_encoder
+from kvcalc.verify.devices import device_named
+from kvcalc.verify.measure import verify, with_encoder
 from kvcalc.verify.memory import free_memory_bytes
 from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.slices import first_layers
@@ -50,7 +51,7 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
     Raises InvalidValueError where the model cannot be shared evenly or does not fit, RankDiedError where a rank ends
     before it has reported.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_named(device)
     _check_ranks(parallel, device)
     model = with_encoder(model, encoder_tokens)
     part = model if layers is None else first_layers(model, positive_int(layers, "layers"))
@@ -82,8 +83,6 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
 def _check_ranks(parallel: Parallel, device: str) -> None:
     """Raises InvalidValueError for more ranks than can be started on the device."""
     ranks = parallel.num_ranks
-    if device not in DEVICES:
-        raise InvalidValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}", help="write cpu")
     if ranks > MOST_RANKS:
         raise InvalidValueError(
             f"{parallel} are {count(ranks)} ranks, and at most {MOST_RANKS} are started",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d
 
+from kvcalc.verify.devices import TORCH_DTYPES
 from kvcalc.verify.modules._module import ALONE, CacheModule, Context, Kept
-from kvcalc.verify.modules._slots import TORCH_DTYPES, Cache, State
+from kvcalc.verify.modules._slots import Cache, State
 
 KEPT_OF = 16
 """Tokens that bring a state to any length: no byte of it depends on how many there were."""
@@ -56,6 +57,11 @@ class RecurrentModule(CacheModule):
     def zeros(self, *shape: int, recurrent: bool = True) -> Tensor:
         """An empty state: of the recurrence in state_dtype, of a convolution in the module's dtype."""
         return torch.zeros(*shape, dtype=self.state_dtype if recurrent else self.dtype, device=self.device)
+
+    def before_conv(self, sequences: int, weights: Tensor) -> Tensor:
+        """Inputs (sequences, channels, kernel - 1) before the first token, of a convolution of (channels, kernel)."""
+        channels, kernel = weights.shape
+        return self.zeros(sequences, channels, kernel - 1, recurrent=False)
 
 
 def causal_conv(inputs: Tensor, before: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

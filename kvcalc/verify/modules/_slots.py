@@ -8,9 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8": torch.float8_e4m3fn}
-"""Formats that torch stores as they are; packed ones (int4, nvfp4, q8_0 ...) have no tensor of their own."""
-
 
 class Reach(NamedTuple):
     """How far back a query sees. window: so many tokens, itself included. chunk: within its chunk of so many."""
@@ -71,7 +68,8 @@ class Slots:
         rows = rows.to(self.data.dtype)
         times, rest = divmod(kept, rows.shape[-2])
         whole = self.data[..., : kept - rest, :]
-        whole.unflatten(-2, (times, -1)).copy_(rows.unsqueeze(-3)) if times else None  # (..., times, rows, width)
+        if times:
+            whole.unflatten(-2, (times, -1)).copy_(rows.unsqueeze(-3))  # (..., times, rows, width)
         self.data[..., kept - rest : kept, :] = rows[..., :rest, :]
 
     def held(self) -> tuple[Tensor, Tensor]:

@@ -29,9 +29,8 @@ class GatedDeltaNetModule(RecurrentModule):
 
     def first_states(self, sequences: int) -> States:
         """conv_state: (channels, kernel - 1), recurrent_state: (value heads, d_k, d_v)."""
-        channels, kernel = self.conv.shape
         return {
-            "conv_state": self.zeros(sequences, channels, kernel - 1, recurrent=False),
+            "conv_state": self.before_conv(sequences, self.conv),
             "recurrent_state": self.zeros(sequences, self.value_heads, self.key_width, self.value_width),
         }
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad, relu
 
 from kvcalc.attention.indexer import Indexer
+from kvcalc.verify.devices import TORCH_DTYPES
 from kvcalc.verify.modules._attention import split_heads
 from kvcalc.verify.modules._module import Advisor, Context, Kept, rotate
-from kvcalc.verify.modules._slots import TORCH_DTYPES, Cache, Reach, Slots
+from kvcalc.verify.modules._slots import Cache, Reach, Slots
 
 INDEX_HEADS, INDEX_TOPK = 8, 2048
 """Query heads of the indexer and tokens that it chooses; no byte depends on them."""

@@ -25,10 +25,7 @@ class KimiDeltaModule(RecurrentModule):
 
     def first_states(self, sequences: int) -> States:
         """conv_state_q, _k, _v: (channels, kernel - 1), recurrent_state: (heads, width, width)."""
-        convs = {
-            f"conv_state_{x}": self.zeros(sequences, weights.shape[0], weights.shape[1] - 1, recurrent=False)
-            for x, weights in self.convs.items()
-        }
+        convs = {f"conv_state_{x}": self.before_conv(sequences, weights) for x, weights in self.convs.items()}
         return {**convs, "recurrent_state": self.zeros(sequences, self.heads, self.width, self.width)}
 
     def mix(self, hidden: Tensor, states: States) -> tuple[Tensor, States]:

@@ -32,10 +32,9 @@ class MambaModule(RecurrentModule):
 
     def first_states(self, sequences: int) -> States:
         """conv_state: (channels, kernel - 1), ssm_state: (channels, state_size)."""
-        channels, kernel = self.conv.shape
         return {
-            "conv_state": self.zeros(sequences, channels, kernel - 1, recurrent=False),
-            "ssm_state": self.zeros(sequences, channels, self.state_size),
+            "conv_state": self.before_conv(sequences, self.conv),
+            "ssm_state": self.zeros(sequences, self.conv.shape[0], self.state_size),
         }
 
     def mix(self, hidden: Tensor, states: States) -> tuple[Tensor, States]:

@@ -32,9 +32,8 @@ class Mamba2Module(RecurrentModule):
 
     def first_states(self, sequences: int) -> States:
         """conv_state: (channels of x, B and C, kernel - 1), ssm_state: (heads, head_dim, state_size)."""
-        channels, kernel = self.conv.shape
         return {
-            "conv_state": self.zeros(sequences, channels, kernel - 1, recurrent=False),
+            "conv_state": self.before_conv(sequences, self.conv),
             "ssm_state": self.zeros(sequences, self.heads, self.width, self.state_size),
         }
 

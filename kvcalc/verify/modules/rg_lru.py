@@ -30,10 +30,9 @@ class GatedLinearRecurrenceModule(RecurrentModule):
 
     def first_states(self, sequences: int) -> States:
         """conv_state: (width, kernel - 1), recurrent_state: (width)."""
-        channels, kernel = self.conv.shape
         return {
-            "conv_state": self.zeros(sequences, channels, kernel - 1, recurrent=False),
-            "recurrent_state": self.zeros(sequences, channels),
+            "conv_state": self.before_conv(sequences, self.conv),
+            "recurrent_state": self.zeros(sequences, self.conv.shape[0]),
         }
 
     def mix(self, hidden: Tensor, states: States) -> tuple[Tensor, States]:

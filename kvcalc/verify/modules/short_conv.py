@@ -20,8 +20,7 @@ class ShortConvolutionModule(RecurrentModule):
 
     def first_states(self, sequences: int) -> States:
         """conv_state: (channels, kernel - 1)."""
-        channels, kernel = self.conv.shape
-        return {"conv_state": self.zeros(sequences, channels, kernel - 1, recurrent=False)}
+        return {"conv_state": self.before_conv(sequences, self.conv)}
 
     def mix(self, hidden: Tensor, states: States) -> tuple[Tensor, States]:
         """Gate, convolution, gate."""
