@@ -6,13 +6,17 @@ from kvcalc.attention.cca import CompressedConvolution
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gated_deltanet import GatedDeltaNet
+from kvcalc.attention.gated_retention import GatedRetention
+from kvcalc.attention.gla import GroupedLatentAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.gta import GroupedTiedAttention
 from kvcalc.attention.hidden import HiddenStates
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
 from kvcalc.attention.lightning import LightningAttention
 from kvcalc.attention.mamba import Mamba
 from kvcalc.attention.mamba2 import Mamba2
+from kvcalc.attention.mfa_kr import KeyReuseAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.mlstm import MatrixLstm
@@ -21,6 +25,7 @@ from kvcalc.attention.prefix import PrefixTokens
 from kvcalc.attention.rg_lru import GatedLinearRecurrence
 from kvcalc.attention.rwkv import Rwkv
 from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.attention.tpa import TensorProductAttention
 
 HIDDEN, ENCODED = 48, 11
 
@@ -37,6 +42,13 @@ MAMBA2 = Mamba2(mamba_num_heads=4, mamba_head_dim=6, mamba_num_groups=2, mamba_s
 MLSTM = MatrixLstm(mlstm_num_heads=2, mlstm_qk_head_dim=4, mlstm_v_head_dim=6)
 CSA = CompressedAttention(num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=4, index_head_dim=6)
 HCA = CompressedAttention(num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=5)
+TPA = TensorProductAttention(num_query_heads=6, head_dim=8, k_rank=2, v_rank=3, v_head_dim=10)
+GTA = GroupedTiedAttention(num_query_heads=6, num_kv_heads=2, head_dim=8, qk_rope_head_dim=4)
+GLA = GroupedLatentAttention(
+    num_query_heads=6, num_latent_heads=2, latent_head_dim=16, qk_rope_head_dim=6, qk_nope_head_dim=10, v_head_dim=12
+)
+RETENTION = GatedRetention(linear_num_heads=3, linear_head_dim=6)
+KEY_REUSE = KeyReuseAttention(num_query_heads=3, head_dim=10)
 CROSS = CrossAttention(cross_num_kv_heads=3, cross_head_dim=8, encoder_tokens=ENCODED)
 LAYERS = {
     "gqa": [ATTENTION],
@@ -51,6 +63,17 @@ LAYERS = {
     "gated deltanet": [DELTA],
     "kda": [KDA],
     "lightning": [LightningAttention(linear_num_heads=3, linear_head_dim=6)],
+    "gated retention": [RETENTION],
+    "mfa-kr": [KEY_REUSE],
+    "mfa-kr, window": [KeyReuseAttention(num_query_heads=3, head_dim=10, sliding_window=7)],
+    "tpa": [TPA],
+    "tpa, window": [TensorProductAttention(**{**TPA.__dict__, "v_head_dim": None, "sliding_window": 7})],
+    "gta": [GTA],
+    "gta, chunk": [GroupedTiedAttention(**{**GTA.__dict__, "attention_chunk_size": 16})],
+    "gta as released": [GroupedTiedAttention(**{**GTA.__dict__, "repeats_rope": True})],
+    "gla": [GLA],
+    "gla, window": [GroupedLatentAttention(**{**GLA.__dict__, "sliding_window": 7})],
+    "gla without positions": [GroupedLatentAttention(**{**GLA.__dict__, "qk_rope_head_dim": 0})],
     "mamba": [Mamba(mamba_intermediate_size=20, mamba_state_size=5, mamba_conv_kernel=4)],
     "mamba2": [MAMBA2],
     "mamba2 of another width": [Mamba2(**{**MAMBA2.__dict__, "mamba_intermediate_size": 30})],

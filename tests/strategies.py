@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.attention._token_cache import TokenCache
+from kvcalc.attention.gla import GroupedLatentAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.gta import GroupedTiedAttention
+from kvcalc.attention.mfa_kr import KeyReuseAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
+from kvcalc.attention.tpa import TensorProductAttention
 from kvcalc.dtypes import DTYPES
 from kvcalc.model import Model, group_layers
 
@@ -48,7 +52,28 @@ def mla(draw):
     return MultiHeadLatentAttention(**heads, **widths_of, kv_lora_rank=draw(st.integers(1, 1024)))
 
 
-attentions = gqa() | mla()
+@st.composite
+def factored(draw):
+    """Kinds that cache less than a key and a value of each KV head: TPA, GTA, GLA, MFA-KR."""
+    groups, each = draw(st.integers(1, 16)), draw(st.integers(1, 8))
+    heads = {"num_query_heads": groups * each, **draw(reaches())}
+    match draw(st.sampled_from(["tpa", "gta", "gla", "mfa-kr"])):
+        case "tpa":
+            ranks = {name: draw(st.integers(1, 8)) for name in ("k_rank", "v_rank")}
+            return TensorProductAttention(**heads, **ranks, head_dim=draw(widths), v_head_dim=draw(st.none() | widths))
+        case "gta":
+            head_dim, repeats = draw(widths), draw(st.booleans())
+            rope = draw(st.integers(1, head_dim))
+            return GroupedTiedAttention(
+                **heads, num_kv_heads=groups, head_dim=head_dim, qk_rope_head_dim=rope, repeats_rope=repeats
+            )
+        case "gla":
+            names = ("latent_head_dim", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
+            return GroupedLatentAttention(**heads, num_latent_heads=groups, **{name: draw(widths) for name in names})
+    return KeyReuseAttention(**heads, head_dim=draw(widths))
+
+
+attentions = gqa() | mla() | factored()
 OTHER_KINDS = tuple(
     kind for name in KINDS.names() if not issubclass(kind := kind_named(name), TokenCache) and name != "none"
 )

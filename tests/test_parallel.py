@@ -80,13 +80,17 @@ WHOLE_ON_EVERY_RANK = {
     "compressed": {"kv", "compressed_kv", "index_k", "pending", "overlap"},
     "cross": set(),
     "gated-deltanet": set(),
+    "gated-retention": set(),
+    "gla": {"k_rope"},
     "gqa": set(),
+    "gta": set(),  # as released, with a rotary key for each query head
     "hidden": {"hidden"},
     "indexer": {"index_k", "index_gate", "index_mask"},
     "kda": set(),
     "lightning": set(),
     "mamba": set(),
     "mamba2": set(),
+    "mfa-kr": {"k"},
     "mla": {"c_kv", "k_rope"},
     "mla-naive": set(),
     "mlstm": set(),
@@ -95,6 +99,7 @@ WHOLE_ON_EVERY_RANK = {
     "rg-lru": set(),
     "rwkv": {"shift_state"},
     "short-conv": set(),
+    "tpa": {"b_k", "b_v"},
 }
 """Tensors that all heads share, so that no rank can do without any of it."""
 

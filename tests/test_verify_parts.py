@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layers import ATTENTION, CROSS, CSA, ENCODED, HCA, HIDDEN, LAYERS, MAMBA2, MLSTM
+from layers import ATTENTION, CROSS, CSA, ENCODED, GLA, HCA, HIDDEN, LAYERS, MAMBA2, MLSTM
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
+from kvcalc.attention.gla import GroupedLatentAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.verify.layer import Layer
 from kvcalc.verify.modules import module_for
@@ -15,6 +17,7 @@ from kvcalc.verify.modules._delta_rule import gated_delta_rule
 from kvcalc.verify.modules._module import Context, rotate
 from kvcalc.verify.modules._recurrent import causal_conv
 from kvcalc.verify.modules.none import BorrowingModule
+from kvcalc.verify.sharding import shard_of
 
 TOKENS, SEQUENCES = 37, 2
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -110,6 +113,26 @@ def test_lightning_attention_is_a_decayed_sum_over_the_past():
     torch.testing.assert_close(module(inputs), module.o_proj(mixed.flatten(2)), **EXACT)
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 256])
+def test_gated_retention_is_a_recurrence_over_rotated_keys(chunk, monkeypatch):
+    """Token by token at its absolute position, as the authors' decoding has it, however long the chunks are."""
+    monkeypatch.setattr("kvcalc.verify.modules.gated_retention.CHUNK_TOKENS", chunk)
+    (module,) = built(LAYERS["gated retention"]).modules_of_parts()
+    inputs, outputs = hidden(tokens=9), []
+    state = torch.zeros(SEQUENCES, 3, 6, 6, dtype=torch.float64)
+    for t in range(9):
+        x = inputs[:, t]
+        q, k, v = module.qkv_proj(x).unflatten(-1, (3, 3, 6)).unbind(1)
+        at = torch.tensor([t])
+        q, k = rotate(q[:, :, None], at), rotate(k[:, :, None], at) * 6**-0.5
+        decay = module.decay_proj(x).sigmoid() ** (1 / 16)
+        state = decay[..., None, None] * state + k.mT @ v[:, :, None]
+        mixed = (q @ state)[:, :, 0]
+        mixed = mixed / (mixed.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        outputs.append(module.o_proj(torch.nn.functional.silu(module.gate_proj(x)) * mixed.flatten(1)))
+    torch.testing.assert_close(module(inputs), torch.stack(outputs, dim=1), **EXACT)
+
+
 def test_mamba_is_a_sum_over_the_past_with_the_decay_between():
     (module,) = built(LAYERS["mamba"]).modules_of_parts()
     x, step, b, c = random(9, 20), random(9, 20).exp(), random(9, 5), random(9, 5)
@@ -197,6 +220,115 @@ def test_a_prefix_is_seen_by_every_token():
     mask = torch.cat([torch.ones(TOKENS, 5), torch.ones(TOKENS, TOKENS).tril()], dim=1).bool()
     mixed = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
     torch.testing.assert_close(layer(inputs), attention.o_proj(mixed.transpose(1, 2).flatten(2)), **EXACT)
+
+
+def softmax_attention(query, key, value, scale) -> torch.Tensor:
+    """One sequence, one head, token by token: what each query makes of the tokens so far."""
+    rows = [(query[t] @ key[: t + 1].T * scale).softmax(-1) @ value[: t + 1] for t in range(len(query))]
+    return torch.stack(rows)
+
+
+def test_tensor_products_are_sums_over_the_rank():
+    """Each head's key and value is written out as a sum of scaled vectors, rotated once it is whole."""
+    (module,) = built(LAYERS["tpa"]).modules_of_parts()
+    inputs, at, outputs = hidden(tokens=9), torch.arange(9), []
+
+    def of_head(x, a, b, head, rank):
+        over_heads, over_width = a(x).unflatten(-1, (6, rank)), b(x).unflatten(-1, (rank, -1))
+        return sum(over_heads[:, head, r, None] * over_width[:, r] for r in range(rank)) / rank
+
+    for x in inputs:
+        mixed = [
+            softmax_attention(
+                rotate(of_head(x, module.a_q, module.b_q, head, 6), at),
+                rotate(of_head(x, module.a_k, module.b_k, head, 2), at),
+                of_head(x, module.a_v, module.b_v, head, 3),
+                8**-0.5,
+            )
+            for head in range(6)
+        ]
+        outputs.append(module.o_proj(torch.cat(mixed, dim=-1)))
+    torch.testing.assert_close(module(inputs), torch.stack(outputs), **EXACT)
+
+
+@pytest.mark.parametrize("name", ["gta", "gta as released"])
+def test_tied_attention_head_by_head(name):
+    """A head's value is its group's whole state, its key the first half of that and the rotary key of all heads."""
+    (module,) = built(LAYERS[name]).modules_of_parts()
+    inputs, at, outputs = hidden(tokens=9), torch.arange(9), []
+    for x in inputs:
+        queries, states = module.q_proj(x).unflatten(-1, (6, 8)), module.kv_proj(x).unflatten(-1, (2, 8))
+        rotary = rotate(module.k_rope_proj(x), at)
+        mixed = []
+        for head in range(6):
+            state = states[:, head // 3]
+            query = torch.cat([queries[:, head, :4], rotate(queries[:, head, 4:], at)], dim=-1)
+            mixed.append(softmax_attention(query, torch.cat([state[:, :4], rotary], dim=-1), state, 8**-0.5))
+        outputs.append(module.o_proj(torch.cat(mixed, dim=-1)))
+    torch.testing.assert_close(module(inputs), torch.stack(outputs), **EXACT)
+
+
+def test_grouped_latents_head_by_head():
+    """Expanded: each head's key and value is multiplied out of its own group's latent."""
+    (module,) = built([GLA]).modules_of_parts()
+    inputs, at, outputs = hidden(tokens=9), torch.arange(9), []
+    for x in inputs:
+        queries, latents = module.q_proj(x).unflatten(-1, (6, 16)), module.kv_down(x).unflatten(-1, (2, 16))
+        latents = latents / (latents.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        rotary = rotate(module.k_rope_proj(x), at)
+        mixed = []
+        for head in range(6):
+            latent = latents[:, head // 3]
+            key = torch.cat([latent @ module.w_uk[head].T, rotary], dim=-1)
+            query = torch.cat([queries[:, head, :10], rotate(queries[:, head, 10:], at)], dim=-1)
+            mixed.append(softmax_attention(query, key, latent @ module.w_uv[head].T, 16**-0.5))
+        outputs.append(module.o_proj(torch.cat(mixed, dim=-1)))
+    torch.testing.assert_close(module(inputs), torch.stack(outputs), **EXACT)
+
+
+def test_one_latent_for_all_heads_is_multi_head_latent_attention():
+    one = GroupedLatentAttention(**{**GLA.__dict__, "num_latent_heads": 1})
+    latent = {name: value for name, value in GLA.__dict__.items() if "latent" not in name}
+    (grouped,) = built([one]).modules_of_parts()
+    (whole,) = built([MultiHeadLatentAttention(**latent, kv_lora_rank=GLA.latent_head_dim)]).modules_of_parts()
+    whole.load_state_dict(grouped.state_dict())
+    inputs = hidden()
+    torch.testing.assert_close(grouped(inputs), whole(inputs), **EXACT)
+
+
+def test_a_reused_key_is_its_value():
+    """Each head over the one rotated key; the value is a gated projection of the key before it was rotated."""
+    (module,) = built(LAYERS["mfa-kr"]).modules_of_parts()
+    inputs, at, outputs = hidden(tokens=9), torch.arange(9), []
+    for x in inputs:
+        shared, key = module.q_down(x), module.k_proj(x)
+        shared = shared / (shared.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        value = torch.stack([k + module.reuse_gate * (module.reuse_proj.weight @ k) for k in key])
+        mixed = [
+            softmax_attention(rotate(shared @ module.q_up[head].T, at), rotate(key, at), value, 10**-0.5)
+            for head in range(3)
+        ]
+        outputs.append(module.o_proj(torch.cat(mixed, dim=-1)))
+    torch.testing.assert_close(module(inputs), torch.stack(outputs), **EXACT)
+
+
+@pytest.mark.parametrize("tp", [2, 3, 6])
+@pytest.mark.parametrize("name", ["gta", "gta as released", "gla", "tpa", "mfa-kr"])
+def test_outputs_of_ranks_add_up(name, tp):
+    """Each rank with its own heads and latents, or a copy where there are too few, and what all share whole."""
+    (facts,) = LAYERS[name]
+    if not facts.can_shard(tp):
+        assert (name, tp) in {("gta", 3), ("gta as released", 3), ("gla", 3), ("mfa-kr", 2), ("mfa-kr", 6)}
+        return
+    (module,) = built([facts]).modules_of_parts()
+    inputs, total = hidden(), 0
+    for rank in range(tp):
+        shard = shard_of(module, tp, rank)
+        cache = shard.new_cache(SEQUENCES, TOKENS, torch.float64)
+        total = total + torch.cat([shard(part, cache) for part in inputs.split([30, 1, 6], dim=1)], dim=1)
+        sizes = {tensor.name: tensor.elements_per_slot for tensor in facts.shard(tp).tensors()}
+        assert {n: held.data.numel() // (SEQUENCES * TOKENS) for n, held in cache.items()} == sizes
+    torch.testing.assert_close(total, module(inputs), **EXACT)
 
 
 def test_an_indexer_that_chooses_everything_changes_nothing():

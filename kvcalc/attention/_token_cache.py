@@ -48,6 +48,20 @@ class TokenCache(Facts):
             "reference_window": self.reference_window,
         }
 
+    def check_heads_share(self, field: str, noun: str) -> None:
+        """Raises InvalidValueError where the query heads are not a multiple of `field`, the number of its `noun`s."""
+        heads, number = self.num_query_heads, getattr(self, field)
+        if heads % number == 0:
+            return
+        below = next(n for n in range(min(number, heads), 0, -1) if heads % n == 0)
+        above = next((n for n in range(number, heads) if heads % n == 0), heads)
+        near = f"{below} or {above}" if below != above else str(below)
+        raise InvalidValueError(
+            f"num_query_heads ({heads}) is not a multiple of {field} ({number})",
+            field=field,
+            help=f"each {noun} serves equally many query heads: {near} would do",
+        )
+
     @property
     @abstractmethod
     def head_widths(self) -> tuple[int, int]:

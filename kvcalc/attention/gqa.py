@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvcalc.attention._token_cache import TokenCache
-from kvcalc.errors import InvalidValueError
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -30,12 +29,7 @@ class GroupedQueryAttention(TokenCache):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_query_heads % self.num_kv_heads:
-            raise InvalidValueError(
-                f"num_query_heads ({self.num_query_heads}) is not a multiple of num_kv_heads ({self.num_kv_heads})",
-                field="num_kv_heads",
-                help=f"each KV head serves equally many query heads: {_divisors_near(self)} would do",
-            )
+        self.check_heads_share("num_kv_heads", "KV head")
 
     @property
     def label(self) -> str:
@@ -57,13 +51,6 @@ class GroupedQueryAttention(TokenCache):
             CacheTensor("k", (heads, Dim("head_dim", self.head_dim)), self.slot_rule),
             CacheTensor("v", (heads, value), self.slot_rule),
         )
-
-
-def _divisors_near(attention: GroupedQueryAttention) -> str:
-    heads = attention.num_query_heads
-    below = next(n for n in range(min(attention.num_kv_heads, heads), 0, -1) if heads % n == 0)
-    above = next((n for n in range(attention.num_kv_heads, heads) if heads % n == 0), heads)
-    return f"{below} or {above}" if below != above else str(below)
 
 
 KIND = GroupedQueryAttention

@@ -11,7 +11,8 @@ def shard_of(module: CacheModule, tp: int, tp_rank: int) -> CacheModule:
     """Module of one of `tp` ranks, whose outputs add up to that of `module`.
 
     Its facts are those that sizing gives the rank, and its weights the slices of the whole ones that have their shapes.
-    For modules whose heads lie side by side along an axis of each weight: gqa, mla and mla-naive.
+    For modules whose heads lie side by side along an axis of each weight: gqa, gta, gla, mla, mla-naive,
+    mfa-kr and tpa.
     """
     shard = type(module)(module.facts.shard(tp), module.hidden_size, dtype=module.dtype, device=module.device)
     whole = module.state_dict()

@@ -36,6 +36,10 @@ class AttentionModule(CacheModule):
     def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
         """Attention of `hidden` at `positions` over cache rows. mask: (..., queries, rows); None: all are seen."""
 
+    def read(self, rows: Mapping[str, Tensor], seen: Tensor) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """What attention takes in the place of cache rows, whose tokens stand at the positions `seen`."""
+        return rows
+
     def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
         """Slots for each kind of row, as many as the reach keeps."""
         return {
@@ -58,6 +62,7 @@ class AttentionModule(CacheModule):
         start = next((held.tokens for held in slots.values()), 0)
         positions = torch.arange(start, start + hidden.shape[1], device=hidden.device)
         rows, seen = self._written(slots, self.project(hidden, positions), positions)
+        rows = self.read(rows, seen)
         if context.standing:
             rows = {name: torch.cat([context.standing[name], data], dim=-2) for name, data in rows.items()}
             number = next(iter(context.standing.values())).shape[-2]

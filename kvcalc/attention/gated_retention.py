@@ -1,0 +1,38 @@
+"""Gated retention: linear attention with a decay that each token sets, one square state per head and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.attention._facts import Facts
+from kvcalc.tensors import CacheTensor, Dim, Once
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedRetention(Facts):
+    """Gated retention (gRet), the self-decoder of YOCO.
+
+    Elements per layer: num_heads * head_dim^2, in the model's own dtype, as the authors' code keeps them.
+
+    linear_num_heads: heads, each with a state and a decay of its own (n_self_heads in YOCO).
+    linear_head_dim: width of a head's key and value.
+    Source: Sun et al. 2024, arXiv 2405.05254, section 3.1; microsoft/unilm, YOCO/yoco/models/decoder/gate_retention.py.
+    """
+
+    SPLIT = ("linear_num_heads",)
+
+    linear_num_heads: int
+    linear_head_dim: int
+
+    @property
+    def label(self) -> str:
+        """`gated retention`."""
+        return "gated retention"
+
+    def tensors(self) -> tuple[CacheTensor, ...]:
+        """recurrent_state: (num_heads, head_dim, head_dim)."""
+        heads, width = Dim("linear_num_heads", self.linear_num_heads), Dim("linear_head_dim", self.linear_head_dim)
+        return (CacheTensor("recurrent_state", (heads, width, width), Once(), quantizable=False),)
+
+
+KIND = GatedRetention
