@@ -9,6 +9,7 @@ from fractions import Fraction
 from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
+from kvcalc.hardware import Gpu
 from kvcalc.model import Model
 from kvcalc.report.check import CheckReport, Finding
 from kvcalc.sizing import Footprint, size
@@ -17,15 +18,6 @@ from kvcalc.workload import Workload
 
 DEFAULT_UTILIZATION = Fraction("0.92")
 """Share of a GPU's memory that a plan uses where it does not say: vLLM's default gpu_memory_utilization since 0.20."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU by the memory that its driver reports, in bytes, not by the number on its box."""
-
-    name: str
-    memory_bytes: int
-    source: str
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "kvcalc"
 
 FLOORS = (
     {"errors"},
-    {"registry", "units"},
-    {"dtypes"},
+    {"plain_yaml", "registry", "units"},
+    {"dtypes", "hardware"},
     {"tensors", "workload"},
-    {"attention", "model", "report"},
+    {"attention", "model", "packing", "report"},
     {"methods", "engines", "formats", "parallel"},
     {"sizing"},
     {"capacity", "comparing", "sweeping"},

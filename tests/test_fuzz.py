@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvcalc
-from kvcalc.io.presets import preset_names, presets_folder
+from kvcalc.hardware import presets_folder
+from kvcalc.io.presets import preset_names
 
 Keys = tuple[str, ...]
 SHARDS = 12

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvcalc
-from kvcalc.io import plain_yaml
+from kvcalc import plain_yaml
+from kvcalc.hardware import GPUS_FILE, gpu_named, gpus, presets_folder
 from kvcalc.io.documents import parse_yaml
-from kvcalc.io.gpus import gpu_named, gpus
 from kvcalc.io.plans import load_plan
 from kvcalc.io.presets import (
     MODEL_FIELDS,
@@ -24,7 +24,6 @@ from kvcalc.io.presets import (
     parse_preset,
     preset_aliases,
     preset_names,
-    presets_folder,
 )
 from kvcalc.io.schemas import schema
 
@@ -91,6 +90,11 @@ def test_a_preset_is_plain_enough_to_be_read_without_the_yaml_library(name):
     document = parse_yaml(text, name)
     assert values == document.data
     assert lines == document.lines
+
+
+def test_the_gpus_are_plain_enough_to_be_read_without_the_yaml_library():
+    text = (presets_folder() / GPUS_FILE).read_text()
+    assert plain_yaml.parse(text)[0] == yaml.safe_load(text)
 
 
 def test_no_two_presets_claim_one_name():

@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
+from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
-from kvcalc.io.gpus import gpu_named
 from kvcalc.io.loading import is_path, load, load_path
 from kvcalc.methods import apply_method
 from kvcalc.model import Model

@@ -25,14 +25,14 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
+from kvcalc import plain_yaml
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
-from kvcalc.io import plain_yaml
+from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
 from kvcalc.model import MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
 
-GPUS_FILE = "gpus.yaml"
 MODEL_FIELDS = {
     "name": "Name of the model; a shipped preset's is its file's.",
     "aliases": "Other names, for shipped presets.",
@@ -53,13 +53,6 @@ _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
 _UNIFORM = "all"
 MTP = "mtp"
 """Name of the group of multi-token-prediction layers."""
-
-
-def presets_folder() -> Path:
-    """Folder of the shipped presets: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "presets"
-    return inside if inside.is_dir() else package.parent / "presets"
 
 
 def preset_names() -> list[str]:

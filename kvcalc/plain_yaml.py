@@ -16,6 +16,8 @@ _ITEM_END = re.compile(r", (?![^\[\]]*\])")
 """Where an item of a mapping ends: at a comma outside a list."""
 _INTEGER = re.compile(r"0|[1-9]\d*")
 _TEXT = re.compile(r"[A-Za-z](?:[\w./()+-]|, | )*")
+_QUOTED = re.compile(r'"[ !#-\[\]-~]*"')
+"""Text in double quotes that needs no escapes: printable ASCII but for quotes and backslashes."""
 _WORDS = frozenset(["y", "yes", "n", "no", "true", "false", "on", "off", "null"])
 """Words that YAML reads as something other than text."""
 
@@ -67,6 +69,8 @@ def _value(written: str, path: tuple[Any, ...], number: int, lines: dict[tuple[s
 def _scalar(written: str) -> int | str | None:
     if _INTEGER.fullmatch(written):
         return int(written)
+    if _QUOTED.fullmatch(written):
+        return written[1:-1]
     if _TEXT.fullmatch(written) and written.lower() not in _WORDS and written == written.strip():
         return written
     return None

@@ -1,0 +1,59 @@
+"""GPUs by name, with the memory that their driver reports and what their cores can do: `presets/gpus.yaml`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kvcalc import plain_yaml
+from kvcalc.errors import InvalidFileError, UnknownNameError
+
+GPUS_FILE = "gpus.yaml"
+
+
+class Gpu(NamedTuple):
+    """A GPU by the memory that its driver reports, in bytes, not by the number on its box.
+
+    compute_capability: NVIDIA's (major, minor); None for others.
+    """
+
+    name: str
+    memory_bytes: int
+    source: str
+    compute_capability: tuple[int, int] | None = None
+
+
+def presets_folder() -> Path:
+    """Folder of the shipped presets: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    inside = package / "presets"
+    return inside if inside.is_dir() else package.parent / "presets"
+
+
+@cache
+def gpus() -> dict[str, Gpu]:
+    """Every GPU by name and by alias, in lower case."""
+    path = presets_folder() / GPUS_FILE
+    plain = plain_yaml.parse(path.read_text("utf-8"))
+    if plain is None:
+        raise InvalidFileError("is not plain YAML", where=str(path), help="write each GPU as the others are written")
+    found = {}
+    for name, entry in plain[0].items():
+        for spelling in (name, *entry.get("aliases", ())):
+            found[spelling.lower()] = _gpu(name, entry)
+    return found
+
+
+def gpu_named(name: str) -> Gpu:
+    """GPU of that name or alias, in any case. Raises UnknownNameError with the nearest."""
+    gpu = gpus().get(str(name).lower())
+    if gpu is None:
+        raise UnknownNameError.among("GPU", str(name), gpus(), see=f"presets/{GPUS_FILE} lists them all")
+    return gpu
+
+
+def _gpu(name: str, entry: dict[str, Any]) -> Gpu:
+    major, minor = entry.get("compute_capability", (None, None))
+    capability = None if major is None else (major, minor)
+    return Gpu(name, entry["memory_bytes"], entry["source"], capability)
