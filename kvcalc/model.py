@@ -113,10 +113,42 @@ class PromptCut(NamedTuple):
 
     layer_by_layer: each layer's as soon as its attention is done; otherwise all of them after the last.
     prompt_tokens: where the prompt ends; None: all cached tokens are the prompt.
+    scoring_queries: how many of the prompt's last tokens have their attention computed once more, to choose by it; None
+    where that of all of them has to be at hand, 0 where none does.
     """
 
     layer_by_layer: bool
     prompt_tokens: int | None = None
+    scoring_queries: int | None = 0
+
+
+class Applied(NamedTuple):
+    """A method that changed a model. arguments: all of them, by name, those that were left out with their defaults."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+class Published(NamedTuple):
+    """What a config says that decides no cache by itself, and that engines read.
+
+    model_type: of the whole model, which may have several towers.
+    dtype: in which the weights were published, such as bfloat16.
+    kv_dtype: format that the checkpoint wants its cache in, in its own words.
+    longest_tokens: the smallest of the lengths that it names, before `rope_factor` stretches it.
+    rope_type, rope_factor: how its positions are stretched.
+    original_tokens: longest sequence that it was trained on before its positions were stretched.
+    sees_images_whole: whether tokens of an image see each other in both directions.
+    """
+
+    model_type: str = ""
+    dtype: str = ""
+    kv_dtype: str = ""
+    longest_tokens: int | None = None
+    rope_type: str = ""
+    rope_factor: int | float = 1
+    original_tokens: int | None = None
+    sees_images_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +162,8 @@ class Model:
     draft_groups: layers that guess tokens ahead (multi-token prediction), numbered on from the last layer. They are
     not part of the model until `with_draft_layers` says so.
     prompt_cut: when the prompt is cut, where a method cuts it.
+    methods: what changed the model, in its order.
+    published: what engines read of its config beside the cache.
     Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
     """
 
@@ -142,6 +176,8 @@ class Model:
     origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     draft_groups: tuple[LayerGroup, ...] = ()
     prompt_cut: PromptCut | None = None
+    methods: tuple[Applied, ...] = ()
+    published: Published = field(default=Published(), compare=False)
 
     def __post_init__(self) -> None:
         layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)

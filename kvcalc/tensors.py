@@ -14,7 +14,7 @@ the same number of slots with every period of tokens, so every total has an exac
 numpy array of them, without this module importing numpy. All but `Pending` never fall as t grows.
 """
 
-from math import prod
+from math import gcd, lcm, prod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar
 
 from kvcalc.dtypes import BF16, Dtype
@@ -33,9 +33,15 @@ class SlotRule(Protocol):
     """How many slots hold t cached tokens.
 
     evicts_after: whether a step first adds its token and then drops one, so that there is a slot more meanwhile.
+    takes_all_for_prompt: whether the tokens are one prompt, as nobody said where it ends.
     """
 
     evicts_after: ClassVar[bool]
+
+    @property
+    def takes_all_for_prompt(self) -> bool:
+        """Whether a prompt is cut once, and all t tokens are taken for it."""
+        ...
 
     def slots(self, tokens: Tokens) -> Tokens:
         """Slots of one sequence with `tokens` tokens cached."""
@@ -70,6 +76,7 @@ class _Rule:
 
     __slots__: tuple[str, ...] = ()
     evicts_after: ClassVar[bool] = False
+    takes_all_for_prompt: bool = False
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
@@ -300,6 +307,65 @@ class AllButLast(_Rule):
         return f"all but the last {self.count:,}"
 
 
+class FirstTokens(_AtMost):
+    """min(t, limit) slots: the first tokens, which are kept in another format than those after them."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"first {self.limit:,}"
+
+
+class AllButFirst(AllButLast):
+    """max(0, t - count) slots: all tokens after the first."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"all but the first {self.count:,}"
+
+
+class Packed(_Rule):
+    """ceil(s * units / per_slot) slots, where s are the slots of another rule: units of several tokens share a slot.
+
+    units: how many of what is packed one of the other rule's slots has, all heads together (groups of elements, say).
+    per_slot: how many of them share a slot. rule: when they come.
+    """
+
+    __slots__ = ("per_slot", "rule", "units")
+
+    def __init__(self, units: int, per_slot: int, rule: SlotRule) -> None:
+        self.units = units
+        self.per_slot = per_slot
+        self.rule = rule
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """ceil(s * units / per_slot)."""
+        return -(-self.rule.slots(tokens) * self.units // self.per_slot)
+
+    def most(self, tokens: int) -> int:
+        """As many as the most slots of the other rule need."""
+        return -(-self.rule.most(tokens) * self.units // self.per_slot)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Those of the other rule."""
+        return self.rule.kinks
+
+    @property
+    def period(self) -> int:
+        """Tokens after which the other rule repeats and slots are filled to the brim again."""
+        return lcm(self.rule.period, self.per_slot // gcd(self.units, self.per_slot))
+
+    @property
+    def saturates_at(self) -> int | None:
+        """Where the other rule does."""
+        return self.rule.saturates_at
+
+    def __str__(self) -> str:
+        return f"{self.units:,} of each, {self.per_slot:,} to a slot: {self.rule}"
+
+
 class PromptAndLast(_Rule):
     """The prompt and the last `window` generated tokens; t slots as long as nobody says where the prompt ends."""
 
@@ -374,6 +440,11 @@ class CutPrompt(_Rule):
         return _above(tokens, max(self.prompt or 0, self.limit))
 
     @property
+    def takes_all_for_prompt(self) -> bool:  # type: ignore[override]  # the others answer with a constant
+        """Where nobody says where the prompt ends."""
+        return self.prompt is None
+
+    @property
     def kinks(self) -> tuple[int, ...]:
         """The limit and, after it, the end of the prompt."""
         ends = {self.limit, max(self.prompt or 0, self.limit)}
@@ -392,6 +463,7 @@ class ShareOfPrompt(_Rule):
     """ceil(t * kept / of) slots of a prompt of t tokens, from from_token on; all of a shorter one."""
 
     __slots__ = ("from_token", "kept", "of")
+    takes_all_for_prompt = True
 
     def __init__(self, kept: int, of: int, from_token: int = 0) -> None:
         self.kept = kept
@@ -420,6 +492,38 @@ class ShareOfPrompt(_Rule):
     def __str__(self) -> str:
         from_token = f" from {self.from_token:,} on" if self.from_token else ""
         return f"{self.kept:,} of {self.of:,} of the prompt{from_token}"
+
+
+class WholeUntilNext(_Rule):
+    """All of a prompt of `prompt` tokens, and from the next token on what `cut` left of it: a view holds the whole.
+
+    prompt: None as long as nobody says where the prompt ends: then all tokens are it.
+    """
+
+    __slots__ = ("cut", "prompt")
+
+    def __init__(self, cut: SlotRule, prompt: int | None) -> None:
+        self.cut = cut
+        self.prompt = prompt
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The prompt and nothing else so far: all t; later those of the cut."""
+        if self.prompt is None:
+            return tokens
+        left = self.cut.slots(tokens)
+        return left + (tokens - left) * (tokens <= self.prompt)
+
+    def most(self, tokens: int) -> int:
+        """The prompt, or what there is now."""
+        return max(self.slots(tokens), min(tokens, tokens if self.prompt is None else self.prompt))
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """The fall after the prompt."""
+        return () if self.prompt is None else tuple(sorted({*self.cut.kinks, self.prompt, self.prompt + 1}))
+
+    def __str__(self) -> str:
+        return f"the whole prompt until the next token, then {self.cut}"
 
 
 class EncoderTokens(_Rule):

@@ -12,11 +12,12 @@ shorter form, such as that of `gqa:16`. What it assumed goes into the model's no
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
-from kvcalc.model import Model
+from kvcalc.model import Applied, Model
 from kvcalc.registry import Registry
 
 METHODS = Registry("kvcalc.methods", "attention or method")
@@ -37,7 +38,7 @@ def apply_method(model: Model, spec: str) -> Model:
     else:
         arguments = method.parse(argument)
     changed: Model = method.apply(model, **arguments)
-    return changed
+    return replace(changed, methods=(*model.methods, Applied(name, {**parameters(method.apply), **arguments})))
 
 
 def parameters(method: Callable[..., Model]) -> dict[str, Any]:
@@ -76,6 +77,8 @@ def _value(text: str, default: Any, key: str) -> Any:
         return text
     ratio = isinstance(default, float) or key.endswith("_ratio")
     parts = text.split("+") if isinstance(default, tuple) else [text]
+    if key.startswith("axis_"):  # the last axis is -1
+        parts = [text.removeprefix("-")]
     if len(text) > _LONGEST or not all(_is_number(part, fraction=ratio) for part in parts):
         kind = "whole numbers, written 0+1" if isinstance(default, tuple) else "a number"
         raise InvalidValueError(

@@ -1,55 +1,65 @@
-"""The shared step of methods that drop tokens: other slot rules for what layers keep of each token."""
+"""The shared step of methods that drop tokens: other slot rules for what the heads of a layer keep of each token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from typing import NamedTuple
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.tensors import CacheTensor, CutPrompt, EveryToken, ShareOfPrompt, SlotRule
+from kvcalc.tensors import CacheTensor, CutPrompt, EveryToken, SlotRule
 from kvcalc.units import positive_int, shown
 
-RuleOf = Callable[[int], SlotRule]
-"""Slot rule that the method gives to the layer of an index; EveryToken leaves the layer as it is."""
-State = Callable[[GroupedQueryAttention, SlotRule], tuple[CacheTensor, ...]]
-"""What a layer keeps beside its tokens, by its attention and the rule that it was given."""
+
+class Share(NamedTuple):
+    """KV heads of a layer that keep their tokens by one rule.
+
+    heads: how many; None: all of them. suffix: what their tensors are called by after k and v. storage: slots of the
+    memory behind them, where the code keeps a view of more.
+    """
+
+    rule: SlotRule
+    heads: int | None = None
+    suffix: str = ""
+    storage: SlotRule | None = None
+
+
+Shares = tuple[Share, ...]
+SharesOf = Callable[[int, GroupedQueryAttention], Shares]
+"""Shares of the KV heads of a layer, by its index and its attention; EveryToken leaves heads as they are."""
+State = Callable[[GroupedQueryAttention, Shares], tuple[CacheTensor, ...]]
+"""What a layer keeps beside its tokens, by its attention and the shares of its heads."""
 
 
 def selected(
     model: Model,
     name: str,
-    rule_of: RuleOf,
+    shares_of: SharesOf | SlotRule,
     *,
-    state: State = lambda _attention, _rule: (),
+    state: State = lambda _attention, _shares: (),
     gqa_support: bool = True,
     prompt_cut: PromptCut | None = None,
 ) -> Model:
     """`model` with `name` deciding which tokens its full-attention layers keep.
 
-    Windows and states stay as they are: they forget by themselves. gqa_support: False for code that repeats the keys
-    and values for all query heads before it caches them. prompt_cut: when the prompt is cut, where it is cached whole.
+    Windows and states stay as they are: they forget by themselves. shares_of: one rule for all heads of all layers,
+    or the shares of each layer's. gqa_support: False for code that repeats the keys and values for all query heads
+    before it caches them. prompt_cut: when the prompt is cut, where it is cached whole.
     Raises NotApplicableError where no layer keeps keys and values of every token, or one is no plain attention.
     """
-    attends = [any(tensor.slot_rule == EveryToken() for tensor in group.tensors) for group in model.groups]
-    if not any(attends):
-        kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
-        raise NotApplicableError(
-            f"{name} has nothing to choose from in {model.name}: no layer keeps every token ({kinds})",
-            help="`kvcalc methods list` shows the others",
-        )
+    of_layer: SharesOf = shares_of if callable(shares_of) else lambda _layer, _attention: (Share(shares_of),)
     groups: list[LayerGroup] = []
-    for group, has_tokens in zip(model.groups, attends, strict=True):
-        if not has_tokens:
+    for group, attention in with_tokens(model, name):
+        if attention is None:
             groups.append(group)
             continue
-        attention = attention_of(model, group, name)
         held = group.tensors if gqa_support else tuple(_for_each_query(t, attention) for t in group.tensors)
         whole = replace(group, tensors=held, uncut=(group.uncut or held) if prompt_cut else group.uncut)
-        groups += _split(whole, rule_of, partial(state, attention))
+        groups += _split(whole, partial(_shares, of_layer, attention), partial(state, attention))
     return replace(
         model,
         name=f"{model.name} with {name}",
@@ -59,41 +69,22 @@ def selected(
     )
 
 
-def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) -> CutPrompt:
-    """Rule of kvpress, which keeps max(1, int(n * (1 - compression_ratio))) of a prompt of n tokens, in floats.
+def with_tokens(model: Model, name: str) -> list[tuple[LayerGroup, GroupedQueryAttention | None]]:
+    """Groups of a model, each with the attention of its layers where they keep every token, else None.
 
-    Raises InvalidValueError for a ratio outside of 0 to 1, and where nobody says how long the prompt is: the float's
-    rounding has no other form.
-    Source: kvpress 0.5.5, ScorerPress.compress.
+    Raises NotApplicableError where no layer does, or one that does has no heads of keys and values.
     """
-    ratio = float(compression_ratio)
-    if not 0 <= ratio < 1:
-        raise InvalidValueError(
-            f"compression_ratio must be at least 0 and below 1, not {shown(ratio)}",
-            field="compression_ratio",
-            help="write 0.5",
+    attends = [any(tensor.slot_rule == EveryToken() for tensor in group.tensors) for group in model.groups]
+    if not any(attends):
+        kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
+        raise NotApplicableError(
+            f"{name} has nothing to choose from in {model.name}: no layer keeps every token ({kinds})",
+            help="`kvcalc methods list` shows the others",
         )
-    if prompt_tokens is None:
-        raise InvalidValueError(
-            "compression_ratio is a share of the prompt, and nothing says how long that is",
-            field="prompt_tokens",
-            help="add prompt_tokens=8000",
-        )
-    positive_int(prompt_tokens, "prompt_tokens")
-    return CutPrompt(max(1, int(prompt_tokens * (1 - ratio))), prompt_tokens)
-
-
-def cut_prompt(limit: int, prompt_tokens: int | None) -> CutPrompt:
-    """Rule of a prompt that is cut once. Raises InvalidValueError for a prompt_tokens that is no count."""
-    return CutPrompt(limit, None if prompt_tokens is None else positive_int(prompt_tokens, "prompt_tokens"))
-
-
-def _remarks(groups: Iterable[LayerGroup]) -> tuple[str, ...]:
-    """What a reader must know of a prompt that is cut once, where nobody said where it ends."""
-    rules = {tensor.slot_rule for group in groups for tensor in group.tensors}
-    if not any(isinstance(rule, ShareOfPrompt) or rule == CutPrompt(getattr(rule, "limit", 0)) for rule in rules):
-        return ()
-    return ("all cached tokens are taken for the prompt; with prompt_tokens=N those after the first N come on top",)
+    return [
+        (group, attention_of(model, group, name) if keeps else None)
+        for group, keeps in zip(model.groups, attends, strict=True)
+    ]
 
 
 def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAttention:
@@ -107,26 +98,110 @@ def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAtte
     )
 
 
+# ---- parameters that several methods have
+
+
+def ratio_of(value: float | Fraction, field: str, *, above_zero: bool = True, below_one: bool = False) -> Fraction:
+    """A ratio as it was written, exact. Raises InvalidValueError for one outside of 0 to 1."""
+    ratio = Fraction(str(value))
+    if (ratio > 0 or (ratio == 0 and not above_zero)) and (ratio < 1 or (ratio == 1 and not below_one)):
+        return ratio
+    least, most = "above 0" if above_zero else "at least 0", "below 1" if below_one else "at most 1"
+    raise InvalidValueError(f"{field} must be {least} and {most}, not {shown(value)}", field=field, help="write 0.5")
+
+
+def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) -> CutPrompt:
+    """Rule of kvpress, which keeps max(1, int(n * (1 - compression_ratio))) of a prompt of n tokens, in floats.
+
+    Raises InvalidValueError for a ratio outside of 0 to 1, and where nobody says how long the prompt is: the float's
+    rounding has no other form.
+    Source: kvpress 0.5.5, ScorerPress.compress.
+    """
+    ratio = float(ratio_of(compression_ratio, "compression_ratio", above_zero=False, below_one=True))
+    prompt = known_prompt(prompt_tokens, "compression_ratio is a share of the prompt")
+    return CutPrompt(max(1, int(prompt * (1 - ratio))), prompt)
+
+
+def known_prompt(prompt_tokens: int | None, why: str) -> int:
+    """Tokens of the prompt. Raises InvalidValueError where nobody says them, with why they are asked for."""
+    if prompt_tokens is None:
+        raise InvalidValueError(
+            f"{why}, and nothing says how long that is", field="prompt_tokens", help="add prompt_tokens=8000"
+        )
+    return positive_int(prompt_tokens, "prompt_tokens")
+
+
+def cut_prompt(limit: int, prompt_tokens: int | None) -> CutPrompt:
+    """Rule of a prompt that is cut once. Raises InvalidValueError for a prompt_tokens that is no count."""
+    return CutPrompt(limit, None if prompt_tokens is None else positive_int(prompt_tokens, "prompt_tokens"))
+
+
+def window_below(window_size: int, capacity: int, capacity_field: str) -> None:
+    """Raises InvalidValueError for a window that is not smaller than the capacity that holds it."""
+    positive_int(capacity, capacity_field)
+    if positive_int(window_size, "window_size") >= capacity:
+        raise InvalidValueError(
+            f"window_size ({window_size:,}) is not smaller than {capacity_field} ({capacity:,})",
+            field="window_size",
+            help=f"give a capacity above {window_size:,}, or a smaller window",
+        )
+
+
+def for_each_layer(model: Model, values: Sequence[int], field: str) -> Sequence[int]:
+    """One value for each layer, of one for all or a list of them; empty where there is none."""
+    if len(values) not in (0, 1, model.num_layers):
+        raise InvalidValueError(
+            f"{field} has {len(values)} numbers, and {model.name} has {model.num_layers} layers",
+            field=field,
+            help="give one number for all layers, or one for each",
+        )
+    return list(values) * model.num_layers if len(values) == 1 else values
+
+
+# ---- the layers
+
+
+def _remarks(groups: Iterable[LayerGroup]) -> tuple[str, ...]:
+    """What a reader must know of a prompt that is cut once, where nobody said where it ends."""
+    rules = {tensor.slot_rule for group in groups for tensor in group.tensors}
+    if not any(rule.takes_all_for_prompt for rule in rules):
+        return ()
+    return ("all cached tokens are taken for the prompt; with prompt_tokens=N those after the first N come on top",)
+
+
+def _shares(shares_of: SharesOf, attention: GroupedQueryAttention, layer: int) -> Shares:
+    return tuple(share for share in shares_of(layer, attention) if share.heads != 0)
+
+
 def _split(
-    group: LayerGroup, rule_of: RuleOf, state: Callable[[SlotRule], tuple[CacheTensor, ...]]
+    group: LayerGroup, shares_of: Callable[[int], Shares], state: Callable[[Shares], tuple[CacheTensor, ...]]
 ) -> list[LayerGroup]:
-    """The group, split into those of its layers that are given the same rule."""
-    layers: dict[SlotRule, list[int]] = {}
+    """The group, split into those of its layers whose heads keep alike."""
+    layers: dict[Shares, list[int]] = {}
     for layer in group.layers:
-        layers.setdefault(rule_of(layer), []).append(layer)
+        layers.setdefault(shares_of(layer), []).append(layer)
     return [
         replace(
             group,
             name=group.name if len(layers) == 1 else f"{group.name}-{number}",
             layers=tuple(indices),
-            tensors=(*(_with_rule(tensor, rule) for tensor in group.tensors), *state(rule)),
+            tensors=(*(part for tensor in group.tensors for part in _shared(tensor, shares)), *state(shares)),
         )
-        for number, (rule, indices) in enumerate(layers.items(), 1)
+        for number, (shares, indices) in enumerate(layers.items(), 1)
     ]
 
 
-def _with_rule(tensor: CacheTensor, rule: SlotRule) -> CacheTensor:
-    return tensor._replace(slot_rule=rule) if tensor.slot_rule == EveryToken() else tensor
+def _shared(tensor: CacheTensor, shares: Shares) -> Iterable[CacheTensor]:
+    """A tensor of every token, share by share of its heads; others as they are."""
+    if tensor.slot_rule != EveryToken():
+        yield tensor
+        return
+    heads, *rest = tensor.dims
+    for share in shares:
+        number = heads.size if share.heads is None else share.heads
+        dims = (heads._replace(size=number), *rest)
+        name = tensor.name + share.suffix
+        yield tensor._replace(name=name, dims=dims, slot_rule=share.rule, storage_rule=share.storage)
 
 
 def _for_each_query(tensor: CacheTensor, attention: GroupedQueryAttention) -> CacheTensor:

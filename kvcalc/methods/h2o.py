@@ -5,10 +5,10 @@ from __future__ import annotations
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import FP16
 from kvcalc.errors import NotApplicableError
-from kvcalc.methods._selection import selected
+from kvcalc.methods._selection import Shares, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CacheTensor, Chosen, Dim, SlotRule
+from kvcalc.tensors import CacheTensor, Chosen, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(
@@ -40,9 +40,9 @@ def apply(model: Model, hh_size: int = 4, recent_size: int = 512) -> Model:
                     help="use it on a model with MHA, or see it as one first: --attention mha",
                 )
     rule = Chosen(kept, f"{hh_size:,} heaviest + last {recent_size:,}")
-    return selected(model, "H2O", lambda _: rule, state=_scores, prompt_cut=PromptCut(layer_by_layer=True))
+    return selected(model, "H2O", rule, state=_scores, prompt_cut=PromptCut(layer_by_layer=True, scoring_queries=None))
 
 
-def _scores(attention: GroupedQueryAttention, rule: SlotRule) -> tuple[CacheTensor, ...]:
+def _scores(attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
     heads = Dim("num_query_heads", attention.num_query_heads)
-    return (CacheTensor("hh_score", (heads,), rule, FP16, quantizable=False),)
+    return (CacheTensor("hh_score", (heads,), shares[0].rule, FP16, quantizable=False),)

@@ -7,11 +7,11 @@ from fractions import Fraction
 from math import ceil
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.methods._selection import cut_prompt, ratio_cut, selected
+from kvcalc.methods._selection import Share, cut_prompt, ratio_cut, ratio_of, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import EveryToken, ShareOfPrompt, SlotRule
-from kvcalc.units import positive_int, shown
+from kvcalc.tensors import EveryToken, ShareOfPrompt, SlotRule, WholeUntilNext
+from kvcalc.units import positive_int
 
 TRAITS = Traits(
     SELECTION,
@@ -40,11 +40,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     In prefill all layers hold the whole prompt; in kvpress the layer at hand, and those before it what they keep.
     Raises InvalidValueError for a ratio outside, or a layer that the model does not have.
     """
-    ratio = Fraction(str(keep_ratio))
-    if not 0 < ratio <= 1:
-        raise InvalidValueError(
-            f"keep_ratio must be above 0 and at most 1, not {shown(keep_ratio)}", field="keep_ratio", help="write 0.5"
-        )
+    ratio = ratio_of(keep_ratio, "keep_ratio")
     positive_int(prune_after, "prune_after")
     for layer in skip_layers:
         if layer not in range(model.num_layers):
@@ -53,21 +49,25 @@ def apply(  # each is a parameter of the authors' code or of kvpress
                 field="skip_layers",
                 help="write skip_layers=0+1",
             )
-    if compression_ratio is None:
-        rule = _rule(ratio, prune_after, prompt_tokens)
-    else:
-        rule = ratio_cut(compression_ratio, prompt_tokens)
+    cut = (
+        Share(ratio_cut(compression_ratio, prompt_tokens))
+        if compression_ratio is not None
+        else _share(ratio, prune_after, prompt_tokens)
+    )
     return selected(
         model,
         "L2 norm",
-        lambda layer: EveryToken() if layer in skip_layers else rule,
+        lambda layer, _: (Share(EveryToken()) if layer in skip_layers else cut,),
         prompt_cut=PromptCut(layer_by_layer=compression_ratio is not None, prompt_tokens=prompt_tokens),
     )
 
 
-def _rule(ratio: Fraction, prune_after: int, prompt_tokens: int | None) -> SlotRule:
+def _share(ratio: Fraction, prune_after: int, prompt_tokens: int | None) -> Share:
+    """What the authors' code keeps: slices of the sorted whole, whose memory stays until the next token moves them."""
     if prompt_tokens is None:
-        return ShareOfPrompt(ratio.numerator, ratio.denominator, prune_after)
-    if positive_int(prompt_tokens, "prompt_tokens") < prune_after:
-        return EveryToken()
-    return cut_prompt(ceil(float(ratio) * prompt_tokens), prompt_tokens)
+        rule: SlotRule = ShareOfPrompt(ratio.numerator, ratio.denominator, prune_after)
+    elif positive_int(prompt_tokens, "prompt_tokens") < prune_after:
+        return Share(EveryToken())
+    else:
+        rule = cut_prompt(ceil(float(ratio) * prompt_tokens), prompt_tokens)
+    return Share(rule, storage=WholeUntilNext(rule, prompt_tokens))

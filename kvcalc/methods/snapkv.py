@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from kvcalc.errors import InvalidValueError
-from kvcalc.methods._selection import cut_prompt, ratio_cut, selected
+from kvcalc.methods._selection import cut_prompt, ratio_cut, selected, window_below
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CutPrompt
-from kvcalc.units import positive_int
 
 TRAITS = Traits(
     SELECTION,
@@ -38,24 +35,14 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     Raises InvalidValueError for a window that is not smaller than the capacity, which the authors' code asserts.
     """
     if compression_ratio is None:
-        rule = _capacity(max_capacity_prompt, window_size, prompt_tokens)
+        window_below(window_size, max_capacity_prompt, "max_capacity_prompt")
+        rule = cut_prompt(max_capacity_prompt, prompt_tokens)
     else:
         rule = ratio_cut(compression_ratio, prompt_tokens)
     return selected(
         model,
         "SnapKV",
-        lambda _: rule,
+        rule,
         gqa_support=gqa_support,
         prompt_cut=PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens),
     )
-
-
-def _capacity(max_capacity_prompt: int, window_size: int, prompt_tokens: int | None) -> CutPrompt:
-    positive_int(max_capacity_prompt, "max_capacity_prompt")
-    if positive_int(window_size, "window_size") >= max_capacity_prompt:
-        raise InvalidValueError(
-            f"window_size ({window_size:,}) is not smaller than max_capacity_prompt ({max_capacity_prompt:,})",
-            field="window_size",
-            help=f"give a capacity above {window_size:,}, or a smaller window",
-        )
-    return cut_prompt(max_capacity_prompt, prompt_tokens)

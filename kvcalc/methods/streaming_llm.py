@@ -37,4 +37,4 @@ def apply(
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)
     cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens)
-    return selected(model, "StreamingLLM", lambda _: rule, prompt_cut=cut)
+    return selected(model, "StreamingLLM", rule, prompt_cut=cut)

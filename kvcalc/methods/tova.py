@@ -33,4 +33,4 @@ def apply(
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)
     cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens)
-    return selected(model, "TOVA", lambda _: rule, prompt_cut=cut)
+    return selected(model, "TOVA", rule, prompt_cut=cut)
