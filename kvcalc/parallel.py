@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kvcalc.attention._facts import MAX_RANKS, degree_near
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import Dim
+from kvcalc.tensors import Dim, Packed, SlotRule
 from kvcalc.units import positive_int
 
 
@@ -134,7 +134,7 @@ def _sharded_group(group: LayerGroup, tp: int) -> LayerGroup:
                 help="",
                 where=f"{group.name} layers",
             )
-    if not _can_shard(group, tp):
+    if _copies_channels(group, tp):
         raise InvalidValueError(
             f"tp ({tp:,}) ranks hold copies of KV heads, and which of the channels in {group.label} go with them is "
             "not known",
@@ -154,8 +154,14 @@ def _sharded_group(group: LayerGroup, tp: int) -> LayerGroup:
         for name, value in part.shared_facts.items()
     }
     narrower |= {dim: dim._replace(size=dim.size // tp) for dim in _some_heads(group)}
+    shares = _head_shares(group, tp)
     held, uncut = (
-        tuple(t._replace(dims=tuple(narrower.get(dim, dim) for dim in t.dims)) for t in tensors)
+        tuple(
+            t._replace(
+                dims=tuple(narrower.get(dim, dim) for dim in t.dims), slot_rule=_shared(t.slot_rule, shares, t.name)
+            )
+            for t in tensors
+        )
         for tensors in (group.tensors, group.uncut)
     )
     return replace(group, parts=parts, tensors=held, uncut=uncut)
@@ -168,8 +174,41 @@ def _some_heads(group: LayerGroup) -> list[Dim]:
     return [dim for t in (*group.tensors, *group.uncut) for dim in t.dims if dim.name in names and dim not in shared]
 
 
+def _head_shares(group: LayerGroup, tp: int) -> int:
+    """How many ranks a layer's KV heads, or its heads where it has no others, are shared by."""
+    for part in group.parts:
+        for name in ("num_kv_heads", "num_query_heads"):
+            if name in part.shared_facts:
+                return part.shared_facts[name] // part.shard(tp).shared_facts[name]
+    return 1
+
+
+def _shared(rule: SlotRule, shares: int, name: str) -> SlotRule:
+    """Slot rule of a rank's heads: of what all heads pack together, it packs its own share."""
+    if not isinstance(rule, Packed) or shares == 1:
+        return rule
+    if rule.units % shares:
+        raise InvalidValueError(
+            f"{name} packs {rule.units:,} of each token for all heads, which {shares:,} ranks cannot share",
+            field="tp",
+            help="",
+        )
+    return Packed(rule.units // shares, rule.per_slot, rule.rule)
+
+
+def _packs_evenly(group: LayerGroup, tp: int) -> bool:
+    shares = _head_shares(group, tp)
+    rules = (tensor.slot_rule for tensor in (*group.tensors, *group.uncut))
+    return all(rule.units % shares == 0 for rule in rules if isinstance(rule, Packed))
+
+
 def _can_shard(group: LayerGroup, tp: int) -> bool:
-    """Whether `tp` ranks can share the layers evenly; channels of copied KV heads are told apart by nobody."""
-    unclear = any(part.HAS_KV_CHANNELS for part in group.parts) and any(part.copies(tp) for part in group.parts)
+    """Whether `tp` ranks can share the layers evenly."""
     divide = all(dim.size % tp == 0 for dim in _some_heads(group))
-    return divide and not unclear and all(part.can_shard(tp) for part in group.parts)
+    parts_divide = all(part.can_shard(tp) for part in group.parts)
+    return divide and parts_divide and not _copies_channels(group, tp) and _packs_evenly(group, tp)
+
+
+def _copies_channels(group: LayerGroup, tp: int) -> bool:
+    """Whether ranks hold copies of KV heads whose channels in other parts are told apart by nobody."""
+    return any(part.HAS_KV_CHANNELS for part in group.parts) and any(part.copies(tp) for part in group.parts)

@@ -22,6 +22,7 @@ from kvcalc.engines._transformers_quirks import (
 )
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
+from kvcalc.packing import grouped, int_codes, with_residual
 from kvcalc.tensors import (
     AllButLast,
     CacheTensor,
@@ -41,7 +42,6 @@ DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO = "default", "static", "quantiz
 _LATENT_SINCE = (5, 15)
 """Version from which on the latent of MLA is cached as it is; before, keys and values were expanded from it first."""
 _NBITS = (2, 4)
-_BITS_PER_BYTE = 8
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def copies(settings: Settings) -> int:
     return settings.num_beams
 
 
-def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
+def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:  # noqa: ARG001  # a protocol
     """Tensors of the cache that `settings` ask for.
 
     Raises NotApplicableError where transformers itself refuses that cache for this model.
@@ -103,7 +103,7 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
     )
     if settings.cache in (DEFAULT, STATIC) or model.model_type in IGNORES_QUANTIZED_CACHE:
         return allocation
-    return _quantized(model, allocation, settings, kv_dtype)
+    return _quantized(model, allocation, settings)
 
 
 def notes(model: Model, settings: Settings) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ def _storage(window: int, settings: Settings) -> SlotRule:
     return _PromptThenWindow(settings.prompt_tokens, window)  # type: ignore[return-value]  # no total is made of it
 
 
-def _quantized(model: Model, allocation: Allocation, settings: Settings, kv_dtype: Dtype) -> Allocation:
+def _quantized(model: Model, allocation: Allocation, settings: Settings) -> Allocation:
     for group, tensors in zip(model.groups, allocation, strict=True):
         unfit = next((tensor for tensor in tensors if not _can_be_quantized(tensor)), None)
         if unfit is not None:
@@ -187,9 +187,7 @@ def _quantized(model: Model, allocation: Allocation, settings: Settings, kv_dtyp
             )
     if settings.cache == QUANTIZED_FP8:
         return tuple(tuple(tensor._replace(dtype=FP8) for tensor in tensors) for tensors in allocation)
-    return tuple(
-        tuple(part for tensor in tensors for part in _quanto(tensor, settings, kv_dtype)) for tensors in allocation
-    )
+    return tuple(tuple(part for tensor in tensors for part in _quanto(tensor, settings)) for tensors in allocation)
 
 
 def _can_be_quantized(tensor: CacheTensor) -> bool:
@@ -200,7 +198,7 @@ def _can_be_quantized(tensor: CacheTensor) -> bool:
     return isinstance(rule, EveryToken) and tensor.name != "index_k"
 
 
-def _quanto(tensor: CacheTensor, settings: Settings, kv_dtype: Dtype) -> tuple[CacheTensor, ...]:
+def _quanto(tensor: CacheTensor, settings: Settings) -> tuple[CacheTensor, ...]:
     """What is quantised, and what waits for it: a prompt is quantised at once, then residual_length tokens together."""
     group = settings.q_group_size
     if tensor.elements_per_slot % group:
@@ -208,21 +206,16 @@ def _quanto(tensor: CacheTensor, settings: Settings, kv_dtype: Dtype) -> tuple[C
             f"quanto cannot group the {tensor.elements_per_slot} elements of {tensor.name} by q_group_size {group}",
             help="choose a q_group_size that divides them",
         )
-    payload_bytes = -(-group * settings.nbits // _BITS_PER_BYTE)
-    scale_and_shift_bytes = 2 * kv_dtype.bytes_of(1)
-    quantized = Dtype(f"quanto int{settings.nbits}", group, payload_bytes + scale_and_shift_bytes, "optimum-quanto")
+    settled: SlotRule = tensor.slot_rule
+    waiting: SlotRule | None = None
     if settings.prompt_tokens is not None:
-        waiting: SlotRule = Pending(settings.residual_length, settings.prompt_tokens)
-        settled: SlotRule = Settled(settings.residual_length, settings.prompt_tokens)
+        settled = Settled(settings.residual_length, settings.prompt_tokens)
+        waiting = Pending(settings.residual_length, settings.prompt_tokens)
     elif settings.decode_steps and settings.decode_steps % settings.residual_length:
         residual = settings.decode_steps % settings.residual_length
-        waiting, settled = LastTokens(residual), AllButLast(residual)
-    else:
-        return (tensor._replace(dtype=quantized),)
-    return (
-        tensor._replace(dtype=quantized, slot_rule=settled),
-        tensor._replace(name=f"{tensor.name}_residual", slot_rule=waiting),
-    )
+        settled, waiting = AllButLast(residual), LastTokens(residual)
+    quantized = grouped(tensor, int_codes(settings.nbits), group, settled, rows_of_groups=True)
+    return quantized if waiting is None else with_residual(quantized, tensor, waiting)
 
 
 def _version(text: object) -> tuple[int, ...] | None:

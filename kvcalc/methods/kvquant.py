@@ -1,0 +1,122 @@
+"""KVQuant: 2 to 4 bits by a table of unequal steps, and outliers kept apart."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import partial
+
+from kvcalc.dtypes import FP16, FP32, Dtype
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
+from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.model import Model
+from kvcalc.packing import int_codes
+from kvcalc.tensors import AllButFirst, CacheTensor, Dim, EveryToken, FirstTokens, Once, Packed, SlotRule
+from kvcalc.units import positive_int, shown
+
+TRAITS = Traits(
+    QUANTISED,
+    "2 to 4 bits of unequal steps, and outliers kept apart",
+    "Hooper et al. 2024, arXiv 2401.18079; SqueezeAILab/KVQuant",
+    caveat="the authors' deployment code keeps outliers in 8 bytes, not 4, and max_len slots: deployed=true",
+)
+_BITS = (2, 3, 4)
+_CHANNELS_IN_WORDS = 32
+_INT32 = Dtype("int32", 1, 4, "index of a channel")
+
+
+def apply(  # each is a parameter of the authors' code, but `deployed`
+    model: Model,
+    bits: int = 2,
+    sparsity_threshold: float | Fraction = 0.99,
+    first_few_fp16: int = 0,
+    deployed: bool = False,
+    maxseqlen: int | None = None,
+) -> Model:
+    """Bytes per element: bits / 8 + 4 (1 - sparsity_threshold), for an fp16 value and a 16-bit index of each outlier.
+
+    So the paper counts; outliers are rounded up once for a layer's K and once for its V. deployed: as the authors'
+    code for LLaMA-7B holds them: of each token, for all W = h d channels together, 2 (floor(W (1 -
+    sparsity_threshold) / 2) + 1) outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336
+    bytes at W = 4096), and the fp32 table of 2^bits values of V. Tables of K, which are the same for all sequences,
+    are not counted.
+
+    bits: of each code: 2, 3 or 4. sparsity_threshold: share of the elements that are no outliers; 1 keeps none apart.
+    first_few_fp16: first tokens that stay in fp16. maxseqlen: tokens that the deployment code makes room for at once.
+    Raises InvalidValueError for other bits, a share outside of 0 to 1, maxseqlen without deployed, or, deployed, a head
+    whose width is no multiple of 32.
+    """
+    codes = int_codes(one_of_bits(bits, "bits", _BITS))
+    share = Fraction(str(sparsity_threshold)) if isinstance(sparsity_threshold, float) else sparsity_threshold
+    if not 0 < share <= 1:
+        raise InvalidValueError(
+            f"sparsity_threshold must be above 0 and at most 1, not {shown(sparsity_threshold)}",
+            field="sparsity_threshold",
+            help="write sparsity_threshold=0.99",
+        )
+    if first_few_fp16:
+        positive_int(first_few_fp16, "first_few_fp16")
+    if maxseqlen is not None and not deployed:
+        raise InvalidValueError(
+            "maxseqlen is room that the deployment code makes, and the paper counts none",
+            field="maxseqlen",
+            help="add deployed=true",
+        )
+    outliers = Fraction(1 - share)
+    if not deployed:
+        parts = partial(_as_the_paper_counts, codes=codes, outliers=outliers, first=first_few_fp16)
+        return quantised(model, "KVQuant", parts, every_token=True)
+    room = None if maxseqlen is None else positive_int(maxseqlen, "maxseqlen")
+    parts = partial(_as_deployed, bits=bits, outliers=outliers, first=first_few_fp16, room=room)
+    return quantised(model, "KVQuant, deployed", parts, every_token=True)
+
+
+def _as_the_paper_counts(tensor: CacheTensor, codes: Dtype, outliers: Fraction, first: int) -> tuple[CacheTensor, ...]:
+    rule: SlotRule = AllButFirst(first) if first else tensor.slot_rule
+    kept = [tensor._replace(name=f"{tensor.name}_codes", slot_rule=rule, dtype=codes)]
+    if outliers:
+        of_each = Packed(tensor.elements_per_slot * outliers.numerator, outliers.denominator, rule)
+        value_and_index = Dim("value_and_index", 2)
+        kept.append(CacheTensor(f"{tensor.name}_outliers", (value_and_index,), of_each, FP16, quantizable=False))
+    return (*kept, *_first_tokens(tensor, first))
+
+
+def _as_deployed(
+    tensor: CacheTensor, bits: int, outliers: Fraction, first: int, room: int | None
+) -> tuple[CacheTensor, ...]:
+    heads, width = heads_and_width(tensor)
+    if width.size % _CHANNELS_IN_WORDS:
+        raise InvalidValueError(
+            f"KVQuant's code packs {_CHANNELS_IN_WORDS} channels of a head at once, and {width.name} is {width.size:,}",
+            field="deployed",
+            help="leave deployed out, for what the paper counts",
+        )
+    rule: SlotRule = AllButFirst(first) if first else EveryToken()
+    if room is not None:
+        rule = Once(room, words=f"room for {room:,}")
+    words = CacheTensor(
+        f"{tensor.name}_codes",
+        (heads, Dim("words", width.size // _CHANNELS_IN_WORDS * bits)),
+        rule,
+        _INT32,
+        quantizable=False,
+    )
+    kept = [words]
+    for_all_heads = Packed(1, 1, rule)
+    if outliers:
+        number = Dim("outliers", 2 * (int(tensor.elements_per_slot * outliers / 2) + 1))
+        kept += [
+            CacheTensor(f"{tensor.name}_outliers", (number,), for_all_heads, FP32, quantizable=False),
+            CacheTensor(f"{tensor.name}_outlier_indices", (number,), for_all_heads, _INT32, quantizable=False),
+        ]
+    if tensor.name.startswith("v"):
+        table = (Dim("table", 2**bits),)
+        kept.append(CacheTensor(f"{tensor.name}_table", table, for_all_heads, FP32, quantizable=False))
+    return (*kept, *_first_tokens(tensor, first))
+
+
+def _first_tokens(tensor: CacheTensor, first: int) -> tuple[CacheTensor, ...]:
+    if not first:
+        return ()
+    rule = FirstTokens(first)
+    return (tensor._replace(name=f"{tensor.name}_first", slot_rule=rule, dtype=FP16, quantizable=False),)

@@ -1,0 +1,68 @@
+"""The quantised cache of transformers with the quanto backend: 2 or 4 bits in groups."""
+
+from __future__ import annotations
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._quantised import one_of_bits
+from kvcalc.methods._quantized_cache import GroupedCache
+from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.model import Model
+from kvcalc.packing import int_codes
+from kvcalc.tensors import CacheTensor
+
+TRAITS = Traits(
+    QUANTISED,
+    "2 or 4 bits in groups: QuantizedCache of transformers, quanto",
+    "transformers 5.2, QuantizedCache(backend='quanto'); optimum-quanto 0.2.7",
+    caveat="scale and shift take the model's dtype, and each step dequantises a whole layer",
+)
+_BITS = (2, 4)
+_BY_ELEMENTS, _BY_TOKENS = 0, -1
+
+
+def apply(  # noqa: PLR0913  # each is a parameter of transformers' own
+    model: Model,
+    *,
+    nbits: int = 4,
+    axis_key: int = 0,
+    axis_value: int = 0,
+    q_group_size: int = 64,
+    residual_length: int = 128,
+    prompt_tokens: int | None = None,
+) -> Model:
+    """Bytes of t quantised tokens, n = h d / g groups each: ceil(n t nbits / 8) g for the codes, and 2 e n t.
+
+    h heads of width d, e bytes of an element of the model's dtype, g = q_group_size. A prompt is quantised whole; of
+    the tokens after it the last (t - prompt_tokens) mod residual_length wait as they are. Codes of the 8 / nbits groups
+    that share a row are packed for all sequences together: rounded up here for each sequence, which is exact for one,
+    and for several wherever a prompt fills its rows.
+    In prefill the layer at hand holds the prompt as it is. Groups follow each other over heads and tokens, so that g
+    may be wider than a head.
+
+    nbits: 2 or 4. axis_key, axis_value: 0 groups neighbouring elements, -1 the tokens of each channel, which quanto
+    does only where heads times tokens is a multiple of the group. q_group_size: elements of a group.
+    residual_length: tokens that are quantised together. prompt_tokens: where the prompt ends; without it all cached
+    tokens are the prompt.
+    Raises InvalidValueError for other bits or axes, and for groups that do not divide; NotApplicableError for a model
+    with windows or states, which transformers refuses.
+    """
+    codes = int_codes(one_of_bits(nbits, "nbits", _BITS))
+    axes = {"k": axis_key, "v": axis_value}
+    choices = (_BY_ELEMENTS, _BY_TOKENS)
+    cache = _Quanto("quanto", codes, q_group_size, residual_length, prompt_tokens, axes, choices, _BY_ELEMENTS)
+    return cache.applied_to(model)
+
+
+class _Quanto(GroupedCache):
+    def check(self, tensor: CacheTensor, *, rows: bool) -> None:
+        """On axis -1 groups run over heads and tokens of a channel, and must end where they do."""
+        if rows:
+            return
+        if self.prompt_tokens is None:
+            raise InvalidValueError(
+                "axis -1 of quanto groups the tokens of a channel, and nothing says how many the prompt has",
+                field="prompt_tokens",
+                help="add prompt_tokens=8192",
+            )
+        heads = tensor.elements_per_slot // tensor.dims[-1].size
+        self.check_lengths(heads, self.q_group_size, "what a channel has of tokens and heads")

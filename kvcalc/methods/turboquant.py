@@ -1,0 +1,60 @@
+"""TurboQuant: vectors are rotated, and each coordinate is then rounded to a table, with the norm kept apart."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kvcalc.dtypes import FP32, Dtype
+from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
+from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.model import Model
+from kvcalc.packing import int_codes
+from kvcalc.tensors import AllButLast, CacheTensor, Once
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    QUANTISED,
+    "1 to 4 bits of rotated vectors, and their norms",
+    "Zandieh et al. 2025, arXiv 2504.19874; PyPI turboquant 0.2.0, which is not the authors'",
+    caveat="the package turboquant 0.2.0 keeps a whole copy in the model's dtype beside the codes: package=true",
+)
+_BITS = (1, 2, 3, 4)
+
+
+def apply(model: Model, bits: int = 3, residual_len: int = 128, package: bool = False) -> Model:
+    """Bytes per token and head: d * bits / 8 + 4, for codes and an fp32 norm, of K and of V.
+
+    So the paper's algorithm needs them; its rotation of d by d is one for all, and not counted. package: as the package
+    on PyPI keeps them: all t tokens in the model's dtype, as if it had no cache to save; once there are more than
+    residual_len, also the newest residual_len a second time, and a byte for each code of the others, with an fp32 norm.
+    Its own residual is a view of a longer tensor, whose memory stays taken until it is replaced.
+
+    bits: of each coordinate, 1 to 4. residual_len: newest tokens that the package does not quantise.
+    Raises InvalidValueError for other bits.
+    """
+    codes = int_codes(one_of_bits(bits, "bits", _BITS))
+    positive_int(residual_len, "residual_len")
+    if not package:
+        return quantised(model, "TurboQuant", partial(_packed, codes=codes), every_token=True)
+    parts = partial(_in_the_package, residual_len=residual_len)
+    return quantised(model, "TurboQuant, the package", parts, every_token=True)
+
+
+def _packed(tensor: CacheTensor, codes: Dtype) -> tuple[CacheTensor, ...]:
+    heads, _ = heads_and_width(tensor)
+    return (
+        tensor._replace(name=f"{tensor.name}_codes", dtype=codes),
+        CacheTensor(f"{tensor.name}_norms", (heads,), tensor.slot_rule, FP32, quantizable=False),
+    )
+
+
+def _in_the_package(tensor: CacheTensor, residual_len: int) -> tuple[CacheTensor, ...]:
+    heads, _ = heads_and_width(tensor)
+    name, older = tensor.name, AllButLast(residual_len)
+    again = Once(residual_len, from_token=residual_len + 1, words=f"newest {residual_len:,} again")
+    return (
+        tensor._replace(quantizable=False),
+        tensor._replace(name=f"{name}_codes", slot_rule=older, dtype=int_codes(8)),
+        CacheTensor(f"{name}_norms", (heads,), older, FP32, quantizable=False),
+        tensor._replace(name=f"{name}_residual", slot_rule=again, quantizable=False),
+    )
