@@ -1,13 +1,13 @@
-"""What if a model had been built with another attention: the shared step of mha, mqa, gqa, mla and mla-naive."""
+"""What if a model had been built with another attention: the shared steps of all architecture methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.model import LayerGroup, Model, facts
+from kvcalc.model import Attention, LayerGroup, Model, facts
 
 DEEPSEEK_RANKS = (512, 64)
 """kv_lora_rank and qk_rope_head_dim of DeepSeek-V2, V3 and R1, for models that have no latent of their own."""
@@ -17,8 +17,9 @@ def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache],
     """`model` with each layer's attention replaced by `build` of it; windows, chunks and states stay.
 
     label: what it is now, such as GQA-16; note: a sentence that goes before the widths which the layers took.
-    Raises NotApplicableError where no layer caches tokens.
+    Raises NotApplicableError where no layer caches tokens, or where a method before it changed what they keep.
     """
+    check_untouched(model, label)
     if not any(attention_parts(model)):
         kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
         raise NotApplicableError(
@@ -37,6 +38,49 @@ def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache],
 def attention_parts(model: Model) -> Iterator[TokenCache]:
     """The parts of all groups that cache keys and values of tokens."""
     return (part for group in model.groups for part in group.parts if isinstance(part, TokenCache))
+
+
+def only_attention(model: Model, label: str, why: str) -> TokenCache:
+    """The attention of a model whose layers are all alike and nothing else.
+
+    why: what `label` does that wants it, for the message. Raises NotApplicableError where layers differ, have no keys
+    and values of tokens or another part beside them, or where a method before it changed what they keep.
+    """
+    check_untouched(model, label)
+    (group, *others) = model.groups
+    (part, *beside) = group.parts
+    if others or beside or not isinstance(part, TokenCache):
+        kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
+        raise NotApplicableError(
+            f"{label} {why}, and {model.name} has {kinds}", help="use it on a model whose layers are alike"
+        )
+    return part
+
+
+def check_untouched(model: Model, label: str) -> None:
+    """Raises NotApplicableError where a method changed what layers keep: other layers in their place would undo it."""
+    for group in model.groups:
+        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+            raise NotApplicableError(
+                f"{model.name} cannot be seen as {label}: its {group.name} layers keep what a method left of them",
+                help="change the attention first, then apply the method",
+            )
+
+
+def origins_of(parts: Iterable[Attention], group: LayerGroup, label: str) -> dict[str, object]:
+    """Where each fact of `parts` came from, which take the place of those of `group`: its source, or `label`."""
+    kept = group.facts
+    return {
+        name: group.origins.get(name, "") if kept.get(name) == value else f"as {label}"
+        for part in parts
+        for name, value in facts(part).items()
+    }
+
+
+def own_kv_heads(attention: TokenCache) -> int:
+    """KV heads of a layer; one for each query head where it has none, as in MLA."""
+    heads: int = facts(attention).get("num_kv_heads", attention.num_query_heads)
+    return heads
 
 
 def no_argument(name: str, argument: str) -> dict[str, int]:
@@ -61,13 +105,7 @@ def parse_ranks(name: str, argument: str) -> dict[str, int]:
 
 def _rebuilt_group(group: LayerGroup, label: str, build: Callable[[TokenCache], TokenCache]) -> LayerGroup:
     parts = tuple(build(part) if isinstance(part, TokenCache) else part for part in group.parts)
-    kept = group.facts
-    origins = {
-        name: group.origins.get(name, "") if kept.get(name) == value else f"as {label}"
-        for part in parts
-        for name, value in facts(part).items()
-    }
-    return LayerGroup.of(group.name, group.layers, parts, origins)
+    return LayerGroup.of(group.name, group.layers, parts, origins_of(parts, group, label))
 
 
 def _widths(group: LayerGroup) -> str:

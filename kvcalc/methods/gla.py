@@ -1,0 +1,44 @@
+"""GLA: two latents in the place of MLA's one, each for half of the heads, so that ranks can share them."""
+
+from __future__ import annotations
+
+from kvcalc.attention._token_cache import TokenCache
+from kvcalc.attention.gla import GroupedLatentAttention
+from kvcalc.methods._rebuild import rebuilt
+from kvcalc.methods._traits import ARCHITECTURE, Traits
+from kvcalc.model import Model, facts
+
+TRAITS = Traits(
+    ARCHITECTURE,
+    "a few latents that ranks can share",
+    "Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
+    retraining=True,
+    caveat="the kernel's example repeats the rotary key for each latent",
+)
+
+
+def apply(
+    model: Model, num_latent_heads: int = 2, latent_head_dim: int | None = None, qk_rope_dim: int | None = None
+) -> Model:
+    """Elements per token and layer: num_latent_heads * latent_head_dim + qk_rope_dim, GLA-2 by default.
+
+    num_latent_heads: latents (h_c in the paper), each for equally many query heads. latent_head_dim: width of one
+    (d_c); twice that of a value head, as in the authors' code. qk_rope_dim: width of the one rotary key (d_R), which
+    each tensor-parallel rank holds; half of a head.
+    Raises NotApplicableError where no layer caches tokens, InvalidValueError for latents that do not divide the query
+    heads.
+    """
+
+    def grouped(attention: TokenCache) -> GroupedLatentAttention:
+        key_width, value_width = attention.head_widths
+        return GroupedLatentAttention(
+            num_query_heads=attention.num_query_heads,
+            num_latent_heads=num_latent_heads,
+            latent_head_dim=2 * value_width if latent_head_dim is None else latent_head_dim,
+            qk_rope_head_dim=value_width // 2 if qk_rope_dim is None else qk_rope_dim,
+            qk_nope_head_dim=facts(attention).get("qk_nope_head_dim", key_width),
+            v_head_dim=value_width,
+            **attention.reach,
+        )
+
+    return rebuilt(model, f"GLA-{num_latent_heads}", grouped)
