@@ -216,7 +216,7 @@ MODEL_FILES = {
     ),
     "unknown attention kind": (
         GOOD_PRESET.replace("gqa", "gca"),
-        "{file}:3: attention: no attention kind is called 'gca'\nhelp: did you mean 'gqa' or 'cca'?",
+        "{file}:3: attention: no attention kind is called 'gca'\nhelp: did you mean 'gta' or 'gqa' or 'gla'?",
     ),
     "a window and a chunk": (
         GOOD_PRESET + "sliding_window: 8\nattention_chunk_size: 16\n",
