@@ -73,7 +73,7 @@ def check(deployments: Iterable[Deployment]) -> CheckReport:
 def _finding(deployment: Deployment) -> Finding:
     model, workload, engine = deployment.model, deployment.workload, deployment.engine
     available_bytes = deployment.limit.available_bytes
-    footprint = Footprint.of(model, engine, workload.kv_dtype)
+    footprint = Footprint.of(model, engine.serving(workload.sequences), workload.kv_dtype)
     report = size(
         model,
         tokens=workload.tokens,
@@ -91,9 +91,19 @@ def _finding(deployment: Deployment) -> Finding:
         needed_bytes=report.total_bytes,
         available_bytes=available_bytes,
         limit=deployment.limit.words,
-        max_tokens=max_tokens(footprint, available_bytes // workload.sequences),
-        max_sequences=max_sequences(footprint, workload.tokens, available_bytes),
+        max_tokens=max_tokens(footprint, available_bytes // engine.times_held(workload.sequences)),
+        max_sequences=_max_sequences(deployment, footprint),
         file=deployment.file,
         line=deployment.line,
         notes=report.notes,
     )
+
+
+def _max_sequences(deployment: Deployment, footprint: Footprint) -> int | None:
+    """Most sequences that fit; where they share a context, the most among which those tokens can be shared."""
+    model, workload, engine = deployment.model, deployment.workload, deployment.engine
+    available_bytes = deployment.limit.available_bytes
+    if not engine.is_shared:
+        return max_sequences(footprint, workload.tokens, available_bytes)
+    shared = {n: Footprint.of(model, engine.serving(n), workload.kv_dtype) for n in engine.numbers_of_sequences()}
+    return max((n for n, context in shared.items() if context.bytes(workload.tokens) <= available_bytes), default=0)

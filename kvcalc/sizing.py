@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
-from kvcalc.errors import InvalidValueError
+from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
 from kvcalc.tensors import CacheTensor, Once, SlotRule
@@ -76,7 +76,7 @@ class Footprint(NamedTuple):
 def size(  # noqa: PLR0913  # what is asked, and of whom
     model: Model,
     *,
-    tokens: int,
+    tokens: int | None,
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
@@ -85,21 +85,26 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
 ) -> Report:
     """Size of the cache of `model` with `sequences` sequences of `tokens` cached tokens each.
 
-    kv_dtype: either spelling, bf16 or bfloat16. engine, engine_settings: who allocates, and how. parallel: ranks that
-    share the model, each of which the report then has, too.
+    tokens: in an engine with one context for all sequences, such as llama_cpp, those of the whole context; None there:
+    as many as the model was made for. kv_dtype: either spelling, bf16 or bfloat16. engine, engine_settings: who
+    allocates, and how. parallel: ranks that share the model, each of which the report then has, too.
     Returns a Report of exact ints, in bytes.
     Raises InvalidValueError, UnknownNameError.
     """
     if not isinstance(model, Model):
         raise InvalidValueError(f"size takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    workload = Workload.of(tokens, sequences, kv_dtype)
+    as_asked = Engine.of(engine, engine_settings)
+    if tokens is None and as_asked.is_shared:
+        tokens = _own_context(model)
+    workload = Workload.of(tokens, sequences, kv_dtype)  # type: ignore[arg-type]  # it refuses None
     tokens, sequences = workload.tokens, workload.sequences
-    with_settings = Engine.of(engine, engine_settings)
+    with_settings = as_asked.serving(sequences)
     footprint = Footprint.of(model, with_settings, workload.kv_dtype)
-    total = sequences * footprint.bytes(tokens)
+    times = with_settings.times_held(sequences)
+    total = times * footprint.bytes(tokens)
     other_policies = {
-        words: sequences * Footprint.of(model, other, workload.kv_dtype).bytes(tokens)
-        for words, other in with_settings.other_policies().items()
+        words: times * Footprint.of(model, other.serving(sequences), workload.kv_dtype).bytes(tokens)
+        for words, other in as_asked.other_policies().items()
     }
     return Report(
         model=model.name,
@@ -111,24 +116,41 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
         growth=(_growth(footprint, tokens), footprint.period),
         later_growth=_later_growth(footprint, tokens),
-        fixed_bytes_per_sequence=footprint.bytes(0),
-        groups=_group_reports(model, with_settings, workload, sequences),
+        fixed_bytes_per_sequence=times * footprint.bytes(0) // sequences,
+        groups=_group_reports(model, with_settings, workload, times),
         model_type=model.model_type,
         source=model.source,
         num_layers_origin=model.origins.get("num_layers", ""),
-        policy=with_settings.policy,
+        policy=as_asked.policy,
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
         prefill_peak_bytes=_prefill_peak(model, with_settings, workload),
-        notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens)),
+        notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens * times // sequences)),
+        shares_context=with_settings.is_shared,
         parallel=str(parallel or ""),
         per_rank=_per_rank(model, parallel, workload, with_settings) if parallel else (),
     )
+
+
+def _own_context(model: Model) -> int:
+    """The context that `model` was made for. Raises InvalidValueError where nobody says."""
+    if model.max_model_len is None:
+        raise InvalidValueError(
+            f"nothing says what context {model.name} was made for, and no tokens are given",
+            field="tokens",
+            help="give the tokens of the context, for instance tokens=8192",
+        )
+    return model.max_model_len
 
 
 def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engine) -> tuple[RankReport, ...]:
     """Each rank, sized as the model that it is."""
     from kvcalc.parallel import rank_models
 
+    if engine.is_shared:
+        raise NotApplicableError(
+            f"the engine {engine.name} holds one context in one process, which no ranks share",
+            help="leave --tp, --pp and --dp (parallel) out, or take another engine",
+        )
     sequences = parallel.sequences_of_rank(workload.sequences)
     ranks = rank_models(model, parallel)
     stages = [
@@ -150,7 +172,7 @@ def decode_peak_bytes(
     once that is there. Copies that code makes on the way are not counted.
     """
     workload = Workload.of(tokens, sequences, kv_dtype)
-    with_settings = Engine.of(engine)
+    with_settings = Engine.of(engine).serving(workload.sequences)
     after = Footprint.of(model, with_settings, workload.kv_dtype).bytes(workload.tokens + 1)
     extra = [
         sum(
@@ -160,7 +182,7 @@ def decode_peak_bytes(
         )
         for tensors in with_settings.allocate(model, workload.kv_dtype)
     ]
-    return workload.sequences * (after + max(extra))
+    return with_settings.times_held(workload.sequences) * (after + max(extra))
 
 
 def _prefill_peak(model: Model, engine: Engine, workload: Workload) -> int | None:
@@ -183,7 +205,7 @@ def _prefill_peak(model: Model, engine: Engine, workload: Workload) -> int | Non
 
 def _bytes_by_layer(model: Model, engine: Engine, workload: Workload) -> list[int]:
     """What each layer holds of all sequences."""
-    copies = workload.sequences * engine.copies
+    copies = engine.times_held(workload.sequences) * engine.copies
     by_layer = {
         layer: copies * sum(t.slot_rule.slots(workload.tokens) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
         for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)

@@ -42,16 +42,8 @@ def sweep(
     dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
     with_settings = Engine.of(engine, engine_settings)
     several = [models] if isinstance(models, Model) else models
-    footprints = [Footprint.of(model, with_settings, dtype) for model in several]
     token_counts, most_tokens = _whole_numbers(np, tokens, "tokens")
     sequence_counts, most_sequences = _whole_numbers(np, sequences, "sequences")
-    # What a sequence held at most on its way bounds every total below it, here in Python's ints.
-    largest = max((footprint.most(most_tokens) * most_sequences for footprint in footprints), default=0)
-    if largest > INT64_MAX:
-        raise InvalidValueError(
-            f"a total of {largest:,} bytes does not fit a 64-bit integer",
-            help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
-        )
     try:
         one_batch = sequence_counts.ndim == 0
         shape = token_counts.shape if one_batch else np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
@@ -60,6 +52,11 @@ def sweep(
             f"tokens of shape {token_counts.shape} and sequences of shape {sequence_counts.shape} do not broadcast",
             help="give both one shape, or one of them an axis of length 1",
         ) from None
+    if with_settings.is_shared:
+        shared = _shared_contexts(np, several, with_settings, dtype, token_counts, sequence_counts)
+        return shared[0] if isinstance(models, Model) else shared
+    footprints = [Footprint.of(model, with_settings, dtype) for model in several]
+    _check_largest(footprints, most_tokens, most_sequences)
     flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(np, token_counts, shape)
     # One batch size for all points stays one number, which numpy spreads by itself.
     flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(np, sequence_counts, shape)
@@ -70,6 +67,39 @@ def sweep(
             batch = flat_sequences[part] if flat_sequences.ndim else flat_sequences
             np.multiply(footprint.bytes(flat_tokens[part]), batch, out=total[part])
     return totals.reshape(shape if isinstance(models, Model) else (len(footprints), *shape))
+
+
+def _shared_contexts(
+    np: Any,
+    models: Sequence[Model],
+    engine: Engine,
+    kv_dtype: Dtype,
+    tokens: NDArray[np.int64],
+    sequences: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Totals of contexts that all of their sequences share: (models, ...); one footprint for each number of them."""
+    tokens, sequences = np.broadcast_arrays(tokens, sequences)
+    totals: NDArray[np.int64] = np.empty((len(models), *tokens.shape), np.int64)
+    for number in np.unique(sequences).tolist():
+        footprints = [Footprint.of(model, engine.serving(number), kv_dtype) for model in models]
+        at = sequences == number
+        _check_largest(footprints, int(tokens[at].max()), 1)
+        for footprint, total in zip(footprints, totals, strict=True):
+            total[at] = footprint.bytes(tokens[at])
+    return totals
+
+
+def _check_largest(footprints: Sequence[Footprint], tokens: int, sequences: int) -> None:
+    """Raises InvalidValueError where a total may not fit an int64.
+
+    What a sequence held at most on its way bounds every total below it, here in Python's ints.
+    """
+    largest = max((footprint.most(tokens) * sequences for footprint in footprints), default=0)
+    if largest > INT64_MAX:
+        raise InvalidValueError(
+            f"a total of {largest:,} bytes does not fit a 64-bit integer",
+            help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
+        )
 
 
 def _spread(np: Any, array: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:

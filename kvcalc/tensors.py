@@ -526,6 +526,47 @@ class WholeUntilNext(_Rule):
         return f"the whole prompt until the next token, then {self.cut}"
 
 
+class InSteps(_Rule):
+    """min(ceil(t / every) * slots_each, limit) slots: an engine that takes memory in whole steps, used or not.
+
+    every: tokens that one step is enough for. slots_each: slots of a step. limit: most slots, a multiple of slots_each;
+    None: no end. words: what they are, for a report.
+    """
+
+    __slots__ = ("every", "limit", "slots_each", "words")
+
+    def __init__(self, every: int, slots_each: int, limit: int | None = None, words: str = "") -> None:
+        self.every = every
+        self.slots_each = slots_each
+        self.limit = limit
+        self.words = words
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """min(ceil(t / every) * slots_each, limit)."""
+        taken = -(-tokens // self.every) * self.slots_each
+        if self.limit is None:
+            return taken
+        return min(taken, self.limit) if isinstance(taken, int) else taken.clip(max=self.limit)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """The end of the last step."""
+        return () if self.limit is None else (self.limit // self.slots_each * self.every,)
+
+    @property
+    def period(self) -> int:
+        """The tokens of a step."""
+        return self.every
+
+    @property
+    def saturates_at(self) -> int | None:
+        """The first token of the last step."""
+        return None if self.limit is None else self.kinks[0] - self.every + 1
+
+    def __str__(self) -> str:
+        return self.words or f"in steps of {self.every:,}"
+
+
 class EncoderTokens(_Rule):
     """One slot for each token that cross-attention looks at, how many the model's config does not say."""
 

@@ -26,6 +26,7 @@ from kvcalc.attention.rg_lru import GatedLinearRecurrence
 from kvcalc.attention.rwkv import Rwkv
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.attention.tpa import TensorProductAttention
+from kvcalc.attention.wkv import MatrixWkv
 
 HIDDEN, ENCODED = 48, 11
 
@@ -80,6 +81,8 @@ LAYERS = {
     "mlstm": [MLSTM],
     "rg-lru": [GatedLinearRecurrence(lru_width=20, lru_conv_kernel=4)],
     "rwkv": [Rwkv(hidden_size=HIDDEN, attention_hidden_size=20)],
+    "wkv": [MatrixWkv(hidden_size=HIDDEN, wkv_num_heads=4, wkv_head_dim=6)],
+    "wkv without channel mix": [MatrixWkv(hidden_size=HIDDEN, wkv_num_heads=4, wkv_head_dim=6, wkv_token_shifts=1)],
     "short conv": [ShortConvolution(conv_channels=20, conv_kernel=3)],
     "kernel of one": [ShortConvolution(conv_channels=20, conv_kernel=1)],
     "cca": [CompressedConvolution(cca_conv_channels=20, cca_conv_columns=3, cca_value_width=6)],

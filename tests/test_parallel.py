@@ -100,6 +100,7 @@ WHOLE_ON_EVERY_RANK = {
     "rwkv": {"shift_state"},
     "short-conv": set(),
     "tpa": {"b_k", "b_v"},
+    "wkv": {"shift_state"},
 }
 """Tensors that all heads share, so that no rank can do without any of it."""
 

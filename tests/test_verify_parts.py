@@ -183,6 +183,22 @@ def test_rg_lru_is_a_product_of_decays():
     torch.testing.assert_close(module(inputs), module.out_proj(state * torch.nn.functional.gelu(gate)), **EXACT)
 
 
+def test_a_matrix_of_wkv_is_a_faded_sum_over_the_past():
+    (module,) = built(LAYERS["wkv"]).modules_of_parts()
+    projected = torch.randn(SEQUENCES, TOKENS, 4 * 24, dtype=torch.float64)
+    outputs, state = module._wkv(projected, module.first_states(SEQUENCES)["wkv_state"])
+    r, k, v, d = projected.unflatten(-1, (4, 4, 6)).unbind(2)  # (B, N, H, D)
+    decay = torch.exp(-torch.exp(d))
+    for t in (0, 1, TOKENS - 1):
+        now = (r[:, t] * module.bonus * k[:, t]).sum(-1, keepdim=True) * v[:, t]
+        past = sum(
+            ((r[:, t] * decay[:, i + 1 : t].prod(1) * k[:, i]).sum(-1, keepdim=True) * v[:, i] for i in range(t)), 0
+        )
+        torch.testing.assert_close(outputs[:, t].unflatten(-1, (4, 6)), now + past, **EXACT)
+    last = sum(torch.einsum("bhk,bhv->bhkv", decay[:, i + 1 :].prod(1) * k[:, i], v[:, i]) for i in range(TOKENS))
+    torch.testing.assert_close(state, last, **EXACT)
+
+
 def test_rwkv_is_a_weighted_mean_over_the_past():
     (module,) = built(LAYERS["rwkv"]).modules_of_parts()
     key, value = random(9, 20), random(9, 20)

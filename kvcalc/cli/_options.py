@@ -58,7 +58,7 @@ Preset = Annotated[
 ]
 ModelPath = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="PATH", help="Preset YAML, config.json, or a directory that holds one."),
+    typer.Option("--model", "-m", metavar="PATH", help="Preset YAML, config.json or its directory, or GGUF file."),
 ]
 Tokens = Annotated[
     list[str],

@@ -11,6 +11,10 @@ comes out is read by everything just as the model's own tensors are. An engine f
     copies(settings) -> how often each sequence is held (beams)
     notes(model, settings) -> what a reader must know of how this model fares there
     policies(settings) -> where a number is a matter of policy: the one in force, in words, then each other one
+    serving(settings, sequences) -> the settings of an engine that allocates one context for all sequences together,
+        once it knows how many they are. Its tokens are then those of the whole context, its slots those of all
+        sequences, and nothing is multiplied by sequences again. Without this, each sequence is on its own.
+    MAX_SEQUENCES: with `serving`, most sequences of a context
 """
 
 from collections.abc import Mapping
@@ -63,6 +67,25 @@ class Engine(NamedTuple):
         """Tensors as the engine stores them. Raises NotApplicableError where it cannot hold this model."""
         allocation: Allocation = self.module.allocate(model, self.settings, kv_dtype)
         return allocation
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all sequences share one context, whose size is asked for as a whole."""
+        return hasattr(self.module, "serving")
+
+    def serving(self, sequences: int) -> "Engine":
+        """This engine once it knows how many sequences there are, if it wants to know."""
+        if not self.is_shared:
+            return self
+        return self._replace(settings=self.module.serving(self.settings, sequences))
+
+    def numbers_of_sequences(self) -> range:
+        """Numbers of sequences that a shared context may have."""
+        return range(1, self.module.MAX_SEQUENCES + 1)
+
+    def times_held(self, sequences: int) -> int:
+        """How often what is allocated is there: once for each sequence, or once where they share a context."""
+        return 1 if self.is_shared else sequences
 
     @property
     def copies(self) -> int:

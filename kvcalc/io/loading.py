@@ -14,7 +14,8 @@ from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
-_FILE_SUFFIXES = (".yaml", ".yml", ".json")
+_TEXT_SUFFIXES = (".yaml", ".yml", ".json")
+_FILE_SUFFIXES = (*_TEXT_SUFFIXES, ".gguf")
 _REMEMBERED = 64
 """Files whose models are remembered."""
 
@@ -22,8 +23,9 @@ _REMEMBERED = 64
 def load(source: str | os.PathLike[str] | Mapping[str, Any], *, assume: str | None = None, mtp: bool = False) -> Model:
     """Model from a preset's name, a path, or a mapping.
 
-    source: name or alias of a shipped preset (`r1`); path of a preset YAML, a config.json, or a directory that holds
-    one; or a dict in either form. A string is taken for a path where it has a separator or a suffix of such a file.
+    source: name or alias of a shipped preset (`r1`); path of a preset YAML, a config.json, a directory that holds one,
+    or a GGUF file, of which the metadata alone is read; or a dict in any of these forms. A string is taken for a path
+    where it has a separator or a suffix of such a file.
     assume: what a config.json of an unknown model_type shall be taken for: gqa, mha or mla; a note then says so.
     mtp: with the layers that predict further tokens, if the model has any.
     Raises UnknownNameError, InvalidFileError, InvalidValueError, UnknownArchitectureError.
@@ -46,13 +48,18 @@ def _load(source: object, assume: str | None) -> Model:
 
 
 def load_path(path: Path, *, assume: str | None = None) -> Model:
-    """Model from a preset YAML, a config.json, or a directory that holds a config.json. Raises as `load` does."""
+    """Model from a preset YAML, a config.json, a directory with one, or a GGUF file. Raises as `load` does."""
     if path.suffix not in _FILE_SUFFIXES and path.is_dir():
         if not (path / "config.json").is_file():
             raise InvalidFileError(
                 "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
             )
         path = path / "config.json"
+    if path.suffix not in _TEXT_SUFFIXES:
+        from kvcalc.io.gguf.header import is_gguf, read_metadata
+
+        if is_gguf(path):
+            return _parse_gguf(read_metadata(path), path.stem, assume)
     folder_or_file = path.resolve().parent.name if path.name == "config.json" else path.stem
     return _model_of_text(read_text(path), str(path), folder_or_file, assume)
 
@@ -64,11 +71,23 @@ def _model_of_text(text: str, path: str, name: str, assume: str | None) -> Model
 
 
 def _parse(document: Document, name: str, assume: str | None) -> Model:
+    if isinstance(document.data, Mapping) and "general.architecture" in document.data:
+        return _parse_gguf(document, name, assume)
     if is_hf_config(document.data) or assume is not None:
         from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are most of what is loaded
 
         return parse_hf_config(document, name, assume=assume)
     return parse_preset(document)
+
+
+def _parse_gguf(document: Document, name: str, assume: str | None) -> Model:
+    from kvcalc.io.gguf import parse_gguf
+
+    if assume is not None:
+        raise InvalidValueError(
+            "GGUF metadata says itself what it is", where="--assume", help="leave --assume out for a GGUF file"
+        )
+    return parse_gguf(document, name)
 
 
 def forget() -> None:

@@ -115,6 +115,7 @@ class Report(NamedTuple):
     growth: bytes that one sequence grows by at this length, in so many tokens.
     later_growth: the same from those tokens on at which a window fills, each with its growth.
     fixed_bytes_per_sequence: what one sequence takes before its first token.
+    shares_context: whether all sequences share one context, of which `tokens` is the whole; growth is then its own.
     prefill_peak_bytes: most that the cache takes while a prompt is read that a method cuts; None where none does.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     parallel: layout of the ranks that share the model, in words; per_rank: what each of them holds. All else is the
@@ -141,6 +142,7 @@ class Report(NamedTuple):
     prefill_peak_bytes: int | None = None
     parallel: str = ""
     per_rank: tuple[RankReport, ...] = ()
+    shares_context: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -214,6 +216,7 @@ class Report(NamedTuple):
             "model_type": self.model_type,
             "source": self.source,
             "groups": [group.data() for group in self.groups],
+            **({"shares_context": True} if self.shares_context else {}),
             **({} if self.prefill_peak_bytes is None else {"prefill_peak_bytes": self.prefill_peak_bytes}),
             **(self._ranks_data() if self.per_rank else {}),
         }
@@ -228,7 +231,8 @@ class Report(NamedTuple):
 
     def heading(self) -> str:
         """The question that this answers, in one line."""
-        workload = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
+        between = "for" if self.shares_context else "x"
+        workload = f"{plural(self.tokens, 'token')} {between} {plural(self.sequences, 'sequence')}"
         return ", ".join(filter(None, (self.model, workload, self.kv_dtype, f"{self.engine} engine", self.parallel)))
 
     def summary(self) -> tuple[str, ...]:
@@ -238,9 +242,11 @@ class Report(NamedTuple):
             lines.append(f"in memory      {both_units(self.storage_bytes)}")
         if self.prefill_peak_bytes is not None:
             lines.append(f"in prefill     {both_units(self.prefill_peak_bytes)} at most")
-        if self.sequences > 1:
+        if self.sequences > 1 and not self.shares_context:
             lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
         lines += self._rank_lines()
+        if self.shares_context:
+            return (*lines, *self._context_lines())
         growing, saturated = self.growing_bytes_per_sequence, self.saturated_bytes_per_sequence
         fixed = self.bytes_per_sequence - growing - saturated
         if not (saturated or fixed or self.later_growth):
@@ -255,6 +261,18 @@ class Report(NamedTuple):
         if fixed:
             lines.append(f"fixed          {both_units(fixed)}{each}, whatever the length")
         return tuple(lines)
+
+    def _context_lines(self) -> Iterator[str]:
+        """Parts of a context that all sequences share."""
+        ends = [(tensor.bytes, tensor.saturates_at) for tensor in self._tensors()]
+        growing = sum(bytes_ for bytes_, end in ends if end is None or end > self.tokens)
+        fixed = sum(bytes_ for bytes_, end in ends if end == 0)
+        if growing:
+            yield f"growing        {both_units(growing)}, {self._growth_words()}"
+        if saturated := self.total_bytes - growing - fixed:
+            yield f"saturated      {both_units(saturated)}, full from {count(self._full_from())} tokens on"
+        if fixed:
+            yield f"fixed          {both_units(fixed)}, whatever the length"
 
     def _rank_lines(self) -> Iterator[str]:
         """What a rank holds, and where ranks hold the same, what all of them do."""

@@ -105,12 +105,13 @@ class Explanation(NamedTuple):
 
     def _formulas(self) -> list[str]:
         report = self.report
+        sequences = "" if report.shares_context else f"{plural(report.sequences, 'sequence')} x "
         lines = []
         for group in report.groups:
             for tensor in group.tensors:
                 lines += [
                     f"{group.name}.{tensor.name} = {plural(group.num_layers, 'layer')} x "
-                    f"{plural(report.sequences, 'sequence')} x {plural(tensor.slots, 'slot')} x "
+                    f"{sequences}{plural(tensor.slots, 'slot')} x "
                     f"{plural(tensor.bytes_per_slot, 'byte')} = {count(tensor.bytes)}",
                     f"    {plural(tensor.bytes_per_slot, 'byte')} = "
                     f"{' x '.join(f'{name} {count(size)}' for name, size in tensor.dims)} "

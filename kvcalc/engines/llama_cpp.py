@@ -1,0 +1,254 @@
+"""llama.cpp: what a context of it allocates, byte for byte.
+
+`tokens` is n_ctx, the whole context (None: the model's own), and `sequences` is n_seq_max, which share it.
+Established by 1,853 contexts of the real library over 35 architectures (llama.cpp as in llama-cpp-python 0.3.36),
+whose models were metadata alone. Alignment of tensors in the buffer of a GPU is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.engines import Allocation, count_from, one_of
+from kvcalc.engines._llama_cpp_architectures import (
+    DRAFTS,
+    EXPANDS_LATENT,
+    K_ONLY_INDEX,
+    ROLLS_BACK,
+    SKIPS_EMPTY_LAYERS,
+    STREAM_FOR_EACH_SEQUENCE,
+    WINDOWED,
+    WITHOUT_CACHE,
+    WITHOUT_FLASH_ATTENTION,
+    architecture_of,
+)
+from kvcalc.engines._llama_cpp_cells import MAX_SEQUENCES, Cells
+from kvcalc.engines._llama_cpp_tensors import Layout, head_widths, widest_values
+from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
+from kvcalc.model import Model
+from kvcalc.units import plural, shown
+
+LIBRARY, CLI, SERVER = "library", "cli", "server"
+TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+"""Types of K and V."""
+_SERVER_SLOTS = 4
+"""Sequences of llama-server where nobody says how many (tools/server/server.cpp)."""
+_OFF, _AUTO, _ON = "off", "auto", "on"
+_FLAG: Mapping[str | int, bool] = {
+    **dict.fromkeys((1, "true", "on", "yes", "enabled"), True),
+    **dict.fromkeys((0, "false", "off", "no", "disabled"), False),
+}
+_FLASH_ATTENTION: Mapping[str | int, str] = {
+    **{-1: _AUTO, "auto": _AUTO},
+    **{flag: _ON if on else _OFF for flag, on in _FLAG.items()},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of a context, named as llama.cpp names them (llama_context_params). None: as `defaults` has it.
+
+    defaults: whose defaults hold: those of the `library` (swa_full), of `cli` (llama-cli, no swa_full), or of `server`
+    (llama-server: where sequences is 1 and n_seq_max is not given it opens 4 slots over one kv_unified context).
+    n_batch, n_ubatch: tokens handed over, and computed, at once (2048, 512); n_ubatch 0: as many as n_batch.
+    n_seq_max: sequences, where they shall differ from those that are asked for, which may then be 1.
+    n_rs_seq: further copies of recurrent states, to take drafts back; ignored by architectures that cannot.
+    type_k, type_v: types of K and V; where they are not given, kv_dtype.
+    swa_full: cells for the whole context in sliding layers, too.
+    kv_unified: one cache for all sequences, any of which may fill it; else each has its share.
+    flash_attn: on, off or auto (1, 0, -1), which counts as on when memory is allocated.
+    """
+
+    defaults: str = LIBRARY
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    n_seq_max: int | None = None
+    n_rs_seq: int = 0
+    type_k: str | None = None
+    type_v: str | None = None
+    swa_full: bool | None = None
+    kv_unified: bool | None = None
+    flash_attn: str = _AUTO
+
+    def __post_init__(self) -> None:
+        one_of(self.defaults, "defaults", (LIBRARY, CLI, SERVER))
+        for field in ("n_batch", "n_ubatch", "n_rs_seq"):
+            count_from(getattr(self, field), field, 0)
+        if not (self.n_batch or self.n_ubatch):
+            raise InvalidValueError("n_batch and n_ubatch cannot both be zero", field="n_batch", help="write n_batch=1")
+        count_from(self.n_seq_max, "n_seq_max", 1)
+        for field in ("type_k", "type_v"):
+            self._set(field, None if getattr(self, field) is None else _cache_type(getattr(self, field), field).name)
+        for field in ("swa_full", "kv_unified"):
+            self._set(field, _meant(getattr(self, field), field, _FLAG))
+        self._set("flash_attn", _meant(self.flash_attn, "flash_attn", _FLASH_ATTENTION) or _AUTO)
+
+    def _set(self, field: str, value: object) -> None:
+        object.__setattr__(self, field, value)
+
+
+def serving(settings: Settings, sequences: int) -> Settings:
+    """Settings of which each has a value, for so many sequences.
+
+    Raises InvalidValueError where n_seq_max says otherwise, or where they are more than llama.cpp takes.
+    """
+    asked = settings.n_seq_max
+    if asked is not None and sequences not in (1, asked):
+        raise InvalidValueError(
+            f"n_seq_max ({asked:,}) is not the number of sequences ({sequences:,})",
+            field="n_seq_max",
+            help="leave n_seq_max out: it is the number of sequences",
+        )
+    opens_slots = settings.defaults == SERVER and asked is None and sequences == 1
+    count = _SERVER_SLOTS if opens_slots else asked or sequences
+    if count > MAX_SEQUENCES:
+        raise InvalidValueError(
+            f"n_seq_max must be at most {MAX_SEQUENCES}, not {count:,}",
+            field="sequences",
+            help=f"give at most {MAX_SEQUENCES} sequences",
+        )
+    return replace(
+        settings,
+        n_seq_max=count,
+        swa_full=settings.defaults == LIBRARY if settings.swa_full is None else settings.swa_full,
+        kv_unified=opens_slots if settings.kv_unified is None else settings.kv_unified,
+    )
+
+
+def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
+    """Tensors of the context that `settings` ask for.
+
+    Raises NotApplicableError where llama.cpp has no such model, or refuses this context for it.
+    """
+    settings = settings if settings.n_seq_max else serving(settings, 1)
+    architecture = architecture_of(model)
+    _check_unchanged(model)
+    if architecture in DRAFTS:
+        raise NotApplicableError(
+            f"{model.name} ({architecture}) is a draft model, whose context shares that of another",
+            help="size the model that it drafts for",
+        )
+    if architecture in WITHOUT_CACHE:
+        return tuple(() for _ in model.groups)
+    type_k = _cache_type(settings.type_k or kv_dtype.name, "kv_dtype" if settings.type_k is None else "type_k")
+    type_v = _cache_type(settings.type_v or kv_dtype.name, "kv_dtype" if settings.type_v is None else "type_v")
+    expands = architecture in EXPANDS_LATENT
+    flash_attn = settings.flash_attn != _OFF and architecture not in WITHOUT_FLASH_ATTENTION
+    parts = [part for group in model.groups for part in group.parts]
+    latent = not expands and any(isinstance(part, MultiHeadLatentAttention) for part in parts)
+    if type_k != type_v and (latent or architecture in STREAM_FOR_EACH_SEQUENCE):
+        raise NotApplicableError(
+            f"llama.cpp does not support different types of K ({type_k}) and V ({type_v}) for {architecture}",
+            help=f"write type_v={type_k}: such a model stores K alone",
+        )
+    _check_blocks(model, type_k, type_v, flash_attn=flash_attn, expands=expands)
+    widest_v, widest_v_head = widest_values(model)
+    layout = Layout(
+        cells=_cells(architecture, settings),
+        type_k=type_k,
+        type_v=type_v,
+        windows=architecture in WINDOWED,
+        expands=expands,
+        latent=latent,
+        k_only_index=architecture in K_ONLY_INDEX,
+        flash_attn=flash_attn,
+        empty_layers=architecture not in SKIPS_EMPTY_LAYERS,
+        widest_v=widest_v,
+        widest_v_head=widest_v_head,
+    )
+    return tuple(layout.of(model, group) for group in model.groups)
+
+
+def notes(model: Model, settings: Settings) -> tuple[str, ...]:
+    """What llama.cpp does with this model that nobody would expect."""
+    architecture = architecture_of(model)
+    if architecture in WITHOUT_CACHE:
+        return (f"llama.cpp makes no cache for {architecture}: each run reads the whole text",)
+    found = [_slots(settings)] if settings.defaults == SERVER else []
+    limits = ("sliding_window", "attention_chunk_size")
+    if architecture not in WINDOWED and any(limit in group.facts for group in model.groups for limit in limits):
+        found.append(f"llama.cpp ignores the windows of {architecture}: every layer keeps every token")
+    if settings.type_k or settings.type_v:
+        types = (
+            f"{name} is stored as {kind}" for name, kind in (("K", settings.type_k), ("V", settings.type_v)) if kind
+        )
+        found.append(", ".join(types))
+    return tuple(found)
+
+
+def policies(settings: Settings) -> dict[str, Settings]:
+    """Whose defaults hold, first those in force."""
+    order = (settings.defaults, *(name for name in (LIBRARY, CLI, SERVER) if name != settings.defaults))
+    return {f"defaults of the {name}": replace(settings, defaults=name) for name in order}
+
+
+def _slots(settings: Settings) -> str:
+    slots = f"llama-server with {plural(settings.n_seq_max or 1, 'slot')} (n_seq_max, its -np)"
+    return f"{slots} over one cache" if settings.kv_unified else f"{slots}, each with its share"
+
+
+def _cells(architecture: str, settings: Settings) -> Cells:
+    sequences, unified = settings.n_seq_max or 1, bool(settings.kv_unified)
+    own_streams = not unified or architecture in STREAM_FOR_EACH_SEQUENCE
+    copies = 1 + (settings.n_rs_seq if architecture in ROLLS_BACK else 0)
+    return Cells(
+        sequences=sequences,
+        streams=sequences if own_streams else 1,
+        kv_unified=unified,
+        swa_full=bool(settings.swa_full),
+        ubatch=min(settings.n_batch, settings.n_ubatch or settings.n_batch),
+        state_rows=sequences * copies,
+    )
+
+
+def _check_unchanged(model: Model) -> None:
+    """Raises NotApplicableError where a method chooses what is kept, which llama.cpp has nothing for."""
+    for group in model.groups:
+        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+            raise NotApplicableError(
+                f"llama.cpp has no such method: {group.name} layers of {model.name} keep other tensors than their own",
+                help="leave --method out, or take the ideal engine; type_k and type_v set the formats",
+            )
+
+
+def _check_blocks(model: Model, type_k: Dtype, type_v: Dtype, *, flash_attn: bool, expands: bool) -> None:
+    """Raises NotApplicableError as llama_init_from_model refuses quantised types."""
+    if type_v.block_elements > 1 and not flash_attn:
+        raise NotApplicableError(
+            f"a quantised V ({type_v}) requires flash_attn, which is off", help="write flash_attn=on, or type_v=f16"
+        )
+    for key, value in head_widths(model, expands=expands) if flash_attn else ():
+        for name, kind, width in (("K", type_k, key), ("V", type_v, value)):
+            if width % kind.block_elements:
+                raise NotApplicableError(
+                    f"{name} of type {kind} comes in blocks of {kind.block_elements}, which do not divide a head of "
+                    f"{width}",
+                    help=f"write type_{name.lower()}=f16",
+                )
+
+
+def _cache_type(name: object, field: str) -> Dtype:
+    """Type of K or V, by llama.cpp's name or kvcalc's. Raises InvalidValueError for one that it does not store."""
+    known = {dtype_named(kind) for kind in TYPES}
+    try:
+        dtype = dtype_named(str(name))
+    except UnknownNameError:
+        dtype = None
+    if dtype not in known:
+        raise InvalidValueError(
+            f"{field} must be one of {', '.join(TYPES)}, not {shown(name)}", field=field, help=f"write {field}=q8_0"
+        )
+    return dtype
+
+
+def _meant(value: object, field: str, words: Mapping[str | int, object]) -> object:
+    """What a flag means; None where it is not given."""
+    if value is None:
+        return None
+    key = value.lower() if isinstance(value, str) else value
+    if not isinstance(key, str | int) or key not in words:
+        raise InvalidValueError(f"{field} must be on or off, not {shown(value)}", field=field, help=f"write {field}=on")
+    return words[key]

@@ -1,0 +1,237 @@
+"""The header of a GGUF file: its metadata alone, no tensor, whatever the file claims about itself.
+
+Layout, in the file's byte order: the magic `GGUF`, a version (u32), the numbers of tensors and of key-value pairs, then
+each pair: key (length and bytes), type (u32), value; an array's value is its element type, its length, its elements.
+Lengths are u64, in version 1 u32. Source: ggml/docs/gguf.md of llama.cpp.
+
+What nobody here reads (the tokenizer, long texts, long arrays) is stepped over, not built. Every length is held
+against what is left of the file before it is believed, and all of it against limits that no real header comes near.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import repeat
+from pathlib import Path
+from struct import Struct
+from typing import Any, BinaryIO, NamedTuple
+
+from kvcalc.errors import InvalidFileError
+from kvcalc.io.documents import Document
+from kvcalc.units import shown
+
+MAGIC = b"GGUF"
+MAX_PAIRS = 2**14
+"""Most key-value pairs; real files have some fifty."""
+MAX_HEADER_BYTES = 2**27
+"""Longest header; those with the largest vocabularies take some 20 MB."""
+MAX_STRINGS = 2**20
+"""Most strings in all arrays together; the largest tokenizers have some 800,000."""
+MAX_KEY_BYTES = 2**10
+MAX_KEPT_TEXT_BYTES, MAX_KEPT_ELEMENTS = 2**12, 2**12
+"""Longest text and array that are built; llama.cpp itself ends at 512 layers."""
+MAX_ALL_KEPT = 2**18
+"""Most bytes of texts and elements of arrays that are built in all."""
+_VERSIONS = (1, 2, 3)
+_CHUNK_BYTES = 2**18
+_STRING, _ARRAY = 8, 9
+_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Types of fixed size, as `struct` names them."""
+_NOT_BUILT = ("tokenizer.",)
+_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_HELP = "download the file again, and compare its size with the one that is published"
+
+
+class Array(NamedTuple):
+    """An array that was too long to be of use, and was stepped over."""
+
+    length: int
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is named as GGUF files are, or begins as they do."""
+    if path.suffix.lower() == ".gguf":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except (OSError, ValueError):
+        return False
+
+
+def read_metadata(path: Path) -> Document:
+    """Metadata of a GGUF file by key; of a split model that of its first part, which alone has all of it.
+
+    Arrays of up to MAX_KEPT_ELEMENTS elements are lists, longer ones are `Array`s; the tokenizer's keys are left out.
+    Raises InvalidFileError where the file cannot be read or is no GGUF file.
+    """
+    part = _SPLIT.search(path.name)
+    first = path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf") if part else path
+    if first != path and not first.exists():
+        raise InvalidFileError(
+            f"is part {int(part[1]):,} of {int(part[2]):,}, and {first.name} is not beside it" if part else "",
+            where=str(path),
+            help="the first part has the metadata: put it into the same folder",
+        )
+    try:
+        with first.open("rb") as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            return Document(str(first), _Reader(file, size_bytes, str(first)).metadata())
+    except FileNotFoundError as error:
+        raise InvalidFileError("there is no such file", where=str(first), help="check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidFileError(f"cannot be read: {reason}", where=str(first), help="check the path") from error
+
+
+class _Reader:
+    """A file read from its start, a chunk at a time. Raises InvalidFileError for what no header may hold."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int, name: str) -> None:
+        self._file = file
+        self._size = size_bytes
+        self._name = name
+        self._chunk = b""
+        self._start = 0  # of the chunk in the file
+        self._at = 0  # what comes next, in the chunk
+        self._strings = 0
+        self._kept = 0
+        self._order = "<"
+        self._length = Struct("<Q")
+        self._key = ""
+
+    def metadata(self) -> dict[str, Any]:
+        """All pairs that are built."""
+        magic = self._bytes(min(len(MAGIC), self._size))
+        if magic != MAGIC:
+            raise self._wrong(f"is not a GGUF file: it starts with {shown(magic)}", "pass a file that ends in .gguf")
+        self._read_version()
+        self._long()  # tensors, of which nothing is read
+        pairs = self._long()
+        if pairs > MAX_PAIRS:
+            raise self._wrong(f"claims {pairs:,} keys, and {MAX_PAIRS:,} would be many")
+        values: dict[str, Any] = {}
+        for _ in range(pairs):
+            self._key = ""
+            key = self._text(self._checked(self._long(), MAX_KEY_BYTES, "a key"), "a key")
+            if key in values:
+                raise self._wrong(f"the key {shown(key)} stands there twice")
+            self._key = key
+            values[key] = self._value(self._number("I"), build=not key.startswith(_NOT_BUILT))
+        return {key: value for key, value in values.items() if not key.startswith(_NOT_BUILT)}
+
+    def _read_version(self) -> None:
+        """Byte order and width of lengths: of the two readings of the version, one is a small number."""
+        raw = self._bytes(4)
+        little, big = int.from_bytes(raw, "little"), int.from_bytes(raw, "big")
+        version = little if little in _VERSIONS else big
+        if version not in _VERSIONS:
+            raise self._wrong(f"is of GGUF version {little:,}, and {_VERSIONS[0]} to {_VERSIONS[-1]} are known")
+        self._order = "<" if version == little else ">"
+        self._length = Struct(f"{self._order}{'I' if version == 1 else 'Q'}")
+
+    def _value(self, kind: int, *, build: bool) -> Any:
+        if kind in _FORMATS:
+            return self._number(_FORMATS[kind])
+        if kind == _STRING:
+            length = self._checked(self._long(), None, "a text")
+            if not build or length > MAX_KEPT_TEXT_BYTES:
+                return self._skip(length)
+            return self._text(self._keep(length), "a text")
+        if kind == _ARRAY:
+            element, length = self._number("I"), self._long()
+            return self._array(element, length, build=build and length <= MAX_KEPT_ELEMENTS)
+        raise self._wrong(f"is of type {kind:,}, which GGUF does not have")
+
+    def _array(self, kind: int, length: int, *, build: bool) -> Any:
+        if kind == _STRING:
+            self._skip_strings(length)
+            return Array(length)
+        if kind not in _FORMATS:
+            nested = "an array of arrays" if kind == _ARRAY else f"an array of type {kind:,}"
+            raise self._wrong(f"is {nested}, which no reader of GGUF takes")
+        of_one = Struct(f"{self._order}{_FORMATS[kind]}")
+        size_bytes = self._checked(length * of_one.size, None, "an array")
+        if not build:
+            self._skip(size_bytes)
+            return Array(length)
+        return [value for (value,) in of_one.iter_unpack(self._bytes(self._keep(size_bytes)))]
+
+    def _skip_strings(self, number: int) -> None:
+        """Steps over strings, of which nothing but their lengths is looked at."""
+        self._strings += number
+        if self._strings > MAX_STRINGS:
+            raise self._wrong(f"brings the strings of all arrays to {self._strings:,}, and {MAX_STRINGS:,} are many")
+        unpack, width = self._length.unpack_from, self._length.size
+        self._checked(number * width, None, "an array")
+        chunk, at, last = self._chunk, self._at, len(self._chunk) - width
+        for _ in repeat(None, number):
+            if at > last:
+                self._at = at
+                self._fill(width)
+                chunk, at, last = self._chunk, self._at, len(self._chunk) - width
+            (length,) = unpack(chunk, at)
+            at += width + length
+        self._at = at
+        self._checked(0, None, "a text in an array")
+
+    def _long(self) -> int:
+        """A length or count."""
+        number: int = self._length.unpack(self._bytes(self._length.size))[0]
+        return number
+
+    def _number(self, code: str) -> Any:
+        number = Struct(f"{self._order}{code}")
+        return number.unpack(self._bytes(number.size))[0]
+
+    def _text(self, length: int, what: str) -> str:
+        raw = self._bytes(length)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._wrong(f"holds {what} that is not UTF-8: {shown(raw)}") from error
+
+    def _keep(self, size: int) -> int:
+        self._kept += size
+        if self._kept > MAX_ALL_KEPT:
+            raise self._wrong(f"is one value too many: the header holds more than {MAX_ALL_KEPT:,} bytes beside arrays")
+        return size
+
+    def _checked(self, length: int, most: int | None, what: str) -> int:
+        """`length` if so many bytes are left, both of the file and of what a header may take."""
+        here = self._start + self._at
+        if length > self._size - here:
+            raise self._wrong(
+                f"ends in the middle of {what}: it wants {length:,} bytes more, and {max(0, self._size - here):,} "
+                "are left"
+            )
+        if most is not None and length > most:
+            raise self._wrong(f"has {what} of {length:,} bytes, and {most:,} would be long")
+        return length
+
+    def _bytes(self, length: int) -> bytes:
+        self._checked(length, None, "a value")
+        if self._at + length > len(self._chunk):
+            self._fill(length)
+        self._at += length
+        return self._chunk[self._at - length : self._at]
+
+    def _skip(self, length: int) -> Array:
+        self._at += length
+        return Array(length)
+
+    def _fill(self, length: int) -> None:
+        """Reads on from where we are, so that `length` bytes are at hand."""
+        self._checked(length, None, "a value")
+        here = self._start + self._at
+        if here + length > MAX_HEADER_BYTES:
+            raise self._wrong(f"has a header longer than {MAX_HEADER_BYTES:,} bytes")
+        self._file.seek(here)
+        self._chunk, self._start, self._at = self._file.read(max(length, _CHUNK_BYTES)), here, 0
+        if len(self._chunk) < length:
+            raise self._wrong("became shorter while it was read")
+
+    def _wrong(self, what: str, help: str = _HELP) -> InvalidFileError:
+        where = f"{self._name}: {shown(self._key)[1:-1]}" if self._key else self._name
+        return InvalidFileError(what, where=where, help=help)
