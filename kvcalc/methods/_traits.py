@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ARCHITECTURE, SELECTION, QUANTISED = "architecture", "selection", "quantised"
+ARCHITECTURE, SELECTION, MERGED, QUANTISED = "architecture", "selection", "merged", "quantised"
 
 
 class Traits(NamedTuple):
     """What a method is, and what it asks for.
 
-    kind: architecture (another model), selection (tokens are dropped) or quantised (fewer bits for each).
+    kind: architecture (another model), selection (tokens are dropped), merged (the model learned which of its tokens
+    share a slot, or lose theirs) or quantised (fewer bits for each).
     title: one line. source: the paper. flash_attention: works where no attention weights are at hand.
     retraining: needs a model trained for it. per_head_paging: keeps other tokens, or more of them, in one head than in
     another, which a block table for the whole layer cannot free.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError
+from kvcalc.methods._masked import masked, masked_indices
 from kvcalc.methods._selection import Share, Shares, for_each_layer, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.tensors import EveryToken, SinksAndLast
+from kvcalc.tensors import AllButFirst, CacheTensor, EveryToken, SinksAndLast
 from kvcalc.units import positive_int
 
 TRAITS = Traits(
@@ -17,19 +19,30 @@ TRAITS = Traits(
     "every token in retrieval heads, sinks and the newest in the others",
     "Xiao et al. 2024, arXiv 2410.10819; mit-han-lab/duo-attention",
     per_head_paging=True,
-    caveat="which heads retrieve is learned for each model; retrieval_heads tells how many",
+    caveat="which heads retrieve is learned for each model; retrieval_heads tells how many. kvpress only masks tokens: "
+    "mask_only=true",
 )
+_STREAMING = "_streaming"
 
 
-def apply(model: Model, retrieval_heads: Sequence[int] = (), sink_size: int = 64, recent_size: int = 256) -> Model:
+def apply(
+    model: Model,
+    retrieval_heads: Sequence[int] = (),
+    sink_size: int = 64,
+    recent_size: int = 256,
+    mask_only: bool = False,
+) -> Model:
     """Slots per layer: f * t for its f retrieval heads, (h - f) * min(t, sink_size + recent_size) for the others.
 
     retrieval_heads: f of each layer, written 4+2+0+..., or one number for all; without it half of the heads of each,
     as the evaluation's sparsity of 0.5 has it in the mean. sink_size, recent_size: as in the evaluation scripts.
+    mask_only: as kvpress has it, all heads keep all tokens of a prompt of t, and (h - f) * (t - sink_size -
+    recent_size) of them are masked, by three int64 indices each; nothing is saved.
     Raises InvalidValueError for more retrieval heads than there are, or for a list of another length.
     """
-    rule = SinksAndLast(positive_int(sink_size, "sink_size") + positive_int(recent_size, "recent_size"), sink_size)
+    budget = positive_int(sink_size, "sink_size") + positive_int(recent_size, "recent_size")
     each = for_each_layer(model, retrieval_heads, "retrieval_heads")
+    streaming = EveryToken() if mask_only else SinksAndLast(budget, sink_size)
 
     def shares(layer: int, attention: GroupedQueryAttention) -> Shares:
         heads = each[layer] if each else attention.num_kv_heads // 2
@@ -39,6 +52,13 @@ def apply(model: Model, retrieval_heads: Sequence[int] = (), sink_size: int = 64
                 field="retrieval_heads",
                 help=f"give a number from 0 to {attention.num_kv_heads}",
             )
-        return (Share(EveryToken(), heads), Share(rule, attention.num_kv_heads - heads, "_streaming"))
+        return (Share(EveryToken(), heads), Share(streaming, attention.num_kv_heads - heads, _STREAMING))
 
+    if mask_only:
+        return masked(model, "DuoAttention", shares, state=partial(_masked_tokens, budget))
     return selected(model, "DuoAttention", shares)
+
+
+def _masked_tokens(budget: int, _: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+    streaming = (share.heads for share in shares if share.suffix == _STREAMING)
+    return tuple(masked_indices(heads, AllButFirst(budget), _STREAMING) for heads in streaming if heads)
