@@ -24,12 +24,15 @@ class Parallel:
     what all heads share (the latent of MLA) every rank holds.
     pp: pipeline stages, which share the layers.
     dp: data-parallel replicas, which share the sequences.
+    dcp: tensor-parallel ranks that share the tokens of what they would else hold copies of (decode context
+    parallelism). Engines do that, in blocks of their own: `kvcalc.fit` knows how.
     Raises InvalidValueError for one that is not a whole number of at least 1, or for more ranks than there are.
     """
 
     tp: int = 1
     pp: int = 1
     dp: int = 1
+    dcp: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -72,8 +75,14 @@ def rank_models(model: Model, parallel: Parallel) -> tuple[RankModel, ...]:
     """The model of each rank, in the order of ranks: tensor-parallel ranks are neighbours, then come the stages.
 
     Tensor-parallel and data-parallel ranks of a stage hold equal models.
-    Raises InvalidValueError where layers or heads cannot be shared evenly.
+    Raises InvalidValueError where layers or heads cannot be shared evenly, and for ranks that share tokens.
     """
+    if parallel.dcp > 1:
+        raise InvalidValueError(
+            f"what dcp ({parallel.dcp:,}) ranks hold of each other's tokens depends on an engine's blocks",
+            field="dcp",
+            help="ask kvcalc.fit, or leave dcp out",
+        )
     stages = _stages(_sharded(model, parallel.tp), parallel.pp)
     coordinates = (
         (dp_rank, pp_rank, tp_rank)

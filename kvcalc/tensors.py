@@ -188,6 +188,46 @@ class EveryNth(_Rule):
         return f"every {ordinal(self.n)} token"
 
 
+class WholeBlocks(_Rule):
+    """ceil(min(t, limit) / n) + extra slots: blocks of n tokens, of which an engine gives out no parts.
+
+    limit: tokens that are held at most; None: all. extra: blocks beside those that the tokens fill.
+    """
+
+    __slots__ = ("extra", "limit", "n")
+
+    def __init__(self, n: int, limit: int | None = None, extra: int = 0) -> None:
+        self.n = n
+        self.limit = limit
+        self.extra = extra
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """ceil(min(t, limit) / n) + extra."""
+        limit = self.limit
+        if limit is not None:
+            tokens = min(tokens, limit) if isinstance(tokens, int) else tokens.clip(max=limit)
+        return -(-tokens // self.n) + self.extra
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """The limit."""
+        return () if self.limit is None else (self.limit,)
+
+    @property
+    def period(self) -> int:
+        """The n tokens of a block."""
+        return self.n
+
+    @property
+    def saturates_at(self) -> int | None:
+        """The limit."""
+        return self.limit
+
+    def __str__(self) -> str:
+        reach = "" if self.limit is None else f", up to {self.limit:,}"
+        return f"blocks of {self.n:,}{reach}"
+
+
 class Pending(_Rule):
     """(t - start) mod n slots: tokens that wait until there are n of them, to be compressed or quantised together.
 

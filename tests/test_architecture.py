@@ -19,7 +19,7 @@ FLOORS = (
     {"attention", "model", "packing", "report"},
     {"methods", "engines", "formats", "parallel"},
     {"sizing"},
-    {"capacity", "comparing", "sweeping"},
+    {"capacity", "comparing", "fitting", "sweeping"},
     {"plan"},
     {"io"},
     {"verify"},

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from kvcalc.errors import UnknownArchitectureError, UnknownNameError
 from kvcalc.io import families
+from kvcalc.io._published import published
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.families._config import Config, TypeEntry
 from kvcalc.io.fields import Fields
@@ -72,6 +73,7 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         notes=(*notes, *decoder.notes, *_defaults_used(config), *_not_understood(config)),
         origins={"num_layers": decoder.num_layers_origin},
         draft_groups=group_layers(decoder.drafts, parts, origins, first=len(decoder.layer_names)),
+        published=published(config),
     )
 
 

@@ -1,0 +1,123 @@
+"""A plan of the whole cache: its groups and pages, and what fits the memory that there is.
+
+Source: vLLM 0.33.0, v1/core/kv_cache_planning.py; distributed/utils.py (get_pp_indices).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvcalc.engines._vllm import VERSION
+from kvcalc.engines._vllm.block_sizes import Blocks
+from kvcalc.engines._vllm.capacity import auto_fit, check_fits, request_blocks, stage_block_bytes
+from kvcalc.engines._vllm.compressed import INDEX
+from kvcalc.engines._vllm.grouping import Group, groups_of
+from kvcalc.engines._vllm.layers import Cache, caches_of
+from kvcalc.engines._vllm.run import Ranks, Run, settle
+from kvcalc.engines._vllm.specs import Limits
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.model import Model
+
+if TYPE_CHECKING:
+    from kvcalc.engines.vllm import Settings
+
+
+class Plan(NamedTuple):
+    """What vLLM plans for a model, before any memory is known.
+
+    caches: every cache that layers register. groups: of caches, by their positions. blocks_outermost: the layout.
+    stages: positions of the caches that each pipeline stage holds.
+    """
+
+    run: Run
+    caches: tuple[Cache, ...]
+    groups: tuple[Group, ...]
+    blocks_outermost: bool
+    stages: tuple[tuple[int, ...], ...]
+    block_size: int
+
+    @property
+    def block_bytes(self) -> tuple[int, ...]:
+        """Bytes of one block on each pipeline stage."""
+        return tuple(
+            stage_block_bytes(self.groups, held, blocks_outermost=self.blocks_outermost) for held in self.stages
+        )
+
+
+class Capacity(NamedTuple):
+    """What fits. limits: with the longest request that was planned for. request_blocks: that it takes."""
+
+    num_blocks: int
+    request_blocks: int
+    limits: Limits
+    available_bytes: tuple[int, ...]
+
+
+def plan(model: Model, settings: Settings, *, tp: int = 1, pp: int = 1, dcp: int = 1) -> Plan:
+    """Groups and pages of `model`. Raises NotApplicableError for what vLLM refuses, in its words."""
+    ranks = Ranks(tp, pp, dcp, _partition(model, pp, tuple(settings.pp_layer_partition)))
+    _check_as_published(model)
+    run = settle(model, settings, ranks)
+    caches = tuple(caches_of(model, run))
+    if not caches:
+        raise NotApplicableError(f"no layer of {model.name} has a cache", help="leave the engine at ideal")
+    blocks = Blocks(caches, run)
+    blocks_outermost = any(cache.backend == INDEX for cache in caches)
+    groups = groups_of(blocks.specs(caches), unifies_windows=run.unifies_windows, blocks_outermost=blocks_outermost)
+    return Plan(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
+
+
+def capacity(planned: Plan, settings: Settings, available_bytes: Sequence[int]) -> Capacity:
+    """Blocks that fit available_bytes of each stage. Raises NotApplicableError where vLLM would not start."""
+    block_bytes, limits = planned.block_bytes, planned.run.limits
+    if 0 in block_bytes:
+        raise NotApplicableError(
+            f"pipeline stage {block_bytes.index(0)} has no layer with a cache", help="use fewer pipeline stages"
+        )
+    available = list(available_bytes)
+    if settings.num_gpu_blocks_override is not None:
+        available = [settings.num_gpu_blocks_override * each_bytes for each_bytes in block_bytes]
+    if planned.run.auto_fit:
+        limits = auto_fit(planned.groups, limits, block_bytes, available)
+    check_fits(planned.groups, limits, block_bytes, available)
+    num_blocks = min(memory // each_bytes for memory, each_bytes in zip(available, block_bytes, strict=True))
+    return Capacity(num_blocks, request_blocks(planned.groups, limits), limits, tuple(available))
+
+
+def _check_as_published(model: Model) -> None:
+    """Raises NotApplicableError for a model that a method changed so that its layers no longer say what they cache."""
+    for group in model.groups:
+        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+            raise NotApplicableError(
+                f"vLLM {VERSION} has no method that changes what {group.name} layers of {model.name} cache",
+                help="leave the method out, or the engine at ideal",
+            )
+
+
+def _partition(model: Model, pp: int, given: tuple[int, ...]) -> tuple[int, ...]:
+    """Layers of each stage: as many each, and one more in those before the last where they do not divide."""
+    layers = model.num_layers
+    if given:
+        if len(given) != pp or sum(given) != layers:
+            raise InvalidValueError(
+                f"pp_layer_partition ({', '.join(map(str, given))}) must name {pp} stages of {layers} layers in all",
+                field="pp_layer_partition",
+                help="leave it out for vLLM's own partition",
+            )
+        return given
+    each, remaining = divmod(layers, pp)
+    stages = [each] * pp
+    for stage in range(2, remaining + 2):
+        stages[-stage] += 1
+    return tuple(stages)
+
+
+def _stages(ranks: Ranks, caches: Sequence[Cache]) -> tuple[tuple[int, ...], ...]:
+    """Positions of the caches of each stage; drafts stand on the last."""
+    found, first = [], 0
+    for stage, layers in enumerate(ranks.partition):
+        end = first + layers if stage < ranks.pp - 1 else max(cache.layer for cache in caches) + 1
+        found.append(tuple(p for p, cache in enumerate(caches) if first <= cache.layer < end))
+        first += layers
+    return tuple(found)

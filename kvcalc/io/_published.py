@@ -1,0 +1,92 @@
+"""What a config.json says beside the cache, and what engines make their own decisions by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvcalc.io.families._config import Config
+from kvcalc.model import Published
+
+_LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
+)
+"""Fields that name a longest sequence, by any class."""
+_EIGHT_BITS, _FOUR_BITS = 8, 4
+_SEES_IMAGES_WHOLE = ("bagel", "gemma3", "molmo2", "moondream3", "paligemma")
+"""Types whose images are read as a prefix, whatever their config says."""
+
+
+def published(config: Config) -> Published:
+    """Facts of the decoder's section, or of the whole config where only that has them."""
+    top, own = config.top.values, config.values
+    rope = _rope(top)
+    return Published(
+        model_type=str(top.get("model_type") or ""),
+        dtype=_text(own, "dtype", "torch_dtype") or _text(top, "dtype", "torch_dtype"),
+        kv_dtype=_kv_dtype(top.get("quantization_config") or own.get("quantization_config")),
+        longest_tokens=_longest(config),
+        rope_type=_text(rope, "rope_type", "type"),
+        rope_factor=_number(rope.get("factor")),
+        original_tokens=_count(top.get("original_max_position_embeddings")),
+        sees_images_whole=_sees_images_whole(top, own),
+    )
+
+
+def _longest(config: Config) -> int | None:
+    """The smallest length that the config names, or its class by default."""
+    found = [_count(config.values.get(name)) for name in _LENGTHS]
+    named = [count for count in found if count is not None]
+    default = _count(config.value("max_position_embeddings"))
+    return min(named) if named else default
+
+
+def _rope(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The last of the rotary settings, where each kind of layer has its own."""
+    rope = values.get("rope_parameters") or values.get("rope_scaling")
+    if not isinstance(rope, Mapping):
+        return {}
+    nested = [part for part in rope.values() if isinstance(part, Mapping) and part]
+    return nested[-1] if nested else rope
+
+
+def _kv_dtype(quantization: object) -> str:
+    """`fp8` or `nvfp4` where a checkpoint says so of its cache (ModelOpt, compressed-tensors)."""
+    if not isinstance(quantization, Mapping):
+        return ""
+    inner = quantization.get("quantization")
+    sections = [section for section in (inner, quantization) if isinstance(section, Mapping)]
+    for name in ("kv_cache_scheme", "kv_cache_quant_algo"):
+        for section in sections:
+            if section.get(name):
+                return _scheme(section[name])
+    return ""
+
+
+def _scheme(scheme: object) -> str:
+    if not isinstance(scheme, Mapping):
+        return str(scheme).lower()
+    bits = scheme.get("num_bits") if scheme.get("type") == "float" else None
+    return {_EIGHT_BITS: "fp8", _FOUR_BITS: "nvfp4"}.get(bits, "") if isinstance(bits, int) else ""
+
+
+def _sees_images_whole(top: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    if not isinstance(top.get("vision_config"), Mapping):
+        return False
+    if isinstance(top.get("is_mm_prefix_lm"), bool):
+        return bool(top["is_mm_prefix_lm"])
+    return top.get("model_type") in _SEES_IMAGES_WHOLE or own.get("use_bidirectional_attention") == "vision"
+
+
+def _text(values: Mapping[str, Any], *names: str) -> str:
+    found = (values.get(name) for name in names)
+    return next((value.removeprefix("torch.") for value in found if isinstance(value, str)), "")
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _number(value: object) -> int | float:
+    return value if type(value) in (int, float) and value > 0 else 1  # type: ignore[operator,return-value]

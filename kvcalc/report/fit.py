@@ -1,0 +1,146 @@
+"""What an engine's own planner makes of a model and of the memory that there is."""
+
+from typing import Any, NamedTuple
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.units import both_units, count, plural
+
+
+class FitGroup(NamedTuple):
+    """Layers that share a block table.
+
+    kind: as the engine names it. caches: what they register, such as attn or indexer. layers: their indices.
+    block_size: tokens of a block. page_bytes: what one layer keeps in a block, each size once, ascending.
+    blocks_per_request: that one request of max_model_len tokens takes.
+    """
+
+    kind: str
+    caches: tuple[str, ...]
+    layers: tuple[int, ...]
+    block_size: int
+    page_bytes: tuple[int, ...]
+    blocks_per_request: int
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "kind": self.kind,
+            "caches": list(self.caches),
+            "layers": list(self.layers),
+            "block_size": self.block_size,
+            "page_bytes": list(self.page_bytes),
+            "blocks_per_request": self.blocks_per_request,
+        }
+
+
+class FitReport(NamedTuple):
+    """Blocks that fit, and the requests that fit them.
+
+    available_bytes, bytes_per_block: of a rank of each pipeline stage. num_blocks: on every rank, the block that is
+    never given out among them. request_blocks: that one request of max_model_len tokens takes.
+    block_size: tokens of a block of the model's attention. resolved: what else the engine chose, by its names.
+    """
+
+    model: str
+    engine: str
+    version: str
+    gpu: str
+    engine_settings: tuple[tuple[str, Any], ...]
+    parallel: str
+    available_bytes: tuple[int, ...]
+    bytes_per_block: tuple[int, ...]
+    num_blocks: int
+    request_blocks: int
+    max_model_len: int
+    block_size: int
+    groups: tuple[FitGroup, ...]
+    resolved: tuple[tuple[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def max_concurrency(self) -> float:
+        """num_blocks / request_blocks, as the engine prints it: requests of max_model_len tokens at the same time."""
+        return self.num_blocks / self.request_blocks
+
+    @property
+    def tokens(self) -> int:
+        """int(max_concurrency * max_model_len), by the engine's own arithmetic, which is in floats."""
+        return int(self.max_concurrency * self.max_model_len)
+
+    @property
+    def allocated_bytes(self) -> tuple[int, ...]:
+        """What the cache takes on a rank of each pipeline stage."""
+        return tuple(self.num_blocks * each_bytes for each_bytes in self.bytes_per_block)
+
+    @property
+    def request_bytes(self) -> tuple[int, ...]:
+        """What one request of max_model_len tokens takes on a rank of each pipeline stage."""
+        return tuple(self.request_blocks * each_bytes for each_bytes in self.bytes_per_block)
+
+    @property
+    def log_line(self) -> str:
+        """The engine's line of its start-up log."""
+        return (
+            f"GPU KV cache size: {count(self.tokens)} tokens, Maximum concurrency for {count(self.max_model_len)} "
+            f"tokens per request: {self.max_concurrency:.2f}x"
+        )
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "version": self.version,
+            "gpu": self.gpu,
+            "engine_settings": dict(self.engine_settings),
+            "parallel": self.parallel,
+            "available_bytes": list(self.available_bytes),
+            "bytes_per_block": list(self.bytes_per_block),
+            "allocated_bytes": list(self.allocated_bytes),
+            "num_blocks": self.num_blocks,
+            "tokens": self.tokens,
+            "max_model_len": self.max_model_len,
+            "max_concurrency": self.max_concurrency,
+            "blocks_per_request": self.request_blocks,
+            "request_bytes": list(self.request_bytes),
+            "block_size": self.block_size,
+            "groups": [group.data() for group in self.groups],
+            "resolved": dict(self.resolved),
+            "log_line": self.log_line,
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each group."""
+        columns = (
+            Column("layers"),
+            Column("kind"),
+            Column("caches", wide=True),
+            Column("block tokens", "count"),
+            Column("page bytes"),
+            Column("blocks a request", "count"),
+        )
+        rows = tuple(
+            (
+                count(len(group.layers)),
+                group.kind,
+                ", ".join(group.caches),
+                group.block_size,
+                " + ".join(map(count, group.page_bytes)),
+                group.blocks_per_request,
+            )
+            for group in self.groups
+        )
+        title = (
+            f"{self.model} in {self.engine} {self.version} on {self.gpu}{f', {self.parallel}' * bool(self.parallel)}"
+        )
+        return (Sheet(title, columns, rows, self._summary(), self.notes),)
+
+    def _summary(self) -> tuple[str, ...]:
+        per_stage = zip(self.available_bytes, self.bytes_per_block, self.allocated_bytes, strict=True)
+        stages = dict.fromkeys(
+            f"{plural(self.num_blocks, 'block')} of {both_units(block)}: {both_units(taken)} of {both_units(available)}"
+            for available, block, taken in per_stage
+        )
+        request = f"one request of {plural(self.max_model_len, 'token')}: {plural(self.request_blocks, 'block')}"
+        return (f"total {self.log_line}", *stages, request)
