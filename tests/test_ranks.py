@@ -31,6 +31,11 @@ KINDS = {
     "mqa": {**GQA, "num_kv_heads": 1},
     "mla": {"attention": "mla", "kv_lora_rank": 16, **MLA},
     "mla-naive": {"attention": "mla-naive", **MLA},
+    "gla, latents divided": {"attention": "gla", "num_latent_heads": 4, "latent_head_dim": 16, **MLA},
+    "gla, latents copied": {"attention": "gla", "num_latent_heads": 2, "latent_head_dim": 16, **MLA},
+    "gta": {"attention": "gta", "num_query_heads": 8, "num_kv_heads": 4, "head_dim": 8, "qk_rope_head_dim": 4},
+    "tpa": {"attention": "tpa", "num_query_heads": 8, "head_dim": 8, "k_rank": 2, "v_rank": 3},
+    "mfa-kr": {"attention": "mfa-kr", "num_query_heads": 8, "head_dim": 10},
 }
 WINDOWS = {
     "name": "windows",
