@@ -13,11 +13,12 @@ from kvcalc.dtypes import Dtype
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._vllm import VERSION
 from kvcalc.engines._vllm.allocation import allocation_of
-from kvcalc.engines._vllm.dtypes import ELEMENT_BYTES
+from kvcalc.engines._vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
 from kvcalc.engines._vllm.planning import capacity, plan
 from kvcalc.engines._vllm.reporting import fit_report
 from kvcalc.engines._vllm.run import USAGES
 from kvcalc.errors import InvalidValueError
+from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.report.fit import FitReport
 from kvcalc.units import shown
@@ -69,6 +70,8 @@ class Settings:
     use_v2_model_runner: bool = True
 
     def __post_init__(self) -> None:
+        gpu_named(self.gpu)
+        check_cache_dtype(self.kv_cache_dtype)
         one_of(self.usage, "usage", USAGES)
         one_of(self.dtype, "dtype", _MODEL_DTYPES)
         for field in ("mamba_cache_dtype", "mamba_ssm_cache_dtype"):
@@ -81,6 +84,9 @@ class Settings:
         for field in ("disable_hybrid_kv_cache_manager", "enable_prefix_caching", "async_scheduling"):
             _flag(getattr(self, field), field)
         _flag(self.use_v2_model_runner, "use_v2_model_runner")
+        _share(self.gpu_memory_utilization, "gpu_memory_utilization")
+        for field in ("kv_cache_dtype_skip_layers", "pp_layer_partition"):
+            _list(getattr(self, field), field)
 
 
 def _flag(value: object, field: str) -> None:
@@ -88,6 +94,22 @@ def _flag(value: object, field: str) -> None:
     if value is not None and not isinstance(value, bool):
         raise InvalidValueError(
             f"{field} must be true or false, not {shown(value)}", field=field, help=f"write {field}=true"
+        )
+
+
+def _share(value: object, field: str) -> None:
+    """Raises InvalidValueError where a setting is no number above 0 and up to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InvalidValueError(
+            f"{field} must be above 0 and at most 1, not {shown(value)}", field=field, help=f"write {field}=0.92"
+        )
+
+
+def _list(value: object, field: str) -> None:
+    """Raises InvalidValueError where a setting is no list of whole numbers or names."""
+    if not isinstance(value, list | tuple) or any(type(item) not in (int, str) for item in value):
+        raise InvalidValueError(
+            f"{field} must be a list, not {shown(value)}", field=field, help=f'for instance {{"{field}": [0, 1]}}'
         )
 
 

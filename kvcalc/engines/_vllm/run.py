@@ -18,7 +18,7 @@ from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.dtypes import dtype_named
 from kvcalc.engines._vllm import quirks
-from kvcalc.engines._vllm.dtypes import FP8, MODEL, TURBOQUANT, check_cache_dtype
+from kvcalc.engines._vllm.dtypes import FP8, MODEL, TURBOQUANT
 from kvcalc.engines._vllm.specs import Limits
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import Gpu, gpu_named
@@ -212,7 +212,6 @@ def _model_dtype(model: Model, settings: Settings) -> str:
 def _cache_dtype(model: Model, settings: Settings, gpu: Gpu, model_dtype: str) -> str:
     """kv_cache_dtype, or for `auto` what the checkpoint or the model's class wants."""
     asked = settings.kv_cache_dtype
-    check_cache_dtype(asked)
     if asked == "auto":
         by_checkpoint = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}.get(model.published.kv_dtype)
         if by_checkpoint:
