@@ -34,6 +34,7 @@ from kvcalc.units import plural, shown
 LIBRARY, CLI, SERVER = "library", "cli", "server"
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 """Types of K and V."""
+_DTYPES = frozenset(map(dtype_named, TYPES))
 _SERVER_SLOTS = 4
 """Sequences of llama-server where nobody says how many (tools/server/server.cpp)."""
 _OFF, _AUTO, _ON = "off", "auto", "on"
@@ -232,12 +233,11 @@ def _check_blocks(model: Model, type_k: Dtype, type_v: Dtype, *, flash_attn: boo
 
 def _cache_type(name: object, field: str) -> Dtype:
     """Type of K or V, by llama.cpp's name or kvcalc's. Raises InvalidValueError for one that it does not store."""
-    known = {dtype_named(kind) for kind in TYPES}
     try:
         dtype = dtype_named(str(name))
     except UnknownNameError:
         dtype = None
-    if dtype not in known:
+    if dtype not in _DTYPES:
         raise InvalidValueError(
             f"{field} must be one of {', '.join(TYPES)}, not {shown(name)}", field=field, help=f"write {field}=q8_0"
         )
