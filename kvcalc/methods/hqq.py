@@ -25,7 +25,7 @@ _THREE_BITS = Dtype("int3", 10, 4, "ten in an int32")
 _STRIDED, _NEIGHBOURS = 0, 1
 
 
-def apply(  # noqa: PLR0913  # each is a parameter of transformers' own
+def apply(  # each is a parameter of transformers' own
     model: Model,
     *,
     nbits: int = 4,

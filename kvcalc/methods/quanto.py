@@ -20,7 +20,7 @@ _BITS = (2, 4)
 _BY_ELEMENTS, _BY_TOKENS = 0, -1
 
 
-def apply(  # noqa: PLR0913  # each is a parameter of transformers' own
+def apply(  # each is a parameter of transformers' own
     model: Model,
     *,
     nbits: int = 4,
@@ -32,7 +32,8 @@ def apply(  # noqa: PLR0913  # each is a parameter of transformers' own
 ) -> Model:
     """Bytes of t quantised tokens, n = h d / g groups each: ceil(n t nbits / 8) g for the codes, and 2 e n t.
 
-    h heads of width d, e bytes of an element of the model's dtype, g = q_group_size. A prompt is quantised whole; of
+    h heads of width d, e bytes of an element of the model's dtype, g = q_group_size; on axis -1 codes take n t times
+    ceil(g nbits / 8). A prompt is quantised whole; of
     the tokens after it the last (t - prompt_tokens) mod residual_length wait as they are. Codes of the 8 / nbits groups
     that share a row are packed for all sequences together: rounded up here for each sequence, which is exact for one,
     and for several wherever a prompt fills its rows.

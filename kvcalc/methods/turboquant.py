@@ -25,9 +25,9 @@ def apply(model: Model, bits: int = 3, residual_len: int = 128, package: bool = 
     """Bytes per token and head: d * bits / 8 + 4, for codes and an fp32 norm, of K and of V.
 
     So the paper's algorithm needs them; its rotation of d by d is one for all, and not counted. package: as the package
-    on PyPI keeps them: all t tokens in the model's dtype, as if it had no cache to save; once there are more than
-    residual_len, also the newest residual_len a second time, and a byte for each code of the others, with an fp32 norm.
-    Its own residual is a view of a longer tensor, whose memory stays taken until it is replaced.
+    on PyPI keeps them, which takes more than no method: all t tokens dequantised in the model's dtype and, once there
+    are more than residual_len, the newest residual_len a second time, and a byte for each code of the others with an
+    fp32 norm. Its residual is a view, and keeps the memory of the prompt that it was cut from until the next token.
 
     bits: of each coordinate, 1 to 4. residual_len: newest tokens that the package does not quantise.
     Raises InvalidValueError for other bits.
