@@ -134,7 +134,7 @@ class _AtMost(_Rule):
 
     def slots(self, tokens: Tokens) -> Tokens:
         """min(t, limit)."""
-        return min(tokens, self.limit) if isinstance(tokens, int) else tokens.clip(max=self.limit)
+        return lower_of(tokens, self.limit)
 
     @property
     def kinks(self) -> tuple[int, ...]:
@@ -472,7 +472,7 @@ class CutPrompt(_Rule):
 
     def slots(self, tokens: Tokens) -> Tokens:
         """min(t, limit), and one more for each token after the prompt."""
-        kept = min(tokens, self.limit) if isinstance(tokens, int) else tokens.clip(max=self.limit)
+        kept = lower_of(tokens, self.limit)
         return kept if self.prompt is None else kept + self._not_counted(tokens)
 
     def _not_counted(self, tokens: Tokens) -> Tokens:
@@ -532,6 +532,45 @@ class ShareOfPrompt(_Rule):
     def __str__(self) -> str:
         from_token = f" from {self.from_token:,} on" if self.from_token else ""
         return f"{self.kept:,} of {self.of:,} of the prompt{from_token}"
+
+
+class FlooredShares(_Rule):
+    """floor(t * a / b) slots for each share (a, b) of a prompt of t tokens, added up."""
+
+    __slots__ = ("shares",)
+    takes_all_for_prompt = True
+
+    def __init__(self, *shares: tuple[int, int]) -> None:
+        self.shares = shares
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The sum over shares of floor(t * a / b)."""
+        (kept, of), *others = self.shares
+        total = tokens * kept // of
+        for kept, of in others:
+            total = total + tokens * kept // of
+        return total
+
+    @property
+    def period(self) -> int:
+        """So many tokens after which every share has taken whole ones."""
+        return lcm(*(of for _, of in self.shares))
+
+    def __str__(self) -> str:
+        return f"{' and '.join(f'{kept:,} of {of:,}' for kept, of in self.shares)} of the prompt"
+
+
+class EveryTokenAndNext(_Rule):
+    """t + 1 slots: a mask that is already as long as the next step needs it."""
+
+    __slots__ = ()
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The tokens and one more."""
+        return tokens + 1
+
+    def __str__(self) -> str:
+        return "every token and the next"
 
 
 class WholeUntilNext(_Rule):
@@ -607,6 +646,153 @@ class InSteps(_Rule):
         return self.words or f"in steps of {self.every:,}"
 
 
+class ShareOfTokens(_Rule):
+    """min(t, first + ceil(t * kept / of)) slots: a share of all tokens so far, beside a few that always stay.
+
+    It grows by no more than one with each token, so that what is dropped is never missed.
+    """
+
+    __slots__ = ("first", "kept", "of")
+
+    def __init__(self, kept: int, of: int, first: int = 0) -> None:
+        self.kept = kept
+        self.of = of
+        self.first = first
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """All tokens, less what the share drops: floor(t * (of - kept) / of), as far as that is more than `first`."""
+        return tokens - _above(tokens * (self.of - self.kept) // self.of, self.first)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Where tokens are dropped from on."""
+        return (-(-self.first * self.of // (self.of - self.kept)),) if self.first and self.kept < self.of else ()
+
+    @property
+    def period(self) -> int:
+        """So many tokens of which `kept` stay."""
+        return self.of
+
+    @property
+    def saturates_at(self) -> int | None:
+        """The first tokens, where nothing else stays."""
+        return None if self.kept else self.first
+
+    def __str__(self) -> str:
+        share = f"{self.kept:,} of {self.of:,}"
+        if not self.first:
+            return share
+        return f"first {self.first:,} + {share}" if self.kept else f"first {self.first:,}"
+
+
+class ChosenShare(ShareOfTokens):
+    """The same slots, of tokens that are chosen anew once each step has added its own."""
+
+    __slots__ = ()
+    evicts_after: ClassVar[bool] = True
+
+
+class WindowAndShare(_Rule):
+    """min(t, window) + ceil(max(0, t - window) * kept / of) slots: the newest tokens, and a share of those before."""
+
+    __slots__ = ("kept", "of", "window")
+
+    def __init__(self, window: int, kept: int, of: int) -> None:
+        self.window = window
+        self.kept = kept
+        self.of = of
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """All tokens, less what the share drops of those before the window."""
+        return tokens - _above(tokens, self.window) * (self.of - self.kept) // self.of
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """The window, from which on tokens leave it."""
+        return (self.window,)
+
+    @property
+    def period(self) -> int:
+        """So many tokens of which `kept` stay."""
+        return self.of
+
+    def __str__(self) -> str:
+        return f"last {self.window:,} + {self.kept:,} of {self.of:,} before"
+
+
+class Blocks(_Rule):
+    """max(least, ceil((s + spare) / size)) slots: blocks of `size` tokens for the s slots of another rule.
+
+    spare: slots that are free when tokens come. least: blocks that are there from the start.
+    """
+
+    __slots__ = ("least", "rule", "size", "spare")
+
+    def __init__(self, size: int, rule: SlotRule, spare: int = 0, least: int = 0) -> None:
+        self.size = size
+        self.rule = rule
+        self.spare = spare
+        self.least = least
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The blocks."""
+        return self._blocks_for(self.rule.slots(tokens))
+
+    def most(self, tokens: int) -> int:
+        """Those for the most slots of the other rule."""
+        return self._blocks_for(self.rule.most(tokens))
+
+    def _blocks_for(self, slots: Tokens) -> Tokens:
+        return self.least + _above(-(-(slots + self.spare) // self.size), self.least)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Those of the other rule, and where the first blocks do not suffice any more."""
+        return tuple(sorted({*self.rule.kinks, *self._outgrown}))
+
+    @property
+    def _outgrown(self) -> tuple[int, ...]:
+        """Fewest tokens that need more blocks than were there from the start; by halving, as the other rule rises."""
+        room = self.least * self.size - self.spare
+        end = 1
+        while self.rule.slots(end) <= room:
+            if self.rule.saturates_at is not None and end >= self.rule.saturates_at:
+                return ()
+            end *= 2
+        start = 0
+        while end - start > 1:
+            middle = (start + end) // 2
+            start, end = (start, middle) if self.rule.slots(middle) > room else (middle, end)
+        return (end,) if self.least else ()
+
+    @property
+    def period(self) -> int:
+        """Tokens after which the other rule repeats and blocks are filled to the brim again."""
+        return self.rule.period * self.size
+
+    @property
+    def saturates_at(self) -> int | None:
+        """Where the other rule does."""
+        return self.rule.saturates_at
+
+    def __str__(self) -> str:
+        least = f", {self.least:,} at least" if self.least else ""
+        return f"blocks of {self.size:,} for {self.rule}{least}"
+
+
+class InBlocks(Blocks):
+    """The tokens that those blocks have room for."""
+
+    __slots__ = ()
+
+    def _blocks_for(self, slots: Tokens) -> Tokens:
+        return super()._blocks_for(slots) * self.size
+
+    def __str__(self) -> str:
+        least = f", room for {self.least * self.size:,} at least" if self.least else ""
+        return f"{self.rule}, in blocks of {self.size:,}{least}"
+
+
 class EncoderTokens(_Rule):
     """One slot for each token that cross-attention looks at, how many the model's config does not say."""
 
@@ -620,6 +806,11 @@ class EncoderTokens(_Rule):
 
     def __str__(self) -> str:
         return "every encoder token"
+
+
+def lower_of(tokens: Tokens, limit: int) -> Tokens:
+    """min(t, limit)."""
+    return min(tokens, limit) if isinstance(tokens, int) else tokens.clip(max=limit)
 
 
 def _above(tokens: Tokens, start: int) -> Tokens:

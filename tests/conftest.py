@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 from kvcalc.cli import main
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other where tests run side by side
 
 settings.register_profile("default", deadline=None, max_examples=100)
 settings.register_profile("long", deadline=None, max_examples=20_000, derandomize=True)

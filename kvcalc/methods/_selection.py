@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.tensors import CacheTensor, CutPrompt, EveryToken, SlotRule
+from kvcalc.tensors import CacheTensor, Chosen, CutPrompt, EveryToken, FlooredShares, SlotRule
 from kvcalc.units import positive_int, shown
 
 
@@ -101,13 +101,28 @@ def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAtte
 # ---- parameters that several methods have
 
 
-def ratio_of(value: float | Fraction, field: str, *, above_zero: bool = True, below_one: bool = False) -> Fraction:
-    """A ratio as it was written, exact. Raises InvalidValueError for one outside of 0 to 1."""
+def ratio_of(value: float | Fraction, field: str, *, most: Fraction | int = 1) -> Fraction:
+    """A share that stays, as it was written, exact. Raises InvalidValueError for one not above 0, or above `most`."""
     ratio = Fraction(str(value))
-    if (ratio > 0 or (ratio == 0 and not above_zero)) and (ratio < 1 or (ratio == 1 and not below_one)):
+    if 0 < ratio <= most:
         return ratio
-    least, most = "above 0" if above_zero else "at least 0", "below 1" if below_one else "at most 1"
-    raise InvalidValueError(f"{field} must be {least} and {most}, not {shown(value)}", field=field, help="write 0.5")
+    raise InvalidValueError(
+        f"{field} must be above 0 and at most {shown(float(most)) if most != 1 else 1}, not {shown(value)}",
+        field=field,
+        help="write 0.5",
+    )
+
+
+def compression_of(value: float | Fraction) -> float:
+    """A share that goes, in floats. Raises InvalidValueError for a compression_ratio outside of 0 to 1."""
+    ratio = float(value)
+    if 0 <= ratio < 1:
+        return ratio
+    raise InvalidValueError(
+        f"compression_ratio must be at least 0 and below 1, not {shown(ratio)}",
+        field="compression_ratio",
+        help="write 0.5",
+    )
 
 
 def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) -> CutPrompt:
@@ -117,7 +132,7 @@ def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) ->
     rounding has no other form.
     Source: kvpress 0.5.5, ScorerPress.compress.
     """
-    ratio = float(ratio_of(compression_ratio, "compression_ratio", above_zero=False, below_one=True))
+    ratio = compression_of(compression_ratio)
     prompt = known_prompt(prompt_tokens, "compression_ratio is a share of the prompt")
     return CutPrompt(max(1, int(prompt * (1 - ratio))), prompt)
 
@@ -134,6 +149,20 @@ def known_prompt(prompt_tokens: int | None, why: str) -> int:
 def cut_prompt(limit: int, prompt_tokens: int | None) -> CutPrompt:
     """Rule of a prompt that is cut once. Raises InvalidValueError for a prompt_tokens that is no count."""
     return CutPrompt(limit, None if prompt_tokens is None else positive_int(prompt_tokens, "prompt_tokens"))
+
+
+def budget_of(ratios: Mapping[str, float | Fraction], prompt_tokens: int | None, words: str) -> SlotRule:
+    """Rule of a budget that is shares of the prompt, int(ratio * n) each in floats, as the authors' code has them.
+
+    ratios: by the name of their parameter. Once the prompt has ended the budget stands: a token comes, another goes.
+    Without prompt_tokens all tokens are the prompt, and shares are exact. Raises InvalidValueError for a ratio outside
+    of 0 to 1.
+    """
+    shares = [ratio_of(ratio, field) for field, ratio in ratios.items()]
+    if prompt_tokens is None:
+        return FlooredShares(*(share.as_integer_ratio() for share in shares))
+    prompt = positive_int(prompt_tokens, "prompt_tokens")
+    return Chosen(sum(int(float(share) * prompt) for share in shares), words)
 
 
 def window_below(window_size: int, capacity: int, capacity_field: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import FP16
 from kvcalc.errors import NotApplicableError
-from kvcalc.methods._selection import Shares, selected
+from kvcalc.methods._selection import Shares, ratio_cut, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import CacheTensor, Chosen, Dim
@@ -17,30 +19,46 @@ TRAITS = Traits(
     "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_real_drop",
     flash_attention=False,
     per_head_paging=True,
-    caveat="the authors' evaluation code only masks tokens, and keeps them all",
+    caveat="the authors' evaluation code only masks tokens, and keeps them all: h2o-mask-only",
 )
 
 
-def apply(model: Model, hh_size: int = 4, recent_size: int = 512) -> Model:
+def apply(
+    model: Model,
+    hh_size: int = 4,
+    recent_size: int = 512,
+    compression_ratio: float | Fraction | None = None,
+    prompt_tokens: int | None = None,
+) -> Model:
     """Tokens kept per head: min(t, hh_size + recent_size); one more inside of a step.
 
     State: hh_score, one fp16 sum for each head and kept token, 1 / (2 d) of the keys and values of MHA.
     hh_size: heavy hitters. recent_size: the newest tokens. Defaults are those of the authors' class; their
-    summarisation script has 1024 + 1024.
+    summarisation script has 1024 + 1024. compression_ratio: what to drop of the prompt instead, as kvpress' observed
+    attention counts it: by the mean attention that a token received, on any model, without a score that stays; later
+    tokens stay, too. prompt_tokens: where the prompt ends, for that.
     Raises NotApplicableError for GQA and MQA: the authors' code sums the attention of each query head, and drops from
     as many heads of keys and values.
     """
     kept = positive_int(hh_size, "hh_size") + positive_int(recent_size, "recent_size")
+    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=None)
+    if compression_ratio is not None:
+        return selected(model, "H2O", ratio_cut(compression_ratio, prompt_tokens), prompt_cut=cut)
+    heads_alike(model, "H2O")
+    rule = Chosen(kept, f"{hh_size:,} heaviest + last {recent_size:,}")
+    return selected(model, "H2O", rule, state=_scores, prompt_cut=cut)
+
+
+def heads_alike(model: Model, name: str) -> None:
+    """Raises NotApplicableError where query heads share heads of keys and values."""
     for group in model.groups:
         for part in group.parts:
             if isinstance(part, GroupedQueryAttention) and part.num_kv_heads != part.num_query_heads:
                 raise NotApplicableError(
-                    f"H2O drops tokens of each query head, and {model.name} has {part.num_kv_heads} KV heads for "
+                    f"{name} drops tokens of each query head, and {model.name} has {part.num_kv_heads} KV heads for "
                     f"{part.num_query_heads} query heads",
                     help="use it on a model with MHA, or see it as one first: --attention mha",
                 )
-    rule = Chosen(kept, f"{hh_size:,} heaviest + last {recent_size:,}")
-    return selected(model, "H2O", rule, state=_scores, prompt_cut=PromptCut(layer_by_layer=True, scoring_queries=None))
 
 
 def _scores(attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:

@@ -44,5 +44,5 @@ def apply(  # each is a parameter of the authors' code or of kvpress
         "SnapKV",
         rule,
         gqa_support=gqa_support,
-        prompt_cut=PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens),
+        prompt_cut=PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=window_size),
     )

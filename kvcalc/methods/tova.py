@@ -32,5 +32,5 @@ def apply(
     rule: SlotRule = Chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)
-    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens)
+    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=1)
     return selected(model, "TOVA", rule, prompt_cut=cut)

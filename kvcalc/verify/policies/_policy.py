@@ -78,14 +78,18 @@ class TokenPolicy(Policy):
     def step(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Makes room, adds the token, lets it attend, and cuts."""
         self.before_step()
-        self.key = torch.cat([self.key, self.stored(key)], dim=-2)
-        self.value = torch.cat([self.value, self.stored(value)], dim=-2)
-        self.positions = pad(self.positions, (0, 1), value=self.seen)
-        self.seen += 1
+        self.add(key, value)
         weights = attention_weights(query, self.key)
         output = mixed(weights, self.value)
         self.after_step(weights)
         return output
+
+    def add(self, key: Tensor, value: Tensor) -> None:
+        """Puts the next token behind those that are held."""
+        self.key = torch.cat([self.key, self.stored(key)], dim=-2)
+        self.value = torch.cat([self.value, self.stored(value)], dim=-2)
+        self.positions = pad(self.positions, (0, 1), value=self.seen)
+        self.seen += 1
 
     def stored(self, rows: Tensor) -> Tensor:
         """Rows as they are cached: of each KV head, or repeated for its query heads where the code does that first."""
@@ -109,19 +113,24 @@ class TokenPolicy(Policy):
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) in float32, (B, H, N, T), of the last N of T tokens: none looks ahead of itself."""
+    """softmax(q k^T / sqrt(D)), (B, H, N, T), of the last N of T tokens, in float32 or wider: none looks ahead."""
     heads, kv_heads = query.shape[1], key.shape[1]
-    shared = query.unflatten(1, (kv_heads, heads // kv_heads))  # (B, H, N, D) -> (B, h, G, N, D)
-    scores = (shared.float() @ key.float().unsqueeze(2).transpose(-1, -2)) * query.shape[-1] ** -0.5
+    shared = wide(query).unflatten(1, (kv_heads, heads // kv_heads))  # (B, H, N, D) -> (B, h, G, N, D)
+    scores = (shared @ wide(key).unsqueeze(2).transpose(-1, -2)) * query.shape[-1] ** -0.5
     queries, tokens = scores.shape[-2:]
     ahead = torch.ones(queries, tokens, dtype=torch.bool, device=query.device).triu(tokens - queries + 1)
     weights: Tensor = scores.masked_fill(ahead, -torch.inf).softmax(dim=-1).flatten(1, 2)
     return weights
 
 
+def wide(numbers: Tensor) -> Tensor:
+    """In float32 what is narrower."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
 def received(query: Tensor, key: Tensor, queries_at_once: int = 256) -> Tensor:
     """What each token of a prompt was given by all queries, summed up: (B, H, n); a block of queries at a time."""
-    total = torch.zeros(*query.shape[:2], key.shape[-2], device=query.device)
+    total = wide(query.new_zeros(*query.shape[:2], key.shape[-2]))
     for start in range(0, query.shape[-2], queries_at_once):
         end = min(start + queries_at_once, query.shape[-2])
         total[..., :end] += attention_weights(query[..., start:end, :], key[..., :end, :]).sum(dim=-2)

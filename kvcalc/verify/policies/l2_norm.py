@@ -6,7 +6,7 @@ from math import ceil
 
 from torch import Tensor
 
-from kvcalc.verify.policies._policy import TokenPolicy, best, gathered, share_kept
+from kvcalc.verify.policies._policy import TokenPolicy, best, gathered, share_kept, wide
 
 
 class L2Norm(TokenPolicy):
@@ -17,7 +17,7 @@ class L2Norm(TokenPolicy):
 
     def after_prompt(self, query: Tensor) -> None:  # noqa: ARG002  # no score is needed
         """Sorts the tokens by norm and keeps the first: a view of all of them, until the next token moves them."""
-        norms = self.key.float().norm(dim=-1)  # (B, h, n)
+        norms = wide(self.key).norm(dim=-1)  # (B, h, n)
         if self.arguments["compression_ratio"] is not None:
             self.keep(best(-norms, share_kept(self.seen, self.arguments["compression_ratio"])))
             return

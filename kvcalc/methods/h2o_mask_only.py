@@ -1,0 +1,34 @@
+"""H2O as the authors evaluated it: attention is masked, and every token stays."""
+
+from __future__ import annotations
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.methods._selection import Shares, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model
+from kvcalc.tensors import CacheTensor, Dim, EveryToken, EveryTokenAndNext
+
+TRAITS = Traits(
+    SELECTION,
+    "H2O as it was evaluated: tokens are masked, not dropped",
+    "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_hh",
+    flash_attention=False,
+    caveat="saves nothing: this is the code behind the paper's accuracy, and it adds its scores to a whole cache",
+)
+
+
+def apply(model: Model) -> Model:
+    """Tokens kept: all of them. Nothing is saved, whatever the budget is.
+
+    State, in the model's dtype: previous_scores, a sum for each query head and token; attention_masks_next, a mask for
+    each query head, the tokens and the next.
+    """
+    return selected(model, "H2O, masked", EveryToken(), state=_state)
+
+
+def _state(attention: GroupedQueryAttention, _: Shares) -> tuple[CacheTensor, ...]:
+    heads = (Dim("num_query_heads", attention.num_query_heads),)
+    return (
+        CacheTensor("previous_scores", heads, EveryToken(), quantizable=False),
+        CacheTensor("attention_masks_next", heads, EveryTokenAndNext(), quantizable=False),
+    )

@@ -1,0 +1,82 @@
+"""PyramidKV: SnapKV with a budget that shrinks from layer to layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+
+from kvcalc.methods._pyramid import Budget, Pyramid
+from kvcalc.methods._selection import Share, compression_of, known_prompt, selected, window_below
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import CutPrompt, SlotRule
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    SELECTION,
+    "SnapKV with more tokens in lower layers and fewer in higher ones",
+    "Cai et al. 2024, arXiv 2406.02069; Zefan-Cai/KVCache-Factory",
+    per_head_paging=True,
+    caveat="the authors' code stores every query head: gqa_support=false; one block table for all layers costs the "
+    "largest of them",
+)
+
+
+def apply(
+    model: Model,
+    max_capacity_prompt: int = 512,
+    window_size: int = 8,
+    beta: int = 20,
+    compression_ratio: float | Fraction | None = None,
+    prompt_tokens: int | None = None,
+    gqa_support: bool = True,
+) -> Model:
+    """Tokens kept per head of layer l: high - l * floor((high - low) / (L - 1)) + w; then every token.
+
+    With b = max_capacity_prompt - w, high = min(2 b - floor(b / beta), n - w), low = 2 b - high and w = window_size.
+    Prompts of fewer than max_capacity_prompt tokens stay whole, those of fewer than 2 b keep the capacity in all
+    layers. The floor makes the sum exceed the budget a little (65,552 for 65,536 in 32 layers of 2,048).
+
+    max_capacity_prompt: tokens of the prompt that a layer keeps in the mean, the window among them. window_size: its
+    last tokens, which choose. beta: how much less the top layer keeps. Defaults are those of the authors' run script.
+    compression_ratio: what to drop of the prompt in the mean, as kvpress counts it: b is then n (1 - ratio), in floats
+    without the window, rounded at the end; where the top layer would have fewer tokens than the window, all keep alike.
+    prompt_tokens: where the prompt ends; without it all cached tokens are the prompt. gqa_support: False stores each
+    query head, as the authors' code does.
+    In prefill the layer at hand holds the whole prompt, those before it what they keep.
+    Raises InvalidValueError for a window that is not smaller than the capacity.
+    """
+    window_below(window_size, max_capacity_prompt, "max_capacity_prompt")
+    budget = Budget(model.num_layers, max_capacity_prompt, window_size, positive_int(beta, "beta"))
+    rule_of: Callable[[int], SlotRule] = partial(Pyramid, budget)
+    if compression_ratio is not None:
+        prompt = known_prompt(prompt_tokens, "compression_ratio is a share of the prompt")
+        rule_of = partial(_by_ratio, budget, compression_of(compression_ratio), prompt)
+    elif prompt_tokens is not None:
+        rule_of = partial(_of_prompt, budget, positive_int(prompt_tokens, "prompt_tokens"))
+    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=window_size)
+    return selected(
+        model, "PyramidKV", lambda layer, _: (Share(rule_of(layer)),), gqa_support=gqa_support, prompt_cut=cut
+    )
+
+
+def _of_prompt(budget: Budget, prompt: int, layer: int) -> CutPrompt:
+    return CutPrompt(Pyramid(budget, layer).slots(prompt), prompt)
+
+
+def _by_ratio(budget: Budget, ratio: float, prompt: int, layer: int) -> CutPrompt:
+    """What kvpress keeps, in its floats. Source: kvpress 0.5.5, PyramidKVPress."""
+    mean = prompt * (1 - ratio)
+    low = mean / budget.beta
+    high = 2 * mean - low
+    if high >= prompt - budget.window_size:
+        high = prompt - budget.window_size
+        low = 2 * mean - high
+    if not ratio:
+        kept = prompt
+    elif not prompt >= high >= low >= budget.window_size:
+        kept = max(1, round(mean))
+    else:
+        kept = round(high - layer * (high - low) / max(budget.num_layers - 1, 1))
+    return CutPrompt(kept, prompt)

@@ -1,0 +1,58 @@
+"""VATP: a token counts by its attention times the norm of its value."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.methods._selection import Share, Shares, budget_of, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import CacheTensor, Dim, EveryToken
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    SELECTION,
+    "the tokens with most attention times value norm, and the newest",
+    "Guo et al. 2024, arXiv 2406.12335; guozhiyu/vatp",
+    flash_attention=False,
+    per_head_paging=True,
+    caveat="the authors' code only masks tokens, and keeps them all: mask_only=true",
+)
+
+
+def apply(  # each is a parameter of the authors' code, or says how it is run
+    model: Model,
+    heavy_ratio: float | Fraction = 0.25,
+    recent_ratio: float | Fraction = 0.25,
+    sink_len: int = 20,
+    prompt_tokens: int | None = None,
+    mask_only: bool = False,
+) -> Model:
+    """Tokens kept per head: int(heavy_ratio * n) + int(recent_ratio * n) of a prompt of n tokens, and no more after it.
+
+    State, in the model's dtype: previous_scores, the attention summed up, and value_norm, the L1 norm of the value, for
+    each query head and kept token: 1 / d of the keys and values of MHA.
+
+    heavy_ratio, recent_ratio: as the paper sets them for half of the cache; its script gives both the same. sink_len:
+    first tokens that count as heaviest; part of the budget, so that no byte depends on it. prompt_tokens: where the
+    prompt ends; without it all cached tokens are the prompt. mask_only: as the authors' code has it, all tokens stay
+    and nothing is saved. Its other host, Scissorhands, has the same budget: heavy 2 int(r n) - 10, newest 10.
+    Raises InvalidValueError for a ratio outside of 0 to 1.
+    """
+    positive_int(sink_len, "sink_len")
+    rule = budget_of({"heavy_ratio": heavy_ratio, "recent_ratio": recent_ratio}, prompt_tokens, "heaviest and newest")
+    cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=None)
+    return selected(
+        model,
+        "VATP, masked" if mask_only else "VATP",
+        lambda _, __: (Share(EveryToken() if mask_only else rule),),
+        state=_state,
+        prompt_cut=None if mask_only else cut,
+    )
+
+
+def _state(attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+    heads = (Dim("num_query_heads", attention.num_query_heads),)
+    names = ("previous_scores", "value_norm")
+    return tuple(CacheTensor(name, heads, shares[0].rule, quantizable=False) for name in names)

@@ -1,0 +1,110 @@
+"""Runs of torch policies that tests share: small models, random tokens, and caches held against the prediction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import kvcalc
+from kvcalc.verify.policies import policy_for
+from kvcalc.verify.policies._policy import Place, Policy
+
+PROMPT, STEPS, SEQUENCES = 61, 200, 2
+MHA = {"name": "mha", "attention": "gqa", "num_layers": 3, "num_query_heads": 4, "num_kv_heads": 4, "head_dim": 8}
+GQA = {"name": "gqa", "attention": "gqa", "num_layers": 3, "num_query_heads": 8, "num_kv_heads": 2, "head_dim": 8}
+MODELS = {"mha": MHA, "gqa": GQA}
+SPECS = [
+    ("streaming-llm:start_size=4,recent_size=20", "mha gqa"),
+    ("streaming-llm:start_size=4,recent_size=100", "mha gqa"),
+    (f"streaming-llm:compression_ratio=0.4,prompt_tokens={PROMPT}", "mha gqa"),
+    ("h2o:hh_size=6,recent_size=20", "mha"),
+    ("h2o:hh_size=60,recent_size=90", "mha"),
+    (f"h2o:compression_ratio=0.4,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"h2o-flexgen:hh_ratio=0.2,prompt_tokens={PROMPT}", "mha"),
+    (f"h2o-flexgen:hh_ratio=0.2,hh_all=false,gen_len=201,prompt_tokens={PROMPT}", "mha"),
+    ("h2o-mask-only", "mha gqa"),
+    (f"vatp:heavy_ratio=0.3,recent_ratio=0.2,sink_len=3,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"vatp:mask_only=true,prompt_tokens={PROMPT}", "mha gqa"),
+    ("tova:cache_size=30", "mha gqa"),
+    (f"tova:compression_ratio=0.9,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"snapkv:max_capacity_prompt=30,window_size=8,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"snapkv:max_capacity_prompt=90,window_size=8,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"snapkv:max_capacity_prompt=30,window_size=8,prompt_tokens={PROMPT},gqa_support=false", "gqa"),
+    (f"snapkv:compression_ratio=0.3,window_size=8,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"pyramidkv:max_capacity_prompt=30,window_size=8,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"pyramidkv:max_capacity_prompt=36,window_size=8,beta=3,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"pyramidkv:max_capacity_prompt=50,window_size=8,prompt_tokens={PROMPT},gqa_support=false", "mha gqa"),
+    (f"pyramidkv:compression_ratio=0.5,window_size=8,beta=3,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"l2-norm:keep_ratio=0.3,prune_after=10,skip_layers=1,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"l2-norm:keep_ratio=0.3,prune_after=100,prompt_tokens={PROMPT}", "mha gqa"),
+    (f"l2-norm:compression_ratio=0.3,prompt_tokens={PROMPT}", "mha gqa"),
+]
+"""Methods with parameters, and the models that each is run on."""
+RUNS = [
+    pytest.param(spec, name, marks=[pytest.mark.slow] if name == "mha" and "gqa" in names else [], id=f"{spec}-{name}")
+    for spec, names in SPECS
+    for name in names.split()
+]
+"""Each, run on each; what is run on heads that share keys need not be run at once on heads that do not."""
+
+
+class Seen(NamedTuple):
+    """All that a layer was ever given, (B, heads, tokens, width)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    @classmethod
+    def random(cls, facts: dict, tokens: int, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Seen:
+        made = torch.Generator().manual_seed(seed)
+        heads = (facts["num_query_heads"], facts["num_kv_heads"], facts["num_kv_heads"])
+        shapes = ((SEQUENCES, number, tokens, facts["head_dim"]) for number in heads)
+        return cls(*(torch.randn(shape, generator=made, dtype=torch.float64).to(dtype) for shape in shapes))
+
+    def between(self, start: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(rows[..., start:end, :] for rows in self)  # type: ignore[return-value]
+
+
+def changed(spec: str, name: str) -> kvcalc.Model:
+    """The small model of that name under a method."""
+    return kvcalc.apply_method(kvcalc.load(MODELS[name]), spec)
+
+
+def policies_of(model: kvcalc.Model) -> dict[int, Policy]:
+    """The policy of each layer."""
+    return {
+        layer: policy_for(model.methods[-1], Place(group.parts[0], layer, model.num_layers))
+        for group in model.groups
+        for layer in group.layers
+    }
+
+
+def check(model: kvcalc.Model, policies: dict[int, Policy], tokens: int) -> None:
+    """Each tensor of each layer takes the predicted bytes, and so does the memory behind it."""
+    report = kvcalc.size(model, tokens=tokens, sequences=SEQUENCES, kv_dtype="fp32")
+    for group in report.groups:
+        predicted = {t.name: (t.bytes // group.num_layers, t.storage_bytes // group.num_layers) for t in group.tensors}
+        for layer in group.layers:
+            held = policies[layer].held
+            measured = {name: (t.nbytes, t.untyped_storage().nbytes()) for name, t in held.items()}
+            assert measured == predicted, (tokens, layer)
+
+
+def check_every_step(spec: str, name: str) -> None:
+    """A prompt and 200 steps: after each of them caches are as predicted, and outputs are numbers."""
+    model = changed(spec, name)
+    seen = Seen.random(MODELS[name], PROMPT + STEPS)
+    policies = policies_of(model)
+    for policy in policies.values():
+        policy.prefill(*seen.between(0, PROMPT))
+    check(model, policies, PROMPT)
+    for step in range(PROMPT, PROMPT + STEPS):
+        for policy in policies.values():
+            output = policy.step(*seen.between(step, step + 1))
+            assert output.shape == seen.query[..., :1, :].shape
+            assert output.isfinite().all()
+        check(model, policies, step + 1)
