@@ -85,7 +85,8 @@ def _comparison(
     length = (
         plural(token_counts[0], "token") if len(token_counts) == 1 else " / ".join(map(count, token_counts)) + " tokens"
     )
-    workload = f"{length} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine"
+    between = "for" if first.shares_context else "x"
+    workload = f"{length} {between} {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine"
     return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
 
 

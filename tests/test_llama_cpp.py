@@ -363,3 +363,38 @@ def test_windows_that_are_ignored_are_said_to_be():
     report = kvcalc.size(kvcalc.load("mistral-7b-v0.1"), tokens=32768, engine="llama_cpp")
     assert report.total_bytes == 32 * 32768 * 2 * 8 * 128 * 2
     assert "llama.cpp ignores the windows of llama: every layer keeps every token" in report.notes
+
+
+GEMMA_270M = {
+    "general.architecture": "gemma3",
+    "gemma3.block_count": 18,
+    "gemma3.attention.head_count": 4,
+    "gemma3.attention.head_count_kv": 1,
+    "gemma3.attention.key_length": 256,
+    "gemma3.attention.value_length": 256,
+    "gemma3.attention.sliding_window": 512,
+}
+_LLAMA_CPP = "https://github.com/ggml-org/llama.cpp"
+LOGGED = (
+    ("deepseek-v4-flash", 131072, {}, ("k",), "32.25 MiB", f"{_LLAMA_CPP}/issues/25468: SWA"),
+    ("deepseek-v4-flash", 131072, {}, ("compressed_k",), "692.00 MiB", f"{_LLAMA_CPP}/issues/25468: CSA 672, HCA 20"),
+    ("deepseek-v4-flash", 131072, {}, ("index_k",), "168.00 MiB", f"{_LLAMA_CPP}/issues/25468: lightning-indexer"),
+    ("glm-5.2", 65536, {"type_k": "q8_0", "type_v": "q8_0"}, ("index_k",), "178.50 MiB", f"{_LLAMA_CPP}/issues/26382"),
+    ("qwen3.6-27b", 4096, {"n_seq_max": 3}, ("conv_state",), "16.88 MiB", f"{_LLAMA_CPP}/pull/23792: R"),
+    ("qwen3.6-27b", 4096, {"n_seq_max": 3}, ("recurrent_state",), "432.00 MiB", f"{_LLAMA_CPP}/pull/23792: S"),
+    (GEMMA_270M, 1024, {"n_seq_max": 3}, ("k", "v"), "27.00 MiB", "https://github.com/unslothai/unsloth/pull/7530"),
+    ("llama-3.1-8b", 4096, {}, ("k", "v"), "512.00 MiB", f"{_LLAMA_CPP}/pull/10136"),
+    ("llama-3-8b", 1048576, {}, ("k", "v"), "131072.00 MiB", f"{_LLAMA_CPP}/issues/8101: 137438953504 with 32 to align"),
+    ("r1", 32768, {}, ("k",), "2196.00 MiB", f"{_LLAMA_CPP}/pull/11446: K^R 244 and c^KV 1952"),
+    ("r1", 32768, {"type_k": "q8_0", "type_v": "q8_0"}, ("k",), "1166.62 MiB",
+     "https://github.com/ikawrakow/ik_llama.cpp/pull/259"),
+)  # fmt: skip
+"""What users saw in their logs: model, n_ctx, settings, tensors, their size, and where."""
+
+
+@pytest.mark.parametrize(("model", "tokens", "settings", "names", "logged", "source"), LOGGED)
+def test_what_users_saw_in_their_logs(model, tokens, settings, names, logged, source):
+    settings = {"defaults": "cli"} | settings
+    report = kvcalc.size(kvcalc.load(model), tokens=tokens, engine="llama_cpp", engine_settings=settings)
+    bytes_ = sum(t.bytes for group in report.groups for t in group.tensors if t.name in names)
+    assert f"{bytes_ / 2**20:.2f} MiB" == logged, source

@@ -65,7 +65,8 @@ class Cells(NamedTuple):
 
     def planes(self) -> Once:
         """States of a compressor: a plane for each stream, as often as states are kept."""
-        return Once(self.streams * self.state_rows // self.sequences, words="once for each stream")
+        planes = self.streams * self.state_rows // self.sequences
+        return Once(planes, words="once for each stream" if planes > 1 else "once")
 
     def _cells(self, what: str, *, ratio: int = 1, limit: int | None = None) -> InSteps:
         steps = f"{what}, by {PADDING}{f' x {self.streams} streams' if self.streams > 1 else ''}"

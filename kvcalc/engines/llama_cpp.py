@@ -170,6 +170,8 @@ def notes(model: Model, settings: Settings) -> tuple[str, ...]:
         return (f"llama.cpp makes no cache for {architecture}: each run reads the whole text",)
     found = [_slots(settings)] if settings.defaults == SERVER else []
     limits = ("sliding_window", "attention_chunk_size")
+    if architecture == "qwen4exp":
+        found.append("the short history that its per-layer embeddings keep is not counted")
     if architecture not in WINDOWED and any(limit in group.facts for group in model.groups for limit in limits):
         found.append(f"llama.cpp ignores the windows of {architecture}: every layer keeps every token")
     if settings.type_k or settings.type_v:
