@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from kvcalc.engines import ENGINES, Engine
@@ -15,6 +14,10 @@ from kvcalc.units import both_units, shown
 
 if TYPE_CHECKING:
     from kvcalc.report.fit import FitReport
+    from kvcalc.report.pool import PoolReport
+
+    Fitted = FitReport | PoolReport
+    """Reports of engines that plan in blocks, and of those that plan in pools."""
 
 
 def fit(  # noqa: PLR0913  # what is asked, and of whom
@@ -26,7 +29,7 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     other_bytes: int = 0,
     parallel: Parallel | None = None,
     engine_settings: Mapping[str, Any] | None = None,
-) -> FitReport:
+) -> Fitted:
     """How many blocks, tokens and requests fit, as the engine itself would report it.
 
     available_bytes: left for the cache on each rank, or on a rank of each pipeline stage.
@@ -42,22 +45,13 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
             f"the engine {engine} has no planner of its own", help=f"use one of {', '.join(_with_planner())}"
         )
     ranks = parallel or Parallel()
-    available = available_bytes
-    if available is None or with_settings.settings.kv_cache_memory_bytes is not None:
-        if available_bytes is not None:
-            raise InvalidValueError(
-                "kv_cache_memory_bytes and available_bytes both say what there is for the cache",
-                field="available_bytes",
-                help="give one of them",
-            )
-        available = _available_bytes(with_settings.settings, weights_bytes, other_bytes)
-    report: FitReport = with_settings.module.fit(
+    report: Fitted = with_settings.module.fit(
         model,
         with_settings.settings,
         tp=ranks.tp,
         pp=ranks.pp,
         dcp=ranks.dcp,
-        available_bytes=_of_stages(available, ranks.pp),
+        available_bytes=_of_stages(_memory(with_settings, available_bytes, weights_bytes, other_bytes), ranks.pp),
     )
     settings = tuple(with_settings.settings_by_name().items())
     return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "")
@@ -67,29 +61,43 @@ def _with_planner() -> list[str]:
     return [name for name in ENGINES.names() if hasattr(ENGINES.module(name), "fit")]
 
 
-def _available_bytes(settings: Any, weights_bytes: int | None, other_bytes: int) -> int:
-    """kv_cache_memory_bytes; or ceil(memory * gpu_memory_utilization) - weights - the rest, of one GPU.
-
-    The product is the engine's own, of a whole number and a float (vLLM 0.33.0, gpu_worker.py, request_memory).
-    """
-    if settings.kv_cache_memory_bytes is not None:
-        return int(settings.kv_cache_memory_bytes)
+def _memory(
+    engine: Engine, available_bytes: int | Sequence[int] | None, weights_bytes: int | None, other_bytes: int
+) -> int | Sequence[int]:
+    """What there is for the cache: as it is given, as a setting fixes it, or as weights and the rest leave it."""
+    field = getattr(engine.module, "FIXED_MEMORY", "")
+    fixed: int | None = getattr(engine.settings, field) if field else None
+    if fixed is not None and available_bytes is not None:
+        raise InvalidValueError(
+            f"{field} and available_bytes both say what there is for the cache",
+            field="available_bytes",
+            help="give one of them",
+        )
+    given = fixed if available_bytes is None else available_bytes
+    if given is not None:
+        return given
     if weights_bytes is None:
         raise InvalidValueError(
             "nothing says what there is for the cache",
             field="available_bytes",
-            help="give available_bytes, weights_bytes, or the engine setting kv_cache_memory_bytes",
+            help=f"give available_bytes{', ' if field else ' or '}weights_bytes"
+            + (f", or the engine setting {field}" if field else ""),
         )
-    gpu = gpu_named(settings.gpu)
-    requested: int = ceil(gpu.memory_bytes * settings.gpu_memory_utilization)
-    available: int = requested - weights_bytes - other_bytes
-    if available <= 0:
+    return _left_by(engine, weights_bytes, other_bytes)
+
+
+def _left_by(engine: Engine, weights_bytes: int, other_bytes: int) -> int:
+    """What weights and the rest leave of the share of a GPU's memory that the engine takes."""
+    gpu = gpu_named(engine.settings.gpu)
+    used = weights_bytes + other_bytes
+    left: int = engine.module.left_for_cache(engine.settings, gpu.memory_bytes, used)
+    if left <= 0:
         raise NotApplicableError(
             f"weights ({both_units(weights_bytes)}) and the rest ({both_units(other_bytes)}) leave nothing of the "
-            f"{both_units(requested)} that vLLM takes of {gpu.name}",
-            help="raise gpu_memory_utilization, or use more GPUs",
+            f"{both_units(left + used)} that {engine.name} takes of {gpu.name}",
+            help=f"raise {engine.module.MEMORY_SHARE}, or use more GPUs",
         )
-    return available
+    return left
 
 
 def _of_stages(available: int | Sequence[int], pp: int) -> tuple[int, ...]:

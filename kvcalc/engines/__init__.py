@@ -15,6 +15,15 @@ comes out is read by everything just as the model's own tensors are. An engine f
         once it knows how many they are. Its tokens are then those of the whole context, its slots those of all
         sequences, and nothing is multiplied by sequences again. Without this, each sequence is on its own.
     MAX_SEQUENCES: with `serving`, most sequences of a context
+
+An engine that plans its cache by the memory that is left for it holds
+
+    fit(model, settings, *, tp, pp, dcp, available_bytes) -> report of what fits, in its own words
+    left_for_cache(settings, memory_bytes, used_bytes) -> of a GPU's memory, what the cache gets beside what is in use
+    MEMORY_SHARE: the setting that says how much of the memory that is
+    FIXED_MEMORY: the setting that says it in bytes instead, where there is one
+
+and among its settings `gpu`, a name of presets/gpus.yaml. `kvcalc.fit` is then there for it.
 """
 
 from collections.abc import Mapping

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 from kvcalc.dtypes import Dtype
@@ -16,7 +17,7 @@ from kvcalc.engines._vllm.allocation import allocation_of
 from kvcalc.engines._vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
 from kvcalc.engines._vllm.planning import capacity, plan
 from kvcalc.engines._vllm.reporting import fit_report
-from kvcalc.engines._vllm.run import USAGES
+from kvcalc.engines._vllm.run import DEFAULT_MAX_LEN, USAGES, longest_by_config
 from kvcalc.errors import InvalidValueError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
@@ -121,6 +122,8 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
     """
     if settings.kv_cache_dtype == "auto" and not kv_dtype.is_computed_in:
         settings = replace(settings, kv_cache_dtype=kv_dtype.name)
+    if settings.max_model_len is None and longest_by_config(model) is None:
+        settings = replace(settings, max_model_len=DEFAULT_MAX_LEN)  # no page and no rule of growth depends on it
     return allocation_of(model, plan(model, settings))
 
 
@@ -134,3 +137,11 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
     planned = plan(model, settings, tp=tp, pp=pp, dcp=dcp)
     fitting = capacity(planned, settings, available_bytes)
     return fit_report(model.name, VERSION, planned, fitting)._replace(notes=model.notes)
+
+
+MEMORY_SHARE, FIXED_MEMORY = "gpu_memory_utilization", "kv_cache_memory_bytes"
+
+
+def left_for_cache(settings: Settings, memory_bytes: int, used_bytes: int) -> int:
+    """ceil(memory * gpu_memory_utilization) less what is in use, as vLLM multiplies them (gpu_worker.py)."""
+    return ceil(memory_bytes * settings.gpu_memory_utilization) - used_bytes

@@ -1,0 +1,128 @@
+"""What an engine that keeps its caches in pools makes of the memory that there is."""
+
+from typing import Any, NamedTuple
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.units import both_units, count, plural
+
+
+class Pool(NamedTuple):
+    """Memory that the layers of one kind share: slots that requests are given, and spare ones that they never are.
+
+    name: the kind, such as full, sliding or states. layers: how many share it. slot: what a slot holds, in words.
+    slot_bytes: of all layers together, by tensor. spare_slots: such as the page that padded writes go to.
+    """
+
+    name: str
+    layers: int
+    slot: str
+    slots: int
+    slot_bytes: tuple[tuple[str, int], ...]
+    spare_slots: int = 0
+
+    @property
+    def bytes_per_slot(self) -> int:
+        """Bytes of one slot, all tensors and layers."""
+        return sum(bytes_ for _, bytes_ in self.slot_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """(slots + spare slots) * bytes of a slot."""
+        return (self.slots + self.spare_slots) * self.bytes_per_slot
+
+    def bytes_of(self, *tensors: str) -> int:
+        """Bytes of the tensors of these names, all slots."""
+        return (self.slots + self.spare_slots) * sum(bytes_ for name, bytes_ in self.slot_bytes if name in tensors)
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "layers": self.layers,
+            "slot": self.slot,
+            "slots": self.slots,
+            "spare_slots": self.spare_slots,
+            "bytes_per_slot": self.bytes_per_slot,
+            "tensors": dict(self.slot_bytes),
+            "bytes": self.bytes,
+        }
+
+
+class PoolReport(NamedTuple):
+    """Pools that fit, and the tokens that they hold.
+
+    available_bytes, stages: of a rank of each pipeline stage. tokens: that all requests may have cached together, as
+    the engine names it in its log. max_requests: that may run at the same time, where the pools limit it.
+    log_lines: the engine's lines of its start-up log, of its first rank. resolved: what else it chose, by its names.
+    """
+
+    model: str
+    engine: str
+    version: str
+    gpu: str
+    engine_settings: tuple[tuple[str, Any], ...]
+    parallel: str
+    available_bytes: tuple[int, ...]
+    tokens: int
+    stages: tuple[tuple[Pool, ...], ...]
+    log_lines: tuple[str, ...]
+    max_requests: int | None = None
+    resolved: tuple[tuple[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def allocated_bytes(self) -> tuple[int, ...]:
+        """What the pools take on a rank of each pipeline stage."""
+        return tuple(sum(pool.bytes for pool in pools) for pools in self.stages)
+
+    @property
+    def log_line(self) -> str:
+        """The engine's first line of its start-up log."""
+        return self.log_lines[0] if self.log_lines else ""
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "version": self.version,
+            "gpu": self.gpu,
+            "engine_settings": dict(self.engine_settings),
+            "parallel": self.parallel,
+            "available_bytes": list(self.available_bytes),
+            "allocated_bytes": list(self.allocated_bytes),
+            "tokens": self.tokens,
+            "max_requests": self.max_requests,
+            "stages": [[pool.data() for pool in pools] for pools in self.stages],
+            "resolved": dict(self.resolved),
+            "log_lines": list(self.log_lines),
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each pool of each pipeline stage."""
+        columns = (
+            Column("stage", once=True),
+            Column("layers"),
+            Column("slot"),
+            Column("slots", "count"),
+            Column("spare", "count", wide=True),
+            Column("bytes", "bytes"),
+        )
+        rows = tuple(
+            (str(stage), f"{pool.layers} {pool.name}", pool.slot, pool.slots, pool.spare_slots, pool.bytes)
+            for stage, pools in enumerate(self.stages)
+            for pool in pools
+        )
+        title = (
+            f"{self.model} in {self.engine} {self.version} on {self.gpu}{f', {self.parallel}' * bool(self.parallel)}"
+        )
+        return (Sheet(title, columns, rows, self._summary(), self.notes),)
+
+    def _summary(self) -> tuple[str, ...]:
+        taken = dict.fromkeys(
+            f"{both_units(taken)} of {both_units(available)}"
+            for taken, available in zip(self.allocated_bytes, self.available_bytes, strict=True)
+        )
+        requests = () if self.max_requests is None else (f"at most {plural(self.max_requests, 'request')} at a time",)
+        return (f"total {count(self.tokens)} tokens", *taken, *requests, *self.log_lines)
