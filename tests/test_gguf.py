@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import struct
 import subprocess
@@ -56,6 +57,18 @@ def test_tensors_are_never_read(tmp_path):
 
 def test_a_file_without_the_suffix_is_known_by_its_magic(tmp_path):
     assert loaded(tmp_path, gguf(TINY), "sha256-0123").groups == kvcalc.load(TINY).groups
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_looked_into(tmp_path):
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "folder.gguf").mkdir()
+    for name in ("pipe.gguf", "folder.gguf"):
+        with pytest.raises(kvcalc.InvalidFileError, match="is no file"):
+            kvcalc.load(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe")
+    assert not reader.is_gguf(tmp_path / "pipe")
+    with pytest.raises(kvcalc.InvalidFileError, match="there is no such file"):
+        kvcalc.load(tmp_path / "nowhere.gguf")
 
 
 def test_of_a_split_model_the_first_part_is_read(tmp_path):

@@ -50,10 +50,12 @@ class Array(NamedTuple):
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is named as GGUF files are, or begins as they do."""
+    """Whether a file is named as GGUF files are, or begins as they do; what is no file is not looked into."""
     if path.suffix.lower() == ".gguf":
         return True
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except (OSError, ValueError):
@@ -75,6 +77,8 @@ def read_metadata(path: Path) -> Document:
             help="the first part has the metadata: put it into the same folder",
         )
     try:
+        if first.exists() and not first.is_file():
+            raise InvalidFileError("is no file", where=str(first), help="pass the path of a GGUF file")
         with first.open("rb") as file:
             size_bytes = os.fstat(file.fileno()).st_size
             return Document(str(first), _Reader(file, size_bytes, str(first)).metadata())

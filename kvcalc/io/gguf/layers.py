@@ -105,7 +105,7 @@ class _Layers:
         found = []
         if own > self.trunk:
             found.append(
-                f"the last {own - self.trunk} of its layers predict further tokens; llama.cpp keeps them with the others"
+                f"the last {own - self.trunk} of its layers predict further tokens; llama.cpp keeps them with the rest"
             )
         if self.architecture in LATENT and not self.latent:
             rank = self.metadata.whole("attention.kv_lora_rank")
