@@ -139,6 +139,34 @@ def test_rows_that_are_filled_in_part(spec):
         assert (shared > 0) == (sequences > 1)
 
 
+@pytest.mark.parametrize(
+    ("spec", "shape", "codes", "groups"),
+    [
+        ("quanto:q_group_size=64", (1, 1, 333, 64), (167, 64), 333),
+        ("quanto:q_group_size=64", (3, 1, 333, 64), (500, 64), 999),
+        ("quanto:nbits=2,q_group_size=32", (3, 1, 61, 32), (46, 32), 183),
+        ("quanto:q_group_size=192", (1, 3, 5, 64), (3, 192), 5),
+        ("quanto:nbits=2,q_group_size=16,axis_key=-1", (1, 2, 64, 32), (4, 256), 256),
+        ("hqq:q_group_size=64,axis_key=1", (1, 2, 100, 64), (100, 64), 200),
+        ("hqq:nbits=3,q_group_size=64,axis_key=1", (1, 2, 101, 64), (21, 64), 202),
+        ("hqq:nbits=3,q_group_size=64", (1, 2, 101, 64), (7, 202), 202),
+        ("hqq:nbits=3,q_group_size=32", (1, 2, 10, 32), (4, 20), 20),
+        ("hqq:nbits=1,q_group_size=64", (1, 1, 7, 64), (8, 7), 7),
+    ],
+)
+def test_codes_are_as_many_as_the_libraries_make(spec, shape, codes, groups):
+    """Shapes that optimum-quanto 0.2.7 and hqq 0.2.8 gave to tensors of random numbers; 3 bits in int32."""
+    _, heads, tokens, width = shape
+    facts = {"attention": "gqa", "num_layers": 1, "num_query_heads": heads, "num_kv_heads": heads, "head_dim": width}
+    _, cache = made(facts, f"{spec},prompt_tokens={tokens},residual_length=64")
+    rows = torch.randn(shape, dtype=torch.bfloat16, generator=torch.Generator().manual_seed(0))
+    cache.prefill(rows, rows, rows)
+    held = cache.held
+    assert held["k_codes"].numel() == codes[0] * codes[1]
+    assert held["k_codes"].dtype == (torch.int32 if "nbits=3" in spec else torch.uint8)
+    assert held["k_scales"].shape == (groups, 2)
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize(
     "spec",
