@@ -56,11 +56,12 @@ def test_whole_blocks_grow_by_one_in_a_period_between_their_kinks(n, limit, t):
 
 @st.composite
 def servable(draw):
-    """A model of one to three kinds of layer that vLLM has; pages of latents and of heads cannot stand in one pool."""
-    latent = mla().filter(lambda part: isinstance(part, MultiHeadLatentAttention))
-    heads = gqa().filter(lambda part: part.reference_window is None)
-    attention = draw(st.sampled_from([latent, heads]))
-    kinds = draw(st.lists(attention | other_parts(kinds=STATES), min_size=1, max_size=3))
+    """A model of kinds of layer that vLLM has: one latent or a few kinds of heads, and a few kinds of states."""
+    latent = mla().filter(lambda part: isinstance(part, MultiHeadLatentAttention) and not part.reference_window)
+    heads = gqa().filter(lambda part: not part.reference_window)
+    attention = draw(st.lists(latent, max_size=1) if draw(st.booleans()) else st.lists(heads, max_size=2))
+    states = draw(st.lists(other_parts(kinds=STATES), min_size=not attention, max_size=2))
+    kinds = [*attention, *states]
     names = [f"kind{i}" for i in range(len(kinds))]
     order = [*names, *draw(st.lists(st.sampled_from(names), max_size=20))]
     return Model("random", group_layers(order, dict(zip(names, kinds, strict=True))), max_model_len=2**20)

@@ -46,12 +46,15 @@ def _tensors_of(cache: Cache, spec: Spec, run: Run) -> tuple[CacheTensor, ...]:
     rule = _blocks(spec, run.limits)
     states = 1 if spec.kind == STATE else spec.block_size // spec.tokens_per_state
     elements = prod(dim.size for dim in cache.dims)
-    stored = Dtype(_name_of(spec, run), elements, spec.state_bytes, f"vLLM {VERSION}, kv_cache_interface.py")
-    content = CacheTensor(cache.name, (Dim("states of a block", states), *cache.dims), rule, stored, quantizable=False)
+    found = []
+    if elements:
+        stored = Dtype(_name_of(spec, run), elements, spec.state_bytes, f"vLLM {VERSION}, kv_cache_interface.py")
+        dims = (Dim("states of a block", states), *cache.dims)
+        found.append(CacheTensor(cache.name, dims, rule, stored, quantizable=False))
     padding_bytes = spec.page_bytes - spec.unpadded_bytes
-    if not padding_bytes:
-        return (content,)
-    return (content, CacheTensor(f"{cache.name} padding", (Dim("padding_bytes", padding_bytes),), rule, _BYTE))
+    if padding_bytes:
+        found.append(CacheTensor(f"{cache.name} padding", (Dim("padding_bytes", padding_bytes),), rule, _BYTE))
+    return tuple(found)
 
 
 def _blocks(spec: Spec, limits: Limits) -> SlotRule:

@@ -26,7 +26,6 @@ _FP8_E4M3 = FP8[:2]
 _LATENT_WIDTHS = (320, 512, 576)
 _FA_WIDTH_STEP, _FA_WIDEST, _FA4_WIDEST = 8, 256, 512
 _WIDEST = 1 << 30
-LAYER_OUTERMOST, BLOCK_OUTERMOST = "layer-outermost", "block-outermost"
 
 
 class Need(NamedTuple):

@@ -11,9 +11,9 @@ from math import lcm
 
 from kvcalc.engines._vllm.backends import Backend, smallest_common
 from kvcalc.engines._vllm.dtypes import MODEL, TURBOQUANT, kv_bytes
-from kvcalc.engines._vllm.layers import Cache
+from kvcalc.engines._vllm.layers import ATTENTION, Cache
 from kvcalc.engines._vllm.run import DEFAULT_BLOCK_SIZE, Run
-from kvcalc.engines._vllm.specs import FULL, MLA, SLIDING, STATE, Spec, ceil_div
+from kvcalc.engines._vllm.specs import MLA, SLIDING, STATE, Spec, ceil_div
 from kvcalc.errors import NotApplicableError
 
 _LEAST_LATENT_BLOCK = 128
@@ -36,7 +36,7 @@ class Blocks:
         chosen = self.size
         if run.is_hybrid:
             self._align_states(caches)
-        if self.backends and (run.skipped_layers or run.skips_windows):
+        if any(cache.name == ATTENTION for cache in caches) and (run.skipped_layers or run.skips_windows):
             self._align_skipped(caches)
         self._check(chosen)
 
@@ -70,7 +70,9 @@ class Blocks:
         """Blocks whose attention page is no smaller than a state's, which is padded to it."""
         states = [cache for cache in caches if cache.spec.kind == STATE]
         largest = max(cache.spec.page_bytes for cache in states)
-        attention = next(cache for cache in caches if cache.spec.kind in (FULL, MLA, SLIDING))
+        if not largest:
+            return
+        attention = next(cache for cache in caches if cache.spec.kind != STATE)
         token_bytes = self._attention_token_bytes(attention)
         step = max(self.backends[0].smallest, self.size)
         if attention.spec.kind == MLA:
@@ -85,27 +87,23 @@ class Blocks:
 
     def _attention_token_bytes(self, attention: Cache) -> int:
         """Page of one token of attention; one that holds quantised and other layers alike where both are there."""
-        token_bytes = attention.spec.page_bytes
         if self.run.cache_dtype not in TURBOQUANT or not self.run.skipped_layers:
-            return token_bytes
-        heads, key, value, _ = attention.spec.shape
-        assert isinstance(heads, int)
-        assert isinstance(key, int)
-        assert isinstance(value, int)
-        each = (kv_bytes(dtype, self.run.model_dtype, key, value) for dtype in (self.run.cache_dtype, "auto"))
-        return lcm(*(heads * head_bytes for head_bytes in each))
+            return attention.spec.page_bytes
+        return lcm(*(self._token_bytes(attention, dtype) for dtype in (self.run.cache_dtype, "auto")))
+
+    def _token_bytes(self, attention: Cache, cache_dtype: str) -> int:
+        """Page of one token in that format; a latent is counted as key and value, as vLLM counts it here."""
+        numbers = [part for part in attention.spec.shape if isinstance(part, int)]
+        heads, key, value = numbers if attention.spec.kind != MLA else (1, numbers[0], numbers[0])
+        return heads * kv_bytes(cache_dtype, self.run.model_dtype, key, value)
 
     def _align_skipped(self, caches: Sequence[Cache]) -> None:
         """Blocks whose quantised page is no smaller than the smallest page of a layer that is not quantised."""
-        attention = next(cache for cache in caches if cache.spec.kind in (FULL, SLIDING))
-        heads, key, value, _ = attention.spec.shape
-        assert isinstance(heads, int)
-        assert isinstance(key, int)
-        assert isinstance(value, int)
+        attention = next(cache for cache in caches if cache.name == ATTENTION)
         first = self.backends[0]
         # the first layer's backend packs the format, or counts a byte for each element where it does not know it
         known = self.run.cache_dtype if self.run.cache_dtype in first.cache_dtypes else "fp8"
-        primary, other = (heads * kv_bytes(dtype, self.run.model_dtype, key, value) for dtype in (known, "auto"))
+        primary, other = (self._token_bytes(attention, dtype) for dtype in (known, "auto"))
         if primary == other or self.run.cache_dtype in MODEL:
             return
         required = max(other * first.smallest, self.state_bytes or 0)

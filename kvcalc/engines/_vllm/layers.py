@@ -36,6 +36,8 @@ from kvcalc.tensors import Dim
 
 _INDEX_SCALE_GROUP, _INDEX_SCALE_BYTES = 128, 4  # one float32 scale for 128 fp8 elements: deepseek_v2.py, Indexer
 _GDN_CHECKPOINT_TOKENS, _GDN_KEY_WIDTH = 64, 128  # gdn_attn.py; what FlashInfer's prefill kernel wants on Blackwell
+ATTENTION = "attn"
+"""Name of a layer's own attention, which every quantisation is for."""
 
 
 class Cache(NamedTuple):
@@ -189,7 +191,7 @@ def _attention(place: Place, run: Run, heads: int, widths: tuple[int, int], quer
         kernel_block=backend.kernel_block,
     )
     dims = (Dim("num_kv_heads", heads), Dim("key + value", sum(widths)))
-    return Cache("attn", place.layer, spec, backend, dims=dims)
+    return Cache(ATTENTION, place.layer, spec, backend, dims=dims)
 
 
 def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[Cache]:
@@ -219,7 +221,7 @@ def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[
         stride_bytes=row if place.sparse and cache_dtype in MODEL else 1,
         kernel_block=backend.kernel_block,
     )
-    yield Cache("attn", place.layer, spec, backend, dims=(Dim("kv_lora_rank + qk_rope_head_dim", width),))
+    yield Cache(ATTENTION, place.layer, spec, backend, dims=(Dim("kv_lora_rank + qk_rope_head_dim", width),))
 
 
 def _expanded(part: MultiHeadLatentAttention, place: Place, run: Run) -> Cache:

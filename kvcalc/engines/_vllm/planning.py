@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvcalc.engines._vllm import VERSION
 from kvcalc.engines._vllm.block_sizes import Blocks
 from kvcalc.engines._vllm.capacity import auto_fit, check_fits, request_blocks, stage_block_bytes
-from kvcalc.engines._vllm.compressed import INDEX
 from kvcalc.engines._vllm.grouping import Group, groups_of
 from kvcalc.engines._vllm.layers import Cache, caches_of
+from kvcalc.engines._vllm.layouts import is_block_outermost, layout_of
 from kvcalc.engines._vllm.run import Ranks, Run, settle
 from kvcalc.engines._vllm.specs import Limits
 from kvcalc.errors import InvalidValueError, NotApplicableError
@@ -63,7 +63,8 @@ def plan(model: Model, settings: Settings, *, tp: int = 1, pp: int = 1, dcp: int
     if not caches:
         raise NotApplicableError(f"no layer of {model.name} has a cache", help="leave the engine at ideal")
     blocks = Blocks(caches, run)
-    blocks_outermost = any(cache.backend == INDEX for cache in caches)
+    layout = layout_of(blocks.backends, run.capability)
+    blocks_outermost = is_block_outermost(layout)
     groups = groups_of(blocks.specs(caches), unifies_windows=run.unifies_windows, blocks_outermost=blocks_outermost)
     return Plan(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
 

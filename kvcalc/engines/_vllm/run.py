@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from kvcalc.engines.vllm import Settings
 
 DEFAULT_BLOCK_SIZE = 16
-_DEFAULT_MAX_LEN = 2048
+DEFAULT_MAX_LEN = 2048
+"""Longest sequence where a config names none."""
 _NOT_STRETCHED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 """Rotary settings whose max_position_embeddings are stretched already."""
 _SERVER, _LLM = "server", "llm"
@@ -299,9 +300,14 @@ def _speculative_tokens(asked: Any, default: int) -> int:
     return asked
 
 
-def longest_by_config(model: Model) -> int:
-    """Longest sequence that the config allows: the smallest length that it names, stretched as its positions are."""
-    named = model.published.longest_tokens or model.max_model_len or _DEFAULT_MAX_LEN
+def longest_by_config(model: Model) -> int | None:
+    """Longest sequence that the config allows: the smallest length that it names, stretched as its positions are.
+
+    vLLM's own default where a config names none; None for a preset that does not say.
+    """
+    named = model.published.longest_tokens or model.max_model_len
+    if named is None:
+        return DEFAULT_MAX_LEN if model.published.model_type else None
     stretched = model.published.rope_type not in _NOT_STRETCHED and "gemma3" not in model.published.model_type
     return int(named * model.published.rope_factor) if stretched else named
 
@@ -309,14 +315,20 @@ def longest_by_config(model: Model) -> int:
 def _max_model_len(model: Model, settings: Settings) -> int:
     longest = longest_by_config(model)
     asked = settings.max_model_len
-    if asked is None or asked == -1:
-        return model.published.original_tokens or longest if model.published.rope_type == "longrope" else longest
-    if asked > longest:
-        raise NotApplicableError(
-            f"User-specified max_model_len ({asked}) is greater than the derived max_model_len ({longest})",
-            help=f"use at most {longest}; positions beyond it are not defined",
+    if asked is not None and asked != -1:
+        if longest is not None and asked > longest:
+            raise NotApplicableError(
+                f"User-specified max_model_len ({asked}) is greater than the derived max_model_len ({longest})",
+                help=f"use at most {longest}; positions beyond it are not defined",
+            )
+        return asked
+    if longest is None:
+        raise InvalidValueError(
+            f"nothing says what length {model.name} was made for",
+            field="max_model_len",
+            help="set it: max_model_len=131072, or load the model's own config.json",
         )
-    return asked
+    return model.published.original_tokens or longest if model.published.rope_type == "longrope" else longest
 
 
 def _batches(model: Model, settings: Settings, gpu: Gpu, longest: int, *, encoder: bool) -> tuple[int, int]:
