@@ -403,7 +403,83 @@ class Packed(_Rule):
         return self.rule.saturates_at
 
     def __str__(self) -> str:
-        return f"{self.units:,} of each, {self.per_slot:,} to a slot: {self.rule}"
+        whole, rest = divmod(self.units, self.per_slot)
+        if rest:
+            return f"{self.units:,} of each, {self.per_slot:,} to a slot: {self.rule}"
+        return str(self.rule) if whole == 1 else f"{whole:,} for each: {self.rule}"
+
+
+class Within(_Rule):
+    """What `outer` makes of the slots of `inner`: one method after another, as tokens that are chosen and quantised."""
+
+    __slots__ = ("inner", "outer")
+
+    def __init__(self, outer: SlotRule, inner: SlotRule) -> None:
+        self.outer = outer
+        self.inner = inner
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The outer rule's slots of the inner rule's."""
+        return self.outer.slots(self.inner.slots(tokens))
+
+    def most(self, tokens: int) -> int:
+        """The outer rule's most, of the inner rule's most."""
+        return self.outer.most(self.inner.most(tokens))
+
+    @property
+    def takes_all_for_prompt(self) -> bool:  # type: ignore[override]  # the others answer with a constant
+        """Where the inner rule does."""
+        return self.inner.takes_all_for_prompt
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Those of the inner rule, and where its slots come to one of the outer rule's."""
+        borders = [0, *self.inner.kinks]
+        kinks = set(self.inner.kinks)
+        for start, end in zip(borders, [*borders[1:], None], strict=True):
+            for kink in self.outer.kinks:
+                reached = self._reached(kink, start, end)
+                kinks |= {reached - 1, reached} if reached else set()
+        return tuple(sorted(kinks))
+
+    @property
+    def period(self) -> int:
+        """Tokens after which both repeat."""
+        return self.inner.period * self.outer.period
+
+    @property
+    def saturates_at(self) -> int | None:
+        """Where the inner rule does, or its slots come to where the outer one does."""
+        if self.inner.saturates_at is not None:
+            return self.inner.saturates_at
+        end = self.outer.saturates_at
+        last = max(self.inner.kinks, default=0)
+        return None if end is None else self._reached(end, last, None) or last
+
+    def _reached(self, slots: int, start: int, end: int | None) -> int | None:
+        """First token count after start, and up to end, of which the inner rule makes so many slots; None: none."""
+        if self.inner.slots(start) >= slots:
+            return None
+        if end is None:
+            end = start + max(slots, 1) * self.inner.period
+            while self.inner.slots(end) < slots:
+                if self.inner.slots(2 * end) == self.inner.slots(end):
+                    return None
+                end *= 2
+        if self.inner.slots(end) < slots:
+            return None
+        while end - start > 1:
+            middle = (start + end) // 2
+            start, end = (start, middle) if self.inner.slots(middle) >= slots else (middle, end)
+        return end
+
+    def __str__(self) -> str:
+        return f"{self.outer} of {self.inner}"
+
+
+def within(outer: SlotRule, inner: SlotRule) -> SlotRule:
+    """`outer` of what `inner` keeps: `outer` itself where that is every token."""
+    return outer if inner == EveryToken() else Within(outer, inner)
 
 
 class PromptAndLast(_Rule):

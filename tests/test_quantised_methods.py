@@ -414,6 +414,15 @@ def test_slots_of_quantised_tensors(rule, slots):
     assert {tokens: rule.slots(tokens) for tokens in slots} == slots
 
 
+def test_rules_say_what_they_are():
+    waiting = Settled(4, 6)
+    assert str(Packed(3, 2, waiting)) == "3 of each, 2 to a slot: all but those waiting for 4"
+    assert str(Packed(6, 2, EveryToken())) == "3 for each: every token"
+    assert str(Packed(1, 1, EveryToken())) == "every token"
+    assert str(AllButFirst(1000)) == "all but the first 1,000"
+    assert str(FirstTokens(5)) == "first 5"
+
+
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_rules_know_their_most_and_how_they_grow(rule):
     most = [max(rule.slots(t) for t in range(tokens + 1)) for tokens in range(60)]
