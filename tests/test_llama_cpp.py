@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf_files import TINY
+from gguf_files import TINY, gguf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -398,3 +398,10 @@ def test_what_users_saw_in_their_logs(model, tokens, settings, names, logged, so
     report = kvcalc.size(kvcalc.load(model), tokens=tokens, engine="llama_cpp", engine_settings=settings)
     bytes_ = sum(t.bytes for group in report.groups for t in group.tensors if t.name in names)
     assert f"{bytes_ / 2**20:.2f} MiB" == logged, source
+
+
+def test_the_command_line_needs_no_tokens_where_the_context_is_the_models_own(cli, tmp_path):
+    (tmp_path / "tiny.gguf").write_bytes(gguf(TINY))
+    outcome = cli(f"size --model {tmp_path}/tiny.gguf --engine llama_cpp --format json")
+    assert json.loads(outcome.stdout)["workload"]["tokens"] == 4096
+    assert "missing option '--tokens'" in cli(f"size --model {tmp_path}/tiny.gguf").stderr

@@ -60,15 +60,14 @@ ModelPath = Annotated[
     str | None,
     typer.Option("--model", "-m", metavar="PATH", help="Preset YAML, config.json or its directory, or GGUF file."),
 ]
-Tokens = Annotated[
-    list[str],
-    typer.Option(
-        "--tokens",
-        "-t",
-        metavar="N",
-        help="Cached tokens of a sequence: 100000, 128k (128,000), 128K (131,072); 1K,32K for several.",
-    ),
-]
+_TOKENS = typer.Option(
+    "--tokens",
+    "-t",
+    metavar="N",
+    help="Cached tokens of a sequence: 100000, 128k (128,000), 128K (131,072); 1K,32K for several.",
+)
+Tokens = Annotated[list[str], _TOKENS]
+TokensIfAny = Annotated[list[str] | None, _TOKENS]
 Batch = Annotated[str, typer.Option("--batch", "-b", metavar="N", help="Sequences cached at the same time.")]
 DtypeName = Annotated[
     str,
@@ -119,6 +118,19 @@ def token_counts(texts: Sequence[str]) -> list[int]:
     from kvcalc.units import parse_tokens
 
     return [located("--tokens", parse_tokens, part) for text in texts for part in text.split(",")]
+
+
+def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) -> Sequence[int | None]:
+    """Token counts of all --tokens; without any the model's own context (None), where an engine has one to make."""
+    from kvcalc.engines import Engine
+
+    if texts:
+        return token_counts(texts)
+    if located("--engine", Engine.of, engine).is_shared:
+        return [None]
+    raise InvalidValueError(
+        "missing option '--tokens' / '-t'", where=f"kvcalc {command}", help=f"`kvcalc {command} --help` shows how"
+    )
 
 
 def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:

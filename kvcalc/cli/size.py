@@ -19,7 +19,7 @@ app = command_app()
 
 @app.command(epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain")
 def size(
-    tokens: _options.Tokens,
+    tokens: _options.TokensIfAny = None,
     preset: _options.Preset = None,
     model: _options.ModelPath = None,
     batch: _options.Batch = "1",
@@ -42,7 +42,7 @@ def size(
     check_output_format(format)
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
-    counts = _options.token_counts(tokens)
+    counts = _options.token_counts_or_own("size", tokens, engine)
     question = _options.question(batch, dtype, engine, engine_set)
     parallel = _options.parallel(tp, pp, dp)
     if verify:
