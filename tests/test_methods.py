@@ -318,7 +318,7 @@ def test_what_cannot_be_compared(cli, line, message):
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_says_what_it_is(name):
     method = METHODS.module(name)
-    assert method.TRAITS.kind in ("architecture", "selection", "quantised")
+    assert method.TRAITS.kind in ("architecture", "selection", "merged", "quantised")
     assert method.TRAITS.title
     assert method.TRAITS.source
     for parameter in parameters(method.apply):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvcalc.dtypes import Dtype
+from kvcalc.methods._indices import INT64
 from kvcalc.methods._selection import SharesOf, State, selected
-from kvcalc.model import Model, PromptCut
+from kvcalc.model import Model
 from kvcalc.tensors import CacheTensor, Dim, EveryToken, SlotRule
 
-_INT64 = Dtype("int64", 1, 8, "an index of torch")
 _INDICES = 3
 """Indices of a masked entry: its sequence, head and token."""
 
@@ -20,10 +19,9 @@ def masked(
     shares_of: SharesOf | SlotRule = EveryToken(),  # noqa: B008  # rules are values
     *,
     state: State = lambda _attention, _shares: (),
-    prompt_cut: PromptCut | None = None,
 ) -> Model:
     """`model` as it is, and beside it what `name` needs to know what it masks. Raises as `selected` does."""
-    changed = selected(model, f"{name}, masked", shares_of, state=state, prompt_cut=prompt_cut)
+    changed = selected(model, f"{name}, masked", shares_of, state=state)
     note = f"{name} in this form masks tokens and keeps them all: nothing is saved"
     return replace(changed, notes=(*changed.notes, note))
 
@@ -31,4 +29,4 @@ def masked(
 def masked_indices(num_kv_heads: int, rule: SlotRule, suffix: str = "") -> CacheTensor:
     """Index triples of the entries that are masked. rule: how many there are of each head, in the mean."""
     dims = (Dim("num_kv_heads", num_kv_heads), Dim("indices", _INDICES))
-    return CacheTensor(f"masked_indices{suffix}", dims, rule, _INT64, quantizable=False)
+    return CacheTensor(f"masked_indices{suffix}", dims, rule, INT64, quantizable=False)

@@ -11,7 +11,7 @@ from kvcalc.methods._masked import masked, masked_indices
 from kvcalc.methods._selection import Share, Shares, for_each_layer, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.tensors import AllButFirst, CacheTensor, EveryToken, SinksAndLast
+from kvcalc.tensors import AllButFirst, CacheTensor, EveryToken, Once, SinksAndLast, SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(
@@ -31,13 +31,15 @@ def apply(
     sink_size: int = 64,
     recent_size: int = 256,
     mask_only: bool = False,
+    prompt_tokens: int | None = None,
 ) -> Model:
     """Slots per layer: f * t for its f retrieval heads, (h - f) * min(t, sink_size + recent_size) for the others.
 
     retrieval_heads: f of each layer, written 4+2+0+..., or one number for all; without it half of the heads of each,
     as the evaluation's sparsity of 0.5 has it in the mean. sink_size, recent_size: as in the evaluation scripts.
     mask_only: as kvpress has it, all heads keep all tokens of a prompt of t, and (h - f) * (t - sink_size -
-    recent_size) of them are masked, by three int64 indices each; nothing is saved.
+    recent_size) of them are masked, by three int64 indices each; nothing is saved. prompt_tokens: where the prompt
+    ends, for that; without it all cached tokens are the prompt.
     Raises InvalidValueError for more retrieval heads than there are, or for a list of another length.
     """
     budget = positive_int(sink_size, "sink_size") + positive_int(recent_size, "recent_size")
@@ -55,10 +57,18 @@ def apply(
         return (Share(EveryToken(), heads), Share(streaming, attention.num_kv_heads - heads, _STREAMING))
 
     if mask_only:
-        return masked(model, "DuoAttention", shares, state=partial(_masked_tokens, budget))
+        return masked(model, "DuoAttention", shares, state=partial(_masked_tokens, _between(budget, prompt_tokens)))
     return selected(model, "DuoAttention", shares)
 
 
-def _masked_tokens(budget: int, _: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+def _between(budget: int, prompt_tokens: int | None) -> SlotRule:
+    """Tokens of the prompt that are neither sinks nor the newest."""
+    if prompt_tokens is None:
+        return AllButFirst(budget)
+    prompt = positive_int(prompt_tokens, "prompt_tokens")
+    return Once(max(0, prompt - budget), prompt, "between sinks and newest")
+
+
+def _masked_tokens(rule: SlotRule, _: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
     streaming = (share.heads for share in shares if share.suffix == _STREAMING)
-    return tuple(masked_indices(heads, AllButFirst(budget), _STREAMING) for heads in streaming if heads)
+    return tuple(masked_indices(heads, rule, _STREAMING) for heads in streaming if heads)

@@ -1,0 +1,92 @@
+"""DMC: each head learned to merge a token into its last slot, or to give it a slot of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from functools import partial
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.methods._compression import compression_of_heads, suffix_of
+from kvcalc.methods._indices import INT32
+from kvcalc.methods._selection import Share, Shares, selected
+from kvcalc.methods._traits import MERGED, Traits
+from kvcalc.model import Model
+from kvcalc.tensors import Blocks, CacheTensor, Dim, EveryToken, InBlocks, Once, ShareOfTokens
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    MERGED,
+    "a token is merged into the last slot of a head, or has its own",
+    "Nawrot et al. 2024, arXiv 2403.09636; NVIDIA/Megatron-LM, branch dmc",
+    retraining=True,
+    per_head_paging=True,
+    caveat="how often a head merges is learned; dmc_cr is the mean that training aims at. Each head has a whole block "
+    "from the start, and the authors' code takes its pool of 40 GiB at once",
+)
+_NEXT = 1
+"""Slot that is free in a head's last block when a token comes."""
+
+
+def apply(  # each is a parameter of the authors' code, or says what the heads learned
+    model: Model,
+    dmc_cr: float | Fraction = 4.0,
+    dmc_window_size: int = 12,
+    dmc_paged_block_size: int = 256,
+    max_len: int | None = None,
+    head_cr: Sequence[int] = (),
+) -> Model:
+    """Slots per head: N * ceil((ceil(t / dmc_cr) + 1) / N), N = dmc_paged_block_size; a block from the start.
+
+    State per head: a window of w + 1 keys, values and weights, the first of which is their sum; two int32 lengths; an
+    int32 block table of ceil((t + 1) / N) entries, or of max_len; and one int32 with the slots that it has.
+
+    dmc_cr: tokens merged into a slot in the mean. dmc_window_size: w, the newest tokens that a merged slot goes back
+    to. dmc_paged_block_size: tokens of a block. Defaults are those of the authors' branch. max_len: tokens that the
+    block table has room for, should there be fewer. head_cr: ratios of the KV heads of a layer where they differ,
+    written 2+4+8+8, in place of dmc_cr.
+    A prompt is read token by token, so it is never held whole.
+    Raises InvalidValueError for a ratio that is not from 1 to 64, or a list that is not one for each head.
+    """
+    positive_int(dmc_paged_block_size, "dmc_paged_block_size")
+    slots = positive_int(dmc_window_size, "dmc_window_size") + 1
+    least = -(-positive_int(max_len, "max_len") // dmc_paged_block_size) if max_len else 0
+    shares = partial(_shares, dmc_cr, tuple(head_cr), dmc_paged_block_size)
+    table = Blocks(dmc_paged_block_size, EveryToken(), _NEXT, least)
+    return selected(model, "DMC", shares, state=partial(_state, slots, table))
+
+
+def _shares(
+    dmc_cr: float | Fraction, head_cr: Sequence[int], block_size: int, _: int, attention: GroupedQueryAttention
+) -> Shares:
+    ratios = compression_of_heads(dmc_cr, head_cr, "dmc_cr", attention.num_kv_heads)
+    return tuple(
+        Share(
+            InBlocks(block_size, ShareOfTokens(ratio.denominator, ratio.numerator), _NEXT),
+            ratios.count(ratio),
+            suffix_of(ratio, ratios),
+        )
+        for ratio in dict.fromkeys(ratios)
+    )
+
+
+def _state(window: int, table: Blocks, attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+    return tuple(tensor for share in shares for tensor in _state_of_heads(window, table, attention, share))
+
+
+def _state_of_heads(
+    window: int, table: Blocks, attention: GroupedQueryAttention, share: Share
+) -> Iterable[CacheTensor]:
+    heads = Dim("num_kv_heads", share.heads or attention.num_kv_heads)
+    (_, key), (_, value) = (tensor.dims for tensor in attention.tensors())
+    once = Once(window, words=f"window of {window - 1:,} and its sum")
+    for name, dims in (
+        ("window_k", (heads, key)),
+        ("window_v", (heads, value)),
+        ("window_weights", (heads,)),
+    ):
+        yield CacheTensor(f"{name}{share.suffix}", dims, once, quantizable=False)
+    lengths = (heads, Dim("lengths", len(("tokens", "slots"))))
+    yield CacheTensor(f"lens{share.suffix}", lengths, Once(), INT32, quantizable=False)
+    yield CacheTensor(f"block_table{share.suffix}", (heads,), table, INT32, quantizable=False)
+    yield CacheTensor(f"head_alloc{share.suffix}", (heads,), Once(), INT32, quantizable=False)

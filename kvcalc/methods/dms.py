@@ -1,0 +1,99 @@
+"""DMS: each head learned which tokens it drops once they leave the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from functools import partial
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._compression import compression_of_heads, suffix_of
+from kvcalc.methods._indices import INT32
+from kvcalc.methods._masked import masked
+from kvcalc.methods._selection import Share, Shares, selected
+from kvcalc.methods._traits import MERGED, Traits
+from kvcalc.model import Model
+from kvcalc.tensors import Blocks, CacheTensor, Dim, EveryToken, InBlocks, Once, WindowAndShare
+from kvcalc.units import positive_int
+
+TRAITS = Traits(
+    MERGED,
+    "a head drops a token when it leaves the window, or keeps it for good",
+    "Łańcucki et al. 2025, arXiv 2506.05345; NVIDIA/Model-Optimizer, experimental/dms",
+    retraining=True,
+    per_head_paging=True,
+    caveat="how much a head drops is learned; dms_cr is what training aims at. The authors' code grows its pool by "
+    "half at a time, and kvpress only masks tokens: mask_only=true",
+)
+_NEXT = 1
+"""Slot that is free in a head's last block when a token comes."""
+
+
+def apply(  # each is a parameter of the authors' code, or says what the heads learned
+    model: Model,
+    dms_cr: float | Fraction = 8.0,
+    dms_window_size: int = 512,
+    dms_paged_attention_block_size: int = 256,
+    dms_preallocate_for_tokens: int = 4096,
+    max_context_length: int | None = None,
+    head_cr: Sequence[int] = (),
+    mask_only: bool = False,
+) -> Model:
+    """Tokens kept per head: s = min(t, w) + ceil(max(0, t - w) / dms_cr), w = dms_window_size.
+
+    Slots: N * max(ceil(p / N), ceil((s + 1) / N)) with N = dms_paged_attention_block_size and p =
+    dms_preallocate_for_tokens. State per head, in int32: recent_info, slot and decision of each token of the window;
+    two lengths; and a block table of ceil(t / N) + 1 entries, or of max_context_length and one.
+
+    dms_cr: tokens before the window for each that is kept. dms_window_size: tokens that are dropped no sooner (the
+    released model gives its cache one more than its config says). dms_paged_attention_block_size: tokens of a block.
+    dms_preallocate_for_tokens: tokens that each head has room for from the start. Defaults are those of the authors'
+    config. max_context_length: tokens that the block table has room for, should there be fewer. head_cr: ratios of the
+    KV heads of a layer where they differ, written 2+4+8+8, in place of dms_cr. mask_only: as kvpress has it, all tokens
+    stay, and nothing is saved; a threshold decides how many are masked, by 24 bytes each that are not counted here.
+    A prompt is read in chunks, of which the window alone is held whole.
+    Raises InvalidValueError for a ratio that is not from 1 to 64, a list that is not one for each head, or a window
+    that is not larger than a block, which the authors' code asserts.
+    """
+    window, size = positive_int(dms_window_size, "dms_window_size"), dms_paged_attention_block_size
+    if mask_only:
+        return masked(model, "DMS")
+    if window <= positive_int(size, "dms_paged_attention_block_size"):
+        raise InvalidValueError(
+            f"dms_window_size ({window:,}) is not larger than dms_paged_attention_block_size ({size:,})",
+            field="dms_window_size",
+            help=f"give a window above {size:,}, or smaller blocks",
+        )
+    least = -(-positive_int(dms_preallocate_for_tokens, "dms_preallocate_for_tokens") // size)
+    longest = -(-positive_int(max_context_length, "max_context_length") // size) + 1 if max_context_length else 0
+    ratios_of = partial(compression_of_heads, dms_cr, tuple(head_cr), "dms_cr")
+
+    def shares(_: int, attention: GroupedQueryAttention) -> Shares:
+        ratios = ratios_of(attention.num_kv_heads)
+        return tuple(
+            Share(
+                InBlocks(size, WindowAndShare(window, ratio.denominator, ratio.numerator), _NEXT, least),
+                ratios.count(ratio),
+                suffix_of(ratio, ratios),
+            )
+            for ratio in dict.fromkeys(ratios)
+        )
+
+    return selected(model, "DMS", shares, state=partial(_state, window, Blocks(size, EveryToken(), size, longest)))
+
+
+def _state(window: int, table: Blocks, attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+    return tuple(tensor for share in shares for tensor in _state_of_heads(window, table, attention, share))
+
+
+def _state_of_heads(
+    window: int, table: Blocks, attention: GroupedQueryAttention, share: Share
+) -> Iterable[CacheTensor]:
+    heads = Dim("num_kv_heads", share.heads or attention.num_kv_heads)
+    pair = Dim("slot_and_decision", len(("slot", "decision")))
+    recent = Once(window, words=f"window of {window:,}")
+    lengths = (heads, Dim("lengths", len(("slots", "tokens"))))
+    yield CacheTensor(f"recent_info{share.suffix}", (heads, pair), recent, INT32, quantizable=False)
+    yield CacheTensor(f"lens{share.suffix}", lengths, Once(), INT32, quantizable=False)
+    yield CacheTensor(f"block_table{share.suffix}", (heads,), table, INT32, quantizable=False)

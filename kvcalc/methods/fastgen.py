@@ -1,0 +1,108 @@
+"""FastGen: each head keeps only what its attention was seen to need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.dtypes import FP32
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._selection import Share, Shares, selected
+from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import CacheTensor, ChosenShare, Dim, EveryToken
+from kvcalc.units import positive_int, shown
+
+TRAITS = Traits(
+    SELECTION,
+    "per head: special tokens, punctuation, frequent, local, or everything",
+    "Ge et al. 2023, arXiv 2310.01801; no code of the authors",
+    flash_attention=False,
+    per_head_paging=True,
+    caveat="which policy a head gets is profiled for each prompt; heads_per_policy tells how many. cold-compress, "
+    "which reproduces it, saves nothing",
+)
+POLICIES = ("special", "punctuation", "frequent", "local", "full")
+"""Policies of a head, each of which keeps what those before it do."""
+SCORED = ("frequent", "local")
+"""Those that choose by attention summed up."""
+
+
+def apply(
+    model: Model,
+    heads_per_policy: Sequence[int] = (),
+    special_tokens: int = 4,
+    punctuation_ratio: float | Fraction = 0.1,
+    frequent_ratio: float | Fraction = 0.3,
+    local_ratio: float | Fraction = 0.3,
+) -> Model:
+    """Tokens kept per head: min(t, special_tokens + ceil(r * t)), where r adds up the ratios of the head's policy.
+
+    special: r = 0. punctuation: punctuation_ratio. frequent: + frequent_ratio. local: + local_ratio. full: all tokens.
+    State: a float32 sum of attention for each kept token of the frequent and the local heads.
+
+    heads_per_policy: KV heads of a layer with each of the five, written 0+4+8+16+4; the paper's profiling finds them,
+    by the share of attention that they recover, and has other ones for each model and prompt. Without it all heads are
+    full, which is what a head falls back to: nothing is saved before something was measured. (Of Llama 1, Table 1
+    prunes 17 % to 57 % of the cache at the qualities that it compares.) special_tokens: fewer than 5 in the paper.
+    punctuation_ratio: about a tenth of English. frequent_ratio, local_ratio: of the current length, as in the paper.
+
+    Frequent tokens are counted over those that are kept for no other reason, and local ones over those that are left,
+    so the sum is the most that the paper's union holds: a newest token that is frequent, too, counts once there.
+    In prefill the whole map of attention is needed; inside of a step there is one token more.
+    Raises InvalidValueError for ratios that are more than 1 together, or heads that are not those of a layer.
+    """
+    positive_int(special_tokens, "special_tokens")
+    ratios = {
+        "punctuation_ratio": Fraction(str(punctuation_ratio)),
+        "frequent_ratio": Fraction(str(frequent_ratio)),
+        "local_ratio": Fraction(str(local_ratio)),
+    }
+    for field, ratio in ratios.items():
+        if not 0 <= ratio <= 1:
+            raise InvalidValueError(
+                f"{field} must be at least 0 and at most 1, not {shown(float(ratio))}", field=field, help="write 0.3"
+            )
+    if (together := sum(ratios.values())) > 1:
+        raise InvalidValueError(
+            f"the ratios are {shown(float(together))} together, and no head keeps more than every token",
+            field="local_ratio",
+            help="write 0.3",
+        )
+    kept = [*accumulate(ratios.values(), initial=Fraction(0))]
+    rules = [ChosenShare(*share.as_integer_ratio(), special_tokens) for share in kept]
+    cut = PromptCut(layer_by_layer=True, scoring_queries=None)
+    shares = partial(_shares, rules, tuple(heads_per_policy))
+    changed = selected(model, "FastGen", shares, state=_scores, prompt_cut=cut)
+    if heads_per_policy:
+        return changed
+    note = "nobody said which policies the heads have, so all of them keep every token: heads_per_policy tells it"
+    return replace(changed, notes=(*changed.notes, note))
+
+
+def _shares(
+    rules: Sequence[ChosenShare], heads_per_policy: tuple[int, ...], layer: int, attention: GroupedQueryAttention
+) -> Shares:
+    heads = attention.num_kv_heads
+    number = heads_per_policy or (0, 0, 0, 0, heads)
+    if len(number) != len(POLICIES) or sum(number) != heads:
+        raise InvalidValueError(
+            f"heads_per_policy has {len(number)} numbers, {sum(number):,} heads in all, and layer {layer} has "
+            f"{heads:,} KV heads for {len(POLICIES)} policies",
+            field="heads_per_policy",
+            help=f"the heads that are {', '.join(POLICIES)}: write heads_per_policy=0+0+0+0+{heads}",
+        )
+    chosen = (Share(rule, count, f"_{name}") for rule, count, name in zip(rules, number, POLICIES, strict=False))
+    return (*chosen, Share(EveryToken(), number[-1]))
+
+
+def _scores(_: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+    return tuple(
+        CacheTensor(f"score{share.suffix}", (Dim("num_kv_heads", share.heads),), share.rule, FP32, quantizable=False)
+        for share in shares
+        if share.heads and share.suffix.removeprefix("_") in SCORED
+    )

@@ -1,0 +1,21 @@
+"""What a model learned, in place of it: decisions of heads that come as regularly as a ratio says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from kvcalc.verify.policies._ragged import alike
+
+
+def stays(position: int, ratio: Fraction) -> bool:
+    """Whether the token at a position has a slot of its own: the first of each `ratio` tokens."""
+    return -(-(position + 1) // ratio) > -(-position // ratio)
+
+
+def ratios_of_heads(arguments: Mapping[str, Any], name: str, heads: int) -> Sequence[tuple[Fraction, str, list[int]]]:
+    """Ratios, what the tensors of their heads are called by, and those heads."""
+    own = arguments["head_cr"] or [arguments[name]] * heads
+    together = alike([Fraction(str(ratio)) for ratio in own])
+    return [(ratio, f"_cr{ratio}" if len(together) > 1 else "", some) for ratio, some in together.items()]
