@@ -124,7 +124,6 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
 
     Raises NotApplicableError where llama.cpp has no such model, or refuses this context for it.
     """
-    settings = settings if settings.n_seq_max else serving(settings, 1)
     architecture = architecture_of(model)
     _check_unchanged(model)
     if architecture in DRAFTS:
@@ -134,32 +133,8 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
         )
     if architecture in WITHOUT_CACHE:
         return tuple(() for _ in model.groups)
-    type_k = _cache_type(settings.type_k or kv_dtype.name, "kv_dtype" if settings.type_k is None else "type_k")
-    type_v = _cache_type(settings.type_v or kv_dtype.name, "kv_dtype" if settings.type_v is None else "type_v")
-    expands = architecture in EXPANDS_LATENT
-    flash_attn = settings.flash_attn != _OFF and architecture not in WITHOUT_FLASH_ATTENTION
-    parts = [part for group in model.groups for part in group.parts]
-    latent = not expands and any(isinstance(part, MultiHeadLatentAttention) for part in parts)
-    if type_k != type_v and (latent or architecture in STREAM_FOR_EACH_SEQUENCE):
-        raise NotApplicableError(
-            f"llama.cpp does not support different types of K ({type_k}) and V ({type_v}) for {architecture}",
-            help=f"write type_v={type_k}: such a model stores K alone",
-        )
-    _check_blocks(model, type_k, type_v, flash_attn=flash_attn, expands=expands)
-    widest_v, widest_v_head = widest_values(model)
-    layout = Layout(
-        cells=_cells(architecture, settings),
-        type_k=type_k,
-        type_v=type_v,
-        windows=architecture in WINDOWED,
-        expands=expands,
-        latent=latent,
-        k_only_index=architecture in K_ONLY_INDEX,
-        flash_attn=flash_attn,
-        empty_layers=architecture not in SKIPS_EMPTY_LAYERS,
-        widest_v=widest_v,
-        widest_v_head=widest_v_head,
-    )
+    layout = _layout(model, architecture, serving(settings, 1), kv_dtype)
+    _check_types(model, architecture, layout)
     return tuple(layout.of(model, group) for group in model.groups)
 
 
@@ -193,6 +168,25 @@ def _slots(settings: Settings) -> str:
     return f"{slots} over one cache" if settings.kv_unified else f"{slots}, each with its share"
 
 
+def _layout(model: Model, architecture: str, settings: Settings, kv_dtype: Dtype) -> Layout:
+    expands = architecture in EXPANDS_LATENT
+    parts = (part for group in model.groups for part in group.parts)
+    widest_v, widest_v_head = widest_values(model)
+    return Layout(
+        cells=_cells(architecture, settings),
+        type_k=_cache_type(kv_dtype.name, "kv_dtype") if settings.type_k is None else dtype_named(settings.type_k),
+        type_v=_cache_type(kv_dtype.name, "kv_dtype") if settings.type_v is None else dtype_named(settings.type_v),
+        windows=architecture in WINDOWED,
+        expands=expands,
+        latent=not expands and any(isinstance(part, MultiHeadLatentAttention) for part in parts),
+        k_only_index=architecture in K_ONLY_INDEX,
+        flash_attn=settings.flash_attn != _OFF and architecture not in WITHOUT_FLASH_ATTENTION,
+        empty_layers=architecture not in SKIPS_EMPTY_LAYERS,
+        widest_v=widest_v,
+        widest_v_head=widest_v_head,
+    )
+
+
 def _cells(architecture: str, settings: Settings) -> Cells:
     sequences, unified = settings.n_seq_max or 1, bool(settings.kv_unified)
     own_streams = not unified or architecture in STREAM_FOR_EACH_SEQUENCE
@@ -217,13 +211,19 @@ def _check_unchanged(model: Model) -> None:
             )
 
 
-def _check_blocks(model: Model, type_k: Dtype, type_v: Dtype, *, flash_attn: bool, expands: bool) -> None:
-    """Raises NotApplicableError as llama_init_from_model refuses quantised types."""
-    if type_v.block_elements > 1 and not flash_attn:
+def _check_types(model: Model, architecture: str, layout: Layout) -> None:
+    """Raises NotApplicableError for types of K and V that llama_init_from_model refuses."""
+    type_k, type_v = layout.type_k, layout.type_v
+    if type_k != type_v and (layout.latent or architecture in STREAM_FOR_EACH_SEQUENCE):
+        raise NotApplicableError(
+            f"llama.cpp does not support different types of K ({type_k}) and V ({type_v}) for {architecture}",
+            help=f"write type_v={type_k}: such a model stores K alone",
+        )
+    if type_v.block_elements > 1 and not layout.flash_attn:
         raise NotApplicableError(
             f"a quantised V ({type_v}) requires flash_attn, which is off", help="write flash_attn=on, or type_v=f16"
         )
-    for key, value in head_widths(model, expands=expands) if flash_attn else ():
+    for key, value in head_widths(model, expands=layout.expands) if layout.flash_attn else ():
         for name, kind, width in (("K", type_k, key), ("V", type_v, value)):
             if width % kind.block_elements:
                 raise NotApplicableError(
