@@ -572,7 +572,8 @@ class CutPrompt(_Rule):
         return self.limit if self.prompt is None else None
 
     def __str__(self) -> str:
-        return f"{self.limit:,} of the prompt, and every token after it"
+        after = "" if self.prompt is None else ", and every token after it"
+        return f"{self.limit:,} of the prompt{after}"
 
 
 class ShareOfPrompt(_Rule):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,8 +15,24 @@ import kvcalc
 from kvcalc.comparing import compare_methods
 from kvcalc.dtypes import BF16
 from kvcalc.methods import METHODS, parameters
+from kvcalc.methods._pyramid import Budget, Pyramid
 from kvcalc.sizing import decode_peak_bytes
-from kvcalc.tensors import Chosen, CutPrompt, EveryToken, ShareOfPrompt, SinksAndLast
+from kvcalc.tensors import (
+    AllButLast,
+    Chosen,
+    CutPrompt,
+    EveryNth,
+    EveryToken,
+    EveryTokenAndNext,
+    FlooredShares,
+    Newest,
+    Pending,
+    Settled,
+    ShareOfPrompt,
+    SinksAndLast,
+    WholeUntilNext,
+    Within,
+)
 
 MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
 ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]
@@ -339,17 +356,46 @@ def test_every_method_says_what_it_is(name):
         (ShareOfPrompt(1, 2), {1: 1, 2: 1, 3: 2, 101: 51}),
         (ShareOfPrompt(1, 2, 10), {9: 9, 10: 5, 11: 6}),
         (ShareOfPrompt(9, 10, 1), {1: 1, 10: 9, 11: 10, 20: 18}),
+        (FlooredShares((1, 4), (1, 5)), {1: 0, 4: 1, 5: 2, 20: 9}),
+        (EveryTokenAndNext(), {1: 2, 100: 101}),
+        (WholeUntilNext(CutPrompt(6, 10), 10), {5: 5, 10: 10, 11: 7, 15: 11}),
+        (Pyramid(Budget(4, 128, 8, 20), 0), {127: 127, 200: 128, 6000: 242}),
+        (Pyramid(Budget(4, 128, 8, 20), 3), {127: 127, 200: 128, 6000: 14}),
+        (Within(Pending(4), CutPrompt(6, 10)), {3: 3, 4: 0, 6: 2, 10: 2, 11: 3, 12: 0}),
+        (Within(AllButLast(4), SinksAndLast(6, 2)), {4: 0, 5: 1, 100: 2}),
     ],
 )
 def test_slots_of_methods(rule, slots):
     assert {tokens: rule.slots(tokens) for tokens in slots} == slots
     most = [max(rule.slots(t) for t in range(tokens + 1)) for tokens in range(60)]
-    assert [rule.most(tokens) for tokens in range(60)] == most
+    if isinstance(rule, Within):  # no less than there was
+        assert all(rule.most(tokens) >= most[tokens] for tokens in range(60))
+    else:
+        assert [rule.most(tokens) for tokens in range(60)] == most
 
 
-@pytest.mark.parametrize(
-    "rule", [SinksAndLast(6, 2), CutPrompt(6), CutPrompt(6, 10), CutPrompt(6, 4), ShareOfPrompt(2, 3, 10)]
-)
+RULES = [
+    SinksAndLast(6, 2),
+    CutPrompt(6),
+    CutPrompt(6, 10),
+    CutPrompt(6, 4),
+    ShareOfPrompt(2, 3, 10),
+    FlooredShares((1, 4), (1, 5)),
+    EveryTokenAndNext(),
+    WholeUntilNext(CutPrompt(6, 10), 10),
+    *(Pyramid(Budget(layers, 26, 6, beta), layer) for layers, beta in ((4, 20), (7, 3)) for layer in range(layers)),
+    Pyramid(Budget(1, 26, 6, 20), 0),
+    *(
+        Within(outer, CutPrompt(limit, 30))
+        for outer in (Settled(4), Pending(4), AllButLast(5), Newest(5))
+        for limit in (3, 17)
+    ),
+    Within(EveryNth(4), ShareOfPrompt(2, 3, 10)),
+    Within(AllButLast(9), FlooredShares((1, 4), (1, 5))),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
 def test_rules_grow_alike_between_their_kinks(rule):
     """What makes a size invertible: between two kinks each period adds as many slots."""
     borders = [0, *rule.kinks, 200]
@@ -362,7 +408,7 @@ def test_a_rule_of_arrays_is_that_of_numbers():
     import numpy as np
 
     tokens = np.arange(1, 200)
-    for rule in (SinksAndLast(6, 2), CutPrompt(6), CutPrompt(6, 10), CutPrompt(6, 4), ShareOfPrompt(2, 3, 10)):
+    for rule in RULES:
         assert rule.slots(tokens).tolist() == [rule.slots(int(t)) for t in tokens]
 
 
@@ -375,6 +421,18 @@ def test_methods_compose_in_their_order():
     report = kvcalc.size(both, tokens=50_000)
     assert report.total_bytes == 80 * 2 * 4 * 128 * 1000 * 2
     assert both.name == "llama-3-70b as GQA-4 with SnapKV"
+
+
+def test_chosen_tokens_are_quantised_as_others_are():
+    """The codes, scales and residual of KIVI, over the 2,048 tokens that SnapKV kept."""
+    model = kvcalc.load("llama3-70b")
+    specs = ("gqa:4", "snapkv:max_capacity_prompt=2048", "kivi:bits=2")
+    chosen = reduce(kvcalc.apply_method, specs, model)
+    alone = reduce(kvcalc.apply_method, ("gqa:4", "kivi:bits=2"), model)
+    report, of_2048 = kvcalc.size(chosen, tokens=32_768), kvcalc.size(alone, tokens=2048)
+    assert report.total_bytes == of_2048.total_bytes
+    whole, kept = 2 * 4 * 128 * 2 * 32_768, of_2048.total_bytes // 80
+    assert report.prefill_peak_bytes == 79 * kept + whole
 
 
 def test_windows_and_states_stay_as_they_are():
@@ -437,6 +495,12 @@ def test_a_ratio_is_taken_as_it_is_written():
         ("mqa:x=3", "mqa takes no parameter, not 'x=3'", "write mqa alone"),
         ("kv-dtype", "kv-dtype names neither the format of keys nor that of values", "k_dtype=q8_0"),
         ("kv-dtype:k_dtype=int3", "no dtype is called 'int3'", ""),
+        ("pyramidkv:beta=0", "beta must be at least 1, not 0", ""),
+        ("pyramidkv:compression_ratio=0.5", "compression_ratio is a share of the prompt, and nothing says how long", "prompt_tokens=8000"),
+        ("h2o-flexgen", "H2O in FlexGen drops tokens of each query head, and llama-3-70b has 8 KV heads", "--attention mha"),
+        ("vatp:heavy_ratio=0", "heavy_ratio must be above 0 and at most 1, not 0", "write 0.5"),
+        ("vatp:recent_ratio=1.5", "recent_ratio must be above 0 and at most 1, not", "write 0.5"),
+        ("h2o-mask-only:x=1", "h2o-mask-only takes no parameter, not 'x=1'", "write h2o-mask-only alone"),
         ("snapkey", "no attention or method is called 'snapkey'", "did you mean 'snapkv'?"),
         ("tova:cache_size=" + "9" * 5000, "cache_size must be a number", "write cache_size=512"),
     ],
@@ -464,8 +528,16 @@ def test_what_is_refused_and_why(cli, line, message, help):
             "DuoAttention wants keys and values of heads, and the all layers of deepseek-r1 are MLA 512+64",
         ),
         ("gpt-oss-20b", "cla", "CLA shares one kind of cache among all layers, and gpt-oss-20b has GQA-8"),
-        ("r1", "kivi", "KIVI wants keys and values of heads, and the all layers of deepseek-r1 are MLA 512+64"),
-        ("mamba-2.8b", "kivi", "KIVI has nothing to quantise in mamba-2.8b: no layer keeps every token"),
+        (
+            "r1",
+            "kivi",
+            "KIVI has nothing to quantise in deepseek-r1: no layer keeps keys and values of heads of every token",
+        ),
+        (
+            "mamba-2.8b",
+            "kivi",
+            "KIVI has nothing to quantise in mamba-2.8b: no layer keeps keys and values of heads of every token",
+        ),
         ("r1", "kv-dtype:k_dtype=fp8", "deepseek-r1 keeps no keys and values apart (MLA 512+64)"),
         ("mamba-2.8b", "duo-attention", "DuoAttention has nothing to choose from in mamba-2.8b"),
     ],
@@ -474,12 +546,3 @@ def test_models_that_a_method_cannot_be_used_on(cli, preset, method, message):
     outcome = cli(f"size --preset {preset} --tokens 1000 --method {method}")
     assert outcome.code == 2
     assert outcome.stderr.startswith(f"--method: {message}")
-
-
-def test_a_method_without_a_torch_module_is_not_verified(cli, monkeypatch):
-    from kvcalc.verify import child, measure
-
-    monkeypatch.setattr(child, "in_child", lambda work, model, **named: measure.verify(model, **named))
-    outcome = cli("size --preset llama3-8b --tokens 10 --method snapkv --verify")
-    assert outcome.code == 2
-    assert "there is no torch module for that yet" in outcome.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -28,6 +29,10 @@ from policy_runs import (
 )
 from torch import Tensor
 
+import kvcalc
+from kvcalc.model import Applied
+from kvcalc.verify import child, measure
+from kvcalc.verify.measure import verify
 from kvcalc.verify.policies import POLICIES
 from kvcalc.verify.policies.h2o import H2O
 from kvcalc.verify.policies.h2o_flexgen import FlexGenH2O
@@ -285,3 +290,53 @@ def test_what_h2o_masks_is_seen_by_nobody_and_stays():
         slow.observe(position)
         policy.step(*seen.between(position, position + 1))
         assert policy.key.shape[-2] == position + 1
+
+
+# ---- on the command line, and through the API
+
+
+@pytest.mark.parametrize("spec", dict.fromkeys(spec for spec, _ in SPECS))
+def test_verify_runs_what_a_method_keeps(spec):
+    """A model of three layers, each held against its prediction; 62 tokens, so that one follows a known prompt."""
+    name = next(names.split()[-1] for each, names in SPECS if each == spec)
+    measured = verify(changed(spec, name), tokens=PROMPT + 1, sequences=2, kv_dtype="fp16", device="cpu")
+    assert measured.equal, measured.data()
+    assert {tensor.name for tensor in measured.tensors} >= {"k", "v"} or spec.startswith(("duo", "ada", "fast", "dm"))
+
+
+@pytest.mark.parametrize(
+    "spec", ["kivi:residual_length=32", "quanto:q_group_size=32,residual_length=16", "per-token-head"]
+)
+def test_verify_runs_quantised_caches(spec):
+    model = kvcalc.apply_method(kvcalc.load({**GQA, "head_dim": 32}), spec)
+    assert verify(model, tokens=PROMPT + 3, sequences=2, kv_dtype="fp16", device="cpu").equal
+
+
+def test_a_view_of_the_whole_prompt_is_predicted_and_found():
+    measured = verify(changed("l2-norm:keep_ratio=0.5,prune_after=10", "gqa"), tokens=50, device="cpu")
+    assert measured.equal
+    assert {tensor.storage_bytes // tensor.logical_bytes for tensor in measured.tensors} == {2}
+
+
+def test_a_wrong_prediction_is_found(monkeypatch):
+    model = changed("snapkv:max_capacity_prompt=30,window_size=8", "gqa")
+    other = Applied("snapkv", {**model.methods[0].arguments, "max_capacity_prompt": 31})
+    measured = verify(replace(model, methods=(other,)), tokens=50, device="cpu")
+    assert not measured.equal
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--method snapkv --method kivi", "snapkv and kivi are predicted together, and run one at a time"),
+        ("--method snapkv --tokens 5000", "policies are run on prompts of at most 4,096 tokens, not 5,000"),
+        ("--method snapkv --device meta", "snapkv is not run on meta, where there are no values to choose by"),
+        ("--method snapkv --dtype fp8", "snapkv is not run in fp8"),
+        ("--method snapkv --tp 2", "snapkv is run in one process, and not yet on ranks"),
+    ],
+)
+def test_what_is_not_run_under_a_method(cli, monkeypatch, line, message):
+    monkeypatch.setattr(child, "in_child", lambda work, model, **named: measure.verify(model, **named))
+    outcome = cli(f"verify --preset llama3-8b {'' if '--tokens' in line else '--tokens 10'} {line}")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith(message)

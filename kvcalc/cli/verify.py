@@ -22,6 +22,7 @@ def verify(
     batch: _options.Batch = "1",
     dtype: _options.DtypeName = "bf16",
     attention: _options.Attention = None,
+    method: _options.Method = None,
     assume: _options.Assume = None,
     mtp: _options.Mtp = False,
     tp: _options.TensorParallel = 1,
@@ -49,14 +50,21 @@ def verify(
         "encoder_tokens": encoder,
     }
     if against:
-        ours = {"--preset": preset, "--attention": attention, "--assume": assume, "--mtp": mtp, "--layers": layers}
+        ours = {
+            "--preset": preset,
+            "--attention": attention,
+            "--method": method,
+            "--assume": assume,
+            "--mtp": mtp,
+            "--layers": layers,
+        }
         shares = {"--tp": tp > 1, "--pp": pp > 1, "--dp": dp > 1, "--attended-tokens": attended}
         _check_against(against, model, ours | shares)
         needs("torch", "psutil", "transformers")
         work = "kvcalc.verify.against_transformers:against_transformers"
         result: Any = measured(work, Path(str(model)), device=device or "cpu", **asked)
     else:
-        chosen = _options.one_model(preset, model, attention, assume, mtp=mtp)
+        chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
         asked |= {"attended_tokens": attended, "layers": layers, "device": device or None}
         result = verified(chosen, _options.parallel(tp, pp, dp), **asked)
     show(result, format)

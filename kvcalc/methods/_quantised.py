@@ -23,8 +23,9 @@ def quantised(
 ) -> Model:
     """`model` with each tensor of keys or values of heads replaced by what `parts_of` makes of it.
 
-    every_token: only tensors that keep every token; windows stay as they are. prompt_cut: where a layer's prompt is
-    held as it is until its attention is done; otherwise tokens are quantised as they are written.
+    every_token: only where attention keeps every token, of which a method may have chosen; windows stay as they are.
+    prompt_cut: where a layer's prompt is held as it is until its attention is done; otherwise tokens are quantised as
+    they are written.
     Raises NotApplicableError where there is none.
     """
 
@@ -84,7 +85,8 @@ def one_of_bits(bits: object, field: str, choices: tuple[int, ...]) -> int:
 
 def _is_quantised(tensor: CacheTensor, group: LayerGroup, *, every_token: bool) -> bool:
     """Whether it holds keys or values of heads as the model made them; a method may have split the heads by name."""
-    own = {tensor.name for part in group.parts for tensor in part.tensors()}
-    is_kv = {"k", "v"} <= own and tensor.name.partition("_")[0] in ("k", "v") and tensor.name not in own - {"k", "v"}
+    own = {tensor.name: tensor.slot_rule for part in group.parts for tensor in part.tensors()}
+    kind = tensor.name.partition("_")[0]
+    is_kv = {"k", "v"} <= own.keys() and kind in ("k", "v") and tensor.name not in own.keys() - {"k", "v"}
     as_made = tensor.quantizable and tensor.dtype is None
-    return is_kv and as_made and (tensor.slot_rule == EveryToken() or not every_token)
+    return is_kv and as_made and (own[kind] == EveryToken() or not every_token)

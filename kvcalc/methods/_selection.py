@@ -12,7 +12,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
 from kvcalc.tensors import CacheTensor, Chosen, CutPrompt, EveryToken, FlooredShares, SlotRule
-from kvcalc.units import positive_int, shown
+from kvcalc.units import positive_int
 
 
 class Share(NamedTuple):
@@ -107,7 +107,7 @@ def ratio_of(value: float | Fraction, field: str, *, most: Fraction | int = 1) -
     if 0 < ratio <= most:
         return ratio
     raise InvalidValueError(
-        f"{field} must be above 0 and at most {shown(float(most)) if most != 1 else 1}, not {shown(value)}",
+        f"{field} must be above 0 and at most {float(most):g}, not {float(ratio):g}",
         field=field,
         help="write 0.5",
     )
@@ -119,7 +119,7 @@ def compression_of(value: float | Fraction) -> float:
     if 0 <= ratio < 1:
         return ratio
     raise InvalidValueError(
-        f"compression_ratio must be at least 0 and below 1, not {shown(ratio)}",
+        f"compression_ratio must be at least 0 and below 1, not {ratio:g}",
         field="compression_ratio",
         help="write 0.5",
     )

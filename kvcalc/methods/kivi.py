@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kvcalc.dtypes import FP16, Dtype
-from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods._selection import attention_of
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._quantised import quantised
 from kvcalc.methods._traits import QUANTISED, Traits
-from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.tensors import AllButLast, CacheTensor, Dim, EveryNth, EveryToken, Newest, Pending, Settled, SlotRule
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import AllButLast, CacheTensor, Dim, EveryNth, Newest, Pending, Settled, SlotRule, within
 from kvcalc.units import positive_int
 
 TRAITS = Traits(
@@ -51,37 +49,18 @@ def apply(
         name: _codes(bits if own is None else own, field)
         for name, own, field in (("k", k_bits, "k_bits"), ("v", v_bits, "v_bits"))
     }
-    if not any(tensor.slot_rule == EveryToken() for group in model.groups for tensor in group.tensors):
-        raise NotApplicableError(
-            f"KIVI has nothing to quantise in {model.name}: no layer keeps every token",
-            help="use it on a model with MHA, GQA or MQA",
-        )
-    groups = tuple(_quantised(model, group, formats, group_size, residual_length) for group in model.groups)
-    return replace(model, name=f"{model.name} with KIVI", groups=groups, prompt_cut=PromptCut(layer_by_layer=True))
+
+    def parts(tensor: CacheTensor) -> tuple[CacheTensor, ...]:
+        return _parts(tensor, formats[tensor.name[0]], group_size, residual_length)
+
+    cut = model.prompt_cut or PromptCut(layer_by_layer=True)
+    return quantised(model, "KIVI", parts, every_token=True, prompt_cut=cut)
 
 
 def _codes(bits: int, field: str) -> Dtype:
     if bits not in _BITS:
         raise InvalidValueError(f"{field} must be 2 or 4, not {bits}", field=field, help="write bits=2")
     return Dtype(f"int{bits}", _BITS_OF_BYTE // bits, 1, "packed into int32")
-
-
-def _quantised(
-    model: Model, group: LayerGroup, formats: dict[str, Dtype], group_size: int, residual_length: int
-) -> LayerGroup:
-    if not any(tensor.slot_rule == EveryToken() for tensor in group.tensors):
-        return group
-    attention_of(model, group, "KIVI")
-    tensors = (
-        parts
-        for tensor in group.tensors
-        for parts in (
-            _parts(tensor, formats[tensor.name], group_size, residual_length)
-            if tensor.name in formats and tensor.slot_rule == EveryToken()
-            else (tensor,)
-        )
-    )
-    return replace(group, tensors=tuple(tensors), uncut=group.uncut or group.tensors)
 
 
 def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: int) -> tuple[CacheTensor, ...]:
@@ -93,20 +72,22 @@ def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: 
             field="group_size",
             help="write group_size=32",
         )
+    kept = tensor.slot_rule
     settled: SlotRule
     waiting: SlotRule
+    grouped: SlotRule
+    dims: tuple[Dim, ...]
     pair = Dim("scale_and_minimum", _SCALE_AND_MINIMUM)
-    if tensor.name == "k":  # by channel: each residual_length tokens make so many groups of every channel at once
+    if tensor.name.startswith("k"):  # by channel: residual_length tokens make so many groups of every channel at once
         settled, waiting = Settled(residual_length), Pending(residual_length)
         groups = Dim("groups_of_tokens", residual_length // group_size)
-        scales = CacheTensor("k_scales", (heads, width, groups, pair), EveryNth(residual_length), FP16)
+        dims, grouped = (heads, width, groups, pair), EveryNth(residual_length)
     else:
         settled, waiting = AllButLast(residual_length), Newest(residual_length)
-        groups = Dim("groups_of_channels", width.size // group_size)
-        scales = CacheTensor("v_scales", (heads, groups, pair), settled, FP16)
+        dims, grouped = (heads, Dim("groups_of_channels", width.size // group_size), pair), settled
     name = tensor.name
     return (
-        tensor._replace(name=f"{name}_codes", slot_rule=settled, dtype=codes, quantizable=False),
-        scales,
-        tensor._replace(name=f"{name}_residual", slot_rule=waiting, quantizable=False),
+        tensor._replace(name=f"{name}_codes", slot_rule=within(settled, kept), dtype=codes, quantizable=False),
+        CacheTensor(f"{name}_scales", dims, within(grouped, kept), FP16),
+        tensor._replace(name=f"{name}_residual", slot_rule=within(waiting, kept), quantizable=False),
     )

@@ -11,16 +11,17 @@ from torch import Tensor
 
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.model import Applied, Attention, LayerGroup, Model
 from kvcalc.report.size import GroupReport, TensorReport
 from kvcalc.report.verification import MeasuredTensor, Verification
 from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
 from kvcalc.verify.devices import device_named, torch_dtype
 from kvcalc.verify.layer import Caches, Layer
-from kvcalc.verify.memory import Meter, free_memory_bytes, meter_for
+from kvcalc.verify.memory import Meter, NoMeter, free_memory_bytes, meter_for
 from kvcalc.verify.modules._module import Context, Kept
 from kvcalc.verify.slices import first_layers, largest_slice
+from kvcalc.verify.under_methods import PolicyRun, decides, policy_of, steps_of
 from kvcalc.workload import Workload
 
 CHUNK_TOKENS = 512
@@ -39,6 +40,7 @@ class Run(NamedTuple):
     device: str
     decode_steps: int
     attended_tokens: int
+    under: PolicyRun | None = None
 
     @property
     def prompt(self) -> int:
@@ -74,20 +76,24 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     not fix it. layers: only so many of the model's first layers. memory_bytes: what the caches may take; by default
     most of what is free. What does not fit it is cut to the largest slice that does, and the notes say to which.
     fresh_process: whether nothing else ran here before, so that the process's own memory can be held against it.
+    A model under a method that decides what stays runs that method's policy, where its memory is not asked.
     The layers of a group share one module's weights; each has a cache of its own.
     Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value.
     """
     workload = Workload.of(tokens, sequences, kv_dtype)
     torch_dtype(workload.kv_dtype.name)
-    _check_unchanged(model)
+    applied = policy_of(model)
     device = device_named(device)
     model = with_encoder(model, encoder_tokens)
     asked = model if layers is None else first_layers(model, positive_int(layers, "layers"))
     part, cut = _fitting(asked, workload, device, memory_bytes)
     steps = min(positive_int(decode_steps, "decode_steps"), cut.tokens)
-    run = Run(part, cut, device, steps, _attended(attended_tokens))
+    if applied:
+        under = _under(applied, model, cut, device, steps)
+        steps = under.steps.decode_steps
+    run = Run(part, cut, device, steps, _attended(attended_tokens), under if applied else None)
     report = size(part, tokens=cut.tokens, sequences=sequences, kv_dtype=cut.kv_dtype)
-    meter = meter_for(device, fresh_process=fresh_process)
+    meter = NoMeter() if applied else meter_for(device, fresh_process=fresh_process)
     measured: list[MeasuredTensor] = []
     held: list[Caches] = []  # all of them live until the end, so that their sum is what the memory held
     with torch.no_grad():
@@ -116,14 +122,14 @@ def _attended(given: int | None) -> int:
     return ATTENDED_TOKENS if given is None else positive_int(given, "attended_tokens")
 
 
-def _check_unchanged(model: Model) -> None:
-    """Raises NotApplicableError where a method decides what a layer keeps: the modules keep what attention does."""
-    for group in model.groups:
-        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
-            raise NotApplicableError(
-                f"{model.name} keeps other tokens than its attention does, and there is no torch module for that yet",
-                help="verify the model without the method",
-            )
+def _under(applied: Applied, model: Model, workload: Workload, device: str, decode_steps: int) -> PolicyRun:
+    """How the method that decides what stays is run. Raises NotApplicableError where it cannot be."""
+    dtype = torch_dtype(workload.kv_dtype.name)
+    if not workload.kv_dtype.is_computed_in or device == "meta":
+        where = "on meta, where there are no values to choose by" if device == "meta" else f"in {workload.kv_dtype}"
+        raise NotApplicableError(f"{applied.name} is not run {where}", help="verify with --dtype bf16 and --device cpu")
+    steps = steps_of(applied, workload.tokens, decode_steps)
+    return PolicyRun(applied, steps, model.num_layers, workload.sequences, dtype, device)
 
 
 def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
@@ -158,6 +164,9 @@ def _fitting(model: Model, workload: Workload, device: str, memory_bytes: int | 
 
 def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
     """Caches of all layers of a group, each at the run's tokens; those of the first went through attention."""
+    if run.under and decides(group):
+        yield from run.under.caches(group)
+        return
     stored = torch_dtype(run.workload.kv_dtype.name)
     computed = stored if stored.itemsize > 1 else torch.bfloat16  # fp8 is stored, and computed with in bf16
     layer = Layer(group.parts, dtype=computed, device=run.device)
@@ -209,7 +218,7 @@ def _hidden(layer: Layer, run: Run, tokens: int) -> Tensor:
 
 def _measured(group: LayerGroup, predicted: GroupReport, layers: list[Caches]) -> Iterator[MeasuredTensor]:
     """Bytes of each tensor of a group, over its layers; those that only one side has count as nothing on the other."""
-    expected = _by_part(group, predicted)
+    expected = {(0, t.name): t for t in predicted.tensors} if decides(group) else _by_part(group, predicted)
     names = dict.fromkeys([*expected, *((part, name) for part, cache in enumerate(layers[0]) for name in cache)])
     for part, name in names:
         held = [caches[part][name].data for caches in layers if name in caches[part]]
@@ -222,6 +231,7 @@ def _measured(group: LayerGroup, predicted: GroupReport, layers: list[Caches]) -
             predicted_bytes=tensor.bytes if tensor else 0,
             logical_bytes=sum(data.numel() * data.element_size() for data in held),
             storage_bytes=sum(storages(held)),
+            predicted_storage_bytes=tensor.storage_bytes if tensor and tensor.storage_bytes != tensor.bytes else None,
         )
 
 
@@ -257,7 +267,9 @@ def _cut(model: Model, asked_tokens: int, run: Run) -> Iterator[str]:
 def _way(run: Run) -> Iterator[str]:
     """How the caches were filled, where not every token of every layer went through attention."""
     others = "the other layers were filled with what a layer of their kind keeps of a few tokens"
-    if not run.attends_prompt:
+    if run.under:
+        yield run.under.words()
+    elif not run.attends_prompt:
         yield (
             f"in the first layer of each kind the last {plural(run.decode_steps, 'token')} went through attention, "
             f"over the {count(run.prompt)} before them; {others}"

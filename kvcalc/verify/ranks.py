@@ -10,7 +10,7 @@ from torch import distributed
 
 from kvcalc.capacity import max_tokens
 from kvcalc.engines import Engine
-from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.model import Model, without_origins
 from kvcalc.parallel import Parallel, RankModel, rank_models
 from kvcalc.report.ranks import MeasuredRank, RanksVerification
@@ -23,6 +23,7 @@ from kvcalc.verify.measure import verify, with_encoder
 from kvcalc.verify.memory import free_memory_bytes
 from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.slices import first_layers
+from kvcalc.verify.under_methods import policy_of
 from kvcalc.workload import Workload
 
 MOST_RANKS = 64
@@ -53,6 +54,10 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
     """
     device = device_named(device)
     _check_ranks(parallel, device)
+    if (applied := policy_of(model)) is not None:
+        raise NotApplicableError(
+            f"{applied.name} is run in one process, and not yet on ranks", help="verify it without --tp, --pp and --dp"
+        )
     model = with_encoder(model, encoder_tokens)
     part = model if layers is None else first_layers(model, positive_int(layers, "layers"))
     workload = Workload.of(tokens, sequences, kv_dtype)

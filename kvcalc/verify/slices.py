@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate, takewhile
 
 from kvcalc.capacity import max_tokens
@@ -16,8 +17,8 @@ from kvcalc.workload import Workload
 def first_layers(model: Model, layers: int) -> Model:
     """The model cut off after so many layers."""
     kept = [(group, tuple(layer for layer in group.layers if layer < layers)) for group in model.groups]
-    groups = tuple(LayerGroup.of(group.name, left, group.parts, group.origins) for group, left in kept if left)
-    return Model(model.name, groups, model.model_type, model.source, model.max_model_len)
+    groups = tuple(replace(group, layers=left) for group, left in kept if left)
+    return replace(model, groups=groups, draft_groups=())
 
 
 def largest_slice(model: Model, workload: Workload, memory_bytes: int) -> tuple[Model, Workload]:
@@ -48,4 +49,4 @@ def largest_slice(model: Model, workload: Workload, memory_bytes: int) -> tuple[
 
 def _alone(group: LayerGroup) -> Model:
     """A model of one layer of the group."""
-    return Model(group.name, (LayerGroup.of(group.name, (0,), group.parts),))
+    return Model(group.name, (replace(group, layers=(0,)),))

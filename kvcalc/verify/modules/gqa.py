@@ -38,10 +38,13 @@ class GroupedQueryModule(AttentionModule):
         key = split_heads(self.k_proj(hidden), heads)  # (B, H_kv, N, D)
         return {"k": rotate(key, positions), "v": split_heads(self.v_proj(hidden), heads)}
 
+    def query(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Rotated queries: (sequences, num_query_heads, tokens, width)."""
+        return rotate(split_heads(self.q_proj(hidden), self.facts.num_query_heads), positions)  # (B, H, N, D)
+
     def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
         """Softmax(q k^T / sqrt(D)) v, the heads side by side, and the output projection."""
-        query = split_heads(self.q_proj(hidden), self.facts.num_query_heads)  # (B, H, N, D)
-        mixed = attention(rotate(query, positions), rows["k"], rows["v"], mask, self.key_width**-0.5)
+        mixed = attention(self.query(hidden, positions), rows["k"], rows["v"], mask, self.key_width**-0.5)
         output: Tensor = self.o_proj(heads_beside(mixed))
         return output
 

@@ -14,6 +14,9 @@ POLICIES = Registry("kvcalc.verify.policies", "torch policy")
 
 
 def policy_for(applied: Applied, place: Place) -> Policy:
-    """Policy of the method for one layer. Raises UnknownNameError where the method has none."""
-    policy: Policy = POLICIES.module(applied.name).POLICY(place, applied.arguments)
+    """Policy of the method for one layer, which may be a quantised cache. Raises UnknownNameError where it has none."""
+    from kvcalc.verify.quantised import QUANTISED  # each of its caches is a policy
+
+    registry = POLICIES if applied.name in POLICIES.names() else QUANTISED
+    policy: Policy = registry.module(applied.name).POLICY(place, applied.arguments)
     return policy

@@ -1,0 +1,123 @@
+"""Layers whose cache a method decides on: their torch policy in place of the module's own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.methods import METHODS
+from kvcalc.methods._traits import ARCHITECTURE
+from kvcalc.model import Applied, LayerGroup, Model
+from kvcalc.units import count, plural
+from kvcalc.verify.layer import Caches
+from kvcalc.verify.modules._slots import State
+from kvcalc.verify.modules.gqa import GroupedQueryModule
+from kvcalc.verify.policies import policy_for
+from kvcalc.verify.policies._policy import Place, Policy
+
+MOST_PROMPT_TOKENS = 4096
+"""Longest prompt that policies are given: several of them look at the whole attention map."""
+
+
+class Steps(NamedTuple):
+    """How the tokens of a run come: a prompt, then one by one."""
+
+    prompt: int
+    decode_steps: int
+
+
+def policy_of(model: Model) -> Applied | None:
+    """The method that decides what the model's layers keep; None where that is their attention alone.
+
+    Raises NotApplicableError for two such methods: each has a policy of its own, and together they have none.
+    """
+    deciding = [each for each in model.methods if METHODS.module(each.name).TRAITS.kind != ARCHITECTURE]
+    if len(deciding) > 1:
+        names = " and ".join(each.name for each in deciding)
+        raise NotApplicableError(
+            f"{names} are predicted together, and run one at a time", help="verify with one of them"
+        )
+    return deciding[0] if deciding else None
+
+
+def steps_of(applied: Applied, tokens: int, decode_steps: int) -> Steps:
+    """How `tokens` come so that what is run is what was predicted.
+
+    A method that asks how long the prompt is gets what it was told, or, as sizing does, all tokens as the prompt; the
+    rest is decoded, of the others decode_steps. Raises InvalidValueError for a longer prompt than policies are given.
+    """
+    told = applied.arguments.get("prompt_tokens", max(1, tokens - decode_steps))
+    prompt = tokens if told is None else min(told, tokens)
+    if prompt > MOST_PROMPT_TOKENS:
+        raise InvalidValueError(
+            f"policies are run on prompts of at most {count(MOST_PROMPT_TOKENS)} tokens, not {count(prompt)}",
+            help=f"verify with --tokens {MOST_PROMPT_TOKENS}",
+        )
+    return Steps(prompt, tokens - prompt)
+
+
+def decides(group: LayerGroup) -> bool:
+    """Whether a method changed what the layers of the group keep."""
+    return group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors())
+
+
+class PolicyRun(NamedTuple):
+    """A method on the layers of a group, as it is run."""
+
+    applied: Applied
+    steps: Steps
+    num_layers: int
+    sequences: int
+    dtype: torch.dtype
+    device: str
+
+    def caches(self, group: LayerGroup) -> Iterator[Caches]:
+        """Caches of all layers: the first is run, the others hold what it holds, in memory of their own."""
+        policy = self._run(group)
+        for number in range(len(group.layers)):
+            held = policy.held
+            yield ({name: State(data if number == 0 else _copied(data)) for name, data in held.items()},)
+
+    def _run(self, group: LayerGroup) -> Policy:
+        if len(group.parts) != 1 or not isinstance(group.parts[0], GroupedQueryAttention):
+            raise NotApplicableError(
+                f"policies are run on plain attention, and the {group.name} layers are {group.label}",
+                help="`kvcalc size` predicts it",
+            )
+        attention = group.parts[0]
+        hidden_size = attention.num_query_heads * attention.head_widths[0]
+        module = GroupedQueryModule(attention, hidden_size, dtype=self.dtype, device=self.device)
+        policy = policy_for(self.applied, Place(attention, group.layers[0], self.num_layers))
+        policy.prefill(*self._tokens(module, 0, self.steps.prompt))
+        for step in range(self.steps.decode_steps):
+            policy.step(*self._tokens(module, self.steps.prompt + step, 1))
+        return policy
+
+    def _tokens(self, module: GroupedQueryModule, start: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of random tokens."""
+        hidden = torch.randn(self.sequences, tokens, module.hidden_size, dtype=self.dtype, device=self.device)
+        positions = torch.arange(start, start + tokens, device=self.device)
+        rows = module.project(hidden, positions)
+        return module.query(hidden, positions), rows["k"], rows["v"]
+
+    def words(self) -> str:
+        """How its tokens came."""
+        name, steps = self.applied.name, self.steps
+        then = f", then {plural(steps.decode_steps, 'token')} one by one" if steps.decode_steps else ""
+        return (
+            f"{name} was run in the first layer of each kind on a prompt of {plural(steps.prompt, 'token')}{then}; the "
+            "other layers hold copies of what it kept"
+        )
+
+
+def _copied(data: Tensor) -> Tensor:
+    """A copy in memory of its own, as large as that behind the tensor, of which it may be a view."""
+    behind = data.untyped_storage().clone()
+    return torch.empty(0, dtype=data.dtype, device=data.device).set_(
+        behind, data.storage_offset(), data.shape, data.stride()
+    )
