@@ -23,6 +23,7 @@ from kvcalc.engines import Engine
 from kvcalc.sizing import Footprint
 from kvcalc.tensors import Blocks, ChosenShare, EveryToken, InBlocks, LastTokens, ShareOfTokens, WindowAndShare
 from kvcalc.verify.policies.ada_kv import head_counts, votes
+from kvcalc.verify.policies.fastgen import profiled
 
 MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
 ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]
@@ -484,6 +485,20 @@ def test_fastgen_keeps_special_punctuation_frequent_and_local(name, heads_per_po
         assert policy.held[f"k_{names[own.level]}"].shape[-2] == len(own.kept)
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.7, 0.85, 1])
+def test_fastgen_gives_a_head_the_smallest_policy_that_recovers_enough(threshold):
+    model = changed("fastgen:special_tokens=3", "mha")
+    seen = Seen(*(rows[:1, :, :PROMPT] for rows in Seen.random(MHA, PROMPT, dtype=torch.float64)))
+    wanted = []
+    for head in range(4):
+        mass = SlowFastGen(seen, head, 0).received
+        kept = [SlowFastGen(seen, head, level).kept for level in range(4)]
+        enough = [level for level in range(4) if sum(mass[p] for p in kept[level]) >= threshold * PROMPT]
+        wanted.append(min(enough, default=4))
+    place = policies_of(model)[0].place
+    assert profiled(seen.query, seen.key, place, model.methods[-1].arguments, threshold) == [wanted]
+
+
 def test_the_union_of_fastgens_paper_is_never_larger():
     """Special tokens, punctuation, the best 0.3 t of the others and the newest 0.3 t, which may be among those."""
     for tokens in range(1, 400):
@@ -583,14 +598,15 @@ def test_masked_heads_of_dms_read_what_dms_would_keep():
         ("fastgen:heads_per_policy=1+2", "heads_per_policy has 2 numbers, 3 heads in all, and layer 0 has 8 KV", "+8"),
         ("fastgen:heads_per_policy=1+1+1+1+1", "heads_per_policy has 5 numbers, 5 heads in all", "full: write"),
         ("fastgen:local_ratio=0.7", "the ratios are 1.1 together, and no head keeps more", "write 0.3"),
-        ("fastgen:local_ratio=1.7", "local_ratio must be at least 0 and at most 1, not 1.7", "write 0.3"),
+        ("fastgen:local_ratio=1.7", "local_ratio must be from 0 to 1 with two decimals at most, not 1.7", "write 0.3"),
+        ("fastgen:frequent_ratio=0.333", "frequent_ratio must be from 0 to 1 with two decimals at most, not 0.333", "0.3"),
         ("fastgen:special_tokens=0", "special_tokens must be at least 1, not 0", ""),
-        ("dmc:dmc_cr=0.5", "dmc_cr must be from 1 to 64 with two decimals at most, not 0.5", "dmc_cr=4"),
-        ("dmc:dmc_cr=3.333", "dmc_cr must be from 1 to 64 with two decimals at most, not 3.333", "dmc_cr=4"),
+        ("dmc:dmc_cr=0.5", "dmc_cr must be from 1 to 64 in quarters, not 0.5", "dmc_cr=4"),
+        ("dmc:dmc_cr=3.333", "dmc_cr must be from 1 to 64 in quarters, not 3.333", "dmc_cr=4"),
         ("dmc:head_cr=2+4", "head_cr has 2 numbers, and a layer has 8 KV heads", "one for each head"),
         ("dmc:head_cr=3+5+7+11+13+17+19+23", "head_cr has ratios that meet again after 111,546,435 tokens", "2+4+8+16"),
         ("dmc:dmc_paged_block_size=0", "dmc_paged_block_size must be at least 1, not 0", ""),
-        ("dms:dms_cr=65", "dms_cr must be from 1 to 64 with two decimals at most, not 65", "dms_cr=4"),
+        ("dms:dms_cr=65", "dms_cr must be from 1 to 64 in quarters, not 65", "dms_cr=4"),
         ("dms:dms_window_size=256", "dms_window_size (256) is not larger than dms_paged_attention_block_size (256)", "256"),
         ("duo-attention:mask_only=true,retrieval_heads=9", "layer 0 has 8 KV heads, and retrieval_heads says 9", "0 to 8"),
     ],

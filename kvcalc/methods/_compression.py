@@ -9,18 +9,18 @@ from math import lcm
 from kvcalc.errors import InvalidValueError
 from kvcalc.units import positive_int, shown
 
-_MOST, _DECIMALS = 64, 100
-_MOST_TOGETHER = 10_000
-"""Tokens after which heads of several ratios are where they began; sizes are inverted by trying so many blocks."""
+_MOST, _QUARTERS = 64, 4
+_MOST_TOGETHER = 128
+"""Tokens after which heads of several ratios meet again. How many tokens fit is found by trying so many blocks."""
 
 
 def compression(value: float | Fraction, field: str) -> Fraction:
     """Tokens for each that is kept, exact. Raises InvalidValueError for one that is not from 1 to 64, or too fine."""
     ratio = Fraction(str(value))
-    if 1 <= ratio <= _MOST and _DECIMALS % ratio.denominator == 0:
+    if 1 <= ratio <= _MOST and _QUARTERS % ratio.denominator == 0:
         return ratio
     raise InvalidValueError(
-        f"{field} must be from 1 to {_MOST} with two decimals at most, not {shown(float(ratio))}",
+        f"{field} must be from 1 to {_MOST} in quarters, not {shown(float(ratio))}",
         field=field,
         help=f"write {field}=4",
     )

@@ -41,12 +41,12 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     State per head: a window of w + 1 keys, values and weights, the first of which is their sum; two int32 lengths; an
     int32 block table of ceil((t + 1) / N) entries, or of max_len; and one int32 with the slots that it has.
 
-    dmc_cr: tokens merged into a slot in the mean. dmc_window_size: w, the newest tokens that a merged slot goes back
-    to. dmc_paged_block_size: tokens of a block. Defaults are those of the authors' branch. max_len: tokens that the
-    block table has room for, should there be fewer. head_cr: ratios of the KV heads of a layer where they differ,
-    written 2+4+8+8, in place of dmc_cr.
+    dmc_cr: tokens merged into a slot in the mean, in quarters. dmc_window_size: w, the newest tokens that a merged slot
+    goes back to. dmc_paged_block_size: tokens of a block. Defaults are those of the authors' branch. max_len: tokens
+    that the block table has room for, should there be fewer. head_cr: ratios of the KV heads of a layer where they
+    differ, written 2+4+8+8, in place of dmc_cr.
     A prompt is read token by token, so it is never held whole.
-    Raises InvalidValueError for a ratio that is not from 1 to 64, or a list that is not one for each head.
+    Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, or a list that is not one for each head.
     """
     positive_int(dmc_paged_block_size, "dmc_paged_block_size")
     slots = positive_int(dmc_window_size, "dmc_window_size") + 1

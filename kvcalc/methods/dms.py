@@ -53,8 +53,8 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     KV heads of a layer where they differ, written 2+4+8+8, in place of dms_cr. mask_only: as kvpress has it, all tokens
     stay, and nothing is saved; a threshold decides how many are masked, by 24 bytes each that are not counted here.
     A prompt is read in chunks, of which the window alone is held whole.
-    Raises InvalidValueError for a ratio that is not from 1 to 64, a list that is not one for each head, or a window
-    that is not larger than a block, which the authors' code asserts.
+    Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, a list that is not one for each head, or
+    a window that is not larger than a block, which the authors' code asserts.
     """
     window, size = positive_int(dms_window_size, "dms_window_size"), dms_paged_attention_block_size
     if mask_only:

@@ -28,6 +28,7 @@ TRAITS = Traits(
 )
 POLICIES = ("special", "punctuation", "frequent", "local", "full")
 """Policies of a head, each of which keeps what those before it do."""
+_DECIMALS = 100
 SCORED = ("frequent", "local")
 """Those that choose by attention summed up."""
 
@@ -63,9 +64,11 @@ def apply(
         "local_ratio": Fraction(str(local_ratio)),
     }
     for field, ratio in ratios.items():
-        if not 0 <= ratio <= 1:
+        if not 0 <= ratio <= 1 or _DECIMALS % ratio.denominator:
             raise InvalidValueError(
-                f"{field} must be at least 0 and at most 1, not {shown(float(ratio))}", field=field, help="write 0.3"
+                f"{field} must be from 0 to 1 with two decimals at most, not {shown(float(ratio))}",
+                field=field,
+                help="write 0.3",
             )
     if (together := sum(ratios.values())) > 1:
         raise InvalidValueError(
