@@ -37,7 +37,6 @@ class Group(NamedTuple):
 
     members: tuple[int, ...]
     specs: tuple[Spec, ...]
-    mixes_pages: bool = False
 
     @property
     def first(self) -> Spec:
@@ -71,9 +70,15 @@ def groups_of(specs: Sequence[Spec], *, unifies_windows: bool, blocks_outermost:
     if one is not None:
         return [Group(everything, (one,) * len(specs))]
     if alike(specs):
-        return [Group(everything, tuple(specs), mixes_pages=True)]
+        return [Group(everything, tuple(specs))]
     if blocks_outermost and len({spec.page_bytes for spec in specs}) > 1:
-        return [Group(members, tuple(specs[m] for m in members), mixes_pages=True) for members in packed(specs)]
+        hands = packed(specs)
+        if () in hands:
+            raise NotApplicableError(
+                "states of several sizes cannot be split into as many groups as their blocks need",
+                help="leave the engine at ideal",
+            )
+        return [Group(members, tuple(specs[m] for m in members)) for members in hands]
     unified = _one_page_size(specs)
     if unified is None:
         return _all_full(specs)
@@ -127,22 +132,23 @@ def _hands(specs: Sequence[Spec]) -> list[tuple[int, ...]]:
 
 
 def _promoted(specs: Sequence[Spec]) -> list[Spec]:
-    """Windows and chunks allocated as full attention, if there is any full attention."""
-    found = list(specs)
-    for sharded in (True, False):
-        own = [position for position, spec in enumerate(specs) if spec.is_dcp_sharded == sharded]
-        for position, spec in zip(own, _promoted_alike([specs[p] for p in own]), strict=True):
-            found[position] = spec
-    return found
+    """Windows and chunks allocated as full attention, if there is any full attention.
 
-
-def _promoted_alike(specs: Sequence[Spec]) -> list[Spec]:
-    if not specs or merged(specs) is not None or alike(specs):
+    Raises NotApplicableError where other layers stand beside them that cannot be.
+    """
+    if merged(specs) is not None or alike(specs):
         return list(specs)
     full = {spec.block_size for spec in specs if spec.kind in (FULL, MLA)}
     windows = any(spec.kind in (SLIDING, SLIDING_MLA, CHUNKED) for spec in specs)
     promoted = [_as_full(spec, full) for spec in specs] if full and windows else list(specs)
-    if merged(promoted) is None and not alike(promoted):
+    reaches = {(spec.window, spec.chunked) for spec in promoted if spec.kind == FULL and spec.window is not None}
+    if all(spec.kind == FULL for spec in promoted) and len({chunked for _, chunked in reaches}) < len(reaches):
+        raise NotApplicableError(
+            "All attention layers in the same KV cache group must have the same window size",
+            help="leave disable_hybrid_kv_cache_manager out",
+        )
+    one_type = merged(promoted) is not None or alike(promoted)
+    if not one_type or any(spec.kind == SLIDING_MLA for spec in specs):
         raise NotApplicableError(
             "Failed to promote local KV cache specs to one unified type",
             help="leave disable_hybrid_kv_cache_manager out",
@@ -152,14 +158,13 @@ def _promoted_alike(specs: Sequence[Spec]) -> list[Spec]:
 
 def _as_full(spec: Spec, full_blocks: set[int]) -> Spec:
     """A window's spec as that of full attention, in blocks of full attention's size where there is one such size."""
-    kinds = {SLIDING: FULL, CHUNKED: FULL, SLIDING_MLA: MLA}
-    if spec.kind not in kinds:
+    if spec.kind not in (SLIDING, CHUNKED):
         return spec
     block = next(iter(full_blocks)) if len(full_blocks) == 1 else spec.block_size
     padded = spec.padded_bytes
     if padded is not None:
         padded = max(padded, spec.unpadded_bytes * block // spec.block_size)
-    return spec._replace(kind=kinds[spec.kind], block_size=block, padded_bytes=padded)
+    return spec._replace(kind=FULL, block_size=block, padded_bytes=padded)
 
 
 def _all_full(specs: Sequence[Spec]) -> list[Group]:
