@@ -169,6 +169,56 @@ def spec_of(written: dict[str, Any]) -> Spec:
     return Spec(FULL, written["block_size"], written["page_size_bytes"] // written["block_size"])
 
 
+# Layers that no model has -------------------------------------------------------------------------------------------
+
+
+@cache
+def mixtures() -> list[dict[str, Any]]:
+    """400 random mixtures of layers, with the groups that vLLM's own planner functions made of them, or None."""
+    with gzip.open(DATA / "vllm_groups.jsonl.gz", "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def grouped(row: dict[str, Any], **changed: Any) -> dict[str, Any] | None:
+    specs = [
+        Spec(**{"block_size": 0, "state_bytes": 0} | hashable(spec))
+        for spec, times in row["specs"]
+        for _ in range(times)
+    ]
+    asked = row | changed
+    limits = Limits(
+        asked["max_model_len"], row["in_flight_tokens"], row["encoder_tokens"], keeps_states=row["keeps_states"]
+    )
+    outer = asked["blocks_outermost"]
+    try:
+        groups = groups_of(specs, unifies_windows=asked["unifies_windows"], blocks_outermost=outer)
+    except kvcalc.NotApplicableError:
+        return None
+    return {
+        "groups": [list(group.members) for group in groups],
+        "bytes_per_block": [stage_block_bytes(groups, range(*held), blocks_outermost=outer) for held in row["stages"]],
+        "blocks": [group.blocks(limits) for group in groups],
+    }
+
+
+def hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: hashable(item) for name, item in value.items()}
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
+
+
+def test_any_mixture_of_layers_is_grouped_as_vllm_groups_it():
+    assert len(mixtures()) == 400
+    assert sum(row["result"] is None for row in mixtures()) == 69
+    assert [row for row in mixtures() if grouped(row) != row["result"]] == []
+
+
+def test_another_layout_or_length_of_a_mixture_is_noticed():
+    assert any(grouped(row, blocks_outermost=not row["blocks_outermost"]) != row["result"] for row in mixtures())
+    assert any(grouped(row, unifies_windows=not row["unifies_windows"]) != row["result"] for row in mixtures())
+    assert any(grouped(row, max_model_len=row["max_model_len"] + 64) != row["result"] for row in mixtures())
+
+
 # Each way to be wrong is noticed ------------------------------------------------------------------------------------
 
 
