@@ -723,6 +723,76 @@ class InSteps(_Rule):
         return self.words or f"in steps of {self.every:,}"
 
 
+class LastAndSpare(_AtMost):
+    """min(t + spare, limit) slots: a ring that has room for `spare` tokens more until it is as long as it will be."""
+
+    __slots__ = ("spare",)
+
+    def __init__(self, limit: int, spare: int) -> None:
+        super().__init__(limit)
+        self.spare = spare
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """min(t + spare, limit)."""
+        return lower_of(tokens + self.spare, self.limit)
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Where it is full."""
+        return (max(0, self.limit - self.spare),)
+
+    @property
+    def saturates_at(self) -> int | None:
+        """Where it is full."""
+        return self.kinks[0]
+
+    def __str__(self) -> str:
+        return f"last {self.limit:,}, {self.spare:,} ahead"
+
+
+class Switched(_Rule):
+    """Slots of one rule before `token` tokens, and of another from there on: an engine that stores them anew."""
+
+    __slots__ = ("after", "before", "token", "words")
+
+    def __init__(self, before: SlotRule, token: int, after: SlotRule, words: str = "") -> None:
+        self.before = before
+        self.token = token
+        self.after = after
+        self.words = words
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """Those of the rule that holds."""
+        early = self.before.slots(tokens)
+        return early + (self.after.slots(tokens) - early) * (tokens >= self.token)
+
+    def most(self, tokens: int) -> int:
+        """The more of what the first rule came to and the second has."""
+        early = self.before.most(min(tokens, self.token - 1))
+        return early if tokens < self.token else max(early, self.after.most(tokens))
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Those of each rule while it holds, and where they switch."""
+        early = {kink for kink in self.before.kinks if kink < self.token}
+        late = {kink for kink in self.after.kinks if kink > self.token}
+        return tuple(sorted({*early, max(0, self.token - 1), self.token, *late}))
+
+    @property
+    def period(self) -> int:
+        """Tokens after which both repeat."""
+        return lcm(self.before.period, self.after.period)
+
+    @property
+    def saturates_at(self) -> int | None:
+        """Where the second rule does, at the switch at the earliest."""
+        end = self.after.saturates_at
+        return None if end is None else max(self.token, end)
+
+    def __str__(self) -> str:
+        return self.words or f"{self.before}; from {self.token:,} on {self.after}"
+
+
 class ShareOfTokens(_Rule):
     """min(t, first + ceil(t * kept / of)) slots: a share of all tokens so far, beside a few that always stay.
 

@@ -1,0 +1,14 @@
+"""What a rank of each pipeline stage holds, for engines that plan rank by rank."""
+
+from __future__ import annotations
+
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel, rank_models
+
+
+def stage_models(model: Model, tp: int, pp: int) -> tuple[Model, ...]:
+    """Model of one tensor-parallel rank of each pipeline stage; the others of the stage hold equal ones.
+
+    Raises InvalidValueError where layers or heads cannot be shared evenly.
+    """
+    return tuple(rank.model for rank in rank_models(model, Parallel(tp=tp, pp=pp))[::tp])

@@ -1,0 +1,224 @@
+"""MLX-LM 0.32.2: arrays that grow by whole steps of 256 tokens, rings for windows, quantised once they are long.
+
+All tokens are one prompt, which `generate_step` reads in chunks but for its last token; while it then decodes, a ring
+that is not full yet has up to 255 slots fewer. Established from its source (models/cache.py, generate.py and the
+models' make_cache); it was not run.
+
+    every token  256 * ceil(t / 256) slots: chunks of the prompt are whole steps, and each later overflow adds one
+    a window     min(t + 255, window): the prompt is concatenated, and the last token adds a step
+    quantised    per head, token and group: group_size * bits / 8 bytes of codes, a scale and a bias
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvcalc.attention.gated_deltanet import GatedDeltaNet
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.indexer import Indexer
+from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
+from kvcalc.attention.none import NoCache
+from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.dtypes import BF16, Dtype
+from kvcalc.engines import Allocation, count_from, one_of
+from kvcalc.engines._checks import check_unchanged
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.packing import grouped, int_codes
+from kvcalc.tensors import CacheTensor, InSteps, LastAndSpare, Once, SlotRule, Switched
+
+_STEP = 256
+_BITS, _GROUPS = (2, 4, 8), (32, 64, 128)
+_BY_KV_DTYPE = {"int4": 4, "int8": 8}
+_STATES = (GatedDeltaNet, KimiDeltaAttention, ShortConvolution)
+"""Kinds whose states are known: convolutions in the model's dtype, recurrent states in float32 (gated_delta.py)."""
+_CHUNKED = {"llama4", "llama4_text"}
+_ROTATES = {
+    *("afmoe", "baichuan_m1", "cohere2", "exaone4", "exaone_moe", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text"),
+    *("gemma4", "gemma4_text", "gemma4_unified", "gpt_oss", "laguna", "llama", "mellum", "mimo_v2_flash", "ministral3"),
+    *("muse_glimmer", "muse_glimmer_text", "olmo3", "plamo3", "step3p5"),
+}
+"""Types whose sliding layers have a RotatingKVCache; in all others they keep every token."""
+_WINDOW_WITHOUT_QUERY = {"mimo_v2_flash"}
+"""Types whose ring is one shorter than what a query sees, itself included."""
+_MAKES_CACHE = (
+    _ROTATES | _CHUNKED | {"deepseek_v32", "glm_moe_dsa", "longcat_flash", "minimax_m3", "mistral", "nemotron-nas"}
+)
+"""Types that make their caches themselves, whatever max_kv_size says."""
+_EXPANDS_LATENT = {"deepseek_v2", "minicpm3", "youtu"}
+"""Types that cache the keys and values of each head; all others the latent as keys and the rotary key as values."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `mlx_lm.generate`, named and defaulted as MLX-LM names them.
+
+    max_kv_size: tokens of a ring in every layer, for models that do not make their caches themselves.
+    prefill_step_size: tokens of a prompt's chunks, a multiple of 256 here.
+    kv_bits: 8, 4 or 2; None: as the model computes, or by size's kv_dtype, int8 or int4.
+    kv_group_size: elements that share a scale and a bias.
+    quantized_kv_start: tokens from which on caches are quantised.
+    """
+
+    max_kv_size: int | None = None
+    prefill_step_size: int = 2048
+    kv_bits: int | None = None
+    kv_group_size: int = 64
+    quantized_kv_start: int = 5000
+
+    def __post_init__(self) -> None:
+        for field in ("max_kv_size", "prefill_step_size"):
+            count_from(getattr(self, field), field, 1)
+        if self.kv_bits is not None:
+            one_of(self.kv_bits, "kv_bits", _BITS)
+        one_of(self.kv_group_size, "kv_group_size", _GROUPS)
+        count_from(self.quantized_kv_start, "quantized_kv_start", 0)
+
+
+def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
+    """Arrays of the caches. Raises NotApplicableError for what MLX-LM refuses, and for what is not known of it."""
+    check_unchanged(model, "MLX-LM")
+    if settings.prefill_step_size % _STEP:
+        raise NotApplicableError(
+            f"chunks of {settings.prefill_step_size} tokens cut arrays between their steps of {_STEP}, and what is "
+            "left then depends on every chunk before",
+            help=f"write prefill_step_size=2048, or another multiple of {_STEP}",
+        )
+    bits = settings.kv_bits or _BY_KV_DTYPE.get(kv_dtype.name)
+    if not (bits or kv_dtype.is_computed_in):
+        raise NotApplicableError(f"MLX-LM stores no cache in {kv_dtype}", help="use bf16, fp16, or kv_bits=8 or 4")
+    model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
+    return tuple(tuple(_tensors(model, group, settings, bits, model_dtype)) for group in model.groups)
+
+
+def notes(model: Model, settings: Settings) -> tuple[str, ...]:
+    """What of the settings is not used."""
+    found = []
+    if settings.max_kv_size is not None and _makes_cache(model):
+        found.append(f"max_kv_size is ignored: MLX-LM's {model.model_type} makes its caches itself")
+    if settings.kv_bits is not None and _has_lists(model):
+        found.append(f"kv_bits is ignored: MLX-LM's {model.model_type} has lists of caches, which are not quantised")
+    return tuple(found)
+
+
+def _tensors(
+    model: Model, group: LayerGroup, settings: Settings, bits: int | None, model_dtype: Dtype
+) -> Iterator[CacheTensor]:
+    for part in group.parts:
+        if isinstance(part, _STATES):
+            yield from part.tensors()
+            continue
+        rule = _slots(part, model, settings)
+        for tensor in _stored(part, model, group):
+            plain = tensor._replace(slot_rule=rule, dtype=tensor.dtype or model_dtype)
+            if bits is None or not _is_quantised(plain, model):
+                yield plain
+            else:
+                yield from _quantised(plain, settings, bits, model_dtype, group)
+
+
+def _stored(part: Attention, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
+    """Tensors of a part before their slots are counted. Raises NotApplicableError for a kind that is not known."""
+    if isinstance(part, MultiHeadLatentAttention) and model.model_type in _EXPANDS_LATENT:
+        return NaiveMultiHeadLatentAttention(
+            num_query_heads=part.num_query_heads,
+            qk_rope_head_dim=part.qk_rope_head_dim,
+            qk_nope_head_dim=part.qk_nope_head_dim,
+            v_head_dim=part.v_head_dim,
+        ).tensors()
+    if isinstance(part, GroupedQueryAttention | MultiHeadLatentAttention | NoCache):
+        return part.tensors()
+    if isinstance(part, Indexer) and not part.index_pooling:
+        (key,) = part.tensors()
+        # deepseek_v32.py fills the values of the cache with zeros of the keys' shape, minimax_m3_vl.py with none
+        return (key, key._replace(name="index_zeros")) if _has_latent(group) else (key,)
+    raise NotApplicableError(
+        f"kvcalc does not know how MLX-LM stores {part.label} layers, as {group.name} layers of {model.name} are",
+        help="size it in another engine",
+    )
+
+
+def _slots(part: Attention, model: Model, settings: Settings) -> SlotRule:
+    """Slots of the part's arrays."""
+    steps = InSteps(_STEP, _STEP, words=f"every token, by {_STEP}")
+    if not isinstance(part, GroupedQueryAttention):
+        return steps
+    if part.attention_chunk_size and model.model_type in _CHUNKED:
+        return _chunk(part.attention_chunk_size)
+    window = part.sliding_window if model.model_type in _ROTATES else None
+    if window is not None and model.model_type in _WINDOW_WITHOUT_QUERY:
+        window = max(1, window - 1)
+    if window is None and not _makes_cache(model):
+        window = settings.max_kv_size
+    return steps if window is None else _ring(window)
+
+
+def _ring(window: int) -> SlotRule:
+    """min(t + 255, window)."""
+    if window <= _STEP:
+        return Once(window, words=f"ring of {window:,}")
+    return LastAndSpare(window, _STEP - 1)
+
+
+def _chunk(chunk: int) -> SlotRule:
+    """Steps up to the chunk; then its last tokens are kept and a step is added for each token anew."""
+    if chunk % _STEP:
+        raise NotApplicableError(
+            f"kvcalc knows chunks of whole steps of {_STEP} tokens, not of {chunk:,}", help="size it in another engine"
+        )
+    return InSteps(_STEP, _STEP, chunk + _STEP, words=f"chunk of {chunk:,}, by {_STEP}")
+
+
+def _quantised(
+    tensor: CacheTensor, settings: Settings, bits: int, model_dtype: Dtype, group: LayerGroup
+) -> Iterator[CacheTensor]:
+    """The tensor while it is short, and its codes, scales and biases from quantized_kv_start on."""
+    if not isinstance(tensor.slot_rule, InSteps):
+        raise NotApplicableError(
+            f"RotatingKVCache Quantization NYI: {group.name} layers keep {tensor.name} in a ring",
+            help="leave kv_bits out",
+        )
+    if _has_latent(group):
+        raise NotApplicableError(
+            f"kvcalc does not know how MLX-LM quantises {group.label} layers", help="leave kv_bits out"
+        )
+    if tensor.dims[-1].size % settings.kv_group_size:
+        raise NotApplicableError(
+            f"the {tensor.dims[-1].size} elements of a head of {tensor.name} are not a multiple of kv_group_size "
+            f"({settings.kv_group_size})",
+            help=f"write kv_group_size={_GROUPS[0]}",
+        )
+    start = settings.quantized_kv_start
+    steps: SlotRule = tensor.slot_rule
+    late = steps
+    if start > 1:
+        none = Once(0, words="none")
+        late = Switched(none, start, steps, words=f"{steps}, from {start:,} on")
+        yield tensor._replace(slot_rule=Switched(steps, start, none, words=f"{steps}, up to {start - 1:,}"))
+    codes = int_codes(bits)
+    yield from grouped(tensor, codes, settings.kv_group_size, late, scale_dtype=model_dtype)
+
+
+def _is_quantised(tensor: CacheTensor, model: Model) -> bool:
+    """Whether kv_bits holds for the array: not in a list of caches (CacheList), and not where only a chunk is kept."""
+    is_chunk = isinstance(tensor.slot_rule, InSteps) and tensor.slot_rule.limit is not None
+    return not (is_chunk or _has_lists(model))
+
+
+def _has_lists(model: Model) -> bool:
+    """Whether each layer has a list of caches, as those beside indexers and beside states do."""
+    parts = [group.parts for group in model.groups]
+    beside_states = any(len(kinds) > 1 and any(isinstance(kind, _STATES) for kind in kinds) for kinds in parts)
+    return beside_states or any(isinstance(kind, Indexer) for kinds in parts for kind in kinds)
+
+
+def _makes_cache(model: Model) -> bool:
+    slides_or_recurs = any(isinstance(part, _STATES) for group in model.groups for part in group.parts)
+    return slides_or_recurs or model.model_type in _MAKES_CACHE
+
+
+def _has_latent(group: LayerGroup) -> bool:
+    return any(isinstance(part, MultiHeadLatentAttention) for part in group.parts)

@@ -1,0 +1,296 @@
+"""SGLang 0.5.23: token pools of one page size, a Mamba pool for states, and how many tokens of them fit.
+
+A size is what requests take of the pools, in whole pages; the pools themselves, each with its spare page, are
+`kvcalc.fit`'s. Established from its source, and by 4 sizes that users saw in their logs; it was not run.
+Tensor parallelism shares heads and copies them where there are more ranks (get_num_kv_heads); latents and index keys
+every rank holds whole. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8 here. The
+layers of EAGLE drafts that the model itself has are counted where they are asked for (`--mtp`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
+from kvcalc.engines import Allocation, count_from, one_of
+from kvcalc.engines._checks import check_unchanged, flag, share
+from kvcalc.engines._sglang_pools import STATES, Sizes, Stage, pools_of, sizes_of, with_tokens
+from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent, is_sliding
+from kvcalc.engines._stages import stage_models
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.hardware import gpu_named
+from kvcalc.model import Model
+from kvcalc.report.pool import Pool, PoolReport
+from kvcalc.units import GIB
+
+VERSION = "0.5.23"
+_AUTO = "auto"
+_MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
+_STORED = {
+    **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
+    **{"nvfp4": dtype_named("nvfp4"), "fp4_mx_block16": dtype_named("nvfp4")._replace(name="fp4_mx_block16")},
+}
+_BY_KV_DTYPE = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+_FP4 = ("nvfp4", "fp4_mx_block16")
+_TORCH_DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
+_TORCH_STORED = {"fp8_e5m2": "torch.float8_e5m2", "fp8_e4m3": "torch.float8_e4m3fn", "mxfp8": "torch.float8_e4m3fn"}
+_STATE_DTYPES = ("float32", "bfloat16", "float16")
+_ANY_PAGE: tuple[int, ...] = ()
+_PAGES = {
+    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)},
+    **{"trtllm_mha": (16, 32, 64, 128), "fa4": (128,)},
+}
+"""Page sizes that a backend can read; the first choice where another is asked for is 64, of fa4 128."""
+_BACKENDS = ("flashinfer", "fa3", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *_PAGES)
+_DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
+_TRTLLM, _TILELANG = "trtllm", "tilelang"
+_DSA_PAGE, _LARGE_PAGE, _FA4_PAGE = 64, 64, 128
+_BLACKWELL = 10
+_RADIX_STATES = 3
+"""States that a running request may hold while prefixes are cached (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments of `sglang serve`, named and defaulted as SGLang 0.5.23 names them, and the GPU that it runs on.
+
+    gpu: a name of presets/gpus.yaml; from Blackwell on, sparse latents are cached in fp8 unless told otherwise.
+    kv_cache_dtype: auto (the model's, or size's kv_dtype), bf16, bfloat16, fp8_e4m3, fp8_e5m2, mxfp8, nvfp4,
+    fp4_mx_block16.
+    page_size: tokens of a page; None: 1, or what the backend insists on.
+    attention_backend: of those that change the page size, or any other; None: SGLang's choice, with pages of 1.
+    dsa_prefill_backend, dsa_decode_backend: kernels of sparse latents; with `trtllm`, or tilelang for both, a latent in
+    fp8 has no scales. None: trtllm from Blackwell on.
+    mem_fraction_static: share of the free memory for weights and caches together.
+    max_total_tokens: most tokens of the pools. context_length: tokens of a model that caches none.
+    swa_full_tokens_ratio: tokens of the sliding pool for each of the full one.
+    disable_hybrid_swa_memory: sliding layers in the full pool.
+    disable_radix_cache: no prefixes are kept, so that a request has one state and not 3.
+    max_running_requests, chunked_prefill_size: without the radix cache they size the sliding pool and the Mamba pool.
+    max_mamba_cache_size: states of the Mamba pool; None: as mamba_full_memory_ratio, states to tokens, makes it.
+    mamba_ssm_dtype: of recurrent states; None: as the model's config says, float32 where it does not.
+    """
+
+    gpu: str = "h100-80gb"
+    kv_cache_dtype: str = _AUTO
+    page_size: int | None = None
+    attention_backend: str | None = None
+    dsa_prefill_backend: str | None = None
+    dsa_decode_backend: str | None = None
+    mem_fraction_static: float | None = None
+    max_total_tokens: int | None = None
+    context_length: int | None = None
+    swa_full_tokens_ratio: float = 0.8
+    disable_hybrid_swa_memory: bool = False
+    disable_radix_cache: bool = False
+    max_running_requests: int | None = None
+    chunked_prefill_size: int | None = None
+    max_mamba_cache_size: int | None = None
+    mamba_full_memory_ratio: float = 0.9
+    mamba_ssm_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        gpu_named(self.gpu)
+        one_of(self.kv_cache_dtype, "kv_cache_dtype", (_AUTO, *_STORED))
+        for field, choices in (
+            ("attention_backend", _BACKENDS),
+            ("dsa_prefill_backend", _DSA_BACKENDS),
+            ("dsa_decode_backend", _DSA_BACKENDS),
+            ("mamba_ssm_dtype", _STATE_DTYPES),
+        ):
+            if getattr(self, field) is not None:
+                one_of(getattr(self, field), field, choices)
+        for field in ("page_size", "max_total_tokens", "context_length", "max_running_requests"):
+            count_from(getattr(self, field), field, 1)
+        for field in ("chunked_prefill_size", "max_mamba_cache_size"):
+            count_from(getattr(self, field), field, 1)
+        if self.mem_fraction_static is not None:
+            share(self.mem_fraction_static, "mem_fraction_static", 0.85)
+        for field in ("swa_full_tokens_ratio", "mamba_full_memory_ratio"):
+            share(getattr(self, field), field, 0.8)
+        for field in ("disable_hybrid_swa_memory", "disable_radix_cache"):
+            flag(getattr(self, field), field)
+
+
+def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
+    """Whole pages that a request takes of the pools, and its states. Raises NotApplicableError for what has no pool."""
+    check_unchanged(model, "SGLang")
+    rows = _rows(model, settings, kv_dtype)
+    return tuple(rows.of(model, group) for group in model.groups)
+
+
+def notes(model: Model, settings: Settings) -> tuple[str, ...]:
+    """What SGLang does with this model that nobody would expect."""
+    found = [f"pages that SGLang {VERSION} gives a request; kvcalc.fit knows the pools that they come from"]
+    slides = any(map(is_sliding, model.groups))
+    if slides and not _own_windows(model, settings):
+        found.append(f"SGLang has no sliding pool for {model.model_type or model.name}: every layer keeps every token")
+    if settings.kv_cache_dtype in _FP4:
+        found.append(
+            "a second layout of the scales and a workspace, which some of its FP4 kernels need, are not counted"
+        )
+    return tuple(found)
+
+
+MEMORY_SHARE = "mem_fraction_static"
+
+
+def left_for_cache(settings: Settings, memory_bytes: int, used_bytes: int) -> int:
+    """Of a GPU whose memory is free before the weights are loaded: memory * mem_fraction_static less what is in use.
+
+    Raises InvalidValueError without that fraction: SGLang's own depends on CUDA graphs that kvcalc does not know.
+    """
+    if settings.mem_fraction_static is None:
+        raise InvalidValueError(
+            "mem_fraction_static is not given, and what SGLang makes of it depends on the graphs that it captures",
+            field=MEMORY_SHARE,
+            help="give it, for instance mem_fraction_static=0.85: the log of a start-up prints it among server_args",
+        )
+    return memory_bytes - int(memory_bytes * (1 - settings.mem_fraction_static)) - used_bytes
+
+
+def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, available_bytes: Sequence[int]) -> PoolReport:
+    """Pools that fit available_bytes of a rank of each stage; the stage with fewest tokens decides for all.
+
+    Raises NotApplicableError where SGLang refuses to start, in its words.
+    """
+    if dcp > 1:
+        raise NotApplicableError(
+            f"kvcalc does not know how SGLang {VERSION} lays pools out for decode context parallelism (dcp {dcp})",
+            help="leave dcp out",
+        )
+    if settings.kv_cache_dtype in _FP4:
+        raise NotApplicableError(
+            f"kvcalc does not know which scales and which workspace SGLang keeps for {settings.kv_cache_dtype}",
+            help="ask kvcalc.size, which counts codes and one layout of scales",
+        )
+    page = _page(model, settings)
+    stages = [_stage(part, model, settings) for part in stage_models(model, tp, pp)]
+    sizes = [
+        sizes_of(stage, settings, page, available) for stage, available in zip(stages, available_bytes, strict=True)
+    ]
+    fitting = min(size.tokens for size in sizes)
+    tokens = min(fitting, settings.max_total_tokens or fitting)
+    if tokens // page <= 0:
+        raise NotApplicableError(
+            "Not enough memory. Please try to increase --mem-fraction-static.",
+            help="give more memory, or share the model among more GPUs",
+        )
+    if tokens != fitting or len(stages) > 1:
+        sizes = [with_tokens(size, tokens, stage, settings, page) for size, stage in zip(sizes, stages, strict=True)]
+    pools = tuple(pools_of(stage, size, page) for stage, size in zip(stages, sizes, strict=True))
+    return PoolReport(
+        model=model.name,
+        engine="sglang",
+        version=VERSION,
+        gpu=gpu_named(settings.gpu).name,
+        engine_settings=(),
+        parallel="",
+        available_bytes=tuple(available_bytes),
+        tokens=sizes[0].tokens,
+        stages=pools,
+        log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0] if pool.name != STATES),
+        max_requests=_max_requests(sizes[0], settings),
+        resolved=(("page_size", page), ("kv_cache_dtype", _cache_dtype(model, settings, BF16))),
+        notes=model.notes,
+    )
+
+
+def _stage(part: Model, model: Model, settings: Settings) -> Stage:
+    rows = _rows(model, settings, BF16)
+    check_unchanged(part, "SGLang")
+    allocation = tuple(rows.of(model, group) for group in part.groups)
+    return Stage.of(part, allocation, BF16, own_windows=rows.own_windows)
+
+
+def _max_requests(sizes: Sizes, settings: Settings) -> int | None:
+    """Requests that the Mamba pool has states for."""
+    return sizes.states // _states(settings) if sizes.states else settings.max_running_requests
+
+
+def _log_line(pool: Pool, model: Model, settings: Settings) -> str:
+    """The pool's line: K and V apart, or the one tensor of a latent."""
+    name = _cache_dtype(model, settings, BF16)
+    head = f"KV Cache is allocated. dtype: {_TORCH_STORED.get(name) or _TORCH_DTYPES[_STORED.get(name, BF16).name]}, "
+    tokens = f"#tokens: {pool.slots}, "
+    if pool.bytes_of("v"):
+        v_bytes = pool.bytes_of("v", "index_v")
+        sizes = f"K size: {(pool.bytes - v_bytes) / GIB:.2f} GB, V size: {v_bytes / GIB:.2f} GB"
+    else:
+        sizes = f"KV size: {pool.bytes / GIB:.2f} GB"
+    return f"{head}{tokens}{sizes}"
+
+
+def _rows(model: Model, settings: Settings, kv_dtype: Dtype) -> Rows:
+    name = _cache_dtype(model, settings, kv_dtype)
+    model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
+    return Rows(
+        dtype=model_dtype if name == _AUTO else _STORED[name],
+        model_dtype=model_dtype,
+        scaled_latent=name == "fp8_e4m3" and has_sparse_latent(model) and not _raw_latent(settings),
+        page=_page(model, settings),
+        own_windows=_own_windows(model, settings),
+        states=_states(settings),
+        state_dtype=None if settings.mamba_ssm_dtype is None else dtype_named(settings.mamba_ssm_dtype),
+    )
+
+
+def _cache_dtype(model: Model, settings: Settings, kv_dtype: Dtype) -> str:
+    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError where it refuses the one that is asked for."""
+    name = settings.kv_cache_dtype
+    if name == _AUTO and not kv_dtype.is_computed_in:
+        name = _BY_KV_DTYPE.get(kv_dtype.name, "")
+    if not name:
+        raise NotApplicableError(
+            f"SGLang stores no cache in {kv_dtype}",
+            help=f"use one of bf16, fp16, fp8, nvfp4, or kv_cache_dtype: {', '.join(_STORED)}",
+        )
+    if not has_sparse_latent(model):
+        return name
+    if name == _AUTO and _is_blackwell(settings):
+        name = "fp8_e4m3"
+    if name not in (_AUTO, "bf16", "bfloat16", "fp8_e4m3"):
+        raise NotApplicableError(
+            f"DeepSeek DSA only supports bf16/bfloat16 or fp8_e4m3 kv_cache_dtype, not {name}",
+            help="write kv_cache_dtype=fp8_e4m3",
+        )
+    return name
+
+
+def _raw_latent(settings: Settings) -> bool:
+    """Whether the kernels read a latent in fp8 without scales."""
+    backends = (settings.dsa_prefill_backend, settings.dsa_decode_backend)
+    if backends == (None, None):
+        return _is_blackwell(settings)
+    if _TILELANG in backends and set(backends) != {_TILELANG}:
+        raise NotApplicableError(
+            "CUDA TileLang FP8 KV requires both DSA backends to be tilelang; raw and scaled FP8 KV layouts cannot be "
+            "mixed",
+            help="set dsa_prefill_backend and dsa_decode_backend alike",
+        )
+    return _TRTLLM in backends or _TILELANG in backends
+
+
+def _is_blackwell(settings: Settings) -> bool:
+    return (gpu_named(settings.gpu).compute_capability or (0, 0))[0] >= _BLACKWELL
+
+
+def _own_windows(model: Model, settings: Settings) -> bool:
+    types = {model.model_type, model.published.model_type}
+    return bool(types & HYBRID_TYPES) and not settings.disable_hybrid_swa_memory
+
+
+def _states(settings: Settings) -> int:
+    return 1 if settings.disable_radix_cache else _RADIX_STATES
+
+
+def _page(model: Model, settings: Settings) -> int:
+    """Tokens of a page: as asked for, if the kernels can read it, else theirs."""
+    if has_sparse_latent(model):
+        return _DSA_PAGE
+    asked = settings.page_size or 1
+    pages = _PAGES.get(settings.attention_backend or "", _ANY_PAGE)
+    if not pages or asked in pages:
+        return asked
+    return _FA4_PAGE if settings.attention_backend == "fa4" else _LARGE_PAGE

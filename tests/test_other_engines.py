@@ -1,0 +1,482 @@
+"""SGLang, TensorRT-LLM, MLX-LM, Ollama and LMDeploy: sizes worked out by hand, slow references, laws, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import models, tokens
+
+import kvcalc
+from kvcalc.io.presets import preset_names
+from kvcalc.tensors import InSteps, LastAndSpare, Once, Switched
+
+ENGINES = ("sglang", "tensorrt_llm", "mlx_lm", "ollama", "lmdeploy")
+
+
+def size(name: str, t: int, engine: str, sequences: int = 1, kv_dtype: str = "bf16", **settings):
+    model = kvcalc.load(name)
+    return kvcalc.size(model, tokens=t, sequences=sequences, kv_dtype=kv_dtype, engine=engine, engine_settings=settings)
+
+
+def fit(name: str, engine: str, available_bytes: object = 40 * 2**30, *, tp: int = 1, pp: int = 1, **settings):
+    ranks = kvcalc.Parallel(tp=tp, pp=pp)
+    return kvcalc.fit(
+        kvcalc.load(name), engine=engine, available_bytes=available_bytes, parallel=ranks, engine_settings=settings
+    )
+
+
+def bytes_of(report, name: str) -> int:
+    return sum(tensor.bytes for group in report.groups for tensor in group.tensors if tensor.name == name)
+
+
+# Sizes worked out by hand -------------------------------------------------------------------------------------------
+
+LLAMA = 32 * 8 * 128 * 2  # layers, KV heads, head_dim, K and V: elements of a token of Llama 3.1 8B
+SIZES = {
+    "SGLang pages of 1": (("llama-3.1-8b", 1001, "sglang"), {}, 1001 * LLAMA * 2),
+    "SGLang pages of 64": (("llama-3.1-8b", 1001, "sglang"), {"page_size": 64}, 1024 * LLAMA * 2),
+    "FlashMLA insists on 64": (("r1", 65, "sglang"), {"attention_backend": "flashmla"}, 128 * 61 * 576 * 2),
+    "trtllm_mha takes 16": (
+        ("llama-3.1-8b", 17, "sglang"),
+        {"attention_backend": "trtllm_mha", "page_size": 16},
+        32 * LLAMA * 2,
+    ),
+    "SGLang fp8": (("llama-3.1-8b", 1000, "sglang"), {"kv_cache_dtype": "fp8_e5m2"}, 1000 * LLAMA),
+    "SGLang mxfp8": (("llama-3.1-8b", 1000, "sglang"), {"kv_cache_dtype": "mxfp8"}, 1000 * LLAMA * 33 // 32),
+    "SGLang nvfp4": (("llama-3.1-8b", 1000, "sglang"), {"kv_cache_dtype": "nvfp4"}, 1000 * LLAMA * 9 // 16),
+    # 512 fp8 + 4 float32 + 64 bf16 = 656 a layer, and 128 + 4 of the indexer; pages of 64
+    "SGLang sparse latent in fp8": (
+        ("deepseek-v3.2", 100, "sglang"),
+        {"kv_cache_dtype": "fp8_e4m3"},
+        128 * 61 * (656 + 132),
+    ),
+    "the same without scales": (
+        ("deepseek-v3.2", 100, "sglang"),
+        {"kv_cache_dtype": "fp8_e4m3", "dsa_decode_backend": "trtllm"},
+        128 * 61 * (576 + 132),
+    ),
+    "on Blackwell by itself": (("deepseek-v3.2", 100, "sglang"), {"gpu": "b200"}, 128 * 61 * (576 + 132)),
+    # 12 sliding layers hold 127 + 128 + 2 tokens, 12 full ones all: 8 heads of 64
+    "SGLang's own sliding pool": (("gpt-oss-20b", 5000, "sglang"), {}, (257 + 5000) * 12 * 8 * 64 * 2 * 2),
+    "none for Gemma 3": (("gemma-3-27b", 5000, "sglang"), {}, 5000 * 62 * 16 * 128 * 2 * 2),
+    "or where it is not wanted": (
+        ("gpt-oss-20b", 5000, "sglang"),
+        {"disable_hybrid_swa_memory": True},
+        5000 * 24 * 8 * 64 * 2 * 2,
+    ),
+    # 36 layers: 8192 x 3 in bf16 and 32 x 128 x 128 in float32, three of each; 12 layers of 2 heads of 256
+    "SGLang states of a request": (
+        ("qwen3-next-80b-a3b", 100, "sglang"),
+        {},
+        3 * 36 * (8192 * 3 * 2 + 32 * 128 * 128 * 4) + 100 * 12 * 2 * 256 * 2 * 2,
+    ),
+    "one without prefixes": (
+        ("qwen3-next-80b-a3b", 100, "sglang"),
+        {"disable_radix_cache": True, "mamba_ssm_dtype": "bfloat16"},
+        36 * (8192 * 3 * 2 + 32 * 128 * 128 * 2) + 100 * 12 * 2 * 256 * 2 * 2,
+    ),
+    "TensorRT-LLM blocks of 32": (("llama-3.1-8b", 1001, "tensorrt_llm"), {}, 1024 * LLAMA * 2),
+    "of 64 in fp8": (
+        ("llama-3.1-8b", 1025, "tensorrt_llm"),
+        {"tokens_per_block": 64, "dtype": "fp8"},
+        1088 * LLAMA,
+    ),
+    "in nvfp4": (("llama-3.1-8b", 32, "tensorrt_llm"), {"dtype": "nvfp4"}, 32 * LLAMA * 9 // 16),
+    "the latent alone": (("r1", 33, "tensorrt_llm"), {}, 64 * 61 * 576 * 2),
+    "an indexer beside it": (("glm-5.2", 32, "tensorrt_llm"), {}, 32 * (78 * 576 * 2 + 21 * 132)),
+    # five windows of 1024 and one block, the sixth layer full: 52 and 10 layers, 16 heads of 128
+    "windows": (
+        ("gemma-3-27b", 4000, "tensorrt_llm"),
+        {"max_attention_window": [1024] * 5 + [131_072]},
+        (52 * 1056 + 10 * 4000) * 16 * 128 * 2 * 2,
+    ),
+    "MLX-LM steps of 256": (("llama-3.1-8b", 257, "mlx_lm"), {}, 512 * LLAMA * 2),
+    "4 bits from 5,000 tokens on": (("llama-3.1-8b", 5001, "mlx_lm"), {"kv_bits": 4}, 5120 * LLAMA * (32 + 4) // 64),
+    "not before": (("llama-3.1-8b", 4999, "mlx_lm"), {"kv_bits": 4}, 5120 * LLAMA * 2),
+    "8 bits in groups of 32": (
+        ("qwen3-8b", 300, "mlx_lm"),
+        {"kv_bits": 8, "kv_group_size": 32, "quantized_kv_start": 0},
+        512 * 36 * 8 * 128 * 2 * (32 + 4) // 32,
+    ),
+    "rings": (("gemma-3-27b", 600, "mlx_lm"), {}, (52 * 855 + 10 * 768) * 16 * 128 * 2 * 2),
+    "a ring of the user's": (("qwen3-8b", 3000, "mlx_lm"), {"max_kv_size": 1000}, 1000 * 36 * 8 * 128 * 2 * 2),
+    "DeepSeek-V2 is expanded": (("deepseek-v2-lite", 256, "mlx_lm"), {}, 256 * 27 * 16 * (192 + 128) * 2),
+    "an index key and as many zeros": (("deepseek-v3.2", 256, "mlx_lm"), {}, 256 * 61 * (576 + 2 * 128) * 2),
+    "Ollama pads to 256": (("llama-3.1-8b", 1000, "ollama"), {}, 1024 * LLAMA * 2),
+    "q8_0": (("llama-3.1-8b", 1024, "ollama"), {"kv_cache_type": "q8_0"}, 1024 * LLAMA * 34 // 32),
+    "without flash attention it is ignored": (
+        ("llama-3.1-8b", 1024, "ollama"),
+        {"kv_cache_type": "q8_0", "flash_attention": 0},
+        1024 * LLAMA * 2,
+    ),
+    # 1024 + 512 = 1536 cells; and two sequences: 2 x 1025 + 512 -> 2816 of 2 x 8192
+    "a window and a batch": (("gemma-3-27b", 8192, "ollama"), {}, (52 * 1536 + 10 * 8192) * 16 * 128 * 2 * 2),
+    "for two": (("gemma-3-27b", 16_384, "ollama", 2), {}, (52 * 2816 + 10 * 16_384) * 16 * 128 * 2 * 2),
+    "a window longer than the context": (("gemma-3-27b", 1024, "ollama"), {}, 62 * 1024 * 16 * 128 * 2 * 2),
+    "4,096 that gpt-oss remembers": (
+        ("gpt-oss-20b", 16_384, "ollama"),
+        {},
+        (12 * (4096 + 512) + 12 * 16_384) * 8 * 64 * 2 * 2,
+    ),
+    "LMDeploy blocks of 64": (("llama-3.1-8b", 65, "lmdeploy"), {}, 128 * LLAMA * 2),
+    "LMDeploy int8": (("llama-3.1-8b", 64, "lmdeploy"), {"quant_policy": 8}, 64 * 32 * 8 * 2 * (128 + 4)),
+    "LMDeploy int4": (("llama-3.1-8b", 64, "lmdeploy"), {"quant_policy": 4}, 64 * 32 * 8 * 2 * (64 + 4)),
+    "LMDeploy's latent": (("r1", 1, "lmdeploy"), {}, 64 * 61 * 576 * 2),
+}
+
+
+@pytest.mark.parametrize(("asked", "settings", "wanted"), SIZES.values(), ids=SIZES)
+def test_sizes_are_those_worked_out_by_hand(asked, settings, wanted):
+    assert size(*asked, **settings).total_bytes == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "changed"),
+    [
+        ("llama-3.1-8b", "sglang", {"page_size": 64}),
+        ("gpt-oss-20b", "sglang", {"disable_hybrid_swa_memory": True}),
+        ("qwen3-next-80b-a3b", "sglang", {"disable_radix_cache": True}),
+        ("llama-3.1-8b", "tensorrt_llm", {"tokens_per_block": 16}),
+        ("llama-3.1-8b", "mlx_lm", {"kv_bits": 8, "quantized_kv_start": 1}),
+        ("gemma-3-27b", "ollama", {"num_batch": 1024}),
+        ("llama-3.1-8b", "lmdeploy", {"block_size": 16}),
+    ],
+)
+def test_a_wrong_setting_is_noticed(name, engine, changed):
+    assert size(name, 5001, engine).total_bytes != size(name, 5001, engine, **changed).total_bytes
+
+
+def test_kv_dtype_asks_for_what_a_setting_would():
+    in_words = {"sglang": {"kv_cache_dtype": "fp8_e4m3"}, "tensorrt_llm": {"dtype": "fp8"}}
+    for engine, settings in in_words.items():
+        by_dtype = size("llama-3.1-8b", 100, engine, kv_dtype="fp8")
+        assert by_dtype.total_bytes == size("llama-3.1-8b", 100, engine, **settings).total_bytes
+    assert size("llama-3.1-8b", 64, "lmdeploy", kv_dtype="int4").total_bytes == SIZES["LMDeploy int4"][2]
+
+
+@pytest.mark.parametrize("engine", ["sglang", "tensorrt_llm", "lmdeploy"])
+def test_ranks_share_heads_and_hold_latents_whole(engine):
+    ranks = kvcalc.Parallel(tp=16)
+    shared, latent = (
+        kvcalc.size(kvcalc.load(name), tokens=64, engine=engine, parallel=ranks) for name in ("llama-3.1-8b", "r1")
+    )
+    assert {rank.bytes for rank in shared.per_rank} == {64 * LLAMA * 2 // 8}  # 8 heads among 16: one each
+    assert {rank.bytes for rank in latent.per_rank} == {64 * 61 * 576 * 2}
+
+
+# MLX-LM's arrays, step by step -----------------------------------------------------------------------------------------
+
+
+def array_after(prompt: int, chunk: int) -> int:
+    """Slots of an array that is grown as a prompt is read in chunks, but for its last token."""
+    slots = held = 0
+    reads = [chunk] * ((prompt - 1) // chunk) + [(prompt - 1) % chunk] * bool((prompt - 1) % chunk) + [1]
+    for new in reads:
+        if held + new > slots:
+            slots = (held if held % 256 else slots) + (new + 255) // 256 * 256
+        held += new
+    return slots
+
+
+def ring_after(prompt: int, chunk: int, window: int) -> int:
+    """Slots of a ring: chunks are appended to the last window - 1 tokens, the last token goes into a step of its own."""
+    slots = held = 0
+    while prompt - held > 1:
+        new = min(chunk, prompt - held - 1)
+        slots = min(slots, window - 1) + new if held else new
+        held += new
+    if held >= slots and slots < window:
+        slots += min(256, window - held)
+    return min(slots, window)
+
+
+@given(st.integers(1, 20_000), st.sampled_from([256, 512, 2048]))
+def test_arrays_grow_as_they_do_step_by_step(prompt, chunk):
+    report = size("llama-3.2-1b", prompt, "mlx_lm", prefill_step_size=chunk)
+    assert report.groups[0].tensors[0].slots == array_after(prompt, chunk)
+
+
+@given(st.integers(1, 20_000), st.sampled_from([256, 512, 2048]))
+def test_rings_grow_as_they_do_step_by_step(prompt, chunk):
+    report = size("gemma-3-1b", prompt, "mlx_lm", prefill_step_size=chunk)
+    sliding = next(group for group in report.groups if "sliding" in group.name)
+    assert sliding.tensors[0].slots == ring_after(prompt, chunk, 512)
+
+
+def test_arrays_of_other_chunks_would_be_others():
+    assert (array_after(457, 100), array_after(457, 256)) == (712, 512)  # cut at 200, then at 456
+
+
+# Slot rules ---------------------------------------------------------------------------------------------------------
+
+RULES = st.one_of(
+    st.builds(LastAndSpare, st.integers(300, 5000), st.integers(0, 299)),
+    st.builds(
+        lambda held, batch: Switched(InSteps(256, 256), held + 1, Once(-(-(held + batch) // 256) * 256)),
+        st.integers(1, 5000),
+        st.integers(0, 2000),
+    ),
+)
+
+
+@given(RULES, st.integers(0, 9000))
+def test_rules_never_fall_and_know_where_they_end(rule, t):
+    assert rule.slots(t) <= rule.slots(t + 1)
+    assert rule.most(t) == rule.slots(t)
+    assert rule.slots(np.array([t, t + 1], dtype=np.int64)).tolist() == [rule.slots(t), rule.slots(t + 1)]
+    end = rule.saturates_at
+    assert rule.slots(end) == rule.slots(end + 10_000) >= rule.slots(end - 1)
+
+
+@given(RULES, st.integers(0, 9000))
+def test_rules_are_linear_in_periods_between_their_kinks(rule, t):
+    period = rule.period
+    if not any(t <= kink < t + 2 * period for kink in rule.kinks):
+        first, second, third = (rule.slots(t + n * period) for n in range(3))
+        assert second - first == third - second
+
+
+def test_what_is_stored_anew_falls_and_most_remembers():
+    rule = Switched(InSteps(256, 256), 5000, Once(0))
+    assert (rule.slots(4999), rule.slots(5000), rule.most(6000)) == (5120, 0, 5120)
+
+
+# Laws over random models --------------------------------------------------------------------------------------------
+
+NEEDS_ENCODER = ("llama-3.2-11b-vision", "llama-3.2-90b-vision", "bart-large", "t5-large")
+SHORTER_RING = ("mimo-v2-flash",)
+"""Models whose window, as their config has it, is one short of what a query sees; MLX-LM's ring is that long."""
+TAKES_LESS = {"sglang": ("indexer",), "tensorrt_llm": ("indexer",)}
+"""Layers that an engine may store in fewer bytes than the model's own dtype: index keys in fp8."""
+
+
+def check_takes_no_less(model, t, engine) -> bool:
+    """Whether the engine stores the model at all; if so, in no fewer bytes than the model needs."""
+    try:
+        taken = kvcalc.size(model, tokens=t, engine=engine)
+    except kvcalc.KvcalcError:
+        return False
+    for group, own in zip(taken.groups, kvcalc.size(model, tokens=t).groups, strict=True):
+        if not any(word in group.attention for word in TAKES_LESS.get(engine, ())) and model.name not in SHORTER_RING:
+            assert group.bytes >= own.bytes, (model.name, engine, group.name)
+    assert taken.total_bytes <= kvcalc.size(model, tokens=t + 1, engine=engine).total_bytes
+    return True
+
+
+@given(models(), tokens, st.sampled_from(ENGINES))
+def test_an_engine_takes_no_less_than_a_model_needs_and_never_less_for_a_token_more(model, t, engine):
+    """But for index keys in fp8. What it does not store it refuses."""
+    check_takes_no_less(model, t, engine)
+
+
+@pytest.mark.parametrize(
+    ("engine", "stored"), [("sglang", 100), ("tensorrt_llm", 85), ("mlx_lm", 95), ("ollama", 70), ("lmdeploy", 80)]
+)
+def test_nor_for_any_preset(engine, stored):
+    """Of all presets so many, or more, are stored by the engine as far as kvcalc knows."""
+    found = [
+        check_takes_no_less(kvcalc.load(name), 8191, engine) for name in preset_names() if name not in NEEDS_ENCODER
+    ]
+    assert sum(found) >= stored
+
+
+PLANNED = ("llama-3.1-8b", "r1", "gpt-oss-20b", "qwen3-next-80b-a3b", "deepseek-v3.2", "gemma-3-27b")
+
+
+@given(st.sampled_from(PLANNED), st.sampled_from(["sglang", "tensorrt_llm"]), st.integers(2**33, 2**37))
+def test_pools_fill_the_memory_and_no_more_but_for_their_spare_slots(name, engine, available_bytes):
+    try:
+        report = fit(name, engine, available_bytes)
+    except kvcalc.NotApplicableError:
+        assume(False)
+    (pools,) = report.stages
+    usable = sum(pool.slots * pool.bytes_per_slot for pool in pools)
+    assert usable <= available_bytes
+    tokens_more = fit(name, engine, available_bytes + 2**30).tokens
+    assert report.tokens <= tokens_more
+    largest = max(pool.bytes_per_slot for pool in pools)
+    assert available_bytes - usable <= (len(pools) + 1) * largest * 128
+
+
+# Pools --------------------------------------------------------------------------------------------------------------
+
+
+def test_sglang_pools_of_a_hybrid_model_worked_out_by_hand():
+    """GPT-OSS in 32 GiB: 24,576 bytes a token and layer kind; floor(2^35 / (24,576 + 0.8 x 24,576)) = 776,722."""
+    (full, sliding) = fit("gpt-oss-20b", "sglang", 2**35).stages[0]
+    assert (full.slots, sliding.slots, full.spare_slots, full.bytes_per_slot) == (776_722, 621_377, 1, 24_576)
+
+
+def test_sglang_sizes_the_sliding_pool_by_its_worst_case_without_prefixes():
+    """10 requests x (127 + 128 + 2 x 1) + 2 x 2048 + 1 = 6,667 sliding tokens, and the rest full."""
+    settings = {"disable_radix_cache": True, "max_running_requests": 10, "chunked_prefill_size": 2048}
+    (full, sliding) = fit("gpt-oss-20b", "sglang", 2**35, **settings).stages[0]
+    assert (sliding.slots, full.slots) == (6667, (2**35 - 6667 * 24_576) // 24_576)
+
+
+def test_sglang_gives_states_their_share_first():
+    """Qwen3-Next: 77,266,944 bytes a state; int((2^35 x 0.9 / 1.9 - one) / one) = 209 and a spare one."""
+    report = fit("qwen3-next-80b-a3b", "sglang", 2**35)
+    full, states = report.stages[0]
+    assert (states.slots, states.spare_slots, states.bytes_per_slot) == (209, 1, 77_266_944)
+    assert full.slots == (2**35 - 210 * 77_266_944) // 24_576 == report.tokens
+    assert report.max_requests == 69
+
+
+def test_the_stage_with_fewest_tokens_decides():
+    report = fit("llama-3.1-8b", "sglang", [2**34, 2**33], pp=2, page_size=64)
+    assert report.tokens == 2**33 // 65_536 // 64 * 64
+    assert [pool.slots for (pool,) in report.stages] == [report.tokens] * 2
+
+
+def test_tensorrt_llm_shares_memory_equally_between_windows():
+    windows = [1024] * 5 + [131_072]
+    report = fit("gemma-3-27b", "tensorrt_llm", 2**35, max_attention_window=windows, max_tokens=64)
+    by_name = {pool.name: pool for pool in report.stages[0]}
+    assert by_name["window 1,024"].slots == 2**34 // (52 * 16 * 128 * 4 * 32)
+    assert by_name["window 131,072"].slots == 2**34 // (10 * 16 * 128 * 4 * 32)
+
+
+def test_weights_leave_a_share_of_the_memory():
+    settings = {"mem_fraction_static": 0.9, "gpu": "h100-80gb"}
+    sglang = kvcalc.fit(
+        kvcalc.load("llama-3.1-8b"), engine="sglang", weights_bytes=16 * 10**9, engine_settings=settings
+    )
+    assert sglang.available_bytes == (85_045_477_376 - int(85_045_477_376 * (1 - 0.9)) - 16 * 10**9,)
+    trtllm = kvcalc.fit(kvcalc.load("llama-3.1-8b"), engine="tensorrt_llm", weights_bytes=16 * 10**9)
+    assert trtllm.available_bytes == (int((85_045_477_376 - 16 * 10**9) * 0.9),)
+
+
+def test_a_report_of_pools_speaks_as_the_log_does():
+    report = fit("llama-3.1-8b", "sglang", 2**34, tp=2)
+    line = "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 262144, K size: 8.00 GB, V size: 8.00 GB"
+    assert report.log_line == report.data()["log_lines"][0] == line
+    (sheet,) = report.sheets()
+    assert sheet.title == "llama-3.1-8b in sglang 0.5.23 on h100-80gb, TP 2"
+    assert sheet.rows == (("0", "32 full", "token", 262_144, 1, 262_145 * 65_536),)
+    assert sheet.lines[0] == "total 262,144 tokens"
+    assert report.data()["stages"][0][0]["bytes"] == report.allocated_bytes[0]
+
+
+# What is refused ----------------------------------------------------------------------------------------------------
+
+REFUSALS = {
+    "DeepSeek-V4 in SGLang": (lambda: size("deepseek-v4-flash", 1, "sglang"), "how SGLang stores shared K=V layers"),
+    "a format of GGUF": (lambda: size("r1", 1, "sglang", kv_dtype="q8_0"), "SGLang stores no cache in q8_0"),
+    "a sparse latent in fp8_e5m2": (
+        lambda: size("deepseek-v3.2", 1, "sglang", kv_cache_dtype="fp8_e5m2"),
+        "DeepSeek DSA only supports bf16/bfloat16 or fp8_e4m3 kv_cache_dtype, not fp8_e5m2",
+    ),
+    "mixed layouts": (
+        lambda: size("deepseek-v3.2", 1, "sglang", kv_cache_dtype="fp8_e4m3", dsa_prefill_backend="tilelang"),
+        "CUDA TileLang FP8 KV requires both DSA backends to be tilelang",
+    ),
+    "too little memory": (lambda: fit("r1", "sglang", 1000), "Not enough memory. Please try to increase --mem-frac"),
+    "too few states": (
+        lambda: fit("qwen3-next-80b-a3b", "sglang", 2**28),
+        "Not enough GPU memory for hybrid (mamba/linear-attention) state cache. Computed max_mamba_cache_size=0",
+    ),
+    "a sliding pool for no request": (
+        lambda: fit("gpt-oss-20b", "sglang", 2**22),
+        "SWA pool (75 tokens) cannot hold even one request",
+    ),
+    "FP4 pools": (
+        lambda: fit("llama-3.1-8b", "sglang", kv_cache_dtype="nvfp4"),
+        "which scales and which workspace SGLang keeps for nvfp4",
+    ),
+    "what a method left": (
+        lambda: kvcalc.size(
+            kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), "streaming-llm"), tokens=9, engine="sglang"
+        ),
+        "SGLang has no such method: all layers of llama-3.1-8b with StreamingLLM keep other tensors than their own",
+    ),
+    "token ranks": (
+        lambda: kvcalc.fit(
+            kvcalc.load("r1"), engine="sglang", available_bytes=2**35, parallel=kvcalc.Parallel(tp=8, dcp=8)
+        ),
+        "how SGLang 0.5.23 lays pools out for decode context parallelism (dcp 8)",
+    ),
+    "states in TensorRT-LLM": (
+        lambda: size("jamba-1.5-mini", 1, "tensorrt_llm"),
+        "how TensorRT-LLM stores Mamba layers",
+    ),
+    "windows that cut a group": (
+        lambda: size("llama-3.1-8b", 1, "tensorrt_llm", max_attention_window=[512, 131_072]),
+        "max_attention_window gives all layers of llama-3.1-8b several windows ([512, 131072])",
+    ),
+    "not one block": (lambda: fit("r1", "tensorrt_llm", 1000), "not one block of the cache fits"),
+    "int4 in TensorRT-LLM": (
+        lambda: size("r1", 1, "tensorrt_llm", kv_dtype="int4"),
+        "TensorRT-LLM stores no cache in int4",
+    ),
+    "a quantised ring": (lambda: size("gemma-3-27b", 1, "mlx_lm", kv_bits=4), "RotatingKVCache Quantization NYI"),
+    "odd chunks": (lambda: size("r1", 1, "mlx_lm", prefill_step_size=100), "chunks of 100 tokens cut arrays"),
+    "a group that does not divide": (
+        lambda: size("phi-3-mini-128k", 1, "mlx_lm", kv_bits=4),
+        "the 96 elements of a head of k are not a multiple of kv_group_size (64)",
+    ),
+    "a latent in Ollama's engine": (lambda: size("r1", 1, "ollama"), "how Ollama's engine stores MLA 512+64 layers"),
+    "a quantised latent": (
+        lambda: size("r1", 1, "lmdeploy", quant_policy=8),
+        "how LMDeploy stores MLA 512+64 layers with quant_policy 8",
+    ),
+    "no planner": (lambda: fit("r1", "ollama"), "the engine ollama has no planner of its own"),
+}
+BAD_VALUES = {
+    "no fraction": (
+        lambda: kvcalc.fit(kvcalc.load("r1"), engine="sglang", weights_bytes=1),
+        "mem_fraction_static is not given",
+    ),
+    "no memory": (lambda: kvcalc.fit(kvcalc.load("r1"), engine="tensorrt_llm"), "nothing says what there is"),
+    "a block size": (
+        lambda: size("r1", 1, "tensorrt_llm", tokens_per_block=48),
+        "tokens_per_block must be a power of two, not 48",
+    ),
+    "windows": (
+        lambda: size("r1", 1, "tensorrt_llm", max_attention_window="512"),
+        "max_attention_window must be a list of whole numbers, not '512'",
+    ),
+    "bits": (lambda: size("r1", 1, "mlx_lm", kv_bits=5), "kv_bits must be one of 2, 4, 8, not 5"),
+    "a type": (lambda: size("r1", 1, "ollama", kv_cache_type="q5_0"), "kv_cache_type must be one of f16, q8_0, q4_0"),
+    "sequences": (
+        lambda: size("llama-3.1-8b", 512, "ollama", 3, num_parallel=2),
+        "num_parallel (2) is not the number of sequences (3)",
+    ),
+    "a policy": (lambda: size("r1", 1, "lmdeploy", quant_policy=2), "quant_policy must be one of 0, 4, 8, not 2"),
+    "a flag": (
+        lambda: size("r1", 1, "sglang", disable_radix_cache="no"),
+        "disable_radix_cache must be true or false, not 'no'",
+    ),
+    "a share": (
+        lambda: size("r1", 1, "sglang", swa_full_tokens_ratio=2),
+        "swa_full_tokens_ratio must be above 0 and at most 1, not 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("ask", "words"), REFUSALS.values(), ids=REFUSALS)
+def test_what_an_engine_cannot_do_is_refused_with_its_reason(ask, words):
+    with pytest.raises(kvcalc.NotApplicableError) as refusal:
+        ask()
+    assert words in str(refusal.value)
+    assert refusal.value.help
+
+
+@pytest.mark.parametrize(("ask", "words"), BAD_VALUES.values(), ids=BAD_VALUES)
+def test_bad_values_are_refused(ask, words):
+    with pytest.raises(kvcalc.InvalidValueError) as refusal:
+        ask()
+    assert words in str(refusal.value)
+    assert refusal.value.help
+
+
+def test_what_an_engine_ignores_is_said():
+    assert "every layer keeps every token" in " ".join(size("gemma-3-27b", 1, "sglang").notes)
+    assert "whatever the model's own windows" in " ".join(size("gemma-3-27b", 1, "tensorrt_llm").notes)
+    assert "whatever its window" in " ".join(size("gemma-3-27b", 1, "lmdeploy").notes)
+    assert "max_kv_size is ignored" in " ".join(size("llama-3.1-8b", 1, "mlx_lm", max_kv_size=10).notes)
+    assert "kv_bits is ignored" in " ".join(size("deepseek-v3.2", 1, "mlx_lm", kv_bits=4).notes)
+    report = size("llama-3.1-8b", 1, "ollama", kv_cache_type="q4_0", flash_attention=0)
+    assert report.notes == ("without flash attention Ollama ignores q4_0 and stores f16",)
