@@ -86,8 +86,8 @@ class Settings:
             _flag(getattr(self, field), field)
         _flag(self.use_v2_model_runner, "use_v2_model_runner")
         _share(self.gpu_memory_utilization, "gpu_memory_utilization")
-        for field in ("kv_cache_dtype_skip_layers", "pp_layer_partition"):
-            _list(getattr(self, field), field)
+        _list(self.kv_cache_dtype_skip_layers, "kv_cache_dtype_skip_layers", (int, str))
+        _list(self.pp_layer_partition, "pp_layer_partition", (int,))
 
 
 def _flag(value: object, field: str) -> None:
@@ -106,9 +106,9 @@ def _share(value: object, field: str) -> None:
         )
 
 
-def _list(value: object, field: str) -> None:
-    """Raises InvalidValueError where a setting is no list of whole numbers or names."""
-    if not isinstance(value, list | tuple) or any(type(item) not in (int, str) for item in value):
+def _list(value: object, field: str, kinds: tuple[type, ...]) -> None:
+    """Raises InvalidValueError where a setting is no list of values of these kinds."""
+    if not isinstance(value, list | tuple) or any(type(item) not in kinds for item in value):
         raise InvalidValueError(
             f"{field} must be a list, not {shown(value)}", field=field, help=f'for instance {{"{field}": [0, 1]}}'
         )

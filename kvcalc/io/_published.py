@@ -14,6 +14,8 @@ _LENGTHS = (
 )
 """Fields that name a longest sequence, by any class."""
 _EIGHT_BITS, _FOUR_BITS = 8, 4
+_MOST = 2**32
+"""Largest factor taken for real."""
 _SEES_IMAGES_WHOLE = ("bagel", "gemma3", "molmo2", "moondream3", "paligemma")
 """Types whose images are read as a prefix, whatever their config says."""
 
@@ -89,4 +91,4 @@ def _count(value: object) -> int | None:
 
 
 def _number(value: object) -> int | float:
-    return value if type(value) in (int, float) and value > 0 else 1  # type: ignore[operator,return-value]
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST else 1

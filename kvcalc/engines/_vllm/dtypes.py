@@ -82,7 +82,7 @@ CACHE_DTYPES = (*MODEL, *QUANTISED)
 def check_cache_dtype(name: str) -> None:
     """Raises UnknownNameError for a format that vLLM does not have on NVIDIA GPUs."""
     if name not in CACHE_DTYPES:
-        raise UnknownNameError.among("kv_cache_dtype of vLLM", name, CACHE_DTYPES)
+        raise UnknownNameError.among("kv_cache_dtype of vLLM", str(name), CACHE_DTYPES)
 
 
 def kv_bytes(cache_dtype: str, model_dtype: str, key: int, value: int) -> int:
