@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvcalc.sizing import Footprint
+from kvcalc.footprint import Footprint
 
 
 def max_tokens(footprint: Footprint, budget_bytes: int) -> int | None:

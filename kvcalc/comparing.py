@@ -7,12 +7,14 @@ from typing import Any
 
 from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods import METHODS, apply_method, parameters
+from kvcalc.methods import METHODS, apply_method, formula_of, parameters
+from kvcalc.methods._traits import WHOLE
 from kvcalc.model import Model
+from kvcalc.peaks import decode_peak_bytes, step_copy_bytes
 from kvcalc.report.comparison import Comparison, ComparisonRow
 from kvcalc.report.method_comparison import MethodComparison, MethodRow
 from kvcalc.report.size import policy_remarks
-from kvcalc.sizing import decode_peak_bytes, size
+from kvcalc.sizing import size
 from kvcalc.units import count, plural
 
 _NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
@@ -90,11 +92,18 @@ def _comparison(
     return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
 
 
-def compare_methods(
-    model: Model, specs: Sequence[str] | None, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16"
+def compare_methods(  # what is asked, and how it is told
+    model: Model,
+    specs: Sequence[str] | None,
+    *,
+    tokens: int,
+    sequences: int = 1,
+    kv_dtype: str | Dtype = "bf16",
+    explained: bool = False,
 ) -> MethodComparison:
     """`model` as it is and under each method of `specs`; None: every method that needs no parameter.
 
+    explained: with the formula and the source of each.
     Raises UnknownNameError, InvalidValueError, NotApplicableError for a method that was asked for by name; of all
     methods those that this model cannot have are left out, and a note says why.
     """
@@ -115,7 +124,7 @@ def compare_methods(
         notes += [f"{spec}: {note}" for note in changed.notes if note not in model.notes]
     first = rows[0].report
     workload = f"{plural(tokens, 'token')} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
-    return MethodComparison(f"{model.name} under methods: {workload}", tuple(rows), (*model.notes, *notes))
+    return MethodComparison(f"{model.name} under methods: {workload}", tuple(rows), (*model.notes, *notes), explained)
 
 
 def _method_row(  # a method, a model before and after it, and what is asked of both
@@ -126,13 +135,21 @@ def _method_row(  # a method, a model before and after it, and what is asked of 
     step = decode_peak_bytes(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
     if not spec:
         return MethodRow("", "", report, peak, step)
-    traits = METHODS.module(spec.partition(":")[0].strip().lower()).TRAITS
+    method = METHODS.module(spec.partition(":")[0].strip().lower())
+    traits = method.TRAITS
+    copied = traits.step_copy and step_copy_bytes(
+        model, whole=traits.step_copy == WHOLE, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype
+    )
     return MethodRow(
         spec=spec,
         kind=traits.kind,
         report=report,
         prefill_peak_bytes=peak,
         decode_peak_bytes=step,
+        step_copy_bytes=copied or 0,
+        title=traits.title,
+        source=traits.source,
+        formula=formula_of(method.apply),
         state=_state(model, before),
         flash_attention=traits.flash_attention,
         retraining=traits.retraining,

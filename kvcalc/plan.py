@@ -9,10 +9,11 @@ from fractions import Fraction
 from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
+from kvcalc.footprint import Footprint
 from kvcalc.hardware import Gpu
 from kvcalc.model import Model
 from kvcalc.report.check import CheckReport, Finding
-from kvcalc.sizing import Footprint, size
+from kvcalc.sizing import size
 from kvcalc.units import both_units, shown
 from kvcalc.workload import Workload
 

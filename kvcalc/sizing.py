@@ -1,76 +1,25 @@
-"""Bytes of a model's cache, exact.
+"""Bytes of a model's cache, exact: the answer to `size`, with all that a reader asks of it.
 
-    bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_slot * slots(t)
-
-Tensors of the same slot rule are added up first, so a model of any depth is a handful of terms. Between kinks the sum
-grows by the same bytes with each period of tokens, which is what lets `capacity` invert it without a search.
+bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_slot * slots(t)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from itertools import accumulate, pairwise
-from math import lcm
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.footprint import Footprint
 from kvcalc.model import Model
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
-from kvcalc.tensors import CacheTensor, Once, SlotRule
+from kvcalc.tensors import CacheTensor, Once
 from kvcalc.units import plural, shown
 from kvcalc.workload import Workload
 
 if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
-    from kvcalc.tensors import Tokens
-
-
-class Footprint(NamedTuple):
-    """Bytes of one sequence as a function of its cached tokens: each slot rule with its bytes per slot, all layers."""
-
-    terms: tuple[tuple[SlotRule, int], ...]
-
-    @classmethod
-    def of(cls, model: Model, engine: Engine, kv_dtype: Dtype) -> Footprint:
-        """Footprint of `model` as `engine` stores it in `kv_dtype`."""
-        copies = engine.copies
-        bytes_by_rule: dict[SlotRule, int] = {}
-        for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
-            for tensor in tensors:
-                slot_bytes = copies * len(group.layers) * tensor.bytes_per_slot(kv_dtype)
-                bytes_by_rule[tensor.slot_rule] = bytes_by_rule.get(tensor.slot_rule, 0) + slot_bytes
-        return cls(tuple(bytes_by_rule.items()))
-
-    def bytes(self, tokens: Tokens) -> Tokens:
-        """Bytes of one sequence with `tokens` tokens, an int or an int64 array (which must not overflow)."""
-        if not self.terms:
-            return 0 * tokens
-        first, *rest = (rule.slots(tokens) * slot_bytes for rule, slot_bytes in self.terms)
-        for term in rest:
-            first = first + term
-        return first
-
-    def most(self, tokens: int) -> int:
-        """No fewer bytes than a sequence of up to `tokens` tokens ever took."""
-        return sum(rule.most(tokens) * slot_bytes for rule, slot_bytes in self.terms)
-
-    @property
-    def period(self) -> int:
-        """Tokens after which the growth repeats, between two kinks."""
-        return lcm(*(rule.period for rule, _ in self.terms))
-
-    def kinks(self) -> list[int]:
-        """Token counts, ascending, after which the growth changes."""
-        return sorted({kink for rule, _ in self.terms for kink in rule.kinks})
-
-    def stretches(self) -> Iterator[tuple[int, int | None]]:
-        """First token count and the one after the last of each stretch between kinks; the last stretch has no end."""
-        borders = sorted({0, *self.kinks()})
-        yield from pairwise(borders)
-        yield borders[-1], None
 
 
 def size(  # noqa: PLR0913  # what is asked, and of whom
@@ -123,7 +72,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         num_layers_origin=model.origins.get("num_layers", ""),
         policy=as_asked.policy,
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
-        prefill_peak_bytes=_prefill_peak(model, with_settings, workload),
+        **_while_read(model, with_settings, workload),
         notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens * times // sequences)),
         shares_context=with_settings.is_shared,
         parallel=str(parallel or ""),
@@ -163,55 +112,17 @@ def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engi
     )
 
 
-def decode_peak_bytes(
-    model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16", engine: str = "ideal"
-) -> int:
-    """Most that the cache takes in the step after `tokens` tokens.
+def _while_read(model: Model, engine: Engine, workload: Workload) -> dict[str, int]:
+    """What is held while a prompt is read that a method cuts; nothing where none does."""
+    if model.prompt_cut is None:
+        return {}
 
-    Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
-    once that is there. Copies that code makes on the way are not counted.
-    """
-    workload = Workload.of(tokens, sequences, kv_dtype)
-    with_settings = Engine.of(engine).serving(workload.sequences)
-    after = Footprint.of(model, with_settings, workload.kv_dtype).bytes(workload.tokens + 1)
-    extra = [
-        sum(
-            tensor.bytes_per_slot(workload.kv_dtype)
-            for tensor in tensors
-            if tensor.slot_rule.evicts_after and tensor.slot_rule.slots(workload.tokens + 1) <= workload.tokens
-        )
-        for tensors in with_settings.allocate(model, workload.kv_dtype)
-    ]
-    return with_settings.times_held(workload.sequences) * (after + max(extra))
+    from kvcalc.peaks import prefill_peak_bytes, score_workspace_bytes
 
-
-def _prefill_peak(model: Model, engine: Engine, workload: Workload) -> int | None:
-    """Most that the caches take while a prompt is read that a method cuts; None where none does.
-
-    Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l). Cut after the last: the
-    whole prompt in all of them, and one layer's copy of what it keeps.
-    """
-    cut = model.prompt_cut
-    if cut is None:
-        return None
-    whole = replace(model, groups=tuple(replace(group, tensors=group.uncut or group.tensors) for group in model.groups))
-    prompt = replace(workload, tokens=min(workload.tokens, cut.prompt_tokens or workload.tokens))
-    kept, full = (_bytes_by_layer(held, engine, prompt) for held in (model, whole))
-    if not cut.layer_by_layer:
-        return sum(full) + max(kept)
-    before = accumulate(kept, initial=0)
-    return max(done + layer for done, layer in zip(before, full, strict=False))
-
-
-def _bytes_by_layer(model: Model, engine: Engine, workload: Workload) -> list[int]:
-    """What each layer holds of all sequences."""
-    copies = engine.times_held(workload.sequences) * engine.copies
-    by_layer = {
-        layer: copies * sum(t.slot_rule.slots(workload.tokens) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
-        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
-        for layer in group.layers
+    return {
+        "prefill_peak_bytes": prefill_peak_bytes(model, model.prompt_cut, engine, workload),
+        "score_workspace_bytes": score_workspace_bytes(model, model.prompt_cut, workload),
     }
-    return [by_layer[layer] for layer in range(model.num_layers)]
 
 
 def _growth(footprint: Footprint, tokens: int) -> int:

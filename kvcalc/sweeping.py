@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from kvcalc.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
+from kvcalc.footprint import Footprint
 from kvcalc.model import Model
-from kvcalc.sizing import Footprint
 from kvcalc.units import MAX_COUNT
 
 if TYPE_CHECKING:

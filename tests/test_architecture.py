@@ -19,6 +19,8 @@ FLOORS = (
     {"attention", "model", "packing", "report"},
     {"parallel"},
     {"methods", "engines", "formats"},
+    {"footprint"},
+    {"peaks"},
     {"sizing"},
     {"capacity", "comparing", "fitting", "sweeping"},
     {"plan"},

@@ -14,10 +14,10 @@ import kvcalc
 from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.dtypes import dtype_named
 from kvcalc.engines import Engine
+from kvcalc.footprint import Footprint
 from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
 from kvcalc.model import LayerGroup, Model
-from kvcalc.sizing import Footprint
 from kvcalc.tensors import Pending
 
 IDEAL = Engine.of("ideal")

@@ -22,7 +22,7 @@ from kvcalc.dtypes import dtype_named
 from kvcalc.engines import Engine
 from kvcalc.engines import _llama_cpp_cells as cells
 from kvcalc.engines import llama_cpp as engine
-from kvcalc.sizing import Footprint
+from kvcalc.footprint import Footprint
 
 DATA = Path(__file__).parent / "data" / "llama_cpp.jsonl.gz"
 CRASHED = "graph assertion in the engine (unrelated to KV sizing)"

@@ -16,7 +16,7 @@ from kvcalc.comparing import compare_methods
 from kvcalc.dtypes import BF16
 from kvcalc.methods import METHODS, parameters
 from kvcalc.methods._pyramid import Budget, Pyramid
-from kvcalc.sizing import decode_peak_bytes
+from kvcalc.peaks import decode_peak_bytes
 from kvcalc.tensors import (
     AllButLast,
     Chosen,
@@ -312,6 +312,12 @@ def test_all_methods_of_a_model_in_one_table():
     assert l2.report.total_bytes == half
     assert l2.prefill_peak_bytes == layers * full + full // 2  # all layers whole, and one layer's copy
     assert rows["h2o"].state == "hh_score"
+    whole_map = 2 * 32 * 32_768 * 32_768 * (4 + 2)
+    assert rows["h2o"].report.score_workspace_bytes == whole_map  # 137 GB of it in float32, for a sequence
+    assert rows["snapkv"].report.score_workspace_bytes == 2 * 32 * 32 * 32_768 * (4 + 2)
+    assert rows["streaming-llm"].report.score_workspace_bytes == 0
+    assert rows["snapkv"].step_copy_bytes == 2 * 2048 * slot_bytes
+    assert rows["quanto"].step_copy_bytes == 2 * 32_769 * slot_bytes
     assert any("gqa is left out: it needs a parameter" in note for note in table.notes)
 
 
@@ -321,6 +327,7 @@ def test_all_methods_of_a_model_in_one_table():
         ("--preset r1 --tokens 1000 --methods snapkv", "--methods: SnapKV wants keys and values of heads"),
         ("--preset r1 --tokens 1K,2K --methods all", "--methods: methods are compared at one length"),
         ("--preset r1 --tokens 1K --methods all -e transformers", "--methods: methods are compared at one length"),
+        ("--preset r1 --tokens 1K --explain", "--explain: only methods are explained here"),
     ],
 )
 def test_what_cannot_be_compared(cli, line, message):
@@ -491,6 +498,7 @@ def test_a_ratio_is_taken_as_it_is_written():
         ("kivi:bits=3", "k_bits must be 2 or 4, not 3", "write bits=2"),
         ("kivi:residual_length=100", "residual_length (100) is not a multiple of group_size (32)", "residual_length=128"),
         ("kivi:group_size=48,residual_length=96", "head_dim (128) is not a multiple of group_size (48)", "group_size=32"),
+        ("kivi:group_size=4,residual_length=8", "residual_length (8) is not a multiple of 16, the codes of an int32 word", "use 16"),
         ("l2-norm:prompt_tokens=0", "prompt_tokens must be at least 1, not 0", ""),
         ("mqa:x=3", "mqa takes no parameter, not 'x=3'", "write mqa alone"),
         ("kv-dtype", "kv-dtype names neither the format of keys nor that of values", "k_dtype=q8_0"),

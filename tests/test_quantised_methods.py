@@ -15,8 +15,8 @@ import kvcalc
 from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import BF16, dtype_named
 from kvcalc.engines import Engine
+from kvcalc.footprint import Footprint
 from kvcalc.packing import grouped, int_codes
-from kvcalc.sizing import Footprint
 from kvcalc.tensors import (
     AllButFirst,
     CacheTensor,

@@ -20,7 +20,7 @@ import kvcalc
 from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import BF16
 from kvcalc.engines import Engine
-from kvcalc.sizing import Footprint
+from kvcalc.footprint import Footprint
 from kvcalc.tensors import Blocks, ChosenShare, EveryToken, InBlocks, LastTokens, ShareOfTokens, WindowAndShare
 from kvcalc.verify.policies.ada_kv import head_counts, votes
 from kvcalc.verify.policies.fastgen import profiled

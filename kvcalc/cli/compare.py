@@ -44,6 +44,7 @@ def compare(
     dtype: _options.DtypeName = "bf16",
     engine: _options.EngineName = "ideal",
     engine_set: _options.EngineSet = None,
+    explain: bool = typer.Option(False, "--explain", help="With --methods: formula and source of each."),
     format: _options.Format = "table",
 ) -> None:
     """One model as MHA, GQA, MQA and MLA (--preset or --model), or several models by name."""
@@ -63,9 +64,11 @@ def compare(
         loaded = [_options.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
         show(compare_models(loaded, counts, **question), format)
         return
+    if explain and not methods:
+        raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
     one = _options.one_model(preset, model, None, assume, mtp=mtp)
     if methods:
-        show(_under_methods(one, methods, counts, question), format)
+        show(_under_methods(one, methods, counts, question, explained=explain), format)
         return
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
@@ -73,7 +76,9 @@ def compare(
     show(_options.located("--variants", compare_variants, one, asked, counts, optional=optional, **question), format)
 
 
-def _under_methods(model: "Model", methods: str, counts: list[int], question: dict[str, Any]) -> "MethodComparison":
+def _under_methods(
+    model: "Model", methods: str, counts: list[int], question: dict[str, Any], *, explained: bool
+) -> "MethodComparison":
     """The model under all methods, or under those that were named."""
     if len(counts) > 1 or question["engine"] != "ideal" or question["engine_settings"]:
         raise InvalidValueError(
@@ -85,5 +90,5 @@ def _under_methods(model: "Model", methods: str, counts: list[int], question: di
     from kvcalc.comparing import compare_methods
 
     specs = None if methods.strip() == "all" else [spec.strip() for spec in methods.split(";") if spec.strip()]
-    asked = {"sequences": question["sequences"], "kv_dtype": question["kv_dtype"]}
+    asked = {"sequences": question["sequences"], "kv_dtype": question["kv_dtype"], "explained": explained}
     return _options.located("--methods", compare_methods, model, specs, tokens=counts[0], **asked)

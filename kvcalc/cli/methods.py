@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Rational
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +26,7 @@ def list_methods(format: _options.Format = "table") -> None:
     from kvcalc.methods import METHODS
     from kvcalc.report.methods import MethodList
 
-    show(MethodList(tuple(map(_entry, METHODS.names()))), format)
+    show(MethodList(tuple(map(entry_of, METHODS.names()))), format)
 
 
 @app.command("show", epilog="Example: kvcalc methods show snapkv")
@@ -37,17 +39,18 @@ def show_method(
 
     from kvcalc.report.methods import MethodPage
 
-    show(MethodPage(_options.located("NAME", _entry, name.lower())), format)
+    show(MethodPage(_options.located("NAME", entry_of, name.lower())), format)
 
 
-def _entry(name: str) -> MethodEntry:
+def entry_of(name: str, arguments: Mapping[str, Any] | None = None) -> MethodEntry:
+    """A method with its parameters: their defaults, or what they were given."""
     from inspect import getdoc
 
     from kvcalc.methods import METHODS, parameters
     from kvcalc.report.methods import MethodEntry
 
     method = METHODS.module(name)
-    words = {key: _in_words(default) for key, default in parameters(method.apply).items()}
+    words = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
     return MethodEntry(name, **method.TRAITS._asdict(), parameters=words, description=getdoc(method.apply) or "")
 
 
@@ -57,4 +60,8 @@ def _in_words(default: Any) -> str:
         return "must be given"
     if default is None or default == ():
         return "none"
+    if isinstance(default, tuple):
+        return "+".join(map(str, default))
+    if isinstance(default, Rational) and not isinstance(default, int):
+        return f"{float(default):g}"
     return str(default).lower() if isinstance(default, bool) else str(default)

@@ -12,6 +12,7 @@ from kvcalc.errors import InvalidValueError
 if TYPE_CHECKING:
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
+    from kvcalc.report.methods import MethodEntry
     from kvcalc.report.size import Report
 
 app = command_app()
@@ -64,9 +65,17 @@ def size(
     if not (by_layer or explain):
         show(Lengths(reports), format)
         return 0
-    views = tuple(Layers(report) if by_layer else Explanation(report) for report in reports)
+    explained = _explained(chosen) if explain else ()
+    views = tuple(Layers(report) if by_layer else Explanation(report, explained) for report in reports)
     show(views[0] if len(views) == 1 else Stack(views), format)
     return 0
+
+
+def _explained(model: "Model") -> "tuple[MethodEntry, ...]":
+    """What changed the model, with the parameters that it was given."""
+    from kvcalc.cli.methods import entry_of
+
+    return tuple(entry_of(applied.name, applied.arguments) for applied in model.methods)
 
 
 def _check_verifiable(question: dict[str, Any], *, several: bool) -> None:

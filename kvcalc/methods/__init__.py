@@ -49,6 +49,15 @@ def parameters(method: Callable[..., Model]) -> dict[str, Any]:
     return {each.name: ... if each.default is Parameter.empty else each.default for each in declared}
 
 
+def formula_of(method: Callable[..., Model]) -> str:
+    """What a method's `apply` says of how much stays: the first paragraph of its docstring that counts something."""
+    from inspect import getdoc
+
+    paragraphs = [" ".join(paragraph.split()) for paragraph in (getdoc(method) or "").split("\n\n")]
+    counting = next((paragraph for paragraph in paragraphs if ": " in paragraph or " = " in paragraph), paragraphs[0])
+    return counting.partition(" Raises ")[0].partition(" Source: ")[0]
+
+
 def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Any]:
     """Keyword arguments of `key=value,key=value`."""
     known = parameters(method)

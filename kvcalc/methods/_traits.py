@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ARCHITECTURE, SELECTION, MERGED, QUANTISED = "architecture", "selection", "merged", "quantised"
+KEPT, WHOLE = "kept", "whole"
 
 
 class Traits(NamedTuple):
@@ -15,7 +16,9 @@ class Traits(NamedTuple):
     title: one line. source: the paper. flash_attention: works where no attention weights are at hand.
     retraining: needs a model trained for it. per_head_paging: keeps other tokens, or more of them, in one head than in
     another, which a block table for the whole layer cannot free.
-    caveat: where the authors' code stores more than the paper counts.
+    step_copy: what the authors' code writes anew in each step, of one layer at a time: nothing, what the layer keeps
+    (KEPT: by torch.cat or a gather), or all that it would without the method (WHOLE: dequantised).
+    caveat: where that code stores more than the paper counts.
     """
 
     kind: str
@@ -24,4 +27,5 @@ class Traits(NamedTuple):
     flash_attention: bool = True
     retraining: bool = False
     per_head_paging: bool = False
+    step_copy: str = ""
     caveat: str = ""

@@ -20,7 +20,7 @@ from kvcalc.methods._selection import (
     selected,
     window_below,
 )
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import CacheTensor, Dim, EveryToken, Once
 from kvcalc.units import shown
@@ -32,6 +32,7 @@ TRAITS = Traits(
     per_head_paging=True,
     caveat="how the heads divide a layer's budget depends on the prompt; head_counts tells it. The authors' code can "
     "store every query head (gqa_support=false), and each step copies a layer; kvpress only masks: compression_ratio",
+    step_copy=KEPT,
 )
 _BETA = 20
 """How much less the top layer of the pyramid keeps, as the authors' code has it."""

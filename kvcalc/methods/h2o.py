@@ -8,7 +8,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import FP16
 from kvcalc.errors import NotApplicableError
 from kvcalc.methods._selection import Shares, ratio_cut, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import CacheTensor, Chosen, Dim
 from kvcalc.units import positive_int
@@ -20,6 +20,7 @@ TRAITS = Traits(
     flash_attention=False,
     per_head_paging=True,
     caveat="the authors' evaluation code only masks tokens, and keeps them all: h2o-mask-only",
+    step_copy=KEPT,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Shares, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model
 from kvcalc.tensors import CacheTensor, Dim, EveryToken, EveryTokenAndNext
 
@@ -14,6 +14,7 @@ TRAITS = Traits(
     "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_hh",
     flash_attention=False,
     caveat="saves nothing: this is the code behind the paper's accuracy, and it adds its scores to a whole cache",
+    step_copy=KEPT,
 )
 
 

@@ -8,7 +8,7 @@ from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
 from kvcalc.methods._quantized_cache import GroupedCache
-from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.methods._traits import QUANTISED, WHOLE, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
 from kvcalc.tensors import CacheTensor
@@ -18,6 +18,7 @@ TRAITS = Traits(
     "1 to 8 bits in groups: QuantizedCache of transformers, HQQ",
     "transformers 5.2, QuantizedCache(backend='hqq'); hqq 0.2.8",
     caveat="scale and zero take the model's dtype, 3 bits take 3.2, and each step dequantises a whole layer",
+    step_copy=WHOLE,
 )
 _BITS = (1, 2, 3, 4, 8)
 _THREE = 3

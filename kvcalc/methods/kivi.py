@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvcalc.dtypes import FP16, Dtype
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import quantised
-from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.methods._traits import KEPT, QUANTISED, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import AllButLast, CacheTensor, Dim, EveryNth, Newest, Pending, Settled, SlotRule, within
 from kvcalc.units import positive_int
@@ -14,8 +14,10 @@ TRAITS = Traits(
     QUANTISED,
     "2 or 4 bits, with a residual of the newest tokens",
     "Liu et al. 2024, arXiv 2402.02750; jy-yuan/KIVI",
+    step_copy=KEPT,
 )
 _BITS_OF_BYTE = 8
+_BYTES_OF_WORD = 4
 _BITS = (2, 4)
 _SCALE_AND_MINIMUM = 2
 
@@ -35,7 +37,8 @@ def apply(
     channels of a token for V. In prefill the layer at hand holds the whole prompt unquantised.
 
     bits: of K and V, or k_bits and v_bits apart; 2 or 4. group_size, residual_length: as in the authors' example.
-    Raises InvalidValueError for other bits, a residual that is no multiple of the group, or a head that is none.
+    Raises InvalidValueError for other bits, a residual that is no multiple of the group, a head that is none, or where
+    codes do not fill int32 words.
     """
     positive_int(group_size, "group_size")
     positive_int(residual_length, "residual_length")
@@ -72,6 +75,14 @@ def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: 
             field="group_size",
             help="write group_size=32",
         )
+    in_word = codes.block_elements * _BYTES_OF_WORD
+    for name, number in (("residual_length", residual_length), (width.name, width.size)):
+        if number % in_word:
+            raise InvalidValueError(
+                f"{name} ({number:,}) is not a multiple of {in_word}, the codes of an int32 word",
+                field=name,
+                help=f"KIVI packs whole words: use {-(-number // in_word) * in_word}, or more bits",
+            )
     kept = tensor.slot_rule
     settled: SlotRule
     waiting: SlotRule

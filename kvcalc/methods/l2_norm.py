@@ -8,7 +8,7 @@ from math import ceil
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._selection import Share, cut_prompt, ratio_cut, ratio_of, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import EveryToken, ShareOfPrompt, SlotRule, WholeUntilNext
 from kvcalc.units import positive_int
@@ -19,6 +19,7 @@ TRAITS = Traits(
     "Devoto et al. 2024, arXiv 2406.11430; alessiodevoto/l2compress",
     per_head_paging=True,
     caveat="the authors' code keeps a view of the whole storage until the next token",
+    step_copy=KEPT,
 )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from kvcalc.methods._pyramid import Budget, Pyramid
 from kvcalc.methods._selection import Share, compression_of, known_prompt, selected, window_below
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import CutPrompt, SlotRule
 from kvcalc.units import positive_int
@@ -20,6 +20,7 @@ TRAITS = Traits(
     per_head_paging=True,
     caveat="the authors' code stores every query head: gqa_support=false; one block table for all layers costs the "
     "largest of them",
+    step_copy=KEPT,
 )
 
 

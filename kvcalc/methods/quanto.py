@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
 from kvcalc.methods._quantized_cache import GroupedCache
-from kvcalc.methods._traits import QUANTISED, Traits
+from kvcalc.methods._traits import QUANTISED, WHOLE, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
 from kvcalc.tensors import CacheTensor
@@ -15,6 +15,7 @@ TRAITS = Traits(
     "2 or 4 bits in groups: QuantizedCache of transformers, quanto",
     "transformers 5.2, QuantizedCache(backend='quanto'); optimum-quanto 0.2.7",
     caveat="scale and shift take the model's dtype, and each step dequantises a whole layer",
+    step_copy=WHOLE,
 )
 _BITS = (2, 4)
 _BY_ELEMENTS, _BY_TOKENS = 0, -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.methods._selection import cut_prompt, ratio_cut, selected, window_below
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 
 TRAITS = Traits(
@@ -14,6 +14,7 @@ TRAITS = Traits(
     "Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV",
     per_head_paging=True,
     caveat="the authors' code stores every query head: gqa_support=false",
+    step_copy=KEPT,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.methods._selection import ratio_cut, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import SinksAndLast, SlotRule
 from kvcalc.units import positive_int
@@ -15,6 +15,7 @@ TRAITS = Traits(
     "the first tokens and a window of the newest",
     "Xiao et al. 2023, arXiv 2309.17453; mit-han-lab/streaming-llm",
     caveat="a prompt longer than the window, given at once, is cached whole first",
+    step_copy=KEPT,
 )
 
 

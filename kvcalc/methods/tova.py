@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.methods._selection import ratio_cut, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import Chosen, SlotRule
 from kvcalc.units import positive_int
@@ -14,6 +14,7 @@ TRAITS = Traits(
     SELECTION,
     "the tokens that the newest one attends to most",
     "Oren et al. 2024, arXiv 2401.06104; schwartz-lab-NLP/TOVA",
+    step_copy=KEPT,
 )
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Share, Shares, budget_of, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.tensors import CacheTensor, Dim, EveryToken
 from kvcalc.units import positive_int
@@ -18,6 +18,7 @@ TRAITS = Traits(
     flash_attention=False,
     per_head_paging=True,
     caveat="the authors' code only masks tokens, and keeps them all: mask_only=true",
+    step_copy=KEPT,
 )
 
 

@@ -10,7 +10,8 @@ class MethodRow(NamedTuple):
     """A method on the model. spec: as it was asked for; empty for the model as it is.
 
     prefill_peak_bytes: most that the cache takes while the prompt is read. decode_peak_bytes: most in the next step.
-    state: what is kept beside keys and values, in words.
+    step_copy_bytes: what its code writes beside that in a step, of one layer. state: what is kept beside keys and
+    values, in words. title, source, formula: what it is, who says so, and how much it keeps.
     """
 
     spec: str
@@ -18,6 +19,10 @@ class MethodRow(NamedTuple):
     report: Report
     prefill_peak_bytes: int
     decode_peak_bytes: int
+    step_copy_bytes: int = 0
+    title: str = ""
+    source: str = ""
+    formula: str = ""
     state: str = ""
     flash_attention: bool = True
     retraining: bool = False
@@ -36,6 +41,7 @@ class MethodComparison(NamedTuple):
     title: str
     rows: tuple[MethodRow, ...]
     notes: tuple[str, ...] = ()
+    explained: bool = False
 
     def _ratio(self, row: MethodRow) -> float:
         return row.report.total_bytes / self.rows[0].report.total_bytes
@@ -48,13 +54,17 @@ class MethodComparison(NamedTuple):
                 "kind": row.kind,
                 "steady_bytes": row.report.total_bytes,
                 "prefill_peak_bytes": row.prefill_peak_bytes,
+                "score_workspace_bytes": row.report.score_workspace_bytes,
                 "decode_peak_bytes": row.decode_peak_bytes,
+                "step_copy_bytes": row.step_copy_bytes,
                 "ratio": self._ratio(row),
                 "state": row.state,
                 "flash_attention": row.flash_attention,
                 "retraining": row.retraining,
                 "per_head_paging": row.per_head_paging,
                 "caveat": row.caveat,
+                "formula": row.formula,
+                "source": row.source,
                 "report": row.report.data(),
             }
             for row in self.rows
@@ -70,6 +80,8 @@ class MethodComparison(NamedTuple):
             Column("in prefill", "gibibytes"),
             Column("in a step", "gibibytes"),
             Column("vs as it is", "ratio"),
+            Column("scores", "gibibytes", wide=True),
+            Column("copied in a step", "gibibytes", wide=True),
             Column("beside K and V", wide=True),
             Column("FlashAttention", wide=True),
             Column("retraining", wide=True),
@@ -83,10 +95,19 @@ class MethodComparison(NamedTuple):
                 row.prefill_peak_bytes,
                 row.decode_peak_bytes,
                 self._ratio(row),
+                row.report.score_workspace_bytes,
+                row.step_copy_bytes,
                 row.state,
                 *("yes" if holds else "no" for holds in (row.flash_attention, row.retraining, row.per_head_paging)),
             )
             for row in self.rows
         )
         caveats = tuple(f"{row.label}: {row.caveat}" for row in self.rows if row.caveat)
-        return (Sheet(self.title, columns, rows, notes=(*caveats, *self.notes)),)
+        sheet = Sheet(self.title, columns, rows, notes=(*caveats, *self.notes))
+        return (sheet, *self._explanations()) if self.explained else (sheet,)
+
+    def _explanations(self) -> tuple[Sheet, ...]:
+        """Formula and source of each method."""
+        columns = (Column("method"), Column("how much it keeps"), Column("source"))
+        rows = tuple((row.label, row.formula, row.source) for row in self.rows if row.spec)
+        return (Sheet("Formulas", columns, rows),)

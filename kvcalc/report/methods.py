@@ -19,6 +19,7 @@ class MethodEntry(NamedTuple):
     flash_attention: bool
     retraining: bool
     per_head_paging: bool
+    step_copy: str
     caveat: str
     parameters: Mapping[str, str]
     description: str
@@ -55,9 +56,10 @@ class MethodList(NamedTuple):
 
 
 class MethodPage(NamedTuple):
-    """One method, all that is known of it."""
+    """One method, all that is known of it. given: whether its parameters are those that it was given."""
 
     entry: MethodEntry
+    given: bool = False
 
     def data(self) -> dict[str, Any]:
         """Plain values."""
@@ -71,12 +73,20 @@ class MethodPage(NamedTuple):
             f"FlashAttention   {_yes(entry.flash_attention)}",
             f"retraining       {_yes(entry.retraining)}",
             f"per-head paging  {_yes(entry.per_head_paging)}",
+            *((f"each step        {_COPIES[entry.step_copy]}",) if entry.step_copy else ()),
             *((f"caveat           {entry.caveat}",) if entry.caveat else ()),
             f"source           {entry.source}",
         )
         rows = tuple(entry.parameters.items())
         about = tuple(" ".join(paragraph.split()) for paragraph in entry.description.split("\n\n"))
-        return (Sheet(f"{entry.name}: {entry.title}", (Column("parameter"), Column("default")), rows, lines, about),)
+        columns = (Column("parameter"), Column("value" if self.given else "default"))
+        return (Sheet(f"{entry.name}: {entry.title}", columns, rows, lines, about),)
+
+
+_COPIES = {
+    "kept": "the authors' code writes what a layer keeps anew",
+    "whole": "the authors' code restores a whole layer",
+}
 
 
 def _yes(holds: bool) -> str:

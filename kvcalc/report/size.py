@@ -117,6 +117,7 @@ class Report(NamedTuple):
     fixed_bytes_per_sequence: what one sequence takes before its first token.
     shares_context: whether all sequences share one context, of which `tokens` is the whole; growth is then its own.
     prefill_peak_bytes: most that the cache takes while a prompt is read that a method cuts; None where none does.
+    score_workspace_bytes: what the scores take that it chooses by, meanwhile.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     parallel: layout of the ranks that share the model, in words; per_rank: what each of them holds. All else is the
     whole model's.
@@ -140,6 +141,7 @@ class Report(NamedTuple):
     other_policies: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     prefill_peak_bytes: int | None = None
+    score_workspace_bytes: int = 0
     parallel: str = ""
     per_rank: tuple[RankReport, ...] = ()
     shares_context: bool = False
@@ -217,9 +219,12 @@ class Report(NamedTuple):
             "source": self.source,
             "groups": [group.data() for group in self.groups],
             **({"shares_context": True} if self.shares_context else {}),
-            **({} if self.prefill_peak_bytes is None else {"prefill_peak_bytes": self.prefill_peak_bytes}),
+            **({} if self.prefill_peak_bytes is None else self._prefill_data()),
             **(self._ranks_data() if self.per_rank else {}),
         }
+
+    def _prefill_data(self) -> dict[str, Any]:
+        return {"prefill_peak_bytes": self.prefill_peak_bytes, "score_workspace_bytes": self.score_workspace_bytes}
 
     def _ranks_data(self) -> dict[str, Any]:
         last = self.per_rank[-1]
@@ -242,6 +247,8 @@ class Report(NamedTuple):
             lines.append(f"in memory      {both_units(self.storage_bytes)}")
         if self.prefill_peak_bytes is not None:
             lines.append(f"in prefill     {both_units(self.prefill_peak_bytes)} at most")
+        if self.score_workspace_bytes:
+            lines.append(f"scores         {both_units(self.score_workspace_bytes)} beside it, for a while")
         if self.sequences > 1 and not self.shares_context:
             lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
         lines += self._rank_lines()

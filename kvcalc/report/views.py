@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from kvcalc.report.methods import MethodEntry, MethodPage
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.report.size import Report, policy_remarks
 from kvcalc.units import count, plural
@@ -81,9 +82,13 @@ class Lengths(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A report with its formula, numbers put in, and where each factor came from."""
+    """A report with its formula, numbers put in, and where each factor came from.
+
+    methods: what changed the model, each explained by itself.
+    """
 
     report: Report
+    methods: tuple[MethodEntry, ...] = ()
 
     def data(self) -> dict[str, Any]:
         """The report's values with `formulas` and `origins`."""
@@ -94,6 +99,7 @@ class Explanation(NamedTuple):
                 {"group": group, "field": field, "value": value, "origin": origin}
                 for group, field, value, origin in self._origins()
             ],
+            **({"methods": [method.data() for method in self.methods]} if self.methods else {}),
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
@@ -101,7 +107,9 @@ class Explanation(NamedTuple):
         report = self.report
         factors = tuple((group, field, value, origin) for group, field, value, origin in self._origins())
         columns = (Column("group", once=True), Column("factor"), Column("value", "count"), Column("where it came from"))
-        return (*report.sheets(), Sheet("Formula", columns, factors, tuple(self._formulas())))
+        formula = Sheet("Formula", columns, factors, tuple(self._formulas()))
+        pages = (MethodPage(each, given=True).sheets() for each in self.methods)
+        return (*report.sheets(), formula, *(sheet for page in pages for sheet in page))
 
     def _formulas(self) -> list[str]:
         report = self.report

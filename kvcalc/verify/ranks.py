@@ -11,12 +11,13 @@ from torch import distributed
 from kvcalc.capacity import max_tokens
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
+from kvcalc.footprint import Footprint
 from kvcalc.model import Model, without_origins
 from kvcalc.parallel import Parallel, RankModel, rank_models
 from kvcalc.report.ranks import MeasuredRank, RanksVerification
 from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
-from kvcalc.sizing import Footprint, size
+from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
 from kvcalc.verify.devices import device_named
 from kvcalc.verify.measure import verify, with_encoder

@@ -8,8 +8,8 @@ from itertools import accumulate, takewhile
 from kvcalc.capacity import max_tokens
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
+from kvcalc.footprint import Footprint
 from kvcalc.model import LayerGroup, Model
-from kvcalc.sizing import Footprint
 from kvcalc.units import both_units
 from kvcalc.workload import Workload
 

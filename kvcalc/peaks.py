@@ -1,0 +1,111 @@
+"""What is held for a while: in prefill, before a method has cut the prompt, and inside of a decode step.
+
+Steady bytes, the prefill's peak and a decode step's are three numbers; sizing answers with the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import accumulate
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.dtypes import BF16, FP32, Dtype
+from kvcalc.engines import Engine
+from kvcalc.footprint import Footprint
+from kvcalc.model import Model, PromptCut
+from kvcalc.tensors import EveryToken, SlotRule
+from kvcalc.workload import Workload
+
+
+def prefill_peak_bytes(model: Model, cut: PromptCut, engine: Engine, workload: Workload) -> int:
+    """Most that the caches take while a prompt is read that a method cuts.
+
+    Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l), and what all keep. Cut
+    after the last: the whole prompt in all of them, and one layer's copy of what it keeps.
+    """
+    prompt = replace(workload, tokens=min(workload.tokens, cut.prompt_tokens or workload.tokens))
+    kept, full = (_bytes_by_layer(held, engine, prompt) for held in (model, _uncut(model)))
+    if not cut.layer_by_layer:
+        return sum(full) + max(kept)
+    before = accumulate(kept, initial=0)
+    return max(sum(kept), *(done + layer for done, layer in zip(before, full, strict=False)))
+
+
+def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> int:
+    """What the scores that a method chooses by take beside the caches, in the layer at hand.
+
+    B sequences, H query heads, n tokens and elements of e bytes: B H w n (4 + e) for the attention of the prompt's last
+    w queries, in float32 and as the model has it; B H n n (4 + e) where that of all has to be at hand. Where heads
+    share keys and a window is computed apart, the keys are repeated for it: B H n d e.
+    """
+    if cut.scoring_queries == 0:
+        return 0
+    prompt = min(workload.tokens, cut.prompt_tokens or workload.tokens)
+    element_bytes = (workload.kv_dtype if workload.kv_dtype.is_computed_in else BF16).block_bytes
+    queries = prompt if cut.scoring_queries is None else min(cut.scoring_queries, prompt)
+    most = 0
+    for group in model.groups:
+        if not any(tensor.slot_rule == EveryToken() for tensor in group.uncut or group.tensors):
+            continue
+        for part in group.parts:
+            if isinstance(part, GroupedQueryAttention):
+                heads, width = part.num_query_heads, part.head_widths[0]
+                scores = heads * queries * prompt * (FP32.block_bytes + element_bytes)
+                shared = cut.scoring_queries is not None and part.num_kv_heads < heads
+                most = max(most, scores + shared * heads * prompt * width * element_bytes)
+    return workload.sequences * most
+
+
+def decode_peak_bytes(
+    model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16", engine: str = "ideal"
+) -> int:
+    """Most that the cache takes in the step after `tokens` tokens.
+
+    Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
+    once that is there. Copies that code makes on the way are not counted.
+    """
+    workload = Workload.of(tokens, sequences, kv_dtype)
+    with_settings = Engine.of(engine).serving(workload.sequences)
+    after = Footprint.of(model, with_settings, workload.kv_dtype).bytes(workload.tokens + 1)
+    extra = [
+        sum(
+            tensor.bytes_per_slot(workload.kv_dtype) * _inside_a_step(tensor.slot_rule, workload.tokens)
+            for tensor in tensors
+            if tensor.slot_rule.evicts_after
+        )
+        for tensors in with_settings.allocate(model, workload.kv_dtype)
+    ]
+    return with_settings.times_held(workload.sequences) * (after + max(extra))
+
+
+def _inside_a_step(rule: SlotRule, tokens: int) -> int:
+    """Slots that a step fills before it chooses, beside those that stay: the one of its token, or none."""
+    return rule.slots(tokens) + 1 - rule.slots(tokens + 1)
+
+
+def step_copy_bytes(
+    model: Model, *, whole: bool, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16", engine: str = "ideal"
+) -> int:
+    """What a step's code writes beside the caches: the largest layer, as it is kept after `tokens` tokens and one more.
+
+    whole: as it would be without the method, for code that restores all of a layer to attend to it.
+    """
+    workload = Workload.of(tokens + 1, sequences, kv_dtype)
+    held = _uncut(model) if whole else model
+    return max(_bytes_by_layer(held, Engine.of(engine).serving(workload.sequences), workload))
+
+
+def _uncut(model: Model) -> Model:
+    """The model as it was before methods cut its tokens or bits."""
+    return replace(model, groups=tuple(replace(group, tensors=group.uncut or group.tensors) for group in model.groups))
+
+
+def _bytes_by_layer(model: Model, engine: Engine, workload: Workload) -> list[int]:
+    """What each layer holds of all sequences."""
+    copies = engine.times_held(workload.sequences) * engine.copies
+    by_layer = {
+        layer: copies * sum(t.slot_rule.slots(workload.tokens) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
+        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
+        for layer in group.layers
+    }
+    return [by_layer[layer] for layer in range(model.num_layers)]
