@@ -102,7 +102,7 @@ def _left_by(engine: Engine, weights_bytes: int, other_bytes: int) -> int:
 
 def _of_stages(available: int | Sequence[int], pp: int) -> tuple[int, ...]:
     """Bytes of a rank of each pipeline stage."""
-    each = (available,) * pp if isinstance(available, int) else tuple(available)
+    each = tuple(available) if isinstance(available, Sequence) else (available,) * pp
     if len(each) != pp or any(type(number) is not int or number < 0 for number in each):
         raise InvalidValueError(
             f"available_bytes must be a number of bytes, or one for each of {pp} pipeline stages, not "

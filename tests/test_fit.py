@@ -314,6 +314,10 @@ BAD_VALUES = {
         lambda: fit("r1", available_bytes=[1, 2]),
         "available_bytes must be a number of bytes, or one for each of 1 pipeline stages, not [1, 2]",
     ),
+    "memory that is no whole number": (
+        lambda: fit("r1", available_bytes=1.5),
+        "available_bytes must be a number of bytes, or one for each of 1 pipeline stages, not 1.5",
+    ),
     "not a model": (lambda: kvcalc.fit("r1"), "fit takes a Model, not 'r1'"),
     "a usage": (lambda: fit("r1", usage="batch"), "usage must be one of server, llm, not 'batch'"),
     "a share": (
