@@ -197,6 +197,12 @@ def test_draft_layers_are_cached_and_widen_hybrids():
     assert [group.blocks_per_request for group in report.groups[:3]] == [5, 5, 5]  # 2, a checkpoint and 2 drafts
 
 
+def test_a_draft_layer_may_have_a_window():
+    """MiMo-V2-Flash's config does not mention its draft layer, which vLLM gives a window (mimo_v2_mtp.py)."""
+    report = fit("mimo-v2-flash", tp=8, speculative={"method": "mtp"}, max_model_len=4096)
+    assert sum(len(group.layers) for group in report.groups if group.kind == "sliding_window") == 40
+
+
 def test_glm_drafts_have_an_indexer_of_their_own():
     """GLM-5.2 shares the indices of 21 layers among 78; its draft layer makes its own (vLLM deepseek_v2.py)."""
     report = fit("glm-5.2", tp=8, speculative={"method": "mtp"}, max_model_len=4096)

@@ -136,6 +136,8 @@ def _flash_attn(need: Need, capability: tuple[int, int]) -> Iterator[str]:
     on_hopper = capability[0] == HOPPER[0] and (version == 3 or need.width == _FA4_WIDEST)  # noqa: PLR2004
     if quantised and not (on_hopper or (version == 4 and capability[0] == BLACKWELL[0])):  # noqa: PLR2004
         yield "FP8 KV cache requires FA3 on SM90, FA4 with head_size=512 on SM90, or FA4 on SM100"
+    if need.images_whole and quantised and capability == HOPPER:
+        yield "SM90 FP8 KV with mm_prefix requires Triton"
     if need.images_whole and version != 4:  # noqa: PLR2004
         yield "mm_prefix (PrefixLM bidirectional attention) requires FlashAttention v4"
 
@@ -144,9 +146,10 @@ def _flash_attn_version(need: Need, capability: tuple[int, int]) -> int:
     """3 on Hopper (4 for wide heads), 4 on Blackwell (2 for heads wider than its kernels), else 2."""
     if capability[0] == HOPPER[0]:
         return 4 if need.width > _FA_WIDEST else 3
-    if capability[0] == BLACKWELL[0]:
-        return 4 if need.width <= 128 or (need.width == _FA_WIDEST and need.cache_dtype in MODEL) else 2  # noqa: PLR2004
-    return 2
+    if capability[0] != BLACKWELL[0]:
+        return 2
+    asks_more = need.cache_dtype not in MODEL or need.images_whole or need.sinks or need.dcp
+    return 4 if need.width <= 128 or (need.width == _FA_WIDEST and not asks_more) else 2  # noqa: PLR2004
 
 
 def _flashinfer(need: Need, capability: tuple[int, int]) -> Iterator[str]:

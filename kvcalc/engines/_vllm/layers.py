@@ -103,8 +103,9 @@ def _drafts(model: Model) -> dict[int, LayerGroup]:
             for group in model.draft_groups
             for layer in group.layers
         }
-    full = next(group for group in model.groups if any(isinstance(p, GroupedQueryAttention) for p in group.parts))
-    return {model.num_layers: full}
+    windowed = quirks.UNMENTIONED_DRAFT[model.model_type]
+    heads = [group for group in model.groups if any(isinstance(p, GroupedQueryAttention) for p in group.parts)]
+    return {model.num_layers: next(group for group in heads if ("sliding_window" in group.facts) == windowed)}
 
 
 def _indexes(group: LayerGroup) -> bool:

@@ -24,8 +24,8 @@ STATES_IN_FLOAT32 = {"nemotron_h"}
 """Types whose states are in float32 unless their config says otherwise (models/config.py, NemotronH)."""
 EXPORTS_KDA_STATES = {"kimi_k3"}
 """Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3/nvidia/kda.py)."""
-ONE_FULL_DRAFT_LAYER = {"qwen3_next"}
-"""Types with one draft layer of full attention that their config does not mention (qwen3_next_mtp.py)."""
+UNMENTIONED_DRAFT = {"mimo_v2_flash": True, "qwen3_next": False}
+"""Types with one draft layer that their config does not mention, and whether it has a window (their *_mtp.py)."""
 INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
 """Types whose draft layers always have an indexer of their own (deepseek_v2.py)."""
 FP8_ON_BLACKWELL = {"glm_moe_dsa", "glm5_next", "glm5_next_text"}

@@ -265,7 +265,7 @@ def _speculation(model: Model, settings: Settings) -> tuple[bool, int, int]:
         )
     method, asked = str(speculative.get("method", _MTP)), speculative.get("num_speculative_tokens")
     drafts = sum(len(group.layers) for group in model.draft_groups)
-    if quirks.is_one_of(model, quirks.ONE_FULL_DRAFT_LAYER):
+    if quirks.is_one_of(model, quirks.UNMENTIONED_DRAFT):
         drafts = drafts or 1
     if method in _LAYERLESS:
         return False, _speculative_tokens(asked, 0), 0
