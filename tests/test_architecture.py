@@ -23,6 +23,7 @@ FLOORS = (
     {"peaks"},
     {"sizing"},
     {"capacity", "comparing", "fitting", "sweeping"},
+    {"fleet"},
     {"plan"},
     {"io"},
     {"verify"},

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from kvcalc.errors import KvcalcError, UnknownNameError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
-COMMANDS = ("size", "compare", "check", "verify", "presets", "methods", "schema")
+COMMANDS = ("size", "compare", "fit", "check", "verify", "presets", "methods", "schema")
 """Files of this folder that are commands, in the order in which help lists them; each has its Typer as `app`."""
 
 

@@ -139,14 +139,53 @@ def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | No
     from kvcalc.engines import Engine
     from kvcalc.units import parse_tokens
 
-    settings = _settings(engine_set or ())
-    located("--engine-set" if settings else "--engine", Engine.of, engine, settings)
+    given = settings(engine_set or ())
+    located("--engine-set" if given else "--engine", Engine.of, engine, given)
     return {
         "sequences": located("--batch", parse_tokens, batch, "batch"),
         "kv_dtype": located("--dtype", dtype_named, dtype),
         "engine": engine,
-        "engine_settings": settings,
+        "engine_settings": given,
     }
+
+
+def fit_question(  # what is asked of GPUs, each value checked under its option
+    batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None, gpu: str, utilization: str | None
+) -> dict[str, Any]:
+    """What `fit_gpus` takes beside a model, its weights and the ranks."""
+    from kvcalc.fleet.asking import engine_on
+    from kvcalc.fleet.memory import share_of
+    from kvcalc.hardware import gpu_named
+
+    located("--gpu", gpu_named, gpu)
+    share = None if utilization is None else located("--utilization", share_of, utilization, "utilization")
+    given = located("--engine-set", typed_settings, engine, engine_set or ())
+    located("--engine-set" if given else "--engine", engine_on, gpu, engine, given, share)
+    asked = question(batch, dtype, engine, None)
+    return {**asked, "engine_settings": given, "gpu": gpu, "utilization": share}
+
+
+def typed_settings(engine: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of all --engine-set, each of the type that the engine's own field has."""
+    from dataclasses import fields
+    from json import JSONDecodeError, loads
+
+    from kvcalc.engines import Engine
+
+    kinds = {field.name: str(field.type) for field in fields(Engine.of(engine).settings)}
+    found = settings(texts)
+    for name, value in found.items():
+        kind = kinds.get(name, "")
+        if not isinstance(value, str):
+            continue
+        if "bool" in kind and value.lower() in ("true", "false"):
+            found[name] = value.lower() == "true"
+        elif "float" in kind or kind.startswith(("Mapping", "Sequence")):
+            try:
+                found[name] = loads(value)
+            except JSONDecodeError:
+                continue  # the engine says what it wanted
+    return found
 
 
 def parallel(tp: int, pp: int, dp: int) -> Parallel | None:
@@ -207,14 +246,14 @@ def _known_assumption(assume: str | None) -> None:
     located("--assume", check_assumption, assume)
 
 
-def _settings(texts: Sequence[str]) -> dict[str, Any]:
+def settings(texts: Sequence[str]) -> dict[str, Any]:
     """Settings of all --engine-set, whole numbers as ints."""
-    settings: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and name):
             raise InvalidValueError(
                 f"a setting is NAME=VALUE, not {text!r}", where="--engine-set", help="write window=full"
             )
-        settings[name] = int(value) if value.isascii() and value.isdecimal() and len(value) < _LONGEST else value
-    return settings
+        found[name] = int(value) if value.isascii() and value.isdecimal() and len(value) < _LONGEST else value
+    return found

@@ -23,7 +23,10 @@ An engine that plans its cache by the memory that is left for it holds
     MEMORY_SHARE: the setting that says how much of the memory that is
     FIXED_MEMORY: the setting that says it in bytes instead, where there is one
 
-and among its settings `gpu`, a name of presets/gpus.yaml. `kvcalc.fit` is then there for it.
+and among its settings `gpu`, a name of presets/gpus.yaml. `kvcalc.fit` is then there for it. Where all its layers
+take blocks of one pool, it also holds
+
+    block_plan(model, settings, kv_dtype, *, tp, pp, dcp) -> BlockPlan, from which the inverse questions are answered
 """
 
 from collections.abc import Mapping

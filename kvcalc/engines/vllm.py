@@ -12,11 +12,13 @@ from typing import Any
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Allocation, count_from, one_of
+from kvcalc.engines._block_plan import BlockPlan
 from kvcalc.engines._vllm import VERSION
 from kvcalc.engines._vllm.allocation import allocation_of
 from kvcalc.engines._vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
 from kvcalc.engines._vllm.planning import capacity, plan
 from kvcalc.engines._vllm.reporting import fit_report
+from kvcalc.engines._vllm.requests import block_plan_of
 from kvcalc.engines._vllm.run import DEFAULT_MAX_LEN, USAGES, longest_by_config
 from kvcalc.errors import InvalidValueError
 from kvcalc.hardware import gpu_named
@@ -120,11 +122,16 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
     The pages of a layer, padding included; what a block of the pool has more than the pages of its group is not any
     layer's, and `fit` counts it. Raises NotApplicableError for what vLLM refuses.
     """
+    return allocation_of(model, plan(model, _settled(model, settings, kv_dtype)))
+
+
+def _settled(model: Model, settings: Settings, kv_dtype: Dtype) -> Settings:
+    """Settings with what a question says beside them: the format, and where nobody knows it a longest request."""
     if settings.kv_cache_dtype == "auto" and not kv_dtype.is_computed_in:
         settings = replace(settings, kv_cache_dtype=kv_dtype.name)
     if settings.max_model_len is None and longest_by_config(model) is None:
-        settings = replace(settings, max_model_len=DEFAULT_MAX_LEN)  # no page and no rule of growth depends on it
-    return allocation_of(model, plan(model, settings))
+        return replace(settings, max_model_len=DEFAULT_MAX_LEN)  # no page and no rule of growth depends on it
+    return settings
 
 
 def notes(_: Model, __: Settings) -> tuple[str, ...]:
@@ -137,6 +144,13 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
     planned = plan(model, settings, tp=tp, pp=pp, dcp=dcp)
     fitting = capacity(planned, settings, available_bytes)
     return fit_report(model.name, VERSION, planned, fitting)._replace(notes=model.notes)
+
+
+def block_plan(model: Model, settings: Settings, kv_dtype: Dtype, *, tp: int, pp: int, dcp: int) -> BlockPlan:
+    """Blocks that requests take of the pool, and how large they are on each stage. Raises as `fit` does."""
+    planned = plan(model, _settled(model, settings, kv_dtype), tp=tp, pp=pp, dcp=dcp)
+    known = settings.max_model_len is not None or longest_by_config(model) is not None
+    return block_plan_of(planned, settings.num_gpu_blocks_override, limited=known)
 
 
 MEMORY_SHARE, FIXED_MEMORY = "gpu_memory_utilization", "kv_cache_memory_bytes"

@@ -43,7 +43,7 @@ def _of_group(group: LayerGroup, by_layer: Mapping[int, Sequence[CacheTensor]]) 
 
 def _tensors_of(cache: Cache, spec: Spec, run: Run) -> tuple[CacheTensor, ...]:
     """A slot is a block; its elements are those of all states that one page holds."""
-    rule = _blocks(spec, run.limits)
+    rule = block_rule(spec, run.limits)
     states = 1 if spec.kind == STATE else spec.block_size // spec.tokens_per_state
     elements = prod(dim.size for dim in cache.dims)
     found = []
@@ -57,7 +57,7 @@ def _tensors_of(cache: Cache, spec: Spec, run: Run) -> tuple[CacheTensor, ...]:
     return tuple(found)
 
 
-def _blocks(spec: Spec, limits: Limits) -> SlotRule:
+def block_rule(spec: Spec, limits: Limits) -> SlotRule:
     """Blocks that a request of t tokens takes: `Spec.blocks` as a rule."""
     window, in_flight = spec.window or 0, limits.in_flight_tokens
     if spec.kind in (SLIDING, SLIDING_MLA):
@@ -66,7 +66,7 @@ def _blocks(spec: Spec, limits: Limits) -> SlotRule:
         return WholeBlocks(spec.block_size, window + in_flight)
     if spec.kind in (CROSS, STATE):
         return Once(spec.blocks(limits), words="blocks of its own")
-    return WholeBlocks(spec.block_size)
+    return WholeBlocks(spec.block_size * limits.dcp)
 
 
 def _name_of(spec: Spec, run: Run) -> str:

@@ -72,10 +72,7 @@ def plan(model: Model, settings: Settings, *, tp: int = 1, pp: int = 1, dcp: int
 def capacity(planned: Plan, settings: Settings, available_bytes: Sequence[int]) -> Capacity:
     """Blocks that fit available_bytes of each stage. Raises NotApplicableError where vLLM would not start."""
     block_bytes, limits = planned.block_bytes, planned.run.limits
-    if 0 in block_bytes:
-        raise NotApplicableError(
-            f"pipeline stage {block_bytes.index(0)} has no layer with a cache", help="use fewer pipeline stages"
-        )
+    check_stages(planned)
     available = list(available_bytes)
     if settings.num_gpu_blocks_override is not None:
         available = [settings.num_gpu_blocks_override * each_bytes for each_bytes in block_bytes]
@@ -84,6 +81,14 @@ def capacity(planned: Plan, settings: Settings, available_bytes: Sequence[int]) 
     check_fits(planned.groups, limits, block_bytes, available)
     num_blocks = min(memory // each_bytes for memory, each_bytes in zip(available, block_bytes, strict=True))
     return Capacity(num_blocks, request_blocks(planned.groups, limits), limits, tuple(available))
+
+
+def check_stages(planned: Plan) -> None:
+    """Raises NotApplicableError for a pipeline stage that has nothing to cache."""
+    if 0 in planned.block_bytes:
+        raise NotApplicableError(
+            f"pipeline stage {planned.block_bytes.index(0)} has no layer with a cache", help="use fewer pipeline stages"
+        )
 
 
 def _check_as_published(model: Model) -> None:

@@ -39,7 +39,10 @@ _STRING, _ARRAY = 8, 9
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of fixed size, as `struct` names them."""
 _NOT_BUILT = ("tokenizer.",)
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+"""Name of one part of a split model: which part, and of how many."""
+MAX_TENSORS, MAX_DIMS = 2**20, 4
+"""Most tensors of a file, and most dimensions of one: llama.cpp's own limit."""
 _HELP = "download the file again, and compare its size with the one that is published"
 
 
@@ -68,7 +71,7 @@ def read_metadata(path: Path) -> Document:
     Arrays of up to MAX_KEPT_ELEMENTS elements are lists, longer ones are `Array`s; the tokenizer's keys are left out.
     Raises InvalidFileError where the file cannot be read or is no GGUF file.
     """
-    part = _SPLIT.search(path.name)
+    part = SPLIT.search(path.name)
     first = path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf") if part else path
     if first != path and not first.exists():
         raise InvalidFileError(
@@ -89,6 +92,25 @@ def read_metadata(path: Path) -> Document:
         raise InvalidFileError(f"cannot be read: {reason}", where=str(first), help="check the path") from error
 
 
+class TensorList(NamedTuple):
+    """Name, dimensions and type of each tensor of a file, and how many bytes are left behind the list."""
+
+    tensors: tuple[tuple[str, tuple[int, ...], int], ...]
+    left_bytes: int
+
+
+def read_tensor_list(path: Path) -> TensorList:
+    """The tensors that one GGUF file lists. Raises InvalidFileError as `read_metadata` does."""
+    try:
+        with path.open("rb") as file:
+            return _Reader(file, os.fstat(file.fileno()).st_size, str(path)).tensors()
+    except FileNotFoundError as error:
+        raise InvalidFileError("there is no such file", where=str(path), help="check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
+
+
 class _Reader:
     """A file read from its start, a chunk at a time. Raises InvalidFileError for what no header may hold."""
 
@@ -104,6 +126,26 @@ class _Reader:
         self._order = "<"
         self._length = Struct("<Q")
         self._key = ""
+        self._num_tensors = 0
+
+    def tensors(self) -> TensorList:
+        """The list that follows the metadata."""
+        self.metadata()
+        self._key = ""
+        if self._num_tensors > MAX_TENSORS:
+            raise self._wrong(f"claims {self._num_tensors:,} tensors, and {MAX_TENSORS:,} would be many")
+        found = tuple(self._tensor() for _ in range(self._num_tensors))
+        return TensorList(found, self._size - self._start - self._at)
+
+    def _tensor(self) -> tuple[str, tuple[int, ...], int]:
+        name = self._text(self._checked(self._long(), MAX_KEY_BYTES, "a tensor's name"), "a tensor's name")
+        number = self._number("I")
+        if not 0 < number <= MAX_DIMS:
+            raise self._wrong(f"gives {shown(name)} {number:,} dimensions, and {MAX_DIMS} are the most")
+        dims = tuple(self._long() for _ in range(number))
+        kind: int = self._number("I")
+        self._number("Q")  # where its data begins
+        return name, dims, kind
 
     def metadata(self) -> dict[str, Any]:
         """All pairs that are built."""
@@ -111,7 +153,7 @@ class _Reader:
         if magic != MAGIC:
             raise self._wrong(f"is not a GGUF file: it starts with {shown(magic)}", "pass a file that ends in .gguf")
         self._read_version()
-        self._long()  # tensors, of which nothing is read
+        self._num_tensors = self._long()
         pairs = self._long()
         if pairs > MAX_PAIRS:
             raise self._wrong(f"claims {pairs:,} keys, and {MAX_PAIRS:,} would be many")

@@ -1,0 +1,250 @@
+"""What GPUs hold of a model's cache: the question, and its whole answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvcalc.dtypes import Dtype
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.demand import BlockDemand, Demand, demand_of
+from kvcalc.fleet.fewest import Fewest, fewest_gpus
+from kvcalc.fleet.memory import Memory, has_share, memory_of, share_of
+from kvcalc.hardware import Gpu, gpu_named
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.gpu_fit import GpuFit
+from kvcalc.report.pool import PoolReport
+from kvcalc.units import both_units, plural, shown
+from kvcalc.workload import Workload
+
+if TYPE_CHECKING:
+    from kvcalc.report.fit import FitReport
+
+
+class Question(NamedTuple):
+    """A model, an engine, and GPUs of one kind. weights_bytes: of the whole model; reserve_bytes: on each GPU.
+
+    The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up.
+    """
+
+    model: Model
+    engine: Engine
+    kv_dtype: Dtype
+    gpu: Gpu
+    weights_bytes: int
+    reserve_bytes: int
+    utilization: Fraction
+
+    def memory(self, parallel: Parallel) -> Memory:
+        """Memory of each GPU."""
+        weights = -(-self.weights_bytes // (parallel.tp * parallel.pp))
+        return memory_of(self.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
+
+    def demand(self, parallel: Parallel) -> Demand:
+        """What users need on each rank."""
+        return demand_of(self.model, self.engine, self.kv_dtype, parallel)
+
+
+def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
+    model: Model,
+    *,
+    gpu: str,
+    weights_bytes: int,
+    num_gpus: int | None = None,
+    parallel: Parallel | None = None,
+    engine: str = "ideal",
+    engine_settings: Mapping[str, Any] | None = None,
+    tokens: int | None = None,
+    sequences: int = 1,
+    kv_dtype: str | Dtype = "bf16",
+    reserve_bytes: int = 0,
+    utilization: float | Fraction | None = None,
+) -> GpuFit:
+    """How much of a model's cache GPUs hold beside its weights: contexts, users, the fewest GPUs, and what binds.
+
+    gpu: a name of presets/gpus.yaml, or the driver's own. num_gpus: in all; as many as `parallel` has ranks.
+    weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica. reserve_bytes: on each GPU,
+    for activations, graphs and everything else. utilization: share of the GPU's memory that is taken, all of it where
+    neither this nor a setting of the engine says otherwise. tokens: context of each user, if asked about one, in an
+    engine with one context for all the whole of it; sequences: users. Returns a GpuFit of exact ints.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    """
+    if not isinstance(model, Model):
+        raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+    workload = Workload.of(tokens or 1, sequences, kv_dtype)
+    ranks = layout_of(num_gpus, parallel)
+    question = Question(
+        model,
+        engine_on(gpu, engine, engine_settings, utilization),
+        workload.kv_dtype,
+        gpu_named(gpu),
+        _bytes(weights_bytes, "weights_bytes"),
+        _bytes(reserve_bytes, "reserve_bytes"),
+        Fraction(1) if utilization is None else share_of(utilization, "utilization"),
+    )
+    return _answer(question, ranks, tokens if tokens is None else workload.tokens, workload.sequences)
+
+
+def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
+    """The ranks, one on each GPU. Raises InvalidValueError where they are not as many as the GPUs."""
+    ranks = parallel or Parallel()
+    if num_gpus is not None and num_gpus != ranks.num_ranks:
+        raise InvalidValueError(
+            f"{shown(num_gpus)} GPUs are not the {ranks.num_ranks:,} of tp {ranks.tp:,} x pp {ranks.pp:,} x dp "
+            f"{ranks.dp:,}",
+            field="gpus",
+            help=f"say how they share the model: tp {num_gpus} (heads), pp (layers), or dp (replicas of it)",
+        )
+    return ranks
+
+
+def engine_on(gpu: str, engine: str, settings: Mapping[str, Any] | None, utilization: object = None) -> Engine:
+    """The engine with its settings on a GPU. Raises InvalidValueError where these contradict each other."""
+    given = dict(settings or {})
+    default = Engine.of(engine)
+    if hasattr(default.settings, "gpu"):
+        if "gpu" in given and gpu_named(given["gpu"]) != gpu_named(gpu):
+            raise InvalidValueError(
+                f"the setting gpu ({given['gpu']}) is not the GPU that is asked for ({gpu})",
+                field="gpu",
+                help="leave the setting out",
+            )
+        given["gpu"] = gpu
+    if utilization is not None and has_share(default):
+        field = default.module.MEMORY_SHARE
+        if field in given:
+            raise InvalidValueError(
+                f"utilization and {field} are both given, and are the same", field="utilization", help="give one"
+            )
+        given[field] = float(share_of(utilization, "utilization"))
+    return Engine.of(engine, given)
+
+
+def _bytes(value: object, field: str) -> int:
+    if type(value) is not int or value < 0:
+        raise InvalidValueError(
+            f"{field} must be a number of bytes, not {shown(value)}", field=field, help=f"for instance {field}=2**30"
+        )
+    return value
+
+
+def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: int) -> GpuFit:
+    memory, demand = question.memory(ranks), question.demand(ranks)
+    users = users_of_replica(sequences, ranks)
+    longest = demand.max_tokens(users, memory.cache_bytes)
+    fits = most = needed = None
+    fewest = Fewest(None, None)
+    if tokens is not None:
+        fits = demand.fits(tokens, users, memory.cache_bytes)
+        most = demand.max_sequences(tokens, memory.cache_bytes)
+        needed = demand.needed(tokens, users)
+        fewest = fewest_gpus(question, ranks, tokens, users)
+    blocks = demand.plan if isinstance(demand, BlockDemand) else None
+    report, remarks = _engines_own(question, ranks, memory, tokens)
+    return GpuFit(
+        model=question.model.name,
+        engine=question.engine.name,
+        engine_settings=tuple(question.engine.settings_by_name().items()),
+        gpu=question.gpu.name,
+        gpu_source=question.gpu.source,
+        num_gpus=ranks.num_ranks,
+        parallel=str(ranks),
+        kv_dtype=question.kv_dtype.name,
+        tokens=tokens,
+        sequences=sequences,
+        share=memory.share,
+        gpu_bytes=memory.gpu_bytes,
+        taken_bytes=memory.taken_bytes,
+        weights_bytes=memory.weights_bytes,
+        reserve_bytes=memory.reserve_bytes,
+        cache_bytes=memory.cache_bytes,
+        needed_bytes=needed,
+        fits=fits,
+        max_tokens=longest,
+        max_sequences=most if most is None else most * ranks.dp,
+        num_blocks=None if blocks is None else blocks.blocks_in(max(0, memory.cache_bytes)),
+        block_bytes=() if blocks is None else blocks.block_bytes,
+        request_blocks=None if blocks is None or tokens is None else blocks.request_blocks(tokens),
+        fewest=fewest.gpus,
+        fewest_layout=str(fewest.layout) if fewest.gpus and fewest.gpus > 1 else "",
+        fewest_by_tp=fewest.gpus_by_tp,
+        binds=_binds(memory, demand, longest, users),
+        planned=report,
+        notes=(*_notes(question, ranks, sequences, longest), *remarks),
+    )
+
+
+def users_of_replica(sequences: int, ranks: Parallel) -> int:
+    """Users of the replica that has most."""
+    return -(-sequences // ranks.dp)
+
+
+def _binds(memory: Memory, demand: Demand, longest: int | None, users: int) -> str:
+    """Which term leaves no room for more, and where."""
+    if memory.cache_bytes <= 0:
+        alone = memory.weights_bytes >= memory.taken_bytes
+        return "weights" if alone else "reserve"
+    if longest is None or longest == demand.max_model_len:
+        return "model"
+    needed = demand.needed(longest + 1, users)
+    tightest = [stage for stage, each_bytes in enumerate(needed) if each_bytes == max(needed)]
+    if len(tightest) == len(needed):
+        return "cache"
+    return f"cache of stage {', '.join(map(str, tightest))}"
+
+
+def _engines_own(
+    question: Question, ranks: Parallel, memory: Memory, tokens: int | None
+) -> tuple[FitReport | PoolReport | None, tuple[str, ...]]:
+    """What the engine itself would report of this memory; or in its words why it would not start."""
+    module, settings = question.engine.module, question.engine.settings
+    if not hasattr(module, "fit") or memory.cache_bytes <= 0:
+        return None, ()
+    if hasattr(module, "block_plan"):
+        settings = _with_length(settings, question.kv_dtype, tokens)
+    try:
+        report = module.fit(
+            question.model,
+            settings,
+            tp=ranks.tp,
+            pp=ranks.pp,
+            dcp=ranks.dcp,
+            available_bytes=(memory.cache_bytes,) * ranks.pp,
+        )
+    except NotApplicableError as error:
+        return None, (f"{question.engine.name} would not start: {error.what}",)
+    remarks: tuple[str, ...] = ()
+    if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
+        remarks = ("users are counted by the tokens of the largest pool; whether another binds first is not asked",)
+    named = tuple(question.engine.settings_by_name().items())
+    return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
+
+
+def _with_length(settings: Any, kv_dtype: Dtype, tokens: int | None) -> Any:
+    """Settings of a server for requests of `tokens` tokens, which its log then speaks of."""
+    if settings.kv_cache_dtype == "auto" and not kv_dtype.is_computed_in:
+        settings = replace(settings, kv_cache_dtype=kv_dtype.name)
+    return settings if settings.max_model_len is not None or tokens is None else replace(settings, max_model_len=tokens)
+
+
+def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
+    """What a reader must know of how the numbers came about."""
+    model, shared = question.model, ranks.tp * ranks.pp
+    found = [*model.notes]
+    if shared > 1:
+        found.append(
+            f"the weights ({both_units(question.weights_bytes)}) are taken to be shared evenly by {shared:,} GPUs"
+        )
+    if ranks.dp > 1 and sequences % ranks.dp:
+        found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")
+    if not has_share(question.engine) and question.utilization == 1:
+        found.append("all of the GPU's memory is counted; engines leave a share of it alone (--utilization)")
+    if question.engine.is_shared:
+        found.append("tokens are those of the one context that all users share")
+    elif model.max_model_len is not None and (longest or 0) > model.max_model_len:
+        found.append(f"the model was made for a context of {plural(model.max_model_len, 'token')}")
+    return tuple(found)

@@ -1,0 +1,96 @@
+"""The smallest number of GPUs that holds what is asked, over layouts of tensor-parallel ranks and pipeline stages.
+
+Layouts that an engine refuses are left out; dp and dcp stay as they are asked for. A layout is only planned where it
+could fit: weights are shared by all ranks, and p stages cannot bring what a rank needs below a p-th.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvcalc.errors import KvcalcError
+from kvcalc.fleet.demand import Demand, PoolDemand
+from kvcalc.parallel import Parallel
+
+if TYPE_CHECKING:
+    from kvcalc.fleet.asking import Question
+
+MAX_TP = 64
+"""Most tensor-parallel ranks that are tried: those of the largest domains of GPUs that share memory links."""
+MAX_GPUS = 1024
+"""Most GPUs that are tried."""
+
+
+class Fewest(NamedTuple):
+    """The layout of fewest GPUs, and that of fewest by tensor parallelism alone; None where no layout holds it."""
+
+    layout: Parallel | None
+    layout_by_tp: Parallel | None
+
+    @property
+    def gpus(self) -> int | None:
+        """How many GPUs that are."""
+        return None if self.layout is None else self.layout.num_ranks
+
+    @property
+    def gpus_by_tp(self) -> int | None:
+        """How many it takes without pipeline stages."""
+        return None if self.layout_by_tp is None else self.layout_by_tp.num_ranks
+
+
+def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int) -> Fewest:
+    """Fewest GPUs that hold `sequences` users of `tokens` tokens in each of ranks.dp replicas."""
+    one_process = question.engine.is_shared
+    best: Parallel | None = None
+    by_tp: Parallel | None = None
+    for tp in (1,) if one_process else range(ranks.dcp, MAX_TP + 1, ranks.dcp):
+        if best is not None and by_tp is not None and tp * ranks.dp >= best.num_ranks:
+            break
+        first = _with(ranks, tp, 1)
+        if best is not None and first.num_ranks >= best.num_ranks and question.memory(first).cache_bytes <= 0:
+            continue
+        alone = _demand(question, first)
+        if alone is None:
+            continue
+        for pp in (1,) if one_process else _stages(question, ranks, tp, best):
+            layout = _with(ranks, tp, pp)
+            if not _could_fit(question, layout, alone, tokens, sequences):
+                continue
+            demand = alone if pp == 1 else _demand(question, layout)
+            if demand is not None and demand.fits(tokens, sequences, question.memory(layout).cache_bytes):
+                by_tp = by_tp or (layout if pp == 1 else None)
+                best = layout if best is None or layout.num_ranks < best.num_ranks else best
+                break
+    return Fewest(best, by_tp)
+
+
+def _stages(question: Question, ranks: Parallel, tp: int, best: Parallel | None) -> Iterator[int]:
+    """Numbers of stages that are worth a try: one always, more where they stay below the best that is known."""
+    most = min(question.model.num_layers, MAX_GPUS // (tp * ranks.dp))
+    if best is not None:
+        most = min(most, (best.num_ranks - 1) // (tp * ranks.dp))
+    yield 1
+    yield from range(2, most + 1)
+
+
+def _with(ranks: Parallel, tp: int, pp: int) -> Parallel:
+    return Parallel(tp=tp, pp=pp, dp=ranks.dp, dcp=ranks.dcp)
+
+
+def _demand(question: Question, layout: Parallel) -> Demand | None:
+    """Demand of a layout; None where the engine refuses it."""
+    try:
+        return question.demand(layout)
+    except KvcalcError:
+        return None
+
+
+def _could_fit(question: Question, layout: Parallel, alone: Demand, tokens: int, sequences: int) -> bool:
+    """Whether a p-th of what one stage would need is there; what pools need is not known before they are planned."""
+    cache_bytes = question.memory(layout).cache_bytes
+    if cache_bytes <= 0:
+        return False
+    if isinstance(alone, PoolDemand):
+        return True
+    return max(alone.needed(tokens, sequences)) <= cache_bytes * layout.pp

@@ -1,0 +1,146 @@
+"""How many bytes a model's weights take: as somebody says, or as the files that hold them say. Headers alone are read.
+
+    671GB, 625GiB                   bytes with their unit
+    model.safetensors.index.json    metadata.total_size
+    *.safetensors, or a folder      8 bytes that hold the header's length, the header as JSON, whose data_offsets end
+                                    where the tensors do: the sum over files
+    *.gguf                          the tensors that the header lists, each by its shape and type; all parts of a split
+
+Source: github.com/huggingface/safetensors (format); ggml/docs/gguf.md of llama.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+from kvcalc.errors import InvalidFileError, InvalidValueError
+from kvcalc.io.documents import parse_json, read_text
+from kvcalc.units import parse_bytes, shown
+
+MAX_HEADER_BYTES = 100_000_000
+"""Longest header that safetensors itself reads."""
+_INDEX, _TENSORS, _GGUF = ".safetensors.index.json", ".safetensors", ".gguf"
+_LENGTH = Struct("<Q")
+_UNKNOWN = "write 671GB or 625GiB, or the path of a model.safetensors.index.json, safetensors files or a GGUF file"
+
+
+def weights_bytes(text: str | int | None, folder: Path = Path()) -> int:
+    """Bytes of the weights, as given or as read from a path, which is relative to `folder`.
+
+    Raises InvalidValueError where nothing is given: weights are never guessed; InvalidFileError for a bad file.
+    """
+    if text is None:
+        raise InvalidValueError("nothing says how large the weights are", field="weights", help=_UNKNOWN)
+    if isinstance(text, str) and _names_a_file(text, folder):
+        return bytes_of_path(folder / text)
+    return parse_bytes(text, "weights")
+
+
+def _names_a_file(text: str, folder: Path) -> bool:
+    if "/" in text or text.endswith((".json", _TENSORS, _GGUF)) or text in (".", ".."):
+        return True
+    return not text[:1].isdigit() and (folder / text).exists()
+
+
+def bytes_of_path(path: Path) -> int:
+    """Bytes of the weights in an index, a file or a folder of files. Raises InvalidFileError."""
+    if path.is_dir():
+        return _bytes_of_folder(path)
+    if path.name.endswith(_INDEX):
+        return _bytes_of_index(path)
+    if path.suffix == _TENSORS:
+        return _bytes_of_safetensors(path)
+    from kvcalc.io.gguf.header import is_gguf
+
+    if is_gguf(path):
+        from kvcalc.io.gguf.tensors import tensor_bytes
+
+        return tensor_bytes(path)
+    if not path.exists():
+        raise InvalidFileError("there is no such file", where=str(path), help=_UNKNOWN)
+    raise InvalidFileError("holds no weights that are known here", where=str(path), help=_UNKNOWN)
+
+
+def _bytes_of_folder(folder: Path) -> int:
+    """The index of a folder, or all its safetensors files; a GGUF file where there are none of those."""
+    for index in sorted(folder.glob(f"*{_INDEX}")):
+        return _bytes_of_index(index)
+    files = sorted(folder.glob(f"*{_TENSORS}"))
+    if files:
+        return sum(map(_bytes_of_safetensors, files))
+    ggufs = sorted(folder.glob(f"*{_GGUF}"))
+    if len(ggufs) == 1:
+        return bytes_of_path(ggufs[0])
+    several = f"{len(ggufs)} GGUF files, which may be one model or several" if ggufs else "no safetensors and no GGUF"
+    raise InvalidFileError(f"is a folder with {several}", where=str(folder), help=_UNKNOWN)
+
+
+def _bytes_of_index(path: Path) -> int:
+    """metadata.total_size of an index."""
+    document = parse_json(read_text(path), str(path))
+    data = document.data
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    size = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if isinstance(size, float) and size.is_integer():  # some writers make it 1.6e10
+        size = int(size)
+    if type(size) is not int or size < 0:
+        raise InvalidFileError(
+            f"has no metadata.total_size in bytes, but {shown(size)}",
+            where=document.where(("metadata", "total_size")),
+            help="give the folder with the safetensors files, or the bytes",
+        )
+    return size
+
+
+def _bytes_of_safetensors(path: Path) -> int:
+    """Bytes of all tensors of one file, from its header."""
+    try:
+        with path.open("rb") as file:
+            size_bytes = path.stat().st_size
+            raw = file.read(_LENGTH.size)
+            length = _LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else None
+            if length is None or length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH.size):
+                claims = "is too short for one" if length is None else f"claims {length:,} bytes"
+                raise _wrong(path, f"has no header of safetensors: it {claims}, and the file has {size_bytes:,}")
+            text = file.read(length)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
+    return _end_of_data(path, _entries(path, text), size_bytes - _LENGTH.size - length)
+
+
+def _entries(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(path, "has a header that is no JSON") from error
+    if not isinstance(header, dict):
+        raise _wrong(path, f"has a header that is no JSON object, but {shown(header)}")
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def _end_of_data(path: Path, entries: dict[str, Any], data_bytes: int) -> int:
+    """Sum of the tensors' bytes, each held against what is in the file."""
+    total = 0
+    for name, entry in entries.items():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if not _are_offsets(offsets, data_bytes):
+            raise _wrong(path, f"puts {shown(name)} at {shown(offsets)} of {data_bytes:,} bytes of data")
+        first, end = offsets or (0, 0)
+        total += end - first
+    if total > data_bytes:
+        raise _wrong(path, f"has tensors of {total:,} bytes in {data_bytes:,} bytes of data")
+    return total
+
+
+def _are_offsets(offsets: Any, data_bytes: int) -> bool:
+    if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
+        return False
+    return 0 <= int(offsets[0]) <= int(offsets[1]) <= data_bytes
+
+
+def _wrong(path: Path, what: str) -> InvalidFileError:
+    return InvalidFileError(what, where=str(path), help="download the file again, or give the bytes: 671GB")

@@ -1,0 +1,159 @@
+"""What GPUs hold of a model's cache, and which term of their memory binds."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvcalc.report.sheet import Column, Sheet
+from kvcalc.units import both_units, count, plural
+
+if TYPE_CHECKING:
+    from kvcalc.report.fit import FitReport
+    from kvcalc.report.pool import PoolReport
+
+
+class GpuFit(NamedTuple):
+    """Memory of each GPU by term, and the contexts and users that its cache holds. Bytes are of one GPU.
+
+    tokens: context that was asked about, None where none was; sequences: users, of all replicas together.
+    share: how much of a GPU the engine takes, in words. taken_bytes: weights + reserve + cache.
+    needed_bytes: by what is asked, on a rank of each pipeline stage; fits: whether that is there.
+    max_tokens: largest context of so many users, None where any fits; 0 where none does. max_sequences: most users of
+    so many tokens, None where tokens take nothing or were not asked about.
+    num_blocks, block_bytes, request_blocks: of engines that give out blocks; block_bytes on a rank of each stage.
+    fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages.
+    binds: the term that leaves room for no more: weights, reserve, cache (of a stage), or the longest request (model).
+    planned: the engine's own report, where it has a planner and would start.
+    """
+
+    model: str
+    engine: str
+    engine_settings: tuple[tuple[str, Any], ...]
+    gpu: str
+    gpu_source: str
+    num_gpus: int
+    parallel: str
+    kv_dtype: str
+    tokens: int | None
+    sequences: int
+    share: str
+    gpu_bytes: int
+    taken_bytes: int
+    weights_bytes: int
+    reserve_bytes: int
+    cache_bytes: int
+    needed_bytes: tuple[int, ...] | None
+    fits: bool | None
+    max_tokens: int | None
+    max_sequences: int | None
+    num_blocks: int | None
+    block_bytes: tuple[int, ...]
+    request_blocks: int | None
+    fewest: int | None
+    fewest_layout: str
+    fewest_by_tp: int | None
+    binds: str
+    planned: "FitReport | PoolReport | None"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def log_line(self) -> str:
+        """The line of the engine's start-up log; empty where it has no planner or would not start."""
+        return self.planned.log_line if self.planned else ""
+
+    def data(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "engine_settings": dict(self.engine_settings),
+            "gpu": {"name": self.gpu, "memory_bytes": self.gpu_bytes, "source": self.gpu_source},
+            "gpus": self.num_gpus,
+            "parallel": self.parallel,
+            "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
+            "share": self.share,
+            "taken_bytes": self.taken_bytes,
+            "weights_bytes": self.weights_bytes,
+            "reserve_bytes": self.reserve_bytes,
+            "cache_bytes": self.cache_bytes,
+            "needed_bytes": None if self.needed_bytes is None else list(self.needed_bytes),
+            "fits": self.fits,
+            "max_tokens": self.max_tokens,
+            "max_sequences": self.max_sequences,
+            "num_blocks": self.num_blocks,
+            "block_bytes": list(self.block_bytes),
+            "blocks_per_request": self.request_blocks,
+            "fewest_gpus": self.fewest,
+            "fewest_gpus_layout": self.fewest_layout,
+            "fewest_gpus_by_tp": self.fewest_by_tp,
+            "binds": self.binds,
+            "planned": None if self.planned is None else self.planned.data(),
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each term of a GPU's memory."""
+        columns = (
+            Column("on each GPU"),
+            Column("bytes", "bytes"),
+            Column("GB", "gigabytes"),
+            Column("GiB", "gibibytes"),
+        )
+        rows = [
+            (f"memory of {self.gpu}", self.gpu_bytes),
+            (f"taken ({self.share})", self.taken_bytes),
+            ("weights", self.weights_bytes),
+            ("reserve", self.reserve_bytes),
+            ("left for the cache", self.cache_bytes),
+            *self._needed_rows(),
+        ]
+        on = plural(self.num_gpus, self.gpu) if self.num_gpus == 1 else f"{count(self.num_gpus)} x {self.gpu}"
+        layout = f", {self.parallel}" if self.num_gpus > 1 else ""
+        title = f"{self.model} in {self.engine} on {on}{layout}, {self.kv_dtype}"
+        return (Sheet(title, columns, tuple((*row, row[1], row[1]) for row in rows), self._summary(), self.notes),)
+
+    def _needed_rows(self) -> list[tuple[str, int]]:
+        if self.needed_bytes is None:
+            return []
+        if len(set(self.needed_bytes)) == 1:
+            return [("asked for", self.needed_bytes[0])]
+        return [(f"asked for, stage {stage}", each_bytes) for stage, each_bytes in enumerate(self.needed_bytes)]
+
+    def _summary(self) -> tuple[str, ...]:
+        users = plural(self.sequences, "user")
+        longest = "any context" if self.max_tokens is None else f"a context of {plural(self.max_tokens, 'token')}"
+        lines = [f"total    {users} of {longest}" if self.max_tokens != 0 else f"total    no context of {users} fits"]
+        if self.tokens is not None:
+            lines.extend(self._asked(self.tokens, users))
+        if self.num_blocks is not None:
+            sizes = " and ".join(dict.fromkeys(f"{count(each_bytes)} bytes" for each_bytes in self.block_bytes))
+            lines.append(f"blocks   {count(self.num_blocks)} of {sizes}")
+        lines.append(f"binds    {self._bound()}")
+        if self.log_line:
+            lines.append(f"log      {self.log_line}")
+        return tuple(lines)
+
+    def _asked(self, tokens: int, users: str) -> list[str]:
+        most = "any number" if self.max_sequences is None else plural(self.max_sequences, "user")
+        verdict = "fits" if self.fits else "TOO LARGE"
+        blocks = "" if self.request_blocks is None else f", {plural(self.request_blocks, 'block')} each"
+        found = [
+            f"asked    {users} of {plural(tokens, 'token')}{blocks}: {verdict}",
+            f"users    {most} of so many tokens",
+        ]
+        if self.fewest is None:
+            return [*found, "GPUs     no layout that was tried holds what is asked"]
+        by_tp = ""
+        if self.fewest_by_tp != self.fewest:
+            by_tp = f"; {count(self.fewest_by_tp)} without stages" if self.fewest_by_tp else "; no TP alone does"
+        layout = f": {self.fewest_layout}" if self.fewest_layout else ""
+        return [*found, f"GPUs     {count(self.fewest)} would do{layout}{by_tp}"]
+
+    def _bound(self) -> str:
+        if self.binds == "weights":
+            return f"the weights: {both_units(self.weights_bytes)} of {both_units(self.taken_bytes)}"
+        if self.binds == "reserve":
+            return f"the reserve: {both_units(self.reserve_bytes)} beside the weights"
+        if self.binds == "model":
+            return "the longest request that the engine takes, not memory"
+        if self.binds == "cache":
+            return "the cache, on every rank alike" if self.num_gpus > 1 else "the cache"
+        return f"the {self.binds}"
