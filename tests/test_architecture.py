@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "kvcalc"
 FLOORS = (
     {"errors"},
     {"plain_yaml", "registry", "units"},
-    {"dtypes", "hardware"},
+    {"dtypes", "hardware", "slots"},
     {"tensors", "workload"},
     {"attention", "model", "packing", "report"},
     {"parallel"},
@@ -24,7 +24,7 @@ FLOORS = (
     {"sizing"},
     {"capacity", "comparing", "fitting", "sweeping"},
     {"fleet"},
-    {"plan"},
+    {"explaining", "plan"},
     {"io"},
     {"verify"},
     {"cli"},
@@ -37,7 +37,7 @@ ONLY_USERS = {
     "pydantic": {"io"},
     "rich": {"formats"},
     "typer": {"cli"},
-    "numpy": {"sweeping", "tensors"},
+    "numpy": {"sweeping", "slots"},
     "torch": {"verify"},
     "transformers": {"verify"},
 }

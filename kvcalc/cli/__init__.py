@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from kvcalc.errors import KvcalcError, UnknownNameError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
-COMMANDS = ("size", "compare", "fit", "check", "verify", "presets", "methods", "schema")
-"""Files of this folder that are commands, in the order in which help lists them; each has its Typer as `app`."""
+COMMANDS = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "schema")
+"""Files of this folder that are commands, in the order of help, with - for _; each has its Typer as `app`."""
 
 
 class _Commands(TyperGroup):
@@ -29,7 +29,7 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             raise UnknownNameError.among("command", cmd_name, COMMANDS, see="`kvcalc --help` describes them")
-        command = typer.main.get_command(import_module(f"kvcalc.cli.{cmd_name}").app)
+        command = typer.main.get_command(import_module(f"kvcalc.cli.{cmd_name.replace('-', '_')}").app)
         command.name = cmd_name
         return command
 

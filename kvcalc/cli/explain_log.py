@@ -1,0 +1,53 @@
+"""`kvcalc explain-log`: does the prediction agree with what an engine's start-up log says of its cache?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
+from kvcalc.cli._output import check_output_format, show
+from kvcalc.errors import InvalidValueError
+
+app = command_app()
+_DISAGREES = 1
+
+
+@app.command(epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b")
+def explain_log(
+    log: Annotated[Path, typer.Argument(metavar="FILE", help="Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.")],
+    preset: _options.Preset = None,
+    model: _options.ModelPath = None,
+    assume: _options.Assume = None,
+    mtp: _options.Mtp = False,
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", metavar="NAME", help="Whose log it is, where that is not plain.")
+    ] = None,
+    engine_set: _options.EngineSet = None,
+    tp: Annotated[int | None, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks, over the log's.")] = None,
+    pp: Annotated[int | None, typer.Option("--pp", metavar="N", help="Pipeline stages, over the log's.")] = None,
+    format: _options.Format = "table",
+) -> int:
+    """Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it. Exit code 1 if not.
+
+    A log does not say which model it served: give --preset or --model.
+    """
+    check_output_format(format)
+
+    from kvcalc.explaining import explain
+    from kvcalc.io.engine_logs import read_engine_log
+
+    reading = _options.located("FILE", read_engine_log, log, engine)
+    if preset is None and model is None:
+        raise InvalidValueError(
+            f"this log of {reading.engine} does not say what its model is made of",
+            where=str(log),
+            help="name the model: --preset r1, or --model path/to/config.json",
+        )
+    served = _options.one_model(preset, model, None, assume, mtp=mtp)
+    ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
+    settings = _options.located("--engine-set", _options.typed_settings, reading.engine, engine_set or ())
+    report = _options.located("--engine-set", explain, served, reading, file=str(log), settings=settings, ranks=ranks)
+    show(report, format)
+    return 0 if report.agrees else _DISAGREES

@@ -1,0 +1,165 @@
+"""Start-up logs of engines: does the prediction agree with what they say of their cache, and if not, what would?
+
+Each engine has a file here, with
+
+    compare(model, reading, settings, ranks) -> the logged numbers beside the predicted ones
+    OTHERS: settings that change a cache and that a log may not say, each with the values to try
+    RANKS: which degrees of parallelism to try
+    GIVEN: numbers of a reading that are asked with, not predicted
+
+A number is equal where the prediction rounds to what was printed. What explains a difference is looked for among
+single settings first, then among pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from fractions import Fraction
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from kvcalc.errors import KvcalcError, NotApplicableError
+from kvcalc.model import Model, with_draft_layers
+from kvcalc.parallel import Parallel
+from kvcalc.registry import Registry
+from kvcalc.report.log import Compared, LogReport
+from kvcalc.units import GIB, MIB
+
+EXPLAINERS = Registry("kvcalc.explaining", "engine whose logs kvcalc reads")
+_UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "MB": MIB}
+"""Engines that print GB and MB mean binary units by it."""
+_MTP = "mtp"
+Change = Mapping[str, Any]
+
+
+class Printed(NamedTuple):
+    """A number as a log prints it. text: its digits; unit: GiB, MiB, or empty for a count; line: where it stands."""
+
+    text: str
+    unit: str
+    line: int
+
+    @property
+    def value(self) -> Fraction:
+        """In bytes, or as a count."""
+        return Fraction(self.text.replace(",", "")) * _UNITS.get(self.unit, 1)
+
+    @property
+    def rounding(self) -> Fraction:
+        """Half of the last digit: how far the exact number may be away."""
+        decimals = len(self.text.partition(".")[2])
+        return Fraction(_UNITS.get(self.unit, 1), 2 * 10**decimals) if "." in self.text else Fraction(0)
+
+    def is_print_of(self, number: int | Fraction) -> bool:
+        """Whether `number` may have been printed so."""
+        return abs(self.value - number) <= self.rounding
+
+    def shown(self, number: int | Fraction) -> str:
+        """`number` in the same unit, with as many digits."""
+        decimals = len(self.text.partition(".")[2])
+        return f"{float(Fraction(number) / _UNITS.get(self.unit, 1)):,.{decimals}f} {self.unit}".strip()
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.unit}".strip()
+
+
+class Reading(NamedTuple):
+    """What a log says of its cache.
+
+    caches: one for each cache that it reports, its numbers by name. settings: by the engine's names. ranks: degrees of
+    parallelism. notes: what a reader must know of the log.
+    """
+
+    engine: str
+    caches: tuple[Mapping[str, Printed], ...]
+    settings: Mapping[str, Any]
+    ranks: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def explain(
+    model: Model,
+    reading: Reading,
+    *,
+    file: str = "log",
+    settings: Mapping[str, Any] | None = None,
+    ranks: Mapping[str, int] | None = None,
+) -> LogReport:
+    """The log's numbers beside those predicted for `model`; where they differ, which setting would make them equal.
+
+    settings, ranks: of the engine, over those that the log says. Where the engine should have refused to start, no
+    number agrees. Raises InvalidValueError, UnknownNameError where it cannot be asked with these settings.
+    """
+    module = EXPLAINERS.module(reading.engine)
+    read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
+    notes = [*model.notes, *reading.notes]
+    compared: tuple[Compared, ...]
+    try:
+        compared = module.compare(model, reading, read, Parallel(**degrees))
+    except NotApplicableError as refusal:  # the engine that wrote the log did start
+        compared = tuple(_refused(reading, module.GIVEN))
+        notes.append(f"predicted as a refusal: {refusal}")
+    report = LogReport(
+        file=file,
+        model=model.name,
+        engine=reading.engine,
+        read=tuple({**{name: n for name, n in degrees.items() if n > 1}, **read}.items()),
+        compared=compared,
+        notes=tuple(notes),
+    )
+    if report.agrees:
+        return report
+    explanations, tried = _explanations(model, reading, read, degrees, module)
+    return report._replace(explanations=explanations, tried=tried)
+
+
+def _explanations(
+    model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], module: Any
+) -> tuple[tuple[str, ...], int]:
+    """Single changes that make all numbers equal, or else pairs of them; and how many were tried."""
+    single = [change for change in _changes(model, module) if not _is_as_it_is(change, settings, ranks)]
+    found = [change for change in single if _explains(model, reading, settings, ranks, module, change)]
+    if found:
+        return tuple(map(_words, found)), len(single)
+    pairs = [{**one, **other} for one, other in combinations(single, 2) if not one.keys() & other.keys()]
+    found = [change for change in pairs if _explains(model, reading, settings, ranks, module, change)]
+    return tuple(map(_words, found)), len(single) + len(pairs)
+
+
+def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
+    """The numbers of a log of an engine that should not have started."""
+    for cache in reading.caches:
+        for what, printed in ((what, printed) for what, printed in cache.items() if what not in given):
+            yield Compared(what, str(printed), "a refusal", agrees=False, line=printed.line)
+
+
+def _changes(model: Model, module: Any) -> Iterator[Change]:
+    """Every single change: of a setting, of the ranks, or the layers that predict further tokens."""
+    for name, values in module.OTHERS.items():
+        yield from ({name: value} for value in values)
+    for name, values in module.RANKS.items():
+        yield from ({name: value} for value in values)
+    if model.draft_groups:
+        yield {_MTP: True}
+
+
+def _is_as_it_is(change: Change, settings: Mapping[str, Any], ranks: Mapping[str, int]) -> bool:
+    ((name, value),) = change.items()
+    return bool((name in settings and settings[name] == value) or ranks.get(name) == value)
+
+
+def _explains(  # what is asked, and what is changed
+    model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], module: Any, change: Change
+) -> bool:
+    degrees = {name: change.get(name, ranks.get(name, 1)) for name in ("tp", "pp", "dp", "dcp")}
+    changed = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
+    try:
+        asked = with_draft_layers(model) if _MTP in change else model
+        compared: tuple[Compared, ...] = module.compare(asked, reading, {**settings, **changed}, Parallel(**degrees))
+    except KvcalcError:
+        return False
+    return all(one.agrees for one in compared)
+
+
+def _words(change: Change) -> str:
+    return " and ".join(name if name == _MTP else f"{name}={value}" for name, value in change.items())

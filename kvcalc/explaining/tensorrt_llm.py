@@ -1,0 +1,42 @@
+"""TensorRT-LLM: the pool of so many tokens, in whole blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvcalc.explaining import Reading
+from kvcalc.fitting import fit
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.log import Compared
+from kvcalc.units import TIB
+
+OTHERS: Mapping[str, tuple[Any, ...]] = {
+    "dtype": ("fp8", "nvfp4", "float16", "float32"),
+    "tokens_per_block": (16, 32, 64, 128),
+}
+RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
+GIVEN = ("tokens",)
+_ENOUGH = 1024 * TIB
+
+
+def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+    """Each line beside the pool of as many tokens; a start-up that first measures its activations prints two."""
+    found = []
+    for cache in reading.caches:
+        tokens, size = cache["tokens"], cache["size"]
+        report = fit(
+            model,
+            engine="tensorrt_llm",
+            available_bytes=_ENOUGH,
+            parallel=ranks,
+            engine_settings={**settings, "max_tokens": int(tokens.value)},
+        )
+        taken = report.allocated_bytes[0]
+        words = f"pool of {int(tokens.value):,} tokens"
+        found.append(Compared(words, str(size), size.shown(taken), size.is_print_of(taken), size.line))
+        if report.tokens != tokens.value:
+            blocks = f"{report.tokens:,}"
+            found.append(Compared("tokens in whole blocks", str(tokens), blocks, agrees=False, line=tokens.line))
+    return tuple(found)

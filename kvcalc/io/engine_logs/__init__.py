@@ -1,0 +1,68 @@
+"""Start-up logs of engines: the lines that report a cache, one file per engine that writes them.
+
+Such a file holds
+
+    read(lines) -> Reading of those lines, or None where there is none of them
+    LOOKED_FOR: what the lines look like, for whoever has none
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kvcalc.errors import InvalidFileError
+from kvcalc.explaining import Reading
+from kvcalc.registry import Registry
+
+LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine whose logs kvcalc reads")
+MAX_LOG_BYTES = 64 * 2**20
+"""Largest log read; what a start-up prints is under 1 MiB."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def read_engine_log(path: Path, engine: str | None = None) -> Reading:
+    """What the log says of its cache; engine: whose log it is, None to find out.
+
+    Raises InvalidFileError where no line reports a cache, UnknownNameError for an engine whose logs are not known.
+    """
+    lines = _COLOURS.sub("", _text(path)).splitlines()
+    names = LOG_FORMATS.names() if engine is None else [engine]
+    formats = {name: LOG_FORMATS.module(name) for name in names}
+    for module in formats.values():
+        reading: Reading | None = module.read(lines)
+        if reading is not None:
+            return reading
+    looked_for = "; ".join(f"{name.replace('-', '_')}: {module.LOOKED_FOR}" for name, module in formats.items())
+    raise InvalidFileError(
+        f"none of its {len(lines):,} lines reports a cache", where=str(path), help=f"looked for {looked_for}"
+    )
+
+
+def _text(path: Path) -> str:
+    """Text of a log; bytes that are no UTF-8 are of no interest. Raises InvalidFileError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_LOG_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
+    if len(content) > MAX_LOG_BYTES:
+        raise InvalidFileError(
+            f"is larger than {MAX_LOG_BYTES:,} bytes", where=str(path), help="pass its beginning: head -n 10000"
+        )
+    return content.decode("utf-8-sig", errors="replace")
+
+
+def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[int, re.Match[str]]]:
+    """Number and match of each line that `pattern` is found in."""
+    for number, line in enumerate(lines, 1):
+        if found := pattern.search(line):
+            yield number, found
+
+
+def last_value(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
+    """First group of the last match; engines print some lines again once they have settled them."""
+    found = [match[1] for _, match in matches(pattern, lines)]
+    return found[-1] if found else None
