@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.model import Model
-from kvcalc.tensors import SlotRule
+from kvcalc.slots.rule import SlotRule
 
 if TYPE_CHECKING:
-    from kvcalc.tensors import Tokens
+    from kvcalc.slots.rule import Tokens
 
 
 class Footprint(NamedTuple):

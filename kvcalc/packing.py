@@ -7,7 +7,9 @@ A group is `group_size` neighbouring elements that share a scale and an offset. 
 from __future__ import annotations
 
 from kvcalc.dtypes import Dtype
-from kvcalc.tensors import CacheTensor, Dim, Packed, SlotRule
+from kvcalc.slots.methods import Packed
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 
 BITS_PER_BYTE = 8
 SCALE_AND_OFFSET = Dim("scale_and_offset", 2)

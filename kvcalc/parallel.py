@@ -12,7 +12,9 @@ from typing import NamedTuple
 from kvcalc.attention._facts import MAX_RANKS, degree_near
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import Dim, Packed, SlotRule
+from kvcalc.slots.methods import Packed
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import Dim
 from kvcalc.units import positive_int
 
 

@@ -13,7 +13,8 @@ from kvcalc.dtypes import BF16, FP32, Dtype
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import EveryToken, SlotRule
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.rule import SlotRule
 from kvcalc.workload import Workload
 
 

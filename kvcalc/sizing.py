@@ -14,7 +14,8 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.footprint import Footprint
 from kvcalc.model import Model
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
-from kvcalc.tensors import CacheTensor, Once
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import plural, shown
 from kvcalc.workload import Workload
 
@@ -73,7 +74,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         policy=as_asked.policy,
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
         **_while_read(model, with_settings, workload),
-        notes=(*model.notes, *with_settings.notes(model), *_beyond_the_model(model, tokens * times // sequences)),
+        notes=(*model.notes, *with_settings.notes(model), *beyond_the_model(model, tokens * times // sequences)),
         shares_context=with_settings.is_shared,
         parallel=str(parallel or ""),
         per_rank=_per_rank(model, parallel, workload, with_settings) if parallel else (),
@@ -182,7 +183,8 @@ def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload, cop
     )
 
 
-def _beyond_the_model(model: Model, tokens: int) -> tuple[str, ...]:
+def beyond_the_model(model: Model, tokens: int) -> tuple[str, ...]:
+    """A remark where a sequence is longer than the model was made for."""
     if model.max_model_len is None or tokens <= model.max_model_len:
         return ()
     return (f"longer than the {plural(model.max_model_len, 'token')} that the model was made for",)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import kvcalc
-from kvcalc.tensors import LastTokens
+from kvcalc.slots.layers import LastTokens
 from kvcalc.verify.against_transformers import against_transformers
 from kvcalc.verify.transformers.rows import ranges
 

@@ -16,7 +16,7 @@ from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.model import Model, group_layers
-from kvcalc.tensors import WholeBlocks
+from kvcalc.slots.engines import WholeBlocks
 
 GPUS = ("h100-80gb", "b200", "a100-80gb", "rtx-4090")
 LEAST_BYTES = 40 * 2**30

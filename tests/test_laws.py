@@ -18,7 +18,7 @@ from kvcalc.footprint import Footprint
 from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import Pending
+from kvcalc.slots.layers import Pending
 
 IDEAL = Engine.of("ideal")
 

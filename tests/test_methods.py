@@ -17,17 +17,13 @@ from kvcalc.dtypes import BF16
 from kvcalc.methods import METHODS, parameters
 from kvcalc.methods._pyramid import Budget, Pyramid
 from kvcalc.peaks import decode_peak_bytes
-from kvcalc.tensors import (
-    AllButLast,
+from kvcalc.slots.layers import AllButLast, EveryNth, EveryToken, Pending, Settled
+from kvcalc.slots.methods import (
     Chosen,
     CutPrompt,
-    EveryNth,
-    EveryToken,
     EveryTokenAndNext,
     FlooredShares,
     Newest,
-    Pending,
-    Settled,
     ShareOfPrompt,
     SinksAndLast,
     WholeUntilNext,

@@ -10,7 +10,8 @@ from strategies import models, tokens
 
 import kvcalc
 from kvcalc.io.presets import preset_names
-from kvcalc.tensors import InSteps, LastAndSpare, Once, Switched
+from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
+from kvcalc.slots.layers import Once
 
 ENGINES = ("sglang", "tensorrt_llm", "mlx_lm", "ollama", "lmdeploy")
 

@@ -17,17 +17,9 @@ from kvcalc.dtypes import BF16, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.packing import grouped, int_codes
-from kvcalc.tensors import (
-    AllButFirst,
-    CacheTensor,
-    Dim,
-    EveryToken,
-    FirstTokens,
-    LastTokens,
-    Packed,
-    Pending,
-    Settled,
-)
+from kvcalc.slots.layers import EveryToken, LastTokens, Pending, Settled
+from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed
+from kvcalc.tensors import CacheTensor, Dim
 
 MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
 ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]

@@ -21,7 +21,8 @@ from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import BF16
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
-from kvcalc.tensors import Blocks, ChosenShare, EveryToken, InBlocks, LastTokens, ShareOfTokens, WindowAndShare
+from kvcalc.slots.layers import EveryToken, LastTokens
+from kvcalc.slots.methods import Blocks, ChosenShare, InBlocks, ShareOfTokens, WindowAndShare
 from kvcalc.verify.policies.ada_kv import head_counts, votes
 from kvcalc.verify.policies.fastgen import profiled
 

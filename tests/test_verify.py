@@ -18,7 +18,7 @@ import kvcalc
 from kvcalc.io.presets import load_preset, preset_names
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.verification import MemoryReading
-from kvcalc.tensors import LastTokens
+from kvcalc.slots.layers import LastTokens
 from kvcalc.verify import child, measure
 from kvcalc.verify.child import in_child
 from kvcalc.verify.measure import verify

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
-from kvcalc.tensors import CacheTensor, Dim, Once
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor, Dim
 
 CONV_COLUMNS = "conv_columns"
 """Dimension of a convolution state: the kernel - 1 inputs that the next token's convolution still reads."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
 from kvcalc.errors import InvalidValueError
-from kvcalc.tensors import CurrentChunk, EveryToken, LastTokens, PromptAndLast, SlotRule
+from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens, PromptAndLast
+from kvcalc.slots.rule import SlotRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
 from kvcalc.attention._state import CONV_COLUMNS
-from kvcalc.tensors import CacheTensor, Dim, Once
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

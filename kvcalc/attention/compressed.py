@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
 from kvcalc.errors import InvalidValueError
-from kvcalc.tensors import CacheTensor, Dim, EveryNth, LastTokens, Once, Pending
+from kvcalc.slots.layers import EveryNth, LastTokens, Once, Pending
+from kvcalc.tensors import CacheTensor, Dim
 
 _OVERLAPPING = 2
 """CSA compresses each token into two neighbouring entries, so what it waits with is twice as wide."""

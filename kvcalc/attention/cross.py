@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
-from kvcalc.tensors import CacheTensor, Dim, EncoderTokens, Once, SlotRule
+from kvcalc.slots.layers import EncoderTokens, Once
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
-from kvcalc.tensors import CacheTensor, Dim, Once
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from kvcalc.tensors import SlotRule
+from kvcalc.slots.rule import SlotRule
 
 
 class BlockPlan(NamedTuple):

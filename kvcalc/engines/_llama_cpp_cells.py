@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.tensors import InSteps, Once, ordinal
+from kvcalc.slots.engines import InSteps
+from kvcalc.slots.layers import Once
+from kvcalc.slots.rule import ordinal
 
 PADDING = 256
 MAX_SEQUENCES = 256

@@ -27,7 +27,8 @@ from kvcalc.dtypes import FP32, Dtype
 from kvcalc.engines._llama_cpp_cells import Cells
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.tensors import CacheTensor, Dim, InSteps
+from kvcalc.slots.engines import InSteps
+from kvcalc.tensors import CacheTensor, Dim
 
 Tensors = tuple[CacheTensor, ...]
 STATES = (GatedDeltaNet, KimiDeltaAttention, LightningAttention, Mamba, Mamba2, MatrixWkv, ShortConvolution)

@@ -21,7 +21,8 @@ from kvcalc.engines._sglang_tensors import EVICTION_INTERVAL, is_sliding, window
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.pool import Pool
-from kvcalc.tensors import CacheTensor, Once
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor
 
 if TYPE_CHECKING:
     from kvcalc.engines.sglang import Settings

@@ -22,7 +22,10 @@ from kvcalc.dtypes import BF16, FP8, FP32, Dtype
 from kvcalc.engines._checks import check_blocks
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.tensors import CacheTensor, Dim, EveryToken, InBlocks, LastTokens, Once, SlotRule
+from kvcalc.slots.layers import EveryToken, LastTokens, Once
+from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 
 STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
 """Kinds whose states it keeps in slots of its Mamba pool."""

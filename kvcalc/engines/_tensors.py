@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from kvcalc.engines import Allocation
 from kvcalc.model import Model
-from kvcalc.tensors import CacheTensor, Once
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor
 
 CROSS = "cross_"
 """How the names of tensors begin that hold what another sequence's tokens left."""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from kvcalc.dtypes import FP32
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import CacheTensor, CurrentChunk, Dim, EveryToken, LastTokens
+from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens
+from kvcalc.tensors import CacheTensor, Dim
 
 Tensors = tuple[CacheTensor, ...]
 Quirk = Callable[[Model, LayerGroup, Tensors], Tensors]

@@ -8,7 +8,8 @@ from kvcalc.dtypes import Dtype
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._tensors import per_tensor, with_encoder_tokens
 from kvcalc.model import Model
-from kvcalc.tensors import CacheTensor, CurrentChunk, EveryToken, LastTokens
+from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens
+from kvcalc.tensors import CacheTensor
 
 HONOURED, FULL = "honoured", "full"
 

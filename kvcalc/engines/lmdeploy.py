@@ -19,7 +19,9 @@ from kvcalc.engines._checks import check_blocks, check_unchanged
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.packing import SCALE_AND_OFFSET
-from kvcalc.tensors import CacheTensor, EveryToken, InBlocks
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.methods import InBlocks
+from kvcalc.tensors import CacheTensor
 
 _CODES = {4: dtype_named("int4"), 8: dtype_named("int8")}
 _BY_KV_DTYPE = {"int4": 4, "int8": 8}

@@ -28,7 +28,10 @@ from kvcalc.engines._checks import check_unchanged
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.packing import grouped, int_codes
-from kvcalc.tensors import CacheTensor, InSteps, LastAndSpare, Once, SlotRule, Switched
+from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
+from kvcalc.slots.layers import Once
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor
 
 _STEP = 256
 _BITS, _GROUPS = (2, 4, 8), (32, 64, 128)

@@ -21,7 +21,10 @@ from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._checks import check_blocks, check_unchanged, flag
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import CacheTensor, InSteps, Once, SlotRule, Switched
+from kvcalc.slots.engines import InSteps, Switched
+from kvcalc.slots.layers import Once
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor
 
 MAX_SEQUENCES = 256
 _PADDING = 256

@@ -23,7 +23,10 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.report.pool import Pool, PoolReport
-from kvcalc.tensors import CacheTensor, EveryToken, InBlocks, LastTokens, SlotRule
+from kvcalc.slots.layers import EveryToken, LastTokens
+from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import GIB, shown
 
 VERSION = "1.x, manager V1"

@@ -23,19 +23,9 @@ from kvcalc.engines._transformers_quirks import (
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.packing import grouped, int_codes, with_residual
-from kvcalc.tensors import (
-    AllButLast,
-    CacheTensor,
-    CurrentChunk,
-    Dim,
-    EveryToken,
-    LastTokens,
-    Once,
-    Pending,
-    PromptAndLast,
-    Settled,
-    SlotRule,
-)
+from kvcalc.slots.layers import AllButLast, CurrentChunk, EveryToken, LastTokens, Once, Pending, PromptAndLast, Settled
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
 DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO = "default", "static", "quantized_fp8", "quantized_quanto"

@@ -7,7 +7,9 @@ from dataclasses import replace
 from kvcalc.methods._indices import INT64
 from kvcalc.methods._selection import SharesOf, State, selected
 from kvcalc.model import Model
-from kvcalc.tensors import CacheTensor, Dim, EveryToken, SlotRule
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 
 _INDICES = 3
 """Indices of a masked entry: its sequence, head and token."""

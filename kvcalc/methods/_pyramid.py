@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.tensors import Tokens, lower_of
-from kvcalc.tensors import _Rule as Rule
+from kvcalc.slots.rule import Rule, Tokens, lower_of
 
 
 class Budget(NamedTuple):

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.tensors import CacheTensor, Dim, EveryToken
+from kvcalc.slots.layers import EveryToken
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
 Tensors = tuple[CacheTensor, ...]

@@ -12,7 +12,8 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods._quantised import quantised
 from kvcalc.model import Model, PromptCut
 from kvcalc.packing import grouped, with_residual
-from kvcalc.tensors import CacheTensor, EveryToken, Pending, Settled
+from kvcalc.slots.layers import EveryToken, Pending, Settled
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int, shown
 
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.tensors import CacheTensor, Chosen, CutPrompt, EveryToken, FlooredShares, SlotRule
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.methods import Chosen, CutPrompt, FlooredShares
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 

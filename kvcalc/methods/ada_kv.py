@@ -22,7 +22,8 @@ from kvcalc.methods._selection import (
 )
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CacheTensor, Dim, EveryToken, Once
+from kvcalc.slots.layers import EveryToken, Once
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
 TRAITS = Traits(

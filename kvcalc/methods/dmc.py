@@ -12,7 +12,9 @@ from kvcalc.methods._indices import INT32
 from kvcalc.methods._selection import Share, Shares, selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
-from kvcalc.tensors import Blocks, CacheTensor, Dim, EveryToken, InBlocks, Once, ShareOfTokens
+from kvcalc.slots.layers import EveryToken, Once
+from kvcalc.slots.methods import Blocks, InBlocks, ShareOfTokens
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -14,7 +14,9 @@ from kvcalc.methods._masked import masked
 from kvcalc.methods._selection import Share, Shares, selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
-from kvcalc.tensors import Blocks, CacheTensor, Dim, EveryToken, InBlocks, Once, WindowAndShare
+from kvcalc.slots.layers import EveryToken, Once
+from kvcalc.slots.methods import Blocks, InBlocks, WindowAndShare
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -11,7 +11,10 @@ from kvcalc.methods._masked import masked, masked_indices
 from kvcalc.methods._selection import Share, Shares, for_each_layer, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.tensors import AllButFirst, CacheTensor, EveryToken, Once, SinksAndLast, SlotRule
+from kvcalc.slots.layers import EveryToken, Once
+from kvcalc.slots.methods import AllButFirst, SinksAndLast
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

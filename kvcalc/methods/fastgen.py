@@ -14,7 +14,9 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.methods._selection import Share, Shares, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CacheTensor, ChosenShare, Dim, EveryToken
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.methods import ChosenShare
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
 TRAITS = Traits(

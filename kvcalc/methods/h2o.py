@@ -10,7 +10,8 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.methods._selection import Shares, ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CacheTensor, Chosen, Dim
+from kvcalc.slots.methods import Chosen
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

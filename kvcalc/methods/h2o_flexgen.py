@@ -10,7 +10,10 @@ from kvcalc.methods._selection import Share, Shares, known_prompt, ratio_of, sel
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.methods.h2o import heads_alike
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CacheTensor, Dim, FlooredShares, Once, SlotRule
+from kvcalc.slots.layers import Once
+from kvcalc.slots.methods import FlooredShares
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

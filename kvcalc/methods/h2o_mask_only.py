@@ -6,7 +6,9 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Shares, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.tensors import CacheTensor, Dim, EveryToken, EveryTokenAndNext
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.methods import EveryTokenAndNext
+from kvcalc.tensors import CacheTensor, Dim
 
 TRAITS = Traits(
     SELECTION,

@@ -7,7 +7,10 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import quantised
 from kvcalc.methods._traits import KEPT, QUANTISED, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import AllButLast, CacheTensor, Dim, EveryNth, Newest, Pending, Settled, SlotRule, within
+from kvcalc.slots.layers import AllButLast, EveryNth, Pending, Settled
+from kvcalc.slots.methods import Newest, within
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

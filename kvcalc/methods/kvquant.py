@@ -11,7 +11,10 @@ from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
-from kvcalc.tensors import AllButFirst, CacheTensor, Dim, EveryToken, FirstTokens, Once, Packed, SlotRule
+from kvcalc.slots.layers import EveryToken, Once
+from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
 TRAITS = Traits(

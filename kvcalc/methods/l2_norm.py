@@ -10,7 +10,9 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.methods._selection import Share, cut_prompt, ratio_cut, ratio_of, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import EveryToken, ShareOfPrompt, SlotRule, WholeUntilNext
+from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.methods import ShareOfPrompt, WholeUntilNext
+from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

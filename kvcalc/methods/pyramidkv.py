@@ -10,7 +10,8 @@ from kvcalc.methods._pyramid import Budget, Pyramid
 from kvcalc.methods._selection import Share, compression_of, known_prompt, selected, window_below
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CutPrompt, SlotRule
+from kvcalc.slots.methods import CutPrompt
+from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -7,7 +7,8 @@ from fractions import Fraction
 from kvcalc.methods._selection import ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import Chosen, SlotRule
+from kvcalc.slots.methods import Chosen
+from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

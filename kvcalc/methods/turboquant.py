@@ -9,7 +9,8 @@ from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
-from kvcalc.tensors import AllButLast, CacheTensor, Once
+from kvcalc.slots.layers import AllButLast, Once
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -8,7 +8,8 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Share, Shares, budget_of, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.tensors import CacheTensor, Dim, EveryToken
+from kvcalc.slots.layers import EveryToken
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

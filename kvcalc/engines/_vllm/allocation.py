@@ -15,7 +15,10 @@ from kvcalc.engines._vllm.run import Run
 from kvcalc.engines._vllm.specs import CHUNKED, CROSS, SLIDING, SLIDING_MLA, STATE, Limits, Spec
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import CacheTensor, Dim, Once, SlotRule, WholeBlocks
+from kvcalc.slots.engines import WholeBlocks
+from kvcalc.slots.layers import Once
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 
 _BYTE = Dtype("byte", 1, 1, "padding")
 
