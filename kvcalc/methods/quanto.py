@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
-from kvcalc.methods._quantized_cache import GroupedCache
 from kvcalc.methods._traits import QUANTISED, WHOLE, Traits
+from kvcalc.methods._transformers_cache import GroupedCache
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
 from kvcalc.tensors import CacheTensor
