@@ -1,20 +1,21 @@
-"""Capacity plans: does each deployment's cache fit what its GPU leaves for it, and if not, what would?"""
+"""Capacity plans: does each deployment's cache fit what its GPUs leave for it, and if not, what would?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.engines import Engine
-from kvcalc.errors import InvalidValueError
-from kvcalc.footprint import Footprint
+from kvcalc.errors import KvcalcError
+from kvcalc.fleet.demand import BlockDemand, Demand, demand_of
+from kvcalc.fleet.memory import fixed_bytes, has_share, memory_of
 from kvcalc.hardware import Gpu
 from kvcalc.model import Model
+from kvcalc.parallel import Parallel
 from kvcalc.report.check import CheckReport, Finding
-from kvcalc.sizing import size
-from kvcalc.units import both_units, shown
+from kvcalc.sizing import beyond_the_model
+from kvcalc.units import both_units
 from kvcalc.workload import Workload
 
 DEFAULT_UTILIZATION = Fraction("0.92")
@@ -23,7 +24,7 @@ DEFAULT_UTILIZATION = Fraction("0.92")
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes available to the cache, and in words how they came about."""
+    """Bytes available to the cache on each GPU, and in words how they came about."""
 
     available_bytes: int
     words: str
@@ -34,77 +35,103 @@ class Limit:
         return cls(budget_bytes, "budget")
 
     @classmethod
-    def of_gpu(cls, gpu: Gpu, utilization: Fraction, weights_bytes: int, reserve_bytes: int) -> Limit:
-        """floor(gpu memory * utilization) - weights - reserve, in bytes; it may be negative.
+    def of_gpu(cls, engine: Engine, gpu: Gpu, utilization: Fraction, weights_bytes: int, reserve_bytes: int) -> Limit:
+        """What weights and reserve of a GPU leave of its memory, by the engine's own share where it has one.
 
-        Raises InvalidValueError where utilization is not in 0..1.
+        It may be negative. Raises InvalidValueError where an engine's own share is not known.
         """
-        if not 0 < utilization <= 1:
-            raise InvalidValueError(
-                f"gpu_memory_utilization must be above 0 and at most 1, not {shown(float(utilization))}",
-                field="gpu_memory_utilization",
-                help="write a share such as 0.9, not a percentage",
-            )
-        words = (
-            f"{gpu.name}: {both_units(gpu.memory_bytes)} x {float(utilization):g} - {both_units(weights_bytes)} weights"
-        )
+        memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
+        if fixed_bytes(engine) is not None:
+            return cls(memory.cache_bytes, memory.share)
+        share = memory.share if has_share(engine) else f"{float(utilization):g}"
+        words = f"{gpu.name}: {both_units(gpu.memory_bytes)} x {share} - {both_units(weights_bytes)} weights"
         if reserve_bytes:
             words += f" - {both_units(reserve_bytes)} reserve"
-        return cls(int(gpu.memory_bytes * utilization) - weights_bytes - reserve_bytes, words)
+        return cls(memory.cache_bytes, words)
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One entry of a plan. file, line: where it stands, for findings that point at it."""
+    """One entry of a plan. parallel: the ranks that share the model. remarks: what its author must know.
+
+    file, line: where it stands, for findings that point at it; where: the same, for errors.
+    """
 
     name: str
     model: Model
     workload: Workload
     engine: Engine
     limit: Limit
+    parallel: Parallel = field(default_factory=Parallel)
     file: str = ""
     line: int = 0
+    where: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class _Demands:
+    """Demands by what they depend on: plans ask of the same models again and again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[Deployment, Demand]] = {}
+
+    def of(self, deployment: Deployment) -> Demand:
+        """The deployment's; what it is known by stays alive with it."""
+        ranks = deployment.parallel
+        key = (
+            id(deployment.model),
+            id(deployment.engine),
+            deployment.workload.kv_dtype.name,
+            *(ranks.tp, ranks.pp, ranks.dcp),
+        )
+        if key not in self._known:
+            found = demand_of(deployment.model, deployment.engine, deployment.workload.kv_dtype, ranks)
+            self._known[key] = deployment, found
+        return self._known[key][1]
 
 
 def check(deployments: Iterable[Deployment]) -> CheckReport:
-    """Verdict on each deployment, with what would fit."""
-    return CheckReport(tuple(map(_finding, deployments)))
+    """Verdict on each deployment, with what would fit. Raises what an engine refuses, located at the deployment."""
+    demands = _Demands()
+    return CheckReport(tuple(_located_finding(deployment, demands) for deployment in deployments))
 
 
-def _finding(deployment: Deployment) -> Finding:
-    model, workload, engine = deployment.model, deployment.workload, deployment.engine
+def _located_finding(deployment: Deployment, demands: _Demands) -> Finding:
+    try:
+        return _finding(deployment, demands.of(deployment))
+    except KvcalcError as error:
+        raise error.at(deployment.where) if deployment.where else error from None
+
+
+def _finding(deployment: Deployment, demand: Demand) -> Finding:
+    model, workload, ranks = deployment.model, deployment.workload, deployment.parallel
     available_bytes = deployment.limit.available_bytes
-    footprint = Footprint.of(model, engine.serving(workload.sequences), workload.kv_dtype)
-    report = size(
-        model,
-        tokens=workload.tokens,
-        sequences=workload.sequences,
-        kv_dtype=workload.kv_dtype,
-        engine=engine.name,
-        engine_settings=engine.settings_by_name(),
-    )
+    each = -(-workload.sequences // ranks.dp)
+    most = demand.max_sequences(workload.tokens, available_bytes)
     return Finding(
         deployment=deployment.name,
         model=model.name,
         tokens=workload.tokens,
         sequences=workload.sequences,
         kv_dtype=workload.kv_dtype.name,
-        needed_bytes=report.total_bytes,
+        needed_bytes=max(demand.needed(workload.tokens, each)),
         available_bytes=available_bytes,
         limit=deployment.limit.words,
-        max_tokens=max_tokens(footprint, available_bytes // engine.times_held(workload.sequences)),
-        max_sequences=_max_sequences(deployment, footprint),
+        max_tokens=demand.max_tokens(each, available_bytes),
+        max_sequences=None if most is None else most * ranks.dp,
+        fits=demand.fits(workload.tokens, each, available_bytes),
+        engine=deployment.engine.name,
+        parallel=str(ranks) if ranks.num_ranks > 1 else "",
         file=deployment.file,
         line=deployment.line,
-        notes=report.notes,
+        notes=(*_notes(deployment, demand), *deployment.remarks),
     )
 
 
-def _max_sequences(deployment: Deployment, footprint: Footprint) -> int | None:
-    """Most sequences that fit; where they share a context, the most among which those tokens can be shared."""
-    model, workload, engine = deployment.model, deployment.workload, deployment.engine
-    available_bytes = deployment.limit.available_bytes
-    if not engine.is_shared:
-        return max_sequences(footprint, workload.tokens, available_bytes)
-    shared = {n: Footprint.of(model, engine.serving(n), workload.kv_dtype) for n in engine.numbers_of_sequences()}
-    return max((n for n, context in shared.items() if context.bytes(workload.tokens) <= available_bytes), default=0)
+def _notes(deployment: Deployment, demand: Demand) -> tuple[str, ...]:
+    """What the model and the engine have to say."""
+    model, workload = deployment.model, deployment.workload
+    engine = deployment.engine.serving(workload.sequences)
+    own = () if isinstance(demand, BlockDemand) else engine.notes(model)
+    each = workload.tokens * engine.times_held(workload.sequences) // workload.sequences
+    return (*model.notes, *own, *beyond_the_model(model, each))

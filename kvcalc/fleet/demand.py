@@ -15,9 +15,9 @@ from kvcalc.dtypes import BF16, Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines._block_plan import BlockPlan
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.footprint import Footprint
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, rank_models
-from kvcalc.footprint import Footprint
 from kvcalc.units import count
 
 _PAGE_TOKENS = ("page_size", "tokens_per_block")
@@ -152,8 +152,14 @@ class ContextDemand:
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
         """Most users among whom a context of `tokens` tokens can be shared."""
-        numbers = self.engine.numbers_of_sequences()
-        return max((n for n in numbers if self._context(n).bytes(tokens) <= cache_bytes), default=0)
+        most = 0
+        for number in self.engine.numbers_of_sequences():
+            try:
+                context = self._context(number)
+            except InvalidValueError:  # a setting says how many they are
+                continue
+            most = number if context.bytes(tokens) <= cache_bytes else most
+        return most
 
     def _context(self, sequences: int) -> Footprint:
         if sequences not in self._known:

@@ -38,7 +38,7 @@ def memory_of(
     cache; any other floor(memory * utilization). Raises InvalidValueError where an engine's own share is not known.
     """
     settings, module, used = engine.settings, engine.module, weights_bytes + reserve_bytes
-    fixed = _fixed_bytes(engine)
+    fixed = fixed_bytes(engine)
     if fixed is not None:
         return Memory(gpu.memory_bytes, f"{module.FIXED_MEMORY} for the cache", weights_bytes, reserve_bytes, fixed)
     if has_share(engine):
@@ -54,7 +54,7 @@ def has_share(engine: Engine) -> bool:
     return hasattr(engine.module, "left_for_cache")
 
 
-def _fixed_bytes(engine: Engine) -> int | None:
+def fixed_bytes(engine: Engine) -> int | None:
     """The cache's bytes where a setting gives them."""
     field = getattr(engine.module, "FIXED_MEMORY", "")
     fixed: int | None = getattr(engine.settings, field) if field else None

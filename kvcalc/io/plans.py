@@ -14,12 +14,17 @@ deployments:
     tokens: 128K
     sequences: 8
     budget: 80GB
+  - name: served
+    args: vllm serve deepseek-ai/DeepSeek-R1 --tensor-parallel-size 8 --max-model-len 128K
+    concurrency: 4
+    gpu: h200
+    gpus: 8
+    weights: 671GB
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,11 +32,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
+from kvcalc.fleet.asking import engine_on, layout_of
+from kvcalc.fleet.memory import has_share, share_of
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
+from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.loading import is_path, load, load_path
+from kvcalc.io.presets import preset_of_repository
+from kvcalc.io.weights import weights_bytes
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
+from kvcalc.parallel import Parallel
 from kvcalc.plan import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.units import parse_bytes, parse_tokens, shown
 from kvcalc.workload import Workload
@@ -42,6 +53,10 @@ Tokens = Annotated[
 Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (2^30 each), or a plain number.")]
 
 
+_DEGREES = ("tp", "pp", "dp", "dcp")
+_OF_A_GPU = ("gpu", "gpus", "gpu_memory_utilization", "weights", "reserve")
+
+
 class DeploymentEntry(BaseModel):
     """One deployment: a model, a workload, and either `budget` or `gpu` with `weights`."""
 
@@ -50,26 +65,44 @@ class DeploymentEntry(BaseModel):
     name: str = Field(
         description="Name of the deployment, unique in its file.", min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$"
     )
-    model: str = Field(
-        description="A preset's name, or the path of a preset YAML or config.json, relative to this file."
+    model: str | None = Field(
+        None,
+        description="A preset's name, or the path of a preset YAML or config.json, relative to this file; "
+        "if not given, the model that args name.",
     )
     attention: str | None = Field(
         None, description="What if it had this attention: mha, mqa, gqa:8, mla:512+64, mla-naive."
     )
-    tokens: Tokens
-    sequences: int = Field(1, description="Sequences cached at the same time.")
+    tokens: Tokens | None = Field(
+        None, description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000); or as args say."
+    )
+    sequences: int | None = Field(None, description="Sequences cached at the same time, 1 if not given.")
+    concurrency: int | None = Field(None, description="The same: users at a context of that many tokens.")
     kv_dtype: str = Field("bf16", description="Format of the cache: bf16, fp8, int8, int4 ...")
-    engine: str = Field("ideal", description="Who allocates the cache.")
+    engine: str | None = Field(None, description="Who allocates the cache: ideal if neither this nor args say.")
     engine_settings: dict[str, Any] = Field(
         default_factory=dict, description="Settings, named as that engine names them."
     )
-    budget: Bytes | None = Field(None, description="Bytes that the cache may take.")
-    gpu: str | None = Field(None, description="GPU that holds the cache, by its name in presets/gpus.yaml.")
-    gpu_memory_utilization: float | int | None = Field(
-        None, description=f"Share of the GPU's memory in use, {float(DEFAULT_UTILIZATION)} if not given."
+    args: str | None = Field(
+        None, description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..."
     )
-    weights: Bytes | None = Field(None, description="Bytes of the weights on this GPU.")
-    reserve: Bytes | None = Field(None, description="Bytes for activations, graphs and everything else on this GPU.")
+    budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
+    gpu: str | None = Field(None, description="GPU that holds the cache, by its name in presets/gpus.yaml.")
+    gpus: int | None = Field(None, description="GPUs in all: tp x pp x dp.")
+    tp: int | None = Field(None, description="Tensor-parallel ranks, which share heads.")
+    pp: int | None = Field(None, description="Pipeline stages, which share layers.")
+    dp: int | None = Field(None, description="Data-parallel replicas, which share sequences.")
+    dcp: int | None = Field(None, description="Tensor-parallel ranks that share tokens, where the engine does.")
+    gpu_memory_utilization: float | int | None = Field(
+        None,
+        description=f"Share of the GPU's memory in use; the engine's own, or {float(DEFAULT_UTILIZATION)}.",
+    )
+    weights: Bytes | None = Field(
+        None,
+        description="Bytes of the model's weights, shared evenly by tp x pp GPUs; or the path of what holds them, "
+        "safetensors (index, file, folder) or GGUF, relative to this file.",
+    )
+    reserve: Bytes | None = Field(None, description="Bytes for activations, graphs and everything else on each GPU.")
 
 
 class PlanFile(BaseModel):
@@ -99,74 +132,201 @@ def load_plan(path: Path) -> list[Deployment]:
                 help="give each deployment its own name",
             )
         names[entry.name] = index
-    return [_deployment(entry, document, ("deployments", index), path) for index, entry in enumerate(plan.deployments)]
+    known: dict[Any, Any] = {}
+    return [
+        _Row(entry, document, ("deployments", index), path, known).deployment()
+        for index, entry in enumerate(plan.deployments)
+    ]
 
 
-def _deployment(entry: DeploymentEntry, document: Document, path: Keys, file: Path) -> Deployment:
-    def take(field: str, read: Any, *values: Any) -> Any:
+class _Row:
+    """One entry on its way to a Deployment. known: what other entries of the file have read already."""
+
+    def __init__(
+        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Any, Any]
+    ) -> None:
+        self._entry = entry
+        self._document = document
+        self._path = path
+        self._file = file
+        self._known = known
+        self._args = Arguments("", None, {}, {}, None, ())
+        if entry.args is not None:
+            self._args = self._take("args", read_arguments, entry.args, entry.engine)
+
+    def deployment(self) -> Deployment:
+        """The entry, read."""
+        entry = self._entry
+        model = self._model()
+        tokens = self._take("tokens", parse_tokens, self._tokens())
+        dtype = self._take("kv_dtype", Workload.of, tokens, 1, entry.kv_dtype).kv_dtype
+        ranks = self._ranks()
+        engine = self._engine()
+        return Deployment(
+            name=entry.name,
+            model=model,
+            workload=self._workload(tokens, dtype),
+            engine=engine,
+            limit=self._limit(engine, ranks),
+            parallel=ranks,
+            file=str(self._file),
+            line=self._document.lines[self._path],
+            where=self._document.where(self._path),
+            remarks=self._remarks(),
+        )
+
+    def _model(self) -> Model:
+        entry = self._entry
+        if entry.model is None and self._args.model is None:
+            raise self._missing("model")
+        of, name = ("args", self._args.model) if entry.model is None else ("model", entry.model)
+        model: Model = self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
+        return model
+
+    def _read_model(self, of: str, name: str) -> Model:
+        read = _model if of == "model" else _model_of_args
+        model: Model = self._take(of, read, name, self._file.parent)
+        if self._entry.attention is None:
+            return model
+        return self._take("attention", apply_method, model, self._entry.attention)  # type: ignore[no-any-return]
+
+    def _tokens(self) -> int | str:
+        """Tokens as they are given, or as args say."""
+        if self._entry.tokens is not None:
+            return self._entry.tokens
+        by_args = self._args.tokens or self._args.settings.get("max_model_len")
+        if by_args is None or by_args < 0:
+            raise self._missing("tokens")
+        return int(by_args)
+
+    def _workload(self, tokens: int, dtype: Any) -> Workload:
+        entry = self._entry
+        if entry.sequences is not None and entry.concurrency is not None:
+            raise self._refuse(
+                "sequences and concurrency are both given, and are the same", "give one of them", "concurrency"
+            )
+        field = "sequences" if entry.concurrency is None else "concurrency"
+        number = getattr(entry, field)
+        if number is None:
+            number = self._args.settings.get("n_seq_max", 1)
+        workload: Workload = self._take(field, Workload.of, tokens, number, dtype)
+        return workload
+
+    def _ranks(self) -> Parallel:
+        """The layout of both the entry and its args."""
+        degrees = dict(self._args.layout)
+        for name in _DEGREES:
+            given = getattr(self._entry, name)
+            if given is not None and degrees.get(name, given) != given:
+                raise self._refuse(
+                    f"{name} ({given}) is not what args say ({degrees[name]})", "give it in one place", name
+                )
+            if given is not None:
+                degrees[name] = given
+        ranks = self._take(next(iter(degrees), "gpus"), lambda: Parallel(**degrees))
+        if self._entry.gpus is None:
+            return ranks  # type: ignore[no-any-return]
+        return self._take("gpus", layout_of, self._entry.gpus, ranks)  # type: ignore[no-any-return]
+
+    def _engine(self) -> Engine:
+        entry = self._entry
+        name = self._args.engine or entry.engine or "ideal"
+        settings = self._settings()
+        if entry.gpu is not None:
+            self._take("gpu", gpu_named, entry.gpu)
+        key = ("engine", name, repr(settings), entry.gpu, entry.gpu_memory_utilization)
+        return self._once(key, lambda: self._read_engine(name, settings))  # type: ignore[no-any-return]
+
+    def _read_engine(self, name: str, settings: dict[str, Any]) -> Engine:
+        entry = self._entry
+        default: Engine = self._take("engine", Engine.of, name)
+        share = entry.gpu_memory_utilization if has_share(default) else None
+        given = "args" if entry.args is not None else "engine_settings" if settings else "engine"
+        if entry.gpu is None:
+            return self._take(given, Engine.of, name, settings)  # type: ignore[no-any-return]
+        if share is not None:
+            self._take("gpu_memory_utilization", share_of, share)
+        return self._take(given, engine_on, entry.gpu, name, settings, share)  # type: ignore[no-any-return]
+
+    def _settings(self) -> dict[str, Any]:
+        """Settings of both the entry and its args."""
+        settings = dict(self._args.settings)
+        for name, value in self._entry.engine_settings.items():
+            if settings.get(name, value) != value:
+                raise self._refuse(
+                    f"{name} ({shown(value)}) is not what args say ({shown(settings[name])})",
+                    "give it in one place",
+                    "engine_settings",
+                )
+            settings[name] = value
+        return settings
+
+    def _limit(self, engine: Engine, ranks: Parallel) -> Limit:
+        entry = self._entry
+        if entry.budget is not None:
+            for field in _OF_A_GPU:
+                if getattr(entry, field) is not None and field != "gpus":
+                    raise self._refuse(
+                        f"{field} and budget cannot both be given", "a budget is what is left for the cache", field
+                    )
+            return Limit.of_budget(self._take("budget", parse_bytes, entry.budget, "budget"))
+        if entry.gpu is None:
+            raise self._refuse(
+                "there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB"
+            )
+        if entry.weights is None:
+            raise self._refuse("gpu is given without weights", "add weights: and the bytes of the weights on this GPU")
+        given = entry.gpu_memory_utilization
+        utilization = DEFAULT_UTILIZATION if given is None else self._take("gpu_memory_utilization", share_of, given)
+        total_bytes = self._once(("weights", entry.weights), self._weights)
+        return self._take(  # type: ignore[no-any-return]
+            "gpu",
+            Limit.of_gpu,
+            engine,
+            gpu_named(entry.gpu),
+            utilization,
+            -(-total_bytes // (ranks.tp * ranks.pp)),
+            self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
+        )
+
+    def _weights(self) -> int:
+        return self._take("weights", weights_bytes, self._entry.weights, self._file.parent)  # type: ignore[no-any-return]
+
+    def _remarks(self) -> tuple[str, ...]:
+        ignored = self._args.ignored
+        return (f"arguments that change nothing in memory: {', '.join(ignored)}",) if ignored else ()
+
+    def _take(self, field: str, read: Any, *values: Any) -> Any:
         """Result of `read`, its errors located at the field."""
         try:
             return read(*values)
         except KvcalcError as error:
-            raise error.at(document.where((*path, field))) from None
+            raise error.at(self._document.where((*self._path, field))) from None
 
-    model: Model = take("model", _model, entry.model, file.parent)
-    if entry.attention is not None:
-        model = take("attention", apply_method, model, entry.attention)
-    tokens = take("tokens", parse_tokens, entry.tokens)
-    dtype_and_all = take("kv_dtype", Workload.of, tokens, 1, entry.kv_dtype).kv_dtype
-    return Deployment(
-        name=entry.name,
-        model=model,
-        workload=take("sequences", Workload.of, tokens, entry.sequences, dtype_and_all),
-        engine=take(
-            "engine" if not entry.engine_settings else "engine_settings", Engine.of, entry.engine, entry.engine_settings
-        ),
-        limit=_limit(entry, document, path, take),
-        file=str(file),
-        line=document.lines[path],
-    )
+    def _once(self, key: Any, read: Any) -> Any:
+        """Result of `read`, which entries that ask for the same share."""
+        if key not in self._known:
+            self._known[key] = read()
+        return self._known[key]
 
+    def _missing(self, name: str) -> InvalidValueError:
+        return self._refuse(f"{name} is missing", f"add {name}; `kvcalc schema plan` lists all")
 
-def _limit(entry: DeploymentEntry, document: Document, path: Keys, take: Any) -> Limit:
-    def refuse(what: str, help: str, field: str | None = None) -> InvalidValueError:
-        return InvalidValueError(what, where=document.where((*path, field) if field else path), help=help)
-
-    if entry.budget is not None:
-        for field in ("gpu", "gpu_memory_utilization", "weights", "reserve"):
-            if getattr(entry, field) is not None:
-                raise refuse(
-                    f"{field} and budget cannot both be given", "a budget is what is left for the cache", field
-                )
-        return Limit.of_budget(take("budget", parse_bytes, entry.budget, "budget"))
-    if entry.gpu is None:
-        raise refuse("there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB")
-    if entry.weights is None:
-        raise refuse("gpu is given without weights", "add weights: and the bytes of the weights on this GPU")
-    given = entry.gpu_memory_utilization
-    utilization = DEFAULT_UTILIZATION if given is None else take("gpu_memory_utilization", _fraction, given)
-    return take(  # type: ignore[no-any-return]
-        "gpu_memory_utilization",
-        Limit.of_gpu,
-        take("gpu", gpu_named, entry.gpu),
-        utilization,
-        take("weights", parse_bytes, entry.weights, "weights"),
-        take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
-    )
-
-
-def _fraction(value: float) -> Fraction:
-    """The decimal as it was written, 0.9 as 9/10: a float is never multiplied."""
-    try:
-        return Fraction(repr(value))
-    except ValueError:
-        raise InvalidValueError(
-            f"gpu_memory_utilization must be a number, not {shown(value)}", help="write a share such as 0.9"
-        ) from None
+    def _refuse(self, what: str, help: str, field: str | None = None) -> InvalidValueError:
+        return InvalidValueError(
+            what, where=self._document.where((*self._path, field) if field else self._path), help=help
+        )
 
 
 def _model(name: str, folder: Path) -> Model:
     return load_path(folder / name) if is_path(name) else load(name)
+
+
+def _model_of_args(name: str, folder: Path) -> Model:
+    """The model that an engine is started with: a path that is there, a preset, or the repository that one is of."""
+    if is_path(name) and (folder / name).exists():
+        return load_path(folder / name)
+    return load(preset_of_repository(name))
 
 
 def _first(error: ValidationError, document: Document) -> KvcalcError:

@@ -50,6 +50,7 @@ MODEL_FIELDS = {
 """Fields of a preset beside those of its attention kind, with their meaning."""
 
 _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
+_SOURCE = re.compile(r"source: ([\w.-]+/[\w.-]+)")
 _UNIFORM = "all"
 MTP = "mtp"
 """Name of the group of multi-token-prediction layers."""
@@ -81,6 +82,25 @@ def preset_path(name: str) -> Path:
         known = [*preset_names(), *aliases]
         raise UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
     return presets_folder() / f"{aliases[lowered]}.yaml"
+
+
+def preset_of_repository(repository: str) -> str:
+    """Name of the shipped preset whose facts are those of a repository, such as deepseek-ai/DeepSeek-R1, or its alias.
+
+    Raises UnknownNameError where there is none: a like name may be another model.
+    """
+    known = {}
+    for path in sorted(presets_folder().glob("*.yaml")):
+        source = _SOURCE.match(path.read_text("utf-8"))
+        if source is not None:
+            known[source[1].lower()] = path.stem
+    names = {*preset_names(), *preset_aliases()}
+    lowered = repository.lower()
+    if lowered in known or lowered in names:
+        return known.get(lowered, lowered)
+    error = UnknownNameError.among("repository of a preset", repository, known)
+    error.help = f"{error.help} Else name the model: a preset, or the path of its config.json"
+    raise error
 
 
 def load_preset(name: str) -> Model:

@@ -9,9 +9,11 @@ from kvcalc.units import both_units, plural
 class Finding(NamedTuple):
     """Verdict on one deployment of a plan.
 
+    needed_bytes, available_bytes: on one GPU where several share the model, the one that has least to spare.
     limit: how the available bytes came about, in words.
     max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
     max_sequences: most sequences at this length, None where they take nothing.
+    fits: whether the cache fits the limit. parallel: how GPUs share the model; empty for one.
     """
 
     deployment: str
@@ -24,14 +26,12 @@ class Finding(NamedTuple):
     limit: str
     max_tokens: int | None
     max_sequences: int | None
+    fits: bool
+    engine: str = "ideal"
+    parallel: str = ""
     file: str = ""
     line: int = 0
     notes: tuple[str, ...] = ()
-
-    @property
-    def fits(self) -> bool:
-        """Whether the cache fits the limit."""
-        return self.needed_bytes <= self.available_bytes
 
     @property
     def missing_bytes(self) -> int:
@@ -54,7 +54,8 @@ class Finding(NamedTuple):
     def message(self) -> str:
         """The verdict as one sentence."""
         asked = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
-        needs = f"{self.model} needs {both_units(self.needed_bytes)} for {asked}"
+        on = f" on a GPU of {self.parallel}" if self.parallel else ""
+        needs = f"{self.model} needs {both_units(self.needed_bytes)}{on} for {asked}"
         has = f"{both_units(self.available_bytes)} available ({self.limit})"
         if self.fits:
             return f"{needs}; {has}"
@@ -66,6 +67,8 @@ class Finding(NamedTuple):
             "deployment": self.deployment,
             "fits": self.fits,
             "model": self.model,
+            "engine": self.engine,
+            "parallel": self.parallel,
             "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
             "needed_bytes": self.needed_bytes,
             "available_bytes": self.available_bytes,
@@ -103,6 +106,8 @@ class CheckReport(NamedTuple):
             Column("verdict"),
             Column("tokens", "count"),
             Column("sequences", "count"),
+            Column("engine", wide=True),
+            Column("GPUs", wide=True),
             Column("needed GiB", "gibibytes"),
             Column("available GiB", "gibibytes"),
         )
@@ -112,6 +117,8 @@ class CheckReport(NamedTuple):
                 "fits" if finding.fits else "TOO LARGE",
                 finding.tokens,
                 finding.sequences,
+                finding.engine,
+                finding.parallel or "1",
                 finding.needed_bytes,
                 finding.available_bytes,
             )
