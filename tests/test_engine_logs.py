@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import kvcalc
-from kvcalc.explaining import Printed, explain
+from kvcalc.engines import ENGINES
+from kvcalc.explaining import EXPLAINERS, Printed, explain
 from kvcalc.io.engine_logs import LOG_FORMATS, read_engine_log
 
 DATA, LOGS = Path(__file__).parent / "data", Path(__file__).parent / "logs"
@@ -325,6 +326,40 @@ def test_a_log_without_such_a_line_is_refused_with_what_was_looked_for(tmp_path,
     assert words in str(refusal.value)
     for part in ("KV Cache is allocated", "GPU KV cache size", "paged KV cache", "llama_kv_cache"):
         assert part in refusal.value.help
+
+
+def test_without_the_memory_any_number_of_blocks_may_be_meant(tmp_path):
+    log = tmp_path / "vllm.log"
+    lines = (LOGS / "vllm_qwen3_14b.log").read_text().splitlines()
+    log.write_text("\n".join(line for line in lines if "Available" not in line))
+    report = explain(kvcalc.load("qwen3-14b"), read_engine_log(log))
+    assert report.agrees
+    assert report.notes == ("the log says no 'Available KV cache memory': any number of blocks may be meant",)
+    assert not explain(kvcalc.load("gemma-3-27b"), read_engine_log(log)).agrees
+    log.write_text(lines[-1])  # 1.30x of 2,048 blocks each
+    assert explain(kvcalc.load("qwen3-14b"), read_engine_log(log)).compared[0].what == "requests at a time"
+
+
+def test_a_start_up_of_tensorrt_llm_that_measures_first_prints_two_pools(tmp_path):
+    """Llama 3.1 8B in bf16, 131,072 bytes a token: 257 blocks while activations are measured, then 6,890."""
+    log = tmp_path / "trtllm.log"
+    log.write_text(
+        "[TensorRT-LLM][INFO] Number of tokens per block: 32.\n"
+        "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 1.00 GiB for max tokens in paged KV cache (8224).\n"
+        "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 26.91 GiB for max tokens in paged KV cache (220480).\n"
+        "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 26.91 GiB for max tokens in paged KV cache (220480).\n"
+    )
+    model = kvcalc.load("llama-3.1-8b")
+    report = explain(model, read_engine_log(log))
+    assert [(c.line, c.predicted, c.agrees) for c in report.compared] == [(2, "1.00 GiB", True), (3, "26.91 GiB", True)]
+    in_fp8 = explain(model, read_engine_log(log), settings={"dtype": "fp8"})
+    assert "dtype=float16" in in_fp8.explanations
+    in_64 = explain(model, read_engine_log(log), settings={"tokens_per_block": 64})
+    assert [c.what for c in in_64.compared][1] == "tokens in whole blocks"  # 8224 are 128.5 blocks of 64
+
+
+def test_whoever_writes_logs_is_an_engine_that_is_predicted():
+    assert set(LOG_FORMATS.names()) == set(EXPLAINERS.names()) <= set(ENGINES.names())
 
 
 def test_a_log_that_is_not_there_or_of_an_unknown_engine_is_refused(tmp_path):

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from strategies import models, tokens
 
 import kvcalc
+from kvcalc.capacity import max_tokens
+from kvcalc.dtypes import BF16
+from kvcalc.engines import Engine
+from kvcalc.footprint import Footprint
 from kvcalc.io.presets import preset_names
 from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
 from kvcalc.slots.layers import Once
@@ -281,6 +285,18 @@ def test_nor_for_any_preset(engine, stored):
         check_takes_no_less(kvcalc.load(name), 8191, engine) for name in preset_names() if name not in NEEDS_ENCODER
     ]
     assert sum(found) >= stored
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "gpt-oss-20b", "gemma-3-27b"])
+@given(budget=st.integers(0, 2**36))
+def test_what_fits_an_engine_is_exact(name, engine, budget):
+    """The inverse of a size, in pages, rings and rings that come at once."""
+    footprint = Footprint.of(kvcalc.load(name), Engine.of(engine), BF16)
+    most = max_tokens(footprint, budget)
+    assert most is not None
+    assert footprint.bytes(most) <= budget or most == 0
+    assert footprint.bytes(most + 1) > budget
 
 
 PLANNED = ("llama-3.1-8b", "r1", "gpt-oss-20b", "qwen3-next-80b-a3b", "deepseek-v3.2", "gemma-3-27b")

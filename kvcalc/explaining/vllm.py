@@ -34,7 +34,6 @@ RANKS = {"tp": (1, 2, 4, 8), "pp": (2, 4), "dcp": (2, 4, 8)}
 GIVEN = ("memory",)
 _EARLIER = "tokens_as_before_0.20.1"
 _ANY_MEMORY = TIB
-_MOST_LOOKED_AT = 200_000
 
 
 class _Line(NamedTuple):
@@ -72,14 +71,37 @@ def _lines(
     memory = numbers.get("memory")
     if memory is None:
         start = _fit(model, _ANY_MEMORY, settings, ranks)
-        first, last = 1, min(start.num_blocks, _MOST_LOOKED_AT)
+        blocks = _blocks_printed_as(numbers, start, earlier=earlier)
     else:
         ends = [_fit(model, int(memory.value + off), settings, ranks) for off in (-memory.rounding, memory.rounding)]
-        start, first, last = ends[0], ends[0].num_blocks, ends[1].num_blocks
+        start = ends[0]
+        blocks = range(start.num_blocks, ends[1].num_blocks + 1)
+        if "blocks" in numbers:
+            given = int(numbers["blocks"].value)
+            nearest = min(max(given, blocks[0]), blocks[-1])
+            blocks = range(nearest, nearest + 1)
+    return list(_printed(start, blocks, earlier=earlier))
+
+
+def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, earlier: bool) -> range:
+    """Numbers of blocks among which those are that are printed so, where the log does not say how much memory it had.
+
+    tokens * blocks of a request / its length, or tokens // block_size * groups, and those beside it for the rounding.
+    """
     if "blocks" in numbers:
         given = int(numbers["blocks"].value)
-        first = last = min(max(given, first), last)
-    return list(_printed(start, range(first, last + 1), earlier=earlier))
+        return range(given, given + 1)
+    groups = len(report.groups)
+    if "tokens" not in numbers:
+        about = int(numbers["concurrency"].value * report.request_blocks)
+        beside = int(numbers["concurrency"].rounding * report.request_blocks) + 1
+    elif earlier:
+        about = int(numbers["tokens"].value) // min(group.block_size for group in report.groups) * groups
+        beside = groups
+    else:
+        about = int(numbers["tokens"].value * report.request_blocks / report.max_model_len)
+        beside = report.request_blocks // report.max_model_len + 1
+    return range(max(1, about - beside), about + beside + 1)
 
 
 def _fit(model: Model, available_bytes: int, settings: Mapping[str, Any], ranks: Parallel) -> FitReport:
