@@ -256,7 +256,8 @@ class Report(NamedTuple):
             return (*lines, *self._context_lines())
         growing, saturated = self.growing_bytes_per_sequence, self.saturated_bytes_per_sequence
         fixed = self.bytes_per_sequence - growing - saturated
-        if not (saturated or fixed or self.later_growth):
+        in_steps = self.growth[0] != self.bytes_per_token * self.growth[1]
+        if not (saturated or fixed or self.later_growth or in_steps):
             return (*lines, f"each token     {both_units(self.bytes_per_token)} for each sequence")
         each = " for each sequence" if self.sequences > 1 else ""
         if growing:
