@@ -70,8 +70,8 @@ def _stages(question: Question, ranks: Parallel, tp: int, best: Parallel | None)
     most = min(question.model.num_layers, MAX_GPUS // (tp * ranks.dp))
     if best is not None:
         most = min(most, (best.num_ranks - 1) // (tp * ranks.dp))
-    yield 1
-    yield from range(2, most + 1)
+    uneven = hasattr(question.engine.module, "block_plan")  # the planner deals layers out itself
+    yield from (pp for pp in range(1, max(1, most) + 1) if uneven or question.model.num_layers % pp == 0)
 
 
 def _with(ranks: Parallel, tp: int, pp: int) -> Parallel:

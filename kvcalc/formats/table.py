@@ -6,6 +6,7 @@ from textwrap import fill
 from typing import Any, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -19,6 +20,8 @@ WIDE = 100
 _INDENT = 2
 _GAP = 2
 """Blanks between two columns."""
+_MANY = 200
+"""Rows from which on a table that fits is laid out here: rich measures every cell, three times."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -43,15 +46,44 @@ def _print(sheet: Sheet, console: Console) -> None:
     shown = [i for i, column in enumerate(sheet.columns) if not column.wide or console.width >= WIDE]
     columns = [sheet.columns[i] for i in shown]
     rows = [[_text(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows]
-    table, least_width = _table(columns, _once(columns, rows), console.width - _INDENT)
-    # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
-    own_width, console.width = console.width, max(least_width + _INDENT, console.width)
-    console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
-    console.width = own_width
+    rows = _once(columns, rows)
+    if len(rows) < _MANY or not _print_many(columns, rows, console):
+        table, least_width = _table(columns, rows, console.width - _INDENT)
+        # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
+        own_width, console.width = console.width, max(least_width + _INDENT, console.width)
+        console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
+        console.width = own_width
     if sheet.notes:
         console.print()
     for note in sheet.notes:
         _print_indented(note if note.startswith("* ") else f"- {note}", console)
+
+
+def _print_many(columns: list[Column], rows: list[list[str]], console: Console) -> bool:
+    """Prints a table as rich would, if no cell is to be broken for it and its rule can be drawn; else returns False."""
+    cells = [[column.title for column in columns], *rows]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(columns))]
+    whole = sum(widths) + _GAP * (len(columns) - 1)
+    if whole > console.width - _INDENT or not console.encoding.lower().startswith("utf"):
+        return False
+    numbers = [is_number(column) for column in columns]
+    bars = [column.kind == "bar" for column in columns]
+    lines = [_line(row, widths, numbers, bars, "bold cyan" if row is cells[0] else "") for row in cells]
+    lines.insert(1, Text(" " * _INDENT + "─" * whole))
+    console.print(Text("\n").join(lines), soft_wrap=True)
+    return True
+
+
+def _line(row: list[str], widths: list[int], numbers: list[bool], bars: list[bool], style: str) -> Text:
+    """One row of a table."""
+    line = Text(" " * _INDENT)
+    for cell, width, number, bar in zip(row, widths, numbers, bars, strict=True):
+        blanks = " " * (width - cell_len(cell))
+        own = style or ("bold red" if cell == "TOO LARGE" else "cyan" if bar else "")
+        line.append(f"{blanks}{cell}" if number else f"{cell}{blanks}", own)
+        line.append(" " * _GAP)
+    line.rstrip()
+    return line
 
 
 def _table(columns: list[Column], rows: list[list[str]], room: int) -> tuple[Table, int]:
