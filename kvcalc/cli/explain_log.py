@@ -40,10 +40,11 @@ def explain_log(
 
     reading = _options.located("FILE", read_engine_log, log, engine)
     if preset is None and model is None:
+        named = f" ({reading.model})" if reading.model else ""
         raise InvalidValueError(
-            f"this log of {reading.engine} does not say what its model is made of",
+            f"this log of {reading.engine} does not say what its model is made of{named}",
             where=str(log),
-            help="name the model: --preset r1, or --model path/to/config.json",
+            help=f"name it: --preset {_preset_like(reading.model)}, or --model path/to/config.json",
         )
     served = _options.one_model(preset, model, None, assume, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
@@ -51,3 +52,11 @@ def explain_log(
     report = _options.located("--engine-set", explain, served, reading, file=str(log), settings=settings, ranks=ranks)
     show(report, format)
     return 0 if report.agrees else _DISAGREES
+
+
+def _preset_like(model: str) -> str:
+    """The preset that is called as the last part of a model's path, or any."""
+    from kvcalc.io.presets import preset_aliases, preset_names
+
+    name = model.rpartition("/")[2].lower()
+    return name if name in {*preset_names(), *preset_aliases()} else "r1"

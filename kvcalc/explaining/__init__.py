@@ -67,7 +67,7 @@ class Reading(NamedTuple):
     """What a log says of its cache.
 
     caches: one for each cache that it reports, its numbers by name. settings: by the engine's names. ranks: degrees of
-    parallelism. notes: what a reader must know of the log.
+    parallelism. model: what the log calls the model, where it does. notes: what a reader must know of the log.
     """
 
     engine: str
@@ -75,6 +75,7 @@ class Reading(NamedTuple):
     settings: Mapping[str, Any]
     ranks: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    model: str = ""
 
 
 def explain(

@@ -15,6 +15,7 @@ _CACHE = re.compile(
     r"(?:K size: (?P<K>[\d.]+) GB, V size: (?P<V>[\d.]+) GB|KV size: (?P<KV>[\d.]+) GB)"
 )
 _STORED = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
+_MODEL = re.compile(r"\bmodel_path='([^']+)'")
 _ARGUMENTS = {
     "page_size": r"page_size=(\d+)",
     "attention_backend": r"attention_backend='(\w+)'",
@@ -43,7 +44,8 @@ def read(lines: Sequence[str]) -> Reading | None:
             settings.setdefault(name, _as_number(value))
     if last_value(re.compile(r"disable_radix_cache=(True)"), lines):
         settings["disable_radix_cache"] = True
-    return Reading("sglang", tuple(caches.values()), settings, _ranks(lines))
+    model = last_value(_MODEL, lines) or ""
+    return Reading("sglang", tuple(caches.values()), settings, _ranks(lines), model=model)
 
 
 def _ranks(lines: Sequence[str]) -> dict[str, int]:

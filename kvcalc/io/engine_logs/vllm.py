@@ -14,6 +14,7 @@ _TOKENS = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
 _CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]+) tokens per request: ([\d.]+)x")
 _BLOCKS = re.compile(r"# (?:GPU|CUDA) blocks: ([\d,]+)|num_gpu_blocks(?: is)?[:=] ?([\d,]+)")
 _MEMORY = re.compile(r"Available KV cache memory: ([\d.]+) GiB")
+_MODEL = re.compile(r"\bmodel='([^']+)'")
 _VERSION = re.compile(r"(?:V1 LLM engine|vLLM API server version|LLM engine) \(?v?(\d+\.\d+\.\d+)")
 _RANKS = {"tp": r"tensor_parallel_size", "pp": r"pipeline_parallel_size", "dcp": r"decode_context_parallel_size"}
 _SETTINGS = {
@@ -56,7 +57,7 @@ def read(lines: Sequence[str]) -> Reading | None:
         if (value := last_value(re.compile(rf"'?{words}'?[=:] ?(\d+)"), lines))
     }
     notes = () if memories else ("the log says no 'Available KV cache memory': any number of blocks may be meant",)
-    return Reading("vllm", (numbers,), settings, ranks, notes)
+    return Reading("vllm", (numbers,), settings, ranks, notes, last_value(_MODEL, lines) or "")
 
 
 def _as_number(text: str) -> int | float | str:
