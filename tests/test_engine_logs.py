@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kvcalc
 from kvcalc.engines import ENGINES
@@ -373,3 +375,27 @@ def test_bytes_that_are_no_text_are_passed_over(tmp_path):
     log = tmp_path / "colours.log"
     log.write_bytes(b"\xff\xfe\x1b[32mINFO\x1b[0m GPU KV cache size: \x1b[1m42,656\x1b[0m tokens\n")
     assert read_engine_log(log).caches[0]["tokens"].text == "42,656"
+
+
+REAL_LINES = [line for path in sorted(LOGS.glob("*.log")) for line in path.read_text().splitlines()]
+
+
+@given(st.lists(st.sampled_from(REAL_LINES), min_size=1, max_size=4), st.data())
+def test_spoiled_lines_are_read_or_refused_and_never_crash(lines, data):
+    """A character of each line replaced by another that a log may have there."""
+    spoiled = []
+    for line in lines:
+        place = data.draw(st.integers(0, len(line) - 1))
+        spoiled.append(line[:place] + data.draw(st.sampled_from("0123456789.,xGMi ()=")) + line[place + 1 :])
+    model = kvcalc.load("tinyllama-1.1b")
+    for name in LOG_FORMATS.names():
+        reading = LOG_FORMATS.module(name).read(spoiled)
+        if reading is not None:
+            try:
+                compared = EXPLAINERS.module(reading.engine).compare(
+                    model, reading, reading.settings, kvcalc.Parallel()
+                )
+            except kvcalc.KvcalcError as refusal:
+                assert refusal.help
+            else:
+                assert compared

@@ -14,9 +14,9 @@ from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
 
 LOOKED_FOR = "'llama_kv_cache: size = ... MiB (...), K (f16): ... MiB, V (f16): ... MiB', 'KV self size = ...'"
-_PAIR = r"{} \((?P<{}_type>\w+)\): *(?P<{}>[\d.]+) MiB"
-_KV = re.compile(rf"size *= *[\d.]+ MiB.*{_PAIR.format('K', 'K', 'K')}(?:, *{_PAIR.format('V', 'V', 'V')})?")
-_STATES = re.compile(rf"size *= *[\d.]+ MiB.*{_PAIR.format('R', 'R', 'R')}(?:, *{_PAIR.format('S', 'S', 'S')})?")
+_PAIR = r"{} \((?P<{}_type>\w+)\): *(?P<{}>\d+(?:\.\d+)?) MiB"
+_KV = re.compile(rf"size *= *\d+(?:\.\d+)? MiB.*{_PAIR.format('K', 'K', 'K')}(?:, *{_PAIR.format('V', 'V', 'V')})?")
+_STATES = re.compile(rf"size *= *\d+(?:\.\d+)? MiB.*{_PAIR.format('R', 'R', 'R')}(?:, *{_PAIR.format('S', 'S', 'S')})?")
 _PARAMETERS = {
     "n_ctx": r"\bn_ctx *= *(\d+)",
     "n_seq_max": r"\bn_seq_max *= *(\d+)",

@@ -11,8 +11,8 @@ from kvcalc.io.engine_logs import last_value, matches
 
 LOOKED_FOR = "'KV Cache is allocated. ... #tokens: ..., K size: ... GB'"
 _CACHE = re.compile(
-    r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?#tokens: (?P<tokens>[\d,]+), "
-    r"(?:K size: (?P<K>[\d.]+) GB, V size: (?P<V>[\d.]+) GB|KV size: (?P<KV>[\d.]+) GB)"
+    r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?#tokens: (?P<tokens>\d[\d,]*), "
+    r"(?:K size: (?P<K>\d+(?:\.\d+)?) GB, V size: (?P<V>\d+(?:\.\d+)?) GB|KV size: (?P<KV>\d+(?:\.\d+)?) GB)"
 )
 _STORED = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
 _MODEL = re.compile(r"\bmodel_path='([^']+)'")
@@ -21,7 +21,7 @@ _ARGUMENTS = {
     "attention_backend": r"attention_backend='(\w+)'",
     "dsa_prefill_backend": r"(?:dsa|nsa)_prefill_backend='(\w+)'",
     "dsa_decode_backend": r"(?:dsa|nsa)_decode_backend='(\w+)'",
-    "swa_full_tokens_ratio": r"swa_full_tokens_ratio=([\d.]+)",
+    "swa_full_tokens_ratio": r"swa_full_tokens_ratio=(\d+(?:\.\d+)?)",
     "kv_cache_dtype": r"kv_cache_dtype='(\w+)'",
 }
 

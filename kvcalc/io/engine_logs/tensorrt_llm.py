@@ -10,7 +10,7 @@ from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
 
 LOOKED_FOR = "'Allocated ... GiB for max tokens in paged KV cache (...)'"
-_POOL = re.compile(r"Allocated ([\d.]+) GiB for max tokens in paged KV cache \((\d+)\)")
+_POOL = re.compile(r"Allocated (\d+(?:\.\d+)?) GiB for max tokens in paged KV cache \((\d+)\)")
 _BLOCK = re.compile(r"Number of tokens per block: (\d+)")
 _RANKS = {"tp": r"(?:tp_size|tensor_parallel_size)[=:] ?(\d+)", "pp": r"(?:pp_size|pipeline_parallel_size)[=:] ?(\d+)"}
 

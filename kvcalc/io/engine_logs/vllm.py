@@ -10,10 +10,10 @@ from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
 
 LOOKED_FOR = "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...'"
-_TOKENS = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
-_CONCURRENCY = re.compile(r"Maximum concurrency for ([\d,]+) tokens per request: ([\d.]+)x")
-_BLOCKS = re.compile(r"# (?:GPU|CUDA) blocks: ([\d,]+)|num_gpu_blocks(?: is)?[:=] ?([\d,]+)")
-_MEMORY = re.compile(r"Available KV cache memory: ([\d.]+) GiB")
+_TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]*) tokens")
+_CONCURRENCY = re.compile(r"Maximum concurrency for (\d[\d,]*) tokens per request: (\d+(?:\.\d+)?)x")
+_BLOCKS = re.compile(r"# (?:GPU|CUDA) blocks: (\d[\d,]*)|num_gpu_blocks(?: is)?[:=] ?(\d[\d,]*)")
+_MEMORY = re.compile(r"Available KV cache memory: (\d+(?:\.\d+)?) GiB")
 _MODEL = re.compile(r"\bmodel='([^']+)'")
 _VERSION = re.compile(r"(?:V1 LLM engine|vLLM API server version|LLM engine) \(?v?(\d+\.\d+\.\d+)")
 _RANKS = {"tp": r"tensor_parallel_size", "pp": r"pipeline_parallel_size", "dcp": r"decode_context_parallel_size"}
@@ -21,7 +21,7 @@ _SETTINGS = {
     "kv_cache_dtype": r"'?kv_cache_dtype'?[=:] ?'?([a-z0-9_]+)",
     "max_num_batched_tokens": r"'?max_num_batched_tokens'?[=:] ?(\d+)",
     "block_size": r"'?\bblock_size'?[=:] ?(\d+)",
-    "gpu_memory_utilization": r"'?gpu_memory_utilization'?[=:] ?([\d.]+)",
+    "gpu_memory_utilization": r"'?gpu_memory_utilization'?[=:] ?(\d+(?:\.\d+)?)",
     "mamba_ssm_cache_dtype": r"'?mamba_ssm_cache_dtype'?[=:] ?'?(float16|float32|bfloat16)",
 }
 _SINCE_CONCURRENCY_DECIDES = (0, 20, 1)
