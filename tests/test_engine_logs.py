@@ -281,6 +281,19 @@ def test_pools_of_full_and_sliding_layers_are_told_apart(tmp_path):
     assert not explain(kvcalc.load("gpt-oss-120b"), read_engine_log(log)).agrees
 
 
+def test_states_of_sglang_are_read(tmp_path):
+    """Qwen3-Next: states in float32 unless --mamba-ssm-dtype says bfloat16, half of them then."""
+    model = kvcalc.load("qwen3-next-80b-a3b")
+    fitted = kvcalc.fit(model, engine="sglang", available_bytes=2**35, engine_settings={"mamba_ssm_dtype": "bfloat16"})
+    assert fitted.log_lines[1].startswith("Mamba Cache is allocated. max_mamba_cache_size: ")
+    log = tmp_path / "sglang.log"
+    log.write_text("\n".join(fitted.log_lines))
+    report = explain(model, read_engine_log(log))
+    assert [c.agrees for c in report.compared] == [True, True, True, False]
+    assert report.explanations == ("mamba_ssm_dtype=bfloat16", "mamba_ssm_dtype=float16")
+    assert not explain(kvcalc.load("llama-3.1-8b"), read_engine_log(log)).agrees
+
+
 def test_old_lines_of_llama_cpp_are_read(tmp_path):
     log = tmp_path / "llama.log"
     log.write_text(

@@ -342,6 +342,14 @@ def test_sglang_gives_states_their_share_first():
     assert report.max_requests == 69
 
 
+def test_a_model_of_states_alone_has_tokens_as_long_as_it_was_made_for():
+    """Mamba-Codestral 7B: no token takes memory, and what there is goes to states."""
+    report = fit("mamba-codestral-7b", "sglang", 2**33, context_length=4096)
+    (states,) = report.stages[0]
+    assert (report.tokens, states.name) == (4096, "states")
+    assert report.log_lines[0].startswith(f"Mamba Cache is allocated. max_mamba_cache_size: {states.slots}, ")
+
+
 def test_the_stage_with_fewest_tokens_decides():
     report = fit("llama-3.1-8b", "sglang", [2**34, 2**33], pp=2, page_size=64)
     assert report.tokens == 2**33 // 65_536 // 64 * 64

@@ -10,7 +10,7 @@ layers of EAGLE drafts that the model itself has are counted where they are aske
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
 from kvcalc.engines import Allocation, count_from, one_of
@@ -165,6 +165,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
             f"kvcalc does not know which scales and which workspace SGLang keeps for {settings.kv_cache_dtype}",
             help="ask kvcalc.size, which counts codes and one layout of scales",
         )
+    settings = replace(settings, context_length=settings.context_length or model.max_model_len)
     page = _page(model, settings)
     stages = [_stage(part, model, settings) for part in stage_models(model, tp, pp)]
     sizes = [
@@ -190,7 +191,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         available_bytes=tuple(available_bytes),
         tokens=sizes[0].tokens,
         stages=pools,
-        log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0] if pool.name != STATES),
+        log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0]),
         max_requests=_max_requests(sizes[0], settings),
         resolved=(("page_size", page), ("kv_cache_dtype", _cache_dtype(model, settings, BF16))),
         notes=model.notes,
@@ -210,7 +211,13 @@ def _max_requests(sizes: Sizes, settings: Settings) -> int | None:
 
 
 def _log_line(pool: Pool, model: Model, settings: Settings) -> str:
-    """The pool's line: K and V apart, or the one tensor of a latent."""
+    """The pool's line: K and V apart, or the one tensor of a latent; of states, convolutions apart."""
+    if pool.name == STATES:
+        conv_bytes = pool.bytes_of(*(name for name, _ in pool.slot_bytes if name.startswith("conv_state")))
+        return (
+            f"Mamba Cache is allocated. max_mamba_cache_size: {pool.slots}, conv_state size: "
+            f"{conv_bytes / GIB:.2f}GB, ssm_state size: {(pool.bytes - conv_bytes) / GIB:.2f}GB"
+        )
     name = _cache_dtype(model, settings, BF16)
     head = f"KV Cache is allocated. dtype: {_TORCH_STORED.get(name) or _TORCH_DTYPES[_STORED.get(name, BF16).name]}, "
     tokens = f"#tokens: {pool.slots}, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kvcalc.explaining import Printed, Reading
@@ -13,46 +13,59 @@ from kvcalc.report.log import Compared
 from kvcalc.units import TIB
 
 OTHERS: Mapping[str, tuple[Any, ...]] = {
+    "mamba_ssm_dtype": ("bfloat16", "float16", "float32"),
     "kv_cache_dtype": ("fp8_e4m3", "fp8_e5m2", "bf16", "mxfp8"),
     "dsa_decode_backend": ("trtllm",),
     "page_size": (16, 32, 64, 128),
     "disable_hybrid_swa_memory": (True,),
 }
 RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
-GIVEN = ("tokens",)
+GIVEN = ("tokens", "states")
 _ENOUGH = 1024 * TIB
-_V = ("v",)
+_STATES = "states"
 
 
 def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
-    """Each line of the log beside the pool of so many tokens; the longest line is that of the full pool."""
-    tokens = [int(cache["tokens"].value) for cache in reading.caches]
+    """Each line of the log beside the pool of so many tokens or states; the longest one is that of the full pool."""
+    tokens = [int(cache["tokens"].value) for cache in reading.caches if "tokens" in cache]
     report = fit(
         model,
         engine="sglang",
         available_bytes=_ENOUGH,
         parallel=ranks,
-        engine_settings={**settings, "max_total_tokens": max(tokens)},
+        engine_settings={**settings, **({"max_total_tokens": max(tokens)} if tokens else {})},
     )
-    pools = [pool for pool in report.data()["stages"][0] if pool["slot"] == "token"]
-    found = []
-    for cache, number in zip(reading.caches, tokens, strict=True):
-        pool = _nearest(pools, number)
-        rows = number + pool["spare_slots"]
-        v_bytes = rows * sum(bytes_ for name, bytes_ in pool["tensors"].items() if name in _V)
-        predicted = {"KV size": rows * pool["bytes_per_slot"], "V size": v_bytes}
-        predicted["K size"] = predicted["KV size"] - v_bytes
-        for what, printed in cache.items():
-            if what in predicted:
-                found.append(_compared(what, printed, predicted[what], number))
-    return tuple(found)
+    pools = report.data()["stages"][0]
+    return tuple(compared for cache in reading.caches for compared in _of_cache(cache, pools))
 
 
-def _nearest(pools: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
-    """The pool with a number of tokens nearest to the logged one."""
-    return min(pools, key=lambda pool: abs(pool["slots"] - tokens))
+def _of_cache(cache: Mapping[str, Printed], pools: list[dict[str, Any]]) -> Iterator[Compared]:
+    """The sizes of one line. A model without such a pool has none of it."""
+    of_states = _STATES in cache
+    slots = int(cache["states" if of_states else "tokens"].value)
+    alike = [pool for pool in pools if (pool["name"] == _STATES) == of_states]
+    pool = min(alike, key=lambda pool: abs(pool["slots"] - slots), default=_NO_POOL)
+    predicted = _sizes(pool, slots + pool["spare_slots"])
+    for what, printed in cache.items():
+        if what in predicted:
+            number = predicted[what]
+            words = f"{what} of {slots:,} {_STATES if of_states else 'tokens'}"
+            yield Compared(words, str(printed), printed.shown(number), printed.is_print_of(number), printed.line)
 
 
-def _compared(what: str, printed: Printed, number: int, tokens: int) -> Compared:
-    words = f"{what} of {tokens:,} tokens"
-    return Compared(words, str(printed), printed.shown(number), printed.is_print_of(number), printed.line)
+_NO_POOL: dict[str, Any] = {"slots": 0, "spare_slots": 0, "tensors": {}}
+
+
+def _sizes(pool: Mapping[str, Any], slots: int) -> dict[str, int]:
+    """What each name of a line's sizes counts."""
+    bytes_of: Mapping[str, int] = pool["tensors"]
+    whole = slots * sum(bytes_of.values())
+    v_bytes = slots * bytes_of.get("v", 0)
+    conv_bytes = slots * sum(bytes_ for name, bytes_ in bytes_of.items() if name.startswith("conv_state"))
+    return {
+        "KV size": whole,
+        "K size": whole - v_bytes,
+        "V size": v_bytes,
+        "conv_state size": conv_bytes,
+        "ssm_state size": whole - conv_bytes,
+    }

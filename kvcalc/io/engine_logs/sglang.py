@@ -9,10 +9,14 @@ from typing import Any
 from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
 
-LOOKED_FOR = "'KV Cache is allocated. ... #tokens: ..., K size: ... GB'"
+LOOKED_FOR = "'KV Cache is allocated. ... #tokens: ..., K size: ... GB', 'Mamba Cache is allocated. ...'"
 _CACHE = re.compile(
     r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?#tokens: (?P<tokens>\d[\d,]*), "
     r"(?:K size: (?P<K>\d+(?:\.\d+)?) GB, V size: (?P<V>\d+(?:\.\d+)?) GB|KV size: (?P<KV>\d+(?:\.\d+)?) GB)"
+)
+_STATES = re.compile(
+    r"Mamba Cache is allocated\. max_mamba_cache_size: (\d+), conv_state size: (\d+(?:\.\d+)?) ?GB, "
+    r"ssm_state size: (\d+(?:\.\d+)?) ?GB"
 )
 _STORED = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
 _MODEL = re.compile(r"\bmodel_path='([^']+)'")
@@ -23,6 +27,7 @@ _ARGUMENTS = {
     "dsa_decode_backend": r"(?:dsa|nsa)_decode_backend='(\w+)'",
     "swa_full_tokens_ratio": r"swa_full_tokens_ratio=(\d+(?:\.\d+)?)",
     "kv_cache_dtype": r"kv_cache_dtype='(\w+)'",
+    "mamba_ssm_dtype": r"mamba_ssm_dtype='(\w+)'",
 }
 
 
@@ -36,6 +41,11 @@ def read(lines: Sequence[str]) -> Reading | None:
         caches.setdefault(key, {"tokens": Printed(found["tokens"], "", number), **sizes})  # each rank prints it
         if found["dtype"] in _STORED:
             settings["kv_cache_dtype"] = _STORED[found["dtype"]]
+    for number, found in matches(_STATES, lines):
+        states = Printed(found[1], "", number)
+        sizes = {"conv_state size": Printed(found[2], "GB", number), "ssm_state size": Printed(found[3], "GB", number)}
+        caches.setdefault(("states", found[1], found[2], found[3]), {"states": states, **sizes})
+        settings["max_mamba_cache_size"] = int(found[1])
     if not caches:
         return None
     for name, pattern in _ARGUMENTS.items():
