@@ -60,7 +60,8 @@ def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int
             demand = alone if pp == 1 else _demand(question, layout)
             if demand is not None and demand.fits(tokens, sequences, question.memory(layout).cache_bytes):
                 by_tp = by_tp or (layout if pp == 1 else None)
-                best = layout if best is None or layout.num_ranks < best.num_ranks else best
+                if best is None or layout.num_ranks < best.num_ranks + (pp == 1):  # of two, the one without stages
+                    best = layout
                 break
     return Fewest(best, by_tp)
 

@@ -223,9 +223,14 @@ class _Row:
                 )
             if given is not None:
                 degrees[name] = given
-        ranks = self._take(next(iter(degrees), "gpus"), lambda: Parallel(**degrees))
+        try:
+            ranks = Parallel(**degrees)
+        except InvalidValueError as error:
+            own = error.field in _DEGREES and getattr(self._entry, error.field) is not None
+            field = error.field if own else "args" if self._args.layout else next(iter(degrees))
+            raise error.at(self._document.where((*self._path, field))) from None
         if self._entry.gpus is None:
-            return ranks  # type: ignore[no-any-return]
+            return ranks
         return self._take("gpus", layout_of, self._entry.gpus, ranks)  # type: ignore[no-any-return]
 
     def _engine(self) -> Engine:

@@ -109,7 +109,7 @@ def _bytes_of_safetensors(path: Path) -> int:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
-    return _end_of_data(path, _entries(path, text), size_bytes - _LENGTH.size - length)
+    return _data_bytes(path, _entries(path, text), size_bytes - _LENGTH.size - length)
 
 
 def _entries(path: Path, text: bytes) -> dict[str, Any]:
@@ -122,24 +122,19 @@ def _entries(path: Path, text: bytes) -> dict[str, Any]:
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
-def _end_of_data(path: Path, entries: dict[str, Any], data_bytes: int) -> int:
+def _data_bytes(path: Path, entries: dict[str, Any], data_bytes: int) -> int:
     """Sum of the tensors' bytes, each held against what is in the file."""
     total = 0
     for name, entry in entries.items():
         offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if not _are_offsets(offsets, data_bytes):
-            raise _wrong(path, f"puts {shown(name)} at {shown(offsets)} of {data_bytes:,} bytes of data")
-        first, end = offsets or (0, 0)
-        total += end - first
+        match offsets:
+            case [int(first), int(end)] if 0 <= first <= end <= data_bytes:
+                total += end - first
+            case _:
+                raise _wrong(path, f"puts {shown(name)} at {shown(offsets)} of {data_bytes:,} bytes of data")
     if total > data_bytes:
         raise _wrong(path, f"has tensors of {total:,} bytes in {data_bytes:,} bytes of data")
     return total
-
-
-def _are_offsets(offsets: Any, data_bytes: int) -> bool:
-    if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
-        return False
-    return 0 <= int(offsets[0]) <= int(offsets[1]) <= data_bytes
 
 
 def _wrong(path: Path, what: str) -> InvalidFileError:

@@ -105,7 +105,7 @@ class GpuFit(NamedTuple):
             ("left for the cache", self.cache_bytes),
             *self._needed_rows(),
         ]
-        on = plural(self.num_gpus, self.gpu) if self.num_gpus == 1 else f"{count(self.num_gpus)} x {self.gpu}"
+        on = self.gpu if self.num_gpus == 1 else f"{count(self.num_gpus)} x {self.gpu}"
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
         title = f"{self.model} in {self.engine} on {on}{layout}, {self.kv_dtype}"
         return (Sheet(title, columns, tuple((*row, row[1], row[1]) for row in rows), self._summary(), self.notes),)

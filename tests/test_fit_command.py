@@ -1,0 +1,362 @@
+"""`kvcalc fit`: what GPUs hold, against vLLM's own planner and as laws; which term binds; and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from test_fit import FAMILIES, servable
+from test_vllm import STARTED, models, settings_of
+
+import kvcalc
+from kvcalc.dtypes import BF16
+from kvcalc.engines import Engine
+from kvcalc.fleet.asking import fit_gpus
+from kvcalc.fleet.demand import BlockDemand, demand_of
+from kvcalc.hardware import gpus
+from kvcalc.units import GIB
+
+R1 = {"gpu": "h200", "weights_bytes": 671 * 10**9, "engine": "vllm"}
+
+
+def fit(name: str, *, tp: int = 1, pp: int = 1, dp: int = 1, dcp: int = 1, **asked):
+    return fit_gpus(kvcalc.load(name), parallel=kvcalc.Parallel(tp, pp, dp, dcp), **asked)
+
+
+def demand(model: kvcalc.Model, engine: str = "ideal", settings: dict | None = None, **ranks: int):
+    return demand_of(model, Engine.of(engine, settings), BF16, kvcalc.Parallel(**ranks))
+
+
+# Against vLLM's own planner ----------------------------------------------------------------------------------------
+
+
+def of_row(row) -> BlockDemand:
+    ranks = {name: row["settings"][name] for name in ("tp", "pp", "dcp")}
+    return demand(models()[row["config"]], "vllm", settings_of(row), **ranks)
+
+
+def test_every_pool_and_request_has_the_blocks_that_vllm_planned():
+    """Bytes of a block on each stage, blocks of the pool, and of a request of the longest length: 363 start-ups."""
+    assert len(STARTED) == 363
+    wrong = []
+    for row in STARTED:
+        result, plan = row["result"], of_row(row).plan
+        request = sum(group["blocks_per_request_at_max_len"] for group in result["groups"])
+        given_bytes = row["available_bytes"]
+        least = given_bytes if isinstance(given_bytes, int) else min(given_bytes)
+        found = (list(plan.block_bytes), plan.blocks_in(least), plan.request_blocks(result["max_model_len"]))
+        if found != (result["bytes_per_block"], result["num_gpu_blocks"], request):
+            wrong.append((row["label"], found))
+    assert wrong == []
+
+
+def test_the_largest_context_of_one_user_is_what_vllm_fits_by_itself():
+    """--max-model-len auto, which vLLM finds by halves and this by division."""
+    rows = [row for row in STARTED if row["settings"].get("max_model_len_arg") == -1]
+    assert len(rows) == 9
+    for row in rows:
+        given_bytes = row["available_bytes"]
+        least = given_bytes if isinstance(given_bytes, int) else min(given_bytes)
+        assert of_row(row).max_tokens(1, least) == row["result"]["max_model_len"], row["label"]
+
+
+def test_users_are_those_that_vllms_blocks_hold_beside_the_null_block():
+    report = fit("r1", tp=8, tokens=32_768, **R1)
+    # ceil(150,110,994,432 x 0.92) - 671 GB / 8 = 54,227,114,878 bytes; 61 layers x 16 tokens x 1,152 bytes a block
+    assert (report.cache_bytes, report.block_bytes, report.num_blocks) == (54_227_114_878, (1_124_352,), 48_229)
+    assert report.request_blocks == 2048
+    assert report.max_sequences == 48_228 // 2048 == 23
+    assert report.log_line.endswith("Maximum concurrency for 32,768 tokens per request: 23.55x")
+
+
+@given(
+    st.sampled_from(FAMILIES),
+    st.integers(2**29, 2**36),
+    st.sampled_from([1, 2]),
+    st.sampled_from(["h100-80gb", "b200"]),
+)
+def test_division_finds_what_vllm_finds_by_halves(name, available_bytes, pp, gpu):
+    model, auto = kvcalc.load(name), {"gpu": gpu, "max_model_len": -1}
+    try:
+        report = kvcalc.fit(
+            model, available_bytes=available_bytes, parallel=kvcalc.Parallel(pp=pp), engine_settings=auto
+        )
+        longest = report.max_model_len
+    except kvcalc.NotApplicableError:
+        longest = 0
+    assert demand(model, "vllm", auto, pp=pp).max_tokens(1, available_bytes) == longest
+
+
+# Laws --------------------------------------------------------------------------------------------------------------
+
+BYTES = st.integers(0, 2**40)
+USERS = st.integers(1, 300)
+
+
+def check_inverse(asked, sequences, cache_bytes):
+    """What is said to fit fits, and one token more does not; likewise users."""
+    longest = asked.max_tokens(sequences, cache_bytes)
+    if longest is None:
+        assert asked.fits(10**9, sequences, cache_bytes)
+        return
+    if longest:
+        assert asked.fits(longest, sequences, cache_bytes)
+        most = asked.max_sequences(longest, cache_bytes)
+        assert most is None or most >= sequences
+        if most is not None:
+            assert not asked.fits(longest, most + 1, cache_bytes)
+    if longest != asked.max_model_len:
+        assert not asked.fits(longest + 1, sequences, cache_bytes)
+
+
+@given(servable(), USERS, BYTES)
+def test_what_fits_a_byte_for_byte_engine_fits_and_no_more(model, sequences, cache_bytes):
+    check_inverse(demand(model), sequences, cache_bytes)
+
+
+@given(servable(), USERS, BYTES)
+def test_what_fits_in_blocks_fits_and_no_more(model, sequences, cache_bytes):
+    check_inverse(demand(model, "vllm"), sequences, cache_bytes)
+
+
+@given(st.sampled_from(FAMILIES), st.sampled_from(["vllm", "ideal", "transformers"]), USERS, BYTES)
+def test_what_fits_a_shipped_model_fits_and_no_more(name, engine, sequences, cache_bytes):
+    try:
+        asked = demand(kvcalc.load(name), engine)
+    except kvcalc.NotApplicableError:
+        assume(False)
+    check_inverse(asked, sequences, cache_bytes)
+
+
+@given(st.sampled_from(["llama-3.1-8b", "gpt-oss-20b", "qwen3-next-80b-a3b"]), st.integers(1, 16), BYTES)
+def test_what_fits_a_shared_context_fits_and_no_more(name, sequences, cache_bytes):
+    asked = demand(kvcalc.load(name), "llama_cpp")
+    longest = asked.max_tokens(sequences, cache_bytes)
+    assert longest == 0 or asked.fits(longest, sequences, cache_bytes)
+    assert not asked.fits(longest + 1, sequences, cache_bytes)
+
+
+@given(st.integers(2**31, 2**36), st.integers(1, 64), st.sampled_from([("sglang", 1), ("tensorrt_llm", 32)]))
+def test_what_fits_pools_fits_and_no_more(cache_bytes, sequences, engine_and_page):
+    engine, page = engine_and_page
+    asked = demand(kvcalc.load("llama-3.1-8b"), engine)
+    tokens = cache_bytes // (131_072 * page) * page  # 32 layers x 2 x 8 heads x 128 x 2 bytes
+    longest = asked.max_tokens(sequences, cache_bytes)
+    assert longest == tokens // page // sequences * page
+    if longest:
+        assert asked.fits(longest, sequences, cache_bytes)
+    assert not asked.fits(longest + 1, sequences, cache_bytes)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(["r1", "llama-3.3-70b", "gpt-oss-120b"]), st.sampled_from(["ideal", "vllm"]), st.integers(1, 50))
+def test_more_gpus_never_hold_fewer_tokens(name, engine, sequences):
+    weights = {"r1": 671, "llama-3.3-70b": 141, "gpt-oss-120b": 65}[name] * 10**9
+    asked = {"gpu": "h200", "weights_bytes": weights, "engine": engine, "sequences": sequences}
+    longest = [fit(name, tp=tp, **asked).max_tokens for tp in (1, 2, 4, 8)]
+    assert longest == sorted(longest)
+    replicas = [fit(name, tp=8, dp=dp, tokens=4096, **asked).max_sequences for dp in (1, 2, 3)]
+    assert replicas == [replicas[0] * dp for dp in (1, 2, 3)]
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from(["llama-3.3-70b", "gpt-oss-120b", "qwen3-235b-a22b"]),
+    st.sampled_from(["ideal", "vllm"]),
+    st.integers(10, 600),
+    st.integers(1, 64),
+)
+def test_the_fewest_gpus_hold_what_is_asked_and_one_fewer_does_not(name, engine, weights_gb, sequences):
+    asked = {"gpu": "h200", "weights_bytes": weights_gb * 10**9, "engine": engine, "sequences": sequences}
+    report = fit(name, tokens=16_384, **asked)
+    assume(report.fewest is not None)
+    heads = max(group.facts["num_query_heads"] for group in kvcalc.load(name).groups)
+
+    def holds(number: int) -> bool:
+        """Every layout of so many GPUs, tried one by one and without a bound."""
+        for tp in (tp for tp in range(1, number + 1) if number % tp == 0 and heads % tp == 0 and tp <= 64):
+            try:
+                if fit_gpus(kvcalc.load(name), parallel=kvcalc.Parallel(tp, number // tp), tokens=16_384, **asked).fits:
+                    return True
+            except kvcalc.KvcalcError:
+                continue
+        return False
+
+    assume(report.fewest <= 12)
+    assert holds(report.fewest)
+    assert not any(holds(number) for number in range(1, report.fewest))
+
+
+# Memory and what binds ---------------------------------------------------------------------------------------------
+
+
+def test_without_a_planner_it_is_memory_less_weights_less_reserve():
+    report = fit("r1", tp=8, gpu="h200", weights_bytes=671 * 10**9, reserve_bytes=2 * GIB, tokens=1000, sequences=3)
+    assert report.cache_bytes == 150_110_994_432 - 671 * 10**9 // 8 - 2 * GIB
+    assert report.max_tokens == report.cache_bytes // 3 // 70_272
+    assert report.max_sequences == report.cache_bytes // (1000 * 70_272)
+    assert report.needed_bytes == (3 * 1000 * 70_272,)
+    assert report.binds == "cache"
+
+
+def test_a_share_of_the_memory_is_multiplied_as_it_was_written():
+    report = fit("r1", gpu="h200", weights_bytes=0, utilization=0.9)
+    assert report.taken_bytes == 150_110_994_432 * 9 // 10
+
+
+def test_the_engines_own_share_may_be_given_by_either_name():
+    by_name = fit("r1", tp=8, engine_settings={"gpu_memory_utilization": 0.85}, **R1)
+    assert fit("r1", tp=8, utilization=0.85, **R1).cache_bytes == by_name.cache_bytes
+
+
+def test_weights_that_leave_nothing_bind():
+    report = fit("r1", tp=8, gpu="h100", weights_bytes=671 * 10**9, engine="vllm", tokens=8192)
+    assert (report.binds, report.fits, report.max_tokens, report.max_sequences) == ("weights", False, 0, 0)
+    assert (report.fewest, report.fewest_layout, report.fewest_by_tp) == (9, "PP 9", 16)
+
+
+def test_a_reserve_that_leaves_nothing_binds():
+    report = fit("llama-3.1-8b", gpu="h100", weights_bytes=16 * 10**9, reserve_bytes=70 * 10**9, tokens=1)
+    assert (report.binds, report.fits) == ("reserve", False)
+
+
+def test_the_stage_that_binds_is_named():
+    """61 layers over 2 stages are 31 and 30 in vLLM."""
+    report = fit("r1", tp=8, pp=2, sequences=200, **R1)
+    assert report.block_bytes == (571_392, 552_960)
+    assert report.binds == "cache of stage 0"
+
+
+def test_the_models_own_context_binds_where_memory_does_not():
+    report = fit("r1", tp=8, **R1)
+    assert (report.max_tokens, report.binds) == (163_840, "model")
+
+
+def test_ranks_that_share_tokens_hold_more_of_them():
+    one, eight = (fit("r1", tp=8, dcp=dcp, tokens=131_072, **R1) for dcp in (1, 8))
+    assert (one.request_blocks, eight.request_blocks) == (8192, 1024)
+    assert (one.max_sequences, eight.max_sequences) == (48_228 // 8192, 48_228 // 1024)
+
+
+def test_a_number_of_blocks_may_be_given_whatever_the_memory():
+    report = fit("r1", tp=8, tokens=16_384, engine_settings={"num_gpu_blocks_override": 2049}, **R1)
+    assert (report.num_blocks, report.max_sequences) == (2049, 2)
+
+
+def test_the_caches_bytes_may_be_given_in_place_of_a_share():
+    report = fit("r1", tp=8, tokens=16_384, engine_settings={"kv_cache_memory_bytes": 1_124_352 * 1025}, **R1)
+    assert (report.cache_bytes, report.num_blocks, report.max_sequences) == (1_124_352 * 1025, 1025, 1)
+
+
+def test_a_context_of_llama_cpp_is_asked_as_a_whole():
+    report = fit("llama-3-8b", gpu="l4", weights_bytes=16 * 10**9, engine="llama_cpp", tokens=8192, sequences=4)
+    assert report.needed_bytes == (8192 * 131_072,)
+    assert (report.fits, report.fewest) == (True, 1)
+
+
+@pytest.mark.parametrize("name", sorted(gpus()))
+def test_every_name_of_a_gpu_is_one(name):
+    spelled = fit("llama-3.1-8b", gpu=name.upper(), weights_bytes=0)
+    assert spelled.gpu == gpus()[name].name
+    assert spelled.gpu_bytes == gpus()[name].memory_bytes
+
+
+def test_the_drivers_own_names_are_gpus():
+    own = {"NVIDIA H100 80GB HBM3": "h100-80gb", "NVIDIA A100-SXM4-80GB": "a100-80gb", "Tesla T4": "t4"}
+    assert {name: fit("llama-3.1-8b", gpu=name, weights_bytes=0).gpu for name in own} == own
+
+
+# What is refused ---------------------------------------------------------------------------------------------------
+
+ASKED = "fit --preset r1 --gpu h200 --weights 671GB"
+WRONG = {
+    "no weights": (
+        "fit --preset r1 --gpu h200",
+        "--weights: nothing says how large the weights are\nhelp: write 671GB or 625GiB, or the path of",
+    ),
+    "a GPU": (f"{ASKED} --gpu h300", "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
+    "GPUs without a layout": (
+        f"{ASKED} --gpus 8",
+        "--tp, --pp, --dp, --dcp: 8 GPUs are not the 1 of tp 1 x pp 1 x dp 1\nhelp: say how they share the model",
+    ),
+    "several contexts": (f"{ASKED} -t 1K,2K", "--tokens: one context is asked about at a time\nhelp: give one number"),
+    "a share": (f"{ASKED} --utilization 90", "--utilization: utilization must be above 0 and at most 1, not 90.0"),
+    "no share": (f"{ASKED} --utilization half", "--utilization: utilization must be a number, not 'half'"),
+    "a share said twice": (
+        f"{ASKED} --engine vllm --engine-set gpu_memory_utilization=0.9 --utilization 0.9",
+        "--engine-set: utilization and gpu_memory_utilization are both given, and are the same\nhelp: give one",
+    ),
+    "another GPU in a setting": (
+        f"{ASKED} --engine vllm --engine-set gpu=h100",
+        "--engine-set: the setting gpu (h100) is not the GPU that is asked for (h200)\nhelp: leave the setting out",
+    ),
+    "a setting": (
+        f"{ASKED} --engine vllm --engine-set block=1",
+        "--engine-set: no setting of the engine vllm is called",
+    ),
+    "ranks of one process": (
+        f"{ASKED} --engine llama_cpp --tp 8",
+        "the engine llama_cpp holds one context in one process, which no ranks share\nhelp: leave tp, pp and dcp out",
+    ),
+    "a context that vLLM does not take": (
+        f"{ASKED} --engine vllm --tp 8 -t 200K",
+        "a request of 204,800 tokens is longer than max_model_len (163,840)\nhelp: ask for at most 163,840 tokens",
+    ),
+    "a format that pools have not": (
+        f"{ASKED} --engine tensorrt_llm --dtype fp8",
+        "the pools of tensorrt_llm have a format of their own, which kv_dtype (fp8) does not change\nhelp: leave it",
+    ),
+    "a share that nobody knows": (
+        f"{ASKED} --engine sglang --tp 8",
+        "mem_fraction_static is not given, and what SGLang makes of it depends on the graphs that it captures\nhelp:",
+    ),
+    "ranks of tokens": (
+        f"{ASKED} --tp 8 --dcp 8",
+        "what dcp (8) ranks hold of each other's tokens depends on an engine's blocks\nhelp:",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG.values(), ids=list(WRONG))
+def test_what_cannot_be_asked_is_explained(cli, line, message):
+    outcome = cli(line)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith(message)
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"weights_bytes": 1.5}, "weights_bytes must be a number of bytes, not 1.5"),
+        ({"weights_bytes": 1, "reserve_bytes": -1}, "reserve_bytes must be a number of bytes, not -1"),
+        ({"weights_bytes": 1, "num_gpus": 2}, "2 GPUs are not the 1 of tp 1 x pp 1 x dp 1"),
+    ],
+)
+def test_bad_values_of_the_api_are_named(asked, message):
+    with pytest.raises(kvcalc.InvalidValueError) as error:
+        fit_gpus(kvcalc.load("r1"), gpu="h200", **asked)
+    assert error.value.what == message
+
+
+def test_what_does_not_fit_ends_with_1_and_what_does_with_0(cli):
+    assert cli(f"{ASKED} --tp 8 -t 100K -b 5").code == 0
+    assert cli(f"{ASKED} --tp 8 -t 100K -b 50").code == 1
+
+
+def test_json_has_the_exact_numbers_and_the_engines_own(cli):
+    outcome = cli(f"{ASKED} --engine vllm --gpus 8 --tp 8 -t 32K --format json")
+    data = json.loads(outcome.stdout)
+    assert (data["cache_bytes"], data["num_blocks"], data["max_sequences"]) == (54_227_114_878, 48_229, 23)
+    assert data["planned"]["log_line"].startswith("GPU KV cache size: 771,664 tokens")
+    assert data["fewest_gpus"] == 5
+
+
+def test_settings_of_other_types_are_read(cli):
+    line = f"{ASKED} --engine vllm --tp 8 -t 8K --format json --engine-set gpu_memory_utilization=0.9"
+    speculative = """--engine-set speculative='{"method": "mtp", "num_speculative_tokens": 1}'"""
+    data = json.loads(cli(f"{line} --engine-set enable_prefix_caching=false {speculative}").stdout)
+    assert data["block_bytes"] == [62 * 16 * 1152]
+    assert data["engine_settings"]["enable_prefix_caching"] is False
