@@ -45,6 +45,8 @@ def test_the_readme_shows_each_question_that_users_ask():
         "size",
         "size",
         "size",
+        "fit",
+        "explain-log",
         "check",
     ]
 
@@ -72,8 +74,9 @@ def test_the_python_example_is_true():
 
 
 def test_the_yaml_examples_are_true(tmp_path):
-    plan, preset = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    plan, served, preset = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert yaml.safe_load(plan) == yaml.safe_load((ROOT / "examples/plans/prod.yaml").read_text())
+    assert yaml.safe_load(served)[0] in yaml.safe_load((ROOT / "examples/plans/served.yaml").read_text())["deployments"]
     assert kvcalc.load(yaml.safe_load(preset)).groups == load_preset("gpt-oss-20b").groups
 
 
