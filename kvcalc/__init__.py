@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
     from kvcalc.fitting import fit as fit
+    from kvcalc.fleet.asking import fit_gpus as fit_gpus
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
     from kvcalc.parallel import Parallel as Parallel
     from kvcalc.report.fit import FitReport as FitReport
+    from kvcalc.report.gpu_fit import GpuFit as GpuFit
     from kvcalc.report.size import Report as Report
     from kvcalc.sizing import size as size
     from kvcalc.sweeping import sweep as sweep
@@ -41,11 +43,13 @@ _HOMES = {
         "UnknownNameError",
     ),
     "kvcalc.fitting": ("fit",),
+    "kvcalc.fleet.asking": ("fit_gpus",),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
     "kvcalc.parallel": ("Parallel",),
     "kvcalc.report.fit": ("FitReport",),
+    "kvcalc.report.gpu_fit": ("GpuFit",),
     "kvcalc.report.size": ("Report",),
     "kvcalc.sizing": ("size",),
     "kvcalc.sweeping": ("sweep",),

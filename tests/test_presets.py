@@ -170,7 +170,15 @@ def test_every_field_of_the_preset_schema_is_described():
     assert set(MODEL_FIELDS) < set(described)
 
 
-@pytest.mark.parametrize("path", ["examples/plans/prod.yaml", "tests/plans/too_large.yaml"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "examples/plans/prod.yaml",
+        "examples/plans/served.yaml",
+        "tests/plans/too_large.yaml",
+        "tests/plans/served_too_large.yaml",
+    ],
+)
 def test_the_plan_schema_accepts_plans_and_refuses_a_typo(path):
     plan = yaml.safe_load((Path(__file__).parent.parent / path).read_text())
     jsonschema.validate(plan, schema("plan"))

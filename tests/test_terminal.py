@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
+import re
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
+
+from kvcalc.formats import table
+from kvcalc.report.sheet import Column, Sheet, Stack
 
 SIZE = ["size", "--preset", "gpt-oss-20b", "--tokens", "8192"]
 
@@ -96,3 +102,35 @@ def test_no_name_breaks_a_terminal_that_lacks_its_letters(tmp_path):
 def test_the_shell_completes(words, index, offered):
     done = run([], _KVCALC_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(index))
     assert set(done.stdout.decode().split()) == offered
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_table_of_many_rows_is_as_rich_prints_it(monkeypatch, columns, colour):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR" if colour else "NO_COLOR", "1")
+    rows = tuple((f"漢字 {n % 7}", "fits" if n % 3 else "TOO LARGE", n * 10**6, 0.37) for n in range(table._MANY))
+    columns_of = (Column("name", once=True), Column("verdict"), Column("a long title", "bytes"), Column("share", "bar"))
+    document = Stack((_Sheets(Sheet("Many", columns_of, rows, ("a line",), ("a note",))),))
+    shown = []
+    for many in (table._MANY, 10**9):
+        monkeypatch.setattr(table, "_MANY", many)
+        stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        table.write(document, stream)
+        stream.seek(0)
+        shown.append(stream.read())
+    plain, by_rich = ([line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()] for text in shown)
+    assert plain == by_rich
+    assert ("\x1b[1;31m" in shown[0]) == ("\x1b[1;31m" in shown[1]) == colour
+
+
+class _Sheets(NamedTuple):
+    sheet: Sheet
+
+    def data(self) -> None:
+        """Nothing."""
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        return (self.sheet,)

@@ -51,13 +51,13 @@ def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int
         if best is not None and first.num_ranks >= best.num_ranks and question.memory(first).cache_bytes <= 0:
             continue
         alone = _demand(question, first)
-        if alone is None:
+        if alone is None and (ranks.pp == 1 or _demand(question, _with(ranks, tp, ranks.pp)) is None):
             continue
         for pp in (1,) if one_process else _stages(question, ranks, tp, best):
             layout = _with(ranks, tp, pp)
             if not _could_fit(question, layout, alone, tokens, sequences):
                 continue
-            demand = alone if pp == 1 else _demand(question, layout)
+            demand = alone if pp == 1 and alone is not None else _demand(question, layout)
             if demand is not None and demand.fits(tokens, sequences, question.memory(layout).cache_bytes):
                 by_tp = by_tp or (layout if pp == 1 else None)
                 if best is None or layout.num_ranks < best.num_ranks + (pp == 1):  # of two, the one without stages
@@ -87,11 +87,11 @@ def _demand(question: Question, layout: Parallel) -> Demand | None:
         return None
 
 
-def _could_fit(question: Question, layout: Parallel, alone: Demand, tokens: int, sequences: int) -> bool:
-    """Whether a p-th of what one stage would need is there; what pools need is not known before they are planned."""
+def _could_fit(question: Question, layout: Parallel, alone: Demand | None, tokens: int, sequences: int) -> bool:
+    """Whether a p-th of what one stage would need is there, where that is known before the layout is planned."""
     cache_bytes = question.memory(layout).cache_bytes
     if cache_bytes <= 0:
         return False
-    if isinstance(alone, PoolDemand):
+    if alone is None or isinstance(alone, PoolDemand):
         return True
     return max(alone.needed(tokens, sequences)) <= cache_bytes * layout.pp
