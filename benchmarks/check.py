@@ -49,7 +49,9 @@ def main() -> None:
         one.write_text("deployments:\n" + row(0))
         many.write_text("deployments:\n" + "".join(map(row, range(ROWS))))
         for format in ("json", "table"):
-            commands = [[sys.executable, "-m", "kvcalc", "check", str(path), "--format", format] for path in (one, many)]
+            commands = [
+                [sys.executable, "-m", "kvcalc", "check", str(path), "--format", format] for path in (one, many)
+            ]
             times = [[cpu_seconds(command) for command in commands] for _ in range(runs)]
             ratio = statistics.median(of_many / of_one for of_one, of_many in times)
             seconds = statistics.median(of_many for _, of_many in times)

@@ -33,7 +33,13 @@ def test_the_cache_that_a_press_leaves(name, ratio):
     press = getattr(kvpress, press_name)(compression_ratio=ratio, **parameters)
     held = pressed(press, attention)
     model = kvcalc.load(
-        {"attention": "gqa", "num_layers": LAYERS, "num_query_heads": HEADS, "num_kv_heads": KV_HEADS, "head_dim": WIDTH}
+        {
+            "attention": "gqa",
+            "num_layers": LAYERS,
+            "num_query_heads": HEADS,
+            "num_kv_heads": KV_HEADS,
+            "head_dim": WIDTH,
+        }
     )
     further = "".join(f",{key}={value}" for key, value in parameters.items())
     changed = kvcalc.apply_method(model, f"{name}:compression_ratio={ratio},prompt_tokens={PROMPT}{further}")
