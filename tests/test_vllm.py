@@ -2,7 +2,7 @@
 
 Each line of the data is a start-up: a model, settings, what vLLM made of them, the memory for the cache, and the blocks,
 tokens, concurrency and groups that it planned, or why it refused. Six rows of one model were planned from specs, since
-its class is gone; all others from the model's config.json.
+its class is gone; all others from the facts of the model's config.json that decide its cache.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rows() -> list[dict[str, Any]]:
 
 @cache
 def models() -> dict[str, kvcalc.Model]:
-    with gzip.open(DATA / "vllm_configs.jsonl.gz", "rt") as lines:
+    with gzip.open(DATA / "vllm_facts.jsonl.gz", "rt") as lines:
         return {entry["name"]: kvcalc.load(entry["config"]) for entry in map(json.loads, lines)}
 
 
