@@ -24,8 +24,10 @@ ENGINES = ("ideal", "transformers", "vllm")
 def row(number: int) -> str:
     model, engine = MODELS[number % len(MODELS)], ENGINES[number // len(MODELS) % len(ENGINES)]
     return (
-        f"  - name: d{number}\n    model: {model}\n    engine: {engine}\n    tokens: {1000 + 7 * (number % 4096)}\n"
-        f"    concurrency: {1 + number % 64}\n    gpu: h200\n    gpus: 4\n    tp: 4\n    weights: {20 + number % 50}GB\n"
+        f"  - name: d{number}\n    model: {model}\n    engine: {engine}\n"
+        f"    tokens: {1000 + 7 * (number % 4096)}\n"
+        f"    concurrency: {1 + number % 64}\n    gpu: h200\n    gpus: 4\n    tp: 4\n"
+        f"    weights: {20 + number % 50}GB\n"
     )
 
 
