@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor
 
 import kvcalc
@@ -63,12 +65,21 @@ SPECS = [
     ("dms:dms_window_size=20,mask_only=true", "gqa"),
 ]
 """Methods with parameters, and the models that each is run on."""
-RUNS = [
-    pytest.param(spec, name, marks=[pytest.mark.slow] if name == "mha" and "gqa" in names else [], id=f"{spec}-{name}")
-    for spec, names in SPECS
-    for name in names.split()
-]
-"""Each, run on each; what is run on heads that share keys need not be run at once on heads that do not."""
+
+
+def once_each(runs: Sequence[tuple[str, str]]) -> list[ParameterSet]:
+    """Specs and models as parameters of a test: one run of each method at once, its others marked as slow."""
+    methods: set[str] = set()
+    parameters = []
+    for spec, name in runs:
+        method = spec.partition(":")[0]
+        marks = [pytest.mark.slow] if method in methods else []
+        methods.add(method)
+        parameters.append(pytest.param(spec, name, marks=marks, id=f"{spec}-{name}"))
+    return parameters
+
+
+RUNS = once_each([(spec, name) for spec, names in SPECS for name in reversed(names.split())])
 
 
 class Seen(NamedTuple):

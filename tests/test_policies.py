@@ -25,6 +25,7 @@ from policy_runs import (
     changed,
     check,
     check_every_step,
+    once_each,
     policies_of,
 )
 from torch import Tensor
@@ -295,10 +296,9 @@ def test_what_h2o_masks_is_seen_by_nobody_and_stays():
 # ---- on the command line, and through the API
 
 
-@pytest.mark.parametrize("spec", dict.fromkeys(spec for spec, _ in SPECS))
-def test_verify_runs_what_a_method_keeps(spec):
+@pytest.mark.parametrize(("spec", "name"), once_each([(spec, names.split()[-1]) for spec, names in SPECS]))
+def test_verify_runs_what_a_method_keeps(spec, name):
     """A model of three layers, each held against its prediction; 62 tokens, so that one follows a known prompt."""
-    name = next(names.split()[-1] for each, names in SPECS if each == spec)
     measured = verify(changed(spec, name), tokens=PROMPT + 1, sequences=2, kv_dtype="fp16", device="cpu")
     assert measured.equal, measured.data()
     assert {tensor.name for tensor in measured.tensors} >= {"k", "v"} or spec.startswith(("duo", "ada", "fast", "dm"))

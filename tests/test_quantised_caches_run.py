@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from policy_runs import once_each
 from torch import Tensor
 
 import kvcalc
@@ -56,7 +57,7 @@ VARIANTS = [
     "turboquant:bits=4",
 ]
 """Other parameters, run on the GQA layer."""
-RUNS = [(spec, name) for spec in SPECS for name in MODELS] + [(spec, "gqa") for spec in VARIANTS]
+RUNS = once_each([(spec, name) for spec in SPECS for name in reversed(MODELS)] + [(spec, "gqa") for spec in VARIANTS])
 
 
 def made(facts: dict, spec: str) -> tuple[kvcalc.Model, QuantisedCache]:
