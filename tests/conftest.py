@@ -14,7 +14,7 @@ from kvcalc.cli import main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other where tests run side by side
 
-settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile("default", deadline=None, max_examples=30)
 settings.register_profile("long", deadline=None, max_examples=20_000, derandomize=True)
 settings.load_profile("default")
 

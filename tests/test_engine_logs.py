@@ -230,6 +230,7 @@ def test_explained_rows_of_vllm_are_what_they_are_explained_with():
     assert not explained(row[7], "qwen3.6-35b-a3b", {"gpu": "rtx-5090", "kv_cache_dtype": "fp8"}).agrees
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_of_vllm_is_noticed():
     row = rows("vllm_logs")
     assert not explained(row[5], "qwen3.6-27b", {**_QWEN, "speculative": _MTP3}).agrees

@@ -241,10 +241,11 @@ def no_rounding(request, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spec", "reference", "name"),
-    [(spec, reference, name) for spec, (reference, names) in REFERENCES.items() for name in names.split()],
+    ("spec", "name"),
+    once_each([(spec, name) for spec, (_, names) in REFERENCES.items() for name in reversed(names.split())]),
 )
-def test_the_right_tokens_stay(spec, reference, name):
+def test_the_right_tokens_stay(spec, name):
+    reference, _ = REFERENCES[spec]
     model = changed(spec, name)
     seen = Seen.random(MODELS[name], PROMPT + SHORT + 1, dtype=torch.float64)
     policy = policies_of(model)[0]
