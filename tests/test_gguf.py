@@ -18,7 +18,7 @@ import kvcalc
 from kvcalc.errors import KvcalcError
 from kvcalc.io.gguf import header as reader
 
-SECONDS, MEGABYTES = 5, 100  # generous: a header of a real model takes a tenth of that
+SECONDS, MEGABYTES = 1, 100  # of the processor, which a busy machine does not change
 
 
 def loaded(tmp_path, content: bytes, name: str = "model.gguf") -> kvcalc.Model:
@@ -127,9 +127,9 @@ HOSTILE = {
 def test_a_hostile_header_ends_in_one_clear_line(name, tmp_path, cli):
     content, message = HOSTILE[name]
     (tmp_path / "bad.gguf").write_bytes(content)
-    start = time.monotonic()
+    start = time.process_time()
     outcome = cli(["size", "--model", str(tmp_path / "bad.gguf"), "--tokens", "1"])
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     what, help = outcome.stderr.splitlines()
     assert (outcome.code, outcome.stdout) == (2, "")
     assert message in what
@@ -165,10 +165,10 @@ def test_a_greedy_header_takes_little_time_and_memory(name, tmp_path):
     script = (
         "import resource, sys, time, kvcalc, kvcalc.io.gguf.header, kvcalc.io.gguf\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "start = time.monotonic()\n"
+        "start = time.process_time()\n"
         "try:\n    kvcalc.load(sys.argv[1])\n"
         "except kvcalc.KvcalcError as error:\n    assert chr(10) not in str(error)\n"
-        "print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
     seconds, kibibytes = map(float, done.stdout.split())
