@@ -366,6 +366,22 @@ def test_settings_of_other_types_are_read(cli):
     assert data["engine_settings"]["enable_prefix_caching"] is False
 
 
+def test_settings_mean_the_same_to_every_command(cli):
+    """Whole numbers, booleans, text that looks like a number, and JSON, each as the engine's field wants it."""
+    ask = "size --preset gpt-oss-20b -t 8K --format json --engine"
+    full, cut = (
+        json.loads(cli(f"{ask} llama_cpp --engine-set swa_full={value}").stdout) for value in ("true", "false")
+    )
+    assert (full["engine_settings"]["swa_full"], cut["engine_settings"]["swa_full"]) == (True, False)
+    assert full["total_bytes"] == 24 * 2 * 8 * 64 * 2 * 8192 > cut["total_bytes"]
+    vllm = json.loads(cli(f"{ask} vllm --engine-set max_model_len=128K --engine-set gpu_memory_utilization=0.5").stdout)
+    assert vllm["engine_settings"]["max_model_len"] == 131_072
+    assert vllm["engine_settings"]["gpu_memory_utilization"] == 0.5
+    compared = cli("compare llama3-8b -t 8K --engine llama_cpp --engine-set swa_full=maybe")
+    assert compared.stderr.startswith("--engine-set: swa_full must be on or off, not 'maybe'")
+    assert cli("size -p r1 -t 1 --engine vlm --engine-set a=1").stderr.startswith("--engine: no engine is called 'vlm'")
+
+
 def test_a_partition_of_layers_keeps_its_stages_where_fewer_gpus_are_sought():
     report = fit("r1", tp=8, pp=2, tokens=8192, engine_settings={"pp_layer_partition": [31, 30]}, **R1)
     assert (report.fewest, report.fewest_layout) == (8, "TP 4, PP 2")

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
 
 Result = TypeVar("Result")
-_LONGEST = 20
-"""Digits from which on a setting's value is no number that any engine takes."""
 
 
 def command_app(help: str | None = None) -> typer.Typer:
@@ -135,18 +133,34 @@ def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) 
 
 def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
     """What `size` takes beside a model and its tokens, each value checked under the option that it came from."""
-    from kvcalc.dtypes import dtype_named
     from kvcalc.engines import Engine
+
+    asked = _workload(batch, dtype, engine, engine_set)
+    given = asked["engine_settings"]
+    located("--engine-set" if given else "--engine", Engine.of, engine, given)
+    return asked
+
+
+def _workload(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
+    """Users, format and engine, whose settings are of its fields' types and not yet checked."""
+    from kvcalc.dtypes import dtype_named
     from kvcalc.units import parse_tokens
 
-    given = settings(engine_set or ())
-    located("--engine-set" if given else "--engine", Engine.of, engine, given)
     return {
+        "engine_settings": settings(engine, engine_set),
         "sequences": located("--batch", parse_tokens, batch, "batch"),
         "kv_dtype": located("--dtype", dtype_named, dtype),
         "engine": engine,
-        "engine_settings": given,
     }
+
+
+def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
+    """Settings of all --engine-set, typed as the engine's fields are."""
+    from kvcalc.cli._settings import engine_settings
+    from kvcalc.engines import Engine
+
+    by_default = located("--engine", Engine.of, engine)
+    return located("--engine-set", engine_settings, by_default, engine_set or ())
 
 
 def fit_question(  # what is asked of GPUs, each value checked under its option
@@ -159,33 +173,10 @@ def fit_question(  # what is asked of GPUs, each value checked under its option
 
     located("--gpu", gpu_named, gpu)
     share = None if utilization is None else located("--utilization", share_of, utilization, "utilization")
-    given = located("--engine-set", typed_settings, engine, engine_set or ())
+    asked = _workload(batch, dtype, engine, engine_set)
+    given = asked["engine_settings"]
     located("--engine-set" if given else "--engine", engine_on, gpu, engine, given, share)
-    asked = question(batch, dtype, engine, None)
-    return {**asked, "engine_settings": given, "gpu": gpu, "utilization": share}
-
-
-def typed_settings(engine: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Settings of all --engine-set, each of the type that the engine's own field has."""
-    from dataclasses import fields
-    from json import JSONDecodeError, loads
-
-    from kvcalc.engines import Engine
-
-    kinds = {field.name: str(field.type) for field in fields(Engine.of(engine).settings)}
-    found = settings(texts)
-    for name, value in found.items():
-        kind = kinds.get(name, "")
-        if not isinstance(value, str):
-            continue
-        if "bool" in kind and value.lower() in ("true", "false"):
-            found[name] = value.lower() == "true"
-        elif "float" in kind or kind.startswith(("Mapping", "Sequence")):
-            try:
-                found[name] = loads(value)
-            except JSONDecodeError:
-                continue  # the engine says what it wanted
-    return found
+    return {**asked, "gpu": gpu, "utilization": share}
 
 
 def parallel(tp: int, pp: int, dp: int) -> Parallel | None:
@@ -244,16 +235,3 @@ def _known_assumption(assume: str | None) -> None:
     from kvcalc.io.hf_config import check_assumption
 
     located("--assume", check_assumption, assume)
-
-
-def settings(texts: Sequence[str]) -> dict[str, Any]:
-    """Settings of all --engine-set, whole numbers as ints."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (equals and name):
-            raise InvalidValueError(
-                f"a setting is NAME=VALUE, not {text!r}", where="--engine-set", help="write window=full"
-            )
-        found[name] = int(value) if value.isascii() and value.isdecimal() and len(value) < _LONGEST else value
-    return found

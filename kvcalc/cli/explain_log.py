@@ -48,7 +48,7 @@ def explain_log(
         )
     served = _options.one_model(preset, model, None, assume, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
-    settings = _options.located("--engine-set", _options.typed_settings, reading.engine, engine_set or ())
+    settings = _options.settings(reading.engine, engine_set)
     report = _options.located("--engine-set", explain, served, reading, file=str(log), settings=settings, ranks=ranks)
     show(report, format)
     return 0 if report.agrees else _DISAGREES
