@@ -438,6 +438,39 @@ def test_chosen_tokens_are_quantised_as_others_are():
     assert report.prefill_peak_bytes == 79 * kept + whole
 
 
+def test_tokens_that_are_quantised_together_are_not_chosen_from():
+    """What several tokens were packed into would stay as large as it was; one by one, either order is the same."""
+    model = kvcalc.load("llama3-8b")
+    for spec in (
+        "kivi",
+        "kvquant",
+        "quanto:q_group_size=128",
+        "quanto:prompt_tokens=64",
+        "hqq:nbits=3",
+        "turboquant:package=true",
+    ):
+        quantised = kvcalc.apply_method(model, spec)
+        for chosen in ("tova", "duo-attention", "dmc"):
+            with pytest.raises(kvcalc.NotApplicableError, match="quantised together, as those of k_") as refused:
+                kvcalc.apply_method(quantised, chosen)
+            assert "the other way round" in refused.value.help
+    for spec in ("per-token-head", "int4-grouped", "turboquant"):
+        orders = [reduce(kvcalc.apply_method, order, model) for order in ((spec, "tova"), ("tova", spec))]
+        assert kvcalc.size(orders[0], tokens=9000).total_bytes == kvcalc.size(orders[1], tokens=9000).total_bytes
+    windows = kvcalc.apply_method(kvcalc.load("gpt-oss-20b"), "per-token-head")
+    assert kvcalc.size(kvcalc.apply_method(windows, "tova"), tokens=9000).total_bytes == 12 * 8 * 136 * (128 + 512)
+
+
+def test_keys_of_an_indexer_stay_whatever_heads_keep():
+    """It looks for every token; its one key of 128 is no head, and is not divided as heads are."""
+    model = kvcalc.load("minimax-m3")
+    whole = {t.name: t.bytes for t in kvcalc.size(model, tokens=5000).groups[1].tensors}
+    for spec in ("tova", "duo-attention", "dmc", "fastgen", "ada-kv:base_capacity=100,prompt_tokens=5000"):
+        group = kvcalc.size(kvcalc.apply_method(model, spec), tokens=5000).groups[1]
+        index = {tensor.name: tensor.bytes for tensor in group.tensors if tensor.name.startswith("index")}
+        assert index == {"index_k": group.num_layers * 5000 * 128 * 2} == {"index_k": whole["index_k"]}, spec
+
+
 def test_windows_and_states_stay_as_they_are():
     model = kvcalc.load("gpt-oss-20b")
     changed = kvcalc.apply_method(model, "streaming-llm:start_size=4,recent_size=60")

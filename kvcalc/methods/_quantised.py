@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.methods._selection import kind_of
 from kvcalc.model import LayerGroup, Model, PromptCut
 from kvcalc.slots.layers import EveryToken
 from kvcalc.tensors import CacheTensor, Dim
@@ -87,7 +88,7 @@ def one_of_bits(bits: object, field: str, choices: tuple[int, ...]) -> int:
 def _is_quantised(tensor: CacheTensor, group: LayerGroup, *, every_token: bool) -> bool:
     """Whether it holds keys or values of heads as the model made them; a method may have split the heads by name."""
     own = {tensor.name: tensor.slot_rule for part in group.parts for tensor in part.tensors()}
-    kind = tensor.name.partition("_")[0]
+    kind = kind_of(tensor)
     is_kv = {"k", "v"} <= own.keys() and kind in ("k", "v") and tensor.name not in own.keys() - {"k", "v"}
     as_made = tensor.quantizable and tensor.dtype is None
     return is_kv and as_made and (own[kind] == EveryToken() or not every_token)

@@ -49,11 +49,14 @@ def selected(
 ) -> Model:
     """`model` with `name` deciding which tokens its full-attention layers keep.
 
-    Windows and states stay as they are: they forget by themselves. shares_of: one rule for all heads of all layers,
-    or the shares of each layer's. gqa_support: False for code that repeats the keys and values for all query heads
-    before it caches them. prompt_cut: when the prompt is cut, where it is cached whole.
-    Raises NotApplicableError where no layer keeps keys and values of every token, or one is no plain attention.
+    Windows and states stay as they are: they forget by themselves. So does what stands beside keys and values, such as
+    the keys of an indexer, which has to look for every token. shares_of: one rule for all heads of all layers, or the
+    shares of each layer's. gqa_support: False for code that repeats the keys and values for all query heads before it
+    caches them. prompt_cut: when the prompt is cut, where it is cached whole.
+    Raises NotApplicableError where no layer keeps keys and values of every token, where one is no plain attention, or
+    where a method before it packed tokens together.
     """
+    check_unpacked(model, name)
     of_layer: SharesOf = shares_of if callable(shares_of) else lambda _layer, _attention: (Share(shares_of),)
     groups: list[LayerGroup] = []
     for group, attention in with_tokens(model, name):
@@ -88,6 +91,29 @@ def with_tokens(model: Model, name: str) -> list[tuple[LayerGroup, GroupedQueryA
         (group, attention_of(model, group, name) if keeps else None)
         for group, keeps in zip(model.groups, attends, strict=True)
     ]
+
+
+def check_unpacked(model: Model, name: str) -> None:
+    """Raises NotApplicableError where a method before this one laid tokens out together: several to a word, or waiting.
+
+    Fewer of them would be left, and what they were packed into would stay as large as it was.
+    """
+    for group in model.groups:
+        own = {tensor.name: tensor.slot_rule for part in group.parts for tensor in part.tensors()}
+        for tensor in group.tensors:
+            every_token = own.get(kind_of(tensor)) == EveryToken()
+            quantised = tensor.dtype is not None or not tensor.quantizable
+            if every_token and quantised and tensor.slot_rule != EveryToken():
+                raise NotApplicableError(
+                    f"{name} cannot choose among tokens that are quantised together, as those of {tensor.name} in the "
+                    f"{group.name} layers of {model.name}",
+                    help="choose tokens first and quantise what is left: give the methods the other way round",
+                )
+
+
+def kind_of(tensor: CacheTensor) -> str:
+    """`k` or `v` for keys or values, whatever a method made of them, such as k_codes; else another word."""
+    return tensor.name.partition("_")[0]
 
 
 def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAttention:
@@ -224,8 +250,8 @@ def _split(
 
 
 def _shared(tensor: CacheTensor, shares: Shares) -> Iterable[CacheTensor]:
-    """A tensor of every token, share by share of its heads; others as they are."""
-    if tensor.slot_rule != EveryToken():
+    """Keys or values of every token, share by share of their heads; other tensors as they are."""
+    if kind_of(tensor) not in ("k", "v") or tensor.slot_rule != EveryToken():
         yield tensor
         return
     heads, *rest = tensor.dims
