@@ -262,6 +262,27 @@ def test_what_another_method_keeps_is_quantised_too():
     assert kvcalc.size(heads, tokens=8000).total_bytes == 32 * 4 * 2 * 72 * (8000 + 320)
 
 
+def test_tokens_that_were_chosen_are_quantised_as_so_many_tokens_are():
+    """Of 700 tokens that TOVA keeps of 5,000, each cache holds what it holds of 700; below that, of all."""
+    model = kvcalc.load("llama3-8b")
+    tova = kvcalc.apply_method(model, "tova:cache_size=700")
+    for spec in (
+        "kvquant",
+        "kvquant:first_few_fp16=5",
+        "kvquant:deployed=true",
+        "kvquant:deployed=true,first_few_fp16=5",
+        "turboquant",
+        "turboquant:package=true",
+        "kivi",
+        "per-token-head",
+        "int4-grouped",
+        "kv-dtype:k_dtype=q8_0,v_dtype=q4_0",
+    ):
+        for tokens in (3, 128, 129, 600, 5000):
+            of_kept = bytes_by_name(sized(model, spec, min(tokens, 700)))
+            assert bytes_by_name(sized(tova, spec, tokens)) == of_kept, (spec, tokens)
+
+
 def test_in_prefill_the_layer_at_hand_holds_the_prompt_as_it_is():
     model = attention(2, 64, layers=2)
     report = sized(model, "quanto:prompt_tokens=256", 300)

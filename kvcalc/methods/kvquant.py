@@ -11,8 +11,8 @@ from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
-from kvcalc.slots.layers import EveryToken, Once
-from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed
+from kvcalc.slots.layers import Once
+from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed, within
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
@@ -75,7 +75,7 @@ def apply(  # each is a parameter of the authors' code, but `deployed`
 
 
 def _as_the_paper_counts(tensor: CacheTensor, codes: Dtype, outliers: Fraction, first: int) -> tuple[CacheTensor, ...]:
-    rule: SlotRule = AllButFirst(first) if first else tensor.slot_rule
+    rule = _after_the_first(tensor, first)
     kept = [tensor._replace(name=f"{tensor.name}_codes", slot_rule=rule, dtype=codes)]
     if outliers:
         of_each = Packed(tensor.elements_per_slot * outliers.numerator, outliers.denominator, rule)
@@ -94,9 +94,7 @@ def _as_deployed(
             field="deployed",
             help="leave deployed out, for what the paper counts",
         )
-    rule: SlotRule = AllButFirst(first) if first else EveryToken()
-    if room is not None:
-        rule = Once(room, words=f"room for {room:,}")
+    rule = _after_the_first(tensor, first) if room is None else Once(room, words=f"room for {room:,}")
     words = CacheTensor(
         f"{tensor.name}_codes",
         (heads, Dim("words", width.size // _CHANNELS_IN_WORDS * bits)),
@@ -118,8 +116,13 @@ def _as_deployed(
     return (*kept, *_first_tokens(tensor, first))
 
 
+def _after_the_first(tensor: CacheTensor, first: int) -> SlotRule:
+    """Those of the tokens that are kept which come after the first."""
+    return within(AllButFirst(first), tensor.slot_rule) if first else tensor.slot_rule
+
+
 def _first_tokens(tensor: CacheTensor, first: int) -> tuple[CacheTensor, ...]:
     if not first:
         return ()
-    rule = FirstTokens(first)
+    rule = within(FirstTokens(first), tensor.slot_rule)
     return (tensor._replace(name=f"{tensor.name}_first", slot_rule=rule, dtype=FP16, quantizable=False),)
