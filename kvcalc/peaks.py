@@ -5,17 +5,19 @@ Steady bytes, the prefill's peak and a decode step's are three numbers; sizing a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import BF16, FP32, Dtype
 from kvcalc.engines import Engine
-from kvcalc.footprint import Footprint
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.layers import EveryToken
 from kvcalc.slots.rule import SlotRule
 from kvcalc.workload import Workload
+
+_IDEAL = Engine.of("ideal")
 
 
 def prefill_peak_bytes(model: Model, cut: PromptCut, engine: Engine, workload: Workload) -> int:
@@ -24,8 +26,10 @@ def prefill_peak_bytes(model: Model, cut: PromptCut, engine: Engine, workload: W
     Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l), and what all keep. Cut
     after the last: the whole prompt in all of them, and one layer's copy of what it keeps.
     """
-    prompt = replace(workload, tokens=min(workload.tokens, cut.prompt_tokens or workload.tokens))
-    kept, full = (_bytes_by_layer(held, engine, prompt) for held in (model, _uncut(model)))
+    prompt = min(workload.tokens, cut.prompt_tokens or workload.tokens)
+    kept, full = (
+        _bytes_by_layer(held, engine, workload, lambda rule: rule.slots(prompt)) for held in (model, _uncut(model))
+    )
     if not cut.layer_by_layer:
         return sum(full) + max(kept)
     before = accumulate(kept, initial=0)
@@ -57,43 +61,28 @@ def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> i
     return workload.sequences * most
 
 
-def decode_peak_bytes(
-    model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16", engine: str = "ideal"
-) -> int:
+def decode_peak_bytes(model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16") -> int:
     """Most that the cache takes in the step after `tokens` tokens.
 
     Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
     once that is there. Copies that code makes on the way are not counted.
     """
     workload = Workload.of(tokens, sequences, kv_dtype)
-    with_settings = Engine.of(engine).serving(workload.sequences)
-    after = Footprint.of(model, with_settings, workload.kv_dtype).bytes(workload.tokens + 1)
-    extra = [
-        sum(
-            tensor.bytes_per_slot(workload.kv_dtype) * _inside_a_step(tensor.slot_rule, workload.tokens)
-            for tensor in tensors
-            if tensor.slot_rule.evicts_after
-        )
-        for tensors in with_settings.allocate(model, workload.kv_dtype)
-    ]
-    return with_settings.times_held(workload.sequences) * (after + max(extra))
-
-
-def _inside_a_step(rule: SlotRule, tokens: int) -> int:
-    """Slots that a step fills before it chooses, beside those that stay: the one of its token, or none."""
-    return rule.slots(tokens) + 1 - rule.slots(tokens + 1)
+    after = _bytes_by_layer(model, _IDEAL, workload, lambda rule: rule.slots(workload.tokens + 1))
+    inside = _bytes_by_layer(model, _IDEAL, workload, lambda rule: rule.in_step(workload.tokens))
+    return sum(after) + max(0, *(most - kept for most, kept in zip(inside, after, strict=True)))
 
 
 def step_copy_bytes(
-    model: Model, *, whole: bool, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16", engine: str = "ideal"
+    model: Model, *, whole: bool, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16"
 ) -> int:
     """What a step's code writes beside the caches: the largest layer, as it is kept after `tokens` tokens and one more.
 
     whole: as it would be without the method, for code that restores all of a layer to attend to it.
     """
-    workload = Workload.of(tokens + 1, sequences, kv_dtype)
+    workload = Workload.of(tokens, sequences, kv_dtype)
     held = _uncut(model) if whole else model
-    return max(_bytes_by_layer(held, Engine.of(engine).serving(workload.sequences), workload))
+    return max(_bytes_by_layer(held, _IDEAL, workload, lambda rule: rule.slots(workload.tokens + 1)))
 
 
 def _uncut(model: Model) -> Model:
@@ -101,11 +90,11 @@ def _uncut(model: Model) -> Model:
     return replace(model, groups=tuple(replace(group, tensors=group.uncut or group.tensors) for group in model.groups))
 
 
-def _bytes_by_layer(model: Model, engine: Engine, workload: Workload) -> list[int]:
+def _bytes_by_layer(model: Model, engine: Engine, workload: Workload, slots_of: Callable[[SlotRule], int]) -> list[int]:
     """What each layer holds of all sequences."""
     copies = engine.times_held(workload.sequences) * engine.copies
     by_layer = {
-        layer: copies * sum(t.slot_rule.slots(workload.tokens) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
+        layer: copies * sum(slots_of(t.slot_rule) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
         for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
         for layer in group.layers
     }

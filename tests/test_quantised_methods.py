@@ -17,6 +17,7 @@ from kvcalc.dtypes import BF16, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.packing import grouped, int_codes
+from kvcalc.peaks import decode_peak_bytes
 from kvcalc.slots.layers import EveryToken, LastTokens, Pending, Settled
 from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed
 from kvcalc.tensors import CacheTensor, Dim
@@ -262,25 +263,41 @@ def test_what_another_method_keeps_is_quantised_too():
     assert kvcalc.size(heads, tokens=8000).total_bytes == 32 * 4 * 2 * 72 * (8000 + 320)
 
 
+OVER_CHOSEN = (
+    "kvquant",
+    "kvquant:first_few_fp16=5",
+    "kvquant:deployed=true",
+    "kvquant:deployed=true,first_few_fp16=5",
+    "turboquant",
+    "turboquant:package=true",
+    "kivi",
+    "per-token-head",
+    "int4-grouped",
+    "kv-dtype:k_dtype=q8_0,v_dtype=q4_0",
+)
+"""Those that quantise what another method chose, too."""
+
+
 def test_tokens_that_were_chosen_are_quantised_as_so_many_tokens_are():
     """Of 700 tokens that TOVA keeps of 5,000, each cache holds what it holds of 700; below that, of all."""
     model = kvcalc.load("llama3-8b")
     tova = kvcalc.apply_method(model, "tova:cache_size=700")
-    for spec in (
-        "kvquant",
-        "kvquant:first_few_fp16=5",
-        "kvquant:deployed=true",
-        "kvquant:deployed=true,first_few_fp16=5",
-        "turboquant",
-        "turboquant:package=true",
-        "kivi",
-        "per-token-head",
-        "int4-grouped",
-        "kv-dtype:k_dtype=q8_0,v_dtype=q4_0",
-    ):
+    for spec in OVER_CHOSEN:
         for tokens in (3, 128, 129, 600, 5000):
             of_kept = bytes_by_name(sized(model, spec, min(tokens, 700)))
             assert bytes_by_name(sized(tova, spec, tokens)) == of_kept, (spec, tokens)
+
+
+@pytest.mark.parametrize("kept", [127, 700])
+def test_inside_of_a_step_the_layer_at_hand_quantises_one_token_more(kept):
+    """TOVA chooses once the step's token is there; 128 tokens let KIVI pack what waited, which is less for a while."""
+    model = kvcalc.load("llama3-8b")
+    tova = kvcalc.apply_method(model, f"tova:cache_size={kept}")
+    for spec in OVER_CHOSEN:
+        of_kept, with_one_more = (sized(model, spec, tokens).total_bytes // 32 for tokens in (kept, kept + 1))
+        peak = decode_peak_bytes(kvcalc.apply_method(tova, spec), tokens=5000)
+        assert peak == 31 * of_kept + max(of_kept, with_one_more), spec
+        assert with_one_more > of_kept or (spec, kept) == ("kivi", 127)
 
 
 def test_in_prefill_the_layer_at_hand_holds_the_prompt_as_it_is():

@@ -1,7 +1,6 @@
 """Slot rules of what methods leave: chosen tokens, shares of a prompt, packed codes, blocks of single heads."""
 
 from math import gcd, lcm
-from typing import ClassVar
 
 from kvcalc.slots.layers import AllButLast, EveryToken
 from kvcalc.slots.rule import AtMost, Rule, SlotRule, Tokens, above, lower_of
@@ -47,6 +46,10 @@ class Packed(Rule):
         """As many as the most slots of the other rule need."""
         return -(-self.rule.most(tokens) * self.units // self.per_slot)
 
+    def in_step(self, tokens: int) -> int:
+        """As many as the other rule's slots inside of the step need."""
+        return -(-self.rule.in_step(tokens) * self.units // self.per_slot)
+
     @property
     def kinks(self) -> tuple[int, ...]:
         """Those of the other rule."""
@@ -85,6 +88,10 @@ class Within(Rule):
     def most(self, tokens: int) -> int:
         """The outer rule's most, of the inner rule's most."""
         return self.outer.most(self.inner.most(tokens))
+
+    def in_step(self, tokens: int) -> int:
+        """The outer rule's slots of what the inner rule has inside of the step."""
+        return self.outer.slots(self.inner.in_step(tokens))
 
     @property
     def takes_all_for_prompt(self) -> bool:  # type: ignore[override]  # the others answer with a constant
@@ -164,11 +171,21 @@ class SinksAndLast(AtMost):
         return f"{self.sinks:,} sinks + last {self.limit - self.sinks:,}"
 
 
-class Chosen(AtMost):
-    """min(t, limit) slots: the tokens that a method thinks most of, chosen anew once each step has added its own."""
+class ChosenAnew(Rule):
+    """What rules have in common whose tokens are chosen anew once each step has added its own: it is one more."""
+
+    __slots__ = ()
+
+    def in_step(self, tokens: int) -> int:
+        """What is kept, and the step's own token."""
+        kept: int = self.slots(tokens)  # type: ignore[attr-defined]  # each rule has it
+        return kept + 1
+
+
+class Chosen(ChosenAnew, AtMost):
+    """min(t, limit) slots: the tokens that a method thinks most of."""
 
     __slots__ = ("words",)
-    evicts_after: ClassVar[bool] = True
 
     def __init__(self, limit: int, words: str) -> None:
         super().__init__(limit)
@@ -365,11 +382,10 @@ class ShareOfTokens(Rule):
         return f"first {self.first:,} + {share}" if self.kept else f"first {self.first:,}"
 
 
-class ChosenShare(ShareOfTokens):
-    """The same slots, of tokens that are chosen anew once each step has added its own."""
+class ChosenShare(ChosenAnew, ShareOfTokens):
+    """The same slots, of the tokens that a method thinks most of."""
 
     __slots__ = ()
-    evicts_after: ClassVar[bool] = True
 
 
 class WindowAndShare(Rule):
@@ -421,6 +437,10 @@ class Blocks(Rule):
     def most(self, tokens: int) -> int:
         """Those for the most slots of the other rule."""
         return self._blocks_for(self.rule.most(tokens))
+
+    def in_step(self, tokens: int) -> int:
+        """Those for the other rule's slots inside of the step."""
+        return self._blocks_for(self.rule.in_step(tokens))
 
     def _blocks_for(self, slots: Tokens) -> Tokens:
         return self.least + above(-(-(slots + self.spare) // self.size), self.least)

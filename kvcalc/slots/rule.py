@@ -19,11 +19,8 @@ Tokens = TypeVar("Tokens", int, "NDArray[np.int64]")
 class SlotRule(Protocol):
     """How many slots hold t cached tokens.
 
-    evicts_after: whether a step first adds its token and then drops one, so that there is a slot more meanwhile.
     takes_all_for_prompt: whether the tokens are one prompt, as nobody said where it ends.
     """
-
-    evicts_after: ClassVar[bool]
 
     @property
     def takes_all_for_prompt(self) -> bool:
@@ -36,6 +33,10 @@ class SlotRule(Protocol):
 
     def most(self, tokens: int) -> int:
         """Most slots that a sequence held on its way to `tokens` tokens."""
+        ...
+
+    def in_step(self, tokens: int) -> int:
+        """Slots inside of the step after `tokens` tokens, once its own is there and before any is dropped for it."""
         ...
 
     @property
@@ -62,7 +63,6 @@ class Rule:
     """
 
     __slots__: tuple[str, ...] = ()
-    evicts_after: ClassVar[bool] = False
     takes_all_for_prompt: bool = False
     _fields: ClassVar[tuple[str, ...]] = ()
 
@@ -87,6 +87,11 @@ class Rule:
     def most(self, tokens: int) -> int:
         """The slots of the last token, since there were never more."""
         slots: int = self.slots(tokens)  # type: ignore[attr-defined]  # each rule has it
+        return slots
+
+    def in_step(self, tokens: int) -> int:
+        """Those of one token more, since none is dropped only then."""
+        slots: int = self.slots(tokens + 1)  # type: ignore[attr-defined]  # each rule has it
         return slots
 
     def _numbers(self) -> tuple[object, ...]:
