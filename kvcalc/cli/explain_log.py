@@ -8,10 +8,12 @@ import typer
 from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
-from kvcalc.errors import InvalidValueError
+from kvcalc.errors import InvalidValueError, KvcalcError
 
 app = command_app()
-_DISAGREES = 1
+_OF_WEIGHTS = ("weights", "gpu")
+"""Fields that an error about what --weights leave may name."""
+_EXIT_CODES = {"agrees": 0, "differs": 1, "undecided": 2}
 
 
 @app.command(epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b")
@@ -27,11 +29,24 @@ def explain_log(
     engine_set: _options.EngineSet = None,
     tp: Annotated[int | None, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks, over the log's.")] = None,
     pp: Annotated[int | None, typer.Option("--pp", metavar="N", help="Pipeline stages, over the log's.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="NAME", help="GPU by its name in gpus.yaml, or its driver's.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="BYTES|PATH", help="Of the whole model, where vLLM's memory follows from it."
+        ),
+    ] = None,
+    reserve: Annotated[
+        str, typer.Option("--reserve", metavar="BYTES", help="With --weights: what else lies on each GPU.")
+    ] = "0",
     format: _options.Format = "table",
 ) -> int:
-    """Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it. Exit code 1 if not.
+    """Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it.
 
-    A log does not say which model it served: give --preset or --model.
+    A log does not say which model it served: give --preset or --model. Exit code 0: it does, 1: it does not, 2: the
+    log does not say enough to tell, or bad input.
     """
     check_output_format(format)
 
@@ -48,10 +63,38 @@ def explain_log(
         )
     served = _options.one_model(preset, model, None, assume, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
-    settings = _options.settings(reading.engine, engine_set)
-    report = _options.located("--engine-set", explain, served, reading, file=str(log), settings=settings, ranks=ranks)
+    settings = {**_options.settings(reading.engine, engine_set), **_on_gpu(gpu)}
+    beside = reading._replace(**_beside(weights, reserve))
+    try:
+        report = explain(served, beside, file=str(log), settings=settings, ranks=ranks)
+    except KvcalcError as error:
+        raise error.at("--weights" if getattr(error, "field", "") in _OF_WEIGHTS else "--engine-set") from None
     show(report, format)
-    return 0 if report.agrees else _DISAGREES
+    return _EXIT_CODES[report.outcome]
+
+
+def _on_gpu(gpu: str | None) -> dict[str, Any]:
+    """The setting that names the GPU."""
+    if gpu is None:
+        return {}
+
+    from kvcalc.hardware import gpu_named
+
+    return {"gpu": _options.located("--gpu", gpu_named, gpu).name}
+
+
+def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
+    """What lies beside the cache, as a reading has it."""
+    if weights is None:
+        return {}
+
+    from kvcalc.io.weights import weights_bytes
+    from kvcalc.units import parse_bytes
+
+    return {
+        "weights_bytes": _options.located("--weights", weights_bytes, weights),
+        "reserve_bytes": _options.located("--reserve", parse_bytes, reserve, "reserve"),
+    }
 
 
 def _preset_like(model: str) -> str:

@@ -4,11 +4,13 @@ Each engine has a file here, with
 
     compare(model, reading, settings, ranks) -> the logged numbers beside the predicted ones
     OTHERS: settings that change a cache and that a log may not say, each with the values to try
+    OF_WEIGHTS: those that matter only where the cache's memory is worked out from weights, if any
     RANKS: which degrees of parallelism to try
     GIVEN: numbers of a reading that are asked with, not predicted
+    UNDECIDED: why no number of a log decides anything, and what would
 
 A number is equal where the prediction rounds to what was printed. What explains a difference is looked for among
-single settings first, then among pairs.
+single settings first, then among pairs, and never against what the log itself says.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from kvcalc.errors import KvcalcError, NotApplicableError
+from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.parallel import Parallel
 from kvcalc.registry import Registry
@@ -59,6 +61,11 @@ class Printed(NamedTuple):
         decimals = len(self.text.partition(".")[2])
         return f"{float(Fraction(number) / _UNITS.get(self.unit, 1)):,.{decimals}f} {self.unit}".strip()
 
+    @property
+    def decides(self) -> bool:
+        """Whether another number would be printed otherwise; everything that is small enough is printed as 0.00."""
+        return self.value > self.rounding
+
     def __str__(self) -> str:
         return f"{self.text} {self.unit}".strip()
 
@@ -67,15 +74,17 @@ class Reading(NamedTuple):
     """What a log says of its cache.
 
     caches: one for each cache that it reports, its numbers by name. settings: by the engine's names. ranks: degrees of
-    parallelism. model: what the log calls the model, where it does. notes: what a reader must know of the log.
+    parallelism. model: what the log calls the model, where it does. weights_bytes, reserve_bytes: what lies beside the
+    cache, of the whole model and on each GPU, which no log says and a user may.
     """
 
     engine: str
     caches: tuple[Mapping[str, Printed], ...]
     settings: Mapping[str, Any]
     ranks: Mapping[str, int]
-    notes: tuple[str, ...] = ()
     model: str = ""
+    weights_bytes: int | None = None
+    reserve_bytes: int = 0
 
 
 def explain(
@@ -92,8 +101,14 @@ def explain(
     number agrees. Raises InvalidValueError, UnknownNameError where it cannot be asked with these settings.
     """
     module = EXPLAINERS.module(reading.engine)
+    if reading.weights_bytes is not None and not hasattr(module, "OF_WEIGHTS"):
+        raise InvalidValueError(
+            f"a log of {reading.engine} states the bytes of its cache, whatever the weights leave",
+            field="weights",
+            help="leave weights and reserve out",
+        )
     read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
-    notes = [*model.notes, *reading.notes]
+    notes = [*model.notes]
     compared: tuple[Compared, ...]
     try:
         compared = module.compare(model, reading, read, Parallel(**degrees))
@@ -108,8 +123,8 @@ def explain(
         compared=compared,
         notes=tuple(notes),
     )
-    if report.agrees:
-        return report
+    if report.outcome != "differs":
+        return report._replace(missing=module.UNDECIDED if report.outcome == "undecided" else "")
     explanations, tried = _explanations(model, reading, read, degrees, module)
     return report._replace(explanations=explanations, tried=tried)
 
@@ -118,7 +133,8 @@ def _explanations(
     model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], module: Any
 ) -> tuple[tuple[str, ...], int]:
     """Single changes that make all numbers equal, or else pairs of them; and how many were tried."""
-    single = [change for change in _changes(model, module) if not _is_as_it_is(change, settings, ranks)]
+    changes = _changes(model, module, of_weights=reading.weights_bytes is not None)
+    single = [change for change in changes if _is_another(change, reading, settings, ranks)]
     found = [change for change in single if _explains(model, reading, settings, ranks, module, change)]
     if found:
         return tuple(map(_words, found)), len(single)
@@ -134,19 +150,21 @@ def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
             yield Compared(what, str(printed), "a refusal", agrees=False, line=printed.line)
 
 
-def _changes(model: Model, module: Any) -> Iterator[Change]:
+def _changes(model: Model, module: Any, *, of_weights: bool) -> Iterator[Change]:
     """Every single change: of a setting, of the ranks, or the layers that predict further tokens."""
-    for name, values in module.OTHERS.items():
-        yield from ({name: value} for value in values)
-    for name, values in module.RANKS.items():
-        yield from ({name: value} for value in values)
+    for names in (module.OTHERS, getattr(module, "OF_WEIGHTS", {}) if of_weights else {}, module.RANKS):
+        for name, values in names.items():
+            yield from ({name: value} for value in values)
     if model.draft_groups:
         yield {_MTP: True}
 
 
-def _is_as_it_is(change: Change, settings: Mapping[str, Any], ranks: Mapping[str, int]) -> bool:
+def _is_another(change: Change, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int]) -> bool:
+    """Whether a change is one, and does not contradict what the log says."""
     ((name, value),) = change.items()
-    return bool((name in settings and settings[name] == value) or ranks.get(name) == value)
+    said = {**reading.settings, **reading.ranks}
+    contradicts = name in said and said[name] not in ("auto", value)
+    return not contradicts and bool(value != {**settings, **ranks}.get(name))
 
 
 def _explains(  # what is asked, and what is changed

@@ -27,6 +27,7 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
 }
 RANKS: Mapping[str, tuple[int, ...]] = {}
 GIVEN: tuple[str, ...] = ()
+UNDECIDED = "the log prints no cache larger than 0.00 MiB; pass that of a longer context"
 _TENSORS = {
     "K": ("k", "compressed_k", "index_k"),
     "V": ("v", "index_v"),
@@ -66,4 +67,5 @@ def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
     total = sum((one.value for one in printed), Fraction(0))
     rounding = sum((one.rounding for one in printed), Fraction(0))
     words = letter if len(printed) == 1 else f"{letter} of {len(printed)} caches"
-    return Compared(words, first.shown(total), first.shown(number), abs(total - number) <= rounding, first.line)
+    agrees = abs(total - number) <= rounding
+    return Compared(words, first.shown(total), first.shown(number), agrees, first.line, decides=total > rounding)

@@ -21,6 +21,7 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
 }
 RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
 GIVEN = ("tokens", "states")
+UNDECIDED = "the log prints no pool larger than 0.00 GB; pass that of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 _STATES = "states"
 
@@ -50,7 +51,8 @@ def _of_cache(cache: Mapping[str, Printed], pools: list[dict[str, Any]]) -> Iter
         if what in predicted:
             number = predicted[what]
             words = f"{what} of {slots:,} {_STATES if of_states else 'tokens'}"
-            yield Compared(words, str(printed), printed.shown(number), printed.is_print_of(number), printed.line)
+            equal = printed.is_print_of(number)
+            yield Compared(words, str(printed), printed.shown(number), equal, printed.line, printed.decides)
 
 
 _NO_POOL: dict[str, Any] = {"slots": 0, "spare_slots": 0, "tensors": {}}

@@ -18,6 +18,7 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
 }
 RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
 GIVEN = ("tokens",)
+UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 
 
@@ -35,7 +36,8 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
         )
         taken = report.allocated_bytes[0]
         words = f"pool of {int(tokens.value):,} tokens"
-        found.append(Compared(words, str(size), size.shown(taken), size.is_print_of(taken), size.line))
+        equal = size.is_print_of(taken)
+        found.append(Compared(words, str(size), size.shown(taken), equal, size.line, size.decides))
         if report.tokens != tokens.value:
             blocks = f"{report.tokens:,}"
             found.append(Compared("tokens in whole blocks", str(tokens), blocks, agrees=False, line=tokens.line))

@@ -1,7 +1,9 @@
 """vLLM: tokens and concurrency of as many blocks as fit the memory that was left for the cache.
 
 The memory is printed with two decimals, so several numbers of blocks may be meant; one of them has to give every other
-number of the log. Up to 0.20.0 vLLM printed blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
+number of the log. A log without it decides nothing, as far as it goes: some number of blocks nearly always gives its
+tokens. The memory then follows from the weights, where somebody says them. Up to 0.20.0 vLLM printed
+blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
 """
 
 from __future__ import annotations
@@ -9,15 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
 from kvcalc.explaining import Printed, Reading
 from kvcalc.fitting import fit
+from kvcalc.fleet.memory import memory_of
+from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.fit import FitReport
 from kvcalc.report.log import Compared
 from kvcalc.units import TIB
 
+MEMORY, REQUESTS = "memory", "requests at a time"
+"""Names of a reading's numbers beside blocks and tokens."""
 OTHERS: Mapping[str, tuple[Any, ...]] = {
     "tokens_as_before_0.20.1": (True,),
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
@@ -29,9 +36,15 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
     "enable_prefix_caching": (False,),
     "async_scheduling": (False,),
     "disable_hybrid_kv_cache_manager": (True,),
+    "max_model_len": (2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144),
 }
+OF_WEIGHTS = {"gpu_memory_utilization": (0.8, 0.85, 0.9, 0.92, 0.95, 0.98)}
 RANKS = {"tp": (1, 2, 4, 8), "pp": (2, 4), "dcp": (2, 4, 8)}
-GIVEN = ("memory",)
+GIVEN = (MEMORY,)
+UNDECIDED = (
+    "the log does not state its memory, and some number of blocks gives its tokens; give --gpu and --weights (and "
+    "--reserve for what lies beside them), or the line 'Available KV cache memory'"
+)
 _EARLIER = "tokens_as_before_0.20.1"
 _ANY_MEMORY = TIB
 
@@ -48,28 +61,55 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
     """The numbers of the log beside those of the number of blocks that comes nearest."""
     numbers = {name: printed for cache in reading.caches for name, printed in cache.items()}
     asked = {name: value for name, value in settings.items() if name != _EARLIER}
-    lines = _lines(model, numbers, asked, ranks, earlier=bool(settings.get(_EARLIER)))
+    left_bytes = _left_by_weights(reading, asked, ranks)
+    lines = _lines(model, numbers, left_bytes, asked, ranks, earlier=str(settings.get(_EARLIER)).lower() == "true")
+    decides = left_bytes is not None or MEMORY in numbers
     best = max(lines, key=lambda line: (sum(_agreements(line, numbers)), -abs(_off(line, numbers))))
     found = []
+    if MEMORY in numbers and left_bytes is not None:
+        printed = numbers[MEMORY]
+        words, equal = "left by the weights", printed.is_print_of(left_bytes)
+        found.append(Compared(words, str(printed), printed.shown(left_bytes), equal, printed.line))
     for what, number in (("blocks", best.blocks), ("tokens", best.tokens)):
         if what in numbers:
             printed = numbers[what]
             equal = printed.is_print_of(number)
-            found.append(Compared(what, str(printed), f"{number:,}", equal, printed.line))
-    if "concurrency" in numbers:
-        printed = numbers["concurrency"]
+            found.append(Compared(what, str(printed), f"{number:,}", equal, printed.line, decides))
+    if REQUESTS in numbers:
+        printed = numbers[REQUESTS]
         equal = _prints_as(best.concurrency, printed)
-        shown = f"{best.concurrency:.2f}"
-        found.append(Compared("requests at a time", str(printed), shown, equal, printed.line))
+        found.append(Compared(REQUESTS, str(printed), f"{best.concurrency:.2f}", equal, printed.line, decides))
     return tuple(found)
 
 
-def _lines(
-    model: Model, numbers: Mapping[str, Printed], settings: Mapping[str, Any], ranks: Parallel, *, earlier: bool
+def _left_by_weights(reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> int | None:
+    """Bytes that are left for the cache beside the weights, which all ranks share, where somebody says them."""
+    if reading.weights_bytes is None:
+        return None
+    if "gpu" not in settings:
+        raise InvalidValueError(
+            "nothing says of which GPU the weights leave something", field="gpu", help="add its name: --gpu h100-80gb"
+        )
+    engine = Engine.of("vllm", settings)
+    gpu, weights_bytes = gpu_named(engine.settings.gpu), -(-reading.weights_bytes // (ranks.tp * ranks.pp))
+    return max(0, memory_of(engine, gpu, weights_bytes, reading.reserve_bytes).cache_bytes)
+
+
+def _lines(  # what is printed, and what is asked
+    model: Model,
+    numbers: Mapping[str, Printed],
+    left_bytes: int | None,
+    settings: Mapping[str, Any],
+    ranks: Parallel,
+    *,
+    earlier: bool,
 ) -> list[_Line]:
     """What each number of blocks that may be meant is printed as."""
-    memory = numbers.get("memory")
-    if memory is None:
+    memory = numbers.get(MEMORY)
+    if memory is None and left_bytes is not None:
+        start = _fit(model, left_bytes, settings, ranks)
+        blocks = range(start.num_blocks, start.num_blocks + 1)
+    elif memory is None:
         start = _fit(model, _ANY_MEMORY, settings, ranks)
         blocks = _blocks_printed_as(numbers, start, earlier=earlier)
     else:
@@ -93,8 +133,8 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
         return range(given, given + 1)
     groups = len(report.groups)
     if "tokens" not in numbers:
-        about = int(numbers["concurrency"].value * report.request_blocks)
-        beside = int(numbers["concurrency"].rounding * report.request_blocks) + 1
+        about = int(numbers[REQUESTS].value * report.request_blocks)
+        beside = int(numbers[REQUESTS].rounding * report.request_blocks) + 1
     elif earlier:
         about = int(numbers["tokens"].value) // min(group.block_size for group in report.groups) * groups
         beside = groups
@@ -124,8 +164,8 @@ def _agreements(line: _Line, numbers: Mapping[str, Printed]) -> Iterator[bool]:
         yield numbers["blocks"].is_print_of(line.blocks)
     if "tokens" in numbers:
         yield numbers["tokens"].is_print_of(line.tokens)
-    if "concurrency" in numbers:
-        yield _prints_as(line.concurrency, numbers["concurrency"])
+    if REQUESTS in numbers:
+        yield _prints_as(line.concurrency, numbers[REQUESTS])
 
 
 def _off(line: _Line, numbers: Mapping[str, Printed]) -> int:

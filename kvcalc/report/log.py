@@ -1,19 +1,29 @@
 """What an engine's start-up log says of its cache, held against the prediction."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.units import count
 
 
 class Compared(NamedTuple):
-    """One number of a log. logged, predicted: as they are printed; line: where it stands in the log."""
+    """One number of a log. logged, predicted: as they are printed; line: where it stands in the log.
+
+    decides: whether it was predicted from bytes that somebody says, so that it might well have been another number;
+    without them a number of blocks that fits it is nearly always found.
+    """
 
     what: str
     logged: str
     predicted: str
     agrees: bool
     line: int
+    decides: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        return "OTHER" if not self.agrees else "equal" if self.decides else "possible"
 
     def data(self) -> dict[str, Any]:
         """Plain values."""
@@ -24,7 +34,8 @@ class LogReport(NamedTuple):
     """Numbers of a log beside the predicted ones, within the rounding of their print.
 
     read: settings that the log says, and those that were given. explanations: settings that would make all numbers
-    agree, the simplest first, where they do not. tried: how many were tried.
+    agree, the simplest first, where they do not. tried: how many were tried. missing: what would decide, in words,
+    where nothing disagrees and nothing that agrees decides.
     """
 
     file: str
@@ -34,18 +45,28 @@ class LogReport(NamedTuple):
     compared: tuple[Compared, ...]
     explanations: tuple[str, ...] = ()
     tried: int = 0
+    missing: str = ""
     notes: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
-        """Whether every number does."""
-        return all(compared.agrees for compared in self.compared)
+        """Whether every number does, and one of them might not have."""
+        return self.outcome == "agrees"
+
+    @property
+    def outcome(self) -> Literal["agrees", "differs", "undecided"]:
+        """Of all numbers together."""
+        if not all(compared.agrees for compared in self.compared):
+            return "differs"
+        return "agrees" if any(compared.decides for compared in self.compared) else "undecided"
 
     @property
     def verdict(self) -> str:
         """The answer in a sentence."""
-        if self.agrees:
+        if self.outcome == "agrees":
             return "the prediction agrees with the log, within the rounding of what was printed"
+        if self.outcome == "undecided":
+            return f"undecided: {self.missing}"
         if self.explanations:
             return f"the prediction does not agree with the log; it would with {' or with '.join(self.explanations)}"
         return f"the prediction does not agree with the log, and none of {count(self.tried)} other settings explains it"
@@ -57,6 +78,7 @@ class LogReport(NamedTuple):
             "model": self.model,
             "engine": self.engine,
             "agrees": self.agrees,
+            "outcome": self.outcome,
             "settings": dict(self.read),
             "compared": [compared.data() for compared in self.compared],
             "explanations": list(self.explanations),
@@ -74,7 +96,7 @@ class LogReport(NamedTuple):
             Column("predicted"),
             Column("verdict"),
         )
-        rows = tuple((c.line, c.what, c.logged, c.predicted, "equal" if c.agrees else "OTHER") for c in self.compared)
+        rows = tuple((c.line, c.what, c.logged, c.predicted, c.verdict) for c in self.compared)
         read = ", ".join(f"{name}={value}" for name, value in self.read)
         lines = (f"verdict        {self.verdict}", *((f"settings       {read}",) if read else ()))
         return (Sheet(f"{self.file}: {self.model} in {self.engine}", columns, rows, lines, self.notes),)

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvcalc.explaining import Printed, Reading
+from kvcalc.explaining.vllm import MEMORY, REQUESTS
 from kvcalc.io.engine_logs import last_value, matches
 
 LOOKED_FOR = "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...'"
 _TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]*) tokens")
 _CONCURRENCY = re.compile(r"Maximum concurrency for (\d[\d,]*) tokens per request: (\d+(?:\.\d+)?)x")
 _BLOCKS = re.compile(r"# (?:GPU|CUDA) blocks: (\d[\d,]*)|num_gpu_blocks(?: is)?[:=] ?(\d[\d,]*)")
-_MEMORY = re.compile(r"Available KV cache memory: (\d+(?:\.\d+)?) GiB")
+_MEMORY = re.compile(r"(?:Available KV cache memory: |memory reserved for KV Cache is )(\d+(?:\.\d+)?) ?GiB")
 _MODEL = re.compile(r"\bmodel='([^']+)'")
 _VERSION = re.compile(r"(?:V1 LLM engine|vLLM API server version|LLM engine) \(?v?(\d+\.\d+\.\d+)")
 _RANKS = {"tp": r"tensor_parallel_size", "pp": r"pipeline_parallel_size", "dcp": r"decode_context_parallel_size"}
 _SETTINGS = {
+    "max_model_len": r"\b(?:max_seq_len|max_model_len'?)[=:] ?(\d+)",
+    "enable_prefix_caching": r"\benable_prefix_caching'?[=:] ?(True|False)",
     "kv_cache_dtype": r"'?kv_cache_dtype'?[=:] ?'?([a-z0-9_]+)",
     "max_num_batched_tokens": r"'?max_num_batched_tokens'?[=:] ?(\d+)",
     "block_size": r"'?\bblock_size'?[=:] ?(\d+)",
@@ -35,7 +38,7 @@ def read(lines: Sequence[str]) -> Reading | None:
     for number, found in matches(_TOKENS, lines):
         numbers["tokens"] = Printed(found[1], "", number)
     for number, found in matches(_CONCURRENCY, lines):
-        numbers["concurrency"] = Printed(found[2], "", number)
+        numbers[REQUESTS] = Printed(found[2], "", number)
         settings["max_model_len"] = int(found[1].replace(",", ""))
     for number, found in matches(_BLOCKS, lines):
         numbers["blocks"] = Printed(found[1] or found[2], "", number)
@@ -43,11 +46,11 @@ def read(lines: Sequence[str]) -> Reading | None:
         return None
     memories = [Printed(found[1], "GiB", number) for number, found in matches(_MEMORY, lines)]
     if memories:
-        numbers["memory"] = min(memories, key=lambda printed: printed.value)
+        numbers[MEMORY] = min(memories, key=lambda printed: printed.value)
     for name, pattern in _SETTINGS.items():
         value = last_value(re.compile(pattern), lines)
         if value is not None and value != "auto":
-            settings[name] = _as_number(value)
+            settings.setdefault(name, _as_value(value))
     version = last_value(_VERSION, lines)
     if version is not None and tuple(map(int, version.split("."))) < _SINCE_CONCURRENCY_DECIDES:
         settings["tokens_as_before_0.20.1"] = True
@@ -56,11 +59,12 @@ def read(lines: Sequence[str]) -> Reading | None:
         for name, words in _RANKS.items()
         if (value := last_value(re.compile(rf"'?{words}'?[=:] ?(\d+)"), lines))
     }
-    notes = () if memories else ("the log says no 'Available KV cache memory': any number of blocks may be meant",)
-    return Reading("vllm", (numbers,), settings, ranks, notes, last_value(_MODEL, lines) or "")
+    return Reading("vllm", (numbers,), settings, ranks, last_value(_MODEL, lines) or "")
 
 
-def _as_number(text: str) -> int | float | str:
+def _as_value(text: str) -> bool | int | float | str:
+    if text in ("True", "False"):
+        return text == "True"
     try:
         return int(text)
     except ValueError:
