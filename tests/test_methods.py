@@ -192,6 +192,25 @@ def test_keys_and_values_in_formats_of_their_own():
     assert kvcalc.size(mixed, tokens=1000).total_bytes == keys + values
     alone = kvcalc.apply_method(model, "kv-dtype:v_dtype=fp8")
     assert kvcalc.size(alone, tokens=1000).total_bytes == 1000 * 131_072 * 3 // 4
+    one_by_one = reduce(kvcalc.apply_method, ("kv-dtype:k_dtype=q8_0", "kv-dtype:v_dtype=q4_0"), model)
+    assert kvcalc.size(one_by_one, tokens=1000).total_bytes == keys + values
+
+
+def test_formats_of_their_own_are_those_of_streaming_heads_and_of_a_prompt_before_it_is_cut():
+    """Halves of 16 bits, wherever a method before it left a tensor of keys or values."""
+    model = kvcalc.load("llama3-8b")
+    for spec in ("duo-attention", "snapkv:max_capacity_prompt=500", "fastgen:heads_per_policy=1+1+2+2+2"):
+        before = kvcalc.apply_method(model, spec)
+        after = kvcalc.apply_method(before, "kv-dtype:k_dtype=fp8,v_dtype=fp8")
+        whole, half = (kvcalc.size(m, tokens=8000) for m in (before, after))
+        kv = {t.name: t.bytes for t in whole.groups[0].tensors if not t.name.startswith("score")}
+        assert {t.name: 2 * t.bytes for t in half.groups[0].tensors if t.name in kv} == kv
+    snapkv = kvcalc.apply_method(model, "snapkv:max_capacity_prompt=500")
+    peaks = [
+        kvcalc.size(m, tokens=8000).prefill_peak_bytes
+        for m in (snapkv, kvcalc.apply_method(snapkv, "kv-dtype:k_dtype=fp8,v_dtype=fp8"))
+    ]
+    assert peaks == [4096 * (31 * 500 + 8000), 2048 * (31 * 500 + 8000)]
 
 
 @pytest.mark.parametrize("row", [row for row in COVERED if "during_step" in row], ids=lambda row: str(row["params"]))
@@ -575,7 +594,12 @@ def test_what_is_refused_and_why(cli, line, message, help):
             "kivi",
             "KIVI has nothing to quantise in mamba-2.8b: no layer keeps keys and values of heads of every token",
         ),
-        ("r1", "kv-dtype:k_dtype=fp8", "deepseek-r1 keeps no keys and values apart (MLA 512+64)"),
+        (
+            "r1",
+            "kv-dtype:k_dtype=fp8",
+            "K in fp8 has nothing to quantise in deepseek-r1: no layer keeps keys and values of heads as the model "
+            "made them (MLA 512+64)",
+        ),
         ("mamba-2.8b", "duo-attention", "DuoAttention has nothing to choose from in mamba-2.8b"),
     ],
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kvcalc.dtypes import dtype_named
-from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors import InvalidValueError
+from kvcalc.methods._quantised import quantised
+from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
 
@@ -19,6 +19,8 @@ TRAITS = Traits(
 def apply(model: Model, k_dtype: str | None = None, v_dtype: str | None = None) -> Model:
     """Bytes of a slot as its format has them: block_bytes for each block_elements.
 
+    Windows and what other methods keep are in that format, too, since each token is when it is written.
+
     k_dtype, v_dtype: any format that --dtype knows, such as q8_0; one that is not given stays that of the cache.
     Raises NotApplicableError where no layer keeps keys and values apart, as MLA does not.
     """
@@ -29,14 +31,5 @@ def apply(model: Model, k_dtype: str | None = None, v_dtype: str | None = None) 
             field="k_dtype",
             help="write kv-dtype:k_dtype=q8_0,v_dtype=q4_0",
         )
-    groups = tuple(
-        replace(group, tensors=tuple(t._replace(dtype=formats.get(t.name, t.dtype)) for t in group.tensors))
-        for group in model.groups
-    )
-    if not any(tensor.name in formats for group in model.groups for tensor in group.tensors):
-        kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
-        raise NotApplicableError(
-            f"{model.name} keeps no keys and values apart ({kinds})", help="use --dtype, which is for all of the cache"
-        )
     words = " and ".join(f"{name.upper()} in {dtype}" for name, dtype in formats.items())
-    return replace(model, name=f"{model.name} with {words}", groups=groups)
+    return quantised(model, words, lambda tensor: (tensor._replace(dtype=formats.get(kind_of(tensor))),))
