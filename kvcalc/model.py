@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.tensors import CacheTensor
+from kvcalc.tensors import CacheTensor, Rounding
 from kvcalc.units import plural, positive_int
 
 MAX_LAYERS = 10_000
@@ -37,16 +37,21 @@ class Attention(Protocol):
         """Whether what tensor parallelism splits of it counts channels of the KV heads beside it, too."""
         ...
 
+    @property
+    def ROUNDED(self) -> tuple[str, ...]:  # noqa: N802  # a constant of the kind
+        """Which of its facts some engines round where ranks do not divide them."""
+        ...
+
     def tensors(self) -> tuple[CacheTensor, ...]:
         """What one layer caches for one sequence."""
         ...
 
-    def shard(self, tp: int) -> Attention:
-        """What one of `tp` tensor-parallel ranks holds. Raises InvalidValueError where it cannot be shared evenly."""
+    def shard(self, tp: int, rounding: Rounding = "even") -> Attention:
+        """What one of `tp` tensor-parallel ranks holds. Raises InvalidValueError where it cannot be shared so."""
         ...
 
-    def can_shard(self, tp: int) -> bool:
-        """Whether `tp` ranks can share it evenly."""
+    def can_shard(self, tp: int, rounding: Rounding = "even") -> bool:
+        """Whether `tp` ranks can share it."""
         ...
 
     def copies(self, tp: int) -> bool:

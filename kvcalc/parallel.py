@@ -7,14 +7,15 @@ sized, allocated and verified as any other. Data-parallel ranks hold the same, f
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from itertools import pairwise, starmap
+from typing import Literal, NamedTuple
 
 from kvcalc.attention._facts import MAX_RANKS, degree_near
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.slots.methods import Packed
 from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import Dim
+from kvcalc.tensors import Dim, Rounding
 from kvcalc.units import positive_int
 
 
@@ -62,6 +63,23 @@ class Parallel:
         return sequences // self.dp
 
 
+class Sharing(NamedTuple):
+    """How ranks share what does not divide.
+
+    kv_heads: of 10 KV heads each of 4 ranks holds 2 (`floor`) or 3 (`ceil`), or the layout is refused (`even`).
+    extra_layers: which stages have one layer more: of 10 layers 4 stages hold 3 + 3 + 2 + 2 (`first`) or 2 + 2 + 3 + 3
+    (`last`), or the layout is refused (`none`).
+    caveat: what a reader of rounded heads must know.
+    """
+
+    kv_heads: Rounding = "even"
+    extra_layers: Literal["none", "first", "last"] = "none"
+    caveat: str = ""
+
+
+EVENLY = Sharing()
+
+
 class RankModel(NamedTuple):
     """What one rank holds. first_layer: index in the whole model of its layer 0."""
 
@@ -73,11 +91,11 @@ class RankModel(NamedTuple):
     model: Model
 
 
-def rank_models(model: Model, parallel: Parallel) -> tuple[RankModel, ...]:
+def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> tuple[RankModel, ...]:
     """The model of each rank, in the order of ranks: tensor-parallel ranks are neighbours, then come the stages.
 
     Tensor-parallel and data-parallel ranks of a stage hold equal models.
-    Raises InvalidValueError where layers or heads cannot be shared evenly, and for ranks that share tokens.
+    Raises InvalidValueError where layers or heads cannot be shared so, and for ranks that share tokens.
     """
     if parallel.dcp > 1:
         raise InvalidValueError(
@@ -85,56 +103,80 @@ def rank_models(model: Model, parallel: Parallel) -> tuple[RankModel, ...]:
             field="dcp",
             help="ask kvcalc.fit, or leave dcp out",
         )
-    stages = _stages(_sharded(model, parallel.tp), parallel.pp)
+    layers = _layers_of_stages(model.num_layers, parallel.pp, sharing)
+    shared = _sharded(model, parallel.tp, sharing)
+    stages = [_stage(shared, own) for own in layers]
     coordinates = (
         (dp_rank, pp_rank, tp_rank)
         for dp_rank in range(parallel.dp)
         for pp_rank in range(parallel.pp)
         for tp_rank in range(parallel.tp)
     )
-    first_layers = [stages[0].num_layers * pp_rank for pp_rank in range(parallel.pp)]
     return tuple(
-        RankModel(rank, tp_rank, pp_rank, dp_rank, first_layers[pp_rank], stages[pp_rank])
+        RankModel(rank, tp_rank, pp_rank, dp_rank, layers[pp_rank].start, stages[pp_rank])
         for rank, (dp_rank, pp_rank, tp_rank) in enumerate(coordinates)
     )
 
 
-def can_shard(model: Model, tp: int) -> bool:
-    """Whether `tp` tensor-parallel ranks can share each layer evenly."""
-    return all(_can_shard(group, tp) for group in model.groups)
+def can_shard(model: Model, tp: int, sharing: Sharing = EVENLY) -> bool:
+    """Whether `tp` tensor-parallel ranks can share each layer."""
+    return all(_can_shard(group, tp, sharing.kv_heads) for group in model.groups)
 
 
-def _stages(model: Model, pp: int) -> list[Model]:
-    """Pipeline stages of equally many neighbouring layers, each numbered from 0."""
-    layers = model.num_layers
-    if layers % pp:
+def rounded_heads(model: Model, tp: int, sharing: Sharing) -> tuple[str, ...]:
+    """A note for each number of heads that ranks do not divide, and which an engine rounds."""
+    if sharing.kv_heads == "even":
+        return ()
+    rounded = {
+        (name, part.shared_facts[name], part.shard(tp, sharing.kv_heads).shared_facts[name])
+        for group in model.groups
+        for part in group.parts
+        if not part.can_shard(tp)
+        for name in part.ROUNDED
+    }
+    return tuple(
+        f"{name} ({whole:,}) do not divide among {tp:,} ranks, of which each holds {own:,}: {sharing.caveat}"
+        for name, whole, own in sorted(rounded)
+    )
+
+
+def _layers_of_stages(layers: int, pp: int, sharing: Sharing) -> list[range]:
+    """Neighbouring layers of each pipeline stage: floor(layers / pp), and one more in as many as remain."""
+    each, remaining = divmod(layers, pp)
+    if remaining and (sharing.extra_layers == "none" or not each):
+        evenly = sharing.extra_layers == "none"
         raise InvalidValueError(
-            f"num_layers ({layers:,}) is not a multiple of pp ({pp:,})",
+            f"num_layers ({layers:,}) is {'not a multiple of' if evenly else 'less than'} pp ({pp:,})",
             field="pp",
-            help=degree_near("pp", pp, lambda stages: layers % stages == 0),
+            help=degree_near("pp", pp, lambda stages: layers % stages == 0 if evenly else stages <= layers),
         )
-    return [_stage(model, range(first, first + layers // pp)) for first in range(0, layers, layers // pp)]
+    firsts = [0]
+    for stage in range(pp):
+        has_more = stage < remaining if sharing.extra_layers == "first" else stage >= pp - remaining
+        firsts.append(firsts[-1] + each + has_more)
+    return list(starmap(range, pairwise(firsts)))
 
 
 def _stage(model: Model, layers: range) -> Model:
+    """The model's layers of one stage, numbered from 0."""
     own = [(group, tuple(layer - layers.start for layer in group.layers if layer in layers)) for group in model.groups]
     groups = tuple(replace(group, layers=kept) for group, kept in own if kept)
     return replace(model, groups=groups, draft_groups=())
 
 
-def _sharded(model: Model, tp: int) -> Model:
+def _sharded(model: Model, tp: int, sharing: Sharing) -> Model:
     """What a tensor-parallel rank holds of each layer."""
     try:
-        return replace(model, groups=tuple(_sharded_group(group, tp) for group in model.groups))
+        return replace(model, groups=tuple(_sharded_group(group, tp, sharing.kv_heads) for group in model.groups))
     except InvalidValueError as error:
-        help = degree_near("tp", tp, lambda ranks: can_shard(model, ranks))
+        help = degree_near("tp", tp, lambda ranks: can_shard(model, ranks, sharing))
         raise InvalidValueError(error.what, field="tp", where=error.where, help=help) from None
 
 
-def _sharded_group(group: LayerGroup, tp: int) -> LayerGroup:
+def _sharded_group(group: LayerGroup, tp: int, rounding: Rounding) -> LayerGroup:
     """The group with its parts shared, and its tensors with those dimensions that thereby became narrower."""
     try:
-        parts = tuple(part.shard(tp) for part in group.parts)
+        parts = tuple(part.shard(tp, rounding) for part in group.parts)
     except InvalidValueError as error:
         raise error.at(f"{group.name} layers") from None
     for dim in _some_heads(group):
@@ -165,7 +207,7 @@ def _sharded_group(group: LayerGroup, tp: int) -> LayerGroup:
         for name, value in part.shared_facts.items()
     }
     narrower |= {dim: dim._replace(size=dim.size // tp) for dim in _some_heads(group)}
-    shares = _head_shares(group, tp)
+    shares = _head_shares(group, tp, rounding)
     held, uncut = (
         tuple(
             t._replace(
@@ -185,12 +227,12 @@ def _some_heads(group: LayerGroup) -> list[Dim]:
     return [dim for t in (*group.tensors, *group.uncut) for dim in t.dims if dim.name in names and dim not in shared]
 
 
-def _head_shares(group: LayerGroup, tp: int) -> int:
+def _head_shares(group: LayerGroup, tp: int, rounding: Rounding) -> int:
     """How many ranks a layer's KV heads, or its heads where it has no others, are shared by."""
     for part in group.parts:
         for name in ("num_kv_heads", "num_query_heads"):
             if name in part.shared_facts:
-                return part.shared_facts[name] // part.shard(tp).shared_facts[name]
+                return part.shared_facts[name] // part.shard(tp, rounding).shared_facts[name]
     return 1
 
 
@@ -207,17 +249,17 @@ def _shared(rule: SlotRule, shares: int, name: str) -> SlotRule:
     return Packed(rule.units // shares, rule.per_slot, rule.rule)
 
 
-def _packs_evenly(group: LayerGroup, tp: int) -> bool:
-    shares = _head_shares(group, tp)
+def _packs_evenly(group: LayerGroup, tp: int, rounding: Rounding) -> bool:
+    shares = _head_shares(group, tp, rounding)
     rules = (tensor.slot_rule for tensor in (*group.tensors, *group.uncut))
     return all(rule.units % shares == 0 for rule in rules if isinstance(rule, Packed))
 
 
-def _can_shard(group: LayerGroup, tp: int) -> bool:
-    """Whether `tp` ranks can share the layers evenly."""
+def _can_shard(group: LayerGroup, tp: int, rounding: Rounding) -> bool:
+    """Whether `tp` ranks can share the layers."""
     divide = all(dim.size % tp == 0 for dim in _some_heads(group))
-    parts_divide = all(part.can_shard(tp) for part in group.parts)
-    return divide and parts_divide and not _copies_channels(group, tp) and _packs_evenly(group, tp)
+    parts_divide = all(part.can_shard(tp, rounding) for part in group.parts)
+    return divide and parts_divide and not _copies_channels(group, tp) and _packs_evenly(group, tp, rounding)
 
 
 def _copies_channels(group: LayerGroup, tp: int) -> bool:

@@ -56,6 +56,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         words: times * Footprint.of(model, other.serving(sequences), workload.kv_dtype).bytes(tokens)
         for words, other in as_asked.other_policies().items()
     }
+    per_rank, remarks = _per_rank(model, parallel, workload, with_settings) if parallel else ((), ())
     return Report(
         model=model.name,
         tokens=tokens,
@@ -74,10 +75,15 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         policy=as_asked.policy,
         other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
         **_while_read(model, with_settings, workload),
-        notes=(*model.notes, *with_settings.notes(model), *beyond_the_model(model, tokens * times // sequences)),
+        notes=(
+            *model.notes,
+            *with_settings.notes(model),
+            *beyond_the_model(model, tokens * times // sequences),
+            *remarks,
+        ),
         shares_context=with_settings.is_shared,
         parallel=str(parallel or ""),
-        per_rank=_per_rank(model, parallel, workload, with_settings) if parallel else (),
+        per_rank=per_rank,
     )
 
 
@@ -92,9 +98,11 @@ def _own_context(model: Model) -> int:
     return model.max_model_len
 
 
-def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engine) -> tuple[RankReport, ...]:
-    """Each rank, sized as the model that it is."""
-    from kvcalc.parallel import rank_models
+def _per_rank(
+    model: Model, parallel: Parallel, workload: Workload, engine: Engine
+) -> tuple[tuple[RankReport, ...], tuple[str, ...]]:
+    """Each rank, sized as the model that it is; and what a reader must know of how they share it."""
+    from kvcalc.parallel import rank_models, rounded_heads
 
     if engine.is_shared:
         raise NotApplicableError(
@@ -102,15 +110,16 @@ def _per_rank(model: Model, parallel: Parallel, workload: Workload, engine: Engi
             help="leave --tp, --pp and --dp (parallel) out, or take another engine",
         )
     sequences = parallel.sequences_of_rank(workload.sequences)
-    ranks = rank_models(model, parallel)
+    ranks = rank_models(model, parallel, engine.sharing)
     stages = [
         _group_reports(rank.model, engine, workload, sequences, rank.first_layer)
         for rank in ranks[: parallel.tp * parallel.pp : parallel.tp]
     ]
-    return tuple(
+    reports = tuple(
         RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, sequences, stages[rank.pp_rank])
         for rank in ranks
     )
+    return reports, rounded_heads(model, parallel.tp, engine.sharing)
 
 
 def _while_read(model: Model, engine: Engine, workload: Workload) -> dict[str, int]:

@@ -11,7 +11,7 @@ Bytes, the printed formula, what an engine allocates and how many tokens fit all
 """
 
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kvcalc.dtypes import BF16, Dtype
 from kvcalc.slots.rule import SlotRule
@@ -25,6 +25,10 @@ class Dim(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} {self.size:,}"
+
+
+Rounding = Literal["even", "floor", "ceil"]
+"""What becomes of heads that ranks do not divide: they are refused, or each rank holds the floor, or the ceiling."""
 
 
 class CacheTensor(NamedTuple):

@@ -12,6 +12,7 @@ from strategies import dtypes, models, sequences, tokens
 
 import kvcalc
 from kvcalc.attention import KINDS, kind_named
+from kvcalc.engines import Engine
 from kvcalc.model import LayerGroup, Model
 from kvcalc.parallel import MAX_RANKS, Parallel, can_shard, rank_models
 
@@ -73,6 +74,67 @@ def test_a_stage_may_lack_a_group():
     assert [group.name for group in report.per_rank[0].groups] == ["sliding"]
     assert [rank.bytes for rank in report.per_rank[:2]] == [2 * 128 * 1024, 2 * 8192 * 1024]
     assert "at least" in " ".join(report.summary())
+
+
+# Engines that share what does not divide ------------------------------------------------------------------------------
+
+PHI_4_HEAD = 40 * 128 * 2 * 2
+"""Bytes of a token in one of Phi-4's 10 KV heads: 40 layers, K and V of 128 in bf16; 40 query heads."""
+
+
+@pytest.mark.parametrize(
+    ("engine", "tp", "heads"),
+    [
+        ("sglang", 4, 2),  # max(1, 10 // 4), model_config.py get_num_kv_heads
+        ("sglang", 8, 1),
+        ("sglang", 20, 1),
+        ("tensorrt_llm", 4, 3),  # (10 + 4 - 1) // 4, resource_manager.py KVCacheManager
+        ("tensorrt_llm", 8, 2),
+        ("tensorrt_llm", 20, 1),
+    ],
+)
+def test_engines_round_kv_heads_that_ranks_do_not_divide(engine, tp, heads):
+    report = ranks_of("phi-4", 64, tp=tp, engine=engine)
+    assert [rank.bytes for rank in report.per_rank] == tp * [heads * 64 * PHI_4_HEAD]
+    assert dict(report.per_rank[0].groups[0].tensors[0].dims)["num_kv_heads"] == heads
+    rounded = tp % 10 != 0
+    assert any(f"num_kv_heads (10) do not divide among {tp} ranks" in note for note in report.notes) == rounded
+    words = "more" if heads * tp > 10 else "less"
+    assert any(line.endswith(f", {words} of k, v") for line in report.summary()) == rounded
+    fitted = kvcalc.fit(kvcalc.load("phi-4"), engine=engine, available_bytes=2**33, parallel=Parallel(tp=tp))
+    page = {"sglang": 1, "tensorrt_llm": 32}[engine]
+    assert fitted.tokens == 2**33 // (heads * PHI_4_HEAD) // page * page
+    assert any("do not divide" in note for note in fitted.notes) == rounded
+
+
+def test_engines_give_layers_left_over_to_other_stages():
+    """61 layers on 8 stages: 5 of 8 layers and 3 of 7. TensorRT-LLM has the larger first, SGLang last."""
+    first, last = (
+        [rank.layers[1] - rank.layers[0] + 1 for rank in ranks_of("r1", 1, pp=8, engine=engine).per_rank]
+        for engine in ("tensorrt_llm", "sglang")
+    )
+    assert first == [8, 8, 8, 8, 8, 7, 7, 7]
+    assert last == first[::-1]
+
+
+@given(models(), st.sampled_from(["sglang", "tensorrt_llm"]), st.integers(1, 12), st.integers(1, 5))
+def test_rounded_shares_lie_around_the_even_one(model, engine, tp, pp):
+    """A rank's heads are less than one away from their tp-th part; stages have all layers, in order."""
+    sharing = Engine.of(engine).sharing
+    try:
+        ranks = rank_models(model, Parallel(tp=tp, pp=pp), sharing)
+    except kvcalc.InvalidValueError as refusal:
+        assert refusal.help
+        return
+    stages = ranks[::tp]
+    layers = [layer + rank.first_layer for rank in stages for layer in range(rank.model.num_layers)]
+    assert layers == list(range(model.num_layers))
+    assert max(rank.model.num_layers for rank in stages) - min(rank.model.num_layers for rank in stages) <= 1
+    for group in model.groups:
+        for part in group.parts:
+            for name in part.ROUNDED:
+                whole, own = part.shared_facts[name], part.shard(tp, sharing.kv_heads).shared_facts[name]
+                assert own == 1 or abs(own * tp - whole) < tp
 
 
 WHOLE_ON_EVERY_RANK = {
@@ -225,6 +287,16 @@ UNEVEN = {
         "all layers: tp (4) ranks hold copies of KV heads, and which of the channels in GQA-2 + CCA go with them is "
         "not known",
         "tp 2 would do",
+    ),
+    "query heads in an engine that rounds KV heads": (
+        ("phi-4", {"tp": 7, "engine": "sglang"}),
+        "all layers: num_query_heads (40) is not a multiple of tp (7)",
+        "tp 5 or 8 would do",
+    ),
+    "more stages than layers in an engine that has larger ones": (
+        ("r1", {"pp": 62, "engine": "tensorrt_llm"}),
+        "num_layers (61) is less than pp (62)",
+        "pp 61 would do",
     ),
     "layers": (("r1", {"pp": 8}), "num_layers (61) is not a multiple of pp (8)", "pp 1 or 61 would do"),
     "more stages than layers": (("r1", {"pp": 62}), "num_layers (61) is not a multiple of pp (62)", "pp 61 would do"),

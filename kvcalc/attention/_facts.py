@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from kvcalc.dtypes import Dtype, dtype_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
-from kvcalc.tensors import CacheTensor
+from kvcalc.tensors import CacheTensor, Rounding
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
 MAX_RANKS = 2**14
@@ -24,6 +24,7 @@ class Facts(ABC):
     MAY_BE_ZERO: fields of which the model may have none. FLAGS: fields that are true or false.
     SPLIT: fields that tensor parallelism splits evenly over its ranks. SPLIT_OR_COPIED: those that it splits too, and
     where there are more ranks than they count, each rank holds one copy. All others every rank holds whole.
+    ROUNDED: those of SPLIT_OR_COPIED that some engines round where ranks do not divide them.
     HAS_KV_CHANNELS: whether what it splits counts channels of the KV heads beside it, too.
     """
 
@@ -31,6 +32,7 @@ class Facts(ABC):
     FLAGS: ClassVar[tuple[str, ...]] = ()
     SPLIT: ClassVar[tuple[str, ...]] = ()
     SPLIT_OR_COPIED: ClassVar[tuple[str, ...]] = ()
+    ROUNDED: ClassVar[tuple[str, ...]] = ()
     HAS_KV_CHANNELS: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -49,26 +51,32 @@ class Facts(ABC):
         name = getattr(self, field)
         return None if name is None else dtype_named(name)
 
-    def shard(self, tp: int) -> Self:
-        """Facts of what one of `tp` tensor-parallel ranks holds.
+    def shard(self, tp: int, rounding: Rounding = "even") -> Self:
+        """Facts of what one of `tp` tensor-parallel ranks holds, uneven ones rounded as an engine does.
 
-        Raises InvalidValueError where a fact can be neither split evenly nor copied.
+        Raises InvalidValueError where a fact can be neither split evenly nor copied nor rounded.
         """
         for name, value in self.shared_facts.items():
-            if not self._divides(name, value, tp):
+            if not self._divides(name, value, tp, rounding):
                 relation = "neither a multiple nor a divisor" if name in self.SPLIT_OR_COPIED else "not a multiple"
                 raise InvalidValueError(
                     f"{name} ({value:,}) is {relation} of tp ({tp:,})",
                     field=name,
-                    help=degree_near("tp", tp, self.can_shard),
+                    help=degree_near("tp", tp, lambda ranks: self.can_shard(ranks, rounding)),
                 )
-        split = {name: max(1, value // tp) for name, value in self.shared_facts.items()}
-        shard: Self = replace(self, **split)  # type: ignore[type-var]  # each kind is a dataclass
-        return shard
+        whole = self.shared_facts
+        split = {name: max(1, -(-value // tp) if rounding == "ceil" else value // tp) for name, value in whole.items()}
+        if all(self._divides(name, value, tp) for name, value in whole.items()):
+            shard: Self = replace(self, **split)  # type: ignore[type-var]  # each kind is a dataclass
+            return shard
+        # a rank's query heads may read part of its KV heads alone, so that it need not pass the checks of a whole layer
+        rounded = object.__new__(type(self))
+        rounded.__dict__.update(self.__dict__ | split)
+        return rounded
 
-    def can_shard(self, tp: int) -> bool:
-        """Whether `tp` ranks can share it evenly."""
-        return all(self._divides(name, value, tp) for name, value in self.shared_facts.items())
+    def can_shard(self, tp: int, rounding: Rounding = "even") -> bool:
+        """Whether `tp` ranks can share it, if need be with its uneven facts rounded."""
+        return all(self._divides(name, value, tp, rounding) for name, value in self.shared_facts.items())
 
     def copies(self, tp: int) -> bool:
         """Whether it has fewer heads or groups than there are ranks, so that several hold the same one."""
@@ -80,8 +88,9 @@ class Facts(ABC):
         names = (*self.SPLIT, *self.SPLIT_OR_COPIED)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def _divides(self, name: str, value: int, tp: int) -> bool:
-        return value % tp == 0 or (name in self.SPLIT_OR_COPIED and tp % value == 0)
+    def _divides(self, name: str, value: int, tp: int, rounding: Rounding = "even") -> bool:
+        evenly = value % tp == 0 or (name in self.SPLIT_OR_COPIED and tp % value == 0)
+        return evenly or (rounding != "even" and name in self.ROUNDED)
 
     def _check_dtype(self, name: str, value: object) -> None:
         try:

@@ -22,6 +22,7 @@ class GroupedQueryAttention(TokenCache):
     """
 
     SPLIT_OR_COPIED = ("num_kv_heads",)
+    ROUNDED = ("num_kv_heads",)
 
     num_kv_heads: int
     head_dim: int

@@ -15,6 +15,7 @@ comes out is read by everything just as the model's own tensors are. An engine f
         once it knows how many they are. Its tokens are then those of the whole context, its slots those of all
         sequences, and nothing is multiplied by sequences again. Without this, each sequence is on its own.
     MAX_SEQUENCES: with `serving`, most sequences of a context
+    SHARING: how its ranks share KV heads and layers that do not divide (`parallel.Sharing`); without it they must
 
 An engine that plans its cache by the memory that is left for it holds
 
@@ -32,7 +33,7 @@ take blocks of one pool, it also holds
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, UnknownNameError
@@ -40,6 +41,9 @@ from kvcalc.model import Model
 from kvcalc.registry import Registry
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int, shown
+
+if TYPE_CHECKING:
+    from kvcalc.parallel import Sharing
 
 ENGINES = Registry("kvcalc.engines", "engine")
 
@@ -90,6 +94,14 @@ class Engine(NamedTuple):
         if not self.is_shared:
             return self
         return self._replace(settings=self.module.serving(self.settings, sequences))
+
+    @property
+    def sharing(self) -> "Sharing":
+        """How ranks share what does not divide."""
+        from kvcalc.parallel import EVENLY
+
+        sharing: Sharing = getattr(self.module, "SHARING", EVENLY)
+        return sharing
 
     def numbers_of_sequences(self) -> range:
         """Numbers of sequences that a shared context may have."""

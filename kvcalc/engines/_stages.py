@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kvcalc.model import Model
-from kvcalc.parallel import Parallel, rank_models
+from kvcalc.parallel import Parallel, Sharing, rank_models
 
 
-def stage_models(model: Model, tp: int, pp: int) -> tuple[Model, ...]:
+def stage_models(model: Model, tp: int, pp: int, sharing: Sharing) -> tuple[Model, ...]:
     """Model of one tensor-parallel rank of each pipeline stage; the others of the stage hold equal ones.
 
-    Raises InvalidValueError where layers or heads cannot be shared evenly.
+    Raises InvalidValueError where layers or heads cannot be shared so.
     """
-    return tuple(rank.model for rank in rank_models(model, Parallel(tp=tp, pp=pp))[::tp])
+    return tuple(rank.model for rank in rank_models(model, Parallel(tp=tp, pp=pp), sharing)[::tp])

@@ -2,8 +2,8 @@
 
 A size is what requests take of the pools, in whole pages; the pools themselves, each with its spare page, are
 `kvcalc.fit`'s. Established from its source, and by 4 sizes that users saw in their logs; it was not run.
-Tensor parallelism shares heads and copies them where there are more ranks (get_num_kv_heads); latents and index keys
-every rank holds whole. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8 here. The
+Of KV heads each tensor-parallel rank holds max(1, num_kv_heads // tp) (get_num_kv_heads); latents and index keys every
+rank holds whole. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8 here. The
 layers of EAGLE drafts that the model itself has are counted where they are asked for (`--mtp`).
 """
 
@@ -21,6 +21,7 @@ from kvcalc.engines._stages import stage_models
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
+from kvcalc.parallel import Sharing, rounded_heads
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import GIB
 
@@ -47,6 +48,12 @@ _DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tile
 _TRTLLM, _TILELANG = "trtllm", "tilelang"
 _DSA_PAGE, _LARGE_PAGE, _FA4_PAGE = 64, 64, 128
 _BLACKWELL = 10
+SHARING = Sharing(
+    kv_heads="floor",
+    extra_layers="last",
+    caveat="so are SGLang's pools laid out, but most of its model classes refuse to load then",
+)
+"""max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""
 _RADIX_STATES = 3
 """States that a running request may hold while prefixes are cached (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
 
@@ -167,7 +174,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         )
     settings = replace(settings, context_length=settings.context_length or model.max_model_len)
     page = _page(model, settings)
-    stages = [_stage(part, model, settings) for part in stage_models(model, tp, pp)]
+    stages = [_stage(part, model, settings) for part in stage_models(model, tp, pp, SHARING)]
     sizes = [
         sizes_of(stage, settings, page, available) for stage, available in zip(stages, available_bytes, strict=True)
     ]
@@ -194,7 +201,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0]),
         max_requests=_max_requests(sizes[0], settings),
         resolved=(("page_size", page), ("kv_cache_dtype", _cache_dtype(model, settings, BF16))),
-        notes=model.notes,
+        notes=(*model.notes, *rounded_heads(model, tp, SHARING)),
     )
 
 

@@ -2,8 +2,8 @@
 
 A size is what requests take, in whole blocks; the pools are `kvcalc.fit`'s. Established from its source and by 1 size
 that a user saw in a log; it was not run. What manager V2 makes of its byte quotas is not known to kvcalc.
-Tensor parallelism shares heads and copies them where there are more ranks; a latent every rank holds whole. Attention
-data parallelism (enable_attention_dp) is tp=1 and dp here.
+Of KV heads each tensor-parallel rank holds ceil(num_kv_heads / tp); a latent every rank holds whole. Attention data
+parallelism (enable_attention_dp) is tp=1 and dp here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kvcalc.engines._stages import stage_models
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.parallel import Sharing, rounded_heads
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.slots.layers import EveryToken, LastTokens
 from kvcalc.slots.methods import InBlocks
@@ -36,6 +37,10 @@ _DTYPES = (_AUTO, *_STORED, "bfloat16", "float32")
 _KV_DTYPES = ("bf16", "fp16", "fp32", *_STORED)
 _QUANT_BLOCK = 128
 """Elements of an index key that share a float32 scale."""
+SHARING = Sharing(
+    kv_heads="ceil", extra_layers="first", caveat="some of what the ranks hold is twice there, or never written"
+)
+"""(num_kv_heads + tp - 1) // tp of each layer (KVCacheManager), and layers left over in the first stages (Mapping)."""
 _NVFP4_ELEMENTS, _NVFP4_CODES = 9, 8
 """Bytes of a block of nvfp4, and those that are no scale."""
 
@@ -120,7 +125,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         raise NotApplicableError(
             f"TensorRT-LLM has no decode context parallelism of this kind (dcp {dcp})", help="leave dcp out"
         )
-    stages = stage_models(model, tp, pp)
+    stages = stage_models(model, tp, pp, SHARING)
     bytes_of = [_bytes_by_window(stage, settings) for stage in stages]
     blocks = [_blocks(held, settings, available) for held, available in zip(bytes_of, available_bytes, strict=True)]
     fewest = {
@@ -146,7 +151,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         stages=pools,
         log_lines=tuple(_log_line(pool, settings) for pool in pools[0]),
         resolved=(("tokens_per_block", settings.tokens_per_block),),
-        notes=model.notes,
+        notes=(*model.notes, *rounded_heads(model, tp, SHARING)),
     )
 
 

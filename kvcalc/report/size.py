@@ -293,13 +293,14 @@ class Report(NamedTuple):
             yield f"all ranks      {both_units(self.rank_bytes_sum)}, {self._copies()}"
 
     def _copies(self) -> str:
-        """`8 copies of c_kv, k_rope`: tensors of which all ranks together hold more than the model has."""
+        """`8 copies of c_kv, k_rope`: tensors of which all ranks together hold more than the model has, or less."""
         whole = _bytes_by_name(self.groups)
         held = _bytes_by_name(group for rank in self.per_rank for group in rank.groups)
         copied: dict[str, list[str]] = {}
         for name, bytes_ in held.items():
-            if bytes_ > whole[name]:
-                number = f"{count(bytes_ // whole[name])} copies" if bytes_ % whole[name] == 0 else "more"
+            if bytes_ != whole[name]:
+                more = "more" if bytes_ > whole[name] else "less"
+                number = more if bytes_ % whole[name] else f"{count(bytes_ // whole[name])} copies"
                 copied.setdefault(number, []).append(name)
         return "; ".join(f"{number} of {', '.join(names)}" for number, names in copied.items())
 
