@@ -584,6 +584,7 @@ def test_what_is_refused_and_why(cli, line, message, help):
             "DuoAttention wants keys and values of heads, and the all layers of deepseek-r1 are MLA 512+64",
         ),
         ("gpt-oss-20b", "cla", "CLA shares one kind of cache among all layers, and gpt-oss-20b has GQA-8"),
+        ("falcon-h1-7b", "cla", "CLA shares one kind of cache among all layers, and falcon-h1-7b has GQA-2 + Mamba-2"),
         (
             "r1",
             "kivi",

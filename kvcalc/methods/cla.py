@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.none import NoCache
-from kvcalc.errors import NotApplicableError
+from kvcalc.methods._rebuild import only_attention
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import LayerGroup, Model
 from kvcalc.units import positive_int
@@ -23,17 +22,15 @@ TRAITS = Traits(
 def apply(model: Model, sharing_factor: int = 2) -> Model:
     """Layers that cache: ceil(num_layers / sharing_factor), the first of each sharing_factor neighbours.
 
+    Layers that a method before it changed keep what it left of them.
+
     sharing_factor: CLA2 is 2, as the paper recommends, CLA3 is 3.
-    Raises NotApplicableError where layers differ, since neighbours then have nothing to share.
+    Raises NotApplicableError where layers differ, since neighbours then have nothing to share, or where something else
+    stands beside attention, of which the paper does not speak.
     """
     positive_int(sharing_factor, "sharing_factor")
-    (group, *others) = model.groups
-    if others or not any(isinstance(part, TokenCache) for part in group.parts):
-        kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
-        raise NotApplicableError(
-            f"CLA shares one kind of cache among all layers, and {model.name} has {kinds}",
-            help="use it on a model whose layers are alike",
-        )
+    only_attention(model, "CLA", "shares one kind of cache among all layers")
+    (group,) = model.groups
     first = tuple(layer for layer in group.layers if layer % sharing_factor == 0)
     rest = tuple(layer for layer in group.layers if layer % sharing_factor)
     groups = [replace(group, layers=first)]

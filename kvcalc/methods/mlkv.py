@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kvcalc.attention.none import NoCache
 from kvcalc.errors import InvalidValueError
-from kvcalc.methods._rebuild import only_attention, origins_of
+from kvcalc.methods._rebuild import check_untouched, only_attention, origins_of
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.methods.gqa import with_kv_heads
 from kvcalc.model import Model, group_layers
@@ -32,6 +32,7 @@ def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_h
     Raises InvalidValueError for more of these layers than the model has, or heads that do not divide its query heads;
     NotApplicableError where layers differ, since neighbours then have nothing to share.
     """
+    check_untouched(model, "MLKV")
     attention = only_attention(model, "MLKV", "shares one kind of cache among layers")
     layers = model.num_layers
     number = -(-layers // _LAYERS_OF_ABSTRACT) if num_key_value_layers is None else num_key_value_layers

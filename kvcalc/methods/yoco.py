@@ -9,7 +9,7 @@ from kvcalc.attention.gated_retention import GatedRetention
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods._rebuild import only_attention, origins_of, own_kv_heads
+from kvcalc.methods._rebuild import check_untouched, only_attention, origins_of, own_kv_heads
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Attention, Model, group_layers
 from kvcalc.units import plural, positive_int
@@ -39,6 +39,7 @@ def apply(
     Raises NotApplicableError where layers differ or their number is odd, which the authors' code halves rounding down;
     InvalidValueError for heads that do not divide dim.
     """
+    check_untouched(model, "YOCO")
     attention = only_attention(model, "YOCO", "caches once for all layers")
     if model.num_layers % 2:
         raise NotApplicableError(
