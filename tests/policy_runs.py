@@ -11,8 +11,8 @@ from _pytest.mark import ParameterSet
 from torch import Tensor
 
 import kvcalc
-from kvcalc.verify.policies import policy_for
 from kvcalc.verify.policies._policy import Place, Policy
+from kvcalc.verify.under_methods import policy_for
 
 PROMPT, STEPS, SEQUENCES = 61, 200, 2
 MHA = {"name": "mha", "attention": "gqa", "num_layers": 3, "num_query_heads": 4, "num_kv_heads": 4, "head_dim": 8}

@@ -16,10 +16,11 @@ from torch import Tensor
 import kvcalc
 from kvcalc.dtypes import dtype_named
 from kvcalc.verify.policies._policy import Place, attention_weights, mixed
-from kvcalc.verify.quantised import QUANTISED, cache_for
+from kvcalc.verify.quantised import QUANTISED
 from kvcalc.verify.quantised._bits import affine, pack, unpack
 from kvcalc.verify.quantised._blocks import CODECS, E2M1, IQ4_NL
 from kvcalc.verify.quantised._cache import QuantisedCache
+from kvcalc.verify.under_methods import policy_for
 
 PROMPT, STEPS, SEQUENCES = 61, 200, 2
 MODELS = {
@@ -62,7 +63,7 @@ RUNS = once_each([(spec, name) for spec in SPECS for name in reversed(MODELS)] +
 
 def made(facts: dict, spec: str) -> tuple[kvcalc.Model, QuantisedCache]:
     model = kvcalc.apply_method(kvcalc.load(facts), spec)
-    return model, cache_for(model.methods[-1], Place(model.groups[0].parts[0]))
+    return model, policy_for(model.methods[-1], Place(model.groups[0].parts[0]))
 
 
 def rows_of(facts: dict, tokens: int, *, sequences: int = SEQUENCES, dtype: torch.dtype = torch.float32, seed: int = 0):

@@ -17,8 +17,9 @@ from kvcalc.units import count, plural
 from kvcalc.verify.layer import Caches
 from kvcalc.verify.modules._slots import State
 from kvcalc.verify.modules.gqa import GroupedQueryModule
-from kvcalc.verify.policies import policy_for
+from kvcalc.verify.policies import POLICIES
 from kvcalc.verify.policies._policy import Place, Policy
+from kvcalc.verify.quantised import QUANTISED
 
 MOST_PROMPT_TOKENS = 4096
 """Longest prompt that policies are given: several of them look at the whole attention map."""
@@ -43,6 +44,13 @@ def policy_of(model: Model) -> Applied | None:
             f"{names} are predicted together, and run one at a time", help="verify with one of them"
         )
     return deciding[0] if deciding else None
+
+
+def policy_for(applied: Applied, place: Place) -> Policy:
+    """Policy of the method for one layer, which may be a quantised cache. Raises UnknownNameError where it has none."""
+    registry = POLICIES if applied.name in POLICIES.names() else QUANTISED
+    policy: Policy = registry.module(applied.name).POLICY(place, applied.arguments)
+    return policy
 
 
 def steps_of(applied: Applied, tokens: int, decode_steps: int) -> Steps:
