@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from strategies import models, tokens
 
 import kvcalc
+from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import BF16
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.io.presets import preset_names
+from kvcalc.model import LayerGroup, Model
 from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
 from kvcalc.slots.layers import Once
 
@@ -81,6 +83,21 @@ SIZES = {
         ("qwen3-next-80b-a3b", 100, "sglang"),
         {"disable_radix_cache": True, "mamba_ssm_dtype": "bfloat16"},
         36 * (8192 * 3 * 2 + 32 * 128 * 128 * 2) + 100 * 12 * 2 * 256 * 2 * 2,
+    ),
+    # 3 pages of the window in 43 layers; 20 of 64 entries and keys, and 3 x 8 rows; 20 of 2 entries, and 128 rows
+    "DeepSeek-V4 in SGLang": (
+        ("deepseek-v4-flash", 5000, "sglang"),
+        {},
+        43 * 3 * 149_760
+        + 21 * (20 * (37_440 + 64 * 132) + 3 * 8 * 2 * 2 * (512 + 128) * 4)
+        + 20 * (20 * 1728 + 128 * 2 * 512 * 4),
+    ),
+    "its entries of 528 bytes on Blackwell": (
+        ("deepseek-v4-flash", 5000, "sglang"),
+        {"gpu": "b200"},
+        43 * 3 * 256 * 528
+        + 21 * (20 * (64 * 528 + 64 * 132) + 3 * 8 * 2 * 2 * (512 + 128) * 4)
+        + 20 * (20 * 1536 + 128 * 2 * 512 * 4),
     ),
     "TensorRT-LLM blocks of 32": (("llama-3.1-8b", 1001, "tensorrt_llm"), {}, 1024 * LLAMA * 2),
     "of 64 in fp8": (
@@ -253,8 +270,8 @@ def test_what_is_stored_anew_falls_and_most_remembers():
 NEEDS_ENCODER = ("llama-3.2-11b-vision", "llama-3.2-90b-vision", "bart-large", "t5-large")
 SHORTER_RING = ("mimo-v2-flash",)
 """Models whose window, as their config has it, is one short of what a query sees; MLX-LM's ring is that long."""
-TAKES_LESS = {"sglang": ("indexer",), "tensorrt_llm": ("indexer",)}
-"""Layers that an engine may store in fewer bytes than the model's own dtype: index keys in fp8."""
+TAKES_LESS = {"sglang": ("indexer", "CSA", "HCA", "shared K=V"), "tensorrt_llm": ("indexer",)}
+"""Layers that an engine may store in fewer bytes than the model's own dtype: index keys, and DeepSeek-V4, in fp8."""
 
 
 def check_takes_no_less(model, t, engine) -> bool:
@@ -385,10 +402,53 @@ def test_a_report_of_pools_speaks_as_the_log_does():
     assert report.data()["stages"][0][0]["bytes"] == report.allocated_bytes[0]
 
 
+def test_sglang_pools_of_deepseek_v4_worked_out_by_hand():
+    """DeepSeek-V4-Flash in 40 GiB: 43 layers have a window, 21 are CSA, 20 HCA.
+
+    A token takes a tenth of the window's 149,760 / 256 x 43 + 81,920 / 256 x 21 bytes, 45,888 / 256 x 21 of CSA and
+    1,728 / 256 x 20 of HCA: 7,086.75 bytes. States of HCA come first, (257 x 128 + 256) rows of 4,096 in 20 layers.
+    """
+    report = fit("deepseek-v4-flash", "sglang", 40 * 2**30)
+    states = (257 * 128 + 256) * 4096 * 20
+    assert report.tokens == int((40 * 2**30 - states) / 7086.75) // 256 * 256 == 5_677_312
+    pools = {pool.name: pool for pool in report.stages[0]}
+    assert pools["sliding"].bytes == (2217 + 1) * 149_760 * 43  # 567,731 tokens and a page
+    assert pools["csa"].bytes == (5_677_312 // 256 + 4) * (37_440 + 64 * 132) * 21
+    assert pools["csa states"].bytes == (2217 * 8 + 12) * 10_240 * 21
+    assert pools["hca"].bytes == (5_677_312 // 256 + 128) * 1728 * 20
+    assert pools["hca states"].bytes == states
+    assert report.log_line == (
+        "DSV4 pool sizes: full=5677312, swa=567552, c4=1419328, c128=44354, c4_state=17736, c128_state=0"
+    )
+    assert fit("deepseek-v4-flash", "sglang", 40 * 2**30, max_total_tokens=1_000_000).tokens == 999_936
+
+
 # What is refused ----------------------------------------------------------------------------------------------------
 
+
+def narrow_v4():
+    """A model with HCA that compresses 4 to 1."""
+    part = CompressedAttention(num_query_heads=8, head_dim=512, sliding_window=128, compress_rate=4)
+    return Model("odd", (LayerGroup.of("all", (0,), part),))
+
+
 REFUSALS = {
-    "DeepSeek-V4 in SGLang": (lambda: size("deepseek-v4-flash", 1, "sglang"), "how SGLang stores shared K=V layers"),
+    "DeepSeek-V4 in 16 bit": (
+        lambda: size("deepseek-v4-flash", 1, "sglang", kv_cache_dtype="bfloat16"),
+        "SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in bfloat16",
+    ),
+    "drafts of DeepSeek-V4": (
+        lambda: kvcalc.size(kvcalc.load("deepseek-v4-flash", mtp=True), tokens=1, engine="sglang"),
+        "how SGLang 0.5.23 sizes windows and states of DeepSeek-V4 that drafts",
+    ),
+    "entries of another width": (
+        lambda: kvcalc.size(narrow_v4(), tokens=1, engine="sglang"),
+        "made for entries of 512, compressed 4 to 1 with an index or 128 to 1 without, not for HCA 1/4 of 512",
+    ),
+    "lightning attention in SGLang": (
+        lambda: size("minimax-text-01", 1, "sglang"),
+        "how SGLang stores Lightning layers",
+    ),
     "a format of GGUF": (lambda: size("r1", 1, "sglang", kv_dtype="q8_0"), "SGLang stores no cache in q8_0"),
     "a sparse latent in fp8_e5m2": (
         lambda: size("deepseek-v3.2", 1, "sglang", kv_cache_dtype="fp8_e5m2"),

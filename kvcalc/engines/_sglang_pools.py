@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import Dtype
-from kvcalc.engines._sglang_tensors import EVICTION_INTERVAL, is_sliding, window_of
+from kvcalc.engines._sglang_compressed import EVICTION_INTERVAL
+from kvcalc.engines._sglang_tensors import is_sliding, window_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.pool import Pool
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from kvcalc.engines.sglang import Settings
 
 FULL, SLIDING, STATES = "full", "sliding", "states"
+_DEFAULT_RATIO = 0.8
+"""swa_full_tokens_ratio where none is given."""
 _CHUNKS_IN_FLIGHT = 2
 """Prefill chunks with the overlap schedule, the default."""
 
@@ -97,7 +100,7 @@ def sizes_of(stage: Stage, settings: Settings, page: int, available_bytes: int) 
     cap = _request_cap(stage, settings, page)
     if cap is not None:
         return Sizes(max(0, left - cap * sliding) // full // page * page, cap, states)
-    cell = full + settings.swa_full_tokens_ratio * sliding
+    cell = full + _ratio(settings) * sliding
     return with_tokens(Sizes(0, 1, states), int(max(0, left) // cell), stage, settings, page)
 
 
@@ -105,18 +108,28 @@ def with_tokens(sizes: Sizes, tokens: int, stage: Stage, settings: Settings, pag
     """The same with fewer tokens: those of the stage that has fewest, or max_total_tokens."""
     tokens = tokens // page * page
     if not (stage.slot_bytes(FULL) and sizes.sliding):
-        return Sizes(tokens if stage.slot_bytes(FULL) else 0, tokens if sizes.sliding else 0, sizes.states)
+        return Sizes(0 if sizes.sliding else tokens, tokens if sizes.sliding else 0, sizes.states)
     cap = _request_cap(stage, settings, page)
     if cap is not None:
         return Sizes(tokens, min(cap, tokens), sizes.states)
-    sliding = int(tokens * settings.swa_full_tokens_ratio) // page * page
-    if stage.window + page >= sliding and tokens:
+    sliding = int(tokens * _ratio(settings)) // page * page
+    if tokens:
+        check_sliding_pool(sliding, stage.window, page)
+    return Sizes(tokens, sliding, sizes.states)
+
+
+def check_sliding_pool(tokens: int, window: int, page: int) -> None:
+    """Raises NotApplicableError for a pool of sliding layers that no request fits, as SGLang does."""
+    if window + page >= tokens:
         raise NotApplicableError(
-            f"SWA pool ({sliding} tokens) cannot hold even one request: the prefill admission floor is "
-            f"sliding_window_size ({stage.window}) + page_size ({page})",
+            f"SWA pool ({tokens} tokens) cannot hold even one request: the prefill admission floor is "
+            f"sliding_window_size ({window}) + page_size ({page})",
             help="raise swa_full_tokens_ratio or mem_fraction_static",
         )
-    return Sizes(tokens, sliding, sizes.states)
+
+
+def _ratio(settings: Settings) -> float:
+    return _DEFAULT_RATIO if settings.swa_full_tokens_ratio is None else settings.swa_full_tokens_ratio
 
 
 def pools_of(stage: Stage, sizes: Sizes, page: int) -> tuple[Pool, ...]:

@@ -20,6 +20,7 @@ from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.dtypes import BF16, FP8, FP32, Dtype
 from kvcalc.engines._checks import check_blocks
+from kvcalc.engines._sglang_compressed import EVICTION_INTERVAL, Layout, tensors_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.slots.layers import EveryToken, LastTokens, Once
@@ -31,8 +32,6 @@ STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
 """Kinds whose states it keeps in slots of its Mamba pool."""
 QUANT_BLOCK = 128
 """Elements of an index key, and of a scaled latent, that share a float32 scale (DSATokenToKVPool)."""
-EVICTION_INTERVAL = 128
-"""Steps after which tokens that left the window are freed (SGLANG_SWA_EVICTION_INTERVAL)."""
 HYBRID_TYPES = frozenset(
     {
         *("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "gpt_oss", "granite_swa", "granitemoe_swa"),
@@ -49,7 +48,7 @@ class Rows(NamedTuple):
     dtype: of K and V, or of the latent. model_dtype: in which the model computes. scaled_latent: whether a latent in
     fp8 has scales and its rotary key in bf16. page: tokens of a page. own_windows: whether sliding layers have a pool
     of their own. states: slots of the Mamba pool that a request takes. state_dtype: of recurrent states, where it is
-    not the model's own choice.
+    not the model's own choice. layout: of the entries of DeepSeek-V4.
     """
 
     dtype: Dtype
@@ -59,6 +58,7 @@ class Rows(NamedTuple):
     own_windows: bool
     states: int
     state_dtype: Dtype | None
+    layout: Layout
 
     def of(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
         """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer that it has no pool for."""
@@ -74,12 +74,14 @@ class Rows(NamedTuple):
                 yield tensor._replace(slot_rule=rule, dtype=self.dtype)
         elif isinstance(part, MultiHeadLatentAttention):
             yield from self._latent(part)
+        elif isinstance(part, CompressedAttention):
+            yield from tensors_of(group, part, self.layout)
         elif isinstance(part, Indexer) and not part.index_pooling:
             yield self._index(group, part)
         elif not isinstance(part, NoCache):
             raise NotApplicableError(
                 f"kvcalc does not know how SGLang stores {part.label} layers, as {group.name} layers of {model.name} "
-                f"are{_why(part)}",
+                "are",
                 help="size it in another engine",
             )
 
@@ -134,9 +136,3 @@ def has_sparse_latent(model: Model) -> bool:
     """Whether it is DeepSeek sparse attention: a latent, and an indexer beside it in some layers."""
     kinds = {type(part) for group in model.groups for part in group.parts}
     return {MultiHeadLatentAttention, Indexer} <= kinds
-
-
-def _why(part: Attention) -> str:
-    if isinstance(part, CompressedAttention):
-        return ": rings of windows, pools of compressed entries and of their states, each with rules of its own"
-    return ""

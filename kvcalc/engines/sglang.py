@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._checks import check_unchanged, flag, share
+from kvcalc.engines._sglang_compressed import PAGE as _COMPRESSED_PAGE
+from kvcalc.engines._sglang_compressed import V4, V41, Layout, is_compressed
+from kvcalc.engines._sglang_compressed_pools import CompressedStage, log_line, requests_of
 from kvcalc.engines._sglang_pools import STATES, Sizes, Stage, pools_of, sizes_of, with_tokens
 from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent, is_sliding
 from kvcalc.engines._stages import stage_models
@@ -48,6 +51,8 @@ _DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tile
 _TRTLLM, _TILELANG = "trtllm", "tilelang"
 _DSA_PAGE, _LARGE_PAGE, _FA4_PAGE = 64, 64, 128
 _BLACKWELL = 10
+_DRAFTS = "mtp"
+"""Group of the layers that draft."""
 SHARING = Sharing(
     kv_heads="floor",
     extra_layers="last",
@@ -71,10 +76,11 @@ class Settings:
     fp8 has no scales. None: trtllm from Blackwell on.
     mem_fraction_static: share of the free memory for weights and caches together.
     max_total_tokens: most tokens of the pools. context_length: tokens of a model that caches none.
-    swa_full_tokens_ratio: tokens of the sliding pool for each of the full one.
+    swa_full_tokens_ratio: tokens of the sliding pool for each of the full one; None: 0.8, of DeepSeek-V4 0.1.
     disable_hybrid_swa_memory: sliding layers in the full pool.
     disable_radix_cache: no prefixes are kept, so that a request has one state and not 3.
-    max_running_requests, chunked_prefill_size: without the radix cache they size the sliding pool and the Mamba pool.
+    max_running_requests, chunked_prefill_size: without the radix cache they size the sliding pool and the Mamba pool;
+    requests (None: 256) always size states of DeepSeek-V4.
     max_mamba_cache_size: states of the Mamba pool; None: as mamba_full_memory_ratio, states to tokens, makes it.
     mamba_ssm_dtype: of recurrent states; None: as the model's config says, float32 where it does not.
     """
@@ -88,7 +94,7 @@ class Settings:
     mem_fraction_static: float | None = None
     max_total_tokens: int | None = None
     context_length: int | None = None
-    swa_full_tokens_ratio: float = 0.8
+    swa_full_tokens_ratio: float | None = None
     disable_hybrid_swa_memory: bool = False
     disable_radix_cache: bool = False
     max_running_requests: int | None = None
@@ -112,10 +118,10 @@ class Settings:
             count_from(getattr(self, field), field, 1)
         for field in ("chunked_prefill_size", "max_mamba_cache_size"):
             count_from(getattr(self, field), field, 1)
-        if self.mem_fraction_static is not None:
-            share(self.mem_fraction_static, "mem_fraction_static", 0.85)
-        for field in ("swa_full_tokens_ratio", "mamba_full_memory_ratio"):
-            share(getattr(self, field), field, 0.8)
+        for field, example in (("mem_fraction_static", 0.85), ("swa_full_tokens_ratio", 0.8)):
+            if getattr(self, field) is not None:
+                share(getattr(self, field), field, example)
+        share(self.mamba_full_memory_ratio, "mamba_full_memory_ratio", 0.9)
         for field in ("disable_hybrid_swa_memory", "disable_radix_cache"):
             flag(getattr(self, field), field)
 
@@ -123,6 +129,7 @@ class Settings:
 def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
     """Whole pages that a request takes of the pools, and its states. Raises NotApplicableError for what has no pool."""
     check_unchanged(model, "SGLang")
+    _check_drafts(model)
     rows = _rows(model, settings, kv_dtype)
     return tuple(rows.of(model, group) for group in model.groups)
 
@@ -172,6 +179,8 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
             f"kvcalc does not know which scales and which workspace SGLang keeps for {settings.kv_cache_dtype}",
             help="ask kvcalc.size, which counts codes and one layout of scales",
         )
+    if is_compressed(model):
+        return _fit_compressed(model, settings, stage_models(model, tp, pp, SHARING), available_bytes)
     settings = replace(settings, context_length=settings.context_length or model.max_model_len)
     page = _page(model, settings)
     stages = [_stage(part, model, settings) for part in stage_models(model, tp, pp, SHARING)]
@@ -179,15 +188,58 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         sizes_of(stage, settings, page, available) for stage, available in zip(stages, available_bytes, strict=True)
     ]
     fitting = min(size.tokens for size in sizes)
-    tokens = min(fitting, settings.max_total_tokens or fitting)
-    if tokens // page <= 0:
+    tokens = _limited(fitting, settings, page)
+    if tokens != fitting or len(stages) > 1:
+        sizes = [with_tokens(size, tokens, stage, settings, page) for size, stage in zip(sizes, stages, strict=True)]
+    pools = tuple(pools_of(stage, size, page) for stage, size in zip(stages, sizes, strict=True))
+    return _report(model, settings, available_bytes)._replace(
+        tokens=sizes[0].tokens,
+        stages=pools,
+        log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0]),
+        max_requests=_max_requests(sizes[0], settings),
+        notes=(*model.notes, *rounded_heads(model, tp, SHARING)),
+    )
+
+
+def _fit_compressed(
+    model: Model, settings: Settings, stages: Sequence[Model], available_bytes: Sequence[int]
+) -> PoolReport:
+    """Pools of DeepSeek-V4 that fit available_bytes of a rank of each stage."""
+    _check_drafts(model)
+    report = _report(model, settings, available_bytes)
+    compressed = [CompressedStage.of(stage, _layout(settings)) for stage in stages]
+    fitting = [stage.tokens_in(settings, each) for stage, each in zip(compressed, available_bytes, strict=True)]
+    tokens = _limited(min(fitting), settings, _COMPRESSED_PAGE)
+    return report._replace(
+        tokens=tokens,
+        stages=tuple(stage.pools(settings, tokens) for stage in compressed),
+        log_lines=(log_line(settings, tokens),),
+        max_requests=requests_of(settings),
+    )
+
+
+def _check_drafts(model: Model) -> None:
+    """Raises NotApplicableError for drafts of DeepSeek-V4: windows and rings of states grow with what is drafted."""
+    if is_compressed(model) and any(group.name == _DRAFTS for group in model.groups):
+        raise NotApplicableError(
+            f"kvcalc does not know how SGLang {VERSION} sizes windows and states of DeepSeek-V4 that drafts",
+            help="leave --mtp (mtp) out",
+        )
+
+
+def _limited(fitting: int, settings: Settings, page: int) -> int:
+    """Tokens that fit, or that are asked for, in whole pages. Raises NotApplicableError where there is none."""
+    tokens = min(fitting, settings.max_total_tokens or fitting) // page * page
+    if tokens <= 0:
         raise NotApplicableError(
             "Not enough memory. Please try to increase --mem-fraction-static.",
             help="give more memory, or share the model among more GPUs",
         )
-    if tokens != fitting or len(stages) > 1:
-        sizes = [with_tokens(size, tokens, stage, settings, page) for size, stage in zip(sizes, stages, strict=True)]
-    pools = tuple(pools_of(stage, size, page) for stage, size in zip(stages, sizes, strict=True))
+    return tokens
+
+
+def _report(model: Model, settings: Settings, available_bytes: Sequence[int]) -> PoolReport:
+    """A report before the pools are known."""
     return PoolReport(
         model=model.name,
         engine="sglang",
@@ -196,12 +248,14 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         engine_settings=(),
         parallel="",
         available_bytes=tuple(available_bytes),
-        tokens=sizes[0].tokens,
-        stages=pools,
-        log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0]),
-        max_requests=_max_requests(sizes[0], settings),
-        resolved=(("page_size", page), ("kv_cache_dtype", _cache_dtype(model, settings, BF16))),
-        notes=(*model.notes, *rounded_heads(model, tp, SHARING)),
+        tokens=0,
+        stages=(),
+        log_lines=(),
+        resolved=(
+            ("page_size", _page(model, settings)),
+            ("kv_cache_dtype", _cache_dtype(model, settings, BF16)),
+        ),
+        notes=model.notes,
     )
 
 
@@ -247,7 +301,13 @@ def _rows(model: Model, settings: Settings, kv_dtype: Dtype) -> Rows:
         own_windows=_own_windows(model, settings),
         states=_states(settings),
         state_dtype=None if settings.mamba_ssm_dtype is None else dtype_named(settings.mamba_ssm_dtype),
+        layout=_layout(settings),
     )
+
+
+def _layout(settings: Settings) -> Layout:
+    """How entries of DeepSeek-V4 lie in a page (select_dsv4_kv_layout)."""
+    return V41 if (gpu_named(settings.gpu).compute_capability or (0, 0))[0] == _BLACKWELL else V4
 
 
 def _cache_dtype(model: Model, settings: Settings, kv_dtype: Dtype) -> str:
@@ -260,6 +320,13 @@ def _cache_dtype(model: Model, settings: Settings, kv_dtype: Dtype) -> str:
             f"SGLang stores no cache in {kv_dtype}",
             help=f"use one of bf16, fp16, fp8, nvfp4, or kv_cache_dtype: {', '.join(_STORED)}",
         )
+    if is_compressed(model):
+        if name not in (_AUTO, "fp8_e4m3"):
+            raise NotApplicableError(
+                f"SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in {name}",
+                help="leave kv_cache_dtype out, or write kv_cache_dtype=fp8_e4m3",
+            )
+        return "fp8_e4m3"
     if not has_sparse_latent(model):
         return name
     if name == _AUTO and _is_blackwell(settings):
@@ -301,6 +368,8 @@ def _states(settings: Settings) -> int:
 
 def _page(model: Model, settings: Settings) -> int:
     """Tokens of a page: as asked for, if the kernels can read it, else theirs."""
+    if is_compressed(model):
+        return _COMPRESSED_PAGE
     if has_sparse_latent(model):
         return _DSA_PAGE
     asked = settings.page_size or 1
