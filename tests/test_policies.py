@@ -313,6 +313,28 @@ def test_verify_runs_quantised_caches(spec):
     assert verify(model, tokens=PROMPT + 3, sequences=2, kv_dtype="fp16", device="cpu").equal
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 40])
+def test_short_prompts_of_a_single_layer(tokens):
+    """A pyramid of one layer has no step, budgets larger than the prompt keep it, and the smallest keep a token."""
+    model = kvcalc.load({**MHA, "num_layers": 1, "head_dim": 32})
+    for spec in (
+        "pyramidkv:max_capacity_prompt=20,window_size=4",
+        "ada-kv:base_capacity=20,window_size=4,pyramid=true,prompt_tokens=1",
+        f"pyramidkv:compression_ratio=0.5,prompt_tokens={tokens + 5},window_size=4",
+        f"ada-kv:compression_ratio=0.9,prompt_tokens={tokens + 5},window_size=4",
+        "snapkv:max_capacity_prompt=10,window_size=8",
+        "tova:cache_size=1",
+        "h2o:hh_size=1,recent_size=1",
+        "vatp:heavy_ratio=0.01,recent_ratio=0.01",
+        "l2-norm:keep_ratio=0.01,prune_after=1",
+        "kvquant:first_few_fp16=100",
+        "turboquant:package=true",
+        "kivi",
+    ):
+        measured = verify(kvcalc.apply_method(model, spec), tokens=tokens + 6 * ("prompt_" in spec), device="cpu")
+        assert measured.equal, (spec, measured.data())
+
+
 def test_a_view_of_the_whole_prompt_is_predicted_and_found():
     measured = verify(changed("l2-norm:keep_ratio=0.5,prune_after=10", "gqa"), tokens=50, device="cpu")
     assert measured.equal
@@ -334,10 +356,13 @@ def test_a_wrong_prediction_is_found(monkeypatch):
         ("--method snapkv --device meta", "snapkv is not run on meta, where there are no values to choose by"),
         ("--method snapkv --dtype fp8", "snapkv is not run in fp8"),
         ("--method snapkv --tp 2", "snapkv is run in one process, and not yet on ranks"),
+        ("--method snapkv:prompt_tokens=11", "snapkv was told of a prompt of 11 tokens, and 10 are to be cached"),
+        ("--preset llama-2-7b --layers 1 --method h2o-flexgen:hh_ratio=0.05", "hh_ratio (0.05) of a prompt of 10 tokens is none of them"),
     ],
-)
+)  # fmt: skip
 def test_what_is_not_run_under_a_method(cli, monkeypatch, line, message):
     monkeypatch.setattr(child, "in_child", lambda work, model, **named: measure.verify(model, **named))
-    outcome = cli(f"verify --preset llama3-8b {'' if '--tokens' in line else '--tokens 10'} {line}")
+    asked = "".join(f"{name} " for name in ("--tokens 10", "--preset llama3-8b") if name.split()[0] not in line)
+    outcome = cli(f"verify {asked}{line}")
     assert outcome.code == 2
     assert outcome.stderr.startswith(message)

@@ -129,6 +129,8 @@ def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAtte
 
 # ---- parameters that several methods have
 
+_SHARE = "compression_ratio is a share of the prompt"
+
 
 def ratio_of(value: float | Fraction, field: str, *, most: Fraction | int = 1) -> Fraction:
     """A share that stays, as it was written, exact. Raises InvalidValueError for one not above 0, or above `most`."""
@@ -162,8 +164,24 @@ def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) ->
     Source: kvpress 0.5.5, ScorerPress.compress.
     """
     ratio = compression_of(compression_ratio)
-    prompt = known_prompt(prompt_tokens, "compression_ratio is a share of the prompt")
+    prompt = known_prompt(prompt_tokens, _SHARE)
     return CutPrompt(max(1, int(prompt * (1 - ratio))), prompt)
+
+
+def scored_prompt(prompt_tokens: int | None, window_size: int) -> int:
+    """Tokens of a prompt whose last `window_size` score those before them, as in the presses that keep a ratio.
+
+    Raises InvalidValueError where nobody says them, and for a window that leaves none before it.
+    Source: kvpress 0.5.5, SnapKVPress.score, which asserts it.
+    """
+    prompt = known_prompt(prompt_tokens, _SHARE)
+    if positive_int(window_size, "window_size") < prompt:
+        return prompt
+    raise InvalidValueError(
+        f"window_size ({window_size:,}) is not smaller than the prompt ({prompt:,})",
+        field="window_size",
+        help=(f"write window_size={prompt // 2}, or " if prompt > 1 else "") + "give a longer prompt",
+    )
 
 
 def known_prompt(prompt_tokens: int | None, why: str) -> int:

@@ -17,6 +17,7 @@ from kvcalc.methods._selection import (
     cut_prompt,
     known_prompt,
     ratio_cut,
+    scored_prompt,
     selected,
     window_below,
 )
@@ -65,14 +66,14 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     entries, by three int64 indices each. prompt_tokens: where the prompt ends; without it all cached tokens are the
     prompt. gqa_support: False stores each query head.
     In prefill the layer at hand holds the whole prompt, those before it what they keep.
-    Raises InvalidValueError for a window that is not smaller than the capacity, for counts that are not the layer's
-    budget, and where the pyramid or counts want a prompt_tokens.
+    Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, for
+    counts that are not the layer's budget, and where the pyramid or counts want a prompt_tokens.
     """
     alpha = _alpha(floor_alpha)
     if compression_ratio is not None:
-        kept = ratio_cut(compression_ratio, prompt_tokens)
-        prompt = known_prompt(kept.prompt, "")
-        gone = Once(prompt - min(kept.limit, prompt), prompt, f"{prompt - kept.limit:,} masked")
+        prompt = scored_prompt(prompt_tokens, window_size)
+        masked_tokens = prompt - ratio_cut(compression_ratio, prompt).slots(prompt)
+        gone = Once(masked_tokens, prompt, f"{masked_tokens:,} masked")
         return masked(model, "Ada-KV", state=lambda a, _: (masked_indices(a.num_kv_heads, gone),))
     window_below(window_size, base_capacity, "base_capacity")
     budget = Budget(model.num_layers, base_capacity, window_size, _BETA)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 
 from kvcalc.methods._pyramid import Budget, Pyramid
-from kvcalc.methods._selection import Share, compression_of, known_prompt, selected, window_below
+from kvcalc.methods._selection import Share, compression_of, scored_prompt, selected, window_below
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.methods import CutPrompt
@@ -47,13 +47,13 @@ def apply(
     prompt_tokens: where the prompt ends; without it all cached tokens are the prompt. gqa_support: False stores each
     query head, as the authors' code does.
     In prefill the layer at hand holds the whole prompt, those before it what they keep.
-    Raises InvalidValueError for a window that is not smaller than the capacity.
+    Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt.
     """
     window_below(window_size, max_capacity_prompt, "max_capacity_prompt")
     budget = Budget(model.num_layers, max_capacity_prompt, window_size, positive_int(beta, "beta"))
     rule_of: Callable[[int], SlotRule] = partial(Pyramid, budget)
     if compression_ratio is not None:
-        prompt = known_prompt(prompt_tokens, "compression_ratio is a share of the prompt")
+        prompt = scored_prompt(prompt_tokens, window_size)
         rule_of = partial(_by_ratio, budget, compression_of(compression_ratio), prompt)
     elif prompt_tokens is not None:
         rule_of = partial(_of_prompt, budget, positive_int(prompt_tokens, "prompt_tokens"))

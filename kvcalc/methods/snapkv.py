@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from kvcalc.methods._selection import cut_prompt, ratio_cut, selected, window_below
+from kvcalc.methods._selection import cut_prompt, ratio_cut, scored_prompt, selected, window_below
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 
@@ -33,13 +33,14 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     capacity, as kvpress counts it. prompt_tokens: where the prompt ends; without it all cached tokens are the prompt.
     gqa_support: False stores each query head, as the authors' code does.
     In prefill the layer at hand holds the whole prompt, those before it what they keep.
-    Raises InvalidValueError for a window that is not smaller than the capacity, which the authors' code asserts.
+    Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, which
+    the authors' code and kvpress assert.
     """
     if compression_ratio is None:
         window_below(window_size, max_capacity_prompt, "max_capacity_prompt")
         rule = cut_prompt(max_capacity_prompt, prompt_tokens)
     else:
-        rule = ratio_cut(compression_ratio, prompt_tokens)
+        rule = ratio_cut(compression_ratio, scored_prompt(prompt_tokens, window_size))
     return selected(
         model,
         "SnapKV",

@@ -57,10 +57,16 @@ def steps_of(applied: Applied, tokens: int, decode_steps: int) -> Steps:
     """How `tokens` come so that what is run is what was predicted.
 
     A method that asks how long the prompt is gets what it was told, or, as sizing does, all tokens as the prompt; the
-    rest is decoded, of the others decode_steps. Raises InvalidValueError for a longer prompt than policies are given.
+    rest is decoded, of the others decode_steps.
+    Raises InvalidValueError for a longer prompt than policies are given, or than there are tokens.
     """
     told = applied.arguments.get("prompt_tokens", max(1, tokens - decode_steps))
-    prompt = tokens if told is None else min(told, tokens)
+    prompt: int = tokens if told is None else told
+    if prompt > tokens:
+        raise InvalidValueError(
+            f"{applied.name} was told of a prompt of {plural(prompt, 'token')}, and {count(tokens)} are to be cached",
+            help=f"verify with --tokens {prompt}, or more",
+        )
     if prompt > MOST_PROMPT_TOKENS:
         raise InvalidValueError(
             f"policies are run on prompts of at most {count(MOST_PROMPT_TOKENS)} tokens, not {count(prompt)}",

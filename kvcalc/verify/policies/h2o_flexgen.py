@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from kvcalc.errors import InvalidValueError
+from kvcalc.units import plural, shown
 from kvcalc.verify.policies._policy import Policy, attention_weights, best, gathered, mixed, received, wide, with_last
 
 
@@ -14,6 +16,7 @@ class FlexGenH2O(Policy):
     """k heavy hitters and k - 1 of the newest tokens after the prompt, in 2 k slots; then each token takes a slot.
 
     Once all slots are taken, a token goes to the slot of the lightest that is not among the newest.
+    Raises InvalidValueError for a prompt of which hh_ratio is not one token.
     Source: Zhang et al. 2023, arXiv 2306.14048, appendix; FMInference/H2O, h2o_flexgen.
     """
 
@@ -28,6 +31,14 @@ class FlexGenH2O(Policy):
         """Allocates, and writes what stays of the prompt."""
         sequences, heads, tokens, _ = key.shape
         k = int(float(self.arguments["hh_ratio"]) * tokens)
+        if not k:
+            ratio = shown(float(self.arguments["hh_ratio"]))
+            raise InvalidValueError(
+                f"hh_ratio ({ratio}) of a prompt of {plural(tokens, 'token')} is none of them, and FlexGen keeps no "
+                "heavy hitter",
+                field="hh_ratio",
+                help="verify with a longer prompt, or a larger ratio",
+            )
         slots = self._slots(2 * k, tokens)
         self.key, self.value = (rows.new_zeros(sequences, heads, slots, rows.shape[-1]) for rows in (key, value))
         self.acc = torch.zeros(sequences, heads, slots, dtype=self.score_dtype, device=key.device)

@@ -25,7 +25,7 @@ class PyramidKV(SnapKV):
         if high >= self.seen - window:
             high = self.seen - window
             low = 2 * mean - high
-        return high - self.place.layer * ((high - low) // (self.place.num_layers - 1)) + window
+        return high - self.place.layer * ((high - low) // self._steps) + window
 
     def _by_ratio(self, mean: float, window: int, beta: int) -> int:
         """As kvpress shares a mean of so many tokens."""
@@ -35,7 +35,12 @@ class PyramidKV(SnapKV):
             high, low = self.seen - window, 2 * mean - (self.seen - window)
         if not self.seen >= high >= low >= window:
             return max(1, round(mean))
-        return round(high - self.place.layer * (high - low) / (self.place.num_layers - 1))
+        return round(high - self.place.layer * (high - low) / self._steps)
+
+    @property
+    def _steps(self) -> int:
+        """Steps from the bottom layer to the top; of a single layer, one that it does not take."""
+        return max(self.place.num_layers - 1, 1)
 
 
 POLICY = PyramidKV
