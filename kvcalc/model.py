@@ -169,6 +169,7 @@ class Model:
     prompt_cut: when the prompt is cut, where a method cuts it.
     methods: what changed the model, in its order.
     published: what engines read of its config beside the cache.
+    weights_bytes, weights_source: of the whole checkpoint, as its authors published it, and where that was read.
     Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
     """
 
@@ -183,6 +184,8 @@ class Model:
     prompt_cut: PromptCut | None = None
     methods: tuple[Applied, ...] = ()
     published: Published = field(default=Published(), compare=False)
+    weights_bytes: int | None = None
+    weights_source: str = ""
 
     def __post_init__(self) -> None:
         layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)

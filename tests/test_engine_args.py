@@ -201,6 +201,9 @@ def test_weights_of_a_plan_may_be_a_file_beside_it(cli, tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     by_file = finding(cli, tmp_path, ROW.replace("671GB", "model.safetensors.index.json"))
     assert by_file == finding(cli, tmp_path, ROW)
+    published = finding(cli, tmp_path, ROW.replace("    weights: 671GB\n", ""))
+    assert published["available_bytes"] == by_file["available_bytes"] - (688_586_727_753 - 671 * 10**9 + 7) // 8
+    assert published["notes"][-1].endswith("as published (deepseek-ai/DeepSeek-R1 at 56d4cbbb4d29, safetensors files)")
 
 
 PLAN_ERRORS = {

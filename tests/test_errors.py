@@ -389,9 +389,9 @@ PLANS = {
         "help: did you mean 'h200' or 'h100' or 'b300'? presets/gpus.yaml lists them all",
     ),
     "gpu without weights": (
-        GOOD_PLAN.replace("budget: 80GB", "gpu: h200"),
+        GOOD_PLAN.replace("budget: 80GB", "gpu: h200").replace("r1", "gpt-oss-20b"),
         "{file}:2: deployments[0]: gpu is given without weights\n"
-        "help: add weights: and the bytes of the weights on this GPU",
+        "help: add weights: and the bytes of the whole model's weights",
     ),
     "gpu and budget": (
         GOOD_PLAN + "    gpu: h200\n",

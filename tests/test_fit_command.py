@@ -277,7 +277,7 @@ def test_the_drivers_own_names_are_gpus():
 ASKED = "fit --preset r1 --gpu h200 --weights 671GB"
 WRONG = {
     "no weights": (
-        "fit --preset r1 --gpu h200",
+        "fit --preset gpt-oss-20b --gpu h200",
         "--weights: nothing says how large the weights are\nhelp: write 671GB or 625GiB, or the path of",
     ),
     "a GPU": (f"{ASKED} --gpu h300", "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
@@ -356,6 +356,16 @@ def test_json_has_the_exact_numbers_and_the_engines_own(cli):
     assert (data["cache_bytes"], data["num_blocks"], data["max_sequences"]) == (54_227_114_878, 48_229, 23)
     assert data["planned"]["log_line"].startswith("GPU KV cache size: 771,664 tokens")
     assert data["fewest_gpus"] == 5
+
+
+def test_published_weights_need_not_be_given(cli):
+    """688,586,727,753 / 8 bytes on each of 8 GPUs, and where that came from; what is given wins."""
+    outcome = cli("fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8")
+    assert outcome.code == 0
+    assert "weights                               86,073,340,970   86.07   80.16" in outcome.stdout
+    assert "as published\n    (deepseek-ai/DeepSeek-R1 at 56d4cbbb4d29, safetensors files)" in outcome.stdout
+    data = json.loads(cli(f"{ASKED} --engine vllm --tp 8 --format json").stdout)
+    assert (data["weights_bytes"], data["weights_source"]) == (671 * 10**9 // 8, "given")
 
 
 def test_settings_of_other_types_are_read(cli):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 from gguf_files import TINY, gguf, text
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
-from kvcalc.io.weights import weights_bytes
+from kvcalc.fleet.weights import weights_of
+from kvcalc.io.presets import load_preset, preset_names
+from kvcalc.io.weights import read_weights
+from kvcalc.methods import apply_method
 
 
 def safetensors(header: object, data_bytes: int = 0) -> bytes:
@@ -32,6 +36,10 @@ def with_tensors(*infos: tuple[str, tuple[int, ...], int], data_bytes: int = 0) 
     return gguf(TINY, tensors=len(infos)) + listed + bytes(data_bytes)
 
 
+def weights_bytes(text, folder=Path()) -> int:
+    return read_weights(text, folder).bytes
+
+
 def written(tmp_path, name: str, content: bytes):
     path = tmp_path / name
     path.write_bytes(content)
@@ -46,9 +54,55 @@ def test_bytes_may_be_given_with_their_unit(given_text, expected):
     assert weights_bytes(given_text) == expected
 
 
-def test_weights_that_nobody_gives_are_asked_for():
-    with pytest.raises(InvalidValueError, match="nothing says how large the weights are"):
-        weights_bytes(None)
+# Published ---------------------------------------------------------------------------------------------------------
+
+PUBLISHED = [model for model in map(load_preset, preset_names()) if model.weights_bytes is not None]
+
+
+def test_weights_that_nobody_gives_or_published_are_asked_for():
+    with pytest.raises(InvalidValueError, match=r"nothing says how large the weights are$"):
+        weights_of(load_preset("gpt-oss-20b"))
+    with pytest.raises(InvalidValueError, match="nothing says how large the weights are; as gqa nobody published"):
+        weights_of(apply_method(load_preset("r1"), "gqa:8"))
+    assert weights_of(apply_method(load_preset("llama-3.1-8b"), "snapkv")).bytes == 16_060_556_376
+
+
+def test_weights_that_are_given_win():
+    assert weights_of(load_preset("r1"), 10**9) == (10**9, "given")
+    read = read_weights("1GB")
+    assert weights_of(load_preset("r1"), read) is read
+
+
+def test_published_weights_say_which_files_of_which_revision():
+    assert len(PUBLISHED) == 17
+    for model in PUBLISHED:
+        repository, _, revision = model.weights_source.removesuffix(", safetensors files").partition(" at ")
+        assert len(repository.split("/")) == 2, model.name
+        assert len(bytes.fromhex(revision)) == 6, model.name
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "hidden", "intermediate", "biases"),
+    [
+        ("llama-3.1-8b", 128_256, 4096, 14_336, 0),
+        ("llama-3.1-70b", 128_256, 8192, 28_672, 0),
+        ("llama-3.1-405b", 128_256, 16_384, 53_248, 0),
+        ("qwen2.5-7b", 152_064, 3584, 18_944, 1),
+        ("qwen2.5-14b", 152_064, 5120, 13_824, 1),
+        ("qwen2.5-32b", 152_064, 5120, 27_648, 1),
+        ("qwen2.5-72b", 152_064, 8192, 29_568, 1),
+    ],
+)
+def test_published_weights_are_the_models_parameters_and_the_headers_of_their_files(
+    name, vocabulary, hidden, intermediate, biases
+):
+    """2 bytes for each of: embeddings, head, and in each layer q, k, v, o, gate, up, down and two norms."""
+    model = load_preset(name)
+    facts = model.groups[0].facts
+    kv = facts["num_kv_heads"] * facts["head_dim"]
+    layer = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * intermediate + 2 * hidden + biases * (hidden + 2 * kv)
+    parameters = 2 * vocabulary * hidden + hidden + model.num_layers * layer
+    assert 0 < model.weights_bytes - 2 * parameters < 256 * 1024
 
 
 # safetensors -------------------------------------------------------------------------------------------------------

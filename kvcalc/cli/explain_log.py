@@ -88,11 +88,11 @@ def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
     if weights is None:
         return {}
 
-    from kvcalc.io.weights import weights_bytes
+    from kvcalc.io.weights import read_weights
     from kvcalc.units import parse_bytes
 
     return {
-        "weights_bytes": _options.located("--weights", weights_bytes, weights),
+        "weights_bytes": _options.located("--weights", read_weights, weights).bytes,
         "reserve_bytes": _options.located("--reserve", parse_bytes, reserve, "reserve"),
     }
 

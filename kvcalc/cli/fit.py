@@ -26,7 +26,8 @@ def fit(
         typer.Option(
             "--weights",
             metavar="BYTES|PATH",
-            help="Of the whole model: 671GB, 625GiB, or safetensors (index, files, folder) or GGUF to read it from.",
+            help="Of the whole model: 671GB, 625GiB, or safetensors (index, files, folder) or GGUF to read it from; "
+            "else as its authors published them, where the preset knows.",
         ),
     ] = None,
     reserve: Annotated[
@@ -62,16 +63,18 @@ def fit(
     if tokens is not None:
         (asked["tokens"],) = _one(tokens)
     layout = _options.located("--tp, --pp, --dp, --dcp", _layout, gpus, tp, pp, dp, dcp)
-    from kvcalc.io.weights import weights_bytes
+    from kvcalc.fleet.weights import weights_of
+    from kvcalc.io.weights import read_weights
     from kvcalc.units import parse_bytes
 
     reserve_bytes = _options.located("--reserve", parse_bytes, reserve, "reserve")
-    total_bytes = _options.located("--weights", weights_bytes, weights)
+    given = None if weights is None else _options.located("--weights", read_weights, weights)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+    whole = _options.located("--weights", weights_of, chosen, given)
 
     from kvcalc.fleet.asking import fit_gpus
 
-    report = fit_gpus(chosen, weights_bytes=total_bytes, reserve_bytes=reserve_bytes, parallel=layout, **asked)
+    report = fit_gpus(chosen, weights_bytes=whole, reserve_bytes=reserve_bytes, parallel=layout, **asked)
     show(report, format)
     raise typer.Exit(TOO_LARGE if report.fits is False else 0)
 

@@ -13,6 +13,7 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.fleet.demand import BlockDemand, Demand, demand_of
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, has_share, memory_of, share_of
+from kvcalc.fleet.weights import GIVEN, Weights, weights_of
 from kvcalc.hardware import Gpu, gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Question(NamedTuple):
-    """A model, an engine, and GPUs of one kind. weights_bytes: of the whole model; reserve_bytes: on each GPU.
+    """A model, an engine, and GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
 
     The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up.
     """
@@ -35,13 +36,13 @@ class Question(NamedTuple):
     engine: Engine
     kv_dtype: Dtype
     gpu: Gpu
-    weights_bytes: int
+    weights: Weights
     reserve_bytes: int
     utilization: Fraction
 
     def memory(self, parallel: Parallel) -> Memory:
         """Memory of each GPU."""
-        weights = -(-self.weights_bytes // (parallel.tp * parallel.pp))
+        weights = -(-self.weights.bytes // (parallel.tp * parallel.pp))
         return memory_of(self.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
 
     def demand(self, parallel: Parallel) -> Demand:
@@ -53,7 +54,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     model: Model,
     *,
     gpu: str,
-    weights_bytes: int,
+    weights_bytes: int | Weights | None = None,
     num_gpus: int | None = None,
     parallel: Parallel | None = None,
     engine: str = "ideal",
@@ -67,7 +68,8 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     """How much of a model's cache GPUs hold beside its weights: contexts, users, the fewest GPUs, and what binds.
 
     gpu: a name of presets/gpus.yaml, or the driver's own. num_gpus: in all; as many as `parallel` has ranks.
-    weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica. reserve_bytes: on each GPU,
+    weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica; those that its authors
+    published where they are known and nothing is given. reserve_bytes: on each GPU,
     for activations, graphs and everything else. utilization: share of the GPU's memory that is taken, all of it where
     neither this nor a setting of the engine says otherwise. tokens: context of each user, if asked about one, in an
     engine with one context for all the whole of it; sequences: users. Returns a GpuFit of exact ints.
@@ -82,7 +84,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
         engine_on(gpu, engine, engine_settings, utilization),
         workload.kv_dtype,
         gpu_named(gpu),
-        _bytes(weights_bytes, "weights_bytes"),
+        weights_of(model, weights_bytes),
         _bytes(reserve_bytes, "reserve_bytes"),
         Fraction(1) if utilization is None else share_of(utilization, "utilization"),
     )
@@ -160,6 +162,7 @@ def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: 
         gpu_bytes=memory.gpu_bytes,
         taken_bytes=memory.taken_bytes,
         weights_bytes=memory.weights_bytes,
+        weights_source=question.weights.source,
         reserve_bytes=memory.reserve_bytes,
         cache_bytes=memory.cache_bytes,
         needed_bytes=needed,
@@ -235,9 +238,11 @@ def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | N
     """What a reader must know of how the numbers came about."""
     model, shared = question.model, ranks.tp * ranks.pp
     found = [*model.notes]
+    if question.weights.source != GIVEN:
+        found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
     if shared > 1:
         found.append(
-            f"the weights ({both_units(question.weights_bytes)}) are taken to be shared evenly by {shared:,} GPUs"
+            f"the weights ({both_units(question.weights.bytes)}) are taken to be shared evenly by {shared:,} GPUs"
         )
     if ranks.dp > 1 and sequences % ranks.dp:
         found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")

@@ -34,17 +34,18 @@ from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.fleet.asking import engine_on, layout_of
 from kvcalc.fleet.memory import has_share, share_of
+from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.loading import is_path, load, load_path
 from kvcalc.io.presets import preset_of_repository
-from kvcalc.io.weights import weights_bytes
+from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.plan import DEFAULT_UTILIZATION, Deployment, Limit
-from kvcalc.units import parse_bytes, parse_tokens, shown
+from kvcalc.units import both_units, parse_bytes, parse_tokens, shown
 from kvcalc.workload import Workload
 
 Tokens = Annotated[
@@ -100,7 +101,7 @@ class DeploymentEntry(BaseModel):
     weights: Bytes | None = Field(
         None,
         description="Bytes of the model's weights, shared evenly by tp x pp GPUs; or the path of what holds them, "
-        "safetensors (index, file, folder) or GGUF, relative to this file.",
+        "safetensors (index, file, folder) or GGUF, relative to this file; else as the model's authors published them.",
     )
     reserve: Bytes | None = Field(None, description="Bytes for activations, graphs and everything else on each GPU.")
 
@@ -167,12 +168,12 @@ class _Row:
             model=model,
             workload=self._workload(tokens, dtype),
             engine=engine,
-            limit=self._limit(engine, ranks),
+            limit=self._limit(engine, ranks, model),
             parallel=ranks,
             file=str(self._file),
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
-            remarks=self._remarks(),
+            remarks=self._remarks(model),
         )
 
     def _model(self) -> Model:
@@ -266,7 +267,7 @@ class _Row:
             settings[name] = value
         return settings
 
-    def _limit(self, engine: Engine, ranks: Parallel) -> Limit:
+    def _limit(self, engine: Engine, ranks: Parallel, model: Model) -> Limit:
         entry = self._entry
         if entry.budget is not None:
             for field in _OF_A_GPU:
@@ -279,11 +280,9 @@ class _Row:
             raise self._refuse(
                 "there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB"
             )
-        if entry.weights is None:
-            raise self._refuse("gpu is given without weights", "add weights: and the bytes of the weights on this GPU")
         given = entry.gpu_memory_utilization
         utilization = DEFAULT_UTILIZATION if given is None else self._take("gpu_memory_utilization", share_of, given)
-        total_bytes = self._once(("weights", entry.weights), self._weights)
+        total_bytes = self._weights(model).bytes
         return self._take(  # type: ignore[no-any-return]
             "gpu",
             Limit.of_gpu,
@@ -294,12 +293,27 @@ class _Row:
             self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
         )
 
-    def _weights(self) -> int:
-        return self._take("weights", weights_bytes, self._entry.weights, self._file.parent)  # type: ignore[no-any-return]
+    def _weights(self, model: Model) -> Weights:
+        """The weights as they are given, or as the model's authors published them."""
+        given = self._entry.weights
+        if given is None and model.weights_bytes is None:
+            raise self._refuse(
+                "gpu is given without weights", "add weights: and the bytes of the whole model's weights"
+            )
+        if given is None:
+            return self._take("gpu", weights_of, model)  # type: ignore[no-any-return]
+        return self._once(  # type: ignore[no-any-return]
+            ("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent)
+        )
 
-    def _remarks(self) -> tuple[str, ...]:
-        ignored = self._args.ignored
-        return (f"arguments that change nothing in memory: {', '.join(ignored)}",) if ignored else ()
+    def _remarks(self, model: Model) -> tuple[str, ...]:
+        found, ignored = [], self._args.ignored
+        if ignored:
+            found.append(f"arguments that change nothing in memory: {', '.join(ignored)}")
+        if self._entry.gpu is not None and self._entry.weights is None:
+            weights = self._weights(model)
+            found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
+        return tuple(found)
 
     def _take(self, field: str, read: Any, *values: Any) -> Any:
         """Result of `read`, its errors located at the field."""

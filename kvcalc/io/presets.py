@@ -39,6 +39,8 @@ MODEL_FIELDS = {
     "source": "Where the facts were published.",
     "model_type": "model_type of the model's config.json.",
     "max_model_len": "Longest context that the model was made for, in tokens.",
+    "weights_bytes": "Bytes of the whole checkpoint's weights, as published.",
+    "weights_source": "Where those bytes were published.",
     "num_layers": "Layers of the decoder.",
     "layer_pattern": "Names of `layers`, repeated down the model and cut at its last layer.",
     "layer_types": "Names of `layers`, one for each layer.",
@@ -49,6 +51,8 @@ MODEL_FIELDS = {
 }
 """Fields of a preset beside those of its attention kind, with their meaning."""
 
+MAX_WEIGHTS_BYTES = 10**15
+"""A thousand times the largest model that was published."""
 _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
 _SOURCE = re.compile(r"source: ([\w.-]+/[\w.-]+)")
 _UNIFORM = "all"
@@ -136,6 +140,8 @@ def parse_preset(document: Document) -> Model:
         model_type=top.text("model_type"),
         source=top.text("source"),
         max_model_len=top.integer_or("max_model_len", None),
+        weights_bytes=top.integer("weights_bytes", most=MAX_WEIGHTS_BYTES) if "weights_bytes" in top else None,
+        weights_source=top.text("weights_source"),
         origins={"num_layers": top.origin("num_layers")},
     )
 
@@ -154,6 +160,8 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         "aliases": list(aliases),
         "model_type": model.model_type,
         "max_model_len": model.max_model_len,
+        "weights_bytes": model.weights_bytes,
+        "weights_source": model.weights_source,
         "num_layers": model.num_layers,
         "num_mtp_layers": sum(len(group.layers) for group in model.draft_groups) or None,
         "mtp_layer": mtp_layer,

@@ -8,7 +8,7 @@ from typing import Any
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import UnknownNameError
 from kvcalc.io.plans import PlanFile
-from kvcalc.io.presets import MODEL_FIELDS
+from kvcalc.io.presets import MAX_WEIGHTS_BYTES, MODEL_FIELDS
 from kvcalc.units import MAX_COUNT
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -44,6 +44,8 @@ def _preset() -> dict[str, Any]:
         "source": {"type": "string"},
         "model_type": {"type": "string"},
         "max_model_len": _COUNT,
+        "weights_bytes": {**_COUNT, "maximum": MAX_WEIGHTS_BYTES},
+        "weights_source": {"type": "string"},
         "num_layers": _COUNT,
         "layer_pattern": _NAMES,
         "layer_types": _NAMES,

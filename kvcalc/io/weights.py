@@ -16,7 +16,8 @@ from pathlib import Path
 from struct import Struct
 from typing import Any
 
-from kvcalc.errors import InvalidFileError, InvalidValueError
+from kvcalc.errors import InvalidFileError
+from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights
 from kvcalc.io.documents import parse_json, read_text
 from kvcalc.units import parse_bytes, shown
 
@@ -24,19 +25,16 @@ MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself reads."""
 _INDEX, _TENSORS, _GGUF = ".safetensors.index.json", ".safetensors", ".gguf"
 _LENGTH = Struct("<Q")
-_UNKNOWN = "write 671GB or 625GiB, or the path of a model.safetensors.index.json, safetensors files or a GGUF file"
 
 
-def weights_bytes(text: str | int | None, folder: Path = Path()) -> int:
-    """Bytes of the weights, as given or as read from a path, which is relative to `folder`.
+def read_weights(text: str | int, folder: Path = Path()) -> Weights:
+    """The weights as given, or as read from a path, which is relative to `folder`.
 
-    Raises InvalidValueError where nothing is given: weights are never guessed; InvalidFileError for a bad file.
+    Raises InvalidValueError, InvalidFileError for a bad file.
     """
-    if text is None:
-        raise InvalidValueError("nothing says how large the weights are", field="weights", help=_UNKNOWN)
     if isinstance(text, str) and _names_a_file(text, folder):
-        return bytes_of_path(folder / text)
-    return parse_bytes(text, "weights")
+        return Weights(bytes_of_path(folder / text), f"read from {text}")
+    return Weights(parse_bytes(text, "weights"), GIVEN)
 
 
 def _names_a_file(text: str, folder: Path) -> bool:
@@ -60,8 +58,8 @@ def bytes_of_path(path: Path) -> int:
 
         return tensor_bytes(path)
     if not path.exists():
-        raise InvalidFileError("there is no such file", where=str(path), help=_UNKNOWN)
-    raise InvalidFileError("holds no weights that are known here", where=str(path), help=_UNKNOWN)
+        raise InvalidFileError("there is no such file", where=str(path), help=HOW_TO_SAY)
+    raise InvalidFileError("holds no weights that are known here", where=str(path), help=HOW_TO_SAY)
 
 
 def _bytes_of_folder(folder: Path) -> int:
@@ -75,7 +73,7 @@ def _bytes_of_folder(folder: Path) -> int:
     if len(ggufs) == 1:
         return bytes_of_path(ggufs[0])
     several = f"{len(ggufs)} GGUF files, which may be one model or several" if ggufs else "no safetensors and no GGUF"
-    raise InvalidFileError(f"is a folder with {several}", where=str(folder), help=_UNKNOWN)
+    raise InvalidFileError(f"is a folder with {several}", where=str(folder), help=HOW_TO_SAY)
 
 
 def _bytes_of_index(path: Path) -> int:

@@ -15,6 +15,7 @@ class GpuFit(NamedTuple):
 
     tokens: context that was asked about, None where none was; sequences: users, of all replicas together.
     share: how much of a GPU the engine takes, in words. taken_bytes: weights + reserve + cache.
+    weights_source: where the number of weights_bytes came from.
     needed_bytes: by what is asked, on a rank of each pipeline stage; fits: whether that is there.
     max_tokens: largest context of so many users, None where any fits; 0 where none does. max_sequences: most users of
     so many tokens, None where tokens take nothing or were not asked about.
@@ -38,6 +39,7 @@ class GpuFit(NamedTuple):
     gpu_bytes: int
     taken_bytes: int
     weights_bytes: int
+    weights_source: str
     reserve_bytes: int
     cache_bytes: int
     needed_bytes: tuple[int, ...] | None
@@ -72,6 +74,7 @@ class GpuFit(NamedTuple):
             "share": self.share,
             "taken_bytes": self.taken_bytes,
             "weights_bytes": self.weights_bytes,
+            "weights_source": self.weights_source,
             "reserve_bytes": self.reserve_bytes,
             "cache_bytes": self.cache_bytes,
             "needed_bytes": None if self.needed_bytes is None else list(self.needed_bytes),
