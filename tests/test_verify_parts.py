@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layers import ATTENTION, CROSS, CSA, ENCODED, GLA, HCA, HIDDEN, LAYERS, MAMBA2, MLSTM
+from layers import CROSS, CSA, ENCODED, GLA, HCA, HIDDEN, LAYERS, MAMBA2, MLSTM
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from kvcalc.attention.gla import GroupedLatentAttention
-from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
-from kvcalc.attention.none import NoCache
 from kvcalc.verify.layer import Layer
 from kvcalc.verify.modules import module_for
 from kvcalc.verify.modules._delta_rule import gated_delta_rule
 from kvcalc.verify.modules._module import Context, rotate
 from kvcalc.verify.modules._recurrent import causal_conv
-from kvcalc.verify.modules.none import BorrowingModule
 from kvcalc.verify.sharding import shard_of
 
 TOKENS, SEQUENCES = 37, 2
@@ -399,18 +396,6 @@ def test_compressed_attention_token_by_token(facts):
         mixed.append((queries[:, t] @ rows.T * 8**-0.5).softmax(-1) @ rows)
     expected = module.o_proj(torch.stack(mixed).flatten(1))[None]
     torch.testing.assert_close(module(inputs), expected, **EXACT)
-
-
-def test_a_layer_that_borrows_its_cache():
-    """With the lender's own weights it gives the lender's output, window and all, and it has no cache to fill."""
-    for facts in (ATTENTION, GroupedQueryAttention(**{**ATTENTION.__dict__, "sliding_window": 7})):
-        (lender,) = built([facts]).modules_of_parts()
-        borrower, inputs = BorrowingModule(lender), hidden()
-        borrower.q_proj, borrower.o_proj = lender.q_proj, lender.o_proj
-        cache = lender.new_cache(SEQUENCES, TOKENS, torch.float64)
-        for token in inputs.split(1, dim=1):
-            torch.testing.assert_close(lender(token, cache), borrower(token, cache), **EXACT)
-    assert module_for(NoCache())(NoCache(), HIDDEN, dtype=torch.float64, device="cpu").new_cache(2, 100, None) == {}
 
 
 # ---- the guards themselves
