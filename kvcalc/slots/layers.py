@@ -31,6 +31,8 @@ class CurrentChunk(AtMost):
     border needed the whole chunk, and the buffer for it stays.
     """
 
+    __slots__ = ()
+
     def __str__(self) -> str:
         return f"chunk of {self.limit:,}"
 
@@ -56,10 +58,10 @@ class EveryNth(Rule):
         return f"every {ordinal(self.n)} token"
 
 
-class Pending(Rule):
-    """(t - start) mod n slots: tokens that wait until there are n of them, to be compressed or quantised together.
+class _ByFillings(Rule):
+    """Tokens after `start` that wait until there are n of them: what rules of those that wait, or no longer do, share.
 
-    start: tokens that never waited; with fewer there is no slot.
+    start: tokens that never waited.
     """
 
     __slots__ = ("n", "start")
@@ -67,46 +69,6 @@ class Pending(Rule):
     def __init__(self, n: int, start: int = 0) -> None:
         self.n = n
         self.start = start
-
-    def slots(self, tokens: Tokens) -> Tokens:
-        """(t - start) mod n."""
-        return above(tokens, self.start) % self.n
-
-    def most(self, tokens: int) -> int:
-        """One less than n, or as many as came so far."""
-        return min(above(tokens, self.start), self.n - 1)
-
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """The start."""
-        return (self.start,) if self.start else ()
-
-    @property
-    def period(self) -> int:
-        """Every n-th token empties the buffer."""
-        return self.n
-
-    @property
-    def saturates_at(self) -> int | None:
-        """One less than n after the start; from there it falls to none and rises again."""
-        return self.start + self.n - 1
-
-    def __str__(self) -> str:
-        return f"fewer than {self.n:,} waiting"
-
-
-class Settled(Rule):
-    """t - (t - start) mod n slots: every token that does not wait, the complement of `Pending`."""
-
-    __slots__ = ("n", "start")
-
-    def __init__(self, n: int, start: int = 0) -> None:
-        self.n = n
-        self.start = start
-
-    def slots(self, tokens: Tokens) -> Tokens:
-        """All t tokens but (t - start) mod n."""
-        return tokens - above(tokens, self.start) % self.n
 
     @property
     def kinks(self) -> tuple[int, ...]:
@@ -117,6 +79,38 @@ class Settled(Rule):
     def period(self) -> int:
         """The n tokens that settle together."""
         return self.n
+
+
+class Pending(_ByFillings):
+    """(t - start) mod n slots: tokens that wait until there are n of them, to be compressed or quantised together."""
+
+    __slots__ = ()
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """(t - start) mod n; none with fewer than start."""
+        return above(tokens, self.start) % self.n
+
+    def most(self, tokens: int) -> int:
+        """One less than n, or as many as came so far."""
+        return min(above(tokens, self.start), self.n - 1)
+
+    @property
+    def saturates_at(self) -> int | None:
+        """One less than n after the start; from there it falls to none and rises again."""
+        return self.start + self.n - 1
+
+    def __str__(self) -> str:
+        return f"fewer than {self.n:,} waiting"
+
+
+class Settled(_ByFillings):
+    """t - (t - start) mod n slots: every token that does not wait, the complement of `Pending`."""
+
+    __slots__ = ()
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """All t tokens but (t - start) mod n."""
+        return tokens - above(tokens, self.start) % self.n
 
     def __str__(self) -> str:
         return f"all but those waiting for {self.n:,}"
