@@ -18,11 +18,12 @@ from kvcalc.attention.gated_deltanet import GatedDeltaNet
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
-from kvcalc.dtypes import BF16, Dtype
+from kvcalc.dtypes import BF16, FP32, Dtype
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._checks import check_unchanged
 from kvcalc.errors import NotApplicableError
@@ -36,8 +37,12 @@ from kvcalc.tensors import CacheTensor
 _STEP = 256
 _BITS, _GROUPS = (2, 4, 8), (32, 64, 128)
 _BY_KV_DTYPE = {"int4": 4, "int8": 8}
-_STATES = (GatedDeltaNet, KimiDeltaAttention, ShortConvolution)
-"""Kinds whose states are known: convolutions in the model's dtype, recurrent states in float32 (gated_delta.py)."""
+_STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba2, ShortConvolution)
+"""Kinds whose states are known: convolutions in the model's dtype, recurrent ones in float32 (gated_delta.py, ssm.py).
+
+Those of Mamba are not: they have the format that a checkpoint has its A_log in, which no config says."""
+_MAMBA_2 = {"falcon_h1", "granitemoehybrid", "mamba2", "nemotron_h", "plamo2"}
+"""Types that MLX-LM has Mamba-2 layers of."""
 _CHUNKED = {"llama4", "llama4_text"}
 _ROTATES = {
     *("afmoe", "baichuan_m1", "cohere2", "exaone4", "exaone_moe", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text"),
@@ -111,8 +116,8 @@ def _tensors(
     model: Model, group: LayerGroup, settings: Settings, bits: int | None, model_dtype: Dtype
 ) -> Iterator[CacheTensor]:
     for part in group.parts:
-        if isinstance(part, _STATES):
-            yield from part.tensors()
+        if isinstance(part, _STATES) and (model.model_type in _MAMBA_2 or not isinstance(part, Mamba2)):
+            yield from (tensor._replace(dtype=tensor.dtype and FP32) for tensor in part.tensors())
             continue
         rule = _slots(part, model, settings)
         for tensor in _stored(part, model, group):
