@@ -126,6 +126,12 @@ SIZES = {
     "a ring of the user's": (("qwen3-8b", 3000, "mlx_lm"), {"max_kv_size": 1000}, 1000 * 36 * 8 * 128 * 2 * 2),
     "DeepSeek-V2 is expanded": (("deepseek-v2-lite", 256, "mlx_lm"), {}, 256 * 27 * 16 * (192 + 128) * 2),
     "an index key and as many zeros": (("deepseek-v3.2", 256, "mlx_lm"), {}, 256 * 61 * (576 + 2 * 128) * 2),
+    # 24 layers of 10,240 x 3 in bf16 and 128 x 64 x 128 in float32 (ssm.py, compute_dt); 4 of 8 heads of 128
+    "Mamba-2 states in float32": (
+        ("nemotron-h-8b", 256, "mlx_lm"),
+        {},
+        24 * ((8192 + 2 * 8 * 128) * 3 * 2 + 128 * 64 * 128 * 4) + 4 * 256 * 2 * 8 * 128 * 2,
+    ),
     "Ollama pads to 256": (("llama-3.1-8b", 1000, "ollama"), {}, 1024 * LLAMA * 2),
     "q8_0": (("llama-3.1-8b", 1024, "ollama"), {"kv_cache_type": "q8_0"}, 1024 * LLAMA * 34 // 32),
     "without flash attention it is ignored": (
@@ -381,6 +387,20 @@ def test_tensorrt_llm_shares_memory_equally_between_windows():
     assert by_name["window 131,072"].slots == 2**34 // (10 * 16 * 128 * 4 * 32)
 
 
+def test_blocks_that_wait_in_the_memory_of_a_host_are_counted_beside_the_pools():
+    """Llama 3.1 8B: 131,072 bytes a token, blocks of 32; 10 GiB of a host hold 2,560 of them."""
+    asked = {"max_tokens": 3200, "host_cache_size": 10 * 2**30}
+    report = fit("llama-3.1-8b", "tensorrt_llm", **asked)
+    ((pool,),), ((host,),) = report.stages, report.host
+    assert (pool.slots, host.slots, host.bytes) == (100, 2560, 10 * 2**30)
+    assert report.allocated_bytes == (pool.bytes,)
+    assert [row[0] for row in report.sheets()[0].rows] == ["0", "0 (host)"]
+    assert report.data()["host"][0][0]["slots"] == 2560
+    windows = fit("gemma-3-27b", "tensorrt_llm", **asked, max_attention_window=[1024] * 5 + [131_072]).host[0]
+    assert [pool.slots for pool in windows] == [5 * 2**30 // (layers * 16 * 128 * 4 * 32) for layers in (52, 10)]
+    assert "host" not in fit("llama-3.1-8b", "tensorrt_llm").data()
+
+
 def test_weights_leave_a_share_of_the_memory():
     settings = {"mem_fraction_static": 0.9, "gpu": "h100-80gb"}
     sglang = kvcalc.fit(
@@ -501,6 +521,14 @@ REFUSALS = {
     "a group that does not divide": (
         lambda: size("phi-3-mini-128k", 1, "mlx_lm", kv_bits=4),
         "the 96 elements of a head of k are not a multiple of kv_group_size (64)",
+    ),
+    "Mamba-2 of a type that MLX-LM has not": (
+        lambda: size("zamba2-7b", 1, "mlx_lm"),
+        "how MLX-LM stores Mamba-2 layers",
+    ),
+    "states in the format of a checkpoint": (
+        lambda: size("falcon-mamba-7b", 1, "mlx_lm"),
+        "how MLX-LM stores Mamba layers",
     ),
     "a latent in Ollama's engine": (lambda: size("r1", 1, "ollama"), "how Ollama's engine stores MLA 512+64 layers"),
     "a quantised latent": (

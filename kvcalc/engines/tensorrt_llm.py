@@ -9,7 +9,7 @@ parallelism (enable_attention_dp) is tp=1 and dp here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
@@ -54,6 +54,7 @@ class Settings:
     tokens_per_block: tokens of a block (32; engines that were built for TensorRT had 64).
     free_gpu_memory_fraction: share of what is free once weights are loaded and activations were measured.
     max_tokens: most tokens of the pool; the smaller of the two holds.
+    host_cache_size: bytes of each rank's host for blocks that wait there; none without it.
     max_attention_window: windows of the layers in turn, given again and again; none: every layer keeps every token.
     max_seq_len: longest request, which no window is longer than.
     """
@@ -63,6 +64,7 @@ class Settings:
     tokens_per_block: int = 32
     free_gpu_memory_fraction: float = 0.9
     max_tokens: int | None = None
+    host_cache_size: int | None = None
     max_attention_window: Sequence[int] = ()
     max_seq_len: int | None = None
 
@@ -71,6 +73,7 @@ class Settings:
         one_of(self.dtype, "dtype", _DTYPES)
         for field in ("tokens_per_block", "max_tokens", "max_seq_len"):
             count_from(getattr(self, field), field, 1)
+        count_from(self.host_cache_size, "host_cache_size", 0)
         if self.tokens_per_block is None or self.tokens_per_block & (self.tokens_per_block - 1):
             raise InvalidValueError(
                 f"tokens_per_block must be a power of two, not {shown(self.tokens_per_block)}",
@@ -119,7 +122,8 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
 
     One window: floor(min(available / bytes of a token, max_tokens) / tokens_per_block) blocks, by the stage that has
     fewest. Several: floor(available / windows / bytes of a block) blocks of each, whatever max_tokens says, where the
-    scales of nvfp4 are not charged. Raises NotApplicableError where there is not one block.
+    scales of nvfp4 are not charged. host_cache_size is shared alike, whatever max_tokens says. Raises
+    NotApplicableError where there is not one block.
     """
     if dcp > 1:
         raise NotApplicableError(
@@ -128,16 +132,16 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
     stages = stage_models(model, tp, pp, SHARING)
     bytes_of = [_bytes_by_window(stage, settings) for stage in stages]
     blocks = [_blocks(held, settings, available) for held, available in zip(bytes_of, available_bytes, strict=True)]
-    fewest = {
-        window: min(held[window] for held in blocks if window in held)
-        for window in {w for held in blocks for w in held}
-    }
+    fewest = _fewest(blocks)
     if not fewest or min(fewest.values()) <= 0:
         raise NotApplicableError(
             "not one block of the cache fits the memory that is left for it",
             help="raise free_gpu_memory_fraction or max_tokens, or use more GPUs",
         )
-    pools = tuple(tuple(_pool(window, held, fewest, settings) for window, held in own.items()) for own in bytes_of)
+    pools, host = (
+        tuple(tuple(_pool(window, held, number, settings) for window, held in own.items()) for own in bytes_of)
+        for number in (fewest, _fewest([_host_blocks(held, settings) for held in bytes_of]))
+    )
     tokens = settings.tokens_per_block * fewest[max(fewest)]
     return PoolReport(
         model=model.name,
@@ -152,6 +156,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         log_lines=tuple(_log_line(pool, settings) for pool in pools[0]),
         resolved=(("tokens_per_block", settings.tokens_per_block),),
         notes=(*model.notes, *rounded_heads(model, tp, SHARING)),
+        host=host if settings.host_cache_size else (),
     )
 
 
@@ -224,6 +229,16 @@ def _blocks(bytes_of: dict[int, dict[str, int]], settings: Settings, available_b
         window: each_bytes // (block * _token_bytes(held) * charged[0] // charged[1])
         for window, held in bytes_of.items()
     }
+
+
+def _host_blocks(bytes_of: dict[int, dict[str, int]], settings: Settings) -> dict[int, int]:
+    """Blocks of each window in the memory of the host."""
+    return _blocks(bytes_of, replace(settings, max_tokens=None), settings.host_cache_size or 0)
+
+
+def _fewest(blocks: Sequence[dict[int, int]]) -> dict[int, int]:
+    """Of each window the blocks of the stage that has fewest."""
+    return {window: min(held[window] for held in blocks if window in held) for held in blocks for window in held}
 
 
 def _token_bytes(held: dict[str, int]) -> int:

@@ -54,6 +54,7 @@ class PoolReport(NamedTuple):
     available_bytes, stages: of a rank of each pipeline stage. tokens: that all requests may have cached together, as
     the engine names it in its log. max_requests: that may run at the same time, where the pools limit it.
     log_lines: the engine's lines of its start-up log, of its first rank. resolved: what else it chose, by its names.
+    host: pools in the memory of a rank's host, of each stage; none where the engine keeps nothing there.
     """
 
     model: str
@@ -69,6 +70,7 @@ class PoolReport(NamedTuple):
     max_requests: int | None = None
     resolved: tuple[tuple[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    host: tuple[tuple[Pool, ...], ...] = ()
 
     @property
     def allocated_bytes(self) -> tuple[int, ...]:
@@ -94,6 +96,7 @@ class PoolReport(NamedTuple):
             "tokens": self.tokens,
             "max_requests": self.max_requests,
             "stages": [[pool.data() for pool in pools] for pools in self.stages],
+            **({"host": [[pool.data() for pool in pools] for pools in self.host]} if self.host else {}),
             "resolved": dict(self.resolved),
             "log_lines": list(self.log_lines),
             "notes": list(self.notes),
@@ -110,8 +113,9 @@ class PoolReport(NamedTuple):
             Column("bytes", "bytes"),
         )
         rows = tuple(
-            (str(stage), f"{pool.layers} {pool.name}", pool.slot, pool.slots, pool.spare_slots, pool.bytes)
-            for stage, pools in enumerate(self.stages)
+            (f"{stage}{where}", f"{pool.layers} {pool.name}", pool.slot, pool.slots, pool.spare_slots, pool.bytes)
+            for where, stages in (("", self.stages), (" (host)", self.host))
+            for stage, pools in enumerate(stages)
             for pool in pools
         )
         title = (
