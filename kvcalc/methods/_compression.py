@@ -1,14 +1,23 @@
-"""Heads whose model learned to keep one token of so many: their compression ratios, and the shares of them."""
+"""Heads whose model learned to keep one token of so many, in blocks: their ratios, shares, lengths and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from math import lcm
 
+from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError
+from kvcalc.methods._indices import INT32
+from kvcalc.methods._selection import Share, Shares, SharesOf, State
+from kvcalc.slots.layers import Once
+from kvcalc.slots.methods import Blocks
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
+NEXT = 1
+"""Slot that is free in a head's last block when a token comes."""
 _MOST, _QUARTERS = 64, 4
 _MOST_TOGETHER = 128
 """Tokens after which heads of several ratios meet again. How many tokens fit is found by trying so many blocks."""
@@ -48,6 +57,40 @@ def compression_of_heads(value: float | Fraction, head_cr: Sequence[int], field:
     return [Fraction(ratio) for ratio in head_cr]
 
 
-def suffix_of(ratio: Fraction, ratios: Sequence[Fraction]) -> str:
-    """What tensors of the heads of a ratio are called by after their name, where there are others."""
-    return f"_cr{ratio}" if len(set(ratios)) > 1 else ""
+def by_ratio(
+    value: float | Fraction, head_cr: Sequence[int], field: str, rule_of: Callable[[Fraction], SlotRule]
+) -> SharesOf:
+    """Shares of a layer's heads: those of a ratio keep their tokens by one rule. Raises as `compression_of_heads`."""
+
+    def shares(_layer: int, attention: GroupedQueryAttention) -> Shares:
+        ratios = compression_of_heads(value, head_cr, field, attention.num_kv_heads)
+        several = len(set(ratios)) > 1
+        return tuple(
+            Share(rule_of(ratio), ratios.count(ratio), f"_cr{ratio}" if several else "")
+            for ratio in dict.fromkeys(ratios)
+        )
+
+    return shares
+
+
+def state_of_heads(of_share: Callable[[GroupedQueryAttention, Dim], Iterable[CacheTensor]], table: Blocks) -> State:
+    """What the heads of each share keep beside their tokens: what `of_share` says, two lengths, and a block table.
+
+    of_share: by the attention and the share's heads. The lengths are those of the tokens and of the slots; they and the
+    table, of as many entries as `table` has slots, are int32.
+    """
+
+    def of_heads(attention: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:
+        yield from of_share(attention, heads)
+        lengths = Dim("lengths", len(("tokens", "slots")))
+        yield CacheTensor("lens", (heads, lengths), Once(), INT32, quantizable=False)
+        yield CacheTensor("block_table", (heads,), table, INT32, quantizable=False)
+
+    def state(attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
+        return tuple(
+            tensor._replace(name=f"{tensor.name}{share.suffix}")
+            for share in shares
+            for tensor in of_heads(attention, Dim("num_kv_heads", share.heads or attention.num_kv_heads))
+        )
+
+    return state

@@ -7,9 +7,9 @@ from fractions import Fraction
 from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.methods._compression import compression_of_heads, suffix_of
+from kvcalc.methods._compression import NEXT, by_ratio, state_of_heads
 from kvcalc.methods._indices import INT32
-from kvcalc.methods._selection import Share, Shares, selected
+from kvcalc.methods._selection import selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
 from kvcalc.slots.layers import EveryToken, Once
@@ -26,8 +26,6 @@ TRAITS = Traits(
     caveat="how often a head merges is learned; dmc_cr is the mean that training aims at. Each head has a whole block "
     "from the start, and the authors' code takes its pool of 40 GiB at once",
 )
-_NEXT = 1
-"""Slot that is free in a head's last block when a token comes."""
 
 
 def apply(  # each is a parameter of the authors' code, or says what the heads learned
@@ -50,45 +48,25 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     A prompt is read token by token, so it is never held whole.
     Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, or a list that is not one for each head.
     """
-    positive_int(dmc_paged_block_size, "dmc_paged_block_size")
+    size = positive_int(dmc_paged_block_size, "dmc_paged_block_size")
     slots = positive_int(dmc_window_size, "dmc_window_size") + 1
-    least = -(-positive_int(max_len, "max_len") // dmc_paged_block_size) if max_len else 0
-    shares = partial(_shares, dmc_cr, tuple(head_cr), dmc_paged_block_size)
-    table = Blocks(dmc_paged_block_size, EveryToken(), _NEXT, least)
-    return selected(model, "DMC", shares, state=partial(_state, slots, table))
+    least = -(-positive_int(max_len, "max_len") // size) if max_len else 0
+
+    def rule_of(ratio: Fraction) -> InBlocks:
+        return InBlocks(size, ShareOfTokens(ratio.denominator, ratio.numerator), NEXT)
+
+    shares = by_ratio(dmc_cr, tuple(head_cr), "dmc_cr", rule_of)
+    table = Blocks(size, EveryToken(), NEXT, least)
+    return selected(model, "DMC", shares, state=state_of_heads(partial(_window, slots), table))
 
 
-def _shares(
-    dmc_cr: float | Fraction, head_cr: Sequence[int], block_size: int, _: int, attention: GroupedQueryAttention
-) -> Shares:
-    ratios = compression_of_heads(dmc_cr, head_cr, "dmc_cr", attention.num_kv_heads)
-    return tuple(
-        Share(
-            InBlocks(block_size, ShareOfTokens(ratio.denominator, ratio.numerator), _NEXT),
-            ratios.count(ratio),
-            suffix_of(ratio, ratios),
-        )
-        for ratio in dict.fromkeys(ratios)
-    )
-
-
-def _state(window: int, table: Blocks, attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
-    return tuple(tensor for share in shares for tensor in _state_of_heads(window, table, attention, share))
-
-
-def _state_of_heads(
-    window: int, table: Blocks, attention: GroupedQueryAttention, share: Share
-) -> Iterable[CacheTensor]:
-    heads = Dim("num_kv_heads", share.heads or attention.num_kv_heads)
+def _window(slots: int, attention: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:
     (_, key), (_, value) = (tensor.dims for tensor in attention.tensors())
-    once = Once(window, words=f"window of {window - 1:,} and its sum")
+    once = Once(slots, words=f"window of {slots - 1:,} and its sum")
     for name, dims in (
         ("window_k", (heads, key)),
         ("window_v", (heads, value)),
         ("window_weights", (heads,)),
     ):
-        yield CacheTensor(f"{name}{share.suffix}", dims, once, quantizable=False)
-    lengths = (heads, Dim("lengths", len(("tokens", "slots"))))
-    yield CacheTensor(f"lens{share.suffix}", lengths, Once(), INT32, quantizable=False)
-    yield CacheTensor(f"block_table{share.suffix}", (heads,), table, INT32, quantizable=False)
-    yield CacheTensor(f"head_alloc{share.suffix}", (heads,), Once(), INT32, quantizable=False)
+        yield CacheTensor(name, dims, once, quantizable=False)
+    yield CacheTensor("head_alloc", (heads,), Once(), INT32, quantizable=False)

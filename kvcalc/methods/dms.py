@@ -8,10 +8,10 @@ from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError
-from kvcalc.methods._compression import compression_of_heads, suffix_of
+from kvcalc.methods._compression import NEXT, by_ratio, state_of_heads
 from kvcalc.methods._indices import INT32
 from kvcalc.methods._masked import masked
-from kvcalc.methods._selection import Share, Shares, selected
+from kvcalc.methods._selection import selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
 from kvcalc.slots.layers import EveryToken, Once
@@ -28,8 +28,6 @@ TRAITS = Traits(
     caveat="how much a head drops is learned; dms_cr is what training aims at. The authors' code grows its pool by "
     "half at a time, and kvpress only masks tokens: mask_only=true",
 )
-_NEXT = 1
-"""Slot that is free in a head's last block when a token comes."""
 
 
 def apply(  # each is a parameter of the authors' code, or says what the heads learned
@@ -69,33 +67,16 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
         )
     least = -(-positive_int(dms_preallocate_for_tokens, "dms_preallocate_for_tokens") // size)
     longest = -(-positive_int(max_context_length, "max_context_length") // size) + 1 if max_context_length else 0
-    ratios_of = partial(compression_of_heads, dms_cr, tuple(head_cr), "dms_cr")
 
-    def shares(_: int, attention: GroupedQueryAttention) -> Shares:
-        ratios = ratios_of(attention.num_kv_heads)
-        return tuple(
-            Share(
-                InBlocks(size, WindowAndShare(window, ratio.denominator, ratio.numerator), _NEXT, least),
-                ratios.count(ratio),
-                suffix_of(ratio, ratios),
-            )
-            for ratio in dict.fromkeys(ratios)
-        )
+    def rule_of(ratio: Fraction) -> InBlocks:
+        return InBlocks(size, WindowAndShare(window, ratio.denominator, ratio.numerator), NEXT, least)
 
-    return selected(model, "DMS", shares, state=partial(_state, window, Blocks(size, EveryToken(), size, longest)))
+    shares = by_ratio(dms_cr, tuple(head_cr), "dms_cr", rule_of)
+    table = Blocks(size, EveryToken(), size, longest)
+    return selected(model, "DMS", shares, state=state_of_heads(partial(_window, window), table))
 
 
-def _state(window: int, table: Blocks, attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:
-    return tuple(tensor for share in shares for tensor in _state_of_heads(window, table, attention, share))
-
-
-def _state_of_heads(
-    window: int, table: Blocks, attention: GroupedQueryAttention, share: Share
-) -> Iterable[CacheTensor]:
-    heads = Dim("num_kv_heads", share.heads or attention.num_kv_heads)
+def _window(window: int, _: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:
     pair = Dim("slot_and_decision", len(("slot", "decision")))
-    recent = Once(window, words=f"window of {window:,}")
-    lengths = (heads, Dim("lengths", len(("slots", "tokens"))))
-    yield CacheTensor(f"recent_info{share.suffix}", (heads, pair), recent, INT32, quantizable=False)
-    yield CacheTensor(f"lens{share.suffix}", lengths, Once(), INT32, quantizable=False)
-    yield CacheTensor(f"block_table{share.suffix}", (heads,), table, INT32, quantizable=False)
+    once = Once(window, words=f"window of {window:,}")
+    yield CacheTensor("recent_info", (heads, pair), once, INT32, quantizable=False)
