@@ -39,14 +39,10 @@ def grouped(
     ceil(n * t / block_elements) rows have group_size words each; the last row may be filled in part.
     scale_dtype: of scale and offset; None for that of the model.
     """
-    *outer, width = tensor.dims
+    width = tensor.dims[-1]
     in_heads = width.size % group_size == 0
     groups = tensor.elements_per_slot // group_size
-    scales = (
-        CacheTensor(f"{tensor.name}_scales", (*outer, Dim("groups", width.size // group_size), SCALE_AND_OFFSET), rule)
-        if in_heads
-        else CacheTensor(f"{tensor.name}_scales", (SCALE_AND_OFFSET,), Packed(groups, 1, rule))
-    )._replace(dtype=scale_dtype, quantizable=False)
+    scales = scales_of(tensor, group_size, rule, scale_dtype)
     in_word = codes.block_elements
     whole_words = (width.size // group_size if rows_of_groups else group_size) % in_word == 0
     named = tensor._replace(name=f"{tensor.name}_codes", dtype=codes, slot_rule=rule)
@@ -57,6 +53,15 @@ def grouped(
     word = Dtype(f"{in_word} x {codes.name}", 1, codes.block_bytes, codes.source)
     row = named._replace(dims=(Dim("words", group_size),), dtype=word, slot_rule=Packed(groups, in_word, rule))
     return row, scales
+
+
+def scales_of(tensor: CacheTensor, group_size: int, rule: SlotRule, dtype: Dtype | None) -> CacheTensor:
+    """Scale and offset of each group of neighbouring elements, those of a head together where groups divide it."""
+    *outer, width = tensor.dims
+    dims = (*outer, Dim("groups", width.size // group_size), SCALE_AND_OFFSET)
+    if width.size % group_size:
+        dims, rule = (SCALE_AND_OFFSET,), Packed(tensor.elements_per_slot // group_size, 1, rule)
+    return CacheTensor(f"{tensor.name}_scales", dims, rule, dtype, quantizable=False)
 
 
 def with_residual(parts: tuple[CacheTensor, ...], tensor: CacheTensor, waiting: SlotRule) -> tuple[CacheTensor, ...]:

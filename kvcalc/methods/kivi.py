@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from kvcalc.dtypes import FP16, Dtype
 from kvcalc.errors import InvalidValueError
-from kvcalc.methods._quantised import quantised
+from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised, whole_groups
+from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import KEPT, QUANTISED, Traits
 from kvcalc.model import Model, PromptCut
+from kvcalc.packing import SCALE_AND_OFFSET, int_codes, scales_of, with_residual
 from kvcalc.slots.layers import AllButLast, EveryNth, Pending, Settled
 from kvcalc.slots.methods import Newest, within
-from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
@@ -19,10 +20,8 @@ TRAITS = Traits(
     "Liu et al. 2024, arXiv 2402.02750; jy-yuan/KIVI",
     step_copy=KEPT,
 )
-_BITS_OF_BYTE = 8
 _BYTES_OF_WORD = 4
 _BITS = (2, 4)
-_SCALE_AND_MINIMUM = 2
 
 
 def apply(
@@ -51,33 +50,21 @@ def apply(
             field="residual_length",
             help=f"write residual_length={group_size * 4}",
         )
-    formats = {
-        name: _codes(bits if own is None else own, field)
-        for name, own, field in (("k", k_bits, "k_bits"), ("v", v_bits, "v_bits"))
-    }
+    fields = {"k": ("bits", bits) if k_bits is None else ("k_bits", k_bits)}
+    fields["v"] = ("bits", bits) if v_bits is None else ("v_bits", v_bits)
+    formats = {kind: int_codes(one_of_bits(asked, field, _BITS)) for kind, (field, asked) in fields.items()}
 
     def parts(tensor: CacheTensor) -> tuple[CacheTensor, ...]:
-        return _parts(tensor, formats[tensor.name[0]], group_size, residual_length)
+        return _parts(tensor, formats[kind_of(tensor)], group_size, residual_length)
 
     cut = model.prompt_cut or PromptCut(layer_by_layer=True)
     return quantised(model, "KIVI", parts, every_token=True, prompt_cut=cut)
 
 
-def _codes(bits: int, field: str) -> Dtype:
-    if bits not in _BITS:
-        raise InvalidValueError(f"{field} must be 2 or 4, not {bits}", field=field, help="write bits=2")
-    return Dtype(f"int{bits}", _BITS_OF_BYTE // bits, 1, "packed into int32")
-
-
 def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: int) -> tuple[CacheTensor, ...]:
     """Codes, scales with minimums, and what is not quantised yet, of one tensor."""
-    heads, width = tensor.dims
-    if width.size % group_size:
-        raise InvalidValueError(
-            f"{width.name} ({width.size:,}) is not a multiple of group_size ({group_size:,})",
-            field="group_size",
-            help="write group_size=32",
-        )
+    heads, width = heads_and_width(tensor)
+    whole_groups("KIVI", tensor, group_size)
     in_word = codes.block_elements * _BYTES_OF_WORD
     for name, number in (("residual_length", residual_length), (width.name, width.size)):
         if number % in_word:
@@ -87,21 +74,13 @@ def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: 
                 help=f"KIVI packs whole words: use {-(-number // in_word) * in_word}, or more bits",
             )
     kept = tensor.slot_rule
-    settled: SlotRule
-    waiting: SlotRule
-    grouped: SlotRule
-    dims: tuple[Dim, ...]
-    pair = Dim("scale_and_minimum", _SCALE_AND_MINIMUM)
-    if tensor.name.startswith("k"):  # by channel: residual_length tokens make so many groups of every channel at once
-        settled, waiting = Settled(residual_length), Pending(residual_length)
+    if kind_of(tensor) == "k":  # by channel: residual_length tokens make so many groups of every channel at once
+        settled, waiting = within(Settled(residual_length), kept), within(Pending(residual_length), kept)
         groups = Dim("groups_of_tokens", residual_length // group_size)
-        dims, grouped = (heads, width, groups, pair), EveryNth(residual_length)
+        by_channel = (heads, width, groups, SCALE_AND_OFFSET)
+        scales = CacheTensor(f"{tensor.name}_scales", by_channel, within(EveryNth(residual_length), kept), FP16)
     else:
-        settled, waiting = AllButLast(residual_length), Newest(residual_length)
-        dims, grouped = (heads, Dim("groups_of_channels", width.size // group_size), pair), settled
-    name = tensor.name
-    return (
-        tensor._replace(name=f"{name}_codes", slot_rule=within(settled, kept), dtype=codes, quantizable=False),
-        CacheTensor(f"{name}_scales", dims, within(grouped, kept), FP16),
-        tensor._replace(name=f"{name}_residual", slot_rule=within(waiting, kept), quantizable=False),
-    )
+        settled, waiting = within(AllButLast(residual_length), kept), within(Newest(residual_length), kept)
+        scales = scales_of(tensor, group_size, settled, FP16)
+    packed = tensor._replace(name=f"{tensor.name}_codes", slot_rule=settled, dtype=codes, quantizable=False)
+    return with_residual((packed, scales), tensor, waiting)
