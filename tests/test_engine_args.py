@@ -32,7 +32,7 @@ def test_a_command_line_is_read_as_settings_layout_and_model():
         "block_size": 64,
         "speculative": {"method": "mtp", "num_speculative_tokens": 1},
     }
-    assert arguments.ignored == ("--port", "--trust-remote-code")
+    assert arguments.unknown == ()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_lengths_are_read_as_vllm_reads_them(written, tokens):
 def test_variables_before_the_command_count_too():
     arguments = read_arguments(f"VLLM_PP_LAYER_PARTITION=31,30 CUDA_VISIBLE_DEVICES=0,1 /usr/bin/{SERVE} -pp 2")
     assert arguments.settings == {"pp_layer_partition": [31, 30]}
-    assert arguments.ignored == ("CUDA_VISIBLE_DEVICES",)
+    assert arguments.unknown == ("CUDA_VISIBLE_DEVICES",)
 
 
 def test_arguments_alone_are_those_of_the_engine_that_is_named():
@@ -59,9 +59,9 @@ def test_arguments_alone_are_those_of_the_engine_that_is_named():
 
 
 def test_an_unknown_flag_takes_its_value_along():
-    arguments = read_arguments(f"{SERVE} --tool-call-parser hermes --seed -1 --api-key=abc --enable-auto-tool-choice")
+    arguments = read_arguments("vllm serve --colour teal --temperament -1 --tune=abc deepseek-ai/DeepSeek-R1")
     assert arguments.model == "deepseek-ai/DeepSeek-R1"
-    assert arguments.ignored == ("--tool-call-parser", "--seed", "--api-key", "--enable-auto-tool-choice")
+    assert arguments.unknown == ("--colour", "--temperament", "--tune")
 
 
 @pytest.mark.parametrize("engine", PROGRAMS.names())
@@ -129,7 +129,73 @@ def test_what_cannot_be_read_is_named(line, what):
 
 
 def test_one_replica_may_share_its_experts():
-    assert "--enable-expert-parallel" in read_arguments(f"{SERVE} --enable-expert-parallel -tp 8").ignored
+    assert read_arguments(f"{SERVE} --enable-expert-parallel -tp 8").unknown == ()
+
+
+SAME = """vllm serve deepseek-ai/DeepSeek-R1 -tp 8 -dcp 2 --max-model-len 131072
+    --speculative-config '{"method": "mtp", "num_speculative_tokens": 1}'"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        SAME.replace("\n", " \\\n"),  # as in a YAML block: |
+        SAME.replace("\n", " \\ "),  # and folded: >-
+        "env VLLM_USE_V2_MODEL_RUNNER=1 exec " + SAME,
+        SAME.replace("vllm serve", "/opt/bin/python3.11 -m vllm.entrypoints.openai.api_server --model"),
+        SAME.replace("-tp 8 -dcp 2", "--tensor_parallel_size=8 --decode_context_parallel_size 2").replace(
+            "131072", "128K"
+        ),
+        SAME.partition("--spec")[0] + "--speculative-config.method mtp --speculative_config.num_speculative_tokens=1",
+        SAME + " --served-model-name r1 reasoner --api-key a b --host 0.0.0.0 --port 8000 -O3 --no-enable-log-requests",
+        SAME
+        + """ --compilation-config '{"cudagraph_capture_sizes": [1, 2]}' --allowed-origins '["*"]' --enforce-eager""",
+    ],
+)
+def test_the_same_command_line_in_other_spellings(line):
+    read, same = read_arguments(line), read_arguments(SAME)
+    settings = {name: value for name, value in read.settings.items() if name != "use_v2_model_runner"}
+    assert read._replace(settings=settings) == same
+    assert (same.layout, same.settings["max_model_len"], same.unknown) == ({"tp": 8, "dcp": 2}, 131_072, ())
+
+
+def test_values_of_a_list_may_stand_apart():
+    for written in ("0,3,sliding_window", "0 3 sliding_window"):
+        read = read_arguments(f"{SERVE} --kv-cache-dtype-skip-layers {written} --enforce-eager")
+        assert read.settings == {"kv_cache_dtype_skip_layers": [0, 3, "sliding_window"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        (f"{SERVE} --kv-cache-dtpye fp8", "--kv-cache-dtype"),
+        (f"{SERVE} --max-model-length 8K", "--max-model-len"),
+        (f"{SERVE} --tensor-paralel-size 8", "--tensor-parallel-size"),
+        (f"{SERVE} --gpu-memory-utilisation 0.9", "--gpu-memory-utilization"),
+        (f"{SERVE} --speculativ-config mtp", "--speculative-config"),
+        ("llama-server --ctx-sise 8192", "--ctx-size"),
+        ("llama-server --cache-type-kk q8_0", "--cache-type-k"),
+        ("sglang serve --mem-fraction-statik 0.8", "--mem-fraction-static"),
+    ],
+)
+def test_a_flag_that_is_misspelt_is_refused_with_what_was_meant(line, flag):
+    with pytest.raises(NotApplicableError) as error:
+        read_arguments(line)
+    assert error.value.what.endswith("is not known to have this flag")
+    assert error.value.help.startswith(f"did you mean {flag}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python -m sglang.launch_server --model-path m --tp 8 --host 0.0.0.0 --log-level info --cuda-graph-bs 1 2 4",
+        "llama-server -m m --host 0.0.0.0 -ngl 99 -ctk q8_0 -ctv q8_0 -np 4 -c 8192 --jinja --no-warmup -t 8 --temp 0.7",
+        "llama-server -hf m -fa on -kvu -ub 512 -b 2048 --cache-ram 8192 --ctx-checkpoints 4 -ot exps=CPU",
+    ],
+)
+def test_what_does_not_concern_the_cache_is_passed_over_in_silence(line):
+    read = read_arguments(line)
+    assert (read.model, read.unknown) == ("m", ())
 
 
 # In plans ----------------------------------------------------------------------------------------------------------

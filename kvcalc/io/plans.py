@@ -307,9 +307,11 @@ class _Row:
         )
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
-        found, ignored = [], self._args.ignored
-        if ignored:
-            found.append(f"arguments that change nothing in memory: {', '.join(ignored)}")
+        found = []
+        if self._args.unknown:
+            found.append(
+                f"arguments that are not known here and do not speak of memory: {', '.join(self._args.unknown)}"
+            )
         if self._entry.gpu is not None and self._entry.weights is None:
             weights = self._weights(model)
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")

@@ -1,14 +1,25 @@
-"""Arguments of llama.cpp's llama-server."""
+"""Arguments of llama.cpp's llama-server.
+
+Source: common/arg.cpp of llama.cpp. Weights in the host's memory (override-tensor, n-cpu-moe) and prompts kept there
+(cache-ram, ctx-checkpoints) leave the cache as it is.
+"""
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag
+from kvcalc.io.engine_args import Flag, names
 
 COMMANDS = ("llama-server",)
 _CONTEXT, _K, _V = Flag("tokens"), Flag("type_k", "text"), Flag("type_v", "text")
 _SLOTS, _BATCH, _UBATCH = Flag("n_seq_max"), Flag("n_batch"), Flag("n_ubatch")
 FLAGS = {
-    **{"model": Flag("model", "text"), "m": Flag("model", "text"), "ctx-size": _CONTEXT, "c": _CONTEXT},
+    **{
+        "model": Flag("model", "text"),
+        "m": Flag("model", "text"),
+        "hf-repo": Flag("model", "text"),
+        "hf": Flag("model", "text"),
+        "ctx-size": _CONTEXT,
+        "c": _CONTEXT,
+    },
     **{"cache-type-k": _K, "ctk": _K, "cache-type-v": _V, "ctv": _V, "parallel": _SLOTS, "np": _SLOTS},
     **{"batch-size": _BATCH, "b": _BATCH, "ubatch-size": _UBATCH, "ub": _UBATCH},
     **{"flash-attn": Flag("flash_attn", "text"), "fa": Flag("flash_attn", "text")},
@@ -20,8 +31,22 @@ FLAGS = {
 }
 DEFAULTS = {"defaults": "server"}
 """Settings of whoever starts it this way."""
-SWITCHES = {"mlock", "no-mmap", "mmap", "jinja", "verbose", "v", "cont-batching", "cb", "metrics", "slots", "no-webui"}
-HARMLESS = {"gpu-layers", "n-gpu-layers", "ngl", "threads", "t", "alias", "a", "chat-template", "main-gpu", "mg", "fit"}
+SWITCHES = names("""
+    cache-prompt cb check-tensors cmoe cont-batching context-shift cpu-moe dio direct-io e escape jinja log-colors
+    log-disable log-prefix log-timestamps log-verbose metrics mlock mmap no-cont-batching no-host no-mmap no-slots
+    no-warmup no-webui nocb offline prefill-assistant props slots sp special v verbose warmup webui
+""")
+HARMLESS = names("""
+    a alias api-key api-key-file api-prefix cache-ram cache-reuse chat-template chat-template-file
+    chat-template-kwargs cram ctx-checkpoints ctxcp defrag-thold dt fit frequency-penalty gpu-layers grammar hf-file
+    hf-token hff hft host json-schema keep log-file log-verbosity lora lora-scaled lv main-gpu mg min-p mm mmproj
+    model-url mu n n-cpu-moe n-gpu-layers n-predict ncmoe ngl numa ot override-tensor path poll port predict
+    presence-penalty prio reasoning-budget reasoning-format repeat-penalty rope-freq-base rope-freq-scale rope-scale
+    rope-scaling s samplers seed slot-prompt-similarity slot-save-path sps ssl-cert-file ssl-key-file
+    swa-checkpoints t tags tb temp temperature threads threads-batch threads-http timeout to top-k top-p typical
+    verbosity yarn-attn-factor yarn-beta-fast yarn-beta-slow yarn-ext-factor yarn-orig-ctx
+""")
+SEVERAL = names("")
 REFUSED = {
     "model-draft": "a draft model's own cache is not counted; size it alone",
     "md": "a draft model's own cache is not counted; size it alone",
@@ -29,5 +54,9 @@ REFUSED = {
     "nkvo": "the cache is then in the host's memory",
     "tensor-split": "how several GPUs share one context is not known here",
     "ts": "how several GPUs share one context is not known here",
+    "split-mode": "how several GPUs share one context is not known here",
+    "sm": "how several GPUs share one context is not known here",
+    "rpc": "how several machines share one context is not known here",
+    "override-kv": "it changes the model; give a GGUF file that says so",
 }
 ENVIRONMENT: dict[str, Flag] = {}

@@ -1,10 +1,13 @@
-"""Arguments of SGLang's server (0.5.23)."""
+"""Arguments of SGLang's server (0.5.23).
+
+Source: docs/advanced_features/server_arguments.md and python/sglang/srt/server_args.py.
+"""
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag
+from kvcalc.io.engine_args import Flag, names
 
-COMMANDS = ("python -m sglang.launch_server", "python3 -m sglang.launch_server", "sglang serve")
+COMMANDS = ("python -m sglang.launch_server", "sglang serve")
 _TP, _PP, _MODEL = Flag("tp"), Flag("pp"), Flag("model", "text")
 FLAGS = {
     **{"model-path": _MODEL, "model": _MODEL, "tp-size": _TP, "tp": _TP, "tensor-parallel-size": _TP},
@@ -29,11 +32,31 @@ FLAGS = {
     "dsa-prefill-backend": Flag("dsa_prefill_backend", "text"),
     "dsa-decode-backend": Flag("dsa_decode_backend", "text"),
 }
-SWITCHES = {
-    *("trust-remote-code", "log-requests", "enable-metrics", "disable-cuda-graph", "enable-torch-compile"),
-    *("skip-tokenizer-init", "disable-custom-all-reduce", "enable-cache-report"),
-}
-HARMLESS = {"served-model-name", "load-format", "quantization", "schedule-policy", "dtype"}
+SWITCHES = names("""
+    checkpoint-engine-wait-weights-before-ready disable-cuda-graph disable-cuda-graph-padding
+    disable-custom-all-reduce disable-fast-image-processor disable-flashinfer-cutlass-moe-fp4-allgather
+    disable-outlines-disk-cache disable-tokenizer-batch-decode enable-cache-report enable-custom-logit-processor
+    enable-deterministic-inference enable-fp32-lm-head enable-metrics enable-mixed-chunk enable-multimodal
+    enable-nan-detection enable-nccl-nvls enable-p2p-check enable-priority-scheduling
+    enable-request-time-stats-logging enable-symm-mem enable-tokenizer-batch-encode enable-torch-compile
+    enable-trace grpc-mode is-embedding log-requests log-requests-target quantize-and-serve show-time-cost
+    skip-server-warmup skip-tokenizer-init sleep-on-idle trust-remote-code
+""")
+HARMLESS = names("""
+    api-key base-gpu-id bucket-time-to-first-token chat-template completion-template
+    constrained-json-whitespace-pattern crash-dump-folder cuda-graph-bs cuda-graph-max-bs decode-log-interval device
+    dist-init-addr dist-timeout download-dir dtype fastapi-root-path file-storage-path gpu-id-step grammar-backend
+    hf-chat-template-name host load-balance-method load-format log-level log-level-http log-requests-level
+    max-prefill-tokens max-queued-requests model-impl model-loader-extra-config modelopt-quant moe-a2a-backend
+    moe-runner-backend nccl-port nnodes node-rank otlp-traces-endpoint port preferred-sampling-params
+    prefill-max-requests priority-scheduling-preemption-threshold quantization quantization-param-path
+    radix-eviction-policy random-seed reasoning-parser revision sampling-backend schedule-conservativeness
+    schedule-policy served-model-name stream-interval tokenizer-mode tokenizer-path tokenizer-worker-num
+    tool-call-parser tool-server torch-compile-max-bs warmups watchdog-timeout weight-loader-disable-mmap
+""")
+SEVERAL = names("""
+    cuda-graph-bs warmups
+""")
 REFUSED = {
     "disable-overlap-schedule": "chunks in flight are counted with it",
     "config": "arguments in a file are not read",

@@ -1,14 +1,14 @@
-"""Arguments of `vllm serve` (0.33.0), with the variables that change what it plans."""
+"""Arguments of `vllm serve` (0.33.0), with the variables that change what it plans.
+
+Source: vllm/engine/arg_utils.py, vllm/entrypoints/openai/cli_args.py, and vllm/utils/argparse_utils.py for how they are
+written: underscores for dashes, --json.key value, -O3, 128k and 128K.
+"""
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag
+from kvcalc.io.engine_args import Flag, names
 
-COMMANDS = (
-    "vllm serve",
-    "python -m vllm.entrypoints.openai.api_server",
-    "python3 -m vllm.entrypoints.openai.api_server",
-)
+COMMANDS = ("vllm serve", "python -m vllm.entrypoints.openai.api_server", "python -m vllm.entrypoints.cli.main serve")
 TAKES_MODEL = True
 """Whether the model stands among the arguments without a flag."""
 
@@ -35,44 +35,48 @@ FLAGS = {
     "speculative-config": Flag("speculative", "json"),
     "sc": Flag("speculative", "json"),
 }
-SWITCHES = {
-    *("trust-remote-code", "enable-auto-tool-choice", "enable-log-requests", "disable-log-requests"),
-    *("disable-log-stats", "enable-chunked-prefill", "enforce-eager", "disable-custom-all-reduce", "headless"),
-    *("enable-request-id-headers", "disable-uvicorn-access-log", "disable-fastapi-docs", "enable-sleep-mode"),
-    *("enable-server-load-tracking", "enable-prompt-tokens-details", "enable-log-outputs", "use-tqdm-on-load"),
-    *(
-        "calculate-kv-scales",
-        "enable-expert-parallel",
-        "enable-tokenizer-info-endpoint",
-        "return-tokens-as-token-ids",
-        "skip-tokenizer-init",
-    ),
-    *("allow-credentials", "enable-force-include-usage", "enable-ssl-refresh", "generate-kv-cache-events"),
-}
-"""Flags without a value. CUDA graphs, which enforce-eager leaves out, are part of the reserve that is given."""
-HARMLESS = {
-    *("served-model-name", "max-log-len", "max-logprobs", "load-format", "model-impl", "generation-config"),
-    *(
-        "override-generation-config",
-        "structured-outputs-config",
-        "config-format",
-        "hf-config-path",
-        "model-loader-extra-config",
-    ),
-    *("scheduling-policy", "distributed-executor-backend", "max-parallel-loading-workers", "tokenizer-mode"),
-    *("chat-template-content-format", "quantization", "q", "prefix-caching-hash-algo", "kv-events-config"),
-    *("data-parallel-backend", "data-parallel-address", "data-parallel-rpc-port", "data-parallel-start-rank"),
-    *("max-long-partial-prefills", "max-num-partial-prefills", "long-prefill-token-threshold", "observability-config"),
-    *(
-        "default-chat-template-kwargs",
-        "max-seq-len-to-capture",
-        "swap-space",
-        "code-revision",
-        "tokenizer-revision",
-        "device-ids",
-    ),
-}
-"""Flags whose names sound of memory and change nothing of the cache; how weights are quantised shows in their bytes."""
+SWITCHES = names("""
+    O0 O1 O2 O3 allow-credentials calculate-kv-scales cudagraph-metrics data-parallel-external-lb
+    data-parallel-hybrid-lb disable-async-output-proc disable-cascade-attn disable-custom-all-reduce
+    disable-fastapi-docs disable-log-requests disable-log-stats disable-uvicorn-access-log enable-auto-tool-choice
+    enable-chunked-prefill enable-ep-weight-filter enable-expert-parallel enable-force-include-usage
+    enable-layerwise-nvtx-tracing enable-log-deltas enable-log-outputs enable-log-requests
+    enable-logging-iteration-details enable-mfu-metrics enable-mm-embeds enable-offline-docs
+    enable-per-request-metrics enable-prompt-embeds enable-prompt-tokens-details enable-request-id-headers
+    enable-server-load-tracking enable-sleep-mode enable-ssl-refresh enable-tokenizer-info-endpoint enforce-eager ep
+    exclude-tools-when-tool-choice-none headless interleave-mm-strings kv-cache-metrics log-error-stack numa-bind
+    ray-workers-use-nsight return-tokens-as-token-ids skip-mm-profiling skip-tokenizer-init tokens-only
+    trust-remote-code trust-request-chat-template use-tqdm-on-load use-v2-block-manager
+""")
+HARMLESS = names("""
+    O all2all-backend allowed-headers allowed-local-media-path allowed-media-domains allowed-methods allowed-origins
+    api-key api-server-count asc cc chat-template chat-template-content-format code-revision cohere-format
+    collect-detailed-traces compilation-config config-format convert cudagraph-capture-sizes data-parallel-address
+    data-parallel-backend data-parallel-rank data-parallel-rpc-port data-parallel-size-local
+    data-parallel-start-rank data-parallel-supervisor-port default-chat-template-kwargs device-ids
+    disable-access-log-for-endpoints distributed-executor-backend distributed-timeout-seconds download-dir dpa dpb
+    dpl dpn dpp dpr fingerprint-mode fingerprint-value generation-config guided-decoding-backend
+    h11-max-header-count h11-max-incomplete-event-size hf-config-path hf-token host ignore-patterns kv-events-config
+    limit-mm-per-prompt load-format log-config-file logits-processors logprobs-mode long-prefill-token-threshold
+    lora-modules master-addr master-port max-cudagraph-capture-size max-log-len max-logprobs
+    max-long-partial-prefills max-num-partial-prefills max-parallel-loading-workers max-seq-len-to-capture
+    media-io-kwargs middleware mm-encoder-tp-mode mm-processor-cache-gb mm-processor-cache-type mm-processor-kwargs
+    mm-shm-cache-max-object-size-mb model-impl model-loader-extra-config moe-backend n nnodes node-rank
+    observability-config optimization-level otlp-traces-endpoint override-generation-config performance-mode port
+    prefix-caching-hash-algo q quantization r reasoning-config reasoning-parser reasoning-parser-plugin
+    response-role revision root-path runner safetensors-load-strategy scheduler-cls scheduling-policy seed
+    served-model-name show-hidden-metrics-for-version shutdown-timeout ssl-ca-certs ssl-cert-reqs ssl-certfile
+    ssl-ciphers ssl-keyfile stream-interval structured-outputs-config swap-space tokenizer tokenizer-mode
+    tokenizer-revision tool-call-parser tool-parser-plugin tool-server uds uvicorn-log-level video-pruning-rate
+    worker-cls worker-extension-cls
+""")
+"""How weights are quantised shows in their bytes; what CUDA graphs take, which enforce-eager leaves out and
+compilation-config may change, is part of the reserve that is given.
+"""
+SEVERAL = names("""
+    allowed-headers allowed-methods allowed-origins api-key cudagraph-capture-sizes device-ids ignore-patterns
+    logits-processors lora-modules middleware served-model-name
+""")
 REFUSED = {
     "config": "arguments in a file are not read",
     "cpu-offload-gb": "it keeps weights in the host's memory, and which is not known here",
@@ -85,7 +89,6 @@ REFUSED = {
     "attention-config": "kvcalc chooses the kernels as vLLM does by default, and they decide the block size",
     "no-enable-chunked-prefill": "whole prompts make batches longer; give --max-num-batched-tokens in its place",
     "enable-lora": "adapters take memory beside the weights; put them into reserve and leave the flag out",
-    "compilation-config": "graphs take memory; put it into reserve and leave the flag out",
     "additional-config": "what it holds is not known here",
     "mamba-cache-mode": "the mode follows from prefix caching here; use --no-enable-prefix-caching",
     "mamba-block-size": "the size of state blocks follows from the model here",
