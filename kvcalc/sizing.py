@@ -82,6 +82,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
             *remarks,
         ),
         shares_context=with_settings.is_shared,
+        copies=with_settings.copies,
         parallel=str(parallel or ""),
         per_rank=per_rank,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ from strategies import attentions, dtypes, gqa, models, sequences, tokens
 import kvcalc
 from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.dtypes import dtype_named
+from kvcalc.engines import ENGINES as ALL_ENGINES
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
 from kvcalc.model import LayerGroup, Model
+from kvcalc.report.views import Explanation
 from kvcalc.slots.layers import Pending
 
 IDEAL = Engine.of("ideal")
@@ -180,6 +184,47 @@ def test_what_fits_is_exact(model, n, dtype, budget, engine):
         batch = max_sequences(footprint, n, budget_bytes)
         if batch is not None:
             assert max(0, batch) * footprint.bytes(n) <= max(0, budget_bytes) < (batch + 1) * footprint.bytes(n)
+
+
+def numbers_of(words: str) -> list[int]:
+    """`3`, `[8]` or `[34, 32]` of `3 sequences`, `num_kv_heads 8` or `34 bytes for 32 (q8_0)`."""
+    return [int(number.replace(",", "")) for number in re.findall(r"(?<!\w)\d[\d,]*", words.partition(" (")[0])]
+
+
+EXPLAINED = [
+    *((engine, {}, "bf16") for engine in ALL_ENGINES.names()),
+    ("ideal", {"window": "full"}, "nvfp4"),
+    ("llama_cpp", {}, "q8_0"),
+    ("transformers", {"num_beams": 4}, "fp32"),
+    ("transformers", {"num_beams": 4, "cache": "static"}, "bf16"),
+    ("transformers", {"num_beams": 4, "cache": "quantized_quanto"}, "bf16"),
+]
+
+
+@pytest.mark.parametrize(("engine", "settings", "dtype"), EXPLAINED, ids=str)
+def test_the_factors_of_an_explanation_multiply_out_to_the_bytes(engine, settings, dtype):
+    """As they are read: layers x sequences x copies x slots x bytes, the bytes of a slot, and the sum of all."""
+    for preset in ("llama3-8b", "gemma-3-27b"):
+        if preset == "gemma-3-27b" and settings.get("cache") == "quantized_quanto":
+            continue  # transformers refuses it
+        report = kvcalc.size(
+            kvcalc.load(preset), tokens=1500, sequences=3, kv_dtype=dtype, engine=engine, engine_settings=settings
+        )
+        *lines, total = Explanation(report).data()["formulas"]
+        products = []
+        for tensor_line, slot_line in zip(lines[::3], lines[1::3], strict=True):
+            factors, product = tensor_line.split(" = ")[1:]
+            each = [numbers_of(factor) for factor in factors.split(" x ")]
+            assert all(len(number) == 1 for number in each), tensor_line
+            products.append(prod(number for (number,) in each))
+            assert numbers_of(product) == products[-1:], tensor_line
+            slot_bytes, dims = slot_line.split(" = ")
+            *sizes, cost = [numbers_of(factor) for factor in dims.split(" x ")]
+            elements, (bytes_, block) = prod(size for (size,) in sizes), (*cost, 1)[:2]
+            assert numbers_of(slot_bytes) == each[-1] == [-(-elements // block) * bytes_], slot_line
+        _, terms, whole = total.split(" = ")
+        assert [n for term in terms.split(" + ") for n in numbers_of(term)] == products
+        assert numbers_of(whole) == [sum(products)] == [report.total_bytes]
 
 
 @given(models())

@@ -118,6 +118,7 @@ class Report(NamedTuple):
     shares_context: whether all sequences share one context, of which `tokens` is the whole; growth is then its own.
     prefill_peak_bytes: most that the cache takes while a prompt is read that a method cuts; None where none does.
     score_workspace_bytes: what the scores take that it chooses by, meanwhile.
+    copies: how often the engine holds each sequence, as often as a beam search has beams.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     parallel: layout of the ranks that share the model, in words; per_rank: what each of them holds. All else is the
     whole model's.
@@ -145,6 +146,7 @@ class Report(NamedTuple):
     parallel: str = ""
     per_rank: tuple[RankReport, ...] = ()
     shares_context: bool = False
+    copies: int = 1
 
     @property
     def total_bytes(self) -> int:
@@ -219,6 +221,7 @@ class Report(NamedTuple):
             "source": self.source,
             "groups": [group.data() for group in self.groups],
             **({"shares_context": True} if self.shares_context else {}),
+            **({"copies": self.copies} if self.copies > 1 else {}),
             **({} if self.prefill_peak_bytes is None else self._prefill_data()),
             **(self._ranks_data() if self.per_rank else {}),
         }

@@ -113,13 +113,14 @@ class Explanation(NamedTuple):
 
     def _formulas(self) -> list[str]:
         report = self.report
-        sequences = "" if report.shares_context else f"{plural(report.sequences, 'sequence')} x "
+        times = "" if report.shares_context else f"{plural(report.sequences, 'sequence')} x "
+        times += f"{count(report.copies)} copies of each x " if report.copies > 1 else ""
         lines = []
         for group in report.groups:
             for tensor in group.tensors:
                 lines += [
                     f"{group.name}.{tensor.name} = {plural(group.num_layers, 'layer')} x "
-                    f"{sequences}{plural(tensor.slots, 'slot')} x "
+                    f"{times}{plural(tensor.slots, 'slot')} x "
                     f"{plural(tensor.bytes_per_slot, 'byte')} = {count(tensor.bytes)}",
                     f"    {plural(tensor.bytes_per_slot, 'byte')} = "
                     f"{' x '.join(f'{name} {count(size)}' for name, size in tensor.dims)} "
