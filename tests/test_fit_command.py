@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -356,6 +357,17 @@ def test_json_has_the_exact_numbers_and_the_engines_own(cli):
     assert (data["cache_bytes"], data["num_blocks"], data["max_sequences"]) == (54_227_114_878, 48_229, 23)
     assert data["planned"]["log_line"].startswith("GPU KV cache size: 771,664 tokens")
     assert data["fewest_gpus"] == 5
+
+
+def test_csv_has_the_answers_above_the_terms_of_memory(cli):
+    line = f"{ASKED} --engine vllm --gpus 8 --tp 8 -t 32K --format"
+    data = json.loads(cli(f"{line} json").stdout)
+    names, answers, empty, *_ = csv.reader(cli(f"{line} csv").stdout.splitlines())
+    row = dict(zip(names, answers, strict=True))
+    assert empty == []
+    for name in ("max_tokens", "max_sequences", "num_blocks", "blocks_per_request", "fewest_gpus", "binds", "fits"):
+        assert row[name] == str(data[name]), name
+    assert (row["num_blocks"], row["max_sequences"], row["log"]) == ("48229", "23", data["planned"]["log_line"])
 
 
 def test_published_weights_need_not_be_given(cli):

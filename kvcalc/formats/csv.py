@@ -12,10 +12,13 @@ _SCALES = {"gigabytes": GB, "gibibytes": GIB}
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes each table; an empty line stands between two."""
+    """Writes each table, below its answers where it has them; an empty line stands between two."""
     table = writer(stream, lineterminator="\n")
     for index, sheet in enumerate(document.sheets()):
         if index:
+            stream.write("\n")
+        if sheet.answers:
+            table.writerows(zip(*sheet.answers, strict=True))
             stream.write("\n")
         shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
         scales = [_SCALES.get(column.kind, 1) for column in sheet.columns]

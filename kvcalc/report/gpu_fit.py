@@ -1,5 +1,6 @@
 """What GPUs hold of a model's cache, and which term of their memory binds."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.sheet import Column, Sheet
@@ -111,7 +112,19 @@ class GpuFit(NamedTuple):
         on = self.gpu if self.num_gpus == 1 else f"{count(self.num_gpus)} x {self.gpu}"
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
         title = f"{self.model} in {self.engine} on {on}{layout}, {self.kv_dtype}"
-        return (Sheet(title, columns, tuple((*row, row[1], row[1]) for row in rows), self._summary(), self.notes),)
+        cells = tuple((*row, row[1], row[1]) for row in rows)
+        return (Sheet(title, columns, cells, self._summary(), self.notes, tuple(self._answers())),)
+
+    def _answers(self) -> Iterator[tuple[str, Any]]:
+        """What is asked and what is answered, in the order of the lines, by the names that JSON has."""
+        yield from (("model", self.model), ("engine", self.engine), ("gpu", self.gpu), ("gpus", self.num_gpus))
+        yield from (("parallel", self.parallel), ("kv_dtype", self.kv_dtype), ("tokens", self.tokens))
+        yield from (("sequences", self.sequences), ("fits", self.fits), ("max_tokens", self.max_tokens))
+        yield from (("max_sequences", self.max_sequences), ("num_blocks", self.num_blocks))
+        yield ("block_bytes", " ".join(map(str, dict.fromkeys(self.block_bytes))))
+        yield from (("blocks_per_request", self.request_blocks), ("fewest_gpus", self.fewest))
+        yield from (("fewest_gpus_layout", self.fewest_layout), ("fewest_gpus_by_tp", self.fewest_by_tp))
+        yield from (("binds", self.binds), ("log", self.log_line))
 
     def _needed_rows(self) -> list[tuple[str, int]]:
         if self.needed_bytes is None:

@@ -21,13 +21,17 @@ class Column(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty."""
+    """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty.
+
+    answers: the lines above as a table of their own, for files that programs read; eyes have the lines.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    answers: tuple[tuple[str, Any], ...] = ()
 
 
 class Document(Protocol):
