@@ -10,6 +10,8 @@ from strategies import models, tokens
 
 import kvcalc
 from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.none import NoCache
 from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import BF16
 from kvcalc.engines import Engine
@@ -72,6 +74,13 @@ SIZES = {
         ("gpt-oss-20b", 5000, "sglang"),
         {"disable_hybrid_swa_memory": True},
         5000 * 24 * 8 * 64 * 2 * 2,
+    ),
+    # model_executor/pool_configurator.py multiplies by num_hidden_layers: 35, of which 15 read others' caches, and 80
+    "rows of layers that share": (("gemma-3n-e4b", 1000, "sglang"), {}, 1000 * 35 * 2 * 256 * 2 * 2),
+    "rows of layers without attention": (
+        ("llama-3.3-nemotron-super-49b", 1000, "sglang"),
+        {},
+        1000 * 80 * 8 * 128 * 2 * 2,
     ),
     # 36 layers: 8192 x 3 in bf16 and 32 x 128 x 128 in float32, three of each; 12 layers of 2 heads of 256
     "SGLang states of a request": (
@@ -446,6 +455,22 @@ def test_sglang_pools_of_deepseek_v4_worked_out_by_hand():
 # What is refused ----------------------------------------------------------------------------------------------------
 
 
+def gemma_4_e4b():
+    """24 of 42 layers have a cache, every sixth of them a full one of wider heads."""
+    full = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=512)
+    sliding = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=256, sliding_window=512)
+    own = range(24)
+    return Model(
+        "gemma-4-e4b",
+        (
+            LayerGroup.of("sliding", [layer for layer in own if layer % 6 < 5], sliding),
+            LayerGroup.of("full", [layer for layer in own if layer % 6 == 5], full),
+            LayerGroup.of("shared", range(24, 42), NoCache()),
+        ),
+        model_type="gemma4_text",
+    )
+
+
 def narrow_v4():
     """A model with HCA that compresses 4 to 1."""
     part = CompressedAttention(num_query_heads=8, head_dim=512, sliding_window=128, compress_rate=4)
@@ -464,6 +489,11 @@ REFUSALS = {
     "entries of another width": (
         lambda: kvcalc.size(narrow_v4(), tokens=1, engine="sglang"),
         "made for entries of 512, compressed 4 to 1 with an index or 128 to 1 without, not for HCA 1/4 of 512",
+    ),
+    "layers that share, of which some would slide": (
+        lambda: kvcalc.size(gemma_4_e4b(), tokens=1, engine="sglang"),
+        "which rows SGLang has for shared layers of gemma-4-e4b, which cache nothing: it has some for every layer, and "
+        "those of sliding and full differ",
     ),
     "lightning attention in SGLang": (
         lambda: size("minimax-text-01", 1, "sglang"),

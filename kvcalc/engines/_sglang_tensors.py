@@ -78,12 +78,28 @@ class Rows(NamedTuple):
             yield from tensors_of(group, part, self.layout)
         elif isinstance(part, Indexer) and not part.index_pooling:
             yield self._index(group, part)
-        elif not isinstance(part, NoCache):
+        elif isinstance(part, NoCache):
+            yield from self._unwritten(model, group)
+        else:
             raise NotApplicableError(
                 f"kvcalc does not know how SGLang stores {part.label} layers, as {group.name} layers of {model.name} "
                 "are",
                 help="size it in another engine",
             )
+
+    def _unwritten(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
+        """Rows of a layer that caches nothing: pools have as many layers as the model, unless it has states."""
+        if not rows_without_use(model):
+            return ()
+        others = [other for other in model.groups if not _is_empty(other)]
+        rows = dict.fromkeys(self.of(model, other) for other in others)
+        if len(rows) > 1:
+            raise NotApplicableError(
+                f"kvcalc does not know which rows SGLang has for {group.name} layers of {model.name}, which cache "
+                f"nothing: it has some for every layer, and those of {' and '.join(o.name for o in others)} differ",
+                help="size it in another engine",
+            )
+        return next(iter(rows), ())
 
     def _tokens(self, window: int | None = None) -> SlotRule:
         """Whole pages of all tokens, or of those that a request may hold of a window.
@@ -130,6 +146,17 @@ def window_of(part: GroupedQueryAttention) -> int | None:
 def is_sliding(group: LayerGroup) -> bool:
     """Whether the layers look back only so far."""
     return any(window_of(part) is not None for part in group.parts if isinstance(part, GroupedQueryAttention))
+
+
+def rows_without_use(model: Model) -> int:
+    """Layers that cache nothing and have rows of the pools all the same; of models with states none has."""
+    if any(isinstance(part, STATES) for group in model.groups for part in group.parts):
+        return 0
+    return sum(len(group.layers) for group in model.groups if _is_empty(group))
+
+
+def _is_empty(group: LayerGroup) -> bool:
+    return any(isinstance(part, NoCache) for part in group.parts)
 
 
 def has_sparse_latent(model: Model) -> bool:

@@ -19,7 +19,7 @@ from kvcalc.engines._sglang_compressed import PAGE as _COMPRESSED_PAGE
 from kvcalc.engines._sglang_compressed import V4, V41, Layout, is_compressed
 from kvcalc.engines._sglang_compressed_pools import CompressedStage, log_line, requests_of
 from kvcalc.engines._sglang_pools import STATES, Sizes, Stage, pools_of, sizes_of, with_tokens
-from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent, is_sliding
+from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent, is_sliding, rows_without_use
 from kvcalc.engines._stages import stage_models
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -140,6 +140,8 @@ def notes(model: Model, settings: Settings) -> tuple[str, ...]:
     slides = any(map(is_sliding, model.groups))
     if slides and not _own_windows(model, settings):
         found.append(f"SGLang has no sliding pool for {model.model_type or model.name}: every layer keeps every token")
+    if idle := rows_without_use(model):
+        found.append(f"SGLang has rows for every layer, also for the {idle} that cache nothing")
     if settings.kv_cache_dtype in _FP4:
         found.append(
             "a second layout of the scales and a workspace, which some of its FP4 kernels need, are not counted"
