@@ -160,7 +160,7 @@ def _method_row(  # a method, a model before and after it, and what is asked of 
 
 def _state(model: Model, before: Model) -> str:
     """Tensors that the method put beside those of the parts, by name."""
-    own = {tensor.name for group in model.groups for part in group.parts for tensor in part.tensors()}
+    own = {tensor.name for group in model.groups for tensor in group.own_tensors}
     known = own | {tensor.name for group in before.groups for tensor in group.tensors}
     added = (t.name for group in model.groups for t in group.tensors if t.name.partition("_streaming")[0] not in known)
     return ", ".join(dict.fromkeys(added))

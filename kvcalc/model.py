@@ -99,8 +99,17 @@ class LayerGroup:
     ) -> LayerGroup:
         """Group whose tensors are those of its parts."""
         several = tuple(parts) if isinstance(parts, Sequence) else (parts,)
-        tensors = tuple(tensor for part in several for tensor in part.tensors())
-        return cls(name, tuple(layers), several, tensors, origins or {})
+        return cls(name, tuple(layers), several, _tensors_of(several), origins or {})
+
+    @property
+    def own_tensors(self) -> tuple[CacheTensor, ...]:
+        """What each layer caches by itself, before any method."""
+        return _tensors_of(self.parts)
+
+    @property
+    def is_as_built(self) -> bool:
+        """Whether no method changed what the layers keep."""
+        return self.tensors == self.own_tensors
 
     @property
     def label(self) -> str:
@@ -111,6 +120,10 @@ class LayerGroup:
     def facts(self) -> dict[str, Any]:
         """Facts of all parts that are set, by name."""
         return {name: value for part in self.parts for name, value in facts(part).items()}
+
+
+def _tensors_of(parts: Iterable[Attention]) -> tuple[CacheTensor, ...]:
+    return tuple(tensor for part in parts for tensor in part.tensors())
 
 
 class PromptCut(NamedTuple):

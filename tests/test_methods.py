@@ -445,6 +445,15 @@ def test_methods_compose_in_their_order():
     assert both.name == "llama-3-70b as GQA-4 with SnapKV"
 
 
+def test_an_engine_that_was_measured_without_methods_says_so():
+    model = kvcalc.load("llama3-8b")
+    for specs, said in (((), False), (("gqa:4",), False), (("gqa:4", "snapkv"), True), (("int4-grouped",), True)):
+        report = kvcalc.size(reduce(kvcalc.apply_method, specs, model), tokens=100, engine="transformers")
+        notes = [note for note in report.notes if note.startswith("transformers was measured without methods")]
+        assert bool(notes) is said, specs
+        assert all(" and ".join(specs) in note for note in notes)
+
+
 def test_chosen_tokens_are_quantised_as_others_are():
     """The codes, scales and residual of KIVI, over the 2,048 tokens that SnapKV kept."""
     model = kvcalc.load("llama3-70b")

@@ -27,7 +27,7 @@ def share(value: object, field: str, example: float) -> None:
 def check_unchanged(model: Model, engine: str) -> None:
     """Raises NotApplicableError where a method chooses what is kept, which the engine has nothing for."""
     for group in model.groups:
-        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+        if not group.is_as_built:
             raise NotApplicableError(
                 f"{engine} has no such method: {group.name} layers of {model.name} keep other tensors than their own",
                 help="leave --method out, or take the ideal engine",

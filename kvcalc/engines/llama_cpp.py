@@ -204,7 +204,7 @@ def _cells(architecture: str, settings: Settings) -> Cells:
 def _check_unchanged(model: Model) -> None:
     """Raises NotApplicableError where a method chooses what is kept, which llama.cpp has nothing for."""
     for group in model.groups:
-        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+        if not group.is_as_built:
             raise NotApplicableError(
                 f"llama.cpp has no such method: {group.name} layers of {model.name} keep other tensors than their own",
                 help="leave --method out, or take the ideal engine; type_k and type_v set the formats",

@@ -97,10 +97,17 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:  
 
 
 def notes(model: Model, settings: Settings) -> tuple[str, ...]:
-    """What transformers does with this model that nobody would expect."""
+    """What transformers does with this model that nobody would expect, and what nobody measured there."""
+    found = []
     if settings.cache not in (DEFAULT, STATIC) and model.model_type in IGNORES_QUANTIZED_CACHE:
-        return (f"transformers ignores a quantised cache for {model.model_type}; these are the bytes of its own",)
-    return ()
+        found.append(f"transformers ignores a quantised cache for {model.model_type}; these are the bytes of its own")
+    if not all(group.is_as_built for group in model.groups):
+        names = " and ".join(applied.name for applied in model.methods)
+        found.append(
+            f"transformers was measured without methods: what stays under {names} is counted as published code keeps "
+            "it, and no run of transformers 5.23 was held against it"
+        )
+    return tuple(found)
 
 
 def _tensors(model: Model, group: LayerGroup, settings: Settings) -> tuple[CacheTensor, ...]:

@@ -87,7 +87,7 @@ def one_of_bits(bits: object, field: str, choices: tuple[int, ...]) -> int:
 
 def _is_quantised(tensor: CacheTensor, group: LayerGroup, *, every_token: bool) -> bool:
     """Whether it holds keys or values of heads as the model made them; a method may have split the heads by name."""
-    own = {tensor.name: tensor.slot_rule for part in group.parts for tensor in part.tensors()}
+    own = {own.name: own.slot_rule for own in group.own_tensors}
     kind = kind_of(tensor)
     is_kv = {"k", "v"} <= own.keys() and kind in ("k", "v") and tensor.name not in own.keys() - {"k", "v"}
     as_made = tensor.quantizable and tensor.dtype is None

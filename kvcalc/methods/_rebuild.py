@@ -59,7 +59,7 @@ def only_attention(model: Model, label: str, why: str) -> TokenCache:
 def check_untouched(model: Model, label: str) -> None:
     """Raises NotApplicableError where a method changed what layers keep: other layers in their place would undo it."""
     for group in model.groups:
-        if group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors()):
+        if not group.is_as_built:
             raise NotApplicableError(
                 f"{model.name} cannot be seen as {label}: its {group.name} layers keep what a method left of them",
                 help="change the attention first, then apply the method",

@@ -99,7 +99,7 @@ def check_unpacked(model: Model, name: str) -> None:
     Fewer of them would be left, and what they were packed into would stay as large as it was.
     """
     for group in model.groups:
-        own = {tensor.name: tensor.slot_rule for part in group.parts for tensor in part.tensors()}
+        own = {tensor.name: tensor.slot_rule for tensor in group.own_tensors}
         for tensor in group.tensors:
             every_token = own.get(kind_of(tensor)) == EveryToken()
             quantised = tensor.dtype is not None or not tensor.quantizable

@@ -21,7 +21,7 @@ from kvcalc.verify.layer import Caches, Layer
 from kvcalc.verify.memory import Meter, NoMeter, free_memory_bytes, meter_for
 from kvcalc.verify.modules._module import Context, Kept
 from kvcalc.verify.slices import first_layers, largest_slice
-from kvcalc.verify.under_methods import PolicyRun, decides, policy_of, steps_of
+from kvcalc.verify.under_methods import PolicyRun, policy_of, steps_of
 from kvcalc.workload import Workload
 
 CHUNK_TOKENS = 512
@@ -164,7 +164,7 @@ def _fitting(model: Model, workload: Workload, device: str, memory_bytes: int | 
 
 def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
     """Caches of all layers of a group, each at the run's tokens; those of the first went through attention."""
-    if run.under and decides(group):
+    if run.under and not group.is_as_built:
         yield from run.under.caches(group)
         return
     stored = torch_dtype(run.workload.kv_dtype.name)
@@ -218,7 +218,7 @@ def _hidden(layer: Layer, run: Run, tokens: int) -> Tensor:
 
 def _measured(group: LayerGroup, predicted: GroupReport, layers: list[Caches]) -> Iterator[MeasuredTensor]:
     """Bytes of each tensor of a group, over its layers; those that only one side has count as nothing on the other."""
-    expected = {(0, t.name): t for t in predicted.tensors} if decides(group) else _by_part(group, predicted)
+    expected = _by_part(group, predicted) if group.is_as_built else {(0, t.name): t for t in predicted.tensors}
     names = dict.fromkeys([*expected, *((part, name) for part, cache in enumerate(layers[0]) for name in cache)])
     for part, name in names:
         held = [caches[part][name].data for caches in layers if name in caches[part]]

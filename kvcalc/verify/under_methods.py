@@ -75,11 +75,6 @@ def steps_of(applied: Applied, tokens: int, decode_steps: int) -> Steps:
     return Steps(prompt, tokens - prompt)
 
 
-def decides(group: LayerGroup) -> bool:
-    """Whether a method changed what the layers of the group keep."""
-    return group.tensors != tuple(tensor for part in group.parts for tensor in part.tensors())
-
-
 class PolicyRun(NamedTuple):
     """A method on the layers of a group, as it is run."""
 
