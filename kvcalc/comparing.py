@@ -8,6 +8,7 @@ from typing import Any
 from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods import METHODS, apply_method, formula_of, parameters
+from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import WHOLE
 from kvcalc.model import Model
 from kvcalc.peaks import decode_peak_bytes, step_copy_bytes
@@ -15,6 +16,7 @@ from kvcalc.report.comparison import Comparison, ComparisonRow
 from kvcalc.report.method_comparison import MethodComparison, MethodRow
 from kvcalc.report.size import policy_remarks
 from kvcalc.sizing import size
+from kvcalc.tensors import CacheTensor
 from kvcalc.units import count, plural
 
 _NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
@@ -159,8 +161,13 @@ def _method_row(  # a method, a model before and after it, and what is asked of 
 
 
 def _state(model: Model, before: Model) -> str:
-    """Tensors that the method put beside those of the parts, by name."""
+    """Tensors that the method put beside those of the parts, by name; keys and values of some heads are theirs."""
     own = {tensor.name for group in model.groups for tensor in group.own_tensors}
     known = own | {tensor.name for group in before.groups for tensor in group.tensors}
-    added = (t.name for group in model.groups for t in group.tensors if t.name.partition("_streaming")[0] not in known)
-    return ", ".join(dict.fromkeys(added))
+    added = (t for group in model.groups for t in group.tensors if t.name not in known and not _of_some_heads(t))
+    return ", ".join(dict.fromkeys(tensor.name for tensor in added))
+
+
+def _of_some_heads(tensor: CacheTensor) -> bool:
+    """Whether it holds keys or values as the model made them, of those heads that keep their tokens alike."""
+    return kind_of(tensor) in ("k", "v") and tensor.dtype is None and tensor.quantizable

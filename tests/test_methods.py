@@ -327,6 +327,17 @@ def test_all_methods_of_a_model_in_one_table():
     assert l2.report.total_bytes == half
     assert l2.prefill_peak_bytes == layers * full + full // 2  # all layers whole, and one layer's copy
     assert rows["h2o"].state == "hh_score"
+    heads = {
+        "dmc": "head_cr=" + "+".join(["1", "8"] * 16),
+        "fastgen": "heads_per_policy=8+8+8+8+0",
+        "duo-attention": "",
+    }
+    states = [row.state for row in compare_methods(model, [f"{n}:{a}" for n, a in heads.items()], tokens=9).rows[1:]]
+    assert [{name.partition("_cr")[0] for name in state.split(", ")} for state in states] == [
+        {"window_k", "window_v", "window_weights", "head_alloc", "lens", "block_table"},
+        {"score_frequent", "score_local"},
+        {""},
+    ]
     whole_map = 2 * 32 * 32_768 * 32_768 * (4 + 2)
     assert rows["h2o"].report.score_workspace_bytes == whole_map  # 137 GB of it in float32, for a sequence
     assert rows["snapkv"].report.score_workspace_bytes == 2 * 32 * 32 * 32_768 * (4 + 2)
