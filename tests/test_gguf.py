@@ -89,6 +89,12 @@ def test_the_command_line_reads_a_gguf_file(cli, tmp_path):
 
 
 KEY = text("k")
+HEADLESS = {
+    "general.architecture": "plamo2",
+    **{f"plamo2.{key}": 4 for key in ("block_count", "ssm.conv_kernel", "ssm.time_step_rank", "ssm.state_size")},
+    **{"plamo2.embedding_length": 64, "plamo2.ssm.inner_size": 64, "plamo2.ssm.group_count": 1},
+    **{"plamo2.attention.head_count": [0, 2, 2, 4], "plamo2.attention.head_count_kv": [0, 2, 1, 4]},
+}
 LONG = 2**63
 HOSTILE = {
     "empty": (b"", "is not a GGUF file: it starts with b''"),
@@ -118,6 +124,26 @@ HOSTILE = {
     "metadata without end": (
         header(200) + b"".join(text(f"k{i}") + typed("x" * 4000) for i in range(200)),
         "is one value too many",
+    ),
+    "a key without a name, twice": (header(2) + (text("") + typed(1)) * 2, "the key '' stands there twice"),
+    "a key that breaks the line": (header(2) + (text("a\nb") + typed(1)) * 2, r"the key 'a\nb' stands there twice"),
+    "arrays in arrays": (
+        header(1) + KEY + struct.pack("<I", ARRAY) + struct.pack("<IQ", ARRAY, 1) * 1000,
+        "is an array of arrays",
+    ),
+    "numbers that overflow in all": (header(1) + KEY + struct.pack("<IIQ", ARRAY, 12, 2**61), "the middle of an array"),
+    "an architecture that is no text": (
+        header(1) + text("general.architecture") + struct.pack("<I", STRING) + text(b"\xff\xfe"),
+        "holds a text that is not UTF-8",
+    ),
+    "an architecture that breaks the line": (gguf({"general.architecture": "llama\n"}), r"architecture 'llama\n'"),
+    "an architecture in a list": (gguf({"general.architecture": ["llama"]}), "of the architecture Array"),
+    "layers that are a fraction": (gguf(TINY | {"llama.block_count": 2.0}), "block_count: block_count must be a whole"),
+    "layers that are a truth": (gguf(TINY | {"llama.block_count": True}), "must be a whole number, not True"),
+    "2^31 layers": (gguf(TINY | {"llama.block_count": 2**31}), "block_count must be at most 512, not 2147483648"),
+    "no heads to work a width out from": (
+        gguf(HEADLESS),
+        "bad.gguf: attention.key_length is missing",
     ),
     "no architecture": (gguf({"general.name": "x"}), "no language model of the architecture None"),
 }

@@ -218,10 +218,12 @@ def test_a_split_model_is_the_sum_of_its_parts(tmp_path):
     ("content", "what"),
     [
         (with_tensors(("a", (2**40, 2**20), 0)), "lists tensors of 4,611,686,018,427,387,904 bytes, and 0 are left"),
-        (with_tensors(("a", (64,), 99), data_bytes=64), "stores a in type 99, which is not known here"),
+        (with_tensors(("a", (64,), 99), data_bytes=64), "stores 'a' in type 99, which is not known here"),
         (with_tensors(("a", (1,) * 5, 0)), "gives 'a' 5 dimensions, and 4 are the most"),
         (with_tensors(("a", (), 0)), "gives 'a' 0 dimensions, and 4 are the most"),
-        (gguf(TINY, tensors=2**40), "claims 1,099,511,627,776 tensors, and 1,048,576 would be many"),
+        (gguf(TINY, tensors=2**40), "claims 1,099,511,627,776 tensors, and 16,384 would be many"),
+        (with_tensors(("a" * 300, (1,), 0)), "has a tensor's name of 300 bytes, and 256 would be long"),
+        (with_tensors(("a\nb", (1,), 99)), r"stores 'a\nb' in type 99"),
         (gguf(TINY, tensors=1), "ends in the middle of a value"),
     ],
 )

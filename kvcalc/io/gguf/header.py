@@ -41,8 +41,10 @@ _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _NOT_BUILT = ("tokenizer.",)
 SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 """Name of one part of a split model: which part, and of how many."""
-MAX_TENSORS, MAX_DIMS = 2**20, 4
-"""Most tensors of a file, and most dimensions of one: llama.cpp's own limit."""
+MAX_TENSORS, MAX_TENSOR_NAME_BYTES = 2**14, 2**8
+"""Most tensors of a file, whose largest have some 2,000, and longest name of one; llama.cpp ends at 64 bytes."""
+MAX_DIMS = 4
+"""Most dimensions of a tensor: llama.cpp's own limit."""
 _HELP = "download the file again, and compare its size with the one that is published"
 
 
@@ -138,7 +140,7 @@ class _Reader:
         return TensorList(found, self._size - self._start - self._at)
 
     def _tensor(self) -> tuple[str, tuple[int, ...], int]:
-        name = self._text(self._checked(self._long(), MAX_KEY_BYTES, "a tensor's name"), "a tensor's name")
+        name = self._text(self._checked(self._long(), MAX_TENSOR_NAME_BYTES, "a tensor's name"), "a tensor's name")
         number = self._number("I")
         if not 0 < number <= MAX_DIMS:
             raise self._wrong(f"gives {shown(name)} {number:,} dimensions, and {MAX_DIMS} are the most")

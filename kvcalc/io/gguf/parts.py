@@ -41,7 +41,10 @@ def _width(metadata: Metadata, name: str, sliding: bool) -> int:
     if f"attention.{name}" in metadata:
         return metadata.integer(f"attention.{name}")
     heads = metadata.value(HEADS)
-    return metadata.integer("embedding_length") // (heads[0] if isinstance(heads, list) else metadata.integer(HEADS))
+    of_first = heads[0] if isinstance(heads, list) else metadata.integer(HEADS)
+    if not of_first:
+        raise metadata.missing(f"attention.{name}", "layer 0 has no heads to work it out from; say how wide a head is")
+    return metadata.integer("embedding_length") // of_first
 
 
 def heads_layer(metadata: Metadata, heads: int, kv_heads: int, reach: str, tokens: int) -> Layer:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.io.gguf.header import SPLIT, read_tensor_list
+from kvcalc.units import shown
 
 _BLOCKS = {
     **{0: (1, 4), 1: (1, 2), 30: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8)},
@@ -55,7 +56,7 @@ def _bytes_of_file(path: Path) -> int:
     for name, dims, kind in listed.tensors:
         if kind not in _BLOCKS:
             raise InvalidFileError(
-                f"stores {name} in type {kind:,}, which is not known here",
+                f"stores {shown(name)} in type {kind:,}, which is not known here",
                 where=str(path),
                 help="give the bytes of the weights: 671GB",
             )
