@@ -420,6 +420,12 @@ def test_weights_leave_a_share_of_the_memory():
     assert trtllm.available_bytes == (int((85_045_477_376 - 16 * 10**9) * 0.9),)
 
 
+def test_rows_that_nobody_writes_are_shared_among_ranks_as_others():
+    """Gemma 3n E4B on two ranks and stages of 17 and 18 layers: one of 2 heads of 256 each, also where none is used."""
+    first, last = fit("gemma-3n-e4b", "sglang", tp=2, pp=2).stages
+    assert [pool.bytes_per_slot for pool in (*first, *last)] == [17 * 256 * 2 * 2, 18 * 256 * 2 * 2]
+
+
 def test_a_report_of_pools_speaks_as_the_log_does():
     report = fit("llama-3.1-8b", "sglang", 2**34, tp=2)
     line = "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 262144, K size: 8.00 GB, V size: 8.00 GB"
@@ -494,6 +500,10 @@ REFUSALS = {
         lambda: kvcalc.size(gemma_4_e4b(), tokens=1, engine="sglang"),
         "which rows SGLang has for shared layers of gemma-4-e4b, which cache nothing: it has some for every layer, and "
         "those of sliding and full differ",
+    ),
+    "a stage of layers that share": (
+        lambda: kvcalc.size(kvcalc.load("gemma-3n-e4b"), tokens=1, engine="sglang", parallel=kvcalc.Parallel(pp=3)),
+        "which cache nothing: it has some for every layer, and no other layer is on their pipeline stage",
     ),
     "lightning attention in SGLang": (
         lambda: size("minimax-text-01", 1, "sglang"),

@@ -93,13 +93,15 @@ class Rows(NamedTuple):
             return ()
         others = [other for other in model.groups if not _is_empty(other)]
         rows = dict.fromkeys(self.of(model, other) for other in others)
-        if len(rows) > 1:
-            raise NotApplicableError(
-                f"kvcalc does not know which rows SGLang has for {group.name} layers of {model.name}, which cache "
-                f"nothing: it has some for every layer, and those of {' and '.join(o.name for o in others)} differ",
-                help="size it in another engine",
-            )
-        return next(iter(rows), ())
+        if len(rows) == 1:
+            return next(iter(rows))
+        names = " and ".join(other.name for other in others)
+        why = f"and those of {names} differ" if rows else "and no other layer is on their pipeline stage"
+        raise NotApplicableError(
+            f"kvcalc does not know which rows SGLang has for {group.name} layers of {model.name}, which cache "
+            f"nothing: it has some for every layer, {why}",
+            help="size it in another engine" if rows else "take fewer pipeline stages",
+        )
 
     def _tokens(self, window: int | None = None) -> SlotRule:
         """Whole pages of all tokens, or of those that a request may hold of a window.

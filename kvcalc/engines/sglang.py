@@ -185,7 +185,8 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         return _fit_compressed(model, settings, stage_models(model, tp, pp, SHARING), available_bytes)
     settings = replace(settings, context_length=settings.context_length or model.max_model_len)
     page = _page(model, settings)
-    stages = [_stage(part, model, settings) for part in stage_models(model, tp, pp, SHARING)]
+    (whole,) = stage_models(model, tp, 1, SHARING)
+    stages = [_stage(part, whole, settings) for part in stage_models(model, tp, pp, SHARING)]
     sizes = [
         sizes_of(stage, settings, page, available) for stage, available in zip(stages, available_bytes, strict=True)
     ]

@@ -186,7 +186,10 @@ def _rule(window: int | None, block: int) -> SlotRule:
 
 
 def _window(model: Model, group: LayerGroup, settings: Settings) -> int | None:
-    """Window of the group's layers; None where they keep every token."""
+    """Window of the group's layers; None where they keep every token.
+
+    A pipeline stage counts its own layers from 0, wherever it begins (_get_window_size_to_layers).
+    """
     windows = settings.max_attention_window
     longest = settings.max_seq_len or model.max_model_len
     if not windows:
