@@ -292,14 +292,21 @@ TAKES_LESS = {"sglang": ("indexer", "CSA", "HCA", "shared K=V"), "tensorrt_llm":
 def check_takes_no_less(model, t, engine) -> bool:
     """Whether the engine stores the model at all; if so, in no fewer bytes than the model needs."""
     try:
-        taken = kvcalc.size(model, tokens=t, engine=engine)
+        stored = Engine.of(engine).serving(1).allocate(model, BF16)
     except kvcalc.KvcalcError:
         return False
-    for group, own in zip(taken.groups, kvcalc.size(model, tokens=t).groups, strict=True):
-        if not any(word in group.attention for word in TAKES_LESS.get(engine, ())) and model.name not in SHORTER_RING:
-            assert group.bytes >= own.bytes, (model.name, engine, group.name)
-    assert taken.total_bytes <= kvcalc.size(model, tokens=t + 1, engine=engine).total_bytes
+    own = Engine.of("ideal").allocate(model, BF16)
+    for group, tensors, needed in zip(model.groups, stored, own, strict=True):
+        taken = layer_bytes(tensors, t)
+        if not any(word in group.label for word in TAKES_LESS.get(engine, ())) and model.name not in SHORTER_RING:
+            assert taken >= layer_bytes(needed, t), (model.name, engine, group.name)
+        assert taken <= layer_bytes(tensors, t + 1)
     return True
+
+
+def layer_bytes(tensors, t) -> int:
+    """Bytes of one layer and sequence."""
+    return sum(tensor.bytes_per_slot(BF16) * tensor.slot_rule.slots(t) for tensor in tensors)
 
 
 @given(models(), tokens, st.sampled_from(ENGINES))
@@ -308,22 +315,24 @@ def test_an_engine_takes_no_less_than_a_model_needs_and_never_less_for_a_token_m
     check_takes_no_less(model, t, engine)
 
 
-@pytest.mark.parametrize(
-    ("engine", "stored"), [("sglang", 100), ("tensorrt_llm", 85), ("mlx_lm", 95), ("ollama", 70), ("lmdeploy", 80)]
-)
-def test_nor_for_any_preset(engine, stored):
+def test_nor_for_any_preset():
     """Of all presets so many, or more, are stored by the engine as far as kvcalc knows."""
-    found = [
-        check_takes_no_less(kvcalc.load(name), 8191, engine) for name in preset_names() if name not in NEEDS_ENCODER
-    ]
-    assert sum(found) >= stored
+    presets = [kvcalc.load(name) for name in preset_names() if name not in NEEDS_ENCODER]
+    stored = {engine: sum(check_takes_no_less(model, 8191, engine) for model in presets) for engine in ENGINES}
+    least = {"sglang": 118, "tensorrt_llm": 94, "mlx_lm": 112, "ollama": 80, "lmdeploy": 90}
+    assert {engine: number >= least[engine] for engine, number in stored.items()} == dict.fromkeys(ENGINES, True), (
+        stored
+    )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "gpt-oss-20b", "gemma-3-27b"])
-@given(budget=st.integers(0, 2**36))
+@given(
+    st.sampled_from(["llama-3.1-8b", "gpt-oss-20b", "gemma-3-27b", "deepseek-v4-flash"]),
+    st.sampled_from(ENGINES),
+    st.integers(0, 2**36),
+)
 def test_what_fits_an_engine_is_exact(name, engine, budget):
     """The inverse of a size, in pages, rings and rings that come at once."""
+    assume(name != "deepseek-v4-flash" or engine == "sglang")
     footprint = Footprint.of(kvcalc.load(name), Engine.of(engine), BF16)
     most = max_tokens(footprint, budget)
     assert most is not None
@@ -609,17 +618,15 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.parametrize(("ask", "words"), REFUSALS.values(), ids=REFUSALS)
-def test_what_an_engine_cannot_do_is_refused_with_its_reason(ask, words):
-    with pytest.raises(kvcalc.NotApplicableError) as refusal:
-        ask()
-    assert words in str(refusal.value)
-    assert refusal.value.help
+REFUSED = {
+    **{what: (kvcalc.NotApplicableError, *case) for what, case in REFUSALS.items()},
+    **{what: (kvcalc.InvalidValueError, *case) for what, case in BAD_VALUES.items()},
+}
 
 
-@pytest.mark.parametrize(("ask", "words"), BAD_VALUES.values(), ids=BAD_VALUES)
-def test_bad_values_are_refused(ask, words):
-    with pytest.raises(kvcalc.InvalidValueError) as refusal:
+@pytest.mark.parametrize(("error", "ask", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_an_engine_cannot_do_is_refused_with_its_reason_and_bad_values_with_theirs(error, ask, words):
+    with pytest.raises(error) as refusal:
         ask()
     assert words in str(refusal.value)
     assert refusal.value.help

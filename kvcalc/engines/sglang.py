@@ -248,12 +248,7 @@ def _report(model: Model, settings: Settings, available_bytes: Sequence[int]) ->
         engine="sglang",
         version=VERSION,
         gpu=gpu_named(settings.gpu).name,
-        engine_settings=(),
-        parallel="",
         available_bytes=tuple(available_bytes),
-        tokens=0,
-        stages=(),
-        log_lines=(),
         resolved=(
             ("page_size", _page(model, settings)),
             ("kv_cache_dtype", _cache_dtype(model, settings, BF16)),

@@ -148,8 +148,6 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
         engine="tensorrt_llm",
         version=VERSION,
         gpu=gpu_named(settings.gpu).name,
-        engine_settings=(),
-        parallel="",
         available_bytes=tuple(available_bytes),
         tokens=tokens,
         stages=pools,

@@ -61,12 +61,12 @@ class PoolReport(NamedTuple):
     engine: str
     version: str
     gpu: str
-    engine_settings: tuple[tuple[str, Any], ...]
-    parallel: str
     available_bytes: tuple[int, ...]
-    tokens: int
-    stages: tuple[tuple[Pool, ...], ...]
-    log_lines: tuple[str, ...]
+    tokens: int = 0
+    stages: tuple[tuple[Pool, ...], ...] = ()
+    log_lines: tuple[str, ...] = ()
+    engine_settings: tuple[tuple[str, Any], ...] = ()
+    parallel: str = ""
     max_requests: int | None = None
     resolved: tuple[tuple[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
