@@ -23,7 +23,45 @@ LEAST_BYTES = 40 * 2**30
 STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
 
 
-def fit(name: str, *, tp: int = 1, pp: int = 1, dcp: int = 1, available_bytes: object = LEAST_BYTES, **settings):
+WITHOUT_LENGTH = {
+    "model_type": "mamba",
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "state_size": 16,
+    "vocab_size": 100,
+}
+
+
+SEES_IMAGES_WHOLE = {
+    "model_type": "gemma4",
+    "vision_config": {},
+    "text_config": {
+        "model_type": "gemma4_text",
+        "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "hidden_size": 2816,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "num_global_key_value_heads": 2,
+        "head_dim": 256,
+        "global_head_dim": 512,
+        "sliding_window": 1024,
+        "attention_k_eq_v": True,
+        "max_position_embeddings": 32_768,
+        "use_bidirectional_attention": "vision",
+    },
+}
+
+
+def fit(
+    name: str | dict[str, object],
+    *,
+    tp: int = 1,
+    pp: int = 1,
+    dcp: int = 1,
+    available_bytes: object = LEAST_BYTES,
+    **settings,
+):
     ranks = kvcalc.Parallel(tp=tp, pp=pp, dcp=dcp)
     return kvcalc.fit(kvcalc.load(name), available_bytes=available_bytes, parallel=ranks, engine_settings=settings)
 
@@ -210,6 +248,20 @@ def test_glm_drafts_have_an_indexer_of_their_own():
     assert len(group.layers) == 78 + 21 + 2
 
 
+def test_gemma_4_reads_blocks_of_64_tokens_where_two_kernels_share_a_layer():
+    """On Blackwell images are Triton's and the rest FlashInfer's (triton_flashinfer.py); pages of windows hold 128."""
+    report = fit(SEES_IMAGES_WHOLE, gpu="b200")
+    assert dict(report.resolved)["attention_backends"] == ["TRITON_FLASHINFER"]
+    assert [(g.kind, g.block_size) for g in report.groups] == [("sliding_window", 64), ("full_attention", 128)]
+    assert [fit(SEES_IMAGES_WHOLE, gpu=gpu).block_size for gpu in ("h100-80gb", "rtx-5090")] == [16, 16]
+    assert fit(SEES_IMAGES_WHOLE, kv_cache_dtype="fp8").block_size == 64  # pages of FlashAttention 4 for heads of 512
+
+
+def test_a_config_that_names_no_length_allows_any():
+    """state-spaces/mamba-2.8b: 2,048 where nobody asks, else what is asked (config/model.py, _get_and_verify_max_len)."""
+    assert [fit(WITHOUT_LENGTH, max_model_len=asked).max_model_len for asked in (None, 32_768)] == [2048, 32_768]
+
+
 # What is refused ----------------------------------------------------------------------------------------------------
 
 REFUSALS = {
@@ -274,6 +326,19 @@ REFUSALS = {
     "a block that kernels cannot read": (
         lambda: fit("deepseek-v3.2", tp=8, block_size=32),
         "No valid attention backend found for compute capability 9.0 with head_size=576",
+    ),
+    "TurboQuant of windows": (
+        lambda: fit("mistral-7b-v0.1", kv_cache_dtype="turboquant_k8v4"),
+        "No valid attention backend found for compute capability 9.0 with head_size=128, "
+        "kv_cache_dtype=turboquant_k8v4",
+    ),
+    "states whose groups ranks cannot share": (
+        lambda: fit("nemotron-h-8b", tp=16),
+        "If tensor parallel world size (16) does not divide num_groups (8), then num_groups must equal 1",
+    ),
+    "the longest length of a config that names none": (
+        lambda: fit(WITHOUT_LENGTH, max_model_len=-1),
+        "max_model_len must be a positive integer, got int: -1",
     ),
     "a GPU of another make": (
         lambda: fit("r1", gpu="mi300x"),

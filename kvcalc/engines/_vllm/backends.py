@@ -24,6 +24,7 @@ from kvcalc.errors import NotApplicableError
 AMPERE, ADA, HOPPER, BLACKWELL, BLACKWELL_RTX = (8, 0), (8, 9), (9, 0), (10, 0), (12, 0)
 _FP8_E4M3 = FP8[:2]
 _LATENT_WIDTHS = (320, 512, 576)
+_COMPOSED_WIDTHS = (256, 512)
 _FA_WIDTH_STEP, _FA_WIDEST, _FA4_WIDEST = 8, 256, 512
 _WIDEST = 1 << 30
 
@@ -44,7 +45,7 @@ class Need(NamedTuple):
     query_heads: int = 0
     kv_heads: int = 1
     no_position_width: int = 0
-    indexed_tokens: int | None = None
+    windowed: bool = False
 
 
 class Backend(NamedTuple):
@@ -68,6 +69,7 @@ class Backend(NamedTuple):
     reads_sinks: bool = False
     reads_images_whole: bool = False
     crosses: bool = False
+    reads_windows: bool = True
     dcp: bool = False
 
     @property
@@ -116,6 +118,8 @@ class Backend(NamedTuple):
             yield "compute capability not supported"
         if need.crosses and not self.crosses:
             yield "attention type encoder_decoder not supported"
+        if need.windowed and not self.reads_windows:
+            yield "sliding window not supported"
         if need.dcp and not self.dcp:
             yield "DCP not supported"
         yield from _SPECIAL.get(self.name, _nothing)(need, capability)
@@ -234,8 +238,26 @@ _TABLE = (
         reads_images_whole=True,
         crosses=True,
     ),
+    Backend(  # Triton's kernels for what sees images whole, FlashAttention's for the rest
+        "TRITON_FLASH_ATTN",
+        majors=(9,),
+        cache_dtypes=(*MODEL, *_FP8_E4M3),
+        widths=_COMPOSED_WIDTHS,
+        reads_sinks=True,
+        reads_images_whole=True,
+    ),
+    Backend(
+        "TRITON_FLASHINFER",
+        (64,),
+        exact=True,
+        majors=(10,),
+        cache_dtypes=(*MODEL, *FP8),
+        widths=_COMPOSED_WIDTHS,
+        reads_sinks=True,
+        reads_images_whole=True,
+    ),
     Backend("FLEX_ATTENTION", model_dtypes=_ALL_MODEL_DTYPES, reads_images_whole=True),
-    Backend("TURBOQUANT", (16, 32, 64, 128), exact=True, cache_dtypes=TURBOQUANT),
+    Backend("TURBOQUANT", (16, 32, 64, 128), exact=True, cache_dtypes=TURBOQUANT, reads_windows=False),
     Backend("FLASH_ATTN_MLA", mla=True, majors=(9,), widths=_LATENT_WIDTHS, dcp=True),
     Backend(
         "FLASHMLA",
@@ -323,6 +345,8 @@ _DENSE_LATENT = {
 }
 _HOPPER_LATENT = ("FLASH_ATTN_MLA", "FLASHMLA", "FLASHINFER_MLA", "TRITON_MLA")
 _PLAIN = ("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION", "TURBOQUANT")
+_COMPOSED = {9: ("TRITON_FLASH_ATTN",), 10: ("TRITON_FLASHINFER",)}
+"""Two kernels as one backend, for models that see images whole."""
 _LARGE_PAGES = (16, 32, 64, 128, 256, 512, 1024)
 """Blocks of FlashInfer's TensorRT-LLM kernels, which read grouped heads on Blackwell."""
 _FA4_PAGE = 128
@@ -361,15 +385,16 @@ def _priorities(need: Need, capability: tuple[int, int]) -> tuple[str, ...]:
         if major == BLACKWELL[0] and need.cache_dtype in QUANTISED:
             sparse = sparse[::-1]
         return (*_DENSE_LATENT.get(major, _HOPPER_LATENT), *sparse)
+    composed = _COMPOSED.get(major, ()) if need.images_whole else ()
     first, second, *rest = _PLAIN
-    return (second, first, *rest) if major == BLACKWELL[0] else _PLAIN
+    return (*composed, *((second, first, *rest) if major == BLACKWELL[0] else _PLAIN))
 
 
 def _with_pages(backend: Backend, need: Need, capability: tuple[int, int]) -> Backend:
     """`backend` with the blocks that its kernels have for this layer alone."""
     if backend.name == "FLASHINFER" and capability[0] == BLACKWELL[0] and need.query_heads > need.kv_heads:
         return backend._replace(block_sizes=_LARGE_PAGES)
-    if backend.name != "FLASH_ATTN":
+    if backend.name not in ("FLASH_ATTN", "TRITON_FLASH_ATTN"):
         return backend
     version = _flash_attn_version(need, capability)
     if capability[0] == BLACKWELL[0] and need.width == _FA_WIDEST and version == 4:  # noqa: PLR2004

@@ -70,11 +70,6 @@ class Place(NamedTuple):
     layer: int
     sparse: bool
 
-    @property
-    def is_draft(self) -> bool:
-        """Whether the layer guesses tokens ahead."""
-        return self.layer >= self.model.num_layers
-
 
 def caches_of(model: Model, run: Run) -> list[Cache]:
     """Every cache of the model in the order of its layers, drafts last.
@@ -178,7 +173,15 @@ def _attention(place: Place, run: Run, heads: int, widths: tuple[int, int], quer
         backend = MINIMAX_SPARSE
     else:
         per_rank = max(1, query_heads // run.ranks.tp)
-        need = _need(place, run, widths[0], cache_dtype, query_heads=per_rank, kv_heads=heads)
+        need = _need(
+            place,
+            run,
+            widths[0],
+            cache_dtype,
+            query_heads=per_rank,
+            kv_heads=heads,
+            windowed=window is not None,
+        )
         backend = choose(need, run.capability)
     head_bytes = kv_bytes(cache_dtype, run.model_dtype, *widths)
     kind = SLIDING if window is not None else CHUNKED if chunk is not None else FULL
@@ -271,8 +274,13 @@ def _mamba(part: Mamba, place: Place, run: Run) -> Iterator[Cache]:
 
 
 def _mamba2(part: Mamba2, place: Place, run: Run) -> Iterator[Cache]:
-    tp = run.ranks.tp
-    groups = part.mamba_num_groups if part.mamba_num_groups % tp == 0 else tp  # groups go with the heads that read them
+    tp, groups = run.ranks.tp, part.mamba_num_groups
+    if groups % tp and groups > 1:
+        raise NotApplicableError(
+            f"If tensor parallel world size ({tp}) does not divide num_groups ({groups}), then num_groups must equal 1",
+            help="choose a tp that divides the groups",
+        )
+    groups = tp if groups == 1 else groups  # every rank has a copy of the only one
     inner = part.mamba_intermediate_size or part.mamba_num_heads * part.mamba_head_dim
     channels = _share(inner + 2 * groups * part.mamba_state_size, tp)
     columns = part.mamba_conv_kernel - 1 + run.num_speculative_tokens

@@ -19,7 +19,7 @@ _OF_BACKEND = {
     "FLEX_ATTENTION": ("LBNHC",),
     "TURBOQUANT": ("LBNHC",),
 }
-_OF_BACKEND_ON_BLACKWELL = {"FLASHINFER": ("LBHNC", "BLHNC")}
+_OF_BACKEND_ON_BLACKWELL = dict.fromkeys(("FLASHINFER", "TRITON_FLASHINFER"), ("LBHNC", "BLHNC"))
 
 
 def layout_of(backends: Iterable[Backend], capability: tuple[int, int]) -> str:

@@ -315,8 +315,14 @@ def longest_by_config(model: Model) -> int | None:
 def _max_model_len(model: Model, settings: Settings) -> int:
     longest = longest_by_config(model)
     asked = settings.max_model_len
+    named = model.published.longest_tokens or model.max_model_len
+    if asked == -1 and longest is not None and named is None:
+        raise NotApplicableError(
+            f"max_model_len must be a positive integer, got int: -1; the config of {model.name} names no length",
+            help=f"leave max_model_len out for {DEFAULT_MAX_LEN}, or name one",
+        )
     if asked is not None and asked != -1:
-        if longest is not None and asked > longest:
+        if named is not None and longest is not None and asked > longest:
             raise NotApplicableError(
                 f"User-specified max_model_len ({asked}) is greater than the derived max_model_len ({longest})",
                 help=f"use at most {longest}; positions beyond it are not defined",
