@@ -208,9 +208,19 @@ def layouts(draw):
 
 
 @given(layouts(), tokens, dtypes)
-def test_ranks_sum_to_at_least_the_whole_and_hold_at_most_it(layout, n, dtype):
+def test_ranks_sum_to_at_least_the_whole_hold_at_most_it_and_are_models_as_any_other(layout, n, dtype):
+    """And they sum to the whole just where nothing is on two of them, where no element shares its byte."""
     model, parallel, batch = layout
     report = kvcalc.size(model, tokens=n, sequences=batch, kv_dtype=dtype, parallel=parallel)
+    check_sums(report, model, parallel)
+    check_duplicates(kvcalc.size(model, tokens=n, sequences=batch, parallel=parallel), model, parallel)
+    for rank, own in zip(report.per_rank, rank_models(model, parallel), strict=True):
+        alone = kvcalc.size(own.model, tokens=n, sequences=batch // parallel.dp, kv_dtype=dtype)
+        assert rank.bytes == alone.total_bytes
+        assert rank.layers == (own.first_layer, own.first_layer + own.model.num_layers - 1)
+
+
+def check_sums(report, model, parallel):
     assert len(report.per_rank) == parallel.num_ranks
     assert report.rank_bytes_sum >= report.total_bytes
     assert all(rank.bytes <= report.total_bytes for rank in report.per_rank)
@@ -219,28 +229,15 @@ def test_ranks_sum_to_at_least_the_whole_and_hold_at_most_it(layout, n, dtype):
     assert (stages[0].layers[0], stages[-1].layers[1]) == (0, model.num_layers - 1)
 
 
-@given(layouts(), tokens)
-def test_ranks_sum_to_the_whole_where_nothing_is_on_two_of_them(layout, n):
-    model, parallel, batch = layout
+def check_duplicates(report, model, parallel):
     split = all(
         tensor.elements_per_slot == parallel.tp * own.elements_per_slot
         for group in model.groups
         for part in group.parts
         for tensor, own in zip(part.tensors(), part.shard(parallel.tp).tensors(), strict=True)
     )
-    report = kvcalc.size(model, tokens=n, sequences=batch, parallel=parallel)
     assert (report.rank_bytes_sum == report.total_bytes) == split
     assert any("all ranks" in line for line in report.summary()) != split
-
-
-@given(layouts(), tokens, dtypes)
-def test_a_rank_is_a_model_as_any_other(layout, n, dtype):
-    model, parallel, batch = layout
-    report = kvcalc.size(model, tokens=n, sequences=batch, kv_dtype=dtype, parallel=parallel)
-    for rank, own in zip(report.per_rank, rank_models(model, parallel), strict=True):
-        alone = kvcalc.size(own.model, tokens=n, sequences=batch // parallel.dp, kv_dtype=dtype)
-        assert rank.bytes == alone.total_bytes
-        assert rank.layers == (own.first_layer, own.first_layer + own.model.num_layers - 1)
 
 
 @given(models(), tokens)
