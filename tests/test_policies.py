@@ -81,8 +81,9 @@ class Slow:
         """What the query of a position gives each of these positions."""
         kv_head = head * self.kv_heads // self.heads
         width = self.query.shape[-1]
-        exps = {p: (self.query[head, position] @ self.key[kv_head, p] / width**0.5).exp().item() for p in positions}
-        return {p: exp / sum(exps.values()) for p, exp in exps.items()}
+        exps = (self.key[kv_head, positions] @ self.query[head, position] / width**0.5).exp().tolist()
+        total = sum(exps)
+        return {p: exp / total for p, exp in zip(positions, exps, strict=True)}
 
     def observe_prompt(self) -> None:
         for head in range(self.heads):
