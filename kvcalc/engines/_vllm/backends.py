@@ -24,7 +24,6 @@ from kvcalc.errors import NotApplicableError
 AMPERE, ADA, HOPPER, BLACKWELL, BLACKWELL_RTX = (8, 0), (8, 9), (9, 0), (10, 0), (12, 0)
 _FP8_E4M3 = FP8[:2]
 _LATENT_WIDTHS = (320, 512, 576)
-_COMPOSED_WIDTHS = (256, 512)
 _FA_WIDTH_STEP, _FA_WIDEST, _FA4_WIDEST = 8, 256, 512
 _WIDEST = 1 << 30
 
@@ -210,6 +209,21 @@ _SPECIAL = {
 }
 _ALL_MODEL_DTYPES = ("float16", "bfloat16", "float32")
 _BF16_LATENT = ("auto", "bfloat16")
+_DENSE = Backend(
+    "kernels of dense latents",
+    exact=True,
+    mla=True,
+    cache_dtypes=(*MODEL, *_FP8_E4M3),
+    widths=_LATENT_WIDTHS,
+    dcp=True,
+)
+_COMPOSED = Backend(  # what sees images whole is Triton's, the rest another's
+    "two kernels as one",
+    cache_dtypes=(*MODEL, *FP8),
+    widths=(256, 512),
+    reads_sinks=True,
+    reads_images_whole=True,
+)
 _TABLE = (
     Backend(
         "FLASH_ATTN",
@@ -238,57 +252,14 @@ _TABLE = (
         reads_images_whole=True,
         crosses=True,
     ),
-    Backend(  # Triton's kernels for what sees images whole, FlashAttention's for the rest
-        "TRITON_FLASH_ATTN",
-        majors=(9,),
-        cache_dtypes=(*MODEL, *_FP8_E4M3),
-        widths=_COMPOSED_WIDTHS,
-        reads_sinks=True,
-        reads_images_whole=True,
-    ),
-    Backend(
-        "TRITON_FLASHINFER",
-        (64,),
-        exact=True,
-        majors=(10,),
-        cache_dtypes=(*MODEL, *FP8),
-        widths=_COMPOSED_WIDTHS,
-        reads_sinks=True,
-        reads_images_whole=True,
-    ),
+    _COMPOSED._replace(name="TRITON_FLASH_ATTN", majors=(9,), cache_dtypes=(*MODEL, *_FP8_E4M3)),
+    _COMPOSED._replace(name="TRITON_FLASHINFER", block_sizes=(64,), exact=True, majors=(10,)),
     Backend("FLEX_ATTENTION", model_dtypes=_ALL_MODEL_DTYPES, reads_images_whole=True),
     Backend("TURBOQUANT", (16, 32, 64, 128), exact=True, cache_dtypes=TURBOQUANT, reads_windows=False),
     Backend("FLASH_ATTN_MLA", mla=True, majors=(9,), widths=_LATENT_WIDTHS, dcp=True),
-    Backend(
-        "FLASHMLA",
-        (64,),
-        exact=True,
-        mla=True,
-        majors=(9, 10),
-        cache_dtypes=(*MODEL, *_FP8_E4M3),
-        widths=_LATENT_WIDTHS,
-        dcp=True,
-    ),
-    Backend(
-        "FLASHINFER_MLA",
-        (32, 64),
-        exact=True,
-        mla=True,
-        majors=(10,),
-        cache_dtypes=(*MODEL, *_FP8_E4M3),
-        widths=_LATENT_WIDTHS,
-        dcp=True,
-    ),
-    Backend(
-        "CUTLASS_MLA",
-        (128,),
-        exact=True,
-        mla=True,
-        majors=(10,),
-        cache_dtypes=(*MODEL, *_FP8_E4M3),
-        widths=_LATENT_WIDTHS,
-        dcp=True,
-    ),
+    _DENSE._replace(name="FLASHMLA", block_sizes=(64,), majors=(9, 10)),
+    _DENSE._replace(name="FLASHINFER_MLA", block_sizes=(32, 64), majors=(10,)),
+    _DENSE._replace(name="CUTLASS_MLA", block_sizes=(128,), majors=(10,)),
     Backend("TRITON_MLA", mla=True, cache_dtypes=(*MODEL, *_FP8_E4M3), dcp=True),
     Backend("FLASH_ATTN_MLA_SPARSE", (64,), mla=True, sparse=True, majors=(9,)),
     Backend(
@@ -345,8 +316,8 @@ _DENSE_LATENT = {
 }
 _HOPPER_LATENT = ("FLASH_ATTN_MLA", "FLASHMLA", "FLASHINFER_MLA", "TRITON_MLA")
 _PLAIN = ("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION", "TURBOQUANT")
-_COMPOSED = {9: ("TRITON_FLASH_ATTN",), 10: ("TRITON_FLASHINFER",)}
-"""Two kernels as one backend, for models that see images whole."""
+_FOR_IMAGES = {9: ("TRITON_FLASH_ATTN",), 10: ("TRITON_FLASHINFER",)}
+"""The first to try for models that see images whole."""
 _LARGE_PAGES = (16, 32, 64, 128, 256, 512, 1024)
 """Blocks of FlashInfer's TensorRT-LLM kernels, which read grouped heads on Blackwell."""
 _FA4_PAGE = 128
@@ -385,7 +356,7 @@ def _priorities(need: Need, capability: tuple[int, int]) -> tuple[str, ...]:
         if major == BLACKWELL[0] and need.cache_dtype in QUANTISED:
             sparse = sparse[::-1]
         return (*_DENSE_LATENT.get(major, _HOPPER_LATENT), *sparse)
-    composed = _COMPOSED.get(major, ()) if need.images_whole else ()
+    composed = _FOR_IMAGES.get(major, ()) if need.images_whole else ()
     first, second, *rest = _PLAIN
     return (*composed, *((second, first, *rest) if major == BLACKWELL[0] else _PLAIN))
 

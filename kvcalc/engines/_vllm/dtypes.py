@@ -6,7 +6,6 @@ Source: vLLM 0.33.0, config/cache.py (CacheDType), and customize_spec of the att
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kvcalc.errors import UnknownNameError
 
@@ -22,13 +21,6 @@ _FP4_GROUP = 16
 _BITS_PER_BYTE = 8
 _NORM_BYTES, _SCALE_AND_ZERO_BYTES = 2, 4  # float16 each: a key's norm; a value's scale and zero point
 _DS_MLA_ROWS = {FP8_DS_MLA: 656, NVFP4_DS_MLA: 352}  # vLLM mla_attention.py: opaque rows of FlashMLA's sparse kernels
-
-
-class Quantisation(NamedTuple):
-    """A quantised format. kv_bytes: bytes of a head's key and value of these widths."""
-
-    name: str
-    kv_bytes: Callable[[int, int], int]
 
 
 def _plain(key: int, value: int) -> int:
@@ -65,7 +57,7 @@ _TURBOQUANT_BITS = {
     "turboquant_3bit_nc": (3, 3),
 }
 TURBOQUANT = tuple(_TURBOQUANT_BITS)
-QUANTISED = {
+QUANTISED: dict[str, Callable[[int, int], int]] = {
     **dict.fromkeys(FP8, _plain),
     "fp8_per_token_head": _per_token_head,
     "int8_per_token_head": _per_token_head,
@@ -75,6 +67,7 @@ QUANTISED = {
     **{name: _turboquant(*bits) for name, bits in _TURBOQUANT_BITS.items()},
     **dict.fromkeys(_DS_MLA_ROWS, _plain),
 }
+"""Quantised formats: the bytes of one head's key and value, of these widths."""
 PER_TOKEN_HEAD = ("fp8_per_token_head", "int8_per_token_head", "int4_per_token_head")
 CACHE_DTYPES = (*MODEL, *QUANTISED)
 
