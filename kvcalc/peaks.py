@@ -5,16 +5,17 @@ Steady bytes, the prefill's peak and a decode step's are three numbers; sizing a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import accumulate
+from itertools import chain
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import BF16, FP32, Dtype
 from kvcalc.engines import Engine
+from kvcalc.footprint import Footprint
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.rule import SlotRule
+from kvcalc.slots.rule import Rule, SlotRule, Tokens, lower_of
 from kvcalc.workload import Workload
 
 _IDEAL = Engine.of("ideal")
@@ -26,14 +27,68 @@ def prefill_peak_bytes(model: Model, cut: PromptCut, engine: Engine, workload: W
     Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l), and what all keep. Cut
     after the last: the whole prompt in all of them, and one layer's copy of what it keeps.
     """
-    prompt = min(workload.tokens, cut.prompt_tokens or workload.tokens)
-    kept, full = (
-        _bytes_by_layer(held, engine, workload, lambda rule: rule.slots(prompt)) for held in (model, _uncut(model))
-    )
+    held = prefill_footprints(model, cut, engine, workload.kv_dtype)
+    return engine.times_held(workload.sequences) * max(footprint.bytes(workload.tokens) for footprint in held)
+
+
+def prefill_footprints(model: Model, cut: PromptCut, engine: Engine, kv_dtype: Dtype) -> tuple[Footprint, ...]:
+    """What one sequence holds at each moment while its prompt is read, by its tokens; the most is the peak.
+
+    A moment for each layer that is at hand, and one when all layers are done.
+    """
+    kept, full = (_terms_by_layer(held, engine, kv_dtype, cut.prompt_tokens) for held in (model, _uncut(model)))
     if not cut.layer_by_layer:
-        return sum(full) + max(kept)
-    before = accumulate(kept, initial=0)
-    return max(sum(kept), *(done + layer for done, layer in zip(before, full, strict=False)))
+        return tuple(_sum_of([*full, layer]) for layer in kept)
+    return (_sum_of(kept), *(_sum_of([*kept[:at], layer]) for at, layer in enumerate(full)))
+
+
+class UpTo(Rule):
+    """What a rule holds of the first `tokens` tokens, however many follow."""
+
+    __slots__ = ("rule", "tokens")
+
+    def __init__(self, rule: SlotRule, tokens: int) -> None:
+        self.rule = rule
+        self.tokens = tokens
+
+    def slots(self, tokens: Tokens) -> Tokens:
+        """The rule's, of min(t, tokens)."""
+        return self.rule.slots(lower_of(tokens, self.tokens))
+
+    @property
+    def period(self) -> int:
+        """The rule's."""
+        return self.rule.period
+
+    @property
+    def kinks(self) -> tuple[int, ...]:
+        """Those of the rule up to there, where the growth ends."""
+        return (*(kink for kink in self.rule.kinks if kink < self.tokens), self.tokens)
+
+
+Terms = tuple[tuple[SlotRule, int], ...]
+
+
+def _terms_by_layer(model: Model, engine: Engine, kv_dtype: Dtype, prompt_tokens: int | None) -> list[Terms]:
+    """Rules and bytes per slot of each layer, of a prompt's tokens alone."""
+    by_layer: dict[int, Terms] = {}
+    for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
+        terms = tuple(
+            (
+                tensor.slot_rule if prompt_tokens is None else UpTo(tensor.slot_rule, prompt_tokens),
+                engine.copies * tensor.bytes_per_slot(kv_dtype),
+            )
+            for tensor in tensors
+        )
+        by_layer |= dict.fromkeys(group.layers, terms)
+    return [by_layer[layer] for layer in range(model.num_layers)]
+
+
+def _sum_of(layers: Iterable[Terms]) -> Footprint:
+    bytes_by_rule: dict[SlotRule, int] = {}
+    for rule, slot_bytes in chain.from_iterable(layers):
+        bytes_by_rule[rule] = bytes_by_rule.get(rule, 0) + slot_bytes
+    return Footprint(tuple(bytes_by_rule.items()))
 
 
 def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> int:

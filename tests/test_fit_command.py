@@ -147,6 +147,23 @@ def test_what_fits_a_shared_context_fits_and_no_more(name, sequences, cache_byte
     assert not asked.fits(longest + 1, sequences, cache_bytes)
 
 
+@settings(max_examples=10)
+@given(st.sampled_from(["snapkv", "snapkv:prompt_tokens=5000", "pyramidkv", "ada-kv", "streaming-llm"]), USERS, BYTES)
+def test_what_fits_under_a_method_fits_and_no_more(method, sequences, cache_bytes):
+    check_inverse(demand(kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), method), tp=2), sequences, cache_bytes)
+
+
+def test_a_prompt_that_is_cut_is_held_whole_while_it_is_read_on_each_rank():
+    """README: 1,862,270,976 bytes at most for llama-3-70b, of which each of 8 ranks that share heads has an eighth."""
+    model = kvcalc.apply_method(kvcalc.load("llama3-70b"), "snapkv:max_capacity_prompt=4096")
+    report = fit_gpus(
+        model, gpu="h200", weights_bytes=141 * 10**9, tokens=131_072, sequences=3, parallel=kvcalc.Parallel(tp=8)
+    )
+    assert report.needed_bytes == (3 * 1_862_270_976 // 8,)
+    kept = 4096 * 4096  # of a layer: 2 x 8 heads x 128 x 2 bytes each
+    assert report.max_tokens == (report.cache_bytes * 8 // 3 - 79 * kept) // 4096
+
+
 @given(st.integers(2**31, 2**36), st.integers(1, 64), st.sampled_from([("sglang", 1), ("tensorrt_llm", 32)]))
 def test_what_fits_pools_fits_and_no_more(cache_bytes, sequences, engine_and_page):
     engine, page = engine_and_page

@@ -191,7 +191,9 @@ def _binds(memory: Memory, demand: Demand, longest: int | None, users: int) -> s
     if memory.cache_bytes <= 0:
         alone = memory.weights_bytes >= memory.taken_bytes
         return "weights" if alone else "reserve"
-    if longest is None or longest == demand.max_model_len:
+    if longest is None:
+        return "nothing"
+    if longest == demand.max_model_len:
         return "model"
     needed = demand.needed(longest + 1, users)
     tightest = [stage for stage, each_bytes in enumerate(needed) if each_bytes == max(needed)]
@@ -244,6 +246,8 @@ def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | N
         found.append(
             f"the weights ({both_units(question.weights.bytes)}) are taken to be shared evenly by {shared:,} GPUs"
         )
+    if model.prompt_cut is not None:
+        found.append("what is asked for is the most that is held while prompts are read, all of them at a time")
     if ranks.dp > 1 and sequences % ranks.dp:
         found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")
     if not has_share(question.engine) and question.utilization == 1:

@@ -72,7 +72,7 @@ def demand_of(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel)
                 help="leave tp, pp and dcp out, or take another engine",
             )
         return ContextDemand(model, engine, kv_dtype)
-    footprints = _footprints(model, engine, kv_dtype, parallel)
+    each = ByteDemand(_held_on_stages(model, engine, kv_dtype, parallel))
     if hasattr(engine.module, "fit"):
         if kv_dtype != BF16:
             raise InvalidValueError(
@@ -81,14 +81,26 @@ def demand_of(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel)
                 help=f"leave it at {BF16}, and set {'dtype' if hasattr(engine.settings, 'dtype') else 'kv_cache_dtype'}"
                 f" of the engine",
             )
-        return PoolDemand(model, engine, parallel, footprints)
-    return ByteDemand(engine, footprints)
+        return PoolDemand(model, engine, parallel, each)
+    return each
 
 
-def _footprints(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel) -> tuple[Footprint, ...]:
-    """Footprint of one sequence on a rank of each pipeline stage."""
-    ranks = rank_models(model, Parallel(tp=parallel.tp, pp=parallel.pp, dcp=parallel.dcp))
-    return tuple(Footprint.of(rank.model, engine, kv_dtype) for rank in ranks[:: parallel.tp])
+def _held_on_stages(
+    model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel
+) -> tuple[tuple[Footprint, ...], ...]:
+    """What a sequence holds on a rank of each pipeline stage, and while its prompt is read, where a method cuts it."""
+    ranks = rank_models(model, Parallel(tp=parallel.tp, pp=parallel.pp, dcp=parallel.dcp), engine.sharing)
+    stages = [rank.model for rank in ranks[:: parallel.tp]]
+    steady = [(Footprint.of(stage, engine, kv_dtype),) for stage in stages]
+    cut = model.prompt_cut
+    if cut is None:
+        return tuple(steady)
+
+    from kvcalc.peaks import prefill_footprints
+
+    return tuple(
+        own + prefill_footprints(stage, cut, engine, kv_dtype) for own, stage in zip(steady, stages, strict=True)
+    )
 
 
 def _least(numbers: list[int | None]) -> int | None:
@@ -97,10 +109,9 @@ def _least(numbers: list[int | None]) -> int | None:
 
 
 class ByteDemand(NamedTuple):
-    """Each user on its own, byte by byte."""
+    """Each user on its own, byte by byte. held: on each stage, the moments of which the one that takes most counts."""
 
-    engine: Engine
-    footprints: tuple[Footprint, ...]
+    held: tuple[tuple[Footprint, ...], ...]
 
     @property
     def max_model_len(self) -> None:
@@ -108,20 +119,21 @@ class ByteDemand(NamedTuple):
         return
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
-        """Bytes of one sequence, as often as there are sequences, on each stage."""
-        return tuple(sequences * footprint.bytes(tokens) for footprint in self.footprints)
+        """Bytes of one sequence at its most, as often as there are sequences, on each stage."""
+        return tuple(sequences * max(moment.bytes(tokens) for moment in stage) for stage in self.held)
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
         """Whether no stage needs more."""
         return max(self.needed(tokens, sequences)) <= cache_bytes
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
-        """By division, on the stage that has fewest."""
-        return _least([max_tokens(footprint, cache_bytes // sequences) for footprint in self.footprints])
+        """By division, on the stage and at the moment that has fewest."""
+        each_bytes = cache_bytes // sequences
+        return _least([max_tokens(moment, each_bytes) for stage in self.held for moment in stage])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
-        """By division, on the stage that has fewest."""
-        return _least([max_sequences(footprint, tokens, cache_bytes) for footprint in self.footprints])
+        """By division, on the stage and at the moment that has fewest."""
+        return _least([max_sequences(moment, tokens, cache_bytes) for stage in self.held for moment in stage])
 
 
 @dataclass(frozen=True)
@@ -220,7 +232,7 @@ class PoolDemand:
     model: Model
     engine: Engine
     parallel: Parallel
-    footprints: tuple[Footprint, ...]
+    each: ByteDemand
     _known: dict[int, _Pools] = field(default_factory=dict)
 
     @property
@@ -230,7 +242,7 @@ class PoolDemand:
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
         """Bytes of the pages that they take, on each stage."""
-        return tuple(sequences * footprint.bytes(tokens) for footprint in self.footprints)
+        return self.each.needed(tokens, sequences)
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
         """Whether the pools hold so many."""

@@ -22,7 +22,8 @@ class GpuFit(NamedTuple):
     so many tokens, None where tokens take nothing or were not asked about.
     num_blocks, block_bytes, request_blocks: of engines that give out blocks; block_bytes on a rank of each stage.
     fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages.
-    binds: the term that leaves room for no more: weights, reserve, cache (of a stage), or the longest request (model).
+    binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
+    nothing, where every context fits.
     planned: the engine's own report, where it has a planner and would start.
     """
 
@@ -170,6 +171,8 @@ class GpuFit(NamedTuple):
             return f"the reserve: {both_units(self.reserve_bytes)} beside the weights"
         if self.binds == "model":
             return "the longest request that the engine takes, not memory"
+        if self.binds == "nothing":
+            return "nothing: the cache does not grow with the context"
         if self.binds == "cache":
             return "the cache, on every rank alike" if self.num_gpus > 1 else "the cache"
         return f"the {self.binds}"
