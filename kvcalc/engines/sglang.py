@@ -1,7 +1,7 @@
 """SGLang 0.5.23: token pools of one page size, a Mamba pool for states, and how many tokens of them fit.
 
 A size is what requests take of the pools, in whole pages; the pools themselves, each with its spare page, are
-`kvcalc.fit`'s. Established from its source, and by 4 sizes that users saw in their logs; it was not run.
+`kvcalc.fit`'s. Established from its source, and by 22 sizes that users saw in logs of 8 start-ups; it was not run.
 Of KV heads each tensor-parallel rank holds max(1, num_kv_heads // tp) (get_num_kv_heads); latents and index keys every
 rank holds whole. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8 here. The
 layers of EAGLE drafts that the model itself has are counted where they are asked for (`--mtp`).
@@ -12,14 +12,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
+from kvcalc.dtypes import BF16, Dtype
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._checks import check_unchanged, flag, share
-from kvcalc.engines._sglang_compressed import PAGE as _COMPRESSED_PAGE
-from kvcalc.engines._sglang_compressed import V4, V41, Layout, is_compressed
+from kvcalc.engines._sglang_compressed import PAGE as COMPRESSED_PAGE
+from kvcalc.engines._sglang_compressed import is_compressed
 from kvcalc.engines._sglang_compressed_pools import CompressedStage, log_line, requests_of
 from kvcalc.engines._sglang_pools import STATES, Sizes, Stage, pools_of, sizes_of, with_tokens
-from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent, is_sliding, rows_without_use
+from kvcalc.engines._sglang_resolution import (
+    AUTO,
+    BACKENDS,
+    DSA_BACKENDS,
+    FP4,
+    STORED,
+    cache_dtype,
+    has_own_windows,
+    layout_of,
+    page_of,
+    request_states,
+    rows_of,
+)
+from kvcalc.engines._sglang_tensors import is_sliding, rows_without_use
 from kvcalc.engines._stages import stage_models
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -29,38 +42,17 @@ from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import GIB
 
 VERSION = "0.5.23"
-_AUTO = "auto"
-_MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
-_STORED = {
-    **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
-    **{"nvfp4": dtype_named("nvfp4"), "fp4_mx_block16": dtype_named("nvfp4")._replace(name="fp4_mx_block16")},
-}
-_BY_KV_DTYPE = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
-_FP4 = ("nvfp4", "fp4_mx_block16")
 _TORCH_DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
 _TORCH_STORED = {"fp8_e5m2": "torch.float8_e5m2", "fp8_e4m3": "torch.float8_e4m3fn", "mxfp8": "torch.float8_e4m3fn"}
-_STATE_DTYPES = ("float32", "bfloat16", "float16")
-_ANY_PAGE: tuple[int, ...] = ()
-_PAGES = {
-    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)},
-    **{"trtllm_mha": (16, 32, 64, 128), "fa4": (128,)},
-}
-"""Page sizes that a backend can read; the first choice where another is asked for is 64, of fa4 128."""
-_BACKENDS = ("flashinfer", "fa3", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *_PAGES)
-_DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
-_TRTLLM, _TILELANG = "trtllm", "tilelang"
-_DSA_PAGE, _LARGE_PAGE, _FA4_PAGE = 64, 64, 128
-_BLACKWELL = 10
 _DRAFTS = "mtp"
 """Group of the layers that draft."""
+_STATE_DTYPES = ("float32", "bfloat16", "float16")
 SHARING = Sharing(
     kv_heads="floor",
     extra_layers="last",
     caveat="so are SGLang's pools laid out, but most of its model classes refuse to load then",
 )
 """max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""
-_RADIX_STATES = 3
-"""States that a running request may hold while prefixes are cached (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class Settings:
     """
 
     gpu: str = "h100-80gb"
-    kv_cache_dtype: str = _AUTO
+    kv_cache_dtype: str = AUTO
     page_size: int | None = None
     attention_backend: str | None = None
     dsa_prefill_backend: str | None = None
@@ -105,11 +97,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         gpu_named(self.gpu)
-        one_of(self.kv_cache_dtype, "kv_cache_dtype", (_AUTO, *_STORED))
+        one_of(self.kv_cache_dtype, "kv_cache_dtype", (AUTO, *STORED))
         for field, choices in (
-            ("attention_backend", _BACKENDS),
-            ("dsa_prefill_backend", _DSA_BACKENDS),
-            ("dsa_decode_backend", _DSA_BACKENDS),
+            ("attention_backend", BACKENDS),
+            ("dsa_prefill_backend", DSA_BACKENDS),
+            ("dsa_decode_backend", DSA_BACKENDS),
             ("mamba_ssm_dtype", _STATE_DTYPES),
         ):
             if getattr(self, field) is not None:
@@ -130,7 +122,7 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
     """Whole pages that a request takes of the pools, and its states. Raises NotApplicableError for what has no pool."""
     check_unchanged(model, "SGLang")
     _check_drafts(model)
-    rows = _rows(model, settings, kv_dtype)
+    rows = rows_of(model, settings, kv_dtype)
     return tuple(rows.of(model, group) for group in model.groups)
 
 
@@ -138,11 +130,11 @@ def notes(model: Model, settings: Settings) -> tuple[str, ...]:
     """What SGLang does with this model that nobody would expect."""
     found = [f"pages that SGLang {VERSION} gives a request; kvcalc.fit knows the pools that they come from"]
     slides = any(map(is_sliding, model.groups))
-    if slides and not _own_windows(model, settings):
+    if slides and not has_own_windows(model, settings):
         found.append(f"SGLang has no sliding pool for {model.model_type or model.name}: every layer keeps every token")
     if idle := rows_without_use(model):
         found.append(f"SGLang has rows for every layer, also for the {idle} that cache nothing")
-    if settings.kv_cache_dtype in _FP4:
+    if settings.kv_cache_dtype in FP4:
         found.append(
             "a second layout of the scales and a workspace, which some of its FP4 kernels need, are not counted"
         )
@@ -176,7 +168,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
             f"kvcalc does not know how SGLang {VERSION} lays pools out for decode context parallelism (dcp {dcp})",
             help="leave dcp out",
         )
-    if settings.kv_cache_dtype in _FP4:
+    if settings.kv_cache_dtype in FP4:
         raise NotApplicableError(
             f"kvcalc does not know which scales and which workspace SGLang keeps for {settings.kv_cache_dtype}",
             help="ask kvcalc.size, which counts codes and one layout of scales",
@@ -184,7 +176,7 @@ def fit(model: Model, settings: Settings, *, tp: int, pp: int, dcp: int, availab
     if is_compressed(model):
         return _fit_compressed(model, settings, stage_models(model, tp, pp, SHARING), available_bytes)
     settings = replace(settings, context_length=settings.context_length or model.max_model_len)
-    page = _page(model, settings)
+    page = page_of(model, settings)
     (whole,) = stage_models(model, tp, 1, SHARING)
     stages = [_stage(part, whole, settings) for part in stage_models(model, tp, pp, SHARING)]
     sizes = [
@@ -210,9 +202,9 @@ def _fit_compressed(
     """Pools of DeepSeek-V4 that fit available_bytes of a rank of each stage."""
     _check_drafts(model)
     report = _report(model, settings, available_bytes)
-    compressed = [CompressedStage.of(stage, _layout(settings)) for stage in stages]
+    compressed = [CompressedStage.of(stage, layout_of(settings)) for stage in stages]
     fitting = [stage.tokens_in(settings, each) for stage, each in zip(compressed, available_bytes, strict=True)]
-    tokens = _limited(min(fitting), settings, _COMPRESSED_PAGE)
+    tokens = _limited(min(fitting), settings, COMPRESSED_PAGE)
     return report._replace(
         tokens=tokens,
         stages=tuple(stage.pools(settings, tokens) for stage in compressed),
@@ -250,15 +242,15 @@ def _report(model: Model, settings: Settings, available_bytes: Sequence[int]) ->
         gpu=gpu_named(settings.gpu).name,
         available_bytes=tuple(available_bytes),
         resolved=(
-            ("page_size", _page(model, settings)),
-            ("kv_cache_dtype", _cache_dtype(model, settings, BF16)),
+            ("page_size", page_of(model, settings)),
+            ("kv_cache_dtype", cache_dtype(model, settings, BF16)),
         ),
         notes=model.notes,
     )
 
 
 def _stage(part: Model, model: Model, settings: Settings) -> Stage:
-    rows = _rows(model, settings, BF16)
+    rows = rows_of(model, settings, BF16)
     check_unchanged(part, "SGLang")
     allocation = tuple(rows.of(model, group) for group in part.groups)
     return Stage.of(part, allocation, BF16, own_windows=rows.own_windows)
@@ -266,7 +258,7 @@ def _stage(part: Model, model: Model, settings: Settings) -> Stage:
 
 def _max_requests(sizes: Sizes, settings: Settings) -> int | None:
     """Requests that the Mamba pool has states for."""
-    return sizes.states // _states(settings) if sizes.states else settings.max_running_requests
+    return sizes.states // request_states(settings) if sizes.states else settings.max_running_requests
 
 
 def _log_line(pool: Pool, model: Model, settings: Settings) -> str:
@@ -277,8 +269,8 @@ def _log_line(pool: Pool, model: Model, settings: Settings) -> str:
             f"Mamba Cache is allocated. max_mamba_cache_size: {pool.slots}, conv_state size: "
             f"{conv_bytes / GIB:.2f}GB, ssm_state size: {(pool.bytes - conv_bytes) / GIB:.2f}GB"
         )
-    name = _cache_dtype(model, settings, BF16)
-    head = f"KV Cache is allocated. dtype: {_TORCH_STORED.get(name) or _TORCH_DTYPES[_STORED.get(name, BF16).name]}, "
+    name = cache_dtype(model, settings, BF16)
+    head = f"KV Cache is allocated. dtype: {_TORCH_STORED.get(name) or _TORCH_DTYPES[STORED.get(name, BF16).name]}, "
     tokens = f"#tokens: {pool.slots}, "
     if pool.bytes_of("v"):
         v_bytes = pool.bytes_of("v", "index_v")
@@ -286,92 +278,3 @@ def _log_line(pool: Pool, model: Model, settings: Settings) -> str:
     else:
         sizes = f"KV size: {pool.bytes / GIB:.2f} GB"
     return f"{head}{tokens}{sizes}"
-
-
-def _rows(model: Model, settings: Settings, kv_dtype: Dtype) -> Rows:
-    name = _cache_dtype(model, settings, kv_dtype)
-    model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
-    return Rows(
-        dtype=model_dtype if name == _AUTO else _STORED[name],
-        model_dtype=model_dtype,
-        scaled_latent=name == "fp8_e4m3" and has_sparse_latent(model) and not _raw_latent(settings),
-        page=_page(model, settings),
-        own_windows=_own_windows(model, settings),
-        states=_states(settings),
-        state_dtype=None if settings.mamba_ssm_dtype is None else dtype_named(settings.mamba_ssm_dtype),
-        layout=_layout(settings),
-    )
-
-
-def _layout(settings: Settings) -> Layout:
-    """How entries of DeepSeek-V4 lie in a page (select_dsv4_kv_layout)."""
-    return V41 if (gpu_named(settings.gpu).compute_capability or (0, 0))[0] == _BLACKWELL else V4
-
-
-def _cache_dtype(model: Model, settings: Settings, kv_dtype: Dtype) -> str:
-    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError where it refuses the one that is asked for."""
-    name = settings.kv_cache_dtype
-    if name == _AUTO and not kv_dtype.is_computed_in:
-        name = _BY_KV_DTYPE.get(kv_dtype.name, "")
-    if not name:
-        raise NotApplicableError(
-            f"SGLang stores no cache in {kv_dtype}",
-            help=f"use one of bf16, fp16, fp8, nvfp4, or kv_cache_dtype: {', '.join(_STORED)}",
-        )
-    if is_compressed(model):
-        if name not in (_AUTO, "fp8_e4m3"):
-            raise NotApplicableError(
-                f"SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in {name}",
-                help="leave kv_cache_dtype out, or write kv_cache_dtype=fp8_e4m3",
-            )
-        return "fp8_e4m3"
-    if not has_sparse_latent(model):
-        return name
-    if name == _AUTO and _is_blackwell(settings):
-        name = "fp8_e4m3"
-    if name not in (_AUTO, "bf16", "bfloat16", "fp8_e4m3"):
-        raise NotApplicableError(
-            f"DeepSeek DSA only supports bf16/bfloat16 or fp8_e4m3 kv_cache_dtype, not {name}",
-            help="write kv_cache_dtype=fp8_e4m3",
-        )
-    return name
-
-
-def _raw_latent(settings: Settings) -> bool:
-    """Whether the kernels read a latent in fp8 without scales."""
-    backends = (settings.dsa_prefill_backend, settings.dsa_decode_backend)
-    if backends == (None, None):
-        return _is_blackwell(settings)
-    if _TILELANG in backends and set(backends) != {_TILELANG}:
-        raise NotApplicableError(
-            "CUDA TileLang FP8 KV requires both DSA backends to be tilelang; raw and scaled FP8 KV layouts cannot be "
-            "mixed",
-            help="set dsa_prefill_backend and dsa_decode_backend alike",
-        )
-    return _TRTLLM in backends or _TILELANG in backends
-
-
-def _is_blackwell(settings: Settings) -> bool:
-    return (gpu_named(settings.gpu).compute_capability or (0, 0))[0] >= _BLACKWELL
-
-
-def _own_windows(model: Model, settings: Settings) -> bool:
-    types = {model.model_type, model.published.model_type}
-    return bool(types & HYBRID_TYPES) and not settings.disable_hybrid_swa_memory
-
-
-def _states(settings: Settings) -> int:
-    return 1 if settings.disable_radix_cache else _RADIX_STATES
-
-
-def _page(model: Model, settings: Settings) -> int:
-    """Tokens of a page: as asked for, if the kernels can read it, else theirs."""
-    if is_compressed(model):
-        return _COMPRESSED_PAGE
-    if has_sparse_latent(model):
-        return _DSA_PAGE
-    asked = settings.page_size or 1
-    pages = _PAGES.get(settings.attention_backend or "", _ANY_PAGE)
-    if not pages or asked in pages:
-        return asked
-    return _FA4_PAGE if settings.attention_backend == "fa4" else _LARGE_PAGE

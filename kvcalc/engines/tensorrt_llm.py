@@ -1,7 +1,7 @@
 """TensorRT-LLM 1.x with its KV-cache manager V1: blocks of tokens_per_block, in a pool for each attention window.
 
-A size is what requests take, in whole blocks; the pools are `kvcalc.fit`'s. Established from its source and by 1 size
-that a user saw in a log; it was not run. What manager V2 makes of its byte quotas is not known to kvcalc.
+A size is what requests take, in whole blocks; the pools are `kvcalc.fit`'s. Established from its source and by 4 sizes
+that users saw in logs; it was not run. What manager V2 makes of its byte quotas is not known to kvcalc.
 Of KV heads each tensor-parallel rank holds ceil(num_kv_heads / tp); a latent every rank holds whole. Attention data
 parallelism (enable_attention_dp) is tp=1 and dp here.
 """

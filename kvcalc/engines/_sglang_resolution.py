@@ -1,0 +1,133 @@
+"""What SGLang makes of its arguments for one model: the format of its cache, its pages, and which pools it has.
+
+Source: SGLang 0.5.23, server_args.py, arg_groups/, configs/model_config.py, mem_cache/kv_cache_configurator.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
+from kvcalc.engines._sglang_compressed import PAGE as COMPRESSED_PAGE
+from kvcalc.engines._sglang_compressed import V4, V41, Layout, is_compressed
+from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent
+from kvcalc.errors import NotApplicableError
+from kvcalc.hardware import gpu_named
+from kvcalc.model import Model
+
+if TYPE_CHECKING:
+    from kvcalc.engines.sglang import Settings
+
+AUTO = "auto"
+_MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
+STORED = {
+    **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
+    **{"nvfp4": dtype_named("nvfp4"), "fp4_mx_block16": dtype_named("nvfp4")._replace(name="fp4_mx_block16")},
+}
+_BY_KV_DTYPE = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+FP4 = ("nvfp4", "fp4_mx_block16")
+_ANY_PAGE: tuple[int, ...] = ()
+_PAGES = {
+    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)},
+    **{"trtllm_mha": (16, 32, 64, 128), "fa4": (128,)},
+}
+"""Page sizes that a backend can read; the first choice where another is asked for is 64, of fa4 128."""
+BACKENDS = ("flashinfer", "fa3", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *_PAGES)
+DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
+_TRTLLM, _TILELANG = "trtllm", "tilelang"
+_DSA_PAGE, _LARGE_PAGE, _FA4_PAGE = 64, 64, 128
+_BLACKWELL = 10
+_RADIX_STATES = 3
+"""States that a running request may hold while prefixes are cached (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
+
+
+def rows_of(model: Model, settings: Settings, kv_dtype: Dtype) -> Rows:
+    """How it stores tokens. Raises NotApplicableError for a format that it refuses."""
+    name = cache_dtype(model, settings, kv_dtype)
+    model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
+    return Rows(
+        dtype=model_dtype if name == AUTO else STORED[name],
+        model_dtype=model_dtype,
+        scaled_latent=name == "fp8_e4m3" and has_sparse_latent(model) and not _raw_latent(settings),
+        page=page_of(model, settings),
+        own_windows=has_own_windows(model, settings),
+        states=request_states(settings),
+        state_dtype=None if settings.mamba_ssm_dtype is None else dtype_named(settings.mamba_ssm_dtype),
+        layout=layout_of(settings),
+    )
+
+
+def layout_of(settings: Settings) -> Layout:
+    """How entries of DeepSeek-V4 lie in a page (select_dsv4_kv_layout)."""
+    return V41 if (gpu_named(settings.gpu).compute_capability or (0, 0))[0] == _BLACKWELL else V4
+
+
+def cache_dtype(model: Model, settings: Settings, kv_dtype: Dtype) -> str:
+    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError where it refuses the one that is asked for."""
+    name = settings.kv_cache_dtype
+    if name == AUTO and not kv_dtype.is_computed_in:
+        name = _BY_KV_DTYPE.get(kv_dtype.name, "")
+    if not name:
+        raise NotApplicableError(
+            f"SGLang stores no cache in {kv_dtype}",
+            help=f"use one of bf16, fp16, fp8, nvfp4, or kv_cache_dtype: {', '.join(STORED)}",
+        )
+    if is_compressed(model):
+        if name not in (AUTO, "fp8_e4m3"):
+            raise NotApplicableError(
+                f"SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in {name}",
+                help="leave kv_cache_dtype out, or write kv_cache_dtype=fp8_e4m3",
+            )
+        return "fp8_e4m3"
+    if not has_sparse_latent(model):
+        return name
+    if name == AUTO and _is_blackwell(settings):
+        name = "fp8_e4m3"
+    if name not in (AUTO, "bf16", "bfloat16", "fp8_e4m3"):
+        raise NotApplicableError(
+            f"DeepSeek DSA only supports bf16/bfloat16 or fp8_e4m3 kv_cache_dtype, not {name}",
+            help="write kv_cache_dtype=fp8_e4m3",
+        )
+    return name
+
+
+def _raw_latent(settings: Settings) -> bool:
+    """Whether the kernels read a latent in fp8 without scales."""
+    backends = (settings.dsa_prefill_backend, settings.dsa_decode_backend)
+    if backends == (None, None):
+        return _is_blackwell(settings)
+    if _TILELANG in backends and set(backends) != {_TILELANG}:
+        raise NotApplicableError(
+            "CUDA TileLang FP8 KV requires both DSA backends to be tilelang; raw and scaled FP8 KV layouts cannot be "
+            "mixed",
+            help="set dsa_prefill_backend and dsa_decode_backend alike",
+        )
+    return _TRTLLM in backends or _TILELANG in backends
+
+
+def _is_blackwell(settings: Settings) -> bool:
+    return (gpu_named(settings.gpu).compute_capability or (0, 0))[0] >= _BLACKWELL
+
+
+def has_own_windows(model: Model, settings: Settings) -> bool:
+    """Whether sliding layers have a pool of their own."""
+    types = {model.model_type, model.published.model_type}
+    return bool(types & HYBRID_TYPES) and not settings.disable_hybrid_swa_memory
+
+
+def request_states(settings: Settings) -> int:
+    """States that a request may hold."""
+    return 1 if settings.disable_radix_cache else _RADIX_STATES
+
+
+def page_of(model: Model, settings: Settings) -> int:
+    """Tokens of a page: as asked for, if the kernels can read it, else theirs."""
+    if is_compressed(model):
+        return COMPRESSED_PAGE
+    if has_sparse_latent(model):
+        return _DSA_PAGE
+    asked = settings.page_size or 1
+    pages = _PAGES.get(settings.attention_backend or "", _ANY_PAGE)
+    if not pages or asked in pages:
+        return asked
+    return _FA4_PAGE if settings.attention_backend == "fa4" else _LARGE_PAGE
