@@ -7,16 +7,16 @@ Budget: 20 times the CPU time. The rows ask of 6 models in 3 engines, at lengths
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from _processes import KVCALC, asked_runs, cpu_seconds
+
 ROWS = 10_000
 BUDGET = 20
+ANSWERED = (0, 1)
+"""Exit codes of a plan that fits, and of one that does not."""
 MODELS = ("r1", "llama-3.1-8b", "gpt-oss-20b", "qwen3-next-80b-a3b", "mixtral-8x7b", "deepseek-v3.2")
 ENGINES = ("ideal", "transformers", "vllm")
 
@@ -31,30 +31,16 @@ def row(number: int) -> str:
     )
 
 
-def cpu_seconds(command: list[str]) -> float:
-    """User and system time of one run."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 1):
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3)
-    runs = parser.parse_args().runs
+    runs = asked_runs(__doc__, 3)
     print(f"CPU time of `kvcalc check` of {ROWS:,} deployments, against that of the same plan with its first row alone")
     with tempfile.TemporaryDirectory() as folder:
         one, many = Path(folder) / "one.yaml", Path(folder) / "many.yaml"
         one.write_text("deployments:\n" + row(0))
         many.write_text("deployments:\n" + "".join(map(row, range(ROWS))))
         for format in ("json", "table"):
-            commands = [
-                [sys.executable, "-m", "kvcalc", "check", str(path), "--format", format] for path in (one, many)
-            ]
-            times = [[cpu_seconds(command) for command in commands] for _ in range(runs)]
+            commands = [[*KVCALC, "check", str(path), "--format", format] for path in (one, many)]
+            times = [[cpu_seconds(command, ANSWERED) for command in commands] for _ in range(runs)]
             ratio = statistics.median(of_many / of_one for of_one, of_many in times)
             seconds = statistics.median(of_many for _, of_many in times)
             print(f"  --format {format:6} {ratio:.1f}  (budget {BUDGET}; {seconds:.1f} s)")

@@ -8,14 +8,13 @@ the Python of an installed kvcalc:
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from _processes import KVCALC, asked_runs, cpu_seconds
 
 R1 = {
     "model_type": "deepseek_v3",
@@ -34,7 +33,6 @@ R1 = {
 """What DeepSeek-R1's config.json says of its cache, and as many fields again as it has."""
 CONFIG_BUDGET = 1.2
 BASE = [sys.executable, "-c", "import typer"]
-KVCALC = [sys.executable, "-m", "kvcalc"]
 SIZE = [*KVCALC, "size", "--preset", "r1", "--tokens", "100000"]
 COMMANDS = {
     "size --format json": ([*SIZE, "--format", "json"], 1.5),
@@ -43,20 +41,8 @@ COMMANDS = {
 }
 
 
-def cpu_seconds(command: list[str]) -> float:
-    """User and system time of one run."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args().runs
+    runs = asked_runs(__doc__, 15)
     print("CPU time against `python -c 'import typer'`, median of the ratios of pairs run one after the other")
     for name, (command, budget) in COMMANDS.items():
         told(name, command, BASE, budget, runs)

@@ -1,0 +1,29 @@
+"""What benchmarks of whole command lines share: the CPU time of one, and how often it is run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Collection
+
+KVCALC = [sys.executable, "-m", "kvcalc"]
+
+
+def cpu_seconds(command: list[str], exit_codes: Collection[int] = (0,)) -> float:
+    """User and system time of one run, which has to end with one of these exit codes."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in exit_codes:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def asked_runs(doc: str | None, default: int) -> int:
+    """How often each command is to be run, by --runs."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=default)
+    runs: int = parser.parse_args().runs
+    return runs
