@@ -470,6 +470,13 @@ def test_sglang_pools_of_deepseek_v4_worked_out_by_hand():
 # What is refused ----------------------------------------------------------------------------------------------------
 
 
+def v4_and_gqa():
+    """A model with a layer of each."""
+    full = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=512)
+    window = CompressedAttention(num_query_heads=8, head_dim=512, sliding_window=128)
+    return Model("odd", (LayerGroup.of("window", (0,), window), LayerGroup.of("full", (1,), full)))
+
+
 def gemma_4_e4b():
     """24 of 42 layers have a cache, every sixth of them a full one of wider heads."""
     full = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=512)
@@ -513,6 +520,10 @@ REFUSALS = {
     "a stage of layers that share": (
         lambda: kvcalc.size(kvcalc.load("gemma-3n-e4b"), tokens=1, engine="sglang", parallel=kvcalc.Parallel(pp=3)),
         "which cache nothing: it has some for every layer, and no other layer is on their pipeline stage",
+    ),
+    "other layers beside those of DeepSeek-V4": (
+        lambda: kvcalc.fit(v4_and_gqa(), engine="sglang", available_bytes=2**35),
+        "SGLang's pools of DeepSeek-V4 have no room for GQA-2 layers, as full layers of odd are",
     ),
     "lightning attention in SGLang": (
         lambda: size("minimax-text-01", 1, "sglang"),

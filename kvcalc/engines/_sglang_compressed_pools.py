@@ -18,6 +18,7 @@ from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.dtypes import BF16
 from kvcalc.engines._sglang_compressed import CSA_RATE, HCA_RATE, PAGE, RING_ROWS, Layout, tensors_of
 from kvcalc.engines._sglang_pools import SLIDING, check_sliding_pool
+from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
 from kvcalc.report.pool import Pool
 
@@ -44,14 +45,18 @@ class CompressedStage(NamedTuple):
 
     @classmethod
     def of(cls, model: Model, layout: Layout) -> CompressedStage:
-        """Stage of a rank's model."""
+        """Stage of a rank's model. Raises NotApplicableError for layers of other kinds."""
         layers: dict[int | None, int] = {_WINDOW: 0, _CSA: 0, _HCA: 0}
         bytes_of: dict[int | None, dict[str, int]] = {_WINDOW: {}, _CSA: {}, _HCA: {}}
         window = 0
         for group in model.groups:
             for part in group.parts:
                 if not isinstance(part, CompressedAttention):
-                    continue
+                    raise NotApplicableError(
+                        f"SGLang's pools of DeepSeek-V4 have no room for {part.label} layers, as {group.name} layers "
+                        f"of {model.name} are",
+                        help="fit it in another engine",
+                    )
                 window = max(window, part.sliding_window)
                 layers[_WINDOW] += len(group.layers)
                 if part.compress_rate is not None:
