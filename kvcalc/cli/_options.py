@@ -156,11 +156,15 @@ def _workload(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | N
 
 def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
     """Settings of all --engine-set, typed as the engine's fields are."""
-    from kvcalc.cli._settings import engine_settings
     from kvcalc.engines import Engine
 
     by_default = located("--engine", Engine.of, engine)
-    return located("--engine-set", engine_settings, by_default, engine_set or ())
+    if not engine_set:
+        return {}
+
+    from kvcalc.cli._settings import engine_settings
+
+    return located("--engine-set", engine_settings, by_default, engine_set)
 
 
 def fit_question(  # what is asked of GPUs, each value checked under its option

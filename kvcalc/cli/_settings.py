@@ -22,7 +22,7 @@ def engine_settings(engine: Engine, texts: Sequence[str]) -> dict[str, Any]:
 
     Raises InvalidValueError for what is not NAME=VALUE.
     """
-    kinds = {field.name: str(field.type) for field in fields(engine.settings)} if texts else {}
+    kinds = {field.name: str(field.type) for field in fields(engine.settings)}
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
