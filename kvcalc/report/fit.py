@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from kvcalc.report.planned import asked, title
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.units import both_units, count, plural
 
@@ -88,13 +89,7 @@ class FitReport(NamedTuple):
     def data(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "model": self.model,
-            "engine": self.engine,
-            "version": self.version,
-            "gpu": self.gpu,
-            "engine_settings": dict(self.engine_settings),
-            "parallel": self.parallel,
-            "available_bytes": list(self.available_bytes),
+            **asked(self),
             "bytes_per_block": list(self.bytes_per_block),
             "allocated_bytes": list(self.allocated_bytes),
             "num_blocks": self.num_blocks,
@@ -131,10 +126,7 @@ class FitReport(NamedTuple):
             )
             for group in self.groups
         )
-        title = (
-            f"{self.model} in {self.engine} {self.version} on {self.gpu}{f', {self.parallel}' * bool(self.parallel)}"
-        )
-        return (Sheet(title, columns, rows, self._summary(), self.notes),)
+        return (Sheet(title(self), columns, rows, self._summary(), self.notes),)
 
     def _summary(self) -> tuple[str, ...]:
         per_stage = zip(self.available_bytes, self.bytes_per_block, self.allocated_bytes, strict=True)

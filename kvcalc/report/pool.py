@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from kvcalc.report.planned import asked, title
 from kvcalc.report.sheet import Column, Sheet
 from kvcalc.units import both_units, count, plural
 
@@ -85,13 +86,7 @@ class PoolReport(NamedTuple):
     def data(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "model": self.model,
-            "engine": self.engine,
-            "version": self.version,
-            "gpu": self.gpu,
-            "engine_settings": dict(self.engine_settings),
-            "parallel": self.parallel,
-            "available_bytes": list(self.available_bytes),
+            **asked(self),
             "allocated_bytes": list(self.allocated_bytes),
             "tokens": self.tokens,
             "max_requests": self.max_requests,
@@ -118,10 +113,7 @@ class PoolReport(NamedTuple):
             for stage, pools in enumerate(stages)
             for pool in pools
         )
-        title = (
-            f"{self.model} in {self.engine} {self.version} on {self.gpu}{f', {self.parallel}' * bool(self.parallel)}"
-        )
-        return (Sheet(title, columns, rows, self._summary(), self.notes),)
+        return (Sheet(title(self), columns, rows, self._summary(), self.notes),)
 
     def _summary(self) -> tuple[str, ...]:
         taken = dict.fromkeys(
