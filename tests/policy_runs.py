@@ -15,6 +15,8 @@ from kvcalc.verify.policies._policy import Place, Policy
 from kvcalc.verify.under_methods import policy_for
 
 PROMPT, STEPS, SEQUENCES = 61, 200, 2
+FEW_STEPS = 60
+"""Steps of the runs that every day's tests take: enough to fill windows of 20 and blocks of 8 several times."""
 MHA = {"name": "mha", "attention": "gqa", "num_layers": 3, "num_query_heads": 4, "num_kv_heads": 4, "head_dim": 8}
 GQA = {"name": "gqa", "attention": "gqa", "num_layers": 3, "num_query_heads": 8, "num_kv_heads": 2, "head_dim": 8}
 MODELS = {"mha": MHA, "gqa": GQA}
@@ -79,7 +81,13 @@ def once_each(runs: Sequence[tuple[str, str]]) -> list[ParameterSet]:
     return parameters
 
 
-RUNS = once_each([(spec, name) for spec, names in SPECS for name in reversed(names.split())])
+def step_by_step(runs: Sequence[tuple[str, str]]) -> list[ParameterSet]:
+    """Specs, models and steps: a run of a few steps of each method at once; all of them, with all steps, as slow."""
+    few = [pytest.param(*run.values, FEW_STEPS, id=f"{run.id}-few") for run in once_each(runs) if not run.marks]
+    return [*few, *(pytest.param(*run, STEPS, marks=pytest.mark.slow, id="-".join(run)) for run in runs)]
+
+
+RUNS = step_by_step([(spec, name) for spec, names in SPECS for name in reversed(names.split())])
 
 
 class Seen(NamedTuple):
@@ -125,15 +133,15 @@ def check(model: kvcalc.Model, policies: dict[int, Policy], tokens: int) -> None
             assert measured == predicted, (tokens, layer)
 
 
-def check_every_step(spec: str, name: str) -> None:
-    """A prompt and 200 steps: after each of them caches are as predicted, and outputs are numbers."""
+def check_every_step(spec: str, name: str, steps: int) -> None:
+    """A prompt and so many steps: after each of them caches are as predicted, and outputs are numbers."""
     model = changed(spec, name)
-    seen = Seen.random(MODELS[name], PROMPT + STEPS)
+    seen = Seen.random(MODELS[name], PROMPT + steps)
     policies = policies_of(model)
     for policy in policies.values():
         policy.prefill(*seen.between(0, PROMPT))
     check(model, policies, PROMPT)
-    for step in range(PROMPT, PROMPT + STEPS):
+    for step in range(PROMPT, PROMPT + steps):
         for policy in policies.values():
             output = policy.step(*seen.between(step, step + 1))
             assert output.shape == seen.query[..., :1, :].shape

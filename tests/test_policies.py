@@ -42,9 +42,9 @@ SHORT = 40
 """Steps of the slow references."""
 
 
-@pytest.mark.parametrize(("spec", "name"), RUNS)
-def test_a_policy_takes_the_predicted_bytes_after_every_step(spec, name):
-    check_every_step(spec, name)
+@pytest.mark.parametrize(("spec", "name", "steps"), RUNS)
+def test_a_policy_takes_the_predicted_bytes_after_every_step(spec, name, steps):
+    check_every_step(spec, name, steps)
 
 
 def test_a_policy_that_keeps_a_token_more_is_noticed():

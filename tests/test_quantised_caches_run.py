@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from policy_runs import once_each
+from policy_runs import PROMPT, SEQUENCES, STEPS, step_by_step
 from torch import Tensor
 
 import kvcalc
@@ -22,7 +22,6 @@ from kvcalc.verify.quantised._blocks import CODECS, E2M1, IQ4_NL
 from kvcalc.verify.quantised._cache import QuantisedCache
 from kvcalc.verify.under_methods import policy_for
 
-PROMPT, STEPS, SEQUENCES = 61, 200, 2
 MODELS = {
     "mha": {"attention": "gqa", "num_layers": 1, "num_query_heads": 4, "num_kv_heads": 4, "head_dim": 32},
     "gqa": {"attention": "gqa", "num_layers": 1, "num_query_heads": 6, "num_kv_heads": 2, "head_dim": 32},
@@ -58,7 +57,9 @@ VARIANTS = [
     "turboquant:bits=4",
 ]
 """Other parameters, run on the GQA layer."""
-RUNS = once_each([(spec, name) for spec in SPECS for name in reversed(MODELS)] + [(spec, "gqa") for spec in VARIANTS])
+RUNS = step_by_step(
+    [(spec, name) for spec in SPECS for name in reversed(MODELS)] + [(spec, "gqa") for spec in VARIANTS]
+)
 
 
 def made(facts: dict, spec: str) -> tuple[kvcalc.Model, QuantisedCache]:
@@ -98,14 +99,14 @@ def one_thread():
 # ---- bytes
 
 
-@pytest.mark.parametrize(("spec", "name"), RUNS)
-def test_a_cache_takes_the_predicted_bytes_after_every_step(spec, name):
+@pytest.mark.parametrize(("spec", "name", "steps"), RUNS)
+def test_a_cache_takes_the_predicted_bytes_after_every_step(spec, name, steps):
     facts = MODELS[name]
     model, cache = made(facts, spec)
-    rows = rows_of(facts, PROMPT + STEPS)
+    rows = rows_of(facts, PROMPT + steps)
     cache.prefill(*part(rows, 0, PROMPT))
     assert held_bytes(cache) == predicted_bytes(model, PROMPT)
-    for token in range(PROMPT, PROMPT + STEPS):
+    for token in range(PROMPT, PROMPT + steps):
         query, key, value = part(rows, token, token + 1)
         output = cache.step(query, key, value)
         assert output.shape == query.shape

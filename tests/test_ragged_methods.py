@@ -520,27 +520,28 @@ def test_dmc_merges_by_weighted_means(name, ratio, window):
     for rows in spent:
         rows[..., 0] = 0
     query, key = spent
-    for position in range(PROMPT, PROMPT + STEPS):
+    slots = [[] for _ in range(heads)]  # of each head, keys and values of its slots so far
+    entries = [[] for _ in range(heads)]  # weights, keys and values that are merged into its last slot
+    for position in range(PROMPT + STEPS):
+        for head in range(heads):
+            weight = seen.query[0, head * group : (head + 1) * group, position, 0].mean().sigmoid()
+            if position % ratio == 0:
+                slots[head].append(None)
+                entries[head] = []
+            entries[head].append((weight, key[0, head, position], seen.value[0, head, position]))
+            z, k, v = 0.0, 0.0, 0.0
+            for weight, one_key, one_value in entries[head][-window:]:
+                k, v, z = (
+                    (z * k + weight * one_key) / (z + weight),
+                    (z * v + weight * one_value) / (z + weight),
+                    z + weight,
+                )
+            slots[head][-1] = (k, v)
+        if position < PROMPT:
+            continue
         got = step(policy, seen, position)
         for head in range(heads):
-            entries = []
-            for token in range(position + 1):
-                weight = seen.query[0, head * group : (head + 1) * group, token, 0].mean().sigmoid()
-                if token % ratio == 0:
-                    entries.append([])
-                entries[-1].append((weight, key[0, head, token], seen.value[0, head, token]))
-            keys, values = [], []
-            for entry in entries:
-                z, k, v = 0.0, 0.0, 0.0
-                for weight, one_key, one_value in entry[-window:]:
-                    k, v, z = (
-                        (z * k + weight * one_key) / (z + weight),
-                        (z * v + weight * one_value) / (z + weight),
-                        z + weight,
-                    )
-                keys.append(k)
-                values.append(v)
-            keys, values = torch.stack(keys), torch.stack(values)
+            keys, values = map(torch.stack, zip(*slots[head], strict=True))
             queries = query[0, head * group : (head + 1) * group, position]
             read = (queries @ keys.T / key.shape[-1] ** 0.5).softmax(dim=-1) @ values
             assert close(got[head * group : (head + 1) * group], read)
