@@ -319,6 +319,14 @@ REFUSED = {
         "the engine llama_cpp holds one context in one process, which no ranks share",
     ),
     "too many sequences": (lambda: total(LLAMA, sequences=257), "n_seq_max must be at most 256, not 257"),
+    "a batch of fewer tokens than sequences": (
+        lambda: total(LLAMA, sequences=8, n_batch=7),
+        "n_batch (7) must be at least n_seq_max (8), or llama.cpp aborts",
+    ),
+    "types that an encoder does not take, though it has no cache": (
+        lambda: total(kvcalc.load(BERT), type_v="q8_0"),
+        "V of type q8_0 comes in blocks of 32, which do not divide a head of 16",
+    ),
     "sequences twice": (
         lambda: total(LLAMA, sequences=2, n_seq_max=3),
         "n_seq_max (3) is not the number of sequences (2)",
@@ -341,6 +349,9 @@ EAGLE = {
 }
 
 
+BERT = {key.replace("llama", "bert"): value for key, value in TINY.items()} | {"general.architecture": "bert"}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_refused_with_the_reason(name):
     ask, message = REFUSED[name]
@@ -351,10 +362,7 @@ def test_what_cannot_be_is_refused_with_the_reason(name):
 
 
 def test_an_encoder_has_no_cache():
-    bert = kvcalc.load(
-        {key.replace("llama", "bert"): value for key, value in TINY.items()} | {"general.architecture": "bert"}
-    )
-    report = kvcalc.size(bert, tokens=512, engine="llama_cpp")
+    report = kvcalc.size(kvcalc.load(BERT), tokens=512, engine="llama_cpp")
     assert report.total_bytes == 0
     assert report.notes == ("llama.cpp makes no cache for bert: each run reads the whole text",)
 

@@ -111,6 +111,12 @@ def serving(settings: Settings, sequences: int) -> Settings:
             field="sequences",
             help=f"give at most {MAX_SEQUENCES} sequences",
         )
+    if settings.n_batch < count:
+        raise InvalidValueError(
+            f"n_batch ({settings.n_batch:,}) must be at least n_seq_max ({count:,}), or llama.cpp aborts",
+            field="n_batch",
+            help=f"write n_batch={count}, or leave it out",
+        )
     return replace(
         settings,
         n_seq_max=count,
@@ -131,10 +137,10 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
             f"{model.name} ({architecture}) is a draft model, whose context shares that of another",
             help="size the model that it drafts for",
         )
-    if architecture in WITHOUT_CACHE:
-        return tuple(() for _ in model.groups)
     layout = _layout(model, architecture, serving(settings, 1), kv_dtype)
     _check_types(model, architecture, layout)
+    if architecture in WITHOUT_CACHE:
+        return tuple(() for _ in model.groups)
     return tuple(layout.of(model, group) for group in model.groups)
 
 

@@ -59,7 +59,7 @@ MODELS = {
         feed_forward_length=0,
         attention__head_count=0,
         ssm__conv_kernel=4,
-        ssm__inner_size=4096,
+        ssm__inner_size=1024,
         ssm__state_size=16,
         ssm__time_step_rank=32,
     ),
