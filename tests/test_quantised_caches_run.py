@@ -224,16 +224,16 @@ def rounded(values: list[float], bits: int, stored: Callable[[float], float]) ->
 
 def in_groups(rows: Tensor, groups: list[list[tuple[int, ...]]], bits: int, dtype: torch.dtype) -> Tensor:
     """Rows with the elements of each group, named by their indices, rounded together; checks half a step."""
-    out = rows.clone().double()
+    cells = rows.tolist()  # element by element, and not tensor by tensor
     stored = lambda number: torch.tensor(number).to(dtype).item()  # noqa: E731
     for group in groups:
-        values = [rows[index].item() for index in group]
+        values = [cells[b][h][t][c] for b, h, t, c in group]
         near, step = rounded(values, bits, stored)
         slack = 2e-2 * step if dtype == torch.float32 else 2**-10 * (max(map(abs, values)) + 2**bits * step)
         assert all(abs(a - b) <= step / 2 + slack for a, b in zip(values, near, strict=True))
-        for index, value in zip(group, near, strict=True):
-            out[index] = value
-    return out
+        for (b, h, t, c), value in zip(group, near, strict=True):
+            cells[b][h][t][c] = value
+    return torch.tensor(cells, dtype=torch.float64)
 
 
 def all_indices(rows: Tensor) -> list[tuple[int, ...]]:
