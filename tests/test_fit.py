@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -53,6 +55,11 @@ SEES_IMAGES_WHOLE = {
 }
 
 
+@cache
+def loaded(name: str) -> kvcalc.Model:
+    return kvcalc.load(name)
+
+
 def fit(
     name: str | dict[str, object],
     *,
@@ -63,7 +70,8 @@ def fit(
     **settings,
 ):
     ranks = kvcalc.Parallel(tp=tp, pp=pp, dcp=dcp)
-    return kvcalc.fit(kvcalc.load(name), available_bytes=available_bytes, parallel=ranks, engine_settings=settings)
+    model = loaded(name) if isinstance(name, str) else kvcalc.load(name)
+    return kvcalc.fit(model, available_bytes=available_bytes, parallel=ranks, engine_settings=settings)
 
 
 # The slot rule of blocks --------------------------------------------------------------------------------------------
@@ -118,9 +126,22 @@ def test_vllm_takes_no_less_than_the_model_needs(model, t, gpu):
         assert group.bytes >= own.bytes
 
 
+@given(st.sampled_from(("llama-3.1-8b", "qwen2.5-0.5b", "falcon-7b", "r1")), st.integers(1, 8192))
+def test_full_attention_wastes_less_than_a_page_of_each_layer(name, t):
+    ideal, page_of_each_layer = kvcalc.size(loaded(name), tokens=t), sized(loaded(name), 1)
+    assert ideal.total_bytes <= sized(loaded(name), t).total_bytes < ideal.total_bytes + page_of_each_layer.total_bytes
+
+
+def test_windows_waste_more_since_batches_in_flight_are_reserved():
+    """gpt-oss-20b: windows of 128 tokens, and 16,384 in flight on an H100."""
+    model, t = loaded("gpt-oss-20b"), 8192
+    wasted = sized(model, t).total_bytes - kvcalc.size(model, tokens=t).total_bytes
+    assert wasted > sized(model, 1).total_bytes
+
+
 def test_an_indexer_takes_less_than_the_model_needs():
     """Its keys are in fp8 with a scale, whatever the cache is in: 132 bytes for 256."""
-    model = kvcalc.load("deepseek-v3.2")
+    model = loaded("deepseek-v3.2")
     index, latent = sized(model, 64).groups[0].tensors
     *own_latent, own_index = kvcalc.size(model, tokens=64).groups[0].tensors
     assert (index.name, index.bytes) == ("indexer", 61 * 64 * 132)
@@ -139,7 +160,7 @@ FAMILIES = ("llama-3.1-8b", "gpt-oss-20b", "qwen3-next-80b-a3b", "deepseek-v3.2"
 @given(st.sampled_from(FAMILIES), st.sampled_from(GPUS[:2]), st.integers(2**29, 2**34), st.sampled_from([1, 2]))
 def test_the_longest_request_fits_and_one_token_more_does_not(name, gpu, available_bytes, pp):
     """What is left beside the null block holds max_model_len tokens, and no more, unless the model ends there."""
-    model = kvcalc.load(name)
+    model = loaded(name)
     question = {"available_bytes": available_bytes, "parallel": kvcalc.Parallel(pp=pp)}
     try:
         report = kvcalc.fit(model, engine_settings={"gpu": gpu, "max_model_len": -1}, **question)
@@ -163,7 +184,7 @@ def test_more_memory_is_never_fewer_blocks(name, available_bytes):
 @given(st.sampled_from(FAMILIES), tokens)
 def test_what_a_request_takes_of_its_layers_is_within_what_it_takes_of_the_pool(name, t):
     """Groups with fewer layers than the largest leave bytes of their blocks unused; no layer takes them twice."""
-    model = kvcalc.load(name)
+    model = loaded(name)
     length = min(t, model.max_model_len)
     report = fit(name, available_bytes=2**42, max_model_len=length)
     assert sized(model, length, max_model_len=length).total_bytes <= sum(report.request_bytes)
@@ -171,14 +192,14 @@ def test_what_a_request_takes_of_its_layers_is_within_what_it_takes_of_the_pool(
 
 def test_a_model_of_one_kind_wastes_nothing_of_the_pool():
     report = fit("llama-3.1-8b", max_model_len=10_001)
-    assert sized(kvcalc.load("llama-3.1-8b"), 10_001).total_bytes == sum(report.request_bytes) == 626 * 2_097_152
+    assert sized(loaded("llama-3.1-8b"), 10_001).total_bytes == sum(report.request_bytes) == 626 * 2_097_152
 
 
 # Memory -------------------------------------------------------------------------------------------------------------
 
 
 def test_memory_is_a_share_of_the_gpu_less_the_weights():
-    model, settings = kvcalc.load("llama-3.1-8b"), {"gpu": "h100-80gb", "gpu_memory_utilization": 0.9}
+    model, settings = loaded("llama-3.1-8b"), {"gpu": "h100-80gb", "gpu_memory_utilization": 0.9}
     report = kvcalc.fit(model, weights_bytes=16 * 10**9, other_bytes=2**30, engine_settings=settings)
     # ceil(85,045,477,376 x 0.9) = 76,540,929,639, vLLM's own product
     assert report.available_bytes == (76_540_929_639 - 16 * 10**9 - 2**30,)
@@ -187,7 +208,7 @@ def test_memory_is_a_share_of_the_gpu_less_the_weights():
 
 def test_kv_cache_memory_bytes_is_the_memory():
     settings = {"kv_cache_memory_bytes": 20 * 2**30}
-    assert kvcalc.fit(kvcalc.load("llama-3.1-8b"), engine_settings=settings).num_blocks == 10_240
+    assert kvcalc.fit(loaded("llama-3.1-8b"), engine_settings=settings).num_blocks == 10_240
 
 
 def test_an_override_is_the_number_of_blocks():
@@ -217,13 +238,13 @@ def test_a_report_speaks_as_the_log_does():
 
 
 def test_a_size_tells_pages_from_their_padding():
-    report = kvcalc.size(kvcalc.load("nemotron-h-8b"), tokens=8192, engine="vllm")
+    report = kvcalc.size(loaded("nemotron-h-8b"), tokens=8192, engine="vllm")
     states, padding = report.groups[0].tensors
     assert (states.bytes_per_slot, padding.name, padding.bytes_per_slot) == (4_255_744, "states padding", 4096)
 
 
 def test_a_size_takes_kv_dtype_for_kv_cache_dtype():
-    model = kvcalc.load("llama-3.1-8b")
+    model = loaded("llama-3.1-8b")
     in_fp8 = kvcalc.size(model, tokens=1, kv_dtype="fp8", engine="vllm")
     assert in_fp8.total_bytes == sized(model, 1, kv_cache_dtype="fp8").total_bytes == 1_048_576
 
@@ -357,7 +378,7 @@ REFUSALS = {
         "vLLM 0.33.0 has no cache for RWKV layers, of which rwkv-4-7b has some",
     ),
     "what a method left": (
-        lambda: kvcalc.fit(kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), "streaming-llm"), available_bytes=2**30),
+        lambda: kvcalc.fit(kvcalc.apply_method(loaded("llama-3.1-8b"), "streaming-llm"), available_bytes=2**30),
         "vLLM 0.33.0 has no method that changes what all layers of llama-3.1-8b with StreamingLLM cache",
     ),
     "no memory for one token": (
@@ -365,7 +386,7 @@ REFUSALS = {
         "Cannot auto-fit max_model_len: not enough GPU memory available to serve even a single token",
     ),
     "weights larger than the GPU": (
-        lambda: kvcalc.fit(kvcalc.load("r1"), weights_bytes=10**12),
+        lambda: kvcalc.fit(loaded("r1"), weights_bytes=10**12),
         "weights (1,000,000,000,000 bytes (1.00 TB, 931.32 GiB)) and the rest (0 bytes) leave nothing of the "
         "78,241,839,186 bytes (78.24 GB, 72.87 GiB) that vllm takes of h100-80gb",
     ),
@@ -376,7 +397,7 @@ REFUSALS = {
     ),
 }
 BAD_VALUES = {
-    "no memory": (lambda: kvcalc.fit(kvcalc.load("r1")), "nothing says what there is for the cache"),
+    "no memory": (lambda: kvcalc.fit(loaded("r1")), "nothing says what there is for the cache"),
     "memory said twice": (
         lambda: fit("r1", kv_cache_memory_bytes=1),
         "kv_cache_memory_bytes and available_bytes both say what there is for the cache",
@@ -411,7 +432,7 @@ BAD_VALUES = {
         "nothing says what length gemma-3-27b was made for",
     ),
     "ranks that a size cannot tell": (
-        lambda: kvcalc.size(kvcalc.load("r1"), tokens=1, parallel=kvcalc.Parallel(tp=8, dcp=8)),
+        lambda: kvcalc.size(loaded("r1"), tokens=1, parallel=kvcalc.Parallel(tp=8, dcp=8)),
         "what dcp (8) ranks hold of each other's tokens depends on an engine's blocks",
     ),
 }
@@ -440,4 +461,4 @@ def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(kvcalc.UnknownNameError, match="no kv_cache_dtype of vLLM is called 'fp8_e4m4'"):
         fit("r1", kv_cache_dtype="fp8_e4m4")
     with pytest.raises(kvcalc.NotApplicableError, match="the engine ideal has no planner of its own"):
-        kvcalc.fit(kvcalc.load("r1"), engine="ideal", available_bytes=1)
+        kvcalc.fit(loaded("r1"), engine="ideal", available_bytes=1)
