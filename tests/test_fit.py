@@ -278,6 +278,13 @@ def test_gemma_4_reads_blocks_of_64_tokens_where_two_kernels_share_a_layer():
     assert fit(SEES_IMAGES_WHOLE, kv_cache_dtype="fp8").block_size == 64  # pages of FlashAttention 4 for heads of 512
 
 
+def test_sparse_latents_of_few_heads_have_kernels_of_their_own_on_blackwell():
+    """FlashAttention 4 up to 16 heads on a rank (64 that share tokens), then FlashInfer's (platforms/cuda.py)."""
+    chosen = [dict(fit("deepseek-v3.2", tp=tp, dcp=dcp, gpu="b200").resolved) for tp, dcp in ((8, 1), (8, 8), (4, 1))]
+    kernels = [names["attention_backends"][-1] for names in chosen]
+    assert kernels == ["FLASH_ATTN_MLA_SPARSE_FA4", "FLASHINFER_MLA_SPARSE", "FLASHMLA_SPARSE"]
+
+
 def test_a_config_that_names_no_length_allows_any():
     """state-spaces/mamba-2.8b: 2,048 where nobody asks, else what is asked (config/model.py, _get_and_verify_max_len)."""
     assert [fit(WITHOUT_LENGTH, max_model_len=asked).max_model_len for asked in (None, 32_768)] == [2048, 32_768]
@@ -347,6 +354,10 @@ REFUSALS = {
     "a block that kernels cannot read": (
         lambda: fit("deepseek-v3.2", tp=8, block_size=32),
         "No valid attention backend found for compute capability 9.0 with head_size=576",
+    ),
+    "a sparse latent in bf16 that ranks share": (
+        lambda: fit("deepseek-v3.2", tp=8, dcp=8),
+        "DCP for FlashMLA sparse requires an fp8_ds_mla kv-cache; the bf16 sparse path is not supported under DCP",
     ),
     "TurboQuant of windows": (
         lambda: fit("mistral-7b-v0.1", kv_cache_dtype="turboquant_k8v4"),

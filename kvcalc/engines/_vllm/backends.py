@@ -25,11 +25,17 @@ AMPERE, ADA, HOPPER, BLACKWELL, BLACKWELL_RTX = (8, 0), (8, 9), (9, 0), (10, 0),
 _FP8_E4M3 = FP8[:2]
 _LATENT_WIDTHS = (320, 512, 576)
 _FA_WIDTH_STEP, _FA_WIDEST, _FA4_WIDEST = 8, 256, 512
-_WIDEST = 1 << 30
+_FEW_HEADS = 16
+"""Query heads of a rank up to which Blackwell's sparse kernels are tried in another order."""
+_FA4_HEADS, _FA4_MOST_HEADS, _FA4_MOST_HEADS_SHARED = (8, 16, 32, 64, 128), 128, 64
+"""Query heads that FlashAttention 4's sparse kernel reads, and the most of them, without and with dcp."""
 
 
 class Need(NamedTuple):
-    """What a layer asks of its kernels. width: of a key, or of the latent. query_heads: on one rank."""
+    """What a layer asks of its kernels. width: of a key, or of the latent. query_heads: on one rank.
+
+    gathered_heads: of latents, query heads of all ranks that share tokens.
+    """
 
     width: int
     cache_dtype: str
@@ -45,6 +51,7 @@ class Need(NamedTuple):
     kv_heads: int = 1
     no_position_width: int = 0
     windowed: bool = False
+    gathered_heads: int = 0
 
 
 class Backend(NamedTuple):
@@ -181,6 +188,12 @@ def _flashmla(_: Need, capability: tuple[int, int]) -> Iterator[str]:
         yield "FlashMLA Dense is only supported on Hopper devices."
 
 
+def _flash_attn_mla_sparse_fa4(need: Need, _: tuple[int, int]) -> Iterator[str]:
+    most = _FA4_MOST_HEADS_SHARED if need.dcp else _FA4_MOST_HEADS
+    if need.gathered_heads not in _FA4_HEADS or need.gathered_heads > most:
+        yield f"FA4 sparse MLA requires {_FA4_HEADS} gathered query heads up to {most}, got {need.gathered_heads}"
+
+
 def _flashmla_sparse(need: Need, capability: tuple[int, int]) -> Iterator[str]:
     if need.cache_dtype == NVFP4_DS_MLA and capability[0] != BLACKWELL[0]:
         yield "FLASHMLA_SPARSE only supports the nvfp4_ds_mla kv-cache dtype on SM100 (Blackwell)"
@@ -203,6 +216,7 @@ _SPECIAL = {
     "FLASHINFER": _flashinfer,
     "TRITON_ATTN": _triton,
     "FLASHMLA": _flashmla,
+    "FLASH_ATTN_MLA_SPARSE_FA4": _flash_attn_mla_sparse_fa4,
     "FLASHMLA_SPARSE": _flashmla_sparse,
     "FLASHINFER_MLA": _flashinfer_mla,
     "FLASHINFER_MLA_SPARSE": _flashinfer_mla_sparse,
@@ -262,6 +276,17 @@ _TABLE = (
     _DENSE._replace(name="CUTLASS_MLA", block_sizes=(128,), majors=(10,)),
     Backend("TRITON_MLA", mla=True, cache_dtypes=(*MODEL, *_FP8_E4M3), dcp=True),
     Backend("FLASH_ATTN_MLA_SPARSE", (64,), mla=True, sparse=True, majors=(9,)),
+    Backend(
+        "FLASH_ATTN_MLA_SPARSE_FA4",
+        (64,),
+        mla=True,
+        sparse=True,
+        majors=(10,),
+        cache_dtypes=_BF16_LATENT,
+        model_dtypes=("bfloat16",),
+        widths=(576,),
+        dcp=True,
+    ),
     Backend(
         "FLASHMLA_SPARSE",
         (64,),
@@ -355,6 +380,8 @@ def _priorities(need: Need, capability: tuple[int, int]) -> tuple[str, ...]:
         sparse = _SPARSE.get(major, _SPARSE[HOPPER[0]])
         if major == BLACKWELL[0] and need.cache_dtype in QUANTISED:
             sparse = sparse[::-1]
+        elif major == BLACKWELL[0] and need.query_heads <= _FEW_HEADS:  # FlashMLA pads them
+            sparse = ("FLASH_ATTN_MLA_SPARSE_FA4", *sparse[::-1])
         return (*_DENSE_LATENT.get(major, _HOPPER_LATENT), *sparse)
     composed = _FOR_IMAGES.get(major, ()) if need.images_whole else ()
     first, second, *rest = _PLAIN
@@ -376,7 +403,12 @@ def _with_pages(backend: Backend, need: Need, capability: tuple[int, int]) -> Ba
 
 
 def _checked(backend: Backend, need: Need, capability: tuple[int, int]) -> Backend:
-    """`backend`, unless it is Triton and has no fp8 of its own on this GPU."""
+    """`backend`, unless its kernels refuse what the table lets pass: Triton's fp8, FlashMLA's shared tokens in bf16."""
+    if backend.name == "FLASHMLA_SPARSE" and need.dcp and need.cache_dtype in MODEL:
+        raise NotApplicableError(
+            "DCP for FlashMLA sparse requires an fp8_ds_mla kv-cache; the bf16 sparse path is not supported under DCP.",
+            help="set kv_cache_dtype to fp8, or dcp=1",
+        )
     if backend.name.startswith("TRITON") and need.cache_dtype.startswith("fp8") and capability < ADA:
         kernels = "Triton MLA" if need.mla else "Triton attention"
         raise NotApplicableError(

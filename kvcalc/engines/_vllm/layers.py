@@ -213,6 +213,7 @@ def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[
         sparse=place.sparse,
         no_position_width=part.qk_nope_head_dim,
         query_heads=max(1, part.num_query_heads // run.ranks.tp),
+        gathered_heads=max(1, part.num_query_heads // run.ranks.tp) * run.ranks.dcp,
     )
     backend = choose(need, run.capability)
     cache_dtype = canonical(backend, asked)
