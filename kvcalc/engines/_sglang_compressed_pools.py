@@ -23,7 +23,7 @@ from kvcalc.model import Model
 from kvcalc.report.pool import Pool
 
 if TYPE_CHECKING:
-    from kvcalc.engines.sglang import Settings
+    from kvcalc.engines._sglang_settings import Settings
 
 _DEFAULT_RATIO = 0.1
 """swa_full_tokens_ratio of DeepSeek-V4 where none is given (arg_groups/model_overrides/deepseek_v4.py)."""

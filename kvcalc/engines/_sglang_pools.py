@@ -26,7 +26,7 @@ from kvcalc.slots.layers import Once
 from kvcalc.tensors import CacheTensor
 
 if TYPE_CHECKING:
-    from kvcalc.engines.sglang import Settings
+    from kvcalc.engines._sglang_settings import Settings
 
 FULL, SLIDING, STATES = "full", "sliding", "states"
 _DEFAULT_RATIO = 0.8

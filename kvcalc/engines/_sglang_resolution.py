@@ -5,35 +5,17 @@ Source: SGLang 0.5.23, server_args.py, arg_groups/, configs/model_config.py, mem
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
+from kvcalc.dtypes import BF16, Dtype, dtype_named
 from kvcalc.engines._sglang_compressed import PAGE as COMPRESSED_PAGE
 from kvcalc.engines._sglang_compressed import V4, V41, Layout, is_compressed
+from kvcalc.engines._sglang_settings import AUTO, PAGES, STORED, Settings
 from kvcalc.engines._sglang_tensors import HYBRID_TYPES, Rows, has_sparse_latent
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 
-if TYPE_CHECKING:
-    from kvcalc.engines.sglang import Settings
-
-AUTO = "auto"
-_MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
-STORED = {
-    **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
-    **{"nvfp4": dtype_named("nvfp4"), "fp4_mx_block16": dtype_named("nvfp4")._replace(name="fp4_mx_block16")},
-}
 _BY_KV_DTYPE = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
-FP4 = ("nvfp4", "fp4_mx_block16")
 _ANY_PAGE: tuple[int, ...] = ()
-_PAGES = {
-    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)},
-    **{"trtllm_mha": (16, 32, 64, 128), "fa4": (128,)},
-}
-"""Page sizes that a backend can read; the first choice where another is asked for is 64, of fa4 128."""
-BACKENDS = ("flashinfer", "fa3", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *_PAGES)
-DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
 _TRTLLM, _TILELANG = "trtllm", "tilelang"
 _DSA_PAGE, _LARGE_PAGE, _FA4_PAGE = 64, 64, 128
 _BLACKWELL = 10
@@ -127,7 +109,7 @@ def page_of(model: Model, settings: Settings) -> int:
     if has_sparse_latent(model):
         return _DSA_PAGE
     asked = settings.page_size or 1
-    pages = _PAGES.get(settings.attention_backend or "", _ANY_PAGE)
+    pages = PAGES.get(settings.attention_backend or "", _ANY_PAGE)
     if not pages or asked in pages:
         return asked
     return _FA4_PAGE if settings.attention_backend == "fa4" else _LARGE_PAGE

@@ -10,21 +10,16 @@ layers of EAGLE drafts that the model itself has are counted where they are aske
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kvcalc.dtypes import BF16, Dtype
-from kvcalc.engines import Allocation, count_from, one_of
-from kvcalc.engines._checks import check_unchanged, flag, share
+from kvcalc.engines import Allocation
+from kvcalc.engines._checks import check_unchanged
 from kvcalc.engines._sglang_compressed import PAGE as COMPRESSED_PAGE
 from kvcalc.engines._sglang_compressed import is_compressed
 from kvcalc.engines._sglang_compressed_pools import CompressedStage, log_line, requests_of
 from kvcalc.engines._sglang_pools import STATES, Sizes, Stage, pools_of, sizes_of, with_tokens
 from kvcalc.engines._sglang_resolution import (
-    AUTO,
-    BACKENDS,
-    DSA_BACKENDS,
-    FP4,
-    STORED,
     cache_dtype,
     has_own_windows,
     layout_of,
@@ -32,6 +27,7 @@ from kvcalc.engines._sglang_resolution import (
     request_states,
     rows_of,
 )
+from kvcalc.engines._sglang_settings import FP4, STORED, Settings
 from kvcalc.engines._sglang_tensors import is_sliding, rows_without_use
 from kvcalc.engines._stages import stage_models
 from kvcalc.errors import InvalidValueError, NotApplicableError
@@ -46,76 +42,12 @@ _TORCH_DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "tor
 _TORCH_STORED = {"fp8_e5m2": "torch.float8_e5m2", "fp8_e4m3": "torch.float8_e4m3fn", "mxfp8": "torch.float8_e4m3fn"}
 _DRAFTS = "mtp"
 """Group of the layers that draft."""
-_STATE_DTYPES = ("float32", "bfloat16", "float16")
 SHARING = Sharing(
     kv_heads="floor",
     extra_layers="last",
     caveat="so are SGLang's pools laid out, but most of its model classes refuse to load then",
 )
 """max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Arguments of `sglang serve`, named and defaulted as SGLang 0.5.23 names them, and the GPU that it runs on.
-
-    gpu: a name of presets/gpus.yaml; from Blackwell on, sparse latents are cached in fp8 unless told otherwise.
-    kv_cache_dtype: auto (the model's, or size's kv_dtype), bf16, bfloat16, fp8_e4m3, fp8_e5m2, mxfp8, nvfp4,
-    fp4_mx_block16.
-    page_size: tokens of a page; None: 1, or what the backend insists on.
-    attention_backend: of those that change the page size, or any other; None: SGLang's choice, with pages of 1.
-    dsa_prefill_backend, dsa_decode_backend: kernels of sparse latents; with `trtllm`, or tilelang for both, a latent in
-    fp8 has no scales. None: trtllm from Blackwell on.
-    mem_fraction_static: share of the free memory for weights and caches together.
-    max_total_tokens: most tokens of the pools. context_length: tokens of a model that caches none.
-    swa_full_tokens_ratio: tokens of the sliding pool for each of the full one; None: 0.8, of DeepSeek-V4 0.1.
-    disable_hybrid_swa_memory: sliding layers in the full pool.
-    disable_radix_cache: no prefixes are kept, so that a request has one state and not 3.
-    max_running_requests, chunked_prefill_size: without the radix cache they size the sliding pool and the Mamba pool;
-    requests (None: 256) always size states of DeepSeek-V4.
-    max_mamba_cache_size: states of the Mamba pool; None: as mamba_full_memory_ratio, states to tokens, makes it.
-    mamba_ssm_dtype: of recurrent states; None: as the model's config says, float32 where it does not.
-    """
-
-    gpu: str = "h100-80gb"
-    kv_cache_dtype: str = AUTO
-    page_size: int | None = None
-    attention_backend: str | None = None
-    dsa_prefill_backend: str | None = None
-    dsa_decode_backend: str | None = None
-    mem_fraction_static: float | None = None
-    max_total_tokens: int | None = None
-    context_length: int | None = None
-    swa_full_tokens_ratio: float | None = None
-    disable_hybrid_swa_memory: bool = False
-    disable_radix_cache: bool = False
-    max_running_requests: int | None = None
-    chunked_prefill_size: int | None = None
-    max_mamba_cache_size: int | None = None
-    mamba_full_memory_ratio: float = 0.9
-    mamba_ssm_dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        gpu_named(self.gpu)
-        one_of(self.kv_cache_dtype, "kv_cache_dtype", (AUTO, *STORED))
-        for field, choices in (
-            ("attention_backend", BACKENDS),
-            ("dsa_prefill_backend", DSA_BACKENDS),
-            ("dsa_decode_backend", DSA_BACKENDS),
-            ("mamba_ssm_dtype", _STATE_DTYPES),
-        ):
-            if getattr(self, field) is not None:
-                one_of(getattr(self, field), field, choices)
-        for field in ("page_size", "max_total_tokens", "context_length", "max_running_requests"):
-            count_from(getattr(self, field), field, 1)
-        for field in ("chunked_prefill_size", "max_mamba_cache_size"):
-            count_from(getattr(self, field), field, 1)
-        for field, example in (("mem_fraction_static", 0.85), ("swa_full_tokens_ratio", 0.8)):
-            if getattr(self, field) is not None:
-                share(getattr(self, field), field, example)
-        share(self.mamba_full_memory_ratio, "mamba_full_memory_ratio", 0.9)
-        for field in ("disable_hybrid_swa_memory", "disable_radix_cache"):
-            flag(getattr(self, field), field)
 
 
 def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.fleet.demand import BlockDemand, Demand, demand_of
+from kvcalc.fleet.demand import BlockDemand, Demand
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
-from kvcalc.fleet.memory import Memory, has_share, memory_of, share_of
+from kvcalc.fleet.memory import Memory, has_share, share_of
+from kvcalc.fleet.question import Question
 from kvcalc.fleet.weights import GIVEN, Weights, weights_of
-from kvcalc.hardware import Gpu, gpu_named
+from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.gpu_fit import GpuFit
@@ -24,30 +25,6 @@ from kvcalc.workload import Workload
 
 if TYPE_CHECKING:
     from kvcalc.report.fit import FitReport
-
-
-class Question(NamedTuple):
-    """A model, an engine, and GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
-
-    The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up.
-    """
-
-    model: Model
-    engine: Engine
-    kv_dtype: Dtype
-    gpu: Gpu
-    weights: Weights
-    reserve_bytes: int
-    utilization: Fraction
-
-    def memory(self, parallel: Parallel) -> Memory:
-        """Memory of each GPU."""
-        weights = -(-self.weights.bytes // (parallel.tp * parallel.pp))
-        return memory_of(self.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
-
-    def demand(self, parallel: Parallel) -> Demand:
-        """What users need on each rank."""
-        return demand_of(self.model, self.engine, self.kv_dtype, parallel)
 
 
 def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom

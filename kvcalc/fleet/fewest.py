@@ -7,14 +7,12 @@ could fit: weights are shared by all ranks, and p stages cannot bring what a ran
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.errors import KvcalcError
 from kvcalc.fleet.demand import Demand, PoolDemand
+from kvcalc.fleet.question import Question
 from kvcalc.parallel import Parallel
-
-if TYPE_CHECKING:
-    from kvcalc.fleet.asking import Question
 
 MAX_TP = 64
 """Most tensor-parallel ranks that are tried: those of the largest domains of GPUs that share memory links."""
