@@ -12,18 +12,16 @@ Source: SGLang 0.5.23, model_executor/pool_configurator.py (DSV4PoolConfigurator
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.dtypes import BF16
 from kvcalc.engines._sglang_compressed import CSA_RATE, HCA_RATE, PAGE, RING_ROWS, Layout, tensors_of
 from kvcalc.engines._sglang_pools import SLIDING, check_sliding_pool
+from kvcalc.engines._sglang_settings import Settings
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
 from kvcalc.report.pool import Pool
-
-if TYPE_CHECKING:
-    from kvcalc.engines._sglang_settings import Settings
 
 _DEFAULT_RATIO = 0.1
 """swa_full_tokens_ratio of DeepSeek-V4 where none is given (arg_groups/model_overrides/deepseek_v4.py)."""

@@ -13,20 +13,18 @@ Source: SGLang 0.5.23, model_executor/pool_configurator.py, mem_cache/kv_cache_c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import Dtype
 from kvcalc.engines._sglang_compressed import EVICTION_INTERVAL
+from kvcalc.engines._sglang_settings import Settings
 from kvcalc.engines._sglang_tensors import is_sliding, window_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.pool import Pool
 from kvcalc.slots.layers import Once
 from kvcalc.tensors import CacheTensor
-
-if TYPE_CHECKING:
-    from kvcalc.engines._sglang_settings import Settings
 
 FULL, SLIDING, STATES = "full", "sliding", "states"
 _DEFAULT_RATIO = 0.8

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kvcalc.report.fit import FitReport
-    from kvcalc.report.pool import PoolReport
+from typing import Any, Protocol
 
 
-def asked(report: FitReport | PoolReport) -> dict[str, Any]:
+class Planned(Protocol):
+    """What such a report says of the question, each field as in `kvcalc.fit`."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+    @property
+    def version(self) -> str: ...  # noqa: D102
+    @property
+    def gpu(self) -> str: ...  # noqa: D102
+    @property
+    def engine_settings(self) -> tuple[tuple[str, Any], ...]: ...  # noqa: D102
+    @property
+    def parallel(self) -> str: ...  # noqa: D102
+    @property
+    def available_bytes(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+def asked(report: Planned) -> dict[str, Any]:
     """Plain values of the question; available_bytes: of a rank of each pipeline stage."""
     return {
         "model": report.model,
@@ -22,7 +37,7 @@ def asked(report: FitReport | PoolReport) -> dict[str, Any]:
     }
 
 
-def title(report: FitReport | PoolReport) -> str:
+def title(report: Planned) -> str:
     """The question in a line."""
     ranks = f", {report.parallel}" if report.parallel else ""
     return f"{report.model} in {report.engine} {report.version} on {report.gpu}{ranks}"

@@ -6,7 +6,7 @@ Source: vLLM 0.33.0, v1/core/kv_cache_planning.py; distributed/utils.py (get_pp_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.engines._vllm import VERSION
 from kvcalc.engines._vllm.block_sizes import Blocks
@@ -15,12 +15,10 @@ from kvcalc.engines._vllm.grouping import Group, groups_of
 from kvcalc.engines._vllm.layers import Cache, caches_of
 from kvcalc.engines._vllm.layouts import is_block_outermost, layout_of
 from kvcalc.engines._vllm.run import Ranks, Run, settle
+from kvcalc.engines._vllm.settings import Settings
 from kvcalc.engines._vllm.specs import Limits
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
-
-if TYPE_CHECKING:
-    from kvcalc.engines.vllm import Settings
 
 
 class Plan(NamedTuple):

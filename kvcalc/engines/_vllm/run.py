@@ -6,7 +6,7 @@ Source: vLLM 0.33.0, engine/arg_utils.py, config/vllm.py, config/model.py, model
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kvcalc.attention._state import StateCache
 from kvcalc.attention.cca import CompressedConvolution
@@ -19,28 +19,24 @@ from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.dtypes import dtype_named
 from kvcalc.engines._vllm import quirks
 from kvcalc.engines._vllm.dtypes import FP8, MODEL, TURBOQUANT
+from kvcalc.engines._vllm.settings import LLM, SERVER, Settings
 from kvcalc.engines._vllm.specs import Limits
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import Gpu, gpu_named
 from kvcalc.model import Model
 from kvcalc.units import GIB, shown
 
-if TYPE_CHECKING:
-    from kvcalc.engines.vllm import Settings
-
 DEFAULT_BLOCK_SIZE = 16
 DEFAULT_MAX_LEN = 2048
 """Longest sequence where a config names none."""
 _NOT_STRETCHED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 """Rotary settings whose max_position_embeddings are stretched already."""
-_SERVER, _LLM = "server", "llm"
-USAGES = (_SERVER, _LLM)
 _LARGE, _MEDIUM = 160 * GIB, 70 * GIB
 _GB10 = (12, 1)
 _TIERS = {
-    _LARGE: ({_SERVER: 16384, _LLM: 16384}, 1024),
-    _MEDIUM: ({_SERVER: 8192, _LLM: 16384}, 1024),
-    0: ({_SERVER: 2048, _LLM: 8192}, 256),
+    _LARGE: ({SERVER: 16384, LLM: 16384}, 1024),
+    _MEDIUM: ({SERVER: 8192, LLM: 16384}, 1024),
+    0: ({SERVER: 2048, LLM: 8192}, 256),
 }
 """Least memory of a GPU, then its max_num_batched_tokens by usage, and its max_num_seqs."""
 STATE_KINDS = (StateCache, ShortConvolution, CompressedConvolution)
