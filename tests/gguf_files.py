@@ -39,7 +39,8 @@ def typed(value, order: str = "<", code: str = "Q") -> bytes:
     if value and isinstance(value[0], str):
         strings = b"".join(text(entry, order, code) for entry in value)
         return head + struct.pack(f"{order}I", STRING) + length(len(value), order, code) + strings
-    kind, element = (BOOL, "?") if value and isinstance(value[0], bool) else (INT32, "i")
+    kinds = {bool: (BOOL, "?"), float: (FLOAT32, "f")}
+    kind, element = kinds.get(type(value[0]), (INT32, "i")) if value else (INT32, "i")
     elements = struct.pack(f"{order}{len(value)}{element}", *value)
     return head + struct.pack(f"{order}I", kind) + length(len(value), order, code) + elements
 

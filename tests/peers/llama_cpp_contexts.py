@@ -1,8 +1,9 @@
-"""Runs in a process of its own: a context of the real llama.cpp over a GGUF file of metadata alone, and what it logs.
+"""Runs in a process of its own: contexts of the real llama.cpp over a GGUF file of metadata alone, and what it logs.
 
-    python llama_cpp_contexts.py model.gguf '{"n_ctx": 4096, "n_seq_max": 1, ...}'
+    python llama_cpp_contexts.py model.gguf '[{"n_ctx": 4096, "n_seq_max": 1, ...}, ...]'
 
-prints a line of JSON: {"refused": the last error, or null, "log": [...]}. No tensor is loaded and no memory is taken.
+prints a line of JSON for each: {"refused": the last errors, or null, "log": [...]}. No tensor is loaded, and no memory is
+taken but that of states. Where the model itself does not load there is one line.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def _gguf_library() -> ctypes.CDLL:
     return ctypes.CDLL(str(next(path for path in folder.iterdir() if path.name.startswith("libggml-base"))))
 
 
-def main(path: str, settings: dict) -> None:
-    """Loads, makes the context, and prints."""
+def main(path: str, contexts: list[dict]) -> None:
+    """Loads, makes the contexts, and prints."""
     log: list[str] = []
     listener = llama_cpp.llama_log_callback(lambda level, text, user: log.append(text.decode(errors="replace")))
     llama_cpp.llama_log_set(listener, ctypes.c_void_p(0))
@@ -42,14 +43,17 @@ def main(path: str, settings: dict) -> None:
     model_params.n_gpu_layers = 0
     nothing = llama_cpp.llama_model_set_tensor_data_t(lambda tensor, user: None)
     model = llama_cpp.llama_model_init_from_user(metadata, nothing, None, model_params)
-    context = None
-    if model:
+    for settings in contexts if model else ({},):
+        if model:
+            log.clear()
         params = llama_cpp.llama_context_default_params()
         for name, value in settings.items():
             setattr(params, "flash_attn_type" if name == "flash_attn" else name, TYPES.get(value, value))
-        context = llama_cpp.llama_init_from_model(model, params)
-    lines = "".join(log).splitlines()
-    print(json.dumps({"refused": None if context else "; ".join(lines[-3:]), "log": lines}), flush=True)
+        context = llama_cpp.llama_init_from_model(model, params) if model else None
+        lines = "".join(log).splitlines()
+        print(json.dumps({"refused": None if context else "; ".join(lines[-3:]), "log": lines}), flush=True)
+        if context:
+            llama_cpp.llama_free(context)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ MAX_PAIRS = 2**14
 """Most key-value pairs; real files have some fifty."""
 MAX_HEADER_BYTES = 2**27
 """Longest header; those with the largest vocabularies take some 20 MB."""
-MAX_STRINGS = 2**20
+MAX_STRINGS = 900_000
 """Most strings in all arrays together; the largest tokenizers have some 800,000."""
 MAX_KEY_BYTES = 2**10
 MAX_KEPT_TEXT_BYTES, MAX_KEPT_ELEMENTS = 2**12, 2**12
@@ -211,7 +211,7 @@ class _Reader:
         self._strings += number
         if self._strings > MAX_STRINGS:
             raise self._wrong(f"brings the strings of all arrays to {self._strings:,}, and {MAX_STRINGS:,} are many")
-        unpack, width = self._length.unpack_from, self._length.size
+        unpack, width = self._length.unpack_from, self._length.size  # names at hand: this loop is what a header costs
         self._checked(number * width, None, "an array")
         chunk, at, last = self._chunk, self._at, len(self._chunk) - width
         for _ in repeat(None, number):
@@ -219,8 +219,7 @@ class _Reader:
                 self._at = at
                 self._fill(width)
                 chunk, at, last = self._chunk, self._at, len(self._chunk) - width
-            (length,) = unpack(chunk, at)
-            at += width + length
+            at += width + unpack(chunk, at)[0]
         self._at = at
         self._checked(0, None, "a text in an array")
 
