@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,7 +24,9 @@ import kvcalc
 pytestmark = pytest.mark.llama_cpp
 
 SCRIPT = Path(__file__).with_name("llama_cpp_contexts.py")
-_SIZE = re.compile(r"^(?:llama_kv_cache|llama_memory_recurrent): size = +([\d.]+) MiB")
+_SIZE = re.compile(
+    r"^(?:llama_kv_cache: |llama_memory_recurrent: |llama_dsv4_comp_state: .*, layers = \d+, )size = +([\d.]+) MiB"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -117,11 +120,17 @@ def random_settings(random: Random) -> dict:
     return settings | {name: random.choice(values) for name, values in choices.items() if random.random() < 0.5}
 
 
-def logged(path: Path, contexts: list[dict]) -> list[dict]:
-    done = subprocess.run(
-        [sys.executable, SCRIPT, path, json.dumps(contexts)], capture_output=True, text=True, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def logged(path: Path, contexts: Sequence[dict]) -> list[dict | None]:
+    """What the library says of each context; None where it ended with an assertion of its own, on its graph."""
+    answers: list[dict | None] = []
+    while len(answers) < len(contexts):
+        rest = json.dumps(contexts[len(answers) :])
+        done = subprocess.run([sys.executable, SCRIPT, path, rest], capture_output=True, text=True, check=False)
+        answers += [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode:
+            assert "GGML_ASSERT" in done.stderr, done.stderr
+            answers.append(None)
+    return answers
 
 
 def agrees(path: Path, settings: dict, theirs: dict) -> bool:
@@ -157,7 +166,8 @@ def test_so_it_does_of_random_contexts(architecture, tmp_path):
     path.write_bytes(gguf(MEASURED[architecture]))
     contexts = [random_settings(random) for _ in range(NUM_CONTEXTS)]
     answers = logged(path, contexts)
-    assert sum(agrees(path, *both) for both in zip(contexts, answers, strict=True)) > NUM_CONTEXTS // 4
+    asked = [both for both in zip(contexts, answers, strict=True) if both[1] is not None]
+    assert sum(agrees(path, *both) for both in asked) >= NUM_CONTEXTS // 4
 
 
 def test_a_wrong_size_is_noticed(tmp_path):
