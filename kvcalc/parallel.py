@@ -28,7 +28,7 @@ class Parallel:
     pp: pipeline stages, which share the layers.
     dp: data-parallel replicas, which share the sequences.
     dcp: tensor-parallel ranks that share the tokens of what they would else hold copies of (decode context
-    parallelism). Engines do that, in blocks of their own: `kvcalc.fit` knows how.
+    parallelism). vLLM does that, in blocks of its own.
     Raises InvalidValueError for one that is not a whole number of at least 1, or for more ranks than there are.
     """
 
@@ -67,13 +67,15 @@ class Sharing(NamedTuple):
     """How ranks share what does not divide.
 
     kv_heads: of 10 KV heads each of 4 ranks holds 2 (`floor`) or 3 (`ceil`), or the layout is refused (`even`).
-    extra_layers: which stages have one layer more: of 10 layers 4 stages hold 3 + 3 + 2 + 2 (`first`) or 2 + 2 + 3 + 3
-    (`last`), or the layout is refused (`none`).
+    extra_layers: which stages have one layer more: of 10 layers 4 stages hold 3 + 3 + 2 + 2 (`first`), 2 + 2 + 3 + 3
+    (`last`) or 2 + 3 + 3 + 2 (`before last`), or the layout is refused (`none`).
+    tokens: whether the engine says what ranks hold that share tokens (dcp).
     caveat: what a reader of rounded heads must know.
     """
 
     kv_heads: Rounding = "even"
-    extra_layers: Literal["none", "first", "last"] = "none"
+    extra_layers: Literal["none", "first", "last", "before last"] = "none"
+    tokens: bool = False
     caveat: str = ""
 
 
@@ -97,11 +99,11 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
     Tensor-parallel and data-parallel ranks of a stage hold equal models.
     Raises InvalidValueError where layers or heads cannot be shared so, and for ranks that share tokens.
     """
-    if parallel.dcp > 1:
+    if parallel.dcp > 1 and not sharing.tokens:
         raise InvalidValueError(
             f"what dcp ({parallel.dcp:,}) ranks hold of each other's tokens depends on an engine's blocks",
             field="dcp",
-            help="ask kvcalc.fit, or leave dcp out",
+            help="name an engine that shares tokens, or leave dcp out",
         )
     layers = _layers_of_stages(model.num_layers, parallel.pp, sharing)
     shared = _sharded(model, parallel.tp, sharing)
@@ -150,10 +152,10 @@ def _layers_of_stages(layers: int, pp: int, sharing: Sharing) -> list[range]:
             field="pp",
             help=degree_near("pp", pp, lambda stages: layers % stages == 0 if evenly else stages <= layers),
         )
+    first_with_more = {"last": pp - remaining, "before last": pp - 1 - remaining}.get(sharing.extra_layers, 0)
     firsts = [0]
     for stage in range(pp):
-        has_more = stage < remaining if sharing.extra_layers == "first" else stage >= pp - remaining
-        firsts.append(firsts[-1] + each + has_more)
+        firsts.append(firsts[-1] + each + (0 <= stage - first_with_more < remaining))
     return list(starmap(range, pairwise(firsts)))
 
 

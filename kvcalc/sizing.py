@@ -85,6 +85,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         copies=with_settings.copies,
         parallel=str(parallel or ""),
         per_rank=per_rank,
+        dcp=parallel.dcp if parallel else 1,
     )
 
 
@@ -112,8 +113,10 @@ def _per_rank(
         )
     sequences = parallel.sequences_of_rank(workload.sequences)
     ranks = rank_models(model, parallel, engine.sharing)
+    planned = engine.allocate_rank(model, workload.kv_dtype, parallel)
+    by_group = None if planned is None else {group.name: own for group, own in zip(model.groups, planned, strict=True)}
     stages = [
-        _group_reports(rank.model, engine, workload, sequences, rank.first_layer)
+        _group_reports(rank.model, engine, workload, sequences, rank.first_layer, by_group)
         for rank in ranks[: parallel.tp * parallel.pp : parallel.tp]
     ]
     reports = tuple(
@@ -158,10 +161,19 @@ def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], .
 
 
 def _group_reports(
-    model: Model, engine: Engine, workload: Workload, sequences: int, first_layer: int = 0
+    model: Model,
+    engine: Engine,
+    workload: Workload,
+    sequences: int,
+    first_layer: int = 0,
+    planned: Mapping[str, tuple[CacheTensor, ...]] | None = None,
 ) -> tuple[GroupReport, ...]:
-    """Each group as the engine stores it; layers are counted from first_layer on."""
+    """Each group as the engine stores it, or has planned it by name; layers are counted from first_layer on."""
     copies = sequences * engine.copies
+    if planned is None:
+        allocation = engine.allocate(model, workload.kv_dtype)
+    else:
+        allocation = tuple(planned[group.name] for group in model.groups)
     return tuple(
         GroupReport(
             name=group.name,
@@ -170,7 +182,7 @@ def _group_reports(
             tensors=tuple(_tensor_report(tensor, len(group.layers), workload, copies) for tensor in tensors),
             origins=tuple((name, value, group.origins.get(name, "")) for name, value in group.facts.items()),
         )
-        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
+        for group, tensors in zip(model.groups, allocation, strict=True)
     )
 
 

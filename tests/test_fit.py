@@ -473,3 +473,26 @@ def test_unknown_names_are_refused_with_the_nearest():
         fit("r1", kv_cache_dtype="fp8_e4m4")
     with pytest.raises(kvcalc.NotApplicableError, match="the engine ideal has no planner of its own"):
         kvcalc.fit(loaded("r1"), engine="ideal", available_bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "each"),
+    [
+        # blocks of 16 tokens on each of the ranks that share them x bytes of a token x layers
+        ("r1", kvcalc.Parallel(tp=8, dcp=8), [782 * 16 * 576 * 2 * 61]),
+        ("r1", kvcalc.Parallel(tp=8), [6250 * 16 * 576 * 2 * 61]),
+        ("llama-3-70b", kvcalc.Parallel(tp=16, dcp=2), [3125 * 16 * 2 * 128 * 2 * 80]),
+        # 61 layers on 4 stages: one more on the last but one
+        ("r1", kvcalc.Parallel(pp=4), [6250 * 16 * 576 * 2 * layers for layers in (15, 15, 16, 15)]),
+    ],
+)
+def test_a_size_says_what_each_rank_of_vllm_takes_for_a_request(name, ranks, each):
+    model = loaded(name)
+    report = kvcalc.size(model, tokens=100_000, engine="vllm", parallel=ranks)
+    assert [rank.bytes for rank in report.per_rank if not rank.tp_rank] == each
+    assert report.data()["parallel"].get("dcp", 1) == ranks.dcp
+    if model.max_model_len >= 100_000:
+        planned = kvcalc.fit(
+            model, engine="vllm", available_bytes=2**40, parallel=ranks, engine_settings={"max_model_len": 100_000}
+        )
+        assert [planned.request_blocks * bytes_ for bytes_ in planned.bytes_per_block] == each

@@ -98,6 +98,9 @@ EngineSet = Annotated[
 TensorParallel = Annotated[int, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks, which share heads.")]
 PipelineParallel = Annotated[int, typer.Option("--pp", metavar="N", help="Pipeline stages, which share layers.")]
 DataParallel = Annotated[int, typer.Option("--dp", metavar="N", help="Data-parallel replicas, which share sequences.")]
+ContextParallel = Annotated[
+    int, typer.Option("--dcp", metavar="N", help="Tensor-parallel ranks that share tokens, where an engine does.")
+]
 Format = Annotated[
     str, typer.Option("--format", "-f", metavar="NAME", help="How to print it.", autocompletion=complete_format)
 ]
@@ -183,14 +186,15 @@ def fit_question(  # what is asked of GPUs, each value checked under its option
     return {**asked, "gpu": gpu, "utilization": share}
 
 
-def parallel(tp: int, pp: int, dp: int) -> Parallel | None:
-    """Layout of --tp, --pp and --dp; None for one rank, which needs none."""
-    if (tp, pp, dp) == (1, 1, 1):
+def parallel(tp: int, pp: int, dp: int, dcp: int = 1) -> Parallel | None:
+    """Layout of --tp, --pp, --dp and --dcp; None for one rank, which needs none."""
+    if (tp, pp, dp, dcp) == (1, 1, 1, 1):
         return None
 
     from kvcalc.parallel import Parallel
 
-    return located("--tp, --pp, --dp", Parallel, tp, pp, dp)
+    options = "--tp, --pp, --dp" if dcp == 1 else "--tp, --pp, --dp, --dcp"
+    return located(options, Parallel, tp, pp, dp, dcp)
 
 
 def one_model(

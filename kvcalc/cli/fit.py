@@ -52,9 +52,7 @@ def fit(
     tp: _options.TensorParallel = 1,
     pp: _options.PipelineParallel = 1,
     dp: _options.DataParallel = 1,
-    dcp: Annotated[
-        int, typer.Option("--dcp", metavar="N", help="Tensor-parallel ranks that share tokens, where an engine does.")
-    ] = 1,
+    dcp: _options.ContextParallel = 1,
     format: _options.Format = "table",
 ) -> None:
     """Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."""

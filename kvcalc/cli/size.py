@@ -34,6 +34,7 @@ def size(
     tp: _options.TensorParallel = 1,
     pp: _options.PipelineParallel = 1,
     dp: _options.DataParallel = 1,
+    dcp: _options.ContextParallel = 1,
     by_layer: bool = typer.Option(False, "--by-layer", help="A row for each layer."),
     explain: bool = typer.Option(False, "--explain", help="The formula with its numbers, and where each came from."),
     verify: bool = typer.Option(False, "--verify", help="Build the attention in torch, run it, and measure the cache."),
@@ -45,7 +46,7 @@ def size(
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
     counts = _options.token_counts_or_own("size", tokens, engine)
     question = _options.question(batch, dtype, engine, engine_set)
-    parallel = _options.parallel(tp, pp, dp)
+    parallel = _options.parallel(tp, pp, dp, dcp)
     if verify:
         _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)

@@ -15,6 +15,7 @@ comes out is read by everything just as the model's own tensors are. An engine f
         once it knows how many they are. Its tokens are then those of the whole context, its slots those of all
         sequences, and nothing is multiplied by sequences again. Without this, each sequence is on its own.
     MAX_SEQUENCES: with `serving`, most sequences of a context
+    allocate_rank(model, settings, kv_dtype, tp, pp, dcp): as allocate, for one rank, where all are planned together
     SHARING: how its ranks share KV heads and layers that do not divide (`parallel.Sharing`); without it they must
 
 An engine that plans its cache by the memory that is left for it holds
@@ -43,7 +44,7 @@ from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int, shown
 
 if TYPE_CHECKING:
-    from kvcalc.parallel import Sharing
+    from kvcalc.parallel import Parallel, Sharing
 
 ENGINES = Registry("kvcalc.engines", "engine")
 
@@ -82,6 +83,17 @@ class Engine(NamedTuple):
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Tensors as the engine stores them. Raises NotApplicableError where it cannot hold this model."""
         allocation: Allocation = self.module.allocate(model, self.settings, kv_dtype)
+        return allocation
+
+    def allocate_rank(self, model: Model, kv_dtype: Dtype, parallel: "Parallel") -> Allocation | None:
+        """What a rank stores of each layer, where the engine plans all ranks together.
+
+        None where a rank stores what it would store of its own model. Raises NotApplicableError as `allocate` does.
+        """
+        if not hasattr(self.module, "allocate_rank"):
+            return None
+        ranks = {"tp": parallel.tp, "pp": parallel.pp, "dcp": parallel.dcp}
+        allocation: Allocation = self.module.allocate_rank(model, self.settings, kv_dtype, **ranks)
         return allocation
 
     @property

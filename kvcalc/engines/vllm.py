@@ -19,8 +19,13 @@ from kvcalc.engines._vllm.reporting import fit_report
 from kvcalc.engines._vllm.requests import block_plan_of
 from kvcalc.engines._vllm.run import DEFAULT_MAX_LEN, longest_by_config
 from kvcalc.engines._vllm.settings import Settings
+from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
+from kvcalc.parallel import Sharing
 from kvcalc.report.fit import FitReport
+
+SHARING = Sharing(extra_layers="before last", tokens=True)
+"""get_pp_indices; heads that do not divide are refused."""
 
 
 def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
@@ -30,6 +35,13 @@ def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
     layer's, and `fit` counts it. Raises NotApplicableError for what vLLM refuses.
     """
     return allocation_of(model, plan(model, _settled(model, settings, kv_dtype)))
+
+
+def allocate_rank(model: Model, settings: Settings, kv_dtype: Dtype, *, tp: int, pp: int, dcp: int) -> Allocation:
+    """What a rank of such a layout reserves for each layer; dcp ranks share the tokens of each block."""
+    if settings.pp_layer_partition:
+        raise NotApplicableError("sizes of ranks know vLLM's own stages alone", help="ask kvcalc.fit, which knows any")
+    return allocation_of(model, plan(model, _settled(model, settings, kv_dtype), tp=tp, pp=pp, dcp=dcp))
 
 
 def _settled(model: Model, settings: Settings, kv_dtype: Dtype) -> Settings:

@@ -120,8 +120,8 @@ class Report(NamedTuple):
     score_workspace_bytes: what the scores take that it chooses by, meanwhile.
     copies: how often the engine holds each sequence, as often as a beam search has beams.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
-    parallel: layout of the ranks that share the model, in words; per_rank: what each of them holds. All else is the
-    whole model's.
+    parallel: layout of the ranks that share the model, in words; dcp: how many of them share tokens; per_rank: what
+    each of them holds. All else is the whole model's.
     """
 
     model: str
@@ -145,6 +145,7 @@ class Report(NamedTuple):
     score_workspace_bytes: int = 0
     parallel: str = ""
     per_rank: tuple[RankReport, ...] = ()
+    dcp: int = 1
     shares_context: bool = False
     copies: int = 1
 
@@ -231,8 +232,9 @@ class Report(NamedTuple):
 
     def _ranks_data(self) -> dict[str, Any]:
         last = self.per_rank[-1]
+        degrees = {"tp": last.tp_rank + 1, "pp": last.pp_rank + 1, "dp": last.dp_rank + 1}
         return {
-            "parallel": {"tp": last.tp_rank + 1, "pp": last.pp_rank + 1, "dp": last.dp_rank + 1},
+            "parallel": degrees | ({"dcp": self.dcp} if self.dcp > 1 else {}),
             "rank_bytes_sum": self.rank_bytes_sum,
             "per_rank": [rank.data() for rank in self.per_rank],
         }
