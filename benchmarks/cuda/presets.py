@@ -50,8 +50,8 @@ def main() -> None:
             rows.append({
                 "layer": model.name, "dtype": dtype, "equal": result.equal,
                 "predicted_bytes": result.predicted_bytes, "storage_bytes": result.storage_bytes,
-                "requested_bytes": memory.get("requested_bytes"), "predicted_allocated_bytes": memory.get("predicted_bytes"),
-                "allocated_bytes": memory.get("measured_bytes"), "tokens": tokens, "sequences": SEQUENCES,
+                "requested_bytes": memory.get("requested_bytes"), "allocated_bytes": memory.get("measured_bytes"),
+                "predicted_allocated_bytes": memory.get("predicted_bytes"), "tokens": tokens, "sequences": SEQUENCES,
             })  # fmt: skip
         step.write({"layers": len(rows), "equal": sum(row["equal"] for row in rows), "rows": rows})
 

@@ -17,7 +17,7 @@ MIB, GIB = 2**20, 2**30
 
 def tests_of(path: Path) -> dict[str, Any]:
     """Counts of a JUnit file, and the first lines of what failed."""
-    suite = ElementTree.parse(path).getroot().find("testsuite")  # noqa: S314  # our own file
+    suite = ElementTree.parse(path).getroot().find("testsuite")
     assert suite is not None
     wrong = [
         {"test": case.get("name"), "why": (problem.get("message") or "")[:400]}
@@ -54,7 +54,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield from variant(row)
     for row in found.get("overheads", ()):
         driver, reserved = row["driver_bytes"] / MIB, row["reserved_bytes"] / MIB
-        yield f"{row['what']}: {driver:,.1f} MiB of the device, {row['allocated_bytes']:,} bytes allocated, {reserved:,.1f} MiB reserved"
+        taken = f"{driver:,.1f} MiB of the device, {reserved:,.1f} MiB of it reserved for tensors"
+        yield f"{row['what']}: {taken}, {row['allocated_bytes']:,} bytes allocated"
     for row in found.get("against", ()):
         verdict = "equal" if row["equal"] else row["error"][:200]
         yield f"against {row.get('against', row['model_type'])}: {verdict}"
@@ -64,21 +65,22 @@ def variant(row: dict[str, Any]) -> Iterator[str]:
     """One model and kind of attention."""
     measured = row["bytes"]
     memory = measured["memory"] or {}
-    allocated = f", allocated {memory['measured_bytes']:,}" if memory else ""
+    allocated = f", {memory['kind']} {memory['measured_bytes']:,}" if memory else ""
     verdict = "equal" if measured["equal"] else "NOT EQUAL"
     yield f"{row['preset']} {row['attention'] or 'as built'}, {row['tokens']:,} tokens x {row['sequences']}"
     yield f"  predicted {measured['predicted_bytes']:,}, storage {measured['storage_bytes']:,}{allocated}: {verdict}"
     if "filling" in row:
         filling = row["filling"]
         ratio = filling["seconds"] / filling["write_once_seconds"]
-        yield f"  filled in {1e3 * filling['seconds']:.2f} ms, {ratio:.2f} x one write of {filling['bytes'] / GIB:.2f} GiB"
+        size = f"{filling['bytes'] / GIB:.2f} GiB"
+        yield f"  filled in {1e3 * filling['seconds']:.2f} ms, {ratio:.2f} x one write of {size}"
     if "decode_step_of_a_layer" in row:
         step = row["decode_step_of_a_layer"]
         floor = step["floor_seconds"]
         times = {
             name: step[f"{name}_seconds"] for name in ("eager", "graph", "arithmetic") if f"{name}_seconds" in step
         }
-        each = ", ".join(f"{name} {1e6 * time:.0f} us ({time / floor:.2f} x)" for name, time in times.items())
+        each = ", ".join(f"{name} {1e6 * time:.0f} us ({time / floor:.2f} x)" for name, time in times.items() if time)
         yield f"  decode step of a layer: floor of bandwidth {1e6 * floor:.0f} us; {each}"
 
 

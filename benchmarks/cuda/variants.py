@@ -1,4 +1,4 @@
-"""DeepSeek-R1 with four kinds of attention at 100,000 tokens and Llama-3-70B at 32K x 8: bytes, and what time they take.
+"""DeepSeek-R1 with four kinds of attention at 100,000 tokens, Llama-3-70B at 32K x 8: bytes, and their time.
 
 Bytes: by `verify` in a process of its own, of the whole model or the largest slice that fits. Filling: caches made and
 written, against one write of as many bytes. A decode step of one layer: against reading its cache and weights at the

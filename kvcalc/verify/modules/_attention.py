@@ -139,9 +139,12 @@ def products(parts: Sequence[tuple[Tensor, Tensor]], value: Tensor, scale: float
     parts: queries (sequences, kv_heads, queries, width) and their keys (..., tokens, width), of one width each.
     CUDA's fused kernel for wide heads gives all tokens of a query to one processor, which takes its time.
     """
-    scores = sum(query @ key.mT for query, key in parts) * scale  # (B, H_kv, G * N, T)
+    (query, key), *others = parts
+    scores = query @ key.mT  # (B, H_kv, G * N, T)
+    for query, key in others:
+        scores = scores + query @ key.mT
     exact = torch.promote_types(value.dtype, torch.float32)
-    return scores.softmax(dim=-1, dtype=exact).to(value.dtype) @ value
+    return (scores * scale).softmax(dim=-1, dtype=exact).to(value.dtype) @ value
 
 
 def heads_beside(mixed: Tensor) -> Tensor:
