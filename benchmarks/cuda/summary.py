@@ -68,6 +68,9 @@ def variant(row: dict[str, Any]) -> Iterator[str]:
     allocated = f", {memory['kind']} {memory['measured_bytes']:,}" if memory else ""
     verdict = "equal" if measured["equal"] else "NOT EQUAL"
     yield f"{row['preset']} {row['attention'] or 'as built'}, {row['tokens']:,} tokens x {row['sequences']}"
+    if memory.get("peak_bytes"):
+        reserved, peak = memory["reserved_bytes"], memory["peak_bytes"]
+        allocated += f" (reserved {reserved:,} and at most {peak:,} with weights and work)"
     yield f"  predicted {measured['predicted_bytes']:,}, storage {measured['storage_bytes']:,}{allocated}: {verdict}"
     if "filling" in row:
         filling = row["filling"]
