@@ -1,9 +1,9 @@
 """Methods to choose from, and one of them with its parameters."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Line, Sheet
 
 
 class MethodEntry(NamedTuple):
@@ -24,7 +24,7 @@ class MethodEntry(NamedTuple):
     parameters: Mapping[str, str]
     description: str
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {**self._asdict(), "parameters": dict(self.parameters)}
 
@@ -34,7 +34,7 @@ class MethodList(NamedTuple):
 
     entries: tuple[MethodEntry, ...]
 
-    def data(self) -> list[Any]:
+    def data(self) -> list[Json]:
         """Plain values of each."""
         return [entry.data() for entry in self.entries]
 
@@ -61,7 +61,7 @@ class MethodPage(NamedTuple):
     entry: MethodEntry
     given: bool = False
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return self.entry.data()
 
@@ -69,20 +69,21 @@ class MethodPage(NamedTuple):
         """Its traits above a row for each parameter."""
         entry = self.entry
         lines = (
-            f"kind             {entry.kind}",
-            f"FlashAttention   {_yes(entry.flash_attention)}",
-            f"retraining       {_yes(entry.retraining)}",
-            f"per-head paging  {_yes(entry.per_head_paging)}",
-            *((f"each step        {_COPIES[entry.step_copy]}",) if entry.step_copy else ()),
-            *((f"caveat           {entry.caveat}",) if entry.caveat else ()),
-            f"source           {entry.source}",
+            Line("kind", entry.kind),
+            Line("FlashAttention", _yes(entry.flash_attention)),
+            Line("retraining", _yes(entry.retraining)),
+            Line("per-head paging", _yes(entry.per_head_paging)),
+            *((Line("each step", _COPIES[entry.step_copy]),) if entry.step_copy else ()),
+            *((Line("caveat", entry.caveat),) if entry.caveat else ()),
+            Line("source", entry.source),
         )
         rows = tuple(entry.parameters.items())
         about = tuple(" ".join(paragraph.split()) for paragraph in entry.description.split("\n\n"))
         columns = (Column("parameter"), Column("value" if self.given else "default"))
-        return (Sheet(f"{entry.name}: {entry.title}", columns, rows, lines, about),)
+        return (Sheet(f"{entry.name}: {entry.title}", columns, rows, lines, about, label_width=_LABEL_WIDTH),)
 
 
+_LABEL_WIDTH = 17
 _COPIES = {
     "kept": "the authors' code writes what a layer keeps anew",
     "whole": "the authors' code restores a whole layer",
