@@ -44,14 +44,13 @@ def show_method(
 
 def entry_of(name: str, arguments: Mapping[str, Any] | None = None) -> MethodEntry:
     """A method with its parameters: their defaults, or what they were given."""
-    from inspect import getdoc
-
     from kvcalc.methods import METHODS, parameters
     from kvcalc.report.methods import MethodEntry
 
     method = METHODS.module(name)
-    words = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
-    return MethodEntry(name, **method.TRAITS._asdict(), parameters=words, description=getdoc(method.apply) or "")
+    traits = method.TRAITS._asdict()
+    values = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
+    return MethodEntry(name, **{**traits, "parameters": values}, meanings=traits["parameters"])
 
 
 def _in_words(default: Any) -> str:

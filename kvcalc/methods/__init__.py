@@ -4,9 +4,10 @@ A method file holds
 
     apply(model, *, parameters) -> the changed model
 
-whose parameters are named and defaulted as in the authors' own code, and TRAITS, what a user asks of it first. It is
-named with them, `snapkv:max_capacity_prompt=4096,window_size=64`. It may also hold `parse(argument)`, which reads a
-shorter form, such as that of `gqa:16`. What it assumed goes into the model's notes.
+whose parameters are named and defaulted as in the authors' own code, and TRAITS, which says what it is, how much it
+keeps and what each parameter means. It is named with them, `snapkv:max_capacity_prompt=4096,window_size=64`. It may
+also hold `parse(argument)`, which reads a shorter form, such as that of `gqa:16`. What it assumed goes into the
+model's notes.
 """
 
 from __future__ import annotations
@@ -47,15 +48,6 @@ def parameters(method: Callable[..., Model]) -> dict[str, Any]:
 
     _, *declared = signature(method).parameters.values()
     return {each.name: ... if each.default is Parameter.empty else each.default for each in declared}
-
-
-def formula_of(method: Callable[..., Model]) -> str:
-    """What a method's `apply` says of how much stays: the first paragraph of its docstring that counts something."""
-    from inspect import getdoc
-
-    paragraphs = [" ".join(paragraph.split()) for paragraph in (getdoc(method) or "").split("\n\n")]
-    counting = next((paragraph for paragraph in paragraphs if ": " in paragraph or " = " in paragraph), paragraphs[0])
-    return counting.partition(" Raises ")[0].partition(" Source: ")[0]
 
 
 def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Any]:

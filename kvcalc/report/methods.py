@@ -9,24 +9,27 @@ from kvcalc.report.sheet import Column, Json, Line, Sheet
 class MethodEntry(NamedTuple):
     """A method: what it is, what it asks for, and its parameters with their defaults, in words.
 
-    description: what its docstring says: formula, parameters, errors.
+    formula: how much stays. meanings: of the parameters. remarks: what else is to be known, a paragraph each.
     """
 
     name: str
     kind: str
     title: str
     source: str
+    formula: str
     flash_attention: bool
     retraining: bool
     per_head_paging: bool
     step_copy: str
     caveat: str
     parameters: Mapping[str, str]
-    description: str
+    meanings: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
     def data(self) -> dict[str, Json]:
-        """Plain values."""
-        return {**self._asdict(), "parameters": dict(self.parameters)}
+        """Plain values; `description`: the formula and what else is to be known."""
+        words = {"parameters": dict(self.parameters), "meanings": dict(self.meanings)}
+        return {**self._asdict(), **words, "description": "\n\n".join((self.formula, *self.remarks))}
 
 
 class MethodList(NamedTuple):
@@ -69,6 +72,7 @@ class MethodPage(NamedTuple):
         """Its traits above a row for each parameter."""
         entry = self.entry
         lines = (
+            Line("formula", entry.formula),
             Line("kind", entry.kind),
             Line("FlashAttention", _yes(entry.flash_attention)),
             Line("retraining", _yes(entry.retraining)),
@@ -77,10 +81,10 @@ class MethodPage(NamedTuple):
             *((Line("caveat", entry.caveat),) if entry.caveat else ()),
             Line("source", entry.source),
         )
-        rows = tuple(entry.parameters.items())
-        about = tuple(" ".join(paragraph.split()) for paragraph in entry.description.split("\n\n"))
-        columns = (Column("parameter"), Column("value" if self.given else "default"))
-        return (Sheet(f"{entry.name}: {entry.title}", columns, rows, lines, about, label_width=_LABEL_WIDTH),)
+        rows = tuple((name, value, entry.meanings.get(name)) for name, value in entry.parameters.items())
+        columns = (Column("parameter"), Column("value" if self.given else "default"), Column("meaning"))
+        title = f"{entry.name}: {entry.title}"
+        return (Sheet(title, columns, rows, lines, entry.remarks, label_width=_LABEL_WIDTH),)
 
 
 _LABEL_WIDTH = 17
