@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 app = command_app("Methods that reduce a cache: list them, or show one with its parameters.")
 
 
-@app.command("list", epilog="Example: kvcalc methods list")
+@app.command("list", help="Every method, with what it asks for.", epilog="Example: kvcalc methods list")
 def list_methods(format: _options.Format = "table") -> None:
-    """Every method, with what it asks for."""
+    """Runs `kvcalc methods list`."""
     check_output_format(format)
 
     from kvcalc.methods import METHODS
@@ -29,12 +29,16 @@ def list_methods(format: _options.Format = "table") -> None:
     show(MethodList(tuple(map(entry_of, METHODS.names()))), format)
 
 
-@app.command("show", epilog="Example: kvcalc methods show snapkv")
+@app.command(
+    "show",
+    help="One method: formula, parameters with their defaults, caveat, source.",
+    epilog="Example: kvcalc methods show snapkv",
+)
 def show_method(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Method, as `kvcalc methods list` names it.")],
     format: _options.Format = "table",
 ) -> None:
-    """One method: formula, parameters with their defaults, caveat, source."""
+    """Runs `kvcalc methods show`."""
     check_output_format(format)
 
     from kvcalc.report.methods import MethodPage
