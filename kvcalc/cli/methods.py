@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Rational
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,7 +46,7 @@ def show_method(
     show(MethodPage(_options.located("NAME", entry_of, name.lower())), format)
 
 
-def entry_of(name: str, arguments: Mapping[str, Any] | None = None) -> MethodEntry:
+def entry_of(name: str, arguments: Mapping[str, object] | None = None) -> MethodEntry:
     """A method with its parameters: their defaults, or what they were given."""
     from kvcalc.methods import METHODS, parameters
     from kvcalc.report.methods import MethodEntry
@@ -57,7 +57,7 @@ def entry_of(name: str, arguments: Mapping[str, Any] | None = None) -> MethodEnt
     return MethodEntry(name, **{**traits, "parameters": values}, meanings=traits["parameters"])
 
 
-def _in_words(default: Any) -> str:
+def _in_words(default: object) -> str:
     """A default as users write it."""
     if default is ...:
         return "must be given"

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TypeAlias
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Applied, Model
 from kvcalc.registry import Registry
 
+Value: TypeAlias = bool | int | Fraction | str | tuple[int, ...]
+"""What a parameter is given on the command line."""
 METHODS = Registry("kvcalc.methods", "attention or method")
 _LONGEST = 4096
 """Characters of a value from which on it is no parameter."""
@@ -42,7 +44,7 @@ def apply_method(model: Model, spec: str) -> Model:
     return replace(changed, methods=(*model.methods, Applied(name, {**parameters(method.apply), **arguments})))
 
 
-def parameters(method: Callable[..., Model]) -> dict[str, Any]:
+def parameters(method: Callable[..., Model]) -> dict[str, object]:
     """Parameters of a method's `apply` by name, with their defaults; those that must be given have none (...)."""
     from inspect import Parameter, signature
 
@@ -50,10 +52,10 @@ def parameters(method: Callable[..., Model]) -> dict[str, Any]:
     return {each.name: ... if each.default is Parameter.empty else each.default for each in declared}
 
 
-def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Any]:
+def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Value]:
     """Keyword arguments of `key=value,key=value`."""
     known = parameters(method)
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Value] = {}
     for pair in argument.split(",") if argument else ():
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
@@ -68,7 +70,7 @@ def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, 
     return arguments
 
 
-def _value(text: str, default: Any, key: str) -> Any:
+def _value(text: str, default: object, key: str) -> Value:
     """A value as its parameter's default has it: a switch, a list (0+1), a ratio, or a whole number."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
@@ -95,5 +97,5 @@ def _is_number(text: str, *, fraction: bool) -> bool:
     return digits.isascii() and digits.isdecimal() and len(digits) < len("1" + "0" * 18)
 
 
-def _example(default: Any, *, ratio: bool) -> str:
+def _example(default: object, *, ratio: bool) -> str:
     return "0+1" if isinstance(default, tuple) else "0.5" if ratio else str(default or 1)
