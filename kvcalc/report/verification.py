@@ -75,7 +75,9 @@ class MemoryReading(NamedTuple):
     """What memory itself says of a cache.
 
     kind: `resident` pages of the process, or bytes that CUDA's allocator has `allocated`. predicted_bytes: what the
-    tensors' storages come to there. reserved_bytes, peak_bytes: of CUDA's allocator; the peak is with all weights.
+    tensors' storages come to there. The others are of CUDA's allocator alone. reserved_bytes, peak_bytes: with weights
+    and work. spare_bytes: what large blocks may keep beyond what was asked for. storage_bytes, requested_bytes: of the
+    storages, as predicted, and as the allocator was asked for them, neither of them rounded.
     """
 
     kind: str
@@ -83,12 +85,16 @@ class MemoryReading(NamedTuple):
     measured_bytes: int
     reserved_bytes: int | None = None
     peak_bytes: int | None = None
+    spare_bytes: int = 0
+    storage_bytes: int | None = None
+    requested_bytes: int | None = None
 
     @property
     def equal(self) -> bool:
         """To the byte for what was allocated; within 1% for what is resident, from 256 MiB on."""
         if self.kind == "allocated":
-            return self.measured_bytes == self.predicted_bytes
+            in_blocks = 0 <= self.measured_bytes - self.predicted_bytes <= self.spare_bytes
+            return in_blocks and self.requested_bytes == self.storage_bytes
         off = abs(self.measured_bytes - self.predicted_bytes)
         return self.predicted_bytes < _JUDGED_FROM_BYTES or off * _PER_CENT <= self.predicted_bytes
 
@@ -102,7 +108,7 @@ class MemoryReading(NamedTuple):
             Line(
                 "allocated", f"{both_units(self.measured_bytes)}, {off:+,} bytes of {self.predicted_bytes:,} predicted"
             ),
-            Line("reserved", both_units(self.reserved_bytes or 0)),
+            Line("reserved", f"{both_units(self.reserved_bytes or 0)}, with weights and work"),
             Line("peak", f"{both_units(self.peak_bytes or 0)}, with weights and work"),
         )
 
