@@ -56,22 +56,24 @@ def _print(sheet: Sheet, console: Console) -> None:
         _print_line(line, sheet.label_width, console)
     if sheet.lines:
         console.print()
+    _print_rows(sheet, console)
+    notes = [*([f"* {sheet.footnote}"] if sheet.footnote else []), *(f"- {note}" for note in sheet.notes)]
+    if notes:
+        console.print()
+    for note in notes:
+        _print_hanging(note, console)
+
+
+def _print_rows(sheet: Sheet, console: Console) -> None:
     shown = [i for i, column in enumerate(sheet.columns) if not column.wide or console.width >= WIDE]
     columns = [sheet.columns[i] for i in shown]
-    rows = [[_cell(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows]
-    rows = _once(columns, rows)
+    rows = _once(columns, [[_cell(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows])
     if len(rows) < _MANY or not _print_many(columns, rows, console):
         table, least_width = _table(columns, rows, console.width - _INDENT)
         # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
         own_width, console.width = console.width, max(least_width + _INDENT, console.width)
         console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
         console.width = own_width
-    if sheet.footnote or sheet.notes:
-        console.print()
-    if sheet.footnote:
-        _print_hanging(f"* {sheet.footnote}", console)
-    for note in sheet.notes:
-        _print_hanging(f"- {note}", console)
 
 
 def _print_many(columns: list[Column], rows: list[list[_Shown]], console: Console) -> bool:

@@ -1,10 +1,11 @@
 """Other views of a size: layer by layer, at several lengths, and with its formula explained."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvcalc.report.methods import MethodEntry, MethodPage
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet
-from kvcalc.report.size import Report, policy_remarks
+from kvcalc.report.size import GroupReport, Report, TensorReport, policy_remarks
 from kvcalc.units import count, plural
 
 _INDENT = " " * 4
@@ -118,20 +119,9 @@ class Explanation(NamedTuple):
         report = self.report
         times = "" if report.shares_context else f"{plural(report.sequences, 'sequence')} x "
         times += f"{count(report.copies)} copies of each x " if report.copies > 1 else ""
-        lines: list[Line] = []
-        for group in report.groups:
-            for tensor in group.tensors:
-                slots, slot = plural(tensor.slots, "slot"), plural(tensor.bytes_per_slot, "byte")
-                layers = plural(group.num_layers, "layer")
-                dims = " x ".join(f"{name} {count(size)}" for name, size in tensor.dims)
-                lines += [
-                    Line(
-                        "", f"{group.name}.{tensor.name} = {layers} x {times}{slots} x {slot} = {count(tensor.bytes)}"
-                    ),
-                    Line("", f"{slot} = {dims} x {tensor.element_cost} ({tensor.dtype})", "detail"),
-                    Line("", f"{slots} = {tensor.slot_rule} of {plural(report.tokens, 'token')}", "detail"),
-                ]
-        terms = " + ".join(count(tensor.bytes) for group in report.groups for tensor in group.tensors)
+        tensors = [(group, tensor) for group in report.groups for tensor in group.tensors]
+        lines = (line for group, tensor in tensors for line in _formula(group, tensor, times, report.tokens))
+        terms = " + ".join(count(tensor.bytes) for _, tensor in tensors)
         return [*lines, Line("", f"total = {terms} = {plural(report.total_bytes, 'byte')}", "answer")]
 
     def _origins(self) -> list[tuple[str, str, Cell, str]]:
@@ -144,3 +134,13 @@ class Explanation(NamedTuple):
                 for field, value, origin in group.origins
             ),
         ]
+
+
+def _formula(group: GroupReport, tensor: TensorReport, times: str, tokens: int) -> Iterator[Line]:
+    """Bytes of one tensor, numbers put in; times: how often a layer has it."""
+    layers, slots = plural(group.num_layers, "layer"), plural(tensor.slots, "slot")
+    bytes_ = plural(tensor.bytes_per_slot, "byte")
+    dims = " x ".join(f"{name} {count(size)}" for name, size in tensor.dims)
+    yield Line("", f"{group.name}.{tensor.name} = {layers} x {times}{slots} x {bytes_} = {count(tensor.bytes)}")
+    yield Line("", f"{bytes_} = {dims} x {tensor.element_cost} ({tensor.dtype})", "detail")
+    yield Line("", f"{slots} = {tensor.slot_rule} of {plural(tokens, 'token')}", "detail")
