@@ -50,8 +50,8 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "With w = window_size, b = base_capacity - w and c_i of the layer's h * b best tokens in head i, which add"
-            " up to it. A prompt with fewer than b tokens before the window stays whole."
+            "With w = window_size, b = base_capacity - w and c_i of the layer's h * b best tokens in head i, which add "
+            "up to it. A prompt with fewer than b tokens before the window stays whole."
         ),
         "State: 7 int32 vectors, 7 h + 3 numbers.",
         "Defaults are those of the authors' script.",

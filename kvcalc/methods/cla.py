@@ -18,7 +18,10 @@ TRAITS = Traits(
     parameters={
         "sharing_factor": "layers that share: CLA2 is 2, as the paper recommends, CLA3 is 3",
     },
-    remarks=("Layers that an earlier method changed keep what it left of them.",),
+    remarks=(
+        "Layers that an earlier method changed keep what it left of them.",
+        "Models whose layers differ are refused: neighbours then have nothing to share.",
+    ),
     retraining=True,
     caveat="a pipeline stage that begins inside of a sharing group needs a copy",
 )

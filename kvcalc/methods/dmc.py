@@ -23,7 +23,7 @@ TRAITS = Traits(
     source="Nawrot et al. 2024, arXiv 2403.09636; NVIDIA/Megatron-LM, branch dmc",
     formula="Slots per head: N * ceil((ceil(t / dmc_cr) + 1) / N), N = dmc_paged_block_size; a block from the start.",
     parameters={
-        "dmc_cr": "tokens merged into a slot on average, in quarters",
+        "dmc_cr": "tokens merged into a slot on average, from 1 to 64 in quarters",
         "dmc_window_size": "w, the newest tokens that a merged slot goes back to",
         "dmc_paged_block_size": "tokens of a block",
         "max_len": "tokens that the block table has room for, should there be fewer",

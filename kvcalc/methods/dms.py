@@ -25,11 +25,11 @@ TRAITS = Traits(
     source="Łańcucki et al. 2025, arXiv 2506.05345; NVIDIA/Model-Optimizer, experimental/dms",
     formula="Tokens kept per head: s = min(t, w) + ceil(max(0, t - w) / dms_cr), w = dms_window_size.",
     parameters={
-        "dms_cr": "tokens before the window for each one kept",
+        "dms_cr": "tokens before the window for each one kept, from 1 to 64 in quarters",
         "dms_window_size": (
             "tokens that are dropped no sooner; the released model gives its cache one more than its config says"
         ),
-        "dms_paged_attention_block_size": "tokens of a block",
+        "dms_paged_attention_block_size": "tokens of a block, fewer than the window has",
         "dms_preallocate_for_tokens": "tokens that each head has room for from the start",
         "max_context_length": "tokens that the block table has room for, should there be fewer",
         "head_cr": "ratios of the KV heads of a layer where they differ, written 2+4+8+8, in place of dms_cr",

@@ -47,8 +47,8 @@ TRAITS = Traits(
             "was measured. (Of Llama 1, Table 1 prunes 17 % to 57 % of the cache at the qualities that it compares.)"
         ),
         (
-            "Frequent tokens are counted over those kept for no other reason, and local ones over those that are left,"
-            " so the sum is the most that the paper's union holds: a newest token that is also frequent counts once "
+            "Frequent tokens are counted over those kept for no other reason, and local ones over those that are left, "
+            "so the sum is the most that the paper's union holds: a newest token that is also frequent counts once "
             "there."
         ),
         "In prefill the whole map of attention is needed; inside of a step there is one token more.",

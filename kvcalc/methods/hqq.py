@@ -33,8 +33,8 @@ TRAITS = Traits(
             "on axis 0."
         ),
         (
-            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait"
-            " as they are. In prefill the current layer holds the prompt as it is."
+            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait "
+            "as they are. In prefill the current layer holds the prompt as it is."
         ),
         (
             "On axis 0 a group, on axis 1 the groups of one sequence's prompt must fill whole words, except for 3 "

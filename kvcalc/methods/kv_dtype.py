@@ -18,7 +18,10 @@ TRAITS = Traits(
         "k_dtype": "any format that --dtype knows, such as q8_0; without it, that of the cache",
         "v_dtype": "the same, of V",
     },
-    remarks=("Windows and what other methods keep are in that format, too, since each token is when it is written.",),
+    remarks=(
+        "Windows and what other methods keep are in that format, too, since each token is when it is written.",
+        "Models that keep keys and values together, as MLA does, are refused.",
+    ),
 )
 
 

@@ -35,8 +35,8 @@ TRAITS = Traits(
     remarks=(
         "So the paper counts; outliers are rounded up once for a layer's K and once for its V.",
         (
-            "deployed: of each token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + 1)"
-            " outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), "
+            "deployed: of each token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + 1) "
+            "outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), "
             "and the fp32 table of 2^bits values of V. Tables of K, which are the same for all sequences, are not "
             "counted."
         ),

@@ -26,8 +26,8 @@ TRAITS = Traits(
         "skip_layers": "layers that keep everything, written 0+1",
         "compression_ratio": "what to drop of a prompt of any length instead, as kvpress counts it",
         "prompt_tokens": (
-            "tokens of the prompt; with it the product is rounded as the authors' floats are; without it, every cached"
-            " token is prompt and the ratio is exact"
+            "tokens of the prompt; with it the product is rounded as the authors' floats are; without it, every cached "
+            "token is prompt and the ratio is exact"
         ),
     },
     remarks=(

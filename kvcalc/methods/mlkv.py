@@ -19,8 +19,8 @@ TRAITS = Traits(
     formula="Elements per token: num_key_value_layers * num_key_value_heads * (head_dim + v_head_dim).",
     parameters={
         "num_key_value_layers": (
-            "layers with keys and values, spread evenly from the first on; the others read those of the nearest before"
-            " them"
+            "layers with keys and values, spread evenly from the first on; the others read those of the nearest before "
+            "them"
         ),
         "num_key_value_heads": "KV heads of each",
     },
@@ -29,6 +29,7 @@ TRAITS = Traits(
             "The authors' code has no default that shares; here it is the smallest cache of their abstract, one head "
             "in every sixth layer."
         ),
+        "Models whose layers differ are refused: neighbours then have nothing to share.",
     ),
     retraining=True,
     caveat="a pipeline stage that begins inside of a sharing group needs a copy",

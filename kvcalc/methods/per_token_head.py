@@ -26,8 +26,8 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "d is the head's width and s the bytes of a scale. Windows and what other methods keep are quantised, too,"
-            " since each token is when it is written."
+            "d is the head's width and s the bytes of a scale. Windows and what other methods keep are quantised, too, "
+            "since each token is when it is written."
         ),
     ),
 )

@@ -28,16 +28,16 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "h heads of width d, e bytes of an element of the model's dtype, g = q_group_size; on axis -1 codes take n"
-            " t times ceil(g nbits / 8)."
+            "h heads of width d, e bytes of an element of the model's dtype, g = q_group_size; on axis -1 codes take n "
+            "t times ceil(g nbits / 8)."
         ),
         (
-            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait"
-            " as they are. In prefill the current layer holds the prompt as it is."
+            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait "
+            "as they are. In prefill the current layer holds the prompt as it is."
         ),
         (
-            "Codes of the 8 / nbits groups that share a row are packed for all sequences together: rounded up here for"
-            " each sequence, which is exact for one, and for several wherever a prompt fills its rows."
+            "Codes of the 8 / nbits groups that share a row are packed for all sequences together: rounded up here for "
+            "each sequence, which is exact for one, and for several wherever a prompt fills its rows."
         ),
         (
             "Groups follow each other over heads and tokens, so that g may be wider than a head. Models with windows "

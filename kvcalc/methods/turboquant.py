@@ -28,8 +28,8 @@ TRAITS = Traits(
         "So the paper's algorithm needs them; its rotation of d by d is one for all, and not counted.",
         (
             "package: all t tokens dequantised in the model's dtype and, once there are more than residual_len, the "
-            "newest residual_len a second time, and a byte for each code of the others with an fp32 norm. Its residual"
-            " is a view, and keeps the memory of the prompt that it was cut from until the next token."
+            "newest residual_len a second time, and a byte for each code of the others with an fp32 norm. Its residual "
+            "is a view, and keeps the memory of the prompt that it was cut from until the next token."
         ),
     ),
     caveat="the package turboquant 0.2.0 keeps a whole copy in the model's dtype beside the codes: package=true",

@@ -17,8 +17,8 @@ TRAITS = Traits(
     "the tokens with most attention times value norm, and the newest",
     source="Guo et al. 2024, arXiv 2406.12335; guozhiyu/vatp",
     formula=(
-        "Tokens kept per head: int(heavy_ratio * n) + int(recent_ratio * n) of a prompt of n tokens, and no more after"
-        " it."
+        "Tokens kept per head: int(heavy_ratio * n) + int(recent_ratio * n) of a prompt of n tokens, and no more after "
+        "it."
     ),
     parameters={
         "heavy_ratio": "share of the prompt kept for attention times value norm",
@@ -29,8 +29,8 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "State, in the model's dtype: previous_scores, the attention summed up, and value_norm, the L1 norm of the"
-            " value, for each query head and kept token: 1 / d of the keys and values of MHA."
+            "State, in the model's dtype: previous_scores, the attention summed up, and value_norm, the L1 norm of the "
+            "value, for each query head and kept token: 1 / d of the keys and values of MHA."
         ),
         "Defaults are the paper's for half of the cache; its script gives both ratios the same value.",
         "Its other host, Scissorhands, has the same budget: heavy 2 int(r n) - 10, newest 10.",

@@ -34,10 +34,11 @@ TRAITS = Traits(
     },
     remarks=(
         (
-            "A window takes 2 * sliding_window * dim elements per layer, since its n_self_heads heads have a key and a"
-            " value each; gated retention takes n_self_heads * (dim / n_self_heads)^2."
+            "A window takes 2 * sliding_window * dim elements per layer, since its n_self_heads heads have a key and a "
+            "value each; gated retention takes n_self_heads * (dim / n_self_heads)^2."
         ),
         "Layers after the one that caches read its keys and values.",
+        "Models whose layers differ, or whose number of layers is odd, are refused.",
     ),
     retraining=True,
     caveat="the authors' code allocates max_seq_len slots at once; a pipeline stage of cross layers needs a copy",
