@@ -7,7 +7,7 @@ command line use (`mla_naive.py` is `mla-naive`). Files that start with an under
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from kvcalc.errors import UnknownNameError
 
@@ -26,7 +26,7 @@ class Registry:
         folder = import_module(self._package).__path__
         return sorted(m.name.replace("_", "-") for m in iter_modules(folder) if not m.name.startswith("_"))
 
-    def module(self, name: str) -> Any:
+    def module(self, name: str) -> ModuleType:
         """Module of `name`. Raises UnknownNameError, which names the nearest."""
         path = f"{self._package}.{name.replace('-', '_')}"
         if name.isascii() and name.replace("-", "_").isidentifier() and not name.startswith("_"):

@@ -1,6 +1,6 @@
 """`kvcalc fit`: what GPUs hold of a model's cache beside its weights."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,17 @@ from kvcalc.errors import InvalidValueError
 
 TOO_LARGE = 1
 
+if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
+
 app = command_app()
 
 
 @app.command(
-    epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K"
+    help=(
+        "Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."
+    ),
+    epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
 )
 def fit(
     gpu: Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU by its name in gpus.yaml, or its driver's.")],
@@ -55,7 +61,7 @@ def fit(
     dcp: _options.ContextParallel = 1,
     format: _options.Format = "table",
 ) -> None:
-    """Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."""
+    """Runs `kvcalc fit`."""
     check_output_format(format)
     asked = _options.fit_question(batch, dtype, engine, engine_set, gpu, utilization)
     if tokens is not None:
@@ -84,7 +90,7 @@ def _one(tokens: str) -> list[int]:
     return counts
 
 
-def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int):  # type: ignore[no-untyped-def]
+def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> "Parallel":
     """The ranks, as many as there are GPUs."""
     from kvcalc.fleet.asking import layout_of
     from kvcalc.parallel import Parallel

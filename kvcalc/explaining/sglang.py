@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kvcalc.explaining import Printed, Reading
@@ -10,6 +10,7 @@ from kvcalc.fitting import fit
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
+from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import TIB
 
 OTHERS: Mapping[str, tuple[Any, ...]] = {
@@ -36,17 +37,17 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
         parallel=ranks,
         engine_settings={**settings, **({"max_total_tokens": max(tokens)} if tokens else {})},
     )
-    pools = report.data()["stages"][0]
+    pools = report.stages[0] if isinstance(report, PoolReport) else ()
     return tuple(compared for cache in reading.caches for compared in _of_cache(cache, pools))
 
 
-def _of_cache(cache: Mapping[str, Printed], pools: list[dict[str, Any]]) -> Iterator[Compared]:
+def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[Compared]:
     """The sizes of one line. A model without such a pool has none of it."""
     of_states = _STATES in cache
     slots = int(cache["states" if of_states else "tokens"].value)
-    alike = [pool for pool in pools if (pool["name"] == _STATES) == of_states]
-    pool = min(alike, key=lambda pool: abs(pool["slots"] - slots), default=_NO_POOL)
-    predicted = _sizes(pool, slots + pool["spare_slots"])
+    alike = [pool for pool in pools if (pool.name == _STATES) == of_states]
+    pool = min(alike, key=lambda pool: abs(pool.slots - slots), default=_NO_POOL)
+    predicted = _sizes(pool, slots + pool.spare_slots)
     for what, printed in cache.items():
         if what in predicted:
             number = predicted[what]
@@ -55,12 +56,12 @@ def _of_cache(cache: Mapping[str, Printed], pools: list[dict[str, Any]]) -> Iter
             yield Compared(words, str(printed), printed.shown(number), equal, printed.line, printed.decides)
 
 
-_NO_POOL: dict[str, Any] = {"slots": 0, "spare_slots": 0, "tensors": {}}
+_NO_POOL = Pool("", layers=0, slot="", slots=0, slot_bytes=())
 
 
-def _sizes(pool: Mapping[str, Any], slots: int) -> dict[str, int]:
+def _sizes(pool: Pool, slots: int) -> dict[str, int]:
     """What each name of a line's sizes counts."""
-    bytes_of: Mapping[str, int] = pool["tensors"]
+    bytes_of = dict(pool.slot_bytes)
     whole = slots * sum(bytes_of.values())
     v_bytes = slots * bytes_of.get("v", 0)
     conv_bytes = slots * sum(bytes_ for name, bytes_ in bytes_of.items() if name.startswith("conv_state"))

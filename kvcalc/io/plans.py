@@ -24,9 +24,9 @@ deployments:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -48,6 +48,7 @@ from kvcalc.plan import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.units import both_units, parse_bytes, parse_tokens, shown
 from kvcalc.workload import Workload
 
+Result = TypeVar("Result")
 Tokens = Annotated[
     int | str, Field(description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000).")
 ]
@@ -181,15 +182,14 @@ class _Row:
         if entry.model is None and self._args.model is None:
             raise self._missing("model")
         of, name = ("args", self._args.model) if entry.model is None else ("model", entry.model)
-        model: Model = self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
-        return model
+        return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
 
     def _read_model(self, of: str, name: str) -> Model:
         read = _model if of == "model" else _model_of_args
-        model: Model = self._take(of, read, name, self._file.parent)
+        model = self._take(of, read, name, self._file.parent)
         if self._entry.attention is None:
             return model
-        return self._take("attention", apply_method, model, self._entry.attention)  # type: ignore[no-any-return]
+        return self._take("attention", apply_method, model, self._entry.attention)
 
     def _tokens(self) -> int | str:
         """Tokens as they are given, or as args say."""
@@ -210,8 +210,7 @@ class _Row:
         number = getattr(entry, field)
         if number is None:
             number = self._args.settings.get("n_seq_max", 1)
-        workload: Workload = self._take(field, Workload.of, tokens, number, dtype)
-        return workload
+        return self._take(field, Workload.of, tokens, number, dtype)
 
     def _ranks(self) -> Parallel:
         """The layout of both the entry and its args."""
@@ -232,7 +231,7 @@ class _Row:
             raise error.at(self._document.where((*self._path, field))) from None
         if self._entry.gpus is None:
             return ranks
-        return self._take("gpus", layout_of, self._entry.gpus, ranks)  # type: ignore[no-any-return]
+        return self._take("gpus", layout_of, self._entry.gpus, ranks)
 
     def _engine(self) -> Engine:
         entry = self._entry
@@ -241,18 +240,18 @@ class _Row:
         if entry.gpu is not None:
             self._take("gpu", gpu_named, entry.gpu)
         key = ("engine", name, repr(settings), entry.gpu, entry.gpu_memory_utilization)
-        return self._once(key, lambda: self._read_engine(name, settings))  # type: ignore[no-any-return]
+        return self._once(key, lambda: self._read_engine(name, settings))
 
     def _read_engine(self, name: str, settings: dict[str, Any]) -> Engine:
         entry = self._entry
-        default: Engine = self._take("engine", Engine.of, name)
+        default = self._take("engine", Engine.of, name)
         share = entry.gpu_memory_utilization if has_share(default) else None
         given = "args" if entry.args is not None else "engine_settings" if settings else "engine"
         if entry.gpu is None:
-            return self._take(given, Engine.of, name, settings)  # type: ignore[no-any-return]
+            return self._take(given, Engine.of, name, settings)
         if share is not None:
             self._take("gpu_memory_utilization", share_of, share)
-        return self._take(given, engine_on, entry.gpu, name, settings, share)  # type: ignore[no-any-return]
+        return self._take(given, engine_on, entry.gpu, name, settings, share)
 
     def _settings(self) -> dict[str, Any]:
         """Settings of both the entry and its args."""
@@ -283,7 +282,7 @@ class _Row:
         given = entry.gpu_memory_utilization
         utilization = DEFAULT_UTILIZATION if given is None else self._take("gpu_memory_utilization", share_of, given)
         total_bytes = self._weights(model).bytes
-        return self._take(  # type: ignore[no-any-return]
+        return self._take(
             "gpu",
             Limit.of_gpu,
             engine,
@@ -301,10 +300,8 @@ class _Row:
                 "gpu is given without weights", "add weights: and the bytes of the whole model's weights"
             )
         if given is None:
-            return self._take("gpu", weights_of, model)  # type: ignore[no-any-return]
-        return self._once(  # type: ignore[no-any-return]
-            ("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent)
-        )
+            return self._take("gpu", weights_of, model)
+        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = []
@@ -317,18 +314,19 @@ class _Row:
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
         return tuple(found)
 
-    def _take(self, field: str, read: Any, *values: Any) -> Any:
+    def _take(self, field: str, read: Callable[..., Result], *values: object) -> Result:
         """Result of `read`, its errors located at the field."""
         try:
             return read(*values)
         except KvcalcError as error:
             raise error.at(self._document.where((*self._path, field))) from None
 
-    def _once(self, key: Any, read: Any) -> Any:
+    def _once(self, key: Hashable, read: Callable[[], Result]) -> Result:
         """Result of `read`, which entries that ask for the same share."""
         if key not in self._known:
             self._known[key] = read()
-        return self._known[key]
+        result: Result = self._known[key]
+        return result
 
     def _missing(self, name: str) -> InvalidValueError:
         return self._refuse(f"{name} is missing", f"add {name}; `kvcalc schema plan` lists all")
