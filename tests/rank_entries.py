@@ -14,6 +14,7 @@ from kvcalc.verify import fork_server
 from kvcalc.verify.modules import module_for
 from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.sharding import shard_of
+from kvcalc.verify.watch import done
 
 HIDDEN_SIZE = 32
 TOKENS, STEPS = 6, 2
@@ -70,6 +71,23 @@ def wait(pids: str) -> None:
     if distributed.get_rank() == 0:
         distributed.barrier()
     time.sleep(1000)
+
+
+def stop(pids: str) -> None:
+    """Rank 1 is stopped, as by a debugger; rank 0 waits for it in a collective."""
+    tell_pid(pids)
+    if distributed.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    distributed.barrier()
+
+
+def hang(pids: str) -> None:
+    """Rank 1 does not come to an end; rank 0 has done its own."""
+    tell_pid(pids)
+    if distributed.get_rank() == 1:
+        time.sleep(1000)
+    done()
+    distributed.barrier()
 
 
 def start_ranks_that_wait(pids: str) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import rank_entries
 
@@ -159,6 +160,63 @@ def test_ctrl_c_ends_every_rank(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_ranks(rank_entries.wait, 2, str(tmp_path))
     assert alive(tmp_path) == [server_of(tmp_path)]
+
+
+HANGS = {
+    "stop": (
+        "rank 1 of 2 was stopped, for over 1 seconds",
+        "all ranks were ended; let it go on (SIGCONT), or see who stops it",
+    ),
+    "hang": (
+        "rank 1 of 2 was not done within 3 seconds",
+        "all ranks were ended; give them more with --timeout, or ask for fewer tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_a_rank_that_hangs_is_named_and_all_are_ended(how, tmp_path, monkeypatch):
+    monkeypatch.setattr("kvcalc.verify.watch.STOPPED_SECONDS", 1)
+    timeout_seconds = 3 if how == "hang" else 1000
+    with pytest.raises(kvcalc.KvcalcError) as error:
+        run_ranks(getattr(rank_entries, how), 2, str(tmp_path), timeout_seconds=timeout_seconds)
+    assert time.time() - last_told(tmp_path) < SECONDS
+    assert (str(error.value), error.value.help, error.value.exit_code) == (*HANGS[how], 1)
+    assert alive(tmp_path) == [server_of(tmp_path)]
+
+
+COMMAND = "verify --preset llama-3-8b --tokens 300 --decode-steps 100"
+MOMENTS = (0.2, 0.5, 1.1, 1.7, 2.6, 3.7, 5.2, 7.0, 9.5, 13.0)
+
+
+@pytest.mark.parametrize("layout", ["", " --tp 2"], ids=["alone", "ranks"])
+@pytest.mark.parametrize(
+    ("stop", "seconds"),
+    [
+        *((signal.SIGINT, s) for s in MOMENTS),
+        *((n, s) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) for s in (1.7, 9.5)),
+    ],
+)
+def test_a_command_that_is_stopped_at_any_moment_leaves_nothing(stop, seconds, layout, tmp_path):
+    """As a terminal does it: the signal goes to all of the process group."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started us may ignore it
+        f"from kvcalc.cli import main; raise SystemExit(main({(COMMAND + layout).split()}))"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    time.sleep(seconds)
+    children = psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
+    if started.poll() is None:
+        os.killpg(started.pid, stop)
+    _, errors = started.communicate(timeout=SECONDS)
+    psutil.wait_procs(children, timeout=SECONDS)
+    assert not [process for process in children if process.is_running()]
+    assert started.returncode in (128 + stop, -stop, 0), errors
+    assert b"Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ranks_end_with_a_parent_that_is_killed(tmp_path):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import atexit
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kvcalc.errors import KvcalcError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
     from kvcalc.report.ranks import RanksVerification
@@ -41,12 +48,36 @@ def _on_ranks(model: Model, parallel: Parallel, **question: Any) -> RanksVerific
     from kvcalc.verify import fork_server
 
     fork_server.start()  # it imports torch while this process imports its own
-
-    from kvcalc.verify.ranks import verify_ranks
+    with _ending_at_once():
+        from kvcalc.verify.ranks import verify_ranks
 
     return verify_ranks(model, parallel, **question)
 
 
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Lets signals end this process while it imports, without a word: an import may swallow KeyboardInterrupt.
+
+    The server that forks ranks ends with this process; its socket is removed as at any exit.
+    """
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number in _ENDING:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    atexit._run_exitfuncs()
+    os._exit(_SHELL_SIGNAL_BASE + number)
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_SHELL_SIGNAL_BASE = 128
+"""Exit codes above it name a signal, as shells tell it."""
 _EXTRA_OF = {"transformers": "against"}
 """The extra that a library comes with, where it is not `verify`."""
 

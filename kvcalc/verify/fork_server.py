@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Elsewhere libraries may crash when they are forked, and each rank imports torch itself."""
 
 
 def start() -> None:
-    """Starts it, if it does not run yet. Called before this process imports torch, both do so at once."""
-    if START_METHOD == "forkserver":
-        multiprocessing.set_forkserver_preload(["kvcalc.verify.ranks"])
+    """Starts it, if it does not run yet. Called before this process imports torch, both do so at once.
+
+    Ctrl-C, which a terminal sends to it too, is held back from it for good: it ends with whoever started it.
+    """
+    if START_METHOD != "forkserver":
+        return
+    multiprocessing.set_forkserver_preload(["kvcalc.verify.ranks"])
+    resource_tracker.ensure_running()  # first, since it lets signals through again when it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
         forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

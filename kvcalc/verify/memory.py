@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, Self
 
 import psutil
 import torch
 
 from kvcalc.report.verification import MemoryReading
+from kvcalc.units import KIB
 
 CUDA_ROUNDING_BYTES = 512
 """What CUDA's caching allocator rounds each block up to: kMinBlockSize of torch's CUDACachingAllocator."""
@@ -59,21 +61,34 @@ class NoMeter:
 
 
 class ResidentMeter:
-    """Pages of this process alone (its unique set size), of which every one that was written is resident."""
+    """Pages of this process that no file is behind, of which every one that was written is resident."""
 
     def __init__(self) -> None:
         self._grown = 0
 
     def __enter__(self) -> Self:
-        self._before = psutil.Process().memory_full_info().uss
+        self._before = _own_bytes()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._grown += psutil.Process().memory_full_info().uss - self._before
+        self._grown += _own_bytes() - self._before
 
     def reading(self, storages: Sequence[int], let_go: Callable[[], None]) -> MemoryReading:  # noqa: ARG002
         """Bytes that became resident."""
         return MemoryReading("resident", sum(storages), self._grown)
+
+
+def _own_bytes() -> int:
+    """Resident bytes that are this process's alone, whatever others map or unmap meanwhile.
+
+    Linux counts anonymous pages apart. (The unique set size falls when another process loads the same library.)
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return int(psutil.Process().memory_full_info().uss)
+    (anonymous,) = [line for line in lines if line.startswith("RssAnon:")]
+    return int(anonymous.split()[1]) * KIB
 
 
 class AllocatorMeter(NoMeter):

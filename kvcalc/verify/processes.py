@@ -1,6 +1,7 @@
 """Ranks as processes: torch's own launcher starts them, torch.distributed connects them, and none outlives the others.
 
-The launcher ends all ranks when one dies, and hands signals on to them; a thread of each rank watches the parent.
+The launcher ends all ranks when one dies, and hands signals on to them; a thread of each rank watches the parent, and
+one of the parent watches for ranks that hang.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from kvcalc.errors import RankDiedError
 from kvcalc.verify import fork_server
 from kvcalc.verify.child import end_with_parent
+from kvcalc.verify.watch import TIMEOUT_SECONDS, Watch, arrive
 
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _POLL_SECONDS = 0.1
@@ -39,18 +41,27 @@ _SHELL_SIGNAL_BASE = 128
 """Exit codes above it name a signal, as shells tell it."""
 
 
-def run_ranks(entry: Callable[..., Any], num_ranks: int, *arguments: Any, backend: str = "gloo") -> Any:
+def run_ranks(
+    entry: Callable[..., Any],
+    num_ranks: int,
+    *arguments: Any,
+    backend: str = "gloo",
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Any:
     """What rank 0 returns of `entry(*arguments)`, which num_ranks processes run, connected by torch.distributed.
 
-    entry: a function of a module. backend: gloo, or nccl, which needs a CUDA device for each rank.
-    Raises RankDiedError, which names the rank and what ended it. No rank is left then, nor after Ctrl-C.
+    entry: a function of a module. backend: gloo, or nccl, which needs a CUDA device for each rank. timeout_seconds: by
+    when all of them are done.
+    Raises RankDiedError, which names the rank and what ended it, or which hung. No rank is left then, nor after Ctrl-C.
     """
     fork_server.start()
     with TemporaryDirectory(prefix="kvcalc-ranks-") as logs, _no_rank_left(), _signal_handlers_kept(), _silent():
+        watch = Watch(Path(logs), num_ranks, timeout_seconds)
         try:
-            return elastic_launch(_config(num_ranks, logs), _as_rank)(entry, backend, arguments)[0]
+            with watch.watching():
+                return elastic_launch(_config(num_ranks, logs), _as_rank)(entry, backend, logs, arguments)[0]
         except ChildFailedError as error:
-            raise _died(error, num_ranks, Path(logs)) from None
+            raise watch.blamed or _died(error, num_ranks, Path(logs)) from None
         except SignalException as stop:
             if stop.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -73,10 +84,12 @@ def _config(num_ranks: int, logs: str) -> LaunchConfig:
     )
 
 
-def _as_rank(entry: Callable[..., Any], backend: str, arguments: tuple[Any, ...]) -> Any:
+def _as_rank(entry: Callable[..., Any], backend: str, logs: str, arguments: tuple[Any, ...]) -> Any:
     """What each process runs."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, even inside of a collective
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the server that forked it holds back
     end_with_parent()
+    arrive(logs, int(os.environ["RANK"]))
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)
     if backend == "nccl":

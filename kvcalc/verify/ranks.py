@@ -25,6 +25,7 @@ from kvcalc.verify.memory import free_memory_bytes
 from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.slices import first_layers
 from kvcalc.verify.under_methods import policy_of
+from kvcalc.verify.watch import TIMEOUT_SECONDS, done
 from kvcalc.workload import Workload
 
 MOST_RANKS = 64
@@ -42,14 +43,15 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
     encoder_tokens: int | None = None,
     layers: int | None = None,
     memory_bytes: int | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
     **how: Any,
 ) -> RanksVerification:
     """Runs torch modules of each rank's share of `model` in a process of its own, and counts the caches.
 
     device: cpu, cuda (a device for each rank) or meta; by default cuda if there is one, else cpu. encoder_tokens:
     what cross-attention looks at, where the model does not fix it. layers: only so many of the model's first layers.
-    memory_bytes: what the caches of one device may take, by default most of what is free; nothing is cut. how: as
-    `kvcalc.verify.measure.verify` takes it, such as decode_steps.
+    memory_bytes: what the caches of one device may take, by default most of what is free; nothing is cut.
+    timeout_seconds: by when all ranks are done. how: as `kvcalc.verify.measure.verify` takes it, such as decode_steps.
     Raises InvalidValueError where the model cannot be shared evenly or does not fit, RankDiedError where a rank ends
     before it has reported.
     """
@@ -69,7 +71,15 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
         _check_memory(report, shares, workload, device, memory_bytes or free_memory_bytes(device))
     backend = "nccl" if device == "cuda" else "gloo"
     own = {**how, **question, "device": device, "sequences": report.per_rank[0].sequences}
-    outcomes = run_ranks(_measure, parallel.num_ranks, shares, own, report.most_rank_bytes, backend=backend)
+    outcomes = run_ranks(
+        _measure,
+        parallel.num_ranks,
+        shares,
+        own,
+        report.most_rank_bytes,
+        backend=backend,
+        timeout_seconds=timeout_seconds,
+    )
     for outcome in outcomes:
         if isinstance(outcome, KvcalcError):
             raise outcome
@@ -130,6 +140,7 @@ def _measure(
         own = verify(shares[rank].model, **question, memory_bytes=memory_bytes)
     except KvcalcError as error:
         own = error.at(f"rank {rank}")
+    done()
     outcomes: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(outcomes, own)
     return outcomes
