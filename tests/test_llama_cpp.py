@@ -20,8 +20,7 @@ import kvcalc
 from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import dtype_named
 from kvcalc.engines import Engine
-from kvcalc.engines import _llama_cpp_cells as cells
-from kvcalc.engines import llama_cpp as engine
+from kvcalc.engines.llama_cpp import cells, engine
 from kvcalc.footprint import Footprint
 
 DATA = Path(__file__).parent / "data" / "llama_cpp.jsonl.gz"
@@ -224,7 +223,10 @@ def test_without_tokens_the_context_is_the_models_own():
 def test_one_context_is_reported_as_one():
     report = kvcalc.size(GEMMA, tokens=8192, sequences=4, engine="llama_cpp")
     assert report.data()["shares_context"] is True
-    assert report.heading() == "gemma-3-27b, 8,192 tokens for 4 sequences, bf16, llama_cpp engine"
+    assert (
+        report.heading()
+        == "gemma-3-27b, 8,192 tokens for 4 sequences, bf16, llama_cpp engine (llama-cpp-python 0.3.36)"
+    )
     assert report.growth == (62 * 8192 * 1024, 1024)
     assert not [line for line in report.summary() if "each sequence" in line or "per sequence" in line]
 

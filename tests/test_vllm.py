@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import kvcalc
-from kvcalc.engines._vllm.capacity import request_blocks, stage_block_bytes
-from kvcalc.engines._vllm.grouping import groups_of
-from kvcalc.engines._vllm.specs import FULL, STATE, Limits, Spec
+from kvcalc.engines.vllm.capacity import request_blocks, stage_block_bytes
+from kvcalc.engines.vllm.grouping import groups_of
+from kvcalc.engines.vllm.specs import FULL, STATE, Limits, Spec
 
 DATA = Path(__file__).parent / "data"
 NOT_SETTINGS = ("tp", "pp", "dcp", "compute_capability", "gpu_total_memory")

@@ -127,7 +127,7 @@ def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) 
 
     if texts:
         return token_counts(texts)
-    if located("--engine", Engine.of, engine).is_shared:
+    if located("--engine", Engine.of, engine).SHARES_CONTEXT:
         return [None]
     raise InvalidValueError(
         "missing option '--tokens' / '-t'", where=f"kvcalc {command}", help=f"`kvcalc {command} --help` shows how"
@@ -165,9 +165,9 @@ def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
     if not engine_set:
         return {}
 
-    from kvcalc.cli._settings import engine_settings
+    from kvcalc.engines.base.reading import read_settings
 
-    return located("--engine-set", engine_settings, by_default, engine_set)
+    return located("--engine-set", read_settings, type(by_default), engine_set)
 
 
 def fit_question(  # what is asked of GPUs, each value checked under its option

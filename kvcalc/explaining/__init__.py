@@ -1,13 +1,6 @@
 """Start-up logs of engines: does the prediction agree with what they say of their cache, and if not, what would?
 
-Each engine has a file here, with
-
-    compare(model, reading, settings, ranks) -> the logged numbers beside the predicted ones
-    OTHERS: settings that change a cache and that a log may not say, each with the values to try
-    OF_WEIGHTS: those that matter only where the cache's memory is worked out from weights, if any
-    RANKS: which degrees of parallelism to try
-    GIVEN: numbers of a reading that are asked with, not predicted
-    UNDECIDED: why no number of a log decides anything, and what would
+Each engine has a file here, with its `EXPLAINER`.
 
 A number is equal where the prediction rounds to what was printed. What explains a difference is looked for among
 single settings first, then among pairs, and never against what the log itself says.
@@ -15,7 +8,7 @@ single settings first, then among pairs, and never against what the log itself s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fractions import Fraction
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -87,6 +80,29 @@ class Reading(NamedTuple):
     reserve_bytes: int = 0
 
 
+class Explainer(NamedTuple):
+    """How an engine's log is compared, and what may explain a difference.
+
+    compare: the logged numbers beside the predicted ones. others: settings that change a cache and that a log may not
+    say, each with the values to try. of_weights: those that matter only where the cache's memory is worked out from
+    weights; none where it never is. ranks: which degrees of parallelism to try. given: numbers of a reading that are
+    asked with, not predicted. undecided: why no number of a log decides anything, and what would.
+    """
+
+    compare: Callable[[Model, Reading, Mapping[str, Any], Parallel], tuple[Compared, ...]]
+    others: Mapping[str, tuple[Any, ...]]
+    ranks: Mapping[str, tuple[int, ...]]
+    undecided: str
+    given: tuple[str, ...] = ()
+    of_weights: Mapping[str, tuple[Any, ...]] = {}
+
+
+def explainer_of(engine: str) -> Explainer:
+    """How logs of `engine` are compared. Raises UnknownNameError for one whose logs are not read."""
+    found: Explainer = EXPLAINERS.module(engine).EXPLAINER
+    return found
+
+
 def explain(
     model: Model,
     reading: Reading,
@@ -100,8 +116,8 @@ def explain(
     settings, ranks: of the engine, over those that the log says. Where the engine should have refused to start, no
     number agrees. Raises InvalidValueError, UnknownNameError where it cannot be asked with these settings.
     """
-    module = EXPLAINERS.module(reading.engine)
-    if reading.weights_bytes is not None and not hasattr(module, "OF_WEIGHTS"):
+    explainer = explainer_of(reading.engine)
+    if reading.weights_bytes is not None and not explainer.of_weights:
         raise InvalidValueError(
             f"a log of {reading.engine} states the bytes of its cache, whatever the weights leave",
             field="weights",
@@ -109,11 +125,10 @@ def explain(
         )
     read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
     notes = [*model.notes]
-    compared: tuple[Compared, ...]
     try:
-        compared = module.compare(model, reading, read, Parallel(**degrees))
+        compared = explainer.compare(model, reading, read, Parallel(**degrees))
     except NotApplicableError as refusal:  # the engine that wrote the log did start
-        compared = tuple(_refused(reading, module.GIVEN))
+        compared = tuple(_refused(reading, explainer.given))
         notes.append(f"predicted as a refusal: {refusal}")
     report = LogReport(
         file=file,
@@ -124,22 +139,22 @@ def explain(
         notes=tuple(notes),
     )
     if report.outcome != "differs":
-        return report._replace(missing=module.UNDECIDED if report.outcome == "undecided" else "")
-    explanations, tried = _explanations(model, reading, read, degrees, module)
+        return report._replace(missing=explainer.undecided if report.outcome == "undecided" else "")
+    explanations, tried = _explanations(model, reading, read, degrees, explainer)
     return report._replace(explanations=explanations, tried=tried)
 
 
 def _explanations(
-    model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], module: Any
+    model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], explainer: Explainer
 ) -> tuple[tuple[str, ...], int]:
     """Single changes that make all numbers equal, or else pairs of them; and how many were tried."""
-    changes = _changes(model, module, of_weights=reading.weights_bytes is not None)
+    changes = _changes(model, explainer, of_weights=reading.weights_bytes is not None)
     single = [change for change in changes if _is_another(change, reading, settings, ranks)]
-    found = [change for change in single if _explains(model, reading, settings, ranks, module, change)]
+    found = [change for change in single if _explains(model, reading, settings, ranks, explainer, change)]
     if found:
         return tuple(map(_words, found)), len(single)
     pairs = [{**one, **other} for one, other in combinations(single, 2) if not one.keys() & other.keys()]
-    found = [change for change in pairs if _explains(model, reading, settings, ranks, module, change)]
+    found = [change for change in pairs if _explains(model, reading, settings, ranks, explainer, change)]
     return tuple(map(_words, found)), len(single) + len(pairs)
 
 
@@ -150,9 +165,9 @@ def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
             yield Compared(what, str(printed), "a refusal", agrees=False, line=printed.line)
 
 
-def _changes(model: Model, module: Any, *, of_weights: bool) -> Iterator[Change]:
+def _changes(model: Model, explainer: Explainer, *, of_weights: bool) -> Iterator[Change]:
     """Every single change: of a setting, of the ranks, or the layers that predict further tokens."""
-    for names in (module.OTHERS, getattr(module, "OF_WEIGHTS", {}) if of_weights else {}, module.RANKS):
+    for names in (explainer.others, explainer.of_weights if of_weights else {}, explainer.ranks):
         for name, values in names.items():
             yield from ({name: value} for value in values)
     if model.draft_groups:
@@ -168,13 +183,18 @@ def _is_another(change: Change, reading: Reading, settings: Mapping[str, Any], r
 
 
 def _explains(  # what is asked, and what is changed
-    model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], module: Any, change: Change
+    model: Model,
+    reading: Reading,
+    settings: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    explainer: Explainer,
+    change: Change,
 ) -> bool:
     degrees = {name: change.get(name, ranks.get(name, 1)) for name in ("tp", "pp", "dp", "dcp")}
     changed = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
     try:
         asked = with_draft_layers(model) if _MTP in change else model
-        compared: tuple[Compared, ...] = module.compare(asked, reading, {**settings, **changed}, Parallel(**degrees))
+        compared = explainer.compare(asked, reading, {**settings, **changed}, Parallel(**degrees))
     except KvcalcError:
         return False
     return all(one.agrees for one in compared)

@@ -7,14 +7,14 @@ from fractions import Fraction
 from typing import Any
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.explaining import Printed, Reading
+from kvcalc.explaining import Explainer, Printed, Reading
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
 from kvcalc.sizing import size
 
 _TYPES = ("f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "f32")
-OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[Any, ...]] = {
     "type_k": _TYPES,
     "type_v": _TYPES,
     "n_seq_max": (1, 2, 3, 4, 8),
@@ -25,9 +25,7 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
     "n_rs_seq": (1, 2, 3),
     "n_ctx": (512, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
 }
-RANKS: Mapping[str, tuple[int, ...]] = {}
-GIVEN: tuple[str, ...] = ()
-UNDECIDED = "the log prints no cache larger than 0.00 MiB; pass that of a longer context"
+_UNDECIDED = "the log prints no cache larger than 0.00 MiB; pass that of a longer context"
 _TENSORS = {
     "K": ("k", "compressed_k", "index_k"),
     "V": ("v", "index_v"),
@@ -69,3 +67,6 @@ def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
     words = letter if len(printed) == 1 else f"{letter} of {len(printed)} caches"
     agrees = abs(total - number) <= rounding
     return Compared(words, first.shown(total), first.shown(number), agrees, first.line, decides=total > rounding)
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_UNDECIDED)

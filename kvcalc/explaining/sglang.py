@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvcalc.explaining import Printed, Reading
+from kvcalc.explaining import Explainer, Printed, Reading
 from kvcalc.fitting import fit
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
 from kvcalc.units import TIB
 
-OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[Any, ...]] = {
     "mamba_ssm_dtype": ("bfloat16", "float16", "float32"),
     "kv_cache_dtype": ("fp8_e4m3", "fp8_e5m2", "bf16", "mxfp8"),
     "dsa_decode_backend": ("trtllm",),
     "page_size": (16, 32, 64, 128),
     "disable_hybrid_swa_memory": (True,),
 }
-RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
-GIVEN = ("tokens", "states")
-UNDECIDED = "the log prints no pool larger than 0.00 GB; pass that of a start-up with more tokens"
+_RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
+_GIVEN = ("tokens", "states")
+_UNDECIDED = "the log prints no pool larger than 0.00 GB; pass that of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 _STATES = "states"
 
@@ -71,3 +71,6 @@ def _sizes(pool: Mapping[str, Any], slots: int) -> dict[str, int]:
         "conv_state size": conv_bytes,
         "ssm_state size": whole - conv_bytes,
     }
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN)

@@ -30,10 +30,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kvcalc.engines import Engine
+from kvcalc.engines import Engine, Planner
+from kvcalc.engines.base import split_version
+from kvcalc.engines.base.reading import typed
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.fleet.asking import engine_on, layout_of
-from kvcalc.fleet.memory import has_share, share_of
+from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
@@ -80,7 +82,9 @@ class DeploymentEntry(BaseModel):
     sequences: int | None = Field(None, description="Sequences cached at the same time, 1 if not given.")
     concurrency: int | None = Field(None, description="The same: users at a context of that many tokens.")
     kv_dtype: str = Field("bf16", description="Format of the cache: bf16, fp8, int8, int4 ...")
-    engine: str | None = Field(None, description="Who allocates the cache: ideal if neither this nor args say.")
+    engine: str | None = Field(
+        None, description="Who allocates the cache, vllm or vllm@0.33: ideal if neither this nor args say."
+    )
     engine_settings: dict[str, Any] = Field(
         default_factory=dict, description="Settings, named as that engine names them."
     )
@@ -153,7 +157,8 @@ class _Row:
         self._known = known
         self._args = Arguments("", None, {}, {}, None, ())
         if entry.args is not None:
-            self._args = self._take("args", read_arguments, entry.args, entry.engine)
+            engine = entry.engine and split_version(entry.engine)[0]
+            self._args = self._take("args", read_arguments, entry.args, engine)
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -236,7 +241,7 @@ class _Row:
 
     def _engine(self) -> Engine:
         entry = self._entry
-        name = self._args.engine or entry.engine or "ideal"
+        name = entry.engine or self._args.engine or "ideal"
         settings = self._settings()
         if entry.gpu is not None:
             self._take("gpu", gpu_named, entry.gpu)
@@ -246,7 +251,8 @@ class _Row:
     def _read_engine(self, name: str, settings: dict[str, Any]) -> Engine:
         entry = self._entry
         default: Engine = self._take("engine", Engine.of, name)
-        share = entry.gpu_memory_utilization if has_share(default) else None
+        settings = typed(type(default), settings)
+        share = entry.gpu_memory_utilization if isinstance(default, Planner) else None
         given = "args" if entry.args is not None else "engine_settings" if settings else "engine"
         if entry.gpu is None:
             return self._take(given, Engine.of, name, settings)  # type: ignore[no-any-return]

@@ -27,8 +27,6 @@ _SETTINGS = {
     "gpu_memory_utilization": r"'?gpu_memory_utilization'?[=:] ?(\d+(?:\.\d+)?)",
     "mamba_ssm_cache_dtype": r"'?mamba_ssm_cache_dtype'?[=:] ?'?(float16|float32|bfloat16)",
 }
-_SINCE_CONCURRENCY_DECIDES = (0, 20, 1)
-"""Version from which on tokens are concurrency * length; before, blocks // groups * block_size."""
 
 
 def read(lines: Sequence[str]) -> Reading | None:
@@ -51,9 +49,8 @@ def read(lines: Sequence[str]) -> Reading | None:
         value = last_value(re.compile(pattern), lines)
         if value is not None and value != "auto":
             settings.setdefault(name, _as_value(value))
-    version = last_value(_VERSION, lines)
-    if version is not None and tuple(map(int, version.split("."))) < _SINCE_CONCURRENCY_DECIDES:
-        settings["tokens_as_before_0.20.1"] = True
+    if version := last_value(_VERSION, lines):
+        settings["version"] = version
     ranks = {
         name: int(value)
         for name, words in _RANKS.items()
