@@ -51,7 +51,8 @@ def entry_of(name: str, arguments: Mapping[str, Any] | None = None) -> MethodEnt
 
     method = METHODS.module(name)
     words = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
-    return MethodEntry(name, **method.TRAITS._asdict(), parameters=words, description=getdoc(method.apply) or "")
+    traits = {trait: value for trait, value in method.TRAITS._asdict().items() if trait != "parse"}
+    return MethodEntry(name, **traits, parameters=words, description=getdoc(method.apply) or "")
 
 
 def _in_words(default: Any) -> str:

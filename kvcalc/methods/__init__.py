@@ -5,8 +5,8 @@ A method file holds
     apply(model, *, parameters) -> the changed model
 
 whose parameters are named and defaulted as in the authors' own code, and TRAITS, what a user asks of it first. It is
-named with them, `snapkv:max_capacity_prompt=4096,window_size=64`. It may also hold `parse(argument)`, which reads a
-shorter form, such as that of `gqa:16`. What it assumed goes into the model's notes.
+named with them, `snapkv:max_capacity_prompt=4096,window_size=64`, or in a shorter form that its traits `parse`, such as
+that of `gqa:16`. What it assumed goes into the model's notes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.methods._traits import Traits
 from kvcalc.model import Applied, Model
 from kvcalc.registry import Registry
 
@@ -33,10 +34,11 @@ def apply_method(model: Model, spec: str) -> Model:
     name, _, argument = spec.partition(":")
     name, argument = name.strip().lower(), argument.strip()
     method = METHODS.module(name)
-    if "=" in argument or not hasattr(method, "parse"):
+    traits: Traits = method.TRAITS
+    if "=" in argument or traits.parse is None:
         arguments = _named(name, method.apply, argument)
     else:
-        arguments = method.parse(argument)
+        arguments = traits.parse(argument)
     changed: Model = method.apply(model, **arguments)
     return replace(changed, methods=(*model.methods, Applied(name, {**parameters(method.apply), **arguments})))
 

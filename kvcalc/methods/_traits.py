@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 ARCHITECTURE, SELECTION, MERGED, QUANTISED = "architecture", "selection", "merged", "quantised"
@@ -19,6 +20,7 @@ class Traits(NamedTuple):
     step_copy: what the authors' code writes anew in each step, of one layer at a time: nothing, what the layer keeps
     (KEPT: by torch.cat or a gather), or all that it would without the method (WHOLE: dequantised).
     caveat: where that code stores more than the paper counts.
+    parse: reads a shorter form of the arguments, such as that of gqa:16; None where there is none.
     """
 
     kind: str
@@ -29,3 +31,4 @@ class Traits(NamedTuple):
     per_head_paging: bool = False
     step_copy: str = ""
     caveat: str = ""
+    parse: Callable[[str], dict[str, int]] | None = None

@@ -10,21 +10,23 @@ from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Model
 from kvcalc.units import positive_int
 
-TRAITS = Traits(
-    ARCHITECTURE,
-    "fewer KV heads, each for a group of query heads",
-    "Ainslie et al. 2023, arXiv 2305.13245",
-    retraining=True,
-)
 
-
-def parse(argument: str) -> dict[str, int]:
+def _parse(argument: str) -> dict[str, int]:
     """Number of KV heads."""
     if not (argument.isdecimal() and argument.isascii()) or len(argument) > len("99999999"):
         raise InvalidValueError(
             f"attention gqa takes its number of KV heads, not {argument!r}", help="write gqa:8 for 8 KV heads"
         )
     return {"num_kv_heads": int(argument)}
+
+
+TRAITS = Traits(
+    ARCHITECTURE,
+    "fewer KV heads, each for a group of query heads",
+    "Ainslie et al. 2023, arXiv 2305.13245",
+    retraining=True,
+    parse=_parse,
+)
 
 
 def apply(model: Model, num_kv_heads: int) -> Model:

@@ -9,9 +9,13 @@ from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.methods.gqa import with_kv_heads
 from kvcalc.model import Model
 
-TRAITS = Traits(ARCHITECTURE, "a KV head for each query head", "Vaswani et al. 2017, arXiv 1706.03762", retraining=True)
-
-parse = partial(no_argument, "mha")
+TRAITS = Traits(
+    ARCHITECTURE,
+    "a KV head for each query head",
+    "Vaswani et al. 2017, arXiv 1706.03762",
+    retraining=True,
+    parse=partial(no_argument, "mha"),
+)
 
 
 def apply(model: Model) -> Model:

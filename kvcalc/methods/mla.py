@@ -10,9 +10,13 @@ from kvcalc.methods._rebuild import DEEPSEEK_RANKS, attention_parts, parse_ranks
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Model, facts
 
-TRAITS = Traits(ARCHITECTURE, "one latent for all heads", "DeepSeek-V2, arXiv 2405.04434", retraining=True)
-
-parse = partial(parse_ranks, "mla")
+TRAITS = Traits(
+    ARCHITECTURE,
+    "one latent for all heads",
+    "DeepSeek-V2, arXiv 2405.04434",
+    retraining=True,
+    parse=partial(parse_ranks, "mla"),
+)
 
 
 def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:

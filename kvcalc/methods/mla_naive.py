@@ -16,9 +16,8 @@ TRAITS = Traits(
     "one latent, expanded before it is cached",
     'DeepSeek-V3 inference/model.py, attn_impl = "naive"',
     retraining=True,
+    parse=partial(parse_ranks, "mla-naive"),
 )
-
-parse = partial(parse_ranks, "mla-naive")
 
 
 def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:

@@ -9,9 +9,13 @@ from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.methods.gqa import with_kv_heads
 from kvcalc.model import Model
 
-TRAITS = Traits(ARCHITECTURE, "one KV head for all query heads", "Shazeer 2019, arXiv 1911.02150", retraining=True)
-
-parse = partial(no_argument, "mqa")
+TRAITS = Traits(
+    ARCHITECTURE,
+    "one KV head for all query heads",
+    "Shazeer 2019, arXiv 1911.02150",
+    retraining=True,
+    parse=partial(no_argument, "mqa"),
+)
 
 
 def apply(model: Model) -> Model:

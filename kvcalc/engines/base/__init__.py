@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -107,7 +108,7 @@ class Engine(ABC):
     @classmethod
     def setting_names(cls) -> tuple[str, ...]:
         """Names of its settings, the version among them where there is one."""
-        return tuple(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        return tuple(each.name for each in fields(cls)) if is_dataclass(cls) else ()
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field as dataclass_field
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kvcalc.errors import InvalidValueError
@@ -31,8 +31,9 @@ def setting(default: Value, meaning: str) -> Value:
 
 def settings_of(engine: Engine) -> tuple[Setting, ...]:
     """Each setting of an engine, in order, as it is set."""
-    named: dict[str, Any] = {each.name: each.metadata.get(_MEANING, "") for each in fields(engine)}  # type: ignore[arg-type]
-    return tuple(Setting(name, value, named[name]) for name, value in engine.settings_by_name().items())
+    if not is_dataclass(engine):
+        return ()
+    return tuple(Setting(f.name, getattr(engine, f.name), f.metadata.get(_MEANING, "")) for f in fields(engine))
 
 
 def one_of(value: object, field: str, choices: tuple[str | int, ...]) -> None:

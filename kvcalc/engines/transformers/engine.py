@@ -44,7 +44,9 @@ class Transformers(Engine):
     RELEASE = TransformersRelease
     ALIASES = {"transformers_version": "version"}  # noqa: RUF012  # never changed
 
-    version: str = setting(TransformersRelease.newest(), "version of transformers whose rules hold")
+    version: str = setting(
+        TransformersRelease.newest(), "version of transformers whose rules hold, or transformers_version"
+    )
     cache: str = setting(
         DEFAULT,
         "default (DynamicCache), static (StaticCache, whose capacity is the tokens asked for), quantized_fp8 or "
