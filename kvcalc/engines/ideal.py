@@ -20,7 +20,7 @@ class Ideal(Engine):
     """The model's own tensors, with windows honoured or with a slot for every token."""
 
     TITLE = "ideal"
-    VERIFIED = "torch modules of every kind, run: size --verify holds their caches against it, to the byte"
+    VERIFIED = "measured: torch modules of every kind, run by size --verify, equal to the byte"
 
     window: str = setting(
         HONOURED,

@@ -33,7 +33,7 @@ class Lmdeploy(Engine):
     """Fields of PytorchEngineConfig, named and defaulted as LMDeploy has them."""
 
     TITLE = "LMDeploy"
-    VERIFIED = "read in its source (PyTorch engine, commit 011536f5); not run"
+    VERIFIED = "from source (PyTorch engine, commit 011536f5), not run"
 
     block_size: int = setting(64, "tokens of a block")
     quant_policy: int = setting(

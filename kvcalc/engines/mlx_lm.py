@@ -74,7 +74,7 @@ class MlxLm(Engine):
     """Arguments of `mlx_lm.generate`, named and defaulted as MLX-LM names them."""
 
     TITLE = "MLX-LM"
-    VERIFIED = "read in its source (models/cache.py, generate.py, make_cache of its models); not run"
+    VERIFIED = "from source (models/cache.py, generate.py, make_cache of its models), not run"
     RELEASE = MlxLmRelease
 
     version: str = setting(MlxLmRelease.newest(), "version of MLX-LM whose rules hold")

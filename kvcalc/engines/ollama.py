@@ -41,7 +41,7 @@ class Ollama(Engine):
     """Environment and options, named and defaulted as Ollama names them."""
 
     TITLE = "Ollama"
-    VERIFIED = "read in its source (kvcache/causal.go); not run"
+    VERIFIED = "from source (kvcache/causal.go), not run"
     SHARES_CONTEXT = True
     MAX_SEQUENCES = 256
 

@@ -158,9 +158,8 @@ def _fit(model: Model, available_bytes: int, settings: Mapping[str, Any], ranks:
 
 def _printed(report: FitReport, blocks: range, *, earlier: bool) -> Iterator[_Line]:
     for number in blocks:
-        line = report._replace(num_blocks=number)
-        before = number // len(report.groups) * min(group.block_size for group in report.groups)
-        yield _Line(number, before if earlier else line.tokens, line.max_concurrency)
+        line = report._replace(num_blocks=number, counts_blocks=earlier)
+        yield _Line(number, line.tokens, line.max_concurrency)
 
 
 def _agreements(line: _Line, numbers: Mapping[str, Printed]) -> Iterator[bool]:

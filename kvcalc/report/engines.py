@@ -71,7 +71,7 @@ class EngineList(NamedTuple):
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each."""
-        columns = (Column("engine"), Column("versions"), Column("plans"), Column("how it was verified"))
+        columns = (Column("engine"), Column("versions"), Column("plans memory"), Column("how it was verified"))
         rows = tuple(
             (entry.name, entry.answered, "yes" if entry.plans else "no", entry.verified) for entry in self.entries
         )

@@ -79,7 +79,7 @@ class Engine(ABC):
             given = {**cls.RELEASE.defaults(number, cls.setting_names()), **given, "version": number}
         elif version is not None:
             raise InvalidValueError(
-                f"no version of {cls.TITLE} is told from another, and {shown(version)} is asked for",
+                f"the engine {name} has no versions, and {shown(version)} is asked for",
                 field="engine",
                 help=f"write {name} alone",
             )

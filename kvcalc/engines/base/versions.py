@@ -115,9 +115,9 @@ class Release:
                 return known
         if not (number_of(cls.oldest()) or ()) <= number <= (number_of(cls.newest()) or ()):
             raise InvalidValueError(
-                f"kvcalc knows the rules of {cls.TITLE} {cls.range_words()}, not of {text}",
+                f"kvcalc models {cls.TITLE} {cls.range_words()}, not {shown(text)}",
                 field=field,
-                help=f"write {field}={cls.newest()}, or leave the version out",
+                help=f"use version {cls.newest()}, or leave the version out",
             )
         return ".".join(map(str, number))
 

@@ -31,7 +31,7 @@ class TensorrtLlm(TensorrtLlmSettings):
     """TensorRT-LLM: a pool of blocks for each attention window."""
 
     TITLE = "TensorRT-LLM"
-    VERIFIED = "read in its source, and 4 sizes that users saw in logs; not run"
+    VERIFIED = "from source, not run; checked against 4 sizes in logs of users"
     SHARE = "free_gpu_memory_fraction"
     FIXED = ""
 

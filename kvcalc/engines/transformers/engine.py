@@ -38,9 +38,7 @@ class Transformers(Engine):
     """Settings of `generate()` and its caches, named as transformers names them."""
 
     TITLE = "transformers"
-    VERIFIED = (
-        "8,702 caches of 1,075 small random models, measured: all but 12 equal, and those are accidents of its code"
-    )
+    VERIFIED = "measured: 8,702 caches of 1,075 small random models, all but 12 equal to the byte"
     RELEASE = TransformersRelease
     ALIASES = {"transformers_version": "version"}  # noqa: RUF012  # never changed
 

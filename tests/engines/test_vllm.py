@@ -20,7 +20,7 @@ from kvcalc.engines.vllm.capacity import request_blocks, stage_block_bytes
 from kvcalc.engines.vllm.grouping import groups_of
 from kvcalc.engines.vllm.specs import FULL, STATE, Limits, Spec
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 NOT_SETTINGS = ("tp", "pp", "dcp", "compute_capability", "gpu_total_memory")
 REFUSED_BYTES = 40 * 2**30
 """Memory asked for where vLLM refused before it measured any."""

@@ -23,7 +23,7 @@ from kvcalc.engines import Engine
 from kvcalc.engines.llama_cpp import cells, engine
 from kvcalc.footprint import Footprint
 
-DATA = Path(__file__).parent / "data" / "llama_cpp.jsonl.gz"
+DATA = Path(__file__).parents[1] / "data" / "llama_cpp.jsonl.gz"
 CRASHED = "graph assertion in the engine (unrelated to KV sizing)"
 PRESETS = {
     "qwen3-30b-a3b": "qwen3-30b-a3b",

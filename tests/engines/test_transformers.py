@@ -15,7 +15,7 @@ import pytest
 
 import kvcalc
 
-DATA = Path(__file__).parent / "data" / "transformers.jsonl.gz"
+DATA = Path(__file__).parents[1] / "data" / "transformers.jsonl.gz"
 SETTINGS = ("cache", "prompt_tokens", "decode_steps", "num_beams")
 ACCIDENTS = {
     "recurrent_gemma": (9, "its states live in the modules; after generate() the measurement saw the cache alone"),
