@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import BF16
 from kvcalc.engines import ENGINES, Engine, Planner
@@ -25,7 +25,7 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     weights_bytes: int | None = None,
     other_bytes: int = 0,
     parallel: Parallel | None = None,
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
 ) -> Fitted:
     """How many blocks, tokens and requests fit, as the engine itself would report it.
 

@@ -122,6 +122,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         max_sequences=None if most is None else most * ranks.dp,
         fits=plan.fits(workload.tokens, each, available_bytes),
         engine=deployment.engine.name,
+        engine_version=deployment.engine.release_words,
         parallel=str(ranks) if ranks.num_ranks > 1 else "",
         file=deployment.file,
         line=deployment.line,

@@ -6,7 +6,7 @@ bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_sl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
@@ -16,7 +16,7 @@ from kvcalc.model import LayerGroup, Model
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
 from kvcalc.slots.layers import Once
 from kvcalc.tensors import CacheTensor
-from kvcalc.units import plural, shown
+from kvcalc.units import plural, positive_int, shown
 from kvcalc.workload import Workload
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
     parallel: Parallel | None = None,
 ) -> Report:
     """Size of the cache of `model` with `sequences` sequences of `tokens` cached tokens each.
@@ -60,7 +60,7 @@ def sizes(  # noqa: PLR0913  # what is asked, and of whom
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
     parallel: Parallel | None = None,
 ) -> tuple[Report, ...]:
     """`size` at several lengths, for which the engine allocates once."""
@@ -69,7 +69,7 @@ def sizes(  # noqa: PLR0913  # what is asked, and of whom
     as_asked = Engine.of(engine, engine_settings)
     if as_asked.SHARES_CONTEXT:
         token_counts = [_own_context(model) if tokens is None else tokens for tokens in token_counts]
-    workloads = [Workload.of(tokens, sequences, kv_dtype) for tokens in token_counts]  # type: ignore[arg-type]  # it refuses None
+    workloads = [Workload.of(positive_int(tokens, "tokens"), sequences, kv_dtype) for tokens in token_counts]
     asked = _Asked(model, as_asked, workloads[0], parallel)
     return tuple(map(asked.at, workloads))
 

@@ -29,7 +29,7 @@ def sweep(
     sequences: ArrayLike = 1,
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
 ) -> NDArray[np.int64]:
     """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
 

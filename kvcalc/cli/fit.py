@@ -1,6 +1,6 @@
 """`kvcalc fit`: what GPUs hold of a model's cache beside its weights."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from kvcalc.cli import _options
 from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
 
 TOO_LARGE = 1
 
@@ -84,7 +87,7 @@ def _one(tokens: str) -> list[int]:
     return counts
 
 
-def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int):  # type: ignore[no-untyped-def]
+def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> "Parallel":
     """The ranks, as many as there are GPUs."""
     from kvcalc.fleet.asking import layout_of
     from kvcalc.parallel import Parallel

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fractions import Fraction
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.model import Model, with_draft_layers
@@ -24,7 +24,7 @@ EXPLAINERS = Registry("kvcalc.explaining", "engine whose logs kvcalc reads")
 _UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "MB": MIB}
 """Engines that print GB and MB mean binary units by it."""
 _MTP = "mtp"
-Change = Mapping[str, Any]
+Change = Mapping[str, object]
 
 
 class Printed(NamedTuple):
@@ -73,7 +73,7 @@ class Reading(NamedTuple):
 
     engine: str
     caches: tuple[Mapping[str, Printed], ...]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     ranks: Mapping[str, int]
     model: str = ""
     weights_bytes: int | None = None
@@ -89,12 +89,12 @@ class Explainer(NamedTuple):
     asked with, not predicted. undecided: why no number of a log decides anything, and what would.
     """
 
-    compare: Callable[[Model, Reading, Mapping[str, Any], Parallel], tuple[Compared, ...]]
-    others: Mapping[str, tuple[Any, ...]]
+    compare: Callable[[Model, Reading, Mapping[str, object], Parallel], tuple[Compared, ...]]
+    others: Mapping[str, tuple[object, ...]]
     ranks: Mapping[str, tuple[int, ...]]
     undecided: str
     given: tuple[str, ...] = ()
-    of_weights: Mapping[str, tuple[Any, ...]] = {}
+    of_weights: Mapping[str, tuple[object, ...]] = {}
 
 
 def explainer_of(engine: str) -> Explainer:
@@ -108,7 +108,7 @@ def explain(
     reading: Reading,
     *,
     file: str = "log",
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     ranks: Mapping[str, int] | None = None,
 ) -> LogReport:
     """The log's numbers beside those predicted for `model`; where they differ, which setting would make them equal.
@@ -145,7 +145,7 @@ def explain(
 
 
 def _explanations(
-    model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int], explainer: Explainer
+    model: Model, reading: Reading, settings: Mapping[str, object], ranks: Mapping[str, int], explainer: Explainer
 ) -> tuple[tuple[str, ...], int]:
     """Single changes that make all numbers equal, or else pairs of them; and how many were tried."""
     changes = _changes(model, explainer, of_weights=reading.weights_bytes is not None)
@@ -174,7 +174,7 @@ def _changes(model: Model, explainer: Explainer, *, of_weights: bool) -> Iterato
         yield {_MTP: True}
 
 
-def _is_another(change: Change, reading: Reading, settings: Mapping[str, Any], ranks: Mapping[str, int]) -> bool:
+def _is_another(change: Change, reading: Reading, settings: Mapping[str, object], ranks: Mapping[str, int]) -> bool:
     """Whether a change is one, and does not contradict what the log says."""
     ((name, value),) = change.items()
     said = {**reading.settings, **reading.ranks}
@@ -185,12 +185,13 @@ def _is_another(change: Change, reading: Reading, settings: Mapping[str, Any], r
 def _explains(  # what is asked, and what is changed
     model: Model,
     reading: Reading,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
     ranks: Mapping[str, int],
     explainer: Explainer,
     change: Change,
 ) -> bool:
-    degrees = {name: change.get(name, ranks.get(name, 1)) for name in ("tp", "pp", "dp", "dcp")}
+    degrees = {name: ranks.get(name, 1) for name in ("tp", "pp", "dp", "dcp")}
+    degrees |= {name: value for name, value in change.items() if name in degrees and isinstance(value, int)}
     changed = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
     try:
         asked = with_draft_layers(model) if _MTP in change else model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from kvcalc.explaining import Explainer, Reading
 from kvcalc.fitting import fit
@@ -12,7 +11,7 @@ from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
 from kvcalc.units import TIB
 
-_OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[object, ...]] = {
     "dtype": ("fp8", "nvfp4", "float16", "float32"),
     "tokens_per_block": (16, 32, 64, 128),
 }
@@ -22,7 +21,7 @@ _UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-
 _ENOUGH = 1024 * TIB
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> tuple[Compared, ...]:
     """Each line beside the pool of as many tokens; a start-up that first measures its activations prints two."""
     found = []
     for cache in reading.caches:

@@ -9,7 +9,7 @@ blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.engines import Engine
 from kvcalc.engines.vllm.versions import Reported, VllmRelease
@@ -29,7 +29,7 @@ _BEFORE = "0.20.0"
 """The last version that counted tokens by blocks."""
 MEMORY, REQUESTS = "memory", "requests at a time"
 """Names of a reading's numbers beside blocks and tokens."""
-_OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[object, ...]] = {
     _VERSION: (_BEFORE,),
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
     "block_size": (32, 64, 128),
@@ -60,7 +60,7 @@ class _Line(NamedTuple):
     concurrency: float
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> tuple[Compared, ...]:
     """The numbers of the log beside those of the number of blocks that comes nearest."""
     numbers = {name: printed for cache in reading.caches for name, printed in cache.items()}
     version = str(settings.get(_VERSION, VllmRelease.newest()))
@@ -87,7 +87,7 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
     return tuple(found)
 
 
-def _left_by_weights(reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> int | None:
+def _left_by_weights(reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> int | None:
     """Bytes that are left for the cache beside the weights, which all ranks share, where somebody says them."""
     if reading.weights_bytes is None:
         return None
@@ -96,7 +96,7 @@ def _left_by_weights(reading: Reading, settings: Mapping[str, Any], ranks: Paral
             "nothing says of which GPU the weights leave something", field="gpu", help="add its name: --gpu h100-80gb"
         )
     engine = Engine.of("vllm", settings)
-    gpu, weights_bytes = gpu_named(settings["gpu"]), -(-reading.weights_bytes // (ranks.tp * ranks.pp))
+    gpu, weights_bytes = gpu_named(str(settings["gpu"])), -(-reading.weights_bytes // (ranks.tp * ranks.pp))
     return max(0, memory_of(engine, gpu, weights_bytes, reading.reserve_bytes).cache_bytes)
 
 
@@ -104,7 +104,7 @@ def _lines(  # what is printed, and what is asked
     model: Model,
     numbers: Mapping[str, Printed],
     left_bytes: int | None,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
     ranks: Parallel,
     *,
     earlier: bool,
@@ -149,7 +149,7 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
     return range(max(1, about - beside), about + beside + 1)
 
 
-def _fit(model: Model, available_bytes: int, settings: Mapping[str, Any], ranks: Parallel) -> FitReport:
+def _fit(model: Model, available_bytes: int, settings: Mapping[str, object], ranks: Parallel) -> FitReport:
     report = fit(model, engine="vllm", available_bytes=available_bytes, parallel=ranks, engine_settings={**settings})
     if not isinstance(report, FitReport):
         raise InvalidValueError("vLLM plans in blocks", help="report this: its planner answered with pools")

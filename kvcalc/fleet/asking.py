@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine, Planner
@@ -34,7 +34,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     num_gpus: int | None = None,
     parallel: Parallel | None = None,
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
     tokens: int | None = None,
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
@@ -80,13 +80,13 @@ def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
     return ranks
 
 
-def engine_on(gpu: str, engine: str, settings: Mapping[str, Any] | None, utilization: object = None) -> Engine:
+def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, utilization: object = None) -> Engine:
     """The engine with its settings on a GPU. Raises InvalidValueError where these contradict each other."""
     given = dict(settings or {})
     default = Engine.of(engine)
     if not isinstance(default, Planner):
         return Engine.of(engine, given)
-    if "gpu" in given and gpu_named(given["gpu"]) != gpu_named(gpu):
+    if "gpu" in given and gpu_named(str(given["gpu"])) != gpu_named(gpu):
         raise InvalidValueError(
             f"the setting gpu ({given['gpu']}) is not the GPU that is asked for ({gpu})",
             field="gpu",
@@ -128,6 +128,7 @@ def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: 
     return GpuFit(
         model=question.model.name,
         engine=question.engine.name,
+        engine_version=question.engine.release_words,
         engine_settings=tuple(question.engine.settings_by_name().items()),
         gpu=question.gpu.name,
         gpu_source=question.gpu.source,

@@ -24,12 +24,13 @@ deployments:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine, Planner
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.reading import typed
@@ -50,6 +51,8 @@ from kvcalc.plan import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.units import both_units, parse_bytes, parse_tokens, shown
 from kvcalc.workload import Workload
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 Tokens = Annotated[
     int | str, Field(description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000).")
 ]
@@ -137,7 +140,7 @@ def load_plan(path: Path) -> list[Deployment]:
                 help="give each deployment its own name",
             )
         names[entry.name] = index
-    known: dict[Any, Any] = {}
+    known: dict[Hashable, Any] = {}
     return [
         _Row(entry, document, ("deployments", index), path, known).deployment()
         for index, entry in enumerate(plan.deployments)
@@ -148,7 +151,7 @@ class _Row:
     """One entry on its way to a Deployment. known: what other entries of the file have read already."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Any, Any]
+        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Hashable, Any]
     ) -> None:
         self._entry = entry
         self._document = document
@@ -194,7 +197,7 @@ class _Row:
         model: Model = self._take(of, read, name, self._file.parent)
         if self._entry.attention is None:
             return model
-        return self._take("attention", apply_method, model, self._entry.attention)  # type: ignore[no-any-return]
+        return self._take("attention", apply_method, model, self._entry.attention)
 
     def _tokens(self) -> int | str:
         """Tokens as they are given, or as args say."""
@@ -205,7 +208,7 @@ class _Row:
             raise self._missing("tokens")
         return int(by_args)
 
-    def _workload(self, tokens: int, dtype: Any) -> Workload:
+    def _workload(self, tokens: int, dtype: Dtype) -> Workload:
         entry = self._entry
         if entry.sequences is not None and entry.concurrency is not None:
             raise self._refuse(
@@ -237,7 +240,7 @@ class _Row:
             raise error.at(self._document.where((*self._path, field))) from None
         if self._entry.gpus is None:
             return ranks
-        return self._take("gpus", layout_of, self._entry.gpus, ranks)  # type: ignore[no-any-return]
+        return self._take("gpus", layout_of, self._entry.gpus, ranks)
 
     def _engine(self) -> Engine:
         entry = self._entry
@@ -246,21 +249,21 @@ class _Row:
         if entry.gpu is not None:
             self._take("gpu", gpu_named, entry.gpu)
         key = ("engine", name, repr(settings), entry.gpu, entry.gpu_memory_utilization)
-        return self._once(key, lambda: self._read_engine(name, settings))  # type: ignore[no-any-return]
+        return self._once(key, lambda: self._read_engine(name, settings))
 
-    def _read_engine(self, name: str, settings: dict[str, Any]) -> Engine:
+    def _read_engine(self, name: str, settings: dict[str, object]) -> Engine:
         entry = self._entry
         default: Engine = self._take("engine", Engine.of, name)
         settings = typed(type(default), settings)
         share = entry.gpu_memory_utilization if isinstance(default, Planner) else None
         given = "args" if entry.args is not None else "engine_settings" if settings else "engine"
         if entry.gpu is None:
-            return self._take(given, Engine.of, name, settings)  # type: ignore[no-any-return]
+            return self._take(given, Engine.of, name, settings)
         if share is not None:
             self._take("gpu_memory_utilization", share_of, share)
-        return self._take(given, engine_on, entry.gpu, name, settings, share)  # type: ignore[no-any-return]
+        return self._take(given, engine_on, entry.gpu, name, settings, share)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         """Settings of both the entry and its args."""
         settings = dict(self._args.settings)
         for name, value in self._entry.engine_settings.items():
@@ -289,7 +292,7 @@ class _Row:
         given = entry.gpu_memory_utilization
         utilization = DEFAULT_UTILIZATION if given is None else self._take("gpu_memory_utilization", share_of, given)
         total_bytes = self._weights(model).bytes
-        return self._take(  # type: ignore[no-any-return]
+        return self._take(
             "gpu",
             Limit.of_gpu,
             engine,
@@ -307,10 +310,8 @@ class _Row:
                 "gpu is given without weights", "add weights: and the bytes of the whole model's weights"
             )
         if given is None:
-            return self._take("gpu", weights_of, model)  # type: ignore[no-any-return]
-        return self._once(  # type: ignore[no-any-return]
-            ("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent)
-        )
+            return self._take("gpu", weights_of, model)
+        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = []
@@ -323,18 +324,19 @@ class _Row:
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
         return tuple(found)
 
-    def _take(self, field: str, read: Any, *values: Any) -> Any:
+    def _take(self, field: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
         """Result of `read`, its errors located at the field."""
         try:
-            return read(*values)
+            return read(*values, **named)
         except KvcalcError as error:
             raise error.at(self._document.where((*self._path, field))) from None
 
-    def _once(self, key: Any, read: Any) -> Any:
+    def _once(self, key: Hashable, read: Callable[[], Result]) -> Result:
         """Result of `read`, which entries that ask for the same share."""
         if key not in self._known:
             self._known[key] = read()
-        return self._known[key]
+        found: Result = self._known[key]
+        return found
 
     def _missing(self, name: str) -> InvalidValueError:
         return self._refuse(f"{name} is missing", f"add {name}; `kvcalc schema plan` lists all")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Sheet, in_version
 from kvcalc.units import both_units, count, plural
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class GpuFit(NamedTuple):
     fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages.
     binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
     nothing, where every context fits.
-    planned: the engine's own report, where it has a planner and would start.
+    planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
     """
 
     model: str
@@ -57,6 +57,7 @@ class GpuFit(NamedTuple):
     binds: str
     planned: "FitReport | PoolReport | None"
     notes: tuple[str, ...] = ()
+    engine_version: str = ""
 
     @property
     def log_line(self) -> str:
@@ -68,6 +69,7 @@ class GpuFit(NamedTuple):
         return {
             "model": self.model,
             "engine": self.engine,
+            **({"engine_version": self.engine_version} if self.engine_version else {}),
             "engine_settings": dict(self.engine_settings),
             "gpu": {"name": self.gpu, "memory_bytes": self.gpu_bytes, "source": self.gpu_source},
             "gpus": self.num_gpus,
@@ -112,7 +114,7 @@ class GpuFit(NamedTuple):
         ]
         on = self.gpu if self.num_gpus == 1 else f"{count(self.num_gpus)} x {self.gpu}"
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
-        title = f"{self.model} in {self.engine} on {on}{layout}, {self.kv_dtype}"
+        title = f"{self.model} in {in_version(self.engine, self.engine_version)} on {on}{layout}, {self.kv_dtype}"
         cells = tuple((*row, row[1], row[1]) for row in rows)
         return (Sheet(title, columns, cells, self._summary(), self.notes, tuple(self._answers())),)
 

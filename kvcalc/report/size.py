@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Sheet, in_version
 from kvcalc.units import both_units, count, plural
 
 
@@ -168,7 +168,7 @@ class Report(NamedTuple):
     @property
     def engine_words(self) -> str:
         """The engine, and whose rules hold."""
-        return f"{self.engine} engine" + (f" ({self.engine_version})" if self.engine_version else "")
+        return f"{in_version(self.engine, self.engine_version)} engine"
 
     @property
     def storage_bytes(self) -> int:

@@ -225,7 +225,7 @@ def test_one_context_is_reported_as_one():
     assert report.data()["shares_context"] is True
     assert (
         report.heading()
-        == "gemma-3-27b, 8,192 tokens for 4 sequences, bf16, llama_cpp engine (llama-cpp-python 0.3.36)"
+        == "gemma-3-27b, 8,192 tokens for 4 sequences, bf16, llama_cpp (llama-cpp-python 0.3.36) engine"
     )
     assert report.growth == (62 * 8192 * 1024, 1024)
     assert not [line for line in report.summary() if "each sequence" in line or "per sequence" in line]

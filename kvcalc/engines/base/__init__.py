@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines.base.versions import Release
@@ -52,7 +52,7 @@ class Engine(ABC):
     PLANS_STAGES: ClassVar[bool] = False
 
     @staticmethod
-    def of(name: str, settings: Mapping[str, Any] | None = None) -> Engine:
+    def of(name: str, settings: Mapping[str, object] | None = None) -> Engine:
         """Engine `name` with `settings` over its defaults; None stands for a default.
 
         name: `vllm`, or with a version `vllm@0.33.0`; `vllm@0.33` is the newest 0.33 whose rules are known. The version
@@ -70,7 +70,7 @@ class Engine(ABC):
         return engine_class(name)._with(name, dict(settings or {}), version)
 
     @classmethod
-    def _with(cls, name: str, settings: Mapping[str, Any], version: str | None) -> Engine:
+    def _with(cls, name: str, settings: Mapping[str, object], version: str | None) -> Engine:
         given = cls._by_field(name, settings)
         if cls.RELEASE is not None:
             number = cls.RELEASE.named(
@@ -87,10 +87,10 @@ class Engine(ABC):
         return construct(**given)
 
     @classmethod
-    def _by_field(cls, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _by_field(cls, name: str, settings: Mapping[str, object]) -> dict[str, object]:
         """Settings that are given, by the names of their fields."""
         known = (*cls.setting_names(), *cls.ALIASES)
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for setting, value in settings.items():
             if setting not in known:
                 raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
@@ -99,7 +99,7 @@ class Engine(ABC):
         return found
 
     @classmethod
-    def version_field(cls, settings: Mapping[str, Any]) -> str:
+    def version_field(cls, settings: Mapping[str, object]) -> str:
         """Name by which `settings` give the version."""
         return next(
             (alias for alias, field in cls.ALIASES.items() if field == "version" and alias in settings), "version"
@@ -185,7 +185,7 @@ class Engine(ABC):
         """Each policy that is not in force, in words, as an engine of its own."""
         return dict(list(self.policies().items())[1:])
 
-    def settings_by_name(self) -> dict[str, Any]:
+    def settings_by_name(self) -> dict[str, object]:
         """Settings by name; the version is told apart (`release_words`)."""
         return {name: getattr(self, name) for name in self.setting_names() if name != "version"}
 
@@ -241,7 +241,7 @@ def _by_default(name: str) -> Engine:
     return construct()
 
 
-def _one_version(name: str, setting: Any, version: str | None) -> str | None:
+def _one_version(name: str, setting: object, version: str | None) -> str | None:
     """The version that was named. Raises InvalidValueError where a setting names another."""
     if None not in (setting, version) and str(setting) != version:
         raise InvalidValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from kvcalc.engines.base import Engine
 from kvcalc.errors import InvalidValueError
@@ -40,7 +40,7 @@ def _kind(hint: object) -> Kind:
     return _KINDS[get_origin(inner) or inner]
 
 
-def read_value(text: str, kind: Kind, name: str) -> Any:
+def read_value(text: str, kind: Kind, name: str) -> object:
     """The value that a text means. Raises InvalidValueError for what is no such value."""
     value = parse_tokens(text, name) if kind == "count" and not _WHOLE.fullmatch(text) else _READERS[kind](text)
     if value is None:
@@ -50,7 +50,7 @@ def read_value(text: str, kind: Kind, name: str) -> Any:
     return value
 
 
-def value_or_text(text: str, kind: Kind) -> Any:
+def value_or_text(text: str, kind: Kind) -> object:
     """The value that a text means; the text itself where it is no such value, and the engine says why."""
     value = _READERS[kind](text)
     return text if value is None else value
@@ -76,12 +76,12 @@ def _number(text: str) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _object(text: str) -> dict[str, object] | None:
     value = _loaded(text)
     return value if isinstance(value, dict) else None
 
 
-def _list(text: str) -> list[Any]:
+def _list(text: str) -> list[object]:
     """`[0, 1]` as JSON has it, or `0,1`."""
     value = _loaded(text) if text.startswith("[") else None
     return value if isinstance(value, list) else [_item(part.strip()) for part in text.split(",")]
@@ -91,7 +91,7 @@ def _item(text: str) -> int | str:
     return int(text) if _WHOLE.fullmatch(text) else text
 
 
-def _loaded(text: str) -> Any:
+def _loaded(text: str) -> object:
     from json import loads
 
     try:
@@ -103,10 +103,10 @@ def _loaded(text: str) -> Any:
 _READERS = {"text": _text, "count": _whole, "number": _number, "flag": _flag, "json": _object, "list": _list}
 
 
-def read_settings(engine: type[Engine], texts: Sequence[str]) -> dict[str, Any]:
+def read_settings(engine: type[Engine], texts: Sequence[str]) -> dict[str, object]:
     """Settings from NAME=VALUE, as the engine's fields want them. Raises InvalidValueError for any other form."""
     kinds = kinds_of(engine)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and name):
@@ -117,7 +117,7 @@ def read_settings(engine: type[Engine], texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def typed(engine: type[Engine], settings: Mapping[str, Any]) -> dict[str, Any]:
+def typed(engine: type[Engine], settings: Mapping[str, object]) -> dict[str, object]:
     """Settings of which some may be written as text."""
     kinds = kinds_of(engine)
     return {

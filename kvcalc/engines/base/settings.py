@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field as dataclass_field
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.units import positive_int, shown
@@ -20,7 +20,7 @@ class Setting(NamedTuple):
     """A setting of an engine: its name, its default, and what it means."""
 
     name: str
-    default: Any
+    default: object
     meaning: str
 
 

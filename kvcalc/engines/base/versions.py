@@ -88,7 +88,7 @@ class Release:
         return {name: row for name, row in vars(cls).items() if isinstance(row, Rule)}
 
     @classmethod
-    def defaults(cls, version: str, settings: Collection[str]) -> dict[str, Any]:
+    def defaults(cls, version: str, settings: Collection[str]) -> dict[str, object]:
         """Defaults that a version has, of those settings that changed theirs."""
         return {name: rule.at(version) for name, rule in cls.rules().items() if name in settings}
 

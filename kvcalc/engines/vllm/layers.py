@@ -12,6 +12,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
+from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gated_deltanet import GatedDeltaNet
@@ -163,7 +164,9 @@ def _grouped_query(part: GroupedQueryAttention, place: Place, run: Run) -> Itera
     yield _attention(place, run, heads, (part.head_dim, value), part.num_query_heads, part)
 
 
-def _attention(place: Place, run: Run, heads: int, widths: tuple[int, int], query_heads: int, part: Any) -> Cache:
+def _attention(
+    place: Place, run: Run, heads: int, widths: tuple[int, int], query_heads: int, part: TokenCache
+) -> Cache:
     """Keys and values of `heads` heads, of full, sliding or chunked attention."""
     window, chunk = part.sliding_window, part.attention_chunk_size
     if window is not None and quirks.is_one_of(place.model, quirks.WINDOW_INCLUDES_QUERY):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kvcalc.engines.vllm.grouping import Group
 from kvcalc.engines.vllm.planner import Capacity, Planned
 from kvcalc.engines.vllm.specs import Limits
@@ -44,7 +42,7 @@ def _fit_group(planned: Planned, group: Group, limits: Limits) -> FitGroup:
     )
 
 
-def _resolved(planned: Planned) -> tuple[tuple[str, Any], ...]:
+def _resolved(planned: Planned) -> tuple[tuple[str, object], ...]:
     """What vLLM chose where settings left it open."""
     run = planned.run
     backends = dict.fromkeys(cache.backend.name for cache in planned.caches if cache.backend)

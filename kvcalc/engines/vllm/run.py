@@ -6,7 +6,7 @@ Source: vLLM, engine/arg_utils.py, config/vllm.py, config/model.py, model_execut
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.attention._state import StateCache
 from kvcalc.attention.cca import CompressedConvolution
@@ -287,7 +287,7 @@ def _speculation(model: Model, settings: VllmSettings) -> tuple[bool, int, int]:
     return True, tokens, min(drafts, tokens)
 
 
-def _speculative_tokens(asked: Any, default: int) -> int:
+def _speculative_tokens(asked: object, default: int) -> int:
     if asked is None and default:
         return default
     if type(asked) is not int or asked < 1:

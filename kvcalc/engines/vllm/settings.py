@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting, share
@@ -38,7 +37,7 @@ class VllmSettings(Engine):
     block_size: int | None = setting(None, "tokens of a block; hybrids may raise it")
     max_model_len: int | None = setting(None, "longest request; none: the model's own, -1: the longest that fits")
     usage: str = setting(USAGES[0], "server or llm (offline), which have batches of different sizes")
-    speculative: Mapping[str, Any] | None = setting(
+    speculative: Mapping[str, object] | None = setting(
         None, 'speculative decoding: {"method": "mtp", "num_speculative_tokens": 1}'
     )
     disable_hybrid_kv_cache_manager: bool | None = setting(

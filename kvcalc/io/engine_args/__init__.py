@@ -37,7 +37,7 @@ class Flag(NamedTuple):
     """
 
     to: str
-    instead: Mapping[str, Any] = {}
+    instead: Mapping[str, object] = {}
 
 
 class Program(NamedTuple):
@@ -58,7 +58,7 @@ class Program(NamedTuple):
     refused: Mapping[str, str]
     several: frozenset[str] = frozenset()
     environment: Mapping[str, Flag] = {}
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, object] = {}
     refused_with_replicas: Mapping[str, str] = {}
     takes_model: bool = False
 

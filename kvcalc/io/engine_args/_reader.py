@@ -101,7 +101,7 @@ class Reader:
         """How the flag's value is read: as its setting's field says; what sets no setting is a count."""
         return self._kinds.get(flag.to, "count")
 
-    def _value(self, name: str, flag: Flag, text: str) -> Any:
+    def _value(self, name: str, flag: Flag, text: str) -> object:
         """Value of a flag's text. Raises InvalidValueError where it is none."""
         if text in flag.instead:
             return flag.instead[text]

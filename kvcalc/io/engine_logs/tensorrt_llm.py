@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
@@ -23,7 +22,7 @@ def read(lines: Sequence[str]) -> Reading | None:
     }
     if not pools:
         return None
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     if block := last_value(_BLOCK, lines):
         settings["tokens_per_block"] = int(block)
     ranks = {name: int(value) for name, words in _RANKS.items() if (value := last_value(re.compile(words), lines))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from kvcalc.explaining import Printed, Reading
 from kvcalc.explaining.vllm import MEMORY, REQUESTS
@@ -32,7 +31,7 @@ _SETTINGS = {
 def read(lines: Sequence[str]) -> Reading | None:
     """Tokens, blocks, concurrency and memory, the least memory of all workers, and the settings that stand around."""
     numbers: dict[str, Printed] = {}
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for number, found in matches(_TOKENS, lines):
         numbers["tokens"] = Printed(found[1], "", number)
     for number, found in matches(_CONCURRENCY, lines):
