@@ -90,7 +90,10 @@ Method = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="SPEC", help="What a method leaves: streaming-llm, snapkv:window_size=64 ..."),
 ]
-EngineName = Annotated[str, typer.Option("--engine", "-e", metavar="NAME", help="Who allocates the cache.")]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", "-e", metavar="NAME", help="Engine to model: vllm, vllm@0.33."),
+]
 EngineSet = Annotated[
     list[str] | None,
     typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, such as window=full."),

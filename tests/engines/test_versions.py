@@ -129,6 +129,12 @@ def test_transformers_expanded_the_latent_before_5_15():
         ("vllm@0.33.0", {"version": "0.25.1"}, "vllm@0.33.0 and the setting version ('0.25.1') are two versions"),
         ("transformers@4.56", {}, "kvcalc models transformers 4.57 to 5.23, not '4.56'"),
         ("transformers", {"transformers_version": "99.1"}, "kvcalc models transformers 4.57 to 5.23, not '99.1'"),
+        (
+            "transformers",
+            {"version": "5.20", "transformers_version": "5.1"},
+            "version ('5.20') and transformers_version ('5.1') are the same setting",
+        ),
+        ("transformers", {"transformers_version": 5.2}, "version 5.2 may be 5.2 or 5.20"),
         ("ideal@1", {}, "the engine ideal has no versions, and '1' is asked for"),
         ("ollama@0.29", {}, "the engine ollama has no versions, and '0.29' is asked for"),
         ("ideal", {"version": "1"}, "no setting of the engine ideal is called 'version'"),

@@ -15,7 +15,6 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from kvcalc.dtypes import Dtype
-from kvcalc.engines.base.versions import Release
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Model
 from kvcalc.registry import Registry
@@ -24,6 +23,7 @@ from kvcalc.units import shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Plan
+    from kvcalc.engines.base.versions import Release
     from kvcalc.footprint import Footprint
     from kvcalc.parallel import Parallel, Sharing
 
@@ -73,9 +73,10 @@ class Engine(ABC):
     def _with(cls, name: str, settings: Mapping[str, object], version: str | None) -> Engine:
         given = cls._by_field(name, settings)
         if cls.RELEASE is not None:
-            number = cls.RELEASE.named(
-                _one_version(name, given.pop("version", None), version), cls.version_field(settings)
+            field = next(
+                (alias for alias, of in cls.ALIASES.items() if of == "version" and alias in settings), "version"
             )
+            number = cls.RELEASE.named(_one_version(name, given.pop("version", None), version), field)
             given = {**cls.RELEASE.defaults(number, cls.setting_names()), **given, "version": number}
         elif version is not None:
             raise InvalidValueError(
@@ -88,22 +89,20 @@ class Engine(ABC):
 
     @classmethod
     def _by_field(cls, name: str, settings: Mapping[str, object]) -> dict[str, object]:
-        """Settings that are given, by the names of their fields."""
+        """Settings that are given, by the names of their fields. Raises InvalidValueError for two values of one."""
         known = (*cls.setting_names(), *cls.ALIASES)
         found: dict[str, object] = {}
         for setting, value in settings.items():
             if setting not in known:
                 raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
-            if value is not None:
-                found[cls.ALIASES.get(setting, setting)] = value
+            field = cls.ALIASES.get(setting, setting)
+            if value is not None and found.setdefault(field, value) != value:
+                raise InvalidValueError(
+                    f"{field} ({shown(found[field])}) and {setting} ({shown(value)}) are the same setting",
+                    field=setting,
+                    help="give one of them",
+                )
         return found
-
-    @classmethod
-    def version_field(cls, settings: Mapping[str, object]) -> str:
-        """Name by which `settings` give the version."""
-        return next(
-            (alias for alias, field in cls.ALIASES.items() if field == "version" and alias in settings), "version"
-        )
 
     @classmethod
     def setting_names(cls) -> tuple[str, ...]:
@@ -242,7 +241,11 @@ def _by_default(name: str) -> Engine:
 
 
 def _one_version(name: str, setting: object, version: str | None) -> str | None:
-    """The version that was named. Raises InvalidValueError where a setting names another."""
+    """The version that was named. Raises InvalidValueError where a setting names another, or is a number cut short."""
+    if isinstance(setting, float) and len(str(setting).partition(".")[2]) == 1:
+        raise InvalidValueError(
+            f"version {setting} may be {setting} or {setting}0", field="version", help="write the version in quotes"
+        )
     if None not in (setting, version) and str(setting) != version:
         raise InvalidValueError(
             f"{name}@{version} and the setting version ({shown(setting)}) are two versions",

@@ -16,6 +16,7 @@ from kvcalc.engines.sglang.pools import STATES, Sizes, Stage, pools_of, sizes_of
 from kvcalc.engines.sglang.resolution import cache_dtype, layout_of, page_of, request_states, rows_of
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
 from kvcalc.errors import NotApplicableError
+from kvcalc.footprint import Footprint
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing, rounded_heads
@@ -36,10 +37,15 @@ class SglangPlan(PoolPlan):
         self._model = model
         self._settings = replace(settings, context_length=context_length)
         (whole,) = stage_models(model, ranks.tp, 1, sharing)
+        rows = rows_of(whole, self._settings, BF16)
         parts = stage_models(model, ranks.tp, ranks.pp, sharing)
-        self._stages = [_stage(part, whole, self._settings) for part in parts]
+        for part in parts:
+            check_unchanged(part, settings.TITLE)
+        stored = [(part, tuple(rows.of(whole, group) for group in part.groups)) for part in parts]
+        self._stages = [Stage.of(part, own, BF16, own_windows=rows.own_windows) for part, own in stored]
         self._rounded = rounded_heads(model, ranks.tp, sharing)
-        super().__init__(tuple(settings.footprint(part, BF16) for part in parts), page_of(model, settings))
+        held = tuple(Footprint.of_tensors(part, own, BF16) for part, own in stored)
+        super().__init__(held, page_of(model, settings))
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
@@ -122,13 +128,6 @@ def _report(model: Model, settings: SglangSettings, available_bytes: Sequence[in
         ),
         notes=model.notes,
     )
-
-
-def _stage(part: Model, model: Model, settings: SglangSettings) -> Stage:
-    rows = rows_of(model, settings, BF16)
-    check_unchanged(part, settings.TITLE)
-    allocation = tuple(rows.of(model, group) for group in part.groups)
-    return Stage.of(part, allocation, BF16, own_windows=rows.own_windows)
 
 
 def _max_requests(sizes: Sizes, settings: SglangSettings) -> int | None:
