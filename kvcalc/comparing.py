@@ -7,7 +7,7 @@ from typing import Any
 
 from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods import METHODS, apply_method, formula_of, parameters
+from kvcalc.methods import METHODS, apply_method, parameters
 from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import WHOLE
 from kvcalc.model import Model
@@ -151,7 +151,7 @@ def _method_row(  # a method, a model before and after it, and what is asked of 
         step_copy_bytes=copied or 0,
         title=traits.title,
         source=traits.source,
-        formula=formula_of(method.apply),
+        formula=traits.formula,
         state=_state(model, before),
         flash_attention=traits.flash_attention,
         retraining=traits.retraining,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.tensors import CacheTensor, Rounding
@@ -21,6 +21,8 @@ MAX_LAYERS = 10_000
 
 class Attention(Protocol):
     """What every attention kind offers: its facts are its dataclass fields."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def label(self) -> str:
@@ -270,7 +272,6 @@ def repeated(pattern: tuple[str, ...] | list[str], num_layers: int) -> tuple[str
 
 def facts(attention: Attention) -> dict[str, Any]:
     """Fields of an attention kind that are set, by name: those it must have, then those it may have."""
-    declared: tuple[Field[Any], ...] = fields(attention)  # type: ignore[arg-type]  # each kind is a dataclass
-    required_first = sorted(declared, key=lambda field: field.default is not MISSING)
+    required_first = sorted(fields(attention), key=lambda field: field.default is not MISSING)
     values = ((f.name, getattr(attention, f.name)) for f in required_first)
     return {name: value for name, value in values if value is not None and value is not False}

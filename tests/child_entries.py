@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 import kvcalc
@@ -22,3 +23,20 @@ def leave(progress):
 
 def refuse(progress):
     raise kvcalc.InvalidValueError("no", help="say yes", where="here")
+
+
+def verify_with_little_memory(model, device, free_bytes, progress, **question):
+    """Verifies where torch may take free_bytes more and is told that it may take any number."""
+    import psutil
+    import torch
+
+    from kvcalc.verify.measure import verify
+
+    if device == "cuda":
+        torch.cuda.set_per_process_memory_fraction(free_bytes / torch.cuda.get_device_properties(0).total_memory)
+    else:
+        torch.set_num_threads(1)
+        torch.randn(1024, 1024, dtype=torch.bfloat16) @ torch.randn(1024, 1024, dtype=torch.bfloat16)
+        most = psutil.Process().memory_info().vms + free_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    return verify(model, device=device, memory_bytes=10**15, progress=progress, **question)

@@ -30,6 +30,12 @@ class Outcome(NamedTuple):
 Cli = Callable[..., Outcome]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", default="cuda", choices=("cuda", "cpu"), help="where tests marked cuda run; cpu rehearses them"
+    )
+
+
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs `kvcalc` with the given command line in this process."""

@@ -133,10 +133,10 @@ def check(model: kvcalc.Model, policies: dict[int, Policy], tokens: int) -> None
             assert measured == predicted, (tokens, layer)
 
 
-def check_every_step(spec: str, name: str, steps: int) -> None:
+def check_every_step(spec: str, name: str, steps: int, device: str = "cpu") -> None:
     """A prompt and so many steps: after each of them caches are as predicted, and outputs are numbers."""
     model = changed(spec, name)
-    seen = Seen.random(MODELS[name], PROMPT + steps)
+    seen = Seen(*(rows.to(device) for rows in Seen.random(MODELS[name], PROMPT + steps)))
     policies = policies_of(model)
     for policy in policies.values():
         policy.prefill(*seen.between(0, PROMPT))

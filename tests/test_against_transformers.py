@@ -110,7 +110,7 @@ def test_a_layer_too_few_is_noticed(monkeypatch):
 def test_the_table_names_class_and_version():
     (sheet,) = against_transformers(GPT_OSS, tokens=20, device="meta").sheets()
     assert sheet.title == "model, 20 tokens x 1 sequence, bf16, GptOssForCausalLM of transformers 5.23.0 on meta"
-    assert sheet.lines[2].startswith("memory behind") and sheet.lines[2].endswith("as predicted")
+    assert sheet.lines[2].label == "memory behind" and sheet.lines[2].value.endswith("as predicted")
 
 
 def test_plain_values_can_be_printed():

@@ -18,6 +18,7 @@ from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.model import Model, group_layers
+from kvcalc.report.sheet import Line
 from kvcalc.slots.engines import WholeBlocks
 
 GPUS = ("h100-80gb", "b200", "a100-80gb", "rtx-4090")
@@ -233,7 +234,7 @@ def test_a_report_speaks_as_the_log_does():
     assert report.log_line == report.data()["log_line"] == line
     (sheet,) = report.sheets()
     assert sheet.title == "deepseek-r1 in vllm 0.33.0 on h100-80gb, TP 8"
-    assert sheet.lines[0] == f"total {line}"
+    assert sheet.lines[0] == Line("total", line, "answer")
     assert sheet.rows == (("61", "mla_attention", "attn", 16, "18,432", 2048),)
 
 

@@ -371,8 +371,9 @@ def test_every_method_says_what_it_is(name):
     assert method.TRAITS.kind in ("architecture", "selection", "merged", "quantised")
     assert method.TRAITS.title
     assert method.TRAITS.source
-    for parameter in parameters(method.apply):
-        assert parameter in method.apply.__doc__, f"{parameter} is not explained"
+    assert method.TRAITS.formula
+    assert list(method.TRAITS.parameters) == list(parameters(method.apply))
+    assert all(method.TRAITS.parameters.values())
 
 
 # ---- rules

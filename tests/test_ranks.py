@@ -18,6 +18,7 @@ import rank_entries
 
 import kvcalc
 from kvcalc.parallel import Parallel
+from kvcalc.report.sheet import Line
 from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.ranks import verify_ranks
 
@@ -101,7 +102,7 @@ def test_every_rank_of_two_stages_takes_what_was_predicted():
     assert result.predicted_bytes == result.storage_bytes > result.whole_bytes
     assert result.data()["ranks"][3]["tensors"][0]["storage_bytes"] == 3 * sliding * 8 // 20
     (sheet,) = result.sheets()
-    assert sheet.lines[-1] == "verdict        equal, to the byte"
+    assert sheet.lines[-1] == Line("verdict", "equal, to the byte")
     assert sheet.rows[2] == (2, "2 to 3", 3, 3 * (sliding + full), 3 * (sliding + full), "equal")
     json.dumps(result.data())
 
@@ -117,8 +118,8 @@ def test_data_parallel_ranks_take_their_own_sequences_and_a_wrong_prediction_is_
     wrong = first._replace(measured=first.measured._replace(tensors=(doubled, *first.measured.tensors[1:])))
     forged = result._replace(ranks=(wrong, second))
     assert not forged.equal
-    assert forged.sheets()[0].lines[-1] == "verdict        not equal: rank 0"
-    assert forged.sheets()[0].rows[0][-1] == f"{tensor.storage_bytes:+,} bytes"
+    assert forged.sheets()[0].lines[-1] == Line("verdict", "not equal: rank 0", "alarm")
+    assert forged.sheets()[0].rows[0][-1].words == f"{tensor.storage_bytes:+,} bytes"
 
 
 DEATHS = {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from kvcalc.formats import table
-from kvcalc.report.sheet import Column, Sheet, Stack
+from kvcalc.report.sheet import Column, Line, Sheet, Stack, Styled
 
 SIZE = ["size", "--preset", "gpt-oss-20b", "--tokens", "8192"]
 
@@ -111,9 +111,12 @@ def test_a_table_of_many_rows_is_as_rich_prints_it(monkeypatch, columns, colour)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR" if colour else "NO_COLOR", "1")
-    rows = tuple((f"漢字 {n % 7}", "fits" if n % 3 else "TOO LARGE", n * 10**6, 0.37) for n in range(table._MANY))
+    rows = tuple(
+        (f"漢字 {n % 7}", "fits" if n % 3 else Styled("TOO LARGE", "alarm"), n * 10**6, 0.37)
+        for n in range(table._MANY)
+    )
     columns_of = (Column("name", once=True), Column("verdict"), Column("a long title", "bytes"), Column("share", "bar"))
-    document = Stack((_Sheets(Sheet("Many", columns_of, rows, ("a line",), ("a note",))),))
+    document = Stack((_Sheets(Sheet("Many", columns_of, rows, (Line("", "a line"),), ("a note",))),))
     shown = []
     for many in (table._MANY, 10**9):
         monkeypatch.setattr(table, "_MANY", many)

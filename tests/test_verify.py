@@ -101,7 +101,7 @@ def test_a_wrong_prediction_is_noticed(monkeypatch):
     result = verify(tiny("window"), tokens=40, device="cpu")
     assert not result.equal
     assert [tensor.verdict for tensor in result.tensors] == ["+96 bytes", "+96 bytes"]
-    assert "not equal: 3 window k, 3 window v" in result.sheets()[0].lines[-1]
+    assert "not equal: 3 window k, 3 window v" in result.sheets()[0].lines[-1].value
 
 
 def test_a_mismatch_ends_with_exit_code_1(cli, monkeypatch):

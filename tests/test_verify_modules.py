@@ -10,6 +10,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.verify.modules import module_for
+from kvcalc.verify.modules._attention import attention, products
 from kvcalc.verify.modules._module import rotate
 
 HIDDEN, TOKENS, SEQUENCES = 48, 37, 2
@@ -123,3 +124,27 @@ def test_a_forgotten_token_is_noticed():
     expected = module(inputs)
     module.reach = module.reach._replace(window=6)
     assert not torch.allclose(cached(module, inputs), expected, **EXACT)
+
+
+def test_a_query_meets_latents_part_by_part_as_it_meets_them_joined():
+    """The way that a single query takes on CUDA."""
+    for facts in (mla(), MultiHeadLatentAttention(**{**LATENT, "qk_rope_head_dim": 0}, kv_lora_rank=16)):
+        module, inputs = built(facts), hidden()
+        positions = torch.arange(TOKENS)
+        rows = module.project(inputs, positions)
+        nope, rope = module.queries(inputs[:, -1:], positions[-1:])
+        into_latent = torch.einsum("bhnd,hdc->bhnc", nope, module.w_uk)
+        query, key = torch.cat([into_latent, rope], dim=-1), torch.cat([*rows.values()], dim=-1)[:, None]
+        joined = attention(query, key, key, None, module.scale)[..., : module.rank]
+        torch.testing.assert_close(module._part_by_part((into_latent, rope), tuple(rows.values())), joined, **EXACT)
+
+
+@pytest.mark.parametrize(("kv_heads", "widths"), [(1, (8, 8)), (2, (8, 8)), (6, (8, 8)), (2, (8, 10))])
+def test_plain_products_equal_the_fused_kernel(kv_heads, widths):
+    query, key, value = (
+        torch.randn(2, heads, tokens, width, dtype=torch.float64)
+        for heads, tokens, width in ((6, 1, widths[0]), (kv_heads, TOKENS, widths[0]), (kv_heads, TOKENS, widths[1]))
+    )
+    folded = query.unflatten(1, (kv_heads, -1)).flatten(2, 3)
+    mixed = products([(folded, key)], value, 0.3).reshape(2, 6, 1, widths[1])
+    torch.testing.assert_close(mixed, attention(query, key, value, None, 0.3), **EXACT)

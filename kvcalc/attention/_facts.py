@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from kvcalc.dtypes import Dtype, dtype_named
@@ -18,6 +18,7 @@ _LOOKED_AT = 1024
 """Degrees up to which a help line looks for one that works."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Facts(ABC):
     """Facts of a part of a layer. Raises InvalidValueError for one that is not a whole number of at least 1.
 
@@ -67,7 +68,7 @@ class Facts(ABC):
         whole = self.shared_facts
         split = {name: max(1, -(-value // tp) if rounding == "ceil" else value // tp) for name, value in whole.items()}
         if all(self._divides(name, value, tp) for name, value in whole.items()):
-            shard: Self = replace(self, **split)  # type: ignore[type-var]  # each kind is a dataclass
+            shard: Self = replace(self, **split)
             return shard
         # a rank's query heads may read part of its KV heads alone, so that it need not pass the checks of a whole layer
         rounded = object.__new__(type(self))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.slots.layers import Once
@@ -14,12 +15,11 @@ CONV_COLUMNS = "conv_columns"
 
 @dataclass(frozen=True, kw_only=True)
 class StateCache(Facts):
-    """A part that keeps a state and no tokens.
+    """A part that keeps a state and no tokens."""
 
-    state_dtype: format of the recurrent state; models compute it in fp32 unless their config names another.
-    """
-
-    state_dtype: str = "fp32"
+    state_dtype: Annotated[
+        str, "format of the recurrent state; models compute it in fp32 unless their config names another"
+    ] = "fp32"
 
     def recurrent(self, name: str, *dims: Dim) -> CacheTensor:
         """A recurrent state, in its own format."""

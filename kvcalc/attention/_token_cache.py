@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.errors import InvalidValueError
@@ -15,19 +16,15 @@ from kvcalc.slots.rule import SlotRule
 class TokenCache(Facts):
     """Facts of a layer that caches tokens.
 
-    num_query_heads: attention heads of the layer.
-    sliding_window: tokens that a query sees, itself included; None: all.
-    attention_chunk_size: tokens of a chunk that attention does not leave; None: no chunks.
-    reference_window: generated tokens that a query sees beside the whole prompt; None: all.
     Raises InvalidValueError for a field that is not a whole number of at least 1, or where two limits are given.
     """
 
     SPLIT = ("num_query_heads",)
 
-    num_query_heads: int
-    sliding_window: int | None = None
-    attention_chunk_size: int | None = None
-    reference_window: int | None = None
+    num_query_heads: Annotated[int, "attention heads of the layer"]
+    sliding_window: Annotated[int | None, "tokens that a query sees, itself included; None: all"] = None
+    attention_chunk_size: Annotated[int | None, "chunk of tokens that attention does not leave; None: no chunks"] = None
+    reference_window: Annotated[int | None, "generated tokens seen beside the whole prompt; None: all"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

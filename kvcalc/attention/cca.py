@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.attention._state import CONV_COLUMNS
@@ -16,18 +17,17 @@ class CompressedConvolution(Facts):
 
     Elements per layer: cca_conv_channels * cca_conv_columns + cca_value_width.
 
-    cca_conv_channels: channels of queries and keys together, (num_query_heads + num_kv_heads) * head_dim.
-    cca_conv_columns: inputs that the two convolutions keep, the sum of their kernels less 2.
-    cca_value_width: width of the half value that the next token mixes in, num_kv_heads * head_dim / 2.
     Source: Zyphra 2025, arXiv 2510.04476; transformers 5.23 modeling_zaya.py.
     """
 
     SPLIT = ("cca_conv_channels", "cca_value_width")
     HAS_KV_CHANNELS = True
 
-    cca_conv_channels: int
-    cca_conv_columns: int
-    cca_value_width: int
+    cca_conv_channels: Annotated[
+        int, "channels of queries and keys together, (num_query_heads + num_kv_heads) * head_dim"
+    ]
+    cca_conv_columns: Annotated[int, "inputs that the two convolutions keep, the sum of their kernels less 2"]
+    cca_value_width: Annotated[int, "width of the half value that the next token mixes in, num_kv_heads * head_dim / 2"]
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.errors import InvalidValueError
@@ -22,22 +23,19 @@ class CompressedAttention(Facts):
     that are not compressed yet their kv and gate, 2 * head_dim each. CSA (which has an indexer) has each of those
     twice as wide, and keeps kv and gate of the last m tokens for the overlap.
 
-    num_query_heads: attention heads of the layer.
-    head_dim: width of an entry.
-    sliding_window: tokens that are seen as they are.
-    compress_rate: tokens that make one entry (4 in CSA, 128 in HCA); None for a layer that has only its window.
-    index_head_dim: width of an entry's index key, in CSA.
     Raises InvalidValueError for an index_head_dim without a compress_rate.
     Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; transformers 5.23 modeling_deepseek_v4.py.
     """
 
     SPLIT = ("num_query_heads",)
 
-    num_query_heads: int
-    head_dim: int
-    sliding_window: int
-    compress_rate: int | None = None
-    index_head_dim: int | None = None
+    num_query_heads: Annotated[int, "attention heads of the layer"]
+    head_dim: Annotated[int, "width of an entry"]
+    sliding_window: Annotated[int, "tokens that are seen as they are"]
+    compress_rate: Annotated[
+        int | None, "tokens that make one entry (4 in CSA, 128 in HCA); None for a layer that has only its window"
+    ] = None
+    index_head_dim: Annotated[int | None, "width of an entry's index key, in CSA"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

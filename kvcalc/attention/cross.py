@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.slots.layers import EncoderTokens, Once
@@ -16,18 +17,17 @@ class CrossAttention(Facts):
 
     Elements per encoder token and layer: 2 * cross_num_kv_heads * cross_head_dim.
 
-    cross_num_kv_heads: heads of K and V.
-    cross_head_dim: width of a head.
-    encoder_tokens: tokens that the encoder makes, where the model fixes it (Whisper: 1,500 whatever the audio).
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2.3.
     """
 
     MAY_BE_ZERO = ("encoder_tokens",)
     SPLIT_OR_COPIED = ("cross_num_kv_heads",)
 
-    cross_num_kv_heads: int
-    cross_head_dim: int
-    encoder_tokens: int | None = None
+    cross_num_kv_heads: Annotated[int, "heads of K and V"]
+    cross_head_dim: Annotated[int, "width of a head"]
+    encoder_tokens: Annotated[
+        int | None, "tokens that the encoder makes, where the model fixes it (Whisper: 1,500 whatever the audio)"
+    ] = None
 
     @property
     def label(self) -> str:

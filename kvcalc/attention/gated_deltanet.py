@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache, conv_state
 from kvcalc.tensors import CacheTensor, Dim
@@ -15,19 +16,16 @@ class GatedDeltaNet(StateCache):
     Elements per layer: (2 * num_key_heads * key_head_dim + num_value_heads * value_head_dim) * (conv_kernel - 1) and,
     recurrent, num_value_heads * key_head_dim * value_head_dim.
 
-    linear_num_key_heads, linear_num_value_heads: heads of keys (and queries) and of values.
-    linear_key_head_dim, linear_value_head_dim: widths of a head.
-    linear_conv_kernel: inputs that the short convolution over queries, keys and values reads.
     Source: Yang et al. 2024, arXiv 2412.06464.
     """
 
     SPLIT = ("linear_num_key_heads", "linear_num_value_heads")
 
-    linear_num_key_heads: int
-    linear_num_value_heads: int
-    linear_key_head_dim: int
-    linear_value_head_dim: int
-    linear_conv_kernel: int
+    linear_num_key_heads: Annotated[int, "heads of keys and queries"]
+    linear_num_value_heads: Annotated[int, "heads of values"]
+    linear_key_head_dim: Annotated[int, "width of a key head"]
+    linear_value_head_dim: Annotated[int, "width of a value head"]
+    linear_conv_kernel: Annotated[int, "inputs that the short convolution over queries, keys and values reads"]
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.slots.layers import Once
@@ -15,15 +16,13 @@ class GatedRetention(Facts):
 
     Elements per layer: num_heads * head_dim^2, in the model's own dtype, as the authors' code keeps them.
 
-    linear_num_heads: heads, each with a state and a decay of its own (n_self_heads in YOCO).
-    linear_head_dim: width of a head's key and value.
     Source: Sun et al. 2024, arXiv 2405.05254, section 3.1; microsoft/unilm, YOCO/yoco/models/decoder/gate_retention.py.
     """
 
     SPLIT = ("linear_num_heads",)
 
-    linear_num_heads: int
-    linear_head_dim: int
+    linear_num_heads: Annotated[int, "heads, each with a state and a decay of its own (n_self_heads in YOCO)"]
+    linear_head_dim: Annotated[int, "width of a head's key and value"]
 
     @property
     def label(self) -> str:

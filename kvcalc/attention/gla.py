@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,11 +15,6 @@ class GroupedLatentAttention(TokenCache):
 
     Elements per token and layer: num_latent_heads * latent_head_dim + qk_rope_head_dim (h_c * d_c + d_R).
 
-    num_latent_heads: latents, each for a group of query heads; 2 in GLA-2.
-    latent_head_dim: width of one latent; the paper has twice the width of a head.
-    qk_rope_head_dim: width of the one rotary key that all heads share; every rank holds it.
-    qk_nope_head_dim: width of a head's key without position, once the latent is expanded; not cached.
-    v_head_dim: width of a head's value, once the latent is expanded; not cached.
     A layer without positions has a qk_rope_head_dim of 0, and caches the latents alone.
     Raises InvalidValueError where num_query_heads is not a multiple of num_latent_heads.
     Source: Zadouri et al. 2025, arXiv 2505.21487, section 3; Dao-AILab/grouped-latent-attention,
@@ -28,11 +24,11 @@ class GroupedLatentAttention(TokenCache):
     MAY_BE_ZERO = ("qk_rope_head_dim", "qk_nope_head_dim")
     SPLIT_OR_COPIED = ("num_latent_heads",)
 
-    num_latent_heads: int
-    latent_head_dim: int
-    qk_rope_head_dim: int
-    qk_nope_head_dim: int
-    v_head_dim: int
+    num_latent_heads: Annotated[int, "latents, each for a group of query heads; 2 in GLA-2"]
+    latent_head_dim: Annotated[int, "width of one latent; the paper has twice the width of a head"]
+    qk_rope_head_dim: Annotated[int, "width of the one rotary key that all heads share; every rank holds it"]
+    qk_nope_head_dim: Annotated[int, "width of a head's key without position, once the latent is expanded; not cached"]
+    v_head_dim: Annotated[int, "width of a head's value, once the latent is expanded; not cached"]
 
     def __post_init__(self) -> None:
         super().__post_init__()

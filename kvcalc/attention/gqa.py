@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,9 +15,6 @@ class GroupedQueryAttention(TokenCache):
 
     Elements per token and layer: num_kv_heads * (head_dim + v_head_dim).
 
-    num_kv_heads: heads of K and V; equal to num_query_heads for MHA, 1 for MQA.
-    head_dim: width of a key head, and of a value head where v_head_dim is not given.
-    v_head_dim: width of a value head, where it differs.
     Raises InvalidValueError where num_query_heads is not a multiple of num_kv_heads.
     Source: Shazeer 2019, arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245.
     """
@@ -24,9 +22,9 @@ class GroupedQueryAttention(TokenCache):
     SPLIT_OR_COPIED = ("num_kv_heads",)
     ROUNDED = ("num_kv_heads",)
 
-    num_kv_heads: int
-    head_dim: int
-    v_head_dim: int | None = None
+    num_kv_heads: Annotated[int, "heads of K and V; equal to num_query_heads for MHA, 1 for MQA"]
+    head_dim: Annotated[int, "width of a key head, and of a value head where v_head_dim is not given"]
+    v_head_dim: Annotated[int | None, "width of a value head, where it differs"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

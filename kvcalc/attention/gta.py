@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.errors import InvalidValueError
@@ -16,10 +17,6 @@ class GroupedTiedAttention(TokenCache):
     Elements per token and layer: num_kv_heads * head_dim + qk_rope_head_dim. Code that repeats the rotary key for
     every query head before caching it keeps num_kv_heads * head_dim + num_query_heads * qk_rope_head_dim.
 
-    num_kv_heads: heads of the tied state, each for a group of query heads.
-    head_dim: width of a head.
-    qk_rope_head_dim: width of the one rotary key, the rest of a key's width; the paper has half of head_dim.
-    repeats_rope: whether the rotary key is cached once for each query head, as in the released module.
     Raises InvalidValueError where num_query_heads is not a multiple of num_kv_heads, or the rotary key is wider than a
     head.
     Source: Zadouri et al. 2025, arXiv 2505.21487, section 3; Dao-AILab/grouped-latent-attention,
@@ -29,10 +26,14 @@ class GroupedTiedAttention(TokenCache):
     FLAGS = ("repeats_rope",)
     SPLIT_OR_COPIED = ("num_kv_heads",)
 
-    num_kv_heads: int
-    head_dim: int
-    qk_rope_head_dim: int
-    repeats_rope: bool = False
+    num_kv_heads: Annotated[int, "heads of the tied state, each for a group of query heads"]
+    head_dim: Annotated[int, "width of a head"]
+    qk_rope_head_dim: Annotated[
+        int, "width of the one rotary key, the rest of a key's width; the paper has half of head_dim"
+    ]
+    repeats_rope: Annotated[
+        bool, "whether the rotary key is cached once for each query head, as in the released module"
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

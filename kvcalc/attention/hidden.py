@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.slots.layers import EveryToken, LastTokens
@@ -15,13 +16,11 @@ class HiddenStates(Facts):
 
     Elements per token and layer: hidden_size.
 
-    hidden_size: width of a layer's input.
-    memory_tokens: tokens that the memory holds at most, where it is limited.
     Source: Dai et al. 2019, arXiv 1901.02860, section 3.2; transformers 5.23 modeling_xlnet.py.
     """
 
-    hidden_size: int
-    memory_tokens: int | None = None
+    hidden_size: Annotated[int, "width of a layer's input"]
+    memory_tokens: Annotated[int | None, "tokens that the memory holds at most, where it is limited"] = None
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.slots.layers import EveryToken
@@ -15,17 +16,16 @@ class Indexer(Facts):
 
     Elements per token and layer: index_head_dim, with pooling 2 * index_head_dim + 1.
 
-    index_head_dim: width of the one key per token.
-    index_pooling: whether a gate of the key's width and a mask are kept too, for pooled keys (GLM-5 Next).
-    index_dtype: format of the keys where it is not that of the cache.
     Source: DeepSeek-V3.2 report, section 2.1; transformers 5.23 modeling_glm5_next.py.
     """
 
     FLAGS = ("index_pooling",)
 
-    index_head_dim: int
-    index_pooling: bool = False
-    index_dtype: str | None = None
+    index_head_dim: Annotated[int, "width of the one key per token"]
+    index_pooling: Annotated[
+        bool, "whether a gate of the key's width and a mask are kept too, for pooled keys (GLM-5 Next)"
+    ] = False
+    index_dtype: Annotated[str | None, "format of the keys where it is not that of the cache"] = None
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache, conv_state
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,17 +15,14 @@ class KimiDeltaAttention(StateCache):
 
     Elements per layer: 3 * num_heads * head_dim * (conv_kernel - 1) and, recurrent, num_heads * head_dim^2.
 
-    linear_num_heads: heads of queries, keys and values alike.
-    linear_head_dim: width of a head.
-    linear_conv_kernel: inputs that each short convolution reads.
     Source: Kimi Linear report, arXiv 2510.26692.
     """
 
     SPLIT = ("linear_num_heads",)
 
-    linear_num_heads: int
-    linear_head_dim: int
-    linear_conv_kernel: int
+    linear_num_heads: Annotated[int, "heads of queries, keys and values alike"]
+    linear_head_dim: Annotated[int, "width of a head"]
+    linear_conv_kernel: Annotated[int, "inputs that each short convolution reads"]
 
     @property
     def label(self) -> str:

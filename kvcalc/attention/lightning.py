@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,15 +15,13 @@ class LightningAttention(StateCache):
 
     Elements per layer, recurrent: num_heads * head_dim^2.
 
-    linear_num_heads: heads, each with a state of its own.
-    linear_head_dim: width of a head's key and value.
     Source: Qin et al. 2024, arXiv 2401.04658; MiniMax-01, arXiv 2501.08313.
     """
 
     SPLIT = ("linear_num_heads",)
 
-    linear_num_heads: int
-    linear_head_dim: int
+    linear_num_heads: Annotated[int, "heads, each with a state of its own"]
+    linear_head_dim: Annotated[int, "width of a head's key and value"]
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache, conv_state
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,17 +15,14 @@ class Mamba(StateCache):
 
     Elements per layer: intermediate_size * (conv_kernel - 1) and, recurrent, intermediate_size * state_size.
 
-    mamba_intermediate_size: inner channels, expand * hidden_size.
-    mamba_state_size: width of each channel's state.
-    mamba_conv_kernel: inputs that the short convolution reads.
     Source: Gu and Dao 2023, arXiv 2312.00752.
     """
 
     SPLIT = ("mamba_intermediate_size",)
 
-    mamba_intermediate_size: int
-    mamba_state_size: int
-    mamba_conv_kernel: int
+    mamba_intermediate_size: Annotated[int, "inner channels, expand * hidden_size"]
+    mamba_state_size: Annotated[int, "width of each channel's state"]
+    mamba_conv_kernel: Annotated[int, "inputs that the short convolution reads"]
 
     @property
     def label(self) -> str:

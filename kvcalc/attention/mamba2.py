@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache, conv_state
 from kvcalc.tensors import CacheTensor, Dim
@@ -15,24 +16,18 @@ class Mamba2(StateCache):
     Elements per layer: (intermediate_size + 2 * num_groups * state_size) * (conv_kernel - 1) and, recurrent,
     num_heads * head_dim * state_size.
 
-    mamba_num_heads: heads of the state.
-    mamba_head_dim: channels of a head.
-    mamba_num_groups: groups of heads that share B and C.
-    mamba_state_size: width of each channel's state.
-    mamba_conv_kernel: inputs that the short convolution reads.
-    mamba_intermediate_size: inner channels, where they are not num_heads * head_dim.
     Source: Dao and Gu 2024, arXiv 2405.21060.
     """
 
     SPLIT = ("mamba_num_heads", "mamba_intermediate_size")
     SPLIT_OR_COPIED = ("mamba_num_groups",)
 
-    mamba_num_heads: int
-    mamba_head_dim: int
-    mamba_num_groups: int
-    mamba_state_size: int
-    mamba_conv_kernel: int
-    mamba_intermediate_size: int | None = None
+    mamba_num_heads: Annotated[int, "heads of the state"]
+    mamba_head_dim: Annotated[int, "channels of a head"]
+    mamba_num_groups: Annotated[int, "groups of heads that share B and C"]
+    mamba_state_size: Annotated[int, "width of each channel's state"]
+    mamba_conv_kernel: Annotated[int, "inputs that the short convolution reads"]
+    mamba_intermediate_size: Annotated[int | None, "inner channels, where they are not num_heads * head_dim"] = None
 
     @property
     def label(self) -> str:

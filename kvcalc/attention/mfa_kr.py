@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,11 +15,10 @@ class KeyReuseAttention(TokenCache):
 
     Elements per token and layer: head_dim (C in the paper). Without key reuse MFA is `gqa` with one KV head as wide.
 
-    head_dim: width of the one key, wider than that of a common head (256).
     Source: Hu et al. 2024, arXiv 2412.19255.
     """
 
-    head_dim: int
+    head_dim: Annotated[int, "width of the one key, wider than that of a common head (256)"]
 
     @property
     def label(self) -> str:

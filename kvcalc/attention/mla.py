@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,21 +15,17 @@ class MultiHeadLatentAttention(TokenCache):
 
     Elements per token and layer: kv_lora_rank + qk_rope_head_dim (d_c + d_h^R in the paper).
 
-    kv_lora_rank: width of the latent that all heads share.
-    qk_rope_head_dim: width of the one rotary key that all heads share.
-    qk_nope_head_dim: width of a head's key without position, once the latent is expanded; not cached.
-    v_head_dim: width of a head's value, once the latent is expanded; not cached.
-    The last two are there for `mla-naive` and for comparisons with other attention. A layer without positions has a
-    qk_rope_head_dim of 0, and caches the latent alone.
+    qk_nope_head_dim and v_head_dim are there for `mla-naive` and for comparisons with other attention. A layer without
+    positions has a qk_rope_head_dim of 0, and caches the latent alone.
     Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
     """
 
     MAY_BE_ZERO = ("qk_rope_head_dim", "qk_nope_head_dim")
 
-    kv_lora_rank: int
-    qk_rope_head_dim: int
-    qk_nope_head_dim: int
-    v_head_dim: int
+    kv_lora_rank: Annotated[int, "width of the latent that all heads share"]
+    qk_rope_head_dim: Annotated[int, "width of the one rotary key that all heads share"]
+    qk_nope_head_dim: Annotated[int, "width of a head's key without position, once the latent is expanded; not cached"]
+    v_head_dim: Annotated[int, "width of a head's value, once the latent is expanded; not cached"]
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -15,17 +16,14 @@ class NaiveMultiHeadLatentAttention(TokenCache):
     Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim), for
     DeepSeek-R1 128 * 320.
 
-    qk_rope_head_dim: width of the rotary key, which is one for all heads and repeated in each.
-    qk_nope_head_dim: width of a head's key without position.
-    v_head_dim: width of a head's value.
     Source: DeepSeek-V3 inference/model.py, attn_impl = "naive"; transformers before 5.15.
     """
 
     MAY_BE_ZERO = ("qk_rope_head_dim", "qk_nope_head_dim")
 
-    qk_rope_head_dim: int
-    qk_nope_head_dim: int
-    v_head_dim: int
+    qk_rope_head_dim: Annotated[int, "width of the rotary key, which is one for all heads and repeated in each"]
+    qk_nope_head_dim: Annotated[int, "width of a head's key without position"]
+    v_head_dim: Annotated[int, "width of a head's value"]
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,16 +15,14 @@ class MatrixLstm(StateCache):
 
     Elements per layer, recurrent: num_heads * (qk_head_dim * v_head_dim + qk_head_dim + 1).
 
-    mlstm_num_heads: heads, each with a memory of its own.
-    mlstm_qk_head_dim, mlstm_v_head_dim: widths of a head's key and value.
     Source: Beck et al. 2024, arXiv 2405.04517, equations 19 to 27.
     """
 
     SPLIT = ("mlstm_num_heads",)
 
-    mlstm_num_heads: int
-    mlstm_qk_head_dim: int
-    mlstm_v_head_dim: int
+    mlstm_num_heads: Annotated[int, "heads, each with a memory of its own"]
+    mlstm_qk_head_dim: Annotated[int, "width of a head's query and key"]
+    mlstm_v_head_dim: Annotated[int, "width of a head's value"]
 
     @property
     def label(self) -> str:

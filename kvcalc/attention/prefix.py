@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.slots.layers import Once
@@ -15,16 +16,14 @@ class PrefixTokens(Facts):
 
     Elements per layer: 2 * prefix_tokens * num_kv_heads * head_dim.
 
-    prefix_tokens: tokens of the prefix.
-    num_kv_heads, head_dim: as those of the attention.
     Source: CPM-Ant (prompt_length); transformers 5.23 modeling_cpmant.py.
     """
 
     SPLIT_OR_COPIED = ("num_kv_heads",)
 
-    prefix_tokens: int
-    num_kv_heads: int
-    head_dim: int
+    prefix_tokens: Annotated[int, "tokens of the prefix"]
+    num_kv_heads: Annotated[int, "heads of K and V, as in the attention"]
+    head_dim: Annotated[int, "width of a head, as in the attention"]
 
     @property
     def label(self) -> str:

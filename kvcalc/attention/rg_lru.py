@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache, conv_state
 from kvcalc.tensors import CacheTensor, Dim
@@ -14,15 +15,13 @@ class GatedLinearRecurrence(StateCache):
 
     Elements per layer: lru_width * (conv_kernel - 1) and, recurrent, lru_width.
 
-    lru_width: channels of the recurrence.
-    lru_conv_kernel: inputs that the short convolution reads.
     Source: De et al. 2024, arXiv 2402.19427, section 2.
     """
 
     SPLIT = ("lru_width",)
 
-    lru_width: int
-    lru_conv_kernel: int
+    lru_width: Annotated[int, "channels of the recurrence"]
+    lru_conv_kernel: Annotated[int, "inputs that the short convolution reads"]
 
     @property
     def label(self) -> str:

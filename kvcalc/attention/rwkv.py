@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache
 from kvcalc.slots.layers import Once
@@ -15,15 +16,15 @@ class Rwkv(StateCache):
 
     Elements per layer: 2 * hidden_size and, recurrent, 3 * attention_hidden_size.
 
-    hidden_size: width of a layer's input, of which time mix and channel mix each keep the last.
-    attention_hidden_size: width of the time mix, which keeps numerator, denominator and their largest exponent.
     Source: Peng et al. 2023, arXiv 2305.13048, appendix D.
     """
 
     SPLIT = ("attention_hidden_size",)
 
-    hidden_size: int
-    attention_hidden_size: int
+    hidden_size: Annotated[int, "width of a layer's input, of which time mix and channel mix each keep the last"]
+    attention_hidden_size: Annotated[
+        int, "width of the time mix, which keeps numerator, denominator and their largest exponent"
+    ]
 
     @property
     def label(self) -> str:

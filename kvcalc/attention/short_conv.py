@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.attention._state import conv_state
@@ -15,16 +16,14 @@ class ShortConvolution(Facts):
 
     Elements per layer: conv_channels * (conv_kernel - 1), in the model's dtype.
 
-    conv_channels: channels of all convolutions of the layer together.
-    conv_kernel: inputs that one reads.
     Source: LFM2 report, arXiv 2511.23404; transformers 5.23 modeling_lfm2.py.
     """
 
     SPLIT = ("conv_channels",)
     HAS_KV_CHANNELS = True
 
-    conv_channels: int
-    conv_kernel: int
+    conv_channels: Annotated[int, "channels of all convolutions of the layer together"]
+    conv_kernel: Annotated[int, "inputs that one reads"]
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.tensors import CacheTensor, Dim
@@ -15,16 +16,13 @@ class TensorProductAttention(TokenCache):
     Elements per token and layer: k_rank * (num_query_heads + head_dim) + v_rank * (num_query_heads + v_head_dim),
     (R_K + R_V)(h + d_h) in the paper.
 
-    head_dim: width of a key head, and of a value head where v_head_dim is not given.
-    k_rank, v_rank: products that a token's keys and values are made of (R_K and R_V; `rank` in the authors' code).
-    v_head_dim: width of a value head, where it differs.
     Source: Zhang et al. 2025, arXiv 2501.06425, section 3; tensorgi/TPA, model/T6_infer.py.
     """
 
-    head_dim: int
-    k_rank: int
-    v_rank: int
-    v_head_dim: int | None = None
+    head_dim: Annotated[int, "width of a key head, and of a value head where v_head_dim is not given"]
+    k_rank: Annotated[int, "products that a token's keys are made of (R_K; `rank` in the authors' code)"]
+    v_rank: Annotated[int, "products that a token's values are made of (R_V; `rank` in the authors' code)"]
+    v_head_dim: Annotated[int | None, "width of a value head, where it differs"] = None
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._state import StateCache
 from kvcalc.slots.layers import Once
@@ -15,19 +16,17 @@ class MatrixWkv(StateCache):
 
     Elements per layer: wkv_token_shifts * hidden_size and, recurrent, wkv_num_heads * wkv_head_dim^2.
 
-    hidden_size: width of a layer's input.
-    wkv_num_heads: heads of the time mix, each with a state of its own.
-    wkv_head_dim: width of a head's key and value.
-    wkv_token_shifts: halves that keep their last input: time mix and channel mix, or the time mix alone (1).
     Source: Peng et al. 2024, arXiv 2404.05892, section 3; Peng et al. 2025, arXiv 2503.14456.
     """
 
     SPLIT = ("wkv_num_heads",)
 
-    hidden_size: int
-    wkv_num_heads: int
-    wkv_head_dim: int
-    wkv_token_shifts: int = 2
+    hidden_size: Annotated[int, "width of a layer's input"]
+    wkv_num_heads: Annotated[int, "heads of the time mix, each with a state of its own"]
+    wkv_head_dim: Annotated[int, "width of a head's key and value"]
+    wkv_token_shifts: Annotated[
+        int, "halves that keep their last input: time mix and channel mix, or the time mix alone (1)"
+    ] = 2
 
     @property
     def label(self) -> str:

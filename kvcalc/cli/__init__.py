@@ -8,6 +8,7 @@ it needs when it runs.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code; prints errors instead of raising them."""
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's character set lacks is printed as an escape, not as a crash.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, prog_name="kvcalc", standalone_mode=False)
         sys.stdout.flush()

@@ -12,14 +12,17 @@ from kvcalc.cli._output import check_output_format, show
 app = command_app()
 
 
-@app.command(epilog="Example: kvcalc check plans/*.yaml --format github")
+@app.command(
+    help="Whether each deployment's cache fits its budget or GPU. Exit code 0: all fit, 1: one does not, 2: bad input.",
+    epilog="Example: kvcalc check plans/*.yaml --format github",
+)
 def check(
     plans: Annotated[
         list[Path], typer.Argument(metavar="PLAN...", help="Capacity-planning files (`kvcalc schema plan`).")
     ],
     format: _options.Format = "table",
 ) -> None:
-    """Whether each deployment's cache fits its budget or GPU. Exit code 0: all fit, 1: one does not, 2: bad input."""
+    """Runs `kvcalc check`."""
     check_output_format(format, findings=True)
 
     from kvcalc.io.plans import load_plans

@@ -20,9 +20,10 @@ app = command_app()
 
 
 @app.command(
+    help="One model as MHA, GQA, MQA and MLA (--preset or --model), or several models by name.",
     epilog=(
         "Examples: kvcalc compare --preset r1 --tokens 100000, kvcalc compare r1 llama3-70b gpt-oss-120b --tokens 128K"
-    )
+    ),
 )
 def compare(
     tokens: _options.Tokens,
@@ -47,7 +48,7 @@ def compare(
     explain: bool = typer.Option(False, "--explain", help="With --methods: formula and source of each."),
     format: _options.Format = "table",
 ) -> None:
-    """One model as MHA, GQA, MQA and MLA (--preset or --model), or several models by name."""
+    """Runs `kvcalc compare`."""
     check_output_format(format)
     counts = _options.token_counts(tokens)
     question = _options.question(batch, dtype, engine, engine_set)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 app = command_app("Engines that allocate a cache: list them, or show one with its versions and settings.")
 
 
-@app.command("list", epilog="Example: kvcalc engines list")
+@app.command(
+    "list", help="Every engine, with its versions and how it was verified.", epilog="Example: kvcalc engines list"
+)
 def list_engines(format: _options.Format = "table") -> None:
-    """Every engine, with its versions and how it was verified."""
+    """Runs `kvcalc engines list`."""
     check_output_format(format)
 
     from kvcalc.engines import ENGINES
@@ -28,12 +30,16 @@ def list_engines(format: _options.Format = "table") -> None:
     show(EngineList(tuple(map(_entry_of, ENGINES.names()))), format)
 
 
-@app.command("show", epilog="Example: kvcalc engines show vllm")
+@app.command(
+    "show",
+    help="One engine: settings with their defaults and meanings, versions, and the rules that changed between them.",
+    epilog="Example: kvcalc engines show vllm",
+)
 def show_engine(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Engine, as `kvcalc engines list` names it.")],
     format: _options.Format = "table",
 ) -> None:
-    """One engine: settings with their defaults and meanings, versions, and the rules that changed between them."""
+    """Runs `kvcalc engines show`."""
     check_output_format(format)
 
     from kvcalc.report.engines import EnginePage

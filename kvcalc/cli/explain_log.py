@@ -16,7 +16,14 @@ _OF_WEIGHTS = ("weights", "gpu")
 _EXIT_CODES = {"agrees": 0, "differs": 1, "undecided": 2}
 
 
-@app.command(epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b")
+@app.command(
+    help=(
+        "Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it.\n\n"
+        "A log does not say which model it served: give --preset or --model. Exit code 0: it does, 1: it does not, "
+        "2: the log does not say enough to tell, or bad input."
+    ),
+    epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b",
+)
 def explain_log(
     log: Annotated[Path, typer.Argument(metavar="FILE", help="Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.")],
     preset: _options.Preset = None,
@@ -43,11 +50,7 @@ def explain_log(
     ] = "0",
     format: _options.Format = "table",
 ) -> int:
-    """Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it.
-
-    A log does not say which model it served: give --preset or --model. Exit code 0: it does, 1: it does not, 2: the
-    log does not say enough to tell, or bad input.
-    """
+    """Runs `kvcalc explain-log`."""
     check_output_format(format)
 
     from kvcalc.engines.base import split_version

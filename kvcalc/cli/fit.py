@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 TOO_LARGE = 1
 
+if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
+
 app = command_app()
 
 
 @app.command(
-    epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K"
+    help=(
+        "Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."
+    ),
+    epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
 )
 def fit(
     gpu: Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU by its name in gpus.yaml, or its driver's.")],
@@ -58,7 +64,7 @@ def fit(
     dcp: _options.ContextParallel = 1,
     format: _options.Format = "table",
 ) -> None:
-    """Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."""
+    """Runs `kvcalc fit`."""
     check_output_format(format)
     asked = _options.fit_question(batch, dtype, engine, engine_set, gpu, utilization)
     if tokens is not None:

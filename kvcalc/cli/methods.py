@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Rational
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 app = command_app("Methods that reduce a cache: list them, or show one with its parameters.")
 
 
-@app.command("list", epilog="Example: kvcalc methods list")
+@app.command("list", help="Every method, with what it asks for.", epilog="Example: kvcalc methods list")
 def list_methods(format: _options.Format = "table") -> None:
-    """Every method, with what it asks for."""
+    """Runs `kvcalc methods list`."""
     check_output_format(format)
 
     from kvcalc.methods import METHODS
@@ -29,12 +29,16 @@ def list_methods(format: _options.Format = "table") -> None:
     show(MethodList(tuple(map(entry_of, METHODS.names()))), format)
 
 
-@app.command("show", epilog="Example: kvcalc methods show snapkv")
+@app.command(
+    "show",
+    help="One method: formula, parameters with their defaults, caveat, source.",
+    epilog="Example: kvcalc methods show snapkv",
+)
 def show_method(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Method, as `kvcalc methods list` names it.")],
     format: _options.Format = "table",
 ) -> None:
-    """One method: formula, parameters with their defaults, caveat, source."""
+    """Runs `kvcalc methods show`."""
     check_output_format(format)
 
     from kvcalc.report.methods import MethodPage
@@ -42,20 +46,19 @@ def show_method(
     show(MethodPage(_options.located("NAME", entry_of, name.lower())), format)
 
 
-def entry_of(name: str, arguments: Mapping[str, Any] | None = None) -> MethodEntry:
+def entry_of(name: str, arguments: Mapping[str, object] | None = None) -> MethodEntry:
     """A method with its parameters: their defaults, or what they were given."""
-    from inspect import getdoc
-
     from kvcalc.methods import METHODS, parameters
     from kvcalc.report.methods import MethodEntry
 
     method = METHODS.module(name)
-    words = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
-    traits = {trait: value for trait, value in method.TRAITS._asdict().items() if trait != "parse"}
-    return MethodEntry(name, **traits, parameters=words, description=getdoc(method.apply) or "")
+    traits = method.TRAITS._asdict()
+    values = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
+    shown = {name: value for name, value in traits.items() if name != "parse"}
+    return MethodEntry(name, **{**shown, "parameters": values}, meanings=traits["parameters"])
 
 
-def _in_words(default: Any) -> str:
+def _in_words(default: object) -> str:
     """A default as users write it."""
     if default is ...:
         return "must be given"

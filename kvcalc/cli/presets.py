@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 app = command_app("Shipped models: list and show them; validate a file; write one from a config.json.")
 
 
-@app.command("list", epilog="Example: kvcalc presets list --format json")
+@app.command(
+    "list",
+    help="Every shipped preset with its attention and bytes per token.",
+    epilog="Example: kvcalc presets list --format json",
+)
 def list_presets(format: _options.Format = "table") -> None:
-    """Every shipped preset with its attention and bytes per token."""
+    """Runs `kvcalc presets list`."""
     check_output_format(format)
 
     from kvcalc.io.presets import load_preset, preset_aliases, preset_names
@@ -54,21 +58,25 @@ def _first_token_bytes(model: Model) -> int | None:
         return None
 
 
-@app.command("show", epilog="Example: kvcalc presets show r1")
+@app.command("show", help="The preset's file, as it is.", epilog="Example: kvcalc presets show r1")
 def show_preset(
     name: Annotated[str, typer.Argument(help="Preset or alias.", autocompletion=_options.complete_preset)],
 ) -> None:
-    """The preset's file, as it is."""
+    """Runs `kvcalc presets show`."""
     from kvcalc.io.presets import preset_path
 
     sys.stdout.write(_options.located("NAME", preset_path, name).read_text("utf-8"))
 
 
-@app.command("validate", epilog="Example: kvcalc presets validate my-model.yaml")
+@app.command(
+    "validate",
+    help="Whether files are models that kvcalc can size; the first error is printed with its line.",
+    epilog="Example: kvcalc presets validate my-model.yaml",
+)
 def validate(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Preset files or config.json files.")],
 ) -> None:
-    """Whether files are models that kvcalc can size; the first error is printed with its line."""
+    """Runs `kvcalc presets validate`."""
     from kvcalc.io.loading import load_path
     from kvcalc.units import plural
 
@@ -78,12 +86,16 @@ def validate(
         typer.echo(f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})")
 
 
-@app.command("new", epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml")
+@app.command(
+    "new",
+    help="Writes a preset YAML, made from a config.json, to stdout.",
+    epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml",
+)
 def new(
     path: Annotated[Path, typer.Argument(help="A config.json, or a directory that holds one.")],
     assume: _options.Assume = None,
 ) -> None:
-    """Writes a preset YAML, made from a config.json, to stdout."""
+    """Runs `kvcalc presets new`."""
     from kvcalc.io.loading import load_path
     from kvcalc.io.presets import dump_preset
 

@@ -11,9 +11,9 @@ from kvcalc.cli._options import command_app
 app = command_app()
 
 
-@app.command(epilog="Example: kvcalc schema plan > plan.schema.json")
+@app.command(help="The JSON Schema of plan or preset files.", epilog="Example: kvcalc schema plan > plan.schema.json")
 def schema(kind: Annotated[str, typer.Argument(metavar="plan|preset", help="Which kind of file.")]) -> None:
-    """The JSON Schema of plan or preset files."""
+    """Runs `kvcalc schema`."""
     from json import dumps
 
     from kvcalc.io.schemas import schema as schema_of

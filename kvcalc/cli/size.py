@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 app = command_app()
 
 
-@app.command(epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain")
+@app.command(
+    help="Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor.",
+    epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain",
+)
 def size(
     tokens: _options.TokensIfAny = None,
     preset: _options.Preset = None,
@@ -40,7 +43,7 @@ def size(
     verify: bool = typer.Option(False, "--verify", help="Build the attention in torch, run it, and measure the cache."),
     format: _options.Format = "table",
 ) -> int:
-    """Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor."""
+    """Runs `kvcalc size`."""
     check_output_format(format)
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")

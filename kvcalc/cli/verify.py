@@ -14,7 +14,10 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 app = command_app()
 
 
-@app.command(epilog="Example: kvcalc verify --preset r1 --tokens 100000 --device meta")
+@app.command(
+    help="Builds the model's attention in torch, runs it, and compares what its cache took: exit 1 where it differs.",
+    epilog="Example: kvcalc verify --preset r1 --tokens 100000 --device meta",
+)
 def verify(
     tokens: _options.Tokens,
     preset: _options.Preset = None,
@@ -36,7 +39,7 @@ def verify(
     against: str = typer.Option("", "--against", metavar="NAME", help="Another's classes: transformers."),
     format: _options.Format = "table",
 ) -> int:
-    """Builds the model's attention in torch, runs it, and compares what its cache took: exit 1 where it differs."""
+    """Runs `kvcalc verify`."""
     check_output_format(format)
     counts = _options.token_counts(tokens)
     if len(counts) > 1:

@@ -18,13 +18,14 @@ from kvcalc.model import Model, with_draft_layers
 from kvcalc.parallel import Parallel
 from kvcalc.registry import Registry
 from kvcalc.report.log import Compared, LogReport
+from kvcalc.report.sheet import Json
 from kvcalc.units import GIB, MIB
 
 EXPLAINERS = Registry("kvcalc.explaining", "engine whose logs kvcalc reads")
 _UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "MB": MIB}
 """Engines that print GB and MB mean binary units by it."""
 _MTP = "mtp"
-Change = Mapping[str, object]
+Change = Mapping[str, Json]
 
 
 class Printed(NamedTuple):
@@ -73,7 +74,7 @@ class Reading(NamedTuple):
 
     engine: str
     caches: tuple[Mapping[str, Printed], ...]
-    settings: Mapping[str, object]
+    settings: Mapping[str, Json]
     ranks: Mapping[str, int]
     model: str = ""
     weights_bytes: int | None = None
@@ -89,12 +90,12 @@ class Explainer(NamedTuple):
     asked with, not predicted. undecided: why no number of a log decides anything, and what would.
     """
 
-    compare: Callable[[Model, Reading, Mapping[str, object], Parallel], tuple[Compared, ...]]
-    others: Mapping[str, tuple[object, ...]]
+    compare: Callable[[Model, Reading, Mapping[str, Json], Parallel], tuple[Compared, ...]]
+    others: Mapping[str, tuple[Json, ...]]
     ranks: Mapping[str, tuple[int, ...]]
     undecided: str
     given: tuple[str, ...] = ()
-    of_weights: Mapping[str, tuple[object, ...]] = {}
+    of_weights: Mapping[str, tuple[Json, ...]] = {}
 
 
 def explainer_of(engine: str) -> Explainer:
@@ -108,7 +109,7 @@ def explain(
     reading: Reading,
     *,
     file: str = "log",
-    settings: Mapping[str, object] | None = None,
+    settings: Mapping[str, Json] | None = None,
     ranks: Mapping[str, int] | None = None,
 ) -> LogReport:
     """The log's numbers beside those predicted for `model`; where they differ, which setting would make them equal.
@@ -145,7 +146,7 @@ def explain(
 
 
 def _explanations(
-    model: Model, reading: Reading, settings: Mapping[str, object], ranks: Mapping[str, int], explainer: Explainer
+    model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Mapping[str, int], explainer: Explainer
 ) -> tuple[tuple[str, ...], int]:
     """Single changes that make all numbers equal, or else pairs of them; and how many were tried."""
     changes = _changes(model, explainer, of_weights=reading.weights_bytes is not None)
@@ -174,7 +175,7 @@ def _changes(model: Model, explainer: Explainer, *, of_weights: bool) -> Iterato
         yield {_MTP: True}
 
 
-def _is_another(change: Change, reading: Reading, settings: Mapping[str, object], ranks: Mapping[str, int]) -> bool:
+def _is_another(change: Change, reading: Reading, settings: Mapping[str, Json], ranks: Mapping[str, int]) -> bool:
     """Whether a change is one, and does not contradict what the log says."""
     ((name, value),) = change.items()
     said = {**reading.settings, **reading.ranks}
@@ -185,7 +186,7 @@ def _is_another(change: Change, reading: Reading, settings: Mapping[str, object]
 def _explains(  # what is asked, and what is changed
     model: Model,
     reading: Reading,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Json],
     ranks: Mapping[str, int],
     explainer: Explainer,
     change: Change,

@@ -10,11 +10,12 @@ from kvcalc.explaining import Explainer, Printed, Reading
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
 from kvcalc.sizing import size
 from kvcalc.units import positive_int
 
 _TYPES = ("f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "f32")
-_OTHERS: Mapping[str, tuple[object, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     "type_k": _TYPES,
     "type_v": _TYPES,
     "n_seq_max": (1, 2, 3, 4, 8),
@@ -35,7 +36,7 @@ _TENSORS = {
 """Tensors that each letter of the log's lines adds up."""
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """K, V, R and S, each added up over all lines, as caches of full and of sliding layers have lines of their own.
 
     Raises InvalidValueError where neither the log nor a setting says n_ctx.

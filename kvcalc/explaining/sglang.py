@@ -11,9 +11,10 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
 from kvcalc.report.pool import Pool, PoolReport
+from kvcalc.report.sheet import Json
 from kvcalc.units import TIB
 
-_OTHERS: Mapping[str, tuple[object, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     "mamba_ssm_dtype": ("bfloat16", "float16", "float32"),
     "kv_cache_dtype": ("fp8_e4m3", "fp8_e5m2", "bf16", "mxfp8"),
     "dsa_decode_backend": ("trtllm",),
@@ -27,7 +28,7 @@ _ENOUGH = 1024 * TIB
 _STATES = "states"
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """Each line of the log beside the pool of so many tokens or states; the longest one is that of the full pool."""
     tokens = [int(cache["tokens"].value) for cache in reading.caches if "tokens" in cache]
     report = fit(

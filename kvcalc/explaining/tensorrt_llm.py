@@ -9,9 +9,10 @@ from kvcalc.fitting import fit
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
 from kvcalc.units import TIB
 
-_OTHERS: Mapping[str, tuple[object, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     "dtype": ("fp8", "nvfp4", "float16", "float32"),
     "tokens_per_block": (16, 32, 64, 128),
 }
@@ -21,7 +22,7 @@ _UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-
 _ENOUGH = 1024 * TIB
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """Each line beside the pool of as many tokens; a start-up that first measures its activations prints two."""
     found = []
     for cache in reading.caches:

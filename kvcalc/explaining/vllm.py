@@ -22,6 +22,7 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.fit import FitReport
 from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
 from kvcalc.units import TIB
 
 _VERSION = "version"
@@ -29,7 +30,7 @@ _BEFORE = "0.20.0"
 """The last version that counted tokens by blocks."""
 MEMORY, REQUESTS = "memory", "requests at a time"
 """Names of a reading's numbers beside blocks and tokens."""
-_OTHERS: Mapping[str, tuple[object, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     _VERSION: (_BEFORE,),
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
     "block_size": (32, 64, 128),
@@ -60,7 +61,7 @@ class _Line(NamedTuple):
     concurrency: float
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """The numbers of the log beside those of the number of blocks that comes nearest."""
     numbers = {name: printed for cache in reading.caches for name, printed in cache.items()}
     version = str(settings.get(_VERSION, VllmRelease.newest()))
@@ -87,7 +88,7 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, object], rank
     return tuple(found)
 
 
-def _left_by_weights(reading: Reading, settings: Mapping[str, object], ranks: Parallel) -> int | None:
+def _left_by_weights(reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> int | None:
     """Bytes that are left for the cache beside the weights, which all ranks share, where somebody says them."""
     if reading.weights_bytes is None:
         return None
@@ -104,7 +105,7 @@ def _lines(  # what is printed, and what is asked
     model: Model,
     numbers: Mapping[str, Printed],
     left_bytes: int | None,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Json],
     ranks: Parallel,
     *,
     earlier: bool,
@@ -149,7 +150,7 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
     return range(max(1, about - beside), about + beside + 1)
 
 
-def _fit(model: Model, available_bytes: int, settings: Mapping[str, object], ranks: Parallel) -> FitReport:
+def _fit(model: Model, available_bytes: int, settings: Mapping[str, Json], ranks: Parallel) -> FitReport:
     report = fit(model, engine="vllm", available_bytes=available_bytes, parallel=ranks, engine_settings={**settings})
     if not isinstance(report, FitReport):
         raise InvalidValueError("vLLM plans in blocks", help="report this: its planner answered with pools")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from kvcalc.report.sheet import Column
-from kvcalc.units import GB, GIB, count
+from kvcalc.report.sheet import Cell, Column
+from kvcalc.units import GB, GIB
 
 _SMALL_RATIO = 0.01
 """Ratio below which a fourth decimal is shown, which keeps a cache of under 1 % apart from none."""
 
 
-def cell_text(value: Any, column: Column) -> str:
+def cell_text(value: Cell, column: Column) -> str:
     """For eyes: thousands separated, two decimals where a unit was scaled."""
-    if value is None:
-        return ""
+    if not isinstance(value, int | float):
+        return "" if value is None else str(value)
     match column.kind:
         case "count" | "bytes":
-            return count(value)
+            return f"{value:,}"
         case "gigabytes":
             return f"{value / GB:,.2f}"
         case "gibibytes":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from csv import writer
 from typing import TextIO
 
-from kvcalc.report.sheet import Document
+from kvcalc.report.sheet import Cell, Document
 from kvcalc.units import GB, GIB
 
 _SCALES = {"gigabytes": GB, "gibibytes": GIB}
@@ -23,4 +23,8 @@ def write(document: Document, stream: TextIO) -> None:
         shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
         scales = [_SCALES.get(column.kind, 1) for column in sheet.columns]
         table.writerow([sheet.columns[i].title for i in shown])
-        table.writerows([row[i] / scales[i] if scales[i] > 1 else row[i] for i in shown] for row in sheet.rows)
+        table.writerows([_scaled(row[i], scales[i]) for i in shown] for row in sheet.rows)
+
+
+def _scaled(value: Cell, scale: int) -> Cell:
+    return value / scale if scale > 1 and isinstance(value, int) else value

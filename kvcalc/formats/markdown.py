@@ -18,12 +18,13 @@ def _sheet(sheet: Sheet) -> str:
     shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
     columns = [sheet.columns[i] for i in shown]
     lines = [f"### {sheet.title}", ""]
-    lines += [f"- {' '.join(line.split())}" for line in sheet.lines]
+    lines += [f"- {f'{line.label} {line.value}'.strip()}" for line in sheet.lines]
     lines += [""] if sheet.lines else []
     lines.append(_row(column.title for column in columns))
     lines.append(_row("--:" if is_number(column) else "---" for column in columns))
     lines += [_row(cell_text(row[i], sheet.columns[i]) for i in shown) for row in sheet.rows]
-    lines += ["", *(f"- {note}" for note in sheet.notes)] if sheet.notes else []
+    notes = [f"* {sheet.footnote}", *sheet.notes] if sheet.footnote else sheet.notes
+    lines += ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
 
 

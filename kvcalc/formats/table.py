@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import Any, TextIO
+from typing import NamedTuple, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvcalc.formats._cells import cell_text, is_fixed, is_number
-from kvcalc.report.sheet import Column, Document, Sheet
+from kvcalc.report.sheet import Cell, Column, Document, Line, Sheet, Style, Styled
 
 WIDE = 100
 """Terminal columns from which on the less important table columns are shown."""
@@ -22,7 +22,20 @@ _GAP = 2
 """Blanks between two columns."""
 _MANY = 200
 """Rows from which on a table that fits is laid out here: rich measures every cell, three times."""
+_DETAIL = 4
+"""Blanks before what belongs to the line above."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_STYLES: dict[Style, str] = {"plain": "", "answer": "bold green", "alarm": "bold red", "detail": ""}
+
+
+class _Shown(NamedTuple):
+    """A cell as a terminal shows it, in a style of rich's."""
+
+    text: str
+    style: str
+
+
+_BLANK = _Shown("", "")
 
 
 def write(document: Document, stream: TextIO) -> None:
@@ -40,56 +53,58 @@ def _print(sheet: Sheet, console: Console) -> None:
     console.print(Text(sheet.title, style="bold"))
     console.print()
     for line in sheet.lines:
-        _print_indented(line, console, "bold green" if line.startswith("total ") else "")
+        _print_line(line, sheet.label_width, console)
     if sheet.lines:
         console.print()
+    _print_rows(sheet, console)
+    notes = [*([f"* {sheet.footnote}"] if sheet.footnote else []), *(f"- {note}" for note in sheet.notes)]
+    if notes:
+        console.print()
+    for note in notes:
+        _print_hanging(note, console)
+
+
+def _print_rows(sheet: Sheet, console: Console) -> None:
     shown = [i for i, column in enumerate(sheet.columns) if not column.wide or console.width >= WIDE]
     columns = [sheet.columns[i] for i in shown]
-    rows = [[_text(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows]
-    rows = _once(columns, rows)
+    rows = _once(columns, [[_cell(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows])
     if len(rows) < _MANY or not _print_many(columns, rows, console):
         table, least_width = _table(columns, rows, console.width - _INDENT)
         # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
         own_width, console.width = console.width, max(least_width + _INDENT, console.width)
         console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
         console.width = own_width
-    if sheet.notes:
-        console.print()
-    for note in sheet.notes:
-        _print_indented(note if note.startswith("* ") else f"- {note}", console)
 
 
-def _print_many(columns: list[Column], rows: list[list[str]], console: Console) -> bool:
+def _print_many(columns: list[Column], rows: list[list[_Shown]], console: Console) -> bool:
     """Prints a table as rich would, if no cell is to be broken for it and its rule can be drawn; else returns False."""
-    cells = [[column.title for column in columns], *rows]
-    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(columns))]
+    cells = [[_Shown(column.title, "bold cyan") for column in columns], *rows]
+    widths = [max(cell_len(row[i].text) for row in cells) for i in range(len(columns))]
     whole = sum(widths) + _GAP * (len(columns) - 1)
     if whole > console.width - _INDENT or not console.encoding.lower().startswith("utf"):
         return False
     numbers = [is_number(column) for column in columns]
-    bars = [column.kind == "bar" for column in columns]
-    lines = [_line(row, widths, numbers, bars, "bold cyan" if row is cells[0] else "") for row in cells]
+    lines = [_line(row, widths, numbers) for row in cells]
     lines.insert(1, Text(" " * _INDENT + "─" * whole))
     console.print(Text("\n").join(lines), soft_wrap=True)
     return True
 
 
-def _line(row: list[str], widths: list[int], numbers: list[bool], bars: list[bool], style: str) -> Text:
+def _line(row: list[_Shown], widths: list[int], numbers: list[bool]) -> Text:
     """One row of a table."""
     line = Text(" " * _INDENT)
-    for cell, width, number, bar in zip(row, widths, numbers, bars, strict=True):
-        blanks = " " * (width - cell_len(cell))
-        own = style or ("bold red" if cell == "TOO LARGE" else "cyan" if bar else "")
-        line.append(f"{blanks}{cell}" if number else f"{cell}{blanks}", own)
+    for (text, style), width, number in zip(row, widths, numbers, strict=True):
+        blanks = " " * (width - cell_len(text))
+        line.append(f"{blanks}{text}" if number else f"{text}{blanks}", style)
         line.append(" " * _GAP)
     line.rstrip()
     return line
 
 
-def _table(columns: list[Column], rows: list[list[str]], room: int) -> tuple[Table, int]:
+def _table(columns: list[Column], rows: list[list[_Shown]], room: int) -> tuple[Table, int]:
     """Table of the rows, and the least width that breaks no number; titles are broken where `room` is short."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
-    cells = [max((len(row[i]) for row in rows), default=0) for i in range(len(columns))]
+    cells = [max((len(row[i].text) for row in rows), default=0) for i in range(len(columns))]
     words = [max(map(len, column.title.split()), default=0) for column in columns]
     floors = [max(word, cell if is_fixed(c) else 0) for c, word, cell in zip(columns, words, cells, strict=True)]
     widths = [max(len(column.title), cell) for column, cell in zip(columns, cells, strict=True)]
@@ -102,36 +117,44 @@ def _table(columns: list[Column], rows: list[list[str]], room: int) -> tuple[Tab
         table.add_column(
             fill(column.title, width) if number else column.title,
             justify="right" if number else "left",
-            style="cyan" if column.kind == "bar" else None,
             no_wrap=is_fixed(column),
             min_width=floor,
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(text, style="bold red" if text == "TOO LARGE" else "") for text in row))
+        table.add_row(*(Text(cell.text, style=cell.style) for cell in row))
     return table, sum(floors) + gaps
 
 
-def _once(columns: list[Column], rows: list[list[str]]) -> list[list[str]]:
+def _once(columns: list[Column], rows: list[list[_Shown]]) -> list[list[_Shown]]:
     """The rows, with what repeats the row above left blank in the columns that want it."""
-    above = [[""] * len(columns), *rows]
+    above = [[_BLANK] * len(columns), *rows]
     return [
-        ["" if column.once and text == over else text for column, text, over in zip(columns, row, before, strict=True)]
+        [
+            _BLANK if column.once and cell == over else cell
+            for column, cell, over in zip(columns, row, before, strict=True)
+        ]
         for row, before in zip(rows, above, strict=False)
     ]
 
 
-def _print_indented(line: str, console: Console, style: str = "") -> None:
-    """Prints a line indented by two; what it wraps into hangs two further."""
-    own = len(line) - len(line.lstrip())
-    for index, part in enumerate(Text(line.strip(), style=style).wrap(console, max(20, console.width - own - 4))):
-        console.print(Padding(part, (0, 0, 0, 2 + own + 2 * bool(index)), expand=False))
+def _print_line(line: Line, label_width: int, console: Console) -> None:
+    """Prints a line of a summary, its value behind its label, in the column where the others' are."""
+    label = f"{line.label:<{label_width}}" if line.label else ""
+    _print_hanging(f"{label}{line.value}", console, _STYLES[line.style], _DETAIL if line.style == "detail" else 0)
 
 
-def _text(value: Any, column: Column, console: Console) -> str:
-    if column.kind == "bar":
-        return _bar(value, 24 if console.width >= WIDE else 12, console)
-    return cell_text(value, column)
+def _print_hanging(words: str, console: Console, style: str = "", further: int = 0) -> None:
+    """Prints words indented, if need be `further` than usual; what they wrap into hangs two further."""
+    own = _INDENT + further
+    for index, part in enumerate(Text(words, style=style).wrap(console, max(20, console.width - own - 2))):
+        console.print(Padding(part, (0, 0, 0, own + 2 * bool(index)), expand=False))
+
+
+def _cell(value: Cell, column: Column, console: Console) -> _Shown:
+    if column.kind == "bar" and isinstance(value, int | float):
+        return _Shown(_bar(value, 24 if console.width >= WIDE else 12, console), "cyan")
+    return _Shown(cell_text(value, column), _STYLES[value.style] if isinstance(value, Styled) else "")
 
 
 def _bar(share: float, width: int, console: Console) -> str:

@@ -189,12 +189,11 @@ class _Row:
         if entry.model is None and self._args.model is None:
             raise self._missing("model")
         of, name = ("args", self._args.model) if entry.model is None else ("model", entry.model)
-        model: Model = self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
-        return model
+        return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
 
     def _read_model(self, of: str, name: str) -> Model:
         read = _model if of == "model" else _model_of_args
-        model: Model = self._take(of, read, name, self._file.parent)
+        model = self._take(of, read, name, self._file.parent)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -218,8 +217,7 @@ class _Row:
         number = getattr(entry, field)
         if number is None:
             number = self._args.settings.get("n_seq_max", 1)
-        workload: Workload = self._take(field, Workload.of, tokens, number, dtype)
-        return workload
+        return self._take(field, Workload.of, tokens, number, dtype)
 
     def _ranks(self) -> Parallel:
         """The layout of both the entry and its args."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TypeAlias, get_type_hints
 
-from kvcalc.attention import KINDS, kind_named
+from kvcalc.attention import KINDS, kind_named, meanings_of
 from kvcalc.errors import UnknownNameError
 from kvcalc.io.plans import PlanFile
 from kvcalc.io.presets import MAX_WEIGHTS_BYTES, MODEL_FIELDS
+from kvcalc.report.sheet import Json
 from kvcalc.units import MAX_COUNT
 
+Rules: TypeAlias = dict[str, Mapping[str, Json]]
+"""Schema of each field, by its name."""
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_NAMES = {"type": "array", "items": {"type": "string"}}
-_COUNT = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
+_NAMES: Mapping[str, Json] = {"type": "array", "items": {"type": "string"}}
+_COUNT: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
+_OF_PLAN = "A capacity plan: `kvcalc check` says of each deployment whether its cache fits."
+_OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `gpu` with `weights`."
 
 
-def schema(kind: str) -> dict[str, Any]:
+def schema(kind: str) -> dict[str, Json]:
     """JSON Schema of a `plan` or a `preset`. Raises UnknownNameError for another kind."""
     schemas = {"plan": _plan, "preset": _preset}
     if kind not in schemas:
@@ -24,21 +30,30 @@ def schema(kind: str) -> dict[str, Any]:
     return {"$schema": _DIALECT, **schemas[kind]()}
 
 
-def _plan() -> dict[str, Any]:
-    return {**PlanFile.model_json_schema(), "title": "kvcalc capacity plan"}
+def _plan() -> dict[str, Json]:
+    plan = PlanFile.model_json_schema()
+    definitions = {"DeploymentEntry": _described(plan["$defs"]["DeploymentEntry"], _OF_DEPLOYMENT)}
+    return _described({**plan, "$defs": definitions, "title": "kvcalc capacity plan"}, _OF_PLAN)
 
 
-def _preset() -> dict[str, Any]:
+def _described(schema: Mapping[str, Json], words: str) -> dict[str, Json]:
+    """The schema under `words`, in place of a docstring, which `python -OO` leaves out."""
+    return {"description": words, **{name: rule for name, rule in schema.items() if name != "description"}}
+
+
+def _preset() -> dict[str, Json]:
     kinds = {name: kind_named(name) for name in KINDS.names()}
     fields_of = {name: _properties(kind) for name, kind in kinds.items()}
     every_field = {field: rule for properties in fields_of.values() for field, rule in properties.items()}
-    attention = {"anyOf": [{"enum": list(kinds)}, {"type": "array", "items": {"enum": list(kinds)}, "minItems": 1}]}
-    layer = {
+    attention: Mapping[str, Json] = {
+        "anyOf": [{"enum": list(kinds)}, {"type": "array", "items": {"enum": list(kinds)}, "minItems": 1}]
+    }
+    layer: Mapping[str, Json] = {
         "type": "object",
         "properties": {"attention": attention, **every_field},
         "additionalProperties": False,
     }
-    own: dict[str, dict[str, Any]] = {
+    own: Rules = {
         "name": {"type": "string"},
         "aliases": _NAMES,
         "source": {"type": "string"},
@@ -54,7 +69,7 @@ def _preset() -> dict[str, Any]:
         "num_mtp_layers": _COUNT,
         "mtp_layer": {"type": "string"},
     }
-    described: dict[str, Any] = {field: {**rule, "description": MODEL_FIELDS[field]} for field, rule in own.items()}
+    described: Rules = {field: {**rule, "description": MODEL_FIELDS[field]} for field, rule in own.items()}
     return {
         "title": "kvcalc preset",
         "type": "object",
@@ -77,28 +92,16 @@ def _preset() -> dict[str, Any]:
     }
 
 
-def _properties(kind: type) -> dict[str, Any]:
-    meanings = {name: text for base in reversed(kind.__mro__) for name, text in _described(base).items()}
-    return {
-        field.name: {**_rule(kind, field.name, str(field.type)), "description": meanings.get(field.name, "")}
-        for field in fields(kind)
-    }
+def _properties(kind: type) -> Rules:
+    types = get_type_hints(kind)
+    meanings = meanings_of(kind)
+    return {name: {**_rule(kind, name, types[name]), "description": f"{meanings[name]}."} for name in meanings}
 
 
-def _rule(kind: type, field: str, annotation: str) -> dict[str, Any]:
-    """Schema of one fact; its annotation is text, as `from __future__ import annotations` leaves it."""
-    if annotation.startswith("bool"):
+def _rule(kind: type, field: str, type_: object) -> Mapping[str, Json]:
+    """Schema of one fact."""
+    if type_ is bool:
         return {"type": "boolean"}
-    if annotation.startswith("str"):
+    if type_ in (str, str | None):
         return {"type": "string"}
     return {**_COUNT, "minimum": 0} if field in getattr(kind, "MAY_BE_ZERO", ()) else _COUNT
-
-
-def _described(kind: type) -> dict[str, str]:
-    """Meaning of each field from the lines `name: meaning` of a class's docstring."""
-    meanings = {}
-    for line in (kind.__doc__ or "").splitlines():
-        names, colon, meaning = line.strip().partition(": ")
-        if colon:
-            meanings.update(dict.fromkeys(names.split(", "), meaning))
-    return meanings

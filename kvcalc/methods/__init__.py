@@ -4,23 +4,25 @@ A method file holds
 
     apply(model, *, parameters) -> the changed model
 
-whose parameters are named and defaulted as in the authors' own code, and TRAITS, what a user asks of it first. It is
-named with them, `snapkv:max_capacity_prompt=4096,window_size=64`, or in a shorter form that its traits `parse`, such as
-that of `gqa:16`. What it assumed goes into the model's notes.
+whose parameters are named and defaulted as in the authors' own code, and TRAITS, which says what it is, how much it
+keeps and what each parameter means. It is named with them, `snapkv:max_capacity_prompt=4096,window_size=64`, or in a
+shorter form that its traits `parse`, such as that of `gqa:16`. What it assumed goes into the model's notes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TypeAlias
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.methods._traits import Traits
 from kvcalc.model import Applied, Model
 from kvcalc.registry import Registry
 
+Value: TypeAlias = bool | int | Fraction | str | tuple[int, ...]
+"""What a parameter is given on the command line."""
 METHODS = Registry("kvcalc.methods", "attention or method")
 _LONGEST = 4096
 """Characters of a value from which on it is no parameter."""
@@ -35,6 +37,7 @@ def apply_method(model: Model, spec: str) -> Model:
     name, argument = name.strip().lower(), argument.strip()
     method = METHODS.module(name)
     traits: Traits = method.TRAITS
+    arguments: Mapping[str, object]
     if "=" in argument or traits.parse is None:
         arguments = _named(name, method.apply, argument)
     else:
@@ -43,7 +46,7 @@ def apply_method(model: Model, spec: str) -> Model:
     return replace(changed, methods=(*model.methods, Applied(name, {**parameters(method.apply), **arguments})))
 
 
-def parameters(method: Callable[..., Model]) -> dict[str, Any]:
+def parameters(method: Callable[..., Model]) -> dict[str, object]:
     """Parameters of a method's `apply` by name, with their defaults; those that must be given have none (...)."""
     from inspect import Parameter, signature
 
@@ -51,19 +54,10 @@ def parameters(method: Callable[..., Model]) -> dict[str, Any]:
     return {each.name: ... if each.default is Parameter.empty else each.default for each in declared}
 
 
-def formula_of(method: Callable[..., Model]) -> str:
-    """What a method's `apply` says of how much stays: the first paragraph of its docstring that counts something."""
-    from inspect import getdoc
-
-    paragraphs = [" ".join(paragraph.split()) for paragraph in (getdoc(method) or "").split("\n\n")]
-    counting = next((paragraph for paragraph in paragraphs if ": " in paragraph or " = " in paragraph), paragraphs[0])
-    return counting.partition(" Raises ")[0].partition(" Source: ")[0]
-
-
-def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Any]:
+def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, Value]:
     """Keyword arguments of `key=value,key=value`."""
     known = parameters(method)
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Value] = {}
     for pair in argument.split(",") if argument else ():
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
@@ -78,7 +72,7 @@ def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, 
     return arguments
 
 
-def _value(text: str, default: Any, key: str) -> Any:
+def _value(text: str, default: object, key: str) -> Value:
     """A value as its parameter's default has it: a switch, a list (0+1), a ratio, or a whole number."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
@@ -105,5 +99,5 @@ def _is_number(text: str, *, fraction: bool) -> bool:
     return digits.isascii() and digits.isdecimal() and len(digits) < len("1" + "0" * 18)
 
 
-def _example(default: Any, *, ratio: bool) -> str:
+def _example(default: object, *, ratio: bool) -> str:
     return "0+1" if isinstance(default, tuple) else "0.5" if ratio else str(default or 1)

@@ -21,7 +21,7 @@ from kvcalc.methods._selection import (
     selected,
     window_below,
 )
-from kvcalc.methods._traits import KEPT, SELECTION, Traits
+from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.layers import EveryToken, Once
 from kvcalc.tensors import CacheTensor, Dim
@@ -30,7 +30,33 @@ from kvcalc.units import shown
 TRAITS = Traits(
     SELECTION,
     "SnapKV with more tokens in heads that attend widely",
-    "Feng et al. 2024, arXiv 2407.11550; FFY0/AdaKV",
+    source="Feng et al. 2024, arXiv 2407.11550; FFY0/AdaKV",
+    formula=(
+        "Tokens kept of a prompt by head i: round(c_i * (1 - floor_alpha) + int(b * floor_alpha)) + w; then every "
+        "token."
+    ),
+    parameters={
+        "base_capacity": "tokens of a head on average, the window included",
+        "window_size": "w, the prompt's last tokens, which choose the others",
+        "floor_alpha": "share of b that every head is guaranteed",
+        "pyramid": "true divides b over the layers as PyramidKV does; prompt_tokens then matters",
+        "head_counts": "c_i of the h heads, for all layers or layer by layer; without it each has b",
+        "compression_ratio": (
+            "what kvpress masks of the prompt, which saves nothing: h * (n - max(1, int(n * (1 - ratio)))) entries of "
+            "three int64 indices"
+        ),
+        "prompt_tokens": PROMPT_END,
+        "gqa_support": QUERY_HEADS,
+    },
+    remarks=(
+        (
+            "With w = window_size, b = base_capacity - w and c_i of the layer's h * b best tokens in head i, which add "
+            "up to it. A prompt with fewer than b tokens before the window stays whole."
+        ),
+        "State: 7 int32 vectors, 7 h + 3 numbers.",
+        "Defaults are those of the authors' script.",
+        LAYER_BY_LAYER,
+    ),
     per_head_paging=True,
     caveat="how the heads divide a layer's budget depends on the prompt; head_counts tells it. The authors' code can "
     "store every query head (gqa_support=false), and each step copies a layer; kvpress only masks: compression_ratio",
@@ -53,19 +79,8 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     prompt_tokens: int | None = None,
     gqa_support: bool = True,
 ) -> Model:
-    """Tokens kept of a prompt by head i: round(c_i * (1 - floor_alpha) + int(b * floor_alpha)) + w; then every token.
+    """`model` with the prompt cut as Ada-KV divides it over heads.
 
-    With w = window_size, b = base_capacity - w and c_i of the layer's h * b best tokens in head i, which add up to it.
-    A prompt with fewer than b tokens before the window stays whole. State: 7 int32 vectors, 7 h + 3 numbers.
-
-    base_capacity: tokens of a head in the mean, the window among them. window_size: the prompt's last tokens, which
-    choose. floor_alpha: share of b that each head has for certain. Defaults are those of the authors' script.
-    pyramid: True divides b over the layers as PyramidKV does, in which code prompt_tokens has a say.
-    head_counts: c_i of the h heads, for all layers or layer by layer; without it each has b of them.
-    compression_ratio: what kvpress masks of the prompt, and nothing is saved: h * (n - max(1, int(n * (1 - ratio))))
-    entries, by three int64 indices each. prompt_tokens: where the prompt ends; without it all cached tokens are the
-    prompt. gqa_support: False stores each query head.
-    In prefill the layer at hand holds the whole prompt, those before it what they keep.
     Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, for
     counts that are not the layer's budget, and where the pyramid or counts want a prompt_tokens.
     """

@@ -13,18 +13,23 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     ARCHITECTURE,
     "neighbouring layers share keys and values",
-    "Brandon et al. 2024, arXiv 2405.12981",
+    source="Brandon et al. 2024, arXiv 2405.12981",
+    formula="Layers that cache: ceil(num_layers / sharing_factor), the first of each sharing_factor neighbours.",
+    parameters={
+        "sharing_factor": "layers that share: CLA2 is 2, as the paper recommends, CLA3 is 3",
+    },
+    remarks=(
+        "Layers that an earlier method changed keep what it left of them.",
+        "Models whose layers differ are refused: neighbours then have nothing to share.",
+    ),
     retraining=True,
     caveat="a pipeline stage that begins inside of a sharing group needs a copy",
 )
 
 
 def apply(model: Model, sharing_factor: int = 2) -> Model:
-    """Layers that cache: ceil(num_layers / sharing_factor), the first of each sharing_factor neighbours.
+    """`model` with keys and values only in the first of each sharing_factor neighbouring layers.
 
-    Layers that a method before it changed keep what it left of them.
-
-    sharing_factor: CLA2 is 2, as the paper recommends, CLA3 is 3.
     Raises NotApplicableError where layers differ, since neighbours then have nothing to share, or where something else
     stands beside attention, of which the paper does not speak.
     """

@@ -20,7 +20,24 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     MERGED,
     "a token is merged into the last slot of a head, or has its own",
-    "Nawrot et al. 2024, arXiv 2403.09636; NVIDIA/Megatron-LM, branch dmc",
+    source="Nawrot et al. 2024, arXiv 2403.09636; NVIDIA/Megatron-LM, branch dmc",
+    formula="Slots per head: N * ceil((ceil(t / dmc_cr) + 1) / N), N = dmc_paged_block_size; a block from the start.",
+    parameters={
+        "dmc_cr": "tokens merged into a slot on average, from 1 to 64 in quarters",
+        "dmc_window_size": "w, the newest tokens that a merged slot goes back to",
+        "dmc_paged_block_size": "tokens of a block",
+        "max_len": "tokens that the block table has room for, should there be fewer",
+        "head_cr": "ratios of the KV heads of a layer where they differ, written 2+4+8+8, in place of dmc_cr",
+    },
+    remarks=(
+        (
+            "State per head: a window of w + 1 keys, values and weights, the first of which is their sum; two int32 "
+            "lengths; an int32 block table of ceil((t + 1) / N) entries, or of max_len; and one int32 with the slots "
+            "that it has."
+        ),
+        "Defaults are those of the authors' branch.",
+        "A prompt is read token by token, so it is never held whole.",
+    ),
     retraining=True,
     per_head_paging=True,
     caveat="how often a head merges is learned; dmc_cr is the mean that training aims at. Each head has a whole block "
@@ -36,16 +53,8 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     max_len: int | None = None,
     head_cr: Sequence[int] = (),
 ) -> Model:
-    """Slots per head: N * ceil((ceil(t / dmc_cr) + 1) / N), N = dmc_paged_block_size; a block from the start.
+    """`model` with the tokens of each head merged as dynamic memory compression learned to.
 
-    State per head: a window of w + 1 keys, values and weights, the first of which is their sum; two int32 lengths; an
-    int32 block table of ceil((t + 1) / N) entries, or of max_len; and one int32 with the slots that it has.
-
-    dmc_cr: tokens merged into a slot in the mean, in quarters. dmc_window_size: w, the newest tokens that a merged slot
-    goes back to. dmc_paged_block_size: tokens of a block. Defaults are those of the authors' branch. max_len: tokens
-    that the block table has room for, should there be fewer. head_cr: ratios of the KV heads of a layer where they
-    differ, written 2+4+8+8, in place of dmc_cr.
-    A prompt is read token by token, so it is never held whole.
     Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, or a list that is not one for each head.
     """
     size = positive_int(dmc_paged_block_size, "dmc_paged_block_size")

@@ -22,7 +22,34 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     MERGED,
     "a head drops a token when it leaves the window, or keeps it for good",
-    "Łańcucki et al. 2025, arXiv 2506.05345; NVIDIA/Model-Optimizer, experimental/dms",
+    source="Łańcucki et al. 2025, arXiv 2506.05345; NVIDIA/Model-Optimizer, experimental/dms",
+    formula="Tokens kept per head: s = min(t, w) + ceil(max(0, t - w) / dms_cr), w = dms_window_size.",
+    parameters={
+        "dms_cr": "tokens before the window for each one kept, from 1 to 64 in quarters",
+        "dms_window_size": (
+            "tokens that are dropped no sooner; the released model gives its cache one more than its config says"
+        ),
+        "dms_paged_attention_block_size": "tokens of a block, fewer than the window has",
+        "dms_preallocate_for_tokens": "tokens that each head has room for from the start",
+        "max_context_length": "tokens that the block table has room for, should there be fewer",
+        "head_cr": "ratios of the KV heads of a layer where they differ, written 2+4+8+8, in place of dms_cr",
+        "mask_only": (
+            "true as in kvpress: all tokens stay and nothing is saved; a threshold decides how many are masked, at 24 "
+            "bytes each that are not counted here"
+        ),
+    },
+    remarks=(
+        (
+            "Slots: N * max(ceil(p / N), ceil((s + 1) / N)) with N = dms_paged_attention_block_size and p = "
+            "dms_preallocate_for_tokens."
+        ),
+        (
+            "State per head, in int32: recent_info, slot and decision of each token of the window; two lengths; and a "
+            "block table of ceil(t / N) + 1 entries, or of max_context_length and one."
+        ),
+        "Defaults are those of the authors' config.",
+        "A prompt is read in chunks, of which only the window is held whole.",
+    ),
     retraining=True,
     per_head_paging=True,
     caveat="how much a head drops is learned; dms_cr is what training aims at. The authors' code grows its pool by "
@@ -40,19 +67,8 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     head_cr: Sequence[int] = (),
     mask_only: bool = False,
 ) -> Model:
-    """Tokens kept per head: s = min(t, w) + ceil(max(0, t - w) / dms_cr), w = dms_window_size.
+    """`model` with the tokens that each head keeps after dynamic memory sparsification.
 
-    Slots: N * max(ceil(p / N), ceil((s + 1) / N)) with N = dms_paged_attention_block_size and p =
-    dms_preallocate_for_tokens. State per head, in int32: recent_info, slot and decision of each token of the window;
-    two lengths; and a block table of ceil(t / N) + 1 entries, or of max_context_length and one.
-
-    dms_cr: tokens before the window for each that is kept. dms_window_size: tokens that are dropped no sooner (the
-    released model gives its cache one more than its config says). dms_paged_attention_block_size: tokens of a block.
-    dms_preallocate_for_tokens: tokens that each head has room for from the start. Defaults are those of the authors'
-    config. max_context_length: tokens that the block table has room for, should there be fewer. head_cr: ratios of the
-    KV heads of a layer where they differ, written 2+4+8+8, in place of dms_cr. mask_only: as kvpress has it, all tokens
-    stay, and nothing is saved; a threshold decides how many are masked, by 24 bytes each that are not counted here.
-    A prompt is read in chunks, of which the window alone is held whole.
     Raises InvalidValueError for a ratio that is not from 1 to 64 in quarters, a list that is not one for each head, or
     a window that is not larger than a block, which the authors' code asserts.
     """

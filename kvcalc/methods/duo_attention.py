@@ -20,7 +20,28 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "every token in retrieval heads, sinks and the newest in the others",
-    "Xiao et al. 2024, arXiv 2410.10819; mit-han-lab/duo-attention",
+    source="Xiao et al. 2024, arXiv 2410.10819; mit-han-lab/duo-attention",
+    formula=(
+        "Slots per layer: f * t for its f retrieval heads, (h - f) * min(t, sink_size + recent_size) for the others."
+    ),
+    parameters={
+        "retrieval_heads": (
+            "f of each layer, written 4+2+0+..., or one number for all; without it half of the heads of each layer"
+        ),
+        "sink_size": "first tokens that every head keeps",
+        "recent_size": "newest tokens that every head keeps",
+        "mask_only": (
+            "true as in kvpress: all heads keep all tokens of a prompt of t and nothing is saved; (h - f) * (t - "
+            "sink_size - recent_size) of them are masked, by three int64 indices each"
+        ),
+        "prompt_tokens": "tokens of the prompt, for mask_only; without it, every cached token is prompt",
+    },
+    remarks=(
+        (
+            "Half of the heads is what the evaluation's sparsity of 0.5 comes to on average; sinks and window are "
+            "those of the evaluation scripts."
+        ),
+    ),
     per_head_paging=True,
     caveat="which heads retrieve is learned for each model; retrieval_heads tells how many. kvpress only masks tokens: "
     "mask_only=true",
@@ -36,13 +57,8 @@ def apply(
     mask_only: bool = False,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Slots per layer: f * t for its f retrieval heads, (h - f) * min(t, sink_size + recent_size) for the others.
+    """`model` with every token in its retrieval heads only.
 
-    retrieval_heads: f of each layer, written 4+2+0+..., or one number for all; without it half of the heads of each,
-    as the evaluation's sparsity of 0.5 has it in the mean. sink_size, recent_size: as in the evaluation scripts.
-    mask_only: as kvpress has it, all heads keep all tokens of a prompt of t, and (h - f) * (t - sink_size -
-    recent_size) of them are masked, by three int64 indices each; nothing is saved. prompt_tokens: where the prompt
-    ends, for that; without it all cached tokens are the prompt.
     Raises InvalidValueError for more retrieval heads than there are, or for a list of another length.
     """
     budget = positive_int(sink_size, "sink_size") + positive_int(recent_size, "recent_size")

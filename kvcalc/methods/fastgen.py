@@ -22,7 +22,37 @@ from kvcalc.units import positive_int, shown
 TRAITS = Traits(
     SELECTION,
     "per head: special tokens, punctuation, frequent, local, or everything",
-    "Ge et al. 2023, arXiv 2310.01801; no code of the authors",
+    source="Ge et al. 2023, arXiv 2310.01801; no code of the authors",
+    formula=(
+        "Tokens kept per head: min(t, special_tokens + ceil(r * t)), where r adds up the ratios of the head's policy."
+    ),
+    parameters={
+        "heads_per_policy": (
+            "KV heads of a layer with each of the five policies, written 0+4+8+16+4; without it all heads are full"
+        ),
+        "special_tokens": "fewer than 5 in the paper",
+        "punctuation_ratio": "about a tenth of English",
+        "frequent_ratio": "share of the current length, as in the paper",
+        "local_ratio": "share of the current length, as in the paper",
+    },
+    remarks=(
+        (
+            "special: r = 0. punctuation: punctuation_ratio. frequent: + frequent_ratio. local: + local_ratio. full: "
+            "all tokens."
+        ),
+        "State: a float32 sum of attention for each kept token of the frequent and the local heads.",
+        (
+            "The paper's profiling finds heads_per_policy, by the share of attention that they recover, and finds "
+            "others for each model and prompt. Full is what a head falls back to: nothing is saved before something "
+            "was measured. (Of Llama 1, Table 1 prunes 17 % to 57 % of the cache at the qualities that it compares.)"
+        ),
+        (
+            "Frequent tokens are counted over those kept for no other reason, and local ones over those that are left, "
+            "so the sum is the most that the paper's union holds: a newest token that is also frequent counts once "
+            "there."
+        ),
+        "In prefill the whole map of attention is needed; inside of a step there is one token more.",
+    ),
     flash_attention=False,
     per_head_paging=True,
     caveat="which policy a head gets is profiled for each prompt; heads_per_policy tells how many. cold-compress, "
@@ -43,20 +73,8 @@ def apply(
     frequent_ratio: float | Fraction = 0.3,
     local_ratio: float | Fraction = 0.3,
 ) -> Model:
-    """Tokens kept per head: min(t, special_tokens + ceil(r * t)), where r adds up the ratios of the head's policy.
+    """`model` with the tokens that each head keeps by its FastGen policy.
 
-    special: r = 0. punctuation: punctuation_ratio. frequent: + frequent_ratio. local: + local_ratio. full: all tokens.
-    State: a float32 sum of attention for each kept token of the frequent and the local heads.
-
-    heads_per_policy: KV heads of a layer with each of the five, written 0+4+8+16+4; the paper's profiling finds them,
-    by the share of attention that they recover, and has other ones for each model and prompt. Without it all heads are
-    full, which is what a head falls back to: nothing is saved before something was measured. (Of Llama 1, Table 1
-    prunes 17 % to 57 % of the cache at the qualities that it compares.) special_tokens: fewer than 5 in the paper.
-    punctuation_ratio: about a tenth of English. frequent_ratio, local_ratio: of the current length, as in the paper.
-
-    Frequent tokens are counted over those that are kept for no other reason, and local ones over those that are left,
-    so the sum is the most that the paper's union holds: a newest token that is frequent, too, counts once there.
-    In prefill the whole map of attention is needed; inside of a step there is one token more.
     Raises InvalidValueError for ratios that are more than 1 together, or heads that are not those of a layer.
     """
     positive_int(special_tokens, "special_tokens")

@@ -11,7 +11,13 @@ from kvcalc.model import Model, facts
 TRAITS = Traits(
     ARCHITECTURE,
     "a few latents that ranks can share",
-    "Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
+    source="Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
+    formula="Elements per token and layer: num_latent_heads * latent_head_dim + qk_rope_dim, GLA-2 by default.",
+    parameters={
+        "num_latent_heads": "latents (h_c in the paper), each for equally many query heads",
+        "latent_head_dim": "width of one (d_c); twice that of a value head, as in the authors' code",
+        "qk_rope_dim": "width of the one rotary key (d_R), which each tensor-parallel rank holds; half of a head",
+    },
     retraining=True,
     caveat="the kernel's example repeats the rotary key for each latent",
 )
@@ -20,11 +26,8 @@ TRAITS = Traits(
 def apply(
     model: Model, num_latent_heads: int = 2, latent_head_dim: int | None = None, qk_rope_dim: int | None = None
 ) -> Model:
-    """Elements per token and layer: num_latent_heads * latent_head_dim + qk_rope_dim, GLA-2 by default.
+    """`model` with grouped latent attention in every layer that caches tokens.
 
-    num_latent_heads: latents (h_c in the paper), each for equally many query heads. latent_head_dim: width of one
-    (d_c); twice that of a value head, as in the authors' code. qk_rope_dim: width of the one rotary key (d_R), which
-    each tensor-parallel rank holds; half of a head.
     Raises NotApplicableError where no layer caches tokens, InvalidValueError for latents that do not divide the query
     heads.
     """

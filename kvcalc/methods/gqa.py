@@ -23,19 +23,21 @@ def _parse(argument: str) -> dict[str, int]:
 TRAITS = Traits(
     ARCHITECTURE,
     "fewer KV heads, each for a group of query heads",
-    "Ainslie et al. 2023, arXiv 2305.13245",
+    source="Ainslie et al. 2023, arXiv 2305.13245",
+    formula="Elements per token and layer: num_kv_heads * (head_dim + v_head_dim).",
+    parameters={
+        "num_kv_heads": "KV heads of each layer, each for equally many query heads",
+    },
+    remarks=("An MLA model takes head_dim = v_head_dim for keys and values, as published comparisons do.",),
     retraining=True,
     parse=_parse,
 )
 
 
 def apply(model: Model, num_kv_heads: int) -> Model:
-    """`model` had it `num_kv_heads` KV heads in every layer.
+    """`model` with `num_kv_heads` KV heads in every layer.
 
-    Elements per token and layer: num_kv_heads * (head_dim + v_head_dim). An MLA model takes head_dim = v_head_dim
-    for keys and values, as published comparisons do.
     Raises InvalidValueError where the query heads are not a multiple of num_kv_heads.
-    Source: Ainslie et al. 2023, arXiv 2305.13245.
     """
     positive_int(num_kv_heads, "num_kv_heads")
     return rebuilt(model, f"GQA-{num_kv_heads}", lambda attention: with_kv_heads(attention, num_kv_heads))

@@ -11,7 +11,15 @@ from kvcalc.model import Model
 TRAITS = Traits(
     ARCHITECTURE,
     "key and value tied in one state of each group",
-    "Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
+    source="Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
+    formula="Elements per token and layer: num_key_value_heads * head_dim + rope_dim.",
+    parameters={
+        "num_key_value_heads": "groups; those that the model has, or one for each query head",
+        "rope_dim": "width of the rotary key, a part of head_dim; half of it, as in the paper",
+        "repeat_rope": (
+            "true for the released module, which caches num_key_value_heads * head_dim + num_query_heads * rope_dim"
+        ),
+    },
     retraining=True,
     caveat="the released module caches the rotary key once for each query head: repeat_rope=true",
 )
@@ -20,11 +28,8 @@ TRAITS = Traits(
 def apply(
     model: Model, num_key_value_heads: int | None = None, rope_dim: int | None = None, repeat_rope: bool = False
 ) -> Model:
-    """Elements per token and layer: num_key_value_heads * head_dim + rope_dim.
+    """`model` with grouped tied attention in every layer that caches tokens.
 
-    num_key_value_heads: groups; those that the model has, or one for each query head. rope_dim: width of the rotary
-    key, a part of head_dim; half of it, as in the paper. repeat_rope: True for the released module, which caches
-    num_key_value_heads * head_dim + num_query_heads * rope_dim.
     Raises NotApplicableError where no layer caches tokens, InvalidValueError for groups that do not divide the query
     heads, or a rotary key wider than a head.
     """

@@ -17,7 +17,25 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "the tokens with most attention so far, and the newest",
-    "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_real_drop",
+    source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_real_drop",
+    formula="Tokens kept per head: min(t, hh_size + recent_size); one more inside of a step.",
+    parameters={
+        "hh_size": "heavy hitters",
+        "recent_size": "the newest tokens",
+        "compression_ratio": (
+            "what to drop of the prompt instead, as kvpress' observed attention counts it: by the mean attention that "
+            "a token received, on any model, without a score that stays; later tokens stay, too"
+        ),
+        "prompt_tokens": "tokens of the prompt, for compression_ratio",
+    },
+    remarks=(
+        "State: hh_score, one fp16 sum for each head and kept token, 1 / (2 d) of the keys and values of MHA.",
+        "Defaults are those of the authors' class; their summarisation script has 1024 + 1024.",
+        (
+            "Models with GQA or MQA are refused: the authors' code sums the attention of each query head, and drops "
+            "from as many heads of keys and values."
+        ),
+    ),
     flash_attention=False,
     per_head_paging=True,
     caveat="the authors' evaluation code only masks tokens, and keeps them all: h2o-mask-only",
@@ -32,13 +50,8 @@ def apply(
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Tokens kept per head: min(t, hh_size + recent_size); one more inside of a step.
+    """`model` with its heavy hitters and newest tokens only.
 
-    State: hh_score, one fp16 sum for each head and kept token, 1 / (2 d) of the keys and values of MHA.
-    hh_size: heavy hitters. recent_size: the newest tokens. Defaults are those of the authors' class; their
-    summarisation script has 1024 + 1024. compression_ratio: what to drop of the prompt instead, as kvpress' observed
-    attention counts it: by the mean attention that a token received, on any model, without a score that stays; later
-    tokens stay, too. prompt_tokens: where the prompt ends, for that.
     Raises NotApplicableError for GQA and MQA: the authors' code sums the attention of each query head, and drops from
     as many heads of keys and values.
     """

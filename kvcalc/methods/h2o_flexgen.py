@@ -7,7 +7,7 @@ from fractions import Fraction
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.dtypes import FP16
 from kvcalc.methods._selection import Share, Shares, known_prompt, ratio_of, selected
-from kvcalc.methods._traits import SELECTION, Traits
+from kvcalc.methods._traits import PROMPT_END, SELECTION, Traits
 from kvcalc.methods.h2o import heads_alike
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.layers import Once
@@ -19,7 +19,22 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "H2O in slots that are allocated at the start",
-    "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_flexgen",
+    source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_flexgen",
+    formula="Slots per head, with k = int(hh_ratio * n) of a prompt of n tokens: 2 k from the start to the end.",
+    parameters={
+        "hh_ratio": "heavy hitters, and again as many of the newest tokens; at most 0.5",
+        "hh_all": (
+            "true cuts the prompt too; with false 2 k + gen_len - 1 slots are allocated, or n + gen_len - 1 where 2 k "
+            "is at least n"
+        ),
+        "gen_len": "tokens to be generated",
+        "prompt_tokens": PROMPT_END,
+    },
+    remarks=(
+        "After the prompt 2 k - 1 of them hold a token. State: acc, one fp16 sum for each head and slot.",
+        "Defaults are those of the authors' command line.",
+        "Models with GQA or MQA are refused.",
+    ),
     flash_attention=False,
     per_head_paging=True,
     caveat="hh_ratio counts for the heavy hitters and again for the newest tokens: 0.1 keeps 20 %",
@@ -33,13 +48,8 @@ def apply(
     gen_len: int = 32,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Slots per head, with k = int(hh_ratio * n) of a prompt of n tokens: 2 k from the start to the end.
+    """`model` with the slots that FlexGen's H2O allocates.
 
-    After the prompt 2 k - 1 of them hold a token. State: acc, one fp16 sum for each head and slot.
-    hh_ratio: heavy hitters, and again as many of the newest tokens; at most 0.5. hh_all: whether the prompt is cut too;
-    if not, 2 k + gen_len - 1 slots are allocated, or n + gen_len - 1 where 2 k is no fewer than n. gen_len: tokens to
-    be generated. Defaults are those of the authors' command line. prompt_tokens: where the prompt ends; without it all
-    cached tokens are the prompt.
     Raises NotApplicableError for GQA and MQA, InvalidValueError for a ratio outside, or where hh_all=false wants
     prompt_tokens.
     """

@@ -13,7 +13,14 @@ from kvcalc.tensors import CacheTensor, Dim
 TRAITS = Traits(
     SELECTION,
     "H2O as it was evaluated: tokens are masked, not dropped",
-    "Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_hh",
+    source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_hh",
+    formula="Tokens kept: all of them. Nothing is saved, whatever the budget is.",
+    remarks=(
+        (
+            "State, in the model's dtype: previous_scores, a sum for each query head and token; attention_masks_next, "
+            "a mask for each query head, the tokens and the next."
+        ),
+    ),
     flash_attention=False,
     caveat="saves nothing: this is the code behind the paper's accuracy, and it adds its scores to a whole cache",
     step_copy=KEPT,
@@ -21,11 +28,7 @@ TRAITS = Traits(
 
 
 def apply(model: Model) -> Model:
-    """Tokens kept: all of them. Nothing is saved, whatever the budget is.
-
-    State, in the model's dtype: previous_scores, a sum for each query head and token; attention_masks_next, a mask for
-    each query head, the tokens and the next.
-    """
+    """`model` with all its tokens, and the scores and masks of H2O's evaluation code."""
     return selected(model, "H2O, masked", EveryToken(), state=_state)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
-from kvcalc.methods._traits import QUANTISED, WHOLE, Traits
+from kvcalc.methods._traits import PROMPT_END, QUANTISED, WHOLE, Traits
 from kvcalc.methods._transformers_cache import GroupedCache
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
@@ -16,7 +16,31 @@ from kvcalc.tensors import CacheTensor
 TRAITS = Traits(
     QUANTISED,
     "1 to 8 bits in groups: QuantizedCache of transformers, HQQ",
-    "transformers 5.2, QuantizedCache(backend='hqq'); hqq 0.2.8",
+    source="transformers 5.2, QuantizedCache(backend='hqq'); hqq 0.2.8",
+    formula="Bytes of t quantised tokens, n = h d / g groups each: n t g nbits / 8 for the codes, and 2 e n t.",
+    parameters={
+        "nbits": "1, 2, 3, 4 or 8",
+        "axis_key": "1 groups neighbouring elements, 0 elements that are as far apart as there are groups",
+        "axis_value": "the same, of V",
+        "q_group_size": "elements of a group",
+        "residual_length": "tokens that are quantised together",
+        "prompt_tokens": PROMPT_END,
+    },
+    remarks=(
+        (
+            "h heads of width d, e bytes of an element of the model's dtype, g = q_group_size. 3 bits are packed by "
+            "ten into int32: ceil(n t / 10) rows of 4 g bytes on axis 1, ceil(g / 10) words of 4 bytes for each group "
+            "on axis 0."
+        ),
+        (
+            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait "
+            "as they are. In prefill the current layer holds the prompt as it is."
+        ),
+        (
+            "On axis 0 a group, on axis 1 the groups of one sequence's prompt must fill whole words, except for 3 "
+            "bits. Models with windows or states are refused, as transformers does."
+        ),
+    ),
     caveat="scale and zero take the model's dtype, 3 bits take 3.2, and each step dequantises a whole layer",
     step_copy=WHOLE,
 )
@@ -36,19 +60,11 @@ def apply(  # each is a parameter of transformers' own
     residual_length: int = 128,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Bytes of t quantised tokens, n = h d / g groups each: n t g nbits / 8 for the codes, and 2 e n t.
+    """`model` with K and V in the groups of HQQ's cache.
 
-    h heads of width d, e bytes of an element of the model's dtype, g = q_group_size. 3 bits are packed by ten into
-    int32: ceil(n t / 10) rows of 4 g bytes on axis 1, ceil(g / 10) words of 4 bytes for each group on axis 0. A prompt
-    is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait as they are. In
-    prefill the layer at hand holds the prompt as it is.
-
-    nbits: 1, 2, 3, 4 or 8. axis_key, axis_value: 1 groups neighbouring elements, 0 elements that are as far apart as
-    there are groups. q_group_size: elements of a group. residual_length: tokens that are quantised together.
-    prompt_tokens: where the prompt ends; without it all cached tokens are the prompt.
     Raises InvalidValueError for other bits or axes, for groups that do not divide, and where hqq cannot pack: on axis 0
-    a group, on axis 1 the groups of one sequence's prompt must fill whole words, but for 3 bits. NotApplicableError
-    for a model with windows or states, which transformers refuses.
+    a group, on axis 1 the groups of one sequence's prompt must fill whole words, but for 3 bits. NotApplicableError for
+    a model with windows or states, which transformers refuses.
     """
     bits = one_of_bits(nbits, "nbits", _BITS)
     codes = _THREE_BITS if bits == _THREE else int_codes(bits)

@@ -16,19 +16,25 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     QUANTISED,
     "4 bits in groups of channels, with a scale and a zero for each",
-    "Sheng et al. 2023 (FlexGen), arXiv 2303.06865; FMInference/FlexLLMGen, compression.py",
+    source="Sheng et al. 2023 (FlexGen), arXiv 2303.06865; FMInference/FlexLLMGen, compression.py",
+    formula=(
+        "Bytes per element: 0.5 + 4 / group_size, for two codes in a byte and one fp16 scale and zero for each group."
+    ),
+    parameters={
+        "group_size": "neighbouring channels of a head that share a scale and a zero",
+    },
+    remarks=(
+        "Each token of each head is quantised when it is written, windows and what other methods keep among them.",
+        "FlexGen fills a head up to whole groups; here one that group_size does not divide is refused.",
+    ),
 )
 _BITS = 4
 _CODES_IN_BYTE = 2
 
 
 def apply(model: Model, group_size: int = 64) -> Model:
-    """Bytes per element: 0.5 + 4 / group_size, for two codes in a byte and one fp16 scale and zero for each group.
+    """`model` with its cache in groups of four bits.
 
-    Each token of each head is quantised when it is written, windows and what other methods keep among them.
-
-    group_size: neighbouring channels of a head that share a scale and a zero. FlexGen fills a head up to whole groups;
-    here one that group_size does not divide is refused.
     Raises InvalidValueError for a group that does not divide the head's width, or is odd.
     """
     if positive_int(group_size, "group_size") % _CODES_IN_BYTE:

@@ -17,7 +17,26 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     QUANTISED,
     "2 or 4 bits, with a residual of the newest tokens",
-    "Liu et al. 2024, arXiv 2402.02750; jy-yuan/KIVI",
+    source="Liu et al. 2024, arXiv 2402.02750; jy-yuan/KIVI",
+    formula=(
+        "Bytes of K per head: floor(t / R) * R * (d * bits / 8 + 4 * d / g), and 2 d for each of the t mod R newest."
+    ),
+    parameters={
+        "bits": "2 or 4, of K and V",
+        "group_size": "g, tokens of a channel (K) or channels of a token (V) that share scale and minimum",
+        "residual_length": "R, newest tokens that are not quantised; a multiple of group_size",
+        "k_bits": "bits of K, where they differ",
+        "v_bits": "bits of V, where they differ",
+    },
+    remarks=(
+        (
+            "Of V: max(0, t - R) * (d * bits / 8 + 4 * d / g), and 2 d for each of the min(t, R) newest. With g = "
+            "group_size and R = residual_length; a group has one fp16 scale and one fp16 minimum, over g tokens of a "
+            "channel for K and g channels of a token for V."
+        ),
+        "Defaults are those of the authors' example.",
+        "In prefill the current layer holds the full prompt unquantised.",
+    ),
     step_copy=KEPT,
 )
 _BYTES_OF_WORD = 4
@@ -32,13 +51,8 @@ def apply(
     k_bits: int | None = None,
     v_bits: int | None = None,
 ) -> Model:
-    """Bytes of K per head: floor(t / R) * R * (d * bits / 8 + 4 * d / g), and 2 d for each of the t mod R newest.
+    """`model` with K quantised by channel and V by token, but for a residual.
 
-    Of V: max(0, t - R) * (d * bits / 8 + 4 * d / g), and 2 d for each of the min(t, R) newest. With g = group_size and
-    R = residual_length; a group has one fp16 scale and one fp16 minimum, over g tokens of a channel for K and g
-    channels of a token for V. In prefill the layer at hand holds the whole prompt unquantised.
-
-    bits: of K and V, or k_bits and v_bits apart; 2 or 4. group_size, residual_length: as in the authors' example.
     Raises InvalidValueError for other bits, a residual that is no multiple of the group, a head that is none, or where
     codes do not fill int32 words.
     """

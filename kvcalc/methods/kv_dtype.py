@@ -12,16 +12,22 @@ from kvcalc.model import Model
 TRAITS = Traits(
     QUANTISED,
     "formats of their own for K and V",
-    "llama.cpp, --cache-type-k and --cache-type-v",
+    source="llama.cpp, --cache-type-k and --cache-type-v",
+    formula="Bytes of a slot as its format has them: block_bytes for each block_elements.",
+    parameters={
+        "k_dtype": "any format that --dtype knows, such as q8_0; without it, that of the cache",
+        "v_dtype": "the same, of V",
+    },
+    remarks=(
+        "Windows and what other methods keep are in that format, too, since each token is when it is written.",
+        "Models that keep keys and values together, as MLA does, are refused.",
+    ),
 )
 
 
 def apply(model: Model, k_dtype: str | None = None, v_dtype: str | None = None) -> Model:
-    """Bytes of a slot as its format has them: block_bytes for each block_elements.
+    """`model` with K and V in formats of their own.
 
-    Windows and what other methods keep are in that format, too, since each token is when it is written.
-
-    k_dtype, v_dtype: any format that --dtype knows, such as q8_0; one that is not given stays that of the cache.
     Raises NotApplicableError where no layer keeps keys and values apart, as MLA does not.
     """
     formats = {name: dtype_named(text) for name, text in (("k", k_dtype), ("v", v_dtype)) if text is not None}

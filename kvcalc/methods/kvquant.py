@@ -20,7 +20,27 @@ from kvcalc.units import positive_int, shown
 TRAITS = Traits(
     QUANTISED,
     "2 to 4 bits of unequal steps, and outliers kept apart",
-    "Hooper et al. 2024, arXiv 2401.18079; SqueezeAILab/KVQuant",
+    source="Hooper et al. 2024, arXiv 2401.18079; SqueezeAILab/KVQuant",
+    formula=(
+        "Bytes per element: bits / 8 + 4 (1 - sparsity_threshold), for an fp16 value and a 16-bit index of each "
+        "outlier."
+    ),
+    parameters={
+        "bits": "2, 3 or 4, of each code",
+        "sparsity_threshold": "share of the elements that are no outliers; 1 keeps none apart",
+        "first_few_fp16": "first tokens that stay in fp16",
+        "deployed": "true as the authors' code for LLaMA-7B holds them",
+        "maxseqlen": "tokens that the deployment code makes room for at once",
+    },
+    remarks=(
+        "So the paper counts; outliers are rounded up once for a layer's K and once for its V.",
+        (
+            "deployed: of each token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + 1) "
+            "outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), "
+            "and the fp32 table of 2^bits values of V. Tables of K, which are the same for all sequences, are not "
+            "counted."
+        ),
+    ),
     caveat="the authors' deployment code keeps outliers in 8 bytes, not 4, and max_len slots: deployed=true",
 )
 _BITS = (2, 3, 4)
@@ -36,16 +56,8 @@ def apply(  # each is a parameter of the authors' code, but `deployed`
     deployed: bool = False,
     maxseqlen: int | None = None,
 ) -> Model:
-    """Bytes per element: bits / 8 + 4 (1 - sparsity_threshold), for an fp16 value and a 16-bit index of each outlier.
+    """`model` with K and V in unequal steps, and outliers apart.
 
-    So the paper counts; outliers are rounded up once for a layer's K and once for its V. deployed: as the authors'
-    code for LLaMA-7B holds them: of each token, for all W = h d channels together, 2 (floor(W (1 -
-    sparsity_threshold) / 2) + 1) outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336
-    bytes at W = 4096), and the fp32 table of 2^bits values of V. Tables of K, which are the same for all sequences,
-    are not counted.
-
-    bits: of each code: 2, 3 or 4. sparsity_threshold: share of the elements that are no outliers; 1 keeps none apart.
-    first_few_fp16: first tokens that stay in fp16. maxseqlen: tokens that the deployment code makes room for at once.
     Raises InvalidValueError for other bits, a share outside of 0 to 1, maxseqlen without deployed, or, deployed, a head
     whose width is no multiple of 32.
     """

@@ -18,7 +18,25 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "of the prompt, the keys of smallest norm",
-    "Devoto et al. 2024, arXiv 2406.11430; alessiodevoto/l2compress",
+    source="Devoto et al. 2024, arXiv 2406.11430; alessiodevoto/l2compress",
+    formula="Tokens kept per head: ceil(keep_ratio * n) of a prompt of n tokens; all of one shorter than prune_after.",
+    parameters={
+        "keep_ratio": "above 0, at most 1",
+        "prune_after": "shortest prompt that is cut",
+        "skip_layers": "layers that keep everything, written 0+1",
+        "compression_ratio": "what to drop of a prompt of any length instead, as kvpress counts it",
+        "prompt_tokens": (
+            "tokens of the prompt; with it the product is rounded as the authors' floats are; without it, every cached "
+            "token is prompt and the ratio is exact"
+        ),
+    },
+    remarks=(
+        "Defaults are those of the authors' function; their README has 0.9, 1048 and layers 0 and 1.",
+        (
+            "In prefill all layers hold the full prompt; in kvpress the current layer does, and earlier layers only "
+            "what they kept."
+        ),
+    ),
     per_head_paging=True,
     caveat="the authors' code keeps a view of the whole storage until the next token",
     step_copy=KEPT,
@@ -33,14 +51,8 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Tokens kept per head: ceil(keep_ratio * n) of a prompt of n tokens; all of one shorter than prune_after.
+    """`model` with the keys of smallest norm of each head's prompt.
 
-    keep_ratio: above 0, at most 1. prune_after: shortest prompt that is cut. skip_layers: those that keep everything,
-    written 0+1. Defaults are those of the authors' function; their README has 0.9, 1048 and layers 0 and 1.
-    compression_ratio: what to drop of a prompt of any length instead, as kvpress counts it. prompt_tokens: where the
-    prompt ends, and tokens come on top; then the product is rounded as their code's floats are. Without it all cached
-    tokens are the prompt, and the ratio is exact.
-    In prefill all layers hold the whole prompt; in kvpress the layer at hand, and those before it what they keep.
     Raises InvalidValueError for a ratio outside, or a layer that the model does not have.
     """
     ratio = ratio_of(keep_ratio, "keep_ratio")

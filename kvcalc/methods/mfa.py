@@ -12,17 +12,21 @@ from kvcalc.model import Model
 TRAITS = Traits(
     ARCHITECTURE,
     "one wide KV head for all, or its key alone",
-    "Hu et al. 2024, arXiv 2412.19255",
+    source="Hu et al. 2024, arXiv 2412.19255",
+    formula="Elements per token and layer: 2 * head_dim; with key_reuse (MFA-KR) head_dim.",
+    parameters={
+        "head_dim": "width of the one key and value head, 256 in the paper (C)",
+        "key_reuse": "true reads values from the cached key",
+    },
+    remarks=("The low-rank queries, of which there may be more than before, cache nothing.",),
     retraining=True,
     caveat="every tensor-parallel rank holds the one head",
 )
 
 
 def apply(model: Model, head_dim: int = 256, key_reuse: bool = False) -> Model:
-    """Elements per token and layer: 2 * head_dim; with key_reuse (MFA-KR) head_dim.
+    """`model` with one wide KV head in every layer that caches tokens.
 
-    head_dim: width of the one key and value head, 256 in the paper (C). key_reuse: values are read from the cached key.
-    The low-rank queries, of which there may be more than before, cache nothing.
     Raises NotApplicableError where no layer caches tokens.
     """
 

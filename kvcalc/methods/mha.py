@@ -12,16 +12,13 @@ from kvcalc.model import Model
 TRAITS = Traits(
     ARCHITECTURE,
     "a KV head for each query head",
-    "Vaswani et al. 2017, arXiv 1706.03762",
+    source="Vaswani et al. 2017, arXiv 1706.03762",
+    formula="Elements per token and layer: num_query_heads * (head_dim + v_head_dim).",
     retraining=True,
     parse=partial(no_argument, "mha"),
 )
 
 
 def apply(model: Model) -> Model:
-    """`model` had each query head its own KV head.
-
-    Elements per token and layer: num_query_heads * (head_dim + v_head_dim).
-    Source: Vaswani et al. 2017, arXiv 1706.03762.
-    """
+    """`model` with a KV head of its own for each query head."""
     return rebuilt(model, "MHA", lambda attention: with_kv_heads(attention, attention.num_query_heads))

@@ -13,19 +13,25 @@ from kvcalc.model import Model, facts
 TRAITS = Traits(
     ARCHITECTURE,
     "one latent for all heads",
-    "DeepSeek-V2, arXiv 2405.04434",
+    source="DeepSeek-V2, arXiv 2405.04434",
+    formula="Elements per token and layer: kv_lora_rank + qk_rope_head_dim.",
+    parameters={
+        "kv_lora_rank": "width of the latent that all heads share",
+        "qk_rope_head_dim": "width of the one rotary key that all heads share",
+    },
+    remarks=(
+        (
+            "Without numbers a layer keeps the latent it has, and one without a latent takes DeepSeek's 512 + 64; the "
+            "notes say so."
+        ),
+    ),
     retraining=True,
     parse=partial(parse_ranks, "mla"),
 )
 
 
 def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:
-    """`model` had it a latent of `kv_lora_rank` and a rotary key of `qk_rope_head_dim`.
-
-    Elements per token and layer: kv_lora_rank + qk_rope_head_dim. Without numbers a layer keeps the latent it has,
-    and one that has none takes DeepSeek's 512 + 64; the notes say so.
-    Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
-    """
+    """`model` with a latent of `kv_lora_rank` and a rotary key of `qk_rope_head_dim`."""
     own = all("kv_lora_rank" in facts(part) for part in attention_parts(model))
     borrowed = kv_lora_rank is None and not own
     return rebuilt(

@@ -14,20 +14,20 @@ from kvcalc.model import Model, facts
 TRAITS = Traits(
     ARCHITECTURE,
     "one latent, expanded before it is cached",
-    'DeepSeek-V3 inference/model.py, attn_impl = "naive"',
+    source='DeepSeek-V3 inference/model.py, attn_impl = "naive"',
+    formula="Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim).",
+    parameters={
+        "kv_lora_rank": "width of the latent that is expanded, as `mla` takes it",
+        "qk_rope_head_dim": "width of its rotary key, as `mla` takes it",
+    },
+    remarks=("A layer without a rotary key of its own takes DeepSeek's 64; the notes say which widths were taken.",),
     retraining=True,
     parse=partial(parse_ranks, "mla-naive"),
 )
 
 
 def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:
-    """`model` with each head's key and value cached in full: 128 heads of 192 + 128 for DeepSeek-R1.
-
-    Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim). A layer that
-    has no rotary key of its own takes DeepSeek's 64; the notes say which widths were taken. kv_lora_rank and
-    qk_rope_head_dim are those of the latent that is expanded, as `mla` takes them.
-    Source: DeepSeek-V3 inference/model.py, attn_impl = "naive".
-    """
+    """`model` with each head's key and value cached in full: 128 heads of 192 + 128 for DeepSeek-R1."""
 
     def expanded(attention: TokenCache) -> NaiveMultiHeadLatentAttention:
         latent = with_latent(attention, kv_lora_rank, qk_rope_head_dim)

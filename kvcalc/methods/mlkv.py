@@ -15,7 +15,22 @@ from kvcalc.units import plural, positive_int
 TRAITS = Traits(
     ARCHITECTURE,
     "heads and neighbouring layers share keys and values",
-    "Zuhri et al. 2024, arXiv 2406.09297; zaydzuhri/pythia-mlkv",
+    source="Zuhri et al. 2024, arXiv 2406.09297; zaydzuhri/pythia-mlkv",
+    formula="Elements per token: num_key_value_layers * num_key_value_heads * (head_dim + v_head_dim).",
+    parameters={
+        "num_key_value_layers": (
+            "layers with keys and values, spread evenly from the first on; the others read those of the nearest before "
+            "them"
+        ),
+        "num_key_value_heads": "KV heads of each",
+    },
+    remarks=(
+        (
+            "The authors' code has no default that shares; here it is the smallest cache of their abstract, one head "
+            "in every sixth layer."
+        ),
+        "Models whose layers differ are refused: neighbours then have nothing to share.",
+    ),
     retraining=True,
     caveat="a pipeline stage that begins inside of a sharing group needs a copy",
 )
@@ -24,11 +39,8 @@ _LAYERS_OF_ABSTRACT = 6
 
 
 def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_heads: int = 1) -> Model:
-    """Elements per token: num_key_value_layers * num_key_value_heads * (head_dim + v_head_dim).
+    """`model` with keys and values in some of its layers, which the others read.
 
-    num_key_value_layers: layers with keys and values, spread evenly from the first on; the others read those of the
-    nearest before them. num_key_value_heads: KV heads of each. The authors' code has no default that shares; here it
-    is the smallest cache of their abstract, one head in every sixth layer.
     Raises InvalidValueError for more of these layers than the model has, or heads that do not divide its query heads;
     NotApplicableError where layers differ, since neighbours then have nothing to share.
     """

@@ -12,16 +12,13 @@ from kvcalc.model import Model
 TRAITS = Traits(
     ARCHITECTURE,
     "one KV head for all query heads",
-    "Shazeer 2019, arXiv 1911.02150",
+    source="Shazeer 2019, arXiv 1911.02150",
+    formula="Elements per token and layer: head_dim + v_head_dim.",
     retraining=True,
     parse=partial(no_argument, "mqa"),
 )
 
 
 def apply(model: Model) -> Model:
-    """`model` had all query heads of a layer one KV head.
-
-    Elements per token and layer: head_dim + v_head_dim.
-    Source: Shazeer 2019, arXiv 1911.02150.
-    """
+    """`model` with one KV head for all query heads of a layer."""
     return rebuilt(model, "MQA", lambda attention: with_kv_heads(attention, 1))

@@ -16,20 +16,28 @@ from kvcalc.units import shown
 TRAITS = Traits(
     QUANTISED,
     "fp8, int8 or int4, with a scale for each token and head",
-    "vLLM, --kv-cache-dtype fp8_per_token_head, int8_per_token_head, int4_per_token_head",
+    source="vLLM, --kv-cache-dtype fp8_per_token_head, int8_per_token_head, int4_per_token_head",
+    formula=(
+        "Bytes per token and head: d * bits / 8 + s for K and the same for V; 2 d + 8 in eight bits, d + 8 in four."
+    ),
+    parameters={
+        "kv_cache_dtype": "fp8, int8 or int4, or vLLM's own name ending in _per_token_head",
+        "scale_dtype": "of the scale that K and V have each for every token and head",
+    },
+    remarks=(
+        (
+            "d is the head's width and s the bytes of a scale. Windows and what other methods keep are quantised, too, "
+            "since each token is when it is written."
+        ),
+    ),
 )
 _SUFFIX = "_per_token_head"
 _FORMATS = {"fp8": FP8, "int8": int_codes(8), "int4": int_codes(4)}
 
 
 def apply(model: Model, kv_cache_dtype: str = "fp8", scale_dtype: str = "fp32") -> Model:
-    """Bytes per token and head: d * bits / 8 + s for K and the same for V; 2 d + 8 in eight bits, d + 8 in four.
+    """`model` with K and V in eight or four bits, and a scale for each token and head.
 
-    d is the head's width and s the bytes of a scale. Windows and what other methods keep are quantised, too, since
-    each token is when it is written.
-
-    kv_cache_dtype: fp8, int8 or int4, or vLLM's own name with _per_token_head at its end. scale_dtype: of the scale
-    that K and V have each for every token and head.
     Raises InvalidValueError for another format, and for int4 where a head's width is odd.
     """
     name = str(kv_cache_dtype).lower().removesuffix(_SUFFIX)

@@ -8,7 +8,7 @@ from functools import partial
 
 from kvcalc.methods._pyramid import Budget, Pyramid
 from kvcalc.methods._selection import Share, compression_of, scored_prompt, selected, window_below
-from kvcalc.methods._traits import KEPT, SELECTION, Traits
+from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.methods import CutPrompt
 from kvcalc.slots.rule import SlotRule
@@ -17,7 +17,30 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "SnapKV with more tokens in lower layers and fewer in higher ones",
-    "Cai et al. 2024, arXiv 2406.02069; Zefan-Cai/KVCache-Factory",
+    source="Cai et al. 2024, arXiv 2406.02069; Zefan-Cai/KVCache-Factory",
+    formula="Tokens kept per head of layer l: high - l * floor((high - low) / (L - 1)) + w; then every token.",
+    parameters={
+        "max_capacity_prompt": "tokens of the prompt that a layer keeps on average, the window included",
+        "window_size": "w, the prompt's last tokens, which choose the others",
+        "beta": "how much less the top layer keeps",
+        "compression_ratio": (
+            "what to drop of the prompt on average, as kvpress counts it: b is then n (1 - ratio), in floats without "
+            "the window, rounded at the end; where the top layer would have fewer tokens than the window, all keep "
+            "alike"
+        ),
+        "prompt_tokens": PROMPT_END,
+        "gqa_support": QUERY_HEADS,
+    },
+    remarks=(
+        (
+            "With b = max_capacity_prompt - w, high = min(2 b - floor(b / beta), n - w), low = 2 b - high and w = "
+            "window_size. Prompts of fewer than max_capacity_prompt tokens stay whole, those of fewer than 2 b keep "
+            "the capacity in all layers. The floor makes the sum exceed the budget a little (65,552 for 65,536 in 32 "
+            "layers of 2,048)."
+        ),
+        "Defaults are those of the authors' run script.",
+        LAYER_BY_LAYER,
+    ),
     per_head_paging=True,
     caveat="the authors' code stores every query head: gqa_support=false; one block table for all layers costs the "
     "largest of them",
@@ -34,19 +57,8 @@ def apply(
     prompt_tokens: int | None = None,
     gqa_support: bool = True,
 ) -> Model:
-    """Tokens kept per head of layer l: high - l * floor((high - low) / (L - 1)) + w; then every token.
+    """`model` with the prompt cut as SnapKV does, the more the higher the layer.
 
-    With b = max_capacity_prompt - w, high = min(2 b - floor(b / beta), n - w), low = 2 b - high and w = window_size.
-    Prompts of fewer than max_capacity_prompt tokens stay whole, those of fewer than 2 b keep the capacity in all
-    layers. The floor makes the sum exceed the budget a little (65,552 for 65,536 in 32 layers of 2,048).
-
-    max_capacity_prompt: tokens of the prompt that a layer keeps in the mean, the window among them. window_size: its
-    last tokens, which choose. beta: how much less the top layer keeps. Defaults are those of the authors' run script.
-    compression_ratio: what to drop of the prompt in the mean, as kvpress counts it: b is then n (1 - ratio), in floats
-    without the window, rounded at the end; where the top layer would have fewer tokens than the window, all keep alike.
-    prompt_tokens: where the prompt ends; without it all cached tokens are the prompt. gqa_support: False stores each
-    query head, as the authors' code does.
-    In prefill the layer at hand holds the whole prompt, those before it what they keep.
     Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt.
     """
     window_below(window_size, max_capacity_prompt, "max_capacity_prompt")

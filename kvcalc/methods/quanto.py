@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
-from kvcalc.methods._traits import QUANTISED, WHOLE, Traits
+from kvcalc.methods._traits import PROMPT_END, QUANTISED, WHOLE, Traits
 from kvcalc.methods._transformers_cache import GroupedCache
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
@@ -13,7 +13,37 @@ from kvcalc.tensors import CacheTensor
 TRAITS = Traits(
     QUANTISED,
     "2 or 4 bits in groups: QuantizedCache of transformers, quanto",
-    "transformers 5.2, QuantizedCache(backend='quanto'); optimum-quanto 0.2.7",
+    source="transformers 5.2, QuantizedCache(backend='quanto'); optimum-quanto 0.2.7",
+    formula="Bytes of t quantised tokens, n = h d / g groups each: ceil(n t nbits / 8) g for the codes, and 2 e n t.",
+    parameters={
+        "nbits": "2 or 4",
+        "axis_key": (
+            "0 groups neighbouring elements, -1 the tokens of each channel, which quanto does only where heads times "
+            "tokens is a multiple of the group"
+        ),
+        "axis_value": "the same, of V",
+        "q_group_size": "elements of a group",
+        "residual_length": "tokens that are quantised together",
+        "prompt_tokens": PROMPT_END,
+    },
+    remarks=(
+        (
+            "h heads of width d, e bytes of an element of the model's dtype, g = q_group_size; on axis -1 codes take n "
+            "t times ceil(g nbits / 8)."
+        ),
+        (
+            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait "
+            "as they are. In prefill the current layer holds the prompt as it is."
+        ),
+        (
+            "Codes of the 8 / nbits groups that share a row are packed for all sequences together: rounded up here for "
+            "each sequence, which is exact for one, and for several wherever a prompt fills its rows."
+        ),
+        (
+            "Groups follow each other over heads and tokens, so that g may be wider than a head. Models with windows "
+            "or states are refused, as transformers does."
+        ),
+    ),
     caveat="scale and shift take the model's dtype, and each step dequantises a whole layer",
     step_copy=WHOLE,
 )
@@ -31,20 +61,8 @@ def apply(  # each is a parameter of transformers' own
     residual_length: int = 128,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Bytes of t quantised tokens, n = h d / g groups each: ceil(n t nbits / 8) g for the codes, and 2 e n t.
+    """`model` with K and V in the groups of quanto's cache.
 
-    h heads of width d, e bytes of an element of the model's dtype, g = q_group_size; on axis -1 codes take n t times
-    ceil(g nbits / 8). A prompt is quantised whole; of
-    the tokens after it the last (t - prompt_tokens) mod residual_length wait as they are. Codes of the 8 / nbits groups
-    that share a row are packed for all sequences together: rounded up here for each sequence, which is exact for one,
-    and for several wherever a prompt fills its rows.
-    In prefill the layer at hand holds the prompt as it is. Groups follow each other over heads and tokens, so that g
-    may be wider than a head.
-
-    nbits: 2 or 4. axis_key, axis_value: 0 groups neighbouring elements, -1 the tokens of each channel, which quanto
-    does only where heads times tokens is a multiple of the group. q_group_size: elements of a group.
-    residual_length: tokens that are quantised together. prompt_tokens: where the prompt ends; without it all cached
-    tokens are the prompt.
     Raises InvalidValueError for other bits or axes, and for groups that do not divide; NotApplicableError for a model
     with windows or states, which transformers refuses.
     """

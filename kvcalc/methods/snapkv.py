@@ -5,13 +5,25 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.methods._selection import cut_prompt, ratio_cut, scored_prompt, selected, window_below
-from kvcalc.methods._traits import KEPT, SELECTION, Traits
+from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 
 TRAITS = Traits(
     SELECTION,
     "of the prompt, what its last window attends to most",
-    "Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV",
+    source="Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV",
+    formula="Tokens kept per head: min(n, max_capacity_prompt) of a prompt of n tokens; then every token.",
+    parameters={
+        "max_capacity_prompt": "tokens of the prompt that stay, the window included",
+        "window_size": "the prompt's last tokens, which choose the others",
+        "compression_ratio": "what to drop of the prompt instead of a capacity, as kvpress counts it",
+        "prompt_tokens": PROMPT_END,
+        "gqa_support": QUERY_HEADS,
+    },
+    remarks=(
+        "Defaults are those of the authors' monkey patch.",
+        LAYER_BY_LAYER,
+    ),
     per_head_paging=True,
     caveat="the authors' code stores every query head: gqa_support=false",
     step_copy=KEPT,
@@ -26,13 +38,8 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     prompt_tokens: int | None = None,
     gqa_support: bool = True,
 ) -> Model:
-    """Tokens kept per head: the prompt where it is shorter than max_capacity_prompt, else so many; then every token.
+    """`model` with the prompt cut to what SnapKV keeps of it.
 
-    max_capacity_prompt: tokens of the prompt that stay, the window among them. window_size: its last tokens, which
-    choose. Defaults are those of the authors' monkey patch. compression_ratio: what to drop of the prompt in place of a
-    capacity, as kvpress counts it. prompt_tokens: where the prompt ends; without it all cached tokens are the prompt.
-    gqa_support: False stores each query head, as the authors' code does.
-    In prefill the layer at hand holds the whole prompt, those before it what they keep.
     Raises InvalidValueError for a window that is not smaller than the capacity or, by a ratio, than the prompt, which
     the authors' code and kvpress assert.
     """

@@ -14,7 +14,18 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "the first tokens and a window of the newest",
-    "Xiao et al. 2023, arXiv 2309.17453; mit-han-lab/streaming-llm",
+    source="Xiao et al. 2023, arXiv 2309.17453; mit-han-lab/streaming-llm",
+    formula="Tokens kept per layer: min(t, start_size + recent_size), the same for all heads. No state.",
+    parameters={
+        "start_size": "sinks, the first tokens",
+        "recent_size": "the newest tokens",
+        "compression_ratio": (
+            "what to drop of the prompt instead, as kvpress counts it, which does not roll: every token after the "
+            "prompt stays"
+        ),
+        "prompt_tokens": "tokens of the prompt, for compression_ratio",
+    },
+    remarks=("Defaults are those of the authors' class; their chat example has 4 + 2000, their evaluation 1 + 255.",),
     caveat="a prompt longer than the window, given at once, is cached whole first",
     step_copy=KEPT,
 )
@@ -27,13 +38,7 @@ def apply(
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Tokens kept per layer: min(t, start_size + recent_size), the same for all heads. No state.
-
-    start_size: sinks, the first tokens. recent_size: the newest ones. Defaults are those of the authors' class; their
-    chat example has 4 + 2000, their evaluation 1 + 255. compression_ratio: what to drop of the prompt instead, as
-    kvpress counts it, which does not roll: every token after the prompt stays. prompt_tokens: where the prompt ends,
-    for that.
-    """
+    """`model` with its first and its newest tokens only."""
     kept = positive_int(start_size, "start_size") + positive_int(recent_size, "recent_size")
     rule: SlotRule = SinksAndLast(kept, start_size)
     if compression_ratio is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.methods._selection import ratio_cut, selected
-from kvcalc.methods._traits import KEPT, SELECTION, Traits
+from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.methods import Chosen
 from kvcalc.slots.rule import SlotRule
@@ -14,7 +14,16 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "the tokens that the newest one attends to most",
-    "Oren et al. 2024, arXiv 2401.06104; schwartz-lab-NLP/TOVA",
+    source="Oren et al. 2024, arXiv 2401.06104; schwartz-lab-NLP/TOVA",
+    formula="Tokens kept per layer: min(t, cache_size); one more inside of a step. No state.",
+    parameters={
+        "cache_size": "tokens, as the authors' example has it",
+        "compression_ratio": (
+            "what to drop of the prompt instead, as kvpress counts it, which lets every token after it stay"
+        ),
+        "prompt_tokens": "tokens of the prompt, for compression_ratio",
+    },
+    remarks=(LAYER_BY_LAYER,),
     step_copy=KEPT,
 )
 
@@ -25,12 +34,7 @@ def apply(
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """Tokens kept per layer: min(t, cache_size); one more inside of a step. No state.
-
-    cache_size: tokens, as the authors' example has it. compression_ratio: what to drop of the prompt instead, as
-    kvpress counts it, which lets every token after it stay. prompt_tokens: where the prompt ends, for that.
-    In prefill the layer at hand holds the whole prompt, those before it what they keep.
-    """
+    """`model` with the tokens that the newest one attends to most."""
     rule: SlotRule = Chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)

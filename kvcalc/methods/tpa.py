@@ -11,17 +11,22 @@ from kvcalc.model import Model
 TRAITS = Traits(
     ARCHITECTURE,
     "keys and values as products of small factors",
-    "Zhang et al. 2025, arXiv 2501.06425; tensorgi/TPA",
+    source="Zhang et al. 2025, arXiv 2501.06425; tensorgi/TPA",
+    formula=(
+        "Elements per token and layer: rank * (2 * num_query_heads + head_dim + v_head_dim), 4 * (H + d) by default."
+    ),
+    parameters={
+        "rank": "products that keys, and values, are made of (R_K = R_V in the paper)",
+    },
+    remarks=("T6 models have more query heads than others of their size; the model keeps its own.",),
     retraining=True,
     caveat="the authors' code allocates max_batch_size * max_seq_len slots at once",
 )
 
 
 def apply(model: Model, rank: int = 2) -> Model:
-    """Elements per token and layer: rank * (2 * num_query_heads + head_dim + v_head_dim), 4 * (H + d) by default.
+    """`model` with tensor product attention in every layer that caches tokens.
 
-    rank: products that keys, and values, are made of (R_K = R_V in the paper). T6 models have more query heads than
-    others of their size; the model keeps its own.
     Raises NotApplicableError where no layer caches tokens.
     """
 

@@ -17,21 +17,29 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     QUANTISED,
     "1 to 4 bits of rotated vectors, and their norms",
-    "Zandieh et al. 2025, arXiv 2504.19874; PyPI turboquant 0.2.0, which is not the authors'",
+    source="Zandieh et al. 2025, arXiv 2504.19874; PyPI turboquant 0.2.0, which is not the authors'",
+    formula="Bytes per token and head: d * bits / 8 + 4, for codes and an fp32 norm, of K and of V.",
+    parameters={
+        "bits": "1 to 4, of each coordinate",
+        "residual_len": "newest tokens that the package does not quantise",
+        "package": "true as the package on PyPI keeps them, which takes more than no method",
+    },
+    remarks=(
+        "So the paper's algorithm needs them; its rotation of d by d is one for all, and not counted.",
+        (
+            "package: all t tokens dequantised in the model's dtype and, once there are more than residual_len, the "
+            "newest residual_len a second time, and a byte for each code of the others with an fp32 norm. Its residual "
+            "is a view, and keeps the memory of the prompt that it was cut from until the next token."
+        ),
+    ),
     caveat="the package turboquant 0.2.0 keeps a whole copy in the model's dtype beside the codes: package=true",
 )
 _BITS = (1, 2, 3, 4)
 
 
 def apply(model: Model, bits: int = 3, residual_len: int = 128, package: bool = False) -> Model:
-    """Bytes per token and head: d * bits / 8 + 4, for codes and an fp32 norm, of K and of V.
+    """`model` with the codes and norms of TurboQuant's rotated vectors.
 
-    So the paper's algorithm needs them; its rotation of d by d is one for all, and not counted. package: as the package
-    on PyPI keeps them, which takes more than no method: all t tokens dequantised in the model's dtype and, once there
-    are more than residual_len, the newest residual_len a second time, and a byte for each code of the others with an
-    fp32 norm. Its residual is a view, and keeps the memory of the prompt that it was cut from until the next token.
-
-    bits: of each coordinate, 1 to 4. residual_len: newest tokens that the package does not quantise.
     Raises InvalidValueError for other bits.
     """
     codes = int_codes(one_of_bits(bits, "bits", _BITS))

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Share, Shares, budget_of, selected
-from kvcalc.methods._traits import KEPT, SELECTION, Traits
+from kvcalc.methods._traits import KEPT, PROMPT_END, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.slots.layers import EveryToken
 from kvcalc.tensors import CacheTensor, Dim
@@ -15,7 +15,26 @@ from kvcalc.units import positive_int
 TRAITS = Traits(
     SELECTION,
     "the tokens with most attention times value norm, and the newest",
-    "Guo et al. 2024, arXiv 2406.12335; guozhiyu/vatp",
+    source="Guo et al. 2024, arXiv 2406.12335; guozhiyu/vatp",
+    formula=(
+        "Tokens kept per head: int(heavy_ratio * n) + int(recent_ratio * n) of a prompt of n tokens, and no more after "
+        "it."
+    ),
+    parameters={
+        "heavy_ratio": "share of the prompt kept for attention times value norm",
+        "recent_ratio": "share of the prompt kept as the newest tokens",
+        "sink_len": "first tokens that count as heaviest; part of the budget, so that no byte depends on it",
+        "prompt_tokens": PROMPT_END,
+        "mask_only": "true as in the authors' code: all tokens stay and nothing is saved",
+    },
+    remarks=(
+        (
+            "State, in the model's dtype: previous_scores, the attention summed up, and value_norm, the L1 norm of the "
+            "value, for each query head and kept token: 1 / d of the keys and values of MHA."
+        ),
+        "Defaults are the paper's for half of the cache; its script gives both ratios the same value.",
+        "Its other host, Scissorhands, has the same budget: heavy 2 int(r n) - 10, newest 10.",
+    ),
     flash_attention=False,
     per_head_paging=True,
     caveat="the authors' code only masks tokens, and keeps them all: mask_only=true",
@@ -31,15 +50,8 @@ def apply(  # each is a parameter of the authors' code, or says how it is run
     prompt_tokens: int | None = None,
     mask_only: bool = False,
 ) -> Model:
-    """Tokens kept per head: int(heavy_ratio * n) + int(recent_ratio * n) of a prompt of n tokens, and no more after it.
+    """`model` with the tokens of most attention times value norm, and the newest.
 
-    State, in the model's dtype: previous_scores, the attention summed up, and value_norm, the L1 norm of the value, for
-    each query head and kept token: 1 / d of the keys and values of MHA.
-
-    heavy_ratio, recent_ratio: as the paper sets them for half of the cache; its script gives both the same. sink_len:
-    first tokens that count as heaviest; part of the budget, so that no byte depends on it. prompt_tokens: where the
-    prompt ends; without it all cached tokens are the prompt. mask_only: as the authors' code has it, all tokens stay
-    and nothing is saved. Its other host, Scissorhands, has the same budget: heavy 2 int(r n) - 10, newest 10.
     Raises InvalidValueError for a ratio outside of 0 to 1.
     """
     positive_int(sink_len, "sink_len")

@@ -17,7 +17,29 @@ from kvcalc.units import plural, positive_int
 TRAITS = Traits(
     ARCHITECTURE,
     "half of the layers forget, the others share one cache",
-    "Sun et al. 2024, arXiv 2405.05254; microsoft/unilm, YOCO",
+    source="Sun et al. 2024, arXiv 2405.05254; microsoft/unilm, YOCO",
+    formula=(
+        "Elements: 2 * n_attn_kv_heads * head_dim per token in one layer; a state or a window in each of the first "
+        "half."
+    ),
+    parameters={
+        "sliding_window": (
+            "tokens that the self-decoder sees, 1024 in the paper; without it the self-decoder is gated retention, as "
+            "in the authors' code"
+        ),
+        "n_self_heads": (
+            "heads of the self-decoder; as many as the model's query heads, whose width times number is dim"
+        ),
+        "n_attn_kv_heads": "KV heads of the shared cache; those that the model has, or one for each query head",
+    },
+    remarks=(
+        (
+            "A window takes 2 * sliding_window * dim elements per layer, since its n_self_heads heads have a key and a "
+            "value each; gated retention takes n_self_heads * (dim / n_self_heads)^2."
+        ),
+        "Layers after the one that caches read its keys and values.",
+        "Models whose layers differ, or whose number of layers is odd, are refused.",
+    ),
     retraining=True,
     caveat="the authors' code allocates max_seq_len slots at once; a pipeline stage of cross layers needs a copy",
 )
@@ -29,13 +51,8 @@ def apply(
     n_self_heads: int | None = None,
     n_attn_kv_heads: int | None = None,
 ) -> Model:
-    """Elements: 2 * n_attn_kv_heads * head_dim per token in one layer; a state or a window in each of the first half.
+    """`model` with a self-decoder that forgets and one cache for the other half of its layers.
 
-    sliding_window: tokens that the self-decoder sees, 1024 in the paper: 2 * sliding_window * dim elements per layer,
-    since its n_self_heads heads have a key and a value each. Without it the self-decoder is gated retention, as in the
-    authors' code: n_self_heads * (dim / n_self_heads)^2 elements. n_self_heads: heads of the self-decoder; as many as
-    the model's query heads, whose width times number is dim. n_attn_kv_heads: KV heads of the shared cache; those that
-    the model has, or one for each query head. Layers after the one that caches read its keys and values.
     Raises NotApplicableError where layers differ or their number is odd, which the authors' code halves rounding down;
     InvalidValueError for heads that do not divide dim.
     """

@@ -1,8 +1,8 @@
 """Verdicts on the deployments of capacity plans."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet, in_version
+from kvcalc.report.sheet import Column, Json, Sheet, Styled, in_version
 from kvcalc.units import both_units, plural
 
 
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
             return f"{needs}; {has}"
         return f"{needs}; {has}; {both_units(self.missing_bytes)} missing; {self.advice}"
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "deployment": self.deployment,
@@ -96,7 +96,7 @@ class CheckReport(NamedTuple):
         """Whether every deployment fits."""
         return all(finding.fits for finding in self.findings)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {"fits": self.fits, "findings": [finding.data() for finding in self.findings]}
 
@@ -117,7 +117,7 @@ class CheckReport(NamedTuple):
         rows = tuple(
             (
                 finding.deployment,
-                "fits" if finding.fits else "TOO LARGE",
+                "fits" if finding.fits else Styled("TOO LARGE", "alarm"),
                 finding.tokens,
                 finding.sequences,
                 in_version(finding.engine, finding.engine_version),

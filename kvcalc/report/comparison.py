@@ -1,8 +1,8 @@
 """Variants of one model, or several models, side by side."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Sheet
 from kvcalc.report.size import Report
 from kvcalc.units import short_tokens
 
@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
         base = next(r for r in self.rows if r.label == self.baseline).reports[index].total_bytes
         return row.reports[index].total_bytes / base
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values: for each row and token count the report, and its ratio to the baseline."""
         return {
             "title": self.title,
@@ -67,7 +67,7 @@ class Comparison(NamedTuple):
             Column(f"vs {self.baseline}", "ratio"),
             Column("", "bar"),
         )
-        rows = tuple(
+        rows: tuple[tuple[Cell, ...], ...] = tuple(
             (
                 _marked(row),
                 *self._made_of(row),
@@ -80,7 +80,7 @@ class Comparison(NamedTuple):
             for row in self.rows
             for report in row.reports
         )
-        return Sheet(self.title, columns, rows, notes=self._notes())
+        return Sheet(self.title, columns, rows, notes=self.notes, footnote=self._footnote())
 
     def _at_many_lengths(self) -> Sheet:
         lengths = [report.tokens for report in self.rows[0].reports]
@@ -91,11 +91,11 @@ class Comparison(NamedTuple):
             *(Column(f"GiB at {short_tokens(length)}", "gibibytes") for length in lengths),
             Column(f"vs {self.baseline} at {short_tokens(lengths[last])}", "ratio"),
         )
-        rows = tuple(
+        rows: tuple[tuple[Cell, ...], ...] = tuple(
             (_marked(row), *self._made_of(row), *(report.total_bytes for report in row.reports), self._ratio(row, last))
             for row in self.rows
         )
-        return Sheet(self.title, columns, rows, notes=self._notes())
+        return Sheet(self.title, columns, rows, notes=self.notes, footnote=self._footnote())
 
     def _made_of_column(self) -> tuple[Column, ...]:
         return (Column("layers", wide=True),) if any(row.made_of for row in self.rows) else ()
@@ -103,9 +103,8 @@ class Comparison(NamedTuple):
     def _made_of(self, row: ComparisonRow) -> tuple[str, ...]:
         return (row.made_of,) if self._made_of_column() else ()
 
-    def _notes(self) -> tuple[str, ...]:
-        marked = ("* as the model was built",) if any(row.as_built for row in self.rows) else ()
-        return (*marked, *self.notes)
+    def _footnote(self) -> str:
+        return "as the model was built" if any(row.as_built for row in self.rows) else ""
 
 
 def _marked(row: ComparisonRow) -> str:

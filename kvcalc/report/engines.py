@@ -1,15 +1,15 @@
 """Engines to choose from, and one of them with its versions and settings."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Sheet
 
 
 class SettingEntry(NamedTuple):
     """A setting: its name, its default (and in words), and what it means."""
 
     name: str
-    default: Any
+    default: Json
     words: str
     meaning: str
 
@@ -23,7 +23,7 @@ class RuleEntry(NamedTuple):
     since: tuple[tuple[str, str], ...]
     source: str
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {**self._asdict(), "since": dict(self.since)}
 
@@ -44,7 +44,7 @@ class EngineEntry(NamedTuple):
     settings: tuple[SettingEntry, ...]
     rules: tuple[RuleEntry, ...]
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -65,7 +65,7 @@ class EngineList(NamedTuple):
 
     entries: tuple[EngineEntry, ...]
 
-    def data(self) -> list[Any]:
+    def data(self) -> list[Json]:
         """Plain values of each."""
         return [entry.data() for entry in self.entries]
 
@@ -83,7 +83,7 @@ class EnginePage(NamedTuple):
 
     entry: EngineEntry
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return self.entry.data()
 

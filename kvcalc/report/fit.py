@@ -1,9 +1,9 @@
 """What an engine's own planner makes of a model and of the memory that there is."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.report.planned import asked, title
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
 
 
@@ -22,7 +22,7 @@ class FitGroup(NamedTuple):
     page_bytes: tuple[int, ...]
     blocks_per_request: int
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "kind": self.kind,
@@ -47,7 +47,7 @@ class FitReport(NamedTuple):
     engine: str
     version: str
     gpu: str
-    engine_settings: tuple[tuple[str, Any], ...]
+    engine_settings: tuple[tuple[str, Json], ...]
     parallel: str
     available_bytes: tuple[int, ...]
     bytes_per_block: tuple[int, ...]
@@ -56,7 +56,7 @@ class FitReport(NamedTuple):
     max_model_len: int
     block_size: int
     groups: tuple[FitGroup, ...]
-    resolved: tuple[tuple[str, Any], ...] = ()
+    resolved: tuple[tuple[str, Json], ...] = ()
     notes: tuple[str, ...] = ()
     counts_blocks: bool = False
 
@@ -93,7 +93,7 @@ class FitReport(NamedTuple):
             f"tokens per request: {self.max_concurrency:.2f}x"
         )
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             **asked(self),
@@ -135,11 +135,15 @@ class FitReport(NamedTuple):
         )
         return (Sheet(title(self), columns, rows, self._summary(), self.notes),)
 
-    def _summary(self) -> tuple[str, ...]:
+    def _summary(self) -> tuple[Line, ...]:
         per_stage = zip(self.available_bytes, self.bytes_per_block, self.allocated_bytes, strict=True)
         stages = dict.fromkeys(
-            f"{plural(self.num_blocks, 'block')} of {both_units(block)}: {both_units(taken)} of {both_units(available)}"
+            f"{count(self.num_blocks)} of {both_units(block)}: {both_units(taken)} of {both_units(available)}"
             for available, block, taken in per_stage
         )
-        request = f"one request of {plural(self.max_model_len, 'token')}: {plural(self.request_blocks, 'block')}"
-        return (f"total {self.log_line}", *stages, request)
+        request = f"{plural(self.max_model_len, 'token')}: {plural(self.request_blocks, 'block')}"
+        return (
+            Line("total", self.log_line, "answer"),
+            *(Line("blocks", stage) for stage in stages),
+            Line("one request", request),
+        )

@@ -1,8 +1,8 @@
 """The list of shipped models."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Sheet
 
 
 class Entry(NamedTuple):
@@ -30,7 +30,7 @@ class Gallery(NamedTuple):
 
     entries: tuple[Entry, ...]
 
-    def data(self) -> list[dict[str, Any]]:
+    def data(self) -> list[Json]:
         """Plain values."""
         return [
             {

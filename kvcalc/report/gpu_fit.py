@@ -1,14 +1,17 @@
 """What GPUs hold of a model's cache, and which term of their memory binds."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_version
 from kvcalc.units import both_units, count, plural
 
 if TYPE_CHECKING:
     from kvcalc.report.fit import FitReport
     from kvcalc.report.pool import PoolReport
+
+
+_LABEL_WIDTH = 9
 
 
 class GpuFit(NamedTuple):
@@ -29,7 +32,7 @@ class GpuFit(NamedTuple):
 
     model: str
     engine: str
-    engine_settings: tuple[tuple[str, Any], ...]
+    engine_settings: tuple[tuple[str, Json], ...]
     gpu: str
     gpu_source: str
     num_gpus: int
@@ -64,7 +67,7 @@ class GpuFit(NamedTuple):
         """The line of the engine's start-up log; empty where it has no planner or would not start."""
         return self.planned.log_line if self.planned else ""
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "model": self.model,
@@ -116,9 +119,10 @@ class GpuFit(NamedTuple):
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
         title = f"{self.model} in {in_version(self.engine, self.engine_version)} on {on}{layout}, {self.kv_dtype}"
         cells = tuple((*row, row[1], row[1]) for row in rows)
-        return (Sheet(title, columns, cells, self._summary(), self.notes, tuple(self._answers())),)
+        answers = tuple(self._answers())
+        return (Sheet(title, columns, cells, self._summary(), self.notes, answers, label_width=_LABEL_WIDTH),)
 
-    def _answers(self) -> Iterator[tuple[str, Any]]:
+    def _answers(self) -> Iterator[tuple[str, Cell]]:
         """What is asked and what is answered, in the order of the lines, by the names that JSON has."""
         yield from (("model", self.model), ("engine", self.engine), ("gpu", self.gpu), ("gpus", self.num_gpus))
         yield from (("parallel", self.parallel), ("kv_dtype", self.kv_dtype), ("tokens", self.tokens))
@@ -136,35 +140,38 @@ class GpuFit(NamedTuple):
             return [("asked for", self.needed_bytes[0])]
         return [(f"asked for, stage {stage}", each_bytes) for stage, each_bytes in enumerate(self.needed_bytes)]
 
-    def _summary(self) -> tuple[str, ...]:
+    def _summary(self) -> tuple[Line, ...]:
         users = plural(self.sequences, "user")
         longest = "any context" if self.max_tokens is None else f"a context of {plural(self.max_tokens, 'token')}"
-        lines = [f"total    {users} of {longest}" if self.max_tokens != 0 else f"total    no context of {users} fits"]
+        lines = [Line("total", f"{users} of {longest}", "answer")]
+        if self.max_tokens == 0:
+            lines = [Line("total", f"no context of {users} fits", "alarm")]
         if self.tokens is not None:
             lines.extend(self._asked(self.tokens, users))
         if self.num_blocks is not None:
             sizes = " and ".join(dict.fromkeys(f"{count(each_bytes)} bytes" for each_bytes in self.block_bytes))
-            lines.append(f"blocks   {count(self.num_blocks)} of {sizes}")
-        lines.append(f"binds    {self._bound()}")
+            lines.append(Line("blocks", f"{count(self.num_blocks)} of {sizes}"))
+        lines.append(Line("binds", self._bound()))
         if self.log_line:
-            lines.append(f"log      {self.log_line}")
+            lines.append(Line("log", self.log_line))
         return tuple(lines)
 
-    def _asked(self, tokens: int, users: str) -> list[str]:
+    def _asked(self, tokens: int, users: str) -> list[Line]:
         most = "any number" if self.max_sequences is None else plural(self.max_sequences, "user")
         verdict = "fits" if self.fits else "TOO LARGE"
+        style: Style = "plain" if self.fits else "alarm"
         blocks = "" if self.request_blocks is None else f", {plural(self.request_blocks, 'block')} each"
         found = [
-            f"asked    {users} of {plural(tokens, 'token')}{blocks}: {verdict}",
-            f"users    {most} of so many tokens",
+            Line("asked", f"{users} of {plural(tokens, 'token')}{blocks}: {verdict}", style),
+            Line("users", f"{most} of so many tokens"),
         ]
         if self.fewest is None:
-            return [*found, "GPUs     no layout that was tried holds what is asked"]
+            return [*found, Line("GPUs", "no layout that was tried holds what is asked")]
         by_tp = ""
         if self.fewest_by_tp != self.fewest:
             by_tp = f"; {count(self.fewest_by_tp)} without stages" if self.fewest_by_tp else "; no TP alone does"
         layout = f": {self.fewest_layout}" if self.fewest_layout else ""
-        return [*found, f"GPUs     {count(self.fewest)} would do{layout}{by_tp}"]
+        return [*found, Line("GPUs", f"{count(self.fewest)} would do{layout}{by_tp}")]
 
     def _bound(self) -> str:
         if self.binds == "weights":

@@ -1,8 +1,8 @@
 """What an engine's start-up log says of its cache, held against the prediction."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled
 from kvcalc.units import count
 
 
@@ -25,7 +25,7 @@ class Compared(NamedTuple):
         """In a word."""
         return "OTHER" if not self.agrees else "equal" if self.decides else "possible"
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return self._asdict()
 
@@ -41,7 +41,7 @@ class LogReport(NamedTuple):
     file: str
     model: str
     engine: str
-    read: tuple[tuple[str, Any], ...]
+    read: tuple[tuple[str, Json], ...]
     compared: tuple[Compared, ...]
     explanations: tuple[str, ...] = ()
     tried: int = 0
@@ -71,7 +71,7 @@ class LogReport(NamedTuple):
             return f"the prediction does not agree with the log; it would with {' or with '.join(self.explanations)}"
         return f"the prediction does not agree with the log, and none of {count(self.tried)} other settings explains it"
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "file": self.file,
@@ -96,7 +96,12 @@ class LogReport(NamedTuple):
             Column("predicted"),
             Column("verdict"),
         )
-        rows = tuple((c.line, c.what, c.logged, c.predicted, c.verdict) for c in self.compared)
-        read = ", ".join(f"{name}={value}" for name, value in self.read)
-        lines = (f"verdict        {self.verdict}", *((f"settings       {read}",) if read else ()))
-        return (Sheet(f"{self.file}: {self.model} in {self.engine}", columns, rows, lines, self.notes),)
+        rows = tuple((c.line, c.what, c.logged, c.predicted, _stressed(c)) for c in self.compared)
+        lines = [Line("verdict", self.verdict, "alarm" if self.outcome == "differs" else "plain")]
+        if self.read:
+            lines.append(Line("settings", ", ".join(f"{name}={value}" for name, value in self.read)))
+        return (Sheet(f"{self.file}: {self.model} in {self.engine}", columns, rows, tuple(lines), self.notes),)
+
+
+def _stressed(compared: Compared) -> Cell:
+    return compared.verdict if compared.agrees else Styled(compared.verdict, "alarm")

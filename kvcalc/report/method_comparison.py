@@ -1,8 +1,8 @@
 """One model under several methods, side by side: what stays, and what was held on the way there."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Sheet
 from kvcalc.report.size import Report
 
 
@@ -46,9 +46,9 @@ class MethodComparison(NamedTuple):
     def _ratio(self, row: MethodRow) -> float:
         return row.report.total_bytes / self.rows[0].report.total_bytes
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values, the whole report of each row among them."""
-        rows = [
+        rows: list[Json] = [
             {
                 "method": row.spec,
                 "kind": row.kind,

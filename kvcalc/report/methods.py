@@ -1,32 +1,35 @@
 """Methods to choose from, and one of them with its parameters."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Line, Sheet
 
 
 class MethodEntry(NamedTuple):
     """A method: what it is, what it asks for, and its parameters with their defaults, in words.
 
-    description: what its docstring says: formula, parameters, errors.
+    formula: how much stays. meanings: of the parameters. remarks: what else is to be known, a paragraph each.
     """
 
     name: str
     kind: str
     title: str
     source: str
+    formula: str
     flash_attention: bool
     retraining: bool
     per_head_paging: bool
     step_copy: str
     caveat: str
     parameters: Mapping[str, str]
-    description: str
+    meanings: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
-    def data(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**self._asdict(), "parameters": dict(self.parameters)}
+    def data(self) -> dict[str, Json]:
+        """Plain values; `description`: the formula and what else is to be known."""
+        words = {"parameters": dict(self.parameters), "meanings": dict(self.meanings)}
+        return {**self._asdict(), **words, "description": "\n\n".join((self.formula, *self.remarks))}
 
 
 class MethodList(NamedTuple):
@@ -34,7 +37,7 @@ class MethodList(NamedTuple):
 
     entries: tuple[MethodEntry, ...]
 
-    def data(self) -> list[Any]:
+    def data(self) -> list[Json]:
         """Plain values of each."""
         return [entry.data() for entry in self.entries]
 
@@ -61,7 +64,7 @@ class MethodPage(NamedTuple):
     entry: MethodEntry
     given: bool = False
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return self.entry.data()
 
@@ -69,20 +72,22 @@ class MethodPage(NamedTuple):
         """Its traits above a row for each parameter."""
         entry = self.entry
         lines = (
-            f"kind             {entry.kind}",
-            f"FlashAttention   {_yes(entry.flash_attention)}",
-            f"retraining       {_yes(entry.retraining)}",
-            f"per-head paging  {_yes(entry.per_head_paging)}",
-            *((f"each step        {_COPIES[entry.step_copy]}",) if entry.step_copy else ()),
-            *((f"caveat           {entry.caveat}",) if entry.caveat else ()),
-            f"source           {entry.source}",
+            Line("formula", entry.formula),
+            Line("kind", entry.kind),
+            Line("FlashAttention", _yes(entry.flash_attention)),
+            Line("retraining", _yes(entry.retraining)),
+            Line("per-head paging", _yes(entry.per_head_paging)),
+            *((Line("each step", _COPIES[entry.step_copy]),) if entry.step_copy else ()),
+            *((Line("caveat", entry.caveat),) if entry.caveat else ()),
+            Line("source", entry.source),
         )
-        rows = tuple(entry.parameters.items())
-        about = tuple(" ".join(paragraph.split()) for paragraph in entry.description.split("\n\n"))
-        columns = (Column("parameter"), Column("value" if self.given else "default"))
-        return (Sheet(f"{entry.name}: {entry.title}", columns, rows, lines, about),)
+        rows = tuple((name, value, entry.meanings.get(name)) for name, value in entry.parameters.items())
+        columns = (Column("parameter"), Column("value" if self.given else "default"), Column("meaning"))
+        title = f"{entry.name}: {entry.title}"
+        return (Sheet(title, columns, rows, lines, entry.remarks, label_width=_LABEL_WIDTH),)
 
 
+_LABEL_WIDTH = 17
 _COPIES = {
     "kept": "the authors' code writes what a layer keeps anew",
     "whole": "the authors' code restores a whole layer",

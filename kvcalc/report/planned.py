@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from kvcalc.report.sheet import Json
 
 
 class Planned(Protocol):
@@ -17,14 +19,14 @@ class Planned(Protocol):
     @property
     def gpu(self) -> str: ...  # noqa: D102
     @property
-    def engine_settings(self) -> tuple[tuple[str, Any], ...]: ...  # noqa: D102
+    def engine_settings(self) -> tuple[tuple[str, Json], ...]: ...  # noqa: D102
     @property
     def parallel(self) -> str: ...  # noqa: D102
     @property
     def available_bytes(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
-def asked(report: Planned) -> dict[str, Any]:
+def asked(report: Planned) -> dict[str, Json]:
     """Plain values of the question; available_bytes: of a rank of each pipeline stage."""
     return {
         "model": report.model,

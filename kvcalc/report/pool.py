@@ -1,9 +1,9 @@
 """What an engine that keeps its caches in pools makes of the memory that there is."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.report.planned import asked, title
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
 
 
@@ -35,7 +35,7 @@ class Pool(NamedTuple):
         """Bytes of the tensors of these names, all slots."""
         return (self.slots + self.spare_slots) * sum(bytes_ for name, bytes_ in self.slot_bytes if name in tensors)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -66,10 +66,10 @@ class PoolReport(NamedTuple):
     tokens: int = 0
     stages: tuple[tuple[Pool, ...], ...] = ()
     log_lines: tuple[str, ...] = ()
-    engine_settings: tuple[tuple[str, Any], ...] = ()
+    engine_settings: tuple[tuple[str, Json], ...] = ()
     parallel: str = ""
     max_requests: int | None = None
-    resolved: tuple[tuple[str, Any], ...] = ()
+    resolved: tuple[tuple[str, Json], ...] = ()
     notes: tuple[str, ...] = ()
     host: tuple[tuple[Pool, ...], ...] = ()
 
@@ -83,7 +83,7 @@ class PoolReport(NamedTuple):
         """The engine's first line of its start-up log."""
         return self.log_lines[0] if self.log_lines else ""
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             **asked(self),
@@ -115,10 +115,15 @@ class PoolReport(NamedTuple):
         )
         return (Sheet(title(self), columns, rows, self._summary(), self.notes),)
 
-    def _summary(self) -> tuple[str, ...]:
+    def _summary(self) -> tuple[Line, ...]:
         taken = dict.fromkeys(
             f"{both_units(taken)} of {both_units(available)}"
             for taken, available in zip(self.allocated_bytes, self.available_bytes, strict=True)
         )
-        requests = () if self.max_requests is None else (f"at most {plural(self.max_requests, 'request')} at a time",)
-        return (f"total {count(self.tokens)} tokens", *taken, *requests, *self.log_lines)
+        most = [] if self.max_requests is None else [f"at most {count(self.max_requests)} at a time"]
+        return (
+            Line("total", plural(self.tokens, "token"), "answer"),
+            *(Line("memory", words) for words in taken),
+            *(Line("requests", words) for words in most),
+            *(Line("log", line) for line in self.log_lines),
+        )

@@ -1,10 +1,10 @@
 """What was predicted of the caches of several ranks, beside what each of them took."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.report.size import RankReport
-from kvcalc.report.verification import Verification
+from kvcalc.report.verification import Verification, stressed, verdict_line
 from kvcalc.units import both_units, count, plural
 
 
@@ -24,7 +24,7 @@ class MeasuredRank(NamedTuple):
         """`equal`, or what differs."""
         return "equal" if self.equal else f"{self.measured.storage_bytes - self.predicted.bytes:+,} bytes"
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         predicted = self.predicted.data()
         place = {name: predicted[name] for name in ("rank", "tp_rank", "pp_rank", "dp_rank", "layers", "sequences")}
@@ -69,7 +69,7 @@ class RanksVerification(NamedTuple):
         """What was run, and how, as the ranks say it."""
         return tuple(dict.fromkeys(note for rank in self.ranks for note in rank.measured.notes))
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         totals = {"predicted_bytes": self.predicted_bytes, "storage_bytes": self.storage_bytes, "equal": self.equal}
         return {**self._asdict(), **totals, "notes": list(self.notes), "ranks": [rank.data() for rank in self.ranks]}
@@ -91,7 +91,7 @@ class RanksVerification(NamedTuple):
                 rank.predicted.sequences,
                 rank.predicted.bytes,
                 rank.measured.storage_bytes,
-                rank.verdict,
+                stressed(rank),
             )
             for rank in self.ranks
         )
@@ -102,9 +102,9 @@ class RanksVerification(NamedTuple):
         )
         wrong = [str(rank.predicted.rank) for rank in self.ranks if not rank.equal]
         lines = (
-            f"whole          {both_units(self.whole_bytes)}",
-            f"predicted      {both_units(self.predicted_bytes)}, all ranks",
-            f"measured       {both_units(self.storage_bytes)}, all ranks",
-            f"verdict        {'equal, to the byte' if self.equal else 'not equal: rank ' + ', '.join(wrong)}",
+            Line("whole", both_units(self.whole_bytes)),
+            Line("predicted", f"{both_units(self.predicted_bytes)}, all ranks"),
+            Line("measured", f"{both_units(self.storage_bytes)}, all ranks"),
+            verdict_line([f"rank {', '.join(wrong)}"] if wrong else []),
         )
         return (Sheet(title, columns, rows, lines, self.notes),)

@@ -1,9 +1,34 @@
 """Tables as values: typed columns, plain cells, and the lines above and below."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+"""What JSON can hold; numbers are exact ints, but for ratios."""
 Kind = Literal["text", "count", "bytes", "gigabytes", "gibibytes", "ratio", "bar"]
+Style = Literal["plain", "answer", "alarm", "detail"]
+"""How a terminal stresses words: the answer, what does not hold, what belongs to the line above."""
+
+
+class Line(NamedTuple):
+    """A line above a table. label: what the value is of; empty where the value is a sentence."""
+
+    label: str
+    value: str
+    style: Style = "plain"
+
+
+class Styled(NamedTuple):
+    """A cell of a text column, stressed."""
+
+    words: str
+    style: Style
+
+    def __str__(self) -> str:
+        return self.words
+
+
+Cell: TypeAlias = str | int | float | Styled | None
 
 
 class Column(NamedTuple):
@@ -23,22 +48,26 @@ class Column(NamedTuple):
 class Sheet(NamedTuple):
     """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty.
 
+    footnote: what a `*` in the table means; notes follow it.
     answers: the lines above as a table of their own, for files that programs read; eyes have the lines.
+    label_width: characters that a terminal gives labels and the gap after them, whichever lines there are.
     """
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    lines: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...]
+    lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
-    answers: tuple[tuple[str, Any], ...] = ()
+    answers: tuple[tuple[str, Cell], ...] = ()
+    footnote: str = ""
+    label_width: int = 15
 
 
 class Document(Protocol):
     """What a format renders."""
 
-    def data(self) -> Any:
-        """Plain values: dicts, lists, strings, ints, floats for ratios, None."""
+    def data(self) -> Json:
+        """Plain values."""
         ...
 
     def sheets(self) -> Sequence[Sheet]:
@@ -51,7 +80,7 @@ class Stack(NamedTuple):
 
     documents: tuple[Document, ...]
 
-    def data(self) -> list[Any]:
+    def data(self) -> list[Json]:
         """The list of their values."""
         return [document.data() for document in self.documents]
 

@@ -1,9 +1,9 @@
 """The size of one model's cache under one workload in one engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Sheet, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
 from kvcalc.units import both_units, count, plural
 
 
@@ -26,7 +26,7 @@ class TensorReport(NamedTuple):
     saturates_at: int | None = None
     storage_bytes: int = 0
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -48,7 +48,7 @@ class GroupReport(NamedTuple):
     attention: str
     layers: tuple[int, ...]
     tensors: tuple[TensorReport, ...]
-    origins: tuple[tuple[str, Any, Any], ...] = ()
+    origins: tuple[tuple[str, Cell, object], ...] = ()
 
     @property
     def num_layers(self) -> int:
@@ -60,7 +60,7 @@ class GroupReport(NamedTuple):
         """Sum over the tensors."""
         return sum(tensor.bytes for tensor in self.tensors)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -93,7 +93,7 @@ class RankReport(NamedTuple):
         layers = [layer for group in self.groups for layer in group.layers]
         return min(layers), max(layers)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "rank": self.rank,
@@ -129,7 +129,7 @@ class Report(NamedTuple):
     sequences: int
     kv_dtype: str
     engine: str
-    engine_settings: tuple[tuple[str, Any], ...]
+    engine_settings: tuple[tuple[str, Json], ...]
     bytes_per_token: int
     growth: tuple[int, int]
     later_growth: tuple[tuple[int, int], ...]
@@ -137,7 +137,7 @@ class Report(NamedTuple):
     groups: tuple[GroupReport, ...]
     model_type: str = ""
     source: str = ""
-    num_layers_origin: Any = ""
+    num_layers_origin: object = ""
     policy: str = ""
     other_policies: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
@@ -202,7 +202,7 @@ class Report(NamedTuple):
     def _tensors(self) -> Iterator[TensorReport]:
         return (tensor for group in self.groups for tensor in group.tensors)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values, as `--format json` prints them."""
         return {
             "model": self.model,
@@ -234,10 +234,10 @@ class Report(NamedTuple):
             **(self._ranks_data() if self.per_rank else {}),
         }
 
-    def _prefill_data(self) -> dict[str, Any]:
+    def _prefill_data(self) -> dict[str, Json]:
         return {"prefill_peak_bytes": self.prefill_peak_bytes, "score_workspace_bytes": self.score_workspace_bytes}
 
-    def _ranks_data(self) -> dict[str, Any]:
+    def _ranks_data(self) -> dict[str, Json]:
         last = self.per_rank[-1]
         degrees = {"tp": last.tp_rank + 1, "pp": last.pp_rank + 1, "dp": last.dp_rank + 1}
         return {
@@ -252,17 +252,17 @@ class Report(NamedTuple):
         workload = f"{plural(self.tokens, 'token')} {between} {plural(self.sequences, 'sequence')}"
         return ", ".join(filter(None, (self.model, workload, self.kv_dtype, self.engine_words, self.parallel)))
 
-    def summary(self) -> tuple[str, ...]:
+    def summary(self) -> tuple[Line, ...]:
         """The answer: total, per sequence, and the parts that grow, are full, or never change."""
-        lines = [f"total          {both_units(self.total_bytes)}"]
+        lines = [Line("total", both_units(self.total_bytes), "answer")]
         if self.storage_bytes != self.total_bytes:
-            lines.append(f"in memory      {both_units(self.storage_bytes)}")
+            lines.append(Line("in memory", both_units(self.storage_bytes)))
         if self.prefill_peak_bytes is not None:
-            lines.append(f"in prefill     {both_units(self.prefill_peak_bytes)} at most")
+            lines.append(Line("in prefill", f"{both_units(self.prefill_peak_bytes)} at most"))
         if self.score_workspace_bytes:
-            lines.append(f"scores         {both_units(self.score_workspace_bytes)} beside it, for a while")
+            lines.append(Line("scores", f"{both_units(self.score_workspace_bytes)} beside it, for a while"))
         if self.sequences > 1 and not self.shares_context:
-            lines.append(f"per sequence   {both_units(self.bytes_per_sequence)}")
+            lines.append(Line("per sequence", both_units(self.bytes_per_sequence)))
         lines += self._rank_lines()
         if self.shares_context:
             return (*lines, *self._context_lines())
@@ -270,39 +270,39 @@ class Report(NamedTuple):
         fixed = self.bytes_per_sequence - growing - saturated
         in_steps = self.growth[0] != self.bytes_per_token * self.growth[1]
         if not (saturated or fixed or self.later_growth or in_steps):
-            return (*lines, f"each token     {both_units(self.bytes_per_token)} for each sequence")
+            return (*lines, Line("each token", f"{both_units(self.bytes_per_token)} for each sequence"))
         each = " for each sequence" if self.sequences > 1 else ""
         if growing:
-            lines.append(f"growing        {both_units(growing)}{each}, {self._growth_words()}")
+            lines.append(Line("growing", f"{both_units(growing)}{each}, {self._growth_words()}"))
         if saturated:
             lines.append(
-                f"saturated      {both_units(saturated)}{each}, full from {count(self._full_from())} tokens on"
+                Line("saturated", f"{both_units(saturated)}{each}, full from {count(self._full_from())} tokens on")
             )
         if fixed:
-            lines.append(f"fixed          {both_units(fixed)}{each}, whatever the length")
+            lines.append(Line("fixed", f"{both_units(fixed)}{each}, whatever the length"))
         return tuple(lines)
 
-    def _context_lines(self) -> Iterator[str]:
+    def _context_lines(self) -> Iterator[Line]:
         """Parts of a context that all sequences share."""
         ends = [(tensor.bytes, tensor.saturates_at) for tensor in self._tensors()]
         growing = sum(bytes_ for bytes_, end in ends if end is None or end > self.tokens)
         fixed = sum(bytes_ for bytes_, end in ends if end == 0)
         if growing:
-            yield f"growing        {both_units(growing)}, {self._growth_words()}"
+            yield Line("growing", f"{both_units(growing)}, {self._growth_words()}")
         if saturated := self.total_bytes - growing - fixed:
-            yield f"saturated      {both_units(saturated)}, full from {count(self._full_from())} tokens on"
+            yield Line("saturated", f"{both_units(saturated)}, full from {count(self._full_from())} tokens on")
         if fixed:
-            yield f"fixed          {both_units(fixed)}, whatever the length"
+            yield Line("fixed", f"{both_units(fixed)}, whatever the length")
 
-    def _rank_lines(self) -> Iterator[str]:
+    def _rank_lines(self) -> Iterator[Line]:
         """What a rank holds, and where ranks hold the same, what all of them do."""
         if not self.per_rank:
             return
         most, least = self.most_rank_bytes, min(rank.bytes for rank in self.per_rank)
         which = f"on each of {len(self.per_rank)}" if most == least else f"at most, {both_units(least)} at least"
-        yield f"per rank       {both_units(most)} {which}"
+        yield Line("per rank", f"{both_units(most)} {which}")
         if self.rank_bytes_sum != self.total_bytes:
-            yield f"all ranks      {both_units(self.rank_bytes_sum)}, {self._copies()}"
+            yield Line("all ranks", f"{both_units(self.rank_bytes_sum)}, {self._copies()}")
 
     def _copies(self) -> str:
         """`8 copies of c_kv, k_rope`: tensors of which all ranks together hold more than the model has, or less."""

@@ -1,9 +1,9 @@
 """What was predicted of a cache, beside what its tensors really took."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
-from kvcalc.report.sheet import Column, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled
 from kvcalc.units import both_units, count, plural
 
 
@@ -55,7 +55,7 @@ class MeasuredTensor(NamedTuple):
         """`1 x 8 x 1000 x 64`, of each tensor of a layer; what several have is told once."""
         return ", ".join(dict.fromkeys(" x ".join(map(str, shape)) for shape in self.shapes or (self.shape,)))
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values; of the layers only where the row says which they are."""
         plain = {**self._asdict(), "shape": list(self.shape), "equal": self.equal}
         if not self.layers:
@@ -75,7 +75,9 @@ class MemoryReading(NamedTuple):
     """What memory itself says of a cache.
 
     kind: `resident` pages of the process, or bytes that CUDA's allocator has `allocated`. predicted_bytes: what the
-    tensors' storages come to there. reserved_bytes, peak_bytes: of CUDA's allocator; the peak is with all weights.
+    tensors' storages come to there. The others are of CUDA's allocator alone. reserved_bytes, peak_bytes: with weights
+    and work. spare_bytes: what large blocks may keep beyond what was asked for. storage_bytes, requested_bytes: of the
+    storages, as predicted, and as the allocator was asked for them, neither of them rounded.
     """
 
     kind: str
@@ -83,25 +85,31 @@ class MemoryReading(NamedTuple):
     measured_bytes: int
     reserved_bytes: int | None = None
     peak_bytes: int | None = None
+    spare_bytes: int = 0
+    storage_bytes: int | None = None
+    requested_bytes: int | None = None
 
     @property
     def equal(self) -> bool:
         """To the byte for what was allocated; within 1% for what is resident, from 256 MiB on."""
         if self.kind == "allocated":
-            return self.measured_bytes == self.predicted_bytes
+            in_blocks = 0 <= self.measured_bytes - self.predicted_bytes <= self.spare_bytes
+            return in_blocks and self.requested_bytes == self.storage_bytes
         off = abs(self.measured_bytes - self.predicted_bytes)
         return self.predicted_bytes < _JUDGED_FROM_BYTES or off * _PER_CENT <= self.predicted_bytes
 
-    def lines(self) -> tuple[str, ...]:
+    def lines(self) -> tuple[Line, ...]:
         """For people."""
         off = self.measured_bytes - self.predicted_bytes
         if self.kind == "resident":
             judged = "" if self.predicted_bytes >= _JUDGED_FROM_BYTES else "; too little to be judged"
-            return (f"resident       {both_units(self.measured_bytes)}, {off:+,} bytes{judged}",)
+            return (Line("resident", f"{both_units(self.measured_bytes)}, {off:+,} bytes{judged}"),)
         return (
-            f"allocated      {both_units(self.measured_bytes)}, {off:+,} bytes of {self.predicted_bytes:,} predicted",
-            f"reserved       {both_units(self.reserved_bytes or 0)}",
-            f"peak           {both_units(self.peak_bytes or 0)}, with weights and work",
+            Line(
+                "allocated", f"{both_units(self.measured_bytes)}, {off:+,} bytes of {self.predicted_bytes:,} predicted"
+            ),
+            Line("reserved", f"{both_units(self.reserved_bytes or 0)}, with weights and work"),
+            Line("peak", f"{both_units(self.peak_bytes or 0)}, with weights and work"),
         )
 
 
@@ -149,7 +157,7 @@ class Verification(NamedTuple):
         """Of the memory behind all tensors, as predicted."""
         return sum(tensor.expected_storage_bytes for tensor in self.tensors)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """Plain values."""
         totals = {"predicted_bytes": self.predicted_bytes, "storage_bytes": self.storage_bytes, "equal": self.equal}
         return {
@@ -173,7 +181,7 @@ class Verification(NamedTuple):
             Column("verdict"),
         )
         rows = tuple(
-            (t.group, t.name, t.shape_words, t.dtype, t.predicted_bytes, t.logical_bytes, t.measured_bytes, t.verdict)
+            (t.group, t.name, t.shape_words, t.dtype, t.predicted_bytes, t.logical_bytes, t.measured_bytes, stressed(t))
             for t in self.tensors
         )
         title = (
@@ -184,17 +192,38 @@ class Verification(NamedTuple):
         if self.memory and not self.memory.equal:
             wrong.append(f"{self.memory.kind} memory")
         lines = (
-            f"predicted      {both_units(self.predicted_bytes)}",
-            f"measured       {both_units(self.measured_bytes)}",
+            Line("predicted", both_units(self.predicted_bytes)),
+            Line("measured", both_units(self.measured_bytes)),
             *self._memory_lines(),
             *(self.memory.lines() if self.memory else ()),
-            f"verdict        {'equal, to the byte' if self.equal else 'not equal: ' + ', '.join(wrong)}",
+            verdict_line(wrong),
         )
         return (Sheet(title, columns, rows, lines, self.notes),)
 
-    def _memory_lines(self) -> Iterator[str]:
+    def _memory_lines(self) -> Iterator[Line]:
         """The memory behind the tensors, where more was predicted or found than they take."""
         predicted, held = self.expected_storage_bytes, self.storage_bytes
         if predicted != self.predicted_bytes or held != self.measured_bytes:
             verdict = "as predicted" if predicted == held else f"{both_units(predicted)} predicted"
-            yield f"memory behind  {both_units(held)}, {verdict}"
+            yield Line("memory behind", f"{both_units(held)}, {verdict}")
+
+
+class Judged(Protocol):
+    """What was measured and has a verdict."""
+
+    @property
+    def equal(self) -> bool: ...  # noqa: D102
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+
+
+def stressed(judged: Judged) -> Cell:
+    """The verdict as a cell, stressed where something differs."""
+    return judged.verdict if judged.equal else Styled(judged.verdict, "alarm")
+
+
+def verdict_line(wrong: Sequence[str]) -> Line:
+    """The verdict on all that was measured; wrong: what differs."""
+    return (
+        Line("verdict", f"not equal: {', '.join(wrong)}", "alarm") if wrong else Line("verdict", "equal, to the byte")
+    )

@@ -1,11 +1,15 @@
 """Other views of a size: layer by layer, at several lengths, and with its formula explained."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from kvcalc.report.methods import MethodEntry, MethodPage
-from kvcalc.report.sheet import Column, Sheet
-from kvcalc.report.size import Report, policy_remarks
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet
+from kvcalc.report.size import GroupReport, Report, TensorReport, policy_remarks
 from kvcalc.units import count, plural
+
+_INDENT = " " * 4
+"""Of what explains the formula above it, in JSON."""
 
 
 class Layers(NamedTuple):
@@ -27,7 +31,7 @@ class Layers(NamedTuple):
         ]
         return sorted(rows)
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """The report's values with a list `layers`."""
         keys = ("layer", "group", "attention", "slots", "bytes")
         return {**self.report.data(), "layers": [dict(zip(keys, row, strict=True)) for row in self._rows()]}
@@ -51,7 +55,7 @@ class Lengths(NamedTuple):
 
     reports: tuple[Report, ...]
 
-    def data(self) -> list[dict[str, Any]]:
+    def data(self) -> list[Json]:
         """The list of the reports' values."""
         return [report.data() for report in self.reports]
 
@@ -90,11 +94,11 @@ class Explanation(NamedTuple):
     report: Report
     methods: tuple[MethodEntry, ...] = ()
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Json]:
         """The report's values with `formulas` and `origins`."""
         return {
             **self.report.data(),
-            "formulas": self._formulas(),
+            "formulas": [f"{_INDENT * (line.style == 'detail')}{line.value}" for line in self._formulas()],
             "origins": [
                 {"group": group, "field": field, "value": value, "origin": origin}
                 for group, field, value, origin in self._origins()
@@ -111,26 +115,16 @@ class Explanation(NamedTuple):
         pages = (MethodPage(each, given=True).sheets() for each in self.methods)
         return (*report.sheets(), formula, *(sheet for page in pages for sheet in page))
 
-    def _formulas(self) -> list[str]:
+    def _formulas(self) -> list[Line]:
         report = self.report
         times = "" if report.shares_context else f"{plural(report.sequences, 'sequence')} x "
         times += f"{count(report.copies)} copies of each x " if report.copies > 1 else ""
-        lines = []
-        for group in report.groups:
-            for tensor in group.tensors:
-                lines += [
-                    f"{group.name}.{tensor.name} = {plural(group.num_layers, 'layer')} x "
-                    f"{times}{plural(tensor.slots, 'slot')} x "
-                    f"{plural(tensor.bytes_per_slot, 'byte')} = {count(tensor.bytes)}",
-                    f"    {plural(tensor.bytes_per_slot, 'byte')} = "
-                    f"{' x '.join(f'{name} {count(size)}' for name, size in tensor.dims)} "
-                    f"x {tensor.element_cost} ({tensor.dtype})",
-                    f"    {plural(tensor.slots, 'slot')} = {tensor.slot_rule} of {plural(report.tokens, 'token')}",
-                ]
-        terms = " + ".join(count(tensor.bytes) for group in report.groups for tensor in group.tensors)
-        return [*lines, f"total = {terms} = {plural(report.total_bytes, 'byte')}"]
+        tensors = [(group, tensor) for group in report.groups for tensor in group.tensors]
+        lines = (line for group, tensor in tensors for line in _formula(group, tensor, times, report.tokens))
+        terms = " + ".join(count(tensor.bytes) for _, tensor in tensors)
+        return [*lines, Line("", f"total = {terms} = {plural(report.total_bytes, 'byte')}", "answer")]
 
-    def _origins(self) -> list[tuple[str, str, Any, str]]:
+    def _origins(self) -> list[tuple[str, str, Cell, str]]:
         report = self.report
         return [
             ("(model)", "num_layers", report.num_layers, str(report.num_layers_origin)),
@@ -140,3 +134,13 @@ class Explanation(NamedTuple):
                 for field, value, origin in group.origins
             ),
         ]
+
+
+def _formula(group: GroupReport, tensor: TensorReport, times: str, tokens: int) -> Iterator[Line]:
+    """Bytes of one tensor, numbers put in; times: how often a layer has it."""
+    layers, slots = plural(group.num_layers, "layer"), plural(tensor.slots, "slot")
+    bytes_ = plural(tensor.bytes_per_slot, "byte")
+    dims = " x ".join(f"{name} {count(size)}" for name, size in tensor.dims)
+    yield Line("", f"{group.name}.{tensor.name} = {layers} x {times}{slots} x {bytes_} = {count(tensor.bytes)}")
+    yield Line("", f"{bytes_} = {dims} x {tensor.element_cost} ({tensor.dtype})", "detail")
+    yield Line("", f"{slots} = {tensor.slot_rule} of {plural(tokens, 'token')}", "detail")

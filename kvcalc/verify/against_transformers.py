@@ -29,6 +29,7 @@ from kvcalc.workload import Workload
 
 _MESSAGE_CHARACTERS = 160
 """Longest message of the library that is repeated."""
+_STOPPED = "device-side assert"
 _WITHOUT = "`kvcalc verify` without --against runs kvcalc's own modules"
 BUILT_IN_ONE_FORMAT = {
     "deepseek_v4": "weights that transformers loads as float32 whatever the format (position_bias) were built in that "
@@ -37,6 +38,10 @@ BUILT_IN_ONE_FORMAT = {
 """Types of which a buffer would inherit float32 from such a weight, and what is said of it."""
 Progress = Callable[[int, int], None]
 """Called with the passes through the model that are done, and all of them."""
+
+
+class _StoppedDeviceError(KvcalcError):
+    """CUDA stopped inside of a kernel, and nothing more runs in this process."""
 
 
 class _Run(NamedTuple):
@@ -258,6 +263,8 @@ def _run(question: _Question, values: Mapping[str, Any], name: str, encoder_toke
         inner_name, inner = text_part(config)
     try:
         return _passed(question, name, config, encoder_tokens, progress)
+    except _StoppedDeviceError:
+        raise
     except KvcalcError:
         if inner is config:
             raise
@@ -302,6 +309,11 @@ def _library(deed: str) -> Iterator[None]:
     except Exception as error:
         first_line = next(iter(str(error).strip().splitlines()), "")
         message = f"{type(error).__name__}: {first_line}"[:_MESSAGE_CHARACTERS]
+        if _STOPPED in message:
+            raise _StoppedDeviceError(
+                f"transformers {VERSION} cannot {deed}: {message}",
+                help="--device cpu says why; more tokens than the model has positions end so",
+            ) from error
         raise KvcalcError(
             f"transformers {VERSION} cannot {deed}: {message}",
             help=_WITHOUT,

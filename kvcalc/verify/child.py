@@ -17,8 +17,11 @@ from kvcalc.errors import KvcalcError
 Progress = Callable[[int, int], None]
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 16),  # glibc gives back what is freed, so that pages are counted right
-    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # a block is split at 512 bytes whatever its size
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",  # a block is split at 512 bytes whatever its size
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # its name before torch 2.9, which warns of it where alone
 }
+_ALLOCATORS = frozenset(ENVIRONMENT) - {"MALLOC_MMAP_THRESHOLD_"}
+"""Names of one setting: whoever sets one of them has decided."""
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -90,9 +93,14 @@ def _answer(connection: Connection, work: str, arguments: tuple[Any, ...], named
     except KvcalcError as error:
         connection.send(Failed(type(error), error.what, error.help, error.where))
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         connection.send(_no_memory("memory ran out while the caches were filled"))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python or torch says that there was no memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def end_with_parent() -> None:
@@ -126,7 +134,8 @@ def _death(exit_code: int) -> KvcalcError:
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Variables for a process that starts meanwhile; a value that the user set stays."""
-    missing = {name: value for name, value in values.items() if name not in os.environ}
+    decided = _ALLOCATORS if _ALLOCATORS & os.environ.keys() else frozenset()
+    missing = {name: value for name, value in values.items() if name not in os.environ and name not in decided}
     os.environ.update(missing)
     try:
         yield

@@ -16,9 +16,10 @@ from kvcalc.report.size import GroupReport, TensorReport
 from kvcalc.report.verification import MeasuredTensor, Verification
 from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
+from kvcalc.verify.child import OutOfMemoryError, is_out_of_memory
 from kvcalc.verify.devices import device_named, torch_dtype
 from kvcalc.verify.layer import Caches, Layer
-from kvcalc.verify.memory import Meter, NoMeter, free_memory_bytes, meter_for
+from kvcalc.verify.memory import Meter, free_memory_bytes, meter_for
 from kvcalc.verify.modules._module import Context, Kept
 from kvcalc.verify.slices import first_layers, largest_slice
 from kvcalc.verify.under_methods import PolicyRun, policy_of, steps_of
@@ -76,9 +77,10 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     not fix it. layers: only so many of the model's first layers. memory_bytes: what the caches may take; by default
     most of what is free. What does not fit it is cut to the largest slice that does, and the notes say to which.
     fresh_process: whether nothing else ran here before, so that the process's own memory can be held against it.
-    A model under a method that decides what stays runs that method's policy, where its memory is not asked.
+    A model under a method that decides what stays runs that method's policy, whose process is not asked.
     The layers of a group share one module's weights; each has a cache of its own.
-    Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value.
+    Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value,
+    OutOfMemoryError, with what would fit, where there is less memory than was thought.
     """
     workload = Workload.of(tokens, sequences, kv_dtype)
     torch_dtype(workload.kv_dtype.name)
@@ -92,18 +94,14 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
         under = _under(applied, model, cut, device, steps)
         steps = under.steps.decode_steps
     run = Run(part, cut, device, steps, _attended(attended_tokens), under if applied else None)
-    report = size(part, tokens=cut.tokens, sequences=sequences, kv_dtype=cut.kv_dtype)
-    meter = NoMeter() if applied else meter_for(device, fresh_process=fresh_process)
-    measured: list[MeasuredTensor] = []
+    meter = meter_for(device, fresh_process=fresh_process and not applied)
     held: list[Caches] = []  # all of them live until the end, so that their sum is what the memory held
-    with torch.no_grad():
-        for group, predicted in zip(part.groups, report.groups, strict=True):
-            before = len(held)
-            for caches in _cached(run, group, meter):
-                held.append(caches)
-                progress(len(held), part.num_layers)
-            measured += _measured(group, predicted, held[before:])
-    all_tensors = (tensor.data for caches in held for cache in caches for tensor in cache.values())
+    try:
+        measured = _filled(run, held, meter, progress)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _ran_out(run, held) from None
     return Verification(
         model=model.name,
         tokens=cut.tokens,
@@ -111,10 +109,37 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
         kv_dtype=cut.kv_dtype.name,
         device=device,
         decode_steps=steps,
-        tensors=tuple(measured),
+        tensors=measured,
         notes=(*_cut(model, tokens, run), *_way(run)),
-        memory=meter.reading(storages(all_tensors)),
+        memory=meter.reading(_storages_of(held), let_go=held.clear),
     )
+
+
+def _filled(run: Run, held: list[Caches], meter: Meter, progress: Progress) -> tuple[MeasuredTensor, ...]:
+    """Puts the caches of all layers into `held`, and counts their tensors."""
+    part, workload = run.model, run.workload
+    report = size(part, tokens=workload.tokens, sequences=workload.sequences, kv_dtype=workload.kv_dtype)
+    measured: list[MeasuredTensor] = []
+    with torch.no_grad():
+        for group, predicted in zip(part.groups, report.groups, strict=True):
+            before = len(held)
+            for caches in _cached(run, group, meter):
+                held.append(caches)
+                progress(len(held), part.num_layers)
+            measured += _measured(group, predicted, held[before:])
+    return tuple(measured)
+
+
+def _ran_out(run: Run, held: list[Caches]) -> OutOfMemoryError:
+    """That memory ran out, and the slice that would fit what had been filled until then."""
+    layers, others = run.model.num_layers, "fewer --tokens, or --device meta"
+    what = f"memory ran out in layer {count(len(held) + 1)} of {plural(layers, 'layer')}, after "
+    what += f"{both_units(sum(_storages_of(held)))} of caches"
+    if not held:
+        return OutOfMemoryError(what, help=f"run a smaller slice: {others}")
+    part, cut = largest_slice(run.model, run.workload, sum(_storages_of(held)))
+    fits = f"--layers {part.num_layers}" if cut.tokens == run.workload.tokens else f"--tokens {cut.tokens}"
+    return OutOfMemoryError(what, help=f"run a smaller slice: {fits} fits; or {others}")
 
 
 def _attended(given: int | None) -> int:
@@ -239,6 +264,11 @@ def _by_part(group: LayerGroup, predicted: GroupReport) -> dict[tuple[int, str],
     """Predicted tensors by the part of a layer that they belong to, and their name."""
     places = [(number, tensor.name) for number, part in enumerate(group.parts) for tensor in part.tensors()]
     return dict(zip(places, predicted.tensors, strict=True))
+
+
+def _storages_of(held: Iterable[Caches]) -> list[int]:
+    """Bytes of the storages behind all caches."""
+    return storages(tensor.data for caches in held for cache in caches for tensor in cache.values())
 
 
 def storages(tensors: Iterable[Tensor]) -> list[int]:

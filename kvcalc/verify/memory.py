@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 import psutil
@@ -12,6 +12,8 @@ from kvcalc.report.verification import MemoryReading
 
 CUDA_ROUNDING_BYTES = 512
 """What CUDA's caching allocator rounds each block up to: kMinBlockSize of torch's CUDACachingAllocator."""
+CUDA_SMALL_BYTES = 2**20
+"""Larger blocks keep a rest of up to as much, unless segments are expandable: kSmallSize, should_split()."""
 _SHARE = 3, 4
 """Of the free memory, what the caches may take; weights and the work of one layer need the rest."""
 
@@ -27,8 +29,11 @@ class Meter(Protocol):
         """Adds what came since."""
         ...
 
-    def reading(self, storages: Iterable[int]) -> MemoryReading | None:
-        """What was counted, beside what storages of so many bytes should take; None where memory says nothing."""
+    def reading(self, storages: Sequence[int], let_go: Callable[[], None]) -> MemoryReading | None:
+        """What was counted, beside what storages of so many bytes should take; None where memory says nothing.
+
+        let_go: drops the caches, whose storages these are; nothing else holds them.
+        """
         ...
 
 
@@ -48,9 +53,9 @@ class NoMeter:
     def __exit__(self, *_: object) -> None:
         return
 
-    def reading(self, storages: Iterable[int]) -> None:  # noqa: ARG002
+    def reading(self, storages: Sequence[int], let_go: Callable[[], None]) -> MemoryReading | None:  # noqa: ARG002
         """Nothing."""
-        return
+        return None
 
 
 class ResidentMeter:
@@ -66,32 +71,56 @@ class ResidentMeter:
     def __exit__(self, *_: object) -> None:
         self._grown += psutil.Process().memory_full_info().uss - self._before
 
-    def reading(self, storages: Iterable[int]) -> MemoryReading:
+    def reading(self, storages: Sequence[int], let_go: Callable[[], None]) -> MemoryReading:  # noqa: ARG002
         """Bytes that became resident."""
         return MemoryReading("resident", sum(storages), self._grown)
 
 
-class AllocatorMeter:
-    """The CUDA caching allocator's own figures; each storage takes a multiple of 512 bytes."""
+class AllocatorMeter(NoMeter):
+    """The CUDA caching allocator's own figures: what it gets back when the caches go.
+
+    Counted at the end, since states that wait for a block to fill move to new memory with each token, and work of
+    cuBLAS comes from the same allocator. Each storage takes a multiple of 512 bytes; without expandable segments, a
+    large one may also keep the rest of the block that it came from.
+    """
 
     def __init__(self) -> None:
-        self._allocated = self._reserved = 0
+        torch.cuda.init()  # the allocator has no figures before
         torch.cuda.reset_peak_memory_stats()
 
-    def __enter__(self) -> Self:
-        self._before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
-        return self
+    def reading(self, storages: Sequence[int], let_go: Callable[[], None]) -> MemoryReading:
+        """Bytes allocated and asked for; bytes reserved and the peak with weights and workspace."""
+        reserved, peak = torch.cuda.memory_reserved(), torch.cuda.max_memory_allocated()
+        spare_bytes = 0 if _expandable() else CUDA_SMALL_BYTES * sum(size > CUDA_SMALL_BYTES for size in storages)
+        allocated, requested = _allocated()
+        let_go()
+        allocated_after, requested_after = _allocated()
+        return MemoryReading(
+            kind="allocated",
+            predicted_bytes=sum(map(rounded_up, storages)),
+            measured_bytes=allocated - allocated_after,
+            reserved_bytes=reserved,
+            peak_bytes=peak,
+            spare_bytes=spare_bytes,
+            storage_bytes=sum(storages),
+            requested_bytes=requested - requested_after,
+        )
 
-    def __exit__(self, *_: object) -> None:
-        allocated, reserved = self._before
-        self._allocated += torch.cuda.memory_allocated() - allocated
-        self._reserved += torch.cuda.memory_reserved() - reserved
 
-    def reading(self, storages: Iterable[int]) -> MemoryReading:
-        """Bytes allocated and reserved, and the peak with weights and workspace."""
-        rounded = sum(-(-size // CUDA_ROUNDING_BYTES) * CUDA_ROUNDING_BYTES for size in storages)
-        peak = torch.cuda.max_memory_allocated()
-        return MemoryReading("allocated", rounded, self._allocated, self._reserved, peak)
+def rounded_up(size_bytes: int) -> int:
+    """What the allocator takes for a storage of so many bytes: the next multiple of 512."""
+    return -(-size_bytes // CUDA_ROUNDING_BYTES) * CUDA_ROUNDING_BYTES
+
+
+def _allocated() -> tuple[int, int]:
+    """Bytes of all blocks in use, and what was asked for in them."""
+    stats = torch.cuda.memory_stats()
+    return stats["allocated_bytes.all.current"], stats["requested_bytes.all.current"]
+
+
+def _expandable() -> bool:
+    """Whether the allocator has segments that grow, which it splits at 512 bytes whatever their size."""
+    return any(segment.get("is_expandable") for segment in torch.cuda.memory_snapshot())
 
 
 def free_memory_bytes(device: str) -> int:

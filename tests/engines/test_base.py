@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
@@ -174,12 +172,3 @@ def test_every_plan_answers_the_same_questions(name):
     report = plan.fit((budget,))
     assert (report is None) == (name not in PLANNERS)
     assert (plan.blocks(1024, budget) is None) == (name != "vllm")
-
-
-def test_meanings_survive_an_interpreter_that_drops_docstrings():
-    command = ["-m", "kvcalc", "engines", "show", "vllm"]
-    with_docs, without = (
-        subprocess.run([sys.executable, *flags, *command], capture_output=True, text=True, check=True).stdout
-        for flags in ([], ["-OO"])
-    )
-    assert with_docs == without

@@ -228,7 +228,7 @@ def test_one_context_is_reported_as_one():
         == "gemma-3-27b, 8,192 tokens for 4 sequences, bf16, llama_cpp (llama-cpp-python 0.3.36) engine"
     )
     assert report.growth == (62 * 8192 * 1024, 1024)
-    assert not [line for line in report.summary() if "each sequence" in line or "per sequence" in line]
+    assert not [line for line in report.summary() if "each sequence" in line.value or line.label == "per sequence"]
 
 
 def test_settings_in_force_are_reported():

@@ -18,6 +18,7 @@ from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.io.presets import preset_names
 from kvcalc.model import LayerGroup, Model
+from kvcalc.report.sheet import Line
 from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
 from kvcalc.slots.layers import Once
 
@@ -442,7 +443,7 @@ def test_a_report_of_pools_speaks_as_the_log_does():
     (sheet,) = report.sheets()
     assert sheet.title == "llama-3.1-8b in sglang 0.5.23 on h100-80gb, TP 2"
     assert sheet.rows == (("0", "32 full", "token", 262_144, 1, 262_145 * 65_536),)
-    assert sheet.lines[0] == "total 262,144 tokens"
+    assert sheet.lines[0] == Line("total", "262,144 tokens", "answer")
     assert report.data()["stages"][0][0]["bytes"] == report.allocated_bytes[0]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kvcalc.engines.base.versions import Release
     from kvcalc.footprint import Footprint
     from kvcalc.parallel import Parallel, Sharing
+    from kvcalc.report.sheet import Json
 
 ENGINES = Registry("kvcalc.engines", "engine", shared=("base",))
 
@@ -184,7 +185,7 @@ class Engine(ABC):
         """Each policy that is not in force, in words, as an engine of its own."""
         return dict(list(self.policies().items())[1:])
 
-    def settings_by_name(self) -> dict[str, object]:
+    def settings_by_name(self) -> dict[str, Json]:
         """Settings by name; the version is told apart (`release_words`)."""
         return {name: getattr(self, name) for name in self.setting_names() if name != "version"}
 

@@ -11,6 +11,7 @@ from kvcalc.units import positive_int, shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base import Engine
+    from kvcalc.report.sheet import Json
 
 Value = TypeVar("Value")
 _MEANING = "meaning"
@@ -20,7 +21,7 @@ class Setting(NamedTuple):
     """A setting of an engine: its name, its default, and what it means."""
 
     name: str
-    default: object
+    default: Json
     meaning: str
 
 

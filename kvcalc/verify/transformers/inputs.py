@@ -56,10 +56,11 @@ def inputs_beside(model: Any, ids: Tensor) -> Inputs:
     new = {"dtype": model.dtype, "device": model.device}
     if config.model_type == "kosmos-2":
         nothing = torch.zeros(batch, 0, config.text_config.embed_dim, **new)
-        return {"image_embeds": nothing, "image_embeds_position_mask": torch.zeros(batch, tokens)}
+        return {"image_embeds": nothing, "image_embeds_position_mask": torch.zeros(batch, tokens, device=model.device)}
     if config.model_type == "idefics":
         picture = torch.randn(batch, 1, ENCODER_TOKENS, config.vision_config.embed_dim, **new)
-        return {"image_encoder_embeddings": picture, "image_attention_mask": torch.ones(batch, tokens, 1)}
+        seen = torch.ones(batch, tokens, 1, device=model.device)
+        return {"image_encoder_embeddings": picture, "image_attention_mask": seen}
     if config.model_type == "voxtral_realtime":
         sound = torch.randn(batch, tokens * config.downsample_factor, config.audio_config.hidden_size, **new)
         return {"encoder_inputs_embeds": sound}
