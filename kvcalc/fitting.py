@@ -44,7 +44,6 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     ranks = parallel or Parallel()
     available = _of_stages(_memory(planner, available_bytes, weights_bytes, other_bytes), ranks.pp)
     report = planner.plan(model, BF16, ranks).fit(available)
-    assert report is not None  # a planner's plan reports
     settings = tuple(planner.settings_by_name().items())
     return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "")
 

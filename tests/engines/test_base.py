@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
@@ -67,6 +69,19 @@ def test_no_module_is_searched_for_an_optional_name():
     files = [path for path in PACKAGE.rglob("*.py") if "verify" not in path.parts]
     assert [(path, found) for path in files if (found := optional_names(path.read_text()))] == []
     assert optional_names("if hasattr(engine.module, 'fit'): pass") == ["hasattr(engine.module, 'fit')"]
+
+
+def test_the_ideal_engine_loads_no_other_and_no_versions():
+    code = "import kvcalc.cli, sys; kvcalc.cli.main('size --preset r1 --tokens 1 --format json'.split())"
+    show = "sys.stderr.write(' '.join(name for name in sys.modules if name.startswith('kvcalc.engines.')))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert loaded == {
+        "kvcalc.engines.base",
+        "kvcalc.engines.ideal",
+        "kvcalc.engines.base.settings",
+        "kvcalc.engines.base.tensors",
+    }
 
 
 # Settings written as text -------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from kvcalc.tensors import CacheTensor
 from kvcalc.units import shown
 
 if TYPE_CHECKING:
-    from kvcalc.engines.base.plan import Plan
+    from kvcalc.engines.base.plan import EnginePlan
     from kvcalc.engines.base.versions import Release
     from kvcalc.footprint import Footprint
     from kvcalc.parallel import Parallel, Sharing
@@ -215,7 +215,7 @@ class Planner(Protocol):
     def fixed_bytes(self) -> int | None:
         """The cache's bytes where a setting gives them."""
 
-    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Plan:
+    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> EnginePlan:
         """What the ranks of a replica hold. Raises NotApplicableError for what the engine refuses, in its words."""
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:

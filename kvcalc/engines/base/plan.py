@@ -67,6 +67,13 @@ class Plan(Protocol):
         """
 
 
+class EnginePlan(Plan, Protocol):
+    """A plan of an engine's own, which always reports."""
+
+    def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> Fitted:
+        """The engine's own report of so much memory on a rank of each stage."""
+
+
 def least(numbers: Iterable[int | None]) -> int | None:
     """The smallest; None stands for any number."""
     return min((number for number in numbers if number is not None), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvcalc.engines.vllm.grouping import Group
 from kvcalc.engines.vllm.planner import Capacity, Planned
 from kvcalc.engines.vllm.specs import Limits
-from kvcalc.engines.vllm.versions import Reported, VllmRelease
+from kvcalc.engines.vllm.versions import Reported
 from kvcalc.report.fit import FitGroup, FitReport
 from kvcalc.report.sheet import Json
 
@@ -27,7 +27,7 @@ def fit_report(name: str, planned: Planned, fitting: Capacity) -> FitReport:
         block_size=planned.block_size,
         groups=tuple(_fit_group(planned, group, fitting.limits) for group in planned.groups),
         resolved=_resolved(planned),
-        counts_blocks=VllmRelease(planned.run.version).reported_tokens is Reported.BY_BLOCKS,
+        counts_blocks=planned.run.release.reported_tokens is Reported.BY_BLOCKS,
     )
 
 

@@ -21,6 +21,7 @@ from kvcalc.engines.vllm import quirks
 from kvcalc.engines.vllm.dtypes import FP8, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
 from kvcalc.engines.vllm.specs import Limits
+from kvcalc.engines.vllm.versions import VllmRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import Gpu, gpu_named
 from kvcalc.model import Model
@@ -86,6 +87,11 @@ class Run(NamedTuple):
     skipped_layers: frozenset[int]
     skips_windows: bool
     auto_fit: bool
+
+    @property
+    def release(self) -> VllmRelease:
+        """The version's rules."""
+        return VllmRelease(self.version)
 
     @property
     def capability(self) -> tuple[int, int]:
