@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import BF16
-from kvcalc.engines import ENGINES, Engine, Planner
+from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base.plan import Planner
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from kvcalc.engines import Engine, Planner
-from kvcalc.engines.base.plan import Plan
+from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.errors import KvcalcError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import memory_of

@@ -49,7 +49,8 @@ def show_engine(
 
 def _entry_of(name: str) -> EngineEntry:
     """An engine by default, or in the version that its name asks for."""
-    from kvcalc.engines import Engine, Planner
+    from kvcalc.engines import Engine
+    from kvcalc.engines.base.plan import Planner
     from kvcalc.engines.base.settings import settings_of
     from kvcalc.report.engines import EngineEntry, SettingEntry
 

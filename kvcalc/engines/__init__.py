@@ -7,4 +7,3 @@ An engine is a frozen dataclass whose fields are its settings (`Engine`), pure, 
 from kvcalc.engines.base import ENGINES as ENGINES
 from kvcalc.engines.base import Allocation as Allocation
 from kvcalc.engines.base import Engine as Engine
-from kvcalc.engines.base import Planner as Planner

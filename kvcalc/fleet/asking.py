@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import Dtype
-from kvcalc.engines import Engine, Planner
-from kvcalc.engines.base.plan import Plan
+from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of

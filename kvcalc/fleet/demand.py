@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from kvcalc.capacity import max_sequences, max_tokens
 from kvcalc.dtypes import Dtype
-from kvcalc.engines import Engine, Planner
-from kvcalc.engines.base.plan import Plan, least
+from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan, Planner, least
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.footprint import Footprint
 from kvcalc.model import Model

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
-from kvcalc.engines import Engine, Planner
+from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Planner
 from kvcalc.errors import InvalidValueError
 from kvcalc.hardware import Gpu
 from kvcalc.units import shown

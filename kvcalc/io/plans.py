@@ -31,8 +31,9 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvcalc.dtypes import Dtype
-from kvcalc.engines import Engine, Planner
+from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
+from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.fleet.asking import engine_on, layout_of

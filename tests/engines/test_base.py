@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import kvcalc
-from kvcalc.engines import ENGINES, Engine, Planner
+from kvcalc.engines import ENGINES, Engine
 from kvcalc.engines.base import engine_class
-from kvcalc.engines.base.plan import Plan
+from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.engines.base.reading import kinds_of, read_settings, read_value, typed
 from kvcalc.engines.base.settings import settings_of
 from kvcalc.engines.vllm import planner

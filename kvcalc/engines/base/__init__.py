@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from kvcalc.dtypes import Dtype
 from kvcalc.errors import InvalidValueError, UnknownNameError
@@ -22,7 +22,6 @@ from kvcalc.tensors import CacheTensor
 from kvcalc.units import shown
 
 if TYPE_CHECKING:
-    from kvcalc.engines.base.plan import EnginePlan
     from kvcalc.engines.base.versions import Release
     from kvcalc.footprint import Footprint
     from kvcalc.parallel import Parallel, Sharing
@@ -188,38 +187,6 @@ class Engine(ABC):
     def settings_by_name(self) -> dict[str, Json]:
         """Settings by name; the version is told apart (`release_words`)."""
         return {name: getattr(self, name) for name in self.setting_names() if name != "version"}
-
-
-@runtime_checkable
-class Planner(Protocol):
-    """An engine that plans its cache by the memory that is left for it on a GPU.
-
-    SHARE: the setting that says which share of the GPU's memory it takes; FIXED: that gives the cache's bytes instead,
-    empty where there is none. gpu: a name of presets/gpus.yaml.
-    """
-
-    SHARE: ClassVar[str]
-    FIXED: ClassVar[str]
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def gpu(self) -> str: ...  # noqa: D102
-
-    @property
-    def share_words(self) -> str:
-        """The share that is taken, with its setting's name."""
-
-    @property
-    def fixed_bytes(self) -> int | None:
-        """The cache's bytes where a setting gives them."""
-
-    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> EnginePlan:
-        """What the ranks of a replica hold. Raises NotApplicableError for what the engine refuses, in its words."""
-
-    def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
-        """Of a GPU's memory, what the cache gets beside what is in use; it may be negative."""
 
 
 def split_version(text: str) -> tuple[str, str | None]:

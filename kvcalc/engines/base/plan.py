@@ -8,9 +8,12 @@ A plan is of one replica: `sequences` are those of its own. Its answers are exac
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from kvcalc.dtypes import Dtype
+    from kvcalc.model import Model
+    from kvcalc.parallel import Parallel
     from kvcalc.report.fit import FitReport
     from kvcalc.report.pool import PoolReport
 
@@ -72,6 +75,38 @@ class EnginePlan(Plan, Protocol):
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> Fitted:
         """The engine's own report of so much memory on a rank of each stage."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """An engine that plans its cache by the memory that is left for it on a GPU.
+
+    SHARE: the setting that says which share of the GPU's memory it takes; FIXED: that gives the cache's bytes instead,
+    empty where there is none. gpu: a name of presets/gpus.yaml.
+    """
+
+    SHARE: ClassVar[str]
+    FIXED: ClassVar[str]
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def gpu(self) -> str: ...  # noqa: D102
+
+    @property
+    def share_words(self) -> str:
+        """The share that is taken, with its setting's name."""
+
+    @property
+    def fixed_bytes(self) -> int | None:
+        """The cache's bytes where a setting gives them."""
+
+    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> EnginePlan:
+        """What the ranks of a replica hold. Raises NotApplicableError for what the engine refuses, in its words."""
+
+    def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
+        """Of a GPU's memory, what the cache gets beside what is in use; it may be negative."""
 
 
 def least(numbers: Iterable[int | None]) -> int | None:

@@ -8,8 +8,6 @@ here. The layers of EAGLE drafts that the model itself has are counted where the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kvcalc.dtypes import Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
@@ -31,7 +29,6 @@ _SHARING = Sharing(
 """max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""
 
 
-@dataclass(frozen=True)
 class Sglang(SglangSettings):
     """SGLang: pools of pages, whose sizes follow from the memory that is left."""
 

@@ -7,8 +7,6 @@ whole. Attention data parallelism (enable_attention_dp) is tp=1 and dp here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kvcalc.dtypes import Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
@@ -26,7 +24,6 @@ _SHARING = Sharing(
 """(num_kv_heads + tp - 1) // tp of each layer (KVCacheManager), and layers left over in the first stages (Mapping)."""
 
 
-@dataclass(frozen=True)
 class TensorrtLlm(TensorrtLlmSettings):
     """TensorRT-LLM: a pool of blocks for each attention window."""
 

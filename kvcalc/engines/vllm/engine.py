@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 
 from kvcalc.dtypes import Dtype
@@ -20,7 +20,6 @@ _SHARING = Sharing(extra_layers="before last", tokens=True)
 """get_pp_indices; heads that do not divide are refused."""
 
 
-@dataclass(frozen=True)
 class Vllm(VllmSettings):
     """vLLM: whole blocks of one pool, planned for all ranks together."""
 
