@@ -13,6 +13,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import NamedTuple
 
+from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.parallel import Parallel
@@ -125,7 +126,7 @@ def explain(
             help="leave weights and reserve out",
         )
     read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
-    notes = [*model.notes]
+    notes = [*model.notes, *_of_another_version(reading.engine, read.get("version"))]
     try:
         compared = explainer.compare(model, reading, read, Parallel(**degrees))
     except NotApplicableError as refusal:  # the engine that wrote the log did start
@@ -143,6 +144,13 @@ def explain(
         return report._replace(missing=explainer.undecided if report.outcome == "undecided" else "")
     explanations, tried = _explanations(model, reading, read, degrees, explainer)
     return report._replace(explanations=explanations, tried=tried)
+
+
+def _of_another_version(engine: str, version: object) -> Iterator[str]:
+    """A note where the log is of a version whose rules are not known; the nearest that is known predicts it."""
+    release = Engine.of(engine).RELEASE
+    if release is not None and version is not None and (nearest := release.nearest(str(version))) != version:
+        yield f"the log is of {release.TITLE} {version}, predicted by the rules of {nearest}"
 
 
 def _explanations(
