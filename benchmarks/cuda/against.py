@@ -48,6 +48,7 @@ def main() -> None:
         rows.append(row)
         step.write(rows)
     step.write(rows)
+    raise SystemExit(not all(row["equal"] for row in rows))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def main() -> None:
                 "predicted_allocated_bytes": memory.get("predicted_bytes"), "tokens": tokens, "sequences": SEQUENCES,
             })  # fmt: skip
         step.write({"layers": len(rows), "equal": sum(row["equal"] for row in rows), "rows": rows})
+    raise SystemExit(not all(row["equal"] for row in rows))
 
 
 if __name__ == "__main__":
