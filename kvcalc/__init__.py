@@ -62,7 +62,7 @@ __all__ = [*(name for names in _HOMES.values() for name in names), "__version__"
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            value = globals()[name] = getattr(import_module(module), name)
+            value = globals()[name] = vars(import_module(module))[name]
             return value
     raise AttributeError(f"module 'kvcalc' has no attribute {name!r}")
 

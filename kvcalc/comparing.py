@@ -15,7 +15,7 @@ from kvcalc.peaks import decode_peak_bytes, step_copy_bytes
 from kvcalc.report.comparison import Comparison, ComparisonRow
 from kvcalc.report.method_comparison import MethodComparison, MethodRow
 from kvcalc.report.size import policy_remarks
-from kvcalc.sizing import size
+from kvcalc.sizing import size, sizes
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import count, plural
 
@@ -79,7 +79,7 @@ def _label(spec: str) -> str:
 def _row(
     label: str, model: Model, token_counts: Sequence[int], question: dict[str, Any], *, as_built: bool = False
 ) -> ComparisonRow:
-    return ComparisonRow(label, tuple(size(model, tokens=n, **question) for n in token_counts), as_built)
+    return ComparisonRow(label, sizes(model, token_counts=token_counts, **question), as_built)
 
 
 def _comparison(
@@ -90,7 +90,7 @@ def _comparison(
         plural(token_counts[0], "token") if len(token_counts) == 1 else " / ".join(map(count, token_counts)) + " tokens"
     )
     between = "for" if first.shares_context else "x"
-    workload = f"{length} {between} {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine} engine"
+    workload = f"{length} {between} {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine_words}"
     return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
 
 

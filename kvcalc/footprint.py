@@ -9,15 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from math import lcm
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kvcalc.dtypes import Dtype
-from kvcalc.engines import Engine
 from kvcalc.model import Model
 from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor
 
 if TYPE_CHECKING:
     from kvcalc.slots.rule import Tokens
+
+
+class Stores(Protocol):
+    """What stores a model's tensors its own way, each sequence so many times."""
+
+    @property
+    def copies(self) -> int: ...  # noqa: D102
+
+    def allocate(self, model: Model, kv_dtype: Dtype) -> tuple[tuple[CacheTensor, ...], ...]: ...  # noqa: D102
 
 
 class Footprint(NamedTuple):
@@ -26,11 +35,17 @@ class Footprint(NamedTuple):
     terms: tuple[tuple[SlotRule, int], ...]
 
     @classmethod
-    def of(cls, model: Model, engine: Engine, kv_dtype: Dtype) -> Footprint:
+    def of(cls, model: Model, engine: Stores, kv_dtype: Dtype) -> Footprint:
         """Footprint of `model` as `engine` stores it in `kv_dtype`."""
-        copies = engine.copies
+        return cls.of_tensors(model, engine.allocate(model, kv_dtype), kv_dtype, engine.copies)
+
+    @classmethod
+    def of_tensors(
+        cls, model: Model, allocation: tuple[tuple[CacheTensor, ...], ...], kv_dtype: Dtype, copies: int = 1
+    ) -> Footprint:
+        """Footprint of the tensors that each group of `model` is stored as, `copies` times."""
         bytes_by_rule: dict[SlotRule, int] = {}
-        for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
+        for group, tensors in zip(model.groups, allocation, strict=True):
             for tensor in tensors:
                 slot_bytes = copies * len(group.layers) * tensor.bytes_per_slot(kv_dtype)
                 bytes_by_rule[tensor.slot_rule] = bytes_by_rule.get(tensor.slot_rule, 0) + slot_bytes

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.errors import KvcalcError
-from kvcalc.fleet.demand import BlockDemand, Demand, demand_of
-from kvcalc.fleet.memory import fixed_bytes, has_share, memory_of
+from kvcalc.fleet.demand import plan_of
+from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware import Gpu
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
@@ -41,9 +42,9 @@ class Limit:
         It may be negative. Raises InvalidValueError where an engine's own share is not known.
         """
         memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
-        if fixed_bytes(engine) is not None:
+        if isinstance(engine, Planner) and engine.fixed_bytes is not None:
             return cls(memory.cache_bytes, memory.share)
-        share = memory.share if has_share(engine) else f"{float(utilization):g}"
+        share = memory.share if isinstance(engine, Planner) else f"{float(utilization):g}"
         words = f"{gpu.name}: {both_units(gpu.memory_bytes)} x {share} - {both_units(weights_bytes)} weights"
         if reserve_bytes:
             words += f" - {both_units(reserve_bytes)} reserve"
@@ -69,13 +70,13 @@ class Deployment:
     remarks: tuple[str, ...] = ()
 
 
-class _Demands:
-    """Demands by what they depend on: plans ask of the same models again and again."""
+class _Plans:
+    """What engines plan, by what it depends on: files ask of the same models again and again."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], tuple[Deployment, Demand]] = {}
+        self._known: dict[tuple[object, ...], tuple[Deployment, Plan]] = {}
 
-    def of(self, deployment: Deployment) -> Demand:
+    def of(self, deployment: Deployment) -> Plan:
         """The deployment's; what it is known by stays alive with it."""
         ranks = deployment.parallel
         key = (
@@ -85,53 +86,54 @@ class _Demands:
             *(ranks.tp, ranks.pp, ranks.dcp),
         )
         if key not in self._known:
-            found = demand_of(deployment.model, deployment.engine, deployment.workload.kv_dtype, ranks)
+            found = plan_of(deployment.model, deployment.engine, deployment.workload.kv_dtype, ranks)
             self._known[key] = deployment, found
         return self._known[key][1]
 
 
 def check(deployments: Iterable[Deployment]) -> CheckReport:
     """Verdict on each deployment, with what would fit. Raises what an engine refuses, located at the deployment."""
-    demands = _Demands()
-    return CheckReport(tuple(_located_finding(deployment, demands) for deployment in deployments))
+    plans = _Plans()
+    return CheckReport(tuple(_located_finding(deployment, plans) for deployment in deployments))
 
 
-def _located_finding(deployment: Deployment, demands: _Demands) -> Finding:
+def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:
     try:
-        return _finding(deployment, demands.of(deployment))
+        return _finding(deployment, plans.of(deployment))
     except KvcalcError as error:
         raise error.at(deployment.where) if deployment.where else error from None
 
 
-def _finding(deployment: Deployment, demand: Demand) -> Finding:
+def _finding(deployment: Deployment, plan: Plan) -> Finding:
     model, workload, ranks = deployment.model, deployment.workload, deployment.parallel
     available_bytes = deployment.limit.available_bytes
     each = -(-workload.sequences // ranks.dp)
-    most = demand.max_sequences(workload.tokens, available_bytes)
+    most = plan.max_sequences(workload.tokens, available_bytes)
     return Finding(
         deployment=deployment.name,
         model=model.name,
         tokens=workload.tokens,
         sequences=workload.sequences,
         kv_dtype=workload.kv_dtype.name,
-        needed_bytes=max(demand.needed(workload.tokens, each)),
+        needed_bytes=max(plan.needed(workload.tokens, each)),
         available_bytes=available_bytes,
         limit=deployment.limit.words,
-        max_tokens=demand.max_tokens(each, available_bytes),
+        max_tokens=plan.max_tokens(each, available_bytes),
         max_sequences=None if most is None else most * ranks.dp,
-        fits=demand.fits(workload.tokens, each, available_bytes),
+        fits=plan.fits(workload.tokens, each, available_bytes),
         engine=deployment.engine.name,
+        engine_version=deployment.engine.release_words,
         parallel=str(ranks) if ranks.num_ranks > 1 else "",
         file=deployment.file,
         line=deployment.line,
-        notes=(*_notes(deployment, demand), *deployment.remarks),
+        notes=(*_notes(deployment, plan), *deployment.remarks),
     )
 
 
-def _notes(deployment: Deployment, demand: Demand) -> tuple[str, ...]:
+def _notes(deployment: Deployment, plan: Plan) -> tuple[str, ...]:
     """What the model and the engine have to say."""
     model, workload = deployment.model, deployment.workload
     engine = deployment.engine.serving(workload.sequences)
-    own = () if isinstance(demand, BlockDemand) else engine.notes(model)
+    own = () if plan.speaks_for_engine else engine.notes(model)
     each = workload.tokens * engine.times_held(workload.sequences) // workload.sequences
     return (*model.notes, *own, *beyond_the_model(model, each))

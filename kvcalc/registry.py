@@ -13,23 +13,31 @@ from kvcalc.errors import UnknownNameError
 
 
 class Registry:
-    """Names and modules of `package`, loaded one by one and only when asked for."""
+    """Names and modules of `package`, loaded one by one and only when asked for.
 
-    def __init__(self, package: str, noun: str) -> None:
+    shared: folders beside them that hold what they have in common, and are no names.
+    """
+
+    def __init__(self, package: str, noun: str, *, shared: tuple[str, ...] = ()) -> None:
         self._package = package
         self._noun = noun
+        self._shared = shared
 
     def names(self) -> list[str]:
         """All names, sorted, without importing any of the modules."""
         from pkgutil import iter_modules
 
         folder = import_module(self._package).__path__
-        return sorted(m.name.replace("_", "-") for m in iter_modules(folder) if not m.name.startswith("_"))
+        return sorted(module.name.replace("_", "-") for module in iter_modules(folder) if self._is_name(module.name))
+
+    def _is_name(self, file: str) -> bool:
+        return not file.startswith("_") and file not in self._shared
 
     def module(self, name: str) -> ModuleType:
         """Module of `name`. Raises UnknownNameError, which names the nearest."""
-        path = f"{self._package}.{name.replace('-', '_')}"
-        if name.isascii() and name.replace("-", "_").isidentifier() and not name.startswith("_"):
+        file = name.replace("-", "_")
+        path = f"{self._package}.{file}"
+        if file.isascii() and file.isidentifier() and self._is_name(file):
             try:
                 return import_module(path)
             except ModuleNotFoundError as error:

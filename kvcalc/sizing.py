@@ -5,18 +5,18 @@ bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.footprint import Footprint
-from kvcalc.model import Model
+from kvcalc.model import LayerGroup, Model
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
 from kvcalc.slots.layers import Once
 from kvcalc.tensors import CacheTensor
-from kvcalc.units import plural, shown
+from kvcalc.units import plural, positive_int, shown
 from kvcalc.workload import Workload
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
     parallel: Parallel | None = None,
 ) -> Report:
     """Size of the cache of `model` with `sequences` sequences of `tokens` cached tokens each.
@@ -41,52 +41,94 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
     Returns a Report of exact ints, in bytes.
     Raises InvalidValueError, UnknownNameError.
     """
+    (report,) = sizes(
+        model,
+        token_counts=(tokens,),
+        sequences=sequences,
+        kv_dtype=kv_dtype,
+        engine=engine,
+        engine_settings=engine_settings,
+        parallel=parallel,
+    )
+    return report
+
+
+def sizes(  # noqa: PLR0913  # what is asked, and of whom
+    model: Model,
+    *,
+    token_counts: Sequence[int | None],
+    sequences: int = 1,
+    kv_dtype: str | Dtype = "bf16",
+    engine: str = "ideal",
+    engine_settings: Mapping[str, object] | None = None,
+    parallel: Parallel | None = None,
+) -> tuple[Report, ...]:
+    """`size` at several lengths, for which the engine allocates once."""
     if not isinstance(model, Model):
         raise InvalidValueError(f"size takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
     as_asked = Engine.of(engine, engine_settings)
-    if tokens is None and as_asked.is_shared:
-        tokens = _own_context(model)
-    workload = Workload.of(tokens, sequences, kv_dtype)  # type: ignore[arg-type]  # it refuses None
-    tokens, sequences = workload.tokens, workload.sequences
-    with_settings = as_asked.serving(sequences)
-    footprint = Footprint.of(model, with_settings, workload.kv_dtype)
-    times = with_settings.times_held(sequences)
-    total = times * footprint.bytes(tokens)
-    other_policies = {
-        words: times * Footprint.of(model, other.serving(sequences), workload.kv_dtype).bytes(tokens)
-        for words, other in as_asked.other_policies().items()
-    }
-    per_rank, remarks = _per_rank(model, parallel, workload, with_settings) if parallel else ((), ())
-    return Report(
-        model=model.name,
-        tokens=tokens,
-        sequences=sequences,
-        kv_dtype=workload.kv_dtype.name,
-        engine=engine,
-        engine_settings=tuple(with_settings.settings_by_name().items()),
-        bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
-        growth=(_growth(footprint, tokens), footprint.period),
-        later_growth=_later_growth(footprint, tokens),
-        fixed_bytes_per_sequence=times * footprint.bytes(0) // sequences,
-        groups=_group_reports(model, with_settings, workload, times),
-        model_type=model.model_type,
-        source=model.source,
-        num_layers_origin=model.origins.get("num_layers", ""),
-        policy=as_asked.policy,
-        other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
-        **_while_read(model, with_settings, workload),
-        notes=(
-            *model.notes,
-            *with_settings.notes(model),
-            *beyond_the_model(model, tokens * times // sequences),
-            *remarks,
-        ),
-        shares_context=with_settings.is_shared,
-        copies=with_settings.copies,
-        parallel=str(parallel or ""),
-        per_rank=per_rank,
-        dcp=parallel.dcp if parallel else 1,
-    )
+    if as_asked.SHARES_CONTEXT:
+        token_counts = [_own_context(model) if tokens is None else tokens for tokens in token_counts]
+    workloads = [Workload.of(positive_int(tokens, "tokens"), sequences, kv_dtype) for tokens in token_counts]
+    asked = _Asked(model, as_asked, workloads[0], parallel)
+    return tuple(map(asked.at, workloads))
+
+
+class _Asked:
+    """A model in an engine that has allocated it, whatever the length."""
+
+    def __init__(self, model: Model, as_asked: Engine, workload: Workload, parallel: Parallel | None) -> None:
+        self.model = model
+        self.as_asked = as_asked
+        self.engine = as_asked.serving(workload.sequences)
+        self.times = self.engine.times_held(workload.sequences)
+        allocation = self.engine.allocate(model, workload.kv_dtype)
+        self.layers = [(group, 0, tensors) for group, tensors in zip(model.groups, allocation, strict=True)]
+        self.footprint = Footprint.of_tensors(model, allocation, workload.kv_dtype, self.engine.copies)
+        self.others = {
+            words: other.serving(workload.sequences).footprint(model, workload.kv_dtype)
+            for words, other in as_asked.other_policies().items()
+        }
+        self.parallel = parallel
+        self.ranks = _Ranks(model, parallel, workload, self.engine) if parallel else None
+
+    def at(self, workload: Workload) -> Report:
+        """The report of one length."""
+        model, engine, footprint, times = self.model, self.engine, self.footprint, self.times
+        tokens, sequences = workload.tokens, workload.sequences
+        total = times * footprint.bytes(tokens)
+        other_policies = {words: times * other.bytes(tokens) for words, other in self.others.items()}
+        return Report(
+            model=model.name,
+            tokens=tokens,
+            sequences=sequences,
+            kv_dtype=workload.kv_dtype.name,
+            engine=engine.name,
+            engine_version=engine.release_words,
+            engine_settings=tuple(engine.settings_by_name().items()),
+            bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
+            growth=(_growth(footprint, tokens), footprint.period),
+            later_growth=_later_growth(footprint, tokens),
+            fixed_bytes_per_sequence=times * footprint.bytes(0) // sequences,
+            groups=_group_reports(self.layers, workload, times * engine.copies),
+            model_type=model.model_type,
+            source=model.source,
+            num_layers_origin=model.origins.get("num_layers", ""),
+            policy=self.as_asked.policy,
+            other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
+            **_while_read(model, engine, workload),
+            notes=(
+                *model.notes,
+                *engine.notes(model),
+                *beyond_the_model(model, tokens * times // sequences),
+                *(self.ranks.remarks if self.ranks else ()),
+            ),
+            shares_context=engine.SHARES_CONTEXT,
+            copies=engine.copies,
+            parallel=str(self.parallel or ""),
+            per_rank=self.ranks.reports(workload) if self.ranks else (),
+            dcp=self.parallel.dcp if self.parallel else 1,
+        )
 
 
 def _own_context(model: Model) -> int:
@@ -100,30 +142,40 @@ def _own_context(model: Model) -> int:
     return model.max_model_len
 
 
-def _per_rank(
-    model: Model, parallel: Parallel, workload: Workload, engine: Engine
-) -> tuple[tuple[RankReport, ...], tuple[str, ...]]:
-    """Each rank, sized as the model that it is; and what a reader must know of how they share it."""
-    from kvcalc.parallel import rank_models, rounded_heads
+Layers = list[tuple[LayerGroup, int, tuple[CacheTensor, ...]]]
+"""Groups of equal layers, each with the index that its layer 0 has in the whole model, and what a layer stores."""
 
-    if engine.is_shared:
-        raise NotApplicableError(
-            f"the engine {engine.name} holds one context in one process, which no ranks share",
-            help="leave --tp, --pp and --dp (parallel) out, or take another engine",
+
+class _Ranks:
+    """What each rank holds, as the model that it is; remarks: what a reader must know of how they share it."""
+
+    def __init__(self, model: Model, parallel: Parallel, workload: Workload, engine: Engine) -> None:
+        from kvcalc.parallel import rank_models, rounded_heads
+
+        if engine.SHARES_CONTEXT:
+            raise NotApplicableError(
+                f"the engine {engine.name} holds one context in one process, which no ranks share",
+                help="leave --tp, --pp and --dp (parallel) out, or take another engine",
+            )
+        self.sequences = parallel.sequences_of_rank(workload.sequences)
+        self.copies = engine.copies
+        self.ranks = rank_models(model, parallel, engine.sharing)
+        planned = engine.allocate_rank(model, workload.kv_dtype, parallel)
+        by_group = planned and {group.name: own for group, own in zip(model.groups, planned, strict=True)}
+        self.stages: list[Layers] = []
+        for rank in self.ranks[: parallel.tp * parallel.pp : parallel.tp]:
+            groups = rank.model.groups
+            own = [by_group[g.name] for g in groups] if by_group else engine.allocate(rank.model, workload.kv_dtype)
+            self.stages.append([(g, rank.first_layer, tensors) for g, tensors in zip(groups, own, strict=True)])
+        self.remarks = rounded_heads(model, parallel.tp, engine.sharing)
+
+    def reports(self, workload: Workload) -> tuple[RankReport, ...]:
+        """Each rank at one length; ranks of a stage hold the same."""
+        stages = [_group_reports(stage, workload, self.sequences * self.copies) for stage in self.stages]
+        return tuple(
+            RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, self.sequences, stages[rank.pp_rank])
+            for rank in self.ranks
         )
-    sequences = parallel.sequences_of_rank(workload.sequences)
-    ranks = rank_models(model, parallel, engine.sharing)
-    planned = engine.allocate_rank(model, workload.kv_dtype, parallel)
-    by_group = None if planned is None else {group.name: own for group, own in zip(model.groups, planned, strict=True)}
-    stages = [
-        _group_reports(rank.model, engine, workload, sequences, rank.first_layer, by_group)
-        for rank in ranks[: parallel.tp * parallel.pp : parallel.tp]
-    ]
-    reports = tuple(
-        RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, sequences, stages[rank.pp_rank])
-        for rank in ranks
-    )
-    return reports, rounded_heads(model, parallel.tp, engine.sharing)
 
 
 def _while_read(model: Model, engine: Engine, workload: Workload) -> dict[str, int]:
@@ -160,20 +212,8 @@ def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], .
     return tuple(found)
 
 
-def _group_reports(
-    model: Model,
-    engine: Engine,
-    workload: Workload,
-    sequences: int,
-    first_layer: int = 0,
-    planned: Mapping[str, tuple[CacheTensor, ...]] | None = None,
-) -> tuple[GroupReport, ...]:
-    """Each group as the engine stores it, or has planned it by name; layers are counted from first_layer on."""
-    copies = sequences * engine.copies
-    if planned is None:
-        allocation = engine.allocate(model, workload.kv_dtype)
-    else:
-        allocation = tuple(planned[group.name] for group in model.groups)
+def _group_reports(layers: Layers, workload: Workload, copies: int) -> tuple[GroupReport, ...]:
+    """Each group as it is stored, `copies` times."""
     return tuple(
         GroupReport(
             name=group.name,
@@ -182,7 +222,7 @@ def _group_reports(
             tensors=tuple(_tensor_report(tensor, len(group.layers), workload, copies) for tensor in tensors),
             origins=tuple((name, value, group.origins.get(name, "")) for name, value in group.facts.items()),
         )
-        for group, tensors in zip(model.groups, allocation, strict=True)
+        for group, first_layer, tensors in layers
     )
 
 

@@ -29,7 +29,7 @@ def sweep(
     sequences: ArrayLike = 1,
     kv_dtype: str | Dtype = "bf16",
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
 ) -> NDArray[np.int64]:
     """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
 
@@ -52,10 +52,10 @@ def sweep(
             f"tokens of shape {token_counts.shape} and sequences of shape {sequence_counts.shape} do not broadcast",
             help="give both one shape, or one of them an axis of length 1",
         ) from None
-    if with_settings.is_shared:
+    if with_settings.SHARES_CONTEXT:
         shared = _shared_contexts(np, several, with_settings, dtype, token_counts, sequence_counts)
         return shared[0] if isinstance(models, Model) else shared
-    footprints = [Footprint.of(model, with_settings, dtype) for model in several]
+    footprints = [with_settings.footprint(model, dtype) for model in several]
     _check_largest(footprints, most_tokens, most_sequences)
     flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(np, token_counts, shape)
     # One batch size for all points stays one number, which numpy spreads by itself.
@@ -81,7 +81,7 @@ def _shared_contexts(
     tokens, sequences = np.broadcast_arrays(tokens, sequences)
     totals: NDArray[np.int64] = np.empty((len(models), *tokens.shape), np.int64)
     for number in np.unique(sequences).tolist():
-        footprints = [Footprint.of(model, engine.serving(number), kv_dtype) for model in models]
+        footprints = [engine.serving(number).footprint(model, kv_dtype) for model in models]
         at = sequences == number
         _check_largest(footprints, int(tokens[at].max()), 1)
         for footprint, total in zip(footprints, totals, strict=True):

@@ -8,7 +8,7 @@ import pytest
 
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.io.engine_args import PROGRAMS, read_arguments
+from kvcalc.io.engine_args import PROGRAMS, program_of, read_arguments
 
 SERVE = "vllm serve deepseek-ai/DeepSeek-R1"
 
@@ -66,13 +66,13 @@ def test_an_unknown_flag_takes_its_value_along():
 
 @pytest.mark.parametrize("engine", PROGRAMS.names())
 def test_every_flag_sets_something_that_the_engine_has(engine):
-    module, settings = PROGRAMS.module(engine), Engine.of(engine).settings_by_name()
+    program, settings = program_of(engine), Engine.of(engine).settings_by_name()
     others = {"model", "tokens", "tp", "pp", "dp", "dcp"}
-    for flag in (*module.FLAGS.values(), *module.ENVIRONMENT.values()):
+    for flag in (*program.flags.values(), *program.environment.values()):
         assert flag.to in {*settings, *others}
-    known = set(module.FLAGS)
-    assert not known & (module.SWITCHES | module.HARMLESS | set(module.REFUSED))
-    assert not set(module.REFUSED) & (module.SWITCHES | module.HARMLESS)
+    known = set(program.flags)
+    assert not known & (program.switches | program.harmless | set(program.refused))
+    assert not set(program.refused) & (program.switches | program.harmless)
 
 
 REFUSED = {

@@ -237,7 +237,7 @@ VLLM_ROWS: tuple[tuple[str, dict[str, Any]] | str, ...] = (
     "6.01 GiB are 300, and a request takes 69",
     ("qwen3-next-80b-a3b", _NEXT),
     ("qwen3-next-80b-a3b", _NEXT),
-    ("gemma-3-27b", {"max_num_batched_tokens": 8192, "tokens_as_before_0.20.1": True}),
+    ("gemma-3-27b", {"max_num_batched_tokens": 8192, "version": "0.20.0"}),
     ("glm-5.1", {"gpu": "h200"}),
     ("llama-3.1-70b", {"max_model_len": 4096}),  # the log does not say a length, and 16 divides this one
     ("qwen2.5-7b", {}),
@@ -475,7 +475,7 @@ def test_what_the_log_says_is_no_explanation(tmp_path):
     reading = read_engine_log(LOGS / "vllm_qwen3_14b.log")
     assert reading.ranks == {"tp": 1, "pp": 1}
     assert explain(kvcalc.load("qwen3-14b"), reading, ranks={"tp": 2}).explanations == ("tp=1",)
-    settings = {"max_model_len": 32_768, "tokens_as_before_0.20.1": True}
+    settings = {"max_model_len": 32_768, "version": "0.11.0"}
     assert reading.settings == settings
 
 

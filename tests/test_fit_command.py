@@ -16,7 +16,9 @@ import kvcalc
 from kvcalc import fit_gpus
 from kvcalc.dtypes import BF16
 from kvcalc.engines import Engine
-from kvcalc.fleet.demand import BlockDemand, demand_of
+from kvcalc.engines.base.plan import Plan
+from kvcalc.engines.vllm.plan import VllmPlan
+from kvcalc.fleet.demand import plan_of
 from kvcalc.hardware import gpus
 from kvcalc.units import GIB
 
@@ -27,16 +29,16 @@ def fit(name: str, *, tp: int = 1, pp: int = 1, dp: int = 1, dcp: int = 1, **ask
     return fit_gpus(kvcalc.load(name), parallel=kvcalc.Parallel(tp, pp, dp, dcp), **asked)
 
 
-def demand(model: kvcalc.Model, engine: str = "ideal", settings: dict | None = None, **ranks: int):
-    return demand_of(model, Engine.of(engine, settings), BF16, kvcalc.Parallel(**ranks))
+def planned(model: kvcalc.Model, engine: str = "ideal", settings: dict | None = None, **ranks: int) -> Plan:
+    return plan_of(model, Engine.of(engine, settings), BF16, kvcalc.Parallel(**ranks))
 
 
 # Against vLLM's own planner ----------------------------------------------------------------------------------------
 
 
-def of_row(row) -> BlockDemand:
+def of_row(row) -> VllmPlan:
     ranks = {name: row["settings"][name] for name in ("tp", "pp", "dcp")}
-    return demand(models()[row["config"]], "vllm", settings_of(row), **ranks)
+    return planned(models()[row["config"]], "vllm", settings_of(row), **ranks)
 
 
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
@@ -45,7 +47,7 @@ def test_every_pool_and_request_has_the_blocks_that_vllm_planned(step):
     assert len(STARTED) == 363
     wrong = []
     for row in STARTED[::step]:
-        result, plan = row["result"], of_row(row).plan
+        result, plan = row["result"], of_row(row)
         request = sum(group["blocks_per_request_at_max_len"] for group in result["groups"])
         given_bytes = row["available_bytes"]
         least = given_bytes if isinstance(given_bytes, int) else min(given_bytes)
@@ -90,7 +92,7 @@ def test_division_finds_what_vllm_finds_by_halves(name, available_bytes, pp, gpu
         longest = report.max_model_len
     except kvcalc.NotApplicableError:
         longest = 0
-    assert demand(model, "vllm", auto, pp=pp).max_tokens(1, available_bytes) == longest
+    assert planned(model, "vllm", auto, pp=pp).max_tokens(1, available_bytes) == longest
 
 
 # Laws --------------------------------------------------------------------------------------------------------------
@@ -117,14 +119,14 @@ def check_inverse(asked, sequences, cache_bytes):
 
 @given(servable(), USERS, BYTES)
 def test_what_fits_a_byte_for_byte_engine_fits_and_no_more(model, sequences, cache_bytes):
-    check_inverse(demand(model), sequences, cache_bytes)
+    check_inverse(planned(model), sequences, cache_bytes)
 
 
 @settings(max_examples=15)
 @given(servable(), USERS, BYTES)
 def test_what_fits_in_blocks_fits_and_no_more(model, sequences, cache_bytes):
     try:
-        asked = demand(model, "vllm")
+        asked = planned(model, "vllm")
     except kvcalc.NotApplicableError:  # such as a model whose layers keep nothing
         assume(False)
     check_inverse(asked, sequences, cache_bytes)
@@ -133,7 +135,7 @@ def test_what_fits_in_blocks_fits_and_no_more(model, sequences, cache_bytes):
 @given(st.sampled_from(FAMILIES), st.sampled_from(["vllm", "ideal", "transformers"]), USERS, BYTES)
 def test_what_fits_a_shipped_model_fits_and_no_more(name, engine, sequences, cache_bytes):
     try:
-        asked = demand(kvcalc.load(name), engine)
+        asked = planned(kvcalc.load(name), engine)
     except kvcalc.NotApplicableError:
         assume(False)
     check_inverse(asked, sequences, cache_bytes)
@@ -141,7 +143,7 @@ def test_what_fits_a_shipped_model_fits_and_no_more(name, engine, sequences, cac
 
 @given(st.sampled_from(["llama-3.1-8b", "gpt-oss-20b", "qwen3-next-80b-a3b"]), st.integers(1, 16), BYTES)
 def test_what_fits_a_shared_context_fits_and_no_more(name, sequences, cache_bytes):
-    asked = demand(kvcalc.load(name), "llama_cpp")
+    asked = planned(kvcalc.load(name), "llama_cpp")
     longest = asked.max_tokens(sequences, cache_bytes)
     assert longest == 0 or asked.fits(longest, sequences, cache_bytes)
     assert not asked.fits(longest + 1, sequences, cache_bytes)
@@ -150,7 +152,7 @@ def test_what_fits_a_shared_context_fits_and_no_more(name, sequences, cache_byte
 @settings(max_examples=10)
 @given(st.sampled_from(["snapkv", "snapkv:prompt_tokens=5000", "pyramidkv", "ada-kv", "streaming-llm"]), USERS, BYTES)
 def test_what_fits_under_a_method_fits_and_no_more(method, sequences, cache_bytes):
-    check_inverse(demand(kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), method), tp=2), sequences, cache_bytes)
+    check_inverse(planned(kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), method), tp=2), sequences, cache_bytes)
 
 
 def test_a_prompt_that_is_cut_is_held_whole_while_it_is_read_on_each_rank():
@@ -167,7 +169,7 @@ def test_a_prompt_that_is_cut_is_held_whole_while_it_is_read_on_each_rank():
 @given(st.integers(2**31, 2**36), st.integers(1, 64), st.sampled_from([("sglang", 1), ("tensorrt_llm", 32)]))
 def test_what_fits_pools_fits_and_no_more(cache_bytes, sequences, engine_and_page):
     engine, page = engine_and_page
-    asked = demand(kvcalc.load("llama-3.1-8b"), engine)
+    asked = planned(kvcalc.load("llama-3.1-8b"), engine)
     tokens = cache_bytes // (131_072 * page) * page  # 32 layers x 2 x 8 heads x 128 x 2 bytes
     longest = asked.max_tokens(sequences, cache_bytes)
     assert longest == tokens // page // sequences * page
@@ -183,7 +185,7 @@ def test_more_gpus_never_hold_fewer_tokens(name, weights_gb, engine):
     model = kvcalc.load(name)
     on, left = {}, {tp: 138 * 10**9 - weights_gb * 10**9 // tp for tp in (1, 2, 4, 8)}
     for tp in left:
-        on[tp] = demand(model, engine, {"gpu": "h200"} if engine == "vllm" else None, tp=tp)
+        on[tp] = planned(model, engine, {"gpu": "h200"} if engine == "vllm" else None, tp=tp)
     for sequences in (1, 3, 16, 50):
         longest = [asked.max_tokens(sequences, left[tp]) for tp, asked in on.items()]
         assert longest == sorted(longest)
@@ -196,7 +198,7 @@ def test_more_gpus_never_hold_fewer_tokens(name, weights_gb, engine):
 def layout(name: str, engine: str, tp: int, pp: int):
     """Demand on these ranks; None where the engine refuses them."""
     try:
-        return demand(kvcalc.load(name), engine, {"gpu": "h200"} if engine == "vllm" else None, tp=tp, pp=pp)
+        return planned(kvcalc.load(name), engine, {"gpu": "h200"} if engine == "vllm" else None, tp=tp, pp=pp)
     except kvcalc.KvcalcError:
         return None
 

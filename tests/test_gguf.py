@@ -242,7 +242,7 @@ KEYS = (
 @given(st.data())
 def test_any_metadata_is_a_model_or_an_error(data):
     """Every architecture, with sound numbers, of which a few are replaced by anything."""
-    from kvcalc.engines._llama_cpp_architectures import MODEL_TYPES
+    from kvcalc.engines.llama_cpp.architectures import MODEL_TYPES
 
     architecture = data.draw(st.sampled_from(sorted(MODEL_TYPES)))
     metadata = {key: data.draw(st.integers(0, 8)) for key in KEYS} | {"block_count": 4, "embedding_length": 64}

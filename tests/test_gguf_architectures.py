@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 import kvcalc
-from kvcalc.engines._llama_cpp_architectures import MODEL_TYPES
+from kvcalc.engines.llama_cpp.architectures import MODEL_TYPES
 
 N = 4096
 GQA = {

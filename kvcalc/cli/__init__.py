@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from kvcalc.errors import KvcalcError, UnknownNameError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
-COMMANDS = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "schema")
+COMMANDS = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "engines", "schema")
 """Files of this folder that are commands, in the order of help, with - for _; each has its Typer as `app`."""
 
 

@@ -90,7 +90,10 @@ Method = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="SPEC", help="What a method leaves: streaming-llm, snapkv:window_size=64 ..."),
 ]
-EngineName = Annotated[str, typer.Option("--engine", "-e", metavar="NAME", help="Who allocates the cache.")]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", "-e", metavar="NAME", help="Engine to model: vllm, vllm@0.33."),
+]
 EngineSet = Annotated[
     list[str] | None,
     typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, such as window=full."),
@@ -127,7 +130,7 @@ def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) 
 
     if texts:
         return token_counts(texts)
-    if located("--engine", Engine.of, engine).is_shared:
+    if located("--engine", Engine.of, engine).SHARES_CONTEXT:
         return [None]
     raise InvalidValueError(
         "missing option '--tokens' / '-t'", where=f"kvcalc {command}", help=f"`kvcalc {command} --help` shows how"
@@ -165,9 +168,9 @@ def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
     if not engine_set:
         return {}
 
-    from kvcalc.cli._settings import engine_settings
+    from kvcalc.engines.base.reading import read_settings
 
-    return located("--engine-set", engine_settings, by_default, engine_set)
+    return located("--engine-set", read_settings, type(by_default), engine_set)
 
 
 def fit_question(  # what is asked of GPUs, each value checked under its option

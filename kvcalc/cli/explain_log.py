@@ -53,10 +53,12 @@ def explain_log(
     """Runs `kvcalc explain-log`."""
     check_output_format(format)
 
+    from kvcalc.engines.base import split_version
     from kvcalc.explaining import explain
     from kvcalc.io.engine_logs import read_engine_log
 
-    reading = _options.located("FILE", read_engine_log, log, engine)
+    name, version = split_version(engine or "")
+    reading = _options.located("FILE", read_engine_log, log, name or None)
     if preset is None and model is None:
         named = f" ({reading.model})" if reading.model else ""
         raise InvalidValueError(
@@ -66,7 +68,9 @@ def explain_log(
         )
     served = _options.one_model(preset, model, None, assume, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
-    settings = {**_options.settings(reading.engine, engine_set), **_on_gpu(gpu)}
+    settings = {**_options.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
+        {"version": version} if version else {}
+    )
     beside = reading._replace(**_beside(weights, reserve))
     try:
         report = explain(served, beside, file=str(log), settings=settings, ranks=ranks)

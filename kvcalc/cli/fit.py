@@ -9,6 +9,9 @@ from kvcalc.cli._options import command_app
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.errors import InvalidValueError
 
+if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
+
 TOO_LARGE = 1
 
 if TYPE_CHECKING:

@@ -54,7 +54,8 @@ def entry_of(name: str, arguments: Mapping[str, object] | None = None) -> Method
     method = METHODS.module(name)
     traits = method.TRAITS._asdict()
     values = {key: _in_words(value) for key, value in (arguments or parameters(method.apply)).items()}
-    return MethodEntry(name, **{**traits, "parameters": values}, meanings=traits["parameters"])
+    shown = {name: value for name, value in traits.items() if name != "parse"}
+    return MethodEntry(name, **{**shown, "parameters": values}, meanings=traits["parameters"])
 
 
 def _in_words(default: object) -> str:

@@ -54,9 +54,9 @@ def size(
         _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
 
-    from kvcalc.sizing import size as size_of
+    from kvcalc.sizing import sizes
 
-    reports = tuple(size_of(chosen, tokens=count, parallel=parallel, **question) for count in counts)
+    reports = sizes(chosen, token_counts=counts, parallel=parallel, **question)
     if verify:
         return _verify(chosen, parallel, reports[0], question, format)
     if len(reports) == 1 and not (by_layer or explain):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kvcalc.dtypes import Dtype
-from kvcalc.engines import Allocation, count_from, one_of
-from kvcalc.engines._tensors import per_tensor, with_encoder_tokens
+from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.settings import count_from, one_of, setting
+from kvcalc.engines.base.tensors import per_tensor, with_encoder_tokens
 from kvcalc.model import Model
 from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens
 from kvcalc.tensors import CacheTensor
@@ -15,35 +16,39 @@ HONOURED, FULL = "honoured", "full"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How the ideal engine treats layers that look back only so far.
+class Ideal(Engine):
+    """The model's own tensors, with windows honoured or with a slot for every token."""
 
-    window: `honoured` keeps the last W tokens of a sliding layer and one chunk of a chunked one; `full` keeps every
-    token in every layer, as engines without per-layer caches reserve.
-    encoder_tokens: what cross-attention looks at, where the model does not fix it.
-    """
+    TITLE = "ideal"
+    VERIFIED = "measured: torch modules of every kind, run by size --verify, equal to the byte"
 
-    window: str = HONOURED
-    encoder_tokens: int | None = None
+    window: str = setting(
+        HONOURED,
+        "honoured: the last W tokens of a sliding layer, one chunk of a chunked one; full: every token in every layer, "
+        "as engines without per-layer caches reserve",
+    )
+    encoder_tokens: int | None = setting(None, "what cross-attention looks at, where the model does not fix it")
 
     def __post_init__(self) -> None:
         one_of(self.window, "window", (HONOURED, FULL))
         count_from(self.encoder_tokens, "encoder_tokens", 0)
 
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """The model's own tensors, with a slot for every token where windows are not honoured."""
+        del kv_dtype
 
-def allocate(model: Model, settings: Settings, _: Dtype) -> Allocation:
-    """The model's own tensors, with a slot for every token where windows are not honoured."""
+        def allocated(tensor: CacheTensor) -> CacheTensor:
+            if self.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
+                return tensor._replace(slot_rule=EveryToken())
+            return with_encoder_tokens(tensor, self.encoder_tokens)
 
-    def allocated(tensor: CacheTensor) -> CacheTensor:
-        if settings.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
-            return tensor._replace(slot_rule=EveryToken())
-        return with_encoder_tokens(tensor, settings.encoder_tokens)
+        return per_tensor(model, allocated)
 
-    return per_tensor(model, allocated)
+    def policies(self) -> dict[str, Engine]:
+        """Whether windows are honoured, so that a report can say what the other policy costs."""
+        words = {HONOURED: "windows honoured", FULL: "every layer full"}
+        order = (self.window, *(window for window in words if window != self.window))
+        return {words[window]: replace(self, window=window) for window in order}
 
 
-def policies(settings: Settings) -> dict[str, Settings]:
-    """The policy in force first, then the other one, each in words, so that a report can say what the other costs."""
-    words = {HONOURED: "windows honoured", FULL: "every layer full"}
-    order = (settings.window, *(window for window in words if window != settings.window))
-    return {words[window]: replace(settings, window=window) for window in order}
+ENGINE = Ideal

@@ -14,8 +14,9 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.dtypes import BF16, Dtype, dtype_named
-from kvcalc.engines import Allocation, count_from, one_of
-from kvcalc.engines._checks import check_blocks, check_unchanged
+from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.checks import check_blocks, check_unchanged
+from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.packing import SCALE_AND_OFFSET
@@ -28,44 +29,44 @@ _BY_KV_DTYPE = {"int4": 4, "int8": 8}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Fields of PytorchEngineConfig, named and defaulted as LMDeploy has them.
+class Lmdeploy(Engine):
+    """Fields of PytorchEngineConfig, named and defaulted as LMDeploy has them."""
 
-    block_size: tokens of a block.
-    quant_policy: 0 (as the model computes), 8 or 4 bits, with a scale and a zero in the model's dtype for each token
-    and head of K and of V; where it is 0, size's kv_dtype int8 or int4 sets it.
-    """
+    TITLE = "LMDeploy"
+    VERIFIED = "from source (PyTorch engine, commit 011536f5), not run"
 
-    block_size: int = 64
-    quant_policy: int = 0
+    block_size: int = setting(64, "tokens of a block")
+    quant_policy: int = setting(
+        0,
+        "0 (as the model computes), 8 or 4 bits, with a scale and a zero in the model's dtype for each token and head "
+        "of K and of V; where it is 0, size's kv_dtype int8 or int4 sets it",
+    )
 
     def __post_init__(self) -> None:
         count_from(self.block_size, "block_size", 1)
         one_of(self.quant_policy, "quant_policy", (0, *_CODES))
 
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Whole blocks that a request takes. Raises NotApplicableError for what the engine does not store."""
+        check_unchanged(model, self.TITLE)
+        bits = self.quant_policy or _BY_KV_DTYPE.get(kv_dtype.name, 0)
+        if not (bits or kv_dtype.is_computed_in):
+            raise NotApplicableError(
+                f"LMDeploy stores no cache in {kv_dtype}", help="use bf16, fp16, or quant_policy=8 (int8) or 4 (int4)"
+            )
+        model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
+        return tuple(tuple(_tensors(model, group, self, bits, model_dtype)) for group in model.groups)
 
-def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
-    """Whole blocks that a request takes. Raises NotApplicableError for what the engine does not store."""
-    check_unchanged(model, "LMDeploy")
-    bits = settings.quant_policy or _BY_KV_DTYPE.get(kv_dtype.name, 0)
-    if not (bits or kv_dtype.is_computed_in):
-        raise NotApplicableError(
-            f"LMDeploy stores no cache in {kv_dtype}", help="use bf16, fp16, or quant_policy=8 (int8) or 4 (int4)"
-        )
-    model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
-    return tuple(tuple(_tensors(model, group, settings, bits, model_dtype)) for group in model.groups)
-
-
-def notes(model: Model, _: Settings) -> tuple[str, ...]:
-    """What LMDeploy does with this model that nobody would expect."""
-    limits = ("sliding_window", "attention_chunk_size")
-    if any(limit in group.facts for group in model.groups for limit in limits):
-        return ("LMDeploy has one block table for all layers: every layer keeps every token, whatever its window",)
-    return ()
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What LMDeploy does with this model that nobody would expect."""
+        limits = ("sliding_window", "attention_chunk_size")
+        if any(limit in group.facts for group in model.groups for limit in limits):
+            return ("LMDeploy has one block table for all layers: every layer keeps every token, whatever its window",)
+        return ()
 
 
 def _tensors(
-    model: Model, group: LayerGroup, settings: Settings, bits: int, model_dtype: Dtype
+    model: Model, group: LayerGroup, settings: Lmdeploy, bits: int, model_dtype: Dtype
 ) -> Iterator[CacheTensor]:
     rule = InBlocks(settings.block_size, EveryToken()) if settings.block_size > 1 else EveryToken()
     for part in group.parts:
@@ -86,3 +87,6 @@ def _tensors(
                 f"{model.name} are",
                 help="size it in another engine",
             )
+
+
+ENGINE = Lmdeploy

@@ -1,4 +1,4 @@
-"""MLX-LM 0.32.2: arrays that grow by whole steps of 256 tokens, rings for windows, quantised once they are long.
+"""MLX-LM: arrays that grow by whole steps of 256 tokens, rings for windows, quantised once they are long.
 
 All tokens are one prompt, which `generate_step` reads in chunks but for its last token; while it then decodes, a ring
 that is not full yet has up to 255 slots fewer. Established from its source (models/cache.py, generate.py and the
@@ -24,8 +24,10 @@ from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.dtypes import BF16, FP32, Dtype
-from kvcalc.engines import Allocation, count_from, one_of
-from kvcalc.engines._checks import check_unchanged
+from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.settings import count_from, one_of, setting
+from kvcalc.engines.base.versions import Release
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.packing import grouped, int_codes
@@ -60,60 +62,67 @@ _EXPANDS_LATENT = {"deepseek_v2", "minicpm3", "youtu"}
 """Types that cache the keys and values of each head; all others the latent as keys and the rotary key as values."""
 
 
+class MlxLmRelease(Release):
+    """A version of MLX-LM."""
+
+    TITLE = "MLX-LM"
+    KNOWN = ("0.32.2",)
+
+
 @dataclass(frozen=True)
-class Settings:
-    """Arguments of `mlx_lm.generate`, named and defaulted as MLX-LM names them.
+class MlxLm(Engine):
+    """Arguments of `mlx_lm.generate`, named and defaulted as MLX-LM names them."""
 
-    max_kv_size: tokens of a ring in every layer, for models that do not make their caches themselves.
-    prefill_step_size: tokens of a prompt's chunks, a multiple of 256 here.
-    kv_bits: 8, 4 or 2; None: as the model computes, or by size's kv_dtype, int8 or int4.
-    kv_group_size: elements that share a scale and a bias.
-    quantized_kv_start: tokens from which on caches are quantised.
-    """
+    TITLE = "MLX-LM"
+    VERIFIED = "from source (models/cache.py, generate.py, make_cache of its models), not run"
+    RELEASE = MlxLmRelease
 
-    max_kv_size: int | None = None
-    prefill_step_size: int = 2048
-    kv_bits: int | None = None
-    kv_group_size: int = 64
-    quantized_kv_start: int = 5000
+    version: str = setting(MlxLmRelease.newest(), "version of MLX-LM whose rules hold")
+    max_kv_size: int | None = setting(
+        None, "tokens of a ring in every layer, for models that do not make their caches themselves"
+    )
+    prefill_step_size: int = setting(2048, f"tokens of a prompt's chunks, a multiple of {_STEP} here")
+    kv_bits: int | None = setting(None, "8, 4 or 2; none: as the model computes, or by size's kv_dtype, int8 or int4")
+    kv_group_size: int = setting(64, "elements that share a scale and a bias")
+    quantized_kv_start: int = setting(5000, "tokens from which on caches are quantised")
 
     def __post_init__(self) -> None:
-        for field in ("max_kv_size", "prefill_step_size"):
-            count_from(getattr(self, field), field, 1)
+        count_from(self.max_kv_size, "max_kv_size", 1)
+        count_from(self.prefill_step_size, "prefill_step_size", 1)
         if self.kv_bits is not None:
             one_of(self.kv_bits, "kv_bits", _BITS)
         one_of(self.kv_group_size, "kv_group_size", _GROUPS)
         count_from(self.quantized_kv_start, "quantized_kv_start", 0)
 
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Arrays of the caches. Raises NotApplicableError for what MLX-LM refuses, and for what is not known of it."""
+        check_unchanged(model, self.TITLE)
+        if self.prefill_step_size % _STEP:
+            raise NotApplicableError(
+                f"chunks of {self.prefill_step_size} tokens cut arrays between their steps of {_STEP}, and what is "
+                "left then depends on every chunk before",
+                help=f"write prefill_step_size=2048, or another multiple of {_STEP}",
+            )
+        bits = self.kv_bits or _BY_KV_DTYPE.get(kv_dtype.name)
+        if not (bits or kv_dtype.is_computed_in):
+            raise NotApplicableError(f"MLX-LM stores no cache in {kv_dtype}", help="use bf16, fp16, or kv_bits=8 or 4")
+        model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
+        return tuple(tuple(_tensors(model, group, self, bits, model_dtype)) for group in model.groups)
 
-def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
-    """Arrays of the caches. Raises NotApplicableError for what MLX-LM refuses, and for what is not known of it."""
-    check_unchanged(model, "MLX-LM")
-    if settings.prefill_step_size % _STEP:
-        raise NotApplicableError(
-            f"chunks of {settings.prefill_step_size} tokens cut arrays between their steps of {_STEP}, and what is "
-            "left then depends on every chunk before",
-            help=f"write prefill_step_size=2048, or another multiple of {_STEP}",
-        )
-    bits = settings.kv_bits or _BY_KV_DTYPE.get(kv_dtype.name)
-    if not (bits or kv_dtype.is_computed_in):
-        raise NotApplicableError(f"MLX-LM stores no cache in {kv_dtype}", help="use bf16, fp16, or kv_bits=8 or 4")
-    model_dtype = kv_dtype if kv_dtype.is_computed_in else BF16
-    return tuple(tuple(_tensors(model, group, settings, bits, model_dtype)) for group in model.groups)
-
-
-def notes(model: Model, settings: Settings) -> tuple[str, ...]:
-    """What of the settings is not used."""
-    found = []
-    if settings.max_kv_size is not None and _makes_cache(model):
-        found.append(f"max_kv_size is ignored: MLX-LM's {model.model_type} makes its caches itself")
-    if settings.kv_bits is not None and _has_lists(model):
-        found.append(f"kv_bits is ignored: MLX-LM's {model.model_type} has lists of caches, which are not quantised")
-    return tuple(found)
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What of the settings is not used."""
+        found = []
+        if self.max_kv_size is not None and _makes_cache(model):
+            found.append(f"max_kv_size is ignored: MLX-LM's {model.model_type} makes its caches itself")
+        if self.kv_bits is not None and _has_lists(model):
+            found.append(
+                f"kv_bits is ignored: MLX-LM's {model.model_type} has lists of caches, which are not quantised"
+            )
+        return tuple(found)
 
 
 def _tensors(
-    model: Model, group: LayerGroup, settings: Settings, bits: int | None, model_dtype: Dtype
+    model: Model, group: LayerGroup, settings: MlxLm, bits: int | None, model_dtype: Dtype
 ) -> Iterator[CacheTensor]:
     for part in group.parts:
         if isinstance(part, _STATES) and (model.model_type in _MAMBA_2 or not isinstance(part, Mamba2)):
@@ -149,7 +158,7 @@ def _stored(part: Attention, model: Model, group: LayerGroup) -> tuple[CacheTens
     )
 
 
-def _slots(part: Attention, model: Model, settings: Settings) -> SlotRule:
+def _slots(part: Attention, model: Model, settings: MlxLm) -> SlotRule:
     """Slots of the part's arrays."""
     steps = InSteps(_STEP, _STEP, words=f"every token, by {_STEP}")
     if not isinstance(part, GroupedQueryAttention):
@@ -181,7 +190,7 @@ def _chunk(chunk: int) -> SlotRule:
 
 
 def _quantised(
-    tensor: CacheTensor, settings: Settings, bits: int, model_dtype: Dtype, group: LayerGroup
+    tensor: CacheTensor, settings: MlxLm, bits: int, model_dtype: Dtype, group: LayerGroup
 ) -> Iterator[CacheTensor]:
     """The tensor while it is short, and its codes, scales and biases from quantized_kv_start on."""
     if not isinstance(tensor.slot_rule, InSteps):
@@ -230,3 +239,6 @@ def _makes_cache(model: Model) -> bool:
 
 def _has_latent(group: LayerGroup) -> bool:
     return any(isinstance(part, MultiHeadLatentAttention) for part in group.parts)
+
+
+ENGINE = MlxLm

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.dtypes import Dtype, dtype_named
-from kvcalc.engines import Allocation, count_from, one_of
-from kvcalc.engines._checks import check_blocks, check_unchanged, flag
+from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.checks import check_blocks, check_unchanged
+from kvcalc.engines.base.settings import count_from, flag, one_of, setting
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.slots.engines import InSteps, Switched
@@ -26,7 +28,6 @@ from kvcalc.slots.layers import Once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 
-MAX_SEQUENCES = 256
 _PADDING = 256
 _TYPES = ("f16", "q8_0", "q4_0")
 _COMPUTED = "bf16"
@@ -36,19 +37,20 @@ _REMEMBERS = {"gpt_oss": 4096, "gemma4": 4096, "gemma4_text": 4096}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Environment and options, named and defaulted as Ollama names them.
+class Ollama(Engine):
+    """Environment and options, named and defaulted as Ollama names them."""
 
-    kv_cache_type: OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; None: f16, or size's kv_dtype.
-    flash_attention: OLLAMA_FLASH_ATTENTION; without it a quantised cache is not used.
-    num_batch: tokens computed at once.
-    num_parallel: sequences, where they shall differ from those that are asked for, which may then be 1.
-    """
+    TITLE = "Ollama"
+    VERIFIED = "from source (kvcache/causal.go), not run"
+    SHARES_CONTEXT = True
+    MAX_SEQUENCES = 256
 
-    kv_cache_type: str | None = None
-    flash_attention: bool = True
-    num_batch: int = 512
-    num_parallel: int | None = None
+    kv_cache_type: str | None = setting(None, "OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; none: f16, or size's kv_dtype")
+    flash_attention: bool = setting(True, "OLLAMA_FLASH_ATTENTION; without it a quantised cache is not used")
+    num_batch: int = setting(512, "tokens computed at once")
+    num_parallel: int | None = setting(
+        None, "sequences, where they shall differ from those that are asked for, which may then be 1"
+    )
 
     def __post_init__(self) -> None:
         if self.kv_cache_type is not None:
@@ -57,33 +59,31 @@ class Settings:
         count_from(self.num_batch, "num_batch", 1)
         count_from(self.num_parallel, "num_parallel", 1)
 
+    def serving(self, sequences: int) -> Self:
+        """With so many sequences. Raises InvalidValueError where num_parallel says otherwise."""
+        if self.num_parallel not in (None, sequences) and sequences != 1:
+            raise InvalidValueError(
+                f"num_parallel ({self.num_parallel}) is not the number of sequences ({sequences:,})",
+                field="num_parallel",
+                help="leave num_parallel out: it is the number of sequences",
+            )
+        return replace(self, num_parallel=self.num_parallel or sequences)
 
-def serving(settings: Settings, sequences: int) -> Settings:
-    """Settings for so many sequences. Raises InvalidValueError where num_parallel says otherwise."""
-    if settings.num_parallel not in (None, sequences) and sequences != 1:
-        raise InvalidValueError(
-            f"num_parallel ({settings.num_parallel}) is not the number of sequences ({sequences:,})",
-            field="num_parallel",
-            help="leave num_parallel out: it is the number of sequences",
-        )
-    return replace(settings, num_parallel=settings.num_parallel or sequences)
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Cells of the context. Raises NotApplicableError for what the engine does not store."""
+        check_unchanged(model, self.TITLE)
+        dtype = _dtype(self, kv_dtype)
+        return tuple(tuple(_tensors(model, group, self, dtype)) for group in model.groups)
 
-
-def allocate(model: Model, settings: Settings, kv_dtype: Dtype) -> Allocation:
-    """Cells of the context. Raises NotApplicableError for what the engine does not store."""
-    check_unchanged(model, "Ollama")
-    dtype = _dtype(settings, kv_dtype)
-    return tuple(tuple(_tensors(model, group, settings, dtype)) for group in model.groups)
-
-
-def notes(_: Model, settings: Settings) -> tuple[str, ...]:
-    """What of the settings is not used."""
-    if settings.kv_cache_type in (None, "f16") or settings.flash_attention:
-        return ()
-    return (f"without flash attention Ollama ignores {settings.kv_cache_type} and stores f16",)
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What of the settings is not used."""
+        del model
+        if self.kv_cache_type in (None, "f16") or self.flash_attention:
+            return ()
+        return (f"without flash attention Ollama ignores {self.kv_cache_type} and stores f16",)
 
 
-def _tensors(model: Model, group: LayerGroup, settings: Settings, dtype: Dtype) -> Iterator[CacheTensor]:
+def _tensors(model: Model, group: LayerGroup, settings: Ollama, dtype: Dtype) -> Iterator[CacheTensor]:
     for part in group.parts:
         if isinstance(part, GroupedQueryAttention):
             rule = _cells(part, model, settings)
@@ -98,7 +98,7 @@ def _tensors(model: Model, group: LayerGroup, settings: Settings, dtype: Dtype) 
             )
 
 
-def _cells(part: GroupedQueryAttention, model: Model, settings: Settings) -> SlotRule:
+def _cells(part: GroupedQueryAttention, model: Model, settings: Ollama) -> SlotRule:
     """Cells of a layer; chunked layers keep every token."""
     sequences = settings.num_parallel or 1
     every = InSteps(_PADDING, _PADDING, words=f"every token, by {_PADDING}")
@@ -110,9 +110,12 @@ def _cells(part: GroupedQueryAttention, model: Model, settings: Settings) -> Slo
     return Switched(every, sequences * held + 1, Once(ring), words=words)
 
 
-def _dtype(settings: Settings, kv_dtype: Dtype) -> Dtype:
+def _dtype(settings: Ollama, kv_dtype: Dtype) -> Dtype:
     """Format of the cache. Raises NotApplicableError for one that Ollama has not."""
     name = settings.kv_cache_type or (kv_dtype.name if kv_dtype.name != _COMPUTED else "f16")
     if name not in (*_TYPES, "fp16"):
         raise NotApplicableError(f"Ollama stores no cache in {kv_dtype}", help=f"use one of {', '.join(_TYPES)}")
     return dtype_named(name if settings.flash_attention else "f16")
+
+
+ENGINE = Ollama

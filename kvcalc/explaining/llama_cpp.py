@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.explaining import Printed, Reading
+from kvcalc.explaining import Explainer, Printed, Reading
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
 from kvcalc.sizing import size
+from kvcalc.units import positive_int
 
 _TYPES = ("f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "f32")
-OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     "type_k": _TYPES,
     "type_v": _TYPES,
     "n_seq_max": (1, 2, 3, 4, 8),
@@ -25,9 +26,7 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
     "n_rs_seq": (1, 2, 3),
     "n_ctx": (512, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
 }
-RANKS: Mapping[str, tuple[int, ...]] = {}
-GIVEN: tuple[str, ...] = ()
-UNDECIDED = "the log prints no cache larger than 0.00 MiB; pass that of a longer context"
+_UNDECIDED = "the log prints no cache larger than 0.00 MiB; pass that of a longer context"
 _TENSORS = {
     "K": ("k", "compressed_k", "index_k"),
     "V": ("v", "index_v"),
@@ -37,7 +36,7 @@ _TENSORS = {
 """Tensors that each letter of the log's lines adds up."""
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """K, V, R and S, each added up over all lines, as caches of full and of sliding layers have lines of their own.
 
     Raises InvalidValueError where neither the log nor a setting says n_ctx.
@@ -45,13 +44,14 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
     del ranks  # one process holds the context
     context = dict(settings)
     n_ctx = context.pop("n_ctx", None)
+    tokens = None if n_ctx is None else positive_int(n_ctx, "n_ctx")
     if n_ctx is None and model.max_model_len is None:
         raise InvalidValueError(
             "nothing says how long the context is",
             field="n_ctx",
             help="pass the log from its beginning, where n_ctx is printed",
         )
-    report = size(model, tokens=n_ctx, engine="llama_cpp", engine_settings={"defaults": "cli", **context})
+    report = size(model, tokens=tokens, engine="llama_cpp", engine_settings={"defaults": "cli", **context})
     found = []
     for letter, names in _TENSORS.items():
         printed = [cache[letter] for cache in reading.caches if letter in cache]
@@ -69,3 +69,6 @@ def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
     words = letter if len(printed) == 1 else f"{letter} of {len(printed)} caches"
     agrees = abs(total - number) <= rounding
     return Compared(words, first.shown(total), first.shown(number), agrees, first.line, decides=total > rounding)
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_UNDECIDED)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from kvcalc.explaining import Printed, Reading
+from kvcalc.errors import InvalidValueError
+from kvcalc.explaining import Explainer, Printed, Reading
 from kvcalc.fitting import fit
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
 from kvcalc.report.pool import Pool, PoolReport
+from kvcalc.report.sheet import Json
 from kvcalc.units import TIB
 
-OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     "mamba_ssm_dtype": ("bfloat16", "float16", "float32"),
     "kv_cache_dtype": ("fp8_e4m3", "fp8_e5m2", "bf16", "mxfp8"),
     "dsa_decode_backend": ("trtllm",),
     "page_size": (16, 32, 64, 128),
     "disable_hybrid_swa_memory": (True,),
 }
-RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
-GIVEN = ("tokens", "states")
-UNDECIDED = "the log prints no pool larger than 0.00 GB; pass that of a start-up with more tokens"
+_RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
+_GIVEN = ("tokens", "states")
+_UNDECIDED = "the log prints no pool larger than 0.00 GB; pass that of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 _STATES = "states"
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """Each line of the log beside the pool of so many tokens or states; the longest one is that of the full pool."""
     tokens = [int(cache["tokens"].value) for cache in reading.caches if "tokens" in cache]
     report = fit(
@@ -37,8 +38,9 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
         parallel=ranks,
         engine_settings={**settings, **({"max_total_tokens": max(tokens)} if tokens else {})},
     )
-    pools = report.stages[0] if isinstance(report, PoolReport) else ()
-    return tuple(compared for cache in reading.caches for compared in _of_cache(cache, pools))
+    if not isinstance(report, PoolReport):
+        raise InvalidValueError("SGLang plans in pools", help="report this: its planner answered with blocks")
+    return tuple(compared for cache in reading.caches for compared in _of_cache(cache, report.stages[0]))
 
 
 def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[Compared]:
@@ -47,7 +49,7 @@ def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[C
     slots = int(cache["states" if of_states else "tokens"].value)
     alike = [pool for pool in pools if (pool.name == _STATES) == of_states]
     pool = min(alike, key=lambda pool: abs(pool.slots - slots), default=_NO_POOL)
-    predicted = _sizes(pool, slots + pool.spare_slots)
+    predicted = _sizes(pool._replace(slots=slots))
     for what, printed in cache.items():
         if what in predicted:
             number = predicted[what]
@@ -56,19 +58,20 @@ def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[C
             yield Compared(words, str(printed), printed.shown(number), equal, printed.line, printed.decides)
 
 
-_NO_POOL = Pool("", layers=0, slot="", slots=0, slot_bytes=())
+_NO_POOL = Pool("", 0, "", 0, ())
 
 
-def _sizes(pool: Pool, slots: int) -> dict[str, int]:
+def _sizes(pool: Pool) -> dict[str, int]:
     """What each name of a line's sizes counts."""
-    bytes_of = dict(pool.slot_bytes)
-    whole = slots * sum(bytes_of.values())
-    v_bytes = slots * bytes_of.get("v", 0)
-    conv_bytes = slots * sum(bytes_ for name, bytes_ in bytes_of.items() if name.startswith("conv_state"))
+    v_bytes = pool.bytes_of("v")
+    conv_bytes = pool.bytes_of(*(name for name, _ in pool.slot_bytes if name.startswith("conv_state")))
     return {
-        "KV size": whole,
-        "K size": whole - v_bytes,
+        "KV size": pool.bytes,
+        "K size": pool.bytes - v_bytes,
         "V size": v_bytes,
         "conv_state size": conv_bytes,
-        "ssm_state size": whole - conv_bytes,
+        "ssm_state size": pool.bytes - conv_bytes,
     }
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN)

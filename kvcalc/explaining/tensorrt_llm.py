@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from kvcalc.explaining import Reading
+from kvcalc.explaining import Explainer, Reading
 from kvcalc.fitting import fit
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
 from kvcalc.units import TIB
 
-OTHERS: Mapping[str, tuple[Any, ...]] = {
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
     "dtype": ("fp8", "nvfp4", "float16", "float32"),
     "tokens_per_block": (16, 32, 64, 128),
 }
-RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
-GIVEN = ("tokens",)
-UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-up with more tokens"
+_RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
+_GIVEN = ("tokens",)
+_UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """Each line beside the pool of as many tokens; a start-up that first measures its activations prints two."""
     found = []
     for cache in reading.caches:
@@ -42,3 +42,6 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
             blocks = f"{report.tokens:,}"
             found.append(Compared("tokens in whole blocks", str(tokens), blocks, agrees=False, line=tokens.line))
     return tuple(found)
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN)

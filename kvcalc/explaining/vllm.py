@@ -9,11 +9,12 @@ blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.engines import Engine
+from kvcalc.engines.vllm.versions import Reported, VllmRelease
 from kvcalc.errors import InvalidValueError
-from kvcalc.explaining import Printed, Reading
+from kvcalc.explaining import Explainer, Printed, Reading
 from kvcalc.fitting import fit
 from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware import gpu_named
@@ -21,12 +22,16 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.fit import FitReport
 from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
 from kvcalc.units import TIB
 
+_VERSION = "version"
+_BEFORE = "0.20.0"
+"""The last version that counted tokens by blocks."""
 MEMORY, REQUESTS = "memory", "requests at a time"
 """Names of a reading's numbers beside blocks and tokens."""
-OTHERS: Mapping[str, tuple[Any, ...]] = {
-    "tokens_as_before_0.20.1": (True,),
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
+    _VERSION: (_BEFORE,),
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
     "block_size": (32, 64, 128),
     "gpu": ("a100-80gb", "rtx-3090", "rtx-4090", "h100-80gb", "b200"),
@@ -38,14 +43,13 @@ OTHERS: Mapping[str, tuple[Any, ...]] = {
     "disable_hybrid_kv_cache_manager": (True,),
     "max_model_len": (2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144),
 }
-OF_WEIGHTS = {"gpu_memory_utilization": (0.8, 0.85, 0.9, 0.92, 0.95, 0.98)}
-RANKS = {"tp": (1, 2, 4, 8), "pp": (2, 4), "dcp": (2, 4, 8)}
-GIVEN = (MEMORY,)
-UNDECIDED = (
+_OF_WEIGHTS = {"gpu_memory_utilization": (0.8, 0.85, 0.9, 0.92, 0.95, 0.98)}
+_RANKS = {"tp": (1, 2, 4, 8), "pp": (2, 4), "dcp": (2, 4, 8)}
+_GIVEN = (MEMORY,)
+_UNDECIDED = (
     "the log does not state its memory, and some number of blocks gives its tokens; give --gpu and --weights (and "
     "--reserve for what lies beside them), or the line 'Available KV cache memory'"
 )
-_EARLIER = "tokens_as_before_0.20.1"
 _ANY_MEMORY = TIB
 
 
@@ -57,12 +61,14 @@ class _Line(NamedTuple):
     concurrency: float
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
     """The numbers of the log beside those of the number of blocks that comes nearest."""
     numbers = {name: printed for cache in reading.caches for name, printed in cache.items()}
-    asked = {name: value for name, value in settings.items() if name != _EARLIER}
+    version = str(settings.get(_VERSION, VllmRelease.newest()))
+    asked = {**settings, _VERSION: VllmRelease.nearest(version)}
     left_bytes = _left_by_weights(reading, asked, ranks)
-    lines = _lines(model, numbers, left_bytes, asked, ranks, earlier=str(settings.get(_EARLIER)).lower() == "true")
+    earlier = VllmRelease.reported_tokens.at(version) is Reported.BY_BLOCKS
+    lines = _lines(model, numbers, left_bytes, asked, ranks, earlier=earlier)
     decides = left_bytes is not None or MEMORY in numbers
     best = max(lines, key=lambda line: (sum(_agreements(line, numbers)), -abs(_off(line, numbers))))
     found = []
@@ -82,7 +88,7 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Any], ranks: 
     return tuple(found)
 
 
-def _left_by_weights(reading: Reading, settings: Mapping[str, Any], ranks: Parallel) -> int | None:
+def _left_by_weights(reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> int | None:
     """Bytes that are left for the cache beside the weights, which all ranks share, where somebody says them."""
     if reading.weights_bytes is None:
         return None
@@ -91,7 +97,7 @@ def _left_by_weights(reading: Reading, settings: Mapping[str, Any], ranks: Paral
             "nothing says of which GPU the weights leave something", field="gpu", help="add its name: --gpu h100-80gb"
         )
     engine = Engine.of("vllm", settings)
-    gpu, weights_bytes = gpu_named(engine.settings.gpu), -(-reading.weights_bytes // (ranks.tp * ranks.pp))
+    gpu, weights_bytes = gpu_named(str(settings["gpu"])), -(-reading.weights_bytes // (ranks.tp * ranks.pp))
     return max(0, memory_of(engine, gpu, weights_bytes, reading.reserve_bytes).cache_bytes)
 
 
@@ -99,7 +105,7 @@ def _lines(  # what is printed, and what is asked
     model: Model,
     numbers: Mapping[str, Printed],
     left_bytes: int | None,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Json],
     ranks: Parallel,
     *,
     earlier: bool,
@@ -144,7 +150,7 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
     return range(max(1, about - beside), about + beside + 1)
 
 
-def _fit(model: Model, available_bytes: int, settings: Mapping[str, Any], ranks: Parallel) -> FitReport:
+def _fit(model: Model, available_bytes: int, settings: Mapping[str, Json], ranks: Parallel) -> FitReport:
     report = fit(model, engine="vllm", available_bytes=available_bytes, parallel=ranks, engine_settings={**settings})
     if not isinstance(report, FitReport):
         raise InvalidValueError("vLLM plans in blocks", help="report this: its planner answered with pools")
@@ -153,9 +159,8 @@ def _fit(model: Model, available_bytes: int, settings: Mapping[str, Any], ranks:
 
 def _printed(report: FitReport, blocks: range, *, earlier: bool) -> Iterator[_Line]:
     for number in blocks:
-        line = report._replace(num_blocks=number)
-        before = number // len(report.groups) * min(group.block_size for group in report.groups)
-        yield _Line(number, before if earlier else line.tokens, line.max_concurrency)
+        line = report._replace(num_blocks=number, counts_blocks=earlier)
+        yield _Line(number, line.tokens, line.max_concurrency)
 
 
 def _agreements(line: _Line, numbers: Mapping[str, Printed]) -> Iterator[bool]:
@@ -176,3 +181,6 @@ def _prints_as(concurrency: float, printed: Printed) -> bool:
     """Whether the engine's float is printed so, in as many digits."""
     decimals = len(printed.text.partition(".")[2])
     return f"{concurrency:.{decimals}f}" == f"{float(printed.text):.{decimals}f}"
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN, of_weights=_OF_WEIGHTS)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.fleet.demand import BlockDemand, Demand
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
-from kvcalc.fleet.memory import Memory, has_share, share_of
+from kvcalc.fleet.memory import Memory, share_of
 from kvcalc.fleet.question import Question
 from kvcalc.fleet.weights import GIVEN, Weights, weights_of
 from kvcalc.hardware import gpu_named
@@ -35,7 +34,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     num_gpus: int | None = None,
     parallel: Parallel | None = None,
     engine: str = "ideal",
-    engine_settings: Mapping[str, Any] | None = None,
+    engine_settings: Mapping[str, object] | None = None,
     tokens: int | None = None,
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
@@ -81,25 +80,27 @@ def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
     return ranks
 
 
-def engine_on(gpu: str, engine: str, settings: Mapping[str, Any] | None, utilization: object = None) -> Engine:
+def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, utilization: object = None) -> Engine:
     """The engine with its settings on a GPU. Raises InvalidValueError where these contradict each other."""
     given = dict(settings or {})
     default = Engine.of(engine)
-    if hasattr(default.settings, "gpu"):
-        if "gpu" in given and gpu_named(given["gpu"]) != gpu_named(gpu):
+    if not isinstance(default, Planner):
+        return Engine.of(engine, given)
+    if "gpu" in given and gpu_named(str(given["gpu"])) != gpu_named(gpu):
+        raise InvalidValueError(
+            f"the setting gpu ({given['gpu']}) is not the GPU that is asked for ({gpu})",
+            field="gpu",
+            help="leave the setting out",
+        )
+    given["gpu"] = gpu
+    if utilization is not None:
+        if default.SHARE in given:
             raise InvalidValueError(
-                f"the setting gpu ({given['gpu']}) is not the GPU that is asked for ({gpu})",
-                field="gpu",
-                help="leave the setting out",
+                f"utilization and {default.SHARE} are both given, and are the same",
+                field="utilization",
+                help="give one",
             )
-        given["gpu"] = gpu
-    if utilization is not None and has_share(default):
-        field = default.module.MEMORY_SHARE
-        if field in given:
-            raise InvalidValueError(
-                f"utilization and {field} are both given, and are the same", field="utilization", help="give one"
-            )
-        given[field] = float(share_of(utilization, "utilization"))
+        given[default.SHARE] = float(share_of(utilization, "utilization"))
     return Engine.of(engine, given)
 
 
@@ -112,21 +113,22 @@ def _bytes(value: object, field: str) -> int:
 
 
 def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: int) -> GpuFit:
-    memory, demand = question.memory(ranks), question.demand(ranks)
+    memory, plan = question.memory(ranks), question.plan(ranks)
     users = users_of_replica(sequences, ranks)
-    longest = demand.max_tokens(users, memory.cache_bytes)
+    longest = plan.max_tokens(users, memory.cache_bytes)
     fits = most = needed = None
     fewest = Fewest(None, None)
     if tokens is not None:
-        fits = demand.fits(tokens, users, memory.cache_bytes)
-        most = demand.max_sequences(tokens, memory.cache_bytes)
-        needed = demand.needed(tokens, users)
+        fits = plan.fits(tokens, users, memory.cache_bytes)
+        most = plan.max_sequences(tokens, memory.cache_bytes)
+        needed = plan.needed(tokens, users)
         fewest = fewest_gpus(question, ranks, tokens, users)
-    blocks = demand.plan if isinstance(demand, BlockDemand) else None
-    report, remarks = _engines_own(question, ranks, memory, tokens)
+    blocks = plan.blocks(tokens, memory.cache_bytes)
+    report, remarks = _engines_own(question, plan, ranks, memory, tokens)
     return GpuFit(
         model=question.model.name,
         engine=question.engine.name,
+        engine_version=question.engine.release_words,
         engine_settings=tuple(question.engine.settings_by_name().items()),
         gpu=question.gpu.name,
         gpu_source=question.gpu.source,
@@ -146,13 +148,13 @@ def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: 
         fits=fits,
         max_tokens=longest,
         max_sequences=most if most is None else most * ranks.dp,
-        num_blocks=None if blocks is None else blocks.blocks_in(max(0, memory.cache_bytes)),
+        num_blocks=None if blocks is None else blocks.num_blocks,
         block_bytes=() if blocks is None else blocks.block_bytes,
-        request_blocks=None if blocks is None or tokens is None else blocks.request_blocks(tokens),
+        request_blocks=None if blocks is None else blocks.request_blocks,
         fewest=fewest.gpus,
         fewest_layout=str(fewest.layout) if fewest.gpus and fewest.gpus > 1 else "",
         fewest_by_tp=fewest.gpus_by_tp,
-        binds=_binds(memory, demand, longest, users),
+        binds=_binds(memory, plan, longest, users),
         planned=report,
         notes=(*_notes(question, ranks, sequences, longest), *remarks),
     )
@@ -163,16 +165,16 @@ def users_of_replica(sequences: int, ranks: Parallel) -> int:
     return -(-sequences // ranks.dp)
 
 
-def _binds(memory: Memory, demand: Demand, longest: int | None, users: int) -> str:
+def _binds(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
     """Which term leaves no room for more, and where."""
     if memory.cache_bytes <= 0:
         alone = memory.weights_bytes >= memory.taken_bytes
         return "weights" if alone else "reserve"
     if longest is None:
         return "nothing"
-    if longest == demand.max_model_len:
+    if longest == plan.max_model_len:
         return "model"
-    needed = demand.needed(longest + 1, users)
+    needed = plan.needed(longest + 1, users)
     tightest = [stage for stage, each_bytes in enumerate(needed) if each_bytes == max(needed)]
     if len(tightest) == len(needed):
         return "cache"
@@ -180,37 +182,22 @@ def _binds(memory: Memory, demand: Demand, longest: int | None, users: int) -> s
 
 
 def _engines_own(
-    question: Question, ranks: Parallel, memory: Memory, tokens: int | None
+    question: Question, plan: Plan, ranks: Parallel, memory: Memory, tokens: int | None
 ) -> tuple[FitReport | PoolReport | None, tuple[str, ...]]:
     """What the engine itself would report of this memory; or in its words why it would not start."""
-    module, settings = question.engine.module, question.engine.settings
-    if not hasattr(module, "fit") or memory.cache_bytes <= 0:
+    if memory.cache_bytes <= 0:
         return None, ()
-    if hasattr(module, "block_plan"):
-        settings = _with_length(settings, question.kv_dtype, tokens)
     try:
-        report = module.fit(
-            question.model,
-            settings,
-            tp=ranks.tp,
-            pp=ranks.pp,
-            dcp=ranks.dcp,
-            available_bytes=(memory.cache_bytes,) * ranks.pp,
-        )
+        report = plan.fit((memory.cache_bytes,) * ranks.pp, longest=tokens)
     except NotApplicableError as error:
         return None, (f"{question.engine.name} would not start: {error.what}",)
+    if report is None:
+        return None, ()
     remarks: tuple[str, ...] = ()
     if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
         remarks = ("users are counted by the tokens of the largest pool; whether another binds first is not asked",)
     named = tuple(question.engine.settings_by_name().items())
     return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
-
-
-def _with_length(settings: Any, kv_dtype: Dtype, tokens: int | None) -> Any:
-    """Settings of a server for requests of `tokens` tokens, which its log then speaks of."""
-    if settings.kv_cache_dtype == "auto" and not kv_dtype.is_computed_in:
-        settings = replace(settings, kv_cache_dtype=kv_dtype.name)
-    return settings if settings.max_model_len is not None or tokens is None else replace(settings, max_model_len=tokens)
 
 
 def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
@@ -227,9 +214,9 @@ def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | N
         found.append("what is asked for is the most that is held while prompts are read, all of them at a time")
     if ranks.dp > 1 and sequences % ranks.dp:
         found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")
-    if not has_share(question.engine) and question.utilization == 1:
+    if not isinstance(question.engine, Planner) and question.utilization == 1:
         found.append("all of the GPU's memory is counted; engines leave a share of it alone (--utilization)")
-    if question.engine.is_shared:
+    if question.engine.SHARES_CONTEXT:
         found.append("tokens are those of the one context that all users share")
     elif model.max_model_len is not None and (longest or 0) > model.max_model_len:
         found.append(f"the model was made for a context of {plural(model.max_model_len, 'token')}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kvcalc.engines.base.plan import Plan
 from kvcalc.errors import KvcalcError
-from kvcalc.fleet.demand import Demand, PoolDemand
 from kvcalc.fleet.question import Question
 from kvcalc.parallel import Parallel
 
@@ -39,7 +39,7 @@ class Fewest(NamedTuple):
 
 def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int) -> Fewest:
     """Fewest GPUs that hold `sequences` users of `tokens` tokens in each of ranks.dp replicas."""
-    one_process = question.engine.is_shared
+    one_process = question.engine.SHARES_CONTEXT
     best: Parallel | None = None
     by_tp: Parallel | None = None
     for tp in (1,) if one_process else range(ranks.dcp, MAX_TP + 1, ranks.dcp):
@@ -48,15 +48,15 @@ def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int
         first = _with(ranks, tp, 1)
         if best is not None and first.num_ranks >= best.num_ranks and question.memory(first).cache_bytes <= 0:
             continue
-        alone = _demand(question, first)
-        if alone is None and (ranks.pp == 1 or _demand(question, _with(ranks, tp, ranks.pp)) is None):
+        alone = _plan(question, first)
+        if alone is None and (ranks.pp == 1 or _plan(question, _with(ranks, tp, ranks.pp)) is None):
             continue
         for pp in (1,) if one_process else _stages(question, ranks, tp, best):
             layout = _with(ranks, tp, pp)
             if not _could_fit(question, layout, alone, tokens, sequences):
                 continue
-            demand = alone if pp == 1 and alone is not None else _demand(question, layout)
-            if demand is not None and demand.fits(tokens, sequences, question.memory(layout).cache_bytes):
+            plan = alone if pp == 1 and alone is not None else _plan(question, layout)
+            if plan is not None and plan.fits(tokens, sequences, question.memory(layout).cache_bytes):
                 by_tp = by_tp or (layout if pp == 1 else None)
                 if best is None or layout.num_ranks < best.num_ranks + (pp == 1):  # of two, the one without stages
                     best = layout
@@ -69,7 +69,7 @@ def _stages(question: Question, ranks: Parallel, tp: int, best: Parallel | None)
     most = min(question.model.num_layers, MAX_GPUS // (tp * ranks.dp))
     if best is not None:
         most = min(most, (best.num_ranks - 1) // (tp * ranks.dp))
-    uneven = hasattr(question.engine.module, "block_plan")  # the planner deals layers out itself
+    uneven = question.engine.PLANS_STAGES
     yield from (pp for pp in range(1, max(1, most) + 1) if uneven or question.model.num_layers % pp == 0)
 
 
@@ -77,19 +77,17 @@ def _with(ranks: Parallel, tp: int, pp: int) -> Parallel:
     return Parallel(tp=tp, pp=pp, dp=ranks.dp, dcp=ranks.dcp)
 
 
-def _demand(question: Question, layout: Parallel) -> Demand | None:
-    """Demand of a layout; None where the engine refuses it."""
+def _plan(question: Question, layout: Parallel) -> Plan | None:
+    """Plan of a layout; None where the engine refuses it."""
     try:
-        return question.demand(layout)
+        return question.plan(layout)
     except KvcalcError:
         return None
 
 
-def _could_fit(question: Question, layout: Parallel, alone: Demand | None, tokens: int, sequences: int) -> bool:
+def _could_fit(question: Question, layout: Parallel, alone: Plan | None, tokens: int, sequences: int) -> bool:
     """Whether a p-th of what one stage would need is there, where that is known before the layout is planned."""
     cache_bytes = question.memory(layout).cache_bytes
     if cache_bytes <= 0:
         return False
-    if alone is None or isinstance(alone, PoolDemand):
-        return True
-    return max(alone.needed(tokens, sequences)) <= cache_bytes * layout.pp
+    return alone is None or alone.needed_at_least(tokens, sequences) <= cache_bytes * layout.pp

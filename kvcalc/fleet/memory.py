@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Planner
 from kvcalc.errors import InvalidValueError
 from kvcalc.hardware import Gpu
 from kvcalc.units import shown
@@ -37,31 +38,19 @@ def memory_of(
     An engine with a planner takes its own share (such as gpu_memory_utilization), or exactly what a setting gives the
     cache; any other floor(memory * utilization). Raises InvalidValueError where an engine's own share is not known.
     """
-    settings, module, used = engine.settings, engine.module, weights_bytes + reserve_bytes
-    fixed = fixed_bytes(engine)
-    if fixed is not None:
-        return Memory(gpu.memory_bytes, f"{module.FIXED_MEMORY} for the cache", weights_bytes, reserve_bytes, fixed)
-    if has_share(engine):
-        left: int = module.left_for_cache(settings, gpu.memory_bytes, used)
-        share = f"{module.MEMORY_SHARE} {getattr(settings, module.MEMORY_SHARE):g}"
-        return Memory(gpu.memory_bytes, share, weights_bytes, reserve_bytes, left)
+    used = weights_bytes + reserve_bytes
+    if isinstance(engine, Planner):
+        if engine.fixed_bytes is not None:
+            return Memory(
+                gpu.memory_bytes, f"{engine.FIXED} for the cache", weights_bytes, reserve_bytes, engine.fixed_bytes
+            )
+        left = engine.left_for_cache(gpu.memory_bytes, used)
+        return Memory(gpu.memory_bytes, engine.share_words, weights_bytes, reserve_bytes, left)
     taken = gpu.memory_bytes * utilization.numerator // utilization.denominator
     return Memory(gpu.memory_bytes, f"utilization {float(utilization):g}", weights_bytes, reserve_bytes, taken - used)
 
 
-def has_share(engine: Engine) -> bool:
-    """Whether the engine has a setting for its share of a GPU's memory."""
-    return hasattr(engine.module, "left_for_cache")
-
-
-def fixed_bytes(engine: Engine) -> int | None:
-    """The cache's bytes where a setting gives them."""
-    field = getattr(engine.module, "FIXED_MEMORY", "")
-    fixed: int | None = getattr(engine.settings, field) if field else None
-    return fixed
-
-
-def share_of(value: Any, field: str = "gpu_memory_utilization") -> Fraction:
+def share_of(value: object, field: str = "gpu_memory_utilization") -> Fraction:
     """A share above 0 and up to 1, as the decimal that was written: 0.9 is 9/10, since a float is never multiplied.
 
     Raises InvalidValueError for anything else.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
 
 from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
-from kvcalc.fleet.demand import Demand, demand_of
+from kvcalc.engines.base.plan import Plan
+from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import Memory, memory_of
 from kvcalc.fleet.weights import Weights
 from kvcalc.hardware import Gpu
@@ -15,10 +16,11 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True)
+class Question:
     """A model, an engine, and GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
 
-    The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up.
+    The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up. A layout is planned once.
     """
 
     model: Model
@@ -28,12 +30,15 @@ class Question(NamedTuple):
     weights: Weights
     reserve_bytes: int
     utilization: Fraction
+    _plans: dict[Parallel, Plan] = field(default_factory=dict)
 
     def memory(self, parallel: Parallel) -> Memory:
         """Memory of each GPU."""
         weights = -(-self.weights.bytes // (parallel.tp * parallel.pp))
         return memory_of(self.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
 
-    def demand(self, parallel: Parallel) -> Demand:
-        """What users need on each rank."""
-        return demand_of(self.model, self.engine, self.kv_dtype, parallel)
+    def plan(self, parallel: Parallel) -> Plan:
+        """What users need on each rank. Raises what the engine refuses."""
+        if parallel not in self._plans:
+            self._plans[parallel] = plan_of(self.model, self.engine, self.kv_dtype, parallel)
+        return self._plans[parallel]

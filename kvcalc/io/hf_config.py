@@ -160,7 +160,7 @@ def _defaults_used(config: Config) -> tuple[str, ...]:
 
 def _not_understood(config: Config) -> tuple[str, ...]:
     """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
-    unused = getattr(_family(config.entry.family), "UNUSED", ())
+    unused: tuple[str, ...] = _family(config.entry.family).UNUSED
     names = ", ".join(dict.fromkeys(unread_fields(config, unused, SECTIONS)))
     return (f"fields of {config.model_type} that kvcalc does not know and left out: {names}",) if names else ()
 

@@ -26,14 +26,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kvcalc.dtypes import Dtype
 from kvcalc.engines import Engine
+from kvcalc.engines.base import split_version
+from kvcalc.engines.base.plan import Planner
+from kvcalc.engines.base.reading import typed
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.fleet.asking import engine_on, layout_of
-from kvcalc.fleet.memory import has_share, share_of
+from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
@@ -48,6 +52,7 @@ from kvcalc.plan import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.units import both_units, parse_bytes, parse_tokens, shown
 from kvcalc.workload import Workload
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 Tokens = Annotated[
     int | str, Field(description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000).")
@@ -81,7 +86,9 @@ class DeploymentEntry(BaseModel):
     sequences: int | None = Field(None, description="Sequences cached at the same time, 1 if not given.")
     concurrency: int | None = Field(None, description="The same: users at a context of that many tokens.")
     kv_dtype: str = Field("bf16", description="Format of the cache: bf16, fp8, int8, int4 ...")
-    engine: str | None = Field(None, description="Who allocates the cache: ideal if neither this nor args say.")
+    engine: str | None = Field(
+        None, description="Who allocates the cache, vllm or vllm@0.33: ideal if neither this nor args say."
+    )
     engine_settings: dict[str, Any] = Field(
         default_factory=dict, description="Settings, named as that engine names them."
     )
@@ -134,7 +141,7 @@ def load_plan(path: Path) -> list[Deployment]:
                 help="give each deployment its own name",
             )
         names[entry.name] = index
-    known: dict[Any, Any] = {}
+    known: dict[Hashable, Any] = {}
     return [
         _Row(entry, document, ("deployments", index), path, known).deployment()
         for index, entry in enumerate(plan.deployments)
@@ -145,7 +152,7 @@ class _Row:
     """One entry on its way to a Deployment. known: what other entries of the file have read already."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Any, Any]
+        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Hashable, Any]
     ) -> None:
         self._entry = entry
         self._document = document
@@ -154,7 +161,8 @@ class _Row:
         self._known = known
         self._args = Arguments("", None, {}, {}, None, ())
         if entry.args is not None:
-            self._args = self._take("args", read_arguments, entry.args, entry.engine)
+            engine = entry.engine and split_version(entry.engine)[0]
+            self._args = self._take("args", read_arguments, entry.args, engine)
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -200,7 +208,7 @@ class _Row:
             raise self._missing("tokens")
         return int(by_args)
 
-    def _workload(self, tokens: int, dtype: Any) -> Workload:
+    def _workload(self, tokens: int, dtype: Dtype) -> Workload:
         entry = self._entry
         if entry.sequences is not None and entry.concurrency is not None:
             raise self._refuse(
@@ -235,17 +243,18 @@ class _Row:
 
     def _engine(self) -> Engine:
         entry = self._entry
-        name = self._args.engine or entry.engine or "ideal"
+        name = entry.engine or self._args.engine or "ideal"
         settings = self._settings()
         if entry.gpu is not None:
             self._take("gpu", gpu_named, entry.gpu)
         key = ("engine", name, repr(settings), entry.gpu, entry.gpu_memory_utilization)
         return self._once(key, lambda: self._read_engine(name, settings))
 
-    def _read_engine(self, name: str, settings: dict[str, Any]) -> Engine:
+    def _read_engine(self, name: str, settings: dict[str, object]) -> Engine:
         entry = self._entry
-        default = self._take("engine", Engine.of, name)
-        share = entry.gpu_memory_utilization if has_share(default) else None
+        default: Engine = self._take("engine", Engine.of, name)
+        settings = typed(type(default), settings)
+        share = entry.gpu_memory_utilization if isinstance(default, Planner) else None
         given = "args" if entry.args is not None else "engine_settings" if settings else "engine"
         if entry.gpu is None:
             return self._take(given, Engine.of, name, settings)
@@ -253,7 +262,7 @@ class _Row:
             self._take("gpu_memory_utilization", share_of, share)
         return self._take(given, engine_on, entry.gpu, name, settings, share)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         """Settings of both the entry and its args."""
         settings = dict(self._args.settings)
         for name, value in self._entry.engine_settings.items():
@@ -314,10 +323,10 @@ class _Row:
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
         return tuple(found)
 
-    def _take(self, field: str, read: Callable[..., Result], *values: object) -> Result:
+    def _take(self, field: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
         """Result of `read`, its errors located at the field."""
         try:
-            return read(*values)
+            return read(*values, **named)
         except KvcalcError as error:
             raise error.at(self._document.where((*self._path, field))) from None
 
@@ -325,8 +334,8 @@ class _Row:
         """Result of `read`, which entries that ask for the same share."""
         if key not in self._known:
             self._known[key] = read()
-        result: Result = self._known[key]
-        return result
+        found: Result = self._known[key]
+        return found
 
     def _missing(self, name: str) -> InvalidValueError:
         return self._refuse(f"{name} is missing", f"add {name}; `kvcalc schema plan` lists all")

@@ -5,19 +5,19 @@ A method file holds
     apply(model, *, parameters) -> the changed model
 
 whose parameters are named and defaulted as in the authors' own code, and TRAITS, which says what it is, how much it
-keeps and what each parameter means. It is named with them, `snapkv:max_capacity_prompt=4096,window_size=64`. It may
-also hold `parse(argument)`, which reads a shorter form, such as that of `gqa:16`. What it assumed goes into the
-model's notes.
+keeps and what each parameter means. It is named with them, `snapkv:max_capacity_prompt=4096,window_size=64`, or in a
+shorter form that its traits `parse`, such as that of `gqa:16`. What it assumed goes into the model's notes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import TypeAlias
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.methods._traits import Traits
 from kvcalc.model import Applied, Model
 from kvcalc.registry import Registry
 
@@ -36,10 +36,12 @@ def apply_method(model: Model, spec: str) -> Model:
     name, _, argument = spec.partition(":")
     name, argument = name.strip().lower(), argument.strip()
     method = METHODS.module(name)
-    if "=" in argument or not hasattr(method, "parse"):
+    traits: Traits = method.TRAITS
+    arguments: Mapping[str, object]
+    if "=" in argument or traits.parse is None:
         arguments = _named(name, method.apply, argument)
     else:
-        arguments = method.parse(argument)
+        arguments = traits.parse(argument)
     changed: Model = method.apply(model, **arguments)
     return replace(changed, methods=(*model.methods, Applied(name, {**parameters(method.apply), **arguments})))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ class Traits(NamedTuple):
     step_copy: what the authors' code writes anew in each step, of one layer at a time: nothing, what the layer keeps
     (KEPT: by torch.cat or a gather), or all that it would without the method (WHOLE: dequantised).
     caveat: where that code stores more than the paper counts.
+    parse: reads a shorter form of the arguments, such as that of gqa:16; None where there is none.
     """
 
     kind: str
@@ -40,3 +41,4 @@ class Traits(NamedTuple):
     per_head_paging: bool = False
     step_copy: str = ""
     caveat: str = ""
+    parse: Callable[[str], Mapping[str, int]] | None = None

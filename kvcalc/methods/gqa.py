@@ -10,6 +10,16 @@ from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Model
 from kvcalc.units import positive_int
 
+
+def _parse(argument: str) -> dict[str, int]:
+    """Number of KV heads."""
+    if not (argument.isdecimal() and argument.isascii()) or len(argument) > len("99999999"):
+        raise InvalidValueError(
+            f"attention gqa takes its number of KV heads, not {argument!r}", help="write gqa:8 for 8 KV heads"
+        )
+    return {"num_kv_heads": int(argument)}
+
+
 TRAITS = Traits(
     ARCHITECTURE,
     "fewer KV heads, each for a group of query heads",
@@ -20,16 +30,8 @@ TRAITS = Traits(
     },
     remarks=("An MLA model takes head_dim = v_head_dim for keys and values, as published comparisons do.",),
     retraining=True,
+    parse=_parse,
 )
-
-
-def parse(argument: str) -> dict[str, int]:
-    """Number of KV heads."""
-    if not (argument.isdecimal() and argument.isascii()) or len(argument) > len("99999999"):
-        raise InvalidValueError(
-            f"attention gqa takes its number of KV heads, not {argument!r}", help="write gqa:8 for 8 KV heads"
-        )
-    return {"num_kv_heads": int(argument)}
 
 
 def apply(model: Model, num_kv_heads: int) -> Model:

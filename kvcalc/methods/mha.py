@@ -15,9 +15,8 @@ TRAITS = Traits(
     source="Vaswani et al. 2017, arXiv 1706.03762",
     formula="Elements per token and layer: num_query_heads * (head_dim + v_head_dim).",
     retraining=True,
+    parse=partial(no_argument, "mha"),
 )
-
-parse = partial(no_argument, "mha")
 
 
 def apply(model: Model) -> Model:

@@ -26,9 +26,8 @@ TRAITS = Traits(
         ),
     ),
     retraining=True,
+    parse=partial(parse_ranks, "mla"),
 )
-
-parse = partial(parse_ranks, "mla")
 
 
 def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:

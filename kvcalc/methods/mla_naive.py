@@ -22,9 +22,8 @@ TRAITS = Traits(
     },
     remarks=("A layer without a rotary key of its own takes DeepSeek's 64; the notes say which widths were taken.",),
     retraining=True,
+    parse=partial(parse_ranks, "mla-naive"),
 )
-
-parse = partial(parse_ranks, "mla-naive")
 
 
 def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int | None = None) -> Model:

@@ -15,9 +15,8 @@ TRAITS = Traits(
     source="Shazeer 2019, arXiv 1911.02150",
     formula="Elements per token and layer: head_dim + v_head_dim.",
     retraining=True,
+    parse=partial(no_argument, "mqa"),
 )
-
-parse = partial(no_argument, "mqa")
 
 
 def apply(model: Model) -> Model:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Json, Sheet, Styled
+from kvcalc.report.sheet import Column, Json, Sheet, Styled, in_version
 from kvcalc.units import both_units, plural
 
 
@@ -14,6 +14,7 @@ class Finding(NamedTuple):
     max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
     max_sequences: most sequences at this length, None where they take nothing.
     fits: whether the cache fits the limit. parallel: how GPUs share the model; empty for one.
+    engine_version: whose rules hold, where the engine has versions.
     """
 
     deployment: str
@@ -32,6 +33,7 @@ class Finding(NamedTuple):
     file: str = ""
     line: int = 0
     notes: tuple[str, ...] = ()
+    engine_version: str = ""
 
     @property
     def missing_bytes(self) -> int:
@@ -68,6 +70,7 @@ class Finding(NamedTuple):
             "fits": self.fits,
             "model": self.model,
             "engine": self.engine,
+            **({"engine_version": self.engine_version} if self.engine_version else {}),
             "parallel": self.parallel,
             "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
             "needed_bytes": self.needed_bytes,
@@ -117,7 +120,7 @@ class CheckReport(NamedTuple):
                 "fits" if finding.fits else Styled("TOO LARGE", "alarm"),
                 finding.tokens,
                 finding.sequences,
-                finding.engine,
+                in_version(finding.engine, finding.engine_version),
                 finding.parallel or "1",
                 finding.needed_bytes,
                 finding.available_bytes,

@@ -40,6 +40,7 @@ class FitReport(NamedTuple):
     available_bytes, bytes_per_block: of a rank of each pipeline stage. num_blocks: on every rank, the block that is
     never given out among them. request_blocks: that one request of max_model_len tokens takes.
     block_size: tokens of a block of the model's attention. resolved: what else the engine chose, by its names.
+    counts_blocks: whether the engine reports the tokens that its blocks hold, not those of its requests.
     """
 
     model: str
@@ -57,6 +58,7 @@ class FitReport(NamedTuple):
     groups: tuple[FitGroup, ...]
     resolved: tuple[tuple[str, Json], ...] = ()
     notes: tuple[str, ...] = ()
+    counts_blocks: bool = False
 
     @property
     def max_concurrency(self) -> float:
@@ -65,7 +67,12 @@ class FitReport(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """int(max_concurrency * max_model_len), by the engine's own arithmetic, which is in floats."""
+        """int(max_concurrency * max_model_len), by the engine's own arithmetic, which is in floats.
+
+        Where it counts blocks: num_blocks // groups * the smallest block_size of a group.
+        """
+        if self.counts_blocks:
+            return self.num_blocks // len(self.groups) * min(group.block_size for group in self.groups)
         return int(self.max_concurrency * self.max_model_len)
 
     @property

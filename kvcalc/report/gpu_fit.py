@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_version
 from kvcalc.units import both_units, count, plural
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class GpuFit(NamedTuple):
     fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages.
     binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
     nothing, where every context fits.
-    planned: the engine's own report, where it has a planner and would start.
+    planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
     """
 
     model: str
@@ -60,6 +60,7 @@ class GpuFit(NamedTuple):
     binds: str
     planned: "FitReport | PoolReport | None"
     notes: tuple[str, ...] = ()
+    engine_version: str = ""
 
     @property
     def log_line(self) -> str:
@@ -71,6 +72,7 @@ class GpuFit(NamedTuple):
         return {
             "model": self.model,
             "engine": self.engine,
+            **({"engine_version": self.engine_version} if self.engine_version else {}),
             "engine_settings": dict(self.engine_settings),
             "gpu": {"name": self.gpu, "memory_bytes": self.gpu_bytes, "source": self.gpu_source},
             "gpus": self.num_gpus,
@@ -115,7 +117,7 @@ class GpuFit(NamedTuple):
         ]
         on = self.gpu if self.num_gpus == 1 else f"{count(self.num_gpus)} x {self.gpu}"
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
-        title = f"{self.model} in {self.engine} on {on}{layout}, {self.kv_dtype}"
+        title = f"{self.model} in {in_version(self.engine, self.engine_version)} on {on}{layout}, {self.kv_dtype}"
         cells = tuple((*row, row[1], row[1]) for row in rows)
         answers = tuple(self._answers())
         return (Sheet(title, columns, cells, self._summary(), self.notes, answers, label_width=_LABEL_WIDTH),)

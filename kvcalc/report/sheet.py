@@ -87,3 +87,10 @@ class Stack(NamedTuple):
     def sheets(self) -> tuple[Sheet, ...]:
         """All their tables."""
         return tuple(sheet for document in self.documents for sheet in document.sheets())
+
+
+def in_version(engine: str, version: str) -> str:
+    """`vllm 0.33.0`, `llama_cpp (llama-cpp-python 0.3.36)`; the engine alone where it has no versions."""
+    if not version:
+        return engine
+    return f"{engine} {version}" if version[0].isdecimal() else f"{engine} ({version})"

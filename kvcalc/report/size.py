@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
 from kvcalc.units import both_units, count, plural
 
 
@@ -121,7 +121,7 @@ class Report(NamedTuple):
     copies: how often the engine holds each sequence, as often as a beam search has beams.
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     parallel: layout of the ranks that share the model, in words; dcp: how many of them share tokens; per_rank: what
-    each of them holds. All else is the whole model's.
+    each of them holds. All else is the whole model's. engine_version: whose rules hold, where the engine has versions.
     """
 
     model: str
@@ -148,6 +148,7 @@ class Report(NamedTuple):
     dcp: int = 1
     shares_context: bool = False
     copies: int = 1
+    engine_version: str = ""
 
     @property
     def total_bytes(self) -> int:
@@ -163,6 +164,11 @@ class Report(NamedTuple):
     def num_layers(self) -> int:
         """Layers of the model."""
         return sum(group.num_layers for group in self.groups)
+
+    @property
+    def engine_words(self) -> str:
+        """The engine, and whose rules hold."""
+        return f"{in_version(self.engine, self.engine_version)} engine"
 
     @property
     def storage_bytes(self) -> int:
@@ -202,6 +208,7 @@ class Report(NamedTuple):
             "model": self.model,
             "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
             "engine": self.engine,
+            **({"engine_version": self.engine_version} if self.engine_version else {}),
             "engine_settings": dict(self.engine_settings),
             "total_bytes": self.total_bytes,
             "bytes_per_sequence": self.bytes_per_sequence,
@@ -243,7 +250,7 @@ class Report(NamedTuple):
         """The question that this answers, in one line."""
         between = "for" if self.shares_context else "x"
         workload = f"{plural(self.tokens, 'token')} {between} {plural(self.sequences, 'sequence')}"
-        return ", ".join(filter(None, (self.model, workload, self.kv_dtype, f"{self.engine} engine", self.parallel)))
+        return ", ".join(filter(None, (self.model, workload, self.kv_dtype, self.engine_words, self.parallel)))
 
     def summary(self) -> tuple[Line, ...]:
         """The answer: total, per sequence, and the parts that grow, are full, or never change."""

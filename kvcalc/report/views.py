@@ -63,7 +63,7 @@ class Lengths(NamedTuple):
         """One row for each token count."""
         first = self.reports[0]
         notes = dict.fromkeys(note for report in self.reports for note in report.notes)
-        question = (plural(first.sequences, "sequence"), first.kv_dtype, f"{first.engine} engine", first.parallel)
+        question = (plural(first.sequences, "sequence"), first.kv_dtype, first.engine_words, first.parallel)
         ranks = (Column("most on a rank, bytes", "bytes"),) if first.per_rank else ()
         return (
             Sheet(

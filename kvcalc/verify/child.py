@@ -86,7 +86,7 @@ def _answer(connection: Connection, work: str, arguments: tuple[Any, ...], named
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     module, _, function = work.partition(":")
     try:
-        result = getattr(import_module(module), function)(
+        result = vars(import_module(module))[function](
             *arguments, progress=lambda done, whole: connection.send(("progress", done, whole)), **named
         )
         connection.send(("done", result))

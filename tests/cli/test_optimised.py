@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from kvcalc.cli import COMMANDS
+from kvcalc.engines import ENGINES
 from kvcalc.methods import METHODS
 
 RUN_ALL = """
@@ -38,6 +39,8 @@ ASKED = (
     "presets show r1",
     "methods list",
     *(f"methods show {name}" for name in METHODS.names()),
+    "engines list",
+    *(f"engines show {name}" for name in ENGINES.names()),
     "schema preset",
     "schema plan",
 )
@@ -50,6 +53,8 @@ HELP = (
     "presets new",
     "methods list",
     "methods show",
+    "engines list",
+    "engines show",
 )
 LINES = (*ASKED, *(f"{command} --help".strip() for command in HELP))
 

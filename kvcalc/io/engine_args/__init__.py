@@ -2,17 +2,7 @@
 
     vllm serve deepseek-ai/DeepSeek-R1 --tensor-parallel-size 8 --kv-cache-dtype fp8 --max-model-len 128K
 
-One file for each engine holds what its flags mean:
-
-    COMMANDS: how its command lines begin, as words
-    FLAGS: what each flag sets, in each of its spellings without dashes
-    SWITCHES: flags that stand alone and change nothing of the cache
-    HARMLESS: flags with values that change nothing of it either
-    SEVERAL: of all these, those that take all words up to the next flag
-    DEFAULTS: settings of whoever starts it this way, if any
-    REFUSED_WITH_REPLICAS: of the harmless flags those that are not where there are several replicas, and why
-    REFUSED: flags that change what the cache takes in a way that is not modelled, and why
-    ENVIRONMENT: variables before the command that set something
+One file for each engine holds what its flags mean, as `PROGRAM`.
 
 What stands in none of these is refused where it is nearly the name of a flag that matters, or where its name speaks of
 memory; else it is told: a number never follows in silence from an argument that was not understood.
@@ -24,14 +14,13 @@ import re
 import shlex
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.registry import Registry
 from kvcalc.units import shown
 
 PROGRAMS = Registry("kvcalc.io.engine_args", "engine whose arguments are read")
-Kind = Literal["text", "count", "number", "flag", "off", "json", "list"]
 _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\\s+|\\\r?\n")
 """A backslash at the end of a line, also of one that YAML folded."""
@@ -43,13 +32,41 @@ _STARTERS = ("env", "exec", "nohup", "time")
 class Flag(NamedTuple):
     """What a flag sets.
 
-    to: `model`, `tokens` (of a context), a degree of the layout (tp, pp, dp, dcp), or the name of a setting.
-    kind: of its value; `flag` stands alone and means true, `off` means false. instead: values that stand for others.
+    to: `model`, `tokens` (of a context), a degree of the layout (tp, pp, dp, dcp), or the name of a setting, whose
+    field says how the value is read; a switch stands alone. instead: values that stand for others.
     """
 
     to: str
-    kind: Kind = "count"
-    instead: Mapping[str, Any] = {}
+    instead: Mapping[str, object] = {}
+
+
+class Program(NamedTuple):
+    """An engine's command line, as tables.
+
+    commands: how it begins, as words. flags: what each flag sets, in each of its spellings without dashes. switches:
+    flags that stand alone and change nothing of the cache. harmless: flags with values that change nothing either.
+    several: of all these, those that take all words up to the next flag. refused: flags that change what the cache
+    takes in a way that is not modelled, and why. environment: variables before the command that set something.
+    defaults: settings of whoever starts it this way. refused_with_replicas: of the harmless flags those that are not
+    where there are several replicas, and why. takes_model: whether the model stands among the arguments without a flag.
+    """
+
+    commands: tuple[str, ...]
+    flags: Mapping[str, Flag]
+    switches: frozenset[str]
+    harmless: frozenset[str]
+    refused: Mapping[str, str]
+    several: frozenset[str] = frozenset()
+    environment: Mapping[str, Flag] = {}
+    defaults: Mapping[str, object] = {}
+    refused_with_replicas: Mapping[str, str] = {}
+    takes_model: bool = False
+
+
+def program_of(name: str) -> Program:
+    """Command line of an engine. Raises UnknownNameError for one whose arguments are not read."""
+    found: Program = PROGRAMS.module(name).PROGRAM
+    return found
 
 
 def names(text: str) -> frozenset[str]:
@@ -85,7 +102,7 @@ def read_arguments(text: str, engine: str | None = None) -> Arguments:
 
     from kvcalc.io.engine_args._reader import Reader
 
-    return Reader(name, PROGRAMS.module(name)).read(variables, words)
+    return Reader(name, program_of(name)).read(variables, words)
 
 
 def _variables(words: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -106,7 +123,7 @@ def _engine(words: list[str], engine: str | None) -> tuple[str, list[str]]:
     names = [name.replace("-", "_") for name in PROGRAMS.names()]
     engine = engine and engine.replace("-", "_")
     for name in names:
-        for command in PROGRAMS.module(name).COMMANDS:
+        for command in program_of(name).commands:
             start = command.split()
             if [*_base(words[:1]), *words[1 : len(start)]] == start:
                 if engine not in (None, name):
@@ -116,7 +133,7 @@ def _engine(words: list[str], engine: str | None) -> tuple[str, list[str]]:
                         help="leave engine out, or write the arguments of that engine",
                     )
                 return name, words[len(start) :]
-    known = [command for name in names for command in PROGRAMS.module(name).COMMANDS]
+    known = [command for name in names for command in program_of(name).commands]
     if engine is None or (words and not words[0].startswith("-")):
         raise InvalidValueError(
             f"the arguments begin with {shown(' '.join(words[:2]))}, which is no command that is known here",

@@ -5,34 +5,33 @@ Source: docs/advanced_features/server_arguments.md and python/sglang/srt/server_
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag, names
+from kvcalc.io.engine_args import Flag, Program, names
 
-COMMANDS = ("python -m sglang.launch_server", "sglang serve")
-_TP, _PP, _MODEL = Flag("tp"), Flag("pp"), Flag("model", "text")
-FLAGS = {
+_TP, _PP, _MODEL = Flag("tp"), Flag("pp"), Flag("model")
+_FLAGS = {
     **{"model-path": _MODEL, "model": _MODEL, "tp-size": _TP, "tp": _TP, "tensor-parallel-size": _TP},
     **{"pp-size": _PP, "pp": _PP, "pipeline-parallel-size": _PP},
     **{"dp-size": Flag("dp"), "dp": Flag("dp"), "data-parallel-size": Flag("dp")},
-    "kv-cache-dtype": Flag("kv_cache_dtype", "text"),
-    "mem-fraction-static": Flag("mem_fraction_static", "number"),
+    "kv-cache-dtype": Flag("kv_cache_dtype"),
+    "mem-fraction-static": Flag("mem_fraction_static"),
     "page-size": Flag("page_size"),
-    "attention-backend": Flag("attention_backend", "text"),
+    "attention-backend": Flag("attention_backend"),
     "context-length": Flag("context_length"),
     "max-total-tokens": Flag("max_total_tokens"),
     "max-running-requests": Flag("max_running_requests"),
     "chunked-prefill-size": Flag("chunked_prefill_size"),
-    "swa-full-tokens-ratio": Flag("swa_full_tokens_ratio", "number"),
-    "disable-hybrid-swa-memory": Flag("disable_hybrid_swa_memory", "flag"),
-    "disable-radix-cache": Flag("disable_radix_cache", "flag"),
+    "swa-full-tokens-ratio": Flag("swa_full_tokens_ratio"),
+    "disable-hybrid-swa-memory": Flag("disable_hybrid_swa_memory"),
+    "disable-radix-cache": Flag("disable_radix_cache"),
     "max-mamba-cache-size": Flag("max_mamba_cache_size"),
-    "mamba-full-memory-ratio": Flag("mamba_full_memory_ratio", "number"),
-    "mamba-ssm-dtype": Flag("mamba_ssm_dtype", "text"),
-    "nsa-prefill-backend": Flag("dsa_prefill_backend", "text"),
-    "nsa-decode-backend": Flag("dsa_decode_backend", "text"),
-    "dsa-prefill-backend": Flag("dsa_prefill_backend", "text"),
-    "dsa-decode-backend": Flag("dsa_decode_backend", "text"),
+    "mamba-full-memory-ratio": Flag("mamba_full_memory_ratio"),
+    "mamba-ssm-dtype": Flag("mamba_ssm_dtype"),
+    "nsa-prefill-backend": Flag("dsa_prefill_backend"),
+    "nsa-decode-backend": Flag("dsa_decode_backend"),
+    "dsa-prefill-backend": Flag("dsa_prefill_backend"),
+    "dsa-decode-backend": Flag("dsa_decode_backend"),
 }
-SWITCHES = names("""
+_SWITCHES = names("""
     checkpoint-engine-wait-weights-before-ready disable-cuda-graph disable-cuda-graph-padding
     disable-custom-all-reduce disable-fast-image-processor disable-flashinfer-cutlass-moe-fp4-allgather
     disable-outlines-disk-cache disable-tokenizer-batch-decode enable-cache-report enable-custom-logit-processor
@@ -42,7 +41,7 @@ SWITCHES = names("""
     enable-trace grpc-mode is-embedding log-requests log-requests-target quantize-and-serve show-time-cost
     skip-server-warmup skip-tokenizer-init sleep-on-idle trust-remote-code
 """)
-HARMLESS = names("""
+_HARMLESS = names("""
     api-key base-gpu-id bucket-time-to-first-token chat-template completion-template
     constrained-json-whitespace-pattern crash-dump-folder cuda-graph-bs cuda-graph-max-bs decode-log-interval device
     dist-init-addr dist-timeout download-dir dtype fastapi-root-path file-storage-path gpu-id-step grammar-backend
@@ -54,14 +53,22 @@ HARMLESS = names("""
     schedule-policy served-model-name stream-interval tokenizer-mode tokenizer-path tokenizer-worker-num
     tool-call-parser tool-server torch-compile-max-bs warmups watchdog-timeout weight-loader-disable-mmap
 """)
-SEVERAL = names("""
+_SEVERAL = names("""
     cuda-graph-bs warmups
 """)
-REFUSED = {
+_REFUSED = {
     "disable-overlap-schedule": "chunks in flight are counted with it",
     "config": "arguments in a file are not read",
     "enable-dp-attention": "with it ranks hold whole heads: write tp: 1 and dp of the attention beside reserve",
     "speculative-algorithm": "its draft layers are counted where the model itself has them",
     "cpu-offload-gb": "it keeps weights in the host's memory, and which is not known here",
 }
-ENVIRONMENT: dict[str, Flag] = {}
+
+PROGRAM = Program(
+    commands=("python -m sglang.launch_server", "sglang serve"),
+    flags=_FLAGS,
+    switches=_SWITCHES,
+    harmless=_HARMLESS,
+    refused=_REFUSED,
+    several=_SEVERAL,
+)

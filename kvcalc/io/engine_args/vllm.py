@@ -6,36 +6,32 @@ written: underscores for dashes, --json.key value, -O3, 128k and 128K.
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag, names
-
-COMMANDS = ("vllm serve", "python -m vllm.entrypoints.openai.api_server", "python -m vllm.entrypoints.cli.main serve")
-TAKES_MODEL = True
-"""Whether the model stands among the arguments without a flag."""
+from kvcalc.io.engine_args import Flag, Program, names
 
 _TP, _PP, _DP = Flag("tp"), Flag("pp"), Flag("dp")
-_DCP, _MODEL = Flag("dcp"), Flag("model", "text")
-FLAGS = {
+_DCP, _MODEL = Flag("dcp"), Flag("model")
+_FLAGS = {
     **{"model": _MODEL, "tensor-parallel-size": _TP, "tp": _TP, "pipeline-parallel-size": _PP, "pp": _PP},
     **{"data-parallel-size": _DP, "dp": _DP, "decode-context-parallel-size": _DCP, "dcp": _DCP},
-    "kv-cache-dtype": Flag("kv_cache_dtype", "text"),
-    "max-model-len": Flag("max_model_len", "count", {"auto": -1, "-1": -1}),
-    "gpu-memory-utilization": Flag("gpu_memory_utilization", "number"),
+    "kv-cache-dtype": Flag("kv_cache_dtype"),
+    "max-model-len": Flag("max_model_len", {"auto": -1, "-1": -1}),
+    "gpu-memory-utilization": Flag("gpu_memory_utilization"),
     "block-size": Flag("block_size"),
     "max-num-batched-tokens": Flag("max_num_batched_tokens"),
     "max-num-seqs": Flag("max_num_seqs"),
-    "enable-prefix-caching": Flag("enable_prefix_caching", "flag"),
-    "disable-hybrid-kv-cache-manager": Flag("disable_hybrid_kv_cache_manager", "flag"),
-    "async-scheduling": Flag("async_scheduling", "flag"),
+    "enable-prefix-caching": Flag("enable_prefix_caching"),
+    "disable-hybrid-kv-cache-manager": Flag("disable_hybrid_kv_cache_manager"),
+    "async-scheduling": Flag("async_scheduling"),
     "kv-cache-memory-bytes": Flag("kv_cache_memory_bytes"),
     "num-gpu-blocks-override": Flag("num_gpu_blocks_override"),
-    "dtype": Flag("dtype", "text"),
-    "mamba-cache-dtype": Flag("mamba_cache_dtype", "text"),
-    "mamba-ssm-cache-dtype": Flag("mamba_ssm_cache_dtype", "text"),
-    "kv-cache-dtype-skip-layers": Flag("kv_cache_dtype_skip_layers", "list"),
-    "speculative-config": Flag("speculative", "json"),
-    "sc": Flag("speculative", "json"),
+    "dtype": Flag("dtype"),
+    "mamba-cache-dtype": Flag("mamba_cache_dtype"),
+    "mamba-ssm-cache-dtype": Flag("mamba_ssm_cache_dtype"),
+    "kv-cache-dtype-skip-layers": Flag("kv_cache_dtype_skip_layers"),
+    "speculative-config": Flag("speculative"),
+    "sc": Flag("speculative"),
 }
-SWITCHES = names("""
+_SWITCHES = names("""
     O0 O1 O2 O3 allow-credentials calculate-kv-scales cudagraph-metrics data-parallel-external-lb
     data-parallel-hybrid-lb disable-async-output-proc disable-cascade-attn disable-custom-all-reduce
     disable-fastapi-docs disable-log-requests disable-log-stats disable-uvicorn-access-log enable-auto-tool-choice
@@ -48,7 +44,7 @@ SWITCHES = names("""
     ray-workers-use-nsight return-tokens-as-token-ids skip-mm-profiling skip-tokenizer-init tokens-only
     trust-remote-code trust-request-chat-template use-tqdm-on-load use-v2-block-manager
 """)
-HARMLESS = names("""
+_HARMLESS = names("""
     O all2all-backend allowed-headers allowed-local-media-path allowed-media-domains allowed-methods allowed-origins
     api-key api-server-count asc cc chat-template chat-template-content-format code-revision cohere-format
     collect-detailed-traces compilation-config config-format convert cudagraph-capture-sizes data-parallel-address
@@ -73,11 +69,11 @@ HARMLESS = names("""
 """How weights are quantised shows in their bytes; what CUDA graphs take, which enforce-eager leaves out and
 compilation-config may change, is part of the reserve that is given.
 """
-SEVERAL = names("""
+_SEVERAL = names("""
     allowed-headers allowed-methods allowed-origins api-key cudagraph-capture-sizes device-ids ignore-patterns
     logits-processors lora-modules middleware served-model-name
 """)
-REFUSED = {
+_REFUSED = {
     "config": "arguments in a file are not read",
     "cpu-offload-gb": "it keeps weights in the host's memory, and which is not known here",
     "kv-offloading-size": "a second cache in the host's memory is not counted",
@@ -94,10 +90,26 @@ REFUSED = {
     "mamba-block-size": "the size of state blocks follows from the model here",
     "enable-dbo": "two batches at a time change what is in flight",
 }
-REFUSED_WITH_REPLICAS = {
+_REFUSED_WITH_REPLICAS = {
     "enable-expert-parallel": "replicas then share experts, and not all of them hold all weights",
 }
-ENVIRONMENT = {
-    "VLLM_PP_LAYER_PARTITION": Flag("pp_layer_partition", "list"),
-    "VLLM_USE_V2_MODEL_RUNNER": Flag("use_v2_model_runner", "flag"),
+_ENVIRONMENT = {
+    "VLLM_PP_LAYER_PARTITION": Flag("pp_layer_partition"),
+    "VLLM_USE_V2_MODEL_RUNNER": Flag("use_v2_model_runner"),
 }
+
+PROGRAM = Program(
+    commands=(
+        "vllm serve",
+        "python -m vllm.entrypoints.openai.api_server",
+        "python -m vllm.entrypoints.cli.main serve",
+    ),
+    flags=_FLAGS,
+    switches=_SWITCHES,
+    harmless=_HARMLESS,
+    refused=_REFUSED,
+    several=_SEVERAL,
+    environment=_ENVIRONMENT,
+    refused_with_replicas=_REFUSED_WITH_REPLICAS,
+    takes_model=True,
+)

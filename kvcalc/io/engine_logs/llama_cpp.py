@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.report.sheet import Json
 
 LOOKED_FOR = "'llama_kv_cache: size = ... MiB (...), K (f16): ... MiB, V (f16): ... MiB', 'KV self size = ...'"
 _PAIR = r"{} \((?P<{}_type>\w+)\): *(?P<{}>\d+(?:\.\d+)?) MiB"
@@ -33,7 +33,7 @@ _WITHOUT_SIZE = ("0.00", "0")
 def read(lines: Sequence[str]) -> Reading | None:
     """K, V, R and S of each cache, and the parameters of the context."""
     caches: list[Mapping[str, Printed]] = []
-    settings: dict[str, Any] = {}
+    settings: dict[str, Json] = {}
     for number, found in (*matches(_KV, lines), *matches(_STATES, lines)):
         letters = {name: text for name, text in found.groupdict().items() if text and not name.endswith("_type")}
         caches.append({letter: Printed(text, "MiB", number) for letter, text in letters.items()})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.report.sheet import Json
 
 LOOKED_FOR = "'KV Cache is allocated. ... #tokens: ..., K size: ... GB', 'Mamba Cache is allocated. ...'"
 _CACHE = re.compile(
@@ -34,7 +34,7 @@ _ARGUMENTS = {
 def read(lines: Sequence[str]) -> Reading | None:
     """Each pool's line, and the arguments of the server where it prints them."""
     caches: dict[tuple[str, ...], Mapping[str, Printed]] = {}
-    settings: dict[str, Any] = {}
+    settings: dict[str, Json] = {}
     for number, found in matches(_CACHE, lines):
         sizes = {f"{name} size": Printed(found[name], "GB", number) for name in ("K", "V", "KV") if found[name]}
         key = (found["tokens"], *(size.text for size in sizes.values()))

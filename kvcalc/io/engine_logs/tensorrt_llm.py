@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from kvcalc.explaining import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.report.sheet import Json
 
 LOOKED_FOR = "'Allocated ... GiB for max tokens in paged KV cache (...)'"
 _POOL = re.compile(r"Allocated (\d+(?:\.\d+)?) GiB for max tokens in paged KV cache \((\d+)\)")
@@ -23,7 +23,7 @@ def read(lines: Sequence[str]) -> Reading | None:
     }
     if not pools:
         return None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Json] = {}
     if block := last_value(_BLOCK, lines):
         settings["tokens_per_block"] = int(block)
     ranks = {name: int(value) for name, words in _RANKS.items() if (value := last_value(re.compile(words), lines))}

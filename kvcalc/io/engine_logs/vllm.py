@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from kvcalc.explaining import Printed, Reading
 from kvcalc.explaining.vllm import MEMORY, REQUESTS
 from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.report.sheet import Json
 
 LOOKED_FOR = "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...'"
 _TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]*) tokens")
@@ -27,14 +27,12 @@ _SETTINGS = {
     "gpu_memory_utilization": r"'?gpu_memory_utilization'?[=:] ?(\d+(?:\.\d+)?)",
     "mamba_ssm_cache_dtype": r"'?mamba_ssm_cache_dtype'?[=:] ?'?(float16|float32|bfloat16)",
 }
-_SINCE_CONCURRENCY_DECIDES = (0, 20, 1)
-"""Version from which on tokens are concurrency * length; before, blocks // groups * block_size."""
 
 
 def read(lines: Sequence[str]) -> Reading | None:
     """Tokens, blocks, concurrency and memory, the least memory of all workers, and the settings that stand around."""
     numbers: dict[str, Printed] = {}
-    settings: dict[str, Any] = {}
+    settings: dict[str, Json] = {}
     for number, found in matches(_TOKENS, lines):
         numbers["tokens"] = Printed(found[1], "", number)
     for number, found in matches(_CONCURRENCY, lines):
@@ -51,9 +49,8 @@ def read(lines: Sequence[str]) -> Reading | None:
         value = last_value(re.compile(pattern), lines)
         if value is not None and value != "auto":
             settings.setdefault(name, _as_value(value))
-    version = last_value(_VERSION, lines)
-    if version is not None and tuple(map(int, version.split("."))) < _SINCE_CONCURRENCY_DECIDES:
-        settings["tokens_as_before_0.20.1"] = True
+    if version := last_value(_VERSION, lines):
+        settings["version"] = version
     ranks = {
         name: int(value)
         for name, words in _RANKS.items()

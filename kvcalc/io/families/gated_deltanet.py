@@ -22,6 +22,7 @@ from kvcalc.io.families._decoder import (
 from kvcalc.io.families._drafts import num_drafts
 
 MODEL_TYPES = (*("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text", "olmo_hybrid"),)
+UNUSED: tuple[str, ...] = ()
 _INTERVAL = 4
 
 

@@ -10,6 +10,7 @@ from kvcalc.io.families._config import Config
 from kvcalc.io.families._decoder import FULL, Decoder, Facts, Layer, decoder_of, hidden_per_head, num_layers
 
 MODEL_TYPES = ("falcon", "gpt_bigcode", "dbrx")
+UNUSED: tuple[str, ...] = ()
 
 
 def decoder(config: Config) -> Decoder:

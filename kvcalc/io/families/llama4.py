@@ -9,6 +9,7 @@ from kvcalc.io.families._config import Config
 from kvcalc.io.families._decoder import CHUNKED, FULL, Decoder, decoder_of, gqa_layer, kinds_of, rotary_layers
 
 MODEL_TYPES = ("llama4_text",)
+UNUSED: tuple[str, ...] = ()
 
 
 def decoder(config: Config) -> Decoder:

@@ -22,6 +22,7 @@ from kvcalc.io.families._decoder import (
 from kvcalc.io.families._drafts import num_drafts
 
 MODEL_TYPES = ("mimo_v2_flash",)
+UNUSED: tuple[str, ...] = ()
 _PERIOD = 6
 
 

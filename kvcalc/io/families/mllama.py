@@ -11,6 +11,7 @@ from kvcalc.io.families._decoder import FULL, Decoder, Facts, Layer, decoder_of,
 from kvcalc.units import shown
 
 MODEL_TYPES = ("mllama_text_model",)
+UNUSED: tuple[str, ...] = ()
 _CROSS = "cross"
 _CROSS_LAYERS = range(3, 40, 5)
 """Of the 11B model, which the class has by default."""

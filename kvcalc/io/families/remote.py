@@ -37,6 +37,7 @@ _PLAIN = (
     "minicpm",
 )
 MODEL_TYPES = (*_PLAIN, "chatglm", "qwen", "nemotron-nas", "deci")
+UNUSED: tuple[str, ...] = ()
 
 
 def decoder(config: Config) -> Decoder:

@@ -39,6 +39,7 @@ _BY_TYPE = {
     "moonshine": _Names("decoder_num_hidden_layers", "decoder_num_attention_heads", "decoder_num_key_value_heads"),
 }
 MODEL_TYPES = (*_BY_TYPE, "dia_decoder")
+UNUSED: tuple[str, ...] = ()
 
 
 def decoder(config: Config) -> Decoder:

@@ -29,6 +29,7 @@ from kvcalc.model import MAX_LAYERS
 from kvcalc.units import shown
 
 MODEL_TYPES = ("cpmant", "gpt_neo", "hrm_text", "modernbert-decoder", "reformer", "step3p5", "xlnet")
+UNUSED: tuple[str, ...] = ()
 _GLOBAL_EVERY = 3
 
 

@@ -6,7 +6,7 @@ is refused here. What a layer caches in which engine is another matter: a GGUF m
 
 from __future__ import annotations
 
-from kvcalc.engines._llama_cpp_architectures import MODEL_TYPES, model_type_of
+from kvcalc.engines.llama_cpp.architectures import MODEL_TYPES, model_type_of
 from kvcalc.errors import UnknownArchitectureError
 from kvcalc.io.documents import Document
 from kvcalc.io.gguf.layers import decoder

@@ -1,0 +1,95 @@
+"""`kvcalc engines`: who may allocate a cache, in which versions, and with which settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvcalc.cli import _options
+from kvcalc.cli._options import command_app
+from kvcalc.cli._output import check_output_format, show
+
+if TYPE_CHECKING:
+    from kvcalc.engines import Engine
+    from kvcalc.report.engines import EngineEntry, RuleEntry
+
+app = command_app("Engines that allocate a cache: list them, or show one with its versions and settings.")
+
+
+@app.command(
+    "list", help="Every engine, with its versions and how it was verified.", epilog="Example: kvcalc engines list"
+)
+def list_engines(format: _options.Format = "table") -> None:
+    """Runs `kvcalc engines list`."""
+    check_output_format(format)
+
+    from kvcalc.engines import ENGINES
+    from kvcalc.report.engines import EngineList
+
+    show(EngineList(tuple(map(_entry_of, ENGINES.names()))), format)
+
+
+@app.command(
+    "show",
+    help="One engine: settings with their defaults and meanings, versions, and the rules that changed between them.",
+    epilog="Example: kvcalc engines show vllm",
+)
+def show_engine(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Engine, as `kvcalc engines list` names it.")],
+    format: _options.Format = "table",
+) -> None:
+    """Runs `kvcalc engines show`."""
+    check_output_format(format)
+
+    from kvcalc.report.engines import EnginePage
+
+    show(EnginePage(_options.located("NAME", _entry_of, name.lower())), format)
+
+
+def _entry_of(name: str) -> EngineEntry:
+    """An engine by default, or in the version that its name asks for."""
+    from kvcalc.engines import Engine
+    from kvcalc.engines.base.plan import Planner
+    from kvcalc.engines.base.settings import settings_of
+    from kvcalc.report.engines import EngineEntry, SettingEntry
+
+    engine = Engine.of(name)
+    release = engine.RELEASE
+    return EngineEntry(
+        name=engine.name,
+        title=engine.TITLE,
+        verified=engine.VERIFIED,
+        versions=release.KNOWN if release else (),
+        answered=release.range_words() if release else "",
+        plans=isinstance(engine, Planner),
+        settings=tuple(SettingEntry(s.name, s.default, _in_words(s.default), s.meaning) for s in settings_of(engine)),
+        rules=_rules_of(engine),
+    )
+
+
+def _rules_of(engine: Engine) -> tuple[RuleEntry, ...]:
+    from kvcalc.report.engines import RuleEntry
+
+    rows = engine.RELEASE.rules() if engine.RELEASE else {}
+    return tuple(
+        RuleEntry(
+            name,
+            rule.what,
+            _in_words(rule.old),
+            tuple((v, _in_words(new)) for v, new in rule.since.items()),
+            rule.source,
+        )
+        for name, rule in rows.items()
+    )
+
+
+def _in_words(value: object) -> str:
+    """A value as users write it."""
+    from enum import Enum
+
+    if isinstance(value, Enum):
+        return str(value.value)
+    if value is None or value == ():
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

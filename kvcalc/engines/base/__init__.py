@@ -1,0 +1,223 @@
+"""What every engine is: its settings, and the tensors that it stores of a model.
+
+settings   fields of engines, their meanings and checks; `reading` types what was written of them as text
+versions   the rules that changed between an engine's versions, as data
+plan       what an engine's memory holds: of whole blocks (`blocks`), of pools of pages (`pools`)
+checks     refusals that several engines share; `tensors` and `stages`, steps that they share
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from kvcalc.dtypes import Dtype
+from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.model import Model
+from kvcalc.registry import Registry
+from kvcalc.tensors import CacheTensor
+from kvcalc.units import shown
+
+if TYPE_CHECKING:
+    from kvcalc.engines.base.versions import Release
+    from kvcalc.footprint import Footprint
+    from kvcalc.parallel import Parallel, Sharing
+    from kvcalc.report.sheet import Json
+
+ENGINES = Registry("kvcalc.engines", "engine", shared=("base",))
+
+Allocation = tuple[tuple[CacheTensor, ...], ...]
+"""For each group of a model, the tensors of one of its layers and one sequence."""
+
+
+class Engine(ABC):
+    """An engine: a frozen dataclass whose fields are its own settings, named and defaulted as it names them.
+
+    TITLE: the engine as its authors write it. VERIFIED: how its rules were established.
+    RELEASE: the table of its versions; None where no version is told from another. ALIASES: other names of settings.
+    SHARES_CONTEXT: whether all sequences share one context, whose tokens are asked for as a whole: its slots are then
+    those of all sequences, of which there may be MAX_SEQUENCES.
+    PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
+    """
+
+    TITLE: ClassVar[str]
+    VERIFIED: ClassVar[str]
+    RELEASE: ClassVar[type[Release] | None] = None
+    ALIASES: ClassVar[Mapping[str, str]] = {}
+    SHARES_CONTEXT: ClassVar[bool] = False
+    MAX_SEQUENCES: ClassVar[int] = 0
+    PLANS_STAGES: ClassVar[bool] = False
+
+    @staticmethod
+    def of(name: str, settings: Mapping[str, object] | None = None) -> Engine:
+        """Engine `name` with `settings` over its defaults; None stands for a default.
+
+        name: `vllm`, or with a version `vllm@0.33.0`; `vllm@0.33` is the newest 0.33 whose rules are known. The version
+        decides defaults first and formulas second, so that what is given always holds.
+        Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
+        """
+        name, version = split_version(str(name))
+        if not settings and version is None:
+            return _by_default(name)
+        if settings is not None and not isinstance(settings, Mapping):
+            raise InvalidValueError(
+                f"engine_settings must be a mapping of names to values, not {shown(settings)}",
+                help='for instance {"window": "full"}',
+            )
+        return engine_class(name)._with(name, dict(settings or {}), version)
+
+    @classmethod
+    def _with(cls, name: str, settings: Mapping[str, object], version: str | None) -> Engine:
+        given = cls._by_field(name, settings)
+        if cls.RELEASE is not None:
+            field = next(
+                (alias for alias, of in cls.ALIASES.items() if of == "version" and alias in settings), "version"
+            )
+            number = cls.RELEASE.named(_one_version(name, given.pop("version", None), version), field)
+            given = {**cls.RELEASE.defaults(number, cls.setting_names()), **given, "version": number}
+        elif version is not None:
+            raise InvalidValueError(
+                f"the engine {name} has no versions, and {shown(version)} is asked for",
+                field="engine",
+                help=f"write {name} alone",
+            )
+        construct: Callable[..., Engine] = cls
+        return construct(**given)
+
+    @classmethod
+    def _by_field(cls, name: str, settings: Mapping[str, object]) -> dict[str, object]:
+        """Settings that are given, by the names of their fields. Raises InvalidValueError for two values of one."""
+        known = (*cls.setting_names(), *cls.ALIASES)
+        found: dict[str, object] = {}
+        for setting, value in settings.items():
+            if setting not in known:
+                raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
+            field = cls.ALIASES.get(setting, setting)
+            if value is not None and found.setdefault(field, value) != value:
+                raise InvalidValueError(
+                    f"{field} ({shown(found[field])}) and {setting} ({shown(value)}) are the same setting",
+                    field=setting,
+                    help="give one of them",
+                )
+        return found
+
+    @classmethod
+    def setting_names(cls) -> tuple[str, ...]:
+        """Names of its settings, the version among them where there is one."""
+        return tuple(each.name for each in fields(cls)) if is_dataclass(cls) else ()
+
+    @property
+    def name(self) -> str:
+        """Its file's, which is its name everywhere."""
+        return type(self).__module__.removeprefix("kvcalc.engines.").partition(".")[0]
+
+    @property
+    def version(self) -> str:
+        """The version whose rules hold; empty where none is told from another."""
+        return ""
+
+    @property
+    def release_words(self) -> str:
+        """The version in words."""
+        return self.version
+
+    @abstractmethod
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Tensors as the engine stores them: with the same rules of growth or others, wider, padded, or none at all.
+
+        Raises NotApplicableError where it cannot hold this model.
+        """
+
+    def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation | None:
+        """What a rank stores of each layer, where the engine plans all ranks together.
+
+        None where a rank stores what it would store of its own model. Raises NotApplicableError as `allocate` does.
+        """
+        del model, kv_dtype, ranks
+        return None
+
+    def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
+        """Bytes of one sequence, or of the whole context, by its tokens."""
+        from kvcalc.footprint import Footprint
+
+        return Footprint.of(model, self, kv_dtype)
+
+    def serving(self, sequences: int) -> Self:
+        """This engine once it knows how many sequences there are, if it wants to know."""
+        del sequences
+        return self
+
+    def times_held(self, sequences: int) -> int:
+        """How often what is allocated is there: once for each sequence, or once where they share a context."""
+        return 1 if self.SHARES_CONTEXT else sequences
+
+    @property
+    def copies(self) -> int:
+        """How often each sequence is held, as often as a beam search has beams."""
+        return 1
+
+    @property
+    def sharing(self) -> Sharing:
+        """How ranks share what does not divide."""
+        from kvcalc.parallel import EVENLY
+
+        return EVENLY
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What a reader must know of how `model` fares in this engine."""
+        del model
+        return ()
+
+    def policies(self) -> Mapping[str, Engine]:
+        """Where a number is a matter of policy: the one in force, in words, then each other as an engine of its own."""
+        return {}
+
+    @property
+    def policy(self) -> str:
+        """The policy in force, in words; empty where there is no other."""
+        return next(iter(self.policies()), "")
+
+    def other_policies(self) -> dict[str, Engine]:
+        """Each policy that is not in force, in words, as an engine of its own."""
+        return dict(list(self.policies().items())[1:])
+
+    def settings_by_name(self) -> dict[str, Json]:
+        """Settings by name; the version is told apart (`release_words`)."""
+        return {name: getattr(self, name) for name in self.setting_names() if name != "version"}
+
+
+def split_version(text: str) -> tuple[str, str | None]:
+    """`vllm@0.33` as its name and its version; None where no version is named."""
+    name, at, version = text.partition("@")
+    return name, version if at else None
+
+
+def engine_class(name: str) -> type[Engine]:
+    """Class of the engine in file `name`. Raises UnknownNameError, which names the nearest."""
+    found: type[Engine] = ENGINES.module(name).ENGINE
+    return found
+
+
+@cache
+def _by_default(name: str) -> Engine:
+    """Engine with its own defaults."""
+    construct: Callable[[], Engine] = engine_class(name)
+    return construct()
+
+
+def _one_version(name: str, setting: object, version: str | None) -> str | None:
+    """The version that was named. Raises InvalidValueError where a setting names another, or is a number cut short."""
+    if isinstance(setting, float) and len(str(setting).partition(".")[2]) == 1:
+        raise InvalidValueError(
+            f"version {setting} may be {setting} or {setting}0", field="version", help="write the version in quotes"
+        )
+    if None not in (setting, version) and str(setting) != version:
+        raise InvalidValueError(
+            f"{name}@{version} and the setting version ({shown(setting)}) are two versions",
+            field="version",
+            help="give one of them",
+        )
+    return version if setting is None else str(setting)

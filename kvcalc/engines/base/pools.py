@@ -1,0 +1,107 @@
+"""What requests take of pools of pages, whose sizes an engine works out from the memory that there is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvcalc.dtypes import BF16, Dtype
+from kvcalc.engines.base.plan import least
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.footprint import Footprint
+
+if TYPE_CHECKING:
+    from kvcalc.report.pool import PoolReport
+
+_PLENTY_BYTES = 2**50
+"""Memory in which every engine starts that starts at all."""
+
+
+class _Pools(NamedTuple):
+    """What an engine makes of its memory: tokens of the pools, and the most requests at a time."""
+
+    tokens: int
+    requests: int | None
+
+
+class PoolPlan(ABC):
+    """Users that take whole pages of an engine's pools.
+
+    What a user takes of a pool of windows is not asked: that pool is as large as the engine makes it.
+    held: what a sequence takes on a rank of each pipeline stage, in whole pages. page: tokens of a page.
+    """
+
+    def __init__(self, held: tuple[Footprint, ...], page: int) -> None:
+        self.held = held
+        self.page = page
+        self._known: dict[int, _Pools] = {}
+
+    @property
+    def max_model_len(self) -> None:
+        """Any."""
+        return
+
+    @property
+    def speaks_for_engine(self) -> bool:
+        """No: which pools there are is the engine's to say."""
+        return False
+
+    def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
+        """Bytes of the pages that they take, on each stage."""
+        return tuple(sequences * stage.bytes(tokens) for stage in self.held)
+
+    def needed_at_least(self, tokens: int, sequences: int) -> int:
+        """Not known before the memory is."""
+        del tokens, sequences
+        return 0
+
+    def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
+        """Whether the pools hold so many."""
+        most = self.max_sequences(tokens, cache_bytes)
+        return most is None or sequences <= most
+
+    def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
+        """Tokens of the pools shared evenly, in whole pages."""
+        pools = self._pools(cache_bytes)
+        if pools.requests is not None and sequences > pools.requests:
+            return 0
+        return pools.tokens // self.page // sequences * self.page
+
+    def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
+        """Pages of the pools by those of a user, and no more than the engine runs at a time."""
+        pools = self._pools(cache_bytes)
+        return least([pools.tokens // self.page // -(-tokens // self.page), pools.requests])
+
+    def blocks(self, tokens: int | None, cache_bytes: int) -> None:
+        """None: pools are of several sizes of pages."""
+        del tokens, cache_bytes
+
+    @abstractmethod
+    def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
+        """The engine's own report of so much memory on a rank of each stage."""
+
+    def _pools(self, cache_bytes: int) -> _Pools:
+        if cache_bytes not in self._known:
+            self._known[cache_bytes] = self._planned(max(0, cache_bytes))
+        return self._known[cache_bytes]
+
+    def _planned(self, cache_bytes: int) -> _Pools:
+        """Pools in so much memory; none where the engine does not start with it, but would with more."""
+        stages = len(self.held)
+        try:
+            report = self.fit((cache_bytes,) * stages)
+        except NotApplicableError:
+            self.fit((_PLENTY_BYTES,) * stages)
+            return _Pools(0, None)
+        return _Pools(report.tokens, report.max_requests)
+
+
+def check_own_format(engine: str, kv_dtype: Dtype, setting: str) -> None:
+    """Raises InvalidValueError where kv_dtype asks for what a setting of the engine says."""
+    if kv_dtype != BF16:
+        raise InvalidValueError(
+            f"the pools of {engine} have a format of their own, which kv_dtype ({kv_dtype}) does not change",
+            field="kv_dtype",
+            help=f"leave it at {BF16}, and set {setting} of the engine",
+        )

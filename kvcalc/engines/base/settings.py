@@ -1,0 +1,72 @@
+"""Fields of engines: what each means, and the checks that several of them make."""
+
+from __future__ import annotations
+
+from dataclasses import field as dataclass_field
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.units import positive_int, shown
+
+if TYPE_CHECKING:
+    from kvcalc.engines.base import Engine
+    from kvcalc.report.sheet import Json
+
+Value = TypeVar("Value")
+_MEANING = "meaning"
+
+
+class Setting(NamedTuple):
+    """A setting of an engine: its name, its default, and what it means."""
+
+    name: str
+    default: Json
+    meaning: str
+
+
+def setting(default: Value, meaning: str) -> Value:
+    """A field of an engine's dataclass, with its default and its meaning."""
+    return dataclass_field(default=default, metadata={_MEANING: meaning})
+
+
+def settings_of(engine: Engine) -> tuple[Setting, ...]:
+    """Each setting of an engine, in order, as it is set."""
+    if not is_dataclass(engine):
+        return ()
+    return tuple(Setting(f.name, getattr(engine, f.name), f.metadata.get(_MEANING, "")) for f in fields(engine))
+
+
+def one_of(value: object, field: str, choices: tuple[str | int, ...]) -> None:
+    """Raises InvalidValueError where a setting is none of its choices."""
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise InvalidValueError(
+            f"{field} must be one of {', '.join(map(str, choices))}, not {shown(value)}",
+            field=field,
+            help=f"write {field}={choices[0]}",
+        )
+
+
+def count_from(value: object, field: str, least: int) -> None:
+    """Raises InvalidValueError where a setting is neither None nor a whole number of at least `least` (0 or 1)."""
+    if value is None or (type(value) is int and value == 0 == least):
+        return
+    if type(value) is int and value < least == 0:
+        raise InvalidValueError(f"{field} must be at least 0, not {shown(value)}", field=field, help=f"write {field}=0")
+    positive_int(value, field)
+
+
+def flag(value: object, field: str) -> None:
+    """Raises InvalidValueError where a setting is not true or false; 0 and 1 are taken for them."""
+    if not isinstance(value, bool) and not (type(value) is int and value in (0, 1)):
+        raise InvalidValueError(
+            f"{field} must be true or false, not {shown(value)}", field=field, help=f"write {field}=1 or {field}=0"
+        )
+
+
+def share(value: object, field: str, example: float) -> None:
+    """Raises InvalidValueError where a setting is no number above 0 and up to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InvalidValueError(
+            f"{field} must be above 0 and at most 1, not {shown(value)}", field=field, help=f"write {field}={example}"
+        )

@@ -1,0 +1,25 @@
+"""Steps that several engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvcalc.engines.base import Allocation
+from kvcalc.model import Model
+from kvcalc.slots.layers import Once
+from kvcalc.tensors import CacheTensor
+
+CROSS = "cross_"
+"""How the names of tensors begin that hold what another sequence's tokens left."""
+
+
+def per_tensor(model: Model, allocated: Callable[[CacheTensor], CacheTensor]) -> Allocation:
+    """Allocation in which each tensor becomes what `allocated` makes of it."""
+    return tuple(tuple(map(allocated, group.tensors)) for group in model.groups)
+
+
+def with_encoder_tokens(tensor: CacheTensor, encoder_tokens: int | None) -> CacheTensor:
+    """`tensor` with a slot for each of `encoder_tokens`, if it is cross-attention's and the number is given."""
+    if encoder_tokens is None or not tensor.name.startswith(CROSS):
+        return tensor
+    return tensor._replace(slot_rule=Once(encoder_tokens, words=f"{encoder_tokens:,} of the encoder"))

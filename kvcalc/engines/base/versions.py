@@ -1,0 +1,139 @@
+"""Versions as data: the rules that changed between an engine's versions, each a row of one table.
+
+    class VllmRelease(Release):
+        TITLE, KNOWN, OLDEST = "vLLM", ("0.33.0",), "0.33.0"
+        gpu_memory_utilization = Rule("share of a GPU's memory", 0.90, {"0.20.0": 0.92}, "engine/arg_utils.py")
+
+A row that is called as a setting is that setting's default; any other is read where its formula stands, by
+`release.reported_tokens`. What a user sets comes before both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.units import shown
+
+Value = TypeVar("Value")
+_LONGEST_PART = len("9999")
+Number = tuple[int, ...]
+
+
+class Rule(Generic[Value]):
+    """What changed between versions: a row.
+
+    what: the rule, in words. old: its value at first. since: for each version that changed it, the value from there on,
+    ascending. source: where that is seen.
+    """
+
+    def __init__(self, what: str, old: Value, since: Mapping[str, Value], source: str) -> None:
+        self.what = what
+        self.old = old
+        self.since = since
+        self.source = source
+
+    @overload
+    def __get__(self, release: None, table: type) -> Rule[Value]: ...
+
+    @overload
+    def __get__(self, release: Release, table: type) -> Value: ...
+
+    def __get__(self, release: Release | None, table: type) -> Rule[Value] | Value:
+        return self if release is None else self.at(release.version)
+
+    def at(self, version: str) -> Value:
+        """Value in force in a version, whether its other rules are known or not."""
+        number, found = number_of(version) or (), self.old
+        for first, value in self.since.items():
+            if (number_of(first) or ()) <= number:
+                found = value
+        return found
+
+
+class Release:
+    """A version of an engine, with the value of each of its rules. A subclass is an engine's table of them.
+
+    TITLE: the engine as its authors write it. KNOWN: versions whose rules were established, ascending; a version such
+    as 5.23 stands for its patches, too. OLDEST: from which version on the rules between them hold, the first of KNOWN
+    if it is not given.
+    """
+
+    TITLE: ClassVar[str]
+    KNOWN: ClassVar[tuple[str, ...]]
+    OLDEST: ClassVar[str] = ""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    @classmethod
+    def newest(cls) -> str:
+        """The version that is meant where none is named."""
+        return cls.KNOWN[-1]
+
+    @classmethod
+    def oldest(cls) -> str:
+        """The first version that is answered."""
+        return cls.OLDEST or cls.KNOWN[0]
+
+    @classmethod
+    def range_words(cls) -> str:
+        """`0.10.2 to 0.33.0`, or the only version."""
+        return cls.newest() if cls.oldest() == cls.newest() else f"{cls.oldest()} to {cls.newest()}"
+
+    @classmethod
+    def rules(cls) -> dict[str, Rule[Any]]:
+        """Every row, by name."""
+        return {name: row for name, row in vars(cls).items() if isinstance(row, Rule)}
+
+    @classmethod
+    def defaults(cls, version: str, settings: Collection[str]) -> dict[str, object]:
+        """Defaults that a version has, of those settings that changed theirs."""
+        return {name: rule.at(version) for name, rule in cls.rules().items() if name in settings}
+
+    @classmethod
+    def nearest(cls, version: str) -> str:
+        """The version itself, or the end of the known range that it lies beyond."""
+        number = cls._number(version, "version")
+        if number < (number_of(cls.oldest()) or ()):
+            return cls.oldest()
+        return cls.newest() if number > (number_of(cls.newest()) or ()) else version
+
+    @classmethod
+    def named(cls, text: str | None, field: str = "version") -> str:
+        """The version that is meant: `0.33` and `v0.33.0` are 0.33.0, None the newest that is known.
+
+        Raises InvalidValueError for what is no version, and outside of the known range.
+        """
+        if text is None:
+            return cls.newest()
+        number = cls._number(text.removeprefix("v"), field)
+        for known in reversed(cls.KNOWN):
+            same = zip(number, number_of(known) or (), strict=False)
+            if all(part == other for part, other in same):
+                return known
+        if not (number_of(cls.oldest()) or ()) <= number <= (number_of(cls.newest()) or ()):
+            raise InvalidValueError(
+                f"kvcalc models {cls.TITLE} {cls.range_words()}, not {shown(text)}",
+                field=field,
+                help=f"use version {cls.newest()}, or leave the version out",
+            )
+        return ".".join(map(str, number))
+
+    @classmethod
+    def _number(cls, text: str, field: str) -> Number:
+        number = number_of(text)
+        if number is None:
+            raise InvalidValueError(
+                f"{field} must be a version, not {shown(text)}", field=field, help=f"write {field}={cls.newest()}"
+            )
+        return number
+
+
+def number_of(version: str) -> Number | None:
+    """`5.15.1` as (5, 15, 1); None for what is no version."""
+    parts = version.split(".")
+    if not all(part.isascii() and part.isdecimal() and len(part) < _LONGEST_PART for part in parts):
+        return None
+    return tuple(map(int, parts))

@@ -1,0 +1,80 @@
+"""How many cells llama.cpp makes for a context: the arithmetic of llama_context and of its caches.
+
+    n_ctx is padded to 256 cells; where each sequence has a stream of its own, its share of them is padded again
+    cells of a sliding cache = pad(min(n_ctx_seq, window * (sequences of a stream) + n_ubatch), 256)
+    rows of recurrent states = n_seq_max * (1 + n_rs_seq)
+
+With s sequences in s streams pad(floor(pad(t, 256) / s), 256) is 256 * ceil(t / (256 s)) for s <= 256, so that every
+cache is a number of whole steps. And since n_ubatch is less than asked for only where the context is shorter than
+that, in which case n_ctx_seq is the smaller of the two anyway, the limit of a sliding cache does not depend on t.
+
+Source: llama.cpp, src/llama-context.cpp, llama-kv-cache-iswa.cpp, llama-kv-cache-dsv4.cpp
+and llama-memory-recurrent.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvcalc.slots.engines import InSteps
+from kvcalc.slots.layers import Once
+from kvcalc.slots.rule import ordinal
+
+PADDING = 256
+MAX_SEQUENCES = 256
+"""LLAMA_MAX_SEQ."""
+
+
+class Cells(NamedTuple):
+    """Cells of one context.
+
+    sequences: n_seq_max. streams: copies of a cache, each with cells of its own. kv_unified: whether a stream has all
+    of n_ctx. swa_full: whether sliding layers get as many cells as full ones. ubatch: tokens computed at once at most.
+    state_rows: rows of recurrent states.
+    """
+
+    sequences: int
+    streams: int
+    kv_unified: bool
+    swa_full: bool
+    ubatch: int
+    state_rows: int
+
+    @property
+    def _tokens_of_step(self) -> int:
+        """Tokens of the context for which each stream needs PADDING cells."""
+        return PADDING * (1 if self.kv_unified else self.sequences)
+
+    def full(self) -> InSteps:
+        """Cells of layers that see everything."""
+        return self._cells("every token")
+
+    def sliding(self, window: int) -> InSteps:
+        """Cells of layers that look back `window` tokens."""
+        if self.swa_full:
+            return self._cells("every token (swa_full)")
+        in_a_stream = self.sequences if self.streams == 1 else 1
+        limit = _padded(window * in_a_stream + self.ubatch)
+        return self._cells(f"last {in_a_stream * window:,} + {self.ubatch:,}", limit=limit)
+
+    def compressed(self, ratio: int) -> InSteps:
+        """Cells of one entry for each `ratio` tokens: pad(ceil(n_ctx_seq / ratio), 256)."""
+        return self._cells(f"every {ordinal(ratio)} token", ratio=ratio)
+
+    def states(self) -> Once:
+        """Rows of a recurrent state."""
+        return Once(self.state_rows, words="once for each sequence" if self.state_rows > 1 else "once")
+
+    def planes(self) -> Once:
+        """States of a compressor: a plane for each stream, as often as states are kept."""
+        planes = self.streams * self.state_rows // self.sequences
+        return Once(planes, words="once for each stream" if planes > 1 else "once")
+
+    def _cells(self, what: str, *, ratio: int = 1, limit: int | None = None) -> InSteps:
+        steps = f"{what}, by {PADDING}{f' x {self.streams} streams' if self.streams > 1 else ''}"
+        total = None if limit is None else self.streams * limit
+        return InSteps(ratio * self._tokens_of_step, PADDING * self.streams, total, steps)
+
+
+def _padded(cells: int) -> int:
+    return -(-cells // PADDING) * PADDING

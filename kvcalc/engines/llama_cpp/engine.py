@@ -1,0 +1,270 @@
+"""llama.cpp: what a context of it allocates, byte for byte.
+
+`tokens` is n_ctx, the whole context (None: the model's own), and `sequences` is n_seq_max, which share it.
+Alignment of tensors in the buffer of a GPU is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.settings import count_from, one_of, setting
+from kvcalc.engines.llama_cpp.architectures import (
+    DRAFTS,
+    EXPANDS_LATENT,
+    K_ONLY_INDEX,
+    ROLLS_BACK,
+    SKIPS_EMPTY_LAYERS,
+    STREAM_FOR_EACH_SEQUENCE,
+    WINDOWED,
+    WITHOUT_CACHE,
+    WITHOUT_FLASH_ATTENTION,
+    architecture_of,
+)
+from kvcalc.engines.llama_cpp.cells import MAX_SEQUENCES, Cells
+from kvcalc.engines.llama_cpp.tensors import Layout, head_widths, widest_values
+from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
+from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
+from kvcalc.model import Model
+from kvcalc.units import plural, shown
+
+LIBRARY, CLI, SERVER = "library", "cli", "server"
+TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+"""Types of K and V."""
+_DTYPES = frozenset(map(dtype_named, TYPES))
+_SERVER_SLOTS = 4
+"""Sequences of llama-server where nobody says how many (tools/server/server.cpp)."""
+_OFF, _AUTO, _ON = "off", "auto", "on"
+_FLAG: Mapping[str | int, bool] = {
+    **dict.fromkeys((1, "true", "on", "yes", "enabled"), True),
+    **dict.fromkeys((0, "false", "off", "no", "disabled"), False),
+}
+_FLASH_ATTENTION: Mapping[str | int, str] = {
+    **{-1: _AUTO, "auto": _AUTO},
+    **{flag: _ON if on else _OFF for flag, on in _FLAG.items()},
+}
+
+
+@dataclass(frozen=True)
+class LlamaCpp(Engine):
+    """Parameters of a context, named as llama.cpp names them (llama_context_params); none: as `defaults` has it."""
+
+    TITLE = "llama.cpp"
+    VERIFIED = "measured: 1,853 contexts of the real library over 35 architectures, equal to the byte"
+    RELEASE = LlamaCppRelease
+    SHARES_CONTEXT = True
+    MAX_SEQUENCES = MAX_SEQUENCES
+
+    version: str = setting(LlamaCppRelease.newest(), "version of llama-cpp-python, whose copy of llama.cpp is meant")
+    defaults: str = setting(
+        LIBRARY,
+        "whose defaults hold: of the library (swa_full), of cli (llama-cli, no swa_full), or of server (llama-server: "
+        "where sequences is 1 and n_seq_max is not given it opens 4 slots over one kv_unified context)",
+    )
+    n_batch: int = setting(2048, "tokens handed over at once")
+    n_ubatch: int = setting(512, "tokens computed at once; 0: as many as n_batch")
+    n_seq_max: int | None = setting(
+        None, "sequences, where they shall differ from those that are asked for, which may then be 1"
+    )
+    n_rs_seq: int = setting(
+        0, "further copies of recurrent states, to take drafts back; ignored by architectures that cannot"
+    )
+    type_k: str | None = setting(None, "type of K; none: kv_dtype")
+    type_v: str | None = setting(None, "type of V; none: kv_dtype")
+    swa_full: bool | None = setting(None, "cells for the whole context in sliding layers, too")
+    kv_unified: bool | None = setting(
+        None, "one cache for all sequences, any of which may fill it; else each has its share"
+    )
+    flash_attn: str = setting(_AUTO, "on, off or auto (1, 0, -1), which counts as on when memory is allocated")
+
+    def __post_init__(self) -> None:
+        one_of(self.defaults, "defaults", (LIBRARY, CLI, SERVER))
+        for field, value in (("n_batch", self.n_batch), ("n_ubatch", self.n_ubatch), ("n_rs_seq", self.n_rs_seq)):
+            count_from(value, field, 0)
+        if not (self.n_batch or self.n_ubatch):
+            raise InvalidValueError("n_batch and n_ubatch cannot both be zero", field="n_batch", help="write n_batch=1")
+        count_from(self.n_seq_max, "n_seq_max", 1)
+        for field, name in (("type_k", self.type_k), ("type_v", self.type_v)):
+            self._set(field, None if name is None else _cache_type(name, field).name)
+        for field, word in (("swa_full", self.swa_full), ("kv_unified", self.kv_unified)):
+            self._set(field, _meant(word, field, _FLAG))
+        self._set("flash_attn", _meant(self.flash_attn, "flash_attn", _FLASH_ATTENTION) or _AUTO)
+
+    def _set(self, field: str, value: object) -> None:
+        object.__setattr__(self, field, value)
+
+    @property
+    def release_words(self) -> str:
+        """Whose copy of llama.cpp was run."""
+        return f"llama-cpp-python {self.version}"
+
+    def serving(self, sequences: int) -> Self:
+        """With a value for each setting, for so many sequences.
+
+        Raises InvalidValueError where n_seq_max says otherwise, or where they are more than llama.cpp takes.
+        """
+        asked = self.n_seq_max
+        if asked is not None and sequences not in (1, asked):
+            raise InvalidValueError(
+                f"n_seq_max ({asked:,}) is not the number of sequences ({sequences:,})",
+                field="n_seq_max",
+                help="leave n_seq_max out: it is the number of sequences",
+            )
+        opens_slots = self.defaults == SERVER and asked is None and sequences == 1
+        count = _SERVER_SLOTS if opens_slots else asked or sequences
+        self._check_sequences(count)
+        return replace(
+            self,
+            n_seq_max=count,
+            swa_full=self.defaults == LIBRARY if self.swa_full is None else self.swa_full,
+            kv_unified=opens_slots if self.kv_unified is None else self.kv_unified,
+        )
+
+    def _check_sequences(self, count: int) -> None:
+        if count > MAX_SEQUENCES:
+            raise InvalidValueError(
+                f"n_seq_max must be at most {MAX_SEQUENCES}, not {count:,}",
+                field="sequences",
+                help=f"give at most {MAX_SEQUENCES} sequences",
+            )
+        if self.n_batch < count:
+            raise InvalidValueError(
+                f"n_batch ({self.n_batch:,}) must be at least n_seq_max ({count:,}), or llama.cpp aborts",
+                field="n_batch",
+                help=f"write n_batch={count}, or leave it out",
+            )
+
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Tensors of the context that the settings ask for.
+
+        Raises NotApplicableError where llama.cpp has no such model, or refuses this context for it.
+        """
+        architecture = architecture_of(model)
+        _check_unchanged(model)
+        if architecture in DRAFTS:
+            raise NotApplicableError(
+                f"{model.name} ({architecture}) is a draft model, whose context shares that of another",
+                help="size the model that it drafts for",
+            )
+        layout = _layout(model, architecture, self.serving(1), kv_dtype)
+        _check_types(model, architecture, layout)
+        if architecture in WITHOUT_CACHE:
+            return tuple(() for _ in model.groups)
+        return tuple(layout.of(model, group) for group in model.groups)
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What llama.cpp does with this model that nobody would expect."""
+        architecture = architecture_of(model)
+        if architecture in WITHOUT_CACHE:
+            return (f"llama.cpp makes no cache for {architecture}: each run reads the whole text",)
+        found = [_slots(self)] if self.defaults == SERVER else []
+        limits = ("sliding_window", "attention_chunk_size")
+        if architecture == "qwen4exp":
+            found.append("the short history that its per-layer embeddings keep is not counted")
+        if architecture not in WINDOWED and any(limit in group.facts for group in model.groups for limit in limits):
+            found.append(f"llama.cpp ignores the windows of {architecture}: every layer keeps every token")
+        types = [f"{name} is stored as {kind}" for name, kind in (("K", self.type_k), ("V", self.type_v)) if kind]
+        return (*found, *([", ".join(types)] if types else []))
+
+    def policies(self) -> dict[str, Engine]:
+        """Whose defaults hold, first those in force."""
+        order = (self.defaults, *(name for name in (LIBRARY, CLI, SERVER) if name != self.defaults))
+        return {f"defaults of the {name}": replace(self, defaults=name) for name in order}
+
+
+def _slots(settings: LlamaCpp) -> str:
+    slots = f"llama-server with {plural(settings.n_seq_max or 1, 'slot')} (n_seq_max, its -np)"
+    return f"{slots} over one cache" if settings.kv_unified else f"{slots}, each with its share"
+
+
+def _layout(model: Model, architecture: str, settings: LlamaCpp, kv_dtype: Dtype) -> Layout:
+    expands = architecture in EXPANDS_LATENT
+    parts = (part for group in model.groups for part in group.parts)
+    widest_v, widest_v_head = widest_values(model)
+    return Layout(
+        cells=_cells(architecture, settings),
+        type_k=_cache_type(kv_dtype.name, "kv_dtype") if settings.type_k is None else dtype_named(settings.type_k),
+        type_v=_cache_type(kv_dtype.name, "kv_dtype") if settings.type_v is None else dtype_named(settings.type_v),
+        windows=architecture in WINDOWED,
+        expands=expands,
+        latent=not expands and any(isinstance(part, MultiHeadLatentAttention) for part in parts),
+        k_only_index=architecture in K_ONLY_INDEX,
+        flash_attn=settings.flash_attn != _OFF and architecture not in WITHOUT_FLASH_ATTENTION,
+        empty_layers=architecture not in SKIPS_EMPTY_LAYERS,
+        widest_v=widest_v,
+        widest_v_head=widest_v_head,
+    )
+
+
+def _cells(architecture: str, settings: LlamaCpp) -> Cells:
+    sequences, unified = settings.n_seq_max or 1, bool(settings.kv_unified)
+    own_streams = not unified or architecture in STREAM_FOR_EACH_SEQUENCE
+    copies = 1 + (settings.n_rs_seq if architecture in ROLLS_BACK else 0)
+    return Cells(
+        sequences=sequences,
+        streams=sequences if own_streams else 1,
+        kv_unified=unified,
+        swa_full=bool(settings.swa_full),
+        ubatch=min(settings.n_batch, settings.n_ubatch or settings.n_batch),
+        state_rows=sequences * copies,
+    )
+
+
+def _check_unchanged(model: Model) -> None:
+    """Raises NotApplicableError where a method chooses what is kept, which llama.cpp has nothing for."""
+    for group in model.groups:
+        if not group.is_as_built:
+            raise NotApplicableError(
+                f"llama.cpp has no such method: {group.name} layers of {model.name} keep other tensors than their own",
+                help="leave --method out, or take the ideal engine; type_k and type_v set the formats",
+            )
+
+
+def _check_types(model: Model, architecture: str, layout: Layout) -> None:
+    """Raises NotApplicableError for types of K and V that llama_init_from_model refuses."""
+    type_k, type_v = layout.type_k, layout.type_v
+    if type_k != type_v and (layout.latent or architecture in STREAM_FOR_EACH_SEQUENCE):
+        raise NotApplicableError(
+            f"llama.cpp does not support different types of K ({type_k}) and V ({type_v}) for {architecture}",
+            help=f"write type_v={type_k}: such a model stores K alone",
+        )
+    if type_v.block_elements > 1 and not layout.flash_attn:
+        raise NotApplicableError(
+            f"a quantised V ({type_v}) requires flash_attn, which is off", help="write flash_attn=on, or type_v=f16"
+        )
+    for key, value in head_widths(model, expands=layout.expands) if layout.flash_attn else ():
+        for name, kind, width in (("K", type_k, key), ("V", type_v, value)):
+            if width % kind.block_elements:
+                raise NotApplicableError(
+                    f"{name} of type {kind} comes in blocks of {kind.block_elements}, which do not divide a head of "
+                    f"{width}",
+                    help=f"write type_{name.lower()}=f16",
+                )
+
+
+def _cache_type(name: object, field: str) -> Dtype:
+    """Type of K or V, by llama.cpp's name or kvcalc's. Raises InvalidValueError for one that it does not store."""
+    try:
+        dtype = dtype_named(str(name))
+    except UnknownNameError:
+        dtype = None
+    if dtype not in _DTYPES:
+        raise InvalidValueError(
+            f"{field} must be one of {', '.join(TYPES)}, not {shown(name)}", field=field, help=f"write {field}=q8_0"
+        )
+    return dtype
+
+
+def _meant(value: object, field: str, words: Mapping[str | int, object]) -> object:
+    """What a flag means; None where it is not given."""
+    if value is None:
+        return None
+    key = value.lower() if isinstance(value, str) else value
+    if not isinstance(key, str | int) or key not in words:
+        raise InvalidValueError(f"{field} must be on or off, not {shown(value)}", field=field, help=f"write {field}=on")
+    return words[key]

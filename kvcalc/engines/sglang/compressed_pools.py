@@ -1,0 +1,133 @@
+"""Pools of SGLang for DeepSeek-V4: how many tokens fit the memory that is left, on a rank of each pipeline stage.
+
+    bytes of a window token  = page of the window / 256 * layers + 8 / 256 * row of states * CSA layers
+    bytes of a token         = ratio * that + CSA layers * (page / 64 + index key) / 4 + HCA layers * (page / 2) / 128
+    max_total_num_tokens     = floor((available - states of HCA) / bytes of a token / 256) * 256
+    tokens of the window     = floor(max_total_num_tokens * ratio / 256) * 256
+
+States of HCA are 128 rows for each request that may run, and for one more. Every pool has spare pages beside its own:
+those that make up a page of 256 tokens, to which padded writes go. Quotients and the ratio are floats, as there.
+Source: SGLang, model_executor/pool_configurator.py (DSV4PoolConfigurator).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.dtypes import BF16
+from kvcalc.engines.sglang.compressed import CSA_RATE, HCA_RATE, PAGE, RING_ROWS, Layout, tensors_of
+from kvcalc.engines.sglang.pools import SLIDING, check_sliding_pool
+from kvcalc.engines.sglang.settings import SglangSettings
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Model
+from kvcalc.report.pool import Pool
+
+_DEFAULT_RATIO = 0.1
+"""swa_full_tokens_ratio of DeepSeek-V4 where none is given (arg_groups/model_overrides/deepseek_v4.py)."""
+_DEFAULT_REQUESTS = 256
+"""max_running_requests of DeepSeek-V4 where none is given (arg_groups/deepseek_v4_hook.py)."""
+_WINDOW, _CSA, _HCA = None, CSA_RATE, HCA_RATE
+
+
+class CompressedStage(NamedTuple):
+    """What one rank stores.
+
+    layers: by what they compress, None for the window that all have. bytes_of: of one layer's page of each tensor, or
+    of one ring of its states. window: tokens that a query sees.
+    """
+
+    layers: dict[int | None, int]
+    bytes_of: dict[int | None, dict[str, int]]
+    window: int
+
+    @classmethod
+    def of(cls, model: Model, layout: Layout) -> CompressedStage:
+        """Stage of a rank's model. Raises NotApplicableError for layers of other kinds."""
+        layers: dict[int | None, int] = {_WINDOW: 0, _CSA: 0, _HCA: 0}
+        bytes_of: dict[int | None, dict[str, int]] = {_WINDOW: {}, _CSA: {}, _HCA: {}}
+        window = 0
+        for group in model.groups:
+            for part in group.parts:
+                if not isinstance(part, CompressedAttention):
+                    raise NotApplicableError(
+                        f"SGLang's pools of DeepSeek-V4 have no room for {part.label} layers, as {group.name} layers "
+                        f"of {model.name} are",
+                        help="fit it in another engine",
+                    )
+                window = max(window, part.sliding_window)
+                layers[_WINDOW] += len(group.layers)
+                if part.compress_rate is not None:
+                    layers[part.compress_rate] += len(group.layers)
+                for tensor in tensors_of(group, part, layout):
+                    rate = _WINDOW if tensor.name == "kv" else part.compress_rate
+                    bytes_of[rate][tensor.name] = tensor.bytes_per_slot(BF16)
+        return cls(layers, bytes_of, window)
+
+    def tokens_in(self, settings: SglangSettings, available_bytes: int) -> int:
+        """max_total_num_tokens of so much memory, or 0."""
+        fixed_bytes = self._hca_states(settings).bytes if self.layers[_HCA] else 0
+        return int(max(available_bytes - fixed_bytes, 0) / self._token_bytes(settings)) // PAGE * PAGE
+
+    def _token_bytes(self, settings: SglangSettings) -> float:
+        window, csa, hca = (self.bytes_of[rate] for rate in (_WINDOW, _CSA, _HCA))
+        window_token = window["kv"] / PAGE * self.layers[_WINDOW] + csa.get("states", 0) / PAGE * self.layers[_CSA]
+        csa_page = csa.get("compressed_kv", 0) + csa.get("index_k", 0)
+        compressed = csa_page / PAGE * self.layers[_CSA] + hca.get("compressed_kv", 0) / PAGE * self.layers[_HCA]
+        return _ratio(settings) * window_token + compressed
+
+    def pools(self, settings: SglangSettings, tokens: int) -> tuple[Pool, ...]:
+        """The pools of so many tokens as they are allocated. Raises NotApplicableError where no request fits."""
+        window_tokens = window_tokens_of(settings, tokens)
+        check_sliding_pool(window_tokens, self.window, PAGE)
+        page = f"page of {PAGE}"
+        found = [self._pool(SLIDING, _WINDOW, page, window_tokens // PAGE, 1, "kv")]
+        if csa := self.layers[_CSA]:
+            rows = RING_ROWS[_CSA]
+            found.append(self._pool("csa", _CSA, page, tokens // PAGE, _CSA, "compressed_kv", "index_k"))
+            row_bytes = self.bytes_of[_CSA]["states"] // rows * csa
+            slots = window_tokens // PAGE * rows
+            found.append(Pool("csa states", csa, "row", slots, (("states", row_bytes),), _spare(slots, rows, _CSA)))
+        if self.layers[_HCA]:
+            found.append(self._pool("hca", _HCA, page, tokens // PAGE, _HCA, "compressed_kv"))
+            found.append(self._hca_states(settings))
+        return tuple(found)
+
+    def _pool(self, name: str, rate: int | None, slot: str, slots: int, spare: int, *tensors: str) -> Pool:
+        held = tuple((tensor, self.bytes_of[rate][tensor] * self.layers[rate]) for tensor in tensors)
+        return Pool(name, self.layers[rate], slot, slots, held, spare)
+
+    def _hca_states(self, settings: SglangSettings) -> Pool:
+        rows = RING_ROWS[_HCA]
+        slots = (requests_of(settings) + 1) * rows
+        row_bytes = self.bytes_of[_HCA]["states"] // rows * self.layers[_HCA]
+        spare = _spare(slots, rows, _HCA)
+        return Pool("hca states", self.layers[_HCA], "row", slots, (("states", row_bytes),), spare)
+
+
+def _spare(rows: int, ring: int, rate: int) -> int:
+    """Rows beside those of rings: one ring and one row more, rounded up to as many as make an entry."""
+    return -(-(rows + ring + 1) // rate) * rate - rows
+
+
+def window_tokens_of(settings: SglangSettings, tokens: int) -> int:
+    """Tokens of the window's pool beside so many of the others."""
+    return int(tokens * _ratio(settings)) // PAGE * PAGE
+
+
+def requests_of(settings: SglangSettings) -> int:
+    """Requests that may run at a time."""
+    return settings.max_running_requests or _DEFAULT_REQUESTS
+
+
+def log_line(settings: SglangSettings, tokens: int) -> str:
+    """What SGLang logs of the sizes of its pools; states of HCA are sized afterwards."""
+    window = window_tokens_of(settings, tokens)
+    return (
+        f"DSV4 pool sizes: full={tokens}, swa={window}, c4={tokens // CSA_RATE}, c128={tokens // HCA_RATE}, "
+        f"c4_state={window // PAGE * RING_ROWS[CSA_RATE]}, c128_state=0"
+    )
+
+
+def _ratio(settings: SglangSettings) -> float:
+    return _DEFAULT_RATIO if settings.swa_full_tokens_ratio is None else settings.swa_full_tokens_ratio

@@ -1,0 +1,108 @@
+"""SGLang: whole pages that requests take of its pools, and how many tokens of them fit.
+
+A size is what requests take of the pools, in whole pages; the pools themselves, each with its spare page, are
+`kvcalc.fit`'s. Of KV heads each tensor-parallel rank holds max(1, num_kv_heads // tp) (get_num_kv_heads); latents and
+index keys every rank holds whole. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8
+here. The layers of EAGLE drafts that the model itself has are counted where they are asked for (`--mtp`).
+"""
+
+from __future__ import annotations
+
+from kvcalc.dtypes import Dtype
+from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.pools import check_own_format
+from kvcalc.engines.sglang.compressed import is_compressed
+from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan, check_drafts
+from kvcalc.engines.sglang.resolution import has_own_windows, rows_of
+from kvcalc.engines.sglang.settings import FP4, SglangSettings
+from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel, Sharing
+
+_SHARING = Sharing(
+    kv_heads="floor",
+    extra_layers="last",
+    caveat="so are SGLang's pools laid out, but most of its model classes refuse to load then",
+)
+"""max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""
+
+
+class Sglang(SglangSettings):
+    """SGLang: pools of pages, whose sizes follow from the memory that is left."""
+
+    TITLE = "SGLang"
+    VERIFIED = "from source, not run; checked against 22 sizes in 8 start-up logs of users"
+    SHARE = "mem_fraction_static"
+    FIXED = ""
+
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Whole pages that a request takes of the pools, and its states.
+
+        Raises NotApplicableError for what has no pool.
+        """
+        check_unchanged(model, self.TITLE)
+        check_drafts(model, self)
+        rows = rows_of(model, self, kv_dtype)
+        return tuple(rows.of(model, group) for group in model.groups)
+
+    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> SglangPlan | CompressedPlan:
+        """The pools of a rank of each stage. Raises NotApplicableError where SGLang refuses to start, in its words."""
+        if ranks.dcp > 1:
+            raise NotApplicableError(
+                f"kvcalc does not know how SGLang {self.version} lays pools out for decode context parallelism (dcp "
+                f"{ranks.dcp})",
+                help="leave dcp out",
+            )
+        if self.kv_cache_dtype in FP4:
+            raise NotApplicableError(
+                f"kvcalc does not know which scales and which workspace SGLang keeps for {self.kv_cache_dtype}",
+                help="ask kvcalc.size, which counts codes and one layout of scales",
+            )
+        check_own_format(self.name, kv_dtype, "kv_cache_dtype")
+        return (CompressedPlan if is_compressed(model) else SglangPlan)(model, self, ranks, _SHARING)
+
+    def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
+        """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.
+
+        Raises InvalidValueError without that fraction: SGLang's own depends on CUDA graphs that kvcalc does not know.
+        """
+        if self.mem_fraction_static is None:
+            raise InvalidValueError(
+                "mem_fraction_static is not given, and what SGLang makes of it depends on the graphs that it captures",
+                field=self.SHARE,
+                help="give it, as mem_fraction_static=0.85: the log of a start-up prints it among server_args",
+            )
+        return memory_bytes - int(memory_bytes * (1 - self.mem_fraction_static)) - used_bytes
+
+    @property
+    def share_words(self) -> str:
+        """The setting and its value."""
+        return f"{self.SHARE} {self.mem_fraction_static or 0:g}"
+
+    @property
+    def fixed_bytes(self) -> int | None:
+        """None: no setting gives them."""
+        return None
+
+    @property
+    def sharing(self) -> Sharing:
+        """KV heads are rounded down, and layers left over go to the last stages."""
+        return _SHARING
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What SGLang does with this model that nobody would expect."""
+        found = [f"pages that SGLang {self.version} gives a request; kvcalc.fit knows the pools that they come from"]
+        slides = any(map(is_sliding, model.groups))
+        if slides and not has_own_windows(model, self):
+            found.append(
+                f"SGLang has no sliding pool for {model.model_type or model.name}: every layer keeps every token"
+            )
+        if idle := rows_without_use(model):
+            found.append(f"SGLang has rows for every layer, also for the {idle} that cache nothing")
+        if self.kv_cache_dtype in FP4:
+            found.append(
+                "a second layout of the scales and a workspace, which some of its FP4 kernels need, are not counted"
+            )
+        return tuple(found)

@@ -1,0 +1,104 @@
+"""Arguments of SGLang's server, and the values that they may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
+from kvcalc.engines.base import Engine
+from kvcalc.engines.base.settings import count_from, flag, one_of, setting, share
+from kvcalc.engines.sglang.versions import SglangRelease
+from kvcalc.hardware import gpu_named
+
+AUTO = "auto"
+_MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
+STORED = {
+    **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
+    **{"nvfp4": dtype_named("nvfp4"), "fp4_mx_block16": dtype_named("nvfp4")._replace(name="fp4_mx_block16")},
+}
+FP4 = ("nvfp4", "fp4_mx_block16")
+PAGES = {
+    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)},
+    **{"trtllm_mha": (16, 32, 64, 128), "fa4": (128,)},
+}
+"""Page sizes that a backend can read; the first choice where another is asked for is 64, of fa4 128."""
+BACKENDS = ("flashinfer", "fa3", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *PAGES)
+DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
+_STATE_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class SglangSettings(Engine):
+    """Arguments of `sglang serve`, named and defaulted as SGLang names them, and the GPU that it runs on."""
+
+    RELEASE = SglangRelease
+
+    version: str = setting(SglangRelease.newest(), "version of SGLang whose rules hold")
+    gpu: str = setting(
+        "h100-80gb",
+        "a name of presets/gpus.yaml; from Blackwell on, sparse latents are cached in fp8 unless told otherwise",
+    )
+    kv_cache_dtype: str = setting(
+        AUTO,
+        "auto (the model's, or size's kv_dtype), bf16, bfloat16, fp8_e4m3, fp8_e5m2, mxfp8, nvfp4 or fp4_mx_block16",
+    )
+    page_size: int | None = setting(None, "tokens of a page; none: 1, or what the backend insists on")
+    attention_backend: str | None = setting(
+        None, "of those that change the page size, or any other; none: SGLang's choice, with pages of 1"
+    )
+    dsa_prefill_backend: str | None = setting(
+        None,
+        "kernels of sparse latents; with trtllm, or tilelang for both, a latent in fp8 has no scales; none: trtllm "
+        "from Blackwell on",
+    )
+    dsa_decode_backend: str | None = setting(None, "the same, while decoding")
+    mem_fraction_static: float | None = setting(None, "share of the free memory for weights and caches together")
+    max_total_tokens: int | None = setting(None, "most tokens of the pools")
+    context_length: int | None = setting(None, "tokens of a model that caches none")
+    swa_full_tokens_ratio: float | None = setting(
+        None, "tokens of the sliding pool for each of the full one; none: 0.8, of DeepSeek-V4 0.1"
+    )
+    disable_hybrid_swa_memory: bool = setting(False, "sliding layers in the full pool")
+    disable_radix_cache: bool = setting(False, "no prefixes are kept, so that a request has one state and not 3")
+    max_running_requests: int | None = setting(
+        None,
+        "without the radix cache it sizes the sliding pool and the Mamba pool; requests (none: 256) always size states "
+        "of DeepSeek-V4",
+    )
+    chunked_prefill_size: int | None = setting(None, "without the radix cache it sizes the sliding pool, too")
+    max_mamba_cache_size: int | None = setting(None, "states of the Mamba pool; none: by mamba_full_memory_ratio")
+    mamba_full_memory_ratio: float = setting(0.9, "memory of states to that of tokens")
+    mamba_ssm_dtype: str | None = setting(
+        None, "of recurrent states; none: as the model's config says, float32 where it does not"
+    )
+
+    def __post_init__(self) -> None:
+        gpu_named(self.gpu)
+        one_of(self.kv_cache_dtype, "kv_cache_dtype", (AUTO, *STORED))
+        for field, value, choices in (
+            ("attention_backend", self.attention_backend, BACKENDS),
+            ("dsa_prefill_backend", self.dsa_prefill_backend, DSA_BACKENDS),
+            ("dsa_decode_backend", self.dsa_decode_backend, DSA_BACKENDS),
+            ("mamba_ssm_dtype", self.mamba_ssm_dtype, _STATE_DTYPES),
+        ):
+            if value is not None:
+                one_of(value, field, choices)
+        self._check_counts()
+        if self.mem_fraction_static is not None:
+            share(self.mem_fraction_static, "mem_fraction_static", 0.85)
+        if self.swa_full_tokens_ratio is not None:
+            share(self.swa_full_tokens_ratio, "swa_full_tokens_ratio", 0.8)
+        share(self.mamba_full_memory_ratio, "mamba_full_memory_ratio", 0.9)
+        flag(self.disable_hybrid_swa_memory, "disable_hybrid_swa_memory")
+        flag(self.disable_radix_cache, "disable_radix_cache")
+
+    def _check_counts(self) -> None:
+        for field, value in (
+            ("page_size", self.page_size),
+            ("max_total_tokens", self.max_total_tokens),
+            ("context_length", self.context_length),
+            ("max_running_requests", self.max_running_requests),
+            ("chunked_prefill_size", self.chunked_prefill_size),
+            ("max_mamba_cache_size", self.max_mamba_cache_size),
+        ):
+            count_from(value, field, 1)

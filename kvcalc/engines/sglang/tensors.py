@@ -1,0 +1,167 @@
+"""What SGLang stores of each kind of layer: rows of its token pools, and states of its Mamba pool.
+
+Source: SGLang, mem_cache/memory_pool.py, model_executor/pool_configurator.py, configs/mamba_utils.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.attention.gated_deltanet import GatedDeltaNet
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.indexer import Indexer
+from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.mamba import Mamba
+from kvcalc.attention.mamba2 import Mamba2
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.none import NoCache
+from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.dtypes import BF16, FP8, FP32, Dtype
+from kvcalc.engines.base.checks import check_blocks
+from kvcalc.engines.sglang.compressed import EVICTION_INTERVAL, Layout, tensors_of
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.slots.layers import EveryToken, LastTokens, Once
+from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.rule import SlotRule
+from kvcalc.tensors import CacheTensor, Dim
+
+STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
+"""Kinds whose states it keeps in slots of its Mamba pool."""
+QUANT_BLOCK = 128
+"""Elements of an index key, and of a scaled latent, that share a float32 scale (DSATokenToKVPool)."""
+HYBRID_TYPES = frozenset(
+    {
+        *("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "gpt_oss", "granite_swa", "granitemoe_swa"),
+        *("laguna", "llama4", "llama4_text", "mellum", "mimo_v2_flash", "muse_glimmer", "muse_glimmer_text"),
+        *("step3p5", "step3p7"),
+    }
+)
+"""Types whose sliding layers have a pool of their own; in all others each layer keeps every token (model_config.py)."""
+
+
+class Rows(NamedTuple):
+    """How tokens are stored.
+
+    dtype: of K and V, or of the latent. model_dtype: in which the model computes. scaled_latent: whether a latent in
+    fp8 has scales and its rotary key in bf16. page: tokens of a page. own_windows: whether sliding layers have a pool
+    of their own. states: slots of the Mamba pool that a request takes. state_dtype: of recurrent states, where it is
+    not the model's own choice. layout: of the entries of DeepSeek-V4.
+    """
+
+    dtype: Dtype
+    model_dtype: Dtype
+    scaled_latent: bool
+    page: int
+    own_windows: bool
+    states: int
+    state_dtype: Dtype | None
+    layout: Layout
+
+    def of(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
+        """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer that it has no pool for."""
+        return tuple(tensor for part in group.parts for tensor in self._of_part(model, group, part))
+
+    def _of_part(self, model: Model, group: LayerGroup, part: Attention) -> Iterator[CacheTensor]:
+        if isinstance(part, STATES):
+            yield from map(self._state, part.tensors())
+        elif isinstance(part, GroupedQueryAttention):
+            rule = self._tokens(window_of(part) if self.own_windows else None)
+            for tensor in part.tensors():
+                check_blocks(f"a head of {tensor.name}", tensor.dims[-1].size, self.dtype, "SGLang")
+                yield tensor._replace(slot_rule=rule, dtype=self.dtype)
+        elif isinstance(part, MultiHeadLatentAttention):
+            yield from self._latent(part)
+        elif isinstance(part, CompressedAttention):
+            yield from tensors_of(group, part, self.layout)
+        elif isinstance(part, Indexer) and not part.index_pooling:
+            yield self._index(group, part)
+        elif isinstance(part, NoCache):
+            yield from self._unwritten(model, group)
+        else:
+            raise NotApplicableError(
+                f"kvcalc does not know how SGLang stores {part.label} layers, as {group.name} layers of {model.name} "
+                "are",
+                help="size it in another engine",
+            )
+
+    def _unwritten(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
+        """Rows of a layer that caches nothing: pools have as many layers as the model, unless it has states."""
+        if not rows_without_use(model):
+            return ()
+        others = [other for other in model.groups if not _is_empty(other)]
+        rows = dict.fromkeys(self.of(model, other) for other in others)
+        if len(rows) == 1:
+            return next(iter(rows))
+        names = " and ".join(other.name for other in others)
+        why = f"and those of {names} differ" if rows else "and no other layer is on their pipeline stage"
+        raise NotApplicableError(
+            f"kvcalc does not know which rows SGLang has for {group.name} layers of {model.name}, which cache "
+            f"nothing: it has some for every layer, {why}",
+            help="size it in another engine" if rows else "take fewer pipeline stages",
+        )
+
+    def _tokens(self, window: int | None = None) -> SlotRule:
+        """Whole pages of all tokens, or of those that a request may hold of a window.
+
+        window + interval + page (freed page by page, in intervals) + page (the one that decoding fills).
+        """
+        rule = EveryToken() if window is None else LastTokens(window + EVICTION_INTERVAL + 2 * self.page)
+        return rule if self.page == 1 else InBlocks(self.page, rule)
+
+    def _latent(self, part: MultiHeadLatentAttention) -> Iterator[CacheTensor]:
+        """c_kv and k_rope, neighbours in one row; where it is scaled fp8, the scales of c_kv between them."""
+        rule = self._tokens()
+        for tensor in part.tensors():
+            scaled_rope = self.scaled_latent and tensor.name == "k_rope"
+            check_blocks(tensor.name, tensor.elements_per_slot, self.dtype, "SGLang")
+            yield tensor._replace(slot_rule=rule, dtype=BF16 if scaled_rope else self.dtype)
+            if self.scaled_latent and tensor.name == "c_kv":
+                check_blocks("c_kv", part.kv_lora_rank, FP8._replace(block_elements=QUANT_BLOCK), "SGLang")
+                scales = Dim("scales", part.kv_lora_rank // QUANT_BLOCK)
+                yield CacheTensor("c_kv_scales", (scales,), rule, FP32, quantizable=False)
+
+    def _index(self, group: LayerGroup, part: Indexer) -> CacheTensor:
+        """Key of an indexer: beside a latent in fp8 with float32 scales, beside K and V as the model computes it."""
+        (key, *_) = part.tensors()
+        beside_latent = any(isinstance(other, MultiHeadLatentAttention) for other in group.parts)
+        if not beside_latent:
+            return key._replace(slot_rule=self._tokens(), dtype=key.dtype or self.model_dtype)
+        width = part.index_head_dim
+        scaled = Dtype("fp8", width, width + width // QUANT_BLOCK * FP32.block_bytes, "fp8 and a float32 scale for 128")
+        return key._replace(slot_rule=self._tokens(), dtype=scaled, quantizable=False)
+
+    def _state(self, tensor: CacheTensor) -> CacheTensor:
+        """Convolution states in bf16 (SGLANG_MAMBA_CONV_DTYPE), recurrent states as the model or a setting says."""
+        dtype = BF16 if tensor.dtype is None else self.state_dtype or tensor.dtype
+        words = "once" if self.states == 1 else f"{self.states} slots of a request"
+        return tensor._replace(slot_rule=Once(self.states, words=words), dtype=dtype)
+
+
+def window_of(part: GroupedQueryAttention) -> int | None:
+    """The window as SGLang counts it, the query itself left out; of chunked layers the chunk."""
+    return part.sliding_window - 1 if part.sliding_window else part.attention_chunk_size
+
+
+def is_sliding(group: LayerGroup) -> bool:
+    """Whether the layers look back only so far."""
+    return any(window_of(part) is not None for part in group.parts if isinstance(part, GroupedQueryAttention))
+
+
+def rows_without_use(model: Model) -> int:
+    """Layers that cache nothing and have rows of the pools all the same; of models with states none has."""
+    if any(isinstance(part, STATES) for group in model.groups for part in group.parts):
+        return 0
+    return sum(len(group.layers) for group in model.groups if _is_empty(group))
+
+
+def _is_empty(group: LayerGroup) -> bool:
+    return any(isinstance(part, NoCache) for part in group.parts)
+
+
+def has_sparse_latent(model: Model) -> bool:
+    """Whether it is DeepSeek sparse attention: a latent, and an indexer beside it in some layers."""
+    kinds = {type(part) for group in model.groups for part in group.parts}
+    return {MultiHeadLatentAttention, Indexer} <= kinds

@@ -1,0 +1,75 @@
+"""TensorRT-LLM with its KV-cache manager V1: whole blocks that requests take, and the pools that they come from.
+
+A size is what requests take, in whole blocks; the pools are `kvcalc.fit`'s. What manager V2 makes of its byte quotas is
+not known to kvcalc. Of KV heads each tensor-parallel rank holds ceil(num_kv_heads / tp); a latent every rank holds
+whole. Attention data parallelism (enable_attention_dp) is tp=1 and dp here.
+"""
+
+from __future__ import annotations
+
+from kvcalc.dtypes import Dtype
+from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.pools import check_own_format
+from kvcalc.engines.tensorrt_llm.plan import TensorrtLlmPlan
+from kvcalc.engines.tensorrt_llm.settings import TensorrtLlmSettings
+from kvcalc.engines.tensorrt_llm.tensors import dtype_of, tensors_of
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel, Sharing
+
+_SHARING = Sharing(
+    kv_heads="ceil", extra_layers="first", caveat="some of what the ranks hold is twice there, or never written"
+)
+"""(num_kv_heads + tp - 1) // tp of each layer (KVCacheManager), and layers left over in the first stages (Mapping)."""
+
+
+class TensorrtLlm(TensorrtLlmSettings):
+    """TensorRT-LLM: a pool of blocks for each attention window."""
+
+    TITLE = "TensorRT-LLM"
+    VERIFIED = "from source, not run; checked against 4 sizes in logs of users"
+    SHARE = "free_gpu_memory_fraction"
+    FIXED = ""
+
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Whole blocks that a request takes. Raises NotApplicableError for what the manager does not store."""
+        check_unchanged(model, self.TITLE)
+        dtype = dtype_of(self, kv_dtype)
+        return tuple(tuple(tensors_of(model, group, self, dtype)) for group in model.groups)
+
+    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> TensorrtLlmPlan:
+        """The pools of a rank of each stage. Raises NotApplicableError for what the manager does not store."""
+        if ranks.dcp > 1:
+            raise NotApplicableError(
+                f"TensorRT-LLM has no decode context parallelism of this kind (dcp {ranks.dcp})", help="leave dcp out"
+            )
+        check_own_format(self.name, kv_dtype, "dtype")
+        return TensorrtLlmPlan(model, self, ranks, _SHARING)
+
+    def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
+        """(memory - what is in use) * free_gpu_memory_fraction."""
+        return int((memory_bytes - used_bytes) * self.free_gpu_memory_fraction)
+
+    @property
+    def share_words(self) -> str:
+        """The setting and its value."""
+        return f"{self.SHARE} {self.free_gpu_memory_fraction:g}"
+
+    @property
+    def fixed_bytes(self) -> int | None:
+        """None: no setting gives them."""
+        return None
+
+    @property
+    def sharing(self) -> Sharing:
+        """KV heads are rounded up, and layers left over go to the first stages."""
+        return _SHARING
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What TensorRT-LLM does with this model that nobody would expect."""
+        found = ["blocks that TensorRT-LLM gives a request; kvcalc.fit knows the pools that they come from"]
+        limits = ("sliding_window", "attention_chunk_size")
+        if not self.max_attention_window and any(limit in group.facts for group in model.groups for limit in limits):
+            found.append("without max_attention_window every layer keeps every token, whatever the model's own windows")
+        return tuple(found)

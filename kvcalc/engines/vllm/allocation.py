@@ -1,0 +1,62 @@
+"""The tensors of each layer in whole blocks: what its page holds, and what it is padded with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from kvcalc.dtypes import Dtype
+from kvcalc.engines.base import Allocation
+from kvcalc.engines.vllm.dtypes import MODEL
+from kvcalc.engines.vllm.layers import Cache
+from kvcalc.engines.vllm.planner import Planned
+from kvcalc.engines.vllm.run import Run
+from kvcalc.engines.vllm.specs import STATE, Spec
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import LayerGroup, Model
+from kvcalc.tensors import CacheTensor, Dim
+
+_BYTE = Dtype("byte", 1, 1, "padding")
+
+
+def allocation_of(model: Model, planned: Planned) -> Allocation:
+    """For each group of the model what one of its layers stores. Raises NotApplicableError where its layers differ."""
+    spec_of = {m: spec for group in planned.groups for m, spec in zip(group.members, group.specs, strict=True)}
+    by_layer: dict[int, list[CacheTensor]] = {}
+    for position, cache in enumerate(planned.caches):
+        tensors = _tensors_of(cache, spec_of[position], planned.run)
+        by_layer.setdefault(cache.layer, []).extend(tensors)
+    return tuple(_of_group(group, by_layer) for group in model.groups)
+
+
+def _of_group(group: LayerGroup, by_layer: Mapping[int, Sequence[CacheTensor]]) -> tuple[CacheTensor, ...]:
+    """What each layer of the group stores."""
+    found = {tuple(by_layer.get(layer, ())) for layer in group.layers}
+    if len(found) > 1:
+        raise NotApplicableError(
+            f"vLLM stores {group.name} layers in several formats with these settings, and a size knows one for all",
+            help="ask kvcalc.fit, which tells the layers apart",
+        )
+    return found.pop()
+
+
+def _tensors_of(cache: Cache, spec: Spec, run: Run) -> tuple[CacheTensor, ...]:
+    """A slot is a block; its elements are those of all states that one page holds."""
+    rule = spec.rule(run.limits)
+    states = 1 if spec.kind == STATE else spec.block_size // spec.tokens_per_state
+    elements = prod(dim.size for dim in cache.dims)
+    found = []
+    if elements:
+        stored = Dtype(_name_of(spec, run), elements, spec.state_bytes, f"vLLM {run.version}, kv_cache_interface.py")
+        dims = (Dim("states of a block", states), *cache.dims)
+        found.append(CacheTensor(cache.name, dims, rule, stored, quantizable=False))
+    padding_bytes = spec.page_bytes - spec.unpadded_bytes
+    if padding_bytes:
+        found.append(CacheTensor(f"{cache.name} padding", (Dim("padding_bytes", padding_bytes),), rule, _BYTE))
+    return tuple(found)
+
+
+def _name_of(spec: Spec, run: Run) -> str:
+    """Format of the content, as the spec knows it; states have several."""
+    name = next((part for part in spec.shape if isinstance(part, str)), "bytes")
+    return run.model_dtype if name in MODEL else name

@@ -1,0 +1,360 @@
+"""What each layer of a model registers with vLLM's planner, for blocks of one token, before their size is chosen.
+
+A layer may register several caches: its latent and its indexer's keys, its own attention and the encoder's. They come
+in the order in which vLLM builds them, which decides the order of groups.
+Source: vLLM, model_executor/layers/attention/, layers/mamba/, and models/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import prod
+from typing import Any, NamedTuple
+
+from kvcalc.attention._token_cache import TokenCache
+from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.attention.cross import CrossAttention
+from kvcalc.attention.gated_deltanet import GatedDeltaNet
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.indexer import Indexer
+from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.lightning import LightningAttention
+from kvcalc.attention.mamba import Mamba
+from kvcalc.attention.mamba2 import Mamba2
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.none import NoCache
+from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.engines.vllm import quirks
+from kvcalc.engines.vllm.backends import HOPPER, INDEXER, MINIMAX_SPARSE, Backend, Need, canonical, choose
+from kvcalc.engines.vllm.compressed import compressed_caches
+from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, MODEL, kv_bytes, latent_bytes
+from kvcalc.engines.vllm.run import Run
+from kvcalc.engines.vllm.specs import CHUNKED, CROSS, FULL, MLA, SLIDING, STATE, Spec
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.tensors import Dim
+
+_INDEX_SCALE_GROUP, _INDEX_SCALE_BYTES = 128, 4  # one float32 scale for 128 fp8 elements: deepseek_v2.py, Indexer
+_GDN_CHECKPOINT_TOKENS, _GDN_KEY_WIDTH = 64, 128  # gdn_attn.py; what FlashInfer's prefill kernel wants on Blackwell
+ATTENTION = "attn"
+"""Name of a layer's own attention, which every quantisation is for."""
+
+
+class Cache(NamedTuple):
+    """One cache that vLLM registers.
+
+    name: of the layer in vLLM's words, such as attn or indexer. layer: its index; drafts count on from the last.
+    spec: for blocks of one token, unless own_block says that it chooses its own.
+    backend: kernels that read it; None for states. own_block: tokens of its blocks, whatever the model's are.
+    checkpoint_tokens: number of which a block must be a multiple where states of a prompt are kept.
+    dims: of one stored state, whose elements together take the spec's state_bytes.
+    """
+
+    name: str
+    layer: int
+    spec: Spec
+    backend: Backend | None
+    own_block: int | None = None
+    checkpoint_tokens: int = 1
+    dims: tuple[Dim, ...] = ()
+
+
+Builder = Callable[[Any, "Place", Run], Iterator[Cache]]
+
+
+class Place(NamedTuple):
+    """Where a part stands: in which model and group, and of which layer. sparse: whether the model has an indexer."""
+
+    model: Model
+    group: LayerGroup
+    layer: int
+    sparse: bool
+
+
+def caches_of(model: Model, run: Run) -> list[Cache]:
+    """Every cache of the model in the order of its layers, drafts last.
+
+    Raises NotApplicableError for a layer that vLLM has no cache for.
+    """
+    sparse = any(map(_indexes, model.groups))
+    groups = {layer: group for group in model.groups for layer in group.layers}
+    if run.has_drafts:
+        groups |= _drafts(model)
+    return [
+        cache
+        for layer in sorted(groups)
+        for part in _in_order(groups[layer])
+        for cache in _builder(part, model, run)(part, Place(model, groups[layer], layer, sparse), run)
+    ]
+
+
+def _drafts(model: Model) -> dict[int, LayerGroup]:
+    """Groups of the layers that guess tokens ahead, by layer."""
+    if model.draft_groups:
+        indexers = [part for group in model.groups for part in group.parts if isinstance(part, Indexer)]
+        own = quirks.is_one_of(model, quirks.INDEXES_FOR_DRAFTS) and indexers[:1]
+        return {
+            layer: replace(group, parts=(*group.parts, *own)) if own and not _indexes(group) else group
+            for group in model.draft_groups
+            for layer in group.layers
+        }
+    windowed = quirks.UNMENTIONED_DRAFT[model.model_type]
+    heads = [group for group in model.groups if any(isinstance(p, GroupedQueryAttention) for p in group.parts)]
+    return {model.num_layers: next(group for group in heads if ("sliding_window" in group.facts) == windowed)}
+
+
+def _indexes(group: LayerGroup) -> bool:
+    return any(isinstance(part, Indexer) for part in group.parts)
+
+
+def _in_order(group: LayerGroup) -> tuple[Attention, ...]:
+    """Parts as vLLM builds them: an indexer before the latent attention that asks it."""
+    return tuple(sorted(group.parts, key=lambda part: not isinstance(part, Indexer)))
+
+
+def _builder(part: Attention, model: Model, run: Run) -> Builder:
+    builder = _BUILDERS.get(type(part))
+    if builder is None:
+        raise NotApplicableError(
+            f"vLLM {run.version} has no cache for {part.label} layers, of which {model.name} has some",
+            help="leave the engine at ideal, or use transformers",
+        )
+    return builder
+
+
+def _heads(total: int, tp: int) -> int:
+    """KV heads of one rank: a share, or one copy where there are more ranks than heads."""
+    if total % tp and tp % total:
+        raise NotApplicableError(
+            f"vLLM cannot share {total} KV heads among tensor parallel size {tp}",
+            help="choose a tp that divides the KV heads, or a multiple of them",
+        )
+    return max(1, total // tp)
+
+
+def _share(total: int, tp: int) -> int:
+    """What one rank has of channels or heads that cannot be copied."""
+    if total % tp:
+        raise NotApplicableError(f"{total} is not divisible by tensor parallel size {tp}", help="choose another tp")
+    return total // tp
+
+
+def _cache_dtype(place: Place, run: Run, *, window: bool) -> str:
+    """Format of a layer's cache: the model's own where it is left out of quantisation."""
+    skipped = place.layer in run.skipped_layers or (window and run.skips_windows)
+    return "auto" if skipped and run.cache_dtype not in MODEL else run.cache_dtype
+
+
+def _need(place: Place, run: Run, width: int, cache_dtype: str, **more: Any) -> Need:
+    return Need(
+        width=width,
+        cache_dtype=cache_dtype,
+        model_dtype=run.model_dtype,
+        block_size=run.block_size,
+        sinks=quirks.is_one_of(place.model, quirks.HAS_SINKS),
+        images_whole=place.model.published.sees_images_whole,
+        dcp=run.ranks.dcp > 1,
+        **more,
+    )
+
+
+def _grouped_query(part: GroupedQueryAttention, place: Place, run: Run) -> Iterator[Cache]:
+    heads, value = _heads(part.num_kv_heads, run.ranks.tp), part.v_head_dim or part.head_dim
+    yield _attention(place, run, heads, (part.head_dim, value), part.num_query_heads, part)
+
+
+def _attention(
+    place: Place, run: Run, heads: int, widths: tuple[int, int], query_heads: int, part: TokenCache
+) -> Cache:
+    """Keys and values of `heads` heads, of full, sliding or chunked attention."""
+    window, chunk = part.sliding_window, part.attention_chunk_size
+    if window is not None and quirks.is_one_of(place.model, quirks.WINDOW_INCLUDES_QUERY):
+        window -= 1  # kvcalc counts the query's own token beside sliding_window_size
+    cache_dtype = _cache_dtype(place, run, window=window is not None)
+    if _indexes(place.group):
+        backend = MINIMAX_SPARSE
+    else:
+        per_rank = max(1, query_heads // run.ranks.tp)
+        need = _need(
+            place,
+            run,
+            widths[0],
+            cache_dtype,
+            query_heads=per_rank,
+            kv_heads=heads,
+            windowed=window is not None,
+        )
+        backend = choose(need, run.capability)
+    head_bytes = kv_bytes(cache_dtype, run.model_dtype, *widths)
+    kind = SLIDING if window is not None else CHUNKED if chunk is not None else FULL
+    spec = Spec(
+        kind,
+        1,
+        heads * head_bytes,
+        (heads, *widths, cache_dtype),
+        window=window or chunk,
+        chunked=chunk is not None,
+        kernel_block=backend.kernel_block,
+    )
+    dims = (Dim("num_kv_heads", heads), Dim("key + value", sum(widths)))
+    return Cache(ATTENTION, place.layer, spec, backend, dims=dims)
+
+
+def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[Cache]:
+    if not quirks.uses_mla(place.model):
+        yield _expanded(part, place, run)
+        return
+    width = part.kv_lora_rank + part.qk_rope_head_dim
+    asked = _cache_dtype(place, run, window=False)
+    need = _need(
+        place,
+        run,
+        width,
+        asked,
+        mla=True,
+        sparse=place.sparse,
+        no_position_width=part.qk_nope_head_dim,
+        query_heads=max(1, part.num_query_heads // run.ranks.tp),
+        gathered_heads=max(1, part.num_query_heads // run.ranks.tp) * run.ranks.dcp,
+    )
+    backend = choose(need, run.capability)
+    cache_dtype = canonical(backend, asked)
+    row = latent_bytes(cache_dtype, run.model_dtype, width)
+    spec = Spec(
+        MLA,
+        1,
+        row,
+        (width, cache_dtype, "sparse", _indexes(place.group)),
+        stride_bytes=row if place.sparse and cache_dtype in MODEL else 1,
+        kernel_block=backend.kernel_block,
+    )
+    yield Cache(ATTENTION, place.layer, spec, backend, dims=(Dim("kv_lora_rank + qk_rope_head_dim", width),))
+
+
+def _expanded(part: MultiHeadLatentAttention, place: Place, run: Run) -> Cache:
+    """Keys and values of every head, where vLLM has no latent cache for the model type."""
+    key = part.qk_nope_head_dim + part.qk_rope_head_dim
+    value = key if quirks.is_one_of(place.model, quirks.EXPANDS_LATENT) else part.v_head_dim
+    return _attention(place, run, _share(part.num_query_heads, run.ranks.tp), (key, value), part.num_query_heads, part)
+
+
+def _indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
+    width = part.index_head_dim
+    dims = (Dim("index_head_dim", width),)
+    if not any(isinstance(other, MultiHeadLatentAttention) for other in place.group.parts):
+        spec = Spec(MLA, 1, width * ELEMENT_BYTES[run.model_dtype], (width, run.model_dtype, "indexer"))
+        yield Cache("indexer", place.layer, spec, MINIMAX_SPARSE, dims=dims)
+        return
+    row = width + width // _INDEX_SCALE_GROUP * _INDEX_SCALE_BYTES
+    spec = Spec(MLA, 1, row, (row, "uint8", "indexer"), kernel_block=INDEXER.kernel_block)
+    yield Cache("indexer", place.layer, spec, INDEXER, dims=dims)
+
+
+def _cross(part: CrossAttention, place: Place, run: Run) -> Iterator[Cache]:
+    heads = _heads(part.cross_num_kv_heads, run.ranks.tp)
+    widths = (part.cross_head_dim, part.cross_head_dim)
+    backend = choose(_need(place, run, part.cross_head_dim, run.cache_dtype, crosses=True), run.capability)
+    head_bytes = kv_bytes(run.cache_dtype, run.model_dtype, *widths)
+    spec = Spec(CROSS, 1, heads * head_bytes, (heads, *widths, run.cache_dtype))
+    dims = (Dim("cross_num_kv_heads", heads), Dim("key + value", sum(widths)))
+    yield Cache("cross_attn", place.layer, spec, backend, dims=dims)
+
+
+def _states(place: Place, *states: tuple[tuple[int, ...], str], checkpoint: int = 0, each: int = 0) -> Cache:
+    """A layer of states, each with its shape and format.
+
+    checkpoint: blocks in which it leaves states behind; each: tokens between which it can.
+    """
+    total = sum(prod(shape) * ELEMENT_BYTES[dtype] for shape, dtype in states)
+    spec = Spec(STATE, 1, total, states, checkpoint_blocks=checkpoint)
+    return Cache("states", place.layer, spec, None, checkpoint_tokens=each, dims=(Dim("bytes of all states", total),))
+
+
+def _mamba(part: Mamba, place: Place, run: Run) -> Iterator[Cache]:
+    channels = _share(part.mamba_intermediate_size, run.ranks.tp)
+    conv = ((part.mamba_conv_kernel - 1, channels), run.conv_dtype)
+    yield _states(place, conv, ((channels, part.mamba_state_size), run.state_dtype))
+
+
+def _mamba2(part: Mamba2, place: Place, run: Run) -> Iterator[Cache]:
+    tp, groups = run.ranks.tp, part.mamba_num_groups
+    if groups % tp and groups > 1:
+        raise NotApplicableError(
+            f"If tensor parallel world size ({tp}) does not divide num_groups ({groups}), then num_groups must equal 1",
+            help="choose a tp that divides the groups",
+        )
+    groups = tp if groups == 1 else groups  # every rank has a copy of the only one
+    inner = part.mamba_intermediate_size or part.mamba_num_heads * part.mamba_head_dim
+    channels = _share(inner + 2 * groups * part.mamba_state_size, tp)
+    columns = part.mamba_conv_kernel - 1 + run.num_speculative_tokens
+    state = (_share(part.mamba_num_heads, tp), part.mamba_head_dim, part.mamba_state_size)
+    yield _states(place, ((columns, channels), run.conv_dtype), (state, run.state_dtype), checkpoint=1)
+
+
+def _gated_deltanet(part: GatedDeltaNet, place: Place, run: Run) -> Iterator[Cache]:
+    tp = run.ranks.tp
+    keys = part.linear_num_key_heads * part.linear_key_head_dim
+    values = part.linear_num_value_heads * part.linear_value_head_dim
+    columns = part.linear_conv_kernel - 1 + run.num_speculative_tokens
+    state = (_share(part.linear_num_value_heads, tp), part.linear_value_head_dim, part.linear_key_head_dim)
+    by_flashinfer = run.capability == HOPPER or (
+        run.capability[0] > HOPPER[0] and part.linear_key_head_dim == _GDN_KEY_WIDTH
+    )
+    checkpoint = int(by_flashinfer and run.limits.keeps_states)
+    yield _states(
+        place,
+        ((columns, _share(2 * keys + values, tp)), run.conv_dtype),
+        (state, run.state_dtype),
+        checkpoint=checkpoint,
+        each=checkpoint * _GDN_CHECKPOINT_TOKENS,
+    )
+
+
+def _kimi_delta(part: KimiDeltaAttention, place: Place, run: Run) -> Iterator[Cache]:
+    channels = 3 * part.linear_num_heads * part.linear_head_dim  # queries, keys and values
+    columns = part.linear_conv_kernel - 1 + run.num_speculative_tokens
+    state = (_share(part.linear_num_heads, run.ranks.tp), part.linear_head_dim, part.linear_head_dim)
+    yield _states(
+        place,
+        ((columns, _share(channels, run.ranks.tp)), run.conv_dtype),
+        (state, run.state_dtype),
+        checkpoint=int(quirks.is_one_of(place.model, quirks.EXPORTS_KDA_STATES) and run.capability >= HOPPER),
+    )
+
+
+def _lightning(part: LightningAttention, place: Place, run: Run) -> Iterator[Cache]:
+    width = part.linear_head_dim
+    yield _states(place, ((_share(part.linear_num_heads, run.ranks.tp), width, width), run.conv_dtype))
+
+
+def _short_conv(part: ShortConvolution, place: Place, run: Run) -> Iterator[Cache]:
+    columns = part.conv_kernel - 1 + run.num_speculative_tokens
+    yield _states(place, ((columns, _share(part.conv_channels, run.ranks.tp)), run.conv_dtype))
+
+
+def _compressed(part: CompressedAttention, place: Place, run: Run) -> Iterator[Cache]:
+    for name, spec, backend, block in compressed_caches(part, run):
+        dims = (Dim("bytes of a row", spec.state_bytes),)
+        yield Cache(name, place.layer, spec, backend, own_block=block, dims=dims)
+
+
+def _nothing(_: NoCache, __: Place, ___: Run) -> Iterator[Cache]:
+    yield from ()
+
+
+_BUILDERS: dict[type, Builder] = {
+    GroupedQueryAttention: _grouped_query,
+    MultiHeadLatentAttention: _latent,
+    Indexer: _indexer,
+    CrossAttention: _cross,
+    Mamba: _mamba,
+    Mamba2: _mamba2,
+    GatedDeltaNet: _gated_deltanet,
+    KimiDeltaAttention: _kimi_delta,
+    LightningAttention: _lightning,
+    ShortConvolution: _short_conv,
+    CompressedAttention: _compressed,
+    NoCache: _nothing,
+}
+"""For each kind, what a layer of it registers."""

@@ -1,0 +1,149 @@
+"""What vLLM plans for a model before any memory is known, and what of it fits: groups, pages, and stages.
+
+Source: vLLM, v1/core/kv_cache_planning.py; distributed/utils.py (get_pp_indices).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kvcalc.engines.vllm.block_sizes import Blocks
+from kvcalc.engines.vllm.capacity import auto_fit, check_fits, request_blocks, stage_block_bytes
+from kvcalc.engines.vllm.grouping import Group, groups_of
+from kvcalc.engines.vllm.layers import Cache, caches_of
+from kvcalc.engines.vllm.layouts import is_block_outermost, layout_of
+from kvcalc.engines.vllm.run import Ranks, Run, settle
+from kvcalc.engines.vllm.settings import VllmSettings
+from kvcalc.engines.vllm.specs import STATE, Limits
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+
+
+class Planned(NamedTuple):
+    """Groups and pages of a model.
+
+    caches: every cache that layers register. groups: of caches, by their positions. blocks_outermost: the layout.
+    stages: positions of the caches that each pipeline stage holds.
+    """
+
+    run: Run
+    caches: tuple[Cache, ...]
+    groups: tuple[Group, ...]
+    blocks_outermost: bool
+    stages: tuple[tuple[int, ...], ...]
+    block_size: int
+
+    @property
+    def block_bytes(self) -> tuple[int, ...]:
+        """Bytes of one block on each pipeline stage."""
+        return tuple(
+            stage_block_bytes(self.groups, held, blocks_outermost=self.blocks_outermost) for held in self.stages
+        )
+
+
+class Capacity(NamedTuple):
+    """What fits. limits: with the longest request that was planned for. request_blocks: that it takes."""
+
+    num_blocks: int
+    request_blocks: int
+    limits: Limits
+    available_bytes: tuple[int, ...]
+
+
+def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
+    """Groups and pages of `model` on these ranks. Raises NotApplicableError for what vLLM refuses, in its words."""
+    ranks = ranks_of(model, settings, parallel)
+    _check_as_published(model, settings)
+    run = settle(model, settings, ranks)
+    caches = tuple(caches_of(model, run))
+    if not caches:
+        raise NotApplicableError(f"no layer of {model.name} has a cache", help="leave the engine at ideal")
+    blocks = Blocks(caches, run)
+    layout = layout_of(blocks.backends, run.capability)
+    blocks_outermost = is_block_outermost(layout)
+    groups = groups_of(blocks.specs(caches), unifies_windows=run.unifies_windows, blocks_outermost=blocks_outermost)
+    return Planned(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
+
+
+def ranks_of(model: Model, settings: VllmSettings, parallel: Parallel) -> Ranks:
+    """The layout with the layers of each stage."""
+    partition = _partition(model, parallel.pp, tuple(settings.pp_layer_partition))
+    return Ranks(parallel.tp, parallel.pp, parallel.dcp, partition)
+
+
+def for_requests_of(planned: Planned, run: Run) -> Planned:
+    """The same caches and groups in a run that differs in its longest request, which a block of states may hold."""
+    if run.limits.keeps_states:
+        return planned._replace(run=run)
+    groups = tuple(
+        group._replace(
+            specs=tuple(
+                spec._replace(block_size=run.limits.max_model_len) if spec.kind == STATE else spec
+                for spec in group.specs
+            )
+        )
+        for group in planned.groups
+    )
+    return planned._replace(run=run, groups=groups)
+
+
+def capacity(planned: Planned, settings: VllmSettings, available_bytes: Sequence[int]) -> Capacity:
+    """Blocks that fit available_bytes of each stage. Raises NotApplicableError where vLLM would not start."""
+    block_bytes, limits = planned.block_bytes, planned.run.limits
+    check_stages(planned)
+    available = list(available_bytes)
+    if settings.num_gpu_blocks_override is not None:
+        available = [settings.num_gpu_blocks_override * each_bytes for each_bytes in block_bytes]
+    if planned.run.auto_fit:
+        limits = auto_fit(planned.groups, limits, block_bytes, available)
+    check_fits(planned.groups, limits, block_bytes, available)
+    num_blocks = min(memory // each_bytes for memory, each_bytes in zip(available, block_bytes, strict=True))
+    return Capacity(num_blocks, request_blocks(planned.groups, limits), limits, tuple(available))
+
+
+def check_stages(planned: Planned) -> None:
+    """Raises NotApplicableError for a pipeline stage that has nothing to cache."""
+    if 0 in planned.block_bytes:
+        raise NotApplicableError(
+            f"pipeline stage {planned.block_bytes.index(0)} has no layer with a cache", help="use fewer pipeline stages"
+        )
+
+
+def _check_as_published(model: Model, settings: VllmSettings) -> None:
+    """Raises NotApplicableError for a model that a method changed so that its layers no longer say what they cache."""
+    for group in model.groups:
+        if not group.is_as_built:
+            raise NotApplicableError(
+                f"vLLM {settings.version} has no method that changes what {group.name} layers of {model.name} cache",
+                help="leave the method out, or the engine at ideal",
+            )
+
+
+def _partition(model: Model, pp: int, given: tuple[int, ...]) -> tuple[int, ...]:
+    """Layers of each stage: as many each, and one more in those before the last where they do not divide."""
+    layers = model.num_layers
+    if given:
+        if len(given) != pp or sum(given) != layers:
+            raise InvalidValueError(
+                f"pp_layer_partition ({', '.join(map(str, given))}) must name {pp} stages of {layers} layers in all",
+                field="pp_layer_partition",
+                help="leave it out for vLLM's own partition",
+            )
+        return given
+    each, remaining = divmod(layers, pp)
+    stages = [each] * pp
+    for stage in range(2, remaining + 2):
+        stages[-stage] += 1
+    return tuple(stages)
+
+
+def _stages(ranks: Ranks, caches: Sequence[Cache]) -> tuple[tuple[int, ...], ...]:
+    """Positions of the caches of each stage; drafts stand on the last."""
+    found, first = [], 0
+    for stage, layers in enumerate(ranks.partition):
+        end = first + layers if stage < ranks.pp - 1 else max(cache.layer for cache in caches) + 1
+        found.append(tuple(p for p, cache in enumerate(caches) if first <= cache.layer < end))
+        first += layers
+    return tuple(found)

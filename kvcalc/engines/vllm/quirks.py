@@ -1,0 +1,49 @@
+"""What vLLM does for one model type and no other, each with the file that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kvcalc.model import Model
+
+USES_MLA = {
+    *("axk1", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "dots3_note"),
+    *("glm4_moe_lite", "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "kimi_k2", "kimi_linear"),
+    *("longcat_flash", "pangu_ultra_moe"),
+}
+"""Types whose latent is cached as it is; of all others every head's key and value (model_arch_config_convertor.py)."""
+EXPANDS_LATENT = {"minicpm3"}
+"""Types whose latent is expanded, and whose values are padded to the width of their keys (minicpm3.py)."""
+HAS_SINKS = {"gpt_oss", "laguna", "mimo_v2_flash"}
+"""Types with attention sinks, which not every kernel can read."""
+WINDOW_INCLUDES_QUERY = {"mimo_v2_flash"}
+"""Types whose sliding_window_size vLLM takes for the whole window (mimo_v2.py)."""
+STATES_AS_CONFIG_SAYS = ("qwen3_5",)
+"""Beginnings of types whose config names the format of their states (models/config.py, Qwen3_5)."""
+STATES_IN_FLOAT32 = {"nemotron_h"}
+"""Types whose states are in float32 unless their config says otherwise (models/config.py, NemotronH)."""
+EXPORTS_KDA_STATES = {"kimi_k3"}
+"""Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3/nvidia/kda.py)."""
+UNMENTIONED_DRAFT = {"mimo_v2_flash": True, "qwen3_next": False}
+"""Types with one draft layer that their config does not mention, and whether it has a window (their *_mtp.py)."""
+INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
+"""Types whose draft layers always have an indexer of their own (deepseek_v2.py)."""
+FP8_ON_BLACKWELL = {"glm_moe_dsa", "glm5_next", "glm5_next_text"}
+"""Types whose cache is in fp8 by default on compute capability 10 (models/config.py)."""
+BFLOAT16_IS_AUTO = {"deepseek_v32"}
+"""Types for which bfloat16 means the model's dtype (models/config.py, DeepseekV32)."""
+NO_PIPELINE = {"gemma3n", "gemma3n_text", "mamba2", "whisper", "zamba2"}
+"""Types without pipeline parallelism (models that do not implement SupportsPP)."""
+LEAST_BATCHED_TOKENS = {"gemma4": 32 * (70 + 2 + 6)}
+"""Types whose longest input must fit one batch: a video of 32 frames of 70 tokens and 8 more (gemma4_mm.py)."""
+
+
+def is_one_of(model: Model, types: Collection[str]) -> bool:
+    """Whether the decoder, or the whole model where it has several towers, is of one of these types."""
+    return model.model_type in types or model.published.model_type in types
+
+
+def uses_mla(model: Model) -> bool:
+    """Whether the latent of MLA is cached as it is. A preset may name the whole model's type, which says less."""
+    by_config = bool(model.published.model_type)
+    return not is_one_of(model, EXPANDS_LATENT) and (not by_config or model.model_type in USES_MLA)

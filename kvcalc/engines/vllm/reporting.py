@@ -1,0 +1,59 @@
+"""A plan and its capacity as the report of `kvcalc.fit`."""
+
+from __future__ import annotations
+
+from kvcalc.engines.vllm.grouping import Group
+from kvcalc.engines.vllm.planner import Capacity, Planned
+from kvcalc.engines.vllm.specs import Limits
+from kvcalc.engines.vllm.versions import Reported
+from kvcalc.report.fit import FitGroup, FitReport
+from kvcalc.report.sheet import Json
+
+
+def fit_report(name: str, planned: Planned, fitting: Capacity) -> FitReport:
+    """Report on the model called `name`."""
+    return FitReport(
+        model=name,
+        engine="vllm",
+        version=planned.run.version,
+        gpu=planned.run.gpu.name,
+        engine_settings=(),
+        parallel="",
+        available_bytes=fitting.available_bytes,
+        bytes_per_block=planned.block_bytes,
+        num_blocks=fitting.num_blocks,
+        request_blocks=fitting.request_blocks,
+        max_model_len=fitting.limits.max_model_len,
+        block_size=planned.block_size,
+        groups=tuple(_fit_group(planned, group, fitting.limits) for group in planned.groups),
+        resolved=_resolved(planned),
+        counts_blocks=planned.run.release.reported_tokens is Reported.BY_BLOCKS,
+    )
+
+
+def _fit_group(planned: Planned, group: Group, limits: Limits) -> FitGroup:
+    caches = [planned.caches[member] for member in group.members]
+    return FitGroup(
+        kind=group.first.kind,
+        caches=tuple(dict.fromkeys(cache.name for cache in caches)),
+        layers=tuple(cache.layer for cache in caches),
+        block_size=group.first.block_size,
+        page_bytes=tuple(sorted({spec.page_bytes for spec in group.specs})),
+        blocks_per_request=group.blocks(limits),
+    )
+
+
+def _resolved(planned: Planned) -> tuple[tuple[str, Json], ...]:
+    """What vLLM chose where settings left it open."""
+    run = planned.run
+    backends = dict.fromkeys(cache.backend.name for cache in planned.caches if cache.backend)
+    return (
+        ("dtype", run.model_dtype),
+        ("kv_cache_dtype", run.cache_dtype),
+        ("attention_backends", list(backends)),
+        ("max_num_batched_tokens", run.max_num_batched_tokens),
+        ("max_num_seqs", run.max_num_seqs),
+        ("max_in_flight_tokens", run.limits.in_flight_tokens),
+        ("enable_prefix_caching", run.keeps_prefixes),
+        ("disable_hybrid_kv_cache_manager", run.unifies_windows),
+    )

@@ -1,0 +1,378 @@
+"""The settings of one run of vLLM, settled: what was left open takes the default that vLLM would choose.
+
+Source: vLLM, engine/arg_utils.py, config/vllm.py, config/model.py, model_executor/models/config.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kvcalc.attention._state import StateCache
+from kvcalc.attention.cca import CompressedConvolution
+from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.attention.cross import CrossAttention
+from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.none import NoCache
+from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.dtypes import dtype_named
+from kvcalc.engines.vllm import quirks
+from kvcalc.engines.vllm.dtypes import FP8, MODEL, TURBOQUANT
+from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
+from kvcalc.engines.vllm.specs import Limits
+from kvcalc.engines.vllm.versions import VllmRelease
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.hardware import Gpu, gpu_named
+from kvcalc.model import Model
+from kvcalc.units import GIB, shown
+
+DEFAULT_BLOCK_SIZE = 16
+DEFAULT_MAX_LEN = 2048
+"""Longest sequence where a config names none."""
+_NOT_STRETCHED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
+"""Rotary settings whose max_position_embeddings are stretched already."""
+_LARGE, _MEDIUM = 160 * GIB, 70 * GIB
+_GB10 = (12, 1)
+_TIERS = {
+    _LARGE: ({SERVER: 16384, LLM: 16384}, 1024),
+    _MEDIUM: ({SERVER: 8192, LLM: 16384}, 1024),
+    0: ({SERVER: 2048, LLM: 8192}, 256),
+}
+"""Least memory of a GPU, then its max_num_batched_tokens by usage, and its max_num_seqs."""
+STATE_KINDS = (StateCache, ShortConvolution, CompressedConvolution)
+_BOUNDARY_LAYERS = 2
+"""Layers at either end that TurboQuant leaves in the model's dtype."""
+_MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
+"""Ways to guess tokens ahead: by layers of the model's own, or without any layer."""
+
+
+_LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+class Ranks(NamedTuple):
+    """How many ranks share the model. partition: layers of each pipeline stage."""
+
+    tp: int = 1
+    pp: int = 1
+    dcp: int = 1
+    partition: tuple[int, ...] = ()
+
+
+class Run(NamedTuple):
+    """One run of vLLM. Counts are of tokens.
+
+    version: of vLLM, whose rules hold.
+    cache_dtype: of quantisable layers; kernels may still choose another form of it.
+    block_size: what the user asked for, or None.
+    skipped_layers: indices of layers whose cache is not quantised; skips_windows: whether those with a window are too.
+    """
+
+    version: str
+    gpu: Gpu
+    ranks: Ranks
+    limits: Limits
+    model_dtype: str
+    cache_dtype: str
+    conv_dtype: str
+    state_dtype: str
+    block_size: int | None
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    is_hybrid: bool
+    keeps_prefixes: bool
+    unifies_windows: bool
+    num_speculative_tokens: int
+    has_drafts: bool
+    skipped_layers: frozenset[int]
+    skips_windows: bool
+    auto_fit: bool
+
+    @property
+    def release(self) -> VllmRelease:
+        """The version's rules."""
+        return VllmRelease(self.version)
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Compute capability of the GPU."""
+        return self.gpu.compute_capability or (0, 0)
+
+
+def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
+    """Run of `model` with `settings` on `ranks`. Raises what vLLM would refuse."""
+    gpu = gpu_named(settings.gpu)
+    if gpu.compute_capability is None:
+        raise NotApplicableError(
+            f"kvcalc knows vLLM's kernels for NVIDIA GPUs, and {gpu.name} is none", help="choose an NVIDIA GPU as gpu"
+        )
+    _check_ranks(model, ranks)
+    states, others = _has_states(model)
+    encoder = any(isinstance(part, CrossAttention) for group in model.groups for part in group.parts)
+    is_hybrid = states and others
+    keeps_prefixes = settings.enable_prefix_caching
+    if keeps_prefixes is None:
+        keeps_prefixes = not encoder and (others or not states)
+    model_dtype = _model_dtype(model, settings)
+    cache_dtype = _cache_dtype(model, settings, gpu, model_dtype)
+    drafts, speculative_tokens, modules = _speculation(model, settings)
+    longest = _max_model_len(model, settings)
+    batched, sequences = _batches(model, settings, gpu, longest, encoder=encoder)
+    asynchronous = settings.async_scheduling is not False
+    concurrent = ranks.pp + 1 if asynchronous and settings.use_v2_model_runner else ranks.pp
+    if asynchronous and not settings.use_v2_model_runner and ranks.pp == 1:
+        concurrent = 2
+    conv_dtype, state_dtype = _state_dtypes(model, settings, model_dtype)
+    skipped, skips_windows = _skipped_layers(model, settings, cache_dtype, is_hybrid=is_hybrid)
+    chunked = any("attention_chunk_size" in group.facts for group in model.groups)
+    unifies = settings.disable_hybrid_kv_cache_manager
+    return Run(
+        version=settings.version,
+        gpu=gpu,
+        ranks=ranks,
+        limits=Limits(
+            max_model_len=longest,
+            in_flight_tokens=concurrent * batched,
+            encoder_tokens=batched,
+            dcp=ranks.dcp,
+            extra_window_tokens=max(0, speculative_tokens - 1) if modules > 1 else 0,
+            keeps_states=states and keeps_prefixes,
+            speculative_tokens=speculative_tokens,
+        ),
+        model_dtype=model_dtype,
+        cache_dtype=cache_dtype,
+        conv_dtype=conv_dtype,
+        state_dtype=state_dtype,
+        block_size=settings.block_size,
+        max_num_batched_tokens=batched,
+        max_num_seqs=sequences,
+        is_hybrid=is_hybrid,
+        keeps_prefixes=keeps_prefixes,
+        unifies_windows=(chunked and drafts) if unifies is None else unifies,
+        num_speculative_tokens=speculative_tokens,
+        has_drafts=drafts,
+        skipped_layers=skipped,
+        skips_windows=skips_windows,
+        auto_fit=settings.max_model_len == -1,
+    )
+
+
+def _has_states(model: Model) -> tuple[bool, bool]:
+    """Whether layers keep recurrent states, and whether any caches tokens."""
+    parts = [part for group in model.groups for part in group.parts if not isinstance(part, NoCache)]
+    states = [isinstance(part, STATE_KINDS) for part in parts]
+    return any(states), not all(states)
+
+
+def _has_latents(model: Model) -> bool:
+    """Whether layers cache latents, or entries that are shared by all heads."""
+    latents = (MultiHeadLatentAttention, CompressedAttention)
+    return quirks.uses_mla(model) and any(isinstance(part, latents) for g in model.groups for part in g.parts)
+
+
+def _check_ranks(model: Model, ranks: Ranks) -> None:
+    for facts in (group.facts for group in model.groups):
+        heads = facts.get("num_query_heads", 0)
+        if heads % ranks.tp:
+            raise NotApplicableError(
+                f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({ranks.tp})",
+                help="choose a tp that divides the attention heads",
+            )
+    if ranks.pp > 1 and quirks.is_one_of(model, quirks.NO_PIPELINE):
+        raise NotApplicableError(
+            f"Pipeline parallelism is not supported for this model ({model.model_type})", help="use pp=1"
+        )
+    if ranks.tp % ranks.dcp:
+        raise NotApplicableError(
+            f"tp_size={ranks.tp} must be divisible by dcp_size={ranks.dcp}", help="choose a dcp that divides tp"
+        )
+    if ranks.dcp > 1 and not _has_latents(model):
+        _check_shared_tokens(model, ranks)
+
+
+def _check_shared_tokens(model: Model, ranks: Ranks) -> None:
+    """Decode context parallelism uses the ranks that would hold copies of KV heads, and has none elsewhere."""
+    for facts in (group.facts for group in model.groups if "num_kv_heads" in group.facts):
+        kv_heads, heads = facts["num_kv_heads"], facts["num_query_heads"]
+        if ranks.tp <= kv_heads or ranks.dcp > ranks.tp // kv_heads:
+            raise NotApplicableError(
+                f"Decode context parallelism for GQA/MQA shares the {ranks.tp} tensor parallel ranks of {kv_heads} KV "
+                f"heads, which is less than --decode-context-parallel-size {ranks.dcp} copies of each",
+                help="raise tp above the number of KV heads, or use dcp=1",
+            )
+        if heads // kv_heads % ranks.dcp:
+            raise NotApplicableError(
+                f"The model's number of query heads per KV head ({heads // kv_heads}) must be divisible by "
+                f"--decode-context-parallel-size ({ranks.dcp})",
+                help="choose a dcp that divides it",
+            )
+
+
+def _model_dtype(model: Model, settings: VllmSettings) -> str:
+    """The dtype that the weights are run in: as published, but never float32 unless somebody says so."""
+    if settings.dtype != "auto":
+        return {"half": "float16", "float": "float32"}.get(settings.dtype, settings.dtype)
+    return "float16" if model.published.dtype in ("float16", "half") else "bfloat16"
+
+
+def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu, model_dtype: str) -> str:
+    """kv_cache_dtype, or for `auto` what the checkpoint or the model's class wants."""
+    asked = settings.kv_cache_dtype
+    if asked == "auto":
+        by_checkpoint = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}.get(model.published.kv_dtype)
+        if by_checkpoint:
+            return by_checkpoint
+        on_blackwell = gpu.compute_capability is not None and gpu.compute_capability[0] == 10  # noqa: PLR2004
+        return "fp8_e4m3" if on_blackwell and quirks.is_one_of(model, quirks.FP8_ON_BLACKWELL) else "auto"
+    if asked == "bfloat16" and quirks.is_one_of(model, quirks.BFLOAT16_IS_AUTO):
+        return "auto"
+    if asked in MODEL and asked != model_dtype:
+        raise NotApplicableError(
+            f'kv_cache_dtype="{asked}" is incompatible with dtype="{model_dtype}"',
+            help=f"set kv_cache_dtype to auto or {model_dtype}",
+        )
+    if asked.startswith("nvfp4") and not asked.endswith("_ds_mla") and _has_latents(model):
+        raise NotApplicableError(
+            "nvfp4 KV cache is not supported with MLA (Multi-head Latent Attention) backends",
+            help=f"set kv_cache_dtype to auto, {FP8[0]}, or nvfp4_ds_mla with a sparse MLA backend",
+        )
+    return asked
+
+
+def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str) -> tuple[str, str]:
+    """Formats of convolutions' columns and of recurrent states."""
+    conv = model_dtype if settings.mamba_cache_dtype == "auto" else settings.mamba_cache_dtype
+    if settings.mamba_ssm_cache_dtype != "auto":
+        return conv, settings.mamba_ssm_cache_dtype
+    preset = not model.published.model_type  # which leaves out what its kind has by default
+    named = (group for group in model.groups if preset or group.origins.get("state_dtype"))
+    written = next((group.facts["state_dtype"] for group in named if "state_dtype" in group.facts), None)
+    by_config = _LONG_NAMES.get(dtype_named(written).name) if written else None
+    if any(isinstance(part, KimiDeltaAttention) for group in model.groups for part in group.parts):
+        return conv, "float32"
+    if quirks.is_one_of(model, quirks.STATES_IN_FLOAT32):
+        return conv, by_config or "float32"
+    if by_config and model.model_type.startswith(quirks.STATES_AS_CONFIG_SAYS):
+        return conv, by_config
+    return conv, conv
+
+
+def _speculation(model: Model, settings: VllmSettings) -> tuple[bool, int, int]:
+    """Whether draft layers are there, how many tokens they guess ahead, and how many modules guess them."""
+    speculative = settings.speculative
+    if not speculative:
+        return False, 0, 0
+    if not isinstance(speculative, Mapping):
+        raise InvalidValueError(
+            f"speculative must be a mapping, not {shown(speculative)}",
+            field="speculative",
+            help='for instance {"method": "mtp", "num_speculative_tokens": 1}',
+        )
+    method, asked = str(speculative.get("method", _MTP)), speculative.get("num_speculative_tokens")
+    drafts = sum(len(group.layers) for group in model.draft_groups)
+    if quirks.is_one_of(model, quirks.UNMENTIONED_DRAFT):
+        drafts = drafts or 1
+    if method in _LAYERLESS:
+        return False, _speculative_tokens(asked, 0), 0
+    if not (method == _MTP or method.endswith("_mtp")):
+        raise NotApplicableError(
+            f"the layers of the draft model of speculative method {method!r} are not in this model's config",
+            help=f"use {_MTP}, {' or '.join(_LAYERLESS)}; another model's draft layers cannot be known",
+        )
+    if not drafts:
+        raise NotApplicableError(
+            f"{model.name} has no multi-token-prediction layers for speculative method {method!r}",
+            help="leave speculative out",
+        )
+    tokens = _speculative_tokens(asked, drafts)
+    if tokens > drafts and tokens % drafts:
+        raise NotApplicableError(
+            f"num_speculative_tokens ({tokens}) must be divisible by n_predict={drafts}",
+            help=f"guess a multiple of {drafts} tokens",
+        )
+    return True, tokens, min(drafts, tokens)
+
+
+def _speculative_tokens(asked: object, default: int) -> int:
+    if asked is None and default:
+        return default
+    if type(asked) is not int or asked < 1:
+        raise InvalidValueError(
+            f"num_speculative_tokens must be a whole number of at least 1, not {shown(asked)}",
+            field="speculative",
+            help='for instance {"method": "mtp", "num_speculative_tokens": 1}',
+        )
+    return asked
+
+
+def longest_by_config(model: Model) -> int | None:
+    """Longest sequence that the config allows: the smallest length that it names, stretched as its positions are.
+
+    vLLM's own default where a config names none; None for a preset that does not say.
+    """
+    named = model.published.longest_tokens or model.max_model_len
+    if named is None:
+        return DEFAULT_MAX_LEN if model.published.model_type else None
+    stretched = model.published.rope_type not in _NOT_STRETCHED and "gemma3" not in model.published.model_type
+    return int(named * model.published.rope_factor) if stretched else named
+
+
+def _max_model_len(model: Model, settings: VllmSettings) -> int:
+    longest = longest_by_config(model)
+    asked = settings.max_model_len
+    named = model.published.longest_tokens or model.max_model_len
+    if asked == -1 and longest is not None and named is None:
+        raise NotApplicableError(
+            f"max_model_len must be a positive integer, got int: -1; the config of {model.name} names no length",
+            help=f"leave max_model_len out for {DEFAULT_MAX_LEN}, or name one",
+        )
+    if asked is not None and asked != -1:
+        if named is not None and longest is not None and asked > longest:
+            raise NotApplicableError(
+                f"User-specified max_model_len ({asked}) is greater than the derived max_model_len ({longest})",
+                help=f"use at most {longest}; positions beyond it are not defined",
+            )
+        return asked
+    if longest is None:
+        raise InvalidValueError(
+            f"nothing says what length {model.name} was made for",
+            field="max_model_len",
+            help="set it: max_model_len=131072, or load the model's own config.json",
+        )
+    return model.published.original_tokens or longest if model.published.rope_type == "longrope" else longest
+
+
+def _batches(model: Model, settings: VllmSettings, gpu: Gpu, longest: int, *, encoder: bool) -> tuple[int, int]:
+    """max_num_batched_tokens and max_num_seqs, by the GPU where they are not given."""
+    small = gpu.memory_bytes < _MEDIUM or "a100" in gpu.name or gpu.compute_capability == _GB10
+    tier = _LARGE if gpu.memory_bytes >= _LARGE else 0 if small else _MEDIUM
+    by_usage, sequences = _TIERS[tier]
+    sequences = settings.max_num_seqs or sequences
+    if settings.max_num_batched_tokens is not None:
+        batched = settings.max_num_batched_tokens
+        if encoder and batched < longest:
+            raise NotApplicableError(
+                f"max_num_batched_tokens ({batched}) is smaller than max_model_len ({longest}), and prompts of a model "
+                "with an encoder are not read in chunks",
+                help="raise max_num_batched_tokens or lower max_model_len",
+            )
+    else:
+        batched = by_usage[settings.usage]
+        if encoder:  # prompts are read whole
+            batched = max(longest, batched)
+        if model.published.sees_images_whole:
+            batched = max(batched, quirks.LEAST_BATCHED_TOKENS.get(model.published.model_type, 0))
+        batched = min(sequences * longest, batched)
+    return batched, settings.max_num_seqs or min(sequences, batched)
+
+
+def _skipped_layers(
+    model: Model, settings: VllmSettings, cache_dtype: str, *, is_hybrid: bool
+) -> tuple[frozenset[int], bool]:
+    """Layers that are not quantised: those that the user names, and with TurboQuant those at either end."""
+    named = [str(layer) for layer in settings.kv_cache_dtype_skip_layers]
+    skipped = {int(layer) for layer in named if layer.isdecimal()}
+    if cache_dtype in TURBOQUANT and not is_hybrid:
+        edge = min(_BOUNDARY_LAYERS, model.num_layers // 2)
+        skipped |= {*range(edge), *range(model.num_layers - edge, model.num_layers)}
+    return frozenset(skipped), "sliding_window" in named

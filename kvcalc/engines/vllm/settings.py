@@ -1,0 +1,100 @@
+"""Arguments of `vllm serve`, and the values that they may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kvcalc.engines.base import Engine
+from kvcalc.engines.base.settings import count_from, one_of, setting, share
+from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
+from kvcalc.engines.vllm.versions import VllmRelease
+from kvcalc.errors import InvalidValueError
+from kvcalc.hardware import gpu_named
+from kvcalc.units import shown
+
+SERVER, LLM = "server", "llm"
+USAGES = (SERVER, LLM)
+_MODEL_DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
+_NEWEST = VllmRelease(VllmRelease.newest())
+_STATE_DTYPES = ("auto", *ELEMENT_BYTES)
+
+
+@dataclass(frozen=True)
+class VllmSettings(Engine):
+    """Arguments of `vllm serve`, named and defaulted as vLLM names them, and the GPU that it runs on."""
+
+    RELEASE = VllmRelease
+
+    version: str = setting(_NEWEST.version, "version of vLLM whose rules hold")
+    gpu: str = setting(
+        "h100-80gb",
+        "a name of presets/gpus.yaml, or the driver's own; its kernels decide block sizes, its memory the batch",
+    )
+    kv_cache_dtype: str = setting(
+        "auto", "format of the cache; auto: the model's, unless its checkpoint or class wants another"
+    )
+    block_size: int | None = setting(None, "tokens of a block; hybrids may raise it")
+    max_model_len: int | None = setting(None, "longest request; none: the model's own, -1: the longest that fits")
+    usage: str = setting(USAGES[0], "server or llm (offline), which have batches of different sizes")
+    speculative: Mapping[str, object] | None = setting(
+        None, 'speculative decoding: {"method": "mtp", "num_speculative_tokens": 1}'
+    )
+    disable_hybrid_kv_cache_manager: bool | None = setting(
+        None, "whether windows are allocated as full attention; none: where vLLM has to"
+    )
+    enable_prefix_caching: bool | None = setting(None, "whether prefixes are kept; none: where the model allows it")
+    max_num_batched_tokens: int | None = setting(None, "tokens of a batch; none: by the GPU's memory and usage")
+    max_num_seqs: int | None = setting(None, "requests of a batch; none: by the GPU's memory")
+    async_scheduling: bool | None = setting(None, "whether batches overlap; none: on")
+    mamba_cache_dtype: str = setting("auto", "format of convolution states")
+    mamba_ssm_cache_dtype: str = setting("auto", "format of recurrent states")
+    num_gpu_blocks_override: int | None = setting(None, "blocks of the pool, whatever the memory is")
+    gpu_memory_utilization: float = setting(_NEWEST.gpu_memory_utilization, "share of the GPU's memory that vLLM takes")
+    kv_cache_memory_bytes: int | None = setting(None, "the cache's bytes, in the place of that share")
+    kv_cache_dtype_skip_layers: Sequence[int | str] = setting(
+        (), "layers that are not quantised: their indices, or sliding_window"
+    )
+    dtype: str = setting("auto", "of the weights as they are run")
+    pp_layer_partition: Sequence[int] = setting((), "layers of each pipeline stage (VLLM_PP_LAYER_PARTITION)")
+    use_v2_model_runner: bool = setting(True, "false: the older one (VLLM_USE_V2_MODEL_RUNNER)")
+
+    @property
+    def release(self) -> VllmRelease:
+        """The version's rules."""
+        return VllmRelease(self.version)
+
+    def __post_init__(self) -> None:
+        gpu_named(self.gpu)
+        check_cache_dtype(self.kv_cache_dtype)
+        one_of(self.usage, "usage", USAGES)
+        one_of(self.dtype, "dtype", _MODEL_DTYPES)
+        for field in ("mamba_cache_dtype", "mamba_ssm_cache_dtype"):
+            one_of(getattr(self, field), field, _STATE_DTYPES)
+        for field in ("block_size", "max_num_batched_tokens", "max_num_seqs", "num_gpu_blocks_override"):
+            count_from(getattr(self, field), field, 1)
+        count_from(self.kv_cache_memory_bytes, "kv_cache_memory_bytes", 1)
+        if self.max_model_len != -1 or isinstance(self.max_model_len, bool):
+            count_from(self.max_model_len, "max_model_len", 1)
+        for field in ("disable_hybrid_kv_cache_manager", "enable_prefix_caching", "async_scheduling"):
+            _flag(getattr(self, field), field)
+        _flag(self.use_v2_model_runner, "use_v2_model_runner")
+        share(self.gpu_memory_utilization, "gpu_memory_utilization", self.release.gpu_memory_utilization)
+        _list(self.kv_cache_dtype_skip_layers, "kv_cache_dtype_skip_layers", (int, str))
+        _list(self.pp_layer_partition, "pp_layer_partition", (int,))
+
+
+def _flag(value: object, field: str) -> None:
+    """Raises InvalidValueError where a setting is neither None nor true or false."""
+    if value is not None and not isinstance(value, bool):
+        raise InvalidValueError(
+            f"{field} must be true or false, not {shown(value)}", field=field, help=f"write {field}=true"
+        )
+
+
+def _list(value: object, field: str, kinds: tuple[type, ...]) -> None:
+    """Raises InvalidValueError where a setting is no list of values of these kinds."""
+    if not isinstance(value, list | tuple) or any(type(item) not in kinds for item in value):
+        raise InvalidValueError(
+            f"{field} must be a list, not {shown(value)}", field=field, help=f'for instance {{"{field}": [0, 1]}}'
+        )

@@ -1,0 +1,174 @@
+"""What one layer asks of vLLM's planner: how large its page is, and how many blocks a request takes of it.
+
+A page is what one layer keeps in one block. Which specs may share a block table is decided here, too.
+Source: vLLM, v1/kv_cache_interface.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+from typing import NamedTuple
+
+from kvcalc.errors import NotApplicableError
+from kvcalc.slots.engines import WholeBlocks
+from kvcalc.slots.layers import Once
+from kvcalc.slots.rule import SlotRule
+
+FULL, MLA, SLIDING, SLIDING_MLA = "full_attention", "mla_attention", "sliding_window", "sliding_window_mla"
+CHUNKED, CROSS, STATE = "chunked_local_attention", "cross_attention", "mamba"
+_EVERY_TOKEN, _WINDOWS = (FULL, MLA), (SLIDING, SLIDING_MLA)
+
+
+class Limits(NamedTuple):
+    """What a request may ask for, and what may be in flight beside it, in tokens.
+
+    max_model_len: longest request. in_flight_tokens: of all batches that run at the same time. encoder_tokens: reserved
+    for an encoder's output. dcp: ranks that share the tokens of full attention. extra_window_tokens: kept behind every
+    window for draft modules that read ahead. keeps_states: whether states of prefixes are cached (`align`).
+    speculative_tokens: drafts whose states are kept until they are accepted.
+    """
+
+    max_model_len: int
+    in_flight_tokens: int
+    encoder_tokens: int
+    dcp: int = 1
+    extra_window_tokens: int = 0
+    keeps_states: bool = False
+    speculative_tokens: int = 0
+
+
+class Spec(NamedTuple):
+    """What one layer caches.
+
+    kind: as vLLM names it.
+    block_size: tokens of a block.
+    state_bytes: what one stored state of all heads takes; of a recurrent layer, everything.
+    shape: whatever else must be equal where layers share a block table: heads, widths, format, role.
+    tokens_per_state: tokens that one stored state stands for.
+    window: tokens that a sliding or chunked layer sees; of a full layer, what it saw before windows were given up.
+    chunked: whether that window is a chunk.
+    alignment: number of bytes of which a page is a multiple.
+    padded_bytes: size that a page is padded to.
+    stride_bytes: number of bytes of which the distance between two blocks is a multiple.
+    kernel_block: largest block of the kernels, of which a larger block is a multiple.
+    checkpoint_blocks: blocks in which a recurrent layer leaves a state behind while it reads a prompt.
+    """
+
+    kind: str
+    block_size: int
+    state_bytes: int
+    shape: tuple[object, ...] = ()
+    tokens_per_state: int = 1
+    window: int | None = None
+    chunked: bool = False
+    alignment: int = 1
+    padded_bytes: int | None = None
+    stride_bytes: int = 1
+    kernel_block: int | None = None
+    checkpoint_blocks: int = 0
+
+    @property
+    def unpadded_bytes(self) -> int:
+        """Page as the kernels fill it."""
+        states = 1 if self.kind == STATE else self.block_size // self.tokens_per_state
+        return states * self.state_bytes
+
+    @property
+    def page_bytes(self) -> int:
+        """Page as it is laid out."""
+        if self.padded_bytes is not None:
+            return self.padded_bytes
+        return round_up(self.unpadded_bytes, self.alignment)
+
+    @property
+    def stride_alignment_bytes(self) -> int:
+        """Number of bytes of which the distance between two blocks is a multiple."""
+        if self.kernel_block is None:
+            return self.stride_bytes
+        kernel_block = gcd(self.kernel_block, self.block_size)
+        return 1 if kernel_block == self.block_size else self._replace(block_size=kernel_block).page_bytes
+
+    @property
+    def is_dcp_sharded(self) -> bool:
+        """Whether ranks of decode context parallelism share its tokens."""
+        return self.kind != STATE
+
+    def rule(self, limits: Limits) -> SlotRule:
+        """Blocks that a request takes, by its tokens. Raises NotApplicableError for windows that ranks would share.
+
+        A window may begin inside of a block, so it touches one block more than its tokens fill.
+        """
+        window, in_flight = self.window or 0, limits.in_flight_tokens
+        if self.kind in _WINDOWS:
+            if limits.dcp > 1:
+                raise NotApplicableError(
+                    f"vLLM cannot share sliding windows by decode context parallelism (dcp {limits.dcp})",
+                    help="use dcp=1, or set disable_hybrid_kv_cache_manager",
+                )
+            return WholeBlocks(self.block_size, window - 1 + limits.extra_window_tokens + in_flight, 1)
+        if self.kind == CHUNKED:
+            return WholeBlocks(self.block_size, window + in_flight)
+        if self.kind in (CROSS, STATE):
+            return Once(self._blocks_of_its_own(limits), words="blocks of its own")
+        return WholeBlocks(self.block_size * limits.dcp)
+
+    def _blocks_of_its_own(self, limits: Limits) -> int:
+        """Blocks of an encoder's output, or of states: those of prefixes, of drafts, and those left behind."""
+        if self.kind == CROSS:
+            return ceil_div(limits.encoder_tokens, self.block_size)
+        kept = 2 + self.checkpoint_blocks if limits.keeps_states else 1
+        return kept + limits.speculative_tokens
+
+    def blocks(self, limits: Limits) -> int:
+        """Blocks that one request of max_model_len tokens takes."""
+        return self.rule(limits).slots(limits.max_model_len)
+
+
+def ceil_div(number: int, divisor: int) -> int:
+    """ceil(number / divisor)."""
+    return -(-number // divisor)
+
+
+def round_up(number: int, step: int) -> int:
+    """The smallest multiple of `step` that is at least `number`."""
+    return ceil_div(number, step) * step
+
+
+def merged(specs: Sequence[Spec]) -> Spec | None:
+    """The one spec that stands for all, or None where they cannot share a block table as if they were one layer.
+
+    Full layers may differ in the windows that they gave up, as long as there is one such window.
+    """
+    first, *others = specs
+    if first.kind != FULL:
+        return first if all(spec == first for spec in others) else None
+    plain = first._replace(window=None, chunked=False)
+    if any(spec._replace(window=None, chunked=False) != plain for spec in others):
+        return None
+    windows = {(spec.window, spec.chunked) for spec in specs if spec.window is not None}
+    if len(windows) > 1:
+        return None
+    window, chunked = windows.pop() if windows else (None, False)
+    return plain._replace(window=window, chunked=chunked)
+
+
+def alike(specs: Sequence[Spec]) -> bool:
+    """Whether layers always need equally many blocks, so that they may share a block table, each with its own page."""
+    first = specs[0]
+    if any(s.block_size != first.block_size or s.is_dcp_sharded != first.is_dcp_sharded for s in specs):
+        return False
+    if first.kind in _EVERY_TOKEN:
+        return all(spec.kind in _EVERY_TOKEN for spec in specs)
+    if first.kind == SLIDING:
+        return all(spec.kind in _WINDOWS and spec.window == first.window for spec in specs)
+    if first.kind in (SLIDING_MLA, CHUNKED):
+        return all(spec.kind == first.kind and spec.window == first.window for spec in specs)
+    if first.kind == STATE:
+        return all(
+            spec.kind == STATE
+            and spec.checkpoint_blocks == first.checkpoint_blocks
+            and spec.page_bytes == first.page_bytes
+            for spec in specs
+        )
+    return all(spec.kind == first.kind for spec in specs)

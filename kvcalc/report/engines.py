@@ -1,0 +1,107 @@
+"""Engines to choose from, and one of them with its versions and settings."""
+
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Column, Json, Sheet
+
+
+class SettingEntry(NamedTuple):
+    """A setting: its name, its default (and in words), and what it means."""
+
+    name: str
+    default: Json
+    words: str
+    meaning: str
+
+
+class RuleEntry(NamedTuple):
+    """A rule that changed between versions. values: for each version that changed it, the value from there on."""
+
+    name: str
+    what: str
+    old: str
+    since: tuple[tuple[str, str], ...]
+    source: str
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        return {**self._asdict(), "since": dict(self.since)}
+
+
+class EngineEntry(NamedTuple):
+    """An engine: how its rules were established, for which versions, and its settings with their defaults.
+
+    versions: those whose rules were established; answered: the range that is answered. Both are empty where no version
+    is told from another. plans: whether it plans its memory, so that `fit` gives its own report.
+    """
+
+    name: str
+    title: str
+    verified: str
+    versions: tuple[str, ...]
+    answered: str
+    plans: bool
+    settings: tuple[SettingEntry, ...]
+    rules: tuple[RuleEntry, ...]
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "verified": self.verified,
+            "versions": list(self.versions),
+            "answered": self.answered,
+            "plans": self.plans,
+            "settings": {
+                setting.name: {"default": setting.default, "meaning": setting.meaning} for setting in self.settings
+            },
+            "rules": [rule.data() for rule in self.rules],
+        }
+
+
+class EngineList(NamedTuple):
+    """All engines."""
+
+    entries: tuple[EngineEntry, ...]
+
+    def data(self) -> list[Json]:
+        """Plain values of each."""
+        return [entry.data() for entry in self.entries]
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each."""
+        columns = (Column("engine"), Column("versions"), Column("plans memory"), Column("how it was verified"))
+        rows = tuple(
+            (entry.name, entry.answered, "yes" if entry.plans else "no", entry.verified) for entry in self.entries
+        )
+        return (Sheet("Engines", columns, rows, notes=("`kvcalc engines show NAME` lists settings and versions",)),)
+
+
+class EnginePage(NamedTuple):
+    """One engine, all that is known of it."""
+
+    entry: EngineEntry
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        return self.entry.data()
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Its settings, and the rules that changed between its versions."""
+        entry = self.entry
+        version = f" {entry.answered}" if entry.answered else ""
+        rows = tuple((setting.name, setting.words, setting.meaning) for setting in entry.settings)
+        columns = (Column("setting"), Column("default"), Column("meaning"))
+        settings = Sheet(f"{entry.name}: {entry.title}{version}", columns, rows, notes=(entry.verified,))
+        return (settings, self._rules()) if entry.rules else (settings,)
+
+    def _rules(self) -> Sheet:
+        columns = (Column("rule", once=True), Column("before"), Column("since"), Column("value"), Column("source"))
+        rows: list[tuple[str, ...]] = []
+        for rule in self.entry.rules:
+            before = rule.old
+            for version, value in rule.since:
+                rows.append((rule.what, before, version, value, rule.source))
+                before = value
+        return Sheet("Rules that changed between versions", columns, tuple(rows))
