@@ -22,7 +22,7 @@ from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.views import Explanation
-from kvcalc.slots.layers import Pending
+from kvcalc.slots.primitives import Remainder
 
 IDEAL = Engine.of("ideal")
 
@@ -65,7 +65,8 @@ def test_a_longer_sequence_takes_no_less_but_for_tokens_that_wait(model, n, more
     """Only what waits to be compressed ever falls; the bound over all shorter lengths never does."""
     footprint = Footprint.of(model, IDEAL, dtype)
     assert footprint.bytes(n) <= footprint.most(n) <= footprint.most(n + more)
-    settled = Footprint(tuple(term for term in footprint.terms if not isinstance(term[0], Pending)))
+    terms = zip(footprint.weights, footprint.operands, strict=True)
+    settled = Footprint.summed(term for term in terms if not isinstance(term[1].operands[0], Remainder))
     assert settled.bytes(n) <= settled.bytes(n + more)
 
 
@@ -83,7 +84,7 @@ def test_the_growth_of_a_period_is_what_a_period_adds(model, n):
     footprint = Footprint.of(model, IDEAL, dtype_named("bf16"))
     report = kvcalc.size(model, tokens=n)
     bytes_, period = report.growth
-    ends = [kink for kink in footprint.kinks() if kink > n]
+    ends = [kink for kink in footprint.kinks if kink > n]
     if not ends or ends[0] >= n + period:
         assert footprint.bytes(n + period) - footprint.bytes(n) == bytes_
 
@@ -179,7 +180,7 @@ def test_what_fits_is_exact(model, n, dtype, budget, engine):
             assert footprint.bytes(most) <= budget_bytes or most == 0
             assert footprint.bytes(most + 1) > budget_bytes or (most == 0 and footprint.bytes(0) > budget_bytes)
             # nothing shorter is too much: looked at one by one as far as that is quick, and where growth changes
-            shorter = {*range(max(1, most - 300), most), *range(1, min(most, 300)), *footprint.kinks()}
+            shorter = {*range(max(1, most - 300), most), *range(1, min(most, 300)), *footprint.kinks}
             assert all(footprint.bytes(t) <= budget_bytes for t in shorter if 0 < t < most)
         batch = max_sequences(footprint, n, budget_bytes)
         if batch is not None:

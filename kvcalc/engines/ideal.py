@@ -8,7 +8,7 @@ from kvcalc.dtypes import Dtype
 from kvcalc.engines import Allocation, count_from, one_of
 from kvcalc.engines._tensors import per_tensor, with_encoder_tokens
 from kvcalc.model import Model
-from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor
 
 HONOURED, FULL = "honoured", "full"
@@ -35,8 +35,8 @@ def allocate(model: Model, settings: Settings, _: Dtype) -> Allocation:
     """The model's own tensors, with a slot for every token where windows are not honoured."""
 
     def allocated(tensor: CacheTensor) -> CacheTensor:
-        if settings.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
-            return tensor._replace(slot_rule=EveryToken())
+        if settings.window == FULL and tensor.slot_rule.window is not None:
+            return tensor._replace(slot_rule=EVERY_TOKEN)
         return with_encoder_tokens(tensor, settings.encoder_tokens)
 
     return per_tensor(model, allocated)

@@ -24,8 +24,8 @@ from kvcalc.hardware import gpu_named
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.parallel import Sharing, rounded_heads
 from kvcalc.report.pool import Pool, PoolReport
-from kvcalc.slots.layers import EveryToken, LastTokens
-from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.engines import in_blocks
+from kvcalc.slots.layers import EVERY_TOKEN, last_tokens
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import GIB, shown
@@ -180,7 +180,7 @@ def _tensors(model: Model, group: LayerGroup, settings: Settings, dtype: Dtype) 
 
 def _rule(window: int | None, block: int) -> SlotRule:
     """Whole blocks; of a window one more than it fills, so that it is always held (kSWAExtraBlock)."""
-    return InBlocks(block, EveryToken() if window is None else LastTokens(-(-window // block) * block + block))
+    return in_blocks(block, EVERY_TOKEN if window is None else last_tokens(-(-window // block) * block + block))
 
 
 def _window(model: Model, group: LayerGroup, settings: Settings) -> int | None:

@@ -201,7 +201,7 @@ class BlockDemand(NamedTuple):
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
         """Longest request of which the pool has blocks for so many, up to the longest that the engine takes."""
         each = self._usable(cache_bytes) // sequences
-        found = [max_tokens(Footprint(tuple((rule, 1) for rule in rules)), each) for rules in self.plan.choices()]
+        found = [max_tokens(Footprint.summed((1, rule) for rule in rules), each) for rules in self.plan.choices()]
         return _least([*found, self.max_model_len])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:

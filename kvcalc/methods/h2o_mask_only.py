@@ -6,8 +6,8 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Shares, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.methods import EveryTokenAndNext
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.methods import every_token_and_next
 from kvcalc.tensors import CacheTensor, Dim
 
 TRAITS = Traits(
@@ -26,12 +26,12 @@ def apply(model: Model) -> Model:
     State, in the model's dtype: previous_scores, a sum for each query head and token; attention_masks_next, a mask for
     each query head, the tokens and the next.
     """
-    return selected(model, "H2O, masked", EveryToken(), state=_state)
+    return selected(model, "H2O, masked", EVERY_TOKEN, state=_state)
 
 
 def _state(attention: GroupedQueryAttention, _: Shares) -> tuple[CacheTensor, ...]:
     heads = (Dim("num_query_heads", attention.num_query_heads),)
     return (
-        CacheTensor("previous_scores", heads, EveryToken(), quantizable=False),
-        CacheTensor("attention_masks_next", heads, EveryTokenAndNext(), quantizable=False),
+        CacheTensor("previous_scores", heads, EVERY_TOKEN, quantizable=False),
+        CacheTensor("attention_masks_next", heads, every_token_and_next(), quantizable=False),
     )

@@ -7,7 +7,7 @@ from fractions import Fraction
 from kvcalc.methods._selection import ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import Chosen
+from kvcalc.slots.methods import chosen
 from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
@@ -31,7 +31,7 @@ def apply(
     kvpress counts it, which lets every token after it stay. prompt_tokens: where the prompt ends, for that.
     In prefill the layer at hand holds the whole prompt, those before it what they keep.
     """
-    rule: SlotRule = Chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
+    rule: SlotRule = chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)
     cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=1)

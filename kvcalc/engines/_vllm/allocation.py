@@ -15,8 +15,8 @@ from kvcalc.engines._vllm.run import Run
 from kvcalc.engines._vllm.specs import CHUNKED, CROSS, SLIDING, SLIDING_MLA, STATE, Limits, Spec
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.engines import WholeBlocks
-from kvcalc.slots.layers import Once
+from kvcalc.slots.engines import whole_blocks
+from kvcalc.slots.layers import once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
@@ -64,12 +64,12 @@ def block_rule(spec: Spec, limits: Limits) -> SlotRule:
     """Blocks that a request of t tokens takes: `Spec.blocks` as a rule."""
     window, in_flight = spec.window or 0, limits.in_flight_tokens
     if spec.kind in (SLIDING, SLIDING_MLA):
-        return WholeBlocks(spec.block_size, window - 1 + limits.extra_window_tokens + in_flight, 1)
+        return whole_blocks(spec.block_size, window - 1 + limits.extra_window_tokens + in_flight, 1)
     if spec.kind == CHUNKED:
-        return WholeBlocks(spec.block_size, window + in_flight)
+        return whole_blocks(spec.block_size, window + in_flight)
     if spec.kind in (CROSS, STATE):
-        return Once(spec.blocks(limits), words="blocks of its own")
-    return WholeBlocks(spec.block_size * limits.dcp)
+        return once(spec.blocks(limits), words="blocks of its own")
+    return whole_blocks(spec.block_size * limits.dcp)
 
 
 def _name_of(spec: Spec, run: Run) -> str:
