@@ -20,7 +20,12 @@ def check(rule, up_to: int = UP_TO) -> None:
     most = list(accumulate(slots, max))
     assert [rule.most(tokens) for tokens in range(0, up_to, 7)] == most[::7], "most is the most so far"
     check_end(rule, slots)
-    for limit in {-1, 0, *range(min(slots), max(slots) + 1, 1 + max(slots) // 40), *slots[: up_to : 1 + up_to // 20]}:
+    for limit in {
+        -1,
+        0,
+        *range(min(slots), max(slots) + 1, 1 + (max(slots) - min(slots)) // 40),
+        *slots[: up_to : 1 + up_to // 20],
+    }:
         found = next((tokens for tokens, number in enumerate(slots) if number > limit), None)
         first = rule.first_above(limit)
         assert first == found or (found is None and (first is None or first >= up_to)), f"first above {limit}"

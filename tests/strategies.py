@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import MISSING, fields, replace
-from functools import reduce
 
-from hypothesis import reject
+from hypothesis import assume
 from hypothesis import strategies as st
 
 import kvcalc
@@ -204,6 +204,7 @@ PARAMETERS = {
     "quanto": {"prompt_tokens": prompts, "residual_length": counts, "q_group_size": groups, "nbits": bits},
     "hqq": {"prompt_tokens": prompts, "residual_length": counts, "q_group_size": groups, "nbits": st.sampled_from([1, 2, 3, 4, 8])},
     "int4-grouped": {},
+    "kv-dtype": {"k_dtype": st.sampled_from(["fp8", "q8_0"]), "v_dtype": st.sampled_from(["fp8", "q4_0"])},
     "per-token-head": {},
 }  # fmt: skip
 """Methods that change how slots grow, by the parameters that say how."""
@@ -211,13 +212,18 @@ PARAMETERS = {
 
 @st.composite
 def under_methods(draw, base=models()):  # noqa: B008  # strategies are values
-    """A model with one to three methods, and what they are; those that refuse each other are assumed away."""
+    """A model under one to three of five methods: those that take it, and each other."""
     model = draw(base)
-    specs = draw(st.lists(method_specs(), min_size=1, max_size=3))
-    try:
-        return reduce(kvcalc.apply_method, specs, model)
-    except kvcalc.KvcalcError:
-        reject()
+    for spec in draw(st.lists(method_specs(), min_size=5, max_size=5)):
+        with suppress(kvcalc.KvcalcError):
+            model = kvcalc.apply_method(model, spec)
+        if len(model.methods) == MOST_METHODS:
+            break
+    assume(model.methods)
+    return model
+
+
+MOST_METHODS = 3
 
 
 @st.composite

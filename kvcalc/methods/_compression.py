@@ -19,7 +19,7 @@ NEXT = 1
 """Slot that is free in a head's last block when a token comes."""
 _MOST, _QUARTERS = 64, 4
 _MOST_TOGETHER = 128
-"""Tokens after which heads of several ratios meet again. How many tokens fit is found by trying so many blocks."""
+"""Tokens after which heads of several ratios meet again: a growth over more of them tells a reader nothing."""
 
 
 def compression(value: float | Fraction, field: str) -> Fraction:

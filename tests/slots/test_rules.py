@@ -108,6 +108,7 @@ ROWS = [
     (pyramid(Budget(4, 128, 8, 20), 0), "layer 0's share of 128 a layer", {127: 127, 200: 128, 6000: 242}),
     (pyramid(Budget(4, 128, 8, 20), 3), "layer 3's share of 128 a layer", {127: 127, 200: 128, 6000: 14}),
     (pyramid(Budget(7, 26, 6, 3), 4), "layer 4's share of 26 a layer", {26: 26, 39: 26, 40: 24, 99: 24}),
+    (pyramid(Budget(2, 26, 6, 3), 1), "layer 1's share of 26 a layer", {39: 26, 40: 12}),
     (pyramid(Budget(1, 26, 6, 20), 0), "layer 0's share of 26 a layer", {26: 26, 39: 26, 40: 40, 99: 45}),
     (packed(1, 2, EVERY_TOKEN), "1 of each, 2 to a slot: every token", {1: 1, 2: 1, 3: 2, 333: 167}),
     (packed(3, 2, EVERY_TOKEN), "3 of each, 2 to a slot: every token", {1: 2, 2: 3, 3: 5}),
