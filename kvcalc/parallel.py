@@ -254,8 +254,8 @@ def _shared(rule: SlotRule, shares: int, name: str) -> SlotRule:
 
 def _packs_evenly(group: LayerGroup, tp: int, rounding: Rounding) -> bool:
     shares = _head_shares(group, tp, rounding)
-    rules = (tensor.slot_rule for tensor in (*group.tensors, *group.uncut))
-    return all(rule.packing.units % shares == 0 for rule in rules if rule.packing is not None)
+    packings = (tensor.slot_rule.packing for tensor in (*group.tensors, *group.uncut))
+    return all(units % shares == 0 for units, _, _ in filter(None, packings))
 
 
 def _can_shard(group: LayerGroup, tp: int, rounding: Rounding) -> bool:

@@ -9,29 +9,27 @@ Numbers are exact ints, or int64 arrays of numpy, which nothing here imports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import lcm
 from operator import attrgetter
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     import numpy as np
     from numpy.typing import NDArray
 
     from kvcalc.slots.primitives import Sum
 
-Tokens = TypeVar("Tokens", int, "NDArray[np.int64]")
-"""Token counts: one int, or an int64 array of them."""
-Bounds = Callable[[int, int], tuple[int, int]]
-"""Numbers between which an expression stays from one token count to another."""
+    Tokens = TypeVar("Tokens", int, NDArray[np.int64])
+    """Token counts: one int, or an int64 array of them."""
+    Bounds = Callable[[int, int], tuple[int, int]]
 
-
-class Stretch(NamedTuple):
-    """Token counts from `start` up to the next stretch: each `period` tokens more add `growth`."""
-
-    start: int
-    period: int
-    growth: int
+# as a class it would compile its annotations when it is imported
+Stretch = NamedTuple("Stretch", [("start", int), ("period", int), ("growth", int)])  # noqa: UP014
+"""Token counts from `start` up to the next stretch: each `period` tokens more add `growth`."""
 
 
 class Expression:

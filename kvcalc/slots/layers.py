@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.slots.algebra import Expression, Stretch, Tokens
+from kvcalc.slots.algebra import Expression, Stretch
 from kvcalc.slots.primitives import TOKENS, Above, AtMost, Constant, Floor, Remainder, Switch
 from kvcalc.slots.rule import SlotRule, ordinal
+
+if TYPE_CHECKING:
+    from kvcalc.slots.algebra import Tokens
 
 EVERY_TOKEN = SlotRule(TOKENS, "every token")
 """t slots: full attention."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.slots.primitives import PROMPT, TOKENS, Above, Anew, AtMost, Ceil, Floor, Lower, Sum, Switch
-from kvcalc.slots.rule import Packing, SlotRule
+from kvcalc.slots.rule import SlotRule
 
 
 def within(outer: SlotRule, inner: SlotRule) -> SlotRule:
@@ -23,7 +23,7 @@ def packed(units: int, per_slot: int, rule: SlotRule) -> SlotRule:
         words = f"{units:,} of each, {per_slot:,} to a slot: {rule}"
     else:
         words = str(rule) if whole == 1 else f"{whole:,} for each: {rule}"
-    return SlotRule(Ceil(rule, units, per_slot), words, packing=Packing(units, per_slot, rule))
+    return SlotRule(Ceil(rule, units, per_slot), words, packing=(units, per_slot, rule))
 
 
 # ---- tokens of one format

@@ -13,8 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import gcd, lcm
+from typing import TYPE_CHECKING
 
-from kvcalc.slots.algebra import Expression, Operation, Stretch, Tokens, together, turns
+from kvcalc.slots.algebra import Expression, Operation, Stretch, together, turns
+
+if TYPE_CHECKING:
+    from kvcalc.slots.algebra import Tokens
 
 _INT64_END = 2**63
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from kvcalc.slots.algebra import Expression, Operation, Stretch, Tokens
+from kvcalc.slots.algebra import Expression, Operation, Stretch
 from kvcalc.slots.primitives import Constant
+
+if TYPE_CHECKING:
+    from kvcalc.slots.algebra import Tokens
 
 
 class SlotRule(Operation):
@@ -14,7 +17,8 @@ class SlotRule(Operation):
 
     words: what they are, for a report. window: the tokens that a layer looks back by itself, a sliding window or a
     chunk; None where it looks back without end, or a method or an engine says what is kept. generated_window: how many
-    tokens it looks back beside its whole prompt. packing: what the heads of a layer pack together.
+    tokens it looks back beside its whole prompt. packing: (units, per_slot, rule) where slots of another rule share
+    one, units of each for all heads together.
     """
 
     __slots__ = ("generated_window", "packing", "window", "words")
@@ -26,7 +30,7 @@ class SlotRule(Operation):
         *,
         window: int | None = None,
         generated_window: int | None = None,
-        packing: Packing | None = None,
+        packing: tuple[int, int, SlotRule] | None = None,
     ) -> None:
         self.operands = (expression,)
         self.words = words
@@ -49,14 +53,6 @@ class SlotRule(Operation):
 
     def __str__(self) -> str:
         return self.words
-
-
-class Packing(NamedTuple):
-    """Slots of another rule of which several share one: `units` of each, all heads together, `per_slot` to a slot."""
-
-    units: int
-    per_slot: int
-    rule: SlotRule
 
 
 def ordinal(number: int) -> str:
