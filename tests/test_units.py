@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.units import both_units, parse_bytes, parse_tokens, short_tokens
+from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, short_tokens
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,10 @@ def test_both_units_are_always_named():
     assert both_units(1) == "1 byte"
     assert both_units(999) == "999 bytes"
     assert both_units(1000) == "1,000 bytes (1.00 kB, 1,000 B)"
+
+
+def test_the_largest_count_is_a_million_millions():
+    assert positive_int(10**12, "tokens") == 10**12
+    for value in (0, 10**12 + 1, True, 1.0):
+        with pytest.raises(InvalidValueError, match="tokens must be"):
+            positive_int(value, "tokens")

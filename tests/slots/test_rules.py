@@ -277,6 +277,7 @@ def test_rules_are_values():
 def test_tokens_of_an_encoder_are_asked_for():
     assert str(ENCODER_TOKENS) == "every encoder token"
     assert ENCODER_TOKENS.constant is None
+    assert ENCODER_TOKENS.stretches == ((0, 1, 0),)
     for ask in (
         lambda: ENCODER_TOKENS.slots(5),
         lambda: ENCODER_TOKENS.in_step(5),
