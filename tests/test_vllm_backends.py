@@ -13,6 +13,9 @@ PLAIN = Need(width=128, cache_dtype="auto", model_dtype="bfloat16", block_size=N
 LATENT = PLAIN._replace(width=576, mla=True, no_position_width=128, query_heads=128, gathered_heads=128)
 SPARSE = LATENT._replace(sparse=True)
 HEADS, SINK = "head_size not supported", "sink not supported on compute capability < 9.0"
+FA_FP8 = "FP8 KV cache requires FA3 on SM90, FA4 with head_size=512 on SM90, or FA4 on SM100"
+FA_IMAGES = "mm_prefix (PrefixLM bidirectional attention) requires FlashAttention v4"
+FA_IMAGES_FP8 = "SM90 FP8 KV with mm_prefix requires Triton"
 CAPABILITY, SINKS = "compute capability not supported", "attention sinks not supported"
 FA4_HEADS = "FA4 sparse MLA requires (8, 16, 32, 64, 128) gathered query heads up to"
 
@@ -35,6 +38,17 @@ def refused(name, need, capability):
         ("FLASH_ATTN", PLAIN._replace(width=100), (9, 0), [HEADS]),
         ("FLASH_ATTN", PLAIN._replace(sinks=True), (8, 9), [SINK]),
         ("FLASH_ATTN", PLAIN._replace(sinks=True), (9, 0), []),
+        *(("FLASH_ATTN", PLAIN._replace(cache_dtype="fp8"), on, []) for on in ((9, 0), (10, 0), (10, 3))),
+        *(("FLASH_ATTN", PLAIN._replace(cache_dtype="fp8"), on, [FA_FP8]) for on in ((8, 9), (12, 0))),
+        ("FLASH_ATTN", PLAIN._replace(cache_dtype="fp8", width=256), (9, 0), []),
+        ("FLASH_ATTN", PLAIN._replace(cache_dtype="fp8", width=512), (9, 0), []),
+        ("FLASH_ATTN", PLAIN._replace(cache_dtype="fp8", width=264), (9, 0), [FA_FP8]),
+        ("FLASH_ATTN", PLAIN._replace(cache_dtype="fp8", width=256), (10, 0), [FA_FP8]),
+        ("FLASH_ATTN", PLAIN._replace(images_whole=True), (9, 0), [FA_IMAGES]),
+        ("FLASH_ATTN", PLAIN._replace(images_whole=True), (10, 0), []),
+        ("FLASH_ATTN", PLAIN._replace(images_whole=True, width=136), (10, 0), [FA_IMAGES]),
+        ("FLASH_ATTN", PLAIN._replace(images_whole=True, width=512), (9, 0), []),
+        ("FLASH_ATTN", PLAIN._replace(images_whole=True, width=512, cache_dtype="fp8"), (9, 0), [FA_IMAGES_FP8]),
         ("FLASHINFER", PLAIN, (12, 1), []),
         ("FLASHINFER", PLAIN, (12, 2), [CAPABILITY]),
         ("FLASHINFER", PLAIN._replace(width=96), (9, 0), [HEADS]),

@@ -290,7 +290,7 @@ class Above(_Choice):
 
     def _choice(self) -> tuple[Expression, int, Expression, Expression]:
         (inner,) = self.operands
-        return inner, self.start, Constant(0), inner - self.start
+        return inner, self.start, Constant(0), inner  # what is above grows as all of it does
 
 
 class Lower(_Choice):

@@ -75,7 +75,7 @@ def test_primitives_count(expression, slots):
         (AtMost(Remainder(TOKENS, 5), 3), [(0, 5, 0)]),
         (AtMost(Remainder(TOKENS, 5) + 10, 3), [(0, 1, 0)]),
         (Above(Switch(2, Remainder(TOKENS, 5), Constant(0)), 3), [(0, 1, 0), (2, 1, 0)]),
-        (Lower(TOKENS + Remainder(TOKENS, 3) - 1, TOKENS), [(0, 3, 3)]),
+        (Lower(Floor(TOKENS, 1, 2) + Remainder(TOKENS, 3) - 1, Floor(TOKENS, 1, 2)), [(0, 6, 3)]),
         (AtMost(Floor(TOKENS, 1, 4) + Remainder(TOKENS, 4), 3), [(0, 4, 1), (3, 1, 0), (4, 4, 1), (6, 1, 0), (8, 4, 1), (9, 1, 0)]),
         (AtMost(Constant(9) - AtMost(TOKENS, 6), 5), [(0, 1, 0), (5, 1, -1), (6, 1, 0)]),
     ],
