@@ -286,7 +286,8 @@ class Above(_Choice):
 
     def _value(self, numbers: Sequence[Tokens]) -> Tokens:
         (number,) = numbers
-        return _not_below_none(number - self.start)
+        above = number - self.start
+        return max(0, above) if isinstance(above, int) else above.clip(min=0)
 
     def _choice(self) -> tuple[Expression, int, Expression, Expression]:
         (inner,) = self.operands
@@ -303,22 +304,17 @@ class Lower(_Choice):
 
     def _value(self, numbers: Sequence[Tokens]) -> Tokens:
         one, other = numbers
-        return one - _not_below_none(one - other)
+        return min(one, other) if isinstance(one, int) else one.clip(max=other)
 
     def _choice(self) -> tuple[Expression, int, Expression, Expression]:
         one, other = self.operands
         return one - other, 0, one, other
 
 
-def _not_below_none(number: Tokens) -> Tokens:
-    """max(0, number)."""
-    return max(0, number) if isinstance(number, int) else number.clip(min=0)
-
-
 def floor_of(number: Tokens, times: int, per: int) -> Tokens:
-    """floor(number * times / per), whose product an int64 need not hold."""
-    if isinstance(number, int) or times == 1:
+    """floor(number * times / per); in Python's ints where an int64 does not hold the product."""
+    if isinstance(number, int) or times == 1 or not number.size:
         return number * times // per
-    if times * per < _INT64_END:
-        return number // per * times + number % per * times // per
+    if times * max(int(number.max()), -int(number.min())) < _INT64_END:
+        return number * times // per
     return (number.astype(object) * times // per).astype(number.dtype)
