@@ -74,7 +74,8 @@ def test_primitives_count(expression, slots):
         (Lower(TOKENS, Ceil(TOKENS, 3, 10) + 4), [(0, 1, 1), (6, 10, 3)]),
         (AtMost(Remainder(TOKENS, 5), 3), [(0, 5, 0)]),
         (AtMost(Remainder(TOKENS, 5) + 10, 3), [(0, 1, 0)]),
-        (Above(Switch(2, Remainder(TOKENS, 5), Constant(0)), 3), [(0, 1, 0), (2, 1, 0)]),
+        (AtMost(Remainder(TOKENS, 5) + 3, 3), [(0, 1, 0)]),
+        (Above(Switch(2, Remainder(TOKENS, 5), Constant(9)), 3), [(0, 1, 0), (2, 1, 0)]),
         (Lower(Floor(TOKENS, 1, 2) + Remainder(TOKENS, 3) - 1, Floor(TOKENS, 1, 2)), [(0, 6, 3)]),
         (AtMost(Floor(TOKENS, 1, 4) + Remainder(TOKENS, 4), 3), [(0, 4, 1), (3, 1, 0), (4, 4, 1), (6, 1, 0), (8, 4, 1), (9, 1, 0)]),
         (AtMost(Constant(9) - AtMost(TOKENS, 6), 5), [(0, 1, 0), (5, 1, -1), (6, 1, 0)]),
@@ -160,6 +161,7 @@ def test_what_is_far_away_is_found_as_fast(period, start, weight, limit):
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**12))
+@example(10**7, 10**8)  # 10^19 is between 2^63 and 2^64
 def test_no_product_in_an_array_wraps(times, per):
     tokens = np.array([0, 1, 10**6, HUGE])
     for share in (Floor(TOKENS, min(times, per), per), Ceil(TOKENS, min(times, per), per)):

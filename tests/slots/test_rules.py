@@ -257,6 +257,8 @@ def test_who_takes_all_tokens_for_the_prompt():
     takes = [cut_prompt(6), share_of_prompt(1, 2, 9), floored_shares((1, 2)), pyramid(Budget(4, 128, 8, 20), 1)]
     assert all(rule.takes_all_for_prompt for rule in (*takes, *(within(pending(4), rule) for rule in takes)))
     others = [
+        once(),
+        ENCODER_TOKENS,
         EVERY_TOKEN,
         cut_prompt(6, 10),
         chosen(6, ""),
