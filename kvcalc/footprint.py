@@ -1,23 +1,22 @@
 """Bytes of one sequence as a function of its tokens, from which sizes, capacities and sweeps are read.
 
-Tensors of the same slot rule are added up first, so a model of any depth is a handful of terms. Between kinks the sum
-grows by the same bytes with each period of tokens, which is what lets `capacity` invert it without a search.
+It is an expression as slot rules are, their sum by bytes, so it knows its kinks, its growth and its inverse as they do.
+Tensors of the same slot rule are added up first: a model of any depth is a handful of terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from math import lcm
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol, Self
 
 from kvcalc.dtypes import Dtype
 from kvcalc.model import Model
-from kvcalc.slots.rule import SlotRule
+from kvcalc.slots.algebra import Expression
+from kvcalc.slots.primitives import TOKENS, Sum
 from kvcalc.tensors import CacheTensor
 
 if TYPE_CHECKING:
-    from kvcalc.slots.rule import Tokens
+    from kvcalc.slots.algebra import Tokens
 
 
 class Stores(Protocol):
@@ -29,52 +28,35 @@ class Stores(Protocol):
     def allocate(self, model: Model, kv_dtype: Dtype) -> tuple[tuple[CacheTensor, ...], ...]: ...  # noqa: D102
 
 
-class Footprint(NamedTuple):
-    """Bytes of one sequence as a function of its cached tokens: each slot rule with its bytes per slot, all layers."""
+class Footprint(Sum):
+    """Bytes of one sequence as a function of its cached tokens: each slot rule by its bytes per slot, all layers."""
 
-    terms: tuple[tuple[SlotRule, int], ...]
+    __slots__ = ()
 
     @classmethod
-    def of(cls, model: Model, engine: Stores, kv_dtype: Dtype) -> Footprint:
+    def of(cls, model: Model, engine: Stores, kv_dtype: Dtype) -> Self:
         """Footprint of `model` as `engine` stores it in `kv_dtype`."""
         return cls.of_tensors(model, engine.allocate(model, kv_dtype), kv_dtype, engine.copies)
 
     @classmethod
     def of_tensors(
         cls, model: Model, allocation: tuple[tuple[CacheTensor, ...], ...], kv_dtype: Dtype, copies: int = 1
-    ) -> Footprint:
+    ) -> Self:
         """Footprint of the tensors that each group of `model` is stored as, `copies` times."""
-        bytes_by_rule: dict[SlotRule, int] = {}
-        for group, tensors in zip(model.groups, allocation, strict=True):
-            for tensor in tensors:
-                slot_bytes = copies * len(group.layers) * tensor.bytes_per_slot(kv_dtype)
-                bytes_by_rule[tensor.slot_rule] = bytes_by_rule.get(tensor.slot_rule, 0) + slot_bytes
-        return cls(tuple(bytes_by_rule.items()))
+        return cls.summed(
+            (copies * len(group.layers) * tensor.bytes_per_slot(kv_dtype), tensor.slot_rule)
+            for group, tensors in zip(model.groups, allocation, strict=True)
+            for tensor in tensors
+        )
+
+    @classmethod
+    def summed(cls, terms: Iterable[tuple[int, Expression]]) -> Self:
+        """Bytes per slot of each rule, those of equal rules as one."""
+        bytes_by_rule: dict[Expression, int] = {}
+        for slot_bytes, rule in terms:
+            bytes_by_rule[rule] = bytes_by_rule.get(rule, 0) + slot_bytes
+        return cls(*((slot_bytes, rule) for rule, slot_bytes in bytes_by_rule.items() or [(TOKENS, 0)]))
 
     def bytes(self, tokens: Tokens) -> Tokens:
         """Bytes of one sequence with `tokens` tokens, an int or an int64 array (which must not overflow)."""
-        if not self.terms:
-            return 0 * tokens
-        first, *rest = (rule.slots(tokens) * slot_bytes for rule, slot_bytes in self.terms)
-        for term in rest:
-            first = first + term
-        return first
-
-    def most(self, tokens: int) -> int:
-        """No fewer bytes than a sequence of up to `tokens` tokens ever took."""
-        return sum(rule.most(tokens) * slot_bytes for rule, slot_bytes in self.terms)
-
-    @property
-    def period(self) -> int:
-        """Tokens after which the growth repeats, between two kinks."""
-        return lcm(*(rule.period for rule, _ in self.terms))
-
-    def kinks(self) -> list[int]:
-        """Token counts, ascending, after which the growth changes."""
-        return sorted({kink for rule, _ in self.terms for kink in rule.kinks})
-
-    def stretches(self) -> Iterator[tuple[int, int | None]]:
-        """First token count and the one after the last of each stretch between kinks; the last stretch has no end."""
-        borders = sorted({0, *self.kinks()})
-        yield from pairwise(borders)
-        yield borders[-1], None
+        return self.slots(tokens)

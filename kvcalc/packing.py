@@ -7,7 +7,7 @@ A group is `group_size` neighbouring elements that share a scale and an offset. 
 from __future__ import annotations
 
 from kvcalc.dtypes import Dtype
-from kvcalc.slots.methods import Packed
+from kvcalc.slots.methods import packed
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
@@ -49,9 +49,9 @@ def grouped(
     if in_heads and whole_words:
         return named, scales
     if not rows_of_groups:
-        return named._replace(dims=(Dim("group_size", group_size),), slot_rule=Packed(groups, 1, rule)), scales
+        return named._replace(dims=(Dim("group_size", group_size),), slot_rule=packed(groups, 1, rule)), scales
     word = Dtype(f"{in_word} x {codes.name}", 1, codes.block_bytes, codes.source)
-    row = named._replace(dims=(Dim("words", group_size),), dtype=word, slot_rule=Packed(groups, in_word, rule))
+    row = named._replace(dims=(Dim("words", group_size),), dtype=word, slot_rule=packed(groups, in_word, rule))
     return row, scales
 
 
@@ -60,7 +60,7 @@ def scales_of(tensor: CacheTensor, group_size: int, rule: SlotRule, dtype: Dtype
     *outer, width = tensor.dims
     dims = (*outer, Dim("groups", width.size // group_size), SCALE_AND_OFFSET)
     if width.size % group_size:
-        dims, rule = (SCALE_AND_OFFSET,), Packed(tensor.elements_per_slot // group_size, 1, rule)
+        dims, rule = (SCALE_AND_OFFSET,), packed(tensor.elements_per_slot // group_size, 1, rule)
     return CacheTensor(f"{tensor.name}_scales", dims, rule, dtype, quantizable=False)
 
 

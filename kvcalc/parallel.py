@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from kvcalc.attention._facts import MAX_RANKS, degree_near
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.methods import Packed
+from kvcalc.slots.methods import packed
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import Dim, Rounding
 from kvcalc.units import positive_int
@@ -240,21 +240,22 @@ def _head_shares(group: LayerGroup, tp: int, rounding: Rounding) -> int:
 
 def _shared(rule: SlotRule, shares: int, name: str) -> SlotRule:
     """Slot rule of a rank's heads: of what all heads pack together, it packs its own share."""
-    if not isinstance(rule, Packed) or shares == 1:
+    if rule.packing is None or shares == 1:
         return rule
-    if rule.units % shares:
+    units, per_slot, each = rule.packing
+    if units % shares:
         raise InvalidValueError(
-            f"{name} packs {rule.units:,} of each token for all heads, which {shares:,} ranks cannot share",
+            f"{name} packs {units:,} of each token for all heads, which {shares:,} ranks cannot share",
             field="tp",
             help="",
         )
-    return Packed(rule.units // shares, rule.per_slot, rule.rule)
+    return packed(units // shares, per_slot, each)
 
 
 def _packs_evenly(group: LayerGroup, tp: int, rounding: Rounding) -> bool:
     shares = _head_shares(group, tp, rounding)
-    rules = (tensor.slot_rule for tensor in (*group.tensors, *group.uncut))
-    return all(rule.units % shares == 0 for rule in rules if isinstance(rule, Packed))
+    packings = (tensor.slot_rule.packing for tensor in (*group.tensors, *group.uncut))
+    return all(units % shares == 0 for units, _, _ in filter(None, packings))
 
 
 def _can_shard(group: LayerGroup, tp: int, rounding: Rounding) -> bool:

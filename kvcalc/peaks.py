@@ -14,8 +14,10 @@ from kvcalc.dtypes import BF16, FP32, Dtype
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.rule import Rule, SlotRule, Tokens, lower_of
+from kvcalc.slots.algebra import Expression
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.primitives import TOKENS, AtMost
+from kvcalc.slots.rule import SlotRule
 from kvcalc.workload import Workload
 
 _IDEAL = Engine.of("ideal")
@@ -42,53 +44,24 @@ def prefill_footprints(model: Model, cut: PromptCut, engine: Engine, kv_dtype: D
     return (_sum_of(kept), *(_sum_of([*kept[:at], layer]) for at, layer in enumerate(full)))
 
 
-class UpTo(Rule):
-    """What a rule holds of the first `tokens` tokens, however many follow."""
-
-    __slots__ = ("rule", "tokens")
-
-    def __init__(self, rule: SlotRule, tokens: int) -> None:
-        self.rule = rule
-        self.tokens = tokens
-
-    def slots(self, tokens: Tokens) -> Tokens:
-        """The rule's, of min(t, tokens)."""
-        return self.rule.slots(lower_of(tokens, self.tokens))
-
-    @property
-    def period(self) -> int:
-        """The rule's."""
-        return self.rule.period
-
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """Those of the rule up to there, where the growth ends."""
-        return (*(kink for kink in self.rule.kinks if kink < self.tokens), self.tokens)
-
-
-Terms = tuple[tuple[SlotRule, int], ...]
+Terms = tuple[tuple[int, Expression], ...]
 
 
 def _terms_by_layer(model: Model, engine: Engine, kv_dtype: Dtype, prompt_tokens: int | None) -> list[Terms]:
-    """Rules and bytes per slot of each layer, of a prompt's tokens alone."""
+    """Bytes per slot and rules of each layer, of a prompt's tokens alone, however many follow."""
+    held = TOKENS if prompt_tokens is None else AtMost(TOKENS, prompt_tokens)
+    known: dict[Expression, Expression] = {}  # equal rules as one, which is found again without a comparison
     by_layer: dict[int, Terms] = {}
     for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
-        terms = tuple(
-            (
-                tensor.slot_rule if prompt_tokens is None else UpTo(tensor.slot_rule, prompt_tokens),
-                engine.copies * tensor.bytes_per_slot(kv_dtype),
-            )
-            for tensor in tensors
-        )
+        rules = [tensor.slot_rule.over(held) for tensor in tensors]
+        slot_bytes = [engine.copies * tensor.bytes_per_slot(kv_dtype) for tensor in tensors]
+        terms = tuple(zip(slot_bytes, [known.setdefault(rule, rule) for rule in rules], strict=True))
         by_layer |= dict.fromkeys(group.layers, terms)
     return [by_layer[layer] for layer in range(model.num_layers)]
 
 
 def _sum_of(layers: Iterable[Terms]) -> Footprint:
-    bytes_by_rule: dict[SlotRule, int] = {}
-    for rule, slot_bytes in chain.from_iterable(layers):
-        bytes_by_rule[rule] = bytes_by_rule.get(rule, 0) + slot_bytes
-    return Footprint(tuple(bytes_by_rule.items()))
+    return Footprint.summed(chain.from_iterable(layers))
 
 
 def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> int:
@@ -105,7 +78,7 @@ def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> i
     queries = prompt if cut.scoring_queries is None else min(cut.scoring_queries, prompt)
     most = 0
     for group in model.groups:
-        if not any(tensor.slot_rule == EveryToken() for tensor in group.uncut or group.tensors):
+        if not any(tensor.slot_rule == EVERY_TOKEN for tensor in group.uncut or group.tensors):
             continue
         for part in group.parts:
             if isinstance(part, GroupedQueryAttention):

@@ -14,7 +14,6 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.footprint import Footprint
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
-from kvcalc.slots.layers import Once
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import plural, positive_int, shown
 from kvcalc.workload import Workload
@@ -107,7 +106,7 @@ class _Asked:
             engine_version=engine.release_words,
             engine_settings=tuple(engine.settings_by_name().items()),
             bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
-            growth=(_growth(footprint, tokens), footprint.period),
+            growth=(footprint.growth(tokens), footprint.period),
             later_growth=_later_growth(footprint, tokens),
             fixed_bytes_per_sequence=times * footprint.bytes(0) // sequences,
             groups=_group_reports(self.layers, workload, times * engine.copies),
@@ -191,21 +190,12 @@ def _while_read(model: Model, engine: Engine, workload: Workload) -> dict[str, i
     }
 
 
-def _growth(footprint: Footprint, tokens: int) -> int:
-    """Bytes that a sequence grows by from here on in one period of tokens, as if no window filled meanwhile."""
-    return sum(
-        slot_bytes * (rule.slots(tokens + rule.period) - rule.slots(tokens)) * (footprint.period // rule.period)
-        for rule, slot_bytes in footprint.terms
-        if not isinstance(rule, Once)  # it comes at once, and stays
-    )
-
-
 def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], ...]:
     """For each later length at which a window fills, the growth from there on."""
     found: list[tuple[int, int]] = []
-    before = _growth(footprint, tokens)
-    for kink in footprint.kinks():
-        after = _growth(footprint, kink)
+    before = footprint.growth(tokens)
+    for kink in footprint.kinks:
+        after = footprint.growth(kink)
         if kink > tokens and after != before:
             found.append((kink, after))
             before = after

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from contextlib import suppress
+from dataclasses import MISSING, fields, replace
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
+import kvcalc
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.attention.gla import GroupedLatentAttention
@@ -17,6 +20,20 @@ from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.tpa import TensorProductAttention
 from kvcalc.dtypes import DTYPES
 from kvcalc.model import Model, group_layers
+from kvcalc.slots.algebra import Expression
+from kvcalc.slots.primitives import (
+    PROMPT,
+    TOKENS,
+    Above,
+    Anew,
+    AtMost,
+    Ceil,
+    Constant,
+    Floor,
+    Lower,
+    Remainder,
+    Switch,
+)
 
 widths = st.integers(1, 256)
 dtypes = st.sampled_from(DTYPES)
@@ -120,3 +137,102 @@ def models(draw):
     parts = dict(zip(names, kinds, strict=True))
     drafts = group_layers(("mtp",) * draw(st.integers(0, 2)), {"mtp": kinds[-1]}, first=len(order))
     return Model("random", group_layers(draw(st.permutations(order)), parts), draft_groups=drafts)
+
+
+# ---- expressions over t
+
+few = st.integers(1, 7)
+starts = st.integers(0, 40)
+
+
+def expressions() -> st.SearchStrategy[Expression]:
+    """Any expression of the primitives, of which small numbers make every case."""
+    leaves = st.sampled_from([TOKENS, TOKENS, PROMPT]) | st.builds(Constant, st.integers(0, 20))
+    return st.recursive(leaves, larger_expressions, max_leaves=6)
+
+
+def larger_expressions(inner):
+    return st.one_of(
+        st.builds(AtMost, inner, starts),
+        st.builds(Above, inner, starts),
+        st.builds(Lower, inner, inner),
+        st.builds(Floor, inner, few, few),
+        st.builds(Ceil, inner, few, few),
+        st.builds(Remainder, inner, few),
+        st.builds(Anew, inner),
+        st.builds(Switch, starts, inner, inner),
+        st.builds(lambda one, other, weight, plus: one + weight * other + plus, inner, inner, few, starts),
+        st.builds(lambda one, other: one - other, inner, inner),
+        st.builds(lambda outer, within: outer.over(within), inner, inner),
+    )
+
+
+# ---- methods
+
+
+@st.composite
+def method_specs(draw):
+    """A method with parameters that matter to a few hundred tokens, some of which do not go together."""
+    name = draw(st.sampled_from(sorted(PARAMETERS)))
+    chosen = {field: draw(values) for field, values in PARAMETERS[name].items() if draw(st.booleans())}
+    return name + ":" * bool(chosen) + ",".join(f"{field}={value}" for field, value in chosen.items())
+
+
+ratios = st.sampled_from(["0.1", "0.25", "0.3", "0.5", "0.37", "1"])
+counts = st.integers(1, 90)
+prompts = st.integers(1, 150)
+groups = st.sampled_from([8, 16, 32, 64])
+bits = st.sampled_from([2, 4])
+PARAMETERS = {
+    "streaming-llm": {"start_size": counts, "recent_size": counts},
+    "tova": {"cache_size": counts},
+    "h2o": {"hh_size": counts, "recent_size": counts},
+    "h2o-flexgen": {"hh_ratio": st.sampled_from(["0.1", "0.37", "0.5"]), "prompt_tokens": prompts},
+    "h2o-mask-only": {},
+    "vatp": {"heavy_ratio": ratios, "prompt_tokens": prompts},
+    "snapkv": {"max_capacity_prompt": st.integers(33, 90), "prompt_tokens": prompts},
+    "pyramidkv": {"max_capacity_prompt": st.integers(9, 90), "beta": st.integers(1, 9), "prompt_tokens": prompts},
+    "ada-kv": {"base_capacity": st.integers(33, 90), "prompt_tokens": prompts},
+    "l2-norm": {"keep_ratio": ratios, "prune_after": counts, "prompt_tokens": prompts},
+    "duo-attention": {"sink_size": counts, "recent_size": counts, "mask_only": st.just("true")},
+    "fastgen": {"heads_per_policy": st.sampled_from(["1+0+1+1+1", "2+2+2+1+1"]), "special_tokens": counts},
+    "dmc": {"dmc_paged_block_size": st.integers(1, 20), "dmc_cr": st.sampled_from([1, "2.5", 4, "3.75"])},
+    "dms": {"dms_paged_attention_block_size": st.integers(1, 20), "dms_window_size": st.integers(21, 60), "dms_cr": st.sampled_from([1, "2.5", 8])},
+    "kivi": {"residual_length": st.sampled_from([32, 64, 96]), "group_size": groups, "bits": bits},
+    "kvquant": {"bits": st.sampled_from([2, 3, 4]), "first_few_fp16": counts, "deployed": st.just("true")},
+    "turboquant": {"residual_len": counts, "package": st.just("true")},
+    "quanto": {"prompt_tokens": prompts, "residual_length": counts, "q_group_size": groups, "nbits": bits},
+    "hqq": {"prompt_tokens": prompts, "residual_length": counts, "q_group_size": groups, "nbits": st.sampled_from([1, 2, 3, 4, 8])},
+    "int4-grouped": {},
+    "kv-dtype": {"k_dtype": st.sampled_from(["fp8", "q8_0"]), "v_dtype": st.sampled_from(["fp8", "q4_0"])},
+    "per-token-head": {},
+}  # fmt: skip
+"""Methods that change how slots grow, by the parameters that say how."""
+
+
+@st.composite
+def under_methods(draw, base=models()):  # noqa: B008  # strategies are values
+    """A model under one to three of five methods: those that take it, and each other."""
+    model = draw(base)
+    for spec in draw(st.lists(method_specs(), min_size=5, max_size=5)):
+        with suppress(kvcalc.KvcalcError):
+            model = kvcalc.apply_method(model, spec)
+        if len(model.methods) == MOST_METHODS:
+            break
+    assume(model.methods)
+    return model
+
+
+MOST_METHODS = 3
+
+
+@st.composite
+def plain_heads(draw):
+    """Models that most methods take: heads of keys and values, of widths that divide into groups and words."""
+    heads = draw(st.sampled_from([2, 4, 8]))
+    queries = heads * draw(st.sampled_from([1, 1, 4]))
+    reach = draw(st.sampled_from([{}, {}, {"sliding_window": 50}]))
+    full = GroupedQueryAttention(num_query_heads=queries, num_kv_heads=heads, head_dim=draw(st.sampled_from([32, 64])))
+    other = replace(full, **reach)
+    order = draw(st.lists(st.sampled_from(["full", "other"]), min_size=1, max_size=5))
+    return Model("heads", group_layers(["full", *order], {"full": full, "other": other}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import kvcalc
-from kvcalc.slots.layers import LastTokens
+from kvcalc.slots.primitives import AtMost
 from kvcalc.verify.against_transformers import against_transformers
 from kvcalc.verify.transformers.rows import ranges
 
@@ -85,7 +85,7 @@ def test_a_prompt_alone_leaves_all_of_it_in_memory():
 
 def test_a_wrong_prediction_is_noticed(monkeypatch):
     """A rule that forgets a token."""
-    monkeypatch.setattr(LastTokens, "slots", lambda self, tokens: min(tokens, self.limit - 1))
+    monkeypatch.setattr(AtMost, "_value", lambda self, numbers: min(*numbers, self.limit - 1))
     result = against_transformers(GPT_OSS, tokens=20, device="meta")
     assert not result.equal
     assert [row.verdict for row in result.tensors] == ["+256 bytes", "equal"]

@@ -109,6 +109,14 @@ def test_elements_of_a_token(spec, number):
     assert elements(spec) == number
 
 
+def test_the_rotary_key_of_gta_is_one_unless_said_otherwise():
+    facts = {"num_query_heads": 8, "num_kv_heads": 2, "head_dim": 64, "qk_rope_head_dim": 32}
+    assert sum(t.elements_per_slot for t in GroupedTiedAttention(**facts).tensors()) == 2 * 64 + 32
+    assert (
+        sum(t.elements_per_slot for t in GroupedTiedAttention(**facts, repeats_rope=True).tensors()) == 2 * 64 + 8 * 32
+    )
+
+
 def test_what_does_not_grow():
     """A state of 24 heads of 128 x 128 is 786,432 bytes a layer in YOCO-3B, a window 2 x window x dim elements."""
     model = heads(26, 24, 8, 128)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -19,7 +18,6 @@ from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.model import Model, group_layers
 from kvcalc.report.sheet import Line
-from kvcalc.slots.engines import WholeBlocks
 
 GPUS = ("h100-80gb", "b200", "a100-80gb", "rtx-4090")
 LEAST_BYTES = 40 * 2**30
@@ -73,29 +71,6 @@ def fit(
     ranks = kvcalc.Parallel(tp=tp, pp=pp, dcp=dcp)
     model = loaded(name) if isinstance(name, str) else kvcalc.load(name)
     return kvcalc.fit(model, available_bytes=available_bytes, parallel=ranks, engine_settings=settings)
-
-
-# The slot rule of blocks --------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 300), st.none() | st.integers(0, 2000), st.integers(0, 3), st.integers(0, 5000))
-def test_whole_blocks_are_the_fewest_that_hold_the_tokens(n, limit, extra, t):
-    rule = WholeBlocks(n, limit, extra)
-    held = t if limit is None else min(t, limit)
-    blocks = rule.slots(t) - extra
-    assert blocks * n >= held > (blocks - 1) * n or blocks == held == 0
-    assert rule.most(t) == rule.slots(t) <= rule.slots(t + 1)
-    assert rule.slots(np.array([t], dtype=np.int64))[0] == rule.slots(t)
-
-
-@given(st.integers(1, 300), st.none() | st.integers(1, 2000), st.integers(0, 5000))
-def test_whole_blocks_grow_by_one_in_a_period_between_their_kinks(n, limit, t):
-    rule = WholeBlocks(n, limit)
-    end = t + rule.period
-    if limit is None or end <= limit:
-        assert rule.slots(end) == rule.slots(t) + 1
-    elif t >= limit:
-        assert rule.slots(end) == rule.slots(t)
 
 
 # Laws over random models --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from functools import cache
+from functools import cache, reduce
 
 import pytest
 from hypothesis import assume, given, settings
@@ -93,6 +93,59 @@ def test_division_finds_what_vllm_finds_by_halves(name, available_bytes, pp, gpu
     except kvcalc.NotApplicableError:
         longest = 0
     assert planned(model, "vllm", auto, pp=pp).max_tokens(1, available_bytes) == longest
+
+
+# Rows: two compositions whose growth repeats late -------------------------------------------------------------------
+
+LAYERS, HEADS, WIDTH = 32, 8, 128
+"""Of Llama 3 8B."""
+
+
+def kvquant_bytes(heads: int, tokens: int) -> int:
+    """K and V in 2 bits, and in 4 bytes each of their outliers, one in a hundred: KVQuant, arXiv 2401.18079."""
+    elements = heads * WIDTH * tokens
+    return 2 * (elements // 4 + 4 * -(-elements // 100))
+
+
+def fastgen_held(tokens: int) -> int:
+    """31 layers that keep their shares, and the last that still holds the prompt: FastGen, arXiv 2310.01801."""
+    kept = [(n, min(tokens, 4 + -(-tokens * tenths // 10))) for n, tenths in ((2, 0), (2, 1), (2, 4), (1, 7), (1, 10))]
+    scores = 4 * (2 * kept[2][1] + kept[3][1])  # fp32, of the frequent and the local heads
+    layer = sum(kvquant_bytes(n, held) for n, held in kept) + scores
+    return max(LAYERS * layer, (LAYERS - 1) * layer + kvquant_bytes(HEADS, tokens))
+
+
+def l2_norm_held(tokens: int) -> int:
+    """The prompt in all layers, and a copy of what one keeps of it: l2compress, which cuts after the last."""
+    kept = tokens if tokens < 40 else -(-tokens * 3 // 10)
+    return LAYERS * kvquant_bytes(HEADS, tokens) + kvquant_bytes(HEADS, kept)
+
+
+@pytest.mark.parametrize(
+    ("specs", "held"),
+    [
+        (("fastgen:heads_per_policy=2+2+2+1+1", "kvquant"), fastgen_held),
+        (("l2-norm:keep_ratio=0.3,prune_after=40", "kvquant"), l2_norm_held),
+    ],
+    ids=["fastgen + kvquant", "l2-norm + kvquant"],
+)
+def test_every_budget_of_200_tokens_holds_what_counting_finds(specs, held):
+    asked = planned(reduce(kvcalc.apply_method, specs, kvcalc.load("llama3-8b")))
+    needed = {tokens: held(tokens) for tokens in range(1, 260)}
+    assert {tokens: asked.needed(tokens, 1) for tokens in needed} == {t: (b,) for t, b in needed.items()}
+    for budget in [needed[tokens] + more for tokens in range(1, 209) for more in (-1, 0, 1)]:
+        first_too_large = min(tokens for tokens, bytes_ in needed.items() if bytes_ > budget)
+        assert asked.max_tokens(1, budget) == first_too_large - 1
+
+
+def test_what_is_left_to_the_byte_is_used_to_the_byte(cli):
+    """31 x 22,784 + 59,392 = 765,696 bytes of 100 tokens; this said 99."""
+    methods = "--preset llama3-8b --method fastgen:heads_per_policy=2+2+2+1+1 --method kvquant"
+    fit = cli(f"fit {methods} --gpu h100-80gb --weights 0B --reserve 85044711680B --format json")
+    report = json.loads(fit.stdout)
+    assert (report["cache_bytes"], report["max_tokens"]) == (765_696, 100)
+    size = cli(f"size {methods} --tokens 100 --format json")
+    assert json.loads(size.stdout)["prefill_peak_bytes"] == fastgen_held(100) == 765_696
 
 
 # Laws --------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from strategies import attentions, dtypes, gqa, models, sequences, tokens
+from slot_laws import check
+from strategies import PARAMETERS, attentions, dtypes, gqa, models, plain_heads, sequences, tokens, under_methods
 
 import kvcalc
 from kvcalc.capacity import max_sequences, max_tokens
@@ -20,9 +21,13 @@ from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
+from kvcalc.methods import METHODS
 from kvcalc.model import LayerGroup, Model
+from kvcalc.plan import Deployment, Limit
+from kvcalc.plan import check as check_plans
 from kvcalc.report.views import Explanation
-from kvcalc.slots.layers import Pending
+from kvcalc.slots.primitives import Remainder
+from kvcalc.workload import Workload
 
 IDEAL = Engine.of("ideal")
 
@@ -65,7 +70,8 @@ def test_a_longer_sequence_takes_no_less_but_for_tokens_that_wait(model, n, more
     """Only what waits to be compressed ever falls; the bound over all shorter lengths never does."""
     footprint = Footprint.of(model, IDEAL, dtype)
     assert footprint.bytes(n) <= footprint.most(n) <= footprint.most(n + more)
-    settled = Footprint(tuple(term for term in footprint.terms if not isinstance(term[0], Pending)))
+    terms = zip(footprint.weights, footprint.operands, strict=True)
+    settled = Footprint.summed(term for term in terms if not isinstance(term[1].operands[0], Remainder))
     assert settled.bytes(n) <= settled.bytes(n + more)
 
 
@@ -83,7 +89,7 @@ def test_the_growth_of_a_period_is_what_a_period_adds(model, n):
     footprint = Footprint.of(model, IDEAL, dtype_named("bf16"))
     report = kvcalc.size(model, tokens=n)
     bytes_, period = report.growth
-    ends = [kink for kink in footprint.kinks() if kink > n]
+    ends = [kink for kink in footprint.kinks if kink > n]
     if not ends or ends[0] >= n + period:
         assert footprint.bytes(n + period) - footprint.bytes(n) == bytes_
 
@@ -179,7 +185,7 @@ def test_what_fits_is_exact(model, n, dtype, budget, engine):
             assert footprint.bytes(most) <= budget_bytes or most == 0
             assert footprint.bytes(most + 1) > budget_bytes or (most == 0 and footprint.bytes(0) > budget_bytes)
             # nothing shorter is too much: looked at one by one as far as that is quick, and where growth changes
-            shorter = {*range(max(1, most - 300), most), *range(1, min(most, 300)), *footprint.kinks()}
+            shorter = {*range(max(1, most - 300), most), *range(1, min(most, 300)), *footprint.kinks}
             assert all(footprint.bytes(t) <= budget_bytes for t in shorter if 0 < t < most)
         batch = max_sequences(footprint, n, budget_bytes)
         if batch is not None:
@@ -252,3 +258,71 @@ def test_both_spellings_of_a_dtype_are_one(name):
 def test_the_numbers_have_no_limit_where_they_are_python_ints(n):
     huge = kvcalc.size(kvcalc.load("r1"), tokens=min(n, 10**12), sequences=10**12)
     assert huge.total_bytes == 70_272 * min(n, 10**12) * 10**12
+
+
+# ---- under methods
+
+changed = under_methods(plain_heads() | models())
+
+
+def test_every_method_that_keeps_less_is_composed_with_others():
+    keeps_less = {name for name in METHODS.names() if METHODS.module(name).TRAITS.kind != "architecture"}
+    assert keeps_less == PARAMETERS.keys()
+
+
+@settings(max_examples=60)
+@given(changed, dtypes)
+def test_what_a_model_under_methods_answers_is_what_counting_finds(model, dtype):
+    """Kinks, period, most, end, inverse and arrays, of all tensors together and of each."""
+    check(Footprint.of(model, IDEAL, dtype), up_to=200)
+    for rule in {tensor.slot_rule for group in model.groups for tensor in group.tensors}:
+        check(rule, up_to=120)
+
+
+@settings(max_examples=60)
+@given(changed, st.integers(0, 300) | tokens, dtypes, st.integers(-1, 1))
+def test_what_fits_under_methods_is_what_a_size_says(model, n, dtype, more):
+    """`size(max_tokens(b)) <= b < size(max_tokens(b) + 1)`, at the budget of a size and beside it."""
+
+    def size(tokens):
+        return kvcalc.size(model, tokens=tokens, kv_dtype=dtype).total_bytes
+
+    budget = Footprint.of(model, IDEAL, dtype).bytes(n) + more
+    most = max_tokens(Footprint.of(model, IDEAL, dtype), budget)
+    if most is None:
+        assert all(size(tokens) <= budget for tokens in (n or 1, 10**9, 10**9 + 1))
+        return
+    assert most == 0 or size(most) <= budget
+    assert size(most + 1) > budget or (most == 0 and Footprint.of(model, IDEAL, dtype).bytes(0) > budget)
+    assert all(size(tokens) <= budget for tokens in {*range(max(1, most - 20), most), *range(1, min(most, 20))})
+
+
+H100_BYTES = 85_045_477_376
+"""presets/gpus.yaml."""
+
+
+@settings(max_examples=40)
+@given(changed, st.integers(1, 300) | st.integers(1, 10**5), st.integers(1, 5), st.integers(-1, 1))
+def test_fit_and_check_agree_with_size_under_methods(model, n, users, more):
+    """What is left of a GPU holds the contexts that fit says, by the bytes that size says, and not a token more."""
+
+    def held(tokens):
+        report = kvcalc.size(model, tokens=tokens, sequences=users)
+        return max(report.total_bytes, report.prefill_peak_bytes or 0)
+
+    budget = max(0, held(n) + more)
+    assume(budget < H100_BYTES)
+    asked = {"gpu": "h100-80gb", "weights_bytes": 0, "reserve_bytes": H100_BYTES - budget, "sequences": users}
+    longest = kvcalc.fit_gpus(model, **asked).max_tokens
+    deployment = Deployment("d", model, Workload.of(n, users, "bf16"), IDEAL, Limit.of_budget(budget))
+    (finding,) = check_plans([deployment]).findings
+    assert finding.max_tokens == longest
+    if longest is None:
+        assert held(10**9) <= budget
+        return
+    assert longest == 0 or held(longest) <= budget
+    assert held(longest + 1) > budget or longest == 0
+    for tokens_ in (n, max(1, longest), longest + 1):
+        answer = kvcalc.fit_gpus(model, **asked, tokens=tokens_)
+        assert answer.fits == (held(tokens_) <= budget)
+        assert answer.needed_bytes == (held(tokens_),)

@@ -6,7 +6,6 @@ import gzip
 import json
 from collections import Counter
 from functools import reduce
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,20 +14,9 @@ import kvcalc
 from kvcalc.comparing import compare_methods
 from kvcalc.dtypes import BF16
 from kvcalc.methods import METHODS, parameters
-from kvcalc.methods._pyramid import Budget, Pyramid
 from kvcalc.peaks import decode_peak_bytes
-from kvcalc.slots.layers import AllButLast, EveryNth, EveryToken, Pending, Settled
-from kvcalc.slots.methods import (
-    Chosen,
-    CutPrompt,
-    EveryTokenAndNext,
-    FlooredShares,
-    Newest,
-    ShareOfPrompt,
-    SinksAndLast,
-    WholeUntilNext,
-    Within,
-)
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.methods import share_of_prompt
 
 MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
 ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]
@@ -376,76 +364,6 @@ def test_every_method_says_what_it_is(name):
     assert all(method.TRAITS.parameters.values())
 
 
-# ---- rules
-
-
-@pytest.mark.parametrize(
-    ("rule", "slots"),
-    [
-        (SinksAndLast(6, 2), {1: 1, 6: 6, 7: 6, 100: 6}),
-        (Chosen(6, "best 6"), {1: 1, 6: 6, 100: 6}),
-        (CutPrompt(6), {5: 5, 6: 6, 100: 6}),
-        (CutPrompt(6, 10), {5: 5, 6: 6, 10: 6, 11: 7, 15: 11}),
-        (CutPrompt(6, 4), {4: 4, 5: 5, 6: 6, 7: 7, 15: 15}),
-        (ShareOfPrompt(1, 2), {1: 1, 2: 1, 3: 2, 101: 51}),
-        (ShareOfPrompt(1, 2, 10), {9: 9, 10: 5, 11: 6}),
-        (ShareOfPrompt(9, 10, 1), {1: 1, 10: 9, 11: 10, 20: 18}),
-        (FlooredShares((1, 4), (1, 5)), {1: 0, 4: 1, 5: 2, 20: 9}),
-        (EveryTokenAndNext(), {1: 2, 100: 101}),
-        (WholeUntilNext(CutPrompt(6, 10), 10), {5: 5, 10: 10, 11: 7, 15: 11}),
-        (Pyramid(Budget(4, 128, 8, 20), 0), {127: 127, 200: 128, 6000: 242}),
-        (Pyramid(Budget(4, 128, 8, 20), 3), {127: 127, 200: 128, 6000: 14}),
-        (Within(Pending(4), CutPrompt(6, 10)), {3: 3, 4: 0, 6: 2, 10: 2, 11: 3, 12: 0}),
-        (Within(AllButLast(4), SinksAndLast(6, 2)), {4: 0, 5: 1, 100: 2}),
-    ],
-)
-def test_slots_of_methods(rule, slots):
-    assert {tokens: rule.slots(tokens) for tokens in slots} == slots
-    most = [max(rule.slots(t) for t in range(tokens + 1)) for tokens in range(60)]
-    if isinstance(rule, Within):  # no less than there was
-        assert all(rule.most(tokens) >= most[tokens] for tokens in range(60))
-    else:
-        assert [rule.most(tokens) for tokens in range(60)] == most
-
-
-RULES = [
-    SinksAndLast(6, 2),
-    CutPrompt(6),
-    CutPrompt(6, 10),
-    CutPrompt(6, 4),
-    ShareOfPrompt(2, 3, 10),
-    FlooredShares((1, 4), (1, 5)),
-    EveryTokenAndNext(),
-    WholeUntilNext(CutPrompt(6, 10), 10),
-    *(Pyramid(Budget(layers, 26, 6, beta), layer) for layers, beta in ((4, 20), (7, 3)) for layer in range(layers)),
-    Pyramid(Budget(1, 26, 6, 20), 0),
-    *(
-        Within(outer, CutPrompt(limit, 30))
-        for outer in (Settled(4), Pending(4), AllButLast(5), Newest(5))
-        for limit in (3, 17)
-    ),
-    Within(EveryNth(4), ShareOfPrompt(2, 3, 10)),
-    Within(AllButLast(9), FlooredShares((1, 4), (1, 5))),
-]
-
-
-@pytest.mark.parametrize("rule", RULES, ids=str)
-def test_rules_grow_alike_between_their_kinks(rule):
-    """What makes a size invertible: between two kinks each period adds as many slots."""
-    borders = [0, *rule.kinks, 200]
-    for start, end in pairwise(borders):
-        stretch = range(start, end - rule.period)
-        assert len({rule.slots(t + rule.period) - rule.slots(t) for t in stretch}) <= 1
-
-
-def test_a_rule_of_arrays_is_that_of_numbers():
-    import numpy as np
-
-    tokens = np.arange(1, 200)
-    for rule in RULES:
-        assert rule.slots(tokens).tolist() == [rule.slots(int(t)) for t in tokens]
-
-
 # ---- composition
 
 
@@ -541,8 +459,8 @@ def test_cross_layer_attention_keeps_every_second_layer():
 def test_a_ratio_is_taken_as_it_is_written():
     model = kvcalc.apply_method(kvcalc.load("llama3-8b"), "l2-norm:keep_ratio=0.9,prune_after=1")
     rules = {tensor.slot_rule for group in model.groups for tensor in group.tensors}
-    assert rules == {ShareOfPrompt(9, 10, 1)}
-    assert EveryToken() not in rules
+    assert rules == {share_of_prompt(9, 10, 1)}
+    assert EVERY_TOKEN not in rules
 
 
 # ---- what they refuse

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import kvcalc
@@ -18,8 +16,7 @@ from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
 from kvcalc.packing import grouped, int_codes
 from kvcalc.peaks import decode_peak_bytes
-from kvcalc.slots.layers import EveryToken, LastTokens, Pending, Settled
-from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor, Dim
 
 MEASURED = Path(__file__).parent / "data/methods.jsonl.gz"
@@ -414,58 +411,6 @@ def test_what_all_heads_pack_together_is_not_shared():
         sized(kvcalc.load("llama-2-7b"), "kvquant:deployed=true", 100, parallel=kvcalc.Parallel(tp=4))
 
 
-# ---- rules
-
-
-RULES = [
-    FirstTokens(6),
-    AllButFirst(6),
-    Packed(1, 2, EveryToken()),
-    Packed(3, 2, EveryToken()),
-    Packed(3, 10, Settled(4, 6)),
-    Packed(5, 1, LastTokens(7)),
-    Packed(4096, 100, AllButFirst(3)),
-    Packed(3, 2, Pending(4, 6)),
-]
-
-
-@pytest.mark.parametrize(
-    ("rule", "slots"),
-    [
-        (FirstTokens(6), {1: 1, 6: 6, 7: 6}),
-        (AllButFirst(6), {1: 0, 6: 0, 7: 1, 10: 4}),
-        (Packed(1, 2, EveryToken()), {1: 1, 2: 1, 3: 2, 333: 167}),
-        (Packed(3, 2, EveryToken()), {1: 2, 2: 3, 3: 5}),
-        (Packed(3, 10, Settled(4, 6)), {1: 1, 6: 2, 9: 2, 10: 3, 14: 5}),
-        (Packed(4096, 100, EveryToken()), {1: 41, 100: 4096}),
-    ],
-)
-def test_slots_of_quantised_tensors(rule, slots):
-    assert {tokens: rule.slots(tokens) for tokens in slots} == slots
-
-
-def test_rules_say_what_they_are():
-    waiting = Settled(4, 6)
-    assert str(Packed(3, 2, waiting)) == "3 of each, 2 to a slot: all but those waiting for 4"
-    assert str(Packed(6, 2, EveryToken())) == "3 for each: every token"
-    assert str(Packed(1, 1, EveryToken())) == "every token"
-    assert str(AllButFirst(1000)) == "all but the first 1,000"
-    assert str(FirstTokens(5)) == "first 5"
-
-
-@pytest.mark.parametrize("rule", RULES, ids=str)
-def test_rules_know_their_most_and_how_they_grow(rule):
-    most = [max(rule.slots(t) for t in range(tokens + 1)) for tokens in range(60)]
-    assert [rule.most(tokens) for tokens in range(60)] == most
-    for start, end in pairwise([0, *rule.kinks, 400]):
-        stretch = range(start, end - rule.period)
-        assert len({rule.slots(t + rule.period) - rule.slots(t) for t in stretch}) <= 1
-    tokens = np.arange(1, 200)
-    assert rule.slots(tokens).tolist() == [rule.slots(int(t)) for t in tokens]
-    assert rule == type(rule)(*(getattr(rule, name) for name in rule.__init__.__code__.co_varnames[1:]))
-    assert len({rule, EveryToken()}) == 2
-
-
 @pytest.mark.parametrize(
     "spec",
     [
@@ -497,8 +442,8 @@ def test_what_fits_and_sweeps_are_exact(spec):
 @pytest.mark.parametrize("rows", [False, True])
 def test_grouped_tensors_are_as_large_as_counted_by_hand(heads, width, group, bits, rows):
     """Codes packed one after the other, row by row, for every number of tokens."""
-    tensor = CacheTensor("k", (Dim("num_kv_heads", heads), Dim("head_dim", width)), EveryToken())
-    codes, scales = grouped(tensor, int_codes(bits), group, EveryToken(), rows_of_groups=rows)
+    tensor = CacheTensor("k", (Dim("num_kv_heads", heads), Dim("head_dim", width)), EVERY_TOKEN)
+    codes, scales = grouped(tensor, int_codes(bits), group, EVERY_TOKEN, rows_of_groups=rows)
     in_word, word_bytes = int_codes(bits).block_elements, int_codes(bits).block_bytes
     for tokens in range(40):
         groups = tokens * heads * width // group

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 from fractions import Fraction
-from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from kvcalc.capacity import max_tokens
 from kvcalc.dtypes import BF16
 from kvcalc.engines import Engine
 from kvcalc.footprint import Footprint
-from kvcalc.slots.layers import EveryToken, LastTokens
-from kvcalc.slots.methods import Blocks, ChosenShare, InBlocks, ShareOfTokens, WindowAndShare
+from kvcalc.slots.methods import chosen_share
 from kvcalc.verify.policies.ada_kv import head_counts, votes
 from kvcalc.verify.policies.fastgen import profiled
 
@@ -55,59 +53,6 @@ def model_of(num_layers: int, query_heads: int, kv_heads: int, head_dim: int) ->
 
 def bytes_named(report: kvcalc.Report, *names: str) -> int:
     return sum(tensor.bytes for group in report.groups for tensor in group.tensors if tensor.name in names)
-
-
-# ---- rules
-
-
-RULES = [
-    ShareOfTokens(1, 4),
-    ShareOfTokens(2, 5, 7),
-    ShareOfTokens(0, 1, 4),
-    ShareOfTokens(1, 1, 4),
-    ChosenShare(7, 10, 4),
-    WindowAndShare(20, 1, 8),
-    WindowAndShare(20, 2, 5),
-    Blocks(4, EveryToken()),
-    Blocks(4, EveryToken(), 1, 3),
-    InBlocks(8, ShareOfTokens(1, 4), 1),
-    InBlocks(8, WindowAndShare(20, 2, 5), 1, 6),
-    InBlocks(8, LastTokens(20), 1, 6),
-    InBlocks(8, LastTokens(20), 1, 2),
-]
-
-
-@pytest.mark.parametrize(
-    ("rule", "slots"),
-    [
-        (ShareOfTokens(1, 4), {0: 0, 1: 1, 4: 1, 5: 2, 8: 2, 9: 3}),
-        (ChosenShare(3, 10, 4), {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 8: 7, 10: 7, 11: 8, 100: 34}),
-        (ShareOfTokens(0, 1, 4), {3: 3, 4: 4, 5: 4, 100: 4}),
-        (WindowAndShare(20, 1, 8), {19: 19, 20: 20, 21: 21, 22: 21, 28: 21, 29: 22}),
-        (Blocks(4, EveryToken()), {0: 0, 1: 1, 4: 1, 5: 2}),
-        (Blocks(4, EveryToken(), 1), {0: 1, 3: 1, 4: 2}),
-        (Blocks(4, EveryToken(), 1, 3), {0: 3, 11: 3, 12: 4}),
-        (InBlocks(8, ShareOfTokens(1, 4), 1), {0: 8, 28: 8, 29: 16}),
-        (InBlocks(8, LastTokens(20), 1, 6), {0: 48, 1000: 48}),
-    ],
-)
-def test_slots_of_shares_and_blocks(rule, slots):
-    assert {tokens: rule.slots(tokens) for tokens in slots} == slots
-
-
-@pytest.mark.parametrize("rule", RULES, ids=repr)
-def test_rules_are_what_the_capacity_takes_them_for(rule):
-    """Between two kinks each period adds as many slots, none falls, and where it saturates it stays."""
-    import numpy as np
-
-    held = [rule.slots(tokens) for tokens in range(400)]
-    assert all(0 <= after - before <= getattr(rule, "size", 1) for before, after in pairwise(held))
-    assert [rule.most(tokens) for tokens in range(400)] == held
-    assert rule.slots(np.arange(400)).tolist() == held
-    for start, end in pairwise([0, *rule.kinks, 400]):
-        stretch = range(start, end - rule.period)
-        assert len({held[tokens + rule.period] - held[tokens] for tokens in stretch}) <= 1
-    assert rule.saturates_at is None or set(held[rule.saturates_at :]) == {held[rule.saturates_at]}
 
 
 @pytest.mark.parametrize(
@@ -507,7 +452,7 @@ def test_the_union_of_fastgens_paper_is_never_larger():
         others = [p for p in range(tokens) if p not in special and p not in punctuation]
         apart = {*others[: ceil(0.3 * tokens)], *range(tokens - int(0.3 * tokens), tokens)}
         union = {p for p in (*special, *punctuation) if p < tokens} | apart
-        assert len(union) <= ChosenShare(7, 10, 4).slots(tokens)
+        assert len(union) <= chosen_share(7, 10, 4).slots(tokens)
 
 
 @pytest.mark.parametrize(("name", "ratio", "window"), [("mha", 4, 12), ("gqa", 4, 12), ("gqa", 8, 3)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.units import both_units, parse_bytes, parse_tokens, short_tokens
+from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, short_tokens
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from kvcalc.units import both_units, parse_bytes, parse_tokens, short_tokens
         ("1m", 1_000_000),
         ("1M", 1_048_576),
         ("1Mi", 1_048_576),
+        ("2g", 2_000_000_000),
+        ("2G", 2_147_483_648),
         ("1.5k", 1_500),
         ("25.6k", 25_600),
         (" 7 ", 7),
@@ -50,6 +52,12 @@ def test_what_is_no_token_count(text):
         ("80GiB", 80 * 2**30),
         ("80 GiB", 80 * 2**30),
         ("1.5MB", 1_500_000),
+        ("3kB", 3_000),
+        ("3KB", 3_000),
+        ("3KiB", 3_072),
+        ("3MiB", 3_145_728),
+        ("3TB", 3 * 10**12),
+        ("3TiB", 3 * 2**40),
         ("512B", 512),
         ("7", 7),
         (0, 0),
@@ -70,3 +78,10 @@ def test_both_units_are_always_named():
     assert both_units(1) == "1 byte"
     assert both_units(999) == "999 bytes"
     assert both_units(1000) == "1,000 bytes (1.00 kB, 1,000 B)"
+
+
+def test_the_largest_count_is_a_million_millions():
+    assert positive_int(10**12, "tokens") == 10**12
+    for value in (0, 10**12 + 1, True, 1.0):
+        with pytest.raises(InvalidValueError, match="tokens must be"):
+            positive_int(value, "tokens")

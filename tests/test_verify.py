@@ -18,7 +18,7 @@ import kvcalc
 from kvcalc.io.presets import load_preset, preset_names
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.verification import MemoryReading
-from kvcalc.slots.layers import LastTokens
+from kvcalc.slots.primitives import AtMost
 from kvcalc.verify import child, measure
 from kvcalc.verify.child import in_child
 from kvcalc.verify.measure import verify
@@ -97,7 +97,7 @@ def test_a_long_prompt_goes_through_attention_where_it_is_asked_for():
 
 def test_a_wrong_prediction_is_noticed(monkeypatch):
     """A rule that forgets a token."""
-    monkeypatch.setattr(LastTokens, "slots", lambda self, tokens: min(tokens, self.limit - 1))
+    monkeypatch.setattr(AtMost, "_value", lambda self, numbers: min(*numbers, self.limit - 1))
     result = verify(tiny("window"), tokens=40, device="cpu")
     assert not result.equal
     assert [tensor.verdict for tensor in result.tensors] == ["+96 bytes", "+96 bytes"]
@@ -105,7 +105,7 @@ def test_a_wrong_prediction_is_noticed(monkeypatch):
 
 
 def test_a_mismatch_ends_with_exit_code_1(cli, monkeypatch):
-    monkeypatch.setattr(LastTokens, "slots", lambda self, tokens: min(tokens, self.limit - 1))
+    monkeypatch.setattr(AtMost, "_value", lambda self, numbers: min(*numbers, self.limit - 1))
     monkeypatch.setattr(child, "in_child", lambda work, model, **named: measure.verify(model, **named))
     for line in ("verify --preset gpt-oss-20b --tokens 300 --device meta",):
         outcome = cli(line)

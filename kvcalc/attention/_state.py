@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor, Dim
 
 CONV_COLUMNS = "conv_columns"
@@ -23,9 +23,9 @@ class StateCache(Facts):
 
     def recurrent(self, name: str, *dims: Dim) -> CacheTensor:
         """A recurrent state, in its own format."""
-        return CacheTensor(name, dims, Once(), self.dtype_of("state_dtype"), quantizable=False)
+        return CacheTensor(name, dims, once(), self.dtype_of("state_dtype"), quantizable=False)
 
 
 def conv_state(name: str, channels: Dim, conv_kernel: int) -> CacheTensor:
     """The last kernel - 1 inputs of a causal convolution, in the model's dtype."""
-    return CacheTensor(name, (channels, Dim(CONV_COLUMNS, conv_kernel - 1)), Once(), quantizable=False)
+    return CacheTensor(name, (channels, Dim(CONV_COLUMNS, conv_kernel - 1)), once(), quantizable=False)

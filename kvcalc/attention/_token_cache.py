@@ -8,7 +8,7 @@ from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.errors import InvalidValueError
-from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens, PromptAndLast
+from kvcalc.slots.layers import EVERY_TOKEN, current_chunk, last_tokens, prompt_and_last
 from kvcalc.slots.rule import SlotRule
 
 
@@ -69,9 +69,9 @@ class TokenCache(Facts):
     def slot_rule(self) -> SlotRule:
         """Slots of every tensor of the layer."""
         if self.sliding_window is not None:
-            return LastTokens(self.sliding_window)
+            return last_tokens(self.sliding_window)
         if self.attention_chunk_size is not None:
-            return CurrentChunk(self.attention_chunk_size)
+            return current_chunk(self.attention_chunk_size)
         if self.reference_window is not None:
-            return PromptAndLast(self.reference_window)
-        return EveryToken()
+            return prompt_and_last(self.reference_window)
+        return EVERY_TOKEN

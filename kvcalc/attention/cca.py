@@ -7,7 +7,7 @@ from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.attention._state import CONV_COLUMNS
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -40,9 +40,9 @@ class CompressedConvolution(Facts):
         width = Dim("cca_value_width", self.cca_value_width)
         return (
             CacheTensor(
-                "conv_state", (Dim("cca_conv_channels", self.cca_conv_channels), columns), Once(), quantizable=False
+                "conv_state", (Dim("cca_conv_channels", self.cca_conv_channels), columns), once(), quantizable=False
             ),
-            CacheTensor("value_state", (width,), Once(), quantizable=False),
+            CacheTensor("value_state", (width,), once(), quantizable=False),
         )
 
 

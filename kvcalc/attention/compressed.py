@@ -7,7 +7,7 @@ from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.errors import InvalidValueError
-from kvcalc.slots.layers import EveryNth, LastTokens, Once, Pending
+from kvcalc.slots.layers import every_nth, last_tokens, once, pending
 from kvcalc.tensors import CacheTensor, Dim
 
 _OVERLAPPING = 2
@@ -56,23 +56,23 @@ class CompressedAttention(Facts):
     def tensors(self) -> tuple[CacheTensor, ...]:
         """Kv of the window; compressed_kv and index_k, one slot for m tokens; what waits to be compressed."""
         entry = Dim("head_dim", self.head_dim)
-        window = CacheTensor("kv", (entry,), LastTokens(self.sliding_window))
+        window = CacheTensor("kv", (entry,), last_tokens(self.sliding_window))
         if self.compress_rate is None:
             return (window,)
         rate = self.compress_rate
-        compressed = [CacheTensor("compressed_kv", (entry,), EveryNth(rate))]
+        compressed = [CacheTensor("compressed_kv", (entry,), every_nth(rate))]
         if self.index_head_dim is None:
-            pending = CacheTensor("pending", (Dim("kv_and_gate", 2), entry), Pending(rate), quantizable=False)
-            return (window, *compressed, pending)
+            kv_and_gate = (Dim("kv_and_gate", 2), entry)
+            return (window, *compressed, CacheTensor("pending", kv_and_gate, pending(rate), quantizable=False))
         index = Dim("index_head_dim", self.index_head_dim)
-        compressed.append(CacheTensor("index_k", (index,), EveryNth(rate)))
+        compressed.append(CacheTensor("index_k", (index,), every_nth(rate)))
         both = Dim("head_dim + index_head_dim", self.head_dim + self.index_head_dim)
         waiting = (Dim("kv_and_gate", 2), Dim("overlapping_entries", _OVERLAPPING), both)
-        overlap = Once(rate, from_token=rate, words=f"last {rate:,} compressed")
+        overlap = once(rate, from_token=rate, words=f"last {rate:,} compressed")
         return (
             window,
             *compressed,
-            CacheTensor("pending", waiting, Pending(rate), quantizable=False),
+            CacheTensor("pending", waiting, pending(rate), quantizable=False),
             CacheTensor("overlap", (Dim("kv_and_gate", 2), both), overlap, quantizable=False),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import EncoderTokens, Once
+from kvcalc.slots.layers import ENCODER_TOKENS, once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
@@ -38,8 +38,8 @@ class CrossAttention(Facts):
     def slot_rule(self) -> SlotRule:
         """The encoder's tokens, known or not."""
         if self.encoder_tokens is None:
-            return EncoderTokens()
-        return Once(self.encoder_tokens, words=f"{self.encoder_tokens:,} of the encoder")
+            return ENCODER_TOKENS
+        return once(self.encoder_tokens, words=f"{self.encoder_tokens:,} of the encoder")
 
     def tensors(self) -> tuple[CacheTensor, ...]:
         """cross_k and cross_v: (cross_num_kv_heads, cross_head_dim), one slot for each encoder token."""

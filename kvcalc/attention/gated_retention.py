@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -32,7 +32,7 @@ class GatedRetention(Facts):
     def tensors(self) -> tuple[CacheTensor, ...]:
         """recurrent_state: (num_heads, head_dim, head_dim)."""
         heads, width = Dim("linear_num_heads", self.linear_num_heads), Dim("linear_head_dim", self.linear_head_dim)
-        return (CacheTensor("recurrent_state", (heads, width, width), Once(), quantizable=False),)
+        return (CacheTensor("recurrent_state", (heads, width, width), once(), quantizable=False),)
 
 
 KIND = GatedRetention

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import EveryToken, LastTokens
+from kvcalc.slots.layers import EVERY_TOKEN, last_tokens
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -29,7 +29,7 @@ class HiddenStates(Facts):
 
     def tensors(self) -> tuple[CacheTensor, ...]:
         """hidden: (hidden_size), one slot a token."""
-        rule = EveryToken() if self.memory_tokens is None else LastTokens(self.memory_tokens)
+        rule = EVERY_TOKEN if self.memory_tokens is None else last_tokens(self.memory_tokens)
         return (CacheTensor("hidden", (Dim("hidden_size", self.hidden_size),), rule),)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -35,10 +35,10 @@ class Indexer(Facts):
     def tensors(self) -> tuple[CacheTensor, ...]:
         """index_k: (index_head_dim), one slot a token; with pooling index_gate and index_mask as well."""
         dtype = self.dtype_of("index_dtype")
-        key = CacheTensor("index_k", (Dim("index_head_dim", self.index_head_dim),), EveryToken(), dtype)
+        key = CacheTensor("index_k", (Dim("index_head_dim", self.index_head_dim),), EVERY_TOKEN, dtype)
         if not self.index_pooling:
             return (key,)
-        mask = CacheTensor("index_mask", (Dim("index_mask", 1),), EveryToken(), dtype)
+        mask = CacheTensor("index_mask", (Dim("index_mask", 1),), EVERY_TOKEN, dtype)
         return (key, key._replace(name="index_gate"), mask)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -33,7 +33,7 @@ class PrefixTokens(Facts):
     def tensors(self) -> tuple[CacheTensor, ...]:
         """prefix_k and prefix_v: (num_kv_heads, head_dim), a slot for each token of the prefix."""
         dims = (Dim("num_kv_heads", self.num_kv_heads), Dim("head_dim", self.head_dim))
-        rule = Once(self.prefix_tokens, words=f"{self.prefix_tokens:,} of the prefix")
+        rule = once(self.prefix_tokens, words=f"{self.prefix_tokens:,} of the prefix")
         return (CacheTensor("prefix_k", dims, rule), CacheTensor("prefix_v", dims, rule))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._state import StateCache
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -36,7 +36,7 @@ class Rwkv(StateCache):
         halves = (Dim("time_and_channel_mix", 2), Dim("hidden_size", self.hidden_size))
         sums = Dim("numerator_denominator_max", 3)
         return (
-            CacheTensor("shift_state", halves, Once(), quantizable=False),
+            CacheTensor("shift_state", halves, once(), quantizable=False),
             self.recurrent("wkv_state", sums, Dim("attention_hidden_size", self.attention_hidden_size)),
         )
 

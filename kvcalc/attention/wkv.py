@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._state import StateCache
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor, Dim
 
 
@@ -38,7 +38,7 @@ class MatrixWkv(StateCache):
         shifts = (Dim("wkv_token_shifts", self.wkv_token_shifts), Dim("hidden_size", self.hidden_size))
         width = Dim("wkv_head_dim", self.wkv_head_dim)
         return (
-            CacheTensor("shift_state", shifts, Once(), quantizable=False),
+            CacheTensor("shift_state", shifts, once(), quantizable=False),
             self.recurrent("wkv_state", Dim("wkv_num_heads", self.wkv_num_heads), width, width),
         )
 

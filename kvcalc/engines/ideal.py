@@ -9,7 +9,7 @@ from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.base.tensors import per_tensor, with_encoder_tokens
 from kvcalc.model import Model
-from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor
 
 HONOURED, FULL = "honoured", "full"
@@ -38,8 +38,8 @@ class Ideal(Engine):
         del kv_dtype
 
         def allocated(tensor: CacheTensor) -> CacheTensor:
-            if self.window == FULL and isinstance(tensor.slot_rule, LastTokens | CurrentChunk):
-                return tensor._replace(slot_rule=EveryToken())
+            if self.window == FULL and tensor.slot_rule.window is not None:
+                return tensor._replace(slot_rule=EVERY_TOKEN)
             return with_encoder_tokens(tensor, self.encoder_tokens)
 
         return per_tensor(model, allocated)

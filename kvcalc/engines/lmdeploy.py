@@ -20,8 +20,8 @@ from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.packing import SCALE_AND_OFFSET
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.engines import in_blocks
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor
 
 _CODES = {4: dtype_named("int4"), 8: dtype_named("int8")}
@@ -68,7 +68,7 @@ class Lmdeploy(Engine):
 def _tensors(
     model: Model, group: LayerGroup, settings: Lmdeploy, bits: int, model_dtype: Dtype
 ) -> Iterator[CacheTensor]:
-    rule = InBlocks(settings.block_size, EveryToken()) if settings.block_size > 1 else EveryToken()
+    rule = in_blocks(settings.block_size, EVERY_TOKEN) if settings.block_size > 1 else EVERY_TOKEN
     for part in group.parts:
         if isinstance(part, GroupedQueryAttention):
             for tensor in part.tensors():

@@ -31,12 +31,13 @@ from kvcalc.engines.base.versions import Release
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
 from kvcalc.packing import grouped, int_codes
-from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
-from kvcalc.slots.layers import Once
+from kvcalc.slots.engines import in_steps, last_and_spare, switched
+from kvcalc.slots.layers import once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 
 _STEP = 256
+_STEPS = in_steps(_STEP, _STEP, words=f"every token, by {_STEP}")
 _BITS, _GROUPS = (2, 4, 8), (32, 64, 128)
 _BY_KV_DTYPE = {"int4": 4, "int8": 8}
 _STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba2, ShortConvolution)
@@ -131,7 +132,8 @@ def _tensors(
         rule = _slots(part, model, settings)
         for tensor in _stored(part, model, group):
             plain = tensor._replace(slot_rule=rule, dtype=tensor.dtype or model_dtype)
-            if bits is None or not _is_quantised(plain, model):
+            if bits is None or _has_lists(model) or _chunk_size(part, model):
+                # kv_bits does not hold in a list of caches (CacheList), nor where only a chunk is kept
                 yield plain
             else:
                 yield from _quantised(plain, settings, bits, model_dtype, group)
@@ -160,24 +162,29 @@ def _stored(part: Attention, model: Model, group: LayerGroup) -> tuple[CacheTens
 
 def _slots(part: Attention, model: Model, settings: MlxLm) -> SlotRule:
     """Slots of the part's arrays."""
-    steps = InSteps(_STEP, _STEP, words=f"every token, by {_STEP}")
     if not isinstance(part, GroupedQueryAttention):
-        return steps
-    if part.attention_chunk_size and model.model_type in _CHUNKED:
-        return _chunk(part.attention_chunk_size)
+        return _STEPS
+    if chunk := _chunk_size(part, model):
+        return _chunk(chunk)
     window = part.sliding_window if model.model_type in _ROTATES else None
     if window is not None and model.model_type in _WINDOW_WITHOUT_QUERY:
         window = max(1, window - 1)
     if window is None and not _makes_cache(model):
         window = settings.max_kv_size
-    return steps if window is None else _ring(window)
+    return _STEPS if window is None else _ring(window)
+
+
+def _chunk_size(part: Attention, model: Model) -> int | None:
+    """Tokens of a part's chunks, where MLX-LM keeps no more of them."""
+    is_chunked = model.model_type in _CHUNKED
+    return part.attention_chunk_size if is_chunked and isinstance(part, GroupedQueryAttention) else None
 
 
 def _ring(window: int) -> SlotRule:
     """min(t + 255, window)."""
     if window <= _STEP:
-        return Once(window, words=f"ring of {window:,}")
-    return LastAndSpare(window, _STEP - 1)
+        return once(window, words=f"ring of {window:,}")
+    return last_and_spare(window, _STEP - 1)
 
 
 def _chunk(chunk: int) -> SlotRule:
@@ -186,14 +193,14 @@ def _chunk(chunk: int) -> SlotRule:
         raise NotApplicableError(
             f"kvcalc knows chunks of whole steps of {_STEP} tokens, not of {chunk:,}", help="size it in another engine"
         )
-    return InSteps(_STEP, _STEP, chunk + _STEP, words=f"chunk of {chunk:,}, by {_STEP}")
+    return in_steps(_STEP, _STEP, chunk + _STEP, words=f"chunk of {chunk:,}, by {_STEP}")
 
 
 def _quantised(
     tensor: CacheTensor, settings: MlxLm, bits: int, model_dtype: Dtype, group: LayerGroup
 ) -> Iterator[CacheTensor]:
     """The tensor while it is short, and its codes, scales and biases from quantized_kv_start on."""
-    if not isinstance(tensor.slot_rule, InSteps):
+    if tensor.slot_rule != _STEPS:
         raise NotApplicableError(
             f"RotatingKVCache Quantization NYI: {group.name} layers keep {tensor.name} in a ring",
             help="leave kv_bits out",
@@ -209,20 +216,13 @@ def _quantised(
             help=f"write kv_group_size={_GROUPS[0]}",
         )
     start = settings.quantized_kv_start
-    steps: SlotRule = tensor.slot_rule
-    late = steps
+    late = _STEPS
     if start > 1:
-        none = Once(0, words="none")
-        late = Switched(none, start, steps, words=f"{steps}, from {start:,} on")
-        yield tensor._replace(slot_rule=Switched(steps, start, none, words=f"{steps}, up to {start - 1:,}"))
+        none = once(0, words="none")
+        late = switched(none, start, _STEPS, words=f"{_STEPS}, from {start:,} on")
+        yield tensor._replace(slot_rule=switched(_STEPS, start, none, words=f"{_STEPS}, up to {start - 1:,}"))
     codes = int_codes(bits)
     yield from grouped(tensor, codes, settings.kv_group_size, late, scale_dtype=model_dtype)
-
-
-def _is_quantised(tensor: CacheTensor, model: Model) -> bool:
-    """Whether kv_bits holds for the array: not in a list of caches (CacheList), and not where only a chunk is kept."""
-    is_chunk = isinstance(tensor.slot_rule, InSteps) and tensor.slot_rule.limit is not None
-    return not (is_chunk or _has_lists(model))
 
 
 def _has_lists(model: Model) -> bool:

@@ -23,8 +23,8 @@ from kvcalc.engines.base.checks import check_blocks, check_unchanged
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.engines import InSteps, Switched
-from kvcalc.slots.layers import Once
+from kvcalc.slots.engines import in_steps, switched
+from kvcalc.slots.layers import once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 
@@ -101,13 +101,13 @@ def _tensors(model: Model, group: LayerGroup, settings: Ollama, dtype: Dtype) ->
 def _cells(part: GroupedQueryAttention, model: Model, settings: Ollama) -> SlotRule:
     """Cells of a layer; chunked layers keep every token."""
     sequences = settings.num_parallel or 1
-    every = InSteps(_PADDING, _PADDING, words=f"every token, by {_PADDING}")
+    every = in_steps(_PADDING, _PADDING, words=f"every token, by {_PADDING}")
     if part.sliding_window is None:
         return every
     held = max(part.sliding_window + (sequences > 1), _REMEMBERS.get(model.model_type, 0))
     ring = -(-(sequences * held + settings.num_batch) // _PADDING) * _PADDING
     words = f"last {sequences} x {held:,} + {settings.num_batch:,}, by {_PADDING}"
-    return Switched(every, sequences * held + 1, Once(ring), words=words)
+    return switched(every, sequences * held + 1, once(ring), words=words)
 
 
 def _dtype(settings: Ollama, kv_dtype: Dtype) -> Dtype:

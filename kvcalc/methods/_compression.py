@@ -10,8 +10,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._indices import INT32
 from kvcalc.methods._selection import Share, Shares, SharesOf, State
-from kvcalc.slots.layers import Once
-from kvcalc.slots.methods import Blocks
+from kvcalc.slots.layers import once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
@@ -20,7 +19,7 @@ NEXT = 1
 """Slot that is free in a head's last block when a token comes."""
 _MOST, _QUARTERS = 64, 4
 _MOST_TOGETHER = 128
-"""Tokens after which heads of several ratios meet again. How many tokens fit is found by trying so many blocks."""
+"""Tokens after which heads of several ratios meet again: a growth over more of them tells a reader nothing."""
 
 
 def compression(value: float | Fraction, field: str) -> Fraction:
@@ -73,7 +72,7 @@ def by_ratio(
     return shares
 
 
-def state_of_heads(of_share: Callable[[GroupedQueryAttention, Dim], Iterable[CacheTensor]], table: Blocks) -> State:
+def state_of_heads(of_share: Callable[[GroupedQueryAttention, Dim], Iterable[CacheTensor]], table: SlotRule) -> State:
     """What the heads of each share keep beside their tokens: what `of_share` says, two lengths, and a block table.
 
     of_share: by the attention and the share's heads. The lengths are those of the tokens and of the slots; they and the
@@ -83,7 +82,7 @@ def state_of_heads(of_share: Callable[[GroupedQueryAttention, Dim], Iterable[Cac
     def of_heads(attention: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:
         yield from of_share(attention, heads)
         lengths = Dim("lengths", len(("tokens", "slots")))
-        yield CacheTensor("lens", (heads, lengths), Once(), INT32, quantizable=False)
+        yield CacheTensor("lens", (heads, lengths), once(), INT32, quantizable=False)
         yield CacheTensor("block_table", (heads,), table, INT32, quantizable=False)
 
     def state(attention: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:

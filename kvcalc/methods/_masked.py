@@ -7,7 +7,7 @@ from dataclasses import replace
 from kvcalc.methods._indices import INT64
 from kvcalc.methods._selection import SharesOf, State, selected
 from kvcalc.model import Model
-from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
@@ -18,7 +18,7 @@ _INDICES = 3
 def masked(
     model: Model,
     name: str,
-    shares_of: SharesOf | SlotRule = EveryToken(),  # noqa: B008  # rules are values
+    shares_of: SharesOf | SlotRule = EVERY_TOKEN,  # rules are values
     *,
     state: State = lambda _attention, _shares: (),
 ) -> Model:

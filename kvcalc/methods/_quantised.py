@@ -8,7 +8,7 @@ from dataclasses import replace
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods._selection import kind_of
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
@@ -91,4 +91,4 @@ def _is_quantised(tensor: CacheTensor, group: LayerGroup, *, every_token: bool) 
     kind = kind_of(tensor)
     is_kv = {"k", "v"} <= own.keys() and kind in ("k", "v") and tensor.name not in own.keys() - {"k", "v"}
     as_made = tensor.quantizable and tensor.dtype is None
-    return is_kv and as_made and (own[kind] == EveryToken() or not every_token)
+    return is_kv and as_made and (own[kind] == EVERY_TOKEN or not every_token)

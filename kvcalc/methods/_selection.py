@@ -11,8 +11,8 @@ from typing import NamedTuple
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.methods import Chosen, CutPrompt, FlooredShares
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.methods import chosen, cut_prompt, floored_shares
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
@@ -33,7 +33,7 @@ class Share(NamedTuple):
 
 Shares = tuple[Share, ...]
 SharesOf = Callable[[int, GroupedQueryAttention], Shares]
-"""Shares of the KV heads of a layer, by its index and its attention; EveryToken leaves heads as they are."""
+"""Shares of the KV heads of a layer, by its index and its attention; EVERY_TOKEN leaves heads as they are."""
 State = Callable[[GroupedQueryAttention, Shares], tuple[CacheTensor, ...]]
 """What a layer keeps beside its tokens, by its attention and the shares of its heads."""
 
@@ -80,7 +80,7 @@ def with_tokens(model: Model, name: str) -> list[tuple[LayerGroup, GroupedQueryA
 
     Raises NotApplicableError where no layer does, or one that does has no heads of keys and values.
     """
-    attends = [any(tensor.slot_rule == EveryToken() for tensor in group.tensors) for group in model.groups]
+    attends = [any(tensor.slot_rule == EVERY_TOKEN for tensor in group.tensors) for group in model.groups]
     if not any(attends):
         kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
         raise NotApplicableError(
@@ -101,9 +101,9 @@ def check_unpacked(model: Model, name: str) -> None:
     for group in model.groups:
         own = {tensor.name: tensor.slot_rule for tensor in group.own_tensors}
         for tensor in group.tensors:
-            every_token = own.get(kind_of(tensor)) == EveryToken()
+            every_token = own.get(kind_of(tensor)) == EVERY_TOKEN
             quantised = tensor.dtype is not None or not tensor.quantizable
-            if every_token and quantised and tensor.slot_rule != EveryToken():
+            if every_token and quantised and tensor.slot_rule != EVERY_TOKEN:
                 raise NotApplicableError(
                     f"{name} cannot choose among tokens that are quantised together, as those of {tensor.name} in the "
                     f"{group.name} layers of {model.name}",
@@ -156,7 +156,7 @@ def compression_of(value: float | Fraction) -> float:
     )
 
 
-def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) -> CutPrompt:
+def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) -> SlotRule:
     """Rule of kvpress, which keeps max(1, int(n * (1 - compression_ratio))) of a prompt of n tokens, in floats.
 
     Raises InvalidValueError for a ratio outside of 0 to 1, and where nobody says how long the prompt is: the float's
@@ -165,7 +165,7 @@ def ratio_cut(compression_ratio: float | Fraction, prompt_tokens: int | None) ->
     """
     ratio = compression_of(compression_ratio)
     prompt = known_prompt(prompt_tokens, _SHARE)
-    return CutPrompt(max(1, int(prompt * (1 - ratio))), prompt)
+    return cut_prompt(max(1, int(prompt * (1 - ratio))), prompt)
 
 
 def scored_prompt(prompt_tokens: int | None, window_size: int) -> int:
@@ -193,9 +193,9 @@ def known_prompt(prompt_tokens: int | None, why: str) -> int:
     return positive_int(prompt_tokens, "prompt_tokens")
 
 
-def cut_prompt(limit: int, prompt_tokens: int | None) -> CutPrompt:
+def cut_to(limit: int, prompt_tokens: int | None) -> SlotRule:
     """Rule of a prompt that is cut once. Raises InvalidValueError for a prompt_tokens that is no count."""
-    return CutPrompt(limit, None if prompt_tokens is None else positive_int(prompt_tokens, "prompt_tokens"))
+    return cut_prompt(limit, None if prompt_tokens is None else positive_int(prompt_tokens, "prompt_tokens"))
 
 
 def budget_of(ratios: Mapping[str, float | Fraction], prompt_tokens: int | None, words: str) -> SlotRule:
@@ -207,9 +207,9 @@ def budget_of(ratios: Mapping[str, float | Fraction], prompt_tokens: int | None,
     """
     shares = [ratio_of(ratio, field) for field, ratio in ratios.items()]
     if prompt_tokens is None:
-        return FlooredShares(*(share.as_integer_ratio() for share in shares))
+        return floored_shares(*(share.as_integer_ratio() for share in shares))
     prompt = positive_int(prompt_tokens, "prompt_tokens")
-    return Chosen(sum(int(float(share) * prompt) for share in shares), words)
+    return chosen(sum(int(float(share) * prompt) for share in shares), words)
 
 
 def window_below(window_size: int, capacity: int, capacity_field: str) -> None:
@@ -269,7 +269,7 @@ def _split(
 
 def _shared(tensor: CacheTensor, shares: Shares) -> Iterable[CacheTensor]:
     """Keys or values of every token, share by share of their heads; other tensors as they are."""
-    if kind_of(tensor) not in ("k", "v") or tensor.slot_rule != EveryToken():
+    if kind_of(tensor) not in ("k", "v") or tensor.slot_rule != EVERY_TOKEN:
         yield tensor
         return
     heads, *rest = tensor.dims

@@ -12,7 +12,7 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods._quantised import quantised
 from kvcalc.model import Model, PromptCut
 from kvcalc.packing import grouped, with_residual
-from kvcalc.slots.layers import EveryToken, Pending, Settled
+from kvcalc.slots.layers import EVERY_TOKEN, pending, settled
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int, shown
 
@@ -53,7 +53,7 @@ class GroupedCache:
     def applied_to(self, model: Model) -> Model:
         """`model` with its keys and values in this cache. Raises NotApplicableError, InvalidValueError."""
         for group in model.groups:
-            unfit = next((tensor for tensor in group.tensors if tensor.slot_rule != EveryToken()), None)
+            unfit = next((tensor for tensor in group.tensors if tensor.slot_rule != EVERY_TOKEN), None)
             if unfit is not None:
                 raise NotApplicableError(
                     f"transformers has no quantised cache for {model.name}: {group.name} layers keep {unfit.name} "
@@ -91,7 +91,7 @@ class GroupedCache:
         self.check(tensor, rows=rows)
         if self.prompt_tokens is None:
             return grouped(tensor, self.codes, self.q_group_size, tensor.slot_rule, rows_of_groups=rows)
-        settled = Settled(self.residual_length, self.prompt_tokens)
-        waiting = Pending(self.residual_length, self.prompt_tokens)
-        parts = grouped(tensor, self.codes, self.q_group_size, settled, rows_of_groups=rows)
+        done = settled(self.residual_length, self.prompt_tokens)
+        waiting = pending(self.residual_length, self.prompt_tokens)
+        parts = grouped(tensor, self.codes, self.q_group_size, done, rows_of_groups=rows)
         return with_residual(parts, tensor, waiting)

@@ -14,7 +14,7 @@ from kvcalc.methods._pyramid import Budget
 from kvcalc.methods._selection import (
     Share,
     Shares,
-    cut_prompt,
+    cut_to,
     known_prompt,
     ratio_cut,
     scored_prompt,
@@ -23,7 +23,7 @@ from kvcalc.methods._selection import (
 )
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EveryToken, Once
+from kvcalc.slots.layers import EVERY_TOKEN, once
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
@@ -88,7 +88,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     if compression_ratio is not None:
         prompt = scored_prompt(prompt_tokens, window_size)
         masked_tokens = prompt - ratio_cut(compression_ratio, prompt).slots(prompt)
-        gone = Once(masked_tokens, prompt, f"{masked_tokens:,} masked")
+        gone = once(masked_tokens, prompt, f"{masked_tokens:,} masked")
         return masked(model, "Ada-KV", state=lambda a, _: (masked_indices(a.num_kv_heads, gone),))
     window_below(window_size, base_capacity, "base_capacity")
     budget = Budget(model.num_layers, base_capacity, window_size, _BETA)
@@ -119,11 +119,11 @@ class _Layers(NamedTuple):
         base = self._base(layer)
         counts = self._counts(layer, heads, base)
         if self.prompt is not None and base > self.prompt - self.budget.window_size:
-            return (Share(EveryToken()),)  # too short to be cut
+            return (Share(EVERY_TOKEN),)  # too short to be cut
         limits = [self._limit(base, count) for count in counts]
         return tuple(
             Share(
-                cut_prompt(limit, self.prompt),
+                cut_to(limit, self.prompt),
                 limits.count(limit),
                 f"_{limit}" if len(set(limits)) > 1 else "",
             )
@@ -134,7 +134,7 @@ class _Layers(NamedTuple):
         """Tokens of a head in the mean beside the window."""
         if not self.pyramid or self.prompt is None:
             return self.budget.mean
-        return self.budget.kept(layer, self.prompt) - self.budget.window_size
+        return self.budget.kept(layer).slots(self.prompt) - self.budget.window_size
 
     def _limit(self, base: int, count: int) -> int:
         """Rounded as the authors' code does, in floats and half to even."""
@@ -181,6 +181,6 @@ def _metadata(attention: GroupedQueryAttention, *, gqa_support: bool) -> tuple[C
     """head_lens, cu_headlens, cu_klen, layer_qlens, cu_qlen, cu_offset and cu_head_offset; three have an end, too."""
     heads = Dim("num_kv_heads" if gqa_support else "num_query_heads", _heads(attention, gqa_support=gqa_support))
     return (
-        CacheTensor("metadata", (Dim("vectors", _VECTORS), heads), Once(), INT32, quantizable=False),
-        CacheTensor("metadata_ends", (Dim("vectors", _ENDS),), Once(), INT32, quantizable=False),
+        CacheTensor("metadata", (Dim("vectors", _VECTORS), heads), once(), INT32, quantizable=False),
+        CacheTensor("metadata_ends", (Dim("vectors", _ENDS),), once(), INT32, quantizable=False),
     )

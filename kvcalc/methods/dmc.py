@@ -12,8 +12,10 @@ from kvcalc.methods._indices import INT32
 from kvcalc.methods._selection import selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EveryToken, Once
-from kvcalc.slots.methods import Blocks, InBlocks, ShareOfTokens
+from kvcalc.slots.engines import blocks, in_blocks
+from kvcalc.slots.layers import EVERY_TOKEN, once
+from kvcalc.slots.methods import share_of_tokens
+from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
@@ -61,21 +63,21 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     slots = positive_int(dmc_window_size, "dmc_window_size") + 1
     least = -(-positive_int(max_len, "max_len") // size) if max_len else 0
 
-    def rule_of(ratio: Fraction) -> InBlocks:
-        return InBlocks(size, ShareOfTokens(ratio.denominator, ratio.numerator), NEXT)
+    def rule_of(ratio: Fraction) -> SlotRule:
+        return in_blocks(size, share_of_tokens(ratio.denominator, ratio.numerator), NEXT)
 
     shares = by_ratio(dmc_cr, tuple(head_cr), "dmc_cr", rule_of)
-    table = Blocks(size, EveryToken(), NEXT, least)
+    table = blocks(size, EVERY_TOKEN, NEXT, least)
     return selected(model, "DMC", shares, state=state_of_heads(partial(_window, slots), table))
 
 
 def _window(slots: int, attention: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:
     (_, key), (_, value) = (tensor.dims for tensor in attention.tensors())
-    once = Once(slots, words=f"window of {slots - 1:,} and its sum")
+    always = once(slots, words=f"window of {slots - 1:,} and its sum")
     for name, dims in (
         ("window_k", (heads, key)),
         ("window_v", (heads, value)),
         ("window_weights", (heads,)),
     ):
-        yield CacheTensor(name, dims, once, quantizable=False)
-    yield CacheTensor("head_alloc", (heads,), Once(), INT32, quantizable=False)
+        yield CacheTensor(name, dims, always, quantizable=False)
+    yield CacheTensor("head_alloc", (heads,), once(), INT32, quantizable=False)

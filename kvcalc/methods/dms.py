@@ -14,8 +14,10 @@ from kvcalc.methods._masked import masked
 from kvcalc.methods._selection import selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EveryToken, Once
-from kvcalc.slots.methods import Blocks, InBlocks, WindowAndShare
+from kvcalc.slots.engines import blocks, in_blocks
+from kvcalc.slots.layers import EVERY_TOKEN, once
+from kvcalc.slots.methods import window_and_share
+from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
@@ -84,15 +86,15 @@ def apply(  # each is a parameter of the authors' code, or says what the heads l
     least = -(-positive_int(dms_preallocate_for_tokens, "dms_preallocate_for_tokens") // size)
     longest = -(-positive_int(max_context_length, "max_context_length") // size) + 1 if max_context_length else 0
 
-    def rule_of(ratio: Fraction) -> InBlocks:
-        return InBlocks(size, WindowAndShare(window, ratio.denominator, ratio.numerator), NEXT, least)
+    def rule_of(ratio: Fraction) -> SlotRule:
+        return in_blocks(size, window_and_share(window, ratio.denominator, ratio.numerator), NEXT, least)
 
     shares = by_ratio(dms_cr, tuple(head_cr), "dms_cr", rule_of)
-    table = Blocks(size, EveryToken(), size, longest)
+    table = blocks(size, EVERY_TOKEN, size, longest)
     return selected(model, "DMS", shares, state=state_of_heads(partial(_window, window), table))
 
 
 def _window(window: int, _: GroupedQueryAttention, heads: Dim) -> Iterable[CacheTensor]:
     pair = Dim("slot_and_decision", len(("slot", "decision")))
-    once = Once(window, words=f"window of {window:,}")
-    yield CacheTensor("recent_info", (heads, pair), once, INT32, quantizable=False)
+    always = once(window, words=f"window of {window:,}")
+    yield CacheTensor("recent_info", (heads, pair), always, INT32, quantizable=False)

@@ -11,8 +11,8 @@ from kvcalc.methods._masked import masked, masked_indices
 from kvcalc.methods._selection import Share, Shares, for_each_layer, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EveryToken, Once
-from kvcalc.slots.methods import AllButFirst, SinksAndLast
+from kvcalc.slots.layers import EVERY_TOKEN, once
+from kvcalc.slots.methods import all_but_first, sinks_and_last
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
@@ -63,7 +63,7 @@ def apply(
     """
     budget = positive_int(sink_size, "sink_size") + positive_int(recent_size, "recent_size")
     each = for_each_layer(model, retrieval_heads, "retrieval_heads")
-    streaming = EveryToken() if mask_only else SinksAndLast(budget, sink_size)
+    streaming = EVERY_TOKEN if mask_only else sinks_and_last(budget, sink_size)
 
     def shares(layer: int, attention: GroupedQueryAttention) -> Shares:
         heads = each[layer] if each else attention.num_kv_heads // 2
@@ -73,7 +73,7 @@ def apply(
                 field="retrieval_heads",
                 help=f"give a number from 0 to {attention.num_kv_heads}",
             )
-        return (Share(EveryToken(), heads), Share(streaming, attention.num_kv_heads - heads, _STREAMING))
+        return (Share(EVERY_TOKEN, heads), Share(streaming, attention.num_kv_heads - heads, _STREAMING))
 
     if mask_only:
         return masked(model, "DuoAttention", shares, state=partial(_masked_tokens, _between(budget, prompt_tokens)))
@@ -83,9 +83,9 @@ def apply(
 def _between(budget: int, prompt_tokens: int | None) -> SlotRule:
     """Tokens of the prompt that are neither sinks nor the newest."""
     if prompt_tokens is None:
-        return AllButFirst(budget)
+        return all_but_first(budget)
     prompt = positive_int(prompt_tokens, "prompt_tokens")
-    return Once(max(0, prompt - budget), prompt, "between sinks and newest")
+    return once(max(0, prompt - budget), prompt, "between sinks and newest")
 
 
 def _masked_tokens(rule: SlotRule, _: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:

@@ -14,8 +14,9 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.methods._selection import Share, Shares, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.methods import ChosenShare
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.methods import chosen_share
+from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
@@ -97,7 +98,7 @@ def apply(
             help="write 0.3",
         )
     kept = [*accumulate(ratios.values(), initial=Fraction(0))]
-    rules = [ChosenShare(*share.as_integer_ratio(), special_tokens) for share in kept]
+    rules = [chosen_share(*share.as_integer_ratio(), special_tokens) for share in kept]
     cut = PromptCut(layer_by_layer=True, scoring_queries=None)
     shares = partial(_shares, rules, tuple(heads_per_policy))
     changed = selected(model, "FastGen", shares, state=_scores, prompt_cut=cut)
@@ -108,7 +109,7 @@ def apply(
 
 
 def _shares(
-    rules: Sequence[ChosenShare], heads_per_policy: tuple[int, ...], layer: int, attention: GroupedQueryAttention
+    rules: Sequence[SlotRule], heads_per_policy: tuple[int, ...], layer: int, attention: GroupedQueryAttention
 ) -> Shares:
     heads = attention.num_kv_heads
     number = heads_per_policy or (0, 0, 0, 0, heads)
@@ -120,7 +121,7 @@ def _shares(
             help=f"the heads that are {', '.join(POLICIES)}: write heads_per_policy=0+0+0+0+{heads}",
         )
     chosen = (Share(rule, count, f"_{name}") for rule, count, name in zip(rules, number, POLICIES, strict=False))
-    return (*chosen, Share(EveryToken(), number[-1]))
+    return (*chosen, Share(EVERY_TOKEN, number[-1]))
 
 
 def _scores(_: GroupedQueryAttention, shares: Shares) -> tuple[CacheTensor, ...]:

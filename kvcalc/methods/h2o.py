@@ -10,7 +10,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.methods._selection import Shares, ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import Chosen
+from kvcalc.slots.methods import chosen
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
@@ -60,7 +60,7 @@ def apply(
     if compression_ratio is not None:
         return selected(model, "H2O", ratio_cut(compression_ratio, prompt_tokens), prompt_cut=cut)
     heads_alike(model, "H2O")
-    rule = Chosen(kept, f"{hh_size:,} heaviest + last {recent_size:,}")
+    rule = chosen(kept, f"{hh_size:,} heaviest + last {recent_size:,}")
     return selected(model, "H2O", rule, state=_scores, prompt_cut=cut)
 
 

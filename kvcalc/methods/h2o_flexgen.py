@@ -10,8 +10,8 @@ from kvcalc.methods._selection import Share, Shares, known_prompt, ratio_of, sel
 from kvcalc.methods._traits import PROMPT_END, SELECTION, Traits
 from kvcalc.methods.h2o import heads_alike
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import Once
-from kvcalc.slots.methods import FlooredShares
+from kvcalc.slots.layers import once
+from kvcalc.slots.methods import floored_shares
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
@@ -58,11 +58,11 @@ def apply(
     rule: SlotRule
     if not hh_all:
         prompt = known_prompt(prompt_tokens, "what hh_all=false allocates is a matter of the prompt")
-        rule = Once(min(2 * int(float(ratio) * prompt), prompt) + positive_int(gen_len, "gen_len") - 1, words=_AT_START)
+        rule = once(min(2 * int(float(ratio) * prompt), prompt) + positive_int(gen_len, "gen_len") - 1, words=_AT_START)
     elif prompt_tokens is None:
-        rule = FlooredShares(*2 * (ratio.as_integer_ratio(),))
+        rule = floored_shares(*2 * (ratio.as_integer_ratio(),))
     else:
-        rule = Once(2 * int(float(ratio) * positive_int(prompt_tokens, "prompt_tokens")), words=_AT_START)
+        rule = once(2 * int(float(ratio) * positive_int(prompt_tokens, "prompt_tokens")), words=_AT_START)
     cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=None)
     return selected(model, "H2O in FlexGen", lambda _, __: (Share(rule),), state=_sums, prompt_cut=cut)
 

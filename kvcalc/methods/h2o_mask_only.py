@@ -6,8 +6,8 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Shares, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.methods import EveryTokenAndNext
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.methods import every_token_and_next
 from kvcalc.tensors import CacheTensor, Dim
 
 TRAITS = Traits(
@@ -29,12 +29,12 @@ TRAITS = Traits(
 
 def apply(model: Model) -> Model:
     """`model` with all its tokens, and the scores and masks of H2O's evaluation code."""
-    return selected(model, "H2O, masked", EveryToken(), state=_state)
+    return selected(model, "H2O, masked", EVERY_TOKEN, state=_state)
 
 
 def _state(attention: GroupedQueryAttention, _: Shares) -> tuple[CacheTensor, ...]:
     heads = (Dim("num_query_heads", attention.num_query_heads),)
     return (
-        CacheTensor("previous_scores", heads, EveryToken(), quantizable=False),
-        CacheTensor("attention_masks_next", heads, EveryTokenAndNext(), quantizable=False),
+        CacheTensor("previous_scores", heads, EVERY_TOKEN, quantizable=False),
+        CacheTensor("attention_masks_next", heads, every_token_and_next(), quantizable=False),
     )

@@ -9,8 +9,8 @@ from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import KEPT, QUANTISED, Traits
 from kvcalc.model import Model, PromptCut
 from kvcalc.packing import SCALE_AND_OFFSET, int_codes, scales_of, with_residual
-from kvcalc.slots.layers import AllButLast, EveryNth, Pending, Settled
-from kvcalc.slots.methods import Newest, within
+from kvcalc.slots.layers import all_but_last, every_nth, pending, settled
+from kvcalc.slots.methods import newest, within
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
@@ -89,12 +89,12 @@ def _parts(tensor: CacheTensor, codes: Dtype, group_size: int, residual_length: 
             )
     kept = tensor.slot_rule
     if kind_of(tensor) == "k":  # by channel: residual_length tokens make so many groups of every channel at once
-        settled, waiting = within(Settled(residual_length), kept), within(Pending(residual_length), kept)
+        done, waiting = within(settled(residual_length), kept), within(pending(residual_length), kept)
         groups = Dim("groups_of_tokens", residual_length // group_size)
         by_channel = (heads, width, groups, SCALE_AND_OFFSET)
-        scales = CacheTensor(f"{tensor.name}_scales", by_channel, within(EveryNth(residual_length), kept), FP16)
+        scales = CacheTensor(f"{tensor.name}_scales", by_channel, within(every_nth(residual_length), kept), FP16)
     else:
-        settled, waiting = within(AllButLast(residual_length), kept), within(Newest(residual_length), kept)
-        scales = scales_of(tensor, group_size, settled, FP16)
-    packed = tensor._replace(name=f"{tensor.name}_codes", slot_rule=settled, dtype=codes, quantizable=False)
+        done, waiting = within(all_but_last(residual_length), kept), within(newest(residual_length), kept)
+        scales = scales_of(tensor, group_size, done, FP16)
+    packed = tensor._replace(name=f"{tensor.name}_codes", slot_rule=done, dtype=codes, quantizable=False)
     return with_residual((packed, scales), tensor, waiting)

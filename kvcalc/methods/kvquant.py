@@ -11,8 +11,8 @@ from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
-from kvcalc.slots.layers import Once
-from kvcalc.slots.methods import AllButFirst, FirstTokens, Packed, within
+from kvcalc.slots.layers import once
+from kvcalc.slots.methods import all_but_first, first_tokens, packed, within
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
@@ -90,7 +90,7 @@ def _as_the_paper_counts(tensor: CacheTensor, codes: Dtype, outliers: Fraction, 
     rule = _after_the_first(tensor, first)
     kept = [tensor._replace(name=f"{tensor.name}_codes", slot_rule=rule, dtype=codes)]
     if outliers:
-        of_each = Packed(tensor.elements_per_slot * outliers.numerator, outliers.denominator, rule)
+        of_each = packed(tensor.elements_per_slot * outliers.numerator, outliers.denominator, rule)
         value_and_index = Dim("value_and_index", 2)
         kept.append(CacheTensor(f"{tensor.name}_outliers", (value_and_index,), of_each, FP16, quantizable=False))
     return (*kept, *_first_tokens(tensor, first))
@@ -106,7 +106,7 @@ def _as_deployed(
             field="deployed",
             help="leave deployed out, for what the paper counts",
         )
-    rule = _after_the_first(tensor, first) if room is None else Once(room, words=f"room for {room:,}")
+    rule = _after_the_first(tensor, first) if room is None else once(room, words=f"room for {room:,}")
     words = CacheTensor(
         f"{tensor.name}_codes",
         (heads, Dim("words", width.size // _CHANNELS_IN_WORDS * bits)),
@@ -115,7 +115,7 @@ def _as_deployed(
         quantizable=False,
     )
     kept = [words]
-    for_all_heads = Packed(1, 1, rule)
+    for_all_heads = packed(1, 1, rule)
     if outliers:
         number = Dim("outliers", 2 * (int(tensor.elements_per_slot * outliers / 2) + 1))
         kept += [
@@ -130,11 +130,11 @@ def _as_deployed(
 
 def _after_the_first(tensor: CacheTensor, first: int) -> SlotRule:
     """Those of the tokens that are kept which come after the first."""
-    return within(AllButFirst(first), tensor.slot_rule) if first else tensor.slot_rule
+    return within(all_but_first(first), tensor.slot_rule) if first else tensor.slot_rule
 
 
 def _first_tokens(tensor: CacheTensor, first: int) -> tuple[CacheTensor, ...]:
     if not first:
         return ()
-    rule = within(FirstTokens(first), tensor.slot_rule)
+    rule = within(first_tokens(first), tensor.slot_rule)
     return (tensor._replace(name=f"{tensor.name}_first", slot_rule=rule, dtype=FP16, quantizable=False),)

@@ -7,12 +7,12 @@ from fractions import Fraction
 from math import ceil
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.methods._selection import Share, cut_prompt, ratio_cut, ratio_of, selected
+from kvcalc.methods._selection import Share, cut_to, ratio_cut, ratio_of, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EveryToken
-from kvcalc.slots.methods import ShareOfPrompt, WholeUntilNext
-from kvcalc.slots.rule import SlotRule
+from kvcalc.slots.engines import whole_until_next
+from kvcalc.slots.layers import EVERY_TOKEN
+from kvcalc.slots.methods import share_of_prompt
 from kvcalc.units import positive_int
 
 TRAITS = Traits(
@@ -72,7 +72,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     return selected(
         model,
         "L2 norm",
-        lambda layer, _: (Share(EveryToken()) if layer in skip_layers else cut,),
+        lambda layer, _: (Share(EVERY_TOKEN) if layer in skip_layers else cut,),
         prompt_cut=PromptCut(layer_by_layer=compression_ratio is not None, prompt_tokens=prompt_tokens),
     )
 
@@ -80,9 +80,9 @@ def apply(  # each is a parameter of the authors' code or of kvpress
 def _share(ratio: Fraction, prune_after: int, prompt_tokens: int | None) -> Share:
     """What the authors' code keeps: slices of the sorted whole, whose memory stays until the next token moves them."""
     if prompt_tokens is None:
-        rule: SlotRule = ShareOfPrompt(ratio.numerator, ratio.denominator, prune_after)
+        rule = share_of_prompt(ratio.numerator, ratio.denominator, prune_after)
     elif positive_int(prompt_tokens, "prompt_tokens") < prune_after:
-        return Share(EveryToken())
+        return Share(EVERY_TOKEN)
     else:
-        rule = cut_prompt(ceil(float(ratio) * prompt_tokens), prompt_tokens)
-    return Share(rule, storage=WholeUntilNext(rule, prompt_tokens))
+        rule = cut_to(ceil(float(ratio) * prompt_tokens), prompt_tokens)
+    return Share(rule, storage=whole_until_next(rule, prompt_tokens))

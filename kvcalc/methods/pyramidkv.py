@@ -6,11 +6,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 
-from kvcalc.methods._pyramid import Budget, Pyramid
+from kvcalc.methods._pyramid import Budget, pyramid
 from kvcalc.methods._selection import Share, compression_of, scored_prompt, selected, window_below
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import CutPrompt
+from kvcalc.slots.methods import cut_prompt
 from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
@@ -63,7 +63,7 @@ def apply(
     """
     window_below(window_size, max_capacity_prompt, "max_capacity_prompt")
     budget = Budget(model.num_layers, max_capacity_prompt, window_size, positive_int(beta, "beta"))
-    rule_of: Callable[[int], SlotRule] = partial(Pyramid, budget)
+    rule_of: Callable[[int], SlotRule] = partial(pyramid, budget)
     if compression_ratio is not None:
         prompt = scored_prompt(prompt_tokens, window_size)
         rule_of = partial(_by_ratio, budget, compression_of(compression_ratio), prompt)
@@ -75,11 +75,11 @@ def apply(
     )
 
 
-def _of_prompt(budget: Budget, prompt: int, layer: int) -> CutPrompt:
-    return CutPrompt(Pyramid(budget, layer).slots(prompt), prompt)
+def _of_prompt(budget: Budget, prompt: int, layer: int) -> SlotRule:
+    return cut_prompt(pyramid(budget, layer).slots(prompt), prompt)
 
 
-def _by_ratio(budget: Budget, ratio: float, prompt: int, layer: int) -> CutPrompt:
+def _by_ratio(budget: Budget, ratio: float, prompt: int, layer: int) -> SlotRule:
     """What kvpress keeps, in its floats. Source: kvpress 0.5.5, PyramidKVPress."""
     mean = prompt * (1 - ratio)
     low = mean / budget.beta
@@ -93,4 +93,4 @@ def _by_ratio(budget: Budget, ratio: float, prompt: int, layer: int) -> CutPromp
         kept = max(1, round(mean))
     else:
         kept = round(high - layer * (high - low) / max(budget.num_layers - 1, 1))
-    return CutPrompt(kept, prompt)
+    return cut_prompt(kept, prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from kvcalc.methods._selection import cut_prompt, ratio_cut, scored_prompt, selected, window_below
+from kvcalc.methods._selection import cut_to, ratio_cut, scored_prompt, selected, window_below
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
 
@@ -45,7 +45,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     """
     if compression_ratio is None:
         window_below(window_size, max_capacity_prompt, "max_capacity_prompt")
-        rule = cut_prompt(max_capacity_prompt, prompt_tokens)
+        rule = cut_to(max_capacity_prompt, prompt_tokens)
     else:
         rule = ratio_cut(compression_ratio, scored_prompt(prompt_tokens, window_size))
     return selected(

@@ -7,7 +7,7 @@ from fractions import Fraction
 from kvcalc.methods._selection import ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import SinksAndLast
+from kvcalc.slots.methods import sinks_and_last
 from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
@@ -40,7 +40,7 @@ def apply(
 ) -> Model:
     """`model` with its first and its newest tokens only."""
     kept = positive_int(start_size, "start_size") + positive_int(recent_size, "recent_size")
-    rule: SlotRule = SinksAndLast(kept, start_size)
+    rule: SlotRule = sinks_and_last(kept, start_size)
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)
     cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from kvcalc.methods._selection import ratio_cut, selected
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import Chosen
+from kvcalc.slots.methods import chosen
 from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
@@ -35,7 +35,7 @@ def apply(
     prompt_tokens: int | None = None,
 ) -> Model:
     """`model` with the tokens that the newest one attends to most."""
-    rule: SlotRule = Chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
+    rule: SlotRule = chosen(positive_int(cache_size, "cache_size"), f"best {cache_size:,}")
     if compression_ratio is not None:
         rule = ratio_cut(compression_ratio, prompt_tokens)
     cut = PromptCut(layer_by_layer=True, prompt_tokens=prompt_tokens, scoring_queries=1)

@@ -9,7 +9,7 @@ from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
 from kvcalc.packing import int_codes
-from kvcalc.slots.layers import AllButLast, Once
+from kvcalc.slots.layers import all_but_last, once
 from kvcalc.slots.methods import within
 from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
@@ -60,8 +60,8 @@ def _packed(tensor: CacheTensor, codes: Dtype) -> tuple[CacheTensor, ...]:
 
 def _in_the_package(tensor: CacheTensor, residual_len: int) -> tuple[CacheTensor, ...]:
     heads, _ = heads_and_width(tensor)
-    name, older = tensor.name, within(AllButLast(residual_len), tensor.slot_rule)
-    newest = Once(residual_len, from_token=residual_len + 1, words=f"newest {residual_len:,} again")
+    name, older = tensor.name, within(all_but_last(residual_len), tensor.slot_rule)
+    newest = once(residual_len, from_token=residual_len + 1, words=f"newest {residual_len:,} again")
     return (
         tensor._replace(quantizable=False),
         tensor._replace(name=f"{name}_codes", slot_rule=older, dtype=int_codes(8)),

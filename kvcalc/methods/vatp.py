@@ -8,7 +8,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.methods._selection import Share, Shares, budget_of, selected
 from kvcalc.methods._traits import KEPT, PROMPT_END, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EveryToken
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
@@ -60,7 +60,7 @@ def apply(  # each is a parameter of the authors' code, or says how it is run
     return selected(
         model,
         "VATP, masked" if mask_only else "VATP",
-        lambda _, __: (Share(EveryToken() if mask_only else rule),),
+        lambda _, __: (Share(EVERY_TOKEN if mask_only else rule),),
         state=_state,
         prompt_cut=None if mask_only else cut,
     )

@@ -1,156 +1,62 @@
 """Slot rules of how engines lay tokens out: in whole blocks, in steps, with slots to spare."""
 
-from math import lcm
+from __future__ import annotations
 
-from kvcalc.slots.rule import AtMost, Rule, SlotRule, Tokens, lower_of
+from kvcalc.slots.primitives import TOKENS, Above, AtMost, Ceil, Switch
+from kvcalc.slots.rule import SlotRule
 
 
-class WholeBlocks(Rule):
+def whole_blocks(n: int, limit: int | None = None, extra: int = 0) -> SlotRule:
     """ceil(min(t, limit) / n) + extra slots: blocks of n tokens, of which an engine gives out no parts.
 
     limit: tokens that are held at most; None: all. extra: blocks beside those that the tokens fill.
     """
-
-    __slots__ = ("extra", "limit", "n")
-
-    def __init__(self, n: int, limit: int | None = None, extra: int = 0) -> None:
-        self.n = n
-        self.limit = limit
-        self.extra = extra
-
-    def slots(self, tokens: Tokens) -> Tokens:
-        """ceil(min(t, limit) / n) + extra."""
-        limit = self.limit
-        if limit is not None:
-            tokens = min(tokens, limit) if isinstance(tokens, int) else tokens.clip(max=limit)
-        return -(-tokens // self.n) + self.extra
-
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """The limit."""
-        return () if self.limit is None else (self.limit,)
-
-    @property
-    def period(self) -> int:
-        """The n tokens of a block."""
-        return self.n
-
-    @property
-    def saturates_at(self) -> int | None:
-        """The limit."""
-        return self.limit
-
-    def __str__(self) -> str:
-        reach = "" if self.limit is None else f", up to {self.limit:,}"
-        return f"blocks of {self.n:,}{reach}"
+    held = TOKENS if limit is None else AtMost(TOKENS, limit)
+    reach = "" if limit is None else f", up to {limit:,}"
+    return SlotRule(Ceil(held, 1, n) + extra, f"blocks of {n:,}{reach}")
 
 
-class InSteps(Rule):
+def in_steps(every: int, slots_each: int, limit: int | None = None, words: str = "") -> SlotRule:
     """min(ceil(t / every) * slots_each, limit) slots: an engine that takes memory in whole steps, used or not.
 
     every: tokens that one step is enough for. slots_each: slots of a step. limit: most slots, a multiple of slots_each;
     None: no end. words: what they are, for a report.
     """
-
-    __slots__ = ("every", "limit", "slots_each", "words")
-
-    def __init__(self, every: int, slots_each: int, limit: int | None = None, words: str = "") -> None:
-        self.every = every
-        self.slots_each = slots_each
-        self.limit = limit
-        self.words = words
-
-    def slots(self, tokens: Tokens) -> Tokens:
-        """min(ceil(t / every) * slots_each, limit)."""
-        taken = -(-tokens // self.every) * self.slots_each
-        if self.limit is None:
-            return taken
-        return min(taken, self.limit) if isinstance(taken, int) else taken.clip(max=self.limit)
-
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """The end of the last step."""
-        return () if self.limit is None else (self.limit // self.slots_each * self.every,)
-
-    @property
-    def period(self) -> int:
-        """The tokens of a step."""
-        return self.every
-
-    @property
-    def saturates_at(self) -> int | None:
-        """The first token of the last step."""
-        return None if self.limit is None else self.kinks[0] - self.every + 1
-
-    def __str__(self) -> str:
-        return self.words or f"in steps of {self.every:,}"
+    held = TOKENS if limit is None else AtMost(TOKENS, limit // slots_each * every)
+    return SlotRule(slots_each * Ceil(held, 1, every), words or f"in steps of {every:,}")
 
 
-class LastAndSpare(AtMost):
+def last_and_spare(limit: int, spare: int) -> SlotRule:
     """min(t + spare, limit) slots: a ring that has room for `spare` tokens more until it is as long as it will be."""
-
-    __slots__ = ("spare",)
-
-    def __init__(self, limit: int, spare: int) -> None:
-        super().__init__(limit)
-        self.spare = spare
-
-    def slots(self, tokens: Tokens) -> Tokens:
-        """min(t + spare, limit)."""
-        return lower_of(tokens + self.spare, self.limit)
-
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """Where it is full."""
-        return (max(0, self.limit - self.spare),)
-
-    @property
-    def saturates_at(self) -> int | None:
-        """Where it is full."""
-        return self.kinks[0]
-
-    def __str__(self) -> str:
-        return f"last {self.limit:,}, {self.spare:,} ahead"
+    return SlotRule(AtMost(TOKENS + spare, limit), f"last {limit:,}, {spare:,} ahead")
 
 
-class Switched(Rule):
+def switched(before: SlotRule, token: int, after: SlotRule, words: str = "") -> SlotRule:
     """Slots of one rule before `token` tokens, and of another from there on: an engine that stores them anew."""
+    return SlotRule(Switch(token, before, after), words or f"{before}; from {token:,} on {after}")
 
-    __slots__ = ("after", "before", "token", "words")
 
-    def __init__(self, before: SlotRule, token: int, after: SlotRule, words: str = "") -> None:
-        self.before = before
-        self.token = token
-        self.after = after
-        self.words = words
+def whole_until_next(cut: SlotRule, prompt: int | None) -> SlotRule:
+    """All of a prompt of `prompt` tokens, and from the next token on what `cut` left of it: a view holds the whole.
 
-    def slots(self, tokens: Tokens) -> Tokens:
-        """Those of the rule that holds."""
-        early = self.before.slots(tokens)
-        return early + (self.after.slots(tokens) - early) * (tokens >= self.token)
+    prompt: None as long as nobody says where the prompt ends: then all tokens are it.
+    """
+    words = f"the whole prompt until the next token, then {cut}"
+    return SlotRule(TOKENS if prompt is None else Switch(prompt + 1, TOKENS, cut), words)
 
-    def most(self, tokens: int) -> int:
-        """The more of what the first rule came to and the second has."""
-        early = self.before.most(min(tokens, self.token - 1))
-        return early if tokens < self.token else max(early, self.after.most(tokens))
 
-    @property
-    def kinks(self) -> tuple[int, ...]:
-        """Those of each rule while it holds, and where they switch."""
-        early = {kink for kink in self.before.kinks if kink < self.token}
-        late = {kink for kink in self.after.kinks if kink > self.token}
-        return tuple(sorted({*early, max(0, self.token - 1), self.token, *late}))
+def blocks(size: int, rule: SlotRule, spare: int = 0, least: int = 0) -> SlotRule:
+    """max(least, ceil((s + spare) / size)) slots: blocks of `size` tokens for the s slots of another rule.
 
-    @property
-    def period(self) -> int:
-        """Tokens after which both repeat."""
-        return lcm(self.before.period, self.after.period)
+    spare: slots that are free when tokens come. least: blocks that are there from the start.
+    """
+    # what those from the start have no room for needs more of them
+    more = Ceil(Above(rule + spare, least * size), 1, size)
+    reach = f", {least:,} at least" if least else ""
+    return SlotRule(more + least, f"blocks of {size:,} for {rule}{reach}")
 
-    @property
-    def saturates_at(self) -> int | None:
-        """Where the second rule does, at the switch at the earliest."""
-        end = self.after.saturates_at
-        return None if end is None else max(self.token, end)
 
-    def __str__(self) -> str:
-        return self.words or f"{self.before}; from {self.token:,} on {self.after}"
+def in_blocks(size: int, rule: SlotRule, spare: int = 0, least: int = 0) -> SlotRule:
+    """Size * max(least, ceil((s + spare) / size)) slots: those that such blocks have room for."""
+    reach = f", room for {least * size:,} at least" if least else ""
+    return SlotRule(size * blocks(size, rule, spare, least), f"{rule}, in blocks of {size:,}{reach}")

@@ -121,7 +121,7 @@ def _check_memory(
         return
     engine, on_device = Engine.of("ideal"), {rank.rank for rank in sharing}
     footprints = [Footprint.of(share.model, engine, workload.kv_dtype) for share in shares if share.rank in on_device]
-    together = Footprint(tuple(term for footprint in footprints for term in footprint.terms))
+    together = Footprint.summed((1, footprint) for footprint in footprints)
     fitting = max_tokens(together, memory_bytes // report.per_rank[0].sequences) or 0
     raise InvalidValueError(
         f"the caches of {plural(len(report.per_rank), 'rank')} need {both_units(needed)} on {device}, and "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -19,8 +18,6 @@ from kvcalc.footprint import Footprint
 from kvcalc.io.presets import preset_names
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.sheet import Line
-from kvcalc.slots.engines import InSteps, LastAndSpare, Switched
-from kvcalc.slots.layers import Once
 
 ENGINES = ("sglang", "tensorrt_llm", "mlx_lm", "ollama", "lmdeploy")
 
@@ -245,40 +242,6 @@ def test_rings_grow_as_they_do_step_by_step(prompt, chunk):
 
 def test_arrays_of_other_chunks_would_be_others():
     assert (array_after(457, 100), array_after(457, 256)) == (712, 512)  # cut at 200, then at 456
-
-
-# Slot rules ---------------------------------------------------------------------------------------------------------
-
-RULES = st.one_of(
-    st.builds(LastAndSpare, st.integers(300, 5000), st.integers(0, 299)),
-    st.builds(
-        lambda held, batch: Switched(InSteps(256, 256), held + 1, Once(-(-(held + batch) // 256) * 256)),
-        st.integers(1, 5000),
-        st.integers(0, 2000),
-    ),
-)
-
-
-@given(RULES, st.integers(0, 9000))
-def test_rules_never_fall_and_know_where_they_end(rule, t):
-    assert rule.slots(t) <= rule.slots(t + 1)
-    assert rule.most(t) == rule.slots(t)
-    assert rule.slots(np.array([t, t + 1], dtype=np.int64)).tolist() == [rule.slots(t), rule.slots(t + 1)]
-    end = rule.saturates_at
-    assert rule.slots(end) == rule.slots(end + 10_000) >= rule.slots(end - 1)
-
-
-@given(RULES, st.integers(0, 9000))
-def test_rules_are_linear_in_periods_between_their_kinks(rule, t):
-    period = rule.period
-    if not any(t <= kink < t + 2 * period for kink in rule.kinks):
-        first, second, third = (rule.slots(t + n * period) for n in range(3))
-        assert second - first == third - second
-
-
-def test_what_is_stored_anew_falls_and_most_remembers():
-    rule = Switched(InSteps(256, 256), 5000, Once(0))
-    assert (rule.slots(4999), rule.slots(5000), rule.most(6000)) == (5120, 0, 5120)
 
 
 # Laws over random models --------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class BlockPlan(ABC):
         """
         each = self._usable(cache_bytes) // sequences
         choices = product(*(tuple(dict.fromkeys(rules)) for rules in self.groups))
-        found = [max_tokens(Footprint(tuple((rule, 1) for rule in rules)), each) for rules in choices]
+        found = [max_tokens(Footprint.summed((1, rule) for rule in rules), each) for rules in choices]
         return least([*found, self.max_model_len])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:

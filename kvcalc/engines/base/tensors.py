@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from kvcalc.engines.base import Allocation
 from kvcalc.model import Model
-from kvcalc.slots.layers import Once
+from kvcalc.slots.layers import once
 from kvcalc.tensors import CacheTensor
 
 CROSS = "cross_"
@@ -22,4 +22,4 @@ def with_encoder_tokens(tensor: CacheTensor, encoder_tokens: int | None) -> Cach
     """`tensor` with a slot for each of `encoder_tokens`, if it is cross-attention's and the number is given."""
     if encoder_tokens is None or not tensor.name.startswith(CROSS):
         return tensor
-    return tensor._replace(slot_rule=Once(encoder_tokens, words=f"{encoder_tokens:,} of the encoder"))
+    return tensor._replace(slot_rule=once(encoder_tokens, words=f"{encoder_tokens:,} of the encoder"))

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.slots.engines import InSteps
-from kvcalc.slots.layers import Once
-from kvcalc.slots.rule import ordinal
+from kvcalc.slots.engines import in_steps
+from kvcalc.slots.layers import once
+from kvcalc.slots.rule import SlotRule, ordinal
 
 PADDING = 256
 MAX_SEQUENCES = 256
@@ -45,11 +45,11 @@ class Cells(NamedTuple):
         """Tokens of the context for which each stream needs PADDING cells."""
         return PADDING * (1 if self.kv_unified else self.sequences)
 
-    def full(self) -> InSteps:
+    def full(self) -> SlotRule:
         """Cells of layers that see everything."""
         return self._cells("every token")
 
-    def sliding(self, window: int) -> InSteps:
+    def sliding(self, window: int) -> SlotRule:
         """Cells of layers that look back `window` tokens."""
         if self.swa_full:
             return self._cells("every token (swa_full)")
@@ -57,23 +57,23 @@ class Cells(NamedTuple):
         limit = _padded(window * in_a_stream + self.ubatch)
         return self._cells(f"last {in_a_stream * window:,} + {self.ubatch:,}", limit=limit)
 
-    def compressed(self, ratio: int) -> InSteps:
+    def compressed(self, ratio: int) -> SlotRule:
         """Cells of one entry for each `ratio` tokens: pad(ceil(n_ctx_seq / ratio), 256)."""
         return self._cells(f"every {ordinal(ratio)} token", ratio=ratio)
 
-    def states(self) -> Once:
+    def states(self) -> SlotRule:
         """Rows of a recurrent state."""
-        return Once(self.state_rows, words="once for each sequence" if self.state_rows > 1 else "once")
+        return once(self.state_rows, words="once for each sequence" if self.state_rows > 1 else "once")
 
-    def planes(self) -> Once:
+    def planes(self) -> SlotRule:
         """States of a compressor: a plane for each stream, as often as states are kept."""
         planes = self.streams * self.state_rows // self.sequences
-        return Once(planes, words="once for each stream" if planes > 1 else "once")
+        return once(planes, words="once for each stream" if planes > 1 else "once")
 
-    def _cells(self, what: str, *, ratio: int = 1, limit: int | None = None) -> InSteps:
+    def _cells(self, what: str, *, ratio: int = 1, limit: int | None = None) -> SlotRule:
         steps = f"{what}, by {PADDING}{f' x {self.streams} streams' if self.streams > 1 else ''}"
         total = None if limit is None else self.streams * limit
-        return InSteps(ratio * self._tokens_of_step, PADDING * self.streams, total, steps)
+        return in_steps(ratio * self._tokens_of_step, PADDING * self.streams, total, steps)
 
 
 def _padded(cells: int) -> int:

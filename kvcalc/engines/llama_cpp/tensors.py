@@ -27,7 +27,7 @@ from kvcalc.dtypes import FP32, Dtype
 from kvcalc.engines.llama_cpp.cells import Cells
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.slots.engines import InSteps
+from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
 Tensors = tuple[CacheTensor, ...]
@@ -100,7 +100,7 @@ class Layout(NamedTuple):
                 help="size it in another engine",
             )
 
-    def _cells_of(self, part: Attention) -> InSteps:
+    def _cells_of(self, part: Attention) -> SlotRule:
         window = getattr(part, "sliding_window", None) or getattr(part, "attention_chunk_size", None)
         return self.cells.sliding(window) if window and self.windows else self.cells.full()
 
@@ -114,7 +114,7 @@ class Layout(NamedTuple):
             head = rows.value.size if self.flash_attn else self.widest_v_head
             yield self._tensor("index_v", self.cells.full(), self.type_v, Dim(rows.value.name, head))
 
-    def _value(self, name: str, rule: InSteps, heads: Dim, value: Dim) -> CacheTensor:
+    def _value(self, name: str, rule: SlotRule, heads: Dim, value: Dim) -> CacheTensor:
         if self.flash_attn or heads.size * value.size == self.widest_v:
             return self._tensor(name, rule, self.type_v, heads, value)
         return self._tensor(name, rule, self.type_v, Dim(_WIDEST, self.widest_v))
@@ -139,7 +139,7 @@ class Layout(NamedTuple):
             yield CacheTensor(f"{name}state", dims, self.cells.planes(), FP32, quantizable=False)
 
     @staticmethod
-    def _tensor(name: str, rule: InSteps, dtype: Dtype, *dims: Dim) -> CacheTensor:
+    def _tensor(name: str, rule: SlotRule, dtype: Dtype, *dims: Dim) -> CacheTensor:
         tensor = CacheTensor(name, dims, rule, dtype)
         if tensor.elements_per_slot % dtype.block_elements:
             raise NotApplicableError(

@@ -22,8 +22,8 @@ from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.dtypes import FP32, Dtype
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.layers import EveryToken, LastTokens, Once
-from kvcalc.slots.methods import Blocks
+from kvcalc.slots.engines import blocks
+from kvcalc.slots.layers import EVERY_TOKEN, last_tokens, once
 from kvcalc.tensors import CacheTensor, Dim
 
 EVICTION_INTERVAL = 128
@@ -67,8 +67,8 @@ def tensors_of(group: LayerGroup, part: CompressedAttention, layout: Layout) -> 
     cut.
     """
     _check(group, part)
-    held = LastTokens(part.sliding_window + EVICTION_INTERVAL + 2 * PAGE)
-    window, every = Blocks(PAGE, held), Blocks(PAGE, EveryToken())
+    held = last_tokens(part.sliding_window + EVICTION_INTERVAL + 2 * PAGE)
+    window, every = blocks(PAGE, held), blocks(PAGE, EVERY_TOKEN)
     yield CacheTensor("kv", (layout.page(PAGE),), window, layout.dtype, quantizable=False)
     rate = part.compress_rate
     if rate is None:
@@ -78,7 +78,7 @@ def tensors_of(group: LayerGroup, part: CompressedAttention, layout: Layout) -> 
         index = (Dim("entries", PAGE // rate), Dim("index_head_dim", part.index_head_dim))
         yield CacheTensor("index_k", index, every, _INDEX, quantizable=False)
     rows = Dim("rows", RING_ROWS[rate])
-    ring = window if rate == CSA_RATE else Once(1)
+    ring = window if rate == CSA_RATE else once(1)
     yield CacheTensor("states", (rows, *_state_row(part)), ring, FP32, quantizable=False)
 
 

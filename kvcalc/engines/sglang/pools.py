@@ -23,7 +23,6 @@ from kvcalc.engines.sglang.tensors import is_sliding, window_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.pool import Pool
-from kvcalc.slots.layers import Once
 from kvcalc.tensors import CacheTensor
 
 FULL, SLIDING, STATES = "full", "sliding", "states"
@@ -82,7 +81,7 @@ def _by_pool(
     tokens = SLIDING if own_windows and is_sliding(group) else FULL
     split: dict[str, list[CacheTensor]] = {tokens: [], STATES: []}
     for tensor in tensors:
-        split[STATES if isinstance(tensor.slot_rule, Once) else tokens].append(tensor)
+        split[tokens if tensor.slot_rule.constant is None else STATES].append(tensor)
     return [(pool, own) for pool, own in split.items() if own]
 
 

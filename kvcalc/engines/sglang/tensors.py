@@ -23,8 +23,8 @@ from kvcalc.engines.base.checks import check_blocks
 from kvcalc.engines.sglang.compressed import EVICTION_INTERVAL, Layout, tensors_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.slots.layers import EveryToken, LastTokens, Once
-from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.engines import in_blocks
+from kvcalc.slots.layers import EVERY_TOKEN, last_tokens, once
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
@@ -108,8 +108,8 @@ class Rows(NamedTuple):
 
         window + interval + page (freed page by page, in intervals) + page (the one that decoding fills).
         """
-        rule = EveryToken() if window is None else LastTokens(window + EVICTION_INTERVAL + 2 * self.page)
-        return rule if self.page == 1 else InBlocks(self.page, rule)
+        rule = EVERY_TOKEN if window is None else last_tokens(window + EVICTION_INTERVAL + 2 * self.page)
+        return rule if self.page == 1 else in_blocks(self.page, rule)
 
     def _latent(self, part: MultiHeadLatentAttention) -> Iterator[CacheTensor]:
         """c_kv and k_rope, neighbours in one row; where it is scaled fp8, the scales of c_kv between them."""
@@ -137,7 +137,7 @@ class Rows(NamedTuple):
         """Convolution states in bf16 (SGLANG_MAMBA_CONV_DTYPE), recurrent states as the model or a setting says."""
         dtype = BF16 if tensor.dtype is None else self.state_dtype or tensor.dtype
         words = "once" if self.states == 1 else f"{self.states} slots of a request"
-        return tensor._replace(slot_rule=Once(self.states, words=words), dtype=dtype)
+        return tensor._replace(slot_rule=once(self.states, words=words), dtype=dtype)
 
 
 def window_of(part: GroupedQueryAttention) -> int | None:

@@ -13,8 +13,8 @@ from kvcalc.engines.base.checks import check_blocks
 from kvcalc.engines.tensorrt_llm.settings import AUTO, STORED, TensorrtLlmSettings
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.slots.layers import EveryToken, LastTokens
-from kvcalc.slots.methods import InBlocks
+from kvcalc.slots.engines import in_blocks
+from kvcalc.slots.layers import EVERY_TOKEN, last_tokens
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor
 
@@ -45,7 +45,7 @@ def tensors_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings, d
 
 def _rule(window: int | None, block: int) -> SlotRule:
     """Whole blocks; of a window one more than it fills, so that it is always held (kSWAExtraBlock)."""
-    return InBlocks(block, EveryToken() if window is None else LastTokens(-(-window // block) * block + block))
+    return in_blocks(block, EVERY_TOKEN if window is None else last_tokens(-(-window // block) * block + block))
 
 
 def window_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings) -> int | None:

@@ -25,7 +25,8 @@ from kvcalc.engines.transformers.versions import TransformersRelease
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.packing import grouped, int_codes, with_residual
-from kvcalc.slots.layers import AllButLast, CurrentChunk, EveryToken, LastTokens, Once, Pending, PromptAndLast, Settled
+from kvcalc.slots.engines import whole_until_next
+from kvcalc.slots.layers import EVERY_TOKEN, all_but_last, last_tokens, pending, settled
 from kvcalc.slots.rule import SlotRule
 from kvcalc.tensors import CacheTensor, Dim
 
@@ -143,14 +144,15 @@ def _allocated(tensor: CacheTensor, model: Model, settings: Transformers) -> Cac
     if model.model_type not in KEEPS_CONV_COLUMNS:
         tensor = tensor._replace(dims=tuple(_full_kernel(dim) for dim in tensor.dims))
     rule = tensor.slot_rule
-    if isinstance(rule, LastTokens | CurrentChunk) and model.model_type not in KEEPS_WHOLE_WINDOW:
+    if rule.window is not None and model.model_type not in KEEPS_WHOLE_WINDOW:
         if settings.cache == STATIC:
-            return tensor._replace(slot_rule=LastTokens(rule.limit))
+            return tensor._replace(slot_rule=last_tokens(rule.window))
         # keys[:, :, -window + 1 :] keeps window - 1 tokens, and with a window of 1 all of them
-        visible = LastTokens(rule.limit - 1) if rule.limit > 1 else EveryToken()
-        return tensor._replace(slot_rule=visible, storage_rule=_storage(rule.limit, settings))
-    if isinstance(rule, PromptAndLast) and settings.cache == DEFAULT and settings.prompt_tokens is not None:
-        return tensor._replace(slot_rule=LastTokens(settings.prompt_tokens + rule.window - 1))
+        visible = last_tokens(rule.window - 1) if rule.window > 1 else EVERY_TOKEN
+        return tensor._replace(slot_rule=visible, storage_rule=_storage(rule.window, settings))
+    prompt, generated = settings.prompt_tokens, rule.generated_window
+    if settings.cache == DEFAULT and prompt is not None and generated is not None:
+        return tensor._replace(slot_rule=last_tokens(prompt + generated - 1))
     return tensor
 
 
@@ -159,24 +161,13 @@ def _full_kernel(dim: Dim) -> Dim:
     return Dim("conv_kernel", dim.size + 1) if dim.name == "conv_columns" else dim
 
 
-@dataclass(frozen=True)
-class _PromptThenWindow:
-    """Slots of the memory behind a window: all of the prompt until the first token is decoded, then the window."""
-
-    prompt_tokens: int
-    window: int
-
-    def slots(self, tokens: int) -> int:
-        """Every token up to prompt_tokens, then min(t, window)."""
-        return tokens if tokens <= self.prompt_tokens else min(tokens, self.window)
-
-
 def _storage(window: int, settings: Transformers) -> SlotRule:
+    """Slots of the memory behind a window: all of the prompt until the first token is decoded, then the window."""
     if settings.prompt_tokens is None and settings.decode_steps == 0:
-        return EveryToken()
+        return EVERY_TOKEN
     if settings.prompt_tokens is None or window == 1:
-        return LastTokens(window) if window > 1 else EveryToken()
-    return _PromptThenWindow(settings.prompt_tokens, window)  # type: ignore[return-value]  # no total is made of it
+        return last_tokens(window) if window > 1 else EVERY_TOKEN
+    return whole_until_next(last_tokens(window), settings.prompt_tokens)
 
 
 def _quantized(model: Model, allocation: Allocation, settings: Transformers) -> Allocation:
@@ -196,9 +187,9 @@ def _quantized(model: Model, allocation: Allocation, settings: Transformers) -> 
 def _can_be_quantized(tensor: CacheTensor) -> bool:
     """Keys and values of full attention; a prefix is among them, and a text without pictures has no cross-attention."""
     rule = tensor.slot_rule
-    if isinstance(rule, Once):
-        return tensor.name.startswith("prefix") or rule.count == 0
-    return isinstance(rule, EveryToken) and tensor.name != "index_k"
+    if rule.constant is not None:
+        return tensor.name.startswith("prefix") or rule.constant == 0
+    return rule == EVERY_TOKEN and tensor.name != "index_k"
 
 
 def _quanto(tensor: CacheTensor, settings: Transformers) -> tuple[CacheTensor, ...]:
@@ -209,13 +200,13 @@ def _quanto(tensor: CacheTensor, settings: Transformers) -> tuple[CacheTensor, .
             f"quanto cannot group the {tensor.elements_per_slot} elements of {tensor.name} by q_group_size {group}",
             help="choose a q_group_size that divides them",
         )
-    settled: SlotRule = tensor.slot_rule
+    done = tensor.slot_rule
     waiting: SlotRule | None = None
     if settings.prompt_tokens is not None:
-        settled = Settled(settings.residual_length, settings.prompt_tokens)
-        waiting = Pending(settings.residual_length, settings.prompt_tokens)
+        done = settled(settings.residual_length, settings.prompt_tokens)
+        waiting = pending(settings.residual_length, settings.prompt_tokens)
     elif settings.decode_steps and settings.decode_steps % settings.residual_length:
         residual = settings.decode_steps % settings.residual_length
-        settled, waiting = AllButLast(residual), LastTokens(residual)
-    quantized = grouped(tensor, int_codes(settings.nbits), group, settled, rows_of_groups=True)
+        done, waiting = all_but_last(residual), last_tokens(residual)
+    quantized = grouped(tensor, int_codes(settings.nbits), group, done, rows_of_groups=True)
     return quantized if waiting is None else with_residual(quantized, tensor, waiting)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kvcalc.dtypes import FP32
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.layers import CurrentChunk, EveryToken, LastTokens
+from kvcalc.slots.layers import EVERY_TOKEN
 from kvcalc.tensors import CacheTensor, Dim
 
 Tensors = tuple[CacheTensor, ...]
@@ -26,8 +26,7 @@ def broadcast_heads(_: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
 
 def no_window(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
     """gpt_neo: local layers mask what is out of their window, and keep it."""
-    windows = LastTokens | CurrentChunk
-    return tuple(t._replace(slot_rule=EveryToken()) if isinstance(t.slot_rule, windows) else t for t in tensors)
+    return tuple(t if t.slot_rule.window is None else t._replace(slot_rule=EVERY_TOKEN) for t in tensors)
 
 
 def nothing(_: Model, __: LayerGroup, ___: Tensors) -> Tensors:

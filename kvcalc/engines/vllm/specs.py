@@ -11,8 +11,8 @@ from math import gcd
 from typing import NamedTuple
 
 from kvcalc.errors import NotApplicableError
-from kvcalc.slots.engines import WholeBlocks
-from kvcalc.slots.layers import Once
+from kvcalc.slots.engines import whole_blocks
+from kvcalc.slots.layers import once
 from kvcalc.slots.rule import SlotRule
 
 FULL, MLA, SLIDING, SLIDING_MLA = "full_attention", "mla_attention", "sliding_window", "sliding_window_mla"
@@ -106,12 +106,12 @@ class Spec(NamedTuple):
                     f"vLLM cannot share sliding windows by decode context parallelism (dcp {limits.dcp})",
                     help="use dcp=1, or set disable_hybrid_kv_cache_manager",
                 )
-            return WholeBlocks(self.block_size, window - 1 + limits.extra_window_tokens + in_flight, 1)
+            return whole_blocks(self.block_size, window - 1 + limits.extra_window_tokens + in_flight, 1)
         if self.kind == CHUNKED:
-            return WholeBlocks(self.block_size, window + in_flight)
+            return whole_blocks(self.block_size, window + in_flight)
         if self.kind in (CROSS, STATE):
-            return Once(self._blocks_of_its_own(limits), words="blocks of its own")
-        return WholeBlocks(self.block_size * limits.dcp)
+            return once(self._blocks_of_its_own(limits), words="blocks of its own")
+        return whole_blocks(self.block_size * limits.dcp)
 
     def _blocks_of_its_own(self, limits: Limits) -> int:
         """Blocks of an encoder's output, or of states: those of prefixes, of drafts, and those left behind."""
