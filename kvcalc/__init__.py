@@ -13,14 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvcalc.answers.planned import fit as fit
+    from kvcalc.answers.size import size as size
+    from kvcalc.answers.sweep import sweep as sweep
     from kvcalc.errors import InvalidFileError as InvalidFileError
     from kvcalc.errors import InvalidValueError as InvalidValueError
     from kvcalc.errors import KvcalcError as KvcalcError
     from kvcalc.errors import NotApplicableError as NotApplicableError
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
-    from kvcalc.fitting import fit as fit
-    from kvcalc.fleet.asking import fit_gpus as fit_gpus
+    from kvcalc.fleet.fit import fit_gpus as fit_gpus
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from kvcalc.report.fit import FitReport as FitReport
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
     from kvcalc.report.size import Report as Report
-    from kvcalc.sizing import size as size
-    from kvcalc.sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -42,8 +42,8 @@ _HOMES = {
         "UnknownArchitectureError",
         "UnknownNameError",
     ),
-    "kvcalc.fitting": ("fit",),
-    "kvcalc.fleet.asking": ("fit_gpus",),
+    "kvcalc.answers.planned": ("fit",),
+    "kvcalc.fleet.fit": ("fit_gpus",),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
@@ -51,8 +51,8 @@ _HOMES = {
     "kvcalc.report.fit": ("FitReport",),
     "kvcalc.report.gpu_fit": ("GpuFit",),
     "kvcalc.report.size": ("Report",),
-    "kvcalc.sizing": ("size",),
-    "kvcalc.sweeping": ("sweep",),
+    "kvcalc.answers.size": ("size",),
+    "kvcalc.answers.sweep": ("sweep",),
 }
 """Module of each public name. They are loaded when first used: the command line imports this package too."""
 

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kvcalc import plain_yaml
 from kvcalc.errors import InvalidFileError, UnknownNameError
+from kvcalc.registry import plain_yaml
 
 GPUS_FILE = "gpus.yaml"
 

@@ -11,8 +11,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from kvcalc.cache.tensor import CacheTensor, Rounding
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.tensors import CacheTensor, Rounding
 from kvcalc.units import plural, positive_int
 
 MAX_LAYERS = 10_000

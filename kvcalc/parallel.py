@@ -11,11 +11,11 @@ from itertools import pairwise, starmap
 from typing import Literal, NamedTuple
 
 from kvcalc.attention._facts import MAX_RANKS, degree_near
+from kvcalc.cache.slots.methods import packed
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import Dim, Rounding
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.methods import packed
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import Dim, Rounding
 from kvcalc.units import positive_int
 
 

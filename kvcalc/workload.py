@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.units import positive_int
 
 

@@ -1,4 +1,4 @@
-"""What the ranks of tests/test_ranks.py run, in processes of their own."""
+"""What the ranks of tests/verify/test_ranks.py run, in processes of their own."""
 
 from __future__ import annotations
 

@@ -18,10 +18,9 @@ from kvcalc.attention.mfa_kr import KeyReuseAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.tpa import TensorProductAttention
-from kvcalc.dtypes import DTYPES
-from kvcalc.model import Model, group_layers
-from kvcalc.slots.algebra import Expression
-from kvcalc.slots.primitives import (
+from kvcalc.cache.dtypes import DTYPES
+from kvcalc.cache.slots.algebra import Expression
+from kvcalc.cache.slots.primitives import (
     PROMPT,
     TOKENS,
     Above,
@@ -34,6 +33,7 @@ from kvcalc.slots.primitives import (
     Remainder,
     Switch,
 )
+from kvcalc.model import Model, group_layers
 
 widths = st.integers(1, 256)
 dtypes = st.sampled_from(DTYPES)

@@ -252,7 +252,7 @@ def test_one_rank_holds_the_model_itself(model, n):
 def test_what_a_method_changed_in_tensors_is_shared_too():
     """The slots and the format stay the method's; the heads are the rank's."""
     group = kvcalc.load("llama-3-70b").groups[0]
-    narrow = tuple(tensor._replace(dtype=kvcalc.dtypes.dtype_named("fp8")) for tensor in group.tensors)
+    narrow = tuple(tensor._replace(dtype=kvcalc.cache.dtypes.dtype_named("fp8")) for tensor in group.tensors)
     changed = Model("changed", (LayerGroup("all", (0,), group.parts, narrow),))
     report = kvcalc.size(changed, tokens=10, parallel=Parallel(tp=8))
     assert (report.total_bytes, report.per_rank[0].bytes) == (8 * 128 * 2 * 10, 128 * 2 * 10)

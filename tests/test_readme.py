@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import kvcalc
-from kvcalc.dtypes import DTYPES
+from kvcalc.cache.dtypes import DTYPES
 from kvcalc.io.hf_config import known_model_types
 from kvcalc.io.presets import load_preset, preset_names
 

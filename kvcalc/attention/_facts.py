@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.cache.tensor import CacheTensor, Rounding
 from kvcalc.errors import InvalidValueError, UnknownNameError
-from kvcalc.tensors import CacheTensor, Rounding
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
 MAX_RANKS = 2**14

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import once
-from kvcalc.tensors import CacheTensor, Dim
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.tensor import CacheTensor, Dim
 
 CONV_COLUMNS = "conv_columns"
 """Dimension of a convolution state: the kernel - 1 inputs that the next token's convolution still reads."""

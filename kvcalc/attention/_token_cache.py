@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
+from kvcalc.cache.slots.layers import EVERY_TOKEN, current_chunk, last_tokens, prompt_and_last
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.errors import InvalidValueError
-from kvcalc.slots.layers import EVERY_TOKEN, current_chunk, last_tokens, prompt_and_last
-from kvcalc.slots.rule import SlotRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.attention._state import CONV_COLUMNS
-from kvcalc.slots.layers import once
-from kvcalc.tensors import CacheTensor, Dim
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.tensor import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
+from kvcalc.cache.slots.layers import every_nth, last_tokens, once, pending
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
-from kvcalc.slots.layers import every_nth, last_tokens, once, pending
-from kvcalc.tensors import CacheTensor, Dim
 
 _OVERLAPPING = 2
 """CSA compresses each token into two neighbouring entries, so what it waits with is twice as wide."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import ENCODER_TOKENS, once
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
+from kvcalc.cache.slots.layers import ENCODER_TOKENS, once
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
-from kvcalc.tensors import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.tensors import CacheTensor, Dim
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.tensor import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._token_cache import TokenCache
-from kvcalc.tensors import CacheTensor, Dim
+from kvcalc.cache.tensor import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvcalc.attention._facts import Facts
-from kvcalc.tensors import CacheTensor
+from kvcalc.cache.tensor import CacheTensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.attention._state import conv_state
-from kvcalc.tensors import CacheTensor, Dim
+from kvcalc.cache.tensor import CacheTensor, Dim
 
 
 @dataclass(frozen=True, kw_only=True)

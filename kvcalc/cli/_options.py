@@ -38,7 +38,7 @@ def complete_preset(incomplete: str) -> list[str]:
 
 def complete_dtype(incomplete: str) -> list[str]:
     """Dtypes that start with what was typed."""
-    from kvcalc.dtypes import DTYPES
+    from kvcalc.cache.dtypes import DTYPES
 
     return [dtype.name for dtype in DTYPES if dtype.name.startswith(incomplete)]
 
@@ -149,7 +149,7 @@ def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | No
 
 def _workload(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
     """Users, format and engine, whose settings are of its fields' types and not yet checked."""
-    from kvcalc.dtypes import dtype_named
+    from kvcalc.cache.dtypes import dtype_named
     from kvcalc.units import parse_tokens
 
     return {
@@ -177,7 +177,7 @@ def fit_question(  # what is asked of GPUs, each value checked under its option
     batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None, gpu: str, utilization: str | None
 ) -> dict[str, Any]:
     """What `fit_gpus` takes beside a model, its weights and the ranks."""
-    from kvcalc.fleet.asking import engine_on
+    from kvcalc.fleet.fit import engine_on
     from kvcalc.fleet.memory import share_of
     from kvcalc.hardware import gpu_named
 

@@ -25,8 +25,8 @@ def check(
     """Runs `kvcalc check`."""
     check_output_format(format, findings=True)
 
+    from kvcalc.fleet.check import check as check_deployments
     from kvcalc.io.plans import load_plans
-    from kvcalc.plan import check as check_deployments
 
     report = check_deployments(load_plans(plans))
     show(report, format)

@@ -53,7 +53,7 @@ def compare(
     counts = _options.token_counts(tokens)
     question = _options.question(batch, dtype, engine, engine_set)
 
-    from kvcalc.comparing import compare_models, compare_variants
+    from kvcalc.answers.compare import compare_models, compare_variants
     from kvcalc.io.loading import load
 
     if models:
@@ -88,7 +88,7 @@ def _under_methods(
             help="give one --tokens, and no --engine",
         )
 
-    from kvcalc.comparing import compare_methods
+    from kvcalc.answers.compare import compare_methods
 
     specs = None if methods.strip() == "all" else [spec.strip() for spec in methods.split(";") if spec.strip()]
     asked = {"sequences": question["sequences"], "kv_dtype": question["kv_dtype"], "explained": explained}

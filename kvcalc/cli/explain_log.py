@@ -54,7 +54,7 @@ def explain_log(
     check_output_format(format)
 
     from kvcalc.engines.base import split_version
-    from kvcalc.explaining import explain
+    from kvcalc.fleet.explain import explain
     from kvcalc.io.engine_logs import read_engine_log
 
     name, version = split_version(engine or "")

@@ -79,7 +79,7 @@ def fit(
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
     whole = _options.located("--weights", weights_of, chosen, given)
 
-    from kvcalc.fleet.asking import fit_gpus
+    from kvcalc.fleet.fit import fit_gpus
 
     report = fit_gpus(chosen, weights_bytes=whole, reserve_bytes=reserve_bytes, parallel=layout, **asked)
     show(report, format)
@@ -95,7 +95,7 @@ def _one(tokens: str) -> list[int]:
 
 def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> "Parallel":
     """The ranks, as many as there are GPUs."""
-    from kvcalc.fleet.asking import layout_of
+    from kvcalc.fleet.fit import layout_of
     from kvcalc.parallel import Parallel
 
     return layout_of(gpus, Parallel(tp, pp, dp, dcp))

@@ -49,8 +49,8 @@ def list_presets(format: _options.Format = "table") -> None:
 
 
 def _first_token_bytes(model: Model) -> int | None:
+    from kvcalc.answers.size import size
     from kvcalc.errors import InvalidValueError
-    from kvcalc.sizing import size
 
     try:
         return size(model, tokens=1).total_bytes

@@ -54,7 +54,7 @@ def size(
         _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
 
-    from kvcalc.sizing import sizes
+    from kvcalc.answers.size import sizes
 
     reports = sizes(chosen, token_counts=counts, parallel=parallel, **question)
     if verify:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.base.tensors import per_tensor, with_encoder_tokens
 from kvcalc.model import Model
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.tensors import CacheTensor
 
 HONOURED, FULL = "honoured", "full"
 

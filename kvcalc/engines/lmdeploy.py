@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
-from kvcalc.dtypes import BF16, Dtype, dtype_named
+from kvcalc.cache.dtypes import BF16, Dtype, dtype_named
+from kvcalc.cache.packing import SCALE_AND_OFFSET
+from kvcalc.cache.slots.engines import in_blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.checks import check_blocks, check_unchanged
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.packing import SCALE_AND_OFFSET
-from kvcalc.slots.engines import in_blocks
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.tensors import CacheTensor
 
 _CODES = {4: dtype_named("int4"), 8: dtype_named("int8")}
 _BY_KV_DTYPE = {"int4": 4, "int8": 8}

@@ -23,18 +23,18 @@ from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
-from kvcalc.dtypes import BF16, FP32, Dtype
+from kvcalc.cache.dtypes import BF16, FP32, Dtype
+from kvcalc.cache.packing import grouped, int_codes
+from kvcalc.cache.slots.engines import in_steps, last_and_spare, switched
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.base.versions import Release
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.packing import grouped, int_codes
-from kvcalc.slots.engines import in_steps, last_and_spare, switched
-from kvcalc.slots.layers import once
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor
 
 _STEP = 256
 _STEPS = in_steps(_STEP, _STEP, words=f"every token, by {_STEP}")

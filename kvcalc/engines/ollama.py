@@ -17,16 +17,16 @@ from typing import Self
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
-from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.cache.slots.engines import in_steps, switched
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.checks import check_blocks, check_unchanged
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.engines import in_steps, switched
-from kvcalc.slots.layers import once
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor
 
 _PADDING = 256
 _TYPES = ("f16", "q8_0", "q4_0")

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kvcalc.capacity import max_sequences, max_tokens
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.base.plan import Plan, Planner, least
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.footprint import Footprint
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, rank_models
 
@@ -46,7 +45,7 @@ def _held_on_stages(
     if cut is None:
         return tuple(steady)
 
-    from kvcalc.peaks import prefill_footprints
+    from kvcalc.answers.peaks import prefill_footprints
 
     return tuple(
         own + prefill_footprints(stage, cut, engine, kv_dtype) for own, stage in zip(steady, stages, strict=True)
@@ -96,11 +95,11 @@ class BytePlan(_Plain):
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
         """By division, on the stage and at the moment that has fewest."""
         each_bytes = cache_bytes // sequences
-        return least([max_tokens(moment, each_bytes) for stage in self.held for moment in stage])
+        return least([moment.max_tokens(each_bytes) for stage in self.held for moment in stage])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
         """By division, on the stage and at the moment that has fewest."""
-        return least([max_sequences(moment, tokens, cache_bytes) for stage in self.held for moment in stage])
+        return least([moment.max_sequences(tokens, cache_bytes) for stage in self.held for moment in stage])
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class ContextPlan(_Plain):
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
         """Largest context for so many users together."""
-        return max_tokens(self._context(sequences), cache_bytes)
+        return self._context(sequences).max_tokens(cache_bytes)
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
         """Most users among whom a context of `tokens` tokens can be shared."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Plan
 from kvcalc.fleet.demand import plan_of

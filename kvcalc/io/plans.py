@@ -30,13 +30,14 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
-from kvcalc.fleet.asking import engine_on, layout_of
+from kvcalc.fleet.check import DEFAULT_UTILIZATION, Deployment, Limit
+from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
@@ -48,7 +49,6 @@ from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
-from kvcalc.plan import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.units import both_units, parse_bytes, parse_tokens, shown
 from kvcalc.workload import Workload
 

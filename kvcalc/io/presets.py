@@ -25,13 +25,13 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
-from kvcalc import plain_yaml
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
 from kvcalc.model import MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
+from kvcalc.registry import plain_yaml
 
 MODEL_FIELDS = {
     "name": "Name of the model; a shipped preset's is its file's.",

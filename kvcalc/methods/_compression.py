@@ -7,12 +7,12 @@ from fractions import Fraction
 from math import lcm
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._indices import INT32
 from kvcalc.methods._selection import Share, Shares, SharesOf, State
-from kvcalc.slots.layers import once
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
 NEXT = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 
 INT32 = Dtype("int32", 1, 4, "an index of attention kernels")
 INT64 = Dtype("int64", 1, 8, "an index of torch")

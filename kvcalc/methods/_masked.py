@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.methods._indices import INT64
 from kvcalc.methods._selection import SharesOf, State, selected
 from kvcalc.model import Model
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 
 _INDICES = 3
 """Indices of a masked entry: its sequence, head and token."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.slots.algebra import Expression
-from kvcalc.slots.primitives import PROMPT, AtMost, Floor, Switch
-from kvcalc.slots.rule import SlotRule
+from kvcalc.cache.slots.algebra import Expression
+from kvcalc.cache.slots.primitives import PROMPT, AtMost, Floor, Switch
+from kvcalc.cache.slots.rule import SlotRule
 
 
 class Budget(NamedTuple):

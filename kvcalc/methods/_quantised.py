@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods._selection import kind_of
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
 Tensors = tuple[CacheTensor, ...]

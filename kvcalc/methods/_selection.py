@@ -9,12 +9,12 @@ from functools import partial
 from typing import NamedTuple
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.methods import chosen, cut_prompt, floored_shares
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model, PromptCut
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.slots.methods import chosen, cut_prompt, floored_shares
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.packing import grouped, with_residual
+from kvcalc.cache.slots.layers import EVERY_TOKEN, pending, settled
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods._quantised import quantised
 from kvcalc.model import Model, PromptCut
-from kvcalc.packing import grouped, with_residual
-from kvcalc.slots.layers import EVERY_TOKEN, pending, settled
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int, shown
 
 

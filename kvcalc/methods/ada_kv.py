@@ -7,6 +7,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.layers import EVERY_TOKEN, once
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._indices import INT32
 from kvcalc.methods._masked import masked, masked_indices
@@ -23,8 +25,6 @@ from kvcalc.methods._selection import (
 )
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EVERY_TOKEN, once
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import shown
 
 TRAITS = Traits(

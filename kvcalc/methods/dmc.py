@@ -7,16 +7,16 @@ from fractions import Fraction
 from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.engines import blocks, in_blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN, once
+from kvcalc.cache.slots.methods import share_of_tokens
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.methods._compression import NEXT, by_ratio, state_of_heads
 from kvcalc.methods._indices import INT32
 from kvcalc.methods._selection import selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
-from kvcalc.slots.engines import blocks, in_blocks
-from kvcalc.slots.layers import EVERY_TOKEN, once
-from kvcalc.slots.methods import share_of_tokens
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

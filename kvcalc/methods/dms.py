@@ -7,6 +7,11 @@ from fractions import Fraction
 from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.engines import blocks, in_blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN, once
+from kvcalc.cache.slots.methods import window_and_share
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._compression import NEXT, by_ratio, state_of_heads
 from kvcalc.methods._indices import INT32
@@ -14,11 +19,6 @@ from kvcalc.methods._masked import masked
 from kvcalc.methods._selection import selected
 from kvcalc.methods._traits import MERGED, Traits
 from kvcalc.model import Model
-from kvcalc.slots.engines import blocks, in_blocks
-from kvcalc.slots.layers import EVERY_TOKEN, once
-from kvcalc.slots.methods import window_and_share
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.layers import EVERY_TOKEN, once
+from kvcalc.cache.slots.methods import all_but_first, sinks_and_last
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._masked import masked, masked_indices
 from kvcalc.methods._selection import Share, Shares, for_each_layer, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EVERY_TOKEN, once
-from kvcalc.slots.methods import all_but_first, sinks_and_last
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

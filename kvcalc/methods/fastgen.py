@@ -9,15 +9,15 @@ from functools import partial
 from itertools import accumulate
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.dtypes import FP32
+from kvcalc.cache.dtypes import FP32
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.methods import chosen_share
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._selection import Share, Shares, selected
 from kvcalc.methods._traits import SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.slots.methods import chosen_share
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
 TRAITS = Traits(

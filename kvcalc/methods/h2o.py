@@ -5,13 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.dtypes import FP16
+from kvcalc.cache.dtypes import FP16
+from kvcalc.cache.slots.methods import chosen
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import NotApplicableError
 from kvcalc.methods._selection import Shares, ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import chosen
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

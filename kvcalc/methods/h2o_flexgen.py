@@ -5,15 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.dtypes import FP16
+from kvcalc.cache.dtypes import FP16
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.methods import floored_shares
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.methods._selection import Share, Shares, known_prompt, ratio_of, selected
 from kvcalc.methods._traits import PROMPT_END, SELECTION, Traits
 from kvcalc.methods.h2o import heads_alike
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import once
-from kvcalc.slots.methods import floored_shares
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

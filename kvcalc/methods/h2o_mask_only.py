@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.methods import every_token_and_next
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.methods._selection import Shares, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.slots.methods import every_token_and_next
-from kvcalc.tensors import CacheTensor, Dim
 
 TRAITS = Traits(
     SELECTION,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.packing import int_codes
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
 from kvcalc.methods._traits import PROMPT_END, QUANTISED, WHOLE, Traits
 from kvcalc.methods._transformers_cache import GroupedCache
 from kvcalc.model import Model
-from kvcalc.packing import int_codes
-from kvcalc.tensors import CacheTensor
 
 TRAITS = Traits(
     QUANTISED,

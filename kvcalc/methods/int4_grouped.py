@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from kvcalc.dtypes import FP16
+from kvcalc.cache.dtypes import FP16
+from kvcalc.cache.packing import grouped, int_codes
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import quantised, whole_groups
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
-from kvcalc.packing import grouped, int_codes
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from kvcalc.dtypes import FP16, Dtype
+from kvcalc.cache.dtypes import FP16, Dtype
+from kvcalc.cache.packing import SCALE_AND_OFFSET, int_codes, scales_of, with_residual
+from kvcalc.cache.slots.layers import all_but_last, every_nth, pending, settled
+from kvcalc.cache.slots.methods import newest, within
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised, whole_groups
 from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import KEPT, QUANTISED, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.packing import SCALE_AND_OFFSET, int_codes, scales_of, with_residual
-from kvcalc.slots.layers import all_but_last, every_nth, pending, settled
-from kvcalc.slots.methods import newest, within
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

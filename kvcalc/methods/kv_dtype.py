@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvcalc.dtypes import dtype_named
+from kvcalc.cache.dtypes import dtype_named
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import quantised
 from kvcalc.methods._selection import kind_of

@@ -5,16 +5,16 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import partial
 
-from kvcalc.dtypes import FP16, FP32, Dtype
+from kvcalc.cache.dtypes import FP16, FP32, Dtype
+from kvcalc.cache.packing import int_codes
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.methods import all_but_first, first_tokens, packed, within
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
-from kvcalc.packing import int_codes
-from kvcalc.slots.layers import once
-from kvcalc.slots.methods import all_but_first, first_tokens, packed, within
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int, shown
 
 TRAITS = Traits(

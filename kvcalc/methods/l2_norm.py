@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
 
+from kvcalc.cache.slots.engines import whole_until_next
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.methods import share_of_prompt
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._selection import Share, cut_to, ratio_cut, ratio_of, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.engines import whole_until_next
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.slots.methods import share_of_prompt
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

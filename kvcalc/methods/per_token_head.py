@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from kvcalc.dtypes import FP8, Dtype, dtype_named
+from kvcalc.cache.dtypes import FP8, Dtype, dtype_named
+from kvcalc.cache.packing import int_codes
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.methods._quantised import heads_and_width, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
-from kvcalc.packing import int_codes
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import shown
 
 TRAITS = Traits(

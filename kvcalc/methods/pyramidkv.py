@@ -6,12 +6,12 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 
+from kvcalc.cache.slots.methods import cut_prompt
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.methods._pyramid import Budget, pyramid
 from kvcalc.methods._selection import Share, compression_of, scored_prompt, selected, window_below
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, PROMPT_END, QUERY_HEADS, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import cut_prompt
-from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from kvcalc.cache.packing import int_codes
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods._quantised import one_of_bits
 from kvcalc.methods._traits import PROMPT_END, QUANTISED, WHOLE, Traits
 from kvcalc.methods._transformers_cache import GroupedCache
 from kvcalc.model import Model
-from kvcalc.packing import int_codes
-from kvcalc.tensors import CacheTensor
 
 TRAITS = Traits(
     QUANTISED,

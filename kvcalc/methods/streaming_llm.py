@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from kvcalc.cache.slots.methods import sinks_and_last
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.methods._selection import ratio_cut, selected
 from kvcalc.methods._traits import KEPT, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import sinks_and_last
-from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

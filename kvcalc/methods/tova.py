@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from kvcalc.cache.slots.methods import chosen
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.methods._selection import ratio_cut, selected
 from kvcalc.methods._traits import KEPT, LAYER_BY_LAYER, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.methods import chosen
-from kvcalc.slots.rule import SlotRule
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

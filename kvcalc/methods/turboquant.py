@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from kvcalc.dtypes import FP32, Dtype
+from kvcalc.cache.dtypes import FP32, Dtype
+from kvcalc.cache.packing import int_codes
+from kvcalc.cache.slots.layers import all_but_last, once
+from kvcalc.cache.slots.methods import within
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.methods._quantised import heads_and_width, one_of_bits, quantised
 from kvcalc.methods._traits import QUANTISED, Traits
 from kvcalc.model import Model
-from kvcalc.packing import int_codes
-from kvcalc.slots.layers import all_but_last, once
-from kvcalc.slots.methods import within
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.methods._selection import Share, Shares, budget_of, selected
 from kvcalc.methods._traits import KEPT, PROMPT_END, SELECTION, Traits
 from kvcalc.model import Model, PromptCut
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.tensors import CacheTensor, Dim
 from kvcalc.units import positive_int
 
 TRAITS = Traits(

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kvcalc.answers.size import size
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.io.documents import parse_json, read_text
 from kvcalc.io.loading import is_hf_config, load
 from kvcalc.model import Model
 from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
-from kvcalc.sizing import size
 from kvcalc.units import both_units, count, shown
 from kvcalc.verify.devices import device_named, torch_dtype
 from kvcalc.verify.transformers.classes import VERSION, build, class_name, config_of, text_part

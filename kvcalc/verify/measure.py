@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kvcalc.answers.size import size
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Applied, Attention, LayerGroup, Model
 from kvcalc.report.size import GroupReport, TensorReport
 from kvcalc.report.verification import MeasuredTensor, Verification
-from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
 from kvcalc.verify.child import OutOfMemoryError, is_out_of_memory
 from kvcalc.verify.devices import device_named, torch_dtype

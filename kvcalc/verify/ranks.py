@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import distributed
 
-from kvcalc.capacity import max_tokens
+from kvcalc.answers.size import size
 from kvcalc.engines import Engine
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
-from kvcalc.footprint import Footprint
 from kvcalc.model import Model, without_origins
 from kvcalc.parallel import Parallel, RankModel, rank_models
 from kvcalc.report.ranks import MeasuredRank, RanksVerification
 from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
-from kvcalc.sizing import size
 from kvcalc.units import both_units, count, plural, positive_int
 from kvcalc.verify.devices import device_named
 from kvcalc.verify.measure import verify, with_encoder
@@ -122,7 +121,7 @@ def _check_memory(
     engine, on_device = Engine.of("ideal"), {rank.rank for rank in sharing}
     footprints = [Footprint.of(share.model, engine, workload.kv_dtype) for share in shares if share.rank in on_device]
     together = Footprint.summed((1, footprint) for footprint in footprints)
-    fitting = max_tokens(together, memory_bytes // report.per_rank[0].sequences) or 0
+    fitting = together.max_tokens(memory_bytes // report.per_rank[0].sequences) or 0
     raise InvalidValueError(
         f"the caches of {plural(len(report.per_rank), 'rank')} need {both_units(needed)} on {device}, and "
         f"{both_units(memory_bytes)} are free",

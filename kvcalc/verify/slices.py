@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import accumulate, takewhile
 
-from kvcalc.capacity import max_tokens
 from kvcalc.engines import Engine
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import InvalidValueError
-from kvcalc.footprint import Footprint
 from kvcalc.model import LayerGroup, Model
 from kvcalc.units import both_units
 from kvcalc.workload import Workload
@@ -39,7 +38,7 @@ def largest_slice(model: Model, workload: Workload, memory_bytes: int) -> tuple[
     if layers:
         return part, workload
     footprint = Footprint.of(part, engine, workload.kv_dtype)
-    tokens = max_tokens(footprint, memory_bytes // workload.sequences) or 0
+    tokens = footprint.max_tokens(memory_bytes // workload.sequences) or 0
     if tokens < 1:
         raise InvalidValueError(
             f"not one token of one layer fits {both_units(memory_bytes)}", help="give fewer sequences, or --device meta"

@@ -177,7 +177,7 @@ def test_a_check_plans_each_deployment_once(cli, plans, tmp_path):
 @pytest.mark.parametrize("name", ["ideal", "transformers", "llama_cpp", "mlx_lm", "vllm", "sglang", "tensorrt_llm"])
 def test_every_plan_answers_the_same_questions(name):
     engine = Engine.of(name)
-    plan: Plan = plan_of(LLAMA, engine, kvcalc.dtypes.BF16, kvcalc.Parallel())
+    plan: Plan = plan_of(LLAMA, engine, kvcalc.cache.dtypes.BF16, kvcalc.Parallel())
     budget = 20 * 2**30
     longest = plan.max_tokens(2, budget)
     assert longest

@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvcalc
-from kvcalc.capacity import max_tokens
-from kvcalc.dtypes import dtype_named
+from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines import Engine
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.llama_cpp import cells, engine
-from kvcalc.footprint import Footprint
 
 DATA = Path(__file__).parents[1] / "data" / "llama_cpp.jsonl.gz"
 CRASHED = "graph assertion in the engine (unrelated to KV sizing)"
@@ -242,7 +241,7 @@ def test_settings_in_force_are_reported():
 def test_what_fits_is_the_inverse_of_what_is_allocated(budget, sequences, unified, full):
     settings = {"kv_unified": unified, "swa_full": full}
     context = Footprint.of(GEMMA, Engine.of("llama_cpp", settings).serving(sequences), dtype_named("f16"))
-    most = max_tokens(context, budget)
+    most = context.max_tokens(budget)
     assert (0 if not most else total(tokens=most, sequences=sequences, **settings)) <= budget
     assert total(tokens=most + 1, sequences=sequences, **settings) > budget
 

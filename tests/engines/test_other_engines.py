@@ -11,10 +11,9 @@ import kvcalc
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
-from kvcalc.capacity import max_tokens
-from kvcalc.dtypes import BF16
+from kvcalc.cache.dtypes import BF16
 from kvcalc.engines import Engine
-from kvcalc.footprint import Footprint
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.io.presets import preset_names
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.sheet import Line
@@ -298,7 +297,7 @@ def test_what_fits_an_engine_is_exact(name, engine, budget):
     """The inverse of a size, in pages, rings and rings that come at once."""
     assume(name != "deepseek-v4-flash" or engine == "sglang")
     footprint = Footprint.of(kvcalc.load(name), Engine.of(engine), BF16)
-    most = max_tokens(footprint, budget)
+    most = footprint.max_tokens(budget)
     assert most is not None
     assert footprint.bytes(most) <= budget or most == 0
     assert footprint.bytes(most + 1) > budget

@@ -14,16 +14,16 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.model import Model
 from kvcalc.registry import Registry
-from kvcalc.tensors import CacheTensor
 from kvcalc.units import shown
 
 if TYPE_CHECKING:
+    from kvcalc.engines.base.footprint import Footprint
     from kvcalc.engines.base.versions import Release
-    from kvcalc.footprint import Footprint
     from kvcalc.parallel import Parallel, Sharing
     from kvcalc.report.sheet import Json
 
@@ -141,7 +141,7 @@ class Engine(ABC):
 
     def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
         """Bytes of one sequence, or of the whole context, by its tokens."""
-        from kvcalc.footprint import Footprint
+        from kvcalc.engines.base.footprint import Footprint
 
         return Footprint.of(model, self, kv_dtype)
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
-from kvcalc.capacity import max_tokens
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.base.plan import Blocks, least
 from kvcalc.errors import NotApplicableError
-from kvcalc.footprint import Footprint
-from kvcalc.slots.rule import SlotRule
 from kvcalc.units import count
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class BlockPlan(ABC):
         """
         each = self._usable(cache_bytes) // sequences
         choices = product(*(tuple(dict.fromkeys(rules)) for rules in self.groups))
-        found = [max_tokens(Footprint.summed((1, rule) for rule in rules), each) for rules in choices]
+        found = [Footprint.summed((1, rule) for rule in rules).max_tokens(each) for rules in choices]
         return least([*found, self.max_model_len])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from kvcalc.dtypes import Dtype
+    from kvcalc.cache.dtypes import Dtype
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
     from kvcalc.report.fit import FitReport

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvcalc.dtypes import BF16, Dtype
+from kvcalc.cache.dtypes import BF16, Dtype
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.base.plan import least
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.footprint import Footprint
 
 if TYPE_CHECKING:
     from kvcalc.report.pool import PoolReport

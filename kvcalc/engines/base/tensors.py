@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation
 from kvcalc.model import Model
-from kvcalc.slots.layers import once
-from kvcalc.tensors import CacheTensor
 
 CROSS = "cross_"
 """How the names of tensors begin that hold what another sequence's tokens left."""

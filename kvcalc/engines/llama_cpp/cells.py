@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.slots.engines import in_steps
-from kvcalc.slots.layers import once
-from kvcalc.slots.rule import SlotRule, ordinal
+from kvcalc.cache.slots.engines import in_steps
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.rule import SlotRule, ordinal
 
 PADDING = 256
 MAX_SEQUENCES = 256

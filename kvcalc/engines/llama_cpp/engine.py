@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from kvcalc.attention.mla import MultiHeadLatentAttention
-from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.llama_cpp.architectures import (

@@ -23,12 +23,12 @@ from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.attention.wkv import MatrixWkv
-from kvcalc.dtypes import FP32, Dtype
+from kvcalc.cache.dtypes import FP32, Dtype
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.llama_cpp.cells import Cells
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 
 Tensors = tuple[CacheTensor, ...]
 STATES = (GatedDeltaNet, KimiDeltaAttention, LightningAttention, Mamba, Mamba2, MatrixWkv, ShortConvolution)

@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvcalc.attention.compressed import CompressedAttention
-from kvcalc.dtypes import FP32, Dtype
+from kvcalc.cache.dtypes import FP32, Dtype
+from kvcalc.cache.slots.engines import blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens, once
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.engines import blocks
-from kvcalc.slots.layers import EVERY_TOKEN, last_tokens, once
-from kvcalc.tensors import CacheTensor, Dim
 
 EVICTION_INTERVAL = 128
 """Steps after which tokens that left the window are freed (SGLANG_SWA_EVICTION_INTERVAL)."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kvcalc.attention.compressed import CompressedAttention
-from kvcalc.dtypes import BF16
+from kvcalc.cache.dtypes import BF16
 from kvcalc.engines.sglang.compressed import CSA_RATE, HCA_RATE, PAGE, RING_ROWS, Layout, tensors_of
 from kvcalc.engines.sglang.pools import SLIDING, check_sliding_pool
 from kvcalc.engines.sglang.settings import SglangSettings

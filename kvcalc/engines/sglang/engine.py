@@ -8,7 +8,7 @@ here. The layers of EAGLE drafts that the model itself has are counted where the
 
 from __future__ import annotations
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvcalc.dtypes import BF16
+from kvcalc.cache.dtypes import BF16
 from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.base.pools import PoolPlan
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.sglang.compressed import PAGE as COMPRESSED_PAGE
@@ -16,7 +17,6 @@ from kvcalc.engines.sglang.pools import STATES, Sizes, Stage, pools_of, sizes_of
 from kvcalc.engines.sglang.resolution import cache_dtype, layout_of, page_of, request_states, rows_of
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
 from kvcalc.errors import NotApplicableError
-from kvcalc.footprint import Footprint
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing, rounded_heads

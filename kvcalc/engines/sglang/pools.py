@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.sglang.compressed import EVICTION_INTERVAL
 from kvcalc.engines.sglang.settings import SglangSettings
 from kvcalc.engines.sglang.tensors import is_sliding, window_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.report.pool import Pool
-from kvcalc.tensors import CacheTensor
 
 FULL, SLIDING, STATES = "full", "sliding", "states"
 _DEFAULT_RATIO = 0.8

@@ -5,7 +5,7 @@ Source: SGLang, server_args.py, arg_groups/, configs/model_config.py, mem_cache/
 
 from __future__ import annotations
 
-from kvcalc.dtypes import BF16, Dtype, dtype_named
+from kvcalc.cache.dtypes import BF16, Dtype, dtype_named
 from kvcalc.engines.sglang.compressed import PAGE as COMPRESSED_PAGE
 from kvcalc.engines.sglang.compressed import V4, V41, Layout, is_compressed
 from kvcalc.engines.sglang.settings import AUTO, PAGES, STORED, SglangSettings

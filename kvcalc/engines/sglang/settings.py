@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvcalc.dtypes import BF16, FP8, Dtype, dtype_named
+from kvcalc.cache.dtypes import BF16, FP8, Dtype, dtype_named
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting, share
 from kvcalc.engines.sglang.versions import SglangRelease

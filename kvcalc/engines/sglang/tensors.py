@@ -18,15 +18,15 @@ from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
-from kvcalc.dtypes import BF16, FP8, FP32, Dtype
+from kvcalc.cache.dtypes import BF16, FP8, FP32, Dtype
+from kvcalc.cache.slots.engines import in_blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens, once
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base.checks import check_blocks
 from kvcalc.engines.sglang.compressed import EVICTION_INTERVAL, Layout, tensors_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.slots.engines import in_blocks
-from kvcalc.slots.layers import EVERY_TOKEN, last_tokens, once
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 
 STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
 """Kinds whose states it keeps in slots of its Mamba pool."""

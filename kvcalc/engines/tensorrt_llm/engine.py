@@ -7,7 +7,7 @@ whole. Attention data parallelism (enable_attention_dp) is tp=1 and dp here.
 
 from __future__ import annotations
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvcalc.dtypes import BF16
+from kvcalc.cache.dtypes import BF16
 from kvcalc.engines.base.pools import PoolPlan
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.tensorrt_llm.settings import TensorrtLlmSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvcalc.dtypes import dtype_named
+from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting, share
 from kvcalc.engines.base.versions import Release

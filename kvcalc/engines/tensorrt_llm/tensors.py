@@ -8,15 +8,15 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
-from kvcalc.dtypes import FP32, Dtype, dtype_named
+from kvcalc.cache.dtypes import FP32, Dtype, dtype_named
+from kvcalc.cache.slots.engines import in_blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base.checks import check_blocks
 from kvcalc.engines.tensorrt_llm.settings import AUTO, STORED, TensorrtLlmSettings
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.slots.engines import in_blocks
-from kvcalc.slots.layers import EVERY_TOKEN, last_tokens
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor
 
 _KV_DTYPES = ("bf16", "fp16", "fp32", *STORED)
 _QUANT_BLOCK = 128

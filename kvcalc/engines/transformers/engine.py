@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
-from kvcalc.dtypes import FP8, Dtype
+from kvcalc.cache.dtypes import FP8, Dtype
+from kvcalc.cache.packing import grouped, int_codes, with_residual
+from kvcalc.cache.slots.engines import whole_until_next
+from kvcalc.cache.slots.layers import EVERY_TOKEN, all_but_last, last_tokens, pending, settled
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.base.tensors import with_encoder_tokens
@@ -24,11 +29,6 @@ from kvcalc.engines.transformers.quirks import (
 from kvcalc.engines.transformers.versions import TransformersRelease
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.packing import grouped, int_codes, with_residual
-from kvcalc.slots.engines import whole_until_next
-from kvcalc.slots.layers import EVERY_TOKEN, all_but_last, last_tokens, pending, settled
-from kvcalc.slots.rule import SlotRule
-from kvcalc.tensors import CacheTensor, Dim
 
 DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO = "default", "static", "quantized_fp8", "quantized_quanto"
 _NBITS = (2, 4)

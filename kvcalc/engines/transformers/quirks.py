@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvcalc.dtypes import FP32
+from kvcalc.cache.dtypes import FP32
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.model import LayerGroup, Model
-from kvcalc.slots.layers import EVERY_TOKEN
-from kvcalc.tensors import CacheTensor, Dim
 
 Tensors = tuple[CacheTensor, ...]
 Quirk = Callable[[Model, LayerGroup, Tensors], Tensors]

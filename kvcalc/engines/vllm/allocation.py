@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.vllm.dtypes import MODEL
 from kvcalc.engines.vllm.layers import Cache
@@ -14,7 +15,6 @@ from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import STATE, Spec
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
-from kvcalc.tensors import CacheTensor, Dim
 
 _BYTE = Dtype("byte", 1, 1, "padding")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from kvcalc.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.vllm.allocation import allocation_of
 from kvcalc.engines.vllm.plan import VllmPlan

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.engines.vllm.packing import packed
 from kvcalc.engines.vllm.specs import (
     CHUNKED,
@@ -27,7 +28,6 @@ from kvcalc.engines.vllm.specs import (
     round_up,
 )
 from kvcalc.errors import NotApplicableError
-from kvcalc.slots.rule import SlotRule
 
 _NOT_MUCH_MORE = 3, 2
 """Largest ratio, 1.5, of layers of two kinds at which the smaller number is padded to the larger."""

@@ -25,6 +25,7 @@ from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
+from kvcalc.cache.tensor import Dim
 from kvcalc.engines.vllm import quirks
 from kvcalc.engines.vllm.backends import HOPPER, INDEXER, MINIMAX_SPARSE, Backend, Need, canonical, choose
 from kvcalc.engines.vllm.compressed import compressed_caches
@@ -33,7 +34,6 @@ from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import CHUNKED, CROSS, FULL, MLA, SLIDING, STATE, Spec
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
-from kvcalc.tensors import Dim
 
 _INDEX_SCALE_GROUP, _INDEX_SCALE_BYTES = 128, 4  # one float32 scale for 128 fp8 elements: deepseek_v2.py, Indexer
 _GDN_CHECKPOINT_TOKENS, _GDN_KEY_WIDTH = 64, 128  # gdn_attn.py; what FlashInfer's prefill kernel wants on Blackwell

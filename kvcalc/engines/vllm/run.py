@@ -16,7 +16,7 @@ from kvcalc.attention.kda import KimiDeltaAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
-from kvcalc.dtypes import dtype_named
+from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines.vllm import quirks
 from kvcalc.engines.vllm.dtypes import FP8, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from math import gcd
 from typing import NamedTuple
 
+from kvcalc.cache.slots.engines import whole_blocks
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.errors import NotApplicableError
-from kvcalc.slots.engines import whole_blocks
-from kvcalc.slots.layers import once
-from kvcalc.slots.rule import SlotRule
 
 FULL, MLA, SLIDING, SLIDING_MLA = "full_attention", "mla_attention", "sliding_window", "sliding_window_mla"
 CHUNKED, CROSS, STATE = "chunked_local_attention", "cross_attention", "mamba"

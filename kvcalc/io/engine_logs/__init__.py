@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvcalc.errors import InvalidFileError
-from kvcalc.explaining import Reading
+from kvcalc.fleet.explain import Reading
 from kvcalc.registry import Registry
 
 LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine whose logs kvcalc reads")

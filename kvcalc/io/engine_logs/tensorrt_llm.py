@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kvcalc.explaining import Printed, Reading
+from kvcalc.fleet.explain import Printed, Reading
 from kvcalc.io.engine_logs import last_value, matches
 from kvcalc.report.sheet import Json
 

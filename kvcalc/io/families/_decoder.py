@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
-from kvcalc.dtypes import DTYPES
+from kvcalc.cache.dtypes import DTYPES
 from kvcalc.errors import InvalidValueError
 from kvcalc.io.families._config import Config
 from kvcalc.model import MAX_LAYERS, Attention, Origin

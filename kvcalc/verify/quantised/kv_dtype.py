@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kvcalc.dtypes import Dtype, dtype_named
+from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.verify.devices import torch_dtype
 from kvcalc.verify.quantised._bits import pack, unpack
 from kvcalc.verify.quantised._blocks import CODECS

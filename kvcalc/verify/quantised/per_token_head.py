@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from kvcalc.dtypes import dtype_named
+from kvcalc.cache.dtypes import dtype_named
 from kvcalc.verify.devices import torch_dtype
 from kvcalc.verify.quantised._bits import pack, unpack
 from kvcalc.verify.quantised._cache import QuantisedCache, TokenStore

@@ -1,0 +1,173 @@
+"""Side by side: one model as if built with other attention, or several models as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvcalc.answers.peaks import decode_peak_bytes, step_copy_bytes
+from kvcalc.answers.size import size, sizes
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.tensor import CacheTensor
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.methods import METHODS, apply_method, parameters
+from kvcalc.methods._selection import kind_of
+from kvcalc.methods._traits import WHOLE
+from kvcalc.model import Model
+from kvcalc.report.comparison import Comparison, ComparisonRow
+from kvcalc.report.method_comparison import MethodComparison, MethodRow
+from kvcalc.report.size import policy_remarks
+from kvcalc.units import count, plural
+
+_NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
+
+
+def compare_variants(
+    model: Model, variants: Sequence[str], token_counts: Sequence[int], *, optional: bool = False, **question: Any
+) -> Comparison:
+    """`model` with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
+
+    The variant that the model is itself is marked; where none is, the model comes last as a row of its own.
+    optional: leave out variants that the model cannot have, and say so in a note.
+    question: sequences, kv_dtype, engine, engine_settings as `size` takes them.
+    Raises UnknownNameError, InvalidValueError, NotApplicableError.
+    """
+    rows: list[ComparisonRow] = []
+    notes: dict[str, None] = {}  # in order, each once
+    for spec in variants:
+        try:
+            variant = apply_method(model, spec)
+        except (InvalidValueError, NotApplicableError) as error:
+            if not optional:
+                raise
+            notes[f"{_label(spec)} is left out: {error.what}"] = None
+            continue
+        itself = all(a.tensors == b.tensors for a, b in zip(model.groups, variant.groups, strict=True))
+        rows.append(_row(_label(spec), variant, token_counts, question, as_built=itself))
+        notes.update(dict.fromkeys(note for note in variant.notes if note not in model.notes))
+    if not any(row.as_built for row in rows):
+        labels = " / ".join(dict.fromkeys(group.label for group in model.groups))
+        rows.append(_row(labels, model, token_counts, question, as_built=True))
+    return _comparison(f"{model.name} as if built with", "attention", rows, token_counts, (*model.notes, *notes))
+
+
+def compare_models(models: Sequence[Model], token_counts: Sequence[int], **question: Any) -> Comparison:
+    """Several models; ratios are to the first. question: as in `compare_variants`."""
+    rows = [_row(model.name, model, token_counts, question)._replace(made_of=_made_of(model)) for model in models]
+    notes = dict.fromkeys(
+        f"{row.label}: {remark}"
+        for row in rows
+        for remark in (*(note for report in row.reports for note in report.notes), *policy_remarks(row.reports))
+    )
+    return _comparison("Models side by side", "model", rows, token_counts, tuple(notes))
+
+
+def _made_of(model: Model) -> str:
+    """Kinds of the layers that cache something, such as `36 Gated DeltaNet, 12 GQA-2`."""
+    layers: dict[str, int] = {}
+    for group in model.groups:
+        if group.tensors:
+            layers[group.label] = layers.get(group.label, 0) + len(group.layers)
+    return ", ".join(f"{number} {label}" for label, number in layers.items())
+
+
+def _label(spec: str) -> str:
+    name, _, argument = spec.partition(":")
+    return _NAMES.get(name, name.upper()) + (f"-{argument}" if name == "gqa" else f" {argument}" if argument else "")
+
+
+def _row(
+    label: str, model: Model, token_counts: Sequence[int], question: dict[str, Any], *, as_built: bool = False
+) -> ComparisonRow:
+    return ComparisonRow(label, sizes(model, token_counts=token_counts, **question), as_built)
+
+
+def _comparison(
+    title: str, row_title: str, rows: list[ComparisonRow], token_counts: Sequence[int], notes: tuple[str, ...]
+) -> Comparison:
+    first = rows[0].reports[0]
+    length = (
+        plural(token_counts[0], "token") if len(token_counts) == 1 else " / ".join(map(count, token_counts)) + " tokens"
+    )
+    between = "for" if first.shares_context else "x"
+    workload = f"{length} {between} {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine_words}"
+    return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
+
+
+def compare_methods(  # what is asked, and how it is told
+    model: Model,
+    specs: Sequence[str] | None,
+    *,
+    tokens: int,
+    sequences: int = 1,
+    kv_dtype: str | Dtype = "bf16",
+    explained: bool = False,
+) -> MethodComparison:
+    """`model` as it is and under each method of `specs`; None: every method that needs no parameter.
+
+    explained: with the formula and the source of each.
+    Raises UnknownNameError, InvalidValueError, NotApplicableError for a method that was asked for by name; of all
+    methods those that this model cannot have are left out, and a note says why.
+    """
+    rows = [_method_row("", model, model, tokens, sequences, kv_dtype)]
+    notes: list[str] = []
+    for spec in METHODS.names() if specs is None else specs:
+        if specs is None and ... in parameters(METHODS.module(spec).apply).values():
+            notes.append(f"{spec} is left out: it needs a parameter, see `kvcalc methods show {spec}`")
+            continue
+        try:
+            changed = apply_method(model, spec)
+        except (InvalidValueError, NotApplicableError) as error:
+            if specs is not None:
+                raise
+            notes.append(f"{spec} is left out: {error.what}")
+            continue
+        rows.append(_method_row(spec, changed, model, tokens, sequences, kv_dtype))
+        notes += [f"{spec}: {note}" for note in changed.notes if note not in model.notes]
+    first = rows[0].report
+    workload = f"{plural(tokens, 'token')} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
+    return MethodComparison(f"{model.name} under methods: {workload}", tuple(rows), (*model.notes, *notes), explained)
+
+
+def _method_row(  # a method, a model before and after it, and what is asked of both
+    spec: str, model: Model, before: Model, tokens: int, sequences: int, kv_dtype: str | Dtype
+) -> MethodRow:
+    report = size(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+    peak = report.total_bytes if report.prefill_peak_bytes is None else report.prefill_peak_bytes
+    step = decode_peak_bytes(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+    if not spec:
+        return MethodRow("", "", report, peak, step)
+    method = METHODS.module(spec.partition(":")[0].strip().lower())
+    traits = method.TRAITS
+    copied = traits.step_copy and step_copy_bytes(
+        model, whole=traits.step_copy == WHOLE, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype
+    )
+    return MethodRow(
+        spec=spec,
+        kind=traits.kind,
+        report=report,
+        prefill_peak_bytes=peak,
+        decode_peak_bytes=step,
+        step_copy_bytes=copied or 0,
+        title=traits.title,
+        source=traits.source,
+        formula=traits.formula,
+        state=_state(model, before),
+        flash_attention=traits.flash_attention,
+        retraining=traits.retraining,
+        per_head_paging=traits.per_head_paging,
+        caveat=traits.caveat,
+    )
+
+
+def _state(model: Model, before: Model) -> str:
+    """Tensors that the method put beside those of the parts, by name; keys and values of some heads are theirs."""
+    own = {tensor.name for group in model.groups for tensor in group.own_tensors}
+    known = own | {tensor.name for group in before.groups for tensor in group.tensors}
+    added = (t for group in model.groups for t in group.tensors if t.name not in known and not _of_some_heads(t))
+    return ", ".join(dict.fromkeys(tensor.name for tensor in added))
+
+
+def _of_some_heads(tensor: CacheTensor) -> bool:
+    """Whether it holds keys or values as the model made them, of those heads that keep their tokens alike."""
+    return kind_of(tensor) in ("k", "v") and tensor.dtype is None and tensor.quantizable

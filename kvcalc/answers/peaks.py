@@ -1,0 +1,129 @@
+"""What is held for a while: in prefill, before a method has cut the prompt, and inside of a decode step.
+
+Steady bytes, the prefill's peak and a decode step's are three numbers; sizing answers with the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.dtypes import BF16, FP32, Dtype
+from kvcalc.cache.slots.algebra import Expression
+from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.primitives import TOKENS, AtMost
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.engines import Engine
+from kvcalc.engines.base.footprint import Footprint
+from kvcalc.model import Model, PromptCut
+from kvcalc.workload import Workload
+
+_IDEAL = Engine.of("ideal")
+
+
+def prefill_peak_bytes(model: Model, cut: PromptCut, engine: Engine, workload: Workload) -> int:
+    """Most that the caches take while a prompt is read that a method cuts.
+
+    Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l), and what all keep. Cut
+    after the last: the whole prompt in all of them, and one layer's copy of what it keeps.
+    """
+    held = prefill_footprints(model, cut, engine, workload.kv_dtype)
+    return engine.times_held(workload.sequences) * max(footprint.bytes(workload.tokens) for footprint in held)
+
+
+def prefill_footprints(model: Model, cut: PromptCut, engine: Engine, kv_dtype: Dtype) -> tuple[Footprint, ...]:
+    """What one sequence holds at each moment while its prompt is read, by its tokens; the most is the peak.
+
+    A moment for each layer that is at hand, and one when all layers are done.
+    """
+    kept, full = (_terms_by_layer(held, engine, kv_dtype, cut.prompt_tokens) for held in (model, _uncut(model)))
+    if not cut.layer_by_layer:
+        return tuple(_sum_of([*full, layer]) for layer in kept)
+    return (_sum_of(kept), *(_sum_of([*kept[:at], layer]) for at, layer in enumerate(full)))
+
+
+Terms = tuple[tuple[int, Expression], ...]
+
+
+def _terms_by_layer(model: Model, engine: Engine, kv_dtype: Dtype, prompt_tokens: int | None) -> list[Terms]:
+    """Bytes per slot and rules of each layer, of a prompt's tokens alone, however many follow."""
+    held = TOKENS if prompt_tokens is None else AtMost(TOKENS, prompt_tokens)
+    known: dict[Expression, Expression] = {}  # equal rules as one, which is found again without a comparison
+    by_layer: dict[int, Terms] = {}
+    for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
+        rules = [tensor.slot_rule.over(held) for tensor in tensors]
+        slot_bytes = [engine.copies * tensor.bytes_per_slot(kv_dtype) for tensor in tensors]
+        terms = tuple(zip(slot_bytes, [known.setdefault(rule, rule) for rule in rules], strict=True))
+        by_layer |= dict.fromkeys(group.layers, terms)
+    return [by_layer[layer] for layer in range(model.num_layers)]
+
+
+def _sum_of(layers: Iterable[Terms]) -> Footprint:
+    return Footprint.summed(chain.from_iterable(layers))
+
+
+def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> int:
+    """What the scores that a method chooses by take beside the caches, in the layer at hand.
+
+    B sequences, H query heads, n tokens and elements of e bytes: B H w n (4 + e) for the attention of the prompt's last
+    w queries, in float32 and as the model has it; B H n n (4 + e) where that of all has to be at hand. Where heads
+    share keys and a window is computed apart, the keys are repeated for it: B H n d e.
+    """
+    if cut.scoring_queries == 0:
+        return 0
+    prompt = min(workload.tokens, cut.prompt_tokens or workload.tokens)
+    element_bytes = (workload.kv_dtype if workload.kv_dtype.is_computed_in else BF16).block_bytes
+    queries = prompt if cut.scoring_queries is None else min(cut.scoring_queries, prompt)
+    most = 0
+    for group in model.groups:
+        if not any(tensor.slot_rule == EVERY_TOKEN for tensor in group.uncut or group.tensors):
+            continue
+        for part in group.parts:
+            if isinstance(part, GroupedQueryAttention):
+                heads, width = part.num_query_heads, part.head_widths[0]
+                scores = heads * queries * prompt * (FP32.block_bytes + element_bytes)
+                shared = cut.scoring_queries is not None and part.num_kv_heads < heads
+                most = max(most, scores + shared * heads * prompt * width * element_bytes)
+    return workload.sequences * most
+
+
+def decode_peak_bytes(model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16") -> int:
+    """Most that the cache takes in the step after `tokens` tokens.
+
+    Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
+    once that is there. Copies that code makes on the way are not counted.
+    """
+    workload = Workload.of(tokens, sequences, kv_dtype)
+    after = _bytes_by_layer(model, _IDEAL, workload, lambda rule: rule.slots(workload.tokens + 1))
+    inside = _bytes_by_layer(model, _IDEAL, workload, lambda rule: rule.in_step(workload.tokens))
+    return sum(after) + max(0, *(most - kept for most, kept in zip(inside, after, strict=True)))
+
+
+def step_copy_bytes(
+    model: Model, *, whole: bool, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16"
+) -> int:
+    """What a step's code writes beside the caches: the largest layer, as it is kept after `tokens` tokens and one more.
+
+    whole: as it would be without the method, for code that restores all of a layer to attend to it.
+    """
+    workload = Workload.of(tokens, sequences, kv_dtype)
+    held = _uncut(model) if whole else model
+    return max(_bytes_by_layer(held, _IDEAL, workload, lambda rule: rule.slots(workload.tokens + 1)))
+
+
+def _uncut(model: Model) -> Model:
+    """The model as it was before methods cut its tokens or bits."""
+    return replace(model, groups=tuple(replace(group, tensors=group.uncut or group.tensors) for group in model.groups))
+
+
+def _bytes_by_layer(model: Model, engine: Engine, workload: Workload, slots_of: Callable[[SlotRule], int]) -> list[int]:
+    """What each layer holds of all sequences."""
+    copies = engine.times_held(workload.sequences) * engine.copies
+    by_layer = {
+        layer: copies * sum(slots_of(t.slot_rule) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
+        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
+        for layer in group.layers
+    }
+    return [by_layer[layer] for layer in range(model.num_layers)]

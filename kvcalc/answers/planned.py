@@ -1,0 +1,103 @@
+"""What an engine's own planner makes of the memory that is left for the cache: its blocks, tokens and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kvcalc.cache.dtypes import BF16
+from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base.plan import Planner
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.hardware import gpu_named
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.units import both_units, shown
+
+if TYPE_CHECKING:
+    from kvcalc.engines.base.plan import Fitted
+
+
+def fit(  # noqa: PLR0913  # what is asked, and of whom
+    model: Model,
+    *,
+    engine: str = "vllm",
+    available_bytes: int | Sequence[int] | None = None,
+    weights_bytes: int | None = None,
+    other_bytes: int = 0,
+    parallel: Parallel | None = None,
+    engine_settings: Mapping[str, object] | None = None,
+) -> Fitted:
+    """How many blocks, tokens and requests fit, as the engine itself would report it.
+
+    available_bytes: left for the cache on each rank, or on a rank of each pipeline stage.
+    weights_bytes, other_bytes: where that is not given: what one rank's weights take, and everything else (activations,
+    CUDA graphs); the cache has the rest of the share of the GPU's memory that the engine takes.
+    Raises NotApplicableError for what the engine refuses, in its words; InvalidValueError, UnknownNameError.
+    """
+    if not isinstance(model, Model):
+        raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+    planner = Engine.of(engine, engine_settings)
+    if not isinstance(planner, Planner):
+        raise NotApplicableError(
+            f"the engine {planner.name} has no planner of its own", help=f"use one of {', '.join(_with_planner())}"
+        )
+    ranks = parallel or Parallel()
+    available = _of_stages(_memory(planner, available_bytes, weights_bytes, other_bytes), ranks.pp)
+    report = planner.plan(model, BF16, ranks).fit(available)
+    settings = tuple(planner.settings_by_name().items())
+    return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "")
+
+
+def _with_planner() -> list[str]:
+    return [name for name in ENGINES.names() if isinstance(Engine.of(name), Planner)]
+
+
+def _memory(
+    planner: Planner, available_bytes: int | Sequence[int] | None, weights_bytes: int | None, other_bytes: int
+) -> int | Sequence[int]:
+    """What there is for the cache: as it is given, as a setting fixes it, or as weights and the rest leave it."""
+    if planner.fixed_bytes is not None and available_bytes is not None:
+        raise InvalidValueError(
+            f"{planner.FIXED} and available_bytes both say what there is for the cache",
+            field="available_bytes",
+            help="give one of them",
+        )
+    given = planner.fixed_bytes if available_bytes is None else available_bytes
+    if given is not None:
+        return given
+    if weights_bytes is None:
+        raise InvalidValueError(
+            "nothing says what there is for the cache",
+            field="available_bytes",
+            help=f"give available_bytes{', ' if planner.FIXED else ' or '}weights_bytes"
+            + (f", or the engine setting {planner.FIXED}" if planner.FIXED else ""),
+        )
+    return _left_by(planner, weights_bytes, other_bytes)
+
+
+def _left_by(planner: Planner, weights_bytes: int, other_bytes: int) -> int:
+    """What weights and the rest leave of the share of a GPU's memory that the engine takes."""
+    gpu = gpu_named(planner.gpu)
+    used = weights_bytes + other_bytes
+    left = planner.left_for_cache(gpu.memory_bytes, used)
+    if left <= 0:
+        raise NotApplicableError(
+            f"weights ({both_units(weights_bytes)}) and the rest ({both_units(other_bytes)}) leave nothing of the "
+            f"{both_units(left + used)} that {planner.name} takes of {gpu.name}",
+            help=f"raise {planner.SHARE}, or use more GPUs",
+        )
+    return left
+
+
+def _of_stages(available: int | Sequence[int], pp: int) -> tuple[int, ...]:
+    """Bytes of a rank of each pipeline stage."""
+    each = tuple(available) if isinstance(available, Sequence) else (available,) * pp
+    if len(each) != pp or any(type(number) is not int or number < 0 for number in each):
+        raise InvalidValueError(
+            f"available_bytes must be a number of bytes, or one for each of {pp} pipeline stages, not "
+            f"{shown(available)}",
+            field="available_bytes",
+            help="for instance available_bytes=40 * 2**30",
+        )
+    return each

@@ -1,0 +1,131 @@
+"""Bytes of a model's cache over arrays of points: exact in int64, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines import Engine
+from kvcalc.engines.base.footprint import Footprint
+from kvcalc.errors import InvalidValueError
+from kvcalc.model import Model
+from kvcalc.units import MAX_COUNT
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+INT64_MAX = 2**63 - 1
+POINTS_AT_ONCE = 2**14
+"""Points worked on together: few enough that what lies between two steps stays in the processor's cache."""
+_HELP = f"give whole numbers from 1 to {MAX_COUNT:,}, for instance a numpy array of int64"
+
+
+def sweep(
+    models: Model | Sequence[Model],
+    *,
+    tokens: ArrayLike,
+    sequences: ArrayLike = 1,
+    kv_dtype: str | Dtype = "bf16",
+    engine: str = "ideal",
+    engine_settings: Mapping[str, object] | None = None,
+) -> NDArray[np.int64]:
+    """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
+
+    tokens, sequences: whole numbers, or arrays of them that broadcast together.
+    Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
+    Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
+    """
+    import numpy as np  # takes longer to import than all of kvcalc, so only who sweeps waits for it
+
+    dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
+    with_settings = Engine.of(engine, engine_settings)
+    several = [models] if isinstance(models, Model) else models
+    token_counts, most_tokens = _whole_numbers(np, tokens, "tokens")
+    sequence_counts, most_sequences = _whole_numbers(np, sequences, "sequences")
+    try:
+        one_batch = sequence_counts.ndim == 0
+        shape = token_counts.shape if one_batch else np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
+    except ValueError:
+        raise InvalidValueError(
+            f"tokens of shape {token_counts.shape} and sequences of shape {sequence_counts.shape} do not broadcast",
+            help="give both one shape, or one of them an axis of length 1",
+        ) from None
+    if with_settings.SHARES_CONTEXT:
+        shared = _shared_contexts(np, several, with_settings, dtype, token_counts, sequence_counts)
+        return shared[0] if isinstance(models, Model) else shared
+    footprints = [with_settings.footprint(model, dtype) for model in several]
+    _check_largest(footprints, most_tokens, most_sequences)
+    flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(np, token_counts, shape)
+    # One batch size for all points stays one number, which numpy spreads by itself.
+    flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(np, sequence_counts, shape)
+    totals: NDArray[np.int64] = np.empty((len(footprints), flat_tokens.size), np.int64)
+    for footprint, total in zip(footprints, totals, strict=True):
+        for start in range(0, flat_tokens.size, POINTS_AT_ONCE):
+            part = slice(start, start + POINTS_AT_ONCE)
+            batch = flat_sequences[part] if flat_sequences.ndim else flat_sequences
+            np.multiply(footprint.bytes(flat_tokens[part]), batch, out=total[part])
+    return totals.reshape(shape if isinstance(models, Model) else (len(footprints), *shape))
+
+
+def _shared_contexts(
+    np: Any,
+    models: Sequence[Model],
+    engine: Engine,
+    kv_dtype: Dtype,
+    tokens: NDArray[np.int64],
+    sequences: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Totals of contexts that all of their sequences share: (models, ...); one footprint for each number of them."""
+    tokens, sequences = np.broadcast_arrays(tokens, sequences)
+    totals: NDArray[np.int64] = np.empty((len(models), *tokens.shape), np.int64)
+    for number in np.unique(sequences).tolist():
+        footprints = [engine.serving(number).footprint(model, kv_dtype) for model in models]
+        at = sequences == number
+        _check_largest(footprints, int(tokens[at].max()), 1)
+        for footprint, total in zip(footprints, totals, strict=True):
+            total[at] = footprint.bytes(tokens[at])
+    return totals
+
+
+def _check_largest(footprints: Sequence[Footprint], tokens: int, sequences: int) -> None:
+    """Raises InvalidValueError where a total may not fit an int64.
+
+    What a sequence held at most on its way bounds every total below it, here in Python's ints.
+    """
+    largest = max((footprint.most(tokens) * sequences for footprint in footprints), default=0)
+    if largest > INT64_MAX:
+        raise InvalidValueError(
+            f"a total of {largest:,} bytes does not fit a 64-bit integer",
+            help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
+        )
+
+
+def _spread(np: Any, array: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    flat: NDArray[np.int64] = np.broadcast_to(array, shape).reshape(-1)
+    return flat
+
+
+def _whole_numbers(np: Any, values: ArrayLike, field: str) -> tuple[NDArray[np.int64], int]:
+    """`values` as int64, and the largest of them (0 where there is none)."""
+    if type(values) is int and 0 < values <= MAX_COUNT:
+        return np.int64(values), values
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidValueError(
+            f"{field} must be an array of whole numbers: {error}", field=field, help=_HELP
+        ) from None
+    if array.dtype.kind not in "iu":
+        raise InvalidValueError(
+            f"{field} must be whole numbers, not of numpy dtype {array.dtype}", field=field, help=_HELP
+        )
+    if not array.size:
+        return array.astype(np.int64), 0
+    least, most = int(array.min()), int(array.max())
+    if least < 1:
+        raise InvalidValueError(f"{field} must be at least 1, not {least}", field=field, help=_HELP)
+    if most > MAX_COUNT:
+        raise InvalidValueError(f"{field} must be at most {MAX_COUNT:,}, not {most:,}", field=field, help=_HELP)
+    return array.astype(np.int64, copy=False), most

@@ -1,0 +1,62 @@
+"""Slot rules of how engines lay tokens out: in whole blocks, in steps, with slots to spare."""
+
+from __future__ import annotations
+
+from kvcalc.cache.slots.primitives import TOKENS, Above, AtMost, Ceil, Switch
+from kvcalc.cache.slots.rule import SlotRule
+
+
+def whole_blocks(n: int, limit: int | None = None, extra: int = 0) -> SlotRule:
+    """ceil(min(t, limit) / n) + extra slots: blocks of n tokens, of which an engine gives out no parts.
+
+    limit: tokens that are held at most; None: all. extra: blocks beside those that the tokens fill.
+    """
+    held = TOKENS if limit is None else AtMost(TOKENS, limit)
+    reach = "" if limit is None else f", up to {limit:,}"
+    return SlotRule(Ceil(held, 1, n) + extra, f"blocks of {n:,}{reach}")
+
+
+def in_steps(every: int, slots_each: int, limit: int | None = None, words: str = "") -> SlotRule:
+    """min(ceil(t / every) * slots_each, limit) slots: an engine that takes memory in whole steps, used or not.
+
+    every: tokens that one step is enough for. slots_each: slots of a step. limit: most slots, a multiple of slots_each;
+    None: no end. words: what they are, for a report.
+    """
+    held = TOKENS if limit is None else AtMost(TOKENS, limit // slots_each * every)
+    return SlotRule(slots_each * Ceil(held, 1, every), words or f"in steps of {every:,}")
+
+
+def last_and_spare(limit: int, spare: int) -> SlotRule:
+    """min(t + spare, limit) slots: a ring that has room for `spare` tokens more until it is as long as it will be."""
+    return SlotRule(AtMost(TOKENS + spare, limit), f"last {limit:,}, {spare:,} ahead")
+
+
+def switched(before: SlotRule, token: int, after: SlotRule, words: str = "") -> SlotRule:
+    """Slots of one rule before `token` tokens, and of another from there on: an engine that stores them anew."""
+    return SlotRule(Switch(token, before, after), words or f"{before}; from {token:,} on {after}")
+
+
+def whole_until_next(cut: SlotRule, prompt: int | None) -> SlotRule:
+    """All of a prompt of `prompt` tokens, and from the next token on what `cut` left of it: a view holds the whole.
+
+    prompt: None as long as nobody says where the prompt ends: then all tokens are it.
+    """
+    words = f"the whole prompt until the next token, then {cut}"
+    return SlotRule(TOKENS if prompt is None else Switch(prompt + 1, TOKENS, cut), words)
+
+
+def blocks(size: int, rule: SlotRule, spare: int = 0, least: int = 0) -> SlotRule:
+    """max(least, ceil((s + spare) / size)) slots: blocks of `size` tokens for the s slots of another rule.
+
+    spare: slots that are free when tokens come. least: blocks that are there from the start.
+    """
+    # what those from the start have no room for needs more of them
+    more = Ceil(Above(rule + spare, least * size), 1, size)
+    reach = f", {least:,} at least" if least else ""
+    return SlotRule(more + least, f"blocks of {size:,} for {rule}{reach}")
+
+
+def in_blocks(size: int, rule: SlotRule, spare: int = 0, least: int = 0) -> SlotRule:
+    """Size * max(least, ceil((s + spare) / size)) slots: those that such blocks have room for."""
+    reach = f", room for {least * size:,} at least" if least else ""
+    return SlotRule(size * blocks(size, rule, spare, least), f"{rule}, in blocks of {size:,}{reach}")

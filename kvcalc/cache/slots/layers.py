@@ -1,0 +1,105 @@
+"""Slot rules of what layers keep by themselves: every token, a window, a compressed entry, a state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kvcalc.cache.slots.algebra import Expression, Stretch
+from kvcalc.cache.slots.primitives import TOKENS, Above, AtMost, Constant, Floor, Remainder, Switch
+from kvcalc.cache.slots.rule import SlotRule, ordinal
+from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.cache.slots.algebra import Tokens
+
+EVERY_TOKEN = SlotRule(TOKENS, "every token")
+"""t slots: full attention."""
+
+
+def last_tokens(window: int) -> SlotRule:
+    """min(t, window) slots: sliding-window attention, a ring buffer of `window` tokens."""
+    return SlotRule(AtMost(TOKENS, window), f"last {window:,}", window=window)
+
+
+def current_chunk(size: int) -> SlotRule:
+    """min(t, size) slots: chunked attention, which looks back to the start of its own chunk.
+
+    Right after a border only a few slots hold tokens that are still seen, but every sequence that got past the first
+    border needed the whole chunk, and the buffer for it stays.
+    """
+    return SlotRule(AtMost(TOKENS, size), f"chunk of {size:,}", window=size)
+
+
+def prompt_and_last(window: int) -> SlotRule:
+    """The prompt and the last `window` generated tokens; t slots as long as nobody says where the prompt ends."""
+    return SlotRule(TOKENS, f"prompt + last {window:,}", generated_window=window)
+
+
+def every_nth(n: int) -> SlotRule:
+    """floor(t / n) slots: one compressed entry for each n tokens."""
+    return SlotRule(Floor(TOKENS, 1, n), f"every {ordinal(n)} token")
+
+
+def pending(n: int, start: int = 0) -> SlotRule:
+    """(t - start) mod n slots: tokens that wait until there are n of them, to be compressed or quantised together.
+
+    start: tokens that never waited.
+    """
+    return SlotRule(Remainder(Above(TOKENS, start), n), f"fewer than {n:,} waiting")
+
+
+def settled(n: int, start: int = 0) -> SlotRule:
+    """min(t, start) + n * floor((t - start) / n) slots: every token that does not wait, all but those of `pending`."""
+    return SlotRule(AtMost(TOKENS, start) + n * Floor(Above(TOKENS, start), 1, n), f"all but those waiting for {n:,}")
+
+
+def once(count: int = 1, from_token: int = 0, words: str = "once") -> SlotRule:
+    """`count` slots however long the sequence is: a recurrent state, or the tokens of an encoder.
+
+    from_token: tokens from which on they are there; before it there is none. words: what they are, for a report.
+    """
+    if not from_token:
+        return SlotRule(Constant(count), words)
+    return SlotRule(Switch(from_token, Constant(0), Constant(count)), f"{words} from {from_token:,} on")
+
+
+def all_but_last(count: int) -> SlotRule:
+    """max(0, t - count) slots: all tokens but the newest."""
+    return SlotRule(Above(TOKENS, count), f"all but the last {count:,}")
+
+
+class _EncoderTokens(Expression):
+    """The tokens that cross-attention looks at, how many the model's config does not say: there is no number to give.
+
+    Raises InvalidValueError where one is asked for: an engine setting has to say it first.
+    """
+
+    __slots__ = ()
+
+    def slots(self, tokens: Tokens) -> Tokens:  # noqa: ARG002
+        raise _unknown()
+
+    def in_step(self, tokens: int) -> int:  # noqa: ARG002
+        raise _unknown()
+
+    def bounds(self, first: int, last: int) -> tuple[int, int]:  # noqa: ARG002
+        raise _unknown()
+
+    def over(self, inner: Expression) -> Expression:  # noqa: ARG002
+        return self
+
+    def _made_of(self) -> Iterator[Stretch]:
+        yield Stretch(0, 1, 0)
+
+
+def _unknown() -> InvalidValueError:
+    return InvalidValueError(
+        "this model has cross-attention, and nothing says how many tokens its encoder makes",
+        field="encoder_tokens",
+        help="set it: --engine-set encoder_tokens=512, or engine_settings={'encoder_tokens': 512}",
+    )
+
+
+ENCODER_TOKENS = SlotRule(_EncoderTokens(), "every encoder token")
+"""One slot for each token that cross-attention looks at."""

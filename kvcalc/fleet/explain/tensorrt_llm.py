@@ -1,0 +1,47 @@
+"""TensorRT-LLM: the pool of so many tokens, in whole blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kvcalc.answers.planned import fit
+from kvcalc.fleet.explain import Explainer, Reading
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.log import Compared
+from kvcalc.report.sheet import Json
+from kvcalc.units import TIB
+
+_OTHERS: Mapping[str, tuple[Json, ...]] = {
+    "dtype": ("fp8", "nvfp4", "float16", "float32"),
+    "tokens_per_block": (16, 32, 64, 128),
+}
+_RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
+_GIVEN = ("tokens",)
+_UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-up with more tokens"
+_ENOUGH = 1024 * TIB
+
+
+def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
+    """Each line beside the pool of as many tokens; a start-up that first measures its activations prints two."""
+    found = []
+    for cache in reading.caches:
+        tokens, size = cache["tokens"], cache["size"]
+        report = fit(
+            model,
+            engine="tensorrt_llm",
+            available_bytes=_ENOUGH,
+            parallel=ranks,
+            engine_settings={**settings, "max_tokens": int(tokens.value)},
+        )
+        taken = report.allocated_bytes[0]
+        words = f"pool of {int(tokens.value):,} tokens"
+        equal = size.is_print_of(taken)
+        found.append(Compared(words, str(size), size.shown(taken), equal, size.line, size.decides))
+        if report.tokens != tokens.value:
+            blocks = f"{report.tokens:,}"
+            found.append(Compared("tokens in whole blocks", str(tokens), blocks, agrees=False, line=tokens.line))
+    return tuple(found)
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN)

@@ -1,0 +1,223 @@
+"""What GPUs hold of a model's cache: the question, and its whole answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan, Planner
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.fewest import Fewest, fewest_gpus
+from kvcalc.fleet.memory import Memory, share_of
+from kvcalc.fleet.question import Question
+from kvcalc.fleet.weights import GIVEN, Weights, weights_of
+from kvcalc.hardware import gpu_named
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.gpu_fit import GpuFit
+from kvcalc.report.pool import PoolReport
+from kvcalc.units import both_units, plural, shown
+from kvcalc.workload import Workload
+
+if TYPE_CHECKING:
+    from kvcalc.report.fit import FitReport
+
+
+def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
+    model: Model,
+    *,
+    gpu: str,
+    weights_bytes: int | Weights | None = None,
+    num_gpus: int | None = None,
+    parallel: Parallel | None = None,
+    engine: str = "ideal",
+    engine_settings: Mapping[str, object] | None = None,
+    tokens: int | None = None,
+    sequences: int = 1,
+    kv_dtype: str | Dtype = "bf16",
+    reserve_bytes: int = 0,
+    utilization: float | Fraction | None = None,
+) -> GpuFit:
+    """How much of a model's cache GPUs hold beside its weights: contexts, users, the fewest GPUs, and what binds.
+
+    gpu: a name of presets/gpus.yaml, or the driver's own. num_gpus: in all; as many as `parallel` has ranks.
+    weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica; those that its authors
+    published where they are known and nothing is given. reserve_bytes: on each GPU,
+    for activations, graphs and everything else. utilization: share of the GPU's memory that is taken, all of it where
+    neither this nor a setting of the engine says otherwise. tokens: context of each user, if asked about one, in an
+    engine with one context for all the whole of it; sequences: users. Returns a GpuFit of exact ints.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    """
+    if not isinstance(model, Model):
+        raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+    workload = Workload.of(tokens or 1, sequences, kv_dtype)
+    ranks = layout_of(num_gpus, parallel)
+    question = Question(
+        model,
+        engine_on(gpu, engine, engine_settings, utilization),
+        workload.kv_dtype,
+        gpu_named(gpu),
+        weights_of(model, weights_bytes),
+        _bytes(reserve_bytes, "reserve_bytes"),
+        Fraction(1) if utilization is None else share_of(utilization, "utilization"),
+    )
+    return _answer(question, ranks, tokens if tokens is None else workload.tokens, workload.sequences)
+
+
+def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
+    """The ranks, one on each GPU. Raises InvalidValueError where they are not as many as the GPUs."""
+    ranks = parallel or Parallel()
+    if num_gpus is not None and num_gpus != ranks.num_ranks:
+        raise InvalidValueError(
+            f"{shown(num_gpus)} GPUs are not the {ranks.num_ranks:,} of tp {ranks.tp:,} x pp {ranks.pp:,} x dp "
+            f"{ranks.dp:,}",
+            field="gpus",
+            help=f"say how they share the model: tp {num_gpus} (heads), pp (layers), or dp (replicas of it)",
+        )
+    return ranks
+
+
+def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, utilization: object = None) -> Engine:
+    """The engine with its settings on a GPU. Raises InvalidValueError where these contradict each other."""
+    given = dict(settings or {})
+    default = Engine.of(engine)
+    if not isinstance(default, Planner):
+        return Engine.of(engine, given)
+    if "gpu" in given and gpu_named(str(given["gpu"])) != gpu_named(gpu):
+        raise InvalidValueError(
+            f"the setting gpu ({given['gpu']}) is not the GPU that is asked for ({gpu})",
+            field="gpu",
+            help="leave the setting out",
+        )
+    given["gpu"] = gpu
+    if utilization is not None:
+        if default.SHARE in given:
+            raise InvalidValueError(
+                f"utilization and {default.SHARE} are both given, and are the same",
+                field="utilization",
+                help="give one",
+            )
+        given[default.SHARE] = float(share_of(utilization, "utilization"))
+    return Engine.of(engine, given)
+
+
+def _bytes(value: object, field: str) -> int:
+    if type(value) is not int or value < 0:
+        raise InvalidValueError(
+            f"{field} must be a number of bytes, not {shown(value)}", field=field, help=f"for instance {field}=2**30"
+        )
+    return value
+
+
+def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: int) -> GpuFit:
+    memory, plan = question.memory(ranks), question.plan(ranks)
+    users = users_of_replica(sequences, ranks)
+    longest = plan.max_tokens(users, memory.cache_bytes)
+    fits = most = needed = None
+    fewest = Fewest(None, None)
+    if tokens is not None:
+        fits = plan.fits(tokens, users, memory.cache_bytes)
+        most = plan.max_sequences(tokens, memory.cache_bytes)
+        needed = plan.needed(tokens, users)
+        fewest = fewest_gpus(question, ranks, tokens, users)
+    blocks = plan.blocks(tokens, memory.cache_bytes)
+    report, remarks = _engines_own(question, plan, ranks, memory, tokens)
+    return GpuFit(
+        model=question.model.name,
+        engine=question.engine.name,
+        engine_version=question.engine.release_words,
+        engine_settings=tuple(question.engine.settings_by_name().items()),
+        gpu=question.gpu.name,
+        gpu_source=question.gpu.source,
+        num_gpus=ranks.num_ranks,
+        parallel=str(ranks),
+        kv_dtype=question.kv_dtype.name,
+        tokens=tokens,
+        sequences=sequences,
+        share=memory.share,
+        gpu_bytes=memory.gpu_bytes,
+        taken_bytes=memory.taken_bytes,
+        weights_bytes=memory.weights_bytes,
+        weights_source=question.weights.source,
+        reserve_bytes=memory.reserve_bytes,
+        cache_bytes=memory.cache_bytes,
+        needed_bytes=needed,
+        fits=fits,
+        max_tokens=longest,
+        max_sequences=most if most is None else most * ranks.dp,
+        num_blocks=None if blocks is None else blocks.num_blocks,
+        block_bytes=() if blocks is None else blocks.block_bytes,
+        request_blocks=None if blocks is None else blocks.request_blocks,
+        fewest=fewest.gpus,
+        fewest_layout=str(fewest.layout) if fewest.gpus and fewest.gpus > 1 else "",
+        fewest_by_tp=fewest.gpus_by_tp,
+        binds=_binds(memory, plan, longest, users),
+        planned=report,
+        notes=(*_notes(question, ranks, sequences, longest), *remarks),
+    )
+
+
+def users_of_replica(sequences: int, ranks: Parallel) -> int:
+    """Users of the replica that has most."""
+    return -(-sequences // ranks.dp)
+
+
+def _binds(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
+    """Which term leaves no room for more, and where."""
+    if memory.cache_bytes <= 0:
+        alone = memory.weights_bytes >= memory.taken_bytes
+        return "weights" if alone else "reserve"
+    if longest is None:
+        return "nothing"
+    if longest == plan.max_model_len:
+        return "model"
+    needed = plan.needed(longest + 1, users)
+    tightest = [stage for stage, each_bytes in enumerate(needed) if each_bytes == max(needed)]
+    if len(tightest) == len(needed):
+        return "cache"
+    return f"cache of stage {', '.join(map(str, tightest))}"
+
+
+def _engines_own(
+    question: Question, plan: Plan, ranks: Parallel, memory: Memory, tokens: int | None
+) -> tuple[FitReport | PoolReport | None, tuple[str, ...]]:
+    """What the engine itself would report of this memory; or in its words why it would not start."""
+    if memory.cache_bytes <= 0:
+        return None, ()
+    try:
+        report = plan.fit((memory.cache_bytes,) * ranks.pp, longest=tokens)
+    except NotApplicableError as error:
+        return None, (f"{question.engine.name} would not start: {error.what}",)
+    if report is None:
+        return None, ()
+    remarks: tuple[str, ...] = ()
+    if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
+        remarks = ("users are counted by the tokens of the largest pool; whether another binds first is not asked",)
+    named = tuple(question.engine.settings_by_name().items())
+    return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
+
+
+def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
+    """What a reader must know of how the numbers came about."""
+    model, shared = question.model, ranks.tp * ranks.pp
+    found = [*model.notes]
+    if question.weights.source != GIVEN:
+        found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
+    if shared > 1:
+        found.append(
+            f"the weights ({both_units(question.weights.bytes)}) are taken to be shared evenly by {shared:,} GPUs"
+        )
+    if model.prompt_cut is not None:
+        found.append("what is asked for is the most that is held while prompts are read, all of them at a time")
+    if ranks.dp > 1 and sequences % ranks.dp:
+        found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")
+    if not isinstance(question.engine, Planner) and question.utilization == 1:
+        found.append("all of the GPU's memory is counted; engines leave a share of it alone (--utilization)")
+    if question.engine.SHARES_CONTEXT:
+        found.append("tokens are those of the one context that all users share")
+    elif model.max_model_len is not None and (longest or 0) > model.max_model_len:
+        found.append(f"the model was made for a context of {plural(model.max_model_len, 'token')}")
+    return tuple(found)
