@@ -19,11 +19,11 @@ import psutil
 import torch
 
 import kvcalc
+from kvcalc.question import Question
 from kvcalc.verify.child import in_child
 from kvcalc.verify.layer import Layer
 from kvcalc.verify.memory import free_memory_bytes
 from kvcalc.verify.slices import largest_slice
-from kvcalc.workload import Workload
 
 KEPT_TOKENS, PROMPT_TOKENS = 512, 256
 DTYPE = torch.bfloat16
@@ -38,9 +38,9 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         return f"{self.preset}, {self.tokens:,} tokens"
 
-    def model(self, memory_bytes: int) -> tuple[kvcalc.Model, Workload]:
-        """The model and its workload, or the largest slice that fits."""
-        return largest_slice(kvcalc.load(self.preset), Workload.of(self.tokens), memory_bytes)
+    def fitting(self, memory_bytes: int) -> Question:
+        """What is asked, or the largest slice of it that fits."""
+        return largest_slice(Question.of(kvcalc.load(self.preset), tokens=self.tokens), memory_bytes)
 
 
 CASES = (Case("r1", 100_000), Case("llama-3-70b", 32_768))
@@ -48,8 +48,9 @@ CASES = (Case("r1", 100_000), Case("llama-3-70b", 32_768))
 
 def filled_once(case: Case, progress: object) -> dict[str, Any]:  # noqa: ARG001
     """Seconds to allocate a layer's bytes and write them once, for all layers."""
-    model, workload = case.model(free_memory_bytes("cpu"))
-    total = kvcalc.size(model, tokens=workload.tokens, sequences=workload.sequences).total_bytes
+    asked = case.fitting(free_memory_bytes("cpu"))
+    model = asked.model
+    total = kvcalc.size(model, tokens=asked.tokens).total_bytes
     start = perf_counter()
     kept_alive = [torch.empty(total // model.num_layers, dtype=torch.uint8).fill_(1) for _ in range(model.num_layers)]
     return {"seconds": perf_counter() - start, "bytes": sum(tensor.numel() for tensor in kept_alive)}
@@ -58,7 +59,8 @@ def filled_once(case: Case, progress: object) -> dict[str, Any]:  # noqa: ARG001
 def filled_by_modules(case: Case, progress: object) -> dict[str, Any]:  # noqa: ARG001
     """Seconds to fill the model's caches, peak memory, and the attention of a prompt, apart."""
     process = psutil.Process()
-    model, workload = case.model(free_memory_bytes("cpu"))
+    asked = case.fitting(free_memory_bytes("cpu"))
+    model = asked.model
     base = process.memory_info().rss
     weights = seconds = 0
     alive = []
@@ -66,22 +68,22 @@ def filled_by_modules(case: Case, progress: object) -> dict[str, Any]:  # noqa: 
         for group in model.groups:
             layer = Layer(group.parts, dtype=DTYPE, device="cpu")
             weights += sum(weight.numel() * weight.element_size() for weight in layer.parameters())
-            hidden = torch.randn(workload.sequences, KEPT_TOKENS, layer.hidden_size, dtype=DTYPE)
+            hidden = torch.randn(asked.sequences, KEPT_TOKENS, layer.hidden_size, dtype=DTYPE)
             kept = layer.kept(hidden)
             start = perf_counter()
             for _ in group.layers:
-                alive.append(layer.new_caches(workload.sequences, workload.tokens, DTYPE))
-                layer.write(kept, alive[-1], workload.tokens)
+                alive.append(layer.new_caches(asked.sequences, asked.tokens, DTYPE))
+                layer.write(kept, alive[-1], asked.tokens)
             seconds += perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base
         held = sum(tensor.data.nbytes for caches in alive for cache in caches for tensor in cache.values())
         prompt = hidden[:, :PROMPT_TOKENS]
         start = perf_counter()
-        layer(prompt, layer.new_caches(workload.sequences, PROMPT_TOKENS, DTYPE))
+        layer(prompt, layer.new_caches(asked.sequences, PROMPT_TOKENS, DTYPE))
         attention = perf_counter() - start
     return {
         "seconds": seconds, "bytes": held, "weights": weights, "workspace": hidden.nbytes + _bytes(kept),
-        "peak": peak, "attention": attention, "layers": model.num_layers, "tokens": workload.tokens,
+        "peak": peak, "attention": attention, "layers": model.num_layers, "tokens": asked.tokens,
     }  # fmt: skip
 
 

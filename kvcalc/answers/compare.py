@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from kvcalc.answers.peaks import decode_peak_bytes, step_copy_bytes
-from kvcalc.answers.size import size, sizes
-from kvcalc.cache.dtypes import Dtype
+from kvcalc.answers.size import sized, sized_at
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods import METHODS, apply_method, parameters
 from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import WHOLE
 from kvcalc.model import Model
+from kvcalc.question import Question
 from kvcalc.report.comparison import Comparison, ComparisonRow
 from kvcalc.report.method_comparison import MethodComparison, MethodRow
 from kvcalc.report.size import policy_remarks
@@ -23,15 +22,15 @@ _NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
 
 
 def compare_variants(
-    model: Model, variants: Sequence[str], token_counts: Sequence[int], *, optional: bool = False, **question: Any
+    question: Question, variants: Sequence[str], token_counts: Sequence[int], *, optional: bool = False
 ) -> Comparison:
-    """`model` with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
+    """A model with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
 
     The variant that the model is itself is marked; where none is, the model comes last as a row of its own.
     optional: leave out variants that the model cannot have, and say so in a note.
-    question: sequences, kv_dtype, engine, engine_settings as `size` takes them.
     Raises UnknownNameError, InvalidValueError, NotApplicableError.
     """
+    model = question.model
     rows: list[ComparisonRow] = []
     notes: dict[str, None] = {}  # in order, each once
     for spec in variants:
@@ -43,17 +42,20 @@ def compare_variants(
             notes[f"{_label(spec)} is left out: {error.what}"] = None
             continue
         itself = all(a.tensors == b.tensors for a, b in zip(model.groups, variant.groups, strict=True))
-        rows.append(_row(_label(spec), variant, token_counts, question, as_built=itself))
+        rows.append(_row(_label(spec), question.of_model(variant), token_counts, as_built=itself))
         notes.update(dict.fromkeys(note for note in variant.notes if note not in model.notes))
     if not any(row.as_built for row in rows):
         labels = " / ".join(dict.fromkeys(group.label for group in model.groups))
-        rows.append(_row(labels, model, token_counts, question, as_built=True))
+        rows.append(_row(labels, question, token_counts, as_built=True))
     return _comparison(f"{model.name} as if built with", "attention", rows, token_counts, (*model.notes, *notes))
 
 
-def compare_models(models: Sequence[Model], token_counts: Sequence[int], **question: Any) -> Comparison:
-    """Several models; ratios are to the first. question: as in `compare_variants`."""
-    rows = [_row(model.name, model, token_counts, question)._replace(made_of=_made_of(model)) for model in models]
+def compare_models(questions: Sequence[Question], token_counts: Sequence[int]) -> Comparison:
+    """The same of several models; ratios are to the first."""
+    rows = [
+        _row(question.model.name, question, token_counts)._replace(made_of=_made_of(question.model))
+        for question in questions
+    ]
     notes = dict.fromkeys(
         f"{row.label}: {remark}"
         for row in rows
@@ -76,10 +78,8 @@ def _label(spec: str) -> str:
     return _NAMES.get(name, name.upper()) + (f"-{argument}" if name == "gqa" else f" {argument}" if argument else "")
 
 
-def _row(
-    label: str, model: Model, token_counts: Sequence[int], question: dict[str, Any], *, as_built: bool = False
-) -> ComparisonRow:
-    return ComparisonRow(label, sizes(model, token_counts=token_counts, **question), as_built)
+def _row(label: str, question: Question, token_counts: Sequence[int], *, as_built: bool = False) -> ComparisonRow:
+    return ComparisonRow(label, sized_at(question, token_counts), as_built)
 
 
 def _comparison(
@@ -94,22 +94,15 @@ def _comparison(
     return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
 
 
-def compare_methods(  # what is asked, and how it is told
-    model: Model,
-    specs: Sequence[str] | None,
-    *,
-    tokens: int,
-    sequences: int = 1,
-    kv_dtype: str | Dtype = "bf16",
-    explained: bool = False,
-) -> MethodComparison:
-    """`model` as it is and under each method of `specs`; None: every method that needs no parameter.
+def compare_methods(question: Question, specs: Sequence[str] | None, *, explained: bool = False) -> MethodComparison:
+    """A model as it is and under each method of `specs`; None: every method that needs no parameter.
 
     explained: with the formula and the source of each.
     Raises UnknownNameError, InvalidValueError, NotApplicableError for a method that was asked for by name; of all
     methods those that this model cannot have are left out, and a note says why.
     """
-    rows = [_method_row("", model, model, tokens, sequences, kv_dtype)]
+    model = question.model
+    rows = [_method_row("", question, model)]
     notes: list[str] = []
     for spec in METHODS.names() if specs is None else specs:
         if specs is None and ... in parameters(METHODS.module(spec).apply).values():
@@ -122,26 +115,23 @@ def compare_methods(  # what is asked, and how it is told
                 raise
             notes.append(f"{spec} is left out: {error.what}")
             continue
-        rows.append(_method_row(spec, changed, model, tokens, sequences, kv_dtype))
+        rows.append(_method_row(spec, question.of_model(changed), model))
         notes += [f"{spec}: {note}" for note in changed.notes if note not in model.notes]
     first = rows[0].report
-    workload = f"{plural(tokens, 'token')} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
+    workload = f"{plural(question.tokens, 'token')} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
     return MethodComparison(f"{model.name} under methods: {workload}", tuple(rows), (*model.notes, *notes), explained)
 
 
-def _method_row(  # a method, a model before and after it, and what is asked of both
-    spec: str, model: Model, before: Model, tokens: int, sequences: int, kv_dtype: str | Dtype
-) -> MethodRow:
-    report = size(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+def _method_row(spec: str, question: Question, before: Model) -> MethodRow:
+    """A method's row. question: of the model under it. before: the model without it."""
+    report = sized(question)
     peak = report.total_bytes if report.prefill_peak_bytes is None else report.prefill_peak_bytes
-    step = decode_peak_bytes(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+    step = decode_peak_bytes(question)
     if not spec:
         return MethodRow("", "", report, peak, step)
     method = METHODS.module(spec.partition(":")[0].strip().lower())
     traits = method.TRAITS
-    copied = traits.step_copy and step_copy_bytes(
-        model, whole=traits.step_copy == WHOLE, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype
-    )
+    copied = traits.step_copy and step_copy_bytes(question, whole=traits.step_copy == WHOLE)
     return MethodRow(
         spec=spec,
         kind=traits.kind,
@@ -152,7 +142,7 @@ def _method_row(  # a method, a model before and after it, and what is asked of 
         title=traits.title,
         source=traits.source,
         formula=traits.formula,
-        state=_state(model, before),
+        state=_state(question.model, before),
         flash_attention=traits.flash_attention,
         retraining=traits.retraining,
         per_head_paging=traits.per_head_paging,

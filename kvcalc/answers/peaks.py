@@ -18,19 +18,19 @@ from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.model import Model, PromptCut
-from kvcalc.workload import Workload
+from kvcalc.question import Question
 
 _IDEAL = Engine.of("ideal")
 
 
-def prefill_peak_bytes(model: Model, cut: PromptCut, engine: Engine, workload: Workload) -> int:
+def prefill_peak_bytes(question: Question, cut: PromptCut) -> int:
     """Most that the caches take while a prompt is read that a method cuts.
 
     Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l), and what all keep. Cut
     after the last: the whole prompt in all of them, and one layer's copy of what it keeps.
     """
-    held = prefill_footprints(model, cut, engine, workload.kv_dtype)
-    return engine.times_held(workload.sequences) * max(footprint.bytes(workload.tokens) for footprint in held)
+    held = prefill_footprints(question.model, cut, question.serving, question.kv_dtype)
+    return question.times_held * max(footprint.bytes(question.tokens) for footprint in held)
 
 
 def prefill_footprints(model: Model, cut: PromptCut, engine: Engine, kv_dtype: Dtype) -> tuple[Footprint, ...]:
@@ -64,7 +64,7 @@ def _sum_of(layers: Iterable[Terms]) -> Footprint:
     return Footprint.summed(chain.from_iterable(layers))
 
 
-def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> int:
+def score_workspace_bytes(question: Question, cut: PromptCut) -> int:
     """What the scores that a method chooses by take beside the caches, in the layer at hand.
 
     B sequences, H query heads, n tokens and elements of e bytes: B H w n (4 + e) for the attention of the prompt's last
@@ -73,11 +73,11 @@ def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> i
     """
     if cut.scoring_queries == 0:
         return 0
-    prompt = min(workload.tokens, cut.prompt_tokens or workload.tokens)
-    element_bytes = (workload.kv_dtype if workload.kv_dtype.is_computed_in else BF16).block_bytes
+    prompt = min(question.tokens, cut.prompt_tokens or question.tokens)
+    element_bytes = (question.kv_dtype if question.kv_dtype.is_computed_in else BF16).block_bytes
     queries = prompt if cut.scoring_queries is None else min(cut.scoring_queries, prompt)
     most = 0
-    for group in model.groups:
+    for group in question.model.groups:
         if not any(tensor.slot_rule == EVERY_TOKEN for tensor in group.uncut or group.tensors):
             continue
         for part in group.parts:
@@ -86,31 +86,27 @@ def score_workspace_bytes(model: Model, cut: PromptCut, workload: Workload) -> i
                 scores = heads * queries * prompt * (FP32.block_bytes + element_bytes)
                 shared = cut.scoring_queries is not None and part.num_kv_heads < heads
                 most = max(most, scores + shared * heads * prompt * width * element_bytes)
-    return workload.sequences * most
+    return question.sequences * most
 
 
-def decode_peak_bytes(model: Model, *, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16") -> int:
-    """Most that the cache takes in the step after `tokens` tokens.
+def decode_peak_bytes(question: Question) -> int:
+    """Most that the cache takes in the step after the question's tokens, as the model itself needs it.
 
     Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
     once that is there. Copies that code makes on the way are not counted.
     """
-    workload = Workload.of(tokens, sequences, kv_dtype)
-    after = _bytes_by_layer(model, _IDEAL, workload, lambda rule: rule.slots(workload.tokens + 1))
-    inside = _bytes_by_layer(model, _IDEAL, workload, lambda rule: rule.in_step(workload.tokens))
+    after = _bytes_by_layer(question, lambda rule: rule.slots(question.tokens + 1))
+    inside = _bytes_by_layer(question, lambda rule: rule.in_step(question.tokens))
     return sum(after) + max(0, *(most - kept for most, kept in zip(inside, after, strict=True)))
 
 
-def step_copy_bytes(
-    model: Model, *, whole: bool, tokens: int, sequences: int = 1, kv_dtype: str | Dtype = "bf16"
-) -> int:
-    """What a step's code writes beside the caches: the largest layer, as it is kept after `tokens` tokens and one more.
+def step_copy_bytes(question: Question, *, whole: bool) -> int:
+    """What a step's code writes beside the caches: the largest layer, as it is kept after the tokens and one more.
 
     whole: as it would be without the method, for code that restores all of a layer to attend to it.
     """
-    workload = Workload.of(tokens, sequences, kv_dtype)
-    held = _uncut(model) if whole else model
-    return max(_bytes_by_layer(held, _IDEAL, workload, lambda rule: rule.slots(workload.tokens + 1)))
+    held = question.of_model(_uncut(question.model)) if whole else question
+    return max(_bytes_by_layer(held, lambda rule: rule.slots(question.tokens + 1)))
 
 
 def _uncut(model: Model) -> Model:
@@ -118,12 +114,12 @@ def _uncut(model: Model) -> Model:
     return replace(model, groups=tuple(replace(group, tensors=group.uncut or group.tensors) for group in model.groups))
 
 
-def _bytes_by_layer(model: Model, engine: Engine, workload: Workload, slots_of: Callable[[SlotRule], int]) -> list[int]:
-    """What each layer holds of all sequences."""
-    copies = engine.times_held(workload.sequences) * engine.copies
+def _bytes_by_layer(question: Question, slots_of: Callable[[SlotRule], int]) -> list[int]:
+    """What each layer holds of all sequences in the ideal engine."""
+    model, kv_dtype = question.model, question.kv_dtype
     by_layer = {
-        layer: copies * sum(slots_of(t.slot_rule) * t.bytes_per_slot(workload.kv_dtype) for t in tensors)
-        for group, tensors in zip(model.groups, engine.allocate(model, workload.kv_dtype), strict=True)
+        layer: question.sequences * sum(slots_of(t.slot_rule) * t.bytes_per_slot(kv_dtype) for t in tensors)
+        for group, tensors in zip(model.groups, _IDEAL.allocate(model, kv_dtype), strict=True)
         for layer in group.layers
     }
     return [by_layer[layer] for layer in range(model.num_layers)]

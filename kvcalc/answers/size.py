@@ -12,11 +12,11 @@ from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
-from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
+from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
-from kvcalc.units import plural, positive_int, shown
-from kvcalc.workload import Workload
+from kvcalc.units import plural
 
 if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
@@ -40,68 +40,55 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
     Returns a Report of exact ints, in bytes.
     Raises InvalidValueError, UnknownNameError.
     """
-    (report,) = sizes(
+    question = Question.of(
         model,
-        token_counts=(tokens,),
+        tokens=tokens,
         sequences=sequences,
         kv_dtype=kv_dtype,
         engine=engine,
         engine_settings=engine_settings,
         parallel=parallel,
     )
-    return report
+    return sized(question)
 
 
-def sizes(  # noqa: PLR0913  # what is asked, and of whom
-    model: Model,
-    *,
-    token_counts: Sequence[int | None],
-    sequences: int = 1,
-    kv_dtype: str | Dtype = "bf16",
-    engine: str = "ideal",
-    engine_settings: Mapping[str, object] | None = None,
-    parallel: Parallel | None = None,
-) -> tuple[Report, ...]:
-    """`size` at several lengths, for which the engine allocates once."""
-    if not isinstance(model, Model):
-        raise InvalidValueError(f"size takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    as_asked = Engine.of(engine, engine_settings)
-    if as_asked.SHARES_CONTEXT:
-        token_counts = [_own_context(model) if tokens is None else tokens for tokens in token_counts]
-    workloads = [Workload.of(positive_int(tokens, "tokens"), sequences, kv_dtype) for tokens in token_counts]
-    asked = _Asked(model, as_asked, workloads[0], parallel)
-    return tuple(map(asked.at, workloads))
+def sized(question: Question) -> Report:
+    """The answer to one question. Raises NotApplicableError for what its engine refuses."""
+    return _Allocated(question).at(question.tokens)
 
 
-class _Asked:
+def sized_at(question: Question, token_counts: Sequence[int | None]) -> tuple[Report, ...]:
+    """The same at several lengths, for which the engine allocates once; None: the model's own context."""
+    return tuple(map(_Allocated(question).at, token_counts))
+
+
+class _Allocated:
     """A model in an engine that has allocated it, whatever the length."""
 
-    def __init__(self, model: Model, as_asked: Engine, workload: Workload, parallel: Parallel | None) -> None:
-        self.model = model
-        self.as_asked = as_asked
-        self.engine = as_asked.serving(workload.sequences)
-        self.times = self.engine.times_held(workload.sequences)
-        allocation = self.engine.allocate(model, workload.kv_dtype)
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.engine = question.serving
+        model, kv_dtype = question.model, question.kv_dtype
+        allocation = self.engine.allocate(model, kv_dtype)
         self.layers = [(group, 0, tensors) for group, tensors in zip(model.groups, allocation, strict=True)]
-        self.footprint = Footprint.of_tensors(model, allocation, workload.kv_dtype, self.engine.copies)
+        self.footprint = Footprint.of_tensors(model, allocation, kv_dtype, self.engine.copies)
         self.others = {
-            words: other.serving(workload.sequences).footprint(model, workload.kv_dtype)
-            for words, other in as_asked.other_policies().items()
+            words: other.serving(question.sequences).footprint(model, kv_dtype)
+            for words, other in question.engine.other_policies().items()
         }
-        self.parallel = parallel
-        self.ranks = _Ranks(model, parallel, workload, self.engine) if parallel else None
+        self.ranks = _Ranks(question, question.parallel, self.engine) if question.parallel else None
 
-    def at(self, workload: Workload) -> Report:
+    def at(self, tokens: int | None) -> Report:
         """The report of one length."""
-        model, engine, footprint, times = self.model, self.engine, self.footprint, self.times
-        tokens, sequences = workload.tokens, workload.sequences
+        question, engine, footprint = self.question.at(tokens), self.engine, self.footprint
+        model, sequences, times, tokens = question.model, question.sequences, question.times_held, question.tokens
         total = times * footprint.bytes(tokens)
         other_policies = {words: times * other.bytes(tokens) for words, other in self.others.items()}
         return Report(
             model=model.name,
             tokens=tokens,
             sequences=sequences,
-            kv_dtype=workload.kv_dtype.name,
+            kv_dtype=question.kv_dtype.name,
             engine=engine.name,
             engine_version=engine.release_words,
             engine_settings=tuple(engine.settings_by_name().items()),
@@ -109,13 +96,13 @@ class _Asked:
             growth=(footprint.growth(tokens), footprint.period),
             later_growth=_later_growth(footprint, tokens),
             fixed_bytes_per_sequence=times * footprint.bytes(0) // sequences,
-            groups=_group_reports(self.layers, workload, times * engine.copies),
+            groups=_group_reports(self.layers, question, times * engine.copies),
             model_type=model.model_type,
             source=model.source,
             num_layers_origin=model.origins.get("num_layers", ""),
-            policy=self.as_asked.policy,
+            policy=question.engine.policy,
             other_policies=tuple((words, other) for words, other in other_policies.items() if other != total),
-            **_while_read(model, engine, workload),
+            **_while_read(question),
             notes=(
                 *model.notes,
                 *engine.notes(model),
@@ -124,21 +111,10 @@ class _Asked:
             ),
             shares_context=engine.SHARES_CONTEXT,
             copies=engine.copies,
-            parallel=str(self.parallel or ""),
-            per_rank=self.ranks.reports(workload) if self.ranks else (),
-            dcp=self.parallel.dcp if self.parallel else 1,
+            parallel=str(question.parallel or ""),
+            per_rank=self.ranks.reports(question) if self.ranks else (),
+            dcp=question.parallel.dcp if question.parallel else 1,
         )
-
-
-def _own_context(model: Model) -> int:
-    """The context that `model` was made for. Raises InvalidValueError where nobody says."""
-    if model.max_model_len is None:
-        raise InvalidValueError(
-            f"nothing says what context {model.name} was made for, and no tokens are given",
-            field="tokens",
-            help="give the tokens of the context, for instance tokens=8192",
-        )
-    return model.max_model_len
 
 
 Layers = list[tuple[LayerGroup, int, tuple[CacheTensor, ...]]]
@@ -148,7 +124,7 @@ Layers = list[tuple[LayerGroup, int, tuple[CacheTensor, ...]]]
 class _Ranks:
     """What each rank holds, as the model that it is; remarks: what a reader must know of how they share it."""
 
-    def __init__(self, model: Model, parallel: Parallel, workload: Workload, engine: Engine) -> None:
+    def __init__(self, question: Question, parallel: Parallel, engine: Engine) -> None:
         from kvcalc.parallel import rank_models, rounded_heads
 
         if engine.SHARES_CONTEXT:
@@ -156,37 +132,39 @@ class _Ranks:
                 f"the engine {engine.name} holds one context in one process, which no ranks share",
                 help="leave --tp, --pp and --dp (parallel) out, or take another engine",
             )
-        self.sequences = parallel.sequences_of_rank(workload.sequences)
+        model, kv_dtype = question.model, question.kv_dtype
+        self.sequences = parallel.sequences_of_rank(question.sequences)
         self.copies = engine.copies
         self.ranks = rank_models(model, parallel, engine.sharing)
-        planned = engine.allocate_rank(model, workload.kv_dtype, parallel)
+        planned = engine.allocate_rank(model, kv_dtype, parallel)
         by_group = planned and {group.name: own for group, own in zip(model.groups, planned, strict=True)}
         self.stages: list[Layers] = []
         for rank in self.ranks[: parallel.tp * parallel.pp : parallel.tp]:
             groups = rank.model.groups
-            own = [by_group[g.name] for g in groups] if by_group else engine.allocate(rank.model, workload.kv_dtype)
+            own = [by_group[g.name] for g in groups] if by_group else engine.allocate(rank.model, kv_dtype)
             self.stages.append([(g, rank.first_layer, tensors) for g, tensors in zip(groups, own, strict=True)])
         self.remarks = rounded_heads(model, parallel.tp, engine.sharing)
 
-    def reports(self, workload: Workload) -> tuple[RankReport, ...]:
+    def reports(self, question: Question) -> tuple[RankReport, ...]:
         """Each rank at one length; ranks of a stage hold the same."""
-        stages = [_group_reports(stage, workload, self.sequences * self.copies) for stage in self.stages]
+        stages = [_group_reports(stage, question, self.sequences * self.copies) for stage in self.stages]
         return tuple(
             RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, self.sequences, stages[rank.pp_rank])
             for rank in self.ranks
         )
 
 
-def _while_read(model: Model, engine: Engine, workload: Workload) -> dict[str, int]:
+def _while_read(question: Question) -> dict[str, int]:
     """What is held while a prompt is read that a method cuts; nothing where none does."""
-    if model.prompt_cut is None:
+    cut = question.model.prompt_cut
+    if cut is None:
         return {}
 
     from kvcalc.answers.peaks import prefill_peak_bytes, score_workspace_bytes
 
     return {
-        "prefill_peak_bytes": prefill_peak_bytes(model, model.prompt_cut, engine, workload),
-        "score_workspace_bytes": score_workspace_bytes(model, model.prompt_cut, workload),
+        "prefill_peak_bytes": prefill_peak_bytes(question, cut),
+        "score_workspace_bytes": score_workspace_bytes(question, cut),
     }
 
 
@@ -202,24 +180,24 @@ def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], .
     return tuple(found)
 
 
-def _group_reports(layers: Layers, workload: Workload, copies: int) -> tuple[GroupReport, ...]:
+def _group_reports(layers: Layers, question: Question, copies: int) -> tuple[GroupReport, ...]:
     """Each group as it is stored, `copies` times."""
     return tuple(
         GroupReport(
             name=group.name,
             attention=group.label,
             layers=tuple(first_layer + layer for layer in group.layers),
-            tensors=tuple(_tensor_report(tensor, len(group.layers), workload, copies) for tensor in tensors),
+            tensors=tuple(_tensor_report(tensor, len(group.layers), question, copies) for tensor in tensors),
             origins=tuple((name, value, group.origins.get(name, "")) for name, value in group.facts.items()),
         )
         for group, first_layer, tensors in layers
     )
 
 
-def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload, copies: int) -> TensorReport:
-    slots = tensor.slot_rule.slots(workload.tokens)
-    slot_bytes = tensor.bytes_per_slot(workload.kv_dtype)
-    dtype = tensor.stored_as(workload.kv_dtype)
+def _tensor_report(tensor: CacheTensor, num_layers: int, question: Question, copies: int) -> TensorReport:
+    slots = tensor.slot_rule.slots(question.tokens)
+    slot_bytes = tensor.bytes_per_slot(question.kv_dtype)
+    dtype = tensor.stored_as(question.kv_dtype)
     storage_rule = tensor.storage_rule or tensor.slot_rule
     return TensorReport(
         name=tensor.name,
@@ -231,7 +209,7 @@ def _tensor_report(tensor: CacheTensor, num_layers: int, workload: Workload, cop
         saturates_at=tensor.slot_rule.saturates_at,
         bytes_per_slot=slot_bytes,
         bytes=copies * num_layers * slots * slot_bytes,
-        storage_bytes=copies * num_layers * storage_rule.slots(workload.tokens) * slot_bytes,
+        storage_bytes=copies * num_layers * storage_rule.slots(question.tokens) * slot_bytes,
     )
 
 

@@ -55,6 +55,7 @@ def compare(
 
     from kvcalc.answers.compare import compare_models, compare_variants
     from kvcalc.io.loading import load
+    from kvcalc.question import Question
 
     if models:
         if preset or model:
@@ -63,7 +64,7 @@ def compare(
                 help="name several models as arguments, or one by --preset or --model",
             )
         loaded = [_options.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
-        show(compare_models(loaded, counts, **question), format)
+        show(compare_models([Question.of(each, tokens=counts[0], **question) for each in loaded], counts), format)
         return
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
@@ -74,7 +75,8 @@ def compare(
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
     optional = variants == DEFAULT_VARIANTS
-    show(_options.located("--variants", compare_variants, one, asked, counts, optional=optional, **question), format)
+    of_one = Question.of(one, tokens=counts[0], **question)
+    show(_options.located("--variants", compare_variants, of_one, asked, counts, optional=optional), format)
 
 
 def _under_methods(
@@ -89,7 +91,8 @@ def _under_methods(
         )
 
     from kvcalc.answers.compare import compare_methods
+    from kvcalc.question import Question
 
     specs = None if methods.strip() == "all" else [spec.strip() for spec in methods.split(";") if spec.strip()]
-    asked = {"sequences": question["sequences"], "kv_dtype": question["kv_dtype"], "explained": explained}
-    return _options.located("--methods", compare_methods, model, specs, tokens=counts[0], **asked)
+    asked = Question.of(model, tokens=counts[0], **question)
+    return _options.located("--methods", compare_methods, asked, specs, explained=explained)

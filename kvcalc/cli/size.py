@@ -54,9 +54,10 @@ def size(
         _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
     chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
 
-    from kvcalc.answers.size import sizes
+    from kvcalc.answers.size import sized_at
+    from kvcalc.question import Question
 
-    reports = sizes(chosen, token_counts=counts, parallel=parallel, **question)
+    reports = sized_at(Question.of(chosen, tokens=counts[0], parallel=parallel, **question), counts)
     if verify:
         return _verify(chosen, parallel, reports[0], question, format)
     if len(reports) == 1 and not (by_layer or explain):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 from kvcalc.answers.size import beyond_the_model
@@ -13,11 +13,10 @@ from kvcalc.errors import KvcalcError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware import Gpu
-from kvcalc.model import Model
 from kvcalc.parallel import Parallel
+from kvcalc.question import Question
 from kvcalc.report.check import CheckReport, Finding
 from kvcalc.units import both_units
-from kvcalc.workload import Workload
 
 DEFAULT_UTILIZATION = Fraction("0.92")
 """Share of a GPU's memory that a plan uses where it does not say: vLLM's default gpu_memory_utilization since 0.20."""
@@ -53,21 +52,23 @@ class Limit:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One entry of a plan. parallel: the ranks that share the model. remarks: what its author must know.
+    """One entry of a plan: what is asked, and what there is for it. remarks: what its author must know.
 
     file, line: where it stands, for findings that point at it; where: the same, for errors.
     """
 
     name: str
-    model: Model
-    workload: Workload
-    engine: Engine
+    asked: Question
     limit: Limit
-    parallel: Parallel = field(default_factory=Parallel)
     file: str = ""
     line: int = 0
     where: str = ""
     remarks: tuple[str, ...] = ()
+
+    @property
+    def ranks(self) -> Parallel:
+        """The ranks that share the model; one where none are named."""
+        return self.asked.parallel or Parallel()
 
 
 class _Plans:
@@ -78,16 +79,10 @@ class _Plans:
 
     def of(self, deployment: Deployment) -> Plan:
         """The deployment's; what it is known by stays alive with it."""
-        ranks = deployment.parallel
-        key = (
-            id(deployment.model),
-            id(deployment.engine),
-            deployment.workload.kv_dtype.name,
-            *(ranks.tp, ranks.pp, ranks.dcp),
-        )
+        asked, ranks = deployment.asked, deployment.ranks
+        key = (id(asked.model), id(asked.engine), asked.kv_dtype.name, *(ranks.tp, ranks.pp, ranks.dcp))
         if key not in self._known:
-            found = plan_of(deployment.model, deployment.engine, deployment.workload.kv_dtype, ranks)
-            self._known[key] = deployment, found
+            self._known[key] = deployment, plan_of(asked.model, asked.engine, asked.kv_dtype, ranks)
         return self._known[key][1]
 
 
@@ -105,24 +100,24 @@ def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:
 
 
 def _finding(deployment: Deployment, plan: Plan) -> Finding:
-    model, workload, ranks = deployment.model, deployment.workload, deployment.parallel
+    asked, ranks = deployment.asked, deployment.ranks
     available_bytes = deployment.limit.available_bytes
-    each = -(-workload.sequences // ranks.dp)
-    most = plan.max_sequences(workload.tokens, available_bytes)
+    each = -(-asked.sequences // ranks.dp)
+    most = plan.max_sequences(asked.tokens, available_bytes)
     return Finding(
         deployment=deployment.name,
-        model=model.name,
-        tokens=workload.tokens,
-        sequences=workload.sequences,
-        kv_dtype=workload.kv_dtype.name,
-        needed_bytes=max(plan.needed(workload.tokens, each)),
+        model=asked.model.name,
+        tokens=asked.tokens,
+        sequences=asked.sequences,
+        kv_dtype=asked.kv_dtype.name,
+        needed_bytes=max(plan.needed(asked.tokens, each)),
         available_bytes=available_bytes,
         limit=deployment.limit.words,
         max_tokens=plan.max_tokens(each, available_bytes),
         max_sequences=None if most is None else most * ranks.dp,
-        fits=plan.fits(workload.tokens, each, available_bytes),
-        engine=deployment.engine.name,
-        engine_version=deployment.engine.release_words,
+        fits=plan.fits(asked.tokens, each, available_bytes),
+        engine=asked.engine.name,
+        engine_version=asked.engine.release_words,
         parallel=str(ranks) if ranks.num_ranks > 1 else "",
         file=deployment.file,
         line=deployment.line,
@@ -132,8 +127,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
 
 def _notes(deployment: Deployment, plan: Plan) -> tuple[str, ...]:
     """What the model and the engine have to say."""
-    model, workload = deployment.model, deployment.workload
-    engine = deployment.engine.serving(workload.sequences)
-    own = () if plan.speaks_for_engine else engine.notes(model)
-    each = workload.tokens * engine.times_held(workload.sequences) // workload.sequences
-    return (*model.notes, *own, *beyond_the_model(model, each))
+    asked = deployment.asked
+    own = () if plan.speaks_for_engine else asked.serving.notes(asked.model)
+    each = asked.tokens * asked.times_held // asked.sequences
+    return (*asked.model.notes, *own, *beyond_the_model(asked.model, each))

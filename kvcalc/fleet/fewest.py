@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kvcalc.engines.base.plan import Plan
 from kvcalc.errors import KvcalcError
-from kvcalc.fleet.question import Question
+from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.parallel import Parallel
 
 MAX_TP = 64
@@ -37,9 +37,9 @@ class Fewest(NamedTuple):
         return None if self.layout_by_tp is None else self.layout_by_tp.num_ranks
 
 
-def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int) -> Fewest:
+def fewest_gpus(question: OnGpus, ranks: Parallel, tokens: int, sequences: int) -> Fewest:
     """Fewest GPUs that hold `sequences` users of `tokens` tokens in each of ranks.dp replicas."""
-    one_process = question.engine.SHARES_CONTEXT
+    one_process = question.asked.engine.SHARES_CONTEXT
     best: Parallel | None = None
     by_tp: Parallel | None = None
     for tp in (1,) if one_process else range(ranks.dcp, MAX_TP + 1, ranks.dcp):
@@ -64,20 +64,20 @@ def fewest_gpus(question: Question, ranks: Parallel, tokens: int, sequences: int
     return Fewest(best, by_tp)
 
 
-def _stages(question: Question, ranks: Parallel, tp: int, best: Parallel | None) -> Iterator[int]:
+def _stages(question: OnGpus, ranks: Parallel, tp: int, best: Parallel | None) -> Iterator[int]:
     """Numbers of stages that are worth a try: one always, more where they stay below the best that is known."""
-    most = min(question.model.num_layers, MAX_GPUS // (tp * ranks.dp))
+    most = min(question.asked.model.num_layers, MAX_GPUS // (tp * ranks.dp))
     if best is not None:
         most = min(most, (best.num_ranks - 1) // (tp * ranks.dp))
-    uneven = question.engine.PLANS_STAGES
-    yield from (pp for pp in range(1, max(1, most) + 1) if uneven or question.model.num_layers % pp == 0)
+    uneven = question.asked.engine.PLANS_STAGES
+    yield from (pp for pp in range(1, max(1, most) + 1) if uneven or question.asked.model.num_layers % pp == 0)
 
 
 def _with(ranks: Parallel, tp: int, pp: int) -> Parallel:
     return Parallel(tp=tp, pp=pp, dp=ranks.dp, dcp=ranks.dcp)
 
 
-def _plan(question: Question, layout: Parallel) -> Plan | None:
+def _plan(question: OnGpus, layout: Parallel) -> Plan | None:
     """Plan of a layout; None where the engine refuses it."""
     try:
         return question.plan(layout)
@@ -85,7 +85,7 @@ def _plan(question: Question, layout: Parallel) -> Plan | None:
         return None
 
 
-def _could_fit(question: Question, layout: Parallel, alone: Plan | None, tokens: int, sequences: int) -> bool:
+def _could_fit(question: OnGpus, layout: Parallel, alone: Plan | None, tokens: int, sequences: int) -> bool:
     """Whether a p-th of what one stage would need is there, where that is known before the layout is planned."""
     cache_bytes = question.memory(layout).cache_bytes
     if cache_bytes <= 0:

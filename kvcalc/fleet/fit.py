@@ -12,15 +12,15 @@ from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of
-from kvcalc.fleet.question import Question
+from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.weights import GIVEN, Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
+from kvcalc.question import Question
 from kvcalc.report.gpu_fit import GpuFit
 from kvcalc.report.pool import PoolReport
 from kvcalc.units import both_units, plural, shown
-from kvcalc.workload import Workload
 
 if TYPE_CHECKING:
     from kvcalc.report.fit import FitReport
@@ -53,18 +53,16 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     """
     if not isinstance(model, Model):
         raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    workload = Workload.of(tokens or 1, sequences, kv_dtype)
+    chosen = engine_on(gpu, engine, engine_settings, utilization)
     ranks = layout_of(num_gpus, parallel)
-    question = Question(
-        model,
-        engine_on(gpu, engine, engine_settings, utilization),
-        workload.kv_dtype,
+    on_gpus = OnGpus(
+        Question.of(model, tokens=tokens or 1, sequences=sequences, kv_dtype=kv_dtype, engine=chosen, parallel=ranks),
         gpu_named(gpu),
         weights_of(model, weights_bytes),
         _bytes(reserve_bytes, "reserve_bytes"),
         Fraction(1) if utilization is None else share_of(utilization, "utilization"),
     )
-    return _answer(question, ranks, tokens if tokens is None else workload.tokens, workload.sequences)
+    return _answer(on_gpus, ranks, tokens)
 
 
 def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
@@ -112,7 +110,8 @@ def _bytes(value: object, field: str) -> int:
     return value
 
 
-def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: int) -> GpuFit:
+def _answer(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
+    asked, sequences = question.asked, question.asked.sequences
     memory, plan = question.memory(ranks), question.plan(ranks)
     users = users_of_replica(sequences, ranks)
     longest = plan.max_tokens(users, memory.cache_bytes)
@@ -126,15 +125,15 @@ def _answer(question: Question, ranks: Parallel, tokens: int | None, sequences: 
     blocks = plan.blocks(tokens, memory.cache_bytes)
     report, remarks = _engines_own(question, plan, ranks, memory, tokens)
     return GpuFit(
-        model=question.model.name,
-        engine=question.engine.name,
-        engine_version=question.engine.release_words,
-        engine_settings=tuple(question.engine.settings_by_name().items()),
+        model=asked.model.name,
+        engine=asked.engine.name,
+        engine_version=asked.engine.release_words,
+        engine_settings=tuple(asked.engine.settings_by_name().items()),
         gpu=question.gpu.name,
         gpu_source=question.gpu.source,
         num_gpus=ranks.num_ranks,
         parallel=str(ranks),
-        kv_dtype=question.kv_dtype.name,
+        kv_dtype=asked.kv_dtype.name,
         tokens=tokens,
         sequences=sequences,
         share=memory.share,
@@ -182,7 +181,7 @@ def _binds(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
 
 
 def _engines_own(
-    question: Question, plan: Plan, ranks: Parallel, memory: Memory, tokens: int | None
+    question: OnGpus, plan: Plan, ranks: Parallel, memory: Memory, tokens: int | None
 ) -> tuple[FitReport | PoolReport | None, tuple[str, ...]]:
     """What the engine itself would report of this memory; or in its words why it would not start."""
     if memory.cache_bytes <= 0:
@@ -190,19 +189,19 @@ def _engines_own(
     try:
         report = plan.fit((memory.cache_bytes,) * ranks.pp, longest=tokens)
     except NotApplicableError as error:
-        return None, (f"{question.engine.name} would not start: {error.what}",)
+        return None, (f"{question.asked.engine.name} would not start: {error.what}",)
     if report is None:
         return None, ()
     remarks: tuple[str, ...] = ()
     if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
         remarks = ("users are counted by the tokens of the largest pool; whether another binds first is not asked",)
-    named = tuple(question.engine.settings_by_name().items())
+    named = tuple(question.asked.engine.settings_by_name().items())
     return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
 
 
-def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
+def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
     """What a reader must know of how the numbers came about."""
-    model, shared = question.model, ranks.tp * ranks.pp
+    model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
     found = [*model.notes]
     if question.weights.source != GIVEN:
         found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
@@ -214,9 +213,9 @@ def _notes(question: Question, ranks: Parallel, sequences: int, longest: int | N
         found.append("what is asked for is the most that is held while prompts are read, all of them at a time")
     if ranks.dp > 1 and sequences % ranks.dp:
         found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")
-    if not isinstance(question.engine, Planner) and question.utilization == 1:
+    if not isinstance(engine, Planner) and question.utilization == 1:
         found.append("all of the GPU's memory is counted; engines leave a share of it alone (--utilization)")
-    if question.engine.SHARES_CONTEXT:
+    if engine.SHARES_CONTEXT:
         found.append("tokens are those of the one context that all users share")
     elif model.max_model_len is not None and (longest or 0) > model.max_model_len:
         found.append(f"the model was made for a context of {plural(model.max_model_len, 'token')}")

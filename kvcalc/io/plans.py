@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
@@ -49,8 +49,8 @@ from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
-from kvcalc.units import both_units, parse_bytes, parse_tokens, shown
-from kvcalc.workload import Workload
+from kvcalc.question import Question
+from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, shown
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -168,17 +168,14 @@ class _Row:
         """The entry, read."""
         entry = self._entry
         model = self._model()
-        tokens = self._take("tokens", parse_tokens, self._tokens())
-        dtype = self._take("kv_dtype", Workload.of, tokens, 1, entry.kv_dtype).kv_dtype
+        tokens = self._take("tokens", positive_int, self._take("tokens", parse_tokens, self._tokens()), "tokens")
+        dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
         ranks = self._ranks()
         engine = self._engine()
         return Deployment(
             name=entry.name,
-            model=model,
-            workload=self._workload(tokens, dtype),
-            engine=engine,
+            asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
             limit=self._limit(engine, ranks, model),
-            parallel=ranks,
             file=str(self._file),
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
@@ -208,7 +205,7 @@ class _Row:
             raise self._missing("tokens")
         return int(by_args)
 
-    def _workload(self, tokens: int, dtype: Dtype) -> Workload:
+    def _sequences(self) -> int:
         entry = self._entry
         if entry.sequences is not None and entry.concurrency is not None:
             raise self._refuse(
@@ -218,7 +215,7 @@ class _Row:
         number = getattr(entry, field)
         if number is None:
             number = self._args.settings.get("n_seq_max", 1)
-        return self._take(field, Workload.of, tokens, number, dtype)
+        return self._take(field, positive_int, number, field)
 
     def _ranks(self) -> Parallel:
         """The layout of both the entry and its args."""

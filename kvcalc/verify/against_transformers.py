@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kvcalc.answers.size import size
+from kvcalc.answers.size import sized
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.io.documents import parse_json, read_text
 from kvcalc.io.loading import is_hf_config, load
 from kvcalc.model import Model
+from kvcalc.question import Question
 from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
-from kvcalc.units import both_units, count, shown
+from kvcalc.units import both_units, count, positive_int, shown
 from kvcalc.verify.devices import device_named, torch_dtype
 from kvcalc.verify.transformers.classes import VERSION, build, class_name, config_of, text_part
 from kvcalc.verify.transformers.held import LayerBytes, counted, held_by
@@ -25,7 +28,6 @@ from kvcalc.verify.transformers.no_values import NoValues
 from kvcalc.verify.transformers.rows import compared, predicted_of
 from kvcalc.verify.transformers.running import cache_after
 from kvcalc.verify.transformers.shrinking import Fitted, fitted
-from kvcalc.workload import Workload
 
 _MESSAGE_CHARACTERS = 160
 """Longest message of the library that is repeated."""
@@ -75,11 +77,15 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     Raises NotApplicableError for a type or format that transformers does not have, InvalidValueError for a bad value,
     KvcalcError where the library itself stops.
     """
-    workload = _workload(tokens, sequences, kv_dtype)
+    _check_format(dtype_named(kv_dtype))
     device = device_named(device)
     values = fields_of(config)
     model = load(config)
-    question = _Question(workload, _steps(decode_steps, workload.tokens), encoder_tokens, device)
+    steps = _steps(decode_steps, positive_int(tokens, "tokens"))
+    settings = {"prompt_tokens": tokens - steps, "decode_steps": steps, "encoder_tokens": encoder_tokens}
+    engine = Engine.of("transformers", settings)
+    asked = Question.of(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine)
+    question = _Passes(asked, steps, device)
     report = question.report(model)
     class_name = _class_name(values)
     notes: tuple[str, ...] = ()
@@ -92,9 +98,9 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     run = _run(question, values, class_name, _encoder_tokens(report, encoder_tokens), progress)
     return Verification(
         model=model.name,
-        tokens=workload.tokens,
-        sequences=workload.sequences,
-        kv_dtype=workload.kv_dtype.name,
+        tokens=asked.tokens,
+        sequences=asked.sequences,
+        kv_dtype=asked.kv_dtype.name,
         device=device,
         decode_steps=question.decode_steps,
         tensors=tuple(compared(report, run.held)),
@@ -103,35 +109,24 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     )
 
 
-class _Question(NamedTuple):
-    """What is asked of a model, whichever it is."""
+class _Passes(NamedTuple):
+    """A question of `--engine transformers`, and how its tokens pass through the class: a prompt, then decode_steps."""
 
-    workload: Workload
+    asked: Question
     decode_steps: int
-    encoder_tokens: int | None
     device: str
 
     @property
     def prompt_tokens(self) -> int:
-        return self.workload.tokens - self.decode_steps
+        return self.asked.tokens - self.decode_steps
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch_dtype(self.workload.kv_dtype.name)
+        return torch_dtype(self.asked.kv_dtype.name)
 
     def report(self, model: Model) -> Report:
-        """What `--engine transformers` predicts."""
-        settings = {"prompt_tokens": self.prompt_tokens, "decode_steps": self.decode_steps}
-        if self.encoder_tokens is not None:
-            settings["encoder_tokens"] = self.encoder_tokens
-        return size(
-            model,
-            tokens=self.workload.tokens,
-            sequences=self.workload.sequences,
-            kv_dtype=self.workload.kv_dtype,
-            engine="transformers",
-            engine_settings=settings,
-        )
+        """What is predicted of a model."""
+        return sized(self.asked.of_model(model))
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
@@ -155,14 +150,13 @@ def fields_of(config: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     return values  # type: ignore[no-any-return]
 
 
-def _workload(tokens: int, sequences: int, kv_dtype: str) -> Workload:
-    workload = Workload.of(tokens, sequences, kv_dtype)
-    if not workload.kv_dtype.is_computed_in:
+def _check_format(kv_dtype: Dtype) -> None:
+    """Raises NotApplicableError for a format that weights do not have."""
+    if not kv_dtype.is_computed_in:
         raise NotApplicableError(
-            f"transformers keeps its cache in the weights' format, and that is not {workload.kv_dtype.name}",
+            f"transformers keeps its cache in the weights' format, and that is not {kv_dtype.name}",
             help="verify with bf16, fp16 or fp32",
         )
-    return workload
 
 
 def _steps(decode_steps: int, tokens: int) -> int:
@@ -196,7 +190,7 @@ def _class_name(values: Mapping[str, Any]) -> str:
 # ---- what fits -------------------------------------------------------------------------------------------------------
 
 
-def _fitting(question: _Question, values: Mapping[str, Any], report: Report, memory_bytes: int | None) -> Fitted:
+def _fitting(question: _Passes, values: Mapping[str, Any], report: Report, memory_bytes: int | None) -> Fitted:
     """The config whose model is run: as it is where memory has room for it."""
     if memory_bytes is None:
         from kvcalc.verify.memory import free_memory_bytes
@@ -218,7 +212,7 @@ def _fitting(question: _Question, values: Mapping[str, Any], report: Report, mem
     )
 
 
-def _needed_bytes(question: _Question, values: Mapping[str, Any]) -> int:
+def _needed_bytes(question: _Passes, values: Mapping[str, Any]) -> int:
     """Weights, cache, and the largest work at once: scores and their softmax in float32, and logits."""
     name = _class_name(values)
     with torch.no_grad(), NoValues(), _library(f"build {name}"):
@@ -229,7 +223,7 @@ def _needed_bytes(question: _Question, values: Mapping[str, Any]) -> int:
     heads = getattr(text, "num_attention_heads", 0) or 0
     tokens, item_bytes = question.prompt_tokens, question.dtype.itemsize + torch.float32.itemsize
     work = max((heads if isinstance(heads, int) else 0) * tokens * 2, getattr(text, "vocab_size", 0) or 0)
-    work_bytes = question.workload.sequences * tokens * work * item_bytes
+    work_bytes = question.asked.sequences * tokens * work * item_bytes
     return weights_bytes + question.report(load(values)).storage_bytes + work_bytes
 
 
@@ -256,7 +250,7 @@ def _cut(part: Fitted, whole: Report) -> str:
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
 
-def _run(question: _Question, values: Mapping[str, Any], name: str, encoder_tokens: int, progress: Progress) -> _Run:
+def _run(question: _Passes, values: Mapping[str, Any], name: str, encoder_tokens: int, progress: Progress) -> _Run:
     """The whole class run on text; where it cannot be without pictures or sound, its text part alone."""
     with _library(f"read the config of {name}"):
         config = config_of(values)
@@ -272,7 +266,7 @@ def _run(question: _Question, values: Mapping[str, Any], name: str, encoder_toke
     return run._replace(notes=(f"the text part alone was run: {name} wants more than text", *run.notes))
 
 
-def _passed(question: _Question, name: str, config: Any, encoder_tokens: int, progress: Progress) -> _Run:
+def _passed(question: _Passes, name: str, config: Any, encoder_tokens: int, progress: Progress) -> _Run:
     """A class built, a prompt and single tokens passed through it, and its cache read."""
     one_format = config.model_type in BUILT_IN_ONE_FORMAT
     with torch.no_grad(), NoValues() if question.device == "meta" else nullcontext() as no_values:
@@ -281,7 +275,7 @@ def _passed(question: _Question, name: str, config: Any, encoder_tokens: int, pr
         with _library(f"run {name}"):
             cache = cache_after(
                 model,
-                batch=question.workload.sequences,
+                batch=question.asked.sequences,
                 prompt=question.prompt_tokens,
                 decode=question.decode_steps,
                 encoder_tokens=encoder_tokens,

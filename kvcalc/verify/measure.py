@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kvcalc.answers.size import size
+from kvcalc.answers.size import sized
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Applied, Attention, LayerGroup, Model
+from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, TensorReport
 from kvcalc.report.verification import MeasuredTensor, Verification
 from kvcalc.units import both_units, count, plural, positive_int
@@ -23,7 +24,6 @@ from kvcalc.verify.memory import Meter, free_memory_bytes, meter_for
 from kvcalc.verify.modules._module import Context, Kept
 from kvcalc.verify.slices import first_layers, largest_slice
 from kvcalc.verify.under_methods import PolicyRun, policy_of, steps_of
-from kvcalc.workload import Workload
 
 CHUNK_TOKENS = 512
 """Tokens of a prompt that are projected together."""
@@ -34,10 +34,9 @@ Progress = Callable[[int, int], None]
 
 
 class Run(NamedTuple):
-    """How a question is run: the slice that fits, and how its tokens come."""
+    """How a question is run: that of the slice that fits, and how its tokens come."""
 
-    model: Model
-    workload: Workload
+    asked: Question
     device: str
     decode_steps: int
     attended_tokens: int
@@ -46,7 +45,7 @@ class Run(NamedTuple):
     @property
     def prompt(self) -> int:
         """Tokens that come before the decode steps."""
-        return self.workload.tokens - self.decode_steps
+        return self.asked.tokens - self.decode_steps
 
     @property
     def attends_prompt(self) -> bool:
@@ -82,18 +81,18 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value,
     OutOfMemoryError, with what would fit, where there is less memory than was thought.
     """
-    workload = Workload.of(tokens, sequences, kv_dtype)
-    torch_dtype(workload.kv_dtype.name)
+    whole = Question.of(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
+    torch_dtype(whole.kv_dtype.name)
     applied = policy_of(model)
     device = device_named(device)
-    model = with_encoder(model, encoder_tokens)
-    asked = model if layers is None else first_layers(model, positive_int(layers, "layers"))
-    part, cut = _fitting(asked, workload, device, memory_bytes)
+    whole = whole.of_model(with_encoder(model, encoder_tokens))
+    asked = whole if layers is None else whole.of_model(first_layers(whole.model, positive_int(layers, "layers")))
+    cut = asked if device == "meta" else largest_slice(asked, memory_bytes or free_memory_bytes(device))
     steps = min(positive_int(decode_steps, "decode_steps"), cut.tokens)
     if applied:
-        under = _under(applied, model, cut, device, steps)
+        under = _under(applied, whole.model, cut, device, steps)
         steps = under.steps.decode_steps
-    run = Run(part, cut, device, steps, _attended(attended_tokens), under if applied else None)
+    run = Run(cut, device, steps, _attended(attended_tokens), under if applied else None)
     meter = meter_for(device, fresh_process=fresh_process and not applied)
     held: list[Caches] = []  # all of them live until the end, so that their sum is what the memory held
     try:
@@ -110,15 +109,14 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
         device=device,
         decode_steps=steps,
         tensors=measured,
-        notes=(*_cut(model, tokens, run), *_way(run)),
+        notes=(*_cut(whole, run), *_way(run)),
         memory=meter.reading(_storages_of(held), let_go=held.clear),
     )
 
 
 def _filled(run: Run, held: list[Caches], meter: Meter, progress: Progress) -> tuple[MeasuredTensor, ...]:
     """Puts the caches of all layers into `held`, and counts their tensors."""
-    part, workload = run.model, run.workload
-    report = size(part, tokens=workload.tokens, sequences=workload.sequences, kv_dtype=workload.kv_dtype)
+    part, report = run.asked.model, sized(run.asked)
     measured: list[MeasuredTensor] = []
     with torch.no_grad():
         for group, predicted in zip(part.groups, report.groups, strict=True):
@@ -132,13 +130,15 @@ def _filled(run: Run, held: list[Caches], meter: Meter, progress: Progress) -> t
 
 def _ran_out(run: Run, held: list[Caches]) -> OutOfMemoryError:
     """That memory ran out, and the slice that would fit what had been filled until then."""
-    layers, others = run.model.num_layers, "fewer --tokens, or --device meta"
+    layers, others = run.asked.model.num_layers, "fewer --tokens, or --device meta"
     what = f"memory ran out in layer {count(len(held) + 1)} of {plural(layers, 'layer')}, after "
     what += f"{both_units(sum(_storages_of(held)))} of caches"
-    if not held:
+    if not any(_storages_of(held)):
         return OutOfMemoryError(what, help=f"run a smaller slice: {others}")
-    part, cut = largest_slice(run.model, run.workload, sum(_storages_of(held)))
-    fits = f"--layers {part.num_layers}" if cut.tokens == run.workload.tokens else f"--tokens {cut.tokens}"
+    cut = largest_slice(run.asked, sum(_storages_of(held)))
+    fits = f"--layers {cut.model.num_layers}"
+    if cut.tokens < run.asked.tokens:
+        fits += f" --tokens {cut.tokens}"
     return OutOfMemoryError(what, help=f"run a smaller slice: {fits} fits; or {others}")
 
 
@@ -147,14 +147,14 @@ def _attended(given: int | None) -> int:
     return ATTENDED_TOKENS if given is None else positive_int(given, "attended_tokens")
 
 
-def _under(applied: Applied, model: Model, workload: Workload, device: str, decode_steps: int) -> PolicyRun:
+def _under(applied: Applied, model: Model, asked: Question, device: str, decode_steps: int) -> PolicyRun:
     """How the method that decides what stays is run. Raises NotApplicableError where it cannot be."""
-    dtype = torch_dtype(workload.kv_dtype.name)
-    if not workload.kv_dtype.is_computed_in or device == "meta":
-        where = "on meta, where there are no values to choose by" if device == "meta" else f"in {workload.kv_dtype}"
+    dtype = torch_dtype(asked.kv_dtype.name)
+    if not asked.kv_dtype.is_computed_in or device == "meta":
+        where = "on meta, where there are no values to choose by" if device == "meta" else f"in {asked.kv_dtype}"
         raise NotApplicableError(f"{applied.name} is not run {where}", help="verify with --dtype bf16 and --device cpu")
-    steps = steps_of(applied, workload.tokens, decode_steps)
-    return PolicyRun(applied, steps, model.num_layers, workload.sequences, dtype, device)
+    steps = steps_of(applied, asked.tokens, decode_steps)
+    return PolicyRun(applied, steps, model.num_layers, asked.sequences, dtype, device)
 
 
 def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
@@ -177,13 +177,6 @@ def _encoding(part: Attention, encoder_tokens: int) -> Attention:
     return part
 
 
-def _fitting(model: Model, workload: Workload, device: str, memory_bytes: int | None) -> tuple[Model, Workload]:
-    """The slice that is run: all of it on meta, which takes no memory."""
-    if device == "meta":
-        return model, workload
-    return largest_slice(model, workload, memory_bytes or free_memory_bytes(device))
-
-
 # ---- running
 
 
@@ -192,18 +185,18 @@ def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
     if run.under and not group.is_as_built:
         yield from run.under.caches(group)
         return
-    stored = torch_dtype(run.workload.kv_dtype.name)
+    stored = torch_dtype(run.asked.kv_dtype.name)
     computed = stored if stored.itemsize > 1 else torch.bfloat16  # fp8 is stored, and computed with in bf16
     layer = Layer(group.parts, dtype=computed, device=run.device)
-    kept = layer.kept(_hidden(layer, run, min(CHUNK_TOKENS, run.workload.tokens)))
+    kept = layer.kept(_hidden(layer, run, min(CHUNK_TOKENS, run.asked.tokens)))
     with meter:
         for number in range(len(group.layers)):
-            caches = layer.new_caches(run.workload.sequences, run.workload.tokens, stored)
+            caches = layer.new_caches(run.asked.sequences, run.asked.tokens, stored)
             if number == 0:
                 first = caches
                 _touch(caches)
             else:
-                layer.write(kept, caches, run.workload.tokens)
+                layer.write(kept, caches, run.asked.tokens)
             yield caches
     _run(run, layer, kept, first)
 
@@ -234,7 +227,7 @@ def _encoder_tokens(layer: Layer) -> int:
 
 def _hidden(layer: Layer, run: Run, tokens: int) -> Tensor:
     """Random input (sequences, tokens, hidden_size)."""
-    shape = (run.workload.sequences, tokens, layer.hidden_size)
+    shape = (run.asked.sequences, tokens, layer.hidden_size)
     return torch.randn(shape, dtype=layer.dtype, device=layer.device)
 
 
@@ -280,17 +273,16 @@ def storages(tensors: Iterable[Tensor]) -> list[int]:
 # ---- what was run
 
 
-def _cut(model: Model, asked_tokens: int, run: Run) -> Iterator[str]:
+def _cut(whole: Question, run: Run) -> Iterator[str]:
     """What was run in place of the whole, and what the whole is predicted to take."""
-    part, workload = run.model, run.workload
-    if part.num_layers == model.num_layers and workload.tokens == asked_tokens:
+    part, all_layers = run.asked, whole.model.num_layers
+    if part.model.num_layers == all_layers and part.tokens == whole.tokens:
         return
-    layers = f"{count(part.num_layers)} of {plural(model.num_layers, 'layer')}"
-    length = f"{count(workload.tokens)} of {plural(asked_tokens, 'token')}"
-    whole = size(model, tokens=asked_tokens, sequences=workload.sequences, kv_dtype=workload.kv_dtype).total_bytes
+    layers = f"{count(part.model.num_layers)} of {plural(all_layers, 'layer')}"
+    length = f"{count(part.tokens)} of {plural(whole.tokens, 'token')}"
     yield (
         f"a slice was run: {layers}, {length}; the bytes above are the slice's. By the same rule the whole takes "
-        f"{both_units(whole)}"
+        f"{both_units(sized(whole).total_bytes)}"
     )
 
 
@@ -304,5 +296,5 @@ def _way(run: Run) -> Iterator[str]:
             f"in the first layer of each kind the last {plural(run.decode_steps, 'token')} went through attention, "
             f"over the {count(run.prompt)} before them; {others}"
         )
-    elif run.model.num_layers > len(run.model.groups):
+    elif run.asked.model.num_layers > len(run.asked.model.groups):
         yield f"in the first layer of each kind every token went through attention; {others}"

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import distributed
 
-from kvcalc.answers.size import size
+from kvcalc.answers.size import sized
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.model import Model, without_origins
 from kvcalc.parallel import Parallel, RankModel, rank_models
+from kvcalc.question import Question
 from kvcalc.report.ranks import MeasuredRank, RanksVerification
 from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
@@ -25,7 +26,6 @@ from kvcalc.verify.processes import run_ranks
 from kvcalc.verify.slices import first_layers
 from kvcalc.verify.under_methods import policy_of
 from kvcalc.verify.watch import TIMEOUT_SECONDS, done
-from kvcalc.workload import Workload
 
 MOST_RANKS = 64
 """Ranks that are really started; each is a process with a torch of its own."""
@@ -62,14 +62,14 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
         )
     model = with_encoder(model, encoder_tokens)
     part = model if layers is None else first_layers(model, positive_int(layers, "layers"))
-    workload = Workload.of(tokens, sequences, kv_dtype)
-    question: dict[str, Any] = {"tokens": workload.tokens, "kv_dtype": workload.kv_dtype.name}
-    report = size(part, **question, sequences=workload.sequences, parallel=parallel)
+    asked = Question.of(part, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, parallel=parallel)
+    report = sized(asked)
     shares = tuple(rank._replace(model=without_origins(rank.model)) for rank in rank_models(part, parallel))
     if device != "meta":
-        _check_memory(report, shares, workload, device, memory_bytes or free_memory_bytes(device))
+        _check_memory(report, shares, asked, device, memory_bytes or free_memory_bytes(device))
     backend = "nccl" if device == "cuda" else "gloo"
-    own = {**how, **question, "device": device, "sequences": report.per_rank[0].sequences}
+    each = report.per_rank[0].sequences
+    own = {**how, "tokens": asked.tokens, "sequences": each, "kv_dtype": asked.kv_dtype.name, "device": device}
     outcomes = run_ranks(
         _measure,
         parallel.num_ranks,
@@ -84,9 +84,9 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
             raise outcome
     return RanksVerification(
         model=part.name,
-        tokens=workload.tokens,
-        sequences=workload.sequences,
-        kv_dtype=workload.kv_dtype.name,
+        tokens=asked.tokens,
+        sequences=asked.sequences,
+        kv_dtype=asked.kv_dtype.name,
         device=device,
         parallel=str(parallel),
         backend=backend,
@@ -110,16 +110,14 @@ def _check_ranks(parallel: Parallel, device: str) -> None:
         )
 
 
-def _check_memory(
-    report: Report, shares: Iterable[RankModel], workload: Workload, device: str, memory_bytes: int
-) -> None:
+def _check_memory(report: Report, shares: Iterable[RankModel], asked: Question, device: str, memory_bytes: int) -> None:
     """Raises InvalidValueError where the caches do not fit: those of all ranks together, on CUDA the largest."""
     sharing = report.per_rank if device == "cpu" else (max(report.per_rank, key=lambda rank: rank.bytes),)
     needed = sum(rank.bytes for rank in sharing)
     if needed <= memory_bytes:
         return
     engine, on_device = Engine.of("ideal"), {rank.rank for rank in sharing}
-    footprints = [Footprint.of(share.model, engine, workload.kv_dtype) for share in shares if share.rank in on_device]
+    footprints = [Footprint.of(share.model, engine, asked.kv_dtype) for share in shares if share.rank in on_device]
     together = Footprint.summed((1, footprint) for footprint in footprints)
     fitting = together.max_tokens(memory_bytes // report.per_rank[0].sequences) or 0
     raise InvalidValueError(

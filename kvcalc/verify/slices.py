@@ -9,8 +9,8 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import InvalidValueError
 from kvcalc.model import LayerGroup, Model
+from kvcalc.question import Question
 from kvcalc.units import both_units
-from kvcalc.workload import Workload
 
 
 def first_layers(model: Model, layers: int) -> Model:
@@ -20,30 +20,30 @@ def first_layers(model: Model, layers: int) -> Model:
     return replace(model, groups=groups, draft_groups=())
 
 
-def largest_slice(model: Model, workload: Workload, memory_bytes: int) -> tuple[Model, Workload]:
-    """The first layers of `model` whose caches fit memory_bytes, with fewer tokens where not even one layer fits.
+def largest_slice(question: Question, memory_bytes: int) -> Question:
+    """The first layers whose caches fit memory_bytes, with fewer tokens where not even one layer fits.
 
     Raises InvalidValueError where not even one token of one layer does.
     """
-    engine = Engine.of("ideal")
+    engine, model, tokens = Engine.of("ideal"), question.model, question.tokens
     bytes_of_group = {
-        group.name: Footprint.of(_alone(group), engine, workload.kv_dtype).bytes(workload.tokens) * workload.sequences
+        group.name: Footprint.of(_alone(group), engine, question.kv_dtype).bytes(tokens) * question.sequences
         for group in model.groups
     }
     grown = accumulate(bytes_of_group[name] for name in model.layer_names)
     layers = sum(1 for _ in takewhile(lambda total: total <= memory_bytes, grown))
     if layers == model.num_layers:
-        return model, workload
+        return question
     part = first_layers(model, max(1, layers))
     if layers:
-        return part, workload
-    footprint = Footprint.of(part, engine, workload.kv_dtype)
-    tokens = footprint.max_tokens(memory_bytes // workload.sequences) or 0
-    if tokens < 1:
+        return question.of_model(part)
+    footprint = Footprint.of(part, engine, question.kv_dtype)
+    fitting = footprint.max_tokens(memory_bytes // question.sequences) or 0
+    if fitting < 1:
         raise InvalidValueError(
             f"not one token of one layer fits {both_units(memory_bytes)}", help="give fewer sequences, or --device meta"
         )
-    return part, Workload(min(tokens, workload.tokens), workload.sequences, workload.kv_dtype)
+    return question.of_model(part).at(min(fitting, tokens))
 
 
 def _alone(group: LayerGroup) -> Model:

@@ -25,8 +25,8 @@ from kvcalc.io.documents import parse_yaml
 from kvcalc.io.presets import dump_preset, parse_preset
 from kvcalc.methods import METHODS
 from kvcalc.model import LayerGroup, Model
+from kvcalc.question import Question
 from kvcalc.report.views import Explanation
-from kvcalc.workload import Workload
 
 IDEAL = Engine.of("ideal")
 
@@ -313,7 +313,7 @@ def test_fit_and_check_agree_with_size_under_methods(model, n, users, more):
     assume(budget < H100_BYTES)
     asked = {"gpu": "h100-80gb", "weights_bytes": 0, "reserve_bytes": H100_BYTES - budget, "sequences": users}
     longest = kvcalc.fit_gpus(model, **asked).max_tokens
-    deployment = Deployment("d", model, Workload.of(n, users, "bf16"), IDEAL, Limit.of_budget(budget))
+    deployment = Deployment("d", Question.of(model, tokens=n, sequences=users), Limit.of_budget(budget))
     (finding,) = check_plans([deployment]).findings
     assert finding.max_tokens == longest
     if longest is None:

@@ -78,6 +78,7 @@ def test_the_ideal_engine_loads_no_other_and_no_versions():
     loaded = set(done.stderr.split())
     assert loaded == {
         "kvcalc.engines.base",
+        "kvcalc.engines.base.footprint",
         "kvcalc.engines.ideal",
         "kvcalc.engines.base.settings",
         "kvcalc.engines.base.tensors",

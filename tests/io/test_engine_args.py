@@ -302,7 +302,7 @@ PLAN_ERRORS = {
         ROW + "    sequences: 4\n",
         "{file}:4: deployments[0].concurrency: sequences and concurrency are both given, and are the same\nhelp: give",
     ),
-    "no users": (ROW.replace("30", "0"), "{file}:4: deployments[0].concurrency: sequences must be at least 1, not 0"),
+    "no users": (ROW.replace("30", "0"), "{file}:4: deployments[0].concurrency: concurrency must be at least 1, not 0"),
     "neither model nor arguments": (
         "deployments:\n  - name: a\n    tokens: 1\n    budget: 1GB\n",
         "{file}:2: deployments[0]: model is missing\nhelp: add model",

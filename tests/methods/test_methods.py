@@ -17,6 +17,7 @@ from kvcalc.cache.dtypes import BF16
 from kvcalc.cache.slots.layers import EVERY_TOKEN
 from kvcalc.cache.slots.methods import share_of_prompt
 from kvcalc.methods import METHODS, parameters
+from kvcalc.question import Question
 
 MEASURED = Path(__file__).parents[1] / "data/methods.jsonl.gz"
 ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]
@@ -206,7 +207,7 @@ def test_what_was_held_inside_of_a_step(row):
     """The new token's slot too, where a method chooses once it is there."""
     changed = kvcalc.apply_method(model_of(row), spec_of(row))
     slot_bytes = sum(tensor.bytes_per_slot(BF16) for tensor in changed.groups[0].tensors)
-    assert decode_peak_bytes(changed, tokens=row["tokens"]) == row["during_step"] * slot_bytes
+    assert decode_peak_bytes(Question.of(changed, tokens=row["tokens"])) == row["during_step"] * slot_bytes
 
 
 def test_streaming_llm_makes_room_before_a_step():
@@ -215,7 +216,7 @@ def test_streaming_llm_makes_room_before_a_step():
         changed = kvcalc.apply_method(model_of(row), spec_of(row))
         slot_bytes = sum(tensor.bytes_per_slot(BF16) for tensor in changed.groups[0].tensors)
         kept = [kept + 1 for kept in row["kept_evict_for_1"]]
-        assert decode_peak_bytes(changed, tokens=row["tokens"]) == sum(kept) * slot_bytes
+        assert decode_peak_bytes(Question.of(changed, tokens=row["tokens"])) == sum(kept) * slot_bytes
 
 
 def pressed_spec(row: dict) -> str:
@@ -301,7 +302,7 @@ def test_what_a_method_keeps_is_shared_by_ranks():
 
 def test_all_methods_of_a_model_in_one_table():
     model = kvcalc.load("llama-2-7b")
-    table = compare_methods(model, None, tokens=32_768, sequences=2)
+    table = compare_methods(Question.of(model, tokens=32_768, sequences=2), None)
     rows = {row.label: row for row in table.rows}
     assert rows.keys() == {"as it is", *METHODS.names()} - {"gqa", "kv-dtype"}
     for row in table.rows:
@@ -311,7 +312,7 @@ def test_all_methods_of_a_model_in_one_table():
     kept, full = 2 * 2048 * slot_bytes, 2 * 32_768 * slot_bytes
     assert rows["snapkv"].prefill_peak_bytes == (layers - 1) * kept + full
     half = layers * full // 2
-    l2 = compare_methods(model, ["l2-norm:keep_ratio=0.5"], tokens=32_768, sequences=2).rows[1]
+    l2 = compare_methods(Question.of(model, tokens=32_768, sequences=2), ["l2-norm:keep_ratio=0.5"]).rows[1]
     assert l2.report.total_bytes == half
     assert l2.prefill_peak_bytes == layers * full + full // 2  # all layers whole, and one layer's copy
     assert rows["h2o"].state == "hh_score"
@@ -320,7 +321,10 @@ def test_all_methods_of_a_model_in_one_table():
         "fastgen": "heads_per_policy=8+8+8+8+0",
         "duo-attention": "",
     }
-    states = [row.state for row in compare_methods(model, [f"{n}:{a}" for n, a in heads.items()], tokens=9).rows[1:]]
+    states = [
+        row.state
+        for row in compare_methods(Question.of(model, tokens=9), [f"{n}:{a}" for n, a in heads.items()]).rows[1:]
+    ]
     assert [{name.partition("_cr")[0] for name in state.split(", ")} for state in states] == [
         {"window_k", "window_v", "window_weights", "head_alloc", "lens", "block_table"},
         {"score_frequent", "score_local"},

@@ -17,6 +17,7 @@ from kvcalc.cache.slots.layers import EVERY_TOKEN
 from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
+from kvcalc.question import Question
 
 MEASURED = Path(__file__).parents[1] / "data/methods.jsonl.gz"
 ROWS = [json.loads(line) for line in gzip.decompress(MEASURED.read_bytes()).splitlines()]
@@ -291,7 +292,7 @@ def test_inside_of_a_step_the_layer_at_hand_quantises_one_token_more(kept):
     tova = kvcalc.apply_method(model, f"tova:cache_size={kept}")
     for spec in OVER_CHOSEN:
         of_kept, with_one_more = (sized(model, spec, tokens).total_bytes // 32 for tokens in (kept, kept + 1))
-        peak = decode_peak_bytes(kvcalc.apply_method(tova, spec), tokens=5000)
+        peak = decode_peak_bytes(Question.of(kvcalc.apply_method(tova, spec), tokens=5000))
         assert peak == 31 * of_kept + max(of_kept, with_one_more), spec
         assert with_one_more > of_kept or (spec, kept) == ("kivi", 127)
 

@@ -18,13 +18,13 @@ import kvcalc
 from kvcalc.cache.slots.primitives import AtMost
 from kvcalc.io.presets import load_preset, preset_names
 from kvcalc.model import LayerGroup, Model
+from kvcalc.question import Question
 from kvcalc.report.verification import MemoryReading
 from kvcalc.verify import child, measure
 from kvcalc.verify.child import in_child
 from kvcalc.verify.measure import verify
 from kvcalc.verify.modules import gqa
 from kvcalc.verify.slices import first_layers, largest_slice
-from kvcalc.workload import Workload
 
 ENCODER_TOKENS = 700
 """For models whose cross-attention looks at as many tokens as a picture has."""
@@ -147,7 +147,7 @@ def test_memory_is_held_to_1_percent_of_what_is_resident_and_to_the_byte_of_what
 
 
 def test_what_does_not_fit_is_cut_to_fewer_layers_then_to_fewer_tokens():
-    model, workload = tiny("mha", layers=10), Workload.of(100, 2)
+    asked = Question.of(tiny("mha", layers=10), tokens=100, sequences=2)
     layer_bytes = kvcalc.size(tiny("mha", layers=1), tokens=100, sequences=2).total_bytes
     for memory, layers, tokens in [
         (10 * layer_bytes, 10, 100),
@@ -156,10 +156,10 @@ def test_what_does_not_fit_is_cut_to_fewer_layers_then_to_fewer_tokens():
         (layer_bytes - 1, 1, 99),
         (layer_bytes // 100, 1, 1),
     ]:
-        part, shorter = largest_slice(model, workload, memory)
-        assert (part.num_layers, shorter.tokens) == (layers, tokens)
+        part = largest_slice(asked, memory)
+        assert (part.model.num_layers, part.tokens) == (layers, tokens)
     with pytest.raises(kvcalc.InvalidValueError, match="not one token of one layer fits"):
-        largest_slice(model, workload, layer_bytes // 100 - 1)
+        largest_slice(asked, layer_bytes // 100 - 1)
 
 
 def test_a_slice_is_said_and_equal_on_its_own():

@@ -5,27 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from kvcalc.cache.dtypes import Dtype
-from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Plan
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import Memory, memory_of
 from kvcalc.fleet.weights import Weights
 from kvcalc.hardware import Gpu
-from kvcalc.model import Model
 from kvcalc.parallel import Parallel
+from kvcalc.question import Question
 
 
 @dataclass(frozen=True)
-class Question:
-    """A model, an engine, and GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
+class OnGpus:
+    """A question asked of GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
 
     The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up. A layout is planned once.
     """
 
-    model: Model
-    engine: Engine
-    kv_dtype: Dtype
+    asked: Question
     gpu: Gpu
     weights: Weights
     reserve_bytes: int
@@ -35,10 +31,10 @@ class Question:
     def memory(self, parallel: Parallel) -> Memory:
         """Memory of each GPU."""
         weights = -(-self.weights.bytes // (parallel.tp * parallel.pp))
-        return memory_of(self.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
+        return memory_of(self.asked.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
 
     def plan(self, parallel: Parallel) -> Plan:
         """What users need on each rank. Raises what the engine refuses."""
         if parallel not in self._plans:
-            self._plans[parallel] = plan_of(self.model, self.engine, self.kv_dtype, parallel)
+            self._plans[parallel] = plan_of(self.asked.model, self.asked.engine, self.asked.kv_dtype, parallel)
         return self._plans[parallel]

@@ -1,0 +1,94 @@
+"""What is asked, whoever asks it: a model, how much of it is cached, in which engine, and on which ranks.
+
+Built once at the door (the command line, plan files, the Python API), where each value is checked and an error knows
+where it came from. Behind the door nobody takes settings as a mapping, or a loose degree of parallelism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError
+from kvcalc.model import Model
+from kvcalc.units import positive_int, shown
+
+if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
+
+
+class Question(NamedTuple):
+    """`sequences` sequences of `tokens` cached tokens each, stored in `kv_dtype`.
+
+    tokens: what one sequence has cached, prompt and generated tokens together; in an engine with one context for all
+    sequences, those of the whole context. parallel: ranks that share the model; None: it is whole.
+    """
+
+    model: Model
+    tokens: int
+    sequences: int
+    kv_dtype: Dtype
+    engine: Engine
+    parallel: Parallel | None = None
+
+    @classmethod
+    def of(  # noqa: PLR0913  # the door: plain values, each of which is checked
+        cls,
+        model: Model,
+        *,
+        tokens: int | None,
+        sequences: int = 1,
+        kv_dtype: str | Dtype = "bf16",
+        engine: str | Engine = "ideal",
+        engine_settings: Mapping[str, object] | None = None,
+        parallel: Parallel | None = None,
+    ) -> Question:
+        """Question of plain values; `kv_dtype` in either spelling (bf16, bfloat16).
+
+        tokens: None where an engine makes one context: as many as the model was made for.
+        Raises InvalidValueError for a count that is not a whole number of at least 1, UnknownNameError.
+        """
+        if not isinstance(model, Model):
+            raise InvalidValueError(f"size takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+        asked_of = engine if isinstance(engine, Engine) else Engine.of(engine, engine_settings)
+        if tokens is None and asked_of.SHARES_CONTEXT:
+            tokens = _own_context(model)
+        return cls(
+            model,
+            positive_int(tokens, "tokens"),
+            positive_int(sequences, "sequences"),
+            kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype),
+            asked_of,
+            parallel,
+        )
+
+    def of_model(self, model: Model) -> Question:
+        """The same of another model."""
+        return self._replace(model=model)
+
+    def at(self, tokens: int | None) -> Question:
+        """The same at another length; None: at the context that the model was made for."""
+        return self._replace(tokens=positive_int(_own_context(self.model) if tokens is None else tokens, "tokens"))
+
+    @property
+    def serving(self) -> Engine:
+        """The engine, once it knows how many sequences there are."""
+        return self.engine.serving(self.sequences)
+
+    @property
+    def times_held(self) -> int:
+        """How often what the engine allocates is there: for each sequence, or once where they share a context."""
+        return self.engine.times_held(self.sequences)
+
+
+def _own_context(model: Model) -> int:
+    """The context that `model` was made for. Raises InvalidValueError where nobody says."""
+    if model.max_model_len is None:
+        raise InvalidValueError(
+            f"nothing says what context {model.name} was made for, and no tokens are given",
+            field="tokens",
+            help="give the tokens of the context, for instance tokens=8192",
+        )
+    return model.max_model_len
