@@ -5,14 +5,14 @@ bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
-from kvcalc.errors import NotApplicableError
+from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
@@ -72,10 +72,7 @@ class _Allocated:
         allocation = self.engine.allocate(model, kv_dtype)
         self.layers = [(group, 0, tensors) for group, tensors in zip(model.groups, allocation, strict=True)]
         self.footprint = Footprint.of_tensors(model, allocation, kv_dtype, self.engine.copies)
-        self.others = {
-            words: other.serving(question.sequences).footprint(model, kv_dtype)
-            for words, other in question.engine.other_policies().items()
-        }
+        self.others = dict(_others(question))
         self.ranks = _Ranks(question, question.parallel, self.engine) if question.parallel else None
 
     def at(self, tokens: int | None) -> Report:
@@ -152,6 +149,15 @@ class _Ranks:
             RankReport(rank.rank, rank.tp_rank, rank.pp_rank, rank.dp_rank, self.sequences, stages[rank.pp_rank])
             for rank in self.ranks
         )
+
+
+def _others(question: Question) -> Iterator[tuple[str, Footprint]]:
+    """What each other policy takes, in words, but for those that the engine refuses with these settings."""
+    for words, other in question.engine.other_policies().items():
+        try:
+            yield words, other.serving(question.sequences).footprint(question.model, question.kv_dtype)
+        except KvcalcError:
+            continue
 
 
 def _while_read(question: Question) -> dict[str, int]:

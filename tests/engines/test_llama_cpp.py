@@ -414,3 +414,12 @@ def test_the_command_line_needs_no_tokens_where_the_context_is_the_models_own(cl
     outcome = cli(f"size --model {tmp_path}/tiny.gguf --engine llama_cpp --format json")
     assert json.loads(outcome.stdout)["workload"]["tokens"] == 4096
     assert "missing option '--tokens'" in cli(f"size --model {tmp_path}/tiny.gguf").stderr
+
+
+def test_a_policy_that_the_settings_rule_out_is_left_out_and_refuses_nothing():
+    """A server opens 4 slots, which a batch of 1 cannot serve: the library's context is sized all the same."""
+    report = kvcalc.size(
+        kvcalc.load("llama3-8b"), tokens=100, engine="llama_cpp", engine_settings={"n_batch": 1, "n_ubatch": 1}
+    )
+    assert report.total_bytes == 256 * 131_072
+    assert "defaults of the server" not in dict(report.other_policies)

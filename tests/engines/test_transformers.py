@@ -105,3 +105,16 @@ def test_a_wrong_byte_is_noticed():
     fewer = kvcalc.load({**row["config"], "num_hidden_layers": 1, "layer_types": None})
     assert sized(kvcalc.load(row["config"]), row, case).total_bytes == case["bytes"]
     assert sized(fewer, row, case).total_bytes != case["bytes"]
+
+
+@pytest.mark.parametrize("spec", ["mha", "mqa", "gqa:8", "mla", "gta", "cla"])
+@pytest.mark.parametrize("name", ["falcon-40b", "falcon-7b", "mimo-v2-flash"])
+def test_what_a_type_does_to_its_own_heads_is_not_done_to_another_attention(name, spec):
+    model = kvcalc.load(name)
+    try:
+        changed = kvcalc.apply_method(model, spec)
+    except kvcalc.KvcalcError:  # 71 heads of falcon-7b
+        return
+    report = kvcalc.size(changed, tokens=4096, engine="transformers")
+    if spec == "mla" and name != "mimo-v2-flash":  # whose windows stay
+        assert report.total_bytes == model.num_layers * 4096 * (512 + 64) * 2

@@ -282,3 +282,12 @@ def test_published_logs_are_met(config, settings, tp, gib, tokens, concurrency):
     lines = {(r.tokens, f"{r.max_concurrency:.2f}") for r in (ends[0]._replace(num_blocks=n) for n in blocks)}
     assert (tokens, concurrency) in lines
     assert len(blocks) < 10
+
+
+@pytest.mark.parametrize(("tokens", "blocks"), [(1, 1), (16, 1), (17, 2), (1023, 64), (17_407, 1088), (10**6, 1089)])
+def test_a_windowed_layer_holds_the_blocks_of_its_tokens_up_to_those_planned_for_it(tokens, blocks):
+    """As requests of a vLLM that ran were seen to: only the cap, ceil(1,023 + 2 x 8,192 in flight / 16) + 1, has one more."""
+    report = kvcalc.size(kvcalc.load("gemma-3-27b"), tokens=tokens, engine="vllm")
+    (window,) = report.groups[0].tensors
+    assert report.groups[0].name == "sliding"
+    assert (window.slots, window.bytes) == (blocks, 52 * blocks * 16 * 16 * 256 * 2)

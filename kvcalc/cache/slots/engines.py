@@ -16,6 +16,11 @@ def whole_blocks(n: int, limit: int | None = None, extra: int = 0) -> SlotRule:
     return SlotRule(Ceil(held, 1, n) + extra, f"blocks of {n:,}{reach}")
 
 
+def blocks_at_most(n: int, most: int, words: str) -> SlotRule:
+    """min(ceil(t / n), most) slots: blocks of n tokens, of which no more are ever held at once."""
+    return SlotRule(AtMost(Ceil(TOKENS, 1, n), most), words)
+
+
 def in_steps(every: int, slots_each: int, limit: int | None = None, words: str = "") -> SlotRule:
     """min(ceil(t / every) * slots_each, limit) slots: an engine that takes memory in whole steps, used or not.
 

@@ -18,10 +18,10 @@ Quirk = Callable[[Model, LayerGroup, Tensors], Tensors]
 
 def broadcast_heads(_: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
     """falcon: the new decoder architecture repeats its KV heads for all query heads before it caches them."""
-    heads = group.facts["num_query_heads"]
-    if group.facts["num_kv_heads"] == 1:  # multi_query, of the old architecture
+    facts = group.facts
+    if facts.get("num_kv_heads", 1) == 1:  # multi_query, of the old architecture; or another kind of attention
         return tensors
-    return tuple(t._replace(dims=(Dim("num_query_heads", heads), *t.dims[1:])) for t in tensors)
+    return tuple(t._replace(dims=(Dim("num_query_heads", facts["num_query_heads"]), *t.dims[1:])) for t in tensors)
 
 
 def no_window(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
@@ -54,7 +54,9 @@ def separate_k_and_v(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
 def twice_the_full_heads(model: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
     """mimo_v2_flash: sliding layers have twice the full layers' KV heads, of their widths, whatever swa_* says."""
     full = next((other.facts for other in model.groups if "sliding_window" not in other.facts), None)
-    if full is None or group.facts == full:
+    if full is None or group.facts == full or not {"num_kv_heads", "head_dim"} <= full.keys():
+        return tensors
+    if {tensor.name for tensor in tensors} != {"k", "v"}:  # it was given another attention
         return tensors
     widths = {"k": full["head_dim"], "v": full.get("v_head_dim", full["head_dim"])}
     heads = Dim("num_kv_heads", 2 * full["num_kv_heads"])

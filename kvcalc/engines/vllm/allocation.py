@@ -42,7 +42,7 @@ def _of_group(group: LayerGroup, by_layer: Mapping[int, Sequence[CacheTensor]]) 
 
 def _tensors_of(cache: Cache, spec: Spec, run: Run) -> tuple[CacheTensor, ...]:
     """A slot is a block; its elements are those of all states that one page holds."""
-    rule = spec.rule(run.limits)
+    rule = spec.held(run.limits)
     states = 1 if spec.kind == STATE else spec.block_size // spec.tokens_per_state
     elements = prod(dim.size for dim in cache.dims)
     found = []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import gcd
 from typing import NamedTuple
 
-from kvcalc.cache.slots.engines import whole_blocks
+from kvcalc.cache.slots.engines import blocks_at_most, whole_blocks
 from kvcalc.cache.slots.layers import once
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.errors import NotApplicableError
@@ -94,10 +94,21 @@ class Spec(NamedTuple):
         """Whether ranks of decode context parallelism share its tokens."""
         return self.kind != STATE
 
+    def held(self, limits: Limits) -> SlotRule:
+        """Blocks that a request holds at most on its way to t tokens: of a window no more than those planned for it.
+
+        Source: v1/core/single_type_kv_cache_manager.py (get_num_blocks_to_allocate, capped); live requests.
+        """
+        planned = self.rule(limits)
+        if self.kind not in _WINDOWS:
+            return planned
+        return blocks_at_most(self.block_size, planned.slots(self._reach(limits)), str(planned))
+
     def rule(self, limits: Limits) -> SlotRule:
-        """Blocks that a request takes, by its tokens. Raises NotApplicableError for windows that ranks would share.
+        """Blocks that are planned for a request, by its tokens.
 
         A window may begin inside of a block, so it touches one block more than its tokens fill.
+        Raises NotApplicableError for windows that ranks would share.
         """
         window, in_flight = self.window or 0, limits.in_flight_tokens
         if self.kind in _WINDOWS:
@@ -106,12 +117,16 @@ class Spec(NamedTuple):
                     f"vLLM cannot share sliding windows by decode context parallelism (dcp {limits.dcp})",
                     help="use dcp=1, or set disable_hybrid_kv_cache_manager",
                 )
-            return whole_blocks(self.block_size, window - 1 + limits.extra_window_tokens + in_flight, 1)
+            return whole_blocks(self.block_size, self._reach(limits), 1)
         if self.kind == CHUNKED:
             return whole_blocks(self.block_size, window + in_flight)
         if self.kind in (CROSS, STATE):
             return once(self._blocks_of_its_own(limits), words="blocks of its own")
         return whole_blocks(self.block_size * limits.dcp)
+
+    def _reach(self, limits: Limits) -> int:
+        """Tokens that a window and a batch in flight look at together."""
+        return (self.window or 0) - 1 + limits.extra_window_tokens + limits.in_flight_tokens
 
     def _blocks_of_its_own(self, limits: Limits) -> int:
         """Blocks of an encoder's output, or of states: those of prefixes, of drafts, and those left behind."""
