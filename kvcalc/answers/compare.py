@@ -27,7 +27,7 @@ def compare_variants(
     """A model with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
 
     The variant that the model is itself is marked; where none is, the model comes last as a row of its own.
-    optional: leave out variants that the model cannot have, and say so in a note.
+    optional: leave out variants that the model cannot have, or its engine, and say so in a note.
     Raises UnknownNameError, InvalidValueError, NotApplicableError.
     """
     model = question.model
@@ -36,13 +36,13 @@ def compare_variants(
     for spec in variants:
         try:
             variant = apply_method(model, spec)
+            itself = all(a.tensors == b.tensors for a, b in zip(model.groups, variant.groups, strict=True))
+            rows.append(_row(_label(spec), question.of_model(variant), token_counts, as_built=itself))
         except (InvalidValueError, NotApplicableError) as error:
             if not optional:
                 raise
             notes[f"{_label(spec)} is left out: {error.what}"] = None
             continue
-        itself = all(a.tensors == b.tensors for a, b in zip(model.groups, variant.groups, strict=True))
-        rows.append(_row(_label(spec), question.of_model(variant), token_counts, as_built=itself))
         notes.update(dict.fromkeys(note for note in variant.notes if note not in model.notes))
     if not any(row.as_built for row in rows):
         labels = " / ".join(dict.fromkeys(group.label for group in model.groups))
