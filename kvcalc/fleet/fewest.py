@@ -1,7 +1,9 @@
-"""The smallest number of GPUs that holds what is asked, over layouts of tensor-parallel ranks and pipeline stages.
+"""The smallest number of GPUs that holds what is asked, over tensor-parallel ranks, pipeline stages and replicas.
 
-Layouts that an engine refuses are left out; dp and dcp stay as they are asked for. A layout is only planned where it
-could fit: weights are shared by all ranks, and p stages cannot bring what a rank needs below a p-th.
+A replica of tp x pp ranks holds so many users, and users / those replicas are needed. Usual layouts come first: tensor
+parallelism within a node, stages over whole nodes. Layouts that an engine refuses are left out; dcp stays as it is
+asked for. A layout is only planned where it could still be the smallest: p stages cannot bring what a rank needs below
+a p-th.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ MAX_TP = 64
 """Most tensor-parallel ranks that are tried: those of the largest domains of GPUs that share memory links."""
 MAX_GPUS = 1024
 """Most GPUs that are tried."""
+NODE_GPUS = 8
+"""GPUs of a usual node."""
 
 
 class Fewest(NamedTuple):
-    """The layout of fewest GPUs, and that of fewest by tensor parallelism alone; None where no layout holds it."""
+    """The layout of fewest GPUs, of fewest without stages, of fewest as people lay them out; None: none holds it."""
 
-    layout: Parallel | None
-    layout_by_tp: Parallel | None
+    layout: Parallel | None = None
+    layout_by_tp: Parallel | None = None
+    usual: Parallel | None = None
 
     @property
     def gpus(self) -> int | None:
@@ -36,45 +41,100 @@ class Fewest(NamedTuple):
         """How many it takes without pipeline stages."""
         return None if self.layout_by_tp is None else self.layout_by_tp.num_ranks
 
+    @property
+    def usual_gpus(self) -> int | None:
+        """How many it takes in a usual layout."""
+        return None if self.usual is None else self.usual.num_ranks
 
-def fewest_gpus(question: OnGpus, ranks: Parallel, tokens: int, sequences: int) -> Fewest:
-    """Fewest GPUs that hold `sequences` users of `tokens` tokens in each of ranks.dp replicas."""
-    one_process = question.asked.engine.SHARES_CONTEXT
-    best: Parallel | None = None
-    by_tp: Parallel | None = None
-    for tp in (1,) if one_process else range(ranks.dcp, MAX_TP + 1, ranks.dcp):
-        if best is not None and by_tp is not None and tp * ranks.dp >= best.num_ranks:
-            break
-        first = _with(ranks, tp, 1)
-        if best is not None and first.num_ranks >= best.num_ranks and question.memory(first).cache_bytes <= 0:
+    def improved(self, found: Parallel) -> Fewest:
+        """With a layout that holds what is asked, where it takes fewer GPUs; of two, the one without stages."""
+        return Fewest(
+            min(self.layout or found, found, key=_effort),
+            min(self.layout_by_tp or found, found, key=_effort) if found.pp == 1 else self.layout_by_tp,
+            min(self.usual or found, found, key=_effort) if is_usual(found.tp, found.pp) else self.usual,
+        )
+
+    def is_beaten_by(self, gpus: int, tp: int, pp: int) -> bool:
+        """Whether so many GPUs, with such replicas, would improve any of them, or be as few."""
+        known = [self.layout]
+        known += [self.layout_by_tp] if pp == 1 else []
+        known += [self.usual] if is_usual(tp, pp) else []
+        return any(layout is None or gpus <= layout.num_ranks for layout in known)
+
+
+def is_usual(tp: int, pp: int) -> bool:
+    """A power of two of tensor-parallel ranks within a node, and stages only of whole nodes."""
+    return NODE_GPUS % tp == 0 and (pp == 1 or tp == NODE_GPUS)
+
+
+def _effort(layout: Parallel) -> tuple[int, int, int]:
+    return layout.num_ranks, layout.pp, layout.dp
+
+
+def fewest_gpus(question: OnGpus, dcp: int, tokens: int) -> Fewest:
+    """Fewest GPUs that hold the question's users, of `tokens` tokens each."""
+    if question.asked.engine.SHARES_CONTEXT:
+        one = Parallel()
+        held = question.plan(one).fits(tokens, question.asked.sequences, question.memory(one).cache_bytes)
+        return Fewest(one, one, one) if held else Fewest()
+    found = Fewest()
+    alone: dict[int, Plan | None] = {}
+    for tp, pp in _replicas(question, dcp):
+        replica = Parallel(tp=tp, pp=pp, dcp=dcp)
+        if not found.is_beaten_by(tp * pp, tp, pp) or question.memory(replica).cache_bytes <= 0:
             continue
-        alone = _plan(question, first)
-        if alone is None and (ranks.pp == 1 or _plan(question, _with(ranks, tp, ranks.pp)) is None):
+        if tp not in alone:
+            alone[tp] = _plan(question, Parallel(tp=tp, dcp=dcp))
+        least = tp * pp * _least_replicas(question, replica, alone[tp], tokens)
+        if not found.is_beaten_by(least, tp, pp) or least > MAX_GPUS:
             continue
-        for pp in (1,) if one_process else _stages(question, ranks, tp, best):
-            layout = _with(ranks, tp, pp)
-            if not _could_fit(question, layout, alone, tokens, sequences):
-                continue
-            plan = alone if pp == 1 and alone is not None else _plan(question, layout)
-            if plan is not None and plan.fits(tokens, sequences, question.memory(layout).cache_bytes):
-                by_tp = by_tp or (layout if pp == 1 else None)
-                if best is None or layout.num_ranks < best.num_ranks + (pp == 1):  # of two, the one without stages
-                    best = layout
-                break
-    return Fewest(best, by_tp)
+        layout = _layout(question, replica, alone[tp] if pp == 1 else None, tokens)
+        if layout is not None:
+            found = found.improved(layout)
+    return found
 
 
-def _stages(question: OnGpus, ranks: Parallel, tp: int, best: Parallel | None) -> Iterator[int]:
-    """Numbers of stages that are worth a try: one always, more where they stay below the best that is known."""
-    most = min(question.asked.model.num_layers, MAX_GPUS // (tp * ranks.dp))
-    if best is not None:
-        most = min(most, (best.num_ranks - 1) // (tp * ranks.dp))
-    uneven = question.asked.engine.PLANS_STAGES
-    yield from (pp for pp in range(1, max(1, most) + 1) if uneven or question.asked.model.num_layers % pp == 0)
+def _replicas(question: OnGpus, dcp: int) -> Iterator[tuple[int, int]]:
+    """Tensor-parallel ranks and stages of a replica: usual ones first, then all others, by their GPUs."""
+    uneven, layers = question.asked.engine.PLANS_STAGES, question.asked.model.num_layers
+    stages = [pp for pp in range(1, layers + 1) if uneven or layers % pp == 0]
+    every = sorted(
+        ((tp, pp) for tp in range(dcp, MAX_TP + 1, dcp) for pp in stages if tp * pp <= MAX_GPUS),
+        key=lambda replica: (replica[0] * replica[1], replica[1]),
+    )
+    yield from (replica for replica in every if is_usual(*replica))
+    yield from (replica for replica in every if not is_usual(*replica))
 
 
-def _with(ranks: Parallel, tp: int, pp: int) -> Parallel:
-    return Parallel(tp=tp, pp=pp, dp=ranks.dp, dcp=ranks.dcp)
+def _least_replicas(question: OnGpus, layout: Parallel, alone: Plan | None, tokens: int) -> int:
+    """Replicas below which no such layout holds all users, by what one stage alone would need; more than any: never."""
+    if alone is None:
+        return 1
+    try:
+        one, two = (alone.needed_at_least(tokens, users) for users in (1, 2))
+    except KvcalcError:
+        return MAX_GPUS + 1
+    room = question.memory(layout).cache_bytes * layout.pp - one
+    if room < 0:
+        return MAX_GPUS + 1
+    users = question.asked.sequences
+    return 1 if two <= one else -(-users // (1 + room // (two - one)))
+
+
+def _layout(question: OnGpus, replica: Parallel, plan: Plan | None, tokens: int) -> Parallel | None:
+    """As many replicas as hold all users; None where the engine refuses one, or not one user fits it."""
+    plan = plan or _plan(question, replica)
+    if plan is None:
+        return None
+    cache_bytes, users = question.memory(replica).cache_bytes, question.asked.sequences
+    try:
+        most = plan.max_sequences(tokens, cache_bytes)
+        dp = 1 if most is None else -(-users // most) if most else MAX_GPUS + 1
+        if dp * replica.num_ranks > MAX_GPUS or not plan.fits(tokens, -(-users // dp), cache_bytes):
+            return None
+    except KvcalcError:
+        return None
+    return Parallel(tp=replica.tp, pp=replica.pp, dp=dp, dcp=replica.dcp)
 
 
 def _plan(question: OnGpus, layout: Parallel) -> Plan | None:
@@ -83,11 +143,3 @@ def _plan(question: OnGpus, layout: Parallel) -> Plan | None:
         return question.plan(layout)
     except KvcalcError:
         return None
-
-
-def _could_fit(question: OnGpus, layout: Parallel, alone: Plan | None, tokens: int, sequences: int) -> bool:
-    """Whether a p-th of what one stage would need is there, where that is known before the layout is planned."""
-    cache_bytes = question.memory(layout).cache_bytes
-    if cache_bytes <= 0:
-        return False
-    return alone is None or alone.needed_at_least(tokens, sequences) <= cache_bytes * layout.pp

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Plan, Planner
-from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
+from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of
 from kvcalc.fleet.on_gpus import OnGpus
@@ -116,12 +117,12 @@ def _answer(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
     users = users_of_replica(sequences, ranks)
     longest = plan.max_tokens(users, memory.cache_bytes)
     fits = most = needed = None
-    fewest = Fewest(None, None)
+    fewest = Fewest()
     if tokens is not None:
         fits = plan.fits(tokens, users, memory.cache_bytes)
         most = plan.max_sequences(tokens, memory.cache_bytes)
         needed = plan.needed(tokens, users)
-        fewest = fewest_gpus(question, ranks, tokens, users)
+        fewest = fewest_gpus(question, ranks.dcp, tokens)
     blocks = plan.blocks(tokens, memory.cache_bytes)
     report, remarks = _engines_own(question, plan, ranks, memory, tokens)
     return GpuFit(
@@ -153,10 +154,28 @@ def _answer(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         fewest=fewest.gpus,
         fewest_layout=str(fewest.layout) if fewest.gpus and fewest.gpus > 1 else "",
         fewest_by_tp=fewest.gpus_by_tp,
+        usual_gpus=fewest.usual_gpus,
+        usual_layout=str(fewest.usual) if (fewest.usual_gpus or 1) > 1 else "",
+        shares_context=asked.engine.SHARES_CONTEXT,
+        max_model_len=asked.model.max_model_len,
         binds=_binds(memory, plan, longest, users),
         planned=report,
-        notes=(*_notes(question, ranks, sequences, longest), *remarks),
+        notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
     )
+
+
+def _policies(question: OnGpus, ranks: Parallel, longest: int | None) -> Iterator[str]:
+    """What each other policy of the engine would make of the same memory, where that is something else."""
+    asked = question.asked
+    users, cache_bytes = users_of_replica(asked.sequences, ranks), question.memory(ranks).cache_bytes
+    for words, other in asked.engine.other_policies().items():
+        try:
+            most = plan_of(asked.model, other, asked.kv_dtype, ranks).max_tokens(users, cache_bytes)
+        except KvcalcError:
+            continue
+        if most != longest:
+            held = "any context" if most is None else plural(most, "token")
+            yield f"{asked.engine.policy}; with {words} memory holds {held}"
 
 
 def users_of_replica(sequences: int, ranks: Parallel) -> int:

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from kvcalc.report.pool import PoolReport
 
 
-_LABEL_WIDTH = 9
+_LABEL_WIDTH = 13
+
+
+def _layout(gpus: int, layout: str) -> str:
+    """`8 (TP 8)`; one GPU has no layout."""
+    return f"{count(gpus)} ({layout})" if layout else count(gpus)
 
 
 class GpuFit(NamedTuple):
@@ -24,7 +29,9 @@ class GpuFit(NamedTuple):
     max_tokens: largest context of so many users, None where any fits; 0 where none does. max_sequences: most users of
     so many tokens, None where tokens take nothing or were not asked about.
     num_blocks, block_bytes, request_blocks: of engines that give out blocks; block_bytes on a rank of each stage.
-    fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages.
+    fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages;
+    usual_gpus: as people lay them out, tensor parallelism within a node and stages over whole ones.
+    shares_context: whether tokens are those of one context for all users. max_model_len: that the model was made for.
     binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
     nothing, where every context fits.
     planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
@@ -61,11 +68,23 @@ class GpuFit(NamedTuple):
     planned: "FitReport | PoolReport | None"
     notes: tuple[str, ...] = ()
     engine_version: str = ""
+    usual_gpus: int | None = None
+    usual_layout: str = ""
+    shares_context: bool = False
+    max_model_len: int | None = None
 
     @property
     def log_line(self) -> str:
         """The line of the engine's start-up log; empty where it has no planner or would not start."""
         return self.planned.log_line if self.planned else ""
+
+    @property
+    def max_context(self) -> int | None:
+        """Largest context of each user, or of all who share one, that memory holds and the model was made for."""
+        if self.max_model_len is None:
+            return self.max_tokens
+        own = self.max_model_len * (self.sequences if self.shares_context else 1)
+        return own if self.max_tokens is None else min(own, self.max_tokens)
 
     def data(self) -> dict[str, Json]:
         """Plain values."""
@@ -87,6 +106,7 @@ class GpuFit(NamedTuple):
             "needed_bytes": None if self.needed_bytes is None else list(self.needed_bytes),
             "fits": self.fits,
             "max_tokens": self.max_tokens,
+            "max_context": self.max_context,
             "max_sequences": self.max_sequences,
             "num_blocks": self.num_blocks,
             "block_bytes": list(self.block_bytes),
@@ -94,6 +114,8 @@ class GpuFit(NamedTuple):
             "fewest_gpus": self.fewest,
             "fewest_gpus_layout": self.fewest_layout,
             "fewest_gpus_by_tp": self.fewest_by_tp,
+            "usual_gpus": self.usual_gpus,
+            "usual_gpus_layout": self.usual_layout,
             "binds": self.binds,
             "planned": None if self.planned is None else self.planned.data(),
             "notes": list(self.notes),
@@ -141,47 +163,64 @@ class GpuFit(NamedTuple):
         return [(f"asked for, stage {stage}", each_bytes) for stage, each_bytes in enumerate(self.needed_bytes)]
 
     def _summary(self) -> tuple[Line, ...]:
-        users = plural(self.sequences, "user")
-        longest = "any context" if self.max_tokens is None else f"a context of {plural(self.max_tokens, 'token')}"
-        lines = [Line("total", f"{users} of {longest}", "answer")]
-        if self.max_tokens == 0:
-            lines = [Line("total", f"no context of {users} fits", "alarm")]
+        lines = [self._largest()]
         if self.tokens is not None:
-            lines.extend(self._asked(self.tokens, users))
+            lines.extend(self._asked(self.tokens))
         if self.num_blocks is not None:
             sizes = " and ".join(dict.fromkeys(f"{count(each_bytes)} bytes" for each_bytes in self.block_bytes))
             lines.append(Line("blocks", f"{count(self.num_blocks)} of {sizes}"))
-        lines.append(Line("binds", self._bound()))
+        lines.append(Line("limited by", self._bound()))
         if self.log_line:
             lines.append(Line("log", self.log_line))
         return tuple(lines)
 
-    def _asked(self, tokens: int, users: str) -> list[Line]:
-        most = "any number" if self.max_sequences is None else plural(self.max_sequences, "user")
-        verdict = "fits" if self.fits else "TOO LARGE"
-        style: Style = "plain" if self.fits else "alarm"
+    def _largest(self) -> Line:
+        """The headline: no longer than the model's own context, even where memory holds more."""
+        users, most = plural(self.sequences, "user"), self.max_context
+        if self.max_tokens == 0:
+            return Line("max context", f"none: not one token of {users} fits", "alarm")
+        if most is None:
+            return Line("max context", f"any ({users})", "answer")
+        whose = f"shared by {users}" if self.shares_context and self.sequences > 1 else f"({users})"
+        held = "any length" if self.max_tokens is None else count(self.max_tokens)
+        more = "" if most == self.max_tokens else f", the model's own; memory holds {held}"
+        return Line("max context", f"{plural(most, 'token')} {whose}{more}", "answer")
+
+    def _asked(self, tokens: int) -> list[Line]:
+        users = plural(self.sequences, "user")
+        at = f"{users} at {plural(tokens, 'token')}"
+        length = f"at {plural(tokens, 'token')}"
+        if self.shares_context:
+            length = f"sharing {plural(tokens, 'token')}"
+            at = f"{users} {length}" + (f" ({count(tokens // self.sequences)} each)" if self.sequences > 1 else "")
         blocks = "" if self.request_blocks is None else f", {plural(self.request_blocks, 'block')} each"
-        found = [
-            Line("asked", f"{users} of {plural(tokens, 'token')}{blocks}: {verdict}", style),
-            Line("users", f"{most} of so many tokens"),
+        style: Style = "plain" if self.fits else "alarm"
+        most = "any number" if self.max_sequences is None else count(self.max_sequences)
+        return [
+            Line("asked", f"{at}{blocks}: {'fits' if self.fits else 'TOO LARGE'}", style),
+            Line("max users", f"{most} {length}"),
+            Line("GPUs", self._fewest()),
         ]
+
+    def _fewest(self) -> str:
+        """Usual layouts first; then the very fewest, and those without stages, where they differ."""
         if self.fewest is None:
-            return [*found, Line("GPUs", "no layout that was tried holds what is asked")]
-        by_tp = ""
-        if self.fewest_by_tp != self.fewest:
-            by_tp = f"; {count(self.fewest_by_tp)} without stages" if self.fewest_by_tp else "; no TP alone does"
-        layout = f": {self.fewest_layout}" if self.fewest_layout else ""
-        return [*found, Line("GPUs", f"{count(self.fewest)} would do{layout}{by_tp}")]
+            return "no layout that was tried holds what is asked"
+        least = f"minimum {_layout(self.fewest, self.fewest_layout)}"
+        if self.usual_gpus is not None and self.usual_gpus != self.fewest:
+            return f"{_layout(self.usual_gpus, self.usual_layout)}; {least}"
+        if self.usual_gpus is None and self.fewest_by_tp not in (None, self.fewest):
+            return f"{least}; {count(self.fewest_by_tp or 0)} without pipeline parallelism"
+        return f"minimum {_layout(self.fewest, self.usual_layout or self.fewest_layout)}"
 
     def _bound(self) -> str:
-        if self.binds == "weights":
-            return f"the weights: {both_units(self.weights_bytes)} of {both_units(self.taken_bytes)}"
-        if self.binds == "reserve":
-            return f"the reserve: {both_units(self.reserve_bytes)} beside the weights"
-        if self.binds == "model":
-            return "the longest request that the engine takes, not memory"
-        if self.binds == "nothing":
-            return "nothing: the cache does not grow with the context"
-        if self.binds == "cache":
-            return "the cache, on every rank alike" if self.num_gpus > 1 else "the cache"
-        return f"the {self.binds}"
+        if self.max_context is not None and self.max_context != self.max_tokens:
+            return "the model's own context, not memory"
+        words = {
+            "weights": f"the weights: {both_units(self.weights_bytes)} of {both_units(self.taken_bytes)}",
+            "reserve": f"the reserve: {both_units(self.reserve_bytes)} beside the weights",
+            "model": "max_model_len, not memory",
+            "nothing": "nothing: the cache does not grow with the context",
+            "cache": "the cache, on every rank alike" if self.num_gpus > 1 else "the cache",
+        }
+        return words.get(self.binds, f"the {self.binds}")

@@ -271,12 +271,41 @@ def test_the_fewest_gpus_hold_what_is_asked_and_one_fewer_does_not(name, engine,
     taken_bytes = {"ideal": 150_110_994_432, "vllm": 138_102_114_878}[engine]
 
     def holds(number: int) -> bool:
-        left_bytes = taken_bytes - -(-weights_gb * 10**9 // number)
-        layouts = (layout(name, engine, tp, number // tp) for tp in range(1, number + 1) if number % tp == 0)
-        return any(held is not None and held.fits(16_384, sequences, left_bytes) for held in layouts)
+        return any(replicas_hold(number // dp, dp) for dp in range(1, number + 1) if number % dp == 0)
+
+    def replicas_hold(ranks: int, dp: int) -> bool:
+        left_bytes, users = taken_bytes - -(-weights_gb * 10**9 // ranks), -(-sequences // dp)
+        layouts = (layout(name, engine, tp, ranks // tp) for tp in range(1, ranks + 1) if ranks % tp == 0)
+        return any(held is not None and held.fits(16_384, users, left_bytes) for held in layouts)
 
     assert holds(report.fewest)
     assert not any(holds(number) for number in range(1, report.fewest))
+
+
+def test_replicas_are_tried_and_usual_layouts_come_first():
+    """64 users of R1 at 32K: 27 fit beside the weights on 8 H200s; 61 layers divide among no stages but 61."""
+    report = fit("r1", tp=8, gpu="h200", weights_bytes=688_586_727_753, tokens=32_768, sequences=64)
+    assert report.max_sequences == 64_037_653_462 // (32_768 * 70_272) == 27
+    assert (report.fewest, report.fewest_layout) == (report.usual_gpus, report.usual_layout) == (24, "TP 8, DP 3")
+    planned_stages = fit("r1", tp=8, tokens=32_768, sequences=64, **R1)
+    assert (planned_stages.usual_gpus, planned_stages.usual_layout) == (16, "TP 8, PP 2")
+    assert planned_stages.fewest < 16
+
+
+def test_the_headline_is_no_longer_than_the_models_own_context(cli):
+    outcome = cli("fit -p gpt-oss-20b --gpu h100 --weights 13GB -t 32K", columns=120)
+    assert "  max context  131,072 tokens (1 user), the model's own; memory holds 2,931,409\n" in outcome.stdout
+    assert "  limited by   the model's own context, not memory\n" in outcome.stdout
+    report = json.loads(cli("fit -p gpt-oss-20b --gpu h100 --weights 13GB -t 32K --format json").stdout)
+    assert (report["max_context"], report["max_tokens"]) == (131_072, 2_931_409)
+
+
+def test_users_who_share_one_context_are_said_to(cli):
+    outcome = cli("fit -p llama3-8b --gpu h100 --weights 16GB -e llama_cpp -t 32K -b 157", columns=120)
+    assert "  asked        157 users sharing 32,768 tokens (208 each): fits\n" in outcome.stdout
+    assert "  max users    256 sharing 32,768 tokens\n" in outcome.stdout
+    swa = cli("fit -p gpt-oss-20b --gpu h100 --weights 13GB -e llama_cpp -t 32K", columns=120)
+    assert "  - defaults of the library; with defaults of the server memory holds " in swa.stdout
 
 
 # Memory and what binds ---------------------------------------------------------------------------------------------
