@@ -5,63 +5,16 @@ nothing is on stdout then. Start-up is part of the product: only the command tha
 it needs when it runs.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated, Any, NoReturn
+from typing import NoReturn
 
-import typer
-from typer.core import TyperGroup
+from kvcalc.errors import KvcalcError
 
-from kvcalc.errors import KvcalcError, UnknownNameError
-
-OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
-COMMANDS = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "schema")
-"""Files of this folder that are commands, in the order of help, with - for _; each has its Typer as `app`."""
-
-
-class _Commands(TyperGroup):
-    """Commands that are imported when they are asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            raise UnknownNameError.among("command", cmd_name, COMMANDS, see="`kvcalc --help` describes them")
-        command = typer.main.get_command(import_module(f"kvcalc.cli.{cmd_name.replace('-', '_')}").app)
-        command.name = cmd_name
-        return command
-
-
-app = typer.Typer(
-    name="kvcalc",
-    cls=_Commands,
-    help="How many bytes the KV cache of a language model takes: exact, explained, and checked in CI.",
-    epilog="Example: kvcalc size --preset r1 --tokens 100000",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # plain help: it needs no rich, which would double the time it takes
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from kvcalc import __version__
-
-        typer.echo(f"kvcalc {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
+OK, INTERRUPTED = 0, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,22 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name that the terminal's character set lacks is printed as an escape, not as a crash.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    from kvcalc.cli.application import run_line
+
     try:
-        code = app(args=arguments, prog_name="kvcalc", standalone_mode=False)
+        code = run_line(arguments)
         sys.stdout.flush()
     except KvcalcError as error:
-        return _print_error(str(error), error.help, error.exit_code)
+        return _print_error(error)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output went away; there is nobody to tell
         return OK
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:
-        # Usage errors of the parsing library, whose class has moved from release to release; each can say itself.
-        if not hasattr(error, "format_message"):
-            raise
-        return _print_usage_error(error)
-    return code if isinstance(code, int) else OK
+    return code
 
 
 def run() -> NoReturn:
@@ -93,17 +43,8 @@ def run() -> NoReturn:
     raise SystemExit(main())
 
 
-def _print_error(what: str, help: str, code: int) -> int:
-    print(what, file=sys.stderr)
-    if help:
-        print(f"help: {help}", file=sys.stderr)
-    return code
-
-
-def _print_usage_error(error: Any) -> int:
-    command = error.ctx.command_path if error.ctx else "kvcalc"
-    message = error.format_message()
-    if message.startswith("Usage:"):  # no command was named: the message is the whole help
-        return _print_error(message, "", BAD_INPUT)
-    what = f"{command}: {message[:1].lower()}{message[1:].rstrip('.')}"
-    return _print_error(what, f"`{command} --help` shows how", BAD_INPUT)
+def _print_error(error: KvcalcError) -> int:
+    print(error, file=sys.stderr)
+    if error.help:
+        print(f"help: {error.help}", file=sys.stderr)
+    return error.exit_code

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from kvcalc.cli import COMMANDS
+from kvcalc.cli.commands import NAMES
 from kvcalc.methods import METHODS
 
 RUN_ALL = """
@@ -43,7 +43,7 @@ ASKED = (
 )
 HELP = (
     "",
-    *COMMANDS,
+    *NAMES,
     "presets list",
     "presets show",
     "presets validate",
@@ -67,7 +67,7 @@ def printed(*options: str) -> dict[str, list]:
 
 
 def test_every_command_is_asked():
-    assert {line.split()[0] for line in ASKED} == set(COMMANDS)
+    assert {line.split()[0] for line in ASKED} == set(NAMES)
 
 
 def test_the_output_is_the_same_without_docstrings():
