@@ -1,12 +1,13 @@
 """The command line: each command is a thin file that loads, calls, renders, and returns an exit code.
 
 Exit codes: 0 fine, 1 a plan does not fit, 2 bad input. Errors go to stderr as `where: what` and `help: what to try`;
-nothing is on stdout then. Start-up is part of the product: only the command that runs is loaded, and it imports what
-it needs when it runs.
+nothing is on stdout then. Start-up is part of the product: a plain command line is read without typer, only the command
+that runs is loaded, and it imports what it needs when it runs.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -23,10 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name that the terminal's character set lacks is printed as an escape, not as a crash.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    from kvcalc.cli.application import run_line
-
     try:
-        code = run_line(arguments)
+        code = _run(arguments)
         sys.stdout.flush()
     except KvcalcError as error:
         return _print_error(error)
@@ -41,6 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """Entry point of the console script."""
     raise SystemExit(main())
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Runs a plain command line at once; the application takes any other, completes words, and knows Windows' globs."""
+    from kvcalc.cli.plain import read
+
+    for_typer = "_KVCALC_COMPLETE" in os.environ or os.name == "nt"
+    plain = None if for_typer else read(sys.argv[1:] if arguments is None else arguments)
+    if plain is not None:
+        command, given = plain
+        return command.run(**given)
+
+    from kvcalc.cli.application import run_line
+
+    return run_line(arguments)
 
 
 def _print_error(error: KvcalcError) -> int:

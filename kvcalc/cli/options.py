@@ -1,6 +1,6 @@
 """The options of all commands: a row each. A command lists those that it takes, changed where it means them otherwise.
 
-`application.py` makes help, completion and errors from these rows.
+`application.py` makes help, completion and errors from these rows; `plain.py` reads a plain command line by them.
 """
 
 from __future__ import annotations
