@@ -7,15 +7,14 @@ from inspect import Parameter, Signature
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from kvcalc.cli.commands import NAMES, Command, command_named
-from kvcalc.cli.options import COUNT, FLAG, TEXT, TEXTS, Option
+from kvcalc.cli.options import COUNT, FLAG, TEXTS, Option
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.units import shown
 
-_TYPES = {TEXT: list[str], COUNT: list[int], FLAG: bool, TEXTS: list[str]}
-"""What typer reads for an option: every value, even where one is meant, so that none is lost in silence."""
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def run_line(line: Sequence[str] | None) -> int:
@@ -44,6 +43,26 @@ class _Commands(TyperGroup):
         return command
 
 
+class _Command(TyperCommand):
+    """A command whose help names arguments as their rows do; what typer adds differs from release to release."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
+        return ["[OPTIONS]", *(f"{{{each.metavar}}}" if each.required else str(each.metavar) for each in arguments)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        records: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for each in self.get_params(ctx):
+            name, about = each.get_help_record(ctx) or ("", "")
+            if each.param_type_name == "argument":
+                records["Arguments"].append((str(each.metavar), about))
+            else:
+                records["Options"].append((name, about))
+        for title in filter(records.get, records):
+            with formatter.section(title):
+                formatter.write_dl(records[title])
+
+
 def _whole() -> typer.Typer:
     app = typer.Typer(
         cls=_Commands,
@@ -52,7 +71,7 @@ def _whole() -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,  # plain help: it needs no rich, which would double the time it takes
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_CONTEXT,
     )
     app.callback()(_root)
     return app
@@ -82,7 +101,7 @@ def _app_of(name: str) -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_CONTEXT,
     )
     if isinstance(command, Command):
         _add(app, name, name, command)
@@ -99,20 +118,18 @@ def _add(app: typer.Typer, name: str, path: str, command: Command) -> None:
         return command.run(**{option.name: _value(path, option, given[option.name]) for option in command.takes})
 
     vars(call)["__signature__"] = Signature([_parameter(option) for option in command.takes])
-    app.command(name, help=command.help, epilog=command.epilog)(call)
+    app.command(name, cls=_Command, help=command.help, epilog=command.epilog)(call)
 
 
 def _parameter(option: Option) -> Parameter:
-    """How typer is told of a row."""
-    kind: object = _TYPES[option.kind] if option.flags or option.kind != TEXT else str
-    default: object = ... if option.required else option.default and [option.default]
+    """How typer is told of a row. It keeps every value, even where one is meant, so that none is lost in silence."""
+    kind: object = list[str] if option.flags or option.kind == TEXTS else str
+    default: object = ... if option.required else None if option.default is None else [str(option.default)]
+    if option.kind == FLAG:
+        kind, default = bool, False
     if option.flags:
         info = typer.Option(
-            default if option.kind != FLAG else False,
-            *option.flags,
-            metavar=option.metavar,
-            help=option.help,
-            autocompletion=option.complete,
+            default, *option.flags, metavar=option.metavar, help=option.help, autocompletion=option.complete
         )
     else:
         info = typer.Argument(default, metavar=option.metavar, help=option.help, autocompletion=option.complete)
@@ -121,18 +138,34 @@ def _parameter(option: Option) -> Parameter:
 
 def _value(path: str, option: Option, given: Any) -> object:
     """What `run` gets for an option. Raises InvalidValueError where one that holds one value has two."""
-    if option.kind == TEXTS:
-        return tuple(given or ())
-    if not isinstance(given, list):
+    if option.kind == FLAG or isinstance(given, str):
         return given
-    if len(given) > 1:
-        flags = " / ".join(f"'{flag}'" for flag in option.flags)
+    texts = tuple(given or ())
+    if option.kind == TEXTS:
+        return texts
+    if len(texts) > 1:
         raise InvalidValueError(
-            f"option {flags} is given twice: {shown(given[0])} and {shown(given[1])}",
+            f"option {_flags(option)} is given twice: {shown(texts[0])} and {shown(texts[1])}",
             where=f"kvcalc {path}",
             help=f"give it once; `kvcalc {path} --help` shows how",
         )
-    return given[0] if given else None
+    if not texts:
+        return None
+    return _count(option, texts[0]) if option.kind == COUNT else texts[0]
+
+
+def _flags(option: Option) -> str:
+    return " / ".join(f"'{flag}'" for flag in option.flags)
+
+
+def _count(option: Option, text: str) -> int:
+    """The whole number that a text is. Raises InvalidValueError."""
+    try:
+        return int(text)
+    except ValueError:
+        flag = option.flags[0]
+        what = f"must be a whole number, not {shown(text)}"
+        raise InvalidValueError(what, where=flag, help=f"write digits, as in {flag} 8") from None
 
 
 def _usage_error(error: Any) -> KvcalcError:

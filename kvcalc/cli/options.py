@@ -135,8 +135,8 @@ FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", defaul
 
 PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
 LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
-PRESET_NAME = Option("name", (), None, "Preset or alias.", required=True, complete=_complete_preset)
+PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
 PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)
-CONFIG = Option("path", (), None, "A config.json, or a directory that holds one.", required=True)
+CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)
 METHOD_NAME = Option("name", (), "NAME", "Method, as `kvcalc methods list` names it.", required=True)
 SCHEMA_KIND = Option("kind", (), "plan|preset", "Which kind of file.", required=True)

@@ -76,10 +76,9 @@ def test_an_option_of_one_value_is_refused_twice(cli, name, option):
     ]
     outcome = cli([*name.split(), *required, *given])
     flags = " / ".join(map(repr, option.flags))
-    value = "1" if option.kind == COUNT else "'1'"
     assert outcome == (
         "",
-        f"kvcalc {name}: option {flags} is given twice: {value} and {value}\n"
+        f"kvcalc {name}: option {flags} is given twice: '1' and '1'\n"
         f"help: give it once; `kvcalc {name} --help` shows how\n",
         2,
     )
@@ -89,3 +88,13 @@ def test_what_may_be_given_several_times_is_taken_whole(cli):
     line = "size -p gpt-oss-20b -f csv -t 1K -t 2K"
     assert cli(line).stdout == cli("size -p gpt-oss-20b -f csv -t 1K,2K").stdout
     assert cli("size -p gpt-oss-20b -t 1K --mtp --mtp") == cli("size -p gpt-oss-20b -t 1K --mtp")
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "", "\x1b[2J", "9" * 5000])
+def test_a_count_that_is_no_number_is_refused(cli, text):
+    outcome = cli(["size", "-p", "r1", "-t", "1", "--tp", text])
+    assert outcome.stdout == ""
+    assert outcome.code == 2
+    what, help = outcome.stderr.splitlines()
+    assert what.startswith(f"--tp: must be a whole number, not {text[:9]!r}"[:40])
+    assert help == "help: write digits, as in --tp 8"
