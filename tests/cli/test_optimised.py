@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from test_options import COMMANDS
+
 from kvcalc.cli.commands import NAMES
 from kvcalc.methods import METHODS
 
@@ -41,16 +43,7 @@ ASKED = (
     "schema preset",
     "schema plan",
 )
-HELP = (
-    "",
-    *NAMES,
-    "presets list",
-    "presets show",
-    "presets validate",
-    "presets new",
-    "methods list",
-    "methods show",
-)
+HELP = ("", *NAMES, *COMMANDS)
 LINES = (*ASKED, *(f"{command} --help".strip() for command in HELP))
 
 
