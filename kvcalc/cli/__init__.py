@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KvcalcError as error:
         return _print_error(error)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output went away; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: what is left goes nowhere
         return OK
     except KeyboardInterrupt:
         return INTERRUPTED

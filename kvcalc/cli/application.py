@@ -114,7 +114,7 @@ def _app_of(name: str) -> typer.Typer:
 def _add(app: typer.Typer, name: str, path: str, command: Command) -> None:
     """Adds a command, whose signature is made of its rows."""
 
-    def call(**given: Any) -> int:
+    def call(**given: object) -> int:
         return command.run(**{option.name: _value(path, option, given[option.name]) for option in command.takes})
 
     vars(call)["__signature__"] = Signature([_parameter(option) for option in command.takes])
@@ -136,11 +136,11 @@ def _parameter(option: Option) -> Parameter:
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=info, annotation=kind)
 
 
-def _value(path: str, option: Option, given: Any) -> object:
+def _value(path: str, option: Option, given: object) -> object:
     """What `run` gets for an option. Raises InvalidValueError where one that holds one value has two."""
     if option.kind == FLAG or isinstance(given, str):
         return given
-    texts = tuple(given or ())
+    texts = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
     if option.kind == TEXTS:
         return texts
     if len(texts) > 1:
