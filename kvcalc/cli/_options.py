@@ -1,11 +1,9 @@
-"""Options that several commands share, and how their values become what the library takes."""
+"""How the values of options become what the library takes, each error under the option that it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-
-import typer
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvcalc.errors import InvalidValueError, KvcalcError
 
@@ -14,99 +12,6 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
 
 Result = TypeVar("Result")
-
-
-def command_app(help: str | None = None) -> typer.Typer:
-    """App of one command, or of several with `help` above them; plain help, like the whole."""
-    return typer.Typer(
-        help=help,
-        no_args_is_help=help is not None,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-
-
-def complete_preset(incomplete: str) -> list[str]:
-    """Presets and aliases that start with what was typed."""
-    from kvcalc.io.presets import preset_aliases, preset_names
-
-    names = {*preset_names(), *preset_aliases()}
-    return sorted(name for name in names if name.startswith(incomplete.lower()))
-
-
-def complete_dtype(incomplete: str) -> list[str]:
-    """Dtypes that start with what was typed."""
-    from kvcalc.cache.dtypes import DTYPES
-
-    return [dtype.name for dtype in DTYPES if dtype.name.startswith(incomplete)]
-
-
-def complete_format(incomplete: str) -> list[str]:
-    """Formats that start with what was typed."""
-    from kvcalc.formats import FORMATS
-
-    return [name for name in FORMATS.names() if name.startswith(incomplete)]
-
-
-Preset = Annotated[
-    str | None,
-    typer.Option("--preset", "-p", metavar="NAME", help="Shipped model, such as r1.", autocompletion=complete_preset),
-]
-ModelPath = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="PATH", help="Preset YAML, config.json or its directory, or GGUF file."),
-]
-_TOKENS = typer.Option(
-    "--tokens",
-    "-t",
-    metavar="N",
-    help="Cached tokens of a sequence: 100000, 128k (128,000), 128K (131,072); 1K,32K for several.",
-)
-Tokens = Annotated[list[str], _TOKENS]
-TokensIfAny = Annotated[list[str] | None, _TOKENS]
-Batch = Annotated[str, typer.Option("--batch", "-b", metavar="N", help="Sequences cached at the same time.")]
-DtypeName = Annotated[
-    str,
-    typer.Option(
-        "--dtype",
-        "-d",
-        metavar="NAME",
-        help="Format of the cache: bf16, fp8, int8, int4 ...",
-        autocompletion=complete_dtype,
-    ),
-]
-Assume = Annotated[
-    str | None,
-    typer.Option("--assume", metavar="KIND", help="Read an unknown model_type as gqa, mha or mla; the output says so."),
-]
-Mtp = Annotated[bool, typer.Option("--mtp", help="With the layers that predict further tokens.")]
-Attention = Annotated[
-    str | None,
-    typer.Option("--attention", metavar="KIND", help="What if it had: mha, mqa, gqa:8, mla:512+64, mla-naive."),
-]
-Method = Annotated[
-    list[str] | None,
-    typer.Option("--method", metavar="SPEC", help="What a method leaves: streaming-llm, snapkv:window_size=64 ..."),
-]
-EngineName = Annotated[
-    str,
-    typer.Option("--engine", "-e", metavar="NAME", help="Engine to model: vllm, vllm@0.33."),
-]
-EngineSet = Annotated[
-    list[str] | None,
-    typer.Option("--engine-set", metavar="NAME=VALUE", help="A setting of the engine, such as window=full."),
-]
-TensorParallel = Annotated[int, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks, which share heads.")]
-PipelineParallel = Annotated[int, typer.Option("--pp", metavar="N", help="Pipeline stages, which share layers.")]
-DataParallel = Annotated[int, typer.Option("--dp", metavar="N", help="Data-parallel replicas, which share sequences.")]
-ContextParallel = Annotated[
-    int, typer.Option("--dcp", metavar="N", help="Tensor-parallel ranks that share tokens, where an engine does.")
-]
-Format = Annotated[
-    str, typer.Option("--format", "-f", metavar="NAME", help="How to print it.", autocompletion=complete_format)
-]
 
 
 def located(option: str, read: Callable[..., Result], *values: Any, **named: Any) -> Result:

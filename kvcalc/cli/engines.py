@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command, Group
 
 if TYPE_CHECKING:
     from kvcalc.engines import Engine
     from kvcalc.report.engines import EngineEntry, RuleEntry
 
-app = command_app("Engines that allocate a cache: list them, or show one with its versions and settings.")
 
-
-@app.command(
-    "list", help="Every engine, with its versions and how it was verified.", epilog="Example: kvcalc engines list"
-)
-def list_engines(format: _options.Format = "table") -> None:
+def list_engines(*, format: str) -> int:
     """Runs `kvcalc engines list`."""
     check_output_format(format)
 
@@ -28,23 +21,17 @@ def list_engines(format: _options.Format = "table") -> None:
     from kvcalc.report.engines import EngineList
 
     show(EngineList(tuple(map(_entry_of, ENGINES.names()))), format)
+    return 0
 
 
-@app.command(
-    "show",
-    help="One engine: settings with their defaults and meanings, versions, and the rules that changed between them.",
-    epilog="Example: kvcalc engines show vllm",
-)
-def show_engine(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Engine, as `kvcalc engines list` names it.")],
-    format: _options.Format = "table",
-) -> None:
+def show_engine(*, name: str, format: str) -> int:
     """Runs `kvcalc engines show`."""
     check_output_format(format)
 
     from kvcalc.report.engines import EnginePage
 
     show(EnginePage(_options.located("NAME", _entry_of, name.lower())), format)
+    return 0
 
 
 def _entry_of(name: str) -> EngineEntry:
@@ -93,3 +80,25 @@ def _in_words(value: object) -> str:
     if value is None or value == ():
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+COMMAND = Group(
+    help="Engines that allocate a cache: list them, or show one with its versions and settings.",
+    commands={
+        "list": Command(
+            help="Every engine, with its versions and how it was verified.",
+            epilog="Example: kvcalc engines list",
+            takes=(options.FORMAT,),
+            run=list_engines,
+        ),
+        "show": Command(
+            help=(
+                "One engine: settings with their defaults and meanings, versions, and the rules that changed between "
+                "them."
+            ),
+            epilog="Example: kvcalc engines show vllm",
+            takes=(options.ENGINE_NAME, options.FORMAT),
+            run=show_engine,
+        ),
+    },
+)

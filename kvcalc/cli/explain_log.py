@@ -1,54 +1,36 @@
 """`kvcalc explain-log`: does the prediction agree with what an engine's start-up log says of its cache?"""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError, KvcalcError
 
-app = command_app()
 _OF_WEIGHTS = ("weights", "gpu")
 """Fields that an error about what --weights leave may name."""
 _EXIT_CODES = {"agrees": 0, "differs": 1, "undecided": 2}
 
 
-@app.command(
-    help=(
-        "Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it.\n\n"
-        "A log does not say which model it served: give --preset or --model. Exit code 0: it does, 1: it does not, "
-        "2: the log does not say enough to tell, or bad input."
-    ),
-    epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b",
-)
-def explain_log(
-    log: Annotated[Path, typer.Argument(metavar="FILE", help="Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.")],
-    preset: _options.Preset = None,
-    model: _options.ModelPath = None,
-    assume: _options.Assume = None,
-    mtp: _options.Mtp = False,
-    engine: Annotated[
-        str | None, typer.Option("--engine", "-e", metavar="NAME", help="Whose log it is, where that is not plain.")
-    ] = None,
-    engine_set: _options.EngineSet = None,
-    tp: Annotated[int | None, typer.Option("--tp", metavar="N", help="Tensor-parallel ranks, over the log's.")] = None,
-    pp: Annotated[int | None, typer.Option("--pp", metavar="N", help="Pipeline stages, over the log's.")] = None,
-    gpu: Annotated[
-        str | None, typer.Option("--gpu", metavar="NAME", help="GPU by its name in gpus.yaml, or its driver's.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights", metavar="BYTES|PATH", help="Of the whole model, where vLLM's memory follows from it."
-        ),
-    ] = None,
-    reserve: Annotated[
-        str, typer.Option("--reserve", metavar="BYTES", help="With --weights: what else lies on each GPU.")
-    ] = "0",
-    format: _options.Format = "table",
+def run(
+    *,
+    log: str,
+    preset: str | None,
+    model: str | None,
+    assume: str | None,
+    mtp: bool,
+    engine: str | None,
+    engine_set: Sequence[str],
+    tp: int | None,
+    pp: int | None,
+    gpu: str | None,
+    weights: str | None,
+    reserve: str,
+    format: str,
 ) -> int:
     """Runs `kvcalc explain-log`."""
     check_output_format(format)
@@ -58,12 +40,12 @@ def explain_log(
     from kvcalc.io.engine_logs import read_engine_log
 
     name, version = split_version(engine or "")
-    reading = _options.located("FILE", read_engine_log, log, name or None)
+    reading = _options.located("FILE", read_engine_log, Path(log), name or None)
     if preset is None and model is None:
         named = f" ({reading.model})" if reading.model else ""
         raise InvalidValueError(
             f"this log of {reading.engine} does not say what its model is made of{named}",
-            where=str(log),
+            where=log,
             help=f"name it: --preset {_preset_like(reading.model)}, or --model path/to/config.json",
         )
     served = _options.one_model(preset, model, None, assume, mtp=mtp)
@@ -73,7 +55,7 @@ def explain_log(
     )
     beside = reading._replace(**_beside(weights, reserve))
     try:
-        report = explain(served, beside, file=str(log), settings=settings, ranks=ranks)
+        report = explain(served, beside, file=log, settings=settings, ranks=ranks)
     except KvcalcError as error:
         raise error.at("--weights" if getattr(error, "field", "") in _OF_WEIGHTS else "--engine-set") from None
     show(report, format)
@@ -110,3 +92,29 @@ def _preset_like(model: str) -> str:
 
     name = model.rpartition("/")[2].lower()
     return name if name in {*preset_names(), *preset_aliases()} else "r1"
+
+
+COMMAND = Command(
+    help=(
+        "Whether kvcalc predicts the cache that a log reports; if not, which setting would explain it.\n\n"
+        "A log does not say which model it served: give --preset or --model. Exit code 0: it does, 1: it does not, "
+        "2: the log does not say enough to tell, or bad input."
+    ),
+    epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b",
+    takes=(
+        options.LOG,
+        options.PRESET,
+        options.MODEL,
+        options.ASSUME,
+        options.MTP,
+        options.ENGINE._replace(help="Whose log it is, where that is not plain.", default=None),
+        options.ENGINE_SET,
+        options.TP._replace(help="Tensor-parallel ranks, over the log's.", default=None),
+        options.PP._replace(help="Pipeline stages, over the log's.", default=None),
+        options.GPU,
+        options.WEIGHTS._replace(help="Of the whole model, where vLLM's memory follows from it."),
+        options.RESERVE._replace(help="With --weights: what else lies on each GPU."),
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -1,12 +1,13 @@
 """`kvcalc fit`: what GPUs hold of a model's cache beside its weights."""
 
-from typing import TYPE_CHECKING, Annotated
+from __future__ import annotations
 
-import typer
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -17,53 +18,31 @@ TOO_LARGE = 1
 if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
 
-app = command_app()
 
-
-@app.command(
-    help=(
-        "Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."
-    ),
-    epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
-)
-def fit(
-    gpu: Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU by its name in gpus.yaml, or its driver's.")],
-    preset: _options.Preset = None,
-    model: _options.ModelPath = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            metavar="BYTES|PATH",
-            help="Of the whole model: 671GB, 625GiB, or safetensors (index, files, folder) or GGUF to read it from; "
-            "else as its authors published them, where the preset knows.",
-        ),
-    ] = None,
-    reserve: Annotated[
-        str, typer.Option("--reserve", metavar="BYTES", help="On each GPU for activations, graphs and the rest.")
-    ] = "0",
-    gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", help="GPUs in all: tp x pp x dp.")] = None,
-    tokens: Annotated[
-        str | None, typer.Option("--tokens", "-t", metavar="N", help="Context of each user: how many users fit?")
-    ] = None,
-    batch: Annotated[str, typer.Option("--batch", "-b", metavar="N", help="Users: which context fits?")] = "1",
-    dtype: _options.DtypeName = "bf16",
-    attention: _options.Attention = None,
-    method: _options.Method = None,
-    assume: _options.Assume = None,
-    mtp: _options.Mtp = False,
-    engine: _options.EngineName = "ideal",
-    engine_set: _options.EngineSet = None,
-    utilization: Annotated[
-        str | None,
-        typer.Option("--utilization", metavar="SHARE", help="Share of the GPU's memory in use; default: the engine's."),
-    ] = None,
-    tp: _options.TensorParallel = 1,
-    pp: _options.PipelineParallel = 1,
-    dp: _options.DataParallel = 1,
-    dcp: _options.ContextParallel = 1,
-    format: _options.Format = "table",
-) -> None:
+def run(
+    *,
+    gpu: str,
+    preset: str | None,
+    model: str | None,
+    weights: str | None,
+    reserve: str,
+    gpus: int | None,
+    tokens: str | None,
+    batch: str,
+    dtype: str,
+    attention: str | None,
+    method: Sequence[str],
+    assume: str | None,
+    mtp: bool,
+    engine: str,
+    engine_set: Sequence[str],
+    utilization: str | None,
+    tp: int,
+    pp: int,
+    dp: int,
+    dcp: int,
+    format: str,
+) -> int:
     """Runs `kvcalc fit`."""
     check_output_format(format)
     asked = _options.fit_question(batch, dtype, engine, engine_set, gpu, utilization)
@@ -83,7 +62,7 @@ def fit(
 
     report = fit_gpus(chosen, weights_bytes=whole, reserve_bytes=reserve_bytes, parallel=layout, **asked)
     show(report, format)
-    raise typer.Exit(TOO_LARGE if report.fits is False else 0)
+    return TOO_LARGE if report.fits is False else 0
 
 
 def _one(tokens: str) -> list[int]:
@@ -93,9 +72,41 @@ def _one(tokens: str) -> list[int]:
     return counts
 
 
-def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> "Parallel":
+def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> Parallel:
     """The ranks, as many as there are GPUs."""
     from kvcalc.fleet.fit import layout_of
     from kvcalc.parallel import Parallel
 
     return layout_of(gpus, Parallel(tp, pp, dp, dcp))
+
+
+COMMAND = Command(
+    help=(
+        "Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."
+    ),
+    epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
+    takes=(
+        options.GPU._replace(required=True),
+        options.PRESET,
+        options.MODEL,
+        options.WEIGHTS,
+        options.RESERVE,
+        options.GPUS,
+        options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),
+        options.BATCH._replace(help="Users: which context fits?"),
+        options.DTYPE,
+        options.ATTENTION,
+        options.METHOD,
+        options.ASSUME,
+        options.MTP,
+        options.ENGINE,
+        options.ENGINE_SET,
+        options.UTILIZATION,
+        options.TP,
+        options.PP,
+        options.DP,
+        options.DCP,
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Rational
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command, Group
 
 if TYPE_CHECKING:
     from kvcalc.report.methods import MethodEntry
 
-app = command_app("Methods that reduce a cache: list them, or show one with its parameters.")
 
-
-@app.command("list", help="Every method, with what it asks for.", epilog="Example: kvcalc methods list")
-def list_methods(format: _options.Format = "table") -> None:
+def list_methods(*, format: str) -> int:
     """Runs `kvcalc methods list`."""
     check_output_format(format)
 
@@ -27,23 +22,17 @@ def list_methods(format: _options.Format = "table") -> None:
     from kvcalc.report.methods import MethodList
 
     show(MethodList(tuple(map(entry_of, METHODS.names()))), format)
+    return 0
 
 
-@app.command(
-    "show",
-    help="One method: formula, parameters with their defaults, caveat, source.",
-    epilog="Example: kvcalc methods show snapkv",
-)
-def show_method(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Method, as `kvcalc methods list` names it.")],
-    format: _options.Format = "table",
-) -> None:
+def show_method(*, name: str, format: str) -> int:
     """Runs `kvcalc methods show`."""
     check_output_format(format)
 
     from kvcalc.report.methods import MethodPage
 
     show(MethodPage(_options.located("NAME", entry_of, name.lower())), format)
+    return 0
 
 
 def entry_of(name: str, arguments: Mapping[str, object] | None = None) -> MethodEntry:
@@ -69,3 +58,22 @@ def _in_words(default: object) -> str:
     if isinstance(default, Rational) and not isinstance(default, int):
         return f"{float(default):g}"
     return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+COMMAND = Group(
+    help="Methods that reduce a cache: list them, or show one with its parameters.",
+    commands={
+        "list": Command(
+            help="Every method, with what it asks for.",
+            epilog="Example: kvcalc methods list",
+            takes=(options.FORMAT,),
+            run=list_methods,
+        ),
+        "show": Command(
+            help="One method: formula, parameters with their defaults, caveat, source.",
+            epilog="Example: kvcalc methods show snapkv",
+            takes=(options.METHOD_NAME, options.FORMAT),
+            run=show_method,
+        ),
+    },
+)

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command, Group
 
 if TYPE_CHECKING:
     from kvcalc.model import Model
 
-app = command_app("Shipped models: list and show them; validate a file; write one from a config.json.")
 
-
-@app.command(
-    "list",
-    help="Every shipped preset with its attention and bytes per token.",
-    epilog="Example: kvcalc presets list --format json",
-)
-def list_presets(format: _options.Format = "table") -> None:
+def list_presets(*, format: str) -> int:
     """Runs `kvcalc presets list`."""
     check_output_format(format)
 
@@ -46,6 +38,7 @@ def list_presets(format: _options.Format = "table") -> None:
         for name, model in models.items()
     )
     show(Gallery(entries), format)
+    return 0
 
 
 def _first_token_bytes(model: Model) -> int | None:
@@ -58,45 +51,61 @@ def _first_token_bytes(model: Model) -> int | None:
         return None
 
 
-@app.command("show", help="The preset's file, as it is.", epilog="Example: kvcalc presets show r1")
-def show_preset(
-    name: Annotated[str, typer.Argument(help="Preset or alias.", autocompletion=_options.complete_preset)],
-) -> None:
+def show_preset(*, name: str) -> int:
     """Runs `kvcalc presets show`."""
     from kvcalc.io.presets import preset_path
 
     sys.stdout.write(_options.located("NAME", preset_path, name).read_text("utf-8"))
+    return 0
 
 
-@app.command(
-    "validate",
-    help="Whether files are models that kvcalc can size; the first error is printed with its line.",
-    epilog="Example: kvcalc presets validate my-model.yaml",
-)
-def validate(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Preset files or config.json files.")],
-) -> None:
+def validate(*, paths: Sequence[str]) -> int:
     """Runs `kvcalc presets validate`."""
     from kvcalc.io.loading import load_path
     from kvcalc.units import plural
 
-    models = [load_path(path) for path in paths]
+    models = [load_path(Path(path)) for path in paths]
     for path, model in zip(paths, models, strict=True):
         groups = ", ".join(f"{len(group.layers)} {group.name} {group.label}" for group in model.groups)
-        typer.echo(f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})")
+        print(f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})")
+    return 0
 
 
-@app.command(
-    "new",
-    help="Writes a preset YAML, made from a config.json, to stdout.",
-    epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml",
-)
-def new(
-    path: Annotated[Path, typer.Argument(help="A config.json, or a directory that holds one.")],
-    assume: _options.Assume = None,
-) -> None:
+def new(*, path: str, assume: str | None) -> int:
     """Runs `kvcalc presets new`."""
     from kvcalc.io.loading import load_path
     from kvcalc.io.presets import dump_preset
 
-    sys.stdout.write(dump_preset(load_path(path, assume=assume)))
+    sys.stdout.write(dump_preset(load_path(Path(path), assume=assume)))
+    return 0
+
+
+COMMAND = Group(
+    help="Shipped models: list and show them; validate a file; write one from a config.json.",
+    commands={
+        "list": Command(
+            help="Every shipped preset with its attention and bytes per token.",
+            epilog="Example: kvcalc presets list --format json",
+            takes=(options.FORMAT,),
+            run=list_presets,
+        ),
+        "show": Command(
+            help="The preset's file, as it is.",
+            epilog="Example: kvcalc presets show r1",
+            takes=(options.PRESET_NAME,),
+            run=show_preset,
+        ),
+        "validate": Command(
+            help="Whether files are models that kvcalc can size; the first error is printed with its line.",
+            epilog="Example: kvcalc presets validate my-model.yaml",
+            takes=(options.PRESET_FILES,),
+            run=validate,
+        ),
+        "new": Command(
+            help="Writes a preset YAML, made from a config.json, to stdout.",
+            epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml",
+            takes=(options.CONFIG, options.ASSUME),
+            run=new,
+        ),
+    },
+)

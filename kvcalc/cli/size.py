@@ -1,12 +1,13 @@
 """`kvcalc size`: the bytes of one model's cache."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -15,33 +16,28 @@ if TYPE_CHECKING:
     from kvcalc.report.methods import MethodEntry
     from kvcalc.report.size import Report
 
-app = command_app()
 
-
-@app.command(
-    help="Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor.",
-    epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain",
-)
-def size(
-    tokens: _options.TokensIfAny = None,
-    preset: _options.Preset = None,
-    model: _options.ModelPath = None,
-    batch: _options.Batch = "1",
-    dtype: _options.DtypeName = "bf16",
-    attention: _options.Attention = None,
-    method: _options.Method = None,
-    assume: _options.Assume = None,
-    mtp: _options.Mtp = False,
-    engine: _options.EngineName = "ideal",
-    engine_set: _options.EngineSet = None,
-    tp: _options.TensorParallel = 1,
-    pp: _options.PipelineParallel = 1,
-    dp: _options.DataParallel = 1,
-    dcp: _options.ContextParallel = 1,
-    by_layer: bool = typer.Option(False, "--by-layer", help="A row for each layer."),
-    explain: bool = typer.Option(False, "--explain", help="The formula with its numbers, and where each came from."),
-    verify: bool = typer.Option(False, "--verify", help="Build the attention in torch, run it, and measure the cache."),
-    format: _options.Format = "table",
+def run(
+    *,
+    tokens: Sequence[str],
+    preset: str | None,
+    model: str | None,
+    batch: str,
+    dtype: str,
+    attention: str | None,
+    method: Sequence[str],
+    assume: str | None,
+    mtp: bool,
+    engine: str,
+    engine_set: Sequence[str],
+    tp: int,
+    pp: int,
+    dp: int,
+    dcp: int,
+    by_layer: bool,
+    explain: bool,
+    verify: bool,
+    format: str,
 ) -> int:
     """Runs `kvcalc size`."""
     check_output_format(format)
@@ -76,7 +72,7 @@ def size(
     return 0
 
 
-def _explained(model: "Model") -> "tuple[MethodEntry, ...]":
+def _explained(model: Model) -> tuple[MethodEntry, ...]:
     """What changed the model, with the parameters that it was given."""
     from kvcalc.cli.methods import entry_of
 
@@ -99,9 +95,7 @@ def _check_verifiable(question: dict[str, Any], *, several: bool) -> None:
         )
 
 
-def _verify(
-    model: "Model", parallel: "Parallel | None", report: "Report", question: dict[str, Any], format: str
-) -> int:
+def _verify(model: Model, parallel: Parallel | None, report: Report, question: dict[str, Any], format: str) -> int:
     """The size and, below it, what was measured; 1 where they differ."""
     from kvcalc.cli._verifying import NOT_EQUAL, verified
     from kvcalc.report.sheet import Stack
@@ -116,3 +110,31 @@ def _verify(
     )
     show(Stack((report, result)), format)
     return 0 if result.equal else NOT_EQUAL
+
+
+COMMAND = Command(
+    help="Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor.",
+    epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain",
+    takes=(
+        options.TOKENS,
+        options.PRESET,
+        options.MODEL,
+        options.BATCH,
+        options.DTYPE,
+        options.ATTENTION,
+        options.METHOD,
+        options.ASSUME,
+        options.MTP,
+        options.ENGINE,
+        options.ENGINE_SET,
+        options.TP,
+        options.PP,
+        options.DP,
+        options.DCP,
+        options.BY_LAYER,
+        options.EXPLAIN,
+        options.VERIFY,
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -1,43 +1,39 @@
 """`kvcalc verify`: the cache built from torch modules, run, and held against the prediction."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from kvcalc.cli import _options
-from kvcalc.cli._options import command_app
+from kvcalc.cli import _options, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli._verifying import NOT_EQUAL, measured, needs, verified
+from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError, UnknownNameError
 
-app = command_app()
 
-
-@app.command(
-    help="Builds the model's attention in torch, runs it, and compares what its cache took: exit 1 where it differs.",
-    epilog="Example: kvcalc verify --preset r1 --tokens 100000 --device meta",
-)
-def verify(
-    tokens: _options.Tokens,
-    preset: _options.Preset = None,
-    model: _options.ModelPath = None,
-    batch: _options.Batch = "1",
-    dtype: _options.DtypeName = "bf16",
-    attention: _options.Attention = None,
-    method: _options.Method = None,
-    assume: _options.Assume = None,
-    mtp: _options.Mtp = False,
-    tp: _options.TensorParallel = 1,
-    pp: _options.PipelineParallel = 1,
-    dp: _options.DataParallel = 1,
-    device: str = typer.Option("", "--device", metavar="NAME", help="cpu, cuda, or meta: shapes of any size."),
-    layers: int | None = typer.Option(None, "--layers", metavar="N", help="Only the first N layers of the model."),
-    steps: int = typer.Option(2, "--decode-steps", metavar="N", help="Tokens that come one by one."),
-    attended: int | None = typer.Option(None, "--attended-tokens", metavar="N", help="Longest prompt to attend; 256."),
-    encoder: int | None = typer.Option(None, "--encoder-tokens", metavar="N", help="What cross-attention looks at."),
-    against: str = typer.Option("", "--against", metavar="NAME", help="Another's classes: transformers."),
-    format: _options.Format = "table",
+def run(
+    *,
+    tokens: Sequence[str],
+    preset: str | None,
+    model: str | None,
+    batch: str,
+    dtype: str,
+    attention: str | None,
+    method: Sequence[str],
+    assume: str | None,
+    mtp: bool,
+    tp: int,
+    pp: int,
+    dp: int,
+    device: str | None,
+    layers: int | None,
+    decode_steps: int,
+    attended_tokens: int | None,
+    encoder_tokens: int | None,
+    against: str | None,
+    format: str,
 ) -> int:
     """Runs `kvcalc verify`."""
     check_output_format(format)
@@ -49,8 +45,8 @@ def verify(
         "tokens": counts[0],
         "sequences": question["sequences"],
         "kv_dtype": question["kv_dtype"].name,
-        "decode_steps": steps,
-        "encoder_tokens": encoder,
+        "decode_steps": decode_steps,
+        "encoder_tokens": encoder_tokens,
     }
     if against:
         ours = {
@@ -61,14 +57,14 @@ def verify(
             "--mtp": mtp,
             "--layers": layers,
         }
-        shares = {"--tp": tp > 1, "--pp": pp > 1, "--dp": dp > 1, "--attended-tokens": attended}
+        shares = {"--tp": tp > 1, "--pp": pp > 1, "--dp": dp > 1, "--attended-tokens": attended_tokens}
         _check_against(against, model, ours | shares)
         needs("torch", "psutil", "transformers")
         work = "kvcalc.verify.against_transformers:against_transformers"
         result: Any = measured(work, Path(str(model)), device=device or "cpu", **asked)
     else:
         chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
-        asked |= {"attended_tokens": attended, "layers": layers, "device": device or None}
+        asked |= {"attended_tokens": attended_tokens, "layers": layers, "device": device or None}
         result = verified(chosen, _options.parallel(tp, pp, dp), **asked)
     show(result, format)
     return 0 if result.equal else NOT_EQUAL
@@ -85,3 +81,31 @@ def _check_against(against: str, model: str | None, ours: dict[str, Any]) -> Non
             where="--against transformers",
             help="name the model by its config: --model path/to/config.json",
         )
+
+
+COMMAND = Command(
+    help="Builds the model's attention in torch, runs it, and compares what its cache took: exit 1 where it differs.",
+    epilog="Example: kvcalc verify --preset r1 --tokens 100000 --device meta",
+    takes=(
+        options.TOKENS._replace(required=True),
+        options.PRESET,
+        options.MODEL,
+        options.BATCH,
+        options.DTYPE,
+        options.ATTENTION,
+        options.METHOD,
+        options.ASSUME,
+        options.MTP,
+        options.TP,
+        options.PP,
+        options.DP,
+        options.DEVICE,
+        options.LAYERS,
+        options.DECODE_STEPS,
+        options.ATTENDED_TOKENS,
+        options.ENCODER_TOKENS,
+        options.AGAINST,
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -20,7 +20,7 @@ A layer of several parts names them all, as in `attention: [mla, indexer]`, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,15 @@ def preset_names() -> list[str]:
 
 def preset_aliases() -> dict[str, str]:
     """Each alias with the name of its preset."""
-    aliases = {}
-    for path in sorted(presets_folder().glob("*.yaml")):
+    return dict(_aliases())
+
+
+def _aliases() -> Iterator[tuple[str, str]]:
+    """Aliases, file by file: whoever looks for one reads no further than where it stands."""
+    for path in sorted(presets_folder().glob("*.yaml"), key=str):
         line = _ALIASES.search(path.read_text("utf-8"))
         for alias in line[1].split(",") if line else ():
-            aliases[alias.strip()] = path.stem
-    return aliases
+            yield alias.strip(), path.stem
 
 
 def preset_path(name: str) -> Path:
@@ -81,11 +84,11 @@ def preset_path(name: str) -> Path:
     direct = presets_folder() / f"{lowered}.yaml"
     if Path(lowered).name == lowered and direct.name != GPUS_FILE and direct.is_file():
         return direct
-    aliases = preset_aliases()
-    if lowered not in aliases:
-        known = [*preset_names(), *aliases]
+    preset = next((preset for alias, preset in _aliases() if alias == lowered), None)
+    if preset is None:
+        known = [*preset_names(), *preset_aliases()]
         raise UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
-    return presets_folder() / f"{aliases[lowered]}.yaml"
+    return presets_folder() / f"{preset}.yaml"
 
 
 def preset_of_repository(repository: str) -> str:

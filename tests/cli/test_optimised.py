@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 
-from kvcalc.cli import COMMANDS
+from test_options import COMMANDS
+
+from kvcalc.cli.commands import NAMES
 from kvcalc.engines import ENGINES
 from kvcalc.methods import METHODS
 
@@ -44,18 +46,7 @@ ASKED = (
     "schema preset",
     "schema plan",
 )
-HELP = (
-    "",
-    *COMMANDS,
-    "presets list",
-    "presets show",
-    "presets validate",
-    "presets new",
-    "methods list",
-    "methods show",
-    "engines list",
-    "engines show",
-)
+HELP = ("", *NAMES, *COMMANDS)
 LINES = (*ASKED, *(f"{command} --help".strip() for command in HELP))
 
 
@@ -72,7 +63,7 @@ def printed(*options: str) -> dict[str, list]:
 
 
 def test_every_command_is_asked():
-    assert {line.split()[0] for line in ASKED} == set(COMMANDS)
+    assert {line.split()[0] for line in ASKED} == set(NAMES)
 
 
 def test_the_output_is_the_same_without_docstrings():

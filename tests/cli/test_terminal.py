@@ -72,13 +72,14 @@ def test_no_number_is_ever_cut(columns):
     assert "…".encode() not in done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    with subprocess.Popen(
-        [sys.executable, "-m", "kvcalc", "presets", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+@pytest.mark.parametrize("line", ["presets list", "presets show r1"])
+def test_a_reader_that_goes_away_is_no_error(line):
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "kvcalc", *line.split()]
+    with subprocess.Popen(command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         errors = process.stderr.read()
-    assert errors == b""
+    assert (errors, process.returncode) == (b"", 0)
 
 
 def test_no_name_breaks_a_terminal_that_lacks_its_letters(tmp_path):

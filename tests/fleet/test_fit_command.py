@@ -395,7 +395,7 @@ WRONG = {
         "fit --preset gpt-oss-20b --gpu h200",
         "--weights: nothing says how large the weights are\nhelp: write 671GB or 625GiB, or the path of",
     ),
-    "a GPU": (f"{ASKED} --gpu h300", "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
+    "a GPU": (ASKED.replace("h200", "h300"), "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
     "GPUs without a layout": (
         f"{ASKED} --gpus 8",
         "--tp, --pp, --dp, --dcp: 8 GPUs are not the 1 of tp 1 x pp 1 x dp 1\nhelp: say how they share the model",

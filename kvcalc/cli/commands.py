@@ -1,0 +1,38 @@
+"""The commands, each a file that is imported when it is asked for and ends with its `COMMAND`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import NamedTuple
+
+from kvcalc.cli.options import Option
+
+NAMES = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "engines", "schema")
+"""Files of this folder that are commands, in the order of help, with - for _."""
+
+
+class Command(NamedTuple):
+    """What a command says of itself, the options that it takes, and what it does.
+
+    takes: rows of `options.py` in the order of help; an argument's place is its place among the arguments.
+    run: gets each by its name, and returns the exit code.
+    """
+
+    help: str
+    epilog: str
+    takes: tuple[Option, ...]
+    run: Callable[..., int]
+
+
+class Group(NamedTuple):
+    """Commands under one name, as `presets list`."""
+
+    help: str
+    commands: Mapping[str, Command]
+
+
+def command_named(name: str) -> Command | Group:
+    """The command of one of NAMES."""
+    command: Command | Group = import_module(f"kvcalc.cli.{name.replace('-', '_')}").COMMAND
+    return command
