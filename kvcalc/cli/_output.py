@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def check_output_format(name: str, *, findings: bool = False) -> None:
     """Raises KvcalcError for a format that this command has not, before anything is computed."""
-    from kvcalc.cli._options import located
+    from kvcalc.cli.asking import located
     from kvcalc.formats import FOR_ANYTHING, FOR_FINDINGS, check_format
 
     located("--format", check_format, name, FOR_ANYTHING + (FOR_FINDINGS if findings else ()))

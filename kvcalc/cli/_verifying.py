@@ -23,11 +23,17 @@ NOT_EQUAL = 1
 """Exit code of a measurement that contradicts its prediction."""
 
 
-def verified(model: Model, parallel: Parallel | None = None, **question: Any) -> Verification | RanksVerification:
-    """The model's cache, measured in a fresh process, or in one for each rank of a parallel layout."""
+def verified(
+    model: Model, parallel: Parallel | None = None, timeout_seconds: int | None = None, **question: Any
+) -> Verification | RanksVerification:
+    """The model's cache, measured in a fresh process, or in one for each rank of a parallel layout.
+
+    timeout_seconds: by when all ranks are done; None: long enough.
+    """
     needs("torch", "psutil")
     if parallel is not None:
-        return _on_ranks(model, parallel, **question)
+        in_time = {} if timeout_seconds is None else {"timeout_seconds": timeout_seconds}
+        return _on_ranks(model, parallel, **question, **in_time)
 
     from kvcalc.model import without_origins
 

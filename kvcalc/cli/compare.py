@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from kvcalc.model import Model
+    from kvcalc.question import Question
     from kvcalc.report.method_comparison import MethodComparison
 
 
@@ -34,12 +34,11 @@ def run(
 ) -> int:
     """Runs `kvcalc compare`."""
     check_output_format(format)
-    counts = _options.token_counts(tokens)
-    question = _options.question(batch, dtype, engine, engine_set)
+    counts = asking.token_counts(tokens)
+    terms = asking.terms(batch, dtype, engine, engine_set)
 
     from kvcalc.answers.compare import compare_models, compare_variants
     from kvcalc.io.loading import load
-    from kvcalc.question import Question
 
     if models:
         if preset or model:
@@ -47,28 +46,28 @@ def run(
                 "models are named both as arguments and by an option",
                 help="name several models as arguments, or one by --preset or --model",
             )
-        loaded = [_options.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
-        show(compare_models([Question.of(each, tokens=counts[0], **question) for each in loaded], counts), format)
+        loaded = [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
+        show(compare_models([terms.of(each, counts[0]) for each in loaded], counts), format)
         return 0
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
-    one = _options.one_model(preset, model, None, assume, mtp=mtp)
+    one = asking.one_model(preset, model, None, assume, mtp=mtp)
     if methods:
-        show(_under_methods(one, methods, counts, question, explained=explain), format)
+        show(_under_methods(terms.of(one, counts[0]), methods, several=len(counts) > 1, explained=explain), format)
         return 0
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
     optional = variants == options.VARIANTS.default
-    of_one = Question.of(one, tokens=counts[0], **question)
-    show(_options.located("--variants", compare_variants, of_one, asked, counts, optional=optional), format)
+    question = terms.of(one, counts[0])
+    show(asking.located("--variants", compare_variants, question, asked, counts, optional=optional), format)
     return 0
 
 
-def _under_methods(
-    model: Model, methods: str, counts: list[int], question: dict[str, Any], *, explained: bool
-) -> MethodComparison:
+def _under_methods(question: Question, methods: str, *, several: bool, explained: bool) -> MethodComparison:
     """The model under all methods, or under those that were named."""
-    if len(counts) > 1 or question["engine"] != "ideal" or question["engine_settings"]:
+    from kvcalc.engines.ideal import Ideal
+
+    if several or question.engine != Ideal():
         raise InvalidValueError(
             "methods are compared at one length, in the ideal engine",
             where="--methods",
@@ -76,11 +75,9 @@ def _under_methods(
         )
 
     from kvcalc.answers.compare import compare_methods
-    from kvcalc.question import Question
 
     specs = None if methods.strip() == "all" else [spec.strip() for spec in methods.split(";") if spec.strip()]
-    asked = Question.of(model, tokens=counts[0], **question)
-    return _options.located("--methods", compare_methods, asked, specs, explained=explained)
+    return asking.located("--methods", compare_methods, question, specs, explained=explained)
 
 
 COMMAND = Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command, Group
 
@@ -30,7 +30,7 @@ def show_engine(*, name: str, format: str) -> int:
 
     from kvcalc.report.engines import EnginePage
 
-    show(EnginePage(_options.located("NAME", _entry_of, name.lower())), format)
+    show(EnginePage(asking.located("NAME", _entry_of, name.lower())), format)
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError, KvcalcError
@@ -40,7 +40,7 @@ def run(
     from kvcalc.io.engine_logs import read_engine_log
 
     name, version = split_version(engine or "")
-    reading = _options.located("FILE", read_engine_log, Path(log), name or None)
+    reading = asking.located("FILE", read_engine_log, Path(log), name or None)
     if preset is None and model is None:
         named = f" ({reading.model})" if reading.model else ""
         raise InvalidValueError(
@@ -48,9 +48,9 @@ def run(
             where=log,
             help=f"name it: --preset {_preset_like(reading.model)}, or --model path/to/config.json",
         )
-    served = _options.one_model(preset, model, None, assume, mtp=mtp)
+    served = asking.one_model(preset, model, None, assume, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
-    settings = {**_options.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
+    settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
         {"version": version} if version else {}
     )
     beside = reading._replace(**_beside(weights, reserve))
@@ -69,7 +69,7 @@ def _on_gpu(gpu: str | None) -> dict[str, Any]:
 
     from kvcalc.hardware import gpu_named
 
-    return {"gpu": _options.located("--gpu", gpu_named, gpu).name}
+    return {"gpu": asking.located("--gpu", gpu_named, gpu).name}
 
 
 def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
     from kvcalc.units import parse_bytes
 
     return {
-        "weights_bytes": _options.located("--weights", read_weights, weights).bytes,
-        "reserve_bytes": _options.located("--reserve", parse_bytes, reserve, "reserve"),
+        "weights_bytes": asking.located("--weights", read_weights, weights).bytes,
+        "reserve_bytes": asking.located("--reserve", parse_bytes, reserve, "reserve"),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
@@ -45,31 +45,39 @@ def run(
 ) -> int:
     """Runs `kvcalc fit`."""
     check_output_format(format)
-    asked = _options.fit_question(batch, dtype, engine, engine_set, gpu, utilization)
-    if tokens is not None:
-        (asked["tokens"],) = _one(tokens)
-    layout = _options.located("--tp, --pp, --dp, --dcp", _layout, gpus, tp, pp, dp, dcp)
+    from fractions import Fraction
+
+    from kvcalc.fleet.memory import share_of
+    from kvcalc.hardware import gpu_named
+
+    card = asking.located("--gpu", gpu_named, gpu)
+    share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
+    terms = asking.terms_on(gpu, share, batch, dtype, engine, engine_set)
+    asked = None if tokens is None else _one(tokens)
+    layout = asking.located("--tp, --pp, --dp, --dcp", _layout, gpus, tp, pp, dp, dcp)
     from kvcalc.fleet.weights import weights_of
     from kvcalc.io.weights import read_weights
     from kvcalc.units import parse_bytes
 
-    reserve_bytes = _options.located("--reserve", parse_bytes, reserve, "reserve")
-    given = None if weights is None else _options.located("--weights", read_weights, weights)
-    chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
-    whole = _options.located("--weights", weights_of, chosen, given)
+    reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
+    given = None if weights is None else asking.located("--weights", read_weights, weights)
+    chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+    whole = asking.located("--weights", weights_of, chosen, given)
 
-    from kvcalc.fleet.fit import fit_gpus
+    from kvcalc.fleet.fit import fitted
+    from kvcalc.fleet.on_gpus import OnGpus
 
-    report = fit_gpus(chosen, weights_bytes=whole, reserve_bytes=reserve_bytes, parallel=layout, **asked)
+    question = terms.of(chosen, asked or 1, layout)
+    report = fitted(OnGpus(question, card, whole, reserve_bytes, share or Fraction(1)), layout, asked)
     show(report, format)
     return TOO_LARGE if report.fits is False else 0
 
 
-def _one(tokens: str) -> list[int]:
-    counts = _options.token_counts([tokens])
-    if len(counts) != 1:
+def _one(tokens: str) -> int:
+    first, *others = asking.token_counts([tokens])
+    if others:
         raise InvalidValueError("one context is asked about at a time", where="--tokens", help="give one number")
-    return counts
+    return first
 
 
 def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> Parallel:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from numbers import Rational
 from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command, Group
 
@@ -31,7 +31,7 @@ def show_method(*, name: str, format: str) -> int:
 
     from kvcalc.report.methods import MethodPage
 
-    show(MethodPage(_options.located("NAME", entry_of, name.lower())), format)
+    show(MethodPage(asking.located("NAME", entry_of, name.lower())), format)
     return 0
 
 

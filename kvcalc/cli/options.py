@@ -122,6 +122,7 @@ LAYERS = Option("layers", ("--layers",), "N", "Only the first N layers of the mo
 DECODE_STEPS = Option("decode_steps", ("--decode-steps",), "N", "Tokens that come one by one.", COUNT, 2)
 ATTENDED_TOKENS = Option("attended_tokens", ("--attended-tokens",), "N", "Longest prompt to attend; 256.", COUNT)
 ENCODER_TOKENS = Option("encoder_tokens", ("--encoder-tokens",), "N", "What cross-attention looks at.", COUNT)
+TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "By when all ranks are done; 1800.", COUNT)
 AGAINST = Option("against", ("--against",), "NAME", "Another's classes: transformers.")
 
 # What is shown ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command, Group
 
@@ -55,7 +55,7 @@ def show_preset(*, name: str) -> int:
     """Runs `kvcalc presets show`."""
     from kvcalc.io.presets import preset_path
 
-    sys.stdout.write(_options.located("NAME", preset_path, name).read_text("utf-8"))
+    sys.stdout.write(asking.located("NAME", preset_path, name).read_text("utf-8"))
     return 0
 
 

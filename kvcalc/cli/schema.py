@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli.commands import Command
 
 
@@ -14,7 +14,7 @@ def run(*, kind: str) -> int:
 
     from kvcalc.io.schemas import schema as schema_of
 
-    sys.stdout.write(dumps(_options.located("KIND", schema_of, kind), indent=2) + "\n")
+    sys.stdout.write(dumps(asking.located("KIND", schema_of, kind), indent=2) + "\n")
     return 0
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from kvcalc.engines import Engine
     from kvcalc.model import Model
-    from kvcalc.parallel import Parallel
+    from kvcalc.question import Question
     from kvcalc.report.methods import MethodEntry
     from kvcalc.report.size import Report
 
@@ -43,19 +44,19 @@ def run(
     check_output_format(format)
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
-    counts = _options.token_counts_or_own("size", tokens, engine)
-    question = _options.question(batch, dtype, engine, engine_set)
-    parallel = _options.parallel(tp, pp, dp, dcp)
+    counts = asking.token_counts_or_own("size", tokens, engine)
+    terms = asking.terms(batch, dtype, engine, engine_set)
+    parallel = asking.parallel(tp, pp, dp, dcp)
     if verify:
-        _check_verifiable(question, several=len(counts) > 1 or by_layer or explain)
-    chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+        _check_verifiable(terms.engine, several=len(counts) > 1 or by_layer or explain)
+    chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
 
     from kvcalc.answers.size import sized_at
-    from kvcalc.question import Question
 
-    reports = sized_at(Question.of(chosen, tokens=counts[0], parallel=parallel, **question), counts)
+    question = terms.of(chosen, counts[0], parallel)
+    reports = sized_at(question, counts)
     if verify:
-        return _verify(chosen, parallel, reports[0], question, format)
+        return _verify(question, reports[0], format)
     if len(reports) == 1 and not (by_layer or explain):
         show(reports[0], format)
         return 0
@@ -79,7 +80,7 @@ def _explained(model: Model) -> tuple[MethodEntry, ...]:
     return tuple(entry_of(applied.name, applied.arguments) for applied in model.methods)
 
 
-def _check_verifiable(question: dict[str, Any], *, several: bool) -> None:
+def _check_verifiable(engine: Engine, *, several: bool) -> None:
     """Raises InvalidValueError for what torch modules say nothing of."""
     if several:
         raise InvalidValueError(
@@ -87,7 +88,10 @@ def _check_verifiable(question: dict[str, Any], *, several: bool) -> None:
             where="--verify",
             help="give one --tokens, no --by-layer and no --explain",
         )
-    if question["engine"] != "ideal" or question["engine_settings"].keys() - {"encoder_tokens"}:
+
+    from kvcalc.engines.ideal import Ideal
+
+    if not isinstance(engine, Ideal) or engine != Ideal(encoder_tokens=engine.encoder_tokens):
         raise InvalidValueError(
             "the torch modules hold what the model itself needs, which is the ideal engine as it is by default",
             where="--verify",
@@ -95,18 +99,18 @@ def _check_verifiable(question: dict[str, Any], *, several: bool) -> None:
         )
 
 
-def _verify(model: Model, parallel: Parallel | None, report: Report, question: dict[str, Any], format: str) -> int:
+def _verify(question: Question, report: Report, format: str) -> int:
     """The size and, below it, what was measured; 1 where they differ."""
     from kvcalc.cli._verifying import NOT_EQUAL, verified
     from kvcalc.report.sheet import Stack
 
     result = verified(
-        model,
-        parallel,
+        question.model,
+        question.parallel,
         tokens=report.tokens,
         sequences=report.sequences,
         kv_dtype=report.kv_dtype,
-        encoder_tokens=question["engine_settings"].get("encoder_tokens"),
+        encoder_tokens=question.engine.settings_by_name()["encoder_tokens"],
     )
     show(Stack((report, result)), format)
     return 0 if result.equal else NOT_EQUAL

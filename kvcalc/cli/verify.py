@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kvcalc.cli import _options, options
+from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli._verifying import NOT_EQUAL, measured, needs, verified
 from kvcalc.cli.commands import Command
@@ -32,19 +32,20 @@ def run(
     decode_steps: int,
     attended_tokens: int | None,
     encoder_tokens: int | None,
+    timeout: int | None,
     against: str | None,
     format: str,
 ) -> int:
     """Runs `kvcalc verify`."""
     check_output_format(format)
-    counts = _options.token_counts(tokens)
+    counts = asking.token_counts(tokens)
     if len(counts) > 1:
         raise InvalidValueError("--tokens: verify takes one token count", help="run it once for each")
-    question = _options.question(batch, dtype, "ideal", None)
+    terms = asking.terms(batch, dtype, "ideal", None)
     asked: dict[str, Any] = {
         "tokens": counts[0],
-        "sequences": question["sequences"],
-        "kv_dtype": question["kv_dtype"].name,
+        "sequences": terms.sequences,
+        "kv_dtype": terms.kv_dtype.name,
         "decode_steps": decode_steps,
         "encoder_tokens": encoder_tokens,
     }
@@ -56,6 +57,7 @@ def run(
             "--assume": assume,
             "--mtp": mtp,
             "--layers": layers,
+            "--timeout": timeout,
         }
         shares = {"--tp": tp > 1, "--pp": pp > 1, "--dp": dp > 1, "--attended-tokens": attended_tokens}
         _check_against(against, model, ours | shares)
@@ -63,9 +65,9 @@ def run(
         work = "kvcalc.verify.against_transformers:against_transformers"
         result: Any = measured(work, Path(str(model)), device=device or "cpu", **asked)
     else:
-        chosen = _options.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+        chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
         asked |= {"attended_tokens": attended_tokens, "layers": layers, "device": device or None}
-        result = verified(chosen, _options.parallel(tp, pp, dp), **asked)
+        result = verified(chosen, asking.parallel(tp, pp, dp), timeout_seconds=timeout, **asked)
     show(result, format)
     return 0 if result.equal else NOT_EQUAL
 
@@ -104,6 +106,7 @@ COMMAND = Command(
         options.DECODE_STEPS,
         options.ATTENDED_TOKENS,
         options.ENCODER_TOKENS,
+        options.TIMEOUT,
         options.AGAINST,
         options.FORMAT,
     ),

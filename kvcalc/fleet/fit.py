@@ -63,7 +63,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
         _bytes(reserve_bytes, "reserve_bytes"),
         Fraction(1) if utilization is None else share_of(utilization, "utilization"),
     )
-    return _answer(on_gpus, ranks, tokens)
+    return fitted(on_gpus, ranks, tokens)
 
 
 def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
@@ -111,7 +111,8 @@ def _bytes(value: object, field: str) -> int:
     return value
 
 
-def _answer(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
+def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
+    """The whole answer. tokens: context of each user, if asked about one. Raises what an engine refuses."""
     asked, sequences = question.asked, question.asked.sequences
     memory, plan = question.memory(ranks), question.plan(ranks)
     users = users_of_replica(sequences, ranks)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from kvcalc.errors import InvalidValueError, KvcalcError
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from kvcalc.cache.dtypes import Dtype
+    from kvcalc.engines import Engine
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
+    from kvcalc.question import Question
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-def located(option: str, read: Callable[..., Result], *values: Any, **named: Any) -> Result:
+def located(option: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
     """Result of `read`; an error says which option its value came from."""
     try:
         return read(*values, **named)
@@ -42,30 +48,52 @@ def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) 
     )
 
 
-def question(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
-    """What `size` takes beside a model and its tokens, each value checked under the option that it came from."""
+class Terms(NamedTuple):
+    """A question that has no model yet: users, format and engine, each checked under the option that it came from."""
+
+    sequences: int
+    kv_dtype: Dtype
+    engine: Engine
+
+    def of(self, model: Model, tokens: int | None, parallel: Parallel | None = None) -> Question:
+        """The question of a model; tokens: None for its own context, where the engine makes one."""
+        from kvcalc.question import Question
+
+        sequences, kv_dtype, engine = self
+        return Question.of(
+            model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine, parallel=parallel
+        )
+
+
+def terms(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> Terms:
+    """Terms of --batch, --dtype, --engine and --engine-set."""
     from kvcalc.engines import Engine
 
-    asked = _workload(batch, dtype, engine, engine_set)
-    given = asked["engine_settings"]
-    located("--engine-set" if given else "--engine", Engine.of, engine, given)
-    return asked
+    given = settings(engine, engine_set)
+    users, kv_dtype = _workload(batch, dtype)
+    return Terms(users, kv_dtype, located("--engine-set" if given else "--engine", Engine.of, engine, given))
 
 
-def _workload(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
-    """Users, format and engine, whose settings are of its fields' types and not yet checked."""
+def terms_on(
+    gpu: str, share: Fraction | None, batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None
+) -> Terms:
+    """The same, with the engine on a GPU, of whose memory it takes a share."""
+    from kvcalc.fleet.fit import engine_on
+
+    given = settings(engine, engine_set)
+    users, kv_dtype = _workload(batch, dtype)
+    option = "--engine-set" if given else "--engine"
+    return Terms(users, kv_dtype, located(option, engine_on, gpu, engine, given, share))
+
+
+def _workload(batch: str, dtype: str) -> tuple[int, Dtype]:
     from kvcalc.cache.dtypes import dtype_named
     from kvcalc.units import parse_tokens
 
-    return {
-        "engine_settings": settings(engine, engine_set),
-        "sequences": located("--batch", parse_tokens, batch, "batch"),
-        "kv_dtype": located("--dtype", dtype_named, dtype),
-        "engine": engine,
-    }
+    return located("--batch", parse_tokens, batch, "batch"), located("--dtype", dtype_named, dtype)
 
 
-def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
+def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, object]:
     """Settings of all --engine-set, typed as the engine's fields are."""
     from kvcalc.engines import Engine
 
@@ -76,22 +104,6 @@ def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, Any]:
     from kvcalc.engines.base.reading import read_settings
 
     return located("--engine-set", read_settings, type(by_default), engine_set)
-
-
-def fit_question(  # what is asked of GPUs, each value checked under its option
-    batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None, gpu: str, utilization: str | None
-) -> dict[str, Any]:
-    """What `fit_gpus` takes beside a model, its weights and the ranks."""
-    from kvcalc.fleet.fit import engine_on
-    from kvcalc.fleet.memory import share_of
-    from kvcalc.hardware import gpu_named
-
-    located("--gpu", gpu_named, gpu)
-    share = None if utilization is None else located("--utilization", share_of, utilization, "utilization")
-    asked = _workload(batch, dtype, engine, engine_set)
-    given = asked["engine_settings"]
-    located("--engine-set" if given else "--engine", engine_on, gpu, engine, given, share)
-    return {**asked, "gpu": gpu, "utilization": share}
 
 
 def parallel(tp: int, pp: int, dp: int, dcp: int = 1) -> Parallel | None:
