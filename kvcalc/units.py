@@ -6,6 +6,7 @@ GB is 10^9 bytes and GiB is 2^30 bytes, always spelled out.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -27,7 +28,8 @@ _BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB} | {
     "GiB": GIB,
     "TiB": TIB,
 }
-_NUMBER = r"(?P<number>\d[\d_,]*(?:\.\d+)?)"
+_NUMBER = r"(?P<number>(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?)"
+"""163,840 and 163_840: commas stand between thousands or nowhere, so that a list is no number."""
 _TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)", re.ASCII)
 _BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)", re.ASCII)
 _SHOWN_CHARACTERS = 40
@@ -103,8 +105,48 @@ def parse_tokens(text: str | int, field: str = "tokens") -> int:
     return positive_int(int(tokens), field)
 
 
+def parse_token_list(text: str, field: str = "tokens") -> list[int]:
+    """Token counts with commas between them, `1K,32K`; `163,840` is one number, as kvcalc itself writes it.
+
+    Raises InvalidValueError for what may be either, such as `1,024,8192`.
+    """
+    if _TOKENS.fullmatch(text.strip()):
+        return [parse_tokens(text, field)]
+    parts = text.split(",")
+    if any(part.strip().startswith("0") for part in parts[1:]) or any(map(_is_thousands, pairwise(parts))):
+        raise InvalidValueError(
+            f"{field} may be one number or several: {shown(text)}",
+            field=field,
+            help="give each of several by itself, -t 1024 -t 8192, or write them without commas inside, 1024,8192",
+        )
+    return [parse_tokens(part, field) for part in parts]
+
+
+def _is_thousands(neighbours: tuple[str, str]) -> bool:
+    """Whether what stands on both sides of a comma may be one number."""
+    before, after = (part.strip() for part in neighbours)
+    return len(after) == len("000") and after.isdigit() and before.isdigit() and len(before) <= len(after)
+
+
 def parse_bytes(text: str | int, field: str) -> int:
-    """Byte count from a plain number of bytes or one with a unit: `80GB` (80 x 10^9), `80GiB` (80 x 2^30)."""
+    """Byte count from a number of bytes or one with a unit: `80GB` (80 x 10^9), `80GiB` (80 x 2^30).
+
+    Raises InvalidValueError for anything else, and for a number so small that a unit was forgotten or meant otherwise.
+    """
+    number = _parsed_bytes(text, field)
+    written = str(text).strip().replace(",", "").replace("_", "")
+    as_parameters = field == "weights" and written == f"{number}B"
+    if 0 < number < MIB and (written.isdigit() or as_parameters):
+        meant = f"; {number} billion parameters in bf16 are {2 * number}GB" if as_parameters else ""
+        raise InvalidValueError(
+            f"{field} would be {plural(number, 'byte')}{meant}",
+            field=field,
+            help=f"give it a unit: {number}GB (10^9 bytes each), {number}GiB (2^30), MB, MiB, kB, KiB, TB, TiB",
+        )
+    return number
+
+
+def _parsed_bytes(text: str | int, field: str) -> int:
     if not isinstance(text, str):
         if isinstance(text, bool) or not isinstance(text, int) or text < 0:
             raise InvalidValueError(

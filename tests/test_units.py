@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, short_tokens
+from kvcalc.units import both_units, parse_bytes, parse_token_list, parse_tokens, positive_int, short_tokens
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,59 @@ def test_what_is_no_token_count(text):
         ("3TB", 3 * 10**12),
         ("3TiB", 3 * 2**40),
         ("512B", 512),
-        ("7", 7),
+        ("1048576", 2**20),
+        (2**30, 2**30),
+        ("0", 0),
         (0, 0),
     ],
 )
 def test_byte_counts(text, number):
     assert parse_bytes(text, "budget") == number
+
+
+@pytest.mark.parametrize("text", ["7", 7, "40", "1048575", 2**20 - 1])
+def test_a_number_of_few_bytes_is_asked_for_its_unit(text):
+    with pytest.raises(InvalidValueError) as caught:
+        parse_bytes(text, "budget")
+    assert str(caught.value) == f"budget would be {int(text):,} bytes"
+    assert caught.value.help.startswith(f"give it a unit: {text}GB (10^9 bytes each), {text}GiB (2^30)")
+
+
+def test_8b_of_weights_are_parameters():
+    with pytest.raises(InvalidValueError) as caught:
+        parse_bytes("8B", "weights")
+    assert str(caught.value) == "weights would be 8 bytes; 8 billion parameters in bf16 are 16GB"
+    assert parse_bytes("0B", "weights") == 0
+    assert parse_bytes("512B", "reserve") == 512
+    assert parse_bytes("85044711680B", "weights") == 85_044_711_680
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("163,840", [163_840]),
+        ("1,048,576", [1_048_576]),
+        ("1K,32K", [1024, 32_768]),
+        ("512,1024", [512, 1024]),
+        ("8192,32768", [8192, 32_768]),
+        ("1,8", [1, 8]),
+        ("128k, 1M", [128_000, 2**20]),
+    ],
+)
+def test_commas_stand_between_thousands_or_between_numbers(text, numbers):
+    assert parse_token_list(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["1,024,8192", "1,000,2,000", "64,128,2048", "163,840,1K", "1,0", "8192,,3"])
+def test_what_may_be_one_number_or_several_is_refused(text):
+    with pytest.raises(InvalidValueError):
+        parse_token_list(text)
+
+
+@pytest.mark.parametrize("text", ["1,8", "18,", "1,2,3", "10,00", "1,0000"])
+def test_a_list_is_no_number(text):
+    with pytest.raises(InvalidValueError, match="batch must be a positive whole number"):
+        parse_tokens(text, "batch")
 
 
 @pytest.mark.parametrize("text", ["80G", "80Gb", "GB", "-1GB", "1e9", "", -1, True, 1.5])

@@ -11,15 +11,19 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-from kvcalc.errors import KvcalcError
+from kvcalc.errors import InvalidValueError, KvcalcError
 
 OK, INTERRUPTED = 0, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code; prints errors instead of raising them."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # closed by whoever started us: it stays silent
+    if sys.stdout is None:
+        return _print_error(InvalidValueError("standard output is closed", help="leave out >&-"))
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's character set lacks is printed as an escape, not as a crash.
         if isinstance(stream, TextIOWrapper):
@@ -30,8 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KvcalcError as error:
         return _print_error(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: what is left goes nowhere
+        _drop_what_is_left(sys.stdout)
         return OK
+    except OSError as error:
+        _drop_what_is_left(sys.stdout)
+        where = f"{error.filename}: " if error.filename else "standard output: "
+        return _print_error(InvalidValueError(f"{where}{error.strerror}", help="write the output somewhere else"))
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
@@ -58,7 +66,16 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _print_error(error: KvcalcError) -> int:
-    print(error, file=sys.stderr)
-    if error.help:
-        print(f"help: {error.help}", file=sys.stderr)
+    try:
+        print(error, file=sys.stderr)
+        if error.help:
+            print(f"help: {error.help}", file=sys.stderr)
+        sys.stderr.flush()
+    except OSError:
+        _drop_what_is_left(sys.stderr)
     return error.exit_code
+
+
+def _drop_what_is_left(stream: TextIO) -> None:
+    """Lets nothing more be written: Python would try once more at its end, and say that it failed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

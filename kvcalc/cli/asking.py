@@ -30,9 +30,9 @@ def located(option: str, read: Callable[Given, Result], *values: Given.args, **n
 
 def token_counts(texts: Sequence[str]) -> list[int]:
     """Token counts of all --tokens, each of which may hold several, separated by commas."""
-    from kvcalc.units import parse_tokens
+    from kvcalc.units import parse_token_list
 
-    return [located("--tokens", parse_tokens, part) for text in texts for part in text.split(",")]
+    return [tokens for text in texts for tokens in located("--tokens", parse_token_list, text)]
 
 
 def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) -> Sequence[int | None]:

@@ -40,27 +40,39 @@ def run(
     from kvcalc.answers.compare import compare_models, compare_variants
     from kvcalc.io.loading import load
 
-    if models:
-        if preset or model:
-            raise InvalidValueError(
-                "models are named both as arguments and by an option",
-                help="name several models as arguments, or one by --preset or --model",
-            )
-        loaded = [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
-        show(compare_models([terms.of(each, counts[0]) for each in loaded], counts), format)
-        return 0
+    if models and (preset or model):
+        raise InvalidValueError(
+            "models are named both as arguments and by an option",
+            help="name several models as arguments, or one by --preset or --model",
+        )
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
-    one = asking.one_model(preset, model, None, assume, mtp=mtp)
+    loaded = [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
+    optional = variants == options.VARIANTS.default
+    if len(loaded) > 1:
+        _check_several(variants=not optional, methods=bool(methods))
+        show(compare_models([terms.of(each, counts[0]) for each in loaded], counts), format)
+        return 0
+    one = loaded[0] if loaded else asking.one_model(preset, model, None, assume, mtp=mtp)
     if methods:
         show(_under_methods(terms.of(one, counts[0]), methods, several=len(counts) > 1, explained=explain), format)
         return 0
     asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
-    optional = variants == options.VARIANTS.default
     question = terms.of(one, counts[0])
     show(asking.located("--variants", compare_variants, question, asked, counts, optional=optional), format)
     return 0
+
+
+def _check_several(**given: bool) -> None:
+    """Raises InvalidValueError where several models are named beside what one model is compared as."""
+    option = next((name for name, is_given in given.items() if is_given), None)
+    if option is not None:
+        raise InvalidValueError(
+            "one model is compared as others, and several are named",
+            where=f"--{option}",
+            help=f"name one model, or leave --{option} out",
+        )
 
 
 def _under_methods(question: Question, methods: str, *, several: bool, explained: bool) -> MethodComparison:

@@ -525,3 +525,34 @@ def test_a_file_that_may_not_be_read_is_explained(cli, tmp_path):
     file.write_text(GOOD_PRESET)
     file.chmod(0)
     assert_error(cli(f"size --tokens 1 --model {file}"), f"{file}: cannot be read: Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "compare r1 llama3-8b -t 1k --variants mha",
+            "--variants: one model is compared as others, and several are named",
+        ),
+        (
+            "compare r1 llama3-8b -t 1k --methods all",
+            "--methods: one model is compared as others, and several are named",
+        ),
+        ("size -p r1 -t 1 -b 1,8", "--batch: batch must be a positive whole number, not '1,8'"),
+        ("size -p r1 -t 1,024,8192", "--tokens: tokens may be one number or several: '1,024,8192'"),
+        (
+            "fit -p r1 --gpu h200 --weights 8B",
+            "--weights: weights would be 8 bytes; 8 billion parameters in bf16 are 16GB",
+        ),
+    ],
+)
+def test_what_was_read_as_something_else_is_refused(cli, line, message):
+    outcome = cli(line)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.splitlines()[0] == message
+
+
+def test_one_model_by_its_name_alone_is_compared_as_by_its_option(cli):
+    for options in ("", "--variants mha,mla", "--methods snapkv"):
+        by_name, by_option = cli(f"compare r1 -t 100k {options}"), cli(f"compare -p r1 -t 100k {options}")
+        assert by_name == by_option

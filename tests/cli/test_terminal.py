@@ -138,3 +138,28 @@ class _Sheets(NamedTuple):
 
     def sheets(self) -> tuple[Sheet, ...]:
         return (self.sheet,)
+
+
+UNWRITABLE = {
+    "> /dev/full": (2, "standard output: No space left on device\nhelp: write the output somewhere else\n"),
+    ">&-": (2, "standard output is closed\nhelp: leave out >&-\n"),
+    "2>&-": (0, ""),
+    "2> /dev/full": (0, ""),
+    "| head -1": (0, ""),
+}
+
+
+@pytest.mark.parametrize("line", [" ".join(SIZE), f"{' '.join(SIZE)} --format json", "presets list", "fit --help"])
+@pytest.mark.parametrize("where", UNWRITABLE)
+def test_output_that_cannot_be_written_is_one_line(line, where):
+    """A plain line and one that typer reads; a reader that goes away is no error."""
+    shell = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m kvcalc {line} {where}"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == UNWRITABLE[where]
+
+
+def test_an_error_that_nobody_reads_has_its_exit_code():
+    for where in ("2>&-", "2> /dev/full"):
+        shell = ["bash", "-c", f"{sys.executable} -m kvcalc size --preset nope --tokens 1 {where}"]
+        done = subprocess.run(shell, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")

@@ -265,7 +265,7 @@ def test_a_gpu_limit_is_exact_arithmetic(tmp_path):
 
 def test_a_model_path_in_a_plan_is_relative_to_the_plan(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(file_of("falcon-7b").read_text())
-    (tmp_path / "plan.yaml").write_text("deployments:\n- {name: a, model: ./mine.yaml, tokens: 1, budget: 8192}\n")
+    (tmp_path / "plan.yaml").write_text("deployments:\n- {name: a, model: ./mine.yaml, tokens: 1, budget: 8192B}\n")
     monkeypatch.chdir("/")
     assert load_plan(tmp_path / "plan.yaml")[0].asked.model.name == "falcon-7b"
 

@@ -48,7 +48,7 @@ def written(tmp_path, name: str, content: bytes):
 
 @pytest.mark.parametrize(
     ("given_text", "expected"),
-    [("671GB", 671 * 10**9), ("625GiB", 625 * 2**30), ("1.5kB", 1500), ("123", 123), (123, 123)],
+    [("671GB", 671 * 10**9), ("625GiB", 625 * 2**30), ("1.5kB", 1500), ("1048576", 2**20), (2**20, 2**20)],
 )
 def test_bytes_may_be_given_with_their_unit(given_text, expected):
     assert weights_bytes(given_text) == expected
