@@ -10,7 +10,7 @@ report.total_bytes  # 7027200000
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvcalc.answers.planned import fit as fit
@@ -59,7 +59,7 @@ _HOMES = {
 __all__ = [*(name for names in _HOMES.values() for name in names), "__version__"]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     for module, names in _HOMES.items():
         if name in names:
             value = globals()[name] = vars(import_module(module))[name]

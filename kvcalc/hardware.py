@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 from kvcalc.errors import InvalidFileError, UnknownNameError
 from kvcalc.registry import plain_yaml
@@ -22,6 +22,15 @@ class Gpu(NamedTuple):
     memory_bytes: int
     source: str
     compute_capability: tuple[int, int] | None = None
+
+
+class _Entry(TypedDict):
+    """A GPU as the file has it."""
+
+    memory_bytes: int
+    source: str
+    aliases: NotRequired[list[str]]
+    compute_capability: NotRequired[list[int]]
 
 
 def presets_folder() -> Path:
@@ -53,7 +62,6 @@ def gpu_named(name: str) -> Gpu:
     return gpu
 
 
-def _gpu(name: str, entry: dict[str, Any]) -> Gpu:
-    major, minor = entry.get("compute_capability", (None, None))
-    capability = None if major is None else (major, minor)
-    return Gpu(name, entry["memory_bytes"], entry["source"], capability)
+def _gpu(name: str, entry: _Entry) -> Gpu:
+    capability = entry.get("compute_capability")
+    return Gpu(name, entry["memory_bytes"], entry["source"], (capability[0], capability[1]) if capability else None)

@@ -142,11 +142,15 @@ class PromptCut(NamedTuple):
     scoring_queries: int | None = 0
 
 
+MethodArguments = Mapping[str, Any]
+"""Arguments of a method by name, each of the type that the method gives it."""
+
+
 class Applied(NamedTuple):
     """A method that changed a model. arguments: all of them, by name, those that were left out with their defaults."""
 
     name: str
-    arguments: Mapping[str, Any]
+    arguments: MethodArguments
 
 
 class Published(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
@@ -42,8 +42,8 @@ def sweep(
     dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
     with_settings = Engine.of(engine, engine_settings)
     several = [models] if isinstance(models, Model) else models
-    token_counts, most_tokens = _whole_numbers(np, tokens, "tokens")
-    sequence_counts, most_sequences = _whole_numbers(np, sequences, "sequences")
+    token_counts, most_tokens = _whole_numbers(tokens, "tokens")
+    sequence_counts, most_sequences = _whole_numbers(sequences, "sequences")
     try:
         one_batch = sequence_counts.ndim == 0
         shape = token_counts.shape if one_batch else np.broadcast_shapes(token_counts.shape, sequence_counts.shape)
@@ -53,13 +53,13 @@ def sweep(
             help="give both one shape, or one of them an axis of length 1",
         ) from None
     if with_settings.SHARES_CONTEXT:
-        shared = _shared_contexts(np, several, with_settings, dtype, token_counts, sequence_counts)
+        shared = _shared_contexts(several, with_settings, dtype, token_counts, sequence_counts)
         return shared[0] if isinstance(models, Model) else shared
     footprints = [with_settings.footprint(model, dtype) for model in several]
     _check_largest(footprints, most_tokens, most_sequences)
-    flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(np, token_counts, shape)
+    flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(token_counts, shape)
     # One batch size for all points stays one number, which numpy spreads by itself.
-    flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(np, sequence_counts, shape)
+    flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(sequence_counts, shape)
     totals: NDArray[np.int64] = np.empty((len(footprints), flat_tokens.size), np.int64)
     for footprint, total in zip(footprints, totals, strict=True):
         for start in range(0, flat_tokens.size, POINTS_AT_ONCE):
@@ -70,7 +70,6 @@ def sweep(
 
 
 def _shared_contexts(
-    np: Any,
     models: Sequence[Model],
     engine: Engine,
     kv_dtype: Dtype,
@@ -78,6 +77,8 @@ def _shared_contexts(
     sequences: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Totals of contexts that all of their sequences share: (models, ...); one footprint for each number of them."""
+    import numpy as np
+
     tokens, sequences = np.broadcast_arrays(tokens, sequences)
     totals: NDArray[np.int64] = np.empty((len(models), *tokens.shape), np.int64)
     for number in np.unique(sequences).tolist():
@@ -102,15 +103,18 @@ def _check_largest(footprints: Sequence[Footprint], tokens: int, sequences: int)
         )
 
 
-def _spread(np: Any, array: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    flat: NDArray[np.int64] = np.broadcast_to(array, shape).reshape(-1)
-    return flat
+def _spread(array: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    import numpy as np
+
+    return np.broadcast_to(array, shape).reshape(-1)
 
 
-def _whole_numbers(np: Any, values: ArrayLike, field: str) -> tuple[NDArray[np.int64], int]:
+def _whole_numbers(values: ArrayLike, field: str) -> tuple[NDArray[np.int64], int]:
     """`values` as int64, and the largest of them (0 where there is none)."""
+    import numpy as np
+
     if type(values) is int and 0 < values <= MAX_COUNT:
-        return np.int64(values), values
+        return np.array(values, np.int64), values
     try:
         array = np.asarray(values)
     except ValueError as error:  # lists of different lengths

@@ -57,7 +57,7 @@ class _Plain:
 
     @property
     def max_model_len(self) -> None:
-        """Any."""
+        """None: any length goes."""
         return
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from kvcalc.io.families._config import Config
 from kvcalc.model import Published
@@ -44,7 +43,7 @@ def _longest(config: Config) -> int | None:
     return min(named) if named else default
 
 
-def _rope(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
     """The last of the rotary settings, where each kind of layer has its own."""
     rope = values.get("rope_parameters") or values.get("rope_scaling")
     if not isinstance(rope, Mapping):
@@ -73,7 +72,7 @@ def _scheme(scheme: object) -> str:
     return {_EIGHT_BITS: "fp8", _FOUR_BITS: "nvfp4"}.get(bits, "") if isinstance(bits, int) else ""
 
 
-def _sees_images_whole(top: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+def _sees_images_whole(top: Mapping[str, object], own: Mapping[str, object]) -> bool:
     if not isinstance(top.get("vision_config"), Mapping):
         return False
     if isinstance(top.get("is_mm_prefix_lm"), bool):
@@ -81,7 +80,7 @@ def _sees_images_whole(top: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return top.get("model_type") in _SEES_IMAGES_WHOLE or own.get("use_bidirectional_attention") == "vision"
 
 
-def _text(values: Mapping[str, Any], *names: str) -> str:
+def _text(values: Mapping[str, object], *names: str) -> str:
     found = (values.get(name) for name in names)
     return next((value.removeprefix("torch.") for value in found if isinstance(value, str)), "")
 

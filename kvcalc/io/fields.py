@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.documents import Document, Keys
 from kvcalc.model import Origin
 from kvcalc.units import MAX_COUNT, positive_int, shown
+
+Value = TypeVar("Value")
 
 
 class Fields:
@@ -17,7 +19,7 @@ class Fields:
     def __init__(self, document: Document, path: Keys = ()) -> None:
         self.document = document
         self.path = path
-        values: Any = document.data
+        values = document.data
         for key in path:
             values = values[key]
         if not isinstance(values, Mapping):
@@ -31,9 +33,9 @@ class Fields:
             raise InvalidValueError(
                 f"a field's name must be text, not {shown(strange)}", where=document.where(path), help="quote it"
             )
-        self.values: Mapping[str, Any] = values
+        self.values: Mapping[str, object] = values
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """The field's value; None where it is missing."""
         return self.values.get(name)
 
@@ -115,7 +117,7 @@ class Fields:
         """`error`, which came from the value of `name`, with its file and line."""
         return error.at(self.document.where((*self.path, self.key(name))))
 
-    def _typed(self, name: str, kind: type, words: str, default: Any) -> Any:
+    def _typed(self, name: str, kind: type[Value], words: str, default: Value) -> Value:
         value = self.value(name)
         if value is None:
             return default

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
@@ -20,7 +20,9 @@ _REMEMBERED = 64
 """Files whose models are remembered."""
 
 
-def load(source: str | os.PathLike[str] | Mapping[str, Any], *, assume: str | None = None, mtp: bool = False) -> Model:
+def load(
+    source: str | os.PathLike[str] | Mapping[str, object], *, assume: str | None = None, mtp: bool = False
+) -> Model:
     """Model from a preset's name, a path, or a mapping.
 
     source: name or alias of a shipped preset (`r1`); path of a preset YAML, a config.json, a directory that holds one,
@@ -95,7 +97,7 @@ def forget() -> None:
     _model_of_text.cache_clear()
 
 
-def is_hf_config(values: object) -> bool:
+def is_hf_config(values: object) -> TypeGuard[Mapping[str, object]]:
     """Whether a mapping is a config.json rather than a preset, which says what its attention is."""
     if not isinstance(values, Mapping) or "attention" in values or isinstance(values.get("layers"), Mapping):
         return False

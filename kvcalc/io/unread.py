@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
 
 from kvcalc.io.families._config import Config
 
@@ -24,7 +23,7 @@ _HARMLESS = re.compile(
     r"sparse_block|sparse_topk|index_share_for_mtp|compression_config|gradient|encoder_|full_attention_interval"
 )
 """Names that look so and do not, as every family was measured: they steer weights, kernels or training."""
-_EMPTY: tuple[Any, ...] = (False, 0, [], {})
+_EMPTY: tuple[object, ...] = (False, 0, [], {})
 
 
 def unread_fields(config: Config, unused: Collection[str], sections: Collection[str]) -> Iterator[str]:
@@ -45,7 +44,7 @@ def unread_fields(config: Config, unused: Collection[str], sections: Collection[
     yield from (_asking(name, near) for name, near in misspelt if near and isinstance(top[name], Mapping))
 
 
-def _strange(values: Mapping[str, Any], known: Collection[str], absent: Collection[str]) -> Iterator[str]:
+def _strange(values: Mapping[str, object], known: Collection[str], absent: Collection[str]) -> Iterator[str]:
     """Fields that are not known and sound as if they decided what is cached, or like one that is absent."""
     unknown = tuple([name for name in values if name not in known])
     for name, near in _suspects(unknown, frozenset(absent)).items():

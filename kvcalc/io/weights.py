@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from struct import Struct
-from typing import Any
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights
@@ -110,7 +109,7 @@ def _bytes_of_safetensors(path: Path) -> int:
     return _data_bytes(path, _entries(path, text), size_bytes - _LENGTH.size - length)
 
 
-def _entries(path: Path, text: bytes) -> dict[str, Any]:
+def _entries(path: Path, text: bytes) -> dict[str, object]:
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -120,7 +119,7 @@ def _entries(path: Path, text: bytes) -> dict[str, Any]:
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
-def _data_bytes(path: Path, entries: dict[str, Any], data_bytes: int) -> int:
+def _data_bytes(path: Path, entries: dict[str, object], data_bytes: int) -> int:
     """Sum of the tensors' bytes, each held against what is in the file."""
     total = 0
     for name, entry in entries.items():

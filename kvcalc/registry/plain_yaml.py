@@ -21,11 +21,15 @@ _QUOTED = re.compile(r'"[ !#-\[\]-~]*"')
 _WORDS = frozenset(["y", "yes", "n", "no", "true", "false", "on", "off", "null"])
 """Words that YAML reads as something other than text."""
 
+Path = tuple[str | int, ...]
+"""Keys and indices from the top of a document to a value."""
+Lines = dict[Path, int]
 
-def parse(text: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]] | None:
+
+def parse(text: str) -> tuple[dict[str, Any], Lines] | None:
     """Values of `text`, and the line of each by its path; None where the text is not plain enough."""
     values: dict[str, Any] = {}
-    lines: dict[tuple[str | int, ...], int] = {(): 1}
+    lines: Lines = {(): 1}
     section: str | None = None
     for number, line in enumerate(text.splitlines(), 1):
         if not line or line.startswith("#"):
@@ -49,7 +53,7 @@ def parse(text: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]] 
     return None if {} in values.values() else (values, lines)  # a section of nothing is null in YAML
 
 
-def _value(written: str, path: tuple[Any, ...], number: int, lines: dict[tuple[str | int, ...], int]) -> Any:
+def _value(written: str, path: Path, number: int, lines: Lines) -> object:
     if written.startswith("[") and written.endswith("]"):
         items = [_scalar(item) for item in written[1:-1].split(", ")] if written != "[]" else []
         lines.update({(*path, index): number for index in range(len(items))})

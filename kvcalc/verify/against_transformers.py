@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -28,6 +28,9 @@ from kvcalc.verify.transformers.no_values import NoValues
 from kvcalc.verify.transformers.rows import compared, predicted_of
 from kvcalc.verify.transformers.running import cache_after
 from kvcalc.verify.transformers.shrinking import Fitted, fitted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _MESSAGE_CHARACTERS = 160
 """Longest message of the library that is repeated."""
@@ -55,7 +58,7 @@ class _Run(NamedTuple):
 
 
 def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
-    config: Mapping[str, Any] | Path,
+    config: Mapping[str, object] | Path,
     *,
     tokens: int,
     sequences: int = 1,
@@ -132,13 +135,13 @@ class _Passes(NamedTuple):
 # ---- what is asked ---------------------------------------------------------------------------------------------------
 
 
-def fields_of(config: Mapping[str, Any] | Path) -> Mapping[str, Any]:
+def fields_of(config: Mapping[str, object] | Path) -> Mapping[str, object]:
     """Fields of a config.json, given as they are or as the path of the file or its folder.
 
     Raises InvalidValueError for a preset, which is no config of the library.
     """
     if isinstance(config, Mapping):
-        values: Any = config
+        values: object = config
     else:
         path = config / "config.json" if config.is_dir() else config
         values = parse_json(read_text(path), str(path)).data if path.suffix == ".json" else None
@@ -147,7 +150,7 @@ def fields_of(config: Mapping[str, Any] | Path) -> Mapping[str, Any]:
             "transformers builds its class from a config.json, and this is none",
             help="pass the config.json of the model with --model",
         )
-    return values  # type: ignore[no-any-return]
+    return values
 
 
 def _check_format(kv_dtype: Dtype) -> None:
@@ -174,10 +177,10 @@ def _encoder_tokens(report: Report, given: int | None) -> int:
     return given or next((slots for slots in cross if slots), ENCODER_TOKENS)
 
 
-def _class_name(values: Mapping[str, Any]) -> str:
+def _class_name(values: Mapping[str, object]) -> str:
     """The library's class for a config.json. Raises NotApplicableError where it has none."""
     model_type = values.get("model_type")
-    name = class_name(model_type, values.get("architectures") or ())
+    name = class_name(model_type, values.get("architectures"))
     if name is None:
         raise NotApplicableError(
             f"transformers {VERSION} has no class that generates text for model_type {shown(model_type)}; if its code "
@@ -190,14 +193,14 @@ def _class_name(values: Mapping[str, Any]) -> str:
 # ---- what fits -------------------------------------------------------------------------------------------------------
 
 
-def _fitting(question: _Passes, values: Mapping[str, Any], report: Report, memory_bytes: int | None) -> Fitted:
+def _fitting(question: _Passes, values: Mapping[str, object], report: Report, memory_bytes: int | None) -> Fitted:
     """The config whose model is run: as it is where memory has room for it."""
     if memory_bytes is None:
         from kvcalc.verify.memory import free_memory_bytes
 
         memory_bytes = free_memory_bytes(question.device)
 
-    def cache_of(changed: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    def cache_of(changed: Mapping[str, object]) -> tuple[tuple[int, ...], ...]:
         try:
             return _bytes_by_layer(question.report(load(changed)))
         except KvcalcError:  # a field that the others are held against
@@ -212,7 +215,7 @@ def _fitting(question: _Passes, values: Mapping[str, Any], report: Report, memor
     )
 
 
-def _needed_bytes(question: _Passes, values: Mapping[str, Any]) -> int:
+def _needed_bytes(question: _Passes, values: Mapping[str, object]) -> int:
     """Weights, cache, and the largest work at once: scores and their softmax in float32, and logits."""
     name = _class_name(values)
     with torch.no_grad(), NoValues(), _library(f"build {name}"):
@@ -250,7 +253,7 @@ def _cut(part: Fitted, whole: Report) -> str:
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
 
-def _run(question: _Passes, values: Mapping[str, Any], name: str, encoder_tokens: int, progress: Progress) -> _Run:
+def _run(question: _Passes, values: Mapping[str, object], name: str, encoder_tokens: int, progress: Progress) -> _Run:
     """The whole class run on text; where it cannot be without pictures or sound, its text part alone."""
     with _library(f"read the config of {name}"):
         config = config_of(values)
@@ -266,7 +269,7 @@ def _run(question: _Passes, values: Mapping[str, Any], name: str, encoder_tokens
     return run._replace(notes=(f"the text part alone was run: {name} wants more than text", *run.notes))
 
 
-def _passed(question: _Passes, name: str, config: Any, encoder_tokens: int, progress: Progress) -> _Run:
+def _passed(question: _Passes, name: str, config: PreTrainedConfig, encoder_tokens: int, progress: Progress) -> _Run:
     """A class built, a prompt and single tokens passed through it, and its cache read."""
     one_format = config.model_type in BUILT_IN_ONE_FORMAT
     with torch.no_grad(), NoValues() if question.device == "meta" else nullcontext() as no_values:

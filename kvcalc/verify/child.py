@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class ChildDiedError(KvcalcError):
     """The process that did the work ended without an answer."""
 
 
-def in_child(work: str, *arguments: Any, progress: Progress = lambda _done, _all: None, **named: Any) -> Any:
+def in_child(work: str, *arguments: object, progress: Progress = lambda _done, _all: None, **named: object) -> Any:
     """Result of `work`, a function named as `module:function`, in a fresh process that alone imports its module.
 
     It is called with the arguments, which travel as pickles like its result, and with a `progress` to call.
@@ -80,7 +81,7 @@ def _listen(connection: Connection, progress: Progress) -> Any:
         progress(*message[1:])
 
 
-def _answer(connection: Connection, work: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+def _answer(connection: Connection, work: str, arguments: tuple[object, ...], named: dict[str, object]) -> None:
     """The child's whole life."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
@@ -110,7 +111,7 @@ def end_with_parent() -> None:
         Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 
-def _end_after(parent: Any) -> None:
+def _end_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 

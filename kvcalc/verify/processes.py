@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 import torch
 from torch import distributed
@@ -30,6 +30,8 @@ from kvcalc.verify import fork_server
 from kvcalc.verify.child import end_with_parent
 from kvcalc.verify.watch import TIMEOUT_SECONDS, Watch, arrive
 
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _POLL_SECONDS = 0.1
 """How often the launcher looks whether all ranks live."""
@@ -42,12 +44,12 @@ _SHELL_SIGNAL_BASE = 128
 
 
 def run_ranks(
-    entry: Callable[..., Any],
+    entry: Callable[[*Arguments], Result],
     num_ranks: int,
-    *arguments: Any,
+    *arguments: *Arguments,
     backend: str = "gloo",
     timeout_seconds: float = TIMEOUT_SECONDS,
-) -> Any:
+) -> Result:
     """What rank 0 returns of `entry(*arguments)`, which num_ranks processes run, connected by torch.distributed.
 
     entry: a function of a module. backend: gloo, or nccl, which needs a CUDA device for each rank. timeout_seconds: by
@@ -59,7 +61,9 @@ def run_ranks(
         watch = Watch(Path(logs), num_ranks, timeout_seconds)
         try:
             with watch.watching():
-                return elastic_launch(_config(num_ranks, logs), _as_rank)(entry, backend, logs, arguments)[0]
+                results = elastic_launch(_config(num_ranks, logs), _as_rank)(entry, backend, logs, arguments)
+                result: Result = results[0]
+                return result
         except ChildFailedError as error:
             raise watch.blamed or _died(error, num_ranks, Path(logs)) from None
         except SignalException as stop:
@@ -84,7 +88,7 @@ def _config(num_ranks: int, logs: str) -> LaunchConfig:
     )
 
 
-def _as_rank(entry: Callable[..., Any], backend: str, logs: str, arguments: tuple[Any, ...]) -> Any:
+def _as_rank(entry: Callable[[*Arguments], Result], backend: str, logs: str, arguments: tuple[*Arguments]) -> Result:
     """What each process runs."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, even inside of a collective
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the server that forked it holds back

@@ -79,9 +79,6 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
         backend=backend,
         timeout_seconds=timeout_seconds,
     )
-    for outcome in outcomes:
-        if isinstance(outcome, KvcalcError):
-            raise outcome
     return RanksVerification(
         model=part.name,
         tokens=asked.tokens,
@@ -91,8 +88,15 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
         parallel=str(parallel),
         backend=backend,
         whole_bytes=report.total_bytes,
-        ranks=tuple(map(MeasuredRank, report.per_rank, outcomes)),
+        ranks=tuple(map(MeasuredRank, report.per_rank, map(_found, outcomes))),
     )
+
+
+def _found(outcome: Verification | KvcalcError) -> Verification:
+    """What a rank measured. Raises why it could not."""
+    if isinstance(outcome, KvcalcError):
+        raise outcome
+    return outcome
 
 
 def _check_ranks(parallel: Parallel, device: str) -> None:
@@ -138,6 +142,6 @@ def _measure(
     except KvcalcError as error:
         own = error.at(f"rank {rank}")
     done()
-    outcomes: list[Any] = [None] * distributed.get_world_size()
+    outcomes = [own] * distributed.get_world_size()
     distributed.all_gather_object(outcomes, own)
     return outcomes

@@ -143,6 +143,10 @@ REFUSED = {
     ),
     "a window of less than nothing": (of("mistral", sliding_window=-5), "sliding_window must be at least 1, not -5"),
     "a window in words": (of("mistral", sliding_window="4k"), "sliding_window must be a whole number, not '4k'"),
+    "an inner width in words, of which heads have a share": (
+        of("falcon_h1", mamba_d_ssm="wide", mamba_d_head="auto", mamba_n_heads=4),
+        "mamba_d_ssm: mamba_intermediate_size must be a whole number, not 'wide'",
+    ),
     "all layers share": (
         of("gemma3n_text", num_kv_shared_layers=4),
         "num_kv_shared_layers: num_kv_shared_layers (4) leaves no layer of 4 with a cache to share",

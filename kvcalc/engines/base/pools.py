@@ -39,7 +39,7 @@ class PoolPlan(ABC):
 
     @property
     def max_model_len(self) -> None:
-        """Any."""
+        """None: any length goes."""
         return
 
     @property

@@ -11,7 +11,7 @@ A row that is called as a setting is that setting's default; any other is read w
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import ClassVar, Generic, TypeVar, overload
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.units import shown
@@ -83,7 +83,7 @@ class Release:
         return cls.newest() if cls.oldest() == cls.newest() else f"{cls.oldest()} to {cls.newest()}"
 
     @classmethod
-    def rules(cls) -> dict[str, Rule[Any]]:
+    def rules(cls) -> dict[str, Rule[object]]:
         """Every row, by name."""
         return {name: row for name, row in vars(cls).items() if isinstance(row, Rule)}
 

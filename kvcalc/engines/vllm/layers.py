@@ -146,7 +146,7 @@ def _cache_dtype(place: Place, run: Run, *, window: bool) -> str:
     return "auto" if skipped and run.cache_dtype not in MODEL else run.cache_dtype
 
 
-def _need(place: Place, run: Run, width: int, cache_dtype: str, **more: Any) -> Need:
+def _need(place: Place, run: Run, width: int, cache_dtype: str) -> Need:
     return Need(
         width=width,
         cache_dtype=cache_dtype,
@@ -155,7 +155,6 @@ def _need(place: Place, run: Run, width: int, cache_dtype: str, **more: Any) -> 
         sinks=quirks.is_one_of(place.model, quirks.HAS_SINKS),
         images_whole=place.model.published.sees_images_whole,
         dcp=run.ranks.dcp > 1,
-        **more,
     )
 
 
@@ -181,6 +180,7 @@ def _attention(
             run,
             widths[0],
             cache_dtype,
+        )._replace(
             query_heads=per_rank,
             kv_heads=heads,
             windowed=window is not None,
@@ -212,6 +212,7 @@ def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[
         run,
         width,
         asked,
+    )._replace(
         mla=True,
         sparse=place.sparse,
         no_position_width=part.qk_nope_head_dim,
@@ -254,7 +255,7 @@ def _indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
 def _cross(part: CrossAttention, place: Place, run: Run) -> Iterator[Cache]:
     heads = _heads(part.cross_num_kv_heads, run.ranks.tp)
     widths = (part.cross_head_dim, part.cross_head_dim)
-    backend = choose(_need(place, run, part.cross_head_dim, run.cache_dtype, crosses=True), run.capability)
+    backend = choose(_need(place, run, part.cross_head_dim, run.cache_dtype)._replace(crosses=True), run.capability)
     head_bytes = kv_bytes(run.cache_dtype, run.model_dtype, *widths)
     spec = Spec(CROSS, 1, heads * head_bytes, (heads, *widths, run.cache_dtype))
     dims = (Dim("cross_num_kv_heads", heads), Dim("key + value", sum(widths)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.fields import Fields
@@ -22,7 +22,7 @@ class TypeEntry(NamedTuple):
 
     family: str = ""
     names: Mapping[str, str] = {}
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, object] = {}
     section: str = ""
     section_type: str = ""
 
@@ -34,7 +34,7 @@ class Section(Fields):
         super().__init__(document, path)
         self.asked: set[str] = set()
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """The field's value; None where it is missing."""
         self.asked.add(name)
         return self.values.get(name)
@@ -64,10 +64,10 @@ class Config(Fields):
         self.entry = entry
         self.cross = cross
         self.top = top or self
-        self.defaulted: dict[str, Any] = {}
+        self.defaulted: dict[str, object] = {}
         self.asked: set[str] = set()
         self.sections: dict[str, Section] = {}
-        self.overrides: list[Mapping[str, Any]] = []
+        self.overrides: list[Mapping[str, object]] = []
 
     def key(self, name: str) -> str:
         """The name under which the field stands, or would: the class's own, the usual, or another of its names."""
@@ -80,7 +80,7 @@ class Config(Fields):
         others = [other for other, own_of_other in names.items() if own_of_other == own and other in self.values]
         return others[0] if others else own
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """The field's value, or its class's default; None where it has neither."""
         key = self.key(name)
         self.asked.add(key)
@@ -123,7 +123,7 @@ class Config(Fields):
             return Origin(self.document.place, (*self.path, key), words or key)
         return Origin(self.document.place, self.path, words or f"{key}, default of {self.model_type}")
 
-    def with_values(self, values: Mapping[str, Any]) -> Config:
+    def with_values(self, values: Mapping[str, object]) -> Config:
         """This config with some fields replaced, as `per_layer_config` replaces them for one layer."""
         replaced = Config(self.document, self.path, self.model_type, self.entry, cross=self.cross, top=self.top)
         replaced.defaulted, replaced.asked, replaced.sections = self.defaulted, self.asked, self.sections

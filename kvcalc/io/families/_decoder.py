@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gqa import GroupedQueryAttention
@@ -12,7 +12,7 @@ from kvcalc.cache.dtypes import DTYPES
 from kvcalc.errors import InvalidValueError
 from kvcalc.io.families._config import Config
 from kvcalc.model import MAX_LAYERS, Attention, Origin
-from kvcalc.units import shown
+from kvcalc.units import positive_int, shown
 
 FULL, SLIDING, CHUNKED, REFERENCE = "full", "sliding", "chunked", "reference"
 INDEXED, LINEAR, CONV, HYBRID, HYBRID_SLIDING = "indexed", "linear", "conv", "hybrid", "hybrid-sliding"
@@ -86,11 +86,11 @@ class Facts:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, object] = {}
         self.origins: dict[str, object] = {}
         self.fields: dict[str, str] = {}
 
-    def put(self, name: str, value: Any, origin: object) -> Facts:
+    def put(self, name: str, value: object, origin: object) -> Facts:
         """Sets a fact."""
         self.values[name] = value
         self.origins[name] = origin
@@ -126,9 +126,19 @@ class Facts:
         try:
             return Layer((kind(**self.values),), self.origins)
         except InvalidValueError as error:
-            field = self.fields.get(error.field)
-            document, path = self.config.document, self.config.path
-            raise (self.config.located(field, error) if field else error.at(document.where(path))) from None
+            raise self._located(error) from None
+
+    def whole(self, name: str) -> int:
+        """A fact that others follow from: a whole number of at least 1. Errors are located as those of `build`."""
+        try:
+            return positive_int(self.values[name], name)
+        except InvalidValueError as error:
+            raise self._located(error) from None
+
+    def _located(self, error: InvalidValueError) -> InvalidValueError:
+        field = self.fields.get(error.field)
+        document, path = self.config.document, self.config.path
+        return self.config.located(field, error) if field else error.at(document.where(path))
 
 
 def num_layers(config: Config) -> int:
@@ -311,12 +321,12 @@ def _group_name(kind: str, layer: Layer, layers: Mapping[str, Layer]) -> str:
     return name
 
 
-def _overrides(config: Config, layers: int) -> dict[int, Mapping[str, Any]]:
+def _overrides(config: Config, layers: int) -> dict[int, Mapping[str, object]]:
     """`per_layer_config`: fields of single layers, whose keys are numbers or texts of them, such as "02"."""
     if "per_layer_config" not in config:
         return {}
     section = config.section("per_layer_config")
-    found: dict[int, Mapping[str, Any]] = {}
+    found: dict[int, Mapping[str, object]] = {}
     for key in section.values:
         if not (key.isascii() and key.isdecimal() and int(key) < layers):
             raise section.wrong(

@@ -80,7 +80,7 @@ def _inkling_layer(kind: str, config: Config) -> Layer:
         facts.take("num_query_heads", "swa_num_attention_heads").take("num_kv_heads", "swa_num_key_value_heads")
         facts.take("head_dim", "swa_head_dim")
     layer = with_reach(facts, kind).build(GroupedQueryAttention)
-    keys_and_values = 2 * facts.values["num_kv_heads"] * facts.values["head_dim"]
+    keys_and_values = 2 * facts.whole("num_kv_heads") * facts.whole("head_dim")
     channels = keys_and_values + 2 * config.integer("hidden_size")
     convolutions = Facts(config).put("conv_channels", channels, config.origin("hidden_size"))
     return layer + convolutions.take("conv_kernel", "conv_kernel_size").build(ShortConvolution)
@@ -90,12 +90,12 @@ def _zaya_layer(kind: str, config: Config) -> Layer:
     only(config, kind, HYBRID, HYBRID_SLIDING)
     facts = gqa_facts(config)
     layer = with_reach(facts, kind).build(GroupedQueryAttention)
-    heads = facts.values["num_query_heads"] + facts.values["num_kv_heads"]
-    head_dim = facts.values["head_dim"]
+    kv_heads, head_dim = facts.whole("num_kv_heads"), facts.whole("head_dim")
+    heads = facts.whole("num_query_heads") + kv_heads
     columns = config.integer("cca_time0") + config.integer("cca_time1") - 2  # of two kernels, each less one
     states = Facts(config).put("cca_conv_channels", heads * head_dim, facts.origins["head_dim"])
     states.put("cca_conv_columns", columns, config.origin("cca_time0"))
-    states.put("cca_value_width", facts.values["num_kv_heads"] * head_dim // 2, facts.origins["head_dim"])
+    states.put("cca_value_width", kv_heads * head_dim // 2, facts.origins["head_dim"])
     return layer + states.build(CompressedConvolution)
 
 

@@ -37,14 +37,14 @@ def decoder(config: Config) -> Decoder:
 
 def _by_ratio(config: Config, layers: int) -> list[str]:
     ratios = config.value("compress_ratios")
-    known = isinstance(ratios, list) and all(isinstance(r, int) and r in _KIND_OF_RATIO for r in ratios)
-    if not known or len(ratios) < layers:
+    listed = ratios if isinstance(ratios, list) else []
+    if len(listed) < layers or not all(isinstance(r, int) and r in _KIND_OF_RATIO for r in listed):
         raise config.wrong(
             "compress_ratios",
             f"compress_ratios must name {layers} layers (num_hidden_layers) 0, 4 or 128, not {shown(ratios)}",
             "write the ratio of each layer: 0 for a window alone, 4 for CSA, 128 for HCA",
         )
-    return [_KIND_OF_RATIO[ratio] for ratio in ratios[:layers]]
+    return [_KIND_OF_RATIO[ratio] for ratio in listed[:layers]]
 
 
 def _layer(kind: str, config: Config) -> Layer:

@@ -45,7 +45,8 @@ def _default(config: Config, layers: int) -> list[str]:
         return [FULL if layer and layer % 4 == 0 else LINEAR for layer in range(layers)]
     kinds = [""] * layers
     for name, kind in _LISTS.items():
-        for layer in section.value(name) if isinstance(section.value(name), list) else [None]:
+        listed = section.value(name)
+        for layer in listed if isinstance(listed, list) else [None]:
             if not isinstance(layer, int) or not 1 <= layer <= layers:
                 raise section.wrong(
                     name, f"{name} must hold layers from 1 to {layers}, not {shown(layer)}", "count layers from 1"

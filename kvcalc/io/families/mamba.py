@@ -150,9 +150,8 @@ def _bamba_layer(kind: str, config: Config) -> Layer:
     else:
         _expanded(facts, config, "mamba_expand")
     if config.value("mamba_d_head") in (None, "auto"):
-        inner, heads = facts.values["mamba_intermediate_size"], facts.values["mamba_num_heads"]
-        heads = heads if isinstance(heads, int) and heads > 0 else 1
-        facts.put("mamba_head_dim", inner // heads, facts.origins["mamba_intermediate_size"])
+        head_dim = facts.whole("mamba_intermediate_size") // facts.whole("mamba_num_heads")
+        facts.put("mamba_head_dim", head_dim, facts.origins["mamba_intermediate_size"])
     else:
         facts.take("mamba_head_dim", "mamba_d_head")
     facts.take("mamba_num_groups", "mamba_n_groups").take("mamba_state_size", "mamba_d_state")
@@ -183,8 +182,8 @@ def _zamba_layer(kind: str, config: Config) -> Layer:
 def _zamba2_layer(kind: str, config: Config) -> Layer:
     only(config, kind, LINEAR, HYBRID)
     facts = _expanded(Facts(config), config, "mamba_expand").take("mamba_num_heads", "n_mamba_heads")
-    inner, heads = facts.values["mamba_intermediate_size"], config.integer("n_mamba_heads")
-    facts.put("mamba_head_dim", inner // heads, facts.origins["mamba_intermediate_size"])
+    head_dim = facts.whole("mamba_intermediate_size") // config.integer("n_mamba_heads")
+    facts.put("mamba_head_dim", head_dim, facts.origins["mamba_intermediate_size"])
     facts.take("mamba_num_groups", "mamba_ngroups").take("mamba_state_size", "mamba_d_state")
     layer = facts.take("mamba_conv_kernel", "mamba_d_conv").build(Mamba2)
     return _shared_attention(config) + layer if kind == HYBRID else layer

@@ -51,15 +51,16 @@ def _cpmant(config: Config) -> Decoder:
 def _gpt_neo(config: Config) -> Decoder:
     """attention_types [[["global", "local"], 12]]: the names, and how often they are repeated."""
     layers = num_layers(config)
+    given = config.value("attention_types") or [[["global", "local"], 1]]
     pattern: list[str] = []
     try:
-        for names, times in config.value("attention_types") or [[["global", "local"], 1]]:
+        for names, times in given if isinstance(given, list | tuple) else ():
             pattern += list(names) * (times if 0 < times <= layers else 1)
         kinds = [{"global": FULL, "local": SLIDING}[pattern[layer % len(pattern)]] for layer in range(layers)]
     except (TypeError, ValueError, KeyError, ZeroDivisionError):
         raise config.wrong(
             "attention_types",
-            f"attention_types must be like [[['global', 'local'], 12]], not {shown(config.value('attention_types'))}",
+            f"attention_types must be like [[['global', 'local'], 12]], not {shown(given)}",
             "name the layers' kinds and how often they are repeated",
         ) from None
 

@@ -15,7 +15,7 @@ import re
 from itertools import repeat
 from pathlib import Path
 from struct import Struct
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.io.documents import Document
@@ -52,6 +52,9 @@ class Array(NamedTuple):
     """An array that was too long to be of use, and was stepped over."""
 
     length: int
+
+
+Value = int | float | str | list[int | float] | Array
 
 
 def is_gguf(path: Path) -> bool:
@@ -141,15 +144,15 @@ class _Reader:
 
     def _tensor(self) -> tuple[str, tuple[int, ...], int]:
         name = self._text(self._checked(self._long(), MAX_TENSOR_NAME_BYTES, "a tensor's name"), "a tensor's name")
-        number = self._number("I")
+        number = self._u32()
         if not 0 < number <= MAX_DIMS:
             raise self._wrong(f"gives {shown(name)} {number:,} dimensions, and {MAX_DIMS} are the most")
         dims = tuple(self._long() for _ in range(number))
-        kind: int = self._number("I")
+        kind = self._u32()
         self._number("Q")  # where its data begins
         return name, dims, kind
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Value]:
         """All pairs that are built."""
         magic = self._bytes(min(len(MAGIC), self._size))
         if magic != MAGIC:
@@ -159,14 +162,14 @@ class _Reader:
         pairs = self._long()
         if pairs > MAX_PAIRS:
             raise self._wrong(f"claims {pairs:,} keys, and {MAX_PAIRS:,} would be many")
-        values: dict[str, Any] = {}
+        values: dict[str, Value] = {}
         for _ in range(pairs):
             self._key = ""
             key = self._text(self._checked(self._long(), MAX_KEY_BYTES, "a key"), "a key")
             if key in values:
                 raise self._wrong(f"the key {shown(key)} stands there twice")
             self._key = key
-            values[key] = self._value(self._number("I"), build=not key.startswith(_NOT_BUILT))
+            values[key] = self._value(self._u32(), build=not key.startswith(_NOT_BUILT))
         return {key: value for key, value in values.items() if not key.startswith(_NOT_BUILT)}
 
     def _read_version(self) -> None:
@@ -179,7 +182,7 @@ class _Reader:
         self._order = "<" if version == little else ">"
         self._length = Struct(f"{self._order}{'I' if version == 1 else 'Q'}")
 
-    def _value(self, kind: int, *, build: bool) -> Any:
+    def _value(self, kind: int, *, build: bool) -> Value:
         if kind in _FORMATS:
             return self._number(_FORMATS[kind])
         if kind == _STRING:
@@ -188,11 +191,11 @@ class _Reader:
                 return self._skip(length)
             return self._text(self._keep(length), "a text")
         if kind == _ARRAY:
-            element, length = self._number("I"), self._long()
+            element, length = self._u32(), self._long()
             return self._array(element, length, build=build and length <= MAX_KEPT_ELEMENTS)
         raise self._wrong(f"is of type {kind:,}, which GGUF does not have")
 
-    def _array(self, kind: int, length: int, *, build: bool) -> Any:
+    def _array(self, kind: int, length: int, *, build: bool) -> Value:
         if kind == _STRING:
             self._skip_strings(length)
             return Array(length)
@@ -228,9 +231,14 @@ class _Reader:
         number: int = self._length.unpack(self._bytes(self._length.size))[0]
         return number
 
-    def _number(self, code: str) -> Any:
-        number = Struct(f"{self._order}{code}")
-        return number.unpack(self._bytes(number.size))[0]
+    def _u32(self) -> int:
+        """A type, or a number of dimensions."""
+        return int(self._number("I"))
+
+    def _number(self, code: str) -> int | float:
+        of_one = Struct(f"{self._order}{code}")
+        number: int | float = of_one.unpack(self._bytes(of_one.size))[0]
+        return number
 
     def _text(self, length: int, what: str) -> str:
         raw = self._bytes(length)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.io.documents import Document
@@ -28,7 +27,7 @@ class Metadata(Fields):
         """The key as the file has it."""
         return f"{self.architecture}.{name}"
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """The key's value; None where it is missing."""
         key = self.key(name)
         self.asked.add(key)
@@ -68,10 +67,10 @@ class Facts:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
-        self._values: dict[str, Any] = {}
+        self._values: dict[str, object] = {}
         self._keys: dict[str, str] = {}
 
-    def put(self, fact: str, value: Any, key: str) -> Facts:
+    def put(self, fact: str, value: object, key: str) -> Facts:
         """Sets a fact, which was worked out from `key`."""
         self._values[fact] = value
         self._keys[fact] = key

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from kvcalc.model import Attention
 from kvcalc.verify.modules._module import ALONE, CacheModule, Context, Kept
 from kvcalc.verify.modules._slots import Cache, Reach, Slots
 
@@ -22,7 +23,7 @@ BEFORE_ALL = -1
 class AttentionModule(CacheModule):
     """A part that keeps rows of each token, as far back as its queries see."""
 
-    def __init__(self, facts: Any, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, facts: Attention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         self.reach = Reach(getattr(facts, "sliding_window", None), getattr(facts, "attention_chunk_size", None))
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.verify.modules._attention import AttentionModule, heads_beside, split_heads
 from kvcalc.verify.modules._module import rotate
 
 LATENT_OF_NAIVE = 512
 """kv_lora_rank where a naive layer does not say it: nothing of it is cached."""
+LatentFacts = MultiHeadLatentAttention | NaiveMultiHeadLatentAttention
 
 
 class LatentModule(AttentionModule):
     """Projections of MLA: hidden to latent and rotary key; latent to keys (W_UK) and values (W_UV) of all heads."""
 
-    def __init__(self, facts: Any, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
+    facts: LatentFacts
+
+    def __init__(self, facts: LatentFacts, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         heads, self.nope, self.rope = facts.num_query_heads, facts.qk_nope_head_dim, facts.qk_rope_head_dim
         self.rank = getattr(facts, "kv_lora_rank", LATENT_OF_NAIVE)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kvcalc.model import Attention
 from kvcalc.verify.modules._slots import Cache
 
 ROPE_BASE = 10_000.0
@@ -38,7 +39,7 @@ class CacheModule(nn.Module, ABC):
     facts: of the part. hidden_size: width of what it reads and writes; no cache depends on it unless the facts do.
     """
 
-    def __init__(self, facts: Any, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, facts: Attention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__()
         self.facts = facts
         self.hidden_size = hidden_size

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d
 
+from kvcalc.attention._facts import Facts
 from kvcalc.verify.devices import TORCH_DTYPES
 from kvcalc.verify.modules._module import ALONE, CacheModule, Context, Kept
 from kvcalc.verify.modules._slots import Cache, State
@@ -19,6 +20,8 @@ States = dict[str, Tensor]
 
 class RecurrentModule(CacheModule):
     """A part whose cache is a handful of states, none of which grows."""
+
+    facts: Facts
 
     @abstractmethod
     def first_states(self, sequences: int) -> States:
@@ -52,7 +55,8 @@ class RecurrentModule(CacheModule):
     @property
     def state_dtype(self) -> torch.dtype:
         """What the recurrence keeps its state in; a float64 module is exact throughout."""
-        return torch.float64 if self.dtype == torch.float64 else TORCH_DTYPES[self.facts.dtype_of("state_dtype").name]
+        named = self.facts.dtype_of("state_dtype")
+        return self.dtype if named is None or self.dtype == torch.float64 else TORCH_DTYPES[named.name]
 
     def zeros(self, *shape: int, recurrent: bool = True) -> Tensor:
         """An empty state: of the recurrence in state_dtype, of a convolution in the module's dtype."""

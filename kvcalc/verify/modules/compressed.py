@@ -35,6 +35,8 @@ class CompressedModule(CacheModule):
 
     topk = INDEX_TOPK
 
+    facts: CompressedAttention
+
     def __init__(self, facts: CompressedAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         self.width, self.rate = facts.head_dim, facts.compress_rate or 0

@@ -21,6 +21,7 @@ class CrossModule(CacheModule):
 
     def __init__(self, facts: CrossAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
+        self.encoder_tokens = facts.encoder_tokens or 0  # nothing is sized before they are known
         self.heads, width = facts.cross_num_kv_heads, facts.cross_num_kv_heads * facts.cross_head_dim
         self.q_proj, self.k_proj, self.v_proj = (self.linear(hidden_size, width) for _ in range(3))
         self.o_proj = self.linear(width, hidden_size)
@@ -28,7 +29,7 @@ class CrossModule(CacheModule):
     def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:  # noqa: ARG002
         """cross_k and cross_v: (sequences, cross_num_kv_heads, encoder_tokens, cross_head_dim)."""
         shape = (self.heads, self.k_proj.out_features // self.heads)
-        tokens = self.facts.encoder_tokens
+        tokens = self.encoder_tokens
         return {name: Slots(sequences, shape, tokens, Reach(), dtype, self.device) for name in ("cross_k", "cross_v")}
 
     def project(self, encoded: Tensor) -> dict[str, Tensor]:
@@ -43,7 +44,7 @@ class CrossModule(CacheModule):
     def write(self, kept: Kept, cache: Cache, tokens: int) -> None:  # noqa: ARG002
         """Each slot of the encoder's tokens, however many the decoder has."""
         for name, rows in kept.items():
-            cast("Slots", cache[name]).repeat(rows, self.facts.encoder_tokens)
+            cast("Slots", cache[name]).repeat(rows, self.encoder_tokens)
 
     def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:
         """Every token attends to all that was encoded; the first call projects it, later ones read the cache."""

@@ -18,6 +18,8 @@ class GroupedQueryModule(AttentionModule):
     Source: Ainslie et al. 2023, arXiv 2305.13245; Shazeer 2019, arXiv 1911.02150.
     """
 
+    facts: GroupedQueryAttention
+
     def __init__(self, facts: GroupedQueryAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         self.key_width, value_width = facts.head_widths

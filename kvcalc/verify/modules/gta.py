@@ -18,6 +18,8 @@ class GroupedTiedModule(AttentionModule):
     Source: Zadouri et al. 2025, arXiv 2505.21487, section 3.
     """
 
+    facts: GroupedTiedAttention
+
     def __init__(self, facts: GroupedTiedAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         self.heads, self.width, self.rope = facts.num_query_heads, facts.head_dim, facts.qk_rope_head_dim

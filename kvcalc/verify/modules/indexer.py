@@ -29,6 +29,8 @@ class IndexerModule(Advisor):
 
     topk = INDEX_TOPK
 
+    facts: Indexer
+
     def __init__(self, facts: Indexer, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         width = facts.index_head_dim

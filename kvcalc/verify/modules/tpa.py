@@ -21,6 +21,8 @@ class TensorProductModule(AttentionModule):
     Source: Zhang et al. 2025, arXiv 2501.06425, section 3.
     """
 
+    facts: TensorProductAttention
+
     def __init__(self, facts: TensorProductAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         heads, (key_width, value_width) = facts.num_query_heads, facts.head_widths

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
+from kvcalc.model import MethodArguments
 from kvcalc.verify.policies._ragged import alike
 
 
@@ -14,7 +14,7 @@ def stays(position: int, ratio: Fraction) -> bool:
     return -(-(position + 1) // ratio) > -(-position // ratio)
 
 
-def ratios_of_heads(arguments: Mapping[str, Any], name: str, heads: int) -> Sequence[tuple[Fraction, str, list[int]]]:
+def ratios_of_heads(arguments: MethodArguments, name: str, heads: int) -> Sequence[tuple[Fraction, str, list[int]]]:
     """Ratios, what the tensors of their heads are called by, and those heads."""
     own = arguments["head_cr"] or [arguments[name]] * heads
     together = alike([Fraction(str(ratio)) for ratio in own])

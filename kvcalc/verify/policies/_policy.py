@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.model import MethodArguments
 
 
 class Place(NamedTuple):
@@ -28,7 +30,7 @@ class Policy(ABC):
     B sequences, H query heads, h KV heads and N tokens; keys come rotated.
     """
 
-    def __init__(self, place: Place, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, place: Place, arguments: MethodArguments) -> None:
         self.place = place
         self.arguments = arguments
 
@@ -160,6 +162,6 @@ def gathered(rows: Tensor, indices: Tensor) -> Tensor:
     return rows.gather(-2, indices.unsqueeze(-1).expand(*indices.shape, rows.shape[-1]))
 
 
-def share_kept(tokens: int, compression_ratio: Any) -> int:
+def share_kept(tokens: int, compression_ratio: float | Fraction) -> int:
     """What kvpress keeps of a prompt: max(1, int(n * (1 - compression_ratio)))."""
     return max(1, int(tokens * (1 - float(compression_ratio))))

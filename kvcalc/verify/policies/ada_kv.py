@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
+from kvcalc.model import MethodArguments
 from kvcalc.verify.policies._masked import MaskedPolicy
 from kvcalc.verify.policies._policy import Place, TokenPolicy, attention_weights, best, share_kept
 from kvcalc.verify.policies._ragged import Part, RaggedPolicy, alike
@@ -36,7 +36,7 @@ def head_counts(scores: Tensor, base: int) -> list[int]:
 class Cut(TokenPolicy):
     """Heads that keep the window and so many of the other tokens, those with most of its attention."""
 
-    def __init__(self, place: Place, arguments: Mapping[str, Any], count: int) -> None:
+    def __init__(self, place: Place, arguments: MethodArguments, count: int) -> None:
         super().__init__(place, arguments)
         self.count = count
 

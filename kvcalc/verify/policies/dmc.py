@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kvcalc.model import MethodArguments
 from kvcalc.verify.policies._blocks import HeadBlocks
 from kvcalc.verify.policies._learned import ratios_of_heads, stays
 from kvcalc.verify.policies._policy import Place, Policy, attention_weights, mixed
@@ -23,7 +23,7 @@ class MergingHeads(Policy):
     Windows are rings behind their sum: keys (B, h, w + 1, D), values and weights.
     """
 
-    def __init__(self, place: Place, arguments: Mapping[str, Any], ratio: Fraction) -> None:
+    def __init__(self, place: Place, arguments: MethodArguments, ratio: Fraction) -> None:
         super().__init__(place, arguments)
         self.ratio = ratio
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from kvcalc.model import MethodArguments
 from kvcalc.verify.policies._policy import Place, TokenPolicy, best, received
 from kvcalc.verify.policies._ragged import Everything, Part, RaggedPolicy
 
@@ -27,7 +27,7 @@ class Hybrid(TokenPolicy):
     budget, those with most attention so far.
     """
 
-    def __init__(self, place: Place, arguments: Mapping[str, Any], level: int) -> None:
+    def __init__(self, place: Place, arguments: MethodArguments, level: int) -> None:
         super().__init__(place, arguments)
         self.level = level
 
@@ -82,9 +82,7 @@ class Hybrid(TokenPolicy):
         return others & (from_the_end <= newest)
 
 
-def profiled(
-    query: Tensor, key: Tensor, place: Place, arguments: Mapping[str, Any], threshold: float
-) -> list[list[int]]:
+def profiled(query: Tensor, key: Tensor, place: Place, arguments: MethodArguments, threshold: float) -> list[list[int]]:
     """Policy of each head of each sequence by a prompt's attention, as an index: the smallest that recovers enough.
 
     threshold: share of all attention that went to the tokens which a policy keeps. Heads that none of them does

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kvcalc.model import MethodArguments
 from kvcalc.verify.policies._policy import Place, Policy, attention_weights, mixed
 
 TOKENS = 2
@@ -69,7 +69,7 @@ class TokenStore(Store):
 class QuantisedCache(Policy):
     """A policy that keeps every token, in fewer bits."""
 
-    def __init__(self, place: Place, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, place: Place, arguments: MethodArguments) -> None:
         super().__init__(place, arguments)
         self.stores = {"k": self.store("k"), "v": self.store("v")}
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 VERSION = str(transformers.__version__)
 TASKS = {  # in the order in which a class that stands in several of them is met
@@ -38,21 +41,22 @@ def model_classes(model_type: str) -> dict[str, str]:
     return classes
 
 
-def class_name(model_type: object, architectures: Sequence[str] = ()) -> str | None:
+def class_name(model_type: object, architectures: object = ()) -> str | None:
     """The class that generates text for a model type, the one that its config names if it can; None: there is none."""
     if model_type not in transformers.CONFIG_MAPPING:
         return None
     names = [*model_classes(str(model_type)).values()]
-    return next((name for name in (*architectures, *names) if name in names), None)
+    own = architectures if isinstance(architectures, list | tuple) else ()
+    return next((name for name in (*own, *names) if name in names), None)
 
 
-def config_of(values: Mapping[str, Any]) -> Any:
+def config_of(values: Mapping[str, object]) -> PreTrainedConfig:
     """The library's config of a config.json."""
     fields = {name: value for name, value in values.items() if name not in NOT_OF_THE_CLASS}
-    return transformers.CONFIG_MAPPING[values["model_type"]].from_dict(fields)
+    return transformers.CONFIG_MAPPING[str(values["model_type"])].from_dict(fields)
 
 
-def text_part(config: Any) -> tuple[str, Any]:
+def text_part(config: PreTrainedConfig) -> tuple[str, PreTrainedConfig]:
     """The text model inside a wrapper: its class and its config."""
     inner = next((getattr(config, name) for name in ("thinker_config", "vlm_config") if hasattr(config, name)), None)
     inner = inner or config.get_text_config(decoder=True)
@@ -60,8 +64,13 @@ def text_part(config: Any) -> tuple[str, Any]:
 
 
 def build(
-    name: str, config: Any, dtype: torch.dtype = torch.bfloat16, device: str = "cpu", *, as_loaded: bool = True
-) -> Any:
+    name: str,
+    config: PreTrainedConfig,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str = "cpu",
+    *,
+    as_loaded: bool = True,
+) -> PreTrainedModel:
     """A model with random weights and plain attention; it never stops early. On `meta` it takes no memory.
 
     as_loaded: with those weights in float32 which transformers loads so.
@@ -75,7 +84,7 @@ def build(
     if device == "meta":  # grouped products want formats and alignments that a shape does not have
         plain["experts_implementation"] = "eager"
     with no_init_weights(), torch.device(device):
-        model = model_class._from_config(config, dtype=dtype, **plain).eval()
+        model: PreTrainedModel = model_class._from_config(config, dtype=dtype, **plain).eval()
     if device != "meta":
         fill(model)
     for weight in kept_in_float32(model) if as_loaded else ():
@@ -90,7 +99,7 @@ def build(
     return model
 
 
-def fill(model: Any) -> None:
+def fill(model: PreTrainedModel) -> None:
     """Random weights; large ones repeat one block, which is much faster than drawing each number."""
     block = torch.randn(_BLOCK_ELEMENTS, device=model.device) * _STD
     for weight in model.parameters():
@@ -103,7 +112,7 @@ def fill(model: Any) -> None:
                 chunk.copy_(block[: len(chunk)])
 
 
-def kept_in_float32(model: Any) -> Iterator[Tensor]:
+def kept_in_float32(model: PreTrainedModel) -> Iterator[Tensor]:
     """The weights which transformers loads as float32 whatever the dtype asked for: caches inherit their dtype."""
     patterns = [re.compile(name.replace("*", ".*")) for name in model._get_dtype_plan(model.dtype)]
     for name, weight in (*model.named_parameters(), *model.named_buffers()):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import transformers
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Layers = dict[str, list[list[Tensor]]]
 """The tensors of each layer, of the self-attention and, where there is one, of the cross-attention."""
@@ -26,7 +29,7 @@ class LayerBytes(NamedTuple):
     storage_bytes: int = 0
 
 
-def held_by(model: Any, cache: Any) -> Layers:
+def held_by(model: PreTrainedModel, cache: object) -> Layers:
     """All that a model remembers, in its cache and on its modules."""
     text = model.config.get_text_config(decoder=True)
     held = layers_of(cache, getattr(text, "num_hidden_layers", 0)) if cache is not None else {"self": []}
@@ -37,7 +40,7 @@ def held_by(model: Any, cache: Any) -> Layers:
     return held
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: object) -> Iterator[Tensor]:
     """Every tensor inside a layer of a cache; single numbers are counters and scales, not states."""
     if isinstance(value, Tensor):
         if value.dim():
@@ -47,7 +50,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(item)
     elif isinstance(value, dict):
         yield from tensors([*value.values()])
-    elif type(value).__module__.startswith("transformers.") and not isinstance(value, transformers.PreTrainedConfig):
+    elif type(value).__module__.startswith("transformers.") and not isinstance(value, PreTrainedConfig):
         yield from tensors(vars(value))
 
 

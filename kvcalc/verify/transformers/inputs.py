@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 ENCODER_TOKENS = 24
-Inputs = dict[str, Any]
+Inputs = dict[str, object]
 
 
 @dataclass
@@ -33,7 +36,7 @@ def token_ids(batch: int, tokens: int, config: Any = None) -> Tensor:
     return torch.randint(3, 90, shape, generator=torch.Generator().manual_seed(tokens))
 
 
-def encoder_inputs(model: Any, batch: int, tokens: int = ENCODER_TOKENS) -> Inputs:
+def encoder_inputs(model: PreTrainedModel, batch: int, tokens: int = ENCODER_TOKENS) -> Inputs:
     """What the decoder attends to besides its own tokens: encoded text, or else random encoder states."""
     config = model.config
     if not config.is_encoder_decoder:
@@ -50,18 +53,19 @@ def encoder_inputs(model: Any, batch: int, tokens: int = ENCODER_TOKENS) -> Inpu
     return {"encoder_outputs": Encoded(states, attention_mask=torch.ones_like(ids))}
 
 
-def inputs_beside(model: Any, ids: Tensor) -> Inputs:
+def inputs_beside(model: PreTrainedModel, ids: Tensor) -> Inputs:
     """What a few types ask for beside their tokens, although there is no picture and no sound."""
     config, (batch, tokens) = model.config, ids.shape[:2]
-    new = {"dtype": model.dtype, "device": model.device}
+    dtype, device = model.dtype, model.device
     if config.model_type == "kosmos-2":
-        nothing = torch.zeros(batch, 0, config.text_config.embed_dim, **new)
-        return {"image_embeds": nothing, "image_embeds_position_mask": torch.zeros(batch, tokens, device=model.device)}
+        nothing = torch.zeros(batch, 0, config.text_config.embed_dim, dtype=dtype, device=device)
+        return {"image_embeds": nothing, "image_embeds_position_mask": torch.zeros(batch, tokens, device=device)}
     if config.model_type == "idefics":
-        picture = torch.randn(batch, 1, ENCODER_TOKENS, config.vision_config.embed_dim, **new)
-        seen = torch.ones(batch, tokens, 1, device=model.device)
+        picture = torch.randn(batch, 1, ENCODER_TOKENS, config.vision_config.embed_dim, dtype=dtype, device=device)
+        seen = torch.ones(batch, tokens, 1, device=device)
         return {"image_encoder_embeddings": picture, "image_attention_mask": seen}
     if config.model_type == "voxtral_realtime":
-        sound = torch.randn(batch, tokens * config.downsample_factor, config.audio_config.hidden_size, **new)
+        frames, width = tokens * config.downsample_factor, config.audio_config.hidden_size
+        sound = torch.randn(batch, frames, width, dtype=dtype, device=device)
         return {"encoder_inputs_embeds": sound}
     return {}

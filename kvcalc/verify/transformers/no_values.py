@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -22,7 +24,9 @@ class NoValues(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.asked = False
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> object:
         """Runs an operator, or answers it."""
         answer = _ANSWERS.get(func)
         if answer is not None and args[0].is_meta:
@@ -33,7 +37,7 @@ class NoValues(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _zero(tensor: Tensor) -> Any:
+def _zero(tensor: Tensor) -> float:
     return torch.zeros((), dtype=tensor.dtype, device="cpu").item()
 
 
@@ -53,14 +57,15 @@ def _selected(tensor: Tensor, indices: list[Tensor | None]) -> Tensor | None:
     return aten.index.Tensor(tensor, plain)  # type: ignore[no-any-return]
 
 
-def _on_cpu(tensor: Tensor, **how: Any) -> Tensor | None:
-    device = how.get("device")
+def _on_cpu(
+    tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None, **_: object
+) -> Tensor | None:
     if device is None or torch.device(device).type == "meta":
         return None
-    return torch.zeros(tensor.shape, dtype=how.get("dtype") or tensor.dtype, device=device)
+    return torch.zeros(tensor.shape, dtype=dtype or tensor.dtype, device=device)
 
 
-_ANSWERS: dict[Any, Any] = {
+_ANSWERS: dict[OpOverload, Callable[..., object]] = {
     aten._local_scalar_dense.default: _zero,
     aten.nonzero.default: _nowhere,
     aten.index.Tensor: _selected,

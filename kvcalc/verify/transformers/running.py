@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from transformers import DynamicCache, EncoderDecoderCache
 
 from kvcalc.verify.transformers.inputs import ENCODER_TOKENS, Inputs, encoder_inputs, inputs_beside, token_ids
 
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedConfig, PreTrainedModel
+
 CACHES = ("past_key_values", "cache_params", "mems", "state", "past_buckets_states")  # where a forward returns it
-GIVEN_CACHES: dict[str, Callable[[Any], Any]] = {
+GIVEN_CACHES: dict[str, Callable[[PreTrainedConfig], Cache]] = {
     "blt": lambda _config: EncoderDecoderCache(DynamicCache(), DynamicCache()),  # fails to make its own
     "recurrent_gemma": lambda config: DynamicCache(config=config),  # does not return the one it makes
 }
@@ -18,14 +21,14 @@ READS_ALL = {"cpmant"}  # at every step, not only the new token
 
 
 def cache_after(
-    model: Any,
+    model: PreTrainedModel,
     *,
     batch: int,
     prompt: int,
     decode: int = 0,
     encoder_tokens: int = ENCODER_TOKENS,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> Any:
+) -> object:
     """The cache after a prompt of `prompt` tokens in each of `batch` sequences and `decode` more, one by one, or None.
 
     progress: called with the passes done and all of them.
@@ -45,6 +48,6 @@ def cache_after(
     return next(iter(past.values()), None)
 
 
-def cache_in(output: Any) -> Inputs:
+def cache_in(output: Mapping[str, object]) -> Inputs:
     """The cache in what a model returned, under its name there."""
     return {name: output[name] for name in CACHES if output.get(name) is not None}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.units import both_units, count, plural
 
-Values = Mapping[str, Any]
+Values = Mapping[str, object]
 Path = tuple[str, ...]
 """Keys from the top of a config to a field."""
 _SMALL = (
@@ -41,7 +41,7 @@ def fitted(
     memory_bytes: int,
     *,
     needs: Callable[[Values], int],
-    cache_of: Callable[[Values], tuple[Any, ...]],
+    cache_of: Callable[[Values], tuple[object, ...]],
     least: int,
 ) -> Fitted:
     """The config itself where its model fits memory_bytes, else a smaller one.
@@ -86,13 +86,13 @@ def _narrowed(values: Values, same_cache: Callable[[Values], bool]) -> tuple[Val
             values = changed
             before, after = (item[0] if isinstance(item, list) else item for item in (value, small))
             changes[f"{'.'.join(path)} {count(before)} -> {count(after)} (1/{_factor(before, after)})"] = None
-    for path, value in list(_fields(values)):
-        if _TOKEN.fullmatch(path[-1]) and type(value) is int and changes:  # a padding row has to be in the vocabulary
-            values = _with(values, path, min(value, 2))
+    for path, token in list(_fields(values)):
+        if _TOKEN.fullmatch(path[-1]) and type(token) is int and changes:  # a padding row has to be in the vocabulary
+            values = _with(values, path, min(token, 2))
     return values, list(changes)
 
 
-def _large(values: Values) -> Iterator[tuple[Path, Any, Any]]:
+def _large(values: Values) -> Iterator[tuple[Path, int | list[int], int | list[int]]]:
     """Fields that can be small: where, what they are, and what they become."""
     for path, value in _fields(values):
         small = next((small for pattern, small in _SMALL if pattern.fullmatch(path[-1])), 0)
@@ -109,19 +109,19 @@ def first_layers(values: Values, layers: int, kept: int) -> Values:
     for path, value in list(_fields(values)):
         if _LAYERS.fullmatch(path[-1]) and value == layers:
             values = _with(values, path, kept)
-        elif _lists_layers(path[-1], value) and len(value) in lengths:
+        elif _lists_layers(value, path[-1]) and len(value) in lengths:
             values = _with(values, path, value[:kept])
         elif path[-1] == _SHARING and type(value) is int:  # the last layers share, and those go first
             values = _with(values, path, max(0, value - (layers - kept)))
     return values
 
 
-def _lists_layers(name: str, value: object) -> bool:
+def _lists_layers(value: object, name: str) -> TypeGuard[list[object] | str]:
     """Whether a field may have an item, or a letter, for each layer."""
     return isinstance(value, list) or (isinstance(value, str) and name.endswith("pattern"))
 
 
-def _fields(values: Values, inside: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _fields(values: Values, inside: Path = ()) -> Iterator[tuple[Path, object]]:
     """Every field of a config and of its sections."""
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -130,10 +130,11 @@ def _fields(values: Values, inside: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield (*inside, name), value
 
 
-def _with(values: Values, path: Path, new: Any) -> Values:
+def _with(values: Values, path: Path, new: object) -> Values:
     """The config with another value in one place."""
     name, *rest = path
-    return {**values, name: _with(values[name], tuple(rest), new) if rest else new}
+    section = values[name]
+    return {**values, name: _with(section, tuple(rest), new) if isinstance(section, Mapping) else new}
 
 
 def _factor(before: int, after: int) -> str:
