@@ -291,3 +291,19 @@ def test_a_windowed_layer_holds_the_blocks_of_its_tokens_up_to_those_planned_for
     (window,) = report.groups[0].tensors
     assert report.groups[0].name == "sliding"
     assert (window.slots, window.bytes) == (blocks, 52 * blocks * 16 * 16 * 256 * 2)
+
+
+def test_a_size_says_where_draft_layers_are_counted():
+    """With them each token takes 62 layers of 576 elements instead of 61; `fit` has them on the last stage."""
+    drafting = {"speculative": {"method": "mtp"}}
+    plain, counted = kvcalc.load("r1"), kvcalc.load("r1", mtp=True)
+
+    def notes(model, settings):
+        return kvcalc.size(model, tokens=16, engine="vllm", engine_settings=settings).notes
+
+    assert any("--mtp" in note for note in notes(plain, drafting))
+    assert not any("--mtp" in note for note in (*notes(plain, {}), *notes(counted, {})))
+    totals = [kvcalc.size(model, tokens=16, engine="vllm").total_bytes for model in (plain, counted)]
+    assert totals == [16 * layers * 576 * 2 for layers in (61, 62)]
+    with pytest.raises(kvcalc.KvcalcError, match="counted already"):
+        notes(counted, drafting)

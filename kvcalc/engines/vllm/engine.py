@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.vllm.allocation import allocation_of
 from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import plan
-from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, longest_by_config
+from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
@@ -74,9 +74,14 @@ class Vllm(VllmSettings):
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What a size in blocks is, and what it is not."""
-        del model
+        blocks = (
+            f"blocks that vLLM {self.version} reserves for a request; kvcalc.fit knows the pool that they come from"
+        )
+        if self.speculative is None or not settle(model, self._settled(model, BF16), Ranks()).has_drafts:
+            return (blocks,)
         return (
-            f"blocks that vLLM {self.version} reserves for a request; kvcalc.fit knows the pool that they come from",
+            blocks,
+            "draft layers of speculative are not in this size; kvcalc.fit counts them, and so does --mtp without it",
         )
 
     def _settled(self, model: Model, kv_dtype: Dtype) -> Vllm:
