@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kvcalc"
 
 FLOORS = (
+    {"foreign"},
     {"errors"},
     {"registry", "units"},
     {"cache", "hardware"},
@@ -27,7 +28,7 @@ FLOORS = (
 )
 """From the ground up. A room imports from floors below its own; within a room, files may share."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-FORMATS_KNOW = {"errors", "registry", "report", "units"}
+FORMATS_KNOW = {"errors", "foreign", "registry", "report", "units"}
 ONLY_USERS = {
     "yaml": {"io"},
     "pydantic": {"io"},

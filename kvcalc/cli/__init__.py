@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from kvcalc.errors import KvcalcError, UnknownNameError
+from kvcalc.foreign import visible
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 COMMANDS = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "engines", "schema")
@@ -96,7 +97,7 @@ def run() -> NoReturn:
 def _print_error(what: str, help: str, code: int) -> int:
     print(what, file=sys.stderr)
     if help:
-        print(f"help: {help}", file=sys.stderr)
+        print(f"help: {visible(help)}", file=sys.stderr)
     return code
 
 
@@ -106,4 +107,4 @@ def _print_usage_error(error: Any) -> int:
     if message.startswith("Usage:"):  # no command was named: the message is the whole help
         return _print_error(message, "", BAD_INPUT)
     what = f"{command}: {message[:1].lower()}{message[1:].rstrip('.')}"
-    return _print_error(what, f"`{command} --help` shows how", BAD_INPUT)
+    return _print_error(visible(what), f"`{command} --help` shows how", BAD_INPUT)

@@ -77,13 +77,15 @@ def validate(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Preset files or config.json files.")],
 ) -> None:
     """Runs `kvcalc presets validate`."""
+    from kvcalc.foreign import visible
     from kvcalc.io.loading import load_path
     from kvcalc.units import plural
 
     models = [load_path(path) for path in paths]
     for path, model in zip(paths, models, strict=True):
         groups = ", ".join(f"{len(group.layers)} {group.name} {group.label}" for group in model.groups)
-        typer.echo(f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})")
+        found = f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})"
+        typer.echo(visible(found))
 
 
 @app.command(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.foreign import name_shown, quoted
 from kvcalc.units import shown
 
 MAX_FILE_BYTES = 8 * 2**20
@@ -52,7 +53,7 @@ def path_text(path: Keys) -> str:
     """`("deployments", 0, "model")` as `deployments[0].model`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{name_shown(step)}"
     return text
 
 
@@ -154,7 +155,8 @@ class _YamlReader:
         if kind in ("str", "int", "float", "bool", "null") and node.id == "scalar":
             return self._scalar(node, path, kind)
         shown_tag = f"!!{kind}" if kind != node.tag else node.tag
-        raise self._error(node, path, f"the tag {shown_tag} is not allowed", "use plain values; quote dates")
+        tag = name_shown(shown_tag)
+        raise self._error(node, path, f"the tag {tag} is not allowed", "use plain values; quote dates")
 
     def _mapping(self, node: Any, path: Keys) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -165,7 +167,10 @@ class _YamlReader:
             if key in values:
                 first = self.lines[(*path, key)]
                 raise self._error(
-                    key_node, (*path, key), f"the key {key!r} stands here and on line {first}", "remove one of them"
+                    key_node,
+                    (*path, key),
+                    f"the key {quoted(key)} stands here and on line {first}",
+                    "remove one of them",
                 )
             values[key] = self.value(value_node, (*path, key))
             self.lines[(*path, key)] = key_node.start_mark.line + 1
@@ -203,7 +208,7 @@ def parse_json(text: str, name: str) -> Document:
     except _DuplicateKeyError as error:
         lines = [n for n, line in enumerate(text.splitlines(), 1) if f'"{error.key}"' in line]
         raise InvalidFileError(
-            f"the key {error.key!r} stands twice in one object",
+            f"the key {quoted(error.key)} stands twice in one object",
             where=f"{name}:{lines[-1]}: {error.key}" if lines else name,
             help="remove one of them",
         ) from error

@@ -40,6 +40,7 @@ from kvcalc.fleet.check import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
+from kvcalc.foreign import listed, quoted
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
@@ -136,7 +137,7 @@ def load_plan(path: Path) -> list[Deployment]:
         if entry.name in names:
             first = document.lines[("deployments", names[entry.name], "name")]
             raise InvalidValueError(
-                f"the name {entry.name!r} is taken by the deployment on line {first}",
+                f"the name {quoted(entry.name)} is taken by the deployment on line {first}",
                 where=document.where(where),
                 help="give each deployment its own name",
             )
@@ -312,9 +313,7 @@ class _Row:
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = []
         if self._args.unknown:
-            found.append(
-                f"arguments that are not known here and do not speak of memory: {', '.join(self._args.unknown)}"
-            )
+            found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
         if self._entry.gpu is not None and self._entry.weights is None:
             weights = self._weights(model)
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")

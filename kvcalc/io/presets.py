@@ -27,6 +27,7 @@ from typing import Any
 
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.foreign import name_shown
 from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
@@ -134,7 +135,7 @@ def parse_preset(document: Document) -> Model:
     _no_unused_layers(top, parts)
     drafts = group_layers((mtp_layer,) * num_mtp_layers, parts, origins, first=num_layers)
     return Model(
-        name=top.text("name") or Path(document.name).stem,
+        name=name_shown(top.text("name") or Path(document.name).stem),
         groups=group_layers(names, parts, origins),
         draft_groups=tuple(replace(group, name=MTP) for group in drafts),
         model_type=top.text("model_type"),
@@ -174,7 +175,7 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         lines.append(f"{'layer_types' if len(pattern) == len(names) else 'layer_pattern'}: {_inline(list(pattern))}")
         lines.append("layers:")
         for name, own in groups.items():
-            lines.append(f"  {name}: {_inline({f: value for f, value in own.items() if f not in shared})}")
+            lines.append(f"  {_inline(name)}: {_inline({f: value for f, value in own.items() if f not in shared})}")
     return "\n".join(lines) + "\n"
 
 

@@ -433,6 +433,24 @@ PLANS = {
 }
 
 
+UNKNOWN_FLAG = """\
+deployments:
+  - name: a
+    args: vllm serve r1 --max-model-len 1K --some-new-thing 7
+    gpu: h200
+"""
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv", "markdown", "github", "junit"])
+def test_what_was_ignored_or_assumed_is_in_every_format(cli, tmp_path, format):
+    file = tmp_path / "plan.yaml"
+    file.write_text(UNKNOWN_FLAG)
+    outcome = cli(f"check {file} --format {format}", columns=200)
+    assert outcome.code == 1
+    for words in ("arguments that are not known here", "--some-new-thing", "weights of"):
+        assert words in outcome.stdout
+
+
 def assert_error(outcome, expected: str) -> None:
     assert outcome.code == 2
     assert outcome.stdout == ""

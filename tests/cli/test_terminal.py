@@ -137,3 +137,7 @@ class _Sheets(NamedTuple):
 
     def sheets(self) -> tuple[Sheet, ...]:
         return (self.sheet,)
+
+
+def test_a_terminal_that_claims_no_columns_loses_nothing():
+    assert run(SIZE, COLUMNS="0").stdout == run(SIZE, COLUMNS="80").stdout
