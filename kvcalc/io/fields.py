@@ -10,6 +10,10 @@ from kvcalc.io.documents import Document, Keys
 from kvcalc.model import Origin
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
+MAX_FIELDS = 4096
+"""Most fields of one mapping; the longest config of a decoder has some 200."""
+_FIELDS_HELP = "pass a config.json, a preset or a plan"
+
 
 class Fields:
     """The mapping at `path` of `document`. Raises InvalidValueError where something else stands there."""
@@ -25,6 +29,12 @@ class Fields:
                 f"must be a mapping of names to values, not {shown(values)}",
                 where=document.where(path),
                 help="write name: value, one a line",
+            )
+        if len(values) > MAX_FIELDS:
+            raise InvalidValueError(
+                f"has {len(values):,} fields, and {MAX_FIELDS:,} would be many",
+                where=document.where(path),
+                help=_FIELDS_HELP,
             )
         if not {*map(type, values)} <= {str}:
             strange = next(key for key in values if type(key) is not str)

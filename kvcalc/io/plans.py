@@ -44,6 +44,7 @@ from kvcalc.foreign import listed, quoted
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
+from kvcalc.io.files import exists
 from kvcalc.io.loading import is_path, load, load_path
 from kvcalc.io.presets import preset_of_repository
 from kvcalc.io.weights import read_weights
@@ -348,7 +349,7 @@ def _model(name: str, folder: Path) -> Model:
 
 def _model_of_args(name: str, folder: Path) -> Model:
     """The model that an engine is started with: a path that is there, a preset, or the repository that one is of."""
-    if is_path(name) and (folder / name).exists():
+    if is_path(name) and exists(folder / name):
         return load_path(folder / name)
     return load(preset_of_repository(name))
 

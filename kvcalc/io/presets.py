@@ -31,6 +31,7 @@ from kvcalc.foreign import name_shown
 from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
+from kvcalc.io.files import is_file
 from kvcalc.model import MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
 from kvcalc.registry import plain_yaml
 
@@ -80,7 +81,7 @@ def preset_path(name: str) -> Path:
     """File of the shipped preset of that name or alias, in any case. Raises UnknownNameError with the nearest."""
     lowered = name.lower()
     direct = presets_folder() / f"{lowered}.yaml"
-    if Path(lowered).name == lowered and direct.name != GPUS_FILE and direct.is_file():
+    if Path(lowered).name == lowered and direct.name != GPUS_FILE and is_file(direct):
         return direct
     aliases = preset_aliases()
     if lowered not in aliases:
