@@ -64,9 +64,9 @@ class Fields:
         except InvalidValueError as error:
             raise self.located(name, error) from None
 
-    def integer_or(self, name: str, default: int | None) -> int | None:
+    def integer_or(self, name: str, default: int | None, *, most: int = MAX_COUNT) -> int | None:
         """A whole number of at least 1, or `default` where it is missing or null."""
-        return self.integer(name) if name in self else default
+        return self.integer(name, most=most) if name in self else default
 
     def text(self, name: str, default: str = "") -> str:
         """A string, or `default` where it is missing or null."""

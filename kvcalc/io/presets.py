@@ -123,7 +123,7 @@ def parse_preset(document: Document) -> Model:
     top = Fields(document)
     num_layers = top.integer("num_layers", most=MAX_LAYERS)
     names = _layer_names(top, num_layers)
-    num_mtp_layers = top.integer_or("num_mtp_layers", 0) or 0
+    num_mtp_layers = top.integer_or("num_mtp_layers", 0, most=MAX_LAYERS) or 0
     mtp_layer = top.text("mtp_layer") or names[-1]
     if "layers" in top and mtp_layer not in top.section("layers").values:
         known = top.section("layers").values
