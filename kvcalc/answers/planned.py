@@ -35,18 +35,42 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     CUDA graphs); the cache has the rest of the share of the GPU's memory that the engine takes.
     Raises NotApplicableError for what the engine refuses, in its words; InvalidValueError, UnknownNameError.
     """
-    if not isinstance(model, Model):
-        raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    planner = Engine.of(engine, engine_settings)
+    planner, ranks = _engine(model, engine, engine_settings), parallel or Parallel()
     if not isinstance(planner, Planner):
-        raise NotApplicableError(
-            f"the engine {planner.name} has no planner of its own", help=f"use one of {', '.join(_with_planner())}"
-        )
-    ranks = parallel or Parallel()
+        raise _without_planner(planner)
     available = _of_stages(_memory(planner, available_bytes, weights_bytes, other_bytes), ranks.pp)
     report = planner.plan(model, BF16, ranks).fit(available)
     settings = tuple(planner.settings_by_name().items())
     return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "")
+
+
+def fit_each(
+    model: Model,
+    available_bytes: Sequence[int],
+    *,
+    engine: str,
+    parallel: Parallel,
+    engine_settings: Mapping[str, object],
+) -> list[Fitted]:
+    """What `fit` says of each of several amounts of memory on every rank, planned once. Raises as it does."""
+    planner = _engine(model, engine, engine_settings)
+    if not isinstance(planner, Planner):
+        raise _without_planner(planner)
+    amounts = [_of_stages(_memory(planner, each, None, 0), parallel.pp) for each in available_bytes]
+    plan = planner.plan(model, BF16, parallel)
+    return [plan.fit(amount) for amount in amounts]
+
+
+def _engine(model: object, engine: str, engine_settings: Mapping[str, object] | None) -> Engine:
+    if not isinstance(model, Model):
+        raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+    return Engine.of(engine, engine_settings)
+
+
+def _without_planner(engine: Engine) -> NotApplicableError:
+    return NotApplicableError(
+        f"the engine {engine.name} has no planner of its own", help=f"use one of {', '.join(_with_planner())}"
+    )
 
 
 def _with_planner() -> list[str]:

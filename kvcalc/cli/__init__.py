@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from typing import NoReturn, TextIO
 
 from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors.foreign import visible
 
 OK, INTERRUPTED = 0, 130
 
@@ -69,7 +70,7 @@ def _print_error(error: KvcalcError) -> int:
     try:
         print(error, file=sys.stderr)
         if error.help:
-            print(f"help: {error.help}", file=sys.stderr)
+            print(f"help: {visible(error.help)}", file=sys.stderr)
         sys.stderr.flush()
     except OSError:
         _drop_what_is_left(sys.stderr)

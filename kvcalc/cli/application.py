@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from inspect import Parameter, Signature
 from typing import Any
@@ -25,7 +26,11 @@ def run_line(line: Sequence[str] | None) -> int:
         # Usage errors of the parsing library, whose class has moved from release to release; each can say itself.
         if not hasattr(error, "format_message"):
             raise
-        raise _usage_error(error) from None
+        message = error.format_message()
+        if not message.startswith("Usage:"):
+            raise _usage_error(error, message) from None
+        print(message, file=sys.stderr)  # no command was named: the message is the whole help
+        return KvcalcError.exit_code
     return code if isinstance(code, int) else 0
 
 
@@ -168,10 +173,7 @@ def _count(option: Option, text: str) -> int:
         raise InvalidValueError(what, where=flag, help=f"write digits, as in {flag} 8") from None
 
 
-def _usage_error(error: Any) -> KvcalcError:
+def _usage_error(error: Any, message: str) -> KvcalcError:
     command = error.ctx.command_path if error.ctx else "kvcalc"
-    message = error.format_message()
-    if message.startswith("Usage:"):  # no command was named: the message is the whole help
-        return KvcalcError(message, help="")
     what = f"{message[:1].lower()}{message[1:].rstrip('.')}"
     return KvcalcError(what, where=command, help=f"`{command} --help` shows how")

@@ -61,13 +61,15 @@ def show_preset(*, name: str) -> int:
 
 def validate(*, paths: Sequence[str]) -> int:
     """Runs `kvcalc presets validate`."""
+    from kvcalc.errors.foreign import visible
     from kvcalc.io.loading import load_path
     from kvcalc.units import plural
 
     models = [load_path(Path(path)) for path in paths]
     for path, model in zip(paths, models, strict=True):
         groups = ", ".join(f"{len(group.layers)} {group.name} {group.label}" for group in model.groups)
-        print(f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})")
+        found = f"{path}: {model.name} is valid: {plural(model.num_layers, 'layer')} ({groups})"
+        print(visible(found))
     return 0
 
 

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from kvcalc.report.check import CheckReport
+from kvcalc.errors.foreign import MOST_TEXT, visible
+from kvcalc.formats._escapes import github_data, github_property
+from kvcalc.report.check import CheckReport, Finding
 from kvcalc.report.sheet import Document
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes an error for each deployment that does not fit and a notice for each that does."""
+    """Writes an error for each deployment that does not fit and a notice for each that does, with its notes."""
     findings = document.findings if isinstance(document, CheckReport) else ()
     for finding in findings:
         command = "notice" if finding.fits else "error"
-        title = f"{finding.deployment} {'fits' if finding.fits else 'does not fit'}"
-        place = f"file={_property(finding.file)},line={finding.line},title={_property(title)}"
-        stream.write(f"::{command} {place}::{_data(finding.message)}\n")
+        title = f"{visible(finding.deployment)} {'fits' if finding.fits else 'does not fit'}"
+        place = f"file={_file(finding)},line={finding.line},title={github_property(title)}"
+        message = "\n- ".join(map(visible, (finding.message, *finding.notes)))
+        stream.write(f"::{command} {place}::{github_data(message)}\n")
 
 
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _file(finding: Finding) -> str:
+    """The path, whole: one that was cut names no file."""
+    return github_property(finding.file, MOST_TEXT)

@@ -5,28 +5,36 @@ from __future__ import annotations
 from typing import TextIO
 from xml.etree import ElementTree
 
-from kvcalc.report.check import CheckReport
+from kvcalc.errors.foreign import MOST_TEXT
+from kvcalc.formats._escapes import xml
+from kvcalc.report.check import CheckReport, Finding
 from kvcalc.report.sheet import Document
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes a test suite; a deployment that does not fit is a failure."""
+    """Writes a test suite; a deployment that does not fit is a failure, and notes are what its case printed.
+
+    Characters beyond ASCII are references, so that the document is well-formed in whatever encoding it is stored.
+    """
     findings = document.findings if isinstance(document, CheckReport) else ()
     failures = sum(not finding.fits for finding in findings)
     suite = ElementTree.Element(
         "testsuite", name="kvcalc", tests=str(len(findings)), failures=str(failures), errors="0"
     )
     for finding in findings:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=finding.file,
-            name=finding.deployment,
-            file=finding.file,
-            line=str(finding.line),
-        )
-        if not finding.fits:
-            failure = ElementTree.SubElement(case, "failure", type="does-not-fit", message=finding.message)
-            failure.text = f"{finding.file}:{finding.line}: {finding.message}"
+        _add_case(suite, finding)
     ElementTree.indent(suite)
-    stream.write(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+    stream.write(ElementTree.tostring(suite, encoding="us-ascii", xml_declaration=True).decode("ascii") + "\n")
+
+
+def _add_case(suite: ElementTree.Element, finding: Finding) -> None:
+    """Adds the test case of one deployment."""
+    file, message = xml(finding.file, MOST_TEXT), xml(finding.message, MOST_TEXT)
+    name, line = xml(finding.deployment), str(finding.line)
+    case = ElementTree.SubElement(suite, "testcase", classname=file, name=name, file=file, line=line)
+    if not finding.fits:
+        failure = ElementTree.SubElement(case, "failure", type="does-not-fit", message=message)
+        failure.text = f"{file}:{line}: {message}"
+    if finding.notes:
+        notes = ElementTree.SubElement(case, "system-out")
+        notes.text = "\n".join(f"- {xml(note, MOST_TEXT)}" for note in finding.notes)

@@ -6,27 +6,28 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from kvcalc.formats._cells import cell_text, is_number
+from kvcalc.formats._escapes import markdown, visible_sheet
 from kvcalc.report.sheet import Document, Sheet
 
 
 def write(document: Document, stream: TextIO) -> None:
     """Writes a heading, the lines, a table and the notes of each sheet."""
-    stream.write("\n".join(_sheet(sheet) for sheet in document.sheets()))
+    stream.write("\n".join(_sheet(visible_sheet(sheet)) for sheet in document.sheets()))
 
 
 def _sheet(sheet: Sheet) -> str:
-    shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
+    shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar" and not column.for_programs]
     columns = [sheet.columns[i] for i in shown]
-    lines = [f"### {sheet.title}", ""]
-    lines += [f"- {f'{line.label} {line.value}'.strip()}" for line in sheet.lines]
+    lines = [f"### {markdown(sheet.title)}", ""]
+    lines += [f"- {markdown(f'{line.label} {line.value}'.strip())}" for line in sheet.lines]
     lines += [""] if sheet.lines else []
     lines.append(_row(column.title for column in columns))
     lines.append(_row("--:" if is_number(column) else "---" for column in columns))
     lines += [_row(cell_text(row[i], sheet.columns[i]) for i in shown) for row in sheet.rows]
     notes = [f"* {sheet.footnote}", *sheet.notes] if sheet.footnote else sheet.notes
-    lines += ["", *(f"- {note}" for note in notes)] if notes else []
+    lines += ["", *(f"- {markdown(note)}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
 
 
 def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown, cells)) + " |"

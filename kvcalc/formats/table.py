@@ -13,8 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from kvcalc.formats._cells import cell_text, is_fixed, is_number
+from kvcalc.formats._escapes import no_commands, visible_sheet
 from kvcalc.report.sheet import Cell, Column, Document, Line, Sheet, Style, Styled
 
+_USUAL_WIDTH = 80
+"""Columns of a terminal that claims to have none, as COLUMNS=0 does."""
 WIDE = 100
 """Terminal columns from which on the less important table columns are shown."""
 _INDENT = 2
@@ -41,12 +44,13 @@ _BLANK = _Shown("", "")
 def write(document: Document, stream: TextIO) -> None:
     """Writes the document's tables. Width, colour and character set are those of the stream and its environment."""
     console = Console(file=stream, highlight=False)
+    console.width = console.width or _USUAL_WIDTH
     with console.capture() as capture:
         for index, sheet in enumerate(document.sheets()):
             if index:
                 console.print()
-            _print(sheet, console)
-    stream.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+            _print(visible_sheet(sheet), console)
+    stream.writelines(f"{no_commands(line.rstrip())}\n" for line in capture.get().splitlines())
 
 
 def _print(sheet: Sheet, console: Console) -> None:
@@ -65,7 +69,7 @@ def _print(sheet: Sheet, console: Console) -> None:
 
 
 def _print_rows(sheet: Sheet, console: Console) -> None:
-    shown = [i for i, column in enumerate(sheet.columns) if not column.wide or console.width >= WIDE]
+    shown = [i for i, column in enumerate(sheet.columns) if _has_room(column, console)]
     columns = [sheet.columns[i] for i in shown]
     rows = _once(columns, [[_cell(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows])
     if len(rows) < _MANY or not _print_many(columns, rows, console):
@@ -74,6 +78,11 @@ def _print_rows(sheet: Sheet, console: Console) -> None:
         own_width, console.width = console.width, max(least_width + _INDENT, console.width)
         console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
         console.width = own_width
+
+
+def _has_room(column: Column, console: Console) -> bool:
+    """Whether a column is shown: it is for eyes, and not a less important one on a narrow terminal."""
+    return not column.for_programs and (not column.wide or console.width >= WIDE)
 
 
 def _print_many(columns: list[Column], rows: list[list[_Shown]], console: Console) -> bool:

@@ -6,22 +6,24 @@ files and aliases that unfold into millions of values (a "YAML bomb") are refuse
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.errors.foreign import name_shown, quoted
+from kvcalc.io.files import read_bytes
 from kvcalc.units import shown
 
-MAX_FILE_BYTES = 8 * 2**20
+MAX_FILE_BYTES = 2**20
 """Largest file read; the largest real config.json known is under 0.1 MiB."""
-_USUAL_BYTES = 2**16
-"""Read at first: asking for MAX_FILE_BYTES at once would allocate them."""
-MAX_VALUES = 200_000
-"""Most values in one document, aliases unfolded."""
+MAX_VALUES = 50_000
+"""Most values in one document, aliases unfolded, and keys beside them; an entry of a plan has some ten."""
 MAX_DEPTH = 64
 """Deepest nesting; the deepest real config has five levels."""
+_HELP = "pass a preset or plan (YAML) or a config.json"
 
 Keys = tuple[str | int, ...]
 """Way to a value from the top of its document: keys of mappings, indices of lists."""
@@ -52,35 +54,20 @@ def path_text(path: Keys) -> str:
     """`("deployments", 0, "model")` as `deployments[0].model`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{name_shown(step)}"
     return text
 
 
-def read_text(path: Path) -> str:
-    """Text of a file of at most MAX_FILE_BYTES. Raises InvalidFileError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_USUAL_BYTES)
-            if len(content) == _USUAL_BYTES:
-                content += file.read(MAX_FILE_BYTES + 1 - _USUAL_BYTES)
-    except FileNotFoundError as error:
-        raise InvalidFileError("there is no such file", where=str(path), help="check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise InvalidFileError(
-            f"is larger than {MAX_FILE_BYTES:,} bytes ({path.stat().st_size:,}), so it is no configuration file",
-            where=str(path),
-            help="pass a preset or plan (YAML) or a config.json",
-        )
+def read_text(path: Path, *, most: int = MAX_FILE_BYTES) -> str:
+    """Text of a file of at most `most` bytes. Raises InvalidFileError where it cannot be read."""
+    content = read_bytes(path, most, "configuration file", _HELP)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidFileError(
             f"is not UTF-8 text: byte {error.start:,} is 0x{content[error.start]:02x}",
             where=str(path),
-            help="pass a preset or plan (YAML) or a config.json",
+            help=_HELP,
         ) from error
     if not text.strip():
         raise InvalidFileError("is empty", where=str(path), help="`kvcalc presets show r1` prints an example")
@@ -98,7 +85,7 @@ def parse_yaml(text: str, name: str) -> Document:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in, ten times faster
     try:
-        _check_depth(yaml, text, name, loader)
+        _check_shape(yaml, text, name, loader)
         root = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -117,17 +104,25 @@ def parse_yaml(text: str, name: str) -> Document:
     return Document(name, reader.value(root, ()), reader.lines)
 
 
-def _check_depth(yaml: Any, text: str, name: str, loader: Any) -> None:
-    """Raises InvalidFileError where text nests deeper than MAX_DEPTH: libyaml's composer recurses on the C stack."""
-    depth = 0
+def _check_shape(yaml: Any, text: str, name: str, loader: Any) -> None:
+    """Raises InvalidFileError where text nests too deep or holds too much, before anything of it is built.
+
+    libyaml's composer recurses on the C stack, and takes a kilobyte for a number.
+    """
+    depth = values = 0
     for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.NodeEvent):
+            values += 1
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > MAX_DEPTH:
-            place = f"{name}:{event.start_mark.line + 1}"
-            raise InvalidFileError(f"is nested deeper than {MAX_DEPTH} levels", where=place, help="flatten it")
+        if depth > MAX_DEPTH or values > 2 * MAX_VALUES:
+            what = f"is nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else _TOO_MANY
+            raise InvalidFileError(what, where=f"{name}:{event.start_mark.line + 1}", help="shorten or flatten it")
+
+
+_TOO_MANY = f"holds more than {MAX_VALUES:,} values"
 
 
 class _YamlReader:
@@ -154,7 +149,8 @@ class _YamlReader:
         if kind in ("str", "int", "float", "bool", "null") and node.id == "scalar":
             return self._scalar(node, path, kind)
         shown_tag = f"!!{kind}" if kind != node.tag else node.tag
-        raise self._error(node, path, f"the tag {shown_tag} is not allowed", "use plain values; quote dates")
+        tag = name_shown(shown_tag)
+        raise self._error(node, path, f"the tag {tag} is not allowed", "use plain values; quote dates")
 
     def _mapping(self, node: Any, path: Keys) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -165,7 +161,10 @@ class _YamlReader:
             if key in values:
                 first = self.lines[(*path, key)]
                 raise self._error(
-                    key_node, (*path, key), f"the key {key!r} stands here and on line {first}", "remove one of them"
+                    key_node,
+                    (*path, key),
+                    f"the key {quoted(key)} stands here and on line {first}",
+                    "remove one of them",
                 )
             values[key] = self.value(value_node, (*path, key))
             self.lines[(*path, key)] = key_node.start_mark.line + 1
@@ -192,7 +191,7 @@ def parse_json(text: str, name: str) -> Document:
 
     try:
         data = json.loads(text)
-        if text.count('":') != _count_keys(data):  # keys written twice, or a colon that stands apart or in a text
+        if len(_COLONS.findall(text)) != _count_keys(data):  # keys written twice, or the like of one in a text
             data = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         raise InvalidFileError(
@@ -203,7 +202,7 @@ def parse_json(text: str, name: str) -> Document:
     except _DuplicateKeyError as error:
         lines = [n for n, line in enumerate(text.splitlines(), 1) if f'"{error.key}"' in line]
         raise InvalidFileError(
-            f"the key {error.key!r} stands twice in one object",
+            f"the key {quoted(error.key)} stands twice in one object",
             where=f"{name}:{lines[-1]}: {error.key}" if lines else name,
             help="remove one of them",
         ) from error
@@ -226,6 +225,8 @@ def _count_keys(data: Any) -> int:
 
 
 _NESTS = (dict, list)
+_COLONS = re.compile(r'"[ \t\r\n]*:')
+"""What stands behind each key, and maybe in a text, too: there are at least as many as keys were written."""
 
 
 class _DuplicateKeyError(Exception):
@@ -237,8 +238,11 @@ class _DuplicateKeyError(Exception):
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKeyError(key)
+            seen.add(key)
     return values
 
 

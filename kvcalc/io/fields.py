@@ -11,6 +11,9 @@ from kvcalc.model import Origin
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
 Value = TypeVar("Value")
+MAX_FIELDS = 4096
+"""Most fields of one mapping; the longest config of a decoder has some 200."""
+_FIELDS_HELP = "pass a config.json, a preset or a plan"
 
 
 class Fields:
@@ -27,6 +30,12 @@ class Fields:
                 f"must be a mapping of names to values, not {shown(values)}",
                 where=document.where(path),
                 help="write name: value, one a line",
+            )
+        if len(values) > MAX_FIELDS:
+            raise InvalidValueError(
+                f"has {len(values):,} fields, and {MAX_FIELDS:,} would be many",
+                where=document.where(path),
+                help=_FIELDS_HELP,
             )
         if not {*map(type, values)} <= {str}:
             strange = next(key for key in values if type(key) is not str)
@@ -56,9 +65,9 @@ class Fields:
         except InvalidValueError as error:
             raise self.located(name, error) from None
 
-    def integer_or(self, name: str, default: int | None) -> int | None:
+    def integer_or(self, name: str, default: int | None, *, most: int = MAX_COUNT) -> int | None:
         """A whole number of at least 1, or `default` where it is missing or null."""
-        return self.integer(name) if name in self else default
+        return self.integer(name, most=most) if name in self else default
 
     def text(self, name: str, default: str = "") -> str:
         """A string, or `default` where it is missing or null."""

@@ -15,6 +15,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 
 from kvcalc.errors import UnknownArchitectureError, UnknownNameError
+from kvcalc.errors.foreign import listed, name_shown
 from kvcalc.io import families
 from kvcalc.io._published import published
 from kvcalc.io.documents import Document, Keys
@@ -65,7 +66,7 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
     origins = {group: layer.origins for group, layer in decoder.layers.items()}
     longest = config.values.get(config.key("max_position_embeddings"))
     return Model(
-        name=name,
+        name=name_shown(name),
         groups=group_layers(decoder.layer_names, parts, origins),
         model_type=model_type,
         source=document.name,
@@ -161,7 +162,7 @@ def _defaults_used(config: Config) -> tuple[str, ...]:
 def _not_understood(config: Config) -> tuple[str, ...]:
     """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
     unused: tuple[str, ...] = _family(config.entry.family).UNUSED
-    names = ", ".join(dict.fromkeys(unread_fields(config, unused, SECTIONS)))
+    names = listed(tuple(dict.fromkeys(unread_fields(config, unused, SECTIONS))))
     return (f"fields of {config.model_type} that kvcalc does not know and left out: {names}",) if names else ()
 
 

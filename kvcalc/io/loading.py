@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
+from kvcalc.io.files import exists, is_folder
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
@@ -51,8 +52,8 @@ def _load(source: object, assume: str | None) -> Model:
 
 def load_path(path: Path, *, assume: str | None = None) -> Model:
     """Model from a preset YAML, a config.json, a directory with one, or a GGUF file. Raises as `load` does."""
-    if path.suffix not in _FILE_SUFFIXES and path.is_dir():
-        if not (path / "config.json").is_file():
+    if path.suffix not in _FILE_SUFFIXES and is_folder(path):
+        if not exists(path / "config.json"):
             raise InvalidFileError(
                 "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
             )
@@ -62,8 +63,9 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
 
         if is_gguf(path):
             return _parse_gguf(read_metadata(path), path.stem, assume)
+    text = read_text(path)
     folder_or_file = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return _model_of_text(read_text(path), str(path), folder_or_file, assume)
+    return _model_of_text(text, str(path), folder_or_file, assume)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -36,6 +36,7 @@ from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
+from kvcalc.errors.foreign import listed, quoted
 from kvcalc.fleet.check import DEFAULT_UTILIZATION, Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
@@ -43,6 +44,7 @@ from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
+from kvcalc.io.files import exists
 from kvcalc.io.loading import is_path, load, load_path
 from kvcalc.io.presets import preset_of_repository
 from kvcalc.io.weights import read_weights
@@ -136,7 +138,7 @@ def load_plan(path: Path) -> list[Deployment]:
         if entry.name in names:
             first = document.lines[("deployments", names[entry.name], "name")]
             raise InvalidValueError(
-                f"the name {entry.name!r} is taken by the deployment on line {first}",
+                f"the name {quoted(entry.name)} is taken by the deployment on line {first}",
                 where=document.where(where),
                 help="give each deployment its own name",
             )
@@ -312,9 +314,7 @@ class _Row:
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = []
         if self._args.unknown:
-            found.append(
-                f"arguments that are not known here and do not speak of memory: {', '.join(self._args.unknown)}"
-            )
+            found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
         if self._entry.gpu is not None and self._entry.weights is None:
             weights = self._weights(model)
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
@@ -349,7 +349,7 @@ def _model(name: str, folder: Path) -> Model:
 
 def _model_of_args(name: str, folder: Path) -> Model:
     """The model that an engine is started with: a path that is there, a preset, or the repository that one is of."""
-    if is_path(name) and (folder / name).exists():
+    if is_path(name) and exists(folder / name):
         return load_path(folder / name)
     return load(preset_of_repository(name))
 

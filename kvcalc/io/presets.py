@@ -27,9 +27,11 @@ from typing import Any
 
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.errors.foreign import name_shown
 from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
+from kvcalc.io.files import is_file
 from kvcalc.model import MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
 from kvcalc.registry import plain_yaml
 
@@ -82,7 +84,7 @@ def preset_path(name: str) -> Path:
     """File of the shipped preset of that name or alias, in any case. Raises UnknownNameError with the nearest."""
     lowered = name.lower()
     direct = presets_folder() / f"{lowered}.yaml"
-    if Path(lowered).name == lowered and direct.name != GPUS_FILE and direct.is_file():
+    if Path(lowered).name == lowered and direct.name != GPUS_FILE and is_file(direct):
         return direct
     preset = next((preset for alias, preset in _aliases() if alias == lowered), None)
     if preset is None:
@@ -124,7 +126,7 @@ def parse_preset(document: Document) -> Model:
     top = Fields(document)
     num_layers = top.integer("num_layers", most=MAX_LAYERS)
     names = _layer_names(top, num_layers)
-    num_mtp_layers = top.integer_or("num_mtp_layers", 0) or 0
+    num_mtp_layers = top.integer_or("num_mtp_layers", 0, most=MAX_LAYERS) or 0
     mtp_layer = top.text("mtp_layer") or names[-1]
     if "layers" in top and mtp_layer not in top.section("layers").values:
         known = top.section("layers").values
@@ -137,7 +139,7 @@ def parse_preset(document: Document) -> Model:
     _no_unused_layers(top, parts)
     drafts = group_layers((mtp_layer,) * num_mtp_layers, parts, origins, first=num_layers)
     return Model(
-        name=top.text("name") or Path(document.name).stem,
+        name=name_shown(top.text("name") or Path(document.name).stem),
         groups=group_layers(names, parts, origins),
         draft_groups=tuple(replace(group, name=MTP) for group in drafts),
         model_type=top.text("model_type"),
@@ -177,7 +179,7 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         lines.append(f"{'layer_types' if len(pattern) == len(names) else 'layer_pattern'}: {_inline(list(pattern))}")
         lines.append("layers:")
         for name, own in groups.items():
-            lines.append(f"  {name}: {_inline({f: value for f, value in own.items() if f not in shared})}")
+            lines.append(f"  {_inline(name)}: {_inline({f: value for f, value in own.items() if f not in shared})}")
     return "\n".join(lines) + "\n"
 
 

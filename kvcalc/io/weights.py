@@ -12,16 +12,22 @@ Source: github.com/huggingface/safetensors (format); ggml/docs/gguf.md of llama.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from struct import Struct
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights
 from kvcalc.io.documents import parse_json, read_text
+from kvcalc.io.files import exists, is_folder, opened
 from kvcalc.units import parse_bytes, shown
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself reads."""
+MAX_HEADER_VALUES = 2**20
+"""Most values in a header, of which a tensor has about seven: the largest checkpoints have some 100,000 tensors."""
+MAX_INDEX_BYTES = 2**25
+"""Largest index; that of DeepSeek-R1 has 9 MB."""
 _INDEX, _TENSORS, _GGUF = ".safetensors.index.json", ".safetensors", ".gguf"
 _LENGTH = Struct("<Q")
 
@@ -39,12 +45,12 @@ def read_weights(text: str | int, folder: Path = Path()) -> Weights:
 def _names_a_file(text: str, folder: Path) -> bool:
     if "/" in text or text.endswith((".json", _TENSORS, _GGUF)) or text in (".", ".."):
         return True
-    return not text[:1].isdigit() and (folder / text).exists()
+    return not text[:1].isdigit() and exists(folder / text)
 
 
 def bytes_of_path(path: Path) -> int:
     """Bytes of the weights in an index, a file or a folder of files. Raises InvalidFileError."""
-    if path.is_dir():
+    if is_folder(path):
         return _bytes_of_folder(path)
     if path.name.endswith(_INDEX):
         return _bytes_of_index(path)
@@ -56,7 +62,7 @@ def bytes_of_path(path: Path) -> int:
         from kvcalc.io.gguf.tensors import tensor_bytes
 
         return tensor_bytes(path)
-    if not path.exists():
+    if not exists(path):
         raise InvalidFileError("there is no such file", where=str(path), help=HOW_TO_SAY)
     raise InvalidFileError("holds no weights that are known here", where=str(path), help=HOW_TO_SAY)
 
@@ -77,7 +83,7 @@ def _bytes_of_folder(folder: Path) -> int:
 
 def _bytes_of_index(path: Path) -> int:
     """metadata.total_size of an index."""
-    document = parse_json(read_text(path), str(path))
+    document = parse_json(read_text(path, most=MAX_INDEX_BYTES), str(path))
     data = document.data
     metadata = data.get("metadata") if isinstance(data, dict) else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
@@ -94,24 +100,24 @@ def _bytes_of_index(path: Path) -> int:
 
 def _bytes_of_safetensors(path: Path) -> int:
     """Bytes of all tensors of one file, from its header."""
-    try:
-        with path.open("rb") as file:
-            size_bytes = path.stat().st_size
-            raw = file.read(_LENGTH.size)
-            length = _LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else None
-            if length is None or length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH.size):
-                claims = "is too short for one" if length is None else f"claims {length:,} bytes"
-                raise _wrong(path, f"has no header of safetensors: it {claims}, and the file has {size_bytes:,}")
-            text = file.read(length)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
+    with opened(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        raw = file.read(_LENGTH.size)
+        length = _LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else None
+        if length is None or length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH.size):
+            claims = "is too short for one" if length is None else f"claims {length:,} bytes"
+            raise _wrong(path, f"has no header of safetensors: it {claims}, and the file has {size_bytes:,}")
+        text = file.read(length)
     return _data_bytes(path, _entries(path, text), size_bytes - _LENGTH.size - length)
 
 
 def _entries(path: Path, text: bytes) -> dict[str, object]:
+    """Entries of a header, of which there is a limit: each takes some ten times as much memory as it is long."""
+    values = text.count(b",")
+    if values > MAX_HEADER_VALUES:
+        raise _wrong(path, f"has a header of more than {values:,} values, and {MAX_HEADER_VALUES:,} would be many")
     try:
-        header = json.loads(text)
+        header = json.loads(text.decode("latin-1"))  # one letter outside of it would make four bytes of each other
     except (ValueError, RecursionError) as error:
         raise _wrong(path, "has a header that is no JSON") from error
     if not isinstance(header, dict):

@@ -20,6 +20,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.methods._traits import Traits
 from kvcalc.model import Applied, Model
 from kvcalc.registry import Registry
+from kvcalc.units import shown
 
 Value: TypeAlias = bool | int | Fraction | str | tuple[int, ...]
 """What a parameter is given on the command line."""
@@ -76,7 +77,9 @@ def _value(text: str, default: object, key: str) -> Value:
     """A value as its parameter's default has it: a switch, a list (0+1), a ratio, or a whole number."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise InvalidValueError(f"{key} must be true or false, not {text!r}", field=key, help=f"write {key}=true")
+            raise InvalidValueError(
+                f"{key} must be true or false, not {shown(text)}", field=key, help=f"write {key}=true"
+            )
         return text.lower() == "true"
     if key.endswith("_dtype"):
         return text

@@ -8,6 +8,7 @@ from dataclasses import replace
 from kvcalc.attention._token_cache import TokenCache
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model, facts
+from kvcalc.units import shown
 
 DEEPSEEK_RANKS = (512, 64)
 """kv_lora_rank and qk_rope_head_dim of DeepSeek-V2, V3 and R1, for models that have no latent of their own."""
@@ -85,7 +86,9 @@ def own_kv_heads(attention: TokenCache) -> int:
 def no_argument(name: str, argument: str) -> dict[str, int]:
     """Keyword arguments of a method that takes none. Raises InvalidValueError where something follows the colon."""
     if argument:
-        raise InvalidValueError(f"attention {name} takes no argument, not {argument!r}", help=f"write {name} alone")
+        raise InvalidValueError(
+            f"attention {name} takes no argument, not {shown(argument)}", help=f"write {name} alone"
+        )
     return {}
 
 
@@ -97,7 +100,8 @@ def parse_ranks(name: str, argument: str) -> dict[str, int]:
     digits = rank.isdecimal() and rope.isdecimal() and argument.isascii()
     if not (plus and digits and len(argument) <= len("99999999+99999999")):
         raise InvalidValueError(
-            f"attention {name} takes kv_lora_rank + qk_rope_head_dim, not {argument!r}", help=f"write {name}:512+64"
+            f"attention {name} takes kv_lora_rank + qk_rope_head_dim, not {shown(argument)}",
+            help=f"write {name}:512+64",
         )
     return {"kv_lora_rank": int(rank), "qk_rope_head_dim": int(rope)}
 

@@ -8,14 +8,14 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.methods._rebuild import rebuilt
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Model
-from kvcalc.units import positive_int
+from kvcalc.units import positive_int, shown
 
 
 def _parse(argument: str) -> dict[str, int]:
     """Number of KV heads."""
     if not (argument.isdecimal() and argument.isascii()) or len(argument) > len("99999999"):
         raise InvalidValueError(
-            f"attention gqa takes its number of KV heads, not {argument!r}", help="write gqa:8 for 8 KV heads"
+            f"attention gqa takes its number of KV heads, not {shown(argument)}", help="write gqa:8 for 8 KV heads"
         )
     return {"num_kv_heads": int(argument)}
 

@@ -113,6 +113,7 @@ class CheckReport(NamedTuple):
             Column("GPUs", wide=True),
             Column("needed GiB", "gibibytes"),
             Column("available GiB", "gibibytes"),
+            Column("notes", for_programs=True),
         )
         rows = tuple(
             (
@@ -124,6 +125,7 @@ class CheckReport(NamedTuple):
                 finding.parallel or "1",
                 finding.needed_bytes,
                 finding.available_bytes,
+                "; ".join(finding.notes),
             )
             for finding in self.findings
         )

@@ -37,12 +37,14 @@ class Column(NamedTuple):
     kind: how a format may show its cells; a bar is a share of 1, for eyes alone.
     wide: shown on a terminal only where there is room; files always have it.
     once: on a terminal, left blank where it repeats the row above; files always have it.
+    for_programs: only in files that programs read, since eyes have it elsewhere.
     """
 
     title: str
     kind: Kind = "text"
     wide: bool = False
     once: bool = False
+    for_programs: bool = False
 
 
 class Sheet(NamedTuple):

@@ -266,7 +266,7 @@ MODEL_FILES = {
         + "".join(
             f"{c}: &{c} [{', '.join(f'*{p}' for _ in range(10))}]\n" for p, c in zip("abcdef", "bcdefg", strict=True)
         ),
-        "unfolds into more than 200,000 values\nhelp: write aliases out",
+        "unfolds into more than 50,000 values\nhelp: write aliases out",
     ),
     "a list inside itself": ("a: &a [*a]\n", "is nested deeper than 64 levels\nhelp: flatten it"),
     "an empty file": ("", "{file}: is empty\nhelp: `kvcalc presets show r1` prints an example"),
@@ -433,6 +433,24 @@ PLANS = {
 }
 
 
+UNKNOWN_FLAG = """\
+deployments:
+  - name: a
+    args: vllm serve r1 --max-model-len 1K --some-new-thing 7
+    gpu: h200
+"""
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv", "markdown", "github", "junit"])
+def test_what_was_ignored_or_assumed_is_in_every_format(cli, tmp_path, format):
+    file = tmp_path / "plan.yaml"
+    file.write_text(UNKNOWN_FLAG)
+    outcome = cli(f"check {file} --format {format}", columns=200)
+    assert outcome.code == 1
+    for words in ("arguments that are not known here", "--some-new-thing", "weights of"):
+        assert words in outcome.stdout
+
+
 def assert_error(outcome, expected: str) -> None:
     assert outcome.code == 2
     assert outcome.stdout == ""
@@ -488,7 +506,7 @@ def test_a_file_of_a_gigabyte_is_refused_unread(cli, tmp_path):
         sparse.truncate(10**9)
     assert_error(
         cli(f"size --tokens 1 --model {file}"),
-        f"{file}: is larger than 8,388,608 bytes (1,000,000,000), so it is no configuration file\n"
+        f"{file}: is larger than 1,048,576 bytes (1,000,000,000), so it is no configuration file\n"
         "help: pass a preset or plan (YAML) or a config.json",
     )
 

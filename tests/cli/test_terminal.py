@@ -163,3 +163,7 @@ def test_an_error_that_nobody_reads_has_its_exit_code():
         shell = ["bash", "-c", f"{sys.executable} -m kvcalc size --preset nope --tokens 1 {where}"]
         done = subprocess.run(shell, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_terminal_that_claims_no_columns_loses_nothing():
+    assert run(SIZE, COLUMNS="0").stdout == run(SIZE, COLUMNS="80").stdout

@@ -63,7 +63,7 @@ def test_what_is_no_file_is_neither_waited_for_nor_looked_into(tmp_path):
     os.mkfifo(tmp_path / "pipe.gguf")
     (tmp_path / "folder.gguf").mkdir()
     for name in ("pipe.gguf", "folder.gguf"):
-        with pytest.raises(kvcalc.InvalidFileError, match="is no file"):
+        with pytest.raises(kvcalc.InvalidFileError, match=r"is a (pipe, not a file|directory)|Is a directory"):
             kvcalc.load(tmp_path / name)
     os.mkfifo(tmp_path / "pipe")
     assert not reader.is_gguf(tmp_path / "pipe")

@@ -246,7 +246,7 @@ def test_paths_that_hold_no_weights_are_refused(tmp_path):
     for name, what in {
         "empty": "is a folder with no safetensors and no GGUF",
         "readme.md": "holds no weights that are known here",
-        "nowhere/model.safetensors": "cannot be read",
+        "nowhere/model.safetensors": "there is no such file",
         "./nowhere": "there is no such file",
         ".": "is a folder with 2 GGUF files, which may be one model or several",
     }.items():

@@ -112,7 +112,7 @@ def read_settings(engine: type[Engine], texts: Sequence[str]) -> dict[str, objec
         name, equals, value = text.partition("=")
         if not (equals and name):
             raise InvalidValueError(
-                f"a setting is NAME=VALUE, not {text!r}", where="--engine-set", help="write window=full"
+                f"a setting is NAME=VALUE, not {shown(text)}", where="--engine-set", help="write window=full"
             )
         found[name] = value_or_text(value, kinds.get(name, "text"))
     return found

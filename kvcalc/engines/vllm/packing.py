@@ -71,7 +71,7 @@ def _buckets(specs: Sequence[Spec]) -> list[_Bucket]:
     """Layers in their order, each in the first bucket whose layers are like it."""
     members: list[list[int]] = []
     for position, spec in enumerate(specs):
-        home = next((own for own in members if alike([*(specs[m] for m in own), spec])), None)
+        home = next((own for own in members if alike((specs[own[0]], spec))), None)  # the others are like the first
         if home is None:
             members.append([position])
         else:

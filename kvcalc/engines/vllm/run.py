@@ -278,7 +278,7 @@ def _speculation(model: Model, settings: VllmSettings) -> tuple[bool, int, int]:
         return False, _speculative_tokens(asked, 0), 0
     if not (method == _MTP or method.endswith("_mtp")):
         raise NotApplicableError(
-            f"the layers of the draft model of speculative method {method!r} are not in this model's config",
+            f"the layers of the draft model of speculative method {shown(method)} are not in this model's config",
             help=f"use {_MTP}, {' or '.join(_LAYERLESS)}; another model's draft layers cannot be known",
         )
     if not drafts:
@@ -288,7 +288,7 @@ def _speculation(model: Model, settings: VllmSettings) -> tuple[bool, int, int]:
                 help="leave out one of --mtp and speculative",
             )
         raise NotApplicableError(
-            f"{model.name} has no multi-token-prediction layers for speculative method {method!r}",
+            f"{model.name} has no multi-token-prediction layers for speculative method {shown(method)}",
             help="leave speculative out",
         )
     tokens = _speculative_tokens(asked, drafts)

@@ -3,12 +3,12 @@
 Each engine has a file here, with its `EXPLAINER`.
 
 A number is equal where the prediction rounds to what was printed. What explains a difference is looked for among
-single settings first, then among pairs, and never against what the log itself says.
+single settings first, then among pairs of those that matter, and never against what the log itself says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations
 from typing import NamedTuple
@@ -127,10 +127,11 @@ def explain(
         )
     read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
     notes = [*model.notes, *_of_another_version(reading.engine, read.get("version"))]
+    refused = False
     try:
         compared = explainer.compare(model, reading, read, Parallel(**degrees))
     except NotApplicableError as refusal:  # the engine that wrote the log did start
-        compared = tuple(_refused(reading, explainer.given))
+        refused, compared = True, tuple(_refused(reading, explainer.given))
         notes.append(f"predicted as a refusal: {refusal}")
     report = LogReport(
         file=file,
@@ -142,7 +143,8 @@ def explain(
     )
     if report.outcome != "differs":
         return report._replace(missing=explainer.undecided if report.outcome == "undecided" else "")
-    explanations, tried = _explanations(model, reading, read, degrees, explainer)
+    asked = _Asked(model, reading, read, degrees, explainer)
+    explanations, tried = _explanations(asked, None if refused else compared)
     return report._replace(explanations=explanations, tried=tried)
 
 
@@ -153,18 +155,62 @@ def _of_another_version(engine: str, version: object) -> Iterator[str]:
         yield f"the log is of {release.TITLE} {version}, predicted by the rules of {nearest}"
 
 
-def _explanations(
-    model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Mapping[str, int], explainer: Explainer
-) -> tuple[tuple[str, ...], int]:
-    """Single changes that make all numbers equal, or else pairs of them; and how many were tried."""
-    changes = _changes(model, explainer, of_weights=reading.weights_bytes is not None)
-    single = [change for change in changes if _is_another(change, reading, settings, ranks)]
-    found = [change for change in single if _explains(model, reading, settings, ranks, explainer, change)]
+class _Asked(NamedTuple):
+    """What was asked of a log, before any change."""
+
+    model: Model
+    reading: Reading
+    settings: Mapping[str, Json]
+    ranks: Mapping[str, int]
+    explainer: Explainer
+
+    def under(self, change: Change) -> tuple[Compared, ...] | None:
+        """The numbers as they would be with `change`; None where the engine refuses it."""
+        degrees = {name: self.ranks.get(name, 1) for name in ("tp", "pp", "dp", "dcp")}
+        degrees |= {name: value for name, value in change.items() if name in degrees and isinstance(value, int)}
+        changed = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
+        try:
+            model = with_draft_layers(self.model) if _MTP in change else self.model
+            return self.explainer.compare(model, self.reading, {**self.settings, **changed}, Parallel(**degrees))
+        except KvcalcError:
+            return None
+
+
+def _explanations(asked: _Asked, compared: tuple[Compared, ...] | None) -> tuple[tuple[str, ...], int]:
+    """Single changes that make all numbers equal, or else pairs of them; and how many were tried.
+
+    compared: without any; None where the engine refuses. A change that alone moves no number is no part of a pair; one
+    that is refused alone may be, with one that moves something (dcp with tp).
+    """
+    single = [(change, asked.under(change)) for change in _changes(asked) if _is_another(asked, change)]
+    found = [change for change, under in single if _agree(under)]
     if found:
         return tuple(map(_words, found)), len(single)
-    pairs = [{**one, **other} for one, other in combinations(single, 2) if not one.keys() & other.keys()]
-    found = [change for change in pairs if _explains(model, reading, settings, ranks, explainer, change)]
+    pairs = [
+        {**one, **other}
+        for (one, moves), (other, moves_too) in combinations(_moving(single, compared), 2)
+        if not one.keys() & other.keys() and (moves or moves_too)
+    ]
+    found = [change for change in pairs if _agree(asked.under(change))]
     return tuple(map(_words, found)), len(single) + len(pairs)
+
+
+def _moving(
+    single: Sequence[tuple[Change, tuple[Compared, ...] | None]], before: tuple[Compared, ...] | None
+) -> Iterator[tuple[Change, bool]]:
+    """Changes that may be part of a pair, and whether each moves a number, or the engine's refusal, by itself."""
+    for change, under in single:
+        moves = under is not None and (before is None or _predicted(under) != _predicted(before))
+        if moves or under is None:
+            yield change, moves
+
+
+def _agree(compared: tuple[Compared, ...] | None) -> bool:
+    return compared is not None and all(one.agrees for one in compared)
+
+
+def _predicted(compared: Sequence[Compared]) -> list[str]:
+    return [one.predicted for one in compared]
 
 
 def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
@@ -174,40 +220,22 @@ def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
             yield Compared(what, str(printed), "a refusal", agrees=False, line=printed.line)
 
 
-def _changes(model: Model, explainer: Explainer, *, of_weights: bool) -> Iterator[Change]:
+def _changes(asked: _Asked) -> Iterator[Change]:
     """Every single change: of a setting, of the ranks, or the layers that predict further tokens."""
+    explainer, of_weights = asked.explainer, asked.reading.weights_bytes is not None
     for names in (explainer.others, explainer.of_weights if of_weights else {}, explainer.ranks):
         for name, values in names.items():
             yield from ({name: value} for value in values)
-    if model.draft_groups:
+    if asked.model.draft_groups:
         yield {_MTP: True}
 
 
-def _is_another(change: Change, reading: Reading, settings: Mapping[str, Json], ranks: Mapping[str, int]) -> bool:
+def _is_another(asked: _Asked, change: Change) -> bool:
     """Whether a change is one, and does not contradict what the log says."""
     ((name, value),) = change.items()
-    said = {**reading.settings, **reading.ranks}
+    said = {**asked.reading.settings, **asked.reading.ranks}
     contradicts = name in said and said[name] not in ("auto", value)
-    return not contradicts and bool(value != {**settings, **ranks}.get(name))
-
-
-def _explains(  # what is asked, and what is changed
-    model: Model,
-    reading: Reading,
-    settings: Mapping[str, Json],
-    ranks: Mapping[str, int],
-    explainer: Explainer,
-    change: Change,
-) -> bool:
-    degrees = {name: ranks.get(name, 1) for name in ("tp", "pp", "dp", "dcp")}
-    degrees |= {name: value for name, value in change.items() if name in degrees and isinstance(value, int)}
-    changed = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
-    try:
-        asked = with_draft_layers(model) if _MTP in change else model
-        compared = explainer.compare(asked, reading, {**settings, **changed}, Parallel(**degrees))
-    except KvcalcError:
-        return False
-    return all(one.agrees for one in compared)
+    return not contradicts and bool(value != {**asked.settings, **asked.ranks}.get(name))
 
 
 def _words(change: Change) -> str:

@@ -8,10 +8,10 @@ blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from kvcalc.answers.planned import fit
+from kvcalc.answers.planned import fit_each
 from kvcalc.engines import Engine
 from kvcalc.engines.vllm.versions import Reported, VllmRelease
 from kvcalc.errors import InvalidValueError
@@ -113,15 +113,15 @@ def _lines(  # what is printed, and what is asked
     """What each number of blocks that may be meant is printed as."""
     memory = numbers.get(MEMORY)
     if memory is None and left_bytes is not None:
-        start = _fit(model, left_bytes, settings, ranks)
+        (start,) = _fits(model, [left_bytes], settings, ranks)
         blocks = range(start.num_blocks, start.num_blocks + 1)
     elif memory is None:
-        start = _fit(model, _ANY_MEMORY, settings, ranks)
+        (start,) = _fits(model, [_ANY_MEMORY], settings, ranks)
         blocks = _blocks_printed_as(numbers, start, earlier=earlier)
     else:
-        ends = [_fit(model, int(memory.value + off), settings, ranks) for off in (-memory.rounding, memory.rounding)]
-        start = ends[0]
-        blocks = range(start.num_blocks, ends[1].num_blocks + 1)
+        ends = [int(memory.value + off) for off in (-memory.rounding, memory.rounding)]
+        start, last = _fits(model, ends, settings, ranks)
+        blocks = range(start.num_blocks, last.num_blocks + 1)
         if "blocks" in numbers:
             given = int(numbers["blocks"].value)
             nearest = min(max(given, blocks[0]), blocks[-1])
@@ -150,11 +150,15 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
     return range(max(1, about - beside), about + beside + 1)
 
 
-def _fit(model: Model, available_bytes: int, settings: Mapping[str, Json], ranks: Parallel) -> FitReport:
-    report = fit(model, engine="vllm", available_bytes=available_bytes, parallel=ranks, engine_settings={**settings})
-    if not isinstance(report, FitReport):
+def _fits(
+    model: Model, available_bytes: Sequence[int], settings: Mapping[str, Json], ranks: Parallel
+) -> list[FitReport]:
+    """What vLLM would report of each amount of memory."""
+    found = fit_each(model, available_bytes, engine="vllm", parallel=ranks, engine_settings={**settings})
+    reports = [report for report in found if isinstance(report, FitReport)]
+    if len(reports) != len(found):
         raise InvalidValueError("vLLM plans in blocks", help="report this: its planner answered with pools")
-    return report
+    return reports
 
 
 def _printed(report: FitReport, blocks: range, *, earlier: bool) -> Iterator[_Line]:

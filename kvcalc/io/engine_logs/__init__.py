@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.fleet.explain import Reading
+from kvcalc.io.files import read_bytes
 from kvcalc.registry import Registry
 
 LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine whose logs kvcalc reads")
@@ -42,16 +43,7 @@ def read_engine_log(path: Path, engine: str | None = None) -> Reading:
 
 def _text(path: Path) -> str:
     """Text of a log; bytes that are no UTF-8 are of no interest. Raises InvalidFileError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_LOG_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
-    if len(content) > MAX_LOG_BYTES:
-        raise InvalidFileError(
-            f"is larger than {MAX_LOG_BYTES:,} bytes", where=str(path), help="pass its beginning: head -n 10000"
-        )
+    content = read_bytes(path, MAX_LOG_BYTES, "log of a start-up", "pass its beginning: head -n 10000")
     return content.decode("utf-8-sig", errors="replace")
 
 

@@ -10,6 +10,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import DTYPES
 from kvcalc.errors import InvalidValueError
+from kvcalc.errors.foreign import quoted
 from kvcalc.io.families._config import Config
 from kvcalc.model import MAX_LAYERS, Attention, Origin
 from kvcalc.units import positive_int, shown
@@ -330,7 +331,7 @@ def _overrides(config: Config, layers: int) -> dict[int, Mapping[str, object]]:
     for key in section.values:
         if not (key.isascii() and key.isdecimal() and int(key) < layers):
             raise section.wrong(
-                key, f"{key!r} is not a layer of 0 to {layers - 1}", "use the indices of layers as keys"
+                key, f"{quoted(key)} is not a layer of 0 to {layers - 1}", "use the indices of layers as keys"
             )
         found[int(key)] = section.section(key).values if key in section else {}
     config.overrides += found.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvcalc.io.families._config import Config
+from kvcalc.model import MAX_LAYERS
 
 _FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
@@ -11,5 +12,5 @@ def num_drafts(config: Config) -> int:
     """Layers of multi-token prediction; 0 where the config itself names none."""
     for field in _FIELDS:
         if config.given(field) and config.value(field) != 0:
-            return config.integer(field)
+            return config.integer(field, most=MAX_LAYERS)
     return 0

@@ -54,13 +54,21 @@ def _sparse(config: Config, layers: int) -> list[str]:
 
 
 def _flagged(holder: Fields, name: str, flags: object, layers: int, kinds: tuple[str, str]) -> list[str]:
-    if not isinstance(flags, list) or len(flags) != layers or any(flag not in (0, 1) for flag in flags):
+    if (
+        not isinstance(flags, list)
+        or len(flags) != layers
+        or any(type(flag) not in (int, bool) or flag not in (0, 1) for flag in flags)
+    ):
         raise holder.wrong(
             name,
             f"{name} must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(flags)}",
             "write one flag for each layer",
         )
     return [kinds[flag] for flag in flags]
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, int) and value in (0, 1)
 
 
 def _layer(kind: str, config: Config) -> Layer:

@@ -40,7 +40,7 @@ def decoder(config: Config) -> Decoder:
         return decoder_of(config, [LINEAR] * layers, _rwkv if config.model_type == "rwkv" else _xlstm)
     published = "_block_types" if config.given("_block_types") else "block_types"
     blocks = config.texts(published) if config.given(published) else list(_BLOCKS)
-    if not {*blocks} <= {*_KIND_OF_BLOCK}:
+    if not blocks or not {*blocks} <= {*_KIND_OF_BLOCK}:
         raise config.wrong(
             "block_types",
             f"block_types must be a list of recurrent and attention, not {shown(blocks)}",

@@ -55,7 +55,8 @@ def _gpt_neo(config: Config) -> Decoder:
     pattern: list[str] = []
     try:
         for names, times in given if isinstance(given, list | tuple) else ():
-            pattern += list(names) * (times if 0 < times <= layers else 1)
+            for _ in range(times if 0 < times <= layers else 1):
+                pattern += list(names) if len(pattern) < layers else []
         kinds = [{"global": FULL, "local": SLIDING}[pattern[layer % len(pattern)]] for layer in range(layers)]
     except (TypeError, ValueError, KeyError, ZeroDivisionError):
         raise config.wrong(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kvcalc.engines.llama_cpp.architectures import MODEL_TYPES, model_type_of
 from kvcalc.errors import UnknownArchitectureError
+from kvcalc.errors.foreign import name_shown
 from kvcalc.io.documents import Document
 from kvcalc.io.gguf.layers import decoder
 from kvcalc.io.gguf.metadata import Metadata
@@ -42,7 +43,7 @@ def parse_gguf(document: Document, name: str) -> Model:
     longest = metadata.whole("context_length")
     own_name = document.data.get(NAME)
     return Model(
-        name=own_name if isinstance(own_name, str) and own_name.strip() and own_name.isprintable() else name,
+        name=name_shown(own_name if isinstance(own_name, str) and own_name.strip() else name),
         groups=group_layers(read.layer_names, parts, origins),
         model_type=model_type_of(architecture),
         source=document.name,

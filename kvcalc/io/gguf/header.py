@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.io.documents import Document
+from kvcalc.io.files import exists, is_file, opened
 from kvcalc.units import shown
 
 MAGIC = b"GGUF"
@@ -61,12 +62,12 @@ def is_gguf(path: Path) -> bool:
     """Whether a file is named as GGUF files are, or begins as they do; what is no file is not looked into."""
     if path.suffix.lower() == ".gguf":
         return True
+    if not is_file(path):
+        return False
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
+        with opened(path) as file:
             return file.read(len(MAGIC)) == MAGIC
-    except (OSError, ValueError):
+    except InvalidFileError:
         return False
 
 
@@ -78,23 +79,15 @@ def read_metadata(path: Path) -> Document:
     """
     part = SPLIT.search(path.name)
     first = path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf") if part else path
-    if first != path and not first.exists():
+    if first != path and not exists(first):
         raise InvalidFileError(
             f"is part {int(part[1]):,} of {int(part[2]):,}, and {first.name} is not beside it" if part else "",
             where=str(path),
             help="the first part has the metadata: put it into the same folder",
         )
-    try:
-        if first.exists() and not first.is_file():
-            raise InvalidFileError("is no file", where=str(first), help="pass the path of a GGUF file")
-        with first.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            return Document(str(first), _Reader(file, size_bytes, str(first)).metadata())
-    except FileNotFoundError as error:
-        raise InvalidFileError("there is no such file", where=str(first), help="check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidFileError(f"cannot be read: {reason}", where=str(first), help="check the path") from error
+    with opened(first) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        return Document(str(first), _Reader(file, size_bytes, str(first)).metadata())
 
 
 class TensorList(NamedTuple):
@@ -106,14 +99,8 @@ class TensorList(NamedTuple):
 
 def read_tensor_list(path: Path) -> TensorList:
     """The tensors that one GGUF file lists. Raises InvalidFileError as `read_metadata` does."""
-    try:
-        with path.open("rb") as file:
-            return _Reader(file, os.fstat(file.fileno()).st_size, str(path)).tensors()
-    except FileNotFoundError as error:
-        raise InvalidFileError("there is no such file", where=str(path), help="check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidFileError(f"cannot be read: {reason}", where=str(path), help="check the path") from error
+    with opened(path) as file:
+        return _Reader(file, os.fstat(file.fileno()).st_size, str(path)).tensors()
 
 
 class _Reader:

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Self
 
-_MOST_LISTED = 20
-"""Longest list of known names that a help line spells out."""
+from kvcalc.errors.foreign import MOST_LISTED, MOST_TEXT, place_shown, quoted, visible
 
 
 class KvcalcError(Exception):
-    """Base of every error that a user can cause. `str()` gives the whole message, location first.
+    """Base of every error that a user can cause. `str()` gives the whole message, location first, on one line.
 
     what: one sentence with the offending values in it.
     help: what to try next. No error is without it.
@@ -33,7 +32,8 @@ class KvcalcError(Exception):
         self.where = where
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}" if self.where else self.what
+        what = visible(self.what)
+        return visible(f"{place_shown(self.where)}: {what}", 2 * MOST_TEXT) if self.where else what
 
     def __reduce__(self) -> tuple[Any, ...]:
         named = {name: value for name, value in vars(self).items() if name != "what"}
@@ -74,9 +74,9 @@ class UnknownNameError(KvcalcError):
         if near:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:
-            hint = f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED or not see else ""
+            hint = f"known: {', '.join(names)}" if len(names) <= MOST_LISTED or not see else ""
         hint = f"{hint} {see}".strip()
-        return cls(f"no {noun} is called {name!r}", help=hint)
+        return cls(f"no {noun} is called {quoted(name)}", help=hint)
 
 
 class UnknownArchitectureError(KvcalcError):

@@ -1,0 +1,73 @@
+"""What each grammar wants escaped of a text that is visible already; every text of a document passes one of these.
+
+A terminal wants nothing further: `visible` leaves no character that acts on one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kvcalc.errors.foreign import MOST_NAME, visible
+from kvcalc.report.sheet import Cell, Line, Sheet, Styled
+
+_FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""What makes spreadsheets read a cell as a formula. Source: OWASP, "CSV Injection"."""
+_PLAIN_NUMBER = re.compile(r"[+-]?\d[\d,._]*(?:[eE][+-]?\d+)?%?")
+_MARKDOWN = re.compile(r"[\\`|]|\](?=\()")
+"""Backslash, code, a cell's border, and what makes a link. Source: GitHub Flavored Markdown, 2.4 and 4.10."""
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What no XML document may hold, not even escaped. Source: XML 1.0, 2.2 Char."""
+_COMMAND = re.compile(r"^((?:\s|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
+
+
+def visible_sheet(sheet: Sheet) -> Sheet:
+    """The same sheet, each of its texts visible."""
+    return sheet._replace(
+        title=visible(sheet.title),
+        columns=tuple(column._replace(title=visible(column.title)) for column in sheet.columns),
+        rows=tuple(tuple(map(_visible_cell, row)) for row in sheet.rows),
+        lines=tuple(Line(visible(line.label), visible(line.value), line.style) for line in sheet.lines),
+        notes=tuple(map(visible, sheet.notes)),
+        answers=tuple((visible(name), _visible_cell(cell)) for name, cell in sheet.answers),
+        footnote=visible(sheet.footnote),
+    )
+
+
+def _visible_cell(cell: Cell) -> Cell:
+    if isinstance(cell, str):
+        return visible(cell)
+    return Styled(visible(cell.words), cell.style) if isinstance(cell, Styled) else cell
+
+
+def no_commands(text: str) -> str:
+    r"""Printed lines of which none is a workflow's command: layout may have put a `::` at the start of one."""
+    return _COMMAND.sub(r"\1\\x3a", text) if "::" in text else text
+
+
+def csv_cell(cell: Cell) -> Cell:
+    """A cell that no spreadsheet takes for a formula: behind an apostrophe where it begins like one."""
+    text = str(cell) if isinstance(cell, str | Styled) else ""
+    if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
+        return f"'{text}"
+    return cell
+
+
+def markdown(text: str) -> str:
+    """A text as words of Markdown, in a cell or anywhere else."""
+    return _ENTITY.sub("&amp;", _MARKDOWN.sub(r"\\\g<0>", text)).replace("<", "&lt;")
+
+
+def xml(text: str, most: int = MOST_NAME) -> str:
+    """A text that an XML document may hold; ElementTree writes its entities."""
+    return _NO_XML.sub("\ufffd", visible(text, most))
+
+
+def github_data(text: str) -> str:
+    """A message of a workflow command. Source: actions/toolkit, packages/core/src/command.ts, escapeData."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def github_property(text: str, most: int = MOST_NAME) -> str:
+    """A property of a workflow command. Source: as above, escapeProperty."""
+    return github_data(visible(text, most)).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,106 @@
+"""Files, opened without waiting: what blocks, has no end or is no file is refused at once.
+
+Nothing is read whole before its size is known to be one that such a file may have.
+A regular file is read as it is. A pipe is read where it is named and somebody writes to it (`<(command)`,
+`/dev/stdin`, a FIFO); devices, sockets and files of the kernel, whose size is 0 and whose reading may take what others
+wait for (/proc/kmsg), are not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from kvcalc.errors import InvalidFileError
+
+_CHECK = "check the path"
+_WHAT = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a pipe",
+}
+
+
+def read_bytes(path: Path, most: int, what: str, help: str) -> bytes:
+    """Bytes of a file of at most `most` bytes, as `what` (a configuration file) has. Raises InvalidFileError."""
+    with opened(path, pipes=True) as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            content = file.read(most + 1) if 0 < status.st_size <= most else b""
+            size_bytes = max(status.st_size, len(content))
+        else:
+            content = _of_pipe(file, path, most + 1)
+            size_bytes = len(content)
+    if size_bytes > most:
+        size = f"{size_bytes:,}" if stat.S_ISREG(status.st_mode) else "and has not ended"
+        raise InvalidFileError(
+            f"is larger than {most:,} bytes ({size}), so it is no {what}", where=str(path), help=help
+        )
+    return content
+
+
+@contextmanager
+def opened(path: Path, *, pipes: bool = False) -> Iterator[BinaryIO]:
+    """A regular file, or a pipe where `pipes` may be read; what goes wrong meanwhile raises InvalidFileError, too."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
+            if kind != stat.S_IFREG and not (pipes and kind == stat.S_IFIFO):
+                raise InvalidFileError(
+                    f"is {_WHAT.get(kind, 'something else')}, not a file", where=str(path), help=_CHECK
+                )
+            yield file
+    except FileNotFoundError as error:
+        raise InvalidFileError("there is no such file", where=str(path), help=_CHECK) from error
+    except (OSError, ValueError) as error:
+        raise InvalidFileError(f"cannot be read: {reason(error)}", where=str(path), help=_CHECK) from error
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; what cannot be the name of anything is not."""
+    return _kind(path) != 0
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there."""
+    return _kind(path) == stat.S_IFREG
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there."""
+    return _kind(path) == stat.S_IFDIR
+
+
+def _kind(path: Path) -> int:
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError):  # a name that is too long, or holds a zero, among others
+        return 0
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a file cannot be read, in words."""
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+def _of_pipe(file: BinaryIO, path: Path, most: int) -> bytes:
+    """What is written to a pipe, up to its end. Raises InvalidFileError where nobody writes."""
+    pipe = file.fileno()
+    try:
+        content = os.read(pipe, most)
+    except BlockingIOError:  # somebody will write
+        content = b""
+    else:
+        if not content:
+            raise InvalidFileError("is a pipe that nobody writes to", where=str(path), help="start its writer first")
+    os.set_blocking(pipe, True)
+    parts = [content]
+    while (left := most - sum(map(len, parts))) > 0 and (part := os.read(pipe, left)):
+        parts.append(part)
+    return b"".join(parts)
