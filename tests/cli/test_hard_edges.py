@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from costs import cost
 
 import kvcalc
 from kvcalc.engines import ENGINES
@@ -111,6 +112,15 @@ def assert_one_line(outcome, what: str) -> None:
     assert outcome.stdout == ""
     assert what in outcome.stderr
     assert [line.startswith("help: ") for line in outcome.stderr.splitlines()] == [False, True]
+
+
+def test_a_pattern_that_repeats_ten_thousand_names_is_cut(tmp_path):
+    names = [[["global"] * 9000, 9999]] * 5
+    config = {"model_type": "gpt_neo", "num_layers": 9999, "num_heads": 2, "hidden_size": 64, "attention_types": names}
+    took = cost("size", "-t", "1", "-m", written(tmp_path, config, SIZE))
+    assert took.code == 0
+    assert took.seconds < 3
+    assert took.peak_bytes < 200 * 10**6
 
 
 @pytest.mark.parametrize("case", FILES)
