@@ -21,6 +21,9 @@ KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 MAX_COUNT = 10**12
 """Largest count of tokens, sequences or dimensions taken for real: a thousand times the longest context sold."""
 
+MAX_BYTES = 10**18
+"""Largest count of bytes taken for real: a thousand times the weights of the largest model, a thousand times over."""
+
 _TOKEN_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 _BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB} | {
     "KiB": KIB,
@@ -152,7 +155,7 @@ def _parsed_bytes(text: str | int, field: str) -> int:
             raise InvalidValueError(
                 f"{field} must be a number of bytes, not {shown(text)}", field=field, help="write 80GB, 80GiB or bytes"
             )
-        return text
+        return _possible_bytes(text, field)
     match = _BYTES.fullmatch(text.strip())
     unit = (match["unit"] or "B") if match else ""
     if match is None or unit not in _BYTE_UNITS or len(text) > _SHOWN_CHARACTERS:
@@ -161,7 +164,15 @@ def _parsed_bytes(text: str | int, field: str) -> int:
         raise InvalidValueError(
             f"{field} must be a number of bytes with its unit, not {shown(text)}", field=field, help=f"write {known}"
         )
-    return int(_exact(match["number"]) * _BYTE_UNITS[unit])
+    return _possible_bytes(int(_exact(match["number"]) * _BYTE_UNITS[unit]), field)
+
+
+def _possible_bytes(number: int, field: str) -> int:
+    if number > MAX_BYTES:
+        raise InvalidValueError(
+            f"{field} must be at most {MAX_BYTES:,} bytes, not {shown(number)}", field=field, help="write 80GB or 80GiB"
+        )
+    return number
 
 
 def count(number: int) -> str:

@@ -52,10 +52,16 @@ def measured(work: str, *arguments: Any, **question: Any) -> Verification:
 
 def _on_ranks(model: Model, parallel: Parallel, **question: Any) -> RanksVerification:
     from kvcalc.verify import fork_server
+    from kvcalc.verify.child import check_address_space
 
+    check_address_space()
     fork_server.start()  # it imports torch while this process imports its own
     with _ending_at_once():
-        from kvcalc.verify.ranks import verify_ranks
+        try:
+            from kvcalc.verify.ranks import verify_ranks
+        except (ImportError, MemoryError, OSError) as error:
+            help = "raise the limits of this shell (ulimit -v, ulimit -n), or install torch again"
+            raise KvcalcError(f"the libraries that verify needs cannot be loaded: {error}", help=help) from None
 
     return verify_ranks(model, parallel, **question)
 

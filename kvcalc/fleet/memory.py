@@ -11,6 +11,11 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.hardware import Gpu
 from kvcalc.units import shown
 
+_LONGEST = 40
+"""Digits of a share, and its power of ten, from which on nobody can have meant it."""
+_MOST_SHOWN = 10**9
+"""Share from which on it is shown as it was written."""
+
 
 class Memory(NamedTuple):
     """Memory of one GPU, in bytes. share: how much of it the engine takes, in words.
@@ -56,15 +61,23 @@ def share_of(value: object, field: str = "gpu_memory_utilization") -> Fraction:
     Raises InvalidValueError for anything else.
     """
     try:
-        share = value if isinstance(value, Fraction) else Fraction(value if isinstance(value, str) else repr(value))
+        share = Fraction(value) if isinstance(value, Fraction | int) else _decimal(str(value))
     except (ValueError, ZeroDivisionError):
         raise InvalidValueError(
             f"{field} must be a number, not {shown(value)}", field=field, help="write a share such as 0.9"
         ) from None
     if not 0 < share <= 1:
         raise InvalidValueError(
-            f"{field} must be above 0 and at most 1, not {shown(float(share))}",
+            f"{field} must be above 0 and at most 1, not {shown(float(share) if share < _MOST_SHOWN else value)}",
             field=field,
             help="write a share such as 0.9, not a percentage",
         )
     return share
+
+
+def _decimal(text: str) -> Fraction:
+    """A decimal of ordinary length, exact. Raises ValueError for any other, whose power of ten might have no end."""
+    mantissa, _, exponent = text.strip().lower().partition("e")
+    if len(text) > _LONGEST or (exponent and abs(int(exponent)) > _LONGEST) or not mantissa:
+        raise ValueError(text)
+    return Fraction(text)

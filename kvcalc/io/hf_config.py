@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any
 
 from kvcalc.errors import UnknownArchitectureError, UnknownNameError
 from kvcalc.errors.foreign import listed, name_shown
@@ -23,7 +24,7 @@ from kvcalc.io.families._config import Config, TypeEntry
 from kvcalc.io.fields import Fields
 from kvcalc.io.unread import unread_fields
 from kvcalc.model import Model, group_layers
-from kvcalc.units import shown
+from kvcalc.units import MAX_COUNT, shown
 
 SECTIONS = (
     *("text_config", "language_config", "llm_config", "decoder", "decoder_config", "generator", "thinker_config"),
@@ -52,6 +53,7 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
     """
     if assume is not None:
         check_assumption(assume)
+    document = document._replace(data=whole_floats(document.data))
     config, model_type = _decoder_config(document)
     notes: tuple[str, ...] = ()
     if not config.entry.family:
@@ -76,6 +78,17 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         draft_groups=group_layers(decoder.drafts, parts, origins, first=len(decoder.layer_names)),
         published=published(config),
     )
+
+
+def whole_floats(value: Any) -> Any:
+    """The same values, each float that is a whole number as one: some writers make it 64.0, and -0.0 is 0."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= MAX_COUNT else value
+    if isinstance(value, Mapping):
+        return {key: whole_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [whole_floats(inner) for inner in value]
+    return value
 
 
 def check_assumption(assume: str) -> None:

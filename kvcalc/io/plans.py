@@ -122,7 +122,7 @@ class PlanFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: Literal[1] = 1
-    deployments: list[DeploymentEntry] = Field(min_length=1)
+    deployments: list[DeploymentEntry] = Field(min_length=1, max_length=2000)
 
 
 def load_plan(path: Path) -> list[Deployment]:
@@ -265,7 +265,7 @@ class _Row:
         """Settings of both the entry and its args."""
         settings = dict(self._args.settings)
         for name, value in self._entry.engine_settings.items():
-            if settings.get(name, value) != value:
+            if name in settings and settings[name] != value:
                 raise self._refuse(
                     f"{name} ({shown(value)}) is not what args say ({shown(settings[name])})",
                     "give it in one place",
@@ -371,6 +371,12 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
             )
         case "model_type" | "model_attributes_type":
             what = "must be a mapping of names to values"
+        case "too_long":
+            return InvalidValueError(
+                f"{name} has {len(found['input']):,} entries, and {found['ctx']['max_length']:,} would be many",
+                where=where,
+                help="write several files",
+            )
         case "too_short" | "list_type":
             what = "must be a list of deployments"
         case _:

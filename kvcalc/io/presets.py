@@ -27,7 +27,7 @@ from typing import Any
 
 from kvcalc.attention import KINDS, kind_named
 from kvcalc.errors import InvalidValueError, UnknownNameError
-from kvcalc.errors.foreign import name_shown
+from kvcalc.errors.foreign import MOST_NAME, name_shown, visible
 from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
@@ -200,6 +200,12 @@ def _layer_names(top: Fields, num_layers: int) -> tuple[str, ...]:
     kinds = list(top.section("layers").values) if "layers" in top else [_UNIFORM]
     if not kinds:
         raise top.wrong("layers", "layers names no kind of layer", "remove it where all layers are alike")
+    if longest := [kind for kind in kinds if len(kind) > MOST_NAME]:
+        raise top.wrong(
+            "layers",
+            f"the name of a kind of layer has {len(longest[0]):,} characters, and {MOST_NAME} are the most",
+            "shorten it",
+        )
     if len(kinds) > 1 and not (pattern or types):
         raise top.missing("layer_pattern", f"say which layer is which, as in layer_pattern: [{', '.join(kinds)}]")
     names = tuple(types) or repeated(pattern or kinds, num_layers)
@@ -293,8 +299,11 @@ def _inline(value: Any) -> str:
     """A value as YAML on one line, quoted where YAML would read something else."""
     import yaml
 
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.removesuffix("...\n").strip()
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    foreign = any(isinstance(text, str) and visible(text) != text for text in texts)
+    style = '"' if foreign else None
+    text: str = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=10**6, sort_keys=False)
+    return text.removesuffix("...\n").strip().replace("##", r"\x23#" if foreign else "##")
 
 
 def _shortest_pattern(names: tuple[str, ...]) -> tuple[str, ...]:

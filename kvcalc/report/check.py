@@ -61,7 +61,14 @@ class Finding(NamedTuple):
         has = f"{both_units(self.available_bytes)} available ({self.limit})"
         if self.fits:
             return f"{needs}; {has}"
+        if not self.missing_bytes:
+            return f"{needs}; {has}; the settings of {self.engine} allow less; {self.advice}"
         return f"{needs}; {has}; {both_units(self.missing_bytes)} missing; {self.advice}"
+
+    @property
+    def verdict(self) -> str:
+        """In a word: memory is too small, or what the engine's own settings make of it."""
+        return "fits" if self.fits else "TOO LARGE" if self.missing_bytes else "OVER LIMIT"
 
     def data(self) -> dict[str, Json]:
         """Plain values."""
@@ -118,7 +125,7 @@ class CheckReport(NamedTuple):
         rows = tuple(
             (
                 finding.deployment,
-                "fits" if finding.fits else Styled("TOO LARGE", "alarm"),
+                finding.verdict if finding.fits else Styled(finding.verdict, "alarm"),
                 finding.tokens,
                 finding.sequences,
                 in_version(finding.engine, finding.engine_version),

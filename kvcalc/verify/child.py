@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 from threading import Thread
 from typing import Any, NamedTuple
 
 from kvcalc.errors import KvcalcError
+from kvcalc.units import KIB
 
 Progress = Callable[[int, int], None]
 ENVIRONMENT = {
@@ -23,6 +25,8 @@ ENVIRONMENT = {
 }
 _ALLOCATORS = frozenset(ENVIRONMENT) - {"MALLOC_MMAP_THRESHOLD_"}
 """Names of one setting: whoever sets one of them has decided."""
+_TORCH_BYTES = 10**9
+"""Address space of a process that has loaded torch and runs a small layer, as measured with torch 2.13 for CPUs."""
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -47,19 +51,39 @@ class ChildDiedError(KvcalcError):
     """The process that did the work ended without an answer."""
 
 
+class OutOfResourcesError(KvcalcError):
+    """The system gives a process less than torch needs to be loaded, or processes less than they need to start."""
+
+
+def check_address_space() -> None:
+    """Raises OutOfResourcesError where a limit leaves torch too little to be loaded: it would abort this process."""
+    limit = getrlimit(RLIMIT_AS)[0]
+    if limit != RLIM_INFINITY and limit < _TORCH_BYTES:
+        raise OutOfResourcesError(
+            f"torch takes {_TORCH_BYTES:,} bytes of address space to be loaded, and this process may take {limit:,}",
+            help=f"raise the limit: ulimit -v {_TORCH_BYTES // KIB}",
+        )
+
+
 def in_child(work: str, *arguments: object, progress: Progress = lambda _done, _all: None, **named: object) -> Any:
     """Result of `work`, a function named as `module:function`, in a fresh process that alone imports its module.
 
     It is called with the arguments, which travel as pickles like its result, and with a `progress` to call.
 
     However this ends, by an error or Ctrl-C too, the process is gone when it has.
-    Raises what the work raised, OutOfMemoryError, or ChildDiedError.
+    Raises what the work raised, OutOfMemoryError, OutOfResourcesError, or ChildDiedError.
     """
+    check_address_space()
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(there, work, arguments, named))
-    with _environment(ENVIRONMENT):
-        process.start()
+    try:
+        with _environment(ENVIRONMENT):
+            process.start()
+    except OSError as error:
+        raise OutOfResourcesError(
+            f"no process can be started: {error.strerror or error}", help="raise the limits of this shell (ulimit -a)"
+        ) from None
     there.close()
     try:
         return _listen(here, progress)
@@ -87,9 +111,12 @@ def _answer(connection: Connection, work: str, arguments: tuple[object, ...], na
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     module, _, function = work.partition(":")
     try:
-        result = vars(import_module(module))[function](
-            *arguments, progress=lambda done, whole: connection.send(("progress", done, whole)), **named
-        )
+        work_of = vars(import_module(module))[function]
+    except (ImportError, MemoryError, OSError) as error:
+        connection.send(_not_loaded(error))
+        return
+    try:
+        result = work_of(*arguments, progress=lambda done, whole: connection.send(("progress", done, whole)), **named)
         connection.send(("done", result))
     except KvcalcError as error:
         connection.send(Failed(type(error), error.what, error.help, error.where))
@@ -97,6 +124,15 @@ def _answer(connection: Connection, work: str, arguments: tuple[object, ...], na
         if not is_out_of_memory(error):
             raise
         connection.send(_no_memory("memory ran out while the caches were filled"))
+
+
+def _not_loaded(error: Exception) -> Failed:
+    """What is told where a library cannot be loaded, most often for a limit of the shell."""
+    return Failed(
+        OutOfResourcesError,
+        f"the libraries that verify needs cannot be loaded: {error or 'memory ran out'}",
+        "raise the limits of this shell (ulimit -v, ulimit -n), or install torch again",
+    )
 
 
 def is_out_of_memory(error: Exception) -> bool:

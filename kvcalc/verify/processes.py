@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from tempfile import TemporaryDirectory
 from typing import TypeVar, TypeVarTuple
 
@@ -27,7 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from kvcalc.errors import RankDiedError
 from kvcalc.verify import fork_server
-from kvcalc.verify.child import end_with_parent
+from kvcalc.verify.child import OutOfResourcesError, end_with_parent
 from kvcalc.verify.watch import TIMEOUT_SECONDS, Watch, arrive
 
 Result = TypeVar("Result")
@@ -39,6 +40,8 @@ _GRACE_SECONDS = 5.0
 """What a rank waits before it fails: if its peer died, the launcher finds the peer meanwhile, and blames that."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Those that the launcher takes over."""
+_FILES, _FILES_OF_A_RANK = 48, 4
+"""Open files that the launcher takes, and more for each rank: some 40 for two ranks, 70 for eight, as measured."""
 _SHELL_SIGNAL_BASE = 128
 """Exit codes above it name a signal, as shells tell it."""
 
@@ -54,8 +57,10 @@ def run_ranks(
 
     entry: a function of a module. backend: gloo, or nccl, which needs a CUDA device for each rank. timeout_seconds: by
     when all of them are done.
-    Raises RankDiedError, which names the rank and what ended it, or which hung. No rank is left then, nor after Ctrl-C.
+    Raises RankDiedError, which names the rank and what ended it, or which hung; OutOfResourcesError where this process
+    may not open as many files as they take. No rank is left then, nor after Ctrl-C.
     """
+    _check_open_files(num_ranks)
     fork_server.start()
     with TemporaryDirectory(prefix="kvcalc-ranks-") as logs, _no_rank_left(), _signal_handlers_kept(), _silent():
         watch = Watch(Path(logs), num_ranks, timeout_seconds)
@@ -70,6 +75,16 @@ def run_ranks(
             if stop.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(_SHELL_SIGNAL_BASE + stop.sigval) from None
+
+
+def _check_open_files(num_ranks: int) -> None:
+    """Raises OutOfResourcesError before anything is started that could not even be cleaned up."""
+    needed, limit = _FILES + num_ranks * _FILES_OF_A_RANK, getrlimit(RLIMIT_NOFILE)[0]
+    if limit != RLIM_INFINITY and limit < needed:
+        raise OutOfResourcesError(
+            f"{num_ranks} ranks take up to {needed} open files, and this process may open {limit}",
+            help=f"raise the limit: ulimit -n {needed}",
+        )
 
 
 def _config(num_ranks: int, logs: str) -> LaunchConfig:

@@ -96,7 +96,7 @@ class Engine(ABC):
             if setting not in known:
                 raise UnknownNameError.among(f"setting of the engine {name}", str(setting), known)
             field = cls.ALIASES.get(setting, setting)
-            if value is not None and found.setdefault(field, value) != value:
+            if value is not None and found.setdefault(field, value) is not value and found[field] != value:
                 raise InvalidValueError(
                     f"{field} ({shown(found[field])}) and {setting} ({shown(value)}) are the same setting",
                     field=setting,

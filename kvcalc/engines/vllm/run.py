@@ -41,6 +41,8 @@ _TIERS = {
 }
 """Least memory of a GPU, then its max_num_batched_tokens by usage, and its max_num_seqs."""
 STATE_KINDS = (StateCache, ShortConvolution, CompressedConvolution)
+_MOST_DIGITS = 9
+"""Digits of a layer's number from which on it is none."""
 _BOUNDARY_LAYERS = 2
 """Layers at either end that TurboQuant leaves in the model's dtype."""
 _MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
@@ -378,7 +380,7 @@ def _skipped_layers(
 ) -> tuple[frozenset[int], bool]:
     """Layers that are not quantised: those that the user names, and with TurboQuant those at either end."""
     named = [str(layer) for layer in settings.kv_cache_dtype_skip_layers]
-    skipped = {int(layer) for layer in named if layer.isdecimal()}
+    skipped = {int(layer) for layer in named if layer.isdecimal() and len(layer) < _MOST_DIGITS}
     if cache_dtype in TURBOQUANT and not is_hybrid:
         edge = min(_BOUNDARY_LAYERS, model.num_layers // 2)
         skipped |= {*range(edge), *range(model.num_layers - edge, model.num_layers)}

@@ -51,6 +51,8 @@ _UNDECIDED = (
     "--reserve for what lies beside them), or the line 'Available KV cache memory'"
 )
 _ANY_MEMORY = TIB
+_MOST_BESIDE = 10_000
+"""Numbers of blocks on either side that are tried: what is further away is another number."""
 
 
 class _Line(NamedTuple):
@@ -147,6 +149,7 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
     else:
         about = int(numbers["tokens"].value * report.request_blocks / report.max_model_len)
         beside = report.request_blocks // report.max_model_len + 1
+    beside = min(beside, _MOST_BESIDE)
     return range(max(1, about - beside), about + beside + 1)
 
 

@@ -12,14 +12,17 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kvcalc.errors import InvalidFileError
+from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.fleet.explain import Reading
 from kvcalc.io.files import read_bytes
 from kvcalc.registry import Registry
+from kvcalc.units import shown
 
 LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine whose logs kvcalc reads")
 MAX_LOG_BYTES = 64 * 2**20
 """Largest log read; what a start-up prints is under 1 MiB."""
+_ABSURD = re.compile(r"\d{25,}|\d(?:,\d{3}){8,}")
+"""A number of more digits than any engine prints."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -48,9 +51,14 @@ def _text(path: Path) -> str:
 
 
 def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[int, re.Match[str]]]:
-    """Number and match of each line that `pattern` is found in."""
+    """Number and match of each line that `pattern` is found in. Raises InvalidValueError for a number without end."""
     for number, line in enumerate(lines, 1):
         if found := pattern.search(line):
+            if absurd := _ABSURD.search(found[0]):
+                raise InvalidValueError(
+                    f"line {number:,} of the log says {shown(absurd[0])}, which no engine prints",
+                    help="pass the log as it was written",
+                )
             yield number, found
 
 
