@@ -8,16 +8,15 @@ grammar wants escaped (`kvcalc/formats/_escapes.py`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 MOST_NAME, MOST_TEXT = 200, 2000
 """Longest name and longest sentence that are shown whole, in characters."""
 MOST_LISTED, _MOST_IN_LIST = 20, 80
 """Longest list of names that is spelled out, and longest name in one: together they are shorter than MOST_TEXT."""
-_COMMAND = re.compile(r"(?<!\S):(?=:)")
+_COMMAND = r"(?<!\S):(?=:)"
 """Where the runner of a workflow might read a command: it trims a line before it looks for `::`."""
-_OLD_COMMAND = re.compile(r"#(?=#(?:vso)?\[)")
+_OLD_COMMAND = r"#(?=#(?:vso)?\[)"
 """The older form of such a command, `##[error]` and `##vso[...]`, which may stand anywhere in a line."""
 
 
@@ -31,7 +30,9 @@ def visible(text: str, most: int = MOST_TEXT) -> str:
     if not shown.isprintable():
         shown = "".join([char if char.isprintable() else _escaped(char) for char in shown])
     if "::" in shown or "##" in shown:
-        shown = _OLD_COMMAND.sub(r"\\x23", _COMMAND.sub(r"\\x3a", shown))
+        import re  # hardly any text has these: start-up is budgeted
+
+        shown = re.sub(_OLD_COMMAND, r"\\x23", re.sub(_COMMAND, r"\\x3a", shown))
     if len(shown) <= most and len(text) <= most:
         return shown
     length = f"… ({len(text):,} characters)"

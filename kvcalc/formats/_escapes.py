@@ -18,7 +18,6 @@ _MARKDOWN = re.compile(r"[\\`|]|\](?=\()")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML document may hold, not even escaped. Source: XML 1.0, 2.2 Char."""
-_HASHES = re.compile(r"#(?=#(?:vso)?\[)")
 _COMMAND = re.compile(r"^((?:\s|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
 
 
@@ -52,11 +51,6 @@ def csv_cell(cell: Cell) -> Cell:
     if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
         return f"'{text}"
     return cell
-
-
-def json_text(text: str) -> str:
-    """A JSON document in which no workflow finds a command: `##` stands in texts alone, and may be an escape there."""
-    return _HASHES.sub(r"\\u0023", text) if "##" in text else text
 
 
 def markdown(text: str) -> str:
