@@ -227,6 +227,10 @@ class Model:
         return tuple(by_layer[layer] for layer in range(self.num_layers))
 
 
+DRAFTS = "mtp"
+"""Name of a group of multi-token-prediction layers."""
+
+
 def with_draft_layers(model: Model) -> Model:
     """`model` with its multi-token-prediction layers, which cache tokens as its other layers do.
 
@@ -240,6 +244,13 @@ def with_draft_layers(model: Model) -> Model:
     number = sum(len(group.layers) for group in model.draft_groups)
     note = f"with {plural(number, 'layer')} of multi-token prediction"
     return replace(model, groups=(*model.groups, *model.draft_groups), draft_groups=(), notes=(*model.notes, note))
+
+
+def with_drafts_apart(model: Model) -> Model:
+    """`model` with the multi-token-prediction layers beside its others, if they were added to them."""
+    own = tuple(group for group in model.groups if group.name != DRAFTS)
+    added = tuple(group for group in model.groups if group.name == DRAFTS)
+    return replace(model, groups=own, draft_groups=added) if own and added else model
 
 
 def without_origins(model: Model) -> Model:

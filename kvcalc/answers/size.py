@@ -66,8 +66,8 @@ class _Allocated:
     """A model in an engine that has allocated it, whatever the length."""
 
     def __init__(self, question: Question) -> None:
-        self.question = question
         self.engine = question.serving
+        self.question = question = question.of_model(self.engine.served(question.model))
         model, kv_dtype = question.model, question.kv_dtype
         allocation = self.engine.allocate(model, kv_dtype)
         self.layers = [(group, 0, tensors) for group, tensors in zip(model.groups, allocation, strict=True)]

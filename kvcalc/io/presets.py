@@ -32,7 +32,7 @@ from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
 from kvcalc.io.files import is_file
-from kvcalc.model import MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
+from kvcalc.model import DRAFTS, MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
 from kvcalc.registry import plain_yaml
 
 MODEL_FIELDS = {
@@ -58,8 +58,6 @@ MAX_WEIGHTS_BYTES = 10**15
 _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
 _SOURCE = re.compile(r"source: ([\w.-]+/[\w.-]+)")
 _UNIFORM = "all"
-MTP = "mtp"
-"""Name of the group of multi-token-prediction layers."""
 
 
 def preset_names() -> list[str]:
@@ -141,7 +139,7 @@ def parse_preset(document: Document) -> Model:
     return Model(
         name=name_shown(top.text("name") or Path(document.name).stem),
         groups=group_layers(names, parts, origins),
-        draft_groups=tuple(replace(group, name=MTP) for group in drafts),
+        draft_groups=tuple(replace(group, name=DRAFTS) for group in drafts),
         model_type=top.text("model_type"),
         source=top.text("source"),
         max_model_len=top.integer_or("max_model_len", None),
@@ -287,7 +285,7 @@ def _mtp_layer(
     own = _group_facts(model.draft_groups[0])
     same = [name for name, facts_of_group in groups.items() if facts_of_group == own]
     if not same:
-        return MTP, {**groups, MTP: own}
+        return DRAFTS, {**groups, DRAFTS: own}
     return (None if model.layer_names[-1] in same else same[0]), groups
 
 

@@ -293,17 +293,40 @@ def test_a_windowed_layer_holds_the_blocks_of_its_tokens_up_to_those_planned_for
     assert (window.slots, window.bytes) == (blocks, 52 * blocks * 16 * 16 * 256 * 2)
 
 
-def test_a_size_says_where_draft_layers_are_counted():
-    """With them each token takes 62 layers of 576 elements instead of 61; `fit` has them on the last stage."""
-    drafting = {"speculative": {"method": "mtp"}}
-    plain, counted = kvcalc.load("r1"), kvcalc.load("r1", mtp=True)
+DRAFTING = {"speculative": {"method": "mtp"}}
 
-    def notes(model, settings):
-        return kvcalc.size(model, tokens=16, engine="vllm", engine_settings=settings).notes
 
-    assert any("--mtp" in note for note in notes(plain, drafting))
-    assert not any("--mtp" in note for note in (*notes(plain, {}), *notes(counted, {})))
-    totals = [kvcalc.size(model, tokens=16, engine="vllm").total_bytes for model in (plain, counted)]
-    assert totals == [16 * layers * 576 * 2 for layers in (61, 62)]
-    with pytest.raises(kvcalc.KvcalcError, match="counted already"):
-        notes(counted, drafting)
+@pytest.mark.parametrize("mtp", [False, True])
+@pytest.mark.parametrize("parallel", [None, kvcalc.Parallel(tp=2)])
+def test_a_size_counts_the_layers_that_guess_tokens(mtp, parallel):
+    """Once, however they are asked for: each token takes 62 layers of 576 elements instead of 61."""
+    model, plain = kvcalc.load("r1", mtp=mtp), kvcalc.load("r1")
+
+    def total(model, **settings):
+        return kvcalc.size(model, tokens=16, engine="vllm", parallel=parallel, **settings).total_bytes
+
+    assert total(model, engine_settings=DRAFTING) == 16 * 62 * 576 * 2
+    assert total(plain) == 16 * 61 * 576 * 2
+    assert kvcalc.sweep(model, tokens=[16], engine="vllm", engine_settings=DRAFTING).item() == 16 * 62 * 576 * 2
+    guessed = {"speculative": {"method": "ngram", "num_speculative_tokens": 2}}
+    assert total(plain, engine_settings=guessed) == total(plain)
+
+
+def test_a_size_with_draft_layers_is_a_block_of_those_that_were_planned():
+    rows = [row for row in STARTED if row["settings"].get("speculative")]
+    assert {row["model"] for row in rows} == {"deepseek-ai/DeepSeek-R1", "zai-org/GLM-4.5"}
+    for row in rows:
+        size = kvcalc.size(
+            models()[row["config"]],
+            tokens=row["resolved"]["block_size"],
+            engine="vllm",
+            engine_settings=settings_of(row),
+            parallel=kvcalc.Parallel(tp=row["settings"]["tp"]),
+        )
+        assert {rank.bytes for rank in size.per_rank} == set(row["result"]["bytes_per_block"])
+
+
+def test_a_size_of_stages_with_draft_layers_is_refused():
+    with pytest.raises(kvcalc.KvcalcError, match="draft layers"):
+        stages = kvcalc.Parallel(pp=2)
+        kvcalc.size(kvcalc.load("r1"), tokens=16, engine="vllm", engine_settings=DRAFTING, parallel=stages)

@@ -139,11 +139,15 @@ class Engine(ABC):
         del model, kv_dtype, ranks
         return None
 
+    def served(self, model: Model) -> Model:
+        """`model` as it is loaded with these settings, which may want its draft layers, too."""
+        return model
+
     def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
         """Bytes of one sequence, or of the whole context, by its tokens."""
         from kvcalc.engines.base.footprint import Footprint
 
-        return Footprint.of(model, self, kv_dtype)
+        return Footprint.of(self.served(model), self, kv_dtype)
 
     def serving(self, sequences: int) -> Self:
         """This engine once it knows how many sequences there are, if it wants to know."""

@@ -18,15 +18,13 @@ from kvcalc.engines.sglang.resolution import cache_dtype, layout_of, page_of, re
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
-from kvcalc.model import Model
+from kvcalc.model import DRAFTS, Model
 from kvcalc.parallel import Parallel, Sharing, rounded_heads
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import GIB
 
 _TORCH_DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
 _TORCH_STORED = {"fp8_e5m2": "torch.float8_e5m2", "fp8_e4m3": "torch.float8_e4m3fn", "mxfp8": "torch.float8_e4m3fn"}
-_DRAFTS = "mtp"
-"""Group of the layers that draft."""
 
 
 class SglangPlan(PoolPlan):
@@ -96,7 +94,7 @@ class CompressedPlan(PoolPlan):
 
 def check_drafts(model: Model, settings: SglangSettings) -> None:
     """Raises NotApplicableError for drafts of DeepSeek-V4: windows and rings of states grow with what is drafted."""
-    if is_compressed(model) and any(group.name == _DRAFTS for group in model.groups):
+    if is_compressed(model) and any(group.name == DRAFTS for group in model.groups):
         raise NotApplicableError(
             f"kvcalc does not know how SGLang {settings.version} sizes windows and states of DeepSeek-V4 that drafts",
             help="leave --mtp (mtp) out",

@@ -8,12 +8,13 @@ from math import ceil
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.vllm.allocation import allocation_of
+from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
-from kvcalc.engines.vllm.planner import plan
+from kvcalc.engines.vllm.planner import Planned, plan
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import Model
+from kvcalc.model import Model, with_draft_layers, with_drafts_apart
 from kvcalc.parallel import Parallel, Sharing
 
 _SHARING = Sharing(extra_layers="before last", tokens=True)
@@ -35,7 +36,7 @@ class Vllm(VllmSettings):
         The pages of a layer, padding included; what a block of the pool has more than the pages of its group is not any
         layer's, and `fit` counts it. Raises NotApplicableError for what vLLM refuses.
         """
-        return allocation_of(model, plan(model, self._settled(model, kv_dtype), Parallel()))
+        return allocation_of(model, self._planned(model, kv_dtype, Parallel()))
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation:
         """What a rank of such a layout reserves for each layer; dcp ranks share the tokens of each block."""
@@ -43,15 +44,20 @@ class Vllm(VllmSettings):
             raise NotApplicableError(
                 "sizes of ranks know vLLM's own stages alone", help="ask kvcalc.fit, which knows any"
             )
-        return allocation_of(model, plan(model, self._settled(model, kv_dtype), ranks))
+        planned = self._planned(model, kv_dtype, ranks)
+        if planned.run.has_drafts and ranks.pp > 1:
+            raise NotApplicableError(
+                "sizes of ranks know no pipeline stages with draft layers", help="ask kvcalc.fit, or use pp=1"
+            )
+        return allocation_of(model, planned)
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> VllmPlan:
         """Blocks that requests take of the pool, and how large they are on each stage.
 
         Raises NotApplicableError for what vLLM refuses, in its words.
         """
-        planned = plan(model, self._settled(model, kv_dtype), ranks)
-        return VllmPlan(model, self._in_format(kv_dtype), ranks, planned)
+        planned = self._planned(model, kv_dtype, ranks)
+        return VllmPlan(self._apart(model), self._in_format(kv_dtype), ranks, planned)
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """ceil(memory * gpu_memory_utilization) less what is in use, as vLLM multiplies them (gpu_worker.py)."""
@@ -74,15 +80,25 @@ class Vllm(VllmSettings):
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What a size in blocks is, and what it is not."""
-        blocks = (
-            f"blocks that vLLM {self.version} reserves for a request; kvcalc.fit knows the pool that they come from"
-        )
-        if self.speculative is None or not settle(model, self._settled(model, BF16), Ranks()).has_drafts:
-            return (blocks,)
+        del model
         return (
-            blocks,
-            "draft layers of speculative are not in this size; kvcalc.fit counts them, and so does --mtp without it",
+            f"blocks that vLLM {self.version} reserves for a request; kvcalc.fit knows the pool that they come from",
         )
+
+    def served(self, model: Model) -> Model:
+        """With the layers that guess tokens ahead, where speculative wants layers of the model's own."""
+        apart = self._apart(model)
+        if not self.speculative or not settle(apart, self._settled(apart, BF16), Ranks()).has_drafts:
+            return model
+        return with_draft_layers(replace(apart, draft_groups=draft_groups(apart))) if apart is model else model
+
+    def _apart(self, model: Model) -> Model:
+        """With draft layers where the planner looks for them, if it does."""
+        return with_drafts_apart(model) if self.speculative else model
+
+    def _planned(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Planned:
+        apart = self._apart(model)
+        return plan(apart, self._settled(apart, kv_dtype), ranks)
 
     def _settled(self, model: Model, kv_dtype: Dtype) -> Vllm:
         """With what a question says beside the settings: the format, and a longest request where nobody knows it."""

@@ -33,7 +33,7 @@ from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, MODEL, kv_bytes, latent_by
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import CHUNKED, CROSS, FULL, MLA, SLIDING, STATE, Spec
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 
 _INDEX_SCALE_GROUP, _INDEX_SCALE_BYTES = 128, 4  # one float32 scale for 128 fp8 elements: deepseek_v2.py, Indexer
 _GDN_CHECKPOINT_TOKENS, _GDN_KEY_WIDTH = 64, 128  # gdn_attn.py; what FlashInfer's prefill kernel wants on Blackwell
@@ -80,7 +80,7 @@ def caches_of(model: Model, run: Run) -> list[Cache]:
     sparse = any(map(_indexes, model.groups))
     groups = {layer: group for group in model.groups for layer in group.layers}
     if run.has_drafts:
-        groups |= _drafts(model)
+        groups |= {layer: group for group in draft_groups(model) for layer in group.layers}
     return [
         cache
         for layer in sorted(groups)
@@ -89,19 +89,19 @@ def caches_of(model: Model, run: Run) -> list[Cache]:
     ]
 
 
-def _drafts(model: Model) -> dict[int, LayerGroup]:
-    """Groups of the layers that guess tokens ahead, by layer."""
+def draft_groups(model: Model) -> tuple[LayerGroup, ...]:
+    """Groups of the layers that guess tokens ahead, as vLLM builds them."""
     if model.draft_groups:
         indexers = [part for group in model.groups for part in group.parts if isinstance(part, Indexer)]
         own = quirks.is_one_of(model, quirks.INDEXES_FOR_DRAFTS) and indexers[:1]
-        return {
-            layer: replace(group, parts=(*group.parts, *own)) if own and not _indexes(group) else group
+        return tuple(
+            replace(group, parts=(*group.parts, *own)) if own and not _indexes(group) else group
             for group in model.draft_groups
-            for layer in group.layers
-        }
+        )
     windowed = quirks.UNMENTIONED_DRAFT[model.model_type]
     heads = [group for group in model.groups if any(isinstance(p, GroupedQueryAttention) for p in group.parts)]
-    return {model.num_layers: next(group for group in heads if ("sliding_window" in group.facts) == windowed)}
+    alike = next(group for group in heads if ("sliding_window" in group.facts) == windowed)
+    return (replace(alike, name=DRAFTS, layers=(model.num_layers,)),)
 
 
 def _indexes(group: LayerGroup) -> bool:

@@ -47,8 +47,6 @@ _BOUNDARY_LAYERS = 2
 """Layers at either end that TurboQuant leaves in the model's dtype."""
 _MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
 """Ways to guess tokens ahead: by layers of the model's own, or without any layer."""
-DRAFTS = "mtp"
-"""Group of draft layers that were added to the others."""
 
 
 _LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -284,11 +282,6 @@ def _speculation(model: Model, settings: VllmSettings) -> tuple[bool, int, int]:
             help=f"use {_MTP}, {' or '.join(_LAYERLESS)}; another model's draft layers cannot be known",
         )
     if not drafts:
-        if any(group.name == DRAFTS for group in model.groups):
-            raise NotApplicableError(
-                f"the multi-token-prediction layers of {model.name} are counted already, as layers of its own (--mtp)",
-                help="leave out one of --mtp and speculative",
-            )
         raise NotApplicableError(
             f"{model.name} has no multi-token-prediction layers for speculative method {shown(method)}",
             help="leave speculative out",

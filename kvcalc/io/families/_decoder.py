@@ -12,7 +12,7 @@ from kvcalc.cache.dtypes import DTYPES
 from kvcalc.errors import InvalidValueError
 from kvcalc.errors.foreign import quoted
 from kvcalc.io.families._config import Config
-from kvcalc.model import MAX_LAYERS, Attention, Origin
+from kvcalc.model import DRAFTS, MAX_LAYERS, Attention, Origin
 from kvcalc.units import positive_int, shown
 
 FULL, SLIDING, CHUNKED, REFERENCE = "full", "sliding", "chunked", "reference"
@@ -20,8 +20,6 @@ INDEXED, LINEAR, CONV, HYBRID, HYBRID_SLIDING = "indexed", "linear", "conv", "hy
 CSA, HCA, MLP, SHARED = "csa", "hca", "mlp", "shared"
 ALL = "all"
 """Name of the only group of a model whose layers are all alike."""
-MTP = "mtp"
-"""Name of the group of layers that predict further tokens."""
 
 KIND_OF_LAYER_TYPE = {
     "full_attention": FULL,
@@ -301,8 +299,8 @@ def decoder_of(
         names[index] = known[key]
     drafts: tuple[str, ...] = ()
     if num_drafts:
-        layers[MTP] = layers[draft] if draft in layers and not overrides else _built(draft, config, layer_of)
-        drafts = (MTP,) * num_drafts
+        layers[DRAFTS] = layers[draft] if draft in layers and not overrides else _built(draft, config, layer_of)
+        drafts = (DRAFTS,) * num_drafts
     if len(layers) == 1 + bool(drafts) and names[0] in (FULL, SLIDING, CHUNKED, LINEAR, HYBRID, INDEXED):
         layers[ALL] = layers.pop(names[0])
         names = [ALL] * len(names)

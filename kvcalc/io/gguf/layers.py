@@ -14,7 +14,6 @@ from kvcalc.io.families._decoder import (
     HYBRID,
     INDEXED,
     LINEAR,
-    MTP,
     NO_CACHE,
     SHARED,
     SLIDING,
@@ -50,6 +49,7 @@ from kvcalc.io.gguf.parts import (
     latent_layer,
     recurrent_layer,
 )
+from kvcalc.model import DRAFTS
 
 MOST_LAYERS = 512
 """Layers that llama.cpp takes at most (LLAMA_MAX_LAYERS)."""
@@ -98,7 +98,7 @@ class _Layers:
         if len(groups) == 1:
             groups = {ALL: groups[names[0]]}
             names = [ALL] * len(names)
-        drafts = [self._named(groups, MTP, self._attention(index)) for index in range(own, self.count)]
+        drafts = [self._named(groups, DRAFTS, self._attention(index)) for index in range(own, self.count)]
         return Decoder(tuple(names), groups, self.metadata.origin("block_count"), tuple(drafts), self._notes(own))
 
     def _notes(self, own: int) -> tuple[str, ...]:
