@@ -90,7 +90,13 @@ def sizes_of(stage: Stage, settings: SglangSettings, page: int, available_bytes:
     states, left = _states(stage, settings, available_bytes)
     full, sliding = stage.slot_bytes(FULL), stage.slot_bytes(SLIDING)
     if not (full or sliding):
-        return Sizes(settings.max_total_tokens or settings.context_length or 0, 0, states)
+        longest = settings.max_total_tokens or settings.context_length
+        if not longest:
+            raise NotApplicableError(
+                "no layer of this model caches tokens, so nothing says how many of them a request may have",
+                help="set context_length",
+            )
+        return Sizes(longest, 0, states)
     if not (full and sliding):
         tokens = max(0, left) // (full or sliding) // page * page
         return Sizes(tokens, 0, states) if full else Sizes(0, tokens, states)

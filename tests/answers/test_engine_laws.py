@@ -1,0 +1,110 @@
+"""Laws that hold in every engine, as properties over random questions about the shipped models."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kvcalc
+from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base.plan import Planner
+from kvcalc.fleet.check import Deployment, Limit
+from kvcalc.fleet.check import check as check_plans
+from kvcalc.io.presets import preset_names
+from kvcalc.question import Question
+
+EACH = pytest.mark.parametrize("engine", ENGINES.names())
+PLANNING = [name for name in ENGINES.names() if isinstance(Engine.of(name), Planner)]
+STATES_ALONE = {"falcon-mamba-7b", "mamba-2.8b", "mamba-codestral-7b"}
+"""Nothing limits the tokens of a request of theirs, and SGLang wants to be told."""
+TOKENS = st.integers(1, 300) | st.integers(1, 10**5)
+
+
+@cache
+def taken_by(engine) -> list[kvcalc.Model]:
+    """Shipped models that the engine has a cache for."""
+    return [model for name in preset_names() if is_taken(model := kvcalc.load(name), engine)]
+
+
+def is_taken(model, engine) -> bool:
+    try:
+        kvcalc.size(model, tokens=1, engine=engine)
+    except kvcalc.KvcalcError as error:
+        assert error.help
+        return False
+    return True
+
+
+def finding_of(model, limit, **question):
+    (finding,) = check_plans([Deployment("d", Question.of(model, **question), limit)]).findings
+    return finding
+
+
+@EACH
+@settings(max_examples=60)
+@given(data=st.data(), tokens=TOKENS, sequences=st.integers(1, 5))
+def test_the_parts_add_up_and_sequences_multiply(engine, data, tokens, sequences):
+    model = data.draw(st.sampled_from(taken_by(engine)))
+    report = kvcalc.size(model, tokens=tokens, sequences=sequences, engine=engine)
+    assert report.total_bytes == sum(tensor.bytes for group in report.groups for tensor in group.tensors)
+    assert report.total_bytes == sum(group.bytes for group in report.groups)
+    if not report.shares_context:
+        assert report.total_bytes == sequences * kvcalc.size(model, tokens=tokens, engine=engine).total_bytes
+
+
+@EACH
+@settings(max_examples=60)
+@given(data=st.data(), tokens=TOKENS, more=st.integers(1, 1000))
+def test_more_tokens_take_no_less_and_what_the_next_adds_is_told(engine, data, tokens, more):
+    model = data.draw(st.sampled_from(taken_by(engine)))
+    first, next_, last = (kvcalc.size(model, tokens=n, engine=engine) for n in (tokens, tokens + 1, tokens + more))
+    assert first.total_bytes <= last.total_bytes
+    assert next_.total_bytes - first.total_bytes == first.bytes_per_token
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES.names() if name not in PLANNING])
+@settings(max_examples=40)
+@given(data=st.data(), tokens=TOKENS, sequences=st.integers(1, 3), more=st.integers(-1, 1))
+def test_all_doors_answer_alike(engine, data, tokens, sequences, more):
+    model = data.draw(st.sampled_from(taken_by(engine)))
+    question = {"sequences": sequences, "engine": engine}
+    total = kvcalc.size(model, tokens=tokens, **question).total_bytes
+    assert kvcalc.sweep(model, tokens=[tokens], **question).tolist() == [total]
+    budget = max(1, total + more)
+    finding = finding_of(model, Limit.of_budget(budget), tokens=tokens, **question)
+    assert finding.needed_bytes == total
+    assert finding.fits == (total <= budget)
+    longest = finding.max_tokens
+    if longest:
+        assert kvcalc.size(model, tokens=longest, **question).total_bytes <= budget
+        assert kvcalc.size(model, tokens=longest + 1, **question).total_bytes > budget
+    else:
+        assert longest is None or kvcalc.size(model, tokens=1, **question).total_bytes > budget
+
+
+@pytest.mark.parametrize("engine", PLANNING)
+@settings(max_examples=40)
+@given(data=st.data(), tokens=TOKENS, sequences=st.integers(1, 3), budget=st.integers(2**30, 2**38))
+def test_pools_hold_no_more_than_a_size_of_it_takes(engine, data, tokens, sequences, budget):
+    """A pool has more than its requests take (a null block, padding of shorter groups), and never less."""
+    model = data.draw(st.sampled_from([m for m in taken_by(engine) if m.name not in STATES_ALONE]))
+    question = {"sequences": sequences, "engine": engine}
+    finding = finding_of(model, Limit.of_budget(budget), tokens=tokens, **question)
+    assert finding.needed_bytes >= kvcalc.size(model, tokens=tokens, **question).total_bytes
+    assert not finding.fits or finding.needed_bytes <= budget
+    if finding.max_tokens:
+        assert kvcalc.size(model, tokens=finding.max_tokens, **question).total_bytes <= budget
+        assert finding.fits == (tokens <= finding.max_tokens)
+
+
+@pytest.mark.parametrize("name", sorted(STATES_ALONE))
+def test_a_pool_of_states_wants_to_know_how_long_requests_are(name):
+    question = {"tokens": 100, "sequences": 2, "engine": "sglang"}
+    with pytest.raises(kvcalc.KvcalcError, match="caches tokens") as refused:
+        finding_of(kvcalc.load(name), Limit.of_budget(2**38), **question)
+    assert "context_length" in refused.value.help
+    told = question | {"engine_settings": {"context_length": 4096}}
+    assert finding_of(kvcalc.load(name), Limit.of_budget(2**38), **told).fits
