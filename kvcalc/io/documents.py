@@ -17,9 +17,9 @@ from kvcalc.errors.foreign import name_shown, quoted
 from kvcalc.io.files import read_bytes
 from kvcalc.units import shown
 
-MAX_FILE_BYTES = 2**20
-"""Largest file read; the largest real config.json known is under 0.1 MiB."""
-MAX_VALUES = 50_000
+MAX_FILE_BYTES = 2 * 2**20
+"""Largest file read, of some 14,000 deployments; the largest real config.json known is under 0.1 MiB."""
+MAX_VALUES = 125_000
 """Most values in one document, aliases unfolded, and keys beside them; an entry of a plan has some ten."""
 MAX_DEPTH = 64
 """Deepest nesting; the deepest real config has five levels."""

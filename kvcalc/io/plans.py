@@ -122,7 +122,7 @@ class PlanFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: Literal[1] = 1
-    deployments: list[DeploymentEntry] = Field(min_length=1, max_length=2000)
+    deployments: list[DeploymentEntry] = Field(min_length=1, max_length=10_000)
 
 
 def load_plan(path: Path) -> list[Deployment]:

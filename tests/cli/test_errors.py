@@ -266,7 +266,7 @@ MODEL_FILES = {
         + "".join(
             f"{c}: &{c} [{', '.join(f'*{p}' for _ in range(10))}]\n" for p, c in zip("abcdef", "bcdefg", strict=True)
         ),
-        "unfolds into more than 50,000 values\nhelp: write aliases out",
+        "unfolds into more than 125,000 values\nhelp: write aliases out",
     ),
     "a list inside itself": ("a: &a [*a]\n", "is nested deeper than 64 levels\nhelp: flatten it"),
     "an empty file": ("", "{file}: is empty\nhelp: `kvcalc presets show r1` prints an example"),
@@ -506,7 +506,7 @@ def test_a_file_of_a_gigabyte_is_refused_unread(cli, tmp_path):
         sparse.truncate(10**9)
     assert_error(
         cli(f"size --tokens 1 --model {file}"),
-        f"{file}: is larger than 1,048,576 bytes (1,000,000,000), so it is no configuration file\n"
+        f"{file}: is larger than 2,097,152 bytes (1,000,000,000), so it is no configuration file\n"
         "help: pass a preset or plan (YAML) or a config.json",
     )
 

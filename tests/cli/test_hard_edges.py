@@ -77,10 +77,10 @@ FILES = {
         {"engine": "sglang", "engine_settings": {"mem_fraction_static": float("nan")}, "gpu": "h100", "weights": "1GB"},
         "mem_fraction_static must be above 0 and at most 1, not nan",
     ),
-    "2,001 deployments": (
+    "10,001 deployments": (
         "check {}",
-        {"deployments": [{"name": "a"}] * 2001},
-        "has 2,001 entries, and 2,000 would be many",
+        {"deployments": [{"name": "a"}] * 10_001},
+        "has 10,001 entries, and 10,000 would be many",
     ),
     "a log of 5,000 digits": (
         "explain-log {} -p r1",

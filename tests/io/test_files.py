@@ -28,12 +28,16 @@ LARGE = {
     "600,000 unknown keys": (
         "json",
         lambda: json.dumps(LLAMA | {f"k{n}": 1 for n in range(600_000)}),
-        "is larger than 1,048,576 bytes (8,288,983)",
+        "is larger than 2,097,152 bytes (8,288,983)",
     ),
-    "7 MB of YAML": ("yaml", lambda: PRESET + "".join(f"k{n}: 1\n" for n in range(700_000)), "larger than 1,048,576"),
-    "1 MB of keys": ("yaml", lambda: PRESET + "".join(f"k{n}: 1\n" for n in range(90_000)), "more than 50,000 values"),
-    "1 MB of lists": ("yaml", lambda: "x: [" + "[]," * 300_000 + "1]", "holds more than 50,000 values"),
-    "aliases": ("yaml", lambda: "a: &a [1,1,1,1,1,1]\nb: [" + "*a," * 40_000 + "1]", "more than 50,000 values"),
+    "7 MB of YAML": ("yaml", lambda: PRESET + "".join(f"k{n}: 1\n" for n in range(700_000)), "larger than 2,097,152"),
+    "1 MB of keys": (
+        "yaml",
+        lambda: PRESET + "".join(f"k{n}: 1\n" for n in range(130_000)),
+        "more than 125,000 values",
+    ),
+    "1 MB of lists": ("yaml", lambda: "x: [" + "[]," * 300_000 + "1]", "holds more than 125,000 values"),
+    "aliases": ("yaml", lambda: "a: &a [1,1,1,1,1,1]\nb: [" + "*a," * 40_000 + "1]", "more than 125,000 values"),
     "fields like others": (
         "json",
         lambda: json.dumps(LLAMA | KV_KEYS, separators=(",", ":")),
