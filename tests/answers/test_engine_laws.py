@@ -60,8 +60,9 @@ def test_the_parts_add_up_and_sequences_multiply(engine, data, tokens, sequences
 @given(data=st.data(), tokens=TOKENS, more=st.integers(1, 1000))
 def test_more_tokens_take_no_less_and_what_the_next_adds_is_told(engine, data, tokens, more):
     model = data.draw(st.sampled_from(taken_by(engine)))
-    first, next_, last = (kvcalc.size(model, tokens=n, engine=engine) for n in (tokens, tokens + 1, tokens + more))
-    assert first.total_bytes <= last.total_bytes
+    first, next_ = (kvcalc.size(model, tokens=n, engine=engine) for n in (tokens, tokens + 1))
+    whole_periods = more * first.growth[1]  # inside of one, tokens that wait to be compressed go
+    assert first.total_bytes <= kvcalc.size(model, tokens=tokens + whole_periods, engine=engine).total_bytes
     assert next_.total_bytes - first.total_bytes == first.bytes_per_token
 
 
@@ -89,15 +90,21 @@ def test_all_doors_answer_alike(engine, data, tokens, sequences, more):
 @settings(max_examples=40)
 @given(data=st.data(), tokens=TOKENS, sequences=st.integers(1, 3), budget=st.integers(2**30, 2**38))
 def test_pools_hold_no_more_than_a_size_of_it_takes(engine, data, tokens, sequences, budget):
-    """A pool has more than its requests take (a null block, padding of shorter groups), and never less."""
+    """A pool has more than its requests take (a null block, padding of shorter groups), and never less.
+
+    But for SGLang's pool of windows: it is as large as SGLang makes it, whatever requests would take of it.
+    """
     model = data.draw(st.sampled_from([m for m in taken_by(engine) if m.name not in STATES_ALONE]))
+    tokens = min(tokens, model.max_model_len or tokens)
     question = {"sequences": sequences, "engine": engine}
     finding = finding_of(model, Limit.of_budget(budget), tokens=tokens, **question)
     assert finding.needed_bytes >= kvcalc.size(model, tokens=tokens, **question).total_bytes
     assert not finding.fits or finding.needed_bytes <= budget
     if finding.max_tokens:
-        assert kvcalc.size(model, tokens=finding.max_tokens, **question).total_bytes <= budget
         assert finding.fits == (tokens <= finding.max_tokens)
+        windows = any({"sliding_window", "attention_chunk_size"} & set(group.facts) for group in model.groups)
+        if not (windows and engine == "sglang"):
+            assert kvcalc.size(model, tokens=finding.max_tokens, **question).total_bytes <= budget
 
 
 @pytest.mark.parametrize("name", sorted(STATES_ALONE))
