@@ -204,6 +204,11 @@ def both_units(number_bytes: int) -> str:
     return f"{exact} ({gigabytes(number_bytes)}, {gibibytes(number_bytes)})"
 
 
+def ratio(part_bytes: int, whole_bytes: int) -> float | None:
+    """A part of a whole, to be shown; None beside a whole of nothing."""
+    return part_bytes / whole_bytes if whole_bytes else None
+
+
 def plural(number: int, noun: str) -> str:
     """`1 sequence`, `2 sequences`, `100,000 tokens`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Sheet
 from kvcalc.report.size import Report
-from kvcalc.units import short_tokens
+from kvcalc.units import ratio, short_tokens
 
 
 class ComparisonRow(NamedTuple):
@@ -29,9 +29,9 @@ class Comparison(NamedTuple):
     baseline: str
     notes: tuple[str, ...] = ()
 
-    def _ratio(self, row: ComparisonRow, index: int) -> float:
-        base = next(r for r in self.rows if r.label == self.baseline).reports[index].total_bytes
-        return row.reports[index].total_bytes / base
+    def _ratio(self, row: ComparisonRow, index: int) -> float | None:
+        base = next(r for r in self.rows if r.label == self.baseline).reports[index]
+        return ratio(row.reports[index].total_bytes, base.total_bytes)
 
     def data(self) -> dict[str, Json]:
         """Plain values: for each row and token count the report, and its ratio to the baseline."""
@@ -75,7 +75,7 @@ class Comparison(NamedTuple):
                 report.total_bytes,
                 report.total_bytes,
                 self._ratio(row, 0),
-                report.total_bytes / most,
+                ratio(report.total_bytes, most),
             )
             for row in self.rows
             for report in row.reports

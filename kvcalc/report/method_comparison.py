@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Sheet
 from kvcalc.report.size import Report
+from kvcalc.units import ratio
 
 
 class MethodRow(NamedTuple):
@@ -43,8 +44,8 @@ class MethodComparison(NamedTuple):
     notes: tuple[str, ...] = ()
     explained: bool = False
 
-    def _ratio(self, row: MethodRow) -> float:
-        return row.report.total_bytes / self.rows[0].report.total_bytes
+    def _ratio(self, row: MethodRow) -> float | None:
+        return ratio(row.report.total_bytes, self.rows[0].report.total_bytes)
 
     def data(self) -> dict[str, Json]:
         """Plain values, the whole report of each row among them."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
-from contextlib import redirect_stderr, redirect_stdout
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from strict_readers import assert_inert, assert_message, cells, commands, read_strictly, run
 
-from kvcalc.cli import main
 from kvcalc.errors import KvcalcError
 from kvcalc.errors.foreign import MOST_NAME, MOST_TEXT, listed, name_shown, quoted, visible
 from kvcalc.formats._escapes import csv_cell, markdown, no_commands
@@ -57,85 +53,7 @@ NAMES = st.one_of(
 )
 
 
-class Printed(NamedTuple):
-    out: str
-    err: str
-    code: int
-
-
-def run(*arguments: str) -> Printed:
-    """A command line in this process, whose streams encode as a terminal's do."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main(list(arguments))
-    return Printed(*(stream.buffer.getvalue().decode("utf-8") for stream in (out, err)), code)
-
-
-def assert_inert(text: str) -> None:
-    """Asserts that no character acts, on a terminal or on whoever reads a log."""
-    strange = [char for char in text if char != "\n" and not char.isprintable()]
-    assert not strange, strange[:5]
-
-
-def commands(text: str) -> list[tuple[str, dict[str, str], str]]:
-    """Workflow commands of a log, as the runner reads them. Source: actions/runner, ActionCommand.cs."""
-    assert "##[" not in text
-    assert "##vso[" not in text
-    found = []
-    for line in re.split(r"\r\n|\r|\n", text):
-        if not line.lstrip().startswith("::"):
-            continue
-        match = re.fullmatch(r"::(?P<name>[a-z-]+)(?: (?P<properties>.*?))?::(?P<message>.*)", line.lstrip())
-        assert match, line
-        properties = dict(pair.split("=", 1) for pair in (match["properties"] or "").split(",") if pair)
-        found.append((match["name"], properties, match["message"]))
-    return found
-
-
-def cells(row: str) -> list[str]:
-    """Cells of a row of a table of GitHub's Markdown: a border is a bar behind an even number of backslashes."""
-    assert row.startswith("|")
-    return re.findall(r"((?:\\.|[^\\|])*)\|", row[1:].rstrip())
-
-
-def read_strictly(format: str, text: str) -> None:
-    """Asserts that a document is one of its format."""
-    assert_inert(text)
-    if format != "github":
-        assert commands(text) == []
-    if format == "json":
-        json.loads(text)
-    elif format == "csv":
-        for row in csv.reader(io.StringIO(text), strict=True):
-            assert not [cell for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(cell)]
-    elif format == "junit":
-        ElementTree.fromstring(text.encode())
-    elif format == "markdown":
-        read_markdown(text)
-    elif format == "github":
-        assert {name for name, *_ in commands(text)} <= {"error", "notice"}
-        assert len(commands(text)) == len(text.splitlines())
-        assert all({"file", "line", "title"} == properties.keys() for _, properties, _ in commands(text))
-
-
-def is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.,e-]+", cell))
-
-
-def read_markdown(text: str) -> None:
-    assert "<" not in text
-    width = 0
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            assert not line or line.startswith(("### ", "- "))
-            width = 0
-            continue
-        width = width or len(cells(line))
-        assert len(cells(line)) == width > 0
-        assert not re.search(r"(?<!\\)(?:\\\\)*`", line)
-
-
-def test_the_readers_of_this_file_can_refuse():
+def test_the_strict_readers_can_refuse():
     for format, text in (
         ("table", "a\x1b[1m"),
         ("table", "  ::error::x"),
@@ -198,16 +116,6 @@ def test_each_hostile_name_in_each_format(tmp_path, name):
 def in_a_path(name: str) -> str:
     """The name as a folder can hold it: any bytes, so halves of surrogate pairs as theirs."""
     return os.fsdecode((re.sub(r"[/\x00]", "", name)[:40] or "x").encode("utf-8", "surrogatepass"))
-
-
-def assert_message(done: Printed) -> None:
-    """Asserts that an error is two lines that a person may read."""
-    assert done.out == ""
-    assert_inert(done.err)
-    assert commands(done.err) == []
-    lines = done.err.splitlines()
-    assert len(lines) == 2
-    assert max(map(len, lines)) < 4000
 
 
 def config(name: str) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Spoiled models: whatever a file says, the end is a number that was understood or a KvcalcError, and it comes soon.
 
-`pytest tests/io/test_fuzz.py --hypothesis-profile=long` tries 240,000 of them. KVCALC_CONFIGS=FOLDER adds the config.json
+`pytest tests/fuzz/test_models.py --hypothesis-profile=long` tries 240,000 of them. KVCALC_CONFIGS=FOLDER adds the config.json
 files of a folder to the measured and the shipped models that are spoiled.
 """
 
