@@ -18,9 +18,6 @@ from kvcalc.question import Question
 from kvcalc.report.check import CheckReport, Finding
 from kvcalc.units import both_units
 
-DEFAULT_UTILIZATION = Fraction("0.92")
-"""Share of a GPU's memory that a plan uses where it does not say: vLLM's default gpu_memory_utilization since 0.20."""
-
 
 @dataclass(frozen=True)
 class Limit:

@@ -25,6 +25,7 @@ deployments:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -37,7 +38,7 @@ from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.errors.foreign import listed, quoted
-from kvcalc.fleet.check import DEFAULT_UTILIZATION, Deployment, Limit
+from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
@@ -106,7 +107,7 @@ class DeploymentEntry(BaseModel):
     dcp: int | None = Field(None, description="Tensor-parallel ranks that share tokens, where the engine does.")
     gpu_memory_utilization: float | int | None = Field(
         None,
-        description=f"Share of the GPU's memory in use; the engine's own, or {float(DEFAULT_UTILIZATION)}.",
+        description="Share of the GPU's memory in use; if not given, the engine's own, or all of it.",
     )
     weights: Bytes | None = Field(
         None,
@@ -288,7 +289,7 @@ class _Row:
                 "there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB"
             )
         given = entry.gpu_memory_utilization
-        utilization = DEFAULT_UTILIZATION if given is None else self._take("gpu_memory_utilization", share_of, given)
+        utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
         total_bytes = self._weights(model).bytes
         return self._take(
             "gpu",
