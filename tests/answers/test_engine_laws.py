@@ -4,38 +4,30 @@ from __future__ import annotations
 
 from functools import cache
 
+import asked_at_random
 import pytest
-from hypothesis import given, settings
+from asked_at_random import TOKENS
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import models
 
 import kvcalc
 from kvcalc.engines import ENGINES, Engine
 from kvcalc.engines.base.plan import Planner
 from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.check import check as check_plans
-from kvcalc.io.presets import preset_names
 from kvcalc.question import Question
 
 EACH = pytest.mark.parametrize("engine", ENGINES.names())
 PLANNING = [name for name in ENGINES.names() if isinstance(Engine.of(name), Planner)]
 STATES_ALONE = {"falcon-mamba-7b", "mamba-2.8b", "mamba-codestral-7b"}
 """Nothing limits the tokens of a request of theirs, and SGLang wants to be told."""
-TOKENS = st.integers(1, 300) | st.integers(1, 10**5)
 
 
 @cache
 def taken_by(engine) -> list[kvcalc.Model]:
     """Shipped models that the engine has a cache for."""
-    return [model for name in preset_names() if is_taken(model := kvcalc.load(name), engine)]
-
-
-def is_taken(model, engine) -> bool:
-    try:
-        kvcalc.size(model, tokens=1, engine=engine)
-    except kvcalc.KvcalcError as error:
-        assert error.help
-        return False
-    return True
+    return [kvcalc.load(name) for name in asked_at_random.taken_by(engine)]
 
 
 def finding_of(model, limit, **question):
@@ -115,3 +107,26 @@ def test_a_pool_of_states_wants_to_know_how_long_requests_are(name):
     assert "context_length" in refused.value.help
     told = question | {"engine_settings": {"context_length": 4096}}
     assert finding_of(kvcalc.load(name), Limit.of_budget(2**38), **told).fits
+
+
+@EACH
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    model=models(), tokens=st.integers(1, 20_000), sequences=st.integers(1, 5), dtype=st.sampled_from(["bf16", "fp8"])
+)
+def test_the_laws_hold_for_models_that_nobody_has_built(engine, model, tokens, sequences, dtype):
+    """Any composition of kinds, windows and states: whoever takes it adds it up, multiplies it and sweeps it alike."""
+    question = {"kv_dtype": dtype, "engine": engine}
+    try:
+        report = kvcalc.size(model, tokens=tokens, sequences=sequences, **question)
+    except kvcalc.KvcalcError as error:
+        assert error.help
+        return
+    assert report.total_bytes == sum(tensor.bytes for group in report.groups for tensor in group.tensors)
+    if not report.shares_context:
+        assert report.total_bytes == sequences * kvcalc.size(model, tokens=tokens, **question).total_bytes
+    next_ = kvcalc.size(model, tokens=tokens + 1, sequences=sequences, **question)
+    assert next_.total_bytes - report.total_bytes == report.bytes_per_token * report.sequences
+    if engine not in PLANNING:
+        swept = kvcalc.sweep(model, tokens=[tokens, tokens + 1], sequences=sequences, **question)
+        assert swept.tolist() == [report.total_bytes, next_.total_bytes]
