@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from random import Random
 
 import psutil
 import pytest
@@ -186,7 +187,20 @@ def test_a_rank_that_hangs_is_named_and_all_are_ended(how, tmp_path, monkeypatch
 
 
 COMMAND = "verify --preset llama-3-8b --tokens 300 --decode-steps 100"
-MOMENTS = (0.2, 0.5, 1.1, 1.7, 2.6, 3.7, 5.2, 7.0, 9.5, 13.0)
+MOMENTS = (
+    0.2,
+    0.5,
+    1.1,
+    1.7,
+    2.6,
+    3.7,
+    5.2,
+    7.0,
+    9.5,
+    13.0,
+    *(round(moment.uniform(0.1, 8), 2) for moment in map(Random, range(10))),
+)
+"""Seconds after the start: while Python starts, torch is imported, ranks meet, and layers run."""
 
 
 @pytest.mark.parametrize("layout", ["", " --tp 2"], ids=["alone", "ranks"])
