@@ -163,6 +163,7 @@ class Published(NamedTuple):
     rope_type, rope_factor: how its positions are stretched.
     original_tokens: longest sequence that it was trained on before its positions were stretched.
     sees_images_whole: whether tokens of an image see each other in both directions.
+    state_dtype: format of recurrent states that the config itself names, whatever its class does by default.
     """
 
     model_type: str = ""
@@ -173,6 +174,7 @@ class Published(NamedTuple):
     rope_factor: int | float = 1
     original_tokens: int | None = None
     sees_images_whole: bool = False
+    state_dtype: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from kvcalc.answers.changed import asked_before
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines import ENGINES, Engine
 from kvcalc.engines.base.plan import Planner
@@ -12,7 +13,8 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
-from kvcalc.units import both_units, shown
+from kvcalc.report.fit import FitReport
+from kvcalc.units import both_units, plural, shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Fitted
@@ -39,9 +41,29 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     if not isinstance(planner, Planner):
         raise _without_planner(planner)
     available = _of_stages(_memory(planner, available_bytes, weights_bytes, other_bytes), ranks.pp)
-    report = planner.plan(model, BF16, ranks).fit(available)
+
+    def ask(engine: Engine) -> Fitted:
+        if not isinstance(engine, Planner):
+            raise _without_planner(engine)
+        return engine.plan(model, BF16, ranks).fit(available)
+
+    report, since, before = asked_before(planner, ask, said)
     settings = tuple(planner.settings_by_name().items())
-    return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "")
+    notes = (*report.notes, *planner.version_notes, *in_words(since, before))
+    return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "", notes=notes)
+
+
+def said(report: Fitted) -> tuple[object, ...]:
+    """What the engine itself says of some memory."""
+    return (report.tokens, report.max_concurrency) if isinstance(report, FitReport) else (report.tokens,)
+
+
+def in_words(since: str, before: Fitted | None) -> tuple[str, ...]:
+    """A note of what it said before a change of its rules; none where it said the same."""
+    if before is None:
+        return ()
+    requests = f"{before.max_concurrency:.2f}x, " if isinstance(before, FitReport) else ""
+    return (f"before {since}: {requests}{plural(before.tokens, 'token')}",)
 
 
 def fit_each(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from kvcalc.answers.changed import asked_before
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines import Engine
@@ -16,7 +17,7 @@ from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
-from kvcalc.units import plural
+from kvcalc.units import both_units, plural
 
 if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
@@ -49,12 +50,23 @@ def size(  # noqa: PLR0913  # what is asked, and of whom
         engine_settings=engine_settings,
         parallel=parallel,
     )
-    return sized(question)
+    return sized_and_before(question)
 
 
 def sized(question: Question) -> Report:
     """The answer to one question. Raises NotApplicableError for what its engine refuses."""
     return _Allocated(question).at(question.tokens)
+
+
+def sized_and_before(question: Question) -> Report:
+    """The same, with a note where a rule that the engine changed lately moved it."""
+    now, since, before = asked_before(
+        question.engine, lambda engine: sized(question._replace(engine=engine)), lambda report: report.total_bytes
+    )
+    if before is None:
+        return now
+    times = f" ({before.total_bytes / now.total_bytes:.2f}x)" if now.total_bytes else ""
+    return now._replace(notes=(*now.notes, f"before {since}: {both_units(before.total_bytes)}{times}"))
 
 
 def sized_at(question: Question, token_counts: Sequence[int | None]) -> tuple[Report, ...]:
@@ -102,6 +114,7 @@ class _Allocated:
             **_while_read(question),
             notes=(
                 *model.notes,
+                *engine.version_notes,
                 *engine.notes(model),
                 *beyond_the_model(model, tokens * times // sequences),
                 *(self.ranks.remarks if self.ranks else ()),

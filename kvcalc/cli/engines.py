@@ -79,6 +79,8 @@ def _in_words(value: object) -> str:
         return str(value.value)
     if value is None or value == ():
         return "none"
+    if type(value) is tuple:
+        return ", ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

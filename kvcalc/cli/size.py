@@ -51,10 +51,11 @@ def run(
         _check_verifiable(terms.engine, several=len(counts) > 1 or by_layer or explain)
     chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
 
-    from kvcalc.answers.size import sized_at
+    from kvcalc.answers.size import sized_and_before, sized_at
 
     question = terms.of(chosen, counts[0], parallel)
-    reports = sized_at(question, counts)
+    alone = len(counts) == 1 and not verify
+    reports = (sized_and_before(question.at(counts[0])),) if alone else sized_at(question, counts)
     if verify:
         return _verify(question, reports[0], format)
     if len(reports) == 1 and not (by_layer or explain):

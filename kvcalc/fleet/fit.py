@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from kvcalc.answers.changed import before_change
+from kvcalc.answers.planned import in_words, said
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Plan, Planner
+from kvcalc.engines.base.versions import rules_read
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
@@ -24,6 +27,7 @@ from kvcalc.report.pool import PoolReport
 from kvcalc.units import both_units, plural, shown
 
 if TYPE_CHECKING:
+    from kvcalc.engines.base.plan import Fitted
     from kvcalc.report.fit import FitReport
 
 
@@ -206,15 +210,25 @@ def _engines_own(
     """What the engine itself would report of this memory; or in its words why it would not start."""
     if memory.cache_bytes <= 0:
         return None, ()
+    available = (memory.cache_bytes,) * ranks.pp
     try:
-        report = plan.fit((memory.cache_bytes,) * ranks.pp, longest=tokens)
+        with rules_read() as read:
+            report = plan.fit(available, longest=tokens)
     except NotApplicableError as error:
         return None, (f"{question.asked.engine.name} would not start: {error.what}",)
     if report is None:
         return None, ()
-    remarks: tuple[str, ...] = ()
+
+    def ask(engine: Engine) -> Fitted:
+        asked = question.asked
+        before = plan_of(asked.model, engine, asked.kv_dtype, ranks).fit(available, longest=tokens)
+        assert before is not None  # the same engine reports
+        return before
+
+    remarks = in_words(*before_change(question.asked.engine, report, question.rules | read, ask, said))
     if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
-        remarks = ("users are counted by the tokens of the largest pool; whether another binds first is not asked",)
+        first = "users are counted by the tokens of the largest pool; whether another binds first is not asked"
+        remarks = (first, *remarks)
     named = tuple(question.asked.engine.settings_by_name().items())
     return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
 
@@ -222,7 +236,7 @@ def _engines_own(
 def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
     """What a reader must know of how the numbers came about."""
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
-    found = [*model.notes]
+    found = [*model.notes, *engine.version_notes]
     if question.weights.source != GIVEN:
         found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
     if shared > 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from kvcalc.engines.base.plan import Plan
+from kvcalc.engines.base.versions import Rule, rules_read
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import Memory, memory_of
 from kvcalc.fleet.weights import Weights
@@ -19,6 +21,7 @@ class OnGpus:
     """A question asked of GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
 
     The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up. A layout is planned once.
+    rules: of the engine's versions, which its plans read.
     """
 
     asked: Question
@@ -26,6 +29,7 @@ class OnGpus:
     weights: Weights
     reserve_bytes: int
     utilization: Fraction
+    rules: set[Rule[Any]] = field(default_factory=set)
     _plans: dict[Parallel, Plan] = field(default_factory=dict)
 
     def memory(self, parallel: Parallel) -> Memory:
@@ -36,5 +40,7 @@ class OnGpus:
     def plan(self, parallel: Parallel) -> Plan:
         """What users need on each rank. Raises what the engine refuses."""
         if parallel not in self._plans:
-            self._plans[parallel] = plan_of(self.asked.model, self.asked.engine, self.asked.kv_dtype, parallel)
+            with rules_read() as read:
+                self._plans[parallel] = plan_of(self.asked.model, self.asked.engine, self.asked.kv_dtype, parallel)
+            self.rules.update(read)
         return self._plans[parallel]

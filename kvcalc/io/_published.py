@@ -32,6 +32,7 @@ def published(config: Config) -> Published:
         rope_factor=_number(rope.get("factor")),
         original_tokens=_count(top.get("original_max_position_embeddings")),
         sees_images_whole=_sees_images_whole(top, own),
+        state_dtype=_text(own, "mamba_ssm_cache_dtype", "mamba_ssm_dtype"),
     )
 
 

@@ -40,7 +40,8 @@ class FitReport(NamedTuple):
     available_bytes, bytes_per_block: of a rank of each pipeline stage. num_blocks: on every rank, the block that is
     never given out among them. request_blocks: that one request of max_model_len tokens takes.
     block_size: tokens of a block of the model's attention. resolved: what else the engine chose, by its names.
-    counts_blocks: whether the engine reports the tokens that its blocks hold, not those of its requests.
+    counted_block_size: tokens of a block of each group, where the engine reports those that its blocks hold; 0 where it
+    reports those of its requests.
     """
 
     model: str
@@ -58,7 +59,7 @@ class FitReport(NamedTuple):
     groups: tuple[FitGroup, ...]
     resolved: tuple[tuple[str, Json], ...] = ()
     notes: tuple[str, ...] = ()
-    counts_blocks: bool = False
+    counted_block_size: int = 0
 
     @property
     def max_concurrency(self) -> float:
@@ -69,10 +70,10 @@ class FitReport(NamedTuple):
     def tokens(self) -> int:
         """int(max_concurrency * max_model_len), by the engine's own arithmetic, which is in floats.
 
-        Where it counts blocks: num_blocks // groups * the smallest block_size of a group.
+        Where it counts blocks: num_blocks // groups * counted_block_size.
         """
-        if self.counts_blocks:
-            return self.num_blocks // len(self.groups) * min(group.block_size for group in self.groups)
+        if self.counted_block_size:
+            return self.num_blocks // len(self.groups) * self.counted_block_size
         return int(self.max_concurrency * self.max_model_len)
 
     @property

@@ -131,7 +131,13 @@ def plans(monkeypatch) -> list[tuple[int, int, int]]:
     """Ranks of each layout that vLLM's planner was run for."""
     found = []
     caches_of = planner.caches_of
-    monkeypatch.setattr(planner, "caches_of", lambda model, run: found.append(run.ranks[:3]) or caches_of(model, run))
+
+    def counted(model, run):
+        if run.version == Engine.of("vllm").version:  # a version before a change is asked, too, what it would have said
+            found.append(run.ranks[:3])
+        return caches_of(model, run)
+
+    monkeypatch.setattr(planner, "caches_of", counted)
     return found
 
 

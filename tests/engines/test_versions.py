@@ -8,9 +8,10 @@ import pytest
 
 import kvcalc
 from kvcalc.engines import ENGINES, Engine
-from kvcalc.engines.base.versions import Release, Rule, number_of
+from kvcalc.engines.base.versions import Release, Rule, number_of, rules_read
 from kvcalc.engines.transformers.versions import TransformersRelease
-from kvcalc.engines.vllm.versions import VllmRelease
+from kvcalc.engines.vllm.engine import Vllm
+from kvcalc.units import both_units
 
 RELEASES = {name: release for name in ENGINES.names() if (release := Engine.of(name).RELEASE)}
 
@@ -47,7 +48,7 @@ def test_a_version_is_the_newest_that_its_text_may_mean(text, version):
 def test_outside_of_the_range_a_version_is_refused_with_the_range(text):
     with pytest.raises(kvcalc.InvalidValueError, match=r"kvcalc models Toy 0\.10\.2 to 0\.33\.0, not") as refusal:
         Toy.named(text)
-    assert refusal.value.help == "use version 0.33.0, or leave the version out"
+    assert refusal.value.help.startswith("use version 0.33.0, or @nearest with the setting version=")
     assert Toy.nearest(text) in ("0.10.2", "0.33.0")
 
 
@@ -61,6 +62,7 @@ def test_a_rule_has_the_value_of_the_last_version_that_changed_it():
     assert [Toy(version).rounding for version in ("0.11.2", "0.12.0", "0.18.0", "0.18.1", "0.33.0")] == [
         *("least", "1.25", "1.25", "1.5", "1.5")
     ]
+    assert [Toy(version).share for version in ("0.20", "0.20.0", "0.19")] == [0.92, 0.92, 0.9]
     assert Toy.share.what == "share of the memory"
     assert set(Toy.rules()) == {"share", "rounding"}
 
@@ -80,17 +82,15 @@ def test_the_rows_of_every_table_are_in_order_and_agree_with_the_defaults(name):
         assert rule.source
 
 
-def test_the_version_picks_defaults_and_what_is_set_comes_first(monkeypatch):
-    monkeypatch.setattr(VllmRelease, "OLDEST", "0.10.2")
+def test_the_version_picks_defaults_and_what_is_set_comes_first():
     assert Engine.of("vllm").gpu_memory_utilization == 0.92
     assert Engine.of("vllm@0.19.1").gpu_memory_utilization == 0.9
     assert Engine.of("vllm@0.19.1", {"gpu_memory_utilization": 0.92}).gpu_memory_utilization == 0.92
     assert Engine.of("vllm", {"version": "0.19.1", "gpu": "h200"}).gpu_memory_utilization == 0.9
 
 
-def test_the_version_picks_formulas(monkeypatch):
+def test_the_version_picks_formulas():
     """Before 0.20.1 vLLM logged the tokens of its blocks: one group of six has a sixth of them."""
-    monkeypatch.setattr(VllmRelease, "OLDEST", "0.10.2")
     before, since = (
         kvcalc.fit(
             kvcalc.load("gemma-3-27b"),
@@ -100,7 +100,7 @@ def test_the_version_picks_formulas(monkeypatch):
         )
         for version in ("0.20.0", "0.20.1")
     )
-    assert before._replace(counts_blocks=False, version="", engine_settings=()) == since._replace(
+    assert before._replace(counted_block_size=0, version="", engine_settings=()) == since._replace(
         version="", engine_settings=()
     )
     assert before.tokens == before.num_blocks // len(before.groups) * min(group.block_size for group in before.groups)
@@ -124,7 +124,7 @@ def test_transformers_expanded_the_latent_before_5_15():
 @pytest.mark.parametrize(
     ("engine", "settings", "words"),
     [
-        ("vllm@0.25.1", {}, "kvcalc models vLLM 0.33.0, not '0.25.1'"),
+        ("vllm@0.9.2", {}, "kvcalc models vLLM 0.10.2 to 0.33.0, not '0.9.2'"),
         ("vllm@", {}, "version must be a version, not ''"),
         ("vllm@0.33.0", {"version": "0.25.1"}, "vllm@0.33.0 and the setting version ('0.25.1') are two versions"),
         ("transformers@4.56", {}, "kvcalc models transformers 4.57 to 5.23, not '4.56'"),
@@ -169,4 +169,84 @@ def test_a_plan_names_the_version_of_its_engine(cli, tmp_path):
     plan.write_text(entry % ("0.5", args))
     refused = cli(f"check {plan}")
     assert refused.code == 2
-    assert "deployments[0].engine: kvcalc models vLLM 0.33.0, not '0.5'" in refused.stderr
+    assert "deployments[0].engine: kvcalc models vLLM 0.10.2 to 0.33.0, not '0.5'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "answers", "asked"),
+    [
+        ("vllm@nearest", {"version": "0.9.2"}, "0.10.2", "0.9.2"),
+        ("vllm@nearest", {"version": "v0.40"}, "0.33.0", "0.40"),
+        ("vllm@nearest", {"version": "0.25.1"}, "0.25.1", None),
+        ("vllm@nearest", {}, "0.33.0", None),
+        ("transformers@nearest", {"transformers_version": "4.1"}, Engine.of("transformers").RELEASE.oldest(), "4.1"),
+    ],
+)
+def test_nearest_goes_on_with_the_end_of_the_range_and_says_so(engine, settings, answers, asked):
+    chosen = Engine.of(engine, settings)
+    assert chosen.version == answers
+    note = f"{chosen.TITLE} {asked} is outside the known versions; answered by the rules of {answers}, the nearest"
+    notes = (note,) if asked else ()
+    assert chosen.version_notes == notes
+    report = kvcalc.size(kvcalc.load("llama-3.1-8b"), tokens=1024, engine=engine, engine_settings=settings)
+    assert report.engine_version == Engine.of(engine.partition("@")[0], {"version": answers}).release_words
+    assert set(notes) <= set(report.notes)
+
+
+def test_fits_say_which_version_answers():
+    settings = {"version": "0.9.2", "max_model_len": 8192}
+    model, engine = kvcalc.load("llama-3.1-8b"), "vllm@nearest"
+    report = kvcalc.fit(model, available_bytes=2**33, engine=engine, engine_settings=settings)
+    gpus = kvcalc.fit_gpus(model, gpu="h100-80gb", weights_bytes=2**34, engine=engine, engine_settings=settings)
+    for found in (report, gpus):
+        assert any("vLLM 0.9.2 is outside the known versions" in note for note in found.notes)
+    assert report.version == "0.10.2"
+
+
+def test_outside_of_the_range_the_help_names_the_way_on():
+    with pytest.raises(kvcalc.InvalidValueError) as refusal:
+        Engine.of("vllm@0.9.2")
+    assert refusal.value.help == (
+        "use version 0.33.0, or vllm@nearest with the setting version=0.9.2 for the rules of 0.10.2"
+    )
+
+
+def test_changes_come_newest_first_with_the_last_version_before_each():
+    changes = [(change.version, change.before) for change in Toy.changes("0.33.0")]
+    assert changes == [("0.20.0", "0.18.1"), ("0.18.1", "0.12.0"), ("0.12.0", "0.10.2")]
+    assert [change.version for change in Toy.changes("0.18.1")] == ["0.18.1", "0.12.0"]
+    assert next(Toy.changes("0.12.0")).rules == {Toy.rounding}
+
+
+def test_an_answer_knows_the_rules_that_it_read():
+    release = Toy("0.12.0")
+    with rules_read() as read:
+        assert release.share == 0.9
+    assert (read, release.rounding) == ({Toy.share}, "1.25")
+    assert read == {Toy.share}
+
+
+def test_a_recent_change_that_moved_an_answer_is_told_with_the_answer_before():
+    gemma, settings = kvcalc.load("gemma-3-27b"), {"max_model_len": 32_768}
+    report, before = (
+        kvcalc.fit(gemma, engine=f"vllm@{version}", available_bytes=40 * 2**30, engine_settings=settings)
+        for version in ("0.33.0", "0.25.1")
+    )
+    assert report.notes == (*gemma.notes, f"before vLLM 0.26: {before.max_concurrency:.2f}x, {before.tokens:,} tokens")
+    assert f"{before.max_concurrency:.2f}x" == "5.95x"
+    assert before.notes == gemma.notes  # no change between 0.20.2 and 0.25.1 moved it
+
+    sizes = [
+        kvcalc.size(gemma, tokens=32_768, engine=f"vllm@{version}", engine_settings=settings)
+        for version in ("0.33.0", "0.25.1")
+    ]
+    ratio = sizes[1].total_bytes / sizes[0].total_bytes
+    assert sizes[0].notes[-1] == f"before vLLM 0.26: {both_units(sizes[1].total_bytes)} ({ratio:.2f}x)"
+
+
+def test_an_answer_that_no_change_moved_says_nothing_and_asks_no_other_version(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Vllm, "plan", lambda *given, plan=Vllm.plan: asked.append(given) or plan(*given))
+    llama = kvcalc.load("llama-3.1-8b")
+    report = kvcalc.fit(llama, available_bytes=40 * 2**30, engine_settings={"max_model_len": 32_768})
+    assert (report.notes, len(asked)) == (llama.notes, 1)

@@ -55,8 +55,9 @@ class Engine(ABC):
     def of(name: str, settings: Mapping[str, object] | None = None) -> Engine:
         """Engine `name` with `settings` over its defaults; None stands for a default.
 
-        name: `vllm`, or with a version `vllm@0.33.0`; `vllm@0.33` is the newest 0.33 whose rules are known. The version
-        decides defaults first and formulas second, so that what is given always holds.
+        name: `vllm`, or with a version `vllm@0.33.0`; `vllm@0.33` is the newest 0.33 whose rules are known, and
+        `vllm@nearest` the version that the setting names, or the nearest known. The version decides defaults first and
+        formulas second, so that what is given always holds.
         Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
         """
         name, version = split_version(str(name))
@@ -73,10 +74,14 @@ class Engine(ABC):
     def _with(cls, name: str, settings: Mapping[str, object], version: str | None) -> Engine:
         given = cls._by_field(name, settings)
         if cls.RELEASE is not None:
+            from kvcalc.engines.base.versions import NEAREST
+
             field = next(
                 (alias for alias, of in cls.ALIASES.items() if of == "version" and alias in settings), "version"
             )
-            number = cls.RELEASE.named(_one_version(name, given.pop("version", None), version), field)
+            nearest = version == NEAREST
+            asked = _one_version(name, given.pop("version", None), None if nearest else version)
+            number = cls.RELEASE.named(asked, field, engine=name, nearest=nearest)
             given = {**cls.RELEASE.defaults(number, cls.setting_names()), **given, "version": number}
         elif version is not None:
             raise InvalidValueError(
@@ -118,6 +123,19 @@ class Engine(ABC):
     def version(self) -> str:
         """The version whose rules hold; empty where none is told from another."""
         return ""
+
+    @property
+    def version_notes(self) -> tuple[str, ...]:
+        """Which version answers, where another was asked for."""
+        if self.RELEASE is None:
+            return ()
+
+        from kvcalc.engines.base.versions import Nearest
+
+        if not isinstance(self.version, Nearest):
+            return ()
+        asked = f"{self.RELEASE.TITLE} {self.version.asked}"
+        return (f"{asked} is outside the known versions; answered by the rules of {self.version}, the nearest",)
 
     @property
     def release_words(self) -> str:

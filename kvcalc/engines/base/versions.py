@@ -5,13 +5,16 @@
         gpu_memory_utilization = Rule("share of a GPU's memory", 0.90, {"0.20.0": 0.92}, "engine/arg_utils.py")
 
 A row that is called as a setting is that setting's default; any other is read where its formula stands, by
-`release.reported_tokens`. What a user sets comes before both.
+`release.reported_tokens`. What a user sets comes before both. `rules_read` knows which rows an answer read: only a
+change of one of those can have moved it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar, Generic, TypeVar, overload
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.units import shown
@@ -19,6 +22,42 @@ from kvcalc.units import shown
 Value = TypeVar("Value")
 _LONGEST_PART = len("9999")
 Number = tuple[int, ...]
+NEAREST = "nearest"
+"""In the place of a version: the one that a setting names, or the nearest whose rules are known."""
+_READ: ContextVar[set[Rule[Any]] | None] = ContextVar("rules read", default=None)
+
+
+@contextmanager
+def rules_read() -> Iterator[set[Rule[Any]]]:
+    """Rules whose value is asked for meanwhile."""
+    found: set[Rule[Any]] = set()
+    token = _READ.set(found)
+    try:
+        yield found
+    finally:
+        _READ.reset(token)
+
+
+class Nearest(str):
+    """A version that answers for another, `asked`, whose rules are not known."""
+
+    __slots__ = ("asked",)
+    asked: str
+
+    @classmethod
+    def of(cls, version: str, asked: str) -> Nearest:
+        """`version` for `asked`."""
+        found = cls(version)
+        found.asked = asked
+        return found
+
+
+class Change(NamedTuple):
+    """A version in which rules changed, and the last known before it."""
+
+    version: str
+    before: str
+    rules: frozenset[Rule[Any]]
 
 
 class Rule(Generic[Value]):
@@ -41,13 +80,18 @@ class Rule(Generic[Value]):
     def __get__(self, release: Release, table: type) -> Value: ...
 
     def __get__(self, release: Release | None, table: type) -> Rule[Value] | Value:
-        return self if release is None else self.at(release.version)
+        if release is None:
+            return self
+        read = _READ.get()
+        if read is not None:
+            read.add(self)
+        return self.at(release.version)
 
     def at(self, version: str) -> Value:
         """Value in force in a version, whether its other rules are known or not."""
-        number, found = number_of(version) or (), self.old
+        found = self.old
         for first, value in self.since.items():
-            if (number_of(first) or ()) <= number:
+            if _order(first) <= _order(version):
                 found = value
         return found
 
@@ -57,12 +101,13 @@ class Release:
 
     TITLE: the engine as its authors write it. KNOWN: versions whose rules were established, ascending; a version such
     as 5.23 stands for its patches, too. OLDEST: from which version on the rules between them hold, the first of KNOWN
-    if it is not given.
+    if it is not given. RECENT: last version whose changes are too old to be told of in an answer.
     """
 
     TITLE: ClassVar[str]
     KNOWN: ClassVar[tuple[str, ...]]
     OLDEST: ClassVar[str] = ""
+    RECENT: ClassVar[str] = ""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -93,6 +138,16 @@ class Release:
         return {name: rule.at(version) for name, rule in cls.rules().items() if name in settings}
 
     @classmethod
+    def changes(cls, version: str) -> Iterator[Change]:
+        """Recent changes of rules up to a version, the newest first."""
+        last, first = _order(version), _order(cls.RECENT or cls.oldest())
+        at = {changed for rule in cls.rules().values() for changed in rule.since}
+        steps = sorted((_order(each), each) for each in at | {*cls.KNOWN, cls.oldest()})
+        for (_, before), (number, changed) in zip(steps[-2::-1], steps[:0:-1], strict=True):
+            if first < number <= last and changed in at:
+                yield Change(changed, before, frozenset(r for r in cls.rules().values() if changed in r.since))
+
+    @classmethod
     def nearest(cls, version: str) -> str:
         """The version itself, or the end of the known range that it lies beyond."""
         number = cls._number(version, "version")
@@ -101,9 +156,11 @@ class Release:
         return cls.newest() if number > (number_of(cls.newest()) or ()) else version
 
     @classmethod
-    def named(cls, text: str | None, field: str = "version") -> str:
+    def named(cls, text: str | None, field: str = "version", *, engine: str = "", nearest: bool = False) -> str:
         """The version that is meant: `0.33` and `v0.33.0` are 0.33.0, None the newest that is known.
 
+        nearest: outside of the known range the nearest that is known, which knows what was asked for (`Nearest`).
+        engine: its name, for the help.
         Raises InvalidValueError for what is no version, and outside of the known range.
         """
         if text is None:
@@ -114,10 +171,15 @@ class Release:
             if all(part == other for part, other in same):
                 return known
         if not (number_of(cls.oldest()) or ()) <= number <= (number_of(cls.newest()) or ()):
+            asked = ".".join(map(str, number))
+            end = cls.nearest(asked)
+            if nearest:
+                return Nearest.of(end, asked)
             raise InvalidValueError(
                 f"kvcalc models {cls.TITLE} {cls.range_words()}, not {shown(text)}",
                 field=field,
-                help=f"use version {cls.newest()}, or leave the version out",
+                help=f"use version {cls.newest()}, or {engine}@{NEAREST} with the setting {field}={asked} for the "
+                f"rules of {end}",
             )
         return ".".join(map(str, number))
 
@@ -129,6 +191,14 @@ class Release:
                 f"{field} must be a version, not {shown(text)}", field=field, help=f"write {field}={cls.newest()}"
             )
         return number
+
+
+def _order(version: str) -> Number:
+    """What versions are ordered by: 0.28 and 0.28.0 are one."""
+    number = list(number_of(version) or ())
+    while number and number[-1] == 0:
+        number.pop()
+    return tuple(number)
 
 
 def number_of(version: str) -> Number | None:

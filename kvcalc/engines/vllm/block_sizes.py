@@ -16,9 +16,6 @@ from kvcalc.engines.vllm.run import DEFAULT_BLOCK_SIZE, Run
 from kvcalc.engines.vllm.specs import MLA, SLIDING, STATE, Spec, ceil_div
 from kvcalc.errors import NotApplicableError
 
-_LEAST_LATENT_BLOCK = 128
-"""Tokens of which a block is a multiple where latent attention stands beside states."""
-
 
 class Blocks:
     """Block sizes of a run.
@@ -74,9 +71,10 @@ class Blocks:
             return
         attention = next(cache for cache in caches if cache.spec.kind != STATE)
         token_bytes = self._attention_token_bytes(attention)
-        step = max(self.backends[0].smallest, self.size)
+        release = self.run.release
+        step = max(self.backends[0].smallest, self.size) if release.aligns_to_block_size else DEFAULT_BLOCK_SIZE
         if attention.spec.kind == MLA:
-            step = max(step, _LEAST_LATENT_BLOCK)
+            step = max(step, release.latent_hybrid_step)
         if self.run.limits.keeps_states and all(cache.checkpoint_tokens for cache in states):
             step = lcm(step, *(cache.checkpoint_tokens for cache in states))
         needed = step * ceil_div(largest, step * token_bytes)

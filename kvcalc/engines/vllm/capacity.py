@@ -5,27 +5,46 @@
     max_concurrency = num_blocks / sum over groups of blocks that one request takes
     tokens = int(max_concurrency * max_model_len)
 
-One block is never given out, so a request must fit what is left beside it.
+One block is never given out, so a request must fit what is left beside it. `versions` says what was otherwise before.
 Source: vLLM, v1/core/kv_cache_planning.py (get_kv_cache_configs), kv_cache_utils.py (get_kv_cache_capacity).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from math import lcm
+from typing import NamedTuple
 
 from kvcalc.engines.vllm.grouping import Group
 from kvcalc.engines.vllm.specs import Limits, ceil_div, round_up
+from kvcalc.engines.vllm.versions import FitCheck, Packing, RequestBlocks, VllmRelease
 from kvcalc.errors import NotApplicableError
 from kvcalc.units import GIB
 
 
-def stage_block_bytes(groups: Sequence[Group], held: Sequence[int], *, blocks_outermost: bool) -> int:
+class Stage(NamedTuple):
+    """A pipeline stage. held: positions of its caches. block_bytes: of one block; available_bytes: for all of them."""
+
+    held: tuple[int, ...]
+    block_bytes: int
+    available_bytes: int
+
+    def usable_bytes(self, release: VllmRelease) -> int:
+        """What a request may take, as the version counts it."""
+        return self.available_bytes - (self.block_bytes if release.reserves_null_block else 0)
+
+
+def stage_block_bytes(
+    groups: Sequence[Group], held: Sequence[int], *, blocks_outermost: bool, packing: Packing = Packing.DENSE
+) -> int:
     """Bytes of one block on a stage: of its largest group, in packed layouts a multiple of all strides."""
+    here = set(held)
+    if blocks_outermost and packing is not Packing.DENSE:
+        return _block_of_slots(groups, here, packing)
     widest = max(group.bytes_per_block(held, blocks_outermost=blocks_outermost) for group in groups)
     if not blocks_outermost:
         return widest
-    here = set(held)
     strides = [
         spec.stride_alignment_bytes
         for group in groups
@@ -35,23 +54,61 @@ def stage_block_bytes(groups: Sequence[Group], held: Sequence[int], *, blocks_ou
     return round_up(widest, lcm(*strides))
 
 
-def request_blocks(groups: Sequence[Group], limits: Limits) -> int:
-    """Blocks that one request takes of all groups."""
-    return sum(group.blocks(limits) for group in groups)
+def _block_of_slots(groups: Sequence[Group], here: Collection[int], packing: Packing) -> int:
+    """Bytes of a block with a slot for each page size: as many as one group has, or as the longest has of any size."""
+    counts = [
+        Counter(spec.page_bytes for m, spec in zip(group.members, group.specs, strict=True) if m in here)
+        for group in groups
+    ]
+    if packing is Packing.BY_PAGE:
+        sizes = {size for count in counts for size in count}
+        return sum(size * max(count[size] for count in counts) for size in sizes)
+    return sum(counts[0]) * max((max(count.values()) for count in counts if count), default=0)
 
 
-def check_fits(groups: Sequence[Group], limits: Limits, block_bytes: Sequence[int], available: Sequence[int]) -> None:
+def request_blocks(groups: Sequence[Group], limits: Limits, release: VllmRelease | None = None) -> int:
+    """Blocks that one request takes of all groups; where a version is given, as it counts them."""
+    packed = any(len({spec.page_bytes for spec in group.specs}) > 1 for group in groups)
+    alike = not packed and len({group.first.page_bytes for group in groups}) == 1
+    rule = RequestBlocks.EACH_GROUP if release is None or alike or len(groups) == 1 else release.request_blocks
+    if rule is RequestBlocks.EACH_GROUP:
+        return sum(group.blocks(limits) for group in groups)
+
+    def page_bytes(group: Group) -> int:
+        whole = packed and rule is RequestBlocks.ALL_PAGES
+        return sum(spec.page_bytes for spec in group.specs) if whole else group.first.page_bytes
+
+    return ceil_div(sum(group.blocks(limits) * page_bytes(group) for group in groups), page_bytes(groups[0]))
+
+
+def _needed_bytes(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
+    """Bytes of a stage that one request must fit, as the version checks it."""
+    if release.fit_check is FitCheck.LAYERS:
+        here = set(stage.held)
+        return sum(
+            spec.blocks(limits) * spec.page_bytes
+            for group in groups
+            for member, spec in zip(group.members, group.specs, strict=True)
+            if member in here
+        )
+    counted = groups[:1] if release.fit_check is FitCheck.FIRST_GROUP else groups
+    return request_blocks(counted, limits) * stage.block_bytes
+
+
+def check_fits(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], release: VllmRelease) -> None:
     """Raises NotApplicableError where a stage cannot hold one request of max_model_len tokens beside the null block."""
-    for each_bytes, memory_bytes in zip(block_bytes, available, strict=True):
-        usable_bytes = memory_bytes - each_bytes
-        if usable_bytes <= 0:
+    for stage in stages:
+        if (request_blocks(groups, limits) + 1) * stage.block_bytes <= stage.available_bytes:
+            continue  # by the strictest of the rules
+        usable_bytes = stage.usable_bytes(release)
+        if usable_bytes <= 0 or stage.available_bytes < stage.block_bytes:
             raise NotApplicableError(
                 "No available memory for the cache blocks",
                 help="raise gpu_memory_utilization, or use more GPUs",
             )
-        needed_bytes = request_blocks(groups, limits) * each_bytes
+        needed_bytes = _needed_bytes(groups, limits, stage, release)
         if needed_bytes > usable_bytes:
-            estimate = longest_fitting(groups, limits, each_bytes, usable_bytes)
+            estimate = longest_fitting(groups, limits, stage, release)
             hint = f"the estimated maximum model length is {estimate}; " if estimate else ""
             raise NotApplicableError(
                 f"To serve at least one request with the model's max seq len ({limits.max_model_len}), "
@@ -61,15 +118,12 @@ def check_fits(groups: Sequence[Group], limits: Limits, block_bytes: Sequence[in
             )
 
 
-def auto_fit(groups: Sequence[Group], limits: Limits, block_bytes: Sequence[int], available: Sequence[int]) -> Limits:
+def auto_fit(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], release: VllmRelease) -> Limits:
     """`limits` with the longest request that every stage can hold beside the null block, up to the model's own length.
 
     Raises NotApplicableError where not even one token fits.
     """
-    longest = min(
-        longest_fitting(groups, limits, each_bytes, memory_bytes - each_bytes)
-        for each_bytes, memory_bytes in zip(block_bytes, available, strict=True)
-    )
+    longest = min(longest_fitting(groups, limits, stage, release) for stage in stages)
     if longest <= 0:
         raise NotApplicableError(
             "Cannot auto-fit max_model_len: not enough GPU memory available to serve even a single token",
@@ -78,15 +132,16 @@ def auto_fit(groups: Sequence[Group], limits: Limits, block_bytes: Sequence[int]
     return limits._replace(max_model_len=longest)
 
 
-def longest_fitting(groups: Sequence[Group], limits: Limits, block_bytes: int, usable_bytes: int) -> int:
-    """Longest request that fits usable_bytes, at most max_model_len; 0 where none does.
+def longest_fitting(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
+    """Longest request that fits a stage, at most max_model_len; 0 where none does.
 
     By halves, since blocks never fall as a request grows.
     """
     low, high = 0, limits.max_model_len
     while low < high:
         middle = ceil_div(low + high, 2)
-        if request_blocks(groups, limits._replace(max_model_len=middle)) * block_bytes <= usable_bytes:
+        asked = limits._replace(max_model_len=middle)
+        if _needed_bytes(groups, asked, stage, release) <= stage.usable_bytes(release):
             low = middle
         else:
             high = middle - 1

@@ -9,10 +9,11 @@ Source: vLLM, v1/core/kv_cache_planning.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.cache.slots.rule import SlotRule
-from kvcalc.engines.vllm.packing import packed
+from kvcalc.engines.vllm.packing import packed, packed_in_tuples
 from kvcalc.engines.vllm.specs import (
     CHUNKED,
     FULL,
@@ -27,10 +28,10 @@ from kvcalc.engines.vllm.specs import (
     merged,
     round_up,
 )
+from kvcalc.engines.vllm.versions import Packing, UnequalPages, VllmRelease
 from kvcalc.errors import NotApplicableError
 
-_NOT_MUCH_MORE = 3, 2
-"""Largest ratio, 1.5, of layers of two kinds at which the smaller number is padded to the larger."""
+_NEWEST = VllmRelease(VllmRelease.newest())
 
 
 class Group(NamedTuple):
@@ -62,7 +63,9 @@ class Group(NamedTuple):
         return zip(self.members, self.specs, strict=True)
 
 
-def groups_of(specs: Sequence[Spec], *, unifies_windows: bool, blocks_outermost: bool) -> list[Group]:
+def groups_of(
+    specs: Sequence[Spec], *, unifies_windows: bool, blocks_outermost: bool, release: VllmRelease = _NEWEST
+) -> list[Group]:
     """Groups of all caches, each known by its position.
 
     unifies_windows: every layer is allocated as full attention where any is (disable_hybrid_kv_cache_manager).
@@ -74,9 +77,11 @@ def groups_of(specs: Sequence[Spec], *, unifies_windows: bool, blocks_outermost:
     everything = tuple(range(len(specs)))
     if one is not None:
         return [Group(everything, (one,) * len(specs))]
-    if alike(specs):
+    if alike(specs) and release.shares_tables_by_type:
         return [Group(everything, tuple(specs))]
     if blocks_outermost and len({spec.page_bytes for spec in specs}) > 1:
+        if release.packing is not Packing.DENSE:
+            return [Group(*group) for group in packed_in_tuples(specs)]
         hands = packed(specs)
         if () in hands:
             raise NotApplicableError(
@@ -84,10 +89,10 @@ def groups_of(specs: Sequence[Spec], *, unifies_windows: bool, blocks_outermost:
                 help="leave the engine at ideal",
             )
         return [Group(members, tuple(specs[m] for m in members)) for members in hands]
-    unified = _one_page_size(specs)
+    unified = _one_page_size(specs, release)
     if unified is None:
         return _all_full(specs)
-    return [_dealt(members, unified) for members in _hands(unified)]
+    return [_dealt(members, unified) for members in _hands(unified, release.padded_group_ratio)]
 
 
 def _dealt(members: tuple[int, ...], specs: Sequence[Spec]) -> Group:
@@ -96,8 +101,11 @@ def _dealt(members: tuple[int, ...], specs: Sequence[Spec]) -> Group:
     return Group(members, (one,) * len(members))
 
 
-def _one_page_size(specs: Sequence[Spec]) -> list[Spec] | None:
-    """Specs with pages of the largest size: larger blocks where that divides, else padding; None where neither can."""
+def _one_page_size(specs: Sequence[Spec], release: VllmRelease) -> list[Spec] | None:
+    """Specs with pages of the largest size: larger blocks where that divides, else padding; None where neither can.
+
+    Raises NotApplicableError where the version refuses to.
+    """
     largest = max(spec.page_bytes for spec in specs)
     found = []
     for spec in specs:
@@ -105,18 +113,31 @@ def _one_page_size(specs: Sequence[Spec]) -> list[Spec] | None:
         if page == largest:
             found.append(spec)
         elif spec.kind != STATE and largest % page == 0:
+            _check_allowed(UnequalPages.ENLARGED, release)
             found.append(spec._replace(block_size=spec.block_size * (largest // page)))
         elif spec.kind == MLA:
+            _check_allowed(UnequalPages.PROMOTED, release)
             return None
         else:
+            _check_allowed(UnequalPages.STATES_PADDED if spec.kind == STATE else UnequalPages.PADDED, release)
             found.append(spec._replace(padded_bytes=largest))
     return found
 
 
-def _hands(specs: Sequence[Spec]) -> list[tuple[int, ...]]:
+def _check_allowed(step: UnequalPages, release: VllmRelease) -> None:
+    """Raises NotApplicableError where the version does not yet bring pages to one size by this step."""
+    steps = list(UnequalPages)
+    if steps.index(release.unequal_pages) < steps.index(step):
+        raise NotApplicableError(
+            f"vLLM {release.version} cannot unify the page sizes of these layers by adjusting block_size",
+            help="choose a later version, or leave the engine at ideal",
+        )
+
+
+def _hands(specs: Sequence[Spec], ratio: Fraction) -> list[tuple[int, ...]]:
     """Positions of each group: every bucket of mergeable layers, dealt out round-robin.
 
-    A group is as large as the smallest bucket, or as the largest where that has not much more layers.
+    A group is as large as the smallest bucket, or as the largest where that has less than `ratio` times its layers.
     """
     buckets: list[list[int]] = []
     for spec in dict.fromkeys(specs):
@@ -127,8 +148,7 @@ def _hands(specs: Sequence[Spec]) -> list[tuple[int, ...]]:
         else:
             bucket.extend(members)
     fewest, most = min(map(len, buckets)), max(map(len, buckets))
-    over, under = _NOT_MUCH_MORE
-    size = most if most * under < fewest * over else fewest
+    size = most if most < fewest * ratio else fewest
     return [
         tuple(bucket[first :: ceil_div(len(bucket), size)])
         for bucket in buckets

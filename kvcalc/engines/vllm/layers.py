@@ -142,8 +142,10 @@ def _share(total: int, tp: int) -> int:
 
 def _cache_dtype(place: Place, run: Run, *, window: bool) -> str:
     """Format of a layer's cache: the model's own where it is left out of quantisation."""
+    if run.cache_dtype in MODEL:
+        return run.cache_dtype
     skipped = place.layer in run.skipped_layers or (window and run.skips_windows)
-    return "auto" if skipped and run.cache_dtype not in MODEL else run.cache_dtype
+    return "auto" if skipped or quirks.is_one_of(place.model, run.release.keeps_model_dtype) else run.cache_dtype
 
 
 def _need(place: Place, run: Run, width: int, cache_dtype: str) -> Need:
@@ -160,6 +162,7 @@ def _need(place: Place, run: Run, width: int, cache_dtype: str) -> Need:
 
 def _grouped_query(part: GroupedQueryAttention, place: Place, run: Run) -> Iterator[Cache]:
     heads, value = _heads(part.num_kv_heads, run.ranks.tp), part.v_head_dim or part.head_dim
+    value = part.head_dim if value != part.head_dim and run.release.pads_values else value
     yield _attention(place, run, heads, (part.head_dim, value), part.num_query_heads, part)
 
 
@@ -290,7 +293,12 @@ def _mamba2(part: Mamba2, place: Place, run: Run) -> Iterator[Cache]:
     channels = _share(inner + 2 * groups * part.mamba_state_size, tp)
     columns = part.mamba_conv_kernel - 1 + run.num_speculative_tokens
     state = (_share(part.mamba_num_heads, tp), part.mamba_head_dim, part.mamba_state_size)
-    yield _states(place, ((columns, channels), run.conv_dtype), (state, run.state_dtype), checkpoint=1)
+    yield _states(
+        place,
+        ((columns, channels), run.conv_dtype),
+        (state, run.state_dtype),
+        checkpoint=int(run.release.mamba2_checkpoints),
+    )
 
 
 def _gated_deltanet(part: GatedDeltaNet, place: Place, run: Run) -> Iterator[Cache]:
@@ -302,7 +310,7 @@ def _gated_deltanet(part: GatedDeltaNet, place: Place, run: Run) -> Iterator[Cac
     by_flashinfer = run.capability == HOPPER or (
         run.capability[0] > HOPPER[0] and part.linear_key_head_dim == _GDN_KEY_WIDTH
     )
-    checkpoint = int(by_flashinfer and run.limits.keeps_states)
+    checkpoint = int(by_flashinfer and run.limits.keeps_states and run.release.gdn_checkpoints)
     yield _states(
         place,
         ((columns, _share(2 * keys + values, tp)), run.conv_dtype),
@@ -320,7 +328,11 @@ def _kimi_delta(part: KimiDeltaAttention, place: Place, run: Run) -> Iterator[Ca
         place,
         ((columns, _share(channels, run.ranks.tp)), run.conv_dtype),
         (state, run.state_dtype),
-        checkpoint=int(quirks.is_one_of(place.model, quirks.EXPORTS_KDA_STATES) and run.capability >= HOPPER),
+        checkpoint=int(
+            run.release.kda_checkpoints
+            and quirks.is_one_of(place.model, quirks.EXPORTS_KDA_STATES)
+            and run.capability >= HOPPER
+        ),
     )
 
 

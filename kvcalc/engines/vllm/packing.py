@@ -8,10 +8,11 @@ Source: vLLM, v1/core/kv_cache_planning.py, _get_packed_kv_cache_groups.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kvcalc.engines.vllm.specs import SLIDING, SLIDING_MLA, STATE, Spec, alike, ceil_div
+from kvcalc.engines.vllm.specs import MLA, SLIDING, SLIDING_MLA, STATE, Spec, alike, ceil_div
 
 
 class _Bucket(NamedTuple):
@@ -88,3 +89,41 @@ def _least_padding(counts: Sequence[int], *, at_least: int) -> int:
     """Number to whose multiples the counts are rounded up with the least padding; the largest of several."""
     candidates = range(at_least, max(counts) + 1)
     return max(candidates, key=lambda size: (-sum(-count % size for count in counts), size), default=at_least)
+
+
+def packed_in_tuples(specs: Sequence[Spec]) -> list[tuple[tuple[int, ...], tuple[Spec, ...]]]:
+    """Positions and specs of the layers of each group, as vLLM packed them up to 0.26.
+
+    All latents are one group, whose repeats the windows are split to, and to whose page sizes theirs are padded.
+    """
+    latents = tuple(position for position, spec in enumerate(specs) if spec.kind == MLA)
+    windows: dict[tuple[int, int | None], list[int]] = {}
+    for position, spec in enumerate(specs):
+        if spec.kind != MLA:
+            windows.setdefault((spec.block_size, spec.window), []).append(position)
+    sizes = sorted({specs[position].page_bytes for position in latents})
+    counts = [most_of_one_page([specs[m] for m in members]) for members in (latents, *windows.values())]
+    repeats = _least_padding(counts, at_least=counts[0])
+    found = [(latents, tuple(specs[position] for position in latents))]
+    for members in windows.values():
+        padded = {m: _padded_to(specs[m], sizes) for m in members}
+        by_page: dict[int, list[int]] = {}
+        for member, spec in padded.items():
+            by_page.setdefault(spec.page_bytes, []).append(member)
+        tuples = list(zip(*by_page.values(), strict=False))
+        groups = ceil_div(len(tuples), repeats)
+        for first in range(groups):
+            own = tuple(member for each in tuples[first::groups] for member in each)
+            found.append((own, tuple(padded[member] for member in own)))
+    return found
+
+
+def most_of_one_page(specs: Sequence[Spec]) -> int:
+    """Layers of the page size that most of them have."""
+    return max(Counter(spec.page_bytes for spec in specs).values())
+
+
+def _padded_to(spec: Spec, sizes: Sequence[int]) -> Spec:
+    """`spec` with a page of the smallest of these sizes that holds it."""
+    size = next((size for size in sizes if size >= spec.page_bytes), spec.page_bytes)
+    return spec if size == spec.page_bytes else spec._replace(padded_bytes=size)

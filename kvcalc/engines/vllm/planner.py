@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kvcalc.engines.vllm.block_sizes import Blocks
-from kvcalc.engines.vllm.capacity import auto_fit, check_fits, request_blocks, stage_block_bytes
+from kvcalc.engines.vllm.capacity import Stage, auto_fit, check_fits, request_blocks, stage_block_bytes
 from kvcalc.engines.vllm.grouping import Group, groups_of
 from kvcalc.engines.vllm.layers import Cache, caches_of
 from kvcalc.engines.vllm.layouts import is_block_outermost, layout_of
 from kvcalc.engines.vllm.run import Ranks, Run, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.specs import STATE, Limits
+from kvcalc.engines.vllm.versions import Packing
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
@@ -38,8 +39,10 @@ class Planned(NamedTuple):
     @property
     def block_bytes(self) -> tuple[int, ...]:
         """Bytes of one block on each pipeline stage."""
+        packing = self.run.release.packing if self.blocks_outermost else Packing.DENSE
         return tuple(
-            stage_block_bytes(self.groups, held, blocks_outermost=self.blocks_outermost) for held in self.stages
+            stage_block_bytes(self.groups, held, blocks_outermost=self.blocks_outermost, packing=packing)
+            for held in self.stages
         )
 
 
@@ -63,7 +66,12 @@ def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
     blocks = Blocks(caches, run)
     layout = layout_of(blocks.backends, run.capability)
     blocks_outermost = is_block_outermost(layout)
-    groups = groups_of(blocks.specs(caches), unifies_windows=run.unifies_windows, blocks_outermost=blocks_outermost)
+    groups = groups_of(
+        blocks.specs(caches),
+        unifies_windows=run.unifies_windows,
+        blocks_outermost=blocks_outermost,
+        release=run.release,
+    )
     return Planned(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
 
 
@@ -91,16 +99,18 @@ def for_requests_of(planned: Planned, run: Run) -> Planned:
 
 def capacity(planned: Planned, settings: VllmSettings, available_bytes: Sequence[int]) -> Capacity:
     """Blocks that fit available_bytes of each stage. Raises NotApplicableError where vLLM would not start."""
-    block_bytes, limits = planned.block_bytes, planned.run.limits
+    block_bytes, limits, release = planned.block_bytes, planned.run.limits, planned.run.release
     check_stages(planned)
     available = list(available_bytes)
     if settings.num_gpu_blocks_override is not None:
         available = [settings.num_gpu_blocks_override * each_bytes for each_bytes in block_bytes]
+    stages = list(map(Stage, planned.stages, block_bytes, available))
     if planned.run.auto_fit:
-        limits = auto_fit(planned.groups, limits, block_bytes, available)
-    check_fits(planned.groups, limits, block_bytes, available)
-    num_blocks = min(memory // each_bytes for memory, each_bytes in zip(available, block_bytes, strict=True))
-    return Capacity(num_blocks, request_blocks(planned.groups, limits), limits, tuple(available))
+        limits = auto_fit(planned.groups, limits, stages, release)
+    check_fits(planned.groups, limits, stages, release)
+    num_blocks = min(stage.available_bytes // stage.block_bytes for stage in stages)
+    asked = request_blocks(planned.groups, limits, release)
+    return Capacity(num_blocks, asked, limits, tuple(available))
 
 
 def check_stages(planned: Planned) -> None:

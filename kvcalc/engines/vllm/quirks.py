@@ -20,8 +20,8 @@ WINDOW_INCLUDES_QUERY = {"mimo_v2_flash"}
 """Types whose sliding_window_size vLLM takes for the whole window (mimo_v2.py)."""
 STATES_AS_CONFIG_SAYS = ("qwen3_5",)
 """Beginnings of types whose config names the format of their states (models/config.py, Qwen3_5)."""
-STATES_IN_FLOAT32 = {"nemotron_h"}
-"""Types whose states are in float32 unless their config says otherwise (models/config.py, NemotronH)."""
+STATES_AS_RELEASED = {"nemotron_h"}
+"""Types whose states are in the version's own format unless their config names one (models/config.py, NemotronH)."""
 EXPORTS_KDA_STATES = {"kimi_k3"}
 """Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3/nvidia/kda.py)."""
 UNMENTIONED_DRAFT = {"mimo_v2_flash": True, "qwen3_next": False}

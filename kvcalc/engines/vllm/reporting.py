@@ -27,8 +27,18 @@ def fit_report(name: str, planned: Planned, fitting: Capacity) -> FitReport:
         block_size=planned.block_size,
         groups=tuple(_fit_group(planned, group, fitting.limits) for group in planned.groups),
         resolved=_resolved(planned),
-        counts_blocks=planned.run.release.reported_tokens is Reported.BY_BLOCKS,
+        counted_block_size=_counted_block_size(planned),
     )
+
+
+def _counted_block_size(planned: Planned) -> int:
+    """Tokens that each block of a group is reported as, by versions that report blocks; 0 by others."""
+    release, dcp = planned.run.release, planned.run.ranks.dcp
+    if release.reported_tokens is not Reported.BY_BLOCKS:
+        return 0
+    if release.counts_states_by_block_size and len(planned.groups) == 1:
+        return planned.block_size * dcp
+    return min(group.first.block_size for group in planned.groups) * dcp
 
 
 def _fit_group(planned: Planned, group: Group, limits: Limits) -> FitGroup:

@@ -12,22 +12,27 @@ from kvcalc.attention._state import StateCache
 from kvcalc.attention.cca import CompressedConvolution
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.cross import CrossAttention
+from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.mamba import Mamba
+from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines.vllm import quirks
+from kvcalc.engines.vllm.backends import BLACKWELL, HOPPER
 from kvcalc.engines.vllm.dtypes import FP8, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
 from kvcalc.engines.vllm.specs import Limits
-from kvcalc.engines.vllm.versions import VllmRelease
+from kvcalc.engines.vllm.versions import LatentBlocks, PrefixStates, VllmRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import Gpu, gpu_named
 from kvcalc.model import Model
 from kvcalc.units import GIB, shown
 
 DEFAULT_BLOCK_SIZE = 16
+_FLASHMLA_BLOCK, _CUTLASS_BLOCK, _FLASHINFER_WIDTH = 64, 128, 128  # platforms/cuda.py, up to 0.17
 DEFAULT_MAX_LEN = 2048
 """Longest sequence where a config names none."""
 _NOT_STRETCHED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
@@ -35,7 +40,7 @@ _NOT_STRETCHED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek
 _LARGE, _MEDIUM = 160 * GIB, 70 * GIB
 _GB10 = (12, 1)
 _TIERS = {
-    _LARGE: ({SERVER: 16384, LLM: 16384}, 1024),
+    _LARGE: ({LLM: 16384}, 1024),  # and for a server as the version says
     _MEDIUM: ({SERVER: 8192, LLM: 16384}, 1024),
     0: ({SERVER: 2048, LLM: 8192}, 256),
 }
@@ -109,12 +114,15 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
             f"kvcalc knows vLLM's kernels for NVIDIA GPUs, and {gpu.name} is none", help="choose an NVIDIA GPU as gpu"
         )
     _check_ranks(model, ranks)
+    release = settings.release
     states, others = _has_states(model)
     encoder = any(isinstance(part, CrossAttention) for group in model.groups for part in group.parts)
     is_hybrid = states and others
     keeps_prefixes = settings.enable_prefix_caching
     if keeps_prefixes is None:
-        keeps_prefixes = not encoder and (others or not states)
+        keeps_prefixes = not encoder and others and (not states or release.hybrids_keep_prefixes)
+    if states and keeps_prefixes:
+        keeps_prefixes = _keeps_states(model, release)
     model_dtype = _model_dtype(model, settings)
     cache_dtype = _cache_dtype(model, settings, gpu, model_dtype)
     drafts, speculative_tokens, modules = _speculation(model, settings)
@@ -134,23 +142,23 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
         ranks=ranks,
         limits=Limits(
             max_model_len=longest,
-            in_flight_tokens=concurrent * batched,
-            encoder_tokens=batched,
+            in_flight_tokens=(concurrent if not _has_windows(model) or release.batches_in_flight else 1) * batched,
+            encoder_tokens=_encoder_tokens(model, release) or batched,
             dcp=ranks.dcp,
-            extra_window_tokens=max(0, speculative_tokens - 1) if modules > 1 else 0,
+            extra_window_tokens=max(0, speculative_tokens - 1) if modules > 1 and release.keeps_for_drafts else 0,
             keeps_states=states and keeps_prefixes,
-            speculative_tokens=speculative_tokens,
+            speculative_tokens=speculative_tokens if speculative_tokens and release.counts_draft_states else 0,
         ),
         model_dtype=model_dtype,
         cache_dtype=cache_dtype,
         conv_dtype=conv_dtype,
         state_dtype=state_dtype,
-        block_size=settings.block_size,
+        block_size=_block_size(model, settings, gpu),
         max_num_batched_tokens=batched,
         max_num_seqs=sequences,
         is_hybrid=is_hybrid,
         keeps_prefixes=keeps_prefixes,
-        unifies_windows=(chunked and drafts) if unifies is None else unifies,
+        unifies_windows=(chunked and (drafts or release.unifies_chunks)) if unifies is None else unifies,
         num_speculative_tokens=speculative_tokens,
         has_drafts=drafts,
         skipped_layers=skipped,
@@ -164,6 +172,34 @@ def _has_states(model: Model) -> tuple[bool, bool]:
     parts = [part for group in model.groups for part in group.parts if not isinstance(part, NoCache)]
     states = [isinstance(part, STATE_KINDS) for part in parts]
     return any(states), not all(states)
+
+
+def _keeps_states(model: Model, release: VllmRelease) -> bool:
+    """Whether prefix caching keeps states, too. Raises NotApplicableError where it keeps those of every block."""
+    mamba = any(isinstance(part, Mamba | Mamba2) for group in model.groups for part in group.parts)
+    kept = release.prefix_states
+    if mamba and kept in (PrefixStates.ALL, PrefixStates.ALL_OR_ALIGN):
+        raise NotApplicableError(
+            f"with prefix caching vLLM {release.version} keeps the states of every block of Mamba layers, in blocks of "
+            "a size that kvcalc does not know",
+            help="leave enable_prefix_caching out: it is off by default",
+        )
+    return kept in (PrefixStates.ALL_OR_ALIGN, PrefixStates.ALIGN)
+
+
+def _encoder_tokens(model: Model, release: VllmRelease) -> int | None:
+    """Tokens that the encoder makes, where the model fixes them and the version reserves no more."""
+    crosses = [part for group in model.groups for part in group.parts if isinstance(part, CrossAttention)]
+    fixed = next((part.encoder_tokens for part in crosses if part.encoder_tokens), None)
+    return None if fixed is None or release.encoder_takes_batch else fixed
+
+
+def _has_windows(model: Model) -> bool:
+    """Whether a request takes fewer blocks of some layers than its tokens fill."""
+    groups = (*model.groups, *model.draft_groups)
+    return any(isinstance(part, CompressedAttention) for group in groups for part in group.parts) or any(
+        name in group.facts for group in groups for name in ("sliding_window", "attention_chunk_size")
+    )
 
 
 def _has_latents(model: Model) -> bool:
@@ -220,9 +256,14 @@ def _model_dtype(model: Model, settings: VllmSettings) -> str:
 def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu, model_dtype: str) -> str:
     """kv_cache_dtype, or for `auto` what the checkpoint or the model's class wants."""
     asked = settings.kv_cache_dtype
+    if asked != "auto" and asked not in settings.release.cache_dtypes:
+        raise NotApplicableError(
+            f"vLLM {settings.version} has no kv_cache_dtype {asked}",
+            help=f"use one of {', '.join(settings.release.cache_dtypes)}",
+        )
     if asked == "auto":
         by_checkpoint = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}.get(model.published.kv_dtype)
-        if by_checkpoint:
+        if by_checkpoint and settings.release.reads_checkpoint_dtype:
             return by_checkpoint
         on_blackwell = gpu.compute_capability is not None and gpu.compute_capability[0] == 10  # noqa: PLR2004
         return "fp8_e4m3" if on_blackwell and quirks.is_one_of(model, quirks.FP8_ON_BLACKWELL) else "auto"
@@ -241,6 +282,26 @@ def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu, model_dtype: st
     return asked
 
 
+def _block_size(model: Model, settings: VllmSettings, gpu: Gpu) -> int | None:
+    """Tokens of a block as asked for, or as older versions force it for latents; None where kernels decide."""
+    major, _ = gpu.compute_capability or (0, 0)
+    asked, forced = settings.block_size, 0
+    if not _has_latents(model):
+        return asked
+    rule = settings.release.latent_blocks
+    if rule is LatentBlocks.KERNELS:
+        return asked
+    parts = [part for group in model.groups for part in group.parts]
+    if major == HOPPER[0] or any(isinstance(part, Indexer) for part in parts):
+        forced = _FLASHMLA_BLOCK
+    elif major == BLACKWELL[0]:
+        by_flashinfer = rule is LatentBlocks.FLASHINFER and all(
+            part.qk_nope_head_dim == _FLASHINFER_WIDTH for part in parts if isinstance(part, MultiHeadLatentAttention)
+        )
+        forced = _FLASHMLA_BLOCK if by_flashinfer else _CUTLASS_BLOCK
+    return forced if forced and (asked or 1) % forced else asked
+
+
 def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str) -> tuple[str, str]:
     """Formats of convolutions' columns and of recurrent states."""
     conv = model_dtype if settings.mamba_cache_dtype == "auto" else settings.mamba_cache_dtype
@@ -252,8 +313,10 @@ def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str) -> tup
     by_config = _LONG_NAMES.get(dtype_named(written).name) if written else None
     if any(isinstance(part, KimiDeltaAttention) for group in model.groups for part in group.parts):
         return conv, "float32"
-    if quirks.is_one_of(model, quirks.STATES_IN_FLOAT32):
-        return conv, by_config or "float32"
+    if quirks.is_one_of(model, quirks.STATES_AS_RELEASED):
+        default = settings.release.nemotron_states
+        named_itself = by_config if preset or model.published.state_dtype else None
+        return conv, conv if default == "auto" else named_itself or default
     if by_config and model.model_type.startswith(quirks.STATES_AS_CONFIG_SAYS):
         return conv, by_config
     return conv, conv
@@ -322,6 +385,11 @@ def longest_by_config(model: Model) -> int | None:
 def _max_model_len(model: Model, settings: VllmSettings) -> int:
     longest = longest_by_config(model)
     asked = settings.max_model_len
+    if asked == -1 and not settings.release.auto_fits_length:
+        raise NotApplicableError(
+            f"vLLM {settings.version} takes no max_model_len of -1",
+            help="name a length, or leave max_model_len out for the model's own",
+        )
     named = model.published.longest_tokens or model.max_model_len
     if asked == -1 and longest is not None and named is None:
         raise NotApplicableError(
@@ -349,6 +417,8 @@ def _batches(model: Model, settings: VllmSettings, gpu: Gpu, longest: int, *, en
     small = gpu.memory_bytes < _MEDIUM or "a100" in gpu.name or gpu.compute_capability == _GB10
     tier = _LARGE if gpu.memory_bytes >= _LARGE else 0 if small else _MEDIUM
     by_usage, sequences = _TIERS[tier]
+    if tier == _LARGE:
+        by_usage = {**by_usage, SERVER: settings.release.large_gpu_batch}
     sequences = settings.max_num_seqs or sequences
     if settings.max_num_batched_tokens is not None:
         batched = settings.max_num_batched_tokens

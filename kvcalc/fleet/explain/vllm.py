@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kvcalc.answers.planned import fit_each
 from kvcalc.engines import Engine
-from kvcalc.engines.vllm.versions import Reported, VllmRelease
+from kvcalc.engines.vllm.versions import VllmRelease
 from kvcalc.errors import InvalidValueError
 from kvcalc.fleet.explain import Explainer, Printed, Reading
 from kvcalc.fleet.memory import memory_of
@@ -69,8 +69,7 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks:
     version = str(settings.get(_VERSION, VllmRelease.newest()))
     asked = {**settings, _VERSION: VllmRelease.nearest(version)}
     left_bytes = _left_by_weights(reading, asked, ranks)
-    earlier = VllmRelease.reported_tokens.at(version) is Reported.BY_BLOCKS
-    lines = _lines(model, numbers, left_bytes, asked, ranks, earlier=earlier)
+    lines = _lines(model, numbers, left_bytes, asked, ranks)
     decides = left_bytes is not None or MEMORY in numbers
     best = max(lines, key=lambda line: (sum(_agreements(line, numbers)), -abs(_off(line, numbers))))
     found = []
@@ -109,8 +108,6 @@ def _lines(  # what is printed, and what is asked
     left_bytes: int | None,
     settings: Mapping[str, Json],
     ranks: Parallel,
-    *,
-    earlier: bool,
 ) -> list[_Line]:
     """What each number of blocks that may be meant is printed as."""
     memory = numbers.get(MEMORY)
@@ -119,7 +116,7 @@ def _lines(  # what is printed, and what is asked
         blocks = range(start.num_blocks, start.num_blocks + 1)
     elif memory is None:
         (start,) = _fits(model, [_ANY_MEMORY], settings, ranks)
-        blocks = _blocks_printed_as(numbers, start, earlier=earlier)
+        blocks = _blocks_printed_as(numbers, start)
     else:
         ends = [int(memory.value + off) for off in (-memory.rounding, memory.rounding)]
         start, last = _fits(model, ends, settings, ranks)
@@ -128,10 +125,10 @@ def _lines(  # what is printed, and what is asked
             given = int(numbers["blocks"].value)
             nearest = min(max(given, blocks[0]), blocks[-1])
             blocks = range(nearest, nearest + 1)
-    return list(_printed(start, blocks, earlier=earlier))
+    return list(_printed(start, blocks))
 
 
-def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, earlier: bool) -> range:
+def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport) -> range:
     """Numbers of blocks among which those are that are printed so, where the log does not say how much memory it had.
 
     tokens * blocks of a request / its length, or tokens // block_size * groups, and those beside it for the rounding.
@@ -143,8 +140,8 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport, *, ear
     if "tokens" not in numbers:
         about = int(numbers[REQUESTS].value * report.request_blocks)
         beside = int(numbers[REQUESTS].rounding * report.request_blocks) + 1
-    elif earlier:
-        about = int(numbers["tokens"].value) // min(group.block_size for group in report.groups) * groups
+    elif report.counted_block_size:
+        about = int(numbers["tokens"].value) // report.counted_block_size * groups
         beside = groups
     else:
         about = int(numbers["tokens"].value * report.request_blocks / report.max_model_len)
@@ -164,9 +161,9 @@ def _fits(
     return reports
 
 
-def _printed(report: FitReport, blocks: range, *, earlier: bool) -> Iterator[_Line]:
+def _printed(report: FitReport, blocks: range) -> Iterator[_Line]:
     for number in blocks:
-        line = report._replace(num_blocks=number, counts_blocks=earlier)
+        line = report._replace(num_blocks=number)
         yield _Line(number, line.tokens, line.max_concurrency)
 
 
