@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
-from kvcalc.errors import InvalidFileError, UnknownNameError
+from kvcalc.errors import InvalidFileError, NotApplicableError, UnknownNameError
 from kvcalc.registry import plain_yaml
 
 GPUS_FILE = "gpus.yaml"
+CPU = "cpu"
 
 
 class Gpu(NamedTuple):
@@ -55,8 +56,15 @@ def gpus() -> dict[str, Gpu]:
 
 
 def gpu_named(name: str) -> Gpu:
-    """GPU of that name or alias, in any case. Raises UnknownNameError with the nearest."""
+    """GPU of that name or alias, in any case.
+
+    Raises UnknownNameError with the nearest, NotApplicableError for a CPU, whose name says nothing of its memory.
+    """
     gpu = gpus().get(str(name).lower())
+    if gpu is None and str(name).lower().partition("-")[0] == CPU:
+        raise NotApplicableError(
+            f"the memory of a CPU is not known by a name ({name})", help="say what the cache may take, in bytes"
+        )
     if gpu is None:
         raise UnknownNameError.among("GPU", str(name), gpus(), see=f"presets/{GPUS_FILE} lists them all")
     return gpu

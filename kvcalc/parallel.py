@@ -7,7 +7,7 @@ sized, allocated and verified as any other. Data-parallel ranks hold the same, f
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise, starmap
+from itertools import accumulate, pairwise, starmap
 from typing import Literal, NamedTuple
 
 from kvcalc.attention._facts import MAX_RANKS, degree_near
@@ -15,7 +15,7 @@ from kvcalc.cache.slots.methods import packed
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.cache.tensor import Dim, Rounding
 from kvcalc.errors import InvalidValueError
-from kvcalc.model import LayerGroup, Model
+from kvcalc.model import DRAFTS, LayerGroup, Model
 from kvcalc.units import positive_int
 
 
@@ -69,12 +69,16 @@ class Sharing(NamedTuple):
     kv_heads: of 10 KV heads each of 4 ranks holds 2 (`floor`) or 3 (`ceil`), or the layout is refused (`even`).
     extra_layers: which stages have one layer more: of 10 layers 4 stages hold 3 + 3 + 2 + 2 (`first`), 2 + 2 + 3 + 3
     (`last`) or 2 + 3 + 3 + 2 (`before last`), or the layout is refused (`none`).
+    stages: layers of each stage where a setting gives them, and what that setting is called.
+    drafts_last: whether layers that guess tokens ahead count as none of them, and all stand on the last stage.
     tokens: whether the engine says what ranks hold that share tokens (dcp).
     caveat: what a reader of rounded heads must know.
     """
 
     kv_heads: Rounding = "even"
     extra_layers: Literal["none", "first", "last", "before last"] = "none"
+    stages: tuple[tuple[int, ...], str] | None = None
+    drafts_last: bool = False
     tokens: bool = False
     caveat: str = ""
 
@@ -105,7 +109,9 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
             field="dcp",
             help="name an engine that shares tokens, or leave dcp out",
         )
-    layers = _layers_of_stages(model.num_layers, parallel.pp, sharing)
+    drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS and sharing.drafts_last)
+    layers = _layers_of_stages(model.num_layers - drafts, parallel.pp, sharing)
+    layers[-1] = range(layers[-1].start, model.num_layers)
     shared = _sharded(model, parallel.tp, sharing)
     stages = [_stage(shared, own) for own in layers]
     coordinates = (
@@ -144,6 +150,8 @@ def rounded_heads(model: Model, tp: int, sharing: Sharing) -> tuple[str, ...]:
 
 def _layers_of_stages(layers: int, pp: int, sharing: Sharing) -> list[range]:
     """Neighbouring layers of each pipeline stage: floor(layers / pp), and one more in as many as remain."""
+    if sharing.stages is not None:
+        return _stages_as_given(layers, pp, *sharing.stages)
     each, remaining = divmod(layers, pp)
     if remaining and (sharing.extra_layers == "none" or not each):
         evenly = sharing.extra_layers == "none"
@@ -157,6 +165,22 @@ def _layers_of_stages(layers: int, pp: int, sharing: Sharing) -> list[range]:
     for stage in range(pp):
         firsts.append(firsts[-1] + each + (0 <= stage - first_with_more < remaining))
     return list(starmap(range, pairwise(firsts)))
+
+
+def _stages_as_given(layers: int, pp: int, given: tuple[int, ...], setting: str) -> list[range]:
+    check_stages_of(layers, pp, given, setting)
+    ends = list(accumulate(given))
+    return [range(end - own, end) for own, end in zip(given, ends, strict=True)]
+
+
+def check_stages_of(layers: int, pp: int, given: tuple[int, ...], setting: str) -> None:
+    """Raises InvalidValueError where a setting gives other stages, or other layers, than there are."""
+    if len(given) != pp or sum(given) != layers or min(given) < 0:
+        raise InvalidValueError(
+            f"{setting} ({', '.join(map(str, given))}) must name {pp} stages of {layers} layers in all",
+            field=setting,
+            help="leave it out for the engine's own partition",
+        )
 
 
 def _stage(model: Model, layers: range) -> Model:

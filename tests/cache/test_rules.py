@@ -9,6 +9,7 @@ from slot_laws import check
 
 from kvcalc.cache.slots.engines import (
     blocks,
+    blocks_while_read,
     in_blocks,
     in_steps,
     last_and_spare,
@@ -64,6 +65,11 @@ ROWS = [
     (once(3, 5, "entries"), "entries from 5 on", {4: 0, 5: 3, 100: 3}),
     (all_but_last(4), "all but the last 4", {4: 0, 5: 1, 100: 96}),
     (whole_blocks(4), "blocks of 4", {0: 0, 4: 1, 5: 2}),
+    (
+        blocks_while_read(4, 10, 60, lambda start: max(0, start - 10) // 4, "in sight"),
+        "in sight",
+        {0: 0, 4: 1, 20: 5, 30: 6, 99: 6},
+    ),
     (whole_blocks(4, 10, 1), "blocks of 4, up to 10", {0: 1, 4: 2, 9: 4, 100: 4}),
     (in_steps(256, 512), "in steps of 256", {0: 0, 1: 512, 256: 512, 257: 1024}),
     (in_steps(256, 256, 512, "two steps"), "two steps", {256: 256, 257: 512, 1000: 512}),

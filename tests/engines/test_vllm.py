@@ -284,10 +284,22 @@ def test_published_logs_are_met(config, settings, tp, gib, tokens, concurrency):
     assert len(blocks) < 10
 
 
-@pytest.mark.parametrize(("tokens", "blocks"), [(1, 1), (16, 1), (17, 2), (1023, 64), (17_407, 1088), (10**6, 1089)])
-def test_a_windowed_layer_holds_the_blocks_of_its_tokens_up_to_those_planned_for_it(tokens, blocks):
-    """As requests of a vLLM that ran were seen to: only the cap, ceil(1,023 + 2 x 8,192 in flight / 16) + 1, has one more."""
-    report = kvcalc.size(kvcalc.load("gemma-3-27b"), tokens=tokens, engine="vllm")
+@pytest.mark.parametrize(
+    ("batch", "tokens", "blocks"),
+    [
+        *[
+            (8192, tokens, blocks)
+            for tokens, blocks in [(1, 1), (17, 2), (17_407, 1024), (24_576, 1088), (10**6, 1088)]
+        ],
+        *[(8200, tokens, blocks) for tokens, blocks in [(1023, 64), (17_407, 1025), (24_600, 1090), (10**6, 1090)]],
+    ],
+)
+def test_a_windowed_layer_holds_the_blocks_of_its_tokens_up_to_those_of_its_fullest_batch(batch, tokens, blocks):
+    """Two batches in flight and the 1,023 tokens before them; the block more that is planned for is there where batches
+    end inside of a block."""
+    report = kvcalc.size(
+        kvcalc.load("gemma-3-27b"), tokens=tokens, engine="vllm", engine_settings={"max_num_batched_tokens": batch}
+    )
     (window,) = report.groups[0].tensors
     assert report.groups[0].name == "sliding"
     assert (window.slots, window.bytes) == (blocks, 52 * blocks * 16 * 16 * 256 * 2)
@@ -326,7 +338,44 @@ def test_a_size_with_draft_layers_is_a_block_of_those_that_were_planned():
         assert {rank.bytes for rank in size.per_rank} == set(row["result"]["bytes_per_block"])
 
 
-def test_a_size_of_stages_with_draft_layers_is_refused():
-    with pytest.raises(kvcalc.KvcalcError, match="draft layers"):
-        stages = kvcalc.Parallel(pp=2)
-        kvcalc.size(kvcalc.load("r1"), tokens=16, engine="vllm", engine_settings=DRAFTING, parallel=stages)
+@pytest.mark.parametrize("partition", [None, [30, 31], [40, 21]])
+@pytest.mark.parametrize("pp", [1, 2])
+def test_a_size_of_stages_with_draft_layers_is_a_block_of_those_that_are_planned(pp, partition):
+    """The draft layer stands on the last stage, and is none of the layers that stages share."""
+    if partition and pp != len(partition):
+        return
+    asked = {
+        "engine": "vllm",
+        "engine_settings": DRAFTING | ({"pp_layer_partition": partition} if partition else {}),
+        "parallel": kvcalc.Parallel(tp=8, pp=pp),
+    }
+    model = kvcalc.load("r1")
+    size = kvcalc.size(model, tokens=16, **asked)
+    fit = kvcalc.fit(
+        model,
+        available_bytes=40 * 2**30,
+        **asked | {"engine_settings": asked["engine_settings"] | {"max_model_len": 4096}},
+    )
+    assert tuple(rank.bytes for rank in size.per_rank[::8]) == fit.bytes_per_block
+    assert [group.name for group in size.per_rank[-1].groups] == ["all", "mtp"]
+
+
+def test_a_size_of_stages_that_do_not_hold_all_layers_is_refused():
+    with pytest.raises(
+        kvcalc.InvalidValueError, match=r"pp_layer_partition \(40, 20\) must name 2 stages of 61 layers"
+    ):
+        kvcalc.size(
+            kvcalc.load("r1"),
+            tokens=16,
+            engine="vllm",
+            engine_settings={"pp_layer_partition": [40, 20]},
+            parallel=kvcalc.Parallel(pp=2),
+        )
+
+
+def test_layers_that_are_not_quantised_are_sized_apart():
+    settings = {"kv_cache_dtype": "turboquant_4bit_nc", "block_size": 16}
+    report = kvcalc.size(kvcalc.load("llama-3.1-8b"), tokens=16, engine="vllm", engine_settings=settings)
+    assert [(group.name, len(group.layers)) for group in report.groups] == [("all", 28), ("all, unquantised", 4)]
+    packed, plain = (group.tensors[0].bytes for group in report.groups)
+    assert (packed, plain) == (28 * 32 * 8 * 134, 4 * 32 * 8 * 512)

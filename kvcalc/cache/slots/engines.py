@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kvcalc.cache.slots.primitives import TOKENS, Above, AtMost, Ceil, Switch
 from kvcalc.cache.slots.rule import SlotRule
 
@@ -16,9 +18,23 @@ def whole_blocks(n: int, limit: int | None = None, extra: int = 0) -> SlotRule:
     return SlotRule(Ceil(held, 1, n) + extra, f"blocks of {n:,}{reach}")
 
 
-def blocks_at_most(n: int, most: int, words: str) -> SlotRule:
-    """min(ceil(t / n), most) slots: blocks of n tokens, of which no more are ever held at once."""
-    return SlotRule(AtMost(Ceil(TOKENS, 1, n), most), words)
+def blocks_while_read(n: int, batch: int, longest: int, freed: Callable[[int], int], words: str) -> SlotRule:
+    """Blocks of n tokens that are held at most while t tokens are read in batches and blocks out of sight given back.
+
+    freed: blocks that were given back when the batch that starts at a token is read, never fewer than before. A batch
+    that ends at token e holds ceil(e / n) less those; the fullest batch up to t decides. longest: most tokens that are
+    looked at for it.
+    """
+    filled, most = Ceil(TOKENS, 1, n), 0
+    fuller: dict[int, tuple[int, int]] = {}  # by blocks given back: most before, and then
+    for start in range(0, longest, batch):
+        gone = freed(start)
+        held = -(-min(start + batch, longest) // n) - gone
+        if held > most:
+            fuller[gone] = (fuller.get(gone, (most, 0))[0], held)
+            most = held
+    first, *later = (AtMost(Above(filled, gone + before), then - before) for gone, (before, then) in fuller.items())
+    return SlotRule(sum(later, start=first), words)
 
 
 def in_steps(every: int, slots_each: int, limit: int | None = None, words: str = "") -> SlotRule:

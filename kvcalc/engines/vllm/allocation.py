@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from kvcalc.cache.dtypes import Dtype
@@ -14,7 +15,7 @@ from kvcalc.engines.vllm.planner import Planned
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import STATE, Spec
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import LayerGroup, Model
+from kvcalc.model import DRAFTS, LayerGroup, Model
 
 _BYTE = Dtype("byte", 1, 1, "padding")
 
@@ -27,6 +28,21 @@ def allocation_of(model: Model, planned: Planned) -> Allocation:
         tensors = _tensors_of(cache, spec_of[position], planned.run)
         by_layer.setdefault(cache.layer, []).extend(tensors)
     return tuple(_of_group(group, by_layer) for group in model.groups)
+
+
+def told_apart(model: Model, unquantised: Collection[int]) -> Model:
+    """`model` with the layers of each group that are not quantised as a group of their own."""
+    groups = [part for group in model.groups for part in _told_apart(group, unquantised)]
+    return replace(model, groups=tuple(groups))
+
+
+def _told_apart(group: LayerGroup, unquantised: Collection[int]) -> Iterator[LayerGroup]:
+    own = tuple(layer for layer in group.layers if layer in unquantised)
+    if group.name == DRAFTS or not own or own == group.layers:
+        yield group
+        return
+    yield replace(group, layers=tuple(layer for layer in group.layers if layer not in unquantised))
+    yield replace(group, name=f"{group.name}, unquantised", layers=own)
 
 
 def _of_group(group: LayerGroup, by_layer: Mapping[int, Sequence[CacheTensor]]) -> tuple[CacheTensor, ...]:

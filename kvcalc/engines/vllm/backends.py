@@ -57,7 +57,8 @@ class Need(NamedTuple):
 class Backend(NamedTuple):
     """A family of kernels.
 
-    block_sizes: of its kernels; exact: whether no multiple of them is one, too.
+    block_sizes: of its kernels; exact: whether no multiple of them is one, too; splits: whether a larger block may be
+    read as several of them.
     majors: of the compute capabilities that it runs on; empty: all from `since` on.
     cache_dtypes: formats that it reads. widths: of heads or latents; empty: all.
     """
@@ -65,6 +66,7 @@ class Backend(NamedTuple):
     name: str
     block_sizes: tuple[int, ...] = (16,)
     exact: bool = False
+    splits: bool = True
     mla: bool = False
     sparse: bool = False
     since: tuple[int, int] = (0, 0)
@@ -85,6 +87,8 @@ class Backend(NamedTuple):
 
     def accepts_block(self, block_size: int) -> bool:
         """Whether its kernels can read blocks of this size, split where they have to be."""
+        if not self.splits:
+            return block_size in self.block_sizes
         return any(block_size % size == 0 for size in self.block_sizes)
 
     def preferred_block(self, default: int) -> int:

@@ -33,7 +33,8 @@ class Blocks:
         chosen = self.size
         if run.is_hybrid:
             self._align_states(caches)
-        if any(cache.name == ATTENTION for cache in caches) and (run.skipped_layers or run.skips_windows):
+        skips = run.cpu is None and (run.skipped_layers or run.skips_windows)  # a CPU aligns blocks to states alone
+        if skips and any(cache.name == ATTENTION for cache in caches):
             self._align_skipped(caches)
         self._check(chosen)
 
@@ -44,7 +45,8 @@ class Blocks:
     def _preferred(self) -> int:
         """The user's, or what all backends can read: the default, else the smallest that suits them."""
         if self.run.block_size is not None:
-            rejecting = [b.name for b in self.backends if not b.accepts_block(self.run.block_size)]
+            on_gpu = () if self.run.cpu else self.backends  # a CPU's kernels see the blocks of groups only
+            rejecting = [b.name for b in on_gpu if not b.accepts_block(self.run.block_size)]
             if rejecting:
                 raise NotApplicableError(
                     f"block_size {self.run.block_size} is not supported by attention backend(s): "

@@ -69,6 +69,10 @@ def _waiting(rate: int, width: int) -> Spec:
 
 
 def _check(part: CompressedAttention, run: Run) -> None:
+    if run.cpu is not None:
+        raise NotApplicableError(
+            "how vLLM stores DeepSeek-V4's cache on a CPU is not known", help="choose a Hopper or Blackwell GPU as gpu"
+        )
     if run.capability[0] not in _MAJORS:
         raise NotApplicableError(
             f"vLLM's kernels for DeepSeek-V4 need compute capability {' or '.join(map(str, _MAJORS))}, and "

@@ -7,17 +7,17 @@ from math import ceil
 
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
-from kvcalc.engines.vllm.allocation import allocation_of
+from kvcalc.engines.vllm.allocation import allocation_of, told_apart
+from kvcalc.engines.vllm.dtypes import TURBOQUANT
 from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
-from kvcalc.engines.vllm.planner import Planned, plan
+from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
-from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
 from kvcalc.parallel import Parallel, Sharing
 
-_SHARING = Sharing(extra_layers="before last", tokens=True)
+_SHARING = Sharing(extra_layers="before last", drafts_last=True, tokens=True)
 """get_pp_indices; heads that do not divide are refused."""
 
 
@@ -27,32 +27,24 @@ class Vllm(VllmSettings):
     TITLE = "vLLM"
     VERIFIED = (
         "measured: 379 start-ups of 0.33.0's own planner, run without a GPU for 30 models on 4 GPUs, and 433 of 17 "
-        "versions for 22 models on one, all equal"
+        "versions for 22 models on one, all equal; on a CPU 219 of 221 start-ups and requests of 0.32.0"
     )
     PLANS_STAGES = True
     SHARE = "gpu_memory_utilization"
     FIXED = "kv_cache_memory_bytes"
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Whole blocks, as vLLM reserves them for a request: those of a window with all tokens that may be in flight.
+        """Whole blocks, as one request holds them at most while it is read, with no prefix cached before.
 
         The pages of a layer, padding included; what a block of the pool has more than the pages of its group is not any
         layer's, and `fit` counts it. Raises NotApplicableError for what vLLM refuses.
         """
-        return allocation_of(model, self._planned(model, kv_dtype, Parallel()))
+        whole = replace(self, pp_layer_partition=())
+        return allocation_of(model, whole._planned(model, kv_dtype, Parallel()))
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation:
         """What a rank of such a layout reserves for each layer; dcp ranks share the tokens of each block."""
-        if self.pp_layer_partition:
-            raise NotApplicableError(
-                "sizes of ranks know vLLM's own stages alone", help="ask kvcalc.fit, which knows any"
-            )
-        planned = self._planned(model, kv_dtype, ranks)
-        if planned.run.has_drafts and ranks.pp > 1:
-            raise NotApplicableError(
-                "sizes of ranks know no pipeline stages with draft layers", help="ask kvcalc.fit, or use pp=1"
-            )
-        return allocation_of(model, planned)
+        return allocation_of(model, self._planned(model, kv_dtype, ranks))
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> VllmPlan:
         """Blocks that requests take of the pool, and how large they are on each stage.
@@ -78,18 +70,24 @@ class Vllm(VllmSettings):
 
     @property
     def sharing(self) -> Sharing:
-        """Layers left over go to the stages before the last."""
-        return _SHARING
+        """Layers left over go to the stages before the last, unless a setting says what each holds."""
+        given = tuple(self.pp_layer_partition)
+        return _SHARING._replace(stages=(given, PARTITION)) if given else _SHARING
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What a size in blocks is, and what it is not."""
         del model
-        return (
-            f"blocks that vLLM {self.version} reserves for a request; kvcalc.fit knows the pool that they come from",
-        )
+        return (f"blocks that one request holds in vLLM {self.version} at its peak; kvcalc.fit knows the pool",)
 
     def served(self, model: Model) -> Model:
-        """With the layers that guess tokens ahead, where speculative wants layers of the model's own."""
+        """With the layers that guess tokens ahead, where speculative wants any; those left unquantised apart."""
+        loaded = self._with_drafts(model)
+        if not (self.kv_cache_dtype_skip_layers or self.kv_cache_dtype in TURBOQUANT):
+            return loaded
+        apart = self._apart(model)
+        return told_apart(loaded, settle(apart, self._settled(apart, BF16), Ranks()).skipped_layers)
+
+    def _with_drafts(self, model: Model) -> Model:
         apart = self._apart(model)
         if not self.speculative or not settle(apart, self._settled(apart, BF16), Ranks()).has_drafts:
             return model

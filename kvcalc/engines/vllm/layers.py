@@ -29,6 +29,7 @@ from kvcalc.cache.tensor import Dim
 from kvcalc.engines.vllm import quirks
 from kvcalc.engines.vllm.backends import HOPPER, INDEXER, MINIMAX_SPARSE, Backend, Need, canonical, choose
 from kvcalc.engines.vllm.compressed import compressed_caches
+from kvcalc.engines.vllm.cpu import choose_on_cpu, stored_on_cpu
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, MODEL, kv_bytes, latent_bytes
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import CHUNKED, CROSS, FULL, MLA, SLIDING, STATE, Spec
@@ -160,6 +161,16 @@ def _need(place: Place, run: Run, width: int, cache_dtype: str) -> Need:
     )
 
 
+def _kernels(need: Need, run: Run) -> Backend:
+    """Backend of a layer, by the GPU or the CPU that runs it."""
+    return choose(need, run.capability) if run.cpu is None else choose_on_cpu(need, run.cpu, run.version)
+
+
+def _head_bytes(cache_dtype: str, run: Run, widths: tuple[int, int]) -> int:
+    """Bytes of one head's key and value as the kernels pack them."""
+    return kv_bytes(cache_dtype if run.cpu is None else stored_on_cpu(cache_dtype), run.model_dtype, *widths)
+
+
 def _grouped_query(part: GroupedQueryAttention, place: Place, run: Run) -> Iterator[Cache]:
     heads, value = _heads(part.num_kv_heads, run.ranks.tp), part.v_head_dim or part.head_dim
     value = part.head_dim if value != part.head_dim and run.release.pads_values else value
@@ -174,7 +185,7 @@ def _attention(
     if window is not None and quirks.is_one_of(place.model, quirks.WINDOW_INCLUDES_QUERY):
         window -= 1  # kvcalc counts the query's own token beside sliding_window_size
     cache_dtype = _cache_dtype(place, run, window=window is not None)
-    if _indexes(place.group):
+    if _indexes(place.group) and run.cpu is None:
         backend = MINIMAX_SPARSE
     else:
         per_rank = max(1, query_heads // run.ranks.tp)
@@ -187,9 +198,10 @@ def _attention(
             query_heads=per_rank,
             kv_heads=heads,
             windowed=window is not None,
+            sparse=_indexes(place.group),
         )
-        backend = choose(need, run.capability)
-    head_bytes = kv_bytes(cache_dtype, run.model_dtype, *widths)
+        backend = _kernels(need, run)
+    head_bytes = _head_bytes(cache_dtype, run, widths)
     kind = SLIDING if window is not None else CHUNKED if chunk is not None else FULL
     spec = Spec(
         kind,
@@ -222,7 +234,7 @@ def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[
         query_heads=max(1, part.num_query_heads // run.ranks.tp),
         gathered_heads=max(1, part.num_query_heads // run.ranks.tp) * run.ranks.dcp,
     )
-    backend = choose(need, run.capability)
+    backend = _kernels(need, run)
     cache_dtype = canonical(backend, asked)
     row = latent_bytes(cache_dtype, run.model_dtype, width)
     spec = Spec(
@@ -258,8 +270,8 @@ def _indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
 def _cross(part: CrossAttention, place: Place, run: Run) -> Iterator[Cache]:
     heads = _heads(part.cross_num_kv_heads, run.ranks.tp)
     widths = (part.cross_head_dim, part.cross_head_dim)
-    backend = choose(_need(place, run, part.cross_head_dim, run.cache_dtype)._replace(crosses=True), run.capability)
-    head_bytes = kv_bytes(run.cache_dtype, run.model_dtype, *widths)
+    backend = _kernels(_need(place, run, part.cross_head_dim, run.cache_dtype)._replace(crosses=True), run)
+    head_bytes = _head_bytes(run.cache_dtype, run, widths)
     spec = Spec(CROSS, 1, heads * head_bytes, (heads, *widths, run.cache_dtype))
     dims = (Dim("cross_num_kv_heads", heads), Dim("key + value", sum(widths)))
     yield Cache("cross_attn", place.layer, spec, backend, dims=dims)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kvcalc.engines.vllm.backends import Backend
 from kvcalc.engines.vllm.block_sizes import Blocks
 from kvcalc.engines.vllm.capacity import Stage, auto_fit, check_fits, request_blocks, stage_block_bytes
+from kvcalc.engines.vllm.cpu import check_kernel_blocks
 from kvcalc.engines.vllm.grouping import Group, groups_of
 from kvcalc.engines.vllm.layers import Cache, caches_of
 from kvcalc.engines.vllm.layouts import is_block_outermost, layout_of
@@ -17,9 +19,12 @@ from kvcalc.engines.vllm.run import Ranks, Run, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.specs import STATE, Limits
 from kvcalc.engines.vllm.versions import Packing
-from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
-from kvcalc.parallel import Parallel
+from kvcalc.parallel import Parallel, check_stages_of
+
+PARTITION = "pp_layer_partition"
+"""The setting that gives the layers of each stage."""
 
 
 class Planned(NamedTuple):
@@ -72,7 +77,19 @@ def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
         blocks_outermost=blocks_outermost,
         release=run.release,
     )
+    if run.cpu is not None:
+        check_kernel_blocks(_read_in_blocks(groups, caches))
     return Planned(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
+
+
+def _read_in_blocks(groups: Sequence[Group], caches: Sequence[Cache]) -> list[tuple[int, Backend]]:
+    """Blocks of each group and the kernels that read them."""
+    return [
+        (spec.block_size, backend)
+        for group in groups
+        for member, spec in zip(group.members, group.specs, strict=True)
+        if (backend := caches[member].backend) is not None
+    ]
 
 
 def ranks_of(model: Model, settings: VllmSettings, parallel: Parallel) -> Ranks:
@@ -135,12 +152,7 @@ def _partition(model: Model, pp: int, given: tuple[int, ...]) -> tuple[int, ...]
     """Layers of each stage: as many each, and one more in those before the last where they do not divide."""
     layers = model.num_layers
     if given:
-        if len(given) != pp or sum(given) != layers:
-            raise InvalidValueError(
-                f"pp_layer_partition ({', '.join(map(str, given))}) must name {pp} stages of {layers} layers in all",
-                field="pp_layer_partition",
-                help="leave it out for vLLM's own partition",
-            )
+        check_stages_of(layers, pp, given, PARTITION)
         return given
     each, remaining = divmod(layers, pp)
     stages = [each] * pp

@@ -12,6 +12,7 @@ from kvcalc.attention._state import StateCache
 from kvcalc.attention.cca import CompressedConvolution
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.cross import CrossAttention
+from kvcalc.attention.gated_deltanet import GatedDeltaNet
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
 from kvcalc.attention.mamba import Mamba
@@ -22,6 +23,16 @@ from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines.vllm import quirks
 from kvcalc.engines.vllm.backends import BLACKWELL, HOPPER
+from kvcalc.engines.vllm.cpu import (
+    Cpu,
+    batches_on_cpu,
+    block_size_on_cpu,
+    check_release,
+    cpu_named,
+    reads_prompts_whole,
+    state_dtype_on_cpu,
+    whole_prompts,
+)
 from kvcalc.engines.vllm.dtypes import FP8, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
 from kvcalc.engines.vllm.specs import Limits
@@ -71,12 +82,13 @@ class Run(NamedTuple):
 
     version: of vLLM, whose rules hold.
     cache_dtype: of quantisable layers; kernels may still choose another form of it.
-    block_size: what the user asked for, or None.
+    gpu: what runs it, which may be a CPU.
+    block_size: what the user asked for, or None; on a CPU it is known wherever tokens are cached.
     skipped_layers: indices of layers whose cache is not quantised; skips_windows: whether those with a window are too.
     """
 
     version: str
-    gpu: Gpu
+    gpu: Gpu | Cpu
     ranks: Ranks
     limits: Limits
     model_dtype: str
@@ -101,6 +113,11 @@ class Run(NamedTuple):
         return VllmRelease(self.version)
 
     @property
+    def cpu(self) -> Cpu | None:
+        """The CPU that runs it, if it is one."""
+        return self.gpu if isinstance(self.gpu, Cpu) else None
+
+    @property
     def capability(self) -> tuple[int, int]:
         """Compute capability of the GPU."""
         return self.gpu.compute_capability or (0, 0)
@@ -108,18 +125,17 @@ class Run(NamedTuple):
 
 def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
     """Run of `model` with `settings` on `ranks`. Raises what vLLM would refuse."""
-    gpu = gpu_named(settings.gpu)
-    if gpu.compute_capability is None:
-        raise NotApplicableError(
-            f"kvcalc knows vLLM's kernels for NVIDIA GPUs, and {gpu.name} is none", help="choose an NVIDIA GPU as gpu"
-        )
+    gpu, cpu = _device(settings), cpu_named(settings.gpu)
     _check_ranks(model, ranks)
     release = settings.release
+    whole = reads_prompts_whole(cpu, latents=_has_latents(model))
     states, others = _has_states(model)
     encoder = any(isinstance(part, CrossAttention) for group in model.groups for part in group.parts)
     is_hybrid = states and others
     keeps_prefixes = settings.enable_prefix_caching
-    if keeps_prefixes is None:
+    if whole:
+        keeps_prefixes = False
+    elif keeps_prefixes is None:
         keeps_prefixes = not encoder and others and (not states or release.hybrids_keep_prefixes)
     if states and keeps_prefixes:
         keeps_prefixes = _keeps_states(model, release)
@@ -127,12 +143,13 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
     cache_dtype = _cache_dtype(model, settings, gpu, model_dtype)
     drafts, speculative_tokens, modules = _speculation(model, settings)
     longest = _max_model_len(model, settings)
-    batched, sequences = _batches(model, settings, gpu, longest, encoder=encoder)
-    asynchronous = settings.async_scheduling is not False
+    batched, sequences = _batches(model, settings, gpu, ranks, longest, encoder=encoder)
+    batched = whole_prompts(longest) if whole else batched
+    asynchronous = settings.async_scheduling is not False and cpu is None
     concurrent = ranks.pp + 1 if asynchronous and settings.use_v2_model_runner else ranks.pp
     if asynchronous and not settings.use_v2_model_runner and ranks.pp == 1:
         concurrent = 2
-    conv_dtype, state_dtype = _state_dtypes(model, settings, model_dtype)
+    conv_dtype, state_dtype = _state_dtypes(model, settings, model_dtype, cpu)
     skipped, skips_windows = _skipped_layers(model, settings, cache_dtype, is_hybrid=is_hybrid)
     chunked = any("attention_chunk_size" in group.facts for group in model.groups)
     unifies = settings.disable_hybrid_kv_cache_manager
@@ -148,6 +165,7 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
             extra_window_tokens=max(0, speculative_tokens - 1) if modules > 1 and release.keeps_for_drafts else 0,
             keeps_states=states and keeps_prefixes,
             speculative_tokens=speculative_tokens if speculative_tokens and release.counts_draft_states else 0,
+            batch_tokens=batched,
         ),
         model_dtype=model_dtype,
         cache_dtype=cache_dtype,
@@ -165,6 +183,20 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
         skips_windows=skips_windows,
         auto_fit=settings.max_model_len == -1,
     )
+
+
+def _device(settings: VllmSettings) -> Gpu | Cpu:
+    """The GPU or the CPU that runs vLLM. Raises NotApplicableError for one whose kernels are not known."""
+    cpu = cpu_named(settings.gpu)
+    if cpu is not None:
+        check_release(settings.version)
+        return cpu
+    gpu = gpu_named(settings.gpu)
+    if gpu.compute_capability is None:
+        raise NotApplicableError(
+            f"kvcalc knows vLLM's kernels for NVIDIA GPUs, and {gpu.name} is none", help="choose an NVIDIA GPU as gpu"
+        )
+    return gpu
 
 
 def _has_states(model: Model) -> tuple[bool, bool]:
@@ -253,7 +285,7 @@ def _model_dtype(model: Model, settings: VllmSettings) -> str:
     return "float16" if model.published.dtype in ("float16", "half") else "bfloat16"
 
 
-def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu, model_dtype: str) -> str:
+def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu | Cpu, model_dtype: str) -> str:
     """kv_cache_dtype, or for `auto` what the checkpoint or the model's class wants."""
     asked = settings.kv_cache_dtype
     if asked != "auto" and asked not in settings.release.cache_dtypes:
@@ -282,12 +314,15 @@ def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu, model_dtype: st
     return asked
 
 
-def _block_size(model: Model, settings: VllmSettings, gpu: Gpu) -> int | None:
+def _block_size(model: Model, settings: VllmSettings, gpu: Gpu | Cpu) -> int | None:
     """Tokens of a block as asked for, or as older versions force it for latents; None where kernels decide."""
-    major, _ = gpu.compute_capability or (0, 0)
     asked, forced = settings.block_size, 0
+    if isinstance(gpu, Cpu):
+        caches_tokens = _has_states(model)[1]
+        return block_size_on_cpu(gpu, asked, latents=_has_latents(model)) if caches_tokens else asked
     if not _has_latents(model):
         return asked
+    major, _ = gpu.compute_capability or (0, 0)
     rule = settings.release.latent_blocks
     if rule is LatentBlocks.KERNELS:
         return asked
@@ -302,9 +337,14 @@ def _block_size(model: Model, settings: VllmSettings, gpu: Gpu) -> int | None:
     return forced if forced and (asked or 1) % forced else asked
 
 
-def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str) -> tuple[str, str]:
+def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str, cpu: Cpu | None) -> tuple[str, str]:
     """Formats of convolutions' columns and of recurrent states."""
     conv = model_dtype if settings.mamba_cache_dtype == "auto" else settings.mamba_cache_dtype
+    if cpu is not None:
+        gated = any(isinstance(part, GatedDeltaNet) for group in model.groups for part in group.parts)
+        of_cpu = state_dtype_on_cpu(cpu, settings.mamba_ssm_cache_dtype, gated_deltanet=gated)
+        if of_cpu is not None:
+            return conv, of_cpu
     if settings.mamba_ssm_cache_dtype != "auto":
         return conv, settings.mamba_ssm_cache_dtype
     preset = not model.published.model_type  # which leaves out what its kind has by default
@@ -412,13 +452,23 @@ def _max_model_len(model: Model, settings: VllmSettings) -> int:
     return model.published.original_tokens or longest if model.published.rope_type == "longrope" else longest
 
 
-def _batches(model: Model, settings: VllmSettings, gpu: Gpu, longest: int, *, encoder: bool) -> tuple[int, int]:
-    """max_num_batched_tokens and max_num_seqs, by the GPU where they are not given."""
+def _batches_by_device(settings: VllmSettings, gpu: Gpu | Cpu, ranks: Ranks) -> tuple[int, int]:
+    """max_num_batched_tokens and max_num_seqs where neither is given."""
+    if isinstance(gpu, Cpu):
+        return batches_on_cpu(settings.usage, ranks.tp * ranks.pp)
     small = gpu.memory_bytes < _MEDIUM or "a100" in gpu.name or gpu.compute_capability == _GB10
     tier = _LARGE if gpu.memory_bytes >= _LARGE else 0 if small else _MEDIUM
     by_usage, sequences = _TIERS[tier]
     if tier == _LARGE:
         by_usage = {**by_usage, SERVER: settings.release.large_gpu_batch}
+    return by_usage[settings.usage], sequences
+
+
+def _batches(
+    model: Model, settings: VllmSettings, gpu: Gpu | Cpu, ranks: Ranks, longest: int, *, encoder: bool
+) -> tuple[int, int]:
+    """max_num_batched_tokens and max_num_seqs, by the GPU where they are not given."""
+    by_device, sequences = _batches_by_device(settings, gpu, ranks)
     sequences = settings.max_num_seqs or sequences
     if settings.max_num_batched_tokens is not None:
         batched = settings.max_num_batched_tokens
@@ -429,7 +479,7 @@ def _batches(model: Model, settings: VllmSettings, gpu: Gpu, longest: int, *, en
                 help="raise max_num_batched_tokens or lower max_model_len",
             )
     else:
-        batched = by_usage[settings.usage]
+        batched = by_device
         if encoder:  # prompts are read whole
             batched = max(longest, batched)
         if model.published.sees_images_whole:

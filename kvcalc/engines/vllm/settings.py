@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting, share
+from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
 from kvcalc.engines.vllm.versions import VllmRelease
 from kvcalc.errors import InvalidValueError
@@ -29,7 +30,8 @@ class VllmSettings(Engine):
     version: str = setting(_NEWEST.version, "version of vLLM whose rules hold")
     gpu: str = setting(
         "h100-80gb",
-        "a name of presets/gpus.yaml, or the driver's own; its kernels decide block sizes, its memory the batch",
+        "a name of presets/gpus.yaml, the driver's own, or cpu (cpu-amx, cpu-avx512, cpu-avx2); its kernels decide "
+        "block sizes, its memory the batch",
     )
     kv_cache_dtype: str = setting(
         "auto", "format of the cache; auto: the model's, unless its checkpoint or class wants another"
@@ -65,7 +67,8 @@ class VllmSettings(Engine):
         return VllmRelease(self.version)
 
     def __post_init__(self) -> None:
-        gpu_named(self.gpu)
+        if cpu_named(self.gpu) is None:
+            gpu_named(self.gpu)
         check_cache_dtype(self.kv_cache_dtype)
         one_of(self.usage, "usage", USAGES)
         one_of(self.dtype, "dtype", _MODEL_DTYPES)

@@ -7,10 +7,11 @@ Source: vLLM, v1/kv_cache_interface.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
+from functools import cache
+from math import gcd, lcm
 from typing import NamedTuple
 
-from kvcalc.cache.slots.engines import blocks_at_most, whole_blocks
+from kvcalc.cache.slots.engines import blocks_while_read, switched, whole_blocks
 from kvcalc.cache.slots.layers import once
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.errors import NotApplicableError
@@ -26,7 +27,8 @@ class Limits(NamedTuple):
     max_model_len: longest request. in_flight_tokens: of all batches that run at the same time. encoder_tokens: reserved
     for an encoder's output. dcp: ranks that share the tokens of full attention. extra_window_tokens: kept behind every
     window for draft modules that read ahead. keeps_states: whether states of prefixes are cached (`align`).
-    speculative_tokens: drafts whose states are kept until they are accepted.
+    speculative_tokens: drafts whose states are kept until they are accepted. batch_tokens: of one batch
+    (max_num_batched_tokens), of which as many are in flight as in_flight_tokens has room for.
     """
 
     max_model_len: int
@@ -36,6 +38,7 @@ class Limits(NamedTuple):
     extra_window_tokens: int = 0
     keeps_states: bool = False
     speculative_tokens: int = 0
+    batch_tokens: int = 0
 
 
 class Spec(NamedTuple):
@@ -95,14 +98,33 @@ class Spec(NamedTuple):
         return self.kind != STATE
 
     def held(self, limits: Limits) -> SlotRule:
-        """Blocks that a request holds at most on its way to t tokens: of a window no more than those planned for it.
+        """Blocks that a request of t tokens holds at most while it is read, alone and with no prefix cached before.
 
-        Source: v1/core/single_type_kv_cache_manager.py (get_num_blocks_to_allocate, capped); live requests.
+        A window or a chunk gives back the blocks out of its sight as soon as the batch is done that looked at them.
+        Source: v1/core/single_type_kv_cache_manager.py (remove_skipped_blocks, MambaManager); live requests.
         """
         planned = self.rule(limits)
-        if self.kind not in _WINDOWS:
-            return planned
-        return blocks_at_most(self.block_size, planned.slots(self._reach(limits)), str(planned))
+        if self.kind in (*_WINDOWS, CHUNKED) and limits.batch_tokens:
+            return _held_while_read(self._replace(shape=()), limits, str(planned))
+        if self.kind == STATE and limits.keeps_states:
+            return self._held_states(limits, planned)
+        return planned
+
+    def _held_states(self, limits: Limits, planned: SlotRule) -> SlotRule:
+        """One state until a block is full; then that of the block before it, or a checkpoint, too; else all planned."""
+        words, first = str(planned), self.block_size + 1
+        running, second = (once(number + limits.speculative_tokens) for number in (1, 2))
+        if self.checkpoint_blocks and limits.batch_tokens >= first:  # one batch reads it, and has none before it
+            planned = switched(second, limits.batch_tokens + 1, planned, words)
+        return switched(running, first, planned, words)
+
+    def freed(self, processed_tokens: int, limits: Limits) -> int:
+        """Blocks that no token after these looks at."""
+        if self.kind == CHUNKED:
+            chunk = self.window or 1
+            return processed_tokens // chunk * chunk // self.block_size
+        reach = self._reach(limits) - limits.in_flight_tokens
+        return max(0, processed_tokens - reach) // self.block_size
 
     def rule(self, limits: Limits) -> SlotRule:
         """Blocks that are planned for a request, by its tokens.
@@ -138,6 +160,22 @@ class Spec(NamedTuple):
     def blocks(self, limits: Limits) -> int:
         """Blocks that one request of max_model_len tokens takes."""
         return self.rule(limits).slots(limits.max_model_len)
+
+
+@cache
+def _held_while_read(spec: Spec, limits: Limits, words: str) -> SlotRule:
+    """Blocks of a window or a chunk, batch after batch; the tokens of those in flight are not done yet."""
+    block, batch = spec.block_size, limits.batch_tokens
+    in_flight = limits.in_flight_tokens - batch
+    sight = (spec.window or 0) + limits.extra_window_tokens + block + in_flight
+    every = lcm(block, batch, (spec.window or 1) if spec.kind == CHUNKED else 1)  # tokens after which it repeats
+    return blocks_while_read(
+        block,
+        batch,
+        round_up(sight, batch) + every,
+        lambda start: spec.freed(max(0, start - in_flight), limits),
+        words,
+    )
 
 
 def ceil_div(number: int, divisor: int) -> int:
