@@ -15,7 +15,7 @@ DEEPSEEK_RANKS = (512, 64)
 
 
 def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache], note: str = "") -> Model:
-    """`model` with each layer's attention replaced by `build` of it; windows, chunks and states stay.
+    """`model` with each layer's attention replaced by `build` of it, drafts' too; windows, chunks and states stay.
 
     label: what it is now, such as GQA-16; note: a sentence that goes before the widths which the layers took.
     Raises NotApplicableError where no layer caches tokens, or where a method before it changed what they keep.
@@ -27,13 +27,20 @@ def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache],
             f"{model.name} cannot be seen as {label}: none of its layers has keys and values of tokens ({kinds})",
             help="compare it with another model instead",
         )
-    groups = tuple(_rebuilt_group(group, label, build) for group in model.groups)
+    groups, drafts = (
+        tuple(_rebuilt_group(group, label, build) for group in some) for some in (model.groups, model.draft_groups)
+    )
     widths = dict.fromkeys(filter(None, map(_widths, groups)))  # unique, in order
     notes = (*model.notes, f"as {label}: {note}{'; '.join(widths)}")
     untouched = [group.name for group in groups if not any(isinstance(part, TokenCache) for part in group.parts)]
     if untouched:
         notes = (*notes, f"layers that stay as they are: {', '.join(untouched)}")
-    return replace(model, name=f"{model.name} as {label}", groups=groups, notes=notes)
+    return replace(model, name=f"{model.name} as {label}", groups=groups, draft_groups=drafts, notes=notes)
+
+
+def rebuilt_drafts(model: Model, label: str, keeps: TokenCache) -> tuple[LayerGroup, ...]:
+    """The layers of `model` that guess tokens ahead, each with keys and values of its own, as `keeps` has them."""
+    return tuple(_rebuilt_group(group, label, lambda _: keeps) for group in model.draft_groups)
 
 
 def attention_parts(model: Model) -> Iterator[TokenCache]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kvcalc.attention.none import NoCache
 from kvcalc.errors import InvalidValueError
-from kvcalc.methods._rebuild import check_untouched, only_attention, origins_of
+from kvcalc.methods._rebuild import check_untouched, only_attention, origins_of, rebuilt_drafts
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.methods.gqa import with_kv_heads
 from kvcalc.model import Model, group_layers
@@ -62,4 +62,7 @@ def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_h
     origins = {"all": origins_of((keeps,), model.groups[0], label)}
     groups = group_layers(names, {"all": keeps, "shared": NoCache()}, origins)
     note = f"as {label}: {plural(num_key_value_heads, 'KV head')} in {number} of {plural(layers, 'layer')}"
-    return replace(model, name=f"{model.name} as {label}", groups=groups, notes=(*model.notes, note))
+    drafts = rebuilt_drafts(model, label, keeps)
+    return replace(
+        model, name=f"{model.name} as {label}", groups=groups, draft_groups=drafts, notes=(*model.notes, note)
+    )

@@ -9,7 +9,7 @@ from kvcalc.attention.gated_retention import GatedRetention
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods._rebuild import check_untouched, only_attention, origins_of, own_kv_heads
+from kvcalc.methods._rebuild import check_untouched, only_attention, origins_of, own_kv_heads, rebuilt_drafts
 from kvcalc.methods._traits import ARCHITECTURE, Traits
 from kvcalc.model import Attention, Model, group_layers
 from kvcalc.units import plural, positive_int
@@ -77,7 +77,8 @@ def apply(
     groups = group_layers(names, parts, origins)
     note = f"as YOCO: {plural(half, 'layer')} of {_words(forgets)}; layer {half} caches "
     note += f"{plural(keeps.num_kv_heads, 'KV head')} of {keeps.head_dim} for itself and those after it"
-    return replace(model, name=f"{model.name} as YOCO", groups=groups, notes=(*model.notes, note))
+    drafts = rebuilt_drafts(model, "YOCO", keeps)
+    return replace(model, name=f"{model.name} as YOCO", groups=groups, draft_groups=drafts, notes=(*model.notes, note))
 
 
 def _self_decoder(attention: TokenCache, sliding_window: int | None, heads: int) -> Attention:

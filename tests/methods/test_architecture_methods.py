@@ -412,3 +412,31 @@ def test_heads_that_cannot_be_pooled(shape, kv_heads, head_dim, message):
 def test_a_tied_state_has_room_for_its_rotary_key():
     with pytest.raises(kvcalc.InvalidValueError, match=r"qk_rope_head_dim \(9\) is wider than head_dim \(8\)"):
         GroupedTiedAttention(num_query_heads=2, num_kv_heads=1, head_dim=8, qk_rope_head_dim=9)
+
+
+# Layers that guess tokens ahead -------------------------------------------------------------------------------------
+
+DRAFTING = {"speculative": {"method": "mtp", "num_speculative_tokens": 1}}
+
+
+@pytest.mark.parametrize("spec", ["mha", "mqa", "gqa:8", "mla:256+64", "gta", "tpa", "mlkv:num_key_value_layers=61"])
+def test_draft_layers_are_built_as_the_others(spec):
+    """Of DeepSeek-R1, whose draft layer is one more of the same: as it is where it is part of the model."""
+    from kvcalc.methods import apply_method
+
+    changed = apply_method(kvcalc.load("r1"), spec)
+    (layers,), (drafts,) = changed.groups, changed.draft_groups
+    assert drafts.parts == layers.parts
+    assert drafts.tensors == layers.tensors
+    assert drafts.layers == (61,)
+
+
+def test_a_draft_layer_of_vllm_is_the_what_ifs_in_size_fit_and_compare():
+    """62 layers of 8 KV heads: 16 tokens of keys and values of 128 elements in 16 bits."""
+    from kvcalc.methods import apply_method
+
+    as_gqa = apply_method(kvcalc.load("r1"), "gqa:8")
+    asked = {"engine": "vllm", "engine_settings": DRAFTING | {"max_model_len": 4096}}
+    block = 62 * 16 * 8 * (128 + 128) * 2
+    assert kvcalc.size(as_gqa, tokens=16, **asked).total_bytes == block
+    assert kvcalc.fit(as_gqa, available_bytes=40 * 2**30, **asked).bytes_per_block == (block,)
