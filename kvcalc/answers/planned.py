@@ -49,7 +49,7 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
 
     report, since, before = asked_before(planner, ask, said)
     settings = tuple(planner.settings_by_name().items())
-    notes = (*report.notes, *planner.version_notes, *in_words(since, before))
+    notes = (*report.notes, *planner.version_notes, *planner.caveats(model), *in_words(since, before))
     return report._replace(engine_settings=settings, parallel=str(ranks) if parallel else "", notes=notes)
 
 

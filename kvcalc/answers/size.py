@@ -116,6 +116,7 @@ class _Allocated:
                 *model.notes,
                 *engine.version_notes,
                 *engine.notes(model),
+                *engine.caveats(model),
                 *beyond_the_model(model, tokens * times // sequences),
                 *(self.ranks.remarks if self.ranks else ()),
             ),

@@ -127,4 +127,5 @@ def _notes(deployment: Deployment, plan: Plan) -> tuple[str, ...]:
     asked = deployment.asked
     own = () if plan.speaks_for_engine else asked.serving.notes(asked.model)
     each = asked.tokens * asked.times_held // asked.sequences
-    return (*asked.model.notes, *asked.engine.version_notes, *own, *beyond_the_model(asked.model, each))
+    own = (*asked.engine.version_notes, *own, *asked.engine.caveats(asked.model))
+    return (*asked.model.notes, *own, *beyond_the_model(asked.model, each))

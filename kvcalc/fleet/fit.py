@@ -236,7 +236,7 @@ def _engines_own(
 def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
     """What a reader must know of how the numbers came about."""
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
-    found = [*model.notes, *engine.version_notes]
+    found = [*model.notes, *engine.version_notes, *engine.caveats(model)]
     if question.weights.source != GIVEN:
         found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
     if shared > 1:

@@ -2,6 +2,7 @@
 
 settings   fields of engines, their meanings and checks; `reading` types what was written of them as text
 versions   the rules that changed between an engine's versions, as data
+support    the model types that an engine has no class for, as data
 plan       what an engine's memory holds: of whole blocks (`blocks`), of pools of pages (`pools`)
 checks     refusals that several engines share; `tensors` and `stages`, steps that they share
 """
@@ -23,6 +24,7 @@ from kvcalc.units import shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.footprint import Footprint
+    from kvcalc.engines.base.support import Support
     from kvcalc.engines.base.versions import Release
     from kvcalc.parallel import Parallel, Sharing
     from kvcalc.report.sheet import Json
@@ -37,7 +39,8 @@ class Engine(ABC):
     """An engine: a frozen dataclass whose fields are its own settings, named and defaulted as it names them.
 
     TITLE: the engine as its authors write it. VERIFIED: how its rules were established.
-    RELEASE: the table of its versions; None where no version is told from another. ALIASES: other names of settings.
+    RELEASE: the table of its versions; None where no version is told from another. SUPPORT: the table of model types
+    that it has no class for; None where it takes any. ALIASES: other names of settings.
     SHARES_CONTEXT: whether all sequences share one context, whose tokens are asked for as a whole: its slots are then
     those of all sequences, of which there may be MAX_SEQUENCES.
     PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
@@ -46,6 +49,7 @@ class Engine(ABC):
     TITLE: ClassVar[str]
     VERIFIED: ClassVar[str]
     RELEASE: ClassVar[type[Release] | None] = None
+    SUPPORT: ClassVar[Support | None] = None
     ALIASES: ClassVar[Mapping[str, str]] = {}
     SHARES_CONTEXT: ClassVar[bool] = False
     MAX_SEQUENCES: ClassVar[int] = 0
@@ -192,6 +196,10 @@ class Engine(ABC):
         """What a reader must know of how `model` fares in this engine."""
         del model
         return ()
+
+    def caveats(self, model: Model) -> tuple[str, ...]:
+        """What goes with every number of `model` in this engine, a plan's too: that it has no class for the model."""
+        return () if self.SUPPORT is None else self.SUPPORT.notes(model, self.version)
 
     def policies(self) -> Mapping[str, Engine]:
         """Where a number is a matter of policy: the one in force, in words, then each other as an engine of its own."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from kvcalc.engines.base import Engine
+from kvcalc.engines.base.support import Support
 from kvcalc.engines.base.versions import Release
 from kvcalc.errors import InvalidValueError
 from kvcalc.units import parse_tokens, shown
@@ -29,7 +30,7 @@ _WHAT: dict[Kind, str] = {"number": "a number", "json": "a JSON object", "flag":
 
 def kinds_of(engine: type[Engine]) -> dict[str, Kind]:
     """Kind of each setting, by its field's type; None aside."""
-    hints = get_type_hints(engine, localns={"Release": Release})
+    hints = get_type_hints(engine, localns={"Release": Release, "Support": Support})
     kinds = {name: _kind(hints[name]) for name in engine.setting_names()}
     return kinds | {alias: kinds[name] for alias, name in engine.ALIASES.items()}
 

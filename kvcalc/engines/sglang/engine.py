@@ -16,6 +16,7 @@ from kvcalc.engines.sglang.compressed import is_compressed
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan, check_drafts
 from kvcalc.engines.sglang.resolution import has_own_windows, rows_of
 from kvcalc.engines.sglang.settings import FP4, SglangSettings
+from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
@@ -34,6 +35,7 @@ class Sglang(SglangSettings):
 
     TITLE = "SGLang"
     VERIFIED = "from source, not run; checked against 22 sizes in 8 start-up logs of users"
+    SUPPORT = SUPPORT
     SHARE = "mem_fraction_static"
     FIXED = ""
 

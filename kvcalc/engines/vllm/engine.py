@@ -14,6 +14,7 @@ from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
+from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
 from kvcalc.parallel import Parallel, Sharing
 
@@ -29,6 +30,7 @@ class Vllm(VllmSettings):
         "measured: 379 start-ups of 0.33.0's own planner, run without a GPU for 30 models on 4 GPUs, and 433 of 17 "
         "versions for 22 models on one, all equal; on a CPU 219 of 221 start-ups and requests of 0.32.0"
     )
+    SUPPORT = SUPPORT
     PLANS_STAGES = True
     SHARE = "gpu_memory_utilization"
     FIXED = "kv_cache_memory_bytes"

@@ -18,6 +18,7 @@ from kvcalc.engines.vllm.layouts import is_block_outermost, layout_of
 from kvcalc.engines.vllm.run import Ranks, Run, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.specs import STATE, Limits
+from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.engines.vllm.versions import Packing
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
@@ -62,6 +63,7 @@ class Capacity(NamedTuple):
 
 def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
     """Groups and pages of `model` on these ranks. Raises NotApplicableError for what vLLM refuses, in its words."""
+    SUPPORT.check(model, settings.version)
     ranks = ranks_of(model, settings, parallel)
     _check_as_published(model, settings)
     run = settle(model, settings, ranks)

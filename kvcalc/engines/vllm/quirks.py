@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.model import Model
 
 USES_MLA = {
@@ -11,7 +12,8 @@ USES_MLA = {
     *("glm4_moe_lite", "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "kimi_k2", "kimi_linear"),
     *("longcat_flash", "pangu_ultra_moe"),
 }
-"""Types whose latent is cached as it is; of all others every head's key and value (model_arch_config_convertor.py)."""
+"""Types whose latent vLLM's own classes cache as it is (model_arch_config_convertor.py), as its Transformers fallback
+does with any (models/transformers/base.py); of all others it is every head's key and value."""
 EXPANDS_LATENT = {"minicpm3"}
 """Types whose latent is expanded, and whose values are padded to the width of their keys (minicpm3.py)."""
 HAS_SINKS = {"gpt_oss", "laguna", "mimo_v2_flash"}
@@ -46,4 +48,5 @@ def is_one_of(model: Model, types: Collection[str]) -> bool:
 def uses_mla(model: Model) -> bool:
     """Whether the latent of MLA is cached as it is. A preset may name the whole model's type, which says less."""
     by_config = bool(model.published.model_type)
-    return not is_one_of(model, EXPANDS_LATENT) and (not by_config or model.model_type in USES_MLA)
+    cached = model.model_type in USES_MLA or model.model_type in SUPPORT.by_fallback
+    return not is_one_of(model, EXPANDS_LATENT) and (not by_config or cached)

@@ -1,0 +1,71 @@
+"""Model types that an engine has no class of its own for, as data: refused, or run by a fallback, or neither is known.
+
+An engine that names its table (`Engine.SUPPORT`) has its notes in every answer; one that refuses what it cannot load
+asks `check`, too. Types are those of whole models, as their config.json names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from kvcalc.engines.base.versions import number_of
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Model
+
+
+class Refusal(NamedTuple):
+    """Why an engine does not load a model type, in its words. last: the last version that had a class for it."""
+
+    words: str
+    last: str = ""
+
+
+class Support(NamedTuple):
+    """What became of the model types that a version of an engine has no class for.
+
+    title: the engine as its authors write it; version: that was asked. refused: by type. by_fallback: what its
+    Transformers fallback runs. undecided: where it was not found out whether that does. cacheless: what that runs, as
+    an encoder, without any cache.
+    """
+
+    title: str
+    version: str
+    refused: Mapping[str, Refusal] = {}
+    by_fallback: Collection[str] = ()
+    undecided: Collection[str] = ()
+    cacheless: Collection[str] = ()
+
+    def check(self, model: Model, version: str) -> None:
+        """Raises NotApplicableError for a model that this version of the engine refuses, or runs without a cache."""
+        name = _type_of(model)
+        refusal = self.refused.get(name)
+        if refusal is not None and not self._had_class(refusal, version):
+            help = f"use {refusal.last}, the last version that has it" if refusal.last else "use another engine"
+            raise NotApplicableError(refusal.words, help=help)
+        if name in self.cacheless:
+            raise NotApplicableError(
+                f"{self.title} {version} runs {name} as an encoder, without a KV cache", help="use another engine"
+            )
+
+    def notes(self, model: Model, version: str) -> tuple[str, ...]:
+        """How this version runs a model that it has no class for; nothing where it has one."""
+        name = _type_of(model)
+        if (number_of(version) or ()) < (number_of(self.version) or ()):
+            return ()
+        fallback = "its Transformers fallback"
+        fate = {
+            f"{fallback} runs it": self.by_fallback,
+            f"whether {fallback} does was not found out": self.undecided,
+            f"{fallback} refuses it, too": self.refused,
+        }
+        what = f"{self.title} {version} has no class for {name}"
+        return tuple(f"{what}; {words}" for words, types in fate.items() if name in types)
+
+    def _had_class(self, refusal: Refusal, version: str) -> bool:
+        return bool(refusal.last) and (number_of(version) or ()) <= (number_of(refusal.last) or ())
+
+
+def _type_of(model: Model) -> str:
+    """Type of the whole model; of its decoder where nothing else is known, as in a preset."""
+    return model.published.model_type or model.model_type
