@@ -346,3 +346,28 @@ def test_a_setting_of_none_is_the_default():
     plain = kvcalc.size(model, tokens=1000, engine="transformers")
     given = {"cache": None, "num_beams": None, "nbits": None, "prompt_tokens": None, "encoder_tokens": None}
     assert kvcalc.size(model, tokens=1000, engine="transformers", engine_settings=given) == plain
+
+
+@pytest.mark.parametrize("name", ["glm-5.2", "glm-5.3"])
+def test_the_draft_layer_of_glm_5_has_an_indexer_of_its_own(name):
+    """79 x 656 + 22 x 132 bytes in vLLM's fp8, 79 x 1,152 + 22 x 256 in 16 bit: local-inference-lab/vllm#82."""
+    model = kvcalc.load(name, mtp=True)
+    assert kvcalc.size(model, tokens=64, kv_dtype="fp8", engine="vllm").total_bytes == 64 * 54_728
+    assert kvcalc.size(model, tokens=1).total_bytes == 96_640
+
+
+def test_the_draft_layer_of_a_config_that_shares_indexers_has_one_of_its_own():
+    config = {
+        "model_type": "glm_moe_dsa",
+        "num_hidden_layers": 2,
+        "indexer_types": ["full", "shared"],
+        "num_nextn_predict_layers": 1,
+        "num_attention_heads": 64,
+        "kv_lora_rank": 512,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 192,
+        "v_head_dim": 256,
+        "index_head_dim": 128,
+    }
+    labels = [group.label for group in kvcalc.load(config, mtp=True).groups]
+    assert labels == ["MLA 512+64 + indexer 128", "MLA 512+64", "MLA 512+64 + indexer 128"]

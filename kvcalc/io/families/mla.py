@@ -40,6 +40,9 @@ MODEL_TYPES = (
 UNUSED = ("num_key_value_heads", "qk_head_dim", "index_skip_topk_offset", "index_topk_freq")
 """Heads that share one latent; a sum; what indexer_types says already."""
 _WITH_INDEXER = {"axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4", "mistral_large4_text"}
+_INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
+"""Types whose draft layers have an indexer of their own, whatever indexer_types says of the others (vLLM 0.33.0,
+deepseek_v2.py; SGLang 0.5.23 stores its rows, too)."""
 _FULL_AT_START = 2
 _SLIDING_DOTS3 = {
     "num_attention_heads": 64,
@@ -69,7 +72,8 @@ def decoder(config: Config) -> Decoder:
         kinds = [kind if flag else f"{kind}{_NO_POSITIONS}" for kind, flag in zip(kinds, rotary, strict=True)]
         kinds = _with_sources(config, kinds)
     last = kinds[-1] if kinds[-1] in (FULL, INDEXED) else FULL
-    return decoder_of(config, kinds, _layer, draft=last, num_drafts=num_drafts(config))
+    draft = INDEXED if config.model_type in _INDEXES_FOR_DRAFTS else last
+    return decoder_of(config, kinds, _layer, draft=draft, num_drafts=num_drafts(config))
 
 
 def mla_facts(config: Config) -> Facts:
