@@ -97,7 +97,7 @@ class _Allocated:
             model=model.name,
             tokens=tokens,
             sequences=sequences,
-            kv_dtype=question.kv_dtype.name,
+            kv_dtype=engine.cache_format(model, question.kv_dtype),
             engine=engine.name,
             engine_version=engine.release_words,
             engine_settings=tuple(engine.settings_by_name().items()),
@@ -117,6 +117,7 @@ class _Allocated:
                 *engine.version_notes,
                 *engine.notes(model),
                 *engine.caveats(model),
+                *_of_indexers(self.layers, question),
                 *beyond_the_model(model, tokens * times // sequences),
                 *(self.ranks.remarks if self.ranks else ()),
             ),
@@ -128,6 +129,8 @@ class _Allocated:
         )
 
 
+_INDEX = "index_"
+"""Beginning of the names of an indexer's tensors."""
 Layers = list[tuple[LayerGroup, int, tuple[CacheTensor, ...]]]
 """Groups of equal layers, each with the index that its layer 0 has in the whole model, and what a layer stores."""
 
@@ -231,6 +234,16 @@ def _tensor_report(tensor: CacheTensor, num_layers: int, question: Question, cop
         bytes=copies * num_layers * slots * slot_bytes,
         storage_bytes=copies * num_layers * storage_rule.slots(question.tokens) * slot_bytes,
     )
+
+
+def _of_indexers(layers: Layers, question: Question) -> tuple[str, ...]:
+    """A remark where the cache is quantised and an indexer's keys with it, which many engines keep as they are."""
+    dtype = question.kv_dtype
+    tensors = [tensor for _, _, own in layers for tensor in own if tensor.name.startswith(_INDEX)]
+    if dtype.is_computed_in or not any(tensor.stored_as(dtype) == dtype for tensor in tensors):
+        return ()
+    apart = "index_dtype" in question.engine.setting_names()
+    return (f"keys of the indexer are in {dtype}, too" + (" (index_dtype sets them apart)" if apart else ""),)
 
 
 def beyond_the_model(model: Model, tokens: int) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def _verify(question: Question, report: Report, format: str) -> int:
         question.parallel,
         tokens=report.tokens,
         sequences=report.sequences,
-        kv_dtype=report.kv_dtype,
+        kv_dtype=question.kv_dtype.name,
         encoder_tokens=question.engine.settings_by_name()["encoder_tokens"],
     )
     show(Stack((report, result)), format)

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.cache.slots.layers import EVERY_TOKEN
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.base.tensors import per_tensor, with_encoder_tokens
+from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.model import Model
 
 HONOURED, FULL = "honoured", "full"
+_FORMATS = (
+    ("latent_dtype", ("c_kv", "k_rope"), "a latent"),
+    ("index_dtype", ("index_k", "index_gate", "index_mask"), "keys of an indexer"),
+)
+"""Settings of formats, with the tensors that they are of."""
+
+
+def _format_of(field: str, name: str) -> Dtype:
+    try:
+        return dtype_named(name)
+    except KvcalcError as error:
+        raise error.at(field) from None
 
 
 @dataclass(frozen=True)
@@ -27,22 +40,46 @@ class Ideal(Engine):
         "honoured: the last W tokens of a sliding layer, one chunk of a chunked one; full: every token in every layer, "
         "as engines without per-layer caches reserve",
     )
+    latent_dtype: str | None = setting(None, "format of MLA's latent and rotary key; none: that of the cache")
+    index_dtype: str | None = setting(None, "format of an indexer's keys; none: that of the cache")
     encoder_tokens: int | None = setting(None, "what cross-attention looks at, where the model does not fix it")
 
     def __post_init__(self) -> None:
         one_of(self.window, "window", (HONOURED, FULL))
         count_from(self.encoder_tokens, "encoder_tokens", 0)
+        for field, _, _ in _FORMATS:
+            if getattr(self, field) is not None:
+                _format_of(field, getattr(self, field))
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """The model's own tensors, with a slot for every token where windows are not honoured."""
+        """The model's own tensors, with a slot for every token where windows are not honoured.
+
+        Raises NotApplicableError where a format is set for what no layer keeps.
+        """
         del kv_dtype
+        formats = self._formats(model)
 
         def allocated(tensor: CacheTensor) -> CacheTensor:
+            if tensor.name in formats:
+                tensor = tensor._replace(dtype=formats[tensor.name])
             if self.window == FULL and tensor.slot_rule.window is not None:
                 return tensor._replace(slot_rule=EVERY_TOKEN)
             return with_encoder_tokens(tensor, self.encoder_tokens)
 
         return per_tensor(model, allocated)
+
+    def _formats(self, model: Model) -> dict[str, Dtype]:
+        """Tensors whose format is set apart, by name."""
+        found: dict[str, Dtype] = {}
+        kept = {tensor.name for group in model.groups for tensor in group.tensors}
+        for field, names, what in _FORMATS:
+            asked = getattr(self, field)
+            if asked is None:
+                continue
+            if kept.isdisjoint(names):
+                raise NotApplicableError(f"no layer of {model.name} keeps {what}", help=f"leave {field} out")
+            found |= dict.fromkeys(names, _format_of(field, asked))
+        return found
 
     def policies(self) -> dict[str, Engine]:
         """Whether windows are honoured, so that a report can say what the other policy costs."""

@@ -106,7 +106,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         model=asked.model.name,
         tokens=asked.tokens,
         sequences=asked.sequences,
-        kv_dtype=asked.kv_dtype.name,
+        kv_dtype=asked.engine.cache_format(asked.model, asked.kv_dtype),
         needed_bytes=max(plan.needed(asked.tokens, each)),
         available_bytes=available_bytes,
         limit=deployment.limit.words,

@@ -139,7 +139,7 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         gpu_source=question.gpu.source,
         num_gpus=ranks.num_ranks,
         parallel=str(ranks),
-        kv_dtype=asked.kv_dtype.name,
+        kv_dtype=asked.engine.cache_format(asked.model, asked.kv_dtype),
         tokens=tokens,
         sequences=sequences,
         share=memory.share,

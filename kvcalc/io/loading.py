@@ -10,13 +10,14 @@ from typing import TypeGuard
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
-from kvcalc.io.files import exists, is_folder
+from kvcalc.io.files import exists, is_file, is_folder
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
 _TEXT_SUFFIXES = (".yaml", ".yml", ".json")
 _FILE_SUFFIXES = (*_TEXT_SUFFIXES, ".gguf")
+_CONFIG, _QUANTISATION, _SECTION = "config.json", "hf_quant_config.json", "quantization_config"
 _REMEMBERED = 64
 """Files whose models are remembered."""
 
@@ -64,14 +65,32 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
         if is_gguf(path):
             return _parse_gguf(read_metadata(path), path.stem, assume)
     text = read_text(path)
-    folder_or_file = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return _model_of_text(text, str(path), folder_or_file, assume)
+    if path.name != _CONFIG:
+        return _model_of_text(text, str(path), path.stem, assume)
+    beside = path.with_name(_QUANTISATION)
+    found = (str(beside), read_text(beside)) if is_file(beside) else None
+    return _model_of_text(text, str(path), path.resolve().parent.name, assume, found)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _model_of_text(text: str, path: str, name: str, assume: str | None) -> Model:
-    """Model of a file's text; the same text is parsed once, since a Model never changes."""
-    return _parse(parse_json(text, path) if path.endswith(".json") else parse_yaml(text, path), name, assume)
+def _model_of_text(text: str, path: str, name: str, assume: str | None, beside: tuple[str, str] | None = None) -> Model:
+    """Model of a file's text; the same text is parsed once, since a Model never changes.
+
+    beside: path and text of the file in which ModelOpt writes how it quantised a checkpoint.
+    """
+    document = parse_json(text, path) if path.endswith(".json") else parse_yaml(text, path)
+    return _parse(document if beside is None else _with_quantisation(document, *beside), name, assume)
+
+
+def _with_quantisation(document: Document, path: str, text: str) -> Document:
+    """`document` with that file's quantisation in the place of its own, of which it says nothing.
+
+    As ModelOpt up to 0.29 published it, and engines read it: vLLM, transformers_utils/config.py.
+    """
+    values = document.data
+    if not isinstance(values, Mapping) or values.get(_SECTION) is not None:
+        return document
+    return document._replace(data={**values, _SECTION: parse_json(text, path).data})
 
 
 def _parse(document: Document, name: str, assume: str | None) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -166,4 +167,70 @@ def test_remote_code_is_never_run(tmp_path):
     config = {"model_type": "evil", "auto_map": {"AutoConfig": "modeling_evil.Config"}, **LLAMA}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(kvcalc.UnknownArchitectureError, match="model_type 'evil' is not a family that kvcalc knows"):
+        kvcalc.load(tmp_path)
+
+
+# How a checkpoint was quantised -------------------------------------------------------------------------------------
+
+MODELOPT = {"producer": {"name": "modelopt", "version": "0.29.0"}, "quantization": {"quant_algo": "NVFP4"}}
+
+
+def checkpoint(folder: Path, quantisation: object = None, **fields: object) -> Path:
+    """A folder of a checkpoint: config.json with more fields, and beside it how it was quantised, if that is said."""
+    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4}
+    (folder / "config.json").write_text(
+        json.dumps(config | {"max_position_embeddings": 2048, "vocab_size": 10} | fields)
+    )
+    if quantisation is not None:
+        (folder / "hf_quant_config.json").write_text(json.dumps(quantisation))
+    return folder
+
+
+def with_cache(algorithm: str | None) -> dict[str, object]:
+    return {**MODELOPT, "quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": algorithm}}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "fields", "kv_dtype"),
+    [
+        (with_cache("FP8"), {}, "fp8"),
+        (with_cache("FP8"), {"quantization_config": None}, "fp8"),
+        (with_cache("NVFP4"), {}, "nvfp4"),
+        (with_cache(None), {}, ""),
+        (MODELOPT, {}, ""),
+        (with_cache("FP8"), {"quantization_config": {"quant_method": "modelopt", "kv_cache_scheme": None}}, ""),
+        (None, {}, ""),
+    ],
+)
+def test_a_checkpoint_says_how_its_cache_is_quantised_beside_its_config(tmp_path, quantisation, fields, kv_dtype):
+    """As ModelOpt up to 0.29 did, and where config.json says nothing of it."""
+    folder = checkpoint(tmp_path, quantisation, **fields)
+    for source in (folder, folder / "config.json", str(folder)):
+        model = kvcalc.load(source)
+        assert model.published.kv_dtype == kv_dtype
+        assert not any("does not know" in note for note in model.notes)
+
+
+def test_an_engine_says_in_which_format_it_stores_the_cache(tmp_path, cli):
+    """Half of 16 bits, and every report names the format that is used."""
+    folder = checkpoint(tmp_path, with_cache("FP8"))
+    declared, plain = kvcalc.load(folder), kvcalc.load(json.loads((folder / "config.json").read_text()))
+    size = kvcalc.size(declared, tokens=160, engine="vllm")
+    assert size.kv_dtype == "fp8_e4m3"
+    assert "the checkpoint declares its cache fp8_e4m3, which kv_cache_dtype=auto follows" in size.notes
+    assert 2 * size.total_bytes == kvcalc.size(plain, tokens=160, engine="vllm").total_bytes
+    assert kvcalc.size(plain, tokens=160, engine="vllm").kv_dtype == "bf16"
+    assert kvcalc.size(plain, tokens=160, engine="vllm", kv_dtype="fp8").kv_dtype == "fp8"
+    asked = {"kv_cache_dtype": "bfloat16"}
+    assert kvcalc.size(declared, tokens=160, engine="vllm", engine_settings=asked).kv_dtype == "bf16"
+    in_float32 = {"dtype": "float32"}
+    assert kvcalc.size(plain, tokens=160, engine="vllm", engine_settings=in_float32).kv_dtype == "fp32"
+    fit = json.loads(cli(f"fit -m {folder} --gpu h100 --weights 1GB -t 1000 --engine vllm --format json").stdout)
+    assert fit["workload"]["kv_dtype"] == "fp8_e4m3"
+
+
+def test_a_file_beside_a_config_that_cannot_be_read_is_named(tmp_path):
+    checkpoint(tmp_path)
+    (tmp_path / "hf_quant_config.json").write_text("{")
+    with pytest.raises(kvcalc.InvalidFileError, match=r"hf_quant_config\.json"):
         kvcalc.load(tmp_path)

@@ -197,6 +197,11 @@ class Engine(ABC):
         del model
         return ()
 
+    def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
+        """Format in which the cache of `model` is stored, where a question says `kv_dtype`."""
+        del model
+        return kv_dtype.name
+
     def caveats(self, model: Model) -> tuple[str, ...]:
         """What goes with every number of `model` in this engine, a plan's too: that it has no class for the model."""
         return () if self.SUPPORT is None else self.SUPPORT.notes(model, self.version)

@@ -12,6 +12,8 @@ from kvcalc.errors import UnknownNameError
 MODEL = ("auto", "float16", "bfloat16")
 """Not quantised: the cache is in the model's dtype."""
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+COMPUTED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+"""The model's dtypes as --dtype has them."""
 FP8 = ("fp8", "fp8_e4m3", "fp8_e5m2")
 FP8_DS_MLA, NVFP4_DS_MLA = "fp8_ds_mla", "nvfp4_ds_mla"
 _SCALE_BYTES = 4

@@ -8,11 +8,11 @@ from math import ceil
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.vllm.allocation import allocation_of, told_apart
-from kvcalc.engines.vllm.dtypes import TURBOQUANT
+from kvcalc.engines.vllm.dtypes import COMPUTED, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
-from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, longest_by_config, settle
+from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
@@ -94,6 +94,18 @@ class Vllm(VllmSettings):
         if not self.speculative or not settle(apart, self._settled(apart, BF16), Ranks()).has_drafts:
             return model
         return with_draft_layers(replace(apart, draft_groups=draft_groups(apart))) if apart is model else model
+
+    def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
+        """kv_cache_dtype as it is resolved: what is asked for, or by the checkpoint, or else the model's own."""
+        run = settle(self._apart(model), self._settled(model, kv_dtype), Ranks())
+        return COMPUTED[run.model_dtype] if run.cache_dtype in MODEL else run.cache_dtype
+
+    def caveats(self, model: Model) -> tuple[str, ...]:
+        """That it has no class for the model; that the checkpoint decides the format of the cache."""
+        found = super().caveats(model)
+        if self.kv_cache_dtype == "auto" and (declared := declared_format(model, self.release)):
+            found += (f"the checkpoint declares its cache {declared}, which kv_cache_dtype=auto follows",)
+        return found
 
     def _apart(self, model: Model) -> Model:
         """With draft layers where the planner looks for them, if it does."""

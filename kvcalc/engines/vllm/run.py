@@ -285,6 +285,13 @@ def _model_dtype(model: Model, settings: VllmSettings) -> str:
     return "float16" if model.published.dtype in ("float16", "half") else "bfloat16"
 
 
+def declared_format(model: Model, release: VllmRelease) -> str | None:
+    """Format that the checkpoint declares for its cache; None where it declares none that the version reads."""
+    if not release.reads_checkpoint_dtype:
+        return None
+    return {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}.get(model.published.kv_dtype)
+
+
 def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu | Cpu, model_dtype: str) -> str:
     """kv_cache_dtype, or for `auto` what the checkpoint or the model's class wants."""
     asked = settings.kv_cache_dtype
@@ -294,8 +301,8 @@ def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu | Cpu, model_dty
             help=f"use one of {', '.join(settings.release.cache_dtypes)}",
         )
     if asked == "auto":
-        by_checkpoint = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}.get(model.published.kv_dtype)
-        if by_checkpoint and settings.release.reads_checkpoint_dtype:
+        by_checkpoint = declared_format(model, settings.release)
+        if by_checkpoint:
             return by_checkpoint
         on_blackwell = gpu.compute_capability is not None and gpu.compute_capability[0] == 10  # noqa: PLR2004
         return "fp8_e4m3" if on_blackwell and quirks.is_one_of(model, quirks.FP8_ON_BLACKWELL) else "auto"
