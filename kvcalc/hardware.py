@@ -63,7 +63,8 @@ def gpu_named(name: str) -> Gpu:
     gpu = gpus().get(str(name).lower())
     if gpu is None and str(name).lower().partition("-")[0] == CPU:
         raise NotApplicableError(
-            f"the memory of a CPU is not known by a name ({name})", help="say what the cache may take, in bytes"
+            f"the memory of a CPU is not known by a name ({name})",
+            help="say what the cache may take: available_bytes in kvcalc.fit, or a budget in a plan of kvcalc check",
         )
     if gpu is None:
         raise UnknownNameError.among("GPU", str(name), gpus(), see=f"presets/{GPUS_FILE} lists them all")

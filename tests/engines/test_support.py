@@ -118,7 +118,7 @@ def test_a_version_that_was_not_asked_has_no_note():
     table = Support("Toy", "2.0", refused={"a": Refusal("no")}, undecided=("b",))
     assert table.notes(of_type("b"), "1.9") == ()
     assert table.notes(of_type("b"), "2.0") == (
-        "Toy 2.0 has no class for b; whether its Transformers fallback does was not found out",
+        "Toy 2.0 has no class for b; whether its Transformers fallback runs it was not found out",
     )
     assert table.notes(of_type("c"), "2.0") == ()
 

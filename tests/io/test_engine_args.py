@@ -229,7 +229,7 @@ def test_a_command_line_is_a_deployment(cli, tmp_path):
     assert found["needed_bytes"] == (30 * 512 + 1) * 61 * 64 * 576
     assert found["available_bytes"] == 138_102_114_878 - 83_875_000_000
     assert (found["model"], found["engine"], found["parallel"]) == ("deepseek-r1", "vllm", "TP 8")
-    assert found["workload"] == {"tokens": 32_768, "sequences": 30, "kv_dtype": "bf16"}
+    assert found["workload"] == {"tokens": 32_768, "sequences": 30, "kv_dtype": "fp8"}
     assert found["max_sequences"] == (54_227_114_878 // (61 * 64 * 576) - 1) // 512
 
 

@@ -56,7 +56,7 @@ class Support(NamedTuple):
         fallback = "its Transformers fallback"
         fate = {
             f"{fallback} runs it": self.by_fallback,
-            f"whether {fallback} does was not found out": self.undecided,
+            f"whether {fallback} runs it was not found out": self.undecided,
             f"{fallback} refuses it, too": self.refused,
         }
         what = f"{self.title} {version} has no class for {name}"

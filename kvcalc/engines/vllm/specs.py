@@ -7,7 +7,7 @@ Source: vLLM, v1/kv_cache_interface.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from math import gcd, lcm
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from kvcalc.errors import NotApplicableError
 FULL, MLA, SLIDING, SLIDING_MLA = "full_attention", "mla_attention", "sliding_window", "sliding_window_mla"
 CHUNKED, CROSS, STATE = "chunked_local_attention", "cross_attention", "mamba"
 _EVERY_TOKEN, _WINDOWS = (FULL, MLA), (SLIDING, SLIDING_MLA)
+_REMEMBERED = 1024
+"""Rules that are remembered; a model has some two."""
 
 
 class Limits(NamedTuple):
@@ -162,7 +164,7 @@ class Spec(NamedTuple):
         return self.rule(limits).slots(limits.max_model_len)
 
 
-@cache
+@lru_cache(maxsize=_REMEMBERED)
 def _held_while_read(spec: Spec, limits: Limits, words: str) -> SlotRule:
     """Blocks of a window or a chunk, batch after batch; the tokens of those in flight are not done yet."""
     block, batch = spec.block_size, limits.batch_tokens
