@@ -379,3 +379,11 @@ def test_layers_that_are_not_quantised_are_sized_apart():
     assert [(group.name, len(group.layers)) for group in report.groups] == [("all", 28), ("all, unquantised", 4)]
     packed, plain = (group.tensors[0].bytes for group in report.groups)
     assert (packed, plain) == (28 * 32 * 8 * 134, 4 * 32 * 8 * 512)
+
+
+@pytest.mark.parametrize(("engine", "kv_dtype", "token_bytes"), [("vllm", "bf16", 8192), ("vllm@0.10.2", "fp8", 4096)])
+def test_falcon_ignores_the_format_that_is_asked_for_and_says_so(engine, kv_dtype, token_bytes):
+    """32 layers of one KV head of 64: in 16 bits since 0.11.1, whatever is asked for."""
+    report = kvcalc.size(kvcalc.load("falcon-7b"), tokens=16, engine=engine, kv_dtype="fp8")
+    assert (report.kv_dtype, report.total_bytes) == (kv_dtype, 16 * token_bytes)
+    assert any("ignore kv_cache_dtype" in note for note in report.notes) == (kv_dtype == "bf16")

@@ -12,6 +12,7 @@ from kvcalc.engines.vllm.dtypes import COMPUTED, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
+from kvcalc.engines.vllm.quirks import is_one_of
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
@@ -98,11 +99,20 @@ class Vllm(VllmSettings):
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
         """kv_cache_dtype as it is resolved: what is asked for, or by the checkpoint, or else the model's own."""
         run = settle(self._apart(model), self._settled(model, kv_dtype), Ranks())
-        return COMPUTED[run.model_dtype] if run.cache_dtype in MODEL else run.cache_dtype
+        plain = run.cache_dtype in MODEL or self._keeps_model_dtype(model)
+        return COMPUTED[run.model_dtype] if plain else run.cache_dtype
+
+    def _keeps_model_dtype(self, model: Model) -> bool:
+        return is_one_of(model, self.release.keeps_model_dtype)
 
     def caveats(self, model: Model) -> tuple[str, ...]:
-        """That it has no class for the model; that the checkpoint decides the format of the cache."""
+        """That it has no class for the model; that its layers, or its checkpoint, decide the format of the cache."""
         found = super().caveats(model)
+        if self._keeps_model_dtype(model):
+            own = (
+                f"layers of {model.name} ignore kv_cache_dtype: vLLM {self.version} keeps them in the model's dtype",
+            )
+            return found + own
         if self.kv_cache_dtype == "auto" and (declared := declared_format(model, self.release)):
             found += (f"the checkpoint declares its cache {declared}, which kv_cache_dtype=auto follows",)
         return found
