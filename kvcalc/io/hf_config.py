@@ -21,6 +21,7 @@ from kvcalc.io import families
 from kvcalc.io._published import published
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.families._config import Config, TypeEntry
+from kvcalc.io.families._names import ARCHITECTURES, NAMED_BY_ARCHITECTURE, entries
 from kvcalc.io.fields import Fields
 from kvcalc.io.unread import unread_fields
 from kvcalc.model import Model, group_layers
@@ -128,7 +129,8 @@ def _family(name: str) -> ModuleType:
 def _entries() -> Mapping[str, TypeEntry]:
     """What is known of each model type."""
     text = Path(__file__).with_name("model_types.json").read_text("utf-8")
-    return {name: TypeEntry(**entry) for name, entry in json.loads(text).items()}
+    known = {name: TypeEntry(**entry) for name, entry in json.loads(text).items()}
+    return {**known, **dict(entries(known))}
 
 
 def _decoder_config(document: Document) -> tuple[Config, str]:
@@ -136,7 +138,7 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
     entries = _entries()
     top = Fields(document)
     path: Keys = ()
-    here, model_type = top, top.text("model_type")
+    here, model_type = top, _top_type(top)
     cross = False
     while True:
         entry = entries.get(model_type, TypeEntry())
@@ -144,7 +146,8 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
             break
         if "text_config" in here:
             here.section("text_config")  # an error says so where it is something else
-        section = next((name for name in SECTIONS if isinstance(here.value(name), Mapping)), "")
+        known = (entry.section, *SECTIONS) if entry.section else SECTIONS
+        section = next((name for name in known if isinstance(here.value(name), Mapping)), "")
         if not section and not entry.section:
             break
         if not section and any(field in here for field in _FLAT):  # as Qwen2-VL was published: the text's fields on top
@@ -159,9 +162,18 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
         path = (*path, section)
         here = Fields(document, path)
         model_type = here.text("model_type") or entry.section_type
+    model_type = entry.like or model_type
     config = Config(document, path, model_type, entry, cross=cross, top=top)
     config.cross = cross or config.boolean("is_encoder_decoder")
     return config, model_type
+
+
+def _top_type(top: Fields) -> str:
+    """The type that the file names; by its architecture where it names none, or one whose class it is not."""
+    model_type = top.text("model_type")
+    if model_type in NAMED_BY_ARCHITECTURE:
+        return next((ARCHITECTURES[name] for name in top.texts("architectures") if name in ARCHITECTURES), model_type)
+    return model_type
 
 
 def _defaults_used(config: Config) -> tuple[str, ...]:

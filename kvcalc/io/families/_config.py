@@ -18,6 +18,7 @@ class TypeEntry(NamedTuple):
 
     family: file that reads it. names: usual name of a field -> its own. defaults: of the class, for fields left out.
     section, section_type: where a model of several towers has its text part, and of which type that is.
+    like: the type whose rules hold where this is another name of it.
     """
 
     family: str = ""
@@ -25,6 +26,7 @@ class TypeEntry(NamedTuple):
     defaults: Mapping[str, object] = {}
     section: str = ""
     section_type: str = ""
+    like: str = ""
 
 
 class Section(Fields):

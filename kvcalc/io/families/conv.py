@@ -1,6 +1,7 @@
-"""Short convolutions in attention's place or beside it: LFM2 and 3, Inkling, Zaya.
+"""Short convolutions in attention's place or beside it: LFM2 and 3, Inkling, Zaya, Baichuan-M1.
 
-Source: transformers 5.23 configuration_lfm2.py, configuration_lfm3.py, modeling_inkling.py, modeling_zaya.py.
+Source: transformers 5.23 configuration_lfm2.py, configuration_lfm3.py, modeling_inkling.py, modeling_zaya.py;
+MLX-LM 0.32.2 models/baichuan_m1.py.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from kvcalc.io.families._decoder import (
     decoder_of,
     gqa_facts,
     gqa_layer,
+    hidden_per_head,
     kinds_of,
+    num_layers,
     only,
+    per_head_origin,
     with_reach,
 )
 from kvcalc.io.families._drafts import num_drafts
 from kvcalc.units import shown
 
-MODEL_TYPES = ("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "zaya")
+MODEL_TYPES = ("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "zaya", "baichuan_m1")
 UNUSED = ("conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads")
 """LFM2: widths that are hidden_size again, and the heads a second time."""
 _INKLING_PERIOD = 6
@@ -38,6 +42,10 @@ def decoder(config: Config) -> Decoder:
     """layer_types; LFM2: full_attn_idxs; Inkling: local_layer_ids; Zaya: every layer alike."""
     if config.model_type.startswith("lfm"):
         return decoder_of(config, kinds_of(config, lambda layers: _lfm(config, layers)), _lfm_layer)
+    if config.model_type == "baichuan_m1":
+        local = _indices(config, "sliding_window_layers", num_layers(config))
+        kinds = [HYBRID_SLIDING if layer in local else HYBRID for layer in range(num_layers(config))]
+        return decoder_of(config, kinds, _baichuan_layer)
     if config.model_type == "zaya":
         return decoder_of(config, kinds_of(config, lambda layers: [HYBRID] * layers), _zaya_layer)
     kinds = kinds_of(config, lambda layers: _inkling(config, layers))
@@ -84,6 +92,24 @@ def _inkling_layer(kind: str, config: Config) -> Layer:
     channels = keys_and_values + 2 * config.integer("hidden_size")
     convolutions = Facts(config).put("conv_channels", channels, config.origin("hidden_size"))
     return layer + convolutions.take("conv_kernel", "conv_kernel_size").build(ShortConvolution)
+
+
+def _baichuan_layer(kind: str, config: Config) -> Layer:
+    """Attention, and convolutions over its keys and its values, of conv_window tokens; windows have heads of their own.
+
+    The width of a head is hidden_size / query heads, whatever they are.
+    """
+    heads = "num_attention_heads"
+    if kind == HYBRID_SLIDING and config.given("num_swa_attention_heads"):
+        heads = "num_swa_attention_heads"
+    facts = Facts(config).take("num_query_heads", heads).take("num_kv_heads", "num_key_value_heads")
+    if kind == HYBRID_SLIDING:
+        facts.take_if_there("num_kv_heads", "num_swa_key_value_heads")
+    facts.put("head_dim", hidden_per_head(config, heads), per_head_origin(config, heads))
+    layer = with_reach(facts, kind).build(GroupedQueryAttention)
+    channels = 2 * facts.whole("num_kv_heads") * facts.whole("head_dim")  # keys and values
+    convolutions = Facts(config).put("conv_channels", channels, config.origin("num_key_value_heads"))
+    return layer + convolutions.take("conv_kernel", "conv_window").build(ShortConvolution)
 
 
 def _zaya_layer(kind: str, config: Config) -> Layer:

@@ -1,6 +1,7 @@
-"""Mamba and Mamba-2, alone and beside attention: Jamba, Bamba, Granite 4, Falcon-H1, Nemotron-H, Zamba.
+"""Mamba and Mamba-2, alone and beside attention: Jamba, Bamba, Granite 4, Falcon-H1, Nemotron-H, Zamba, PLaMo 2.
 
-Source: transformers 5.23 modeling_mamba.py, modeling_mamba2.py and configuration_*.py of each hybrid.
+Source: transformers 5.23 modeling_mamba.py, modeling_mamba2.py and configuration_*.py of each hybrid; MLX-LM 0.32.2
+models/plamo2.py.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from kvcalc.units import shown
 
 MODEL_TYPES = (
     *("mamba", "falcon_mamba", "mamba2", "jamba", "bamba", "granitemoehybrid", "falcon_h1", "nemotron_h"),
-    *("zamba", "zamba2"),
+    *("zamba", "zamba2", "plamo2"),
 )
 UNUSED = ("mamba_hidden_act", "mtp_layers_block_type")
 """An activation; the blocks of one layer of multi-token prediction, of which one is attention."""
 _KIND_OF_LETTER = {"M": LINEAR, "*": FULL, "-": MLP, "E": MLP}
 _MOST_EXPANDED = 10_000
+_PLAMO_STEP = 2
 _ZAMBA2_BLOCKS = "L" + "LLLLLH" * 7 + "LLLLH" + "LLLH" + "LL"
 
 
@@ -62,6 +64,7 @@ def _kinds(config: Config) -> list[str]:
         "falcon_h1": lambda layers: [HYBRID] * layers,
         "jamba": lambda layers: _each(config, layers, "attn_layer_period", "attn_layer_offset", FULL),
         "bamba": lambda layers: _listed(config, layers),
+        "plamo2": lambda layers: _plamo2(config, layers),
     }
     return kinds_of(config, defaults[config.model_type], field="")  # layer_types is computed there, never read
 
@@ -80,6 +83,17 @@ def _listed(config: Config, layers: int) -> list[str]:
             "count layers from 0",
         )
     return [FULL if layer in indices else LINEAR for layer in range(layers)]
+
+
+def _plamo2(config: Config, layers: int) -> list[str]:
+    """Of each mamba_step (2) layers the one in the middle is attention; of very few layers the last."""
+    if not config.boolean("mamba_enabled", default=True):
+        return [FULL] * layers
+    step = config.integer_or("mamba_step", _PLAMO_STEP) or _PLAMO_STEP
+    middle = step // 2
+    if layers <= middle:
+        return [LINEAR] * (layers - 1) + [FULL]
+    return [FULL if layer % step == middle else LINEAR for layer in range(layers)]
 
 
 def _zamba(config: Config, layers: int) -> list[str]:
@@ -171,6 +185,16 @@ def _nemotron_layer(kind: str, config: Config) -> Layer:
     return facts.take_dtype("state_dtype", "mamba_ssm_cache_dtype").build(Mamba2)
 
 
+def _plamo2_layer(kind: str, config: Config) -> Layer:
+    """Heads of hidden_size_per_head in both kinds; the convolution is over the inner channels alone."""
+    if kind != LINEAR:
+        heads = Facts(config).take("num_query_heads", "num_attention_heads").take("num_kv_heads", "num_key_value_heads")
+        return heads.take("head_dim", "hidden_size_per_head").build(GroupedQueryAttention)
+    channels = config.integer("mamba_num_heads") * config.integer("hidden_size_per_head")
+    facts = Facts(config).put("mamba_intermediate_size", channels, config.origin("mamba_num_heads"))
+    return facts.take("mamba_state_size", "mamba_d_state").take("mamba_conv_kernel", "mamba_d_conv").build(Mamba)
+
+
 def _zamba_layer(kind: str, config: Config) -> Layer:
     only(config, kind, LINEAR, HYBRID)
     facts = _expanded(Facts(config), config, "mamba_expand")
@@ -217,4 +241,5 @@ _LAYERS: dict[str, Callable[[str, Config], Layer]] = {
     "nemotron_h": _nemotron_layer,
     "zamba": _zamba_layer,
     "zamba2": _zamba2_layer,
+    "plamo2": _plamo2_layer,
 }

@@ -22,7 +22,8 @@ from kvcalc.io.families._decoder import (
 from kvcalc.io.families._drafts import num_drafts
 
 MODEL_TYPES = ("mimo_v2_flash",)
-UNUSED: tuple[str, ...] = ()
+UNUSED = ("attention_chunk_size",)
+"""MiMo-V2.5: in the file, and read by no engine."""
 _PERIOD = 6
 
 

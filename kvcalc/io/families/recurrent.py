@@ -1,6 +1,7 @@
-"""Recurrences without attention, or with a window beside them: RWKV, xLSTM, RecurrentGemma.
+"""Recurrences without attention, or with a window beside them: RWKV-4 and 7, xLSTM, RecurrentGemma.
 
-Source: transformers 5.23 modeling_rwkv.py, modeling_xlstm.py, configuration_recurrent_gemma.py.
+Source: transformers 5.23 modeling_rwkv.py, modeling_xlstm.py, configuration_recurrent_gemma.py;
+MLX-LM 0.32.2 models/rwkv7.py.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from kvcalc.attention.mlstm import MatrixLstm
 from kvcalc.attention.rg_lru import GatedLinearRecurrence
 from kvcalc.attention.rwkv import Rwkv
+from kvcalc.attention.wkv import MatrixWkv
 from kvcalc.io.families._config import Config
 from kvcalc.io.families._decoder import (
     LINEAR,
@@ -21,7 +23,7 @@ from kvcalc.io.families._decoder import (
 )
 from kvcalc.units import shown
 
-MODEL_TYPES = ("rwkv", "xlstm", "recurrent_gemma")
+MODEL_TYPES = ("rwkv", "rwkv7", "xlstm", "recurrent_gemma")
 _KIND_OF_BLOCK = {"recurrent": LINEAR, "attention": SLIDING}
 _BLOCKS = ("recurrent", "recurrent", "attention")
 """RecurrentGemma's, where the config does not say them."""
@@ -37,7 +39,7 @@ def decoder(config: Config) -> Decoder:
         config = config.with_values({"num_hidden_layers": config.value("num_blocks")})
     layers = num_layers(config)
     if config.model_type != "recurrent_gemma":
-        return decoder_of(config, [LINEAR] * layers, _rwkv if config.model_type == "rwkv" else _xlstm)
+        return decoder_of(config, [LINEAR] * layers, _RECURRENCES[config.model_type])
     published = "_block_types" if config.given("_block_types") else "block_types"
     blocks = config.texts(published) if config.given(published) else list(_BLOCKS)
     if not blocks or not {*blocks} <= {*_KIND_OF_BLOCK}:
@@ -53,6 +55,17 @@ def _rwkv(kind: str, config: Config) -> Layer:
     facts = Facts(config).take("hidden_size")
     own = "attention_hidden_size" if "attention_hidden_size" in config else "hidden_size"
     return facts.take("attention_hidden_size", own).build(Rwkv)
+
+
+def _rwkv7(kind: str, config: Config) -> Layer:
+    """A state for each head of head_dim, and the last input of time mix and channel mix."""
+    hidden, width = config.integer("hidden_size"), config.integer("head_dim")
+    if hidden % width:
+        raise config.wrong(
+            "head_dim", f"hidden_size ({hidden}) is not a multiple of head_dim ({width})", "check head_dim"
+        )
+    facts = Facts(config).take("hidden_size").take("wkv_head_dim", "head_dim")
+    return facts.put("wkv_num_heads", hidden // width, config.origin("head_dim")).build(MatrixWkv)
 
 
 def _xlstm(kind: str, config: Config) -> Layer:
@@ -73,3 +86,6 @@ def _griffin(kind: str, config: Config) -> Layer:
         return gqa_layer(kind, config, own_head_dim=False)
     own = "lru_width" if "lru_width" in config else "hidden_size"
     return Facts(config).take("lru_width", own).take("lru_conv_kernel", "conv1d_width").build(GatedLinearRecurrence)
+
+
+_RECURRENCES = {"rwkv": _rwkv, "rwkv7": _rwkv7, "xlstm": _xlstm}

@@ -1,0 +1,160 @@
+"""Model types whose code is published elsewhere and whose cache is one that kvcalc knows: a row each.
+
+`PLAIN`, `SWITCHED` and `CLASSES` have names of their own, `ALIASES` follow another type in engines as well. Only
+`CLASSES` know defaults: what any other config leaves out is missing.
+Source: vLLM 0.33 (models/, transformers_utils/configs/), SGLang 0.5.23 (configs/), MLX-LM 0.32.2 (models/), and
+the configuration_*.py published with each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from kvcalc.io.families._config import TypeEntry
+
+Names = Mapping[str, str]
+_GPT: Names = {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "hidden_size": "n_embd"}
+_PHI: Names = {**_GPT, "num_layers": "n_layer", "num_heads": "n_head", "model_dim": "n_embd"}
+_PANGU_LATENT: Names = {
+    "kv_lora_rank": "attention_kv_lora_dim",
+    "qk_rope_head_dim": "attention_qk_rope_dim",
+    "qk_nope_head_dim": "attention_qk_dim",
+    "v_head_dim": "attention_v_dim",
+}
+_FALCON: Names = {
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "num_kv_heads": "n_head_kv",
+    "n_embed": "hidden_size",
+}
+
+PLAIN = (
+    *("bailing_moe", "bailing_moe_v2", "param2moe", "telechat3", "TeleFLM", "k2_horizon", "xllm", "solar"),
+    *("llada2_moe", "grok-1", "hunyuan", "Klear", "talkie", "glm_image_text"),
+)
+"""Plain grouped-query attention; a window, if there is one, holds in every layer."""
+
+SWITCHED = (
+    *("sdar", "sdar_moe", "dots_ocr", "minicpmv", "minicpmo", "molmo", "Keye", "KeyeVL1_5", "isaac", "kimi_audio"),
+    "moss_vl_text",
+)
+"""Grouped-query attention as Qwen has it: a window counts only where use_sliding_window is true."""
+
+CLASSES: Mapping[str, TypeEntry] = {
+    "telechat": TypeEntry("gqa", {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}),
+    "lille-130m": TypeEntry(
+        "gqa", {**_GPT, "num_key_value_heads": "n_kv_heads", "max_position_embeddings": "block_size"}
+    ),
+    "phi-msft": TypeEntry(
+        "gqa",
+        _PHI,
+        {"n_layer": None, "n_head": None, "n_embd": None},  # no field says how many KV heads
+    ),
+    "step1": TypeEntry(
+        "gqa",
+        {"num_key_value_heads": "num_attention_groups"},
+        {
+            **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "hidden_size", "sliding_window")),
+            "num_attention_groups": 1,
+        },
+    ),
+    "step3_text": TypeEntry(
+        "gqa",
+        {"num_key_value_heads": "num_attention_groups", "max_position_embeddings": "max_position_embedding"},
+        {
+            **{"num_hidden_layers": 61, "num_attention_heads": 64, "num_attention_groups": 1, "head_dim": 256},
+            **{"hidden_size": 7168, "max_position_embedding": 65536},
+        },
+    ),
+    "spark2_5": TypeEntry(
+        "windows",
+        {},
+        {
+            **{"num_hidden_layers": 28, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256},
+            **{"hidden_size": 2048, "sliding_window": 512, "max_position_embeddings": 8192, "layer_types": None},
+        },
+    ),
+    "iquest_q1": TypeEntry(
+        "windows",
+        {},
+        {
+            **{"num_hidden_layers": 88, "num_attention_heads": 48, "num_key_value_heads": 8, "head_dim": 128},
+            **{"hidden_size": 3072, "sliding_window": 4096, "max_position_embeddings": 524288},
+        },
+    ),
+    "openelm": TypeEntry("kv_switches", {"num_hidden_layers": "num_transformer_layers", "hidden_size": "model_dim"}),
+    "afm7": TypeEntry(
+        "kv_switches",
+        {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "hidden_size": "hidden_dim"},
+    ),
+    "moondream3_text": TypeEntry(
+        "gqa",
+        {
+            **{"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "num_key_value_heads": "n_kv_heads"},
+            **{"hidden_size": "dim", "max_position_embeddings": "max_context"},
+        },
+        {"n_layers": 24, "n_heads": 32, "n_kv_heads": 32, "dim": 2048, "max_context": 4096},
+    ),
+}
+"""Types whose class names its fields in its own way, or has defaults for what a file leaves out."""
+
+
+class Alias(NamedTuple):
+    """like: type whose rules hold. names: usual name of a field and its own, where they are not those of that type."""
+
+    like: str
+    names: Mapping[str, str] = {}
+
+
+ALIASES: Mapping[str, Alias] = {
+    "mimo_v2": Alias("mimo_v2_flash"),
+    "pangu_ultra_moe": Alias("deepseek_v3", _PANGU_LATENT),
+    "openpangu_v2": Alias("deepseek_v3", _PANGU_LATENT),
+    "longcat_flash_ngram": Alias("longcat_flash"),
+    "joyai_llm_flash": Alias("deepseek_v3"),
+    "dots_vlm": Alias("deepseek_v3"),
+    "nemotron_h_puzzle": Alias("nemotron_h"),
+    **dict.fromkeys(("phi3_v", "phi4mm", "phi4-siglip"), Alias("phi3")),
+    **dict.fromkeys(("RefinedWeb", "RefinedWebModel"), Alias("falcon", _FALCON)),
+    "deepseek_ref": Alias("deepseek_v4"),
+    "youtu_llm": Alias("youtu"),
+    "unlimited_language": Alias("deepseek_v2"),
+    "interns1_pro_text": Alias("qwen3_moe"),
+    "interns2_mobius_text": Alias("qwen3_5_moe_text"),
+}
+"""Other names of a type, whose rules hold in every engine."""
+
+TOWERS: Mapping[str, tuple[str, str]] = {
+    "openvla": ("text_config", "llama"),
+    "interns1_pro": ("text_config", "interns1_pro_text"),
+    "intern_s2_preview": ("text_config", "qwen3_5_moe_text"),
+    "interns2_mobius": ("text_config", "interns2_mobius_text"),
+    "moss_vl": ("text_config", "moss_vl_text"),
+    "glm_image": ("text_config", "glm_image_text"),
+    "step3_vl": ("text_config", "step3_text"),
+    "unlimited-ocr": ("language_config", "unlimited_language"),
+    "moondream3": ("config", "moondream3_config"),
+    "moondream3_config": ("text", "moondream3_text"),
+}
+"""Models of several towers: where their text part stands, and its type where that does not name it."""
+
+ARCHITECTURES: Mapping[str, str] = {
+    "LongcatFlashForCausalLM": "longcat_flash",
+    "LongcatFlashNgramForCausalLM": "longcat_flash_ngram",
+    "Grok1ForCausalLM": "grok-1",
+    "Grok1ModelForCausalLM": "grok-1",
+}
+"""Types by the architecture of a file that names none."""
+NAMED_BY_ARCHITECTURE = {"", "git"}
+"""What such files write as their model_type; Grok-2's is that of another model."""
+
+
+def entries(known: Mapping[str, TypeEntry]) -> Iterator[tuple[str, TypeEntry]]:
+    """Every row as what is known of a type, given the types that transformers has."""
+    yield from ((name, TypeEntry("gqa")) for name in PLAIN)
+    yield from ((name, TypeEntry("qwen")) for name in SWITCHED)
+    yield from CLASSES.items()
+    for name, (like, names) in ALIASES.items():
+        yield name, TypeEntry(known[like].family, {**known[like].names, **names}, like=like)
+    yield from ((name, TypeEntry(section=section, section_type=inner)) for name, (section, inner) in TOWERS.items())

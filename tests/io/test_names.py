@@ -1,0 +1,200 @@
+"""Types published outside transformers: each name is read by the rule whose name it is, in each spelling."""
+
+from __future__ import annotations
+
+import pytest
+
+import kvcalc
+from kvcalc.io.families._names import ALIASES, PLAIN, SWITCHED, TOWERS
+from kvcalc.io.hf_config import known_model_types
+
+PLAIN_FIELDS = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512}
+ROW = 2 * 2 * 64  # elements of one token of a layer of PLAIN_FIELDS
+TOKENS = 100
+BF16, FP32 = 2, 4
+
+
+def of(model_type: str, **fields) -> dict:
+    return {"model_type": model_type, **PLAIN_FIELDS, **fields}
+
+
+def bytes_of(config: dict) -> int:
+    return kvcalc.size(kvcalc.load(config), tokens=TOKENS, kv_dtype="bf16").total_bytes
+
+
+def layers(rows: int) -> int:
+    return rows * ROW * BF16
+
+
+@pytest.mark.parametrize("model_type", [*PLAIN, *SWITCHED])
+def test_a_plain_type_caches_keys_and_values_of_its_heads(model_type):
+    assert bytes_of(of(model_type)) == layers(4 * TOKENS)
+
+
+@pytest.mark.parametrize("model_type", SWITCHED)
+def test_a_window_that_is_switched_off_windows_nothing(model_type):
+    assert bytes_of(of(model_type, sliding_window=10, use_sliding_window=False)) == layers(4 * TOKENS)
+
+
+@pytest.mark.parametrize(("name", "alias"), ALIASES.items())
+def test_an_alias_is_sized_as_the_type_it_names(name, alias):
+    assert {name, alias.like} <= {*known_model_types()}
+    assert name not in (other.like for other in ALIASES.values())
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_tower_leads_to_a_type_that_is_read(name):
+    assert TOWERS[name][1] in known_model_types()
+
+
+SPELLINGS = {
+    "telechat": (
+        {"model_type": "telechat", "n_layer": 4, "n_head": 8, "num_key_value_heads": 2, "hidden_size": 512},
+        4,
+    ),
+    "lille": ({"model_type": "lille-130m", "n_layer": 4, "n_head": 8, "n_kv_heads": 2, "n_embd": 512}, 4),
+    "phi-msft": ({"model_type": "phi-msft", "n_layer": 4, "n_head": 8, "n_embd": 512}, 16),
+    "phi-msft, MLX's names": ({"model_type": "phi-msft", "num_layers": 4, "num_heads": 8, "model_dim": 512}, 16),
+    "step1": (of("step1") | {"num_attention_groups": 2}, 4),
+    "step1 without groups": (
+        {"model_type": "step1", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512},
+        2,
+    ),
+    "step3": (
+        {
+            "model_type": "step3_vl",
+            "text_config": {"num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512, "head_dim": 128},
+        },
+        4,
+    ),
+    "plamo": ({"model_type": "plamo", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512}, 2),
+    "openelm": (
+        {"model_type": "openelm", "num_transformer_layers": 3, "num_query_heads": [4, 4, 8], "head_dim": 64}
+        | {"num_kv_heads": [1, 1, 2], "model_dim": 512},
+        2,
+    ),
+    "afm7": (
+        {"model_type": "afm7", "num_layers": 6, "num_kv_reuse_layers": 2, "num_heads": 8, "num_kv_heads": 2}
+        | {"hidden_dim": 512},
+        4,
+    ),
+    "Falcon 40B, first published": (
+        {"model_type": "RefinedWeb", "n_layer": 4, "n_head": 8, "n_head_kv": 2, "hidden_size": 512},
+        4,
+    ),
+    "Falcon 7B, first published": (
+        {"model_type": "RefinedWebModel", "n_layer": 4, "n_head": 8, "multi_query": True, "n_embed": 512},
+        2,
+    ),
+    "moondream3": (
+        {"model_type": "moondream3", "config": {"text": {"n_layers": 4, "n_heads": 8, "n_kv_heads": 2, "dim": 512}}},
+        4,
+    ),
+    "isaac, nested": ({"model_type": "isaac", "text_config": of("qwen3", head_dim=64)}, 4),
+    "Grok-2": (of("git", architectures=["Grok1ForCausalLM"]), 4),
+    "PanguEmbedded": (of("PanguEmbedded"), 4),
+    "PanguProMoE": (of("PanguProMoE", head_dim=64, v_channels=64), 4),
+    "unlimited-ocr": ({"model_type": "unlimited-ocr", "language_config": of("", use_mla=False)}, 4),
+    "nanbeige": (of("nanbeige", num_loops=2), 8),
+    "nanbeige, a loss for each loop": (of("nanbeige", loop_loss_weights=[1.0]), 8),
+}
+"""Configs and their layers of two KV heads."""
+
+
+@pytest.mark.parametrize(("config", "number"), SPELLINGS.values(), ids=SPELLINGS)
+def test_each_spelling_is_read(config, number):
+    assert bytes_of(config) == layers(number * TOKENS)
+
+
+WINDOWED = {
+    "plamo3": (of("plamo3", head_dim=64, window_size=10, sliding_window_pattern=2), 2, 10),
+    "plamo3, listed": (of("plamo3", interleaved_sliding_window=[10, 10, 10, None]), 1, 10),
+    "plamo3, sliding_window first": (of("plamo3", window_size=20, sliding_window=10, sliding_window_pattern=2), 2, 10),
+    "Pangu, one window": (of("PanguEmbedded", interleaved_sliding_window=10), 0, 10),
+    "Pangu, listed": (of("PanguEmbedded", interleaved_sliding_window=[10, None]), 2, 10),
+    "domyn_edge": (of("domyn_edge", window_sizes=[[9, 0], [9, 0], [9, 0], [-1, -1]]), 1, 10),
+    "spark2_5": (of("spark2_5", head_dim=64, sliding_window=10), 1, 10),
+    "iquest_q1": (
+        of("iquest_q1", head_dim=64, sliding_window=10, num_hybrid_layers_block=1)
+        | {"hybrid_layers_types_block": ["sliding_attention"] * 2, "last_layers_types": ["full_attention"]},
+        2,
+        10,
+    ),
+    "iquest_q1, switched off": (of("iquest_q1", head_dim=64, sliding_window=10, use_hybrid_layers=False), 4, 10),
+    "solar": (of("solar", sliding_window=10), 0, 10),
+}
+"""Configs of four layers, how many of them are full, and the window of the others."""
+
+
+@pytest.mark.parametrize(("config", "full", "window"), WINDOWED.values(), ids=WINDOWED)
+def test_windows_are_read_where_the_type_names_them(config, full, window):
+    assert bytes_of(config) == layers(full * TOKENS + (4 - full) * window)
+
+
+def test_a_loop_after_the_first_keeps_its_window():
+    config = of("iquestloopcoder", head_dim=64, loop_num=3, loop_window_size=10)
+    assert bytes_of(config) == layers(4 * TOKENS + 2 * 4 * 10)
+
+
+def test_domyn_edge_has_heads_of_its_own_by_layer():
+    config = of("domyn_edge", window_sizes=[[9, 0]] * 3 + [[-1, -1]], per_layer_config={"3": {"head_dim": 128}})
+    assert bytes_of(config) == layers(3 * 10 + 2 * TOKENS)
+
+
+def test_rwkv7_keeps_a_state_for_each_head_and_two_inputs():
+    config = {"model_type": "rwkv7", "num_hidden_layers": 4, "hidden_size": 64, "head_dim": 32}
+    assert bytes_of(config) == 4 * (2 * 32 * 32 * FP32 + 2 * 64 * BF16)
+
+
+def test_plamo2_takes_turns():
+    config = of("plamo2", hidden_size_per_head=64, mamba_num_heads=4, mamba_d_state=16, mamba_d_conv=4, mamba_step=2)
+    assert bytes_of(config) == layers(2 * TOKENS) + 2 * (4 * 64 * (16 * FP32 + 3 * BF16))
+
+
+def test_plamo2_of_one_layer_is_attention():
+    config = of("plamo2", hidden_size_per_head=64) | {"num_hidden_layers": 1}
+    assert bytes_of(config) == layers(TOKENS)
+
+
+def test_plamo2_without_mamba_is_attention():
+    assert bytes_of(of("plamo2", hidden_size_per_head=64, mamba_enabled=False)) == layers(4 * TOKENS)
+
+
+def test_baichuan_m1_keeps_the_last_key_and_value_beside_its_cache():
+    config = of(
+        "baichuan_m1", sliding_window=10, sliding_window_layers=[0, 1], conv_window=2, num_swa_key_value_heads=4
+    )
+    wide, narrow = 2 * 4 * 64, 2 * 2 * 64
+    assert bytes_of(config) == BF16 * (2 * wide * (10 + 1) + 2 * narrow * (TOKENS + 1))
+
+
+MISTAKES = {
+    "an odd list of windows": (
+        of("PanguEmbedded", interleaved_sliding_window=["x"]),
+        "interleaved_sliding_window must",
+    ),
+    "windows of too few layers": (of("domyn_edge", window_sizes=[[9, 0]]), "window_sizes must hold 4 pairs"),
+    "no window at all": (of("domyn_edge"), "window_sizes must hold 4 pairs"),
+    "loops without end": (of("iquestloopcoder", loop_num=10**6), "cached layers are more than 10,000"),
+    "loops that share": (of("nanbeige", num_loops=2, loop_share_kv=True), "under loop_share_kv is not known"),
+    "loops that nobody counts": (of("nanbeige"), "num_loops is missing"),
+    "heads of too few layers": (
+        {"model_type": "openelm", "num_transformer_layers": 3, "num_query_heads": [4], "head_dim": 64},
+        "num_query_heads must count the heads of 3 layers",
+    ),
+    "nothing but reused caches": (
+        {"model_type": "afm7", "num_layers": 2, "num_kv_reuse_layers": 2, "num_heads": 8, "hidden_dim": 512},
+        "leaves no layer of 2 with a cache to reuse",
+    ),
+    "a width that is no divisor": (
+        {"model_type": "rwkv7", "num_hidden_layers": 4, "hidden_size": 64, "head_dim": 48},
+        "hidden_size (64) is not a multiple of head_dim (48)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_bad_field_is_named(config, message):
+    with pytest.raises(kvcalc.InvalidValueError) as caught:
+        kvcalc.load(config)
+    assert message in str(caught.value)
