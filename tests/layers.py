@@ -42,6 +42,9 @@ KDA = KimiDeltaAttention(linear_num_heads=3, linear_head_dim=6, linear_conv_kern
 MAMBA2 = Mamba2(mamba_num_heads=4, mamba_head_dim=6, mamba_num_groups=2, mamba_state_size=5, mamba_conv_kernel=4)
 MLSTM = MatrixLstm(mlstm_num_heads=2, mlstm_qk_head_dim=4, mlstm_v_head_dim=6)
 CSA = CompressedAttention(num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=4, index_head_dim=6)
+CLOSED = CompressedAttention(
+    num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=2, index_head_dim=6, closed_groups=True
+)
 HCA = CompressedAttention(num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=5)
 TPA = TensorProductAttention(num_query_heads=6, head_dim=8, k_rank=2, v_rank=3, v_head_dim=10)
 GTA = GroupedTiedAttention(num_query_heads=6, num_kv_heads=2, head_dim=8, qk_rope_head_dim=4)
@@ -90,6 +93,8 @@ LAYERS = {
     "hidden, limited": [HiddenStates(hidden_size=HIDDEN, memory_tokens=9)],
     "csa": [CSA],
     "hca": [HCA],
+    "closed groups": [CLOSED],
+    "closed groups of one": [CompressedAttention(**{**CLOSED.__dict__, "compress_rate": 1})],
     "window alone": [CompressedAttention(num_query_heads=4, head_dim=8, sliding_window=7)],
     "cross": [ATTENTION, CROSS],
     "prefix": [ATTENTION, PrefixTokens(prefix_tokens=5, num_kv_heads=2, head_dim=8)],

@@ -112,7 +112,8 @@ def other_parts(draw, kinds=OTHER_KINDS):
             facts[field.name] = draw(st.sampled_from(["fp32", "bf16"]))
         else:
             facts[field.name] = draw(widths)
-    if facts.get("index_head_dim") and "compress_rate" not in facts and "sliding_window" in facts:
+    needs_rate = facts.get("index_head_dim") or facts.get("closed_groups")
+    if needs_rate and "compress_rate" not in facts and "sliding_window" in facts:
         facts["compress_rate"] = draw(st.integers(1, 128))
     return kind(**facts)
 

@@ -22,6 +22,7 @@ TARGET = Path(families.__file__).parent.parent / "model_types.json"
 MAPPINGS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "MULTIMODAL_LM")
 SECTIONS = ("text_config", "decoder", "decoder_config", "thinker_config", "generator", "vlm_config", "language_config")
 PAIR = "is_encoder_decoder"
+NEVER_BY_DEFAULT = {"architectures"}
 NAMES_ELSEWHERE = "_names.py"  # names of fields that no class of transformers has
 READS = re.compile(r'"([A-Za-z_][A-Za-z_0-9]*)"')
 
@@ -30,7 +31,8 @@ def fields_read() -> set[str]:
     """Every name that a family file writes in quotes: those of fields among them."""
     files = (path for path in Path(families.__file__).parent.glob("*.py") if path.name != NAMES_ELSEWHERE)
     sources = [path.read_text() for path in files]
-    return {name for source in sources for name in READS.findall(source)} | {"max_position_embeddings", PAIR}
+    names = {name for source in sources for name in READS.findall(source)} - NEVER_BY_DEFAULT
+    return names | {"max_position_embeddings", PAIR}
 
 
 def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:

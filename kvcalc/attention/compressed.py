@@ -1,12 +1,14 @@
-"""Compressed attention of DeepSeek-V4: a window of tokens, and one entry for each few tokens before it."""
+"""Compressed attention of DeepSeek-V4 and V4.1: a window of tokens, and one entry for each few tokens before it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 from kvcalc.attention._facts import Facts
-from kvcalc.cache.slots.layers import every_nth, last_tokens, once, pending
+from kvcalc.cache.dtypes import FP32
+from kvcalc.cache.slots.layers import EVERY_TOKEN, every_nth, last_tokens, once, pending
 from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.errors import InvalidValueError
 
@@ -23,9 +25,15 @@ class CompressedAttention(Facts):
     that are not compressed yet their kv and gate, 2 * head_dim each. CSA (which has an indexer) has each of those
     twice as wide, and keeps kv and gate of the last m tokens for the overlap.
 
-    Raises InvalidValueError for an index_head_dim without a compress_rate.
-    Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; transformers 5.23 modeling_deepseek_v4.py.
+    V4.1 (closed_groups) overlaps nothing: its index keys are made of entries, so that only kv and gate of the open
+    group wait, in float32; entries of single tokens (m = 1) wait for nothing.
+
+    Raises InvalidValueError for an index_head_dim or closed_groups without a compress_rate.
+    Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; transformers 5.23 modeling_deepseek_v4.py; MLX-LM 0.32.2
+    models/deepseek_v41.py.
     """
+
+    FLAGS = ("closed_groups",)
 
     SPLIT = ("num_query_heads",)
 
@@ -36,6 +44,9 @@ class CompressedAttention(Facts):
         int | None, "tokens that make one entry (4 in CSA, 128 in HCA); None for a layer that has only its window"
     ] = None
     index_head_dim: Annotated[int | None, "width of an entry's index key, in CSA"] = None
+    closed_groups: Annotated[
+        bool, "whether each group of tokens makes an entry by itself and waits in float32 (V4.1)"
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,12 +56,20 @@ class CompressedAttention(Facts):
                 field="index_head_dim",
                 help="add compress_rate: 4, or remove index_head_dim",
             )
+        if self.compress_rate is None and self.closed_groups:
+            raise InvalidValueError(
+                "closed_groups needs a compress_rate: it says how many tokens make a group",
+                field="closed_groups",
+                help="add compress_rate: 2, or remove closed_groups",
+            )
 
     @property
     def label(self) -> str:
-        """`CSA 1/4`, `HCA 1/128`, or `shared K=V` for a layer that has only its window."""
+        """`CSA 1/4`, `HCA 1/128`, `pooled 1/2` (V4.1), or `shared K=V` for a layer that has only its window."""
         if self.compress_rate is None:
             return "shared K=V"
+        if self.closed_groups:
+            return f"pooled 1/{self.compress_rate}"
         return f"{'CSA' if self.index_head_dim else 'HCA'} 1/{self.compress_rate}"
 
     def tensors(self) -> tuple[CacheTensor, ...]:
@@ -59,6 +78,8 @@ class CompressedAttention(Facts):
         window = CacheTensor("kv", (entry,), last_tokens(self.sliding_window))
         if self.compress_rate is None:
             return (window,)
+        if self.closed_groups:
+            return (window, *self._closed_groups(self.compress_rate, entry))
         rate = self.compress_rate
         compressed = [CacheTensor("compressed_kv", (entry,), every_nth(rate))]
         if self.index_head_dim is None:
@@ -75,6 +96,15 @@ class CompressedAttention(Facts):
             CacheTensor("pending", waiting, pending(rate), quantizable=False),
             CacheTensor("overlap", (Dim("kv_and_gate", 2), both), overlap, quantizable=False),
         )
+
+    def _closed_groups(self, rate: int, entry: Dim) -> Iterator[CacheTensor]:
+        """compressed_kv and index_k of the groups that are full; pending: kv and gate of the one that is not."""
+        entries = EVERY_TOKEN if rate == 1 else every_nth(rate)
+        yield CacheTensor("compressed_kv", (entry,), entries)
+        if self.index_head_dim is not None:
+            yield CacheTensor("index_k", (Dim("index_head_dim", self.index_head_dim),), entries)
+        if rate > 1:
+            yield CacheTensor("pending", (Dim("kv_and_gate", 2), entry), pending(rate), FP32, quantizable=False)
 
 
 KIND = CompressedAttention

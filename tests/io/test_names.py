@@ -198,3 +198,118 @@ def test_a_bad_field_is_named(config, message):
     with pytest.raises(kvcalc.InvalidValueError) as caught:
         kvcalc.load(config)
     assert message in str(caught.value)
+
+
+DEEPSEEK_41 = of(
+    "deepseek_v41_text", head_dim=64, sliding_window=10, index_head_dim=32, compress_ratios=[0, 2, 2, 1, 0]
+)
+WINDOWS = 4 * 10 * 64 * BF16  # of DEEPSEEK_41's four layers
+ENTRY = (64 + 32) * BF16
+
+
+def deepseek_41(**fields) -> dict:
+    return {"model_type": "deepseek_v41", "text_config": {**DEEPSEEK_41, **fields}}
+
+
+def test_deepseek_v4_1_keeps_entries_on_its_sources_alone():
+    config = deepseek_41(kv_source_layer_ids=[1, 3], index_source_layer_ids=[1, 3])
+    assert bytes_of(config) == WINDOWS + (TOKENS // 2 + TOKENS) * ENTRY
+
+
+def test_deepseek_v4_1_waits_in_float32_with_an_open_group():
+    config = deepseek_41(kv_source_layer_ids=[1, 3], index_source_layer_ids=[1, 3])
+    size = kvcalc.size(kvcalc.load(config), tokens=TOKENS + 1, kv_dtype="bf16").total_bytes
+    assert size == bytes_of(config) + ENTRY + 2 * 64 * FP32
+
+
+def test_deepseek_v4_1_has_index_keys_where_a_source_is_one_of_the_index_too():
+    config = deepseek_41(kv_source_layer_ids=[1, 3], index_source_layer_ids=[2, 3])
+    assert bytes_of(config) == WINDOWS + TOKENS // 2 * 64 * BF16 + TOKENS * ENTRY
+
+
+LATENT = {"kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16}
+LING = of("bailing_hybrid", layer_group_size=2, head_dim=64, **LATENT)
+LATENT_BYTES = 2 * TOKENS * (32 + 8) * BF16  # of LING's two layers with a latent
+
+
+def test_ling_2_5_has_lightning_attention_and_no_convolution():
+    config = LING | {"architectures": ["BailingMoeV2_5ForCausalLM"]}
+    assert bytes_of(config) == LATENT_BYTES + 2 * 8 * 64 * 64 * FP32
+    assert bytes_of(config) == bytes_of(LING)
+
+
+def test_ling_3_has_kimi_delta_attention():
+    config = LING | {"architectures": ["BailingMoeV3ForCausalLM"], "short_conv_kernel_size": 4}
+    assert bytes_of(config) == LATENT_BYTES + 2 * 8 * (64 * 64 * FP32 + 3 * 64 * 3 * BF16)
+
+
+def test_ling_linear_has_narrow_heads_and_ends_with_full_layers():
+    config = of("bailing_moe_linear", layer_group_size=3, head_dim=128)
+    full = 2 * TOKENS * 2 * ROW * BF16  # heads twice as wide
+    assert bytes_of(config) == full + 2 * 8 * 64 * 64 * FP32
+
+
+def test_minicpm_sala_repeats_its_mixers():
+    config = of("minicpm_sala", mixer_types=["attn", "lightning"], lightning_nh=4, lightning_nkv=4)
+    assert bytes_of(config) == layers(2 * TOKENS) + 2 * 4 * 64 * 64 * FP32
+
+
+def test_jet_nemotron_has_values_of_their_own_width():
+    jet = {"num_heads": 2, "head_dim": 8, "expand_v": 2.0, "conv_size": 4}
+    config = of("jet_nemotron", layer_types=["jet", "attn", "jet", "swa"])
+    config["efficient_attention_config"] = {"jet": jet, "swa": {"window_size": 10}}
+    state = 2 * 8 * 16 * FP32 + (2 * 2 * 8 + 2 * 16) * 3 * BF16
+    assert bytes_of(config) == layers(TOKENS + 10) + 2 * state
+
+
+@pytest.mark.parametrize(
+    "fields", [{"layer_types": ["linear_attention", "full_attention"] * 2}, {"full_attention_layers": [1, 3]}]
+)
+def test_gigachat_3_5_lists_its_layers_in_either_way(fields):
+    config = {"model_type": "gigachat3_5", "num_hidden_layers": 4, **fields}
+    state = 16 * 128 * 128 * FP32 + (2 * 8 * 128 + 16 * 128) * 3 * BF16
+    assert bytes_of(config) == 2 * TOKENS * (512 + 64) * BF16 + 2 * state
+
+
+def test_alice_ai_has_kimi_delta_attention_beside_plain_attention():
+    heads = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }
+    config = of(
+        "alice_ai", layer_types=["linear_attention"] * 3 + ["full_attention"], linear_conv_kernel_dim=4, **heads
+    )
+    assert bytes_of(config) == layers(TOKENS) + 3 * 2 * (8 * 8 * FP32 + 3 * 8 * 3 * BF16)
+
+
+MORE_MISTAKES = {
+    "ratios of too few layers": (deepseek_41(compress_ratios=[2]), "compress_ratios must name 4 layers"),
+    "a source that is no layer": (
+        deepseek_41(kv_source_layer_ids=[9], index_source_layer_ids=[]),
+        "kv_source_layer_ids must hold layers from 0 to 3",
+    ),
+    "an unknown mixer": (of("minicpm_sala", mixer_types=["x"]), "mixer_types must name up to 4 layers"),
+    "an unknown layer of Jet": (of("jet_nemotron", layer_types=["x"] * 4), "layer_types must name 4 layers"),
+    "a value of no width": (
+        of("jet_nemotron", layer_types=["jet"] * 4)
+        | {"efficient_attention_config": {"jet": {"num_heads": 2, "head_dim": 8, "expand_v": 0, "conv_size": 4}}},
+        "expand_v must be a number above 0, not 0",
+    ),
+    "full layers that are none": (
+        {"model_type": "gigachat3_5", "full_attention_layers": [99]},
+        "full_attention_layers must hold layers from 0 to 11",
+    ),
+    "values of other heads": (
+        of("alice_ai", layer_types=["linear_attention"] * 4, linear_num_key_heads=2, linear_num_value_heads=4),
+        "linear_num_value_heads (4) is not linear_num_key_heads (2), as KDA needs it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "message"), MORE_MISTAKES.values(), ids=MORE_MISTAKES)
+def test_a_bad_field_of_a_hybrid_is_named(config, message):
+    with pytest.raises(kvcalc.InvalidValueError) as caught:
+        kvcalc.load(config)
+    assert message in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layers import CROSS, CSA, ENCODED, GLA, HCA, HIDDEN, LAYERS, MAMBA2, MLSTM
+from layers import CLOSED, CROSS, CSA, ENCODED, GLA, HCA, HIDDEN, LAYERS, MAMBA2, MLSTM
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from kvcalc.attention.gla import GroupedLatentAttention
@@ -375,7 +375,7 @@ def test_the_indexer_chooses_the_highest_scores(name):
             assert int(chosen[sequence, t, : t + 1].sum()) == min(5, t + 1)
 
 
-@pytest.mark.parametrize("facts", [CSA, HCA], ids=["csa", "hca"])
+@pytest.mark.parametrize("facts", [CSA, HCA, CLOSED], ids=["csa", "hca", "closed groups"])
 def test_compressed_attention_token_by_token(facts):
     """Entries made in a loop, and softmax over the window and the entries that are complete."""
     (module,) = built([facts]).modules_of_parts()
@@ -383,12 +383,13 @@ def test_compressed_attention_token_by_token(facts):
     inputs, rate = hidden()[:1], facts.compress_rate
     kv = rotate(module.kv_proj(inputs), torch.arange(TOKENS))[0]
     projected = module.compressor(inputs)[0].unflatten(-1, (2, module.entries, -1))  # token, kv or gate, entry, width
+    projected = projected.float() if facts.closed_groups else projected
     entries = []
     for block in range(TOKENS // rate):
         own = projected[block * rate : (block + 1) * rate, :, module.entries - 1]
-        if facts.index_head_dim and block:
+        if facts is CSA and block:
             own = torch.cat([projected[(block - 1) * rate : block * rate, :, 0], own])
-        entries.append((own[:, 1].softmax(dim=0) * own[:, 0]).sum(0)[: facts.head_dim])
+        entries.append((own[:, 1].softmax(dim=0) * own[:, 0]).sum(0)[: facts.head_dim].to(kv.dtype))
     queries = rotate(module.q_proj(inputs).view(1, TOKENS, 4, 8).transpose(1, 2), torch.arange(TOKENS))[0]
     mixed = []
     for t in range(TOKENS):

@@ -88,6 +88,17 @@ CLASSES: Mapping[str, TypeEntry] = {
         "kv_switches",
         {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "hidden_size": "hidden_dim"},
     ),
+    "gigachat3_5": TypeEntry(
+        "gated_deltanet",
+        {},
+        {
+            **{"num_hidden_layers": 12, "hidden_size": 1280, "num_attention_heads": 16, "num_key_value_heads": 16},
+            **{"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128},
+            **{"linear_num_key_heads": 8, "linear_num_value_heads": 16, "linear_conv_kernel_dim": 4},
+            **{"linear_key_head_dim": 128, "linear_value_head_dim": 128, "max_position_embeddings": 4096},
+            **{"layer_types": None, "full_attention_layers": None, "head_dim": 64, "num_nextn_predict_layers": 0},
+        },
+    ),
     "moondream3_text": TypeEntry(
         "gqa",
         {
@@ -134,6 +145,8 @@ TOWERS: Mapping[str, tuple[str, str]] = {
     "glm_image": ("text_config", "glm_image_text"),
     "step3_vl": ("text_config", "step3_text"),
     "unlimited-ocr": ("language_config", "unlimited_language"),
+    "jet_vlm": ("text_config", "jet_nemotron"),
+    "deepseek_v41": ("text_config", "deepseek_v41_text"),
     "moondream3": ("config", "moondream3_config"),
     "moondream3_config": ("text", "moondream3_text"),
 }

@@ -1,22 +1,39 @@
-"""Kimi Delta Attention between layers of MLA: Kimi Linear, Kimi K3, Ling (bailing_hybrid), GLM-5 Next.
+"""Kimi Delta Attention between layers of MLA: Kimi Linear, Kimi K3, Ling (bailing_hybrid), GLM-5 Next, Alice AI.
+
+Ling 2.5, of the same type as Ling 3, has lightning attention in its place; Alice AI has GQA in that of MLA.
 
 Source: transformers 5.23 configuration_kimi_linear.py, configuration_bailing_hybrid.py, configuration_glm5_next.py,
-modeling_glm5_next.py; Kimi-K3's own configuration_kimi_k3.py.
+modeling_glm5_next.py; Kimi-K3's own configuration_kimi_k3.py; vLLM 0.33
+models/bailing_moe_linear.py, models/alice_ai.py.
 """
 
 from __future__ import annotations
 
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.lightning import LightningAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.io.families._config import Config
-from kvcalc.io.families._decoder import FULL, INDEXED, LINEAR, Decoder, Facts, Layer, decoder_of, kinds_of, only
+from kvcalc.io.families._decoder import (
+    FULL,
+    INDEXED,
+    LINEAR,
+    Decoder,
+    Facts,
+    Layer,
+    decoder_of,
+    gqa_layer,
+    hidden_per_head,
+    kinds_of,
+    only,
+    per_head_origin,
+)
 from kvcalc.io.families._drafts import num_drafts
 from kvcalc.io.families._indexers import indexer_types
 from kvcalc.io.families.mla import mla_facts
 from kvcalc.units import shown
 
-MODEL_TYPES = ("kimi_linear", "bailing_hybrid", "glm5_next_text")
+MODEL_TYPES = ("kimi_linear", "bailing_hybrid", "glm5_next_text", "alice_ai")
 UNUSED = ("num_key_value_heads", "head_dim", "qk_head_dim", "activation_situ_linear_beta")
 """Heads that share one latent; a sum; a constant of an activation."""
 _SHARED_INDEX = "indexed-shared"
@@ -60,7 +77,9 @@ def _default(config: Config, layers: int) -> list[str]:
 
 def _layer(kind: str, config: Config) -> Layer:
     if kind == LINEAR:
-        return _kda(config)
+        return _lightning(config) if _is_ling_2(config) else _kda(config)
+    if config.model_type == "alice_ai":
+        return gqa_layer(kind, config)
     only(config, kind, FULL, LINEAR, INDEXED, _SHARED_INDEX)
     layer = mla_facts(config).build(MultiHeadLatentAttention)
     if kind != INDEXED:
@@ -70,8 +89,31 @@ def _layer(kind: str, config: Config) -> Layer:
     )
 
 
+def _is_ling_2(config: Config) -> bool:
+    """Ling 2.5: BailingMoeV2_5, or a file that names no architecture and no convolution."""
+    if config.model_type != "bailing_hybrid":
+        return False
+    named = "".join(config.top.texts("architectures"))
+    if "BailingMoeV" in named:
+        return "BailingMoeV2" in named
+    return not any(config.given(name) for name in ("short_conv_kernel_size", "linear_conv_kernel_dim"))
+
+
+def _lightning(config: Config) -> Layer:
+    """A state for each head of attention; no convolution."""
+    facts = Facts(config).take("linear_num_heads", "num_attention_heads")
+    if config.given("head_dim"):
+        return facts.take("linear_head_dim", "head_dim").build(LightningAttention)
+    width = hidden_per_head(config)
+    return facts.put("linear_head_dim", width, per_head_origin(config)).build(LightningAttention)
+
+
 def _kda(config: Config) -> Layer:
     facts = Facts(config)
+    if config.model_type == "alice_ai":
+        _check_alike(config)
+        facts.take("linear_num_heads", "linear_num_key_heads").take("linear_head_dim", "linear_key_head_dim")
+        return facts.take("linear_conv_kernel", "linear_conv_kernel_dim").build(KimiDeltaAttention)
     section = config.section("linear_attn_config") if "linear_attn_config" in config else None
     if config.model_type == "bailing_hybrid" and not config.given("linear_num_heads"):  # as published
         facts.take("linear_num_heads", "num_attention_heads").take("linear_head_dim", "head_dim")
@@ -86,3 +128,17 @@ def _kda(config: Config) -> Layer:
         else:
             facts.take(fact, field)
     return facts.build(KimiDeltaAttention)
+
+
+def _check_alike(config: Config) -> None:
+    """Raises InvalidValueError where the heads of keys and values differ, which KDA does not have."""
+    for key, value in (
+        ("linear_num_key_heads", "linear_num_value_heads"),
+        ("linear_key_head_dim", "linear_value_head_dim"),
+    ):
+        if config.value(key) != config.value(value):
+            raise config.wrong(
+                value,
+                f"{value} ({shown(config.value(value))}) is not {key} ({shown(config.value(key))}), as KDA needs it",
+                f"write {value}: {shown(config.value(key))}",
+            )

@@ -1,4 +1,4 @@
-"""Compressed attention of DeepSeek-V4: a window of tokens as they are, and one entry for each few before them."""
+"""Compressed attention of DeepSeek-V4 and V4.1: a window of tokens as they are, and an entry for each few before."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class CompressedModule(CacheModule):
     """K and V are one entry of head_dim for all query heads; the compressor makes an entry of each m tokens.
 
     HCA: entry = sum over the m tokens of softmax(gate) * kv, channel by channel. CSA: the same over the m tokens and
-    the m before them, and an indexer chooses among the entries. A layer that has only its window compresses nothing.
-    Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3.
+    the m before them, and an indexer chooses among the entries. V4.1 (closed_groups): as HCA, in float32, and the
+    index keys are projections of the entries. A layer that has only its window compresses nothing.
+    Source: DeepSeek-V4 report, arXiv 2606.19348, section 2.3; MLX-LM 0.32.2 models/deepseek_v41.py.
     """
 
     topk = INDEX_TOPK
@@ -41,11 +42,16 @@ class CompressedModule(CacheModule):
         super().__init__(facts, hidden_size, dtype=dtype, device=device)
         self.width, self.rate = facts.head_dim, facts.compress_rate or 0
         self.index_width = facts.index_head_dim or 0
-        self.entries = 2 if self.index_width else 1
+        self.overlaps = bool(self.index_width) and not facts.closed_groups
+        self.entries = 2 if self.overlaps else 1
+        self.pooled_width = self.width + (self.index_width if self.overlaps else 0)
+        self.waiting_dtype = torch.float32 if facts.closed_groups else dtype
         self.reach = Reach(window=facts.sliding_window)
         self.q_proj = self.linear(hidden_size, facts.num_query_heads * self.width)
         self.kv_proj = self.linear(hidden_size, self.width)
-        self.compressor = self.linear(hidden_size, 2 * self.entries * (self.width + self.index_width))
+        self.compressor = self.linear(hidden_size, 2 * self.entries * self.pooled_width)
+        makes_keys = facts.closed_groups and self.index_width
+        self.index_k = self.linear(self.width, self.index_width) if makes_keys else None
         self.index_q = self.linear(hidden_size, INDEX_HEADS * self.index_width) if self.index_width else None
         self.o_proj = self.linear(facts.num_query_heads * self.width, hidden_size)
 
@@ -60,16 +66,23 @@ class CompressedModule(CacheModule):
         waiting = self._nothing(sequences)
         if self.index_width:
             cache["index_k"] = self._slots(sequences, self.index_width, capacity // self.rate, Reach(), dtype)
+        if self.overlaps:
             cache["overlap"] = State(waiting[..., 0, :])
-        cache["pending"] = State(waiting)
+        if self.waits:
+            cache["pending"] = State(waiting)
         return cache
+
+    @property
+    def waits(self) -> bool:
+        """Whether tokens wait to be compressed: not where each makes an entry of its own."""
+        return self.rate > 1 or not self.facts.closed_groups
 
     def _slots(self, sequences: int, width: int, capacity: int, reach: Reach, dtype: torch.dtype) -> Slots:
         return Slots(sequences, (width,), capacity, reach, dtype, self.device)
 
     def _nothing(self, sequences: int) -> Tensor:
-        shape = (sequences, 0, 2, self.entries, self.width + self.index_width)
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
+        shape = (sequences, 0, 2, self.entries, self.pooled_width)
+        return torch.empty(shape, dtype=self.waiting_dtype, device=self.device)
 
     def kept(self, hidden: Tensor) -> Kept:
         """Rows of the window, entries of at least one block, and the tokens that made it."""
@@ -96,7 +109,7 @@ class CompressedModule(CacheModule):
     def _project(self, hidden: Tensor) -> Tensor:
         """Kv and gate of each token, (sequences, tokens, 2, entries, width)."""
         projected: Tensor = self.compressor(hidden).unflatten(-1, (2, self.entries, -1))
-        return projected
+        return projected.to(self.waiting_dtype)
 
     def _compress(self, waiting: Waiting) -> tuple[Tensor, Waiting]:
         """Entries (sequences, blocks, width) of the full blocks, and what still waits after them."""
@@ -119,8 +132,11 @@ class CompressedModule(CacheModule):
 
     def _split(self, entries: Tensor) -> dict[str, Tensor]:
         """Entries as rows of the cache: K = V, and the index key beside it."""
+        entries = entries.to(self.dtype)
         if not self.index_width:
             return {"compressed_kv": entries}
+        if self.index_k is not None:
+            return {"compressed_kv": entries, "index_k": self.index_k(entries)}
         compressed, index = entries.split([self.width, self.index_width], dim=-1)
         return {"compressed_kv": compressed, "index_k": index}
 
@@ -130,15 +146,18 @@ class CompressedModule(CacheModule):
 
     def _held_back(self, cache: Cache) -> Waiting:
         """What waits, as the compressor takes it; of the overlap only the half for the next entry is kept."""
-        overlap = cache["overlap"].data if self.index_width else None
+        if not self.waits:
+            return Waiting(self._nothing(cache["kv"].data.shape[0]), None)
+        overlap = cache["overlap"].data if self.overlaps else None
         if overlap is None or not overlap.shape[1]:
             return Waiting(cache["pending"].data, None)
         return Waiting(cache["pending"].data, overlap.unsqueeze(3).expand(-1, -1, -1, self.entries, -1))
 
     def _keep(self, cache: Cache, waiting: Waiting) -> None:
         """Fresh storage for what waits now: a slice would keep all that waited alive."""
-        cache["pending"].data = waiting.tokens.clone(memory_format=torch.contiguous_format)
-        if self.index_width and waiting.overlap is not None:
+        if self.waits:
+            cache["pending"].data = waiting.tokens.clone(memory_format=torch.contiguous_format)
+        if self.overlaps and waiting.overlap is not None:
             cache["overlap"].data = waiting.overlap[..., NEXT, :].clone(memory_format=torch.contiguous_format)
 
     # ---- attention
