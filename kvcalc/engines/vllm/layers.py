@@ -31,6 +31,7 @@ from kvcalc.engines.vllm.backends import HOPPER, INDEXER, MINIMAX_SPARSE, Backen
 from kvcalc.engines.vllm.compressed import compressed_caches
 from kvcalc.engines.vllm.cpu import choose_on_cpu, stored_on_cpu
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, MODEL, kv_bytes, latent_bytes
+from kvcalc.engines.vllm.pooled import pooled_caches, pools_entries
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import CHUNKED, CROSS, FULL, MLA, SLIDING, STATE, Spec
 from kvcalc.errors import NotApplicableError
@@ -80,6 +81,7 @@ def caches_of(model: Model, run: Run) -> list[Cache]:
     """
     sparse = any(map(_indexes, model.groups))
     groups = {layer: group for group in model.groups for layer in group.layers}
+    groups |= _full_at_the_end(model)
     if run.has_drafts:
         groups |= {layer: group for group in draft_groups(model) for layer in group.layers}
     return [
@@ -88,6 +90,16 @@ def caches_of(model: Model, run: Run) -> list[Cache]:
         for part in _in_order(groups[layer])
         for cache in _builder(part, model, run)(part, Place(model, groups[layer], layer, sparse), run)
     ]
+
+
+def _full_at_the_end(model: Model) -> dict[int, LayerGroup]:
+    """Layers after the last whole group, where vLLM makes them full and the config's pattern does not."""
+    delta = [g for g in model.groups if any(isinstance(part, KimiDeltaAttention) for part in g.parts)]
+    full = next((group for group in model.groups if group not in delta), None)
+    if full is None or not delta or not quirks.is_one_of(model, quirks.FULL_AFTER_LAST_GROUP):
+        return {}
+    last = max(full.layers)
+    return {layer: full for group in delta for layer in group.layers if layer > last}
 
 
 def draft_groups(model: Model) -> tuple[LayerGroup, ...]:
@@ -172,7 +184,8 @@ def _head_bytes(cache_dtype: str, run: Run, widths: tuple[int, int]) -> int:
 
 
 def _grouped_query(part: GroupedQueryAttention, place: Place, run: Run) -> Iterator[Cache]:
-    heads, value = _heads(part.num_kv_heads, run.ranks.tp), part.v_head_dim or part.head_dim
+    share = _share if quirks.is_one_of(place.model, quirks.COPIES_NO_HEADS) else _heads
+    heads, value = share(part.num_kv_heads, run.ranks.tp), part.v_head_dim or part.head_dim
     value = part.head_dim if value != part.head_dim and run.release.pads_values else value
     yield _attention(place, run, heads, (part.head_dim, value), part.num_query_heads, part)
 
@@ -319,8 +332,8 @@ def _gated_deltanet(part: GatedDeltaNet, place: Place, run: Run) -> Iterator[Cac
     values = part.linear_num_value_heads * part.linear_value_head_dim
     columns = part.linear_conv_kernel - 1 + run.num_speculative_tokens
     state = (_share(part.linear_num_value_heads, tp), part.linear_value_head_dim, part.linear_key_head_dim)
-    by_flashinfer = run.capability == HOPPER or (
-        run.capability[0] > HOPPER[0] and part.linear_key_head_dim == _GDN_KEY_WIDTH
+    by_flashinfer = not quirks.is_one_of(place.model, quirks.WITHOUT_GDN_CHECKPOINTS) and (
+        run.capability == HOPPER or (run.capability[0] > HOPPER[0] and part.linear_key_head_dim == _GDN_KEY_WIDTH)
     )
     checkpoint = int(by_flashinfer and run.limits.keeps_states and run.release.gdn_checkpoints)
     yield _states(
@@ -359,7 +372,8 @@ def _short_conv(part: ShortConvolution, place: Place, run: Run) -> Iterator[Cach
 
 
 def _compressed(part: CompressedAttention, place: Place, run: Run) -> Iterator[Cache]:
-    for name, spec, backend, block in compressed_caches(part, run):
+    caches = pooled_caches if pools_entries(place.model) else compressed_caches
+    for name, spec, backend, block in caches(part, run):
         dims = (Dim("bytes of a row", spec.state_bytes),)
         yield Cache(name, place.layer, spec, backend, own_block=block, dims=dims)
 

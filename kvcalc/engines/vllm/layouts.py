@@ -16,6 +16,7 @@ _ANY = ("LBNHC", "LBHNC", "BLNHC", "BLHNC", "BHLNC", "LHBNC")
 """All layouts, for kernels that read any; the one to take first in front."""
 _OF_BACKEND = {
     "DEEPSEEK_V4_INDEXER": ("BLHNC", "BLNHC"),
+    "DEEPSEEK_V41_INDEXER": ("BLHNC", "BLNHC"),
     "FLEX_ATTENTION": ("LBNHC",),
     "TURBOQUANT": ("LBNHC",),
 }

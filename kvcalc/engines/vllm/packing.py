@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kvcalc.engines.vllm.specs import MLA, SLIDING, SLIDING_MLA, STATE, Spec, alike, ceil_div
+from kvcalc.engines.vllm.specs import CIRCULAR, MLA, SLIDING, SLIDING_MLA, STATE, Spec, alike, ceil_div
 
 
 class _Bucket(NamedTuple):
@@ -48,7 +48,9 @@ def packed(specs: Sequence[Spec]) -> list[tuple[int, ...]]:
     )
 
     def is_state(bucket: _Bucket) -> bool:
-        return bucket.first.kind == STATE or (repeats is None and bucket.first.kind in (SLIDING, SLIDING_MLA))
+        return bucket.first.kind in (STATE, CIRCULAR) or (
+            repeats is None and bucket.first.kind in (SLIDING, SLIDING_MLA)
+        )
 
     def by_pattern(bucket: _Bucket) -> int:
         return ceil_div(bucket.repeats, repeats) if bucket.is_balanced and repeats else 1

@@ -8,7 +8,8 @@ from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.model import Model
 
 USES_MLA = {
-    *("axk1", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "dots3_note"),
+    *("axk1", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41_text"),
+    "dots3_note",
     *("glm4_moe_lite", "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "kimi_k2", "kimi_linear"),
     *("longcat_flash", "pangu_ultra_moe"),
 }
@@ -26,6 +27,14 @@ STATES_AS_RELEASED = {"nemotron_h"}
 """Types whose states are in the version's own format unless their config names one (models/config.py, NemotronH)."""
 EXPORTS_KDA_STATES = {"kimi_k3"}
 """Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3/nvidia/kda.py)."""
+WITHOUT_GDN_CHECKPOINTS = {"olmo_hybrid"}
+"""Types whose gated DeltaNet leaves no states behind while it reads a prompt (olmo_hybrid.py)."""
+ATTENTION_FREE = {"mamba", "falcon_mamba", "mamba2"}
+"""Types of states alone; all others with states are hybrids, of whose prefixes states are kept (IsHybrid)."""
+COPIES_NO_HEADS = {"param2moe", "PanguProMoE"}
+"""Types whose KV heads are never copied to several ranks (param2moe.py, openpangu.py)."""
+FULL_AFTER_LAST_GROUP = {"bailing_hybrid"}
+"""Types whose layers after the last whole group are full where they are Kimi Delta Attention (bailing_moe_v3.py)."""
 UNMENTIONED_DRAFT = {"mimo_v2_flash": True, "qwen3_next": False}
 """Types with one draft layer that their config does not mention, and whether it has a window (their *_mtp.py)."""
 INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
@@ -34,7 +43,7 @@ FP8_ON_BLACKWELL = {"glm_moe_dsa", "glm5_next", "glm5_next_text"}
 """Types whose cache is in fp8 by default on compute capability 10 (models/config.py)."""
 BFLOAT16_IS_AUTO = {"deepseek_v32"}
 """Types for which bfloat16 means the model's dtype (models/config.py, DeepseekV32)."""
-NO_PIPELINE = {"gemma3n", "gemma3n_text", "mamba2", "whisper", "zamba2"}
+NO_PIPELINE = {"alice_ai", "gemma3n", "gemma3n_text", "mamba2", "whisper", "zamba2"}
 """Types without pipeline parallelism (models that do not implement SupportsPP)."""
 LEAST_BATCHED_TOKENS = {"gemma4": 32 * (70 + 2 + 6)}
 """Types whose longest input must fit one batch: a video of 32 frames of 70 tokens and 8 more (gemma4_mm.py)."""

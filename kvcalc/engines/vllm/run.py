@@ -136,7 +136,8 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
     if whole:
         keeps_prefixes = False
     elif keeps_prefixes is None:
-        keeps_prefixes = not encoder and others and (not states or release.hybrids_keep_prefixes)
+        attends = others or _is_hybrid_class(model)
+        keeps_prefixes = not encoder and attends and (not states or release.hybrids_keep_prefixes)
     if states and keeps_prefixes:
         keeps_prefixes = _keeps_states(model, release)
     model_dtype = _model_dtype(model, settings)
@@ -232,6 +233,11 @@ def _has_windows(model: Model) -> bool:
     return any(isinstance(part, CompressedAttention) for group in groups for part in group.parts) or any(
         name in group.facts for group in groups for name in ("sliding_window", "attention_chunk_size")
     )
+
+
+def _is_hybrid_class(model: Model) -> bool:
+    """Whether vLLM's class is that of a hybrid, whatever its layers are."""
+    return bool(model.model_type) and not quirks.is_one_of(model, quirks.ATTENTION_FREE)
 
 
 def _has_latents(model: Model) -> bool:

@@ -18,6 +18,7 @@ from kvcalc.errors import NotApplicableError
 
 FULL, MLA, SLIDING, SLIDING_MLA = "full_attention", "mla_attention", "sliding_window", "sliding_window_mla"
 CHUNKED, CROSS, STATE = "chunked_local_attention", "cross_attention", "mamba"
+CIRCULAR = "circular_buffer"
 _EVERY_TOKEN, _WINDOWS = (FULL, MLA), (SLIDING, SLIDING_MLA)
 _REMEMBERED = 1024
 """Rules that are remembered; a model has some two."""
@@ -144,6 +145,8 @@ class Spec(NamedTuple):
             return whole_blocks(self.block_size, self._reach(limits), 1)
         if self.kind == CHUNKED:
             return whole_blocks(self.block_size, window + in_flight)
+        if self.kind == CIRCULAR:
+            return once(words="a ring of its own")
         if self.kind in (CROSS, STATE):
             return once(self._blocks_of_its_own(limits), words="blocks of its own")
         return whole_blocks(self.block_size * limits.dcp)

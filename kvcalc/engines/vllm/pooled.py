@@ -1,0 +1,91 @@
+"""The caches of a DeepSeek-V4.1 layer: a window of tokens, and of a few layers entries, their index and an open group.
+
+A row is 448 fp8 elements without position, 64 rotary ones in bf16 and 8 bytes of scales, in pages of a multiple of 576
+bytes; on Blackwell 512 fp8 elements and 16 scales, in pages of a multiple of 512 bytes. Kv and gate of the open group
+are a ring of float32 rows, one block for each request.
+Source: vLLM 0.33, models/deepseek_v41/attention.py, compressor.py, sparse_mla.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.engines.vllm.backends import BLACKWELL, HOPPER, Backend
+from kvcalc.engines.vllm.dtypes import FP8_DS_MLA
+from kvcalc.engines.vllm.run import Run
+from kvcalc.engines.vllm.specs import CIRCULAR, MLA, SLIDING_MLA, Spec
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import Model
+
+_ROW_BYTES = {HOPPER[0]: 448 + 2 * 64 + 8, BLACKWELL[0]: 512 + 16}
+_PAGE_STEP = {HOPPER[0]: 576, BLACKWELL[0]: 512}
+_BLOCK = {HOPPER[0]: 64, BLACKWELL[0]: 128}
+_ENTRY_WIDTH = 512
+_WINDOW_BLOCK = 32
+_LEAST_RING = 8
+_RATES = (1, 2)
+_INDEX_SCALE_GROUP, _FLOAT32_BYTES = 128, 4
+
+WINDOW = Backend("DEEPSEEK_SPARSE_SWA", (32,))
+RING = Backend("CompressorBackend", (1,))
+
+
+def pools_entries(model: Model) -> bool:
+    """Whether it is DeepSeek-V4.1, whose entries are those of closed groups."""
+    parts = (part for group in model.groups for part in group.parts)
+    return any(isinstance(part, CompressedAttention) and part.closed_groups for part in parts)
+
+
+def pooled_caches(part: CompressedAttention, run: Run) -> Iterator[tuple[str, Spec, Backend, int | None]]:
+    """Name, spec, kernels and own block of each cache of a layer, in the order in which vLLM builds them."""
+    _check(part, run)
+    major = run.capability[0]
+    row, step = _ROW_BYTES[major], _PAGE_STEP[major]
+    shape = (FP8_DS_MLA, "deepseek_v4")
+    stride = row if major == BLACKWELL[0] else 1
+    window = Spec(SLIDING_MLA, 1, row, shape, window=part.sliding_window, alignment=step, stride_bytes=stride)
+    yield "window", window, WINDOW, _WINDOW_BLOCK
+    rate = part.compress_rate
+    if rate is None:
+        return
+    if part.index_head_dim is not None:
+        keys = part.index_head_dim + part.index_head_dim // _INDEX_SCALE_GROUP * _FLOAT32_BYTES
+        index = Spec(MLA, 1, keys, (keys, "uint8", "sparse"), rate, alignment=step)
+        yield "indexer", index, Backend("DEEPSEEK_V41_INDEXER", (_BLOCK[major],), exact=True), None
+    entries = Backend("DEEPSEEK_V41_SPARSE", (_BLOCK[major],), exact=True)
+    yield "entries", Spec(MLA, 1, row, shape, rate, alignment=step), entries, None
+    if rate > 1:
+        yield "open group", _ring(part.head_dim), RING, _ring_tokens(run)
+
+
+def _ring(width: int) -> Spec:
+    """Kv and gate of each token in float32."""
+    elements = 2 * width
+    return Spec(CIRCULAR, 1, elements * _FLOAT32_BYTES, (elements, "float32"))
+
+
+def _ring_tokens(run: Run) -> int:
+    """Rows of the ring: the drafts of a step, its own token and the one before, in a power of two of at least 8."""
+    rows = run.num_speculative_tokens + 2
+    return max(_LEAST_RING, 1 << (rows - 1).bit_length())
+
+
+def _check(part: CompressedAttention, run: Run) -> None:
+    if run.capability[0] not in _ROW_BYTES:
+        raise NotApplicableError(
+            f"vLLM's kernels for DeepSeek-V4.1 need compute capability {' or '.join(map(str, _ROW_BYTES))}, and "
+            f"{run.gpu.name} has {run.capability[0]}.{run.capability[1]}",
+            help="choose a Hopper or Blackwell GPU as gpu",
+        )
+    if run.cache_dtype != "auto" and not run.cache_dtype.startswith("fp8"):
+        raise NotApplicableError(
+            f"DeepseekV4 packed KV layouts only support fp8 kv-cache, got {run.cache_dtype}",
+            help="set kv_cache_dtype to auto or fp8",
+        )
+    if part.head_dim != _ENTRY_WIDTH or (part.compress_rate or 1) not in _RATES:
+        raise NotApplicableError(
+            f"vLLM's rows for DeepSeek-V4.1 hold {_ENTRY_WIDTH} elements and stand for "
+            f"{' or '.join(map(str, _RATES))} tokens, not {part.head_dim} and {part.compress_rate}",
+            help="leave the engine at ideal",
+        )
