@@ -20,6 +20,7 @@ from kvcalc.attention.mfa_kr import KeyReuseAttention
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.mla_naive import NaiveMultiHeadLatentAttention
 from kvcalc.attention.mlstm import MatrixLstm
+from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.prefix import PrefixTokens
 from kvcalc.attention.rg_lru import GatedLinearRecurrence
@@ -46,6 +47,7 @@ CLOSED = CompressedAttention(
     num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=2, index_head_dim=6, closed_groups=True
 )
 HCA = CompressedAttention(num_query_heads=4, head_dim=8, sliding_window=7, compress_rate=5)
+NGRAMS = NgramConvolution(ngram_conv_channels=20, ngram_conv_columns=9)
 TPA = TensorProductAttention(num_query_heads=6, head_dim=8, k_rank=2, v_rank=3, v_head_dim=10)
 GTA = GroupedTiedAttention(num_query_heads=6, num_kv_heads=2, head_dim=8, qk_rope_head_dim=4)
 GLA = GroupedLatentAttention(
@@ -88,6 +90,8 @@ LAYERS = {
     "wkv without channel mix": [MatrixWkv(hidden_size=HIDDEN, wkv_num_heads=4, wkv_head_dim=6, wkv_token_shifts=1)],
     "short conv": [ShortConvolution(conv_channels=20, conv_kernel=3)],
     "kernel of one": [ShortConvolution(conv_channels=20, conv_kernel=1)],
+    "n-gram conv": [NGRAMS],
+    "gated deltanet and n-gram conv": [DELTA, NGRAMS],
     "cca": [CompressedConvolution(cca_conv_channels=20, cca_conv_columns=3, cca_value_width=6)],
     "hidden": [HiddenStates(hidden_size=HIDDEN)],
     "hidden, limited": [HiddenStates(hidden_size=HIDDEN, memory_tokens=9)],

@@ -156,6 +156,7 @@ WHOLE_ON_EVERY_RANK = {
     "mla": {"c_kv", "k_rope"},
     "mla-naive": set(),
     "mlstm": set(),
+    "ngram-conv": {"ngram_conv_state"},
     "none": set(),
     "prefix": set(),
     "rg-lru": set(),

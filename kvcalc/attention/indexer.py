@@ -14,7 +14,8 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 class Indexer(Facts):
     """Lightning indexer, a part beside the attention of its layer. Its query heads share one key.
 
-    Elements per token and layer: index_head_dim, with pooling 2 * index_head_dim + 1.
+    Elements per token and layer: index_head_dim, with pooling 2 * index_head_dim + 1. vLLM and SGLang pool keys as they
+    store them (index_pool_tokens): one for each few tokens, and the open group beside them.
 
     Source: DeepSeek-V3.2 report, section 2.1; transformers 5.23 modeling_glm5_next.py.
     """
@@ -26,6 +27,9 @@ class Indexer(Facts):
         bool, "whether a gate of the key's width and a mask are kept too, for pooled keys (GLM-5 Next)"
     ] = False
     index_dtype: Annotated[str | None, "format of the keys where it is not that of the cache"] = None
+    index_pool_tokens: Annotated[
+        int | None, "tokens whose keys serving engines pool into one; None: each keeps its own"
+    ] = None
 
     @property
     def label(self) -> str:

@@ -34,7 +34,7 @@ _FA4_HEADS, _FA4_MOST_HEADS, _FA4_MOST_HEADS_SHARED = (8, 16, 32, 64, 128), 128,
 class Need(NamedTuple):
     """What a layer asks of its kernels. width: of a key, or of the latent. query_heads: on one rank.
 
-    gathered_heads: of latents, query heads of all ranks that share tokens.
+    gathered_heads: of latents, query heads of all ranks that share tokens. asked: the backend that the user names.
     """
 
     width: int
@@ -52,6 +52,7 @@ class Need(NamedTuple):
     no_position_width: int = 0
     windowed: bool = False
     gathered_heads: int = 0
+    asked: str | None = None
 
 
 class Backend(NamedTuple):
@@ -356,14 +357,27 @@ _FA4_FP8_PAGE = 64
 
 INDEXER = Backend("DEEPSEEK_V32_INDEXER", (64,), exact=True)
 """Kernels of DeepSeek-V3.2's indexer."""
+CONV_WINDOW = Backend("INKLING_SCONV_SWA", (1,))
+"""What stands for kernels of Inkling's convolutions, which read blocks of any size."""
+_POOLED_PAGES = (32, 64)
+QSA = Backend("QSA", (16,))
+"""Kernels of Qwen4 Exp's sparse layers, and of their pooled index."""
+KPOOL_TAIL = Backend("KPOOL_TAIL", (1,))
+"""What reads index keys that wait to be pooled."""
 MINIMAX_SPARSE = Backend("MINIMAX_M3_SPARSE", (128,), exact=True, widths=(128,))
 """Kernels of MiniMax-M3's sparse layers, and of their indexer."""
+
+
+def pooled_indexer(pool: int, capability: tuple[int, int]) -> Backend:
+    """Kernels of GLM-5 Next's indexer, whose pages hold 32 or 64 pooled keys, on compute capability 12 64."""
+    states = _POOLED_PAGES[1:] if capability[0] == BLACKWELL_RTX[0] else _POOLED_PAGES
+    return Backend("GLM5_NEXT_INDEXER", tuple(pool * number for number in states), exact=True)
 
 
 def choose(need: Need, capability: tuple[int, int]) -> Backend:
     """Backend of a layer. Raises NotApplicableError with what each backend refuses."""
     reasons = {}
-    for name in _priorities(need, capability):
+    for name in (need.asked,) if need.asked else _priorities(need, capability):
         refused = list(BACKENDS[name].refusals(need, capability))
         if not refused:
             return _checked(_with_pages(BACKENDS[name], need, capability), need, capability)

@@ -13,7 +13,7 @@ from kvcalc.engines.vllm.backends import Backend, smallest_common
 from kvcalc.engines.vllm.dtypes import MODEL, TURBOQUANT, kv_bytes
 from kvcalc.engines.vllm.layers import ATTENTION, Cache
 from kvcalc.engines.vllm.run import DEFAULT_BLOCK_SIZE, Run
-from kvcalc.engines.vllm.specs import MLA, SLIDING, STATE, Spec, ceil_div
+from kvcalc.engines.vllm.specs import CIRCULAR, MLA, SLIDING, STATE, Spec, ceil_div
 from kvcalc.errors import NotApplicableError
 
 
@@ -71,7 +71,8 @@ class Blocks:
         largest = max(cache.spec.page_bytes for cache in states)
         if not largest:
             return
-        attention = next(cache for cache in caches if cache.spec.kind != STATE)
+        others = [cache for cache in caches if cache.spec.kind not in (STATE, CIRCULAR)]
+        attention = next((cache for cache in others if cache.name == ATTENTION), others[0])
         token_bytes = self._attention_token_bytes(attention)
         release = self.run.release
         step = max(self.backends[0].smallest, self.size) if release.aligns_to_block_size else DEFAULT_BLOCK_SIZE
@@ -128,7 +129,7 @@ class Blocks:
         if spec.kind == STATE:
             block = self.size if self.run.limits.keeps_states else self.run.limits.max_model_len
             return spec._replace(block_size=block, padded_bytes=self.state_bytes)
-        if spec.kind != SLIDING or cache.backend is None:
+        if spec.kind != SLIDING or cache.backend is None or cache.own_block is not None:
             return spec._replace(block_size=cache.own_block or self.size)
         budget = self.skipped_bytes or spec.unpadded_bytes * self.size
         block = cache.backend.largest_within(budget // spec.unpadded_bytes)

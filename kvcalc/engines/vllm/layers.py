@@ -23,17 +23,30 @@ from kvcalc.attention.lightning import LightningAttention
 from kvcalc.attention.mamba import Mamba
 from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.tensor import Dim
 from kvcalc.engines.vllm import quirks
-from kvcalc.engines.vllm.backends import HOPPER, INDEXER, MINIMAX_SPARSE, Backend, Need, canonical, choose
+from kvcalc.engines.vllm.backends import (
+    CONV_WINDOW,
+    HOPPER,
+    INDEXER,
+    KPOOL_TAIL,
+    MINIMAX_SPARSE,
+    QSA,
+    Backend,
+    Need,
+    canonical,
+    choose,
+    pooled_indexer,
+)
 from kvcalc.engines.vllm.compressed import compressed_caches
 from kvcalc.engines.vllm.cpu import choose_on_cpu, stored_on_cpu
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, MODEL, kv_bytes, latent_bytes
 from kvcalc.engines.vllm.pooled import pooled_caches, pools_entries
 from kvcalc.engines.vllm.run import Run
-from kvcalc.engines.vllm.specs import CHUNKED, CROSS, FULL, MLA, SLIDING, STATE, Spec
+from kvcalc.engines.vllm.specs import CHUNKED, CIRCULAR, CROSS, FULL, MLA, SLIDING, STATE, Spec, ceil_div
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 
@@ -122,8 +135,8 @@ def _indexes(group: LayerGroup) -> bool:
 
 
 def _in_order(group: LayerGroup) -> tuple[Attention, ...]:
-    """Parts as vLLM builds them: an indexer before the latent attention that asks it."""
-    return tuple(sorted(group.parts, key=lambda part: not isinstance(part, Indexer)))
+    """Parts as vLLM builds them: an indexer before the attention that asks it, Inkling's convolutions before it."""
+    return tuple(sorted(group.parts, key=lambda part: not isinstance(part, Indexer | ShortConvolution)))
 
 
 def _builder(part: Attention, model: Model, run: Run) -> Builder:
@@ -170,6 +183,7 @@ def _need(place: Place, run: Run, width: int, cache_dtype: str) -> Need:
         sinks=quirks.is_one_of(place.model, quirks.HAS_SINKS),
         images_whole=place.model.published.sees_images_whole,
         dcp=run.ranks.dcp > 1,
+        asked=run.attention_backend,
     )
 
 
@@ -199,7 +213,8 @@ def _attention(
         window -= 1  # kvcalc counts the query's own token beside sliding_window_size
     cache_dtype = _cache_dtype(place, run, window=window is not None)
     if _indexes(place.group) and run.cpu is None:
-        backend = MINIMAX_SPARSE
+        pools = any(isinstance(other, Indexer) and other.index_pool_tokens for other in place.group.parts)
+        backend = QSA if pools else MINIMAX_SPARSE
     else:
         per_rank = max(1, query_heads // run.ranks.tp)
         need = _need(
@@ -269,6 +284,9 @@ def _expanded(part: MultiHeadLatentAttention, place: Place, run: Run) -> Cache:
 
 
 def _indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
+    if part.index_pool_tokens is not None:
+        yield from _pooled_indexer(part, place, run)
+        return
     width = part.index_head_dim
     dims = (Dim("index_head_dim", width),)
     if not any(isinstance(other, MultiHeadLatentAttention) for other in place.group.parts):
@@ -278,6 +296,31 @@ def _indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
     row = width + width // _INDEX_SCALE_GROUP * _INDEX_SCALE_BYTES
     spec = Spec(MLA, 1, row, (row, "uint8", "indexer"), kernel_block=INDEXER.kernel_block)
     yield Cache("indexer", place.layer, spec, INDEXER, dims=dims)
+
+
+def _pooled_indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
+    """Index keys of which a few tokens make one, and a ring of the keys that wait for it.
+
+    Beside a latent keys are fp8 with scales, and the ring has their gates as well; beside K and V (Qwen4 Exp) they are
+    in the model's dtype. The ring holds the drafts of a step, too.
+    """
+    pool, width = part.index_pool_tokens or 1, part.index_head_dim
+    beside_latent = any(isinstance(other, MultiHeadLatentAttention) for other in place.group.parts)
+    span = ceil_div(pool + run.num_speculative_tokens, pool)
+    element = ELEMENT_BYTES[run.model_dtype]
+    if beside_latent:
+        row = width + width // _INDEX_SCALE_GROUP * _INDEX_SCALE_BYTES
+        backend = pooled_indexer(pool, run.capability)
+        keys = Spec(MLA, 1, row, (row, "uint8", "indexer"), pool, kernel_block=backend.kernel_block)
+        waiting, ring = 2 * width, pool * (1 << (span - 1).bit_length())  # K and gate
+    else:
+        row, backend = width * element, QSA
+        keys = Spec(MLA, 1, row, (width, run.model_dtype, "indexer"), pool)
+        waiting, ring = width, pool * span
+    dims = (Dim("index_head_dim", width),)
+    yield Cache("indexer", place.layer, keys, backend, dims=dims)
+    tail = Spec(CIRCULAR, 1, waiting * element, (waiting, run.model_dtype, "tail"))
+    yield Cache("open group", place.layer, tail, KPOOL_TAIL, own_block=ring, dims=dims)
 
 
 def _cross(part: CrossAttention, place: Place, run: Run) -> Iterator[Cache]:
@@ -290,14 +333,16 @@ def _cross(part: CrossAttention, place: Place, run: Run) -> Iterator[Cache]:
     yield Cache("cross_attn", place.layer, spec, backend, dims=dims)
 
 
-def _states(place: Place, *states: tuple[tuple[int, ...], str], checkpoint: int = 0, each: int = 0) -> Cache:
+def _states(
+    place: Place, *states: tuple[tuple[int, ...], str], checkpoint: int = 0, each: int = 0, name: str = "states"
+) -> Cache:
     """A layer of states, each with its shape and format.
 
     checkpoint: blocks in which it leaves states behind; each: tokens between which it can.
     """
     total = sum(prod(shape) * ELEMENT_BYTES[dtype] for shape, dtype in states)
     spec = Spec(STATE, 1, total, states, checkpoint_blocks=checkpoint)
-    return Cache("states", place.layer, spec, None, checkpoint_tokens=each, dims=(Dim("bytes of all states", total),))
+    return Cache(name, place.layer, spec, None, checkpoint_tokens=each, dims=(Dim("bytes of all states", total),))
 
 
 def _mamba(part: Mamba, place: Place, run: Run) -> Iterator[Cache]:
@@ -367,8 +412,47 @@ def _lightning(part: LightningAttention, place: Place, run: Run) -> Iterator[Cac
 
 
 def _short_conv(part: ShortConvolution, place: Place, run: Run) -> Iterator[Cache]:
+    attention = next((other for other in place.group.parts if isinstance(other, GroupedQueryAttention)), None)
+    if attention is not None:
+        yield _conv_window(part, attention, place, run)
+        return
     columns = part.conv_kernel - 1 + run.num_speculative_tokens
     yield _states(place, ((columns, _share(part.conv_channels, run.ranks.tp)), run.conv_dtype))
+
+
+def _conv_window(part: ShortConvolution, attention: GroupedQueryAttention, place: Place, run: Run) -> Cache:
+    """Inkling's convolutions beside attention: a window of inputs, in heads padded to a power of two."""
+    if run.ranks.tp > attention.num_kv_heads:
+        raise NotApplicableError(
+            f"sconv SWA cache supports tp_size <= num_kv_heads ({attention.num_kv_heads}), got {run.ranks.tp}",
+            help="choose a tp of at most the KV heads",
+        )
+    heads = _share(attention.num_kv_heads, run.ranks.tp)
+    width = 1 << (part.conv_channels // attention.num_kv_heads - 1).bit_length()
+    row = heads * width * ELEMENT_BYTES[run.model_dtype]
+    spec = Spec(SLIDING, 1, row, (heads, width, run.model_dtype, "conv"), window=part.conv_kernel)
+    dims = (Dim("num_kv_heads", heads), Dim("conv channels, padded", width))
+    return Cache("conv", place.layer, spec, CONV_WINDOW, own_block=part.conv_kernel, dims=dims)
+
+
+def _ngram_conv(part: NgramConvolution, place: Place, run: Run) -> Iterator[Cache]:
+    """Whole on every rank; it leaves states behind wherever the model's other states do."""
+    columns = part.ngram_conv_columns + run.num_speculative_tokens
+    checkpoint = next(
+        (
+            cache
+            for group in place.model.groups
+            for other in group.parts
+            if isinstance(other, GatedDeltaNet)
+            for cache in _gated_deltanet(other, place, run)
+        ),
+        None,
+    )
+    blocks = checkpoint.spec.checkpoint_blocks if checkpoint else 0
+    each = checkpoint.checkpoint_tokens if checkpoint else 0
+    yield _states(
+        place, ((columns, part.ngram_conv_channels), run.conv_dtype), checkpoint=blocks, each=each, name="n-gram conv"
+    )
 
 
 def _compressed(part: CompressedAttention, place: Place, run: Run) -> Iterator[Cache]:
@@ -393,6 +477,7 @@ _BUILDERS: dict[type, Builder] = {
     KimiDeltaAttention: _kimi_delta,
     LightningAttention: _lightning,
     ShortConvolution: _short_conv,
+    NgramConvolution: _ngram_conv,
     CompressedAttention: _compressed,
     NoCache: _nothing,
 }

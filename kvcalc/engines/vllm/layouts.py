@@ -17,6 +17,8 @@ _ANY = ("LBNHC", "LBHNC", "BLNHC", "BLHNC", "BHLNC", "LHBNC")
 _OF_BACKEND = {
     "DEEPSEEK_V4_INDEXER": ("BLHNC", "BLNHC"),
     "DEEPSEEK_V41_INDEXER": ("BLHNC", "BLNHC"),
+    "KPOOL_TAIL": ("BLHNC",),
+    "QSA": ("BLNHC", "BLHNC"),
     "FLEX_ATTENTION": ("LBNHC",),
     "TURBOQUANT": ("LBNHC",),
 }

@@ -21,12 +21,12 @@ HAS_SINKS = {"gpt_oss", "laguna", "mimo_v2_flash"}
 """Types with attention sinks, which not every kernel can read."""
 WINDOW_INCLUDES_QUERY = {"mimo_v2_flash"}
 """Types whose sliding_window_size vLLM takes for the whole window (mimo_v2.py)."""
-STATES_AS_CONFIG_SAYS = ("qwen3_5",)
-"""Beginnings of types whose config names the format of their states (models/config.py, Qwen3_5)."""
+STATES_AS_CONFIG_SAYS = ("qwen3_5", "qwen4_exp")
+"""Beginnings of types whose config names the format of their states (models/config.py; models/qwen4_exp)."""
 STATES_AS_RELEASED = {"nemotron_h"}
 """Types whose states are in the version's own format unless their config names one (models/config.py, NemotronH)."""
-EXPORTS_KDA_STATES = {"kimi_k3"}
-"""Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3/nvidia/kda.py)."""
+EXPORTS_KDA_STATES = {"glm5_next", "glm5_next_text", "kimi_k3"}
+"""Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3, glm5next)."""
 WITHOUT_GDN_CHECKPOINTS = {"olmo_hybrid"}
 """Types whose gated DeltaNet leaves no states behind while it reads a prompt (olmo_hybrid.py)."""
 ATTENTION_FREE = {"mamba", "falcon_mamba", "mamba2"}

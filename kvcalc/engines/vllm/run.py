@@ -13,11 +13,13 @@ from kvcalc.attention.cca import CompressedConvolution
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gated_deltanet import GatedDeltaNet
+from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
 from kvcalc.attention.mamba import Mamba
 from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.dtypes import dtype_named
@@ -56,7 +58,7 @@ _TIERS = {
     0: ({SERVER: 2048, LLM: 8192}, 256),
 }
 """Least memory of a GPU, then its max_num_batched_tokens by usage, and its max_num_seqs."""
-STATE_KINDS = (StateCache, ShortConvolution, CompressedConvolution)
+STATE_KINDS = (StateCache, ShortConvolution, CompressedConvolution, NgramConvolution)
 _MOST_DIGITS = 9
 """Digits of a layer's number from which on it is none."""
 _BOUNDARY_LAYERS = 2
@@ -85,6 +87,7 @@ class Run(NamedTuple):
     gpu: what runs it, which may be a CPU.
     block_size: what the user asked for, or None; on a CPU it is known wherever tokens are cached.
     skipped_layers: indices of layers whose cache is not quantised; skips_windows: whether those with a window are too.
+    attention_backend: kernels that the user names, for every layer.
     """
 
     version: str
@@ -106,6 +109,7 @@ class Run(NamedTuple):
     skipped_layers: frozenset[int]
     skips_windows: bool
     auto_fit: bool
+    attention_backend: str | None = None
 
     @property
     def release(self) -> VllmRelease:
@@ -183,6 +187,7 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
         skipped_layers=skipped,
         skips_windows=skips_windows,
         auto_fit=settings.max_model_len == -1,
+        attention_backend=settings.attention_backend,
     )
 
 
@@ -201,9 +206,14 @@ def _device(settings: VllmSettings) -> Gpu | Cpu:
 
 
 def _has_states(model: Model) -> tuple[bool, bool]:
-    """Whether layers keep recurrent states, and whether any caches tokens."""
-    parts = [part for group in model.groups for part in group.parts if not isinstance(part, NoCache)]
-    states = [isinstance(part, STATE_KINDS) for part in parts]
+    """Whether layers keep recurrent states, and whether any caches tokens; Inkling's convolutions are a window."""
+    states = [
+        isinstance(part, STATE_KINDS) and not (isinstance(part, ShortConvolution) and attends)
+        for group in model.groups
+        for attends in [any(isinstance(part, GroupedQueryAttention) for part in group.parts)]
+        for part in group.parts
+        if not isinstance(part, NoCache)
+    ]
     return any(states), not all(states)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting, share
+from kvcalc.engines.vllm.backends import BACKENDS
 from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
 from kvcalc.engines.vllm.versions import VllmRelease
@@ -59,6 +60,9 @@ class VllmSettings(Engine):
     )
     dtype: str = setting("auto", "of the weights as they are run")
     pp_layer_partition: Sequence[int] = setting((), "layers of each pipeline stage (VLLM_PP_LAYER_PARTITION)")
+    attention_backend: str | None = setting(
+        None, "kernels of attention, as TRITON_ATTN; none: by the model and the GPU"
+    )
     use_v2_model_runner: bool = setting(True, "false: the older one (VLLM_USE_V2_MODEL_RUNNER)")
 
     @property
@@ -72,6 +76,8 @@ class VllmSettings(Engine):
         check_cache_dtype(self.kv_cache_dtype)
         one_of(self.usage, "usage", USAGES)
         one_of(self.dtype, "dtype", _MODEL_DTYPES)
+        if self.attention_backend is not None:
+            one_of(self.attention_backend, "attention_backend", tuple(BACKENDS))
         for field in ("mamba_cache_dtype", "mamba_ssm_cache_dtype"):
             one_of(getattr(self, field), field, _STATE_DTYPES)
         for field in ("block_size", "max_num_batched_tokens", "max_num_seqs", "num_gpu_blocks_override"):

@@ -12,6 +12,7 @@ from kvcalc.attention.gated_deltanet import GatedDeltaNet
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.io.families._config import Config
 from kvcalc.io.families._decoder import (
     FULL,
@@ -40,6 +41,7 @@ MODEL_TYPES = (
 UNUSED = ("linear_attention_type", "linear_sigmoid_gate_scale")
 """GigaChat 3.5: the class of its linear layers, and a constant of their gate."""
 _INTERVAL = 4
+_NGRAMS = "-ngrams"
 _MOST_EXPANDED = 10_000
 
 
@@ -63,14 +65,37 @@ def decoder(config: Config) -> Decoder:
     kinds = kinds_of(config, default)
     if with_indexer:
         kinds = [INDEXED if kind == FULL else kind for kind in kinds]
+        kinds = _with_ngrams(config, kinds)
     return decoder_of(config, kinds, _layer, draft=FULL, num_drafts=num_drafts(config))
 
 
+def _with_ngrams(config: Config, kinds: list[str]) -> list[str]:
+    """Qwen4 Exp: layers of ple_layer_ids, counted from 1, have the embeddings of n-grams beside their own part."""
+    given = config.value("ple_layer_ids") or []
+    if not isinstance(given, list) or not all(type(layer) is int and 0 < layer <= len(kinds) for layer in given):
+        raise config.wrong(
+            "ple_layer_ids",
+            f"ple_layer_ids must hold layers from 1 to {len(kinds)}, not {shown(given)}",
+            "count layers from 1",
+        )
+    return [f"{kind}{_NGRAMS}" if layer in given else kind for layer, kind in enumerate(kinds, 1)]
+
+
+def _ngram_conv(config: Config) -> Layer:
+    channels = config.integer("hc_count") * config.integer("hidden_size")
+    columns = (config.integer("ple_conv_kernel_size") - 1) * config.integer("ngram_size")
+    facts = Facts(config).put("ngram_conv_channels", channels, config.origin("hc_count"))
+    return facts.put("ngram_conv_columns", columns, config.origin("ple_conv_kernel_size")).build(NgramConvolution)
+
+
 def _layer(kind: str, config: Config) -> Layer:
+    if kind.endswith(_NGRAMS):
+        return _layer(kind.removesuffix(_NGRAMS), config) + _ngram_conv(config)
     if kind == LINEAR:
         return _linear(config)
     if kind == INDEXED:
         facts = Facts(config).take("index_head_dim", "indexer_head_dim")
+        facts.take_if_there("index_pool_tokens", "indexer_compress_ratio")
         return gqa_layer(FULL, config) + facts.build(Indexer)
     if config.model_type == "gigachat3_5":
         only(config, kind, FULL)

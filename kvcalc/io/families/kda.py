@@ -84,9 +84,8 @@ def _layer(kind: str, config: Config) -> Layer:
     layer = mla_facts(config).build(MultiHeadLatentAttention)
     if kind != INDEXED:
         return layer
-    return layer + Facts(config).take("index_head_dim").put("index_pooling", True, "modeling_glm5_next.py").build(
-        Indexer
-    )
+    facts = Facts(config).take("index_head_dim").put("index_pooling", True, "modeling_glm5_next.py")
+    return layer + facts.take_if_there("index_pool_tokens", "index_kpool").build(Indexer)
 
 
 def _is_ling_2(config: Config) -> bool:
