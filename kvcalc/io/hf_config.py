@@ -21,7 +21,7 @@ from kvcalc.io import families
 from kvcalc.io._published import published
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.families._config import Config, TypeEntry
-from kvcalc.io.families._names import ARCHITECTURES, NAMED_BY_ARCHITECTURE, entries
+from kvcalc.io.families._names import ARCHITECTURES, NAMED_BY_ARCHITECTURE, entries, mistral_type
 from kvcalc.io.fields import Fields
 from kvcalc.io.unread import unread_fields
 from kvcalc.model import Model, group_layers
@@ -169,8 +169,11 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
 
 
 def _top_type(top: Fields) -> str:
-    """The type that the file names; by its architecture where it names none, or one whose class it is not."""
-    model_type = top.text("model_type")
+    """The type that the file names; by its architecture where it names none, or one whose class it is not.
+
+    A params.json of Mistral's own format names neither.
+    """
+    model_type = top.text("model_type") or mistral_type(top.values)
     if model_type in NAMED_BY_ARCHITECTURE:
         return next((ARCHITECTURES[name] for name in top.texts("architectures") if name in ARCHITECTURES), model_type)
     return model_type

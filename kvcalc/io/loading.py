@@ -16,6 +16,8 @@ from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
 _TEXT_SUFFIXES = (".yaml", ".yml", ".json")
+_IN_FOLDER = ("config.json", "params.json")
+"""Files that describe a model in its folder; the second is Mistral's own."""
 _FILE_SUFFIXES = (*_TEXT_SUFFIXES, ".gguf")
 _CONFIG, _QUANTISATION, _SECTION = "config.json", "hf_quant_config.json", "quantization_config"
 _REMEMBERED = 64
@@ -52,23 +54,27 @@ def _load(source: object, assume: str | None) -> Model:
 
 
 def load_path(path: Path, *, assume: str | None = None) -> Model:
-    """Model from a preset YAML, a config.json, a directory with one, or a GGUF file. Raises as `load` does."""
+    """Model from a preset YAML, a config.json or params.json, a directory with one, or a GGUF file.
+
+    Raises as `load` does.
+    """
     if path.suffix not in _FILE_SUFFIXES and is_folder(path):
-        if not exists(path / "config.json"):
+        found = next((path / name for name in _IN_FOLDER if exists(path / name)), None)
+        if found is None:
             raise InvalidFileError(
                 "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
             )
-        path = path / "config.json"
+        path = found
     if path.suffix not in _TEXT_SUFFIXES:
         from kvcalc.io.gguf.header import is_gguf, read_metadata
 
         if is_gguf(path):
             return _parse_gguf(read_metadata(path), path.stem, assume)
     text = read_text(path)
-    if path.name != _CONFIG:
+    if path.name not in _IN_FOLDER:
         return _model_of_text(text, str(path), path.stem, assume)
     beside = path.with_name(_QUANTISATION)
-    found = (str(beside), read_text(beside)) if is_file(beside) else None
+    found = (str(beside), read_text(beside)) if path.name == _CONFIG and is_file(beside) else None
     return _model_of_text(text, str(path), path.resolve().parent.name, assume, found)
 
 
@@ -122,7 +128,17 @@ def is_hf_config(values: object) -> TypeGuard[Mapping[str, object]]:
     """Whether a mapping is a config.json rather than a preset, which says what its attention is."""
     if not isinstance(values, Mapping) or "attention" in values or isinstance(values.get("layers"), Mapping):
         return False
-    return "architectures" in values or ("model_type" in values and not ("num_layers" in values and "source" in values))
+    return (
+        "architectures" in values
+        or _is_params(values)
+        or ("model_type" in values and not ("num_layers" in values and "source" in values))
+    )
+
+
+def _is_params(values: Mapping[str, object]) -> bool:
+    from kvcalc.io.families._names import mistral_type
+
+    return "dim" in values and bool(mistral_type(values))
 
 
 def is_path(text: str) -> bool:

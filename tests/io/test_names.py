@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import kvcalc
@@ -313,3 +315,49 @@ def test_a_bad_field_of_a_hybrid_is_named(config, message):
     with pytest.raises(kvcalc.InvalidValueError) as caught:
         kvcalc.load(config)
     assert message in str(caught.value)
+
+
+PARAMS = {"dim": 512, "n_layers": 4, "n_heads": 8, "n_kv_heads": 2, "head_dim": 64, "hidden_dim": 2048}
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({}, 4 * TOKENS),
+        ({"sliding_window": 10}, 4 * 10),
+        ({"sliding_window": [None, 10]}, 2 * TOKENS + 2 * 10),
+        ({"vision_encoder": {"hidden_size": 1024, "num_hidden_layers": 24}}, 4 * TOKENS),
+    ],
+    ids=["plain", "one window", "windows by layer", "with a vision tower"],
+)
+def test_mistrals_own_format_is_read(fields, rows):
+    assert bytes_of(PARAMS | fields) == layers(rows)
+
+
+def test_mistrals_own_format_has_latents_too():
+    assert bytes_of(PARAMS | LATENT) == 4 * TOKENS * (32 + 8) * BF16
+
+
+def test_a_folder_with_mistrals_own_format_alone_is_read(tmp_path):
+    (tmp_path / "params.json").write_text(json.dumps(PARAMS))
+    model = kvcalc.load(tmp_path)
+    assert (model.name, model.model_type) == (tmp_path.name, "mistral")
+
+
+def test_a_bad_window_of_mistrals_own_format_is_named():
+    with pytest.raises(kvcalc.InvalidValueError, match=r"sliding_window must be a window or a list of windows"):
+        kvcalc.load(PARAMS | {"sliding_window": ["x"]})
+
+
+def test_layers_with_ngrams_keep_the_inputs_of_their_convolution():
+    config = {"model_type": "qwen4_exp", "text_config": of("qwen4_exp_text", head_dim=64, indexer_head_dim=32)}
+    config["text_config"] |= {"hc_count": 2, "ngram_size": 3, "ple_conv_kernel_size": 4}
+    with_ngrams = config | {"text_config": config["text_config"] | {"ple_layer_ids": [2]}}
+    assert bytes_of(with_ngrams) == bytes_of(
+        config | {"text_config": config["text_config"] | {"ple_layer_ids": []}}
+    ) + (2 * 512 * 9 * BF16)
+
+
+def test_ngrams_of_no_layer_are_refused():
+    with pytest.raises(kvcalc.InvalidValueError, match="ple_layer_ids must hold layers from 1 to 4"):
+        kvcalc.load(of("qwen4_exp_text", ple_layer_ids=[5]))

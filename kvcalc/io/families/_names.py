@@ -29,6 +29,11 @@ _FALCON: Names = {
     "n_embed": "hidden_size",
 }
 
+_MISTRAL: Names = {
+    **{"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "num_key_value_heads": "n_kv_heads"},
+    **{"hidden_size": "dim", "intermediate_size": "hidden_dim"},
+}
+
 PLAIN = (
     *("bailing_moe", "bailing_moe_v2", "param2moe", "telechat3", "TeleFLM", "k2_horizon", "xllm", "solar"),
     *("llada2_moe", "grok-1", "hunyuan", "Klear", "talkie", "glm_image_text"),
@@ -88,6 +93,16 @@ CLASSES: Mapping[str, TypeEntry] = {
         "kv_switches",
         {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "hidden_size": "hidden_dim"},
     ),
+    "mistral-params": TypeEntry(
+        "windows",
+        {**_MISTRAL, "interleaved_sliding_window": "sliding_window"},
+        {
+            **dict.fromkeys(("n_layers", "n_heads", "n_kv_heads", "dim", "hidden_dim", "head_dim", "sliding_window")),
+            "max_position_embeddings": 128_000,
+        },
+        like="mistral",
+    ),
+    "mistral-params-mla": TypeEntry("mla", _MISTRAL, like="deepseek_v3"),
     "gigachat3_5": TypeEntry(
         "gated_deltanet",
         {},
@@ -161,6 +176,18 @@ ARCHITECTURES: Mapping[str, str] = {
 """Types by the architecture of a file that names none."""
 NAMED_BY_ARCHITECTURE = {"", "git"}
 """What such files write as their model_type; Grok-2's is that of another model."""
+
+
+MISTRAL_PARAMS = ("dim", "n_layers", "n_heads")
+"""Fields by which a params.json of Mistral's own format is known."""
+_MISTRAL_LATENT = "qk_nope_head_dim"
+
+
+def mistral_type(values: Mapping[str, object]) -> str:
+    """Type as which a params.json is read; empty where it is none."""
+    if "model_type" in values or "architectures" in values or not all(name in values for name in MISTRAL_PARAMS):
+        return ""
+    return "mistral-params-mla" if values.get(_MISTRAL_LATENT) else "mistral-params"
 
 
 def entries(known: Mapping[str, TypeEntry]) -> Iterator[tuple[str, TypeEntry]]:

@@ -1,5 +1,7 @@
 """Grouped-query attention whose windows stand in fields of their own: PLaMo 3, Pangu, Domyn Edge, IQuest Q1, Spark.
 
+Mistral's own params.json, whose sliding_window may be a list, is read here, too.
+
 Source: vLLM 0.33 models/plamo3.py, openpangu.py, domyn_edge.py; SGLang 0.5.23 configs/iquest_q1.py, spark2_5.py;
 MLX-LM 0.32.2 models/plamo3.py, spark2_5.py.
 """
@@ -86,7 +88,7 @@ def _interleaved(config: Config, layers: int) -> list[int | None]:
     if len(sizes) < len(listed):
         raise config.wrong(
             "interleaved_sliding_window",
-            f"interleaved_sliding_window must be a window or a list of windows and nulls, not {shown(given)}",
+            f"{config.key('interleaved_sliding_window')} must be a window or a list of windows and nulls, not {shown(given)}",
             "write null for a layer that sees everything",
         )
     return [sizes[layer % len(sizes)] for layer in range(layers)]
