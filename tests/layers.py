@@ -110,6 +110,11 @@ LAYERS = {
         ATTENTION,
         CompressedConvolution(cca_conv_channels=20, cca_conv_columns=3, cca_value_width=6),
     ],
+    "attention and short conv": [ATTENTION, ShortConvolution(conv_channels=20, conv_kernel=3)],
+    "window and short conv": [
+        GroupedQueryAttention(num_query_heads=6, num_kv_heads=2, head_dim=8, sliding_window=7),
+        ShortConvolution(conv_channels=20, conv_kernel=3),
+    ],
     "attention and mamba2": [ATTENTION, MAMBA2],
     "none": [NoCache()],
 }

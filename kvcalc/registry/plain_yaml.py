@@ -1,9 +1,9 @@
 """The plain YAML in which shipped presets are written, read without the YAML library.
 
 Importing that library costs a third of a whole start-up, and shipped presets need so little of YAML: one `name: value`
-a line, `layers:` with one level below it, values that are whole numbers, plain or quoted text, and lists and mappings
-of these on one line. Text that holds anything else is left to the library: `parse` returns None. What it does return
-is what the library would; the tests compare the two on every shipped preset and on random text.
+a line, `layers:` with one level below it, values that are whole numbers, true or false, plain or quoted text, and lists
+and mappings of these on one line. Text that holds anything else is left to the library: `parse` returns None. What it
+does return is what the library would; the tests compare the two on every shipped preset and on random text.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _INTEGER = re.compile(r"0|[1-9]\d*")
 _TEXT = re.compile(r"[A-Za-z](?:[\w./()+-]|, | )*")
 _QUOTED = re.compile(r'"[ !#-\[\]-~]*"')
 """Text in double quotes that needs no escapes: printable ASCII but for quotes and backslashes."""
+_FLAGS = {"true": True, "false": False}
 _WORDS = frozenset(["y", "yes", "n", "no", "true", "false", "on", "off", "null"])
 """Words that YAML reads as something other than text."""
 
@@ -71,6 +72,8 @@ def _value(written: str, path: Path, number: int, lines: Lines) -> object:
 
 
 def _scalar(written: str) -> int | str | None:
+    if written in _FLAGS:
+        return _FLAGS[written]
     if _INTEGER.fullmatch(written):
         return int(written)
     if _QUOTED.fullmatch(written):

@@ -88,7 +88,8 @@ def _interleaved(config: Config, layers: int) -> list[int | None]:
     if len(sizes) < len(listed):
         raise config.wrong(
             "interleaved_sliding_window",
-            f"{config.key('interleaved_sliding_window')} must be a window or a list of windows and nulls, not {shown(given)}",
+            f"{config.key('interleaved_sliding_window')} must be a window or a list of windows and nulls, not "
+            f"{shown(given)}",
             "write null for a layer that sees everything",
         )
     return [sizes[layer % len(sizes)] for layer in range(layers)]
