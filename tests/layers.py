@@ -23,6 +23,7 @@ from kvcalc.attention.mlstm import MatrixLstm
 from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.prefix import PrefixTokens
+from kvcalc.attention.region_summary import RegionSummary
 from kvcalc.attention.rg_lru import GatedLinearRecurrence
 from kvcalc.attention.rwkv import Rwkv
 from kvcalc.attention.short_conv import ShortConvolution
@@ -104,6 +105,7 @@ LAYERS = {
     "prefix": [ATTENTION, PrefixTokens(prefix_tokens=5, num_kv_heads=2, head_dim=8)],
     "indexer": [LATENT, Indexer(index_head_dim=6)],
     "gqa and indexer": [ATTENTION, Indexer(index_head_dim=6, index_dtype="fp32")],
+    "gqa and summaries of regions": [ATTENTION, RegionSummary(summary_dim=6, region_tokens=5)],
     "pooled indexer": [LATENT, Indexer(index_head_dim=6, index_pooling=True)],
     "cross alone": [CROSS],
     "attention and cca": [

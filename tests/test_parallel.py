@@ -159,6 +159,7 @@ WHOLE_ON_EVERY_RANK = {
     "ngram-conv": {"ngram_conv_state"},
     "none": set(),
     "prefix": set(),
+    "region-summary": {"summary", "open_region"},
     "rg-lru": set(),
     "rwkv": {"shift_state"},
     "short-conv": set(),

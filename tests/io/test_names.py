@@ -361,3 +361,27 @@ def test_layers_with_ngrams_keep_the_inputs_of_their_convolution():
 def test_ngrams_of_no_layer_are_refused():
     with pytest.raises(kvcalc.InvalidValueError, match="ple_layer_ids must hold layers from 1 to 4"):
         kvcalc.load(of("qwen4_exp_text", ple_layer_ids=[5]))
+
+
+def step5(**fields):
+    return of("step5", num_attention_groups=2, head_dim=192, sliding_window=10, sparse_config={}) | fields
+
+
+def test_step_5_summarises_regions_of_its_full_layers():
+    row = 2 * 2 * 192 * BF16
+    summaries = TOKENS // 8 * 256 + TOKENS % 8 * 2 * 256 * BF16
+    assert bytes_of(step5()) == 2 * 10 * row + 2 * (TOKENS * row + summaries)
+    assert bytes_of(step5(sparse_config={"enabled": False})) == 2 * (10 + TOKENS) * row
+
+
+def test_step_5_lists_the_layers_that_draft_too():
+    types = ["full_attention"] * 4 + ["sliding_attention"]
+    model = kvcalc.load(step5(layer_types=types, num_nextn_predict_layers=1))
+    assert [len(group.layers) for group in model.groups] == [4]
+
+
+def test_step_5_without_a_sparse_config_is_refused():
+    config = step5()
+    del config["sparse_config"]
+    with pytest.raises(kvcalc.InvalidValueError, match="sparse_config is missing"):
+        kvcalc.load(config)

@@ -364,8 +364,26 @@ QSA = Backend("QSA", (16,))
 """Kernels of Qwen4 Exp's sparse layers, and of their pooled index."""
 KPOOL_TAIL = Backend("KPOOL_TAIL", (1,))
 """What reads index keys that wait to be pooled."""
+_STEP5_CAPABILITIES = ((9, 0), (10, 0), (10, 3))
+_STEP5_SPARSE = Backend("STEP5_DSA", (16,), widths=(192,))
+"""Kernels of Step 5's full layers, and FlashAttention in their layout for those that slide."""
 MINIMAX_SPARSE = Backend("MINIMAX_M3_SPARSE", (128,), exact=True, widths=(128,))
 """Kernels of MiniMax-M3's sparse layers, and of their indexer."""
+
+
+def step5_sparse(width: int, capability: tuple[int, int]) -> Backend:
+    """Kernels of Step 5. Raises NotApplicableError for heads and GPUs that they do not know."""
+    if capability not in _STEP5_CAPABILITIES:
+        raise NotApplicableError(
+            f"Step5 DSA requires SM90, SM100 or SM103; got {capability[0]}.{capability[1]}",
+            help="choose a Hopper GPU, B200 or B300 as gpu",
+        )
+    if width not in _STEP5_SPARSE.widths:
+        raise NotApplicableError(
+            f"STEP5_DSA reads heads of {_STEP5_SPARSE.widths[0]} elements, not of {width}",
+            help="leave the engine at ideal",
+        )
+    return _STEP5_SPARSE
 
 
 def pooled_indexer(pool: int, capability: tuple[int, int]) -> Backend:

@@ -25,6 +25,7 @@ from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
+from kvcalc.attention.region_summary import RegionSummary
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.tensor import Dim
 from kvcalc.engines.vllm import quirks
@@ -40,6 +41,7 @@ from kvcalc.engines.vllm.backends import (
     canonical,
     choose,
     pooled_indexer,
+    step5_sparse,
 )
 from kvcalc.engines.vllm.compressed import compressed_caches
 from kvcalc.engines.vllm.cpu import choose_on_cpu, stored_on_cpu
@@ -212,7 +214,10 @@ def _attention(
     if window is not None and quirks.is_one_of(place.model, quirks.WINDOW_INCLUDES_QUERY):
         window -= 1  # kvcalc counts the query's own token beside sliding_window_size
     cache_dtype = _cache_dtype(place, run, window=window is not None)
-    if _indexes(place.group) and run.cpu is None:
+    summary = _summary_of(place.group)
+    if summary is not None or quirks.is_one_of(place.model, quirks.SUMMARISES_REGIONS):
+        backend = step5_sparse(widths[0], run.capability)
+    elif _indexes(place.group) and run.cpu is None:
         pools = any(isinstance(other, Indexer) and other.index_pool_tokens for other in place.group.parts)
         backend = QSA if pools else MINIMAX_SPARSE
     else:
@@ -238,6 +243,7 @@ def _attention(
         (heads, *widths, cache_dtype),
         window=window or chunk,
         chunked=chunk is not None,
+        stride_bytes=heads * head_bytes * summary.region_tokens if summary else 1,
         kernel_block=backend.kernel_block,
     )
     dims = (Dim("num_kv_heads", heads), Dim("key + value", sum(widths)))
@@ -321,6 +327,22 @@ def _pooled_indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
     yield Cache("indexer", place.layer, keys, backend, dims=dims)
     tail = Spec(CIRCULAR, 1, waiting * element, (waiting, run.model_dtype, "tail"))
     yield Cache("open group", place.layer, tail, KPOOL_TAIL, own_block=ring, dims=dims)
+
+
+def _summary_of(group: LayerGroup) -> RegionSummary | None:
+    return next((part for part in group.parts if isinstance(part, RegionSummary)), None)
+
+
+def _region_summary(part: RegionSummary, place: Place, run: Run) -> Iterator[Cache]:
+    """Step 5: one key in fp8 for each region, and a ring of the open region's rows, as large as a page of attention."""
+    keys = next(other for other in place.group.parts if isinstance(other, GroupedQueryAttention))
+    (main,) = _grouped_query(keys, place, run)
+    row_bytes = 2 * part.summary_dim * ELEMENT_BYTES[run.model_dtype]  # key and score
+    width = (Dim("summary_dim", part.summary_dim),)
+    summary = Spec(FULL, 1, part.summary_dim, (1, part.summary_dim, "uint8", "summary"), part.region_tokens)
+    yield Cache("summary", place.layer, summary, main.backend, dims=width)
+    ring = Spec(CIRCULAR, 1, main.spec.state_bytes, (main.spec.state_bytes, "tail"), stride_bytes=row_bytes)
+    yield Cache("open region", place.layer, ring, None, dims=main.dims)
 
 
 def _cross(part: CrossAttention, place: Place, run: Run) -> Iterator[Cache]:
@@ -479,6 +501,7 @@ _BUILDERS: dict[type, Builder] = {
     ShortConvolution: _short_conv,
     NgramConvolution: _ngram_conv,
     CompressedAttention: _compressed,
+    RegionSummary: _region_summary,
     NoCache: _nothing,
 }
 """For each kind, what a layer of it registers."""

@@ -19,6 +19,7 @@ _OF_BACKEND = {
     "DEEPSEEK_V41_INDEXER": ("BLHNC", "BLNHC"),
     "KPOOL_TAIL": ("BLHNC",),
     "QSA": ("BLNHC", "BLHNC"),
+    "STEP5_DSA": ("BLNHC",),
     "FLEX_ATTENTION": ("LBNHC",),
     "TURBOQUANT": ("LBNHC",),
 }

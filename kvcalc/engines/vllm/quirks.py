@@ -31,6 +31,8 @@ WITHOUT_GDN_CHECKPOINTS = {"olmo_hybrid"}
 """Types whose gated DeltaNet leaves no states behind while it reads a prompt (olmo_hybrid.py)."""
 ATTENTION_FREE = {"mamba", "falcon_mamba", "mamba2"}
 """Types of states alone; all others with states are hybrids, of whose prefixes states are kept (IsHybrid)."""
+SUMMARISES_REGIONS = {"step5"}
+"""Types whose layers all have the layout of kernels that read summaries of regions (models/step5)."""
 COPIES_NO_HEADS = {"param2moe", "PanguProMoE"}
 """Types whose KV heads are never copied to several ranks (param2moe.py, openpangu.py)."""
 FULL_AFTER_LAST_GROUP = {"bailing_hybrid"}

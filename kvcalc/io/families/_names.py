@@ -80,6 +80,15 @@ CLASSES: Mapping[str, TypeEntry] = {
             **{"hidden_size": 2048, "sliding_window": 512, "max_position_embeddings": 8192, "layer_types": None},
         },
     ),
+    "step5": TypeEntry(
+        "windows",
+        {"num_key_value_heads": "num_attention_groups"},
+        {
+            **{"num_hidden_layers": 48, "num_attention_heads": 40, "num_attention_groups": 8, "hidden_size": 5120},
+            **{"max_position_embeddings": None, "max_seq_len": 4096, "layer_types": None, "head_dim": None},
+            **{"sliding_window": None, "num_nextn_predict_layers": 0},
+        },
+    ),
     "iquest_q1": TypeEntry(
         "windows",
         {},
@@ -158,6 +167,7 @@ TOWERS: Mapping[str, tuple[str, str]] = {
     "interns2_mobius": ("text_config", "interns2_mobius_text"),
     "moss_vl": ("text_config", "moss_vl_text"),
     "glm_image": ("text_config", "glm_image_text"),
+    "step5_vl": ("text_config", "step5"),
     "step3_vl": ("text_config", "step3_text"),
     "unlimited-ocr": ("language_config", "unlimited_language"),
     "jet_vlm": ("text_config", "jet_nemotron"),

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.region_summary import RegionSummary
 from kvcalc.io.families._config import Config
 from kvcalc.io.families._decoder import (
     FULL,
     SLIDING,
     Decoder,
+    Facts,
     Layer,
     decoder_of,
     full_each,
@@ -29,12 +31,14 @@ from kvcalc.io.families._decoder import (
 from kvcalc.io.families._drafts import num_drafts
 from kvcalc.units import shown
 
-MODEL_TYPES = ("plamo3", "PanguEmbedded", "PanguProMoE", "domyn_edge", "iquest_q1", "spark2_5")
+MODEL_TYPES = ("plamo3", "PanguEmbedded", "PanguProMoE", "domyn_edge", "iquest_q1", "spark2_5", "step5")
 UNUSED = ("position_layers", "param_sink_number", "param_sink_with_value", "qk_nope_dim", "qk_rope_dim", "layer_types")
 """Which layers have rotary positions; sinks that are weights; parts of head_dim; what IQuest Q1 lists anew."""
 _PERIOD, _WINDOW = 8, 2048
 """PLaMo 3's, where its config does not say them."""
 _BLOCKS = ("full_attention", "sliding_attention", "sliding_attention", "sliding_attention")
+_SUMMARY, _REGION = 256, 8
+"""Step 5's, and no others are known to vLLM (models/step5/nvidia/config.py)."""
 _NUM_BLOCKS, _LAST = 21, 3
 """IQuest Q1's: one full layer, 21 blocks, three full layers."""
 
@@ -43,6 +47,8 @@ def decoder(config: Config) -> Decoder:
     """Each type names its windows in its own way."""
     if config.model_type == "iquest_q1":
         return _iquest_q1(config)
+    if config.model_type == "step5":
+        return _step5(config)
     if config.model_type == "domyn_edge":
         return _of_windows(config, _domyn_windows(config, num_layers(config)))
     if config.model_type == "spark2_5":
@@ -54,6 +60,23 @@ def decoder(config: Config) -> Decoder:
             period = config.integer_or("sliding_window_pattern", _PERIOD) or _PERIOD
             return decoder_of(config, kinds_of(config, full_each(period)), gqa_layer)
     return _of_windows(config, _interleaved(config, num_layers(config)))
+
+
+def _step5(config: Config) -> Decoder:
+    """Full layers have summaries of regions where sparse_config is not disabled; layer_types may go on for drafts."""
+    layers, drafts = num_layers(config), num_drafts(config)
+    types = config.value("layer_types")
+    if isinstance(types, list) and len(types) > layers:
+        config = config.with_values({"layer_types": types[:layers]})
+
+    def layer_of(kind: str, own: Config) -> Layer:
+        attention = gqa_layer(kind, own)
+        if kind != FULL or own.section("sparse_config").value("enabled") is False:
+            return attention
+        facts = Facts(own).put("summary_dim", _SUMMARY, own.origin("sparse_config"))
+        return attention + facts.put("region_tokens", _REGION, own.origin("sparse_config")).build(RegionSummary)
+
+    return decoder_of(config, kinds_of(config, letters("SF")), layer_of, draft=FULL, num_drafts=drafts)
 
 
 def _with_window(config: Config) -> Config:
