@@ -55,11 +55,12 @@ class CompressedStage(NamedTuple):
                         f"of {model.name} are",
                         help="fit it in another engine",
                     )
+                stored = tuple(tensors_of(group, part, layout))
                 window = max(window, part.sliding_window)
                 layers[_WINDOW] += len(group.layers)
                 if part.compress_rate is not None:
                     layers[part.compress_rate] += len(group.layers)
-                for tensor in tensors_of(group, part, layout):
+                for tensor in stored:
                     rate = _WINDOW if tensor.name == "kv" else part.compress_rate
                     bytes_of[rate][tensor.name] = tensor.bytes_per_slot(BF16)
         return cls(layers, bytes_of, window)
