@@ -387,3 +387,66 @@ def test_falcon_ignores_the_format_that_is_asked_for_and_says_so(engine, kv_dtyp
     report = kvcalc.size(kvcalc.load("falcon-7b"), tokens=16, engine=engine, kv_dtype="fp8")
     assert (report.kv_dtype, report.total_bytes) == (kv_dtype, 16 * token_bytes)
     assert any("ignore kv_cache_dtype" in note for note in report.notes) == (kv_dtype == "bf16")
+
+
+STEP5 = {
+    **{"model_type": "step5", "num_hidden_layers": 8, "num_attention_heads": 64, "num_attention_groups": 8},
+    **{"head_dim": 192, "hidden_size": 4096, "sliding_window": 512, "max_position_embeddings": 8192},
+    "layer_types": ["full_attention", *["sliding_attention"] * 3] * 2,
+    "sparse_config": {"enabled": True},
+}
+
+
+def planned_by(model: Any, tp: int = 1, **settings: Any) -> kvcalc.FitReport:
+    return kvcalc.fit(
+        kvcalc.load(model),
+        available_bytes=40 * 2**30,
+        engine="vllm",
+        parallel=kvcalc.Parallel(tp=tp),
+        engine_settings={"max_model_len": 8192} | settings,
+    )
+
+
+def test_blocks_of_step_5_have_summaries_beside_its_keys_and_values():
+    """Two full layers with a page of 512 bytes beside each, in steps of what 8 tokens take, as vLLM itself plans it."""
+    assert planned_by(STEP5).bytes_per_block == (245_760,)
+
+
+def test_kernels_that_are_named_are_taken():
+    named = dict(planned_by("llama3-8b", attention_backend="TRITON_ATTN").resolved)
+    assert list(named["attention_backends"]) == ["TRITON_ATTN"]
+
+
+@pytest.mark.parametrize(
+    ("model", "tp", "settings", "message"),
+    [
+        ("deepseek-v4.1", 1, {"gpu": "a100-80gb"}, "need compute capability 9 or 10, and a100-80gb has 8.0"),
+        ("deepseek-v4.1", 1, {"kv_cache_dtype": "bfloat16"}, "only support fp8 kv-cache, got bfloat16"),
+        ("inkling", 16, {}, "sconv SWA cache supports tp_size <= num_kv_heads (8), got 16"),
+        ("llama3-8b", 1, {"attention_backend": "NOPE"}, "attention_backend must be one of FLASH_ATTN"),
+        ("llama3-8b", 1, {"attention_backend": "FLASH_ATTN_MLA"}, "No valid attention backend found"),
+        (STEP5, 1, {"gpu": "a100-80gb"}, "Step5 DSA requires SM90, SM100 or SM103; got 8.0"),
+        (STEP5 | {"head_dim": 128}, 1, {}, "STEP5_DSA reads heads of 192 elements, not of 128"),
+    ],
+    ids=[
+        "old gpu",
+        "bf16",
+        "more ranks than heads",
+        "no kernels",
+        "other kernels",
+        "old gpu for step 5",
+        "step 5 of 128",
+    ],
+)
+def test_what_kernels_cannot_read_is_refused(model, tp, settings, message):
+    with pytest.raises(kvcalc.KvcalcError) as caught:
+        planned_by(model, tp, **settings)
+    assert message in str(caught.value)
+
+
+def test_entries_of_another_width_than_deepseek_v4_1s_are_refused(tmp_path):
+    lines = ["name: wide", "num_layers: 2", "attention: compressed", "num_query_heads: 8", "head_dim: 256"]
+    lines += ["sliding_window: 128", "compress_rate: 2", "index_head_dim: 128", "closed_groups: true"]
+    (tmp_path / "wide.yaml").write_text("\n".join([*lines, "source: test", ""]))
+    with pytest.raises(kvcalc.NotApplicableError, match="hold 512 elements and stand for 1 or 2 tokens, not 256 and 2"):
+        planned_by(tmp_path / "wide.yaml")
