@@ -412,6 +412,12 @@ def test_blocks_of_step_5_have_summaries_beside_its_keys_and_values():
     assert planned_by(STEP5).bytes_per_block == (245_760,)
 
 
+@pytest.mark.parametrize("model", [STEP5, "deepseek-v4.1"], ids=["step5", "deepseek-v4.1"])
+def test_older_versions_pack_no_rings(model):
+    with pytest.raises(kvcalc.NotApplicableError, match=r"up to 0\.26 for DeepSeek-V4 alone"):
+        kvcalc.fit(kvcalc.load(model), available_bytes=40 * 2**30, engine="vllm@0.26.0")
+
+
 def test_kernels_that_are_named_are_taken():
     named = dict(planned_by("llama3-8b", attention_backend="TRITON_ATTN").resolved)
     assert list(named["attention_backends"]) == ["TRITON_ATTN"]

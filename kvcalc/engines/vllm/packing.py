@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kvcalc.engines.vllm.specs import CIRCULAR, MLA, SLIDING, SLIDING_MLA, STATE, Spec, alike, ceil_div
+from kvcalc.errors import NotApplicableError
 
 
 class _Bucket(NamedTuple):
@@ -97,8 +98,14 @@ def packed_in_tuples(specs: Sequence[Spec]) -> list[tuple[tuple[int, ...], tuple
     """Positions and specs of the layers of each group, as vLLM packed them up to 0.26.
 
     All latents are one group, whose repeats the windows are split to, and to whose page sizes theirs are padded.
+    Raises NotApplicableError where there are none, or rings beside them.
     """
     latents = tuple(position for position, spec in enumerate(specs) if spec.kind == MLA)
+    if not latents or any(spec.kind == CIRCULAR for spec in specs):
+        raise NotApplicableError(
+            "vLLM packed pages of several sizes up to 0.26 for DeepSeek-V4 alone, not for rings or keys and values",
+            help="choose a newer version",
+        )
     windows: dict[tuple[int, int | None], list[int]] = {}
     for position, spec in enumerate(specs):
         if spec.kind != MLA:
