@@ -418,6 +418,15 @@ def test_older_versions_pack_no_rings(model):
         kvcalc.fit(kvcalc.load(model), available_bytes=40 * 2**30, engine="vllm@0.26.0")
 
 
+def test_summaries_of_nothing_are_refused(tmp_path):
+    lines = ["name: odd", "num_layers: 2", "attention: region-summary", "summary_dim: 256", "region_tokens: 8"]
+    (tmp_path / "odd.yaml").write_text("\n".join([*lines, "source: test", ""]))
+    with pytest.raises(
+        kvcalc.NotApplicableError, match="summary 1/8 beside keys and values of heads, which all layers"
+    ):
+        planned_by(tmp_path / "odd.yaml")
+
+
 def test_kernels_that_are_named_are_taken():
     named = dict(planned_by("llama3-8b", attention_backend="TRITON_ATTN").resolved)
     assert list(named["attention_backends"]) == ["TRITON_ATTN"]

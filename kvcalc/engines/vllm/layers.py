@@ -335,7 +335,12 @@ def _summary_of(group: LayerGroup) -> RegionSummary | None:
 
 def _region_summary(part: RegionSummary, place: Place, run: Run) -> Iterator[Cache]:
     """Step 5: one key in fp8 for each region, and a ring of the open region's rows, as large as a page of attention."""
-    keys = next(other for other in place.group.parts if isinstance(other, GroupedQueryAttention))
+    keys = next((other for other in place.group.parts if isinstance(other, GroupedQueryAttention)), None)
+    if keys is None:
+        raise NotApplicableError(
+            f"vLLM keeps {part.label} beside keys and values of heads, which {place.group.name} layers have not",
+            help="leave the engine at ideal",
+        )
     (main,) = _grouped_query(keys, place, run)
     row_bytes = 2 * part.summary_dim * ELEMENT_BYTES[run.model_dtype]  # key and score
     width = (Dim("summary_dim", part.summary_dim),)
