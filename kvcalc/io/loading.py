@@ -74,8 +74,8 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
     if path.name not in _IN_FOLDER:
         return _model_of_text(text, str(path), path.stem, assume)
     beside = path.with_name(_QUANTISATION)
-    found = (str(beside), read_text(beside)) if path.name == _CONFIG and is_file(beside) else None
-    return _model_of_text(text, str(path), path.resolve().parent.name, assume, found)
+    quantised = (str(beside), read_text(beside)) if path.name == _CONFIG and is_file(beside) else None
+    return _model_of_text(text, str(path), path.resolve().parent.name, assume, quantised)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -18,7 +18,6 @@ SGLANG = "kvcalc does not know yet how SGLang pools it"
 KNOWN_WRONG = {
     **dict.fromkeys(("vllm:sarvam_moe", "vllm:sarvam_mla", "sglang:sarvam_moe", "sglang:sarvam_mla"), UNREAD),
     **dict.fromkeys(("vllm:dory", "vllm:dory_last"), UNREAD),
-    **dict.fromkeys(("vllm:mistral4", "vllm:youtu", "vllm:mistralai__Mistral-Small-4-text"), OTHER),
     **dict.fromkeys(
         (
             "mlx:Klear",
