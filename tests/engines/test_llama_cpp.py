@@ -20,7 +20,9 @@ import kvcalc
 from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
+from kvcalc.engines.base.versions import Rule
 from kvcalc.engines.llama_cpp import cells, engine
+from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
 
 DATA = Path(__file__).parents[1] / "data" / "llama_cpp.jsonl.gz"
 CRASHED = "graph assertion in the engine (unrelated to KV sizing)"
@@ -132,12 +134,12 @@ def test_a_config_says_what_the_gguf_file_of_it_says(name, contexts):
 
 
 RULES = {
-    "n_ctx in steps of 256": lambda patch: patch.setattr(cells, "PADDING", 32),
+    "n_ctx in steps of 256": lambda patch: patch.setattr(LlamaCppRelease, "padding", Rule("", 32, {}, "")),
     "n_ubatch beside the window": lambda patch: patch.setattr(
-        cells.Cells, "sliding", lambda self, window: self._cells("", limit=cells._padded(window * self.sequences))
+        cells.Cells, "sliding", lambda self, window: self._cells("", limit=self._padded(window * self.sequences))
     ),
     "a window for each sequence of a unified cache": lambda patch: patch.setattr(
-        cells.Cells, "sliding", lambda self, window: self._cells("", limit=cells._padded(window + self.ubatch) )
+        cells.Cells, "sliding", lambda self, window: self._cells("", limit=self._padded(window + self.ubatch))
     ),
     "sliding layers in caches of their own": lambda patch: patch.setattr(engine, "WINDOWED", frozenset()),
     "V as wide as the widest without flash attention": lambda patch: patch.setattr(
@@ -423,3 +425,120 @@ def test_a_policy_that_the_settings_rule_out_is_left_out_and_refuses_nothing():
     )
     assert report.total_bytes == 256 * 131_072
     assert "defaults of the server" not in dict(report.other_policies)
+
+
+# Versions: rules that were read, worked out by hand --------------------------------------------------------------------
+
+OF_R1 = 61 * 2  # layers and bytes of an element of f16: DeepSeek-R1
+OF_GEMMA_LAYER = (
+    16 * 128 * 2 * 2
+)  # heads of a layer of Gemma 3 27B, K and V, f16: 52 sliding layers of 1,024, and 10 full ones
+VERSIONS = {
+    "MLA has no V since 2026-01-24": (
+        "r1",
+        1024,
+        {},
+        {"2026-01-23": 1024 * 1088 * OF_R1, "2026-01-24": 1024 * 576 * OF_R1},
+    ),
+    "by builds between known ones": ("r1", 1024, {}, {"b7700": 1024 * 1088 * OF_R1, "b8000": 1024 * 576 * OF_R1}),
+    "by copies": ("r1", 1024, {}, {"0.3.16": 1024 * 1088 * OF_R1, "0.3.17": 1024 * 576 * OF_R1}),
+    "windows have caches since 2025-05-20, beside a batch": (
+        "gemma-3-27b",
+        8192,
+        {"swa_full": False},
+        {
+            "2025-05-19": 62 * 8192 * OF_GEMMA_LAYER,
+            "2025-05-20": (52 * (1024 + 2048) + 10 * 8192) * OF_GEMMA_LAYER,
+            "2025-05-31": (52 * (1024 + 512) + 10 * 8192) * OF_GEMMA_LAYER,
+        },
+    ),
+    "streams since b5913": (
+        "gemma-3-27b",
+        8192,
+        {"swa_full": False, "n_seq_max": 4},
+        {
+            "b5912": (52 * (4 * 1024 + 512) + 10 * 8192) * OF_GEMMA_LAYER,
+            "b5913": (52 * 4 * (1024 + 512) + 10 * 8192) * OF_GEMMA_LAYER,
+        },
+    ),
+    "steps of 32 without flash attention, none, and 256": (
+        "qwen3-8b",
+        1001,
+        {"flash_attn": "off"},
+        {
+            "2025-08-30": 1024 * 36 * 8 * 128 * 2 * 2,
+            "2025-10-28": 1001 * 36 * 8 * 128 * 2 * 2,
+            "2025-11-07": 1024 * 36 * 8 * 128 * 2 * 2,
+        },
+    ),
+    "flash attention is off where nobody says until 2025-08-30": (
+        "qwen3-8b",
+        1025,
+        {},
+        {"2025-08-29": 1056 * 36 * 8 * 128 * 2 * 2, "2025-08-30": 1280 * 36 * 8 * 128 * 2 * 2},
+    ),
+    "four slots of a server since 2025-11-02": (
+        "gemma-3-27b",
+        8192,
+        {"defaults": "server"},
+        {
+            "2025-11-01": (52 * (1024 + 512) + 10 * 8192) * OF_GEMMA_LAYER,
+            "2025-11-10": (52 * (4 * 1024 + 512) + 10 * 8192) * OF_GEMMA_LAYER,
+        },
+    ),
+    "layers that guess tokens are not cached since 0.3.17": (
+        "glm-4.5",
+        256,
+        {},
+        {"0.3.16": 256 * 93 * 8 * 128 * 2 * 2, "0.3.17": 256 * 92 * 8 * 128 * 2 * 2},
+    ),
+    "index keys since 0.3.24": (
+        "deepseek-v3.2",
+        256,
+        {},
+        {"0.3.20": 256 * 576 * OF_R1, "0.3.24": 256 * (576 + 128) * OF_R1},
+    ),
+}
+
+
+def by_version(name: str, tokens: int, version: str, settings: dict) -> kvcalc.Report:
+    model = kvcalc.load(name)
+    return kvcalc.size(model, tokens=tokens, kv_dtype="fp16", engine=f"llama_cpp@{version}", engine_settings=settings)
+
+
+@pytest.mark.parametrize(("name", "tokens", "settings", "wanted"), VERSIONS.values(), ids=VERSIONS)
+def test_versions_store_what_their_sources_say(name, tokens, settings, wanted):
+    assert {version: by_version(name, tokens, version, settings).total_bytes for version in wanted} == wanted
+
+
+def test_each_stream_of_a_hybrid_had_all_of_the_context_for_a_while():
+    once, now = (by_version("jamba-1.5-mini", 1024, version, {"n_seq_max": 2}) for version in ("b6000", "0.3.36"))
+    kv = 4 * 8 * 128 * 2 * 2  # layers, heads, head_dim, K and V, f16
+    assert once.total_bytes - now.total_bytes == 1024 * kv
+
+
+def test_what_a_user_sets_comes_before_what_a_version_has():
+    assert by_version("qwen3-8b", 1025, "2025-08-29", {"flash_attn": "on"}).total_bytes == 1280 * 36 * 8 * 128 * 2 * 2
+
+
+def test_a_version_that_was_only_read_says_so():
+    read = "the rules of llama.cpp b6000, about 2025-07-25 were read, not measured"
+    assert read in by_version("qwen3-8b", 256, "b6000", {}).notes
+    assert by_version("qwen3-8b", 256, "b6000", {}).engine_version == "b6000, about 2025-07-25"
+    assert by_version("qwen3-8b", 256, "2025-07-25", {}).engine_version == "2025-07-25"
+    measured = by_version("qwen3-8b", 256, "0.3.36", {})
+    assert (measured.notes, measured.engine_version) == ((), "llama-cpp-python 0.3.36")
+
+
+def test_states_beside_attention_are_refused_before_there_was_a_memory_for_both():
+    with pytest.raises(kvcalc.NotApplicableError, match="no memory for states beside attention yet") as refusal:
+        by_version("jamba-1.5-mini", 256, "2025-06-18", {})
+    assert refusal.value.help == "ask for a version from 2025-06-19 on"
+    assert by_version("falcon-mamba-7b", 256, "2025-06-18", {}).total_bytes
+
+
+def test_days_of_builds_lie_in_proportion_between_those_that_are_known():
+    days = {build: str(LlamaCppRelease.day_of(f"b{build}")) for build in (5554, 5555, 5857, 5885, 6496)}
+    assert days == {
+        **{5554: "2025-05-31", 5555: "2025-05-31", 5857: "2025-07-09", 5885: "2025-07-12", 6496: "2025-09-15"}
+    }

@@ -38,6 +38,7 @@ class Toy(Release):
         ("0.25.0.1", "0.25.0"),  # a patch of it
         ("0.14.1", "0.14.1"),  # between two that are known
         ("0.10.2", "0.10.2"),
+        ("0.12", "0.12"),
     ],
 )
 def test_a_version_is_the_newest_that_its_text_may_mean(text, version):
@@ -59,8 +60,8 @@ def test_what_is_no_version_is_refused(text):
 
 
 def test_a_rule_has_the_value_of_the_last_version_that_changed_it():
-    assert [Toy(version).rounding for version in ("0.11.2", "0.12.0", "0.18.0", "0.18.1", "0.33.0")] == [
-        *("least", "1.25", "1.25", "1.5", "1.5")
+    assert [Toy(version).rounding for version in ("0.11.2", "0.12", "0.12.0", "0.18.0", "0.18.1", "0.33.0")] == [
+        *("least", "1.25", "1.25", "1.25", "1.5", "1.5")
     ]
     assert [Toy(version).share for version in ("0.20", "0.20.0", "0.19")] == [0.92, 0.92, 0.9]
     assert Toy.share.what == "share of the memory"
@@ -70,14 +71,14 @@ def test_a_rule_has_the_value_of_the_last_version_that_changed_it():
 @pytest.mark.parametrize("name", RELEASES)
 def test_the_rows_of_every_table_are_in_order_and_agree_with_the_defaults(name):
     release = RELEASES[name]
-    assert list(release.KNOWN) == sorted(release.KNOWN, key=number_of)
-    assert number_of(release.oldest()) <= number_of(release.KNOWN[0])
+    known = [number_of(release.dotted(version)) for version in (release.oldest(), *release.KNOWN)]
+    assert known == sorted(known)
     defaults = {field.name: field.default for field in fields(Engine.of(name))}
     assert defaults["version"] == release.newest()
     for row, rule in release.rules().items():
         assert list(rule.since) == sorted(rule.since, key=number_of)
-        assert number_of(list(rule.since)[-1]) <= number_of(release.newest())
-        assert row not in defaults or defaults[row] == rule.at(release.newest())
+        assert number_of(list(rule.since)[-1]) <= known[-1]
+        assert row not in defaults or defaults[row] == rule.at(release.dotted(release.newest()))
         assert rule.what
         assert rule.source
 
@@ -137,6 +138,11 @@ def test_transformers_expanded_the_latent_before_5_15():
         ("transformers", {"transformers_version": 5.2}, "version 5.2 may be 5.2 or 5.20"),
         ("ideal@1", {}, "the engine ideal has no versions, and '1' is asked for"),
         ("ollama@0.29", {}, "the engine ollama has no versions, and '0.29' is asked for"),
+        ("llama_cpp@2025-04-15", {}, "kvcalc models llama.cpp 2025-04-16 to 0.3.36, not '2025-04-15'"),
+        ("llama_cpp@b99999", {}, "kvcalc models llama.cpp 2025-04-16 to 0.3.36, not 'b99999'"),
+        ("llama_cpp@2025-02-30", {}, "version must be a version, not '2025-02-30'"),
+        ("llama_cpp@0.3.37", {}, "version must be a version, not '0.3.37'"),
+        ("llama_cpp@2026", {}, "version must be a version, not '2026'"),
         ("ideal", {"version": "1"}, "no setting of the engine ideal is called 'version'"),
         ("vlm@0.33", {}, "no engine is called 'vlm'"),
     ],

@@ -85,7 +85,7 @@ class Rule(Generic[Value]):
         read = _READ.get()
         if read is not None:
             read.add(self)
-        return self.at(release.version)
+        return self.at(release.dotted(release.version))
 
     def at(self, version: str) -> Value:
         """Value in force in a version, whether its other rules are known or not."""
@@ -101,16 +101,23 @@ class Release:
 
     TITLE: the engine as its authors write it. KNOWN: versions whose rules were established, ascending; a version such
     as 5.23 stands for its patches, too. OLDEST: from which version on the rules between them hold, the first of KNOWN
-    if it is not given. RECENT: last version whose changes are too old to be told of in an answer.
+    if it is not given. RECENT: last version whose changes are too old to be told of in an answer. FORMS: other forms of
+    a version, in words.
     """
 
     TITLE: ClassVar[str]
     KNOWN: ClassVar[tuple[str, ...]]
     OLDEST: ClassVar[str] = ""
     RECENT: ClassVar[str] = ""
+    FORMS: ClassVar[str] = ""
 
     def __init__(self, version: str) -> None:
         self.version = version
+
+    @classmethod
+    def dotted(cls, version: str) -> str:
+        """A version as the dotted numbers that rules are compared by: itself, unless an engine counts otherwise."""
+        return version
 
     @classmethod
     def newest(cls) -> str:
@@ -135,14 +142,14 @@ class Release:
     @classmethod
     def defaults(cls, version: str, settings: Collection[str]) -> dict[str, object]:
         """Defaults that a version has, of those settings that changed theirs."""
-        return {name: rule.at(version) for name, rule in cls.rules().items() if name in settings}
+        return {name: rule.at(cls.dotted(version)) for name, rule in cls.rules().items() if name in settings}
 
     @classmethod
     def changes(cls, version: str) -> Iterator[Change]:
         """Recent changes of rules up to a version, the newest first."""
-        last, first = _order(version), _order(cls.RECENT or cls.oldest())
+        last, first = cls._end(version), cls._end(cls.RECENT or cls.oldest())
         at = {changed for rule in cls.rules().values() for changed in rule.since}
-        steps = sorted((_order(each), each) for each in at | {*cls.KNOWN, cls.oldest()})
+        steps = sorted((cls._end(each), each) for each in at | {*cls.KNOWN, cls.oldest()})
         for (_, before), (number, changed) in zip(steps[-2::-1], steps[:0:-1], strict=True):
             if first < number <= last and changed in at:
                 yield Change(changed, before, frozenset(r for r in cls.rules().values() if changed in r.since))
@@ -151,9 +158,9 @@ class Release:
     def nearest(cls, version: str) -> str:
         """The version itself, or the end of the known range that it lies beyond."""
         number = cls._number(version, "version")
-        if number < (number_of(cls.oldest()) or ()):
+        if number < cls._end(cls.oldest()):
             return cls.oldest()
-        return cls.newest() if number > (number_of(cls.newest()) or ()) else version
+        return cls.newest() if number > cls._end(cls.newest()) else version
 
     @classmethod
     def named(cls, text: str | None, field: str = "version", *, engine: str = "", nearest: bool = False) -> str:
@@ -170,8 +177,8 @@ class Release:
             same = zip(number, number_of(known) or (), strict=False)
             if all(part == other for part, other in same):
                 return known
-        if not (number_of(cls.oldest()) or ()) <= number <= (number_of(cls.newest()) or ()):
-            asked = ".".join(map(str, number))
+        if not cls._end(cls.oldest()) <= number <= cls._end(cls.newest()):
+            asked = cls._spelled(text.removeprefix("v"), number)
             end = cls.nearest(asked)
             if nearest:
                 return Nearest.of(end, asked)
@@ -181,14 +188,27 @@ class Release:
                 help=f"use version {cls.newest()}, or {engine}@{NEAREST} with the setting {field}={asked} for the "
                 f"rules of {end}",
             )
+        return cls._spelled(text.removeprefix("v"), number)
+
+    @classmethod
+    def _spelled(cls, text: str, number: Number) -> str:
+        """How a version is written that is none of the known."""
+        del text
         return ".".join(map(str, number))
 
     @classmethod
+    def _end(cls, version: str) -> Number:
+        """What an end of the range is compared by: 0.11 lies in a range from 0.11.0 on."""
+        return _order(cls.dotted(version))
+
+    @classmethod
     def _number(cls, text: str, field: str) -> Number:
-        number = number_of(text)
+        number = number_of(cls.dotted(text))
         if number is None:
             raise InvalidValueError(
-                f"{field} must be a version, not {shown(text)}", field=field, help=f"write {field}={cls.newest()}"
+                f"{field} must be a version, not {shown(text)}",
+                field=field,
+                help=f"write {field}={cls.newest()}{cls.FORMS}",
             )
         return number
 
@@ -204,6 +224,6 @@ def _order(version: str) -> Number:
 def number_of(version: str) -> Number | None:
     """`5.15.1` as (5, 15, 1); None for what is no version."""
     parts = version.split(".")
-    if not all(part.isascii() and part.isdecimal() and len(part) < _LONGEST_PART for part in parts):
+    if not all(part.isascii() and part.isdecimal() and len(part) <= _LONGEST_PART for part in parts):
         return None
     return tuple(map(int, parts))

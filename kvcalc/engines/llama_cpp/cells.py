@@ -8,6 +8,8 @@ With s sequences in s streams pad(floor(pad(t, 256) / s), 256) is 256 * ceil(t /
 cache is a number of whole steps. And since n_ubatch is less than asked for only where the context is shorter than
 that, in which case n_ctx_seq is the smaller of the two anyway, the limit of a sliding cache does not depend on t.
 
+Older versions pad to other steps than 256, or to none, and give each stream of a hybrid all of the context.
+
 Source: llama.cpp, src/llama-context.cpp, llama-kv-cache-iswa.cpp, llama-kv-cache-dsv4.cpp
 and llama-memory-recurrent.cpp.
 """
@@ -39,11 +41,13 @@ class Cells(NamedTuple):
     swa_full: bool
     ubatch: int
     state_rows: int
+    padding: int = PADDING
+    shared: bool = True
 
     @property
     def _tokens_of_step(self) -> int:
-        """Tokens of the context for which each stream needs PADDING cells."""
-        return PADDING * (1 if self.kv_unified else self.sequences)
+        """Tokens of the context for which each stream needs `padding` cells."""
+        return self.padding * (1 if self.kv_unified or not self.shared else self.sequences)
 
     def full(self) -> SlotRule:
         """Cells of layers that see everything."""
@@ -54,7 +58,7 @@ class Cells(NamedTuple):
         if self.swa_full:
             return self._cells("every token (swa_full)")
         in_a_stream = self.sequences if self.streams == 1 else 1
-        limit = _padded(window * in_a_stream + self.ubatch)
+        limit = self._padded(window * in_a_stream + self.ubatch)
         return self._cells(f"last {in_a_stream * window:,} + {self.ubatch:,}", limit=limit)
 
     def compressed(self, ratio: int) -> SlotRule:
@@ -71,10 +75,10 @@ class Cells(NamedTuple):
         return once(planes, words="once for each stream" if planes > 1 else "once")
 
     def _cells(self, what: str, *, ratio: int = 1, limit: int | None = None) -> SlotRule:
-        steps = f"{what}, by {PADDING}{f' x {self.streams} streams' if self.streams > 1 else ''}"
+        by = f", by {self.padding}" if self.padding > 1 or self.streams > 1 else ""
+        steps = f"{what}{by}{f' x {self.streams} streams' if self.streams > 1 else ''}"
         total = None if limit is None else self.streams * limit
-        return in_steps(ratio * self._tokens_of_step, PADDING * self.streams, total, steps)
+        return in_steps(ratio * self._tokens_of_step, self.padding * self.streams, total, steps)
 
-
-def _padded(cells: int) -> int:
-    return -(-cells // PADDING) * PADDING
+    def _padded(self, cells: int) -> int:
+        return -(-cells // self.padding) * self.padding

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
@@ -27,18 +28,16 @@ from kvcalc.engines.llama_cpp.architectures import (
     architecture_of,
 )
 from kvcalc.engines.llama_cpp.cells import MAX_SEQUENCES, Cells
-from kvcalc.engines.llama_cpp.tensors import Layout, head_widths, widest_values
+from kvcalc.engines.llama_cpp.tensors import STATES, Layout, head_widths, widest_values
 from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
-from kvcalc.model import Model
+from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import plural, shown
 
 LIBRARY, CLI, SERVER = "library", "cli", "server"
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 """Types of K and V."""
 _DTYPES = frozenset(map(dtype_named, TYPES))
-_SERVER_SLOTS = 4
-"""Sequences of llama-server where nobody says how many (tools/server/server.cpp)."""
 _OFF, _AUTO, _ON = "off", "auto", "on"
 _FLAG: Mapping[str | int, bool] = {
     **dict.fromkeys((1, "true", "on", "yes", "enabled"), True),
@@ -55,12 +54,18 @@ class LlamaCpp(Engine):
     """Parameters of a context, named as llama.cpp names them (llama_context_params); none: as `defaults` has it."""
 
     TITLE = "llama.cpp"
-    VERIFIED = "measured: 1,853 contexts of the real library over 35 architectures, equal to the byte"
+    VERIFIED = (
+        "0.3.36 measured: 1,853 contexts of the real library over 35 architectures, equal to the byte; other versions "
+        "by rules that were read"
+    )
     RELEASE = LlamaCppRelease
     SHARES_CONTEXT = True
     MAX_SEQUENCES = MAX_SEQUENCES
 
-    version: str = setting(LlamaCppRelease.newest(), "version of llama-cpp-python, whose copy of llama.cpp is meant")
+    version: str = setting(
+        LlamaCppRelease.newest(),
+        "version of llama-cpp-python, whose copy of llama.cpp is meant; a build (b7079) or a day",
+    )
     defaults: str = setting(
         LIBRARY,
         "whose defaults hold: of the library (swa_full), of cli (llama-cli, no swa_full), or of server (llama-server: "
@@ -100,8 +105,16 @@ class LlamaCpp(Engine):
 
     @property
     def release_words(self) -> str:
-        """Whose copy of llama.cpp was run."""
-        return f"llama-cpp-python {self.version}"
+        """Whose copy of llama.cpp was run, or which build or day is meant."""
+        if self.version in LlamaCppRelease.PACKAGES:
+            return f"llama-cpp-python {self.version}"
+        day = LlamaCppRelease.day_of(self.version)
+        return self.version if self.version == str(day) else f"{self.version}, about {day}"
+
+    @property
+    def release(self) -> LlamaCppRelease:
+        """The version's rules."""
+        return LlamaCppRelease(self.version)
 
     def serving(self, sequences: int) -> Self:
         """With a value for each setting, for so many sequences.
@@ -115,8 +128,9 @@ class LlamaCpp(Engine):
                 field="n_seq_max",
                 help="leave n_seq_max out: it is the number of sequences",
             )
-        opens_slots = self.defaults == SERVER and asked is None and sequences == 1
-        count = _SERVER_SLOTS if opens_slots else asked or sequences
+        slots = self.release.server_slots
+        opens_slots = self.defaults == SERVER and asked is None and sequences == 1 < slots
+        count = slots if opens_slots else asked or sequences
         self._check_sequences(count)
         return replace(
             self,
@@ -153,9 +167,20 @@ class LlamaCpp(Engine):
             )
         layout = _layout(model, architecture, self.serving(1), kv_dtype)
         _check_types(model, architecture, layout)
+        if not self.release.hybrid_memory and _is_hybrid(model):
+            first = next(iter(LlamaCppRelease.hybrid_memory.since))
+            raise NotApplicableError(
+                f"llama.cpp had no memory for states beside attention yet, as {model.name} has",
+                help=f"ask for a version from {LlamaCppRelease.day_of(first)} on",
+            )
         if architecture in WITHOUT_CACHE:
             return tuple(() for _ in model.groups)
         return tuple(layout.of(model, group) for group in model.groups)
+
+    def served(self, model: Model) -> Model:
+        """With the layers that predict further tokens, in versions that cached those with the others."""
+        counted = self.release.counts_draft_layers.split(", ")
+        return with_draft_layers(model) if model.draft_groups and architecture_of(model) in counted else model
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What llama.cpp does with this model that nobody would expect."""
@@ -163,6 +188,8 @@ class LlamaCpp(Engine):
         if architecture in WITHOUT_CACHE:
             return (f"llama.cpp makes no cache for {architecture}: each run reads the whole text",)
         found = [_slots(self)] if self.defaults == SERVER else []
+        if not self.release.is_measured:
+            found.append(f"the rules of llama.cpp {self.release_words} were read, not measured")
         limits = ("sliding_window", "attention_chunk_size")
         if architecture == "qwen4exp":
             found.append("the short history that its per-layer embeddings keep is not counted")
@@ -182,36 +209,50 @@ def _slots(settings: LlamaCpp) -> str:
     return f"{slots} over one cache" if settings.kv_unified else f"{slots}, each with its share"
 
 
+def _is_hybrid(model: Model) -> bool:
+    parts = [part for group in model.groups for part in group.parts if not isinstance(part, NoCache)]
+    return any(isinstance(part, STATES) for part in parts) and not all(isinstance(part, STATES) for part in parts)
+
+
 def _layout(model: Model, architecture: str, settings: LlamaCpp, kv_dtype: Dtype) -> Layout:
+    release = settings.release
     expands = architecture in EXPANDS_LATENT
     parts = (part for group in model.groups for part in group.parts)
     widest_v, widest_v_head = widest_values(model)
+    flash_attn = settings.flash_attn != _OFF and architecture not in WITHOUT_FLASH_ATTENTION
     return Layout(
-        cells=_cells(architecture, settings),
+        cells=_cells(architecture, settings, flash_attn=flash_attn, hybrid=_is_hybrid(model)),
         type_k=_cache_type(kv_dtype.name, "kv_dtype") if settings.type_k is None else dtype_named(settings.type_k),
         type_v=_cache_type(kv_dtype.name, "kv_dtype") if settings.type_v is None else dtype_named(settings.type_v),
-        windows=architecture in WINDOWED,
+        windows=architecture in WINDOWED and release.window_caches,
         expands=expands,
         latent=not expands and any(isinstance(part, MultiHeadLatentAttention) for part in parts),
         k_only_index=architecture in K_ONLY_INDEX,
-        flash_attn=settings.flash_attn != _OFF and architecture not in WITHOUT_FLASH_ATTENTION,
+        flash_attn=flash_attn,
         empty_layers=architecture not in SKIPS_EMPTY_LAYERS,
+        widens=not flash_attn and release.widest_values,
         widest_v=widest_v,
         widest_v_head=widest_v_head,
+        latent_values=release.latent_values,
+        indexes=release.index_caches,
     )
 
 
-def _cells(architecture: str, settings: LlamaCpp) -> Cells:
-    sequences, unified = settings.n_seq_max or 1, bool(settings.kv_unified)
+def _cells(architecture: str, settings: LlamaCpp, *, flash_attn: bool, hybrid: bool) -> Cells:
+    release = settings.release
+    sequences, unified = settings.n_seq_max or 1, bool(settings.kv_unified) or not release.streams
     own_streams = not unified or architecture in STREAM_FOR_EACH_SEQUENCE
-    copies = 1 + (settings.n_rs_seq if architecture in ROLLS_BACK else 0)
+    copies = 1 + (settings.n_rs_seq if architecture in ROLLS_BACK and release.rollback_rows else 0)
+    ubatch = min(settings.n_batch, settings.n_ubatch or settings.n_batch)
     return Cells(
         sequences=sequences,
         streams=sequences if own_streams else 1,
         kv_unified=unified,
         swa_full=bool(settings.swa_full),
-        ubatch=min(settings.n_batch, settings.n_ubatch or settings.n_batch),
+        ubatch=ubatch if release.window_spare == "n_ubatch" else settings.n_batch,
         state_rows=sequences * copies,
+        padding=release.padding if flash_attn else release.padding_without_flash,
+        shared=release.hybrid_shares or not hybrid,
     )
 
 
@@ -228,7 +269,8 @@ def _check_unchanged(model: Model) -> None:
 def _check_types(model: Model, architecture: str, layout: Layout) -> None:
     """Raises NotApplicableError for types of K and V that llama_init_from_model refuses."""
     type_k, type_v = layout.type_k, layout.type_v
-    if type_k != type_v and (layout.latent or architecture in STREAM_FOR_EACH_SEQUENCE):
+    without_v = (layout.latent and not layout.latent_values) or architecture in STREAM_FOR_EACH_SEQUENCE
+    if type_k != type_v and without_v:
         raise NotApplicableError(
             f"llama.cpp does not support different types of K ({type_k}) and V ({type_v}) for {architecture}",
             help=f"write type_v={type_k}: such a model stores K alone",

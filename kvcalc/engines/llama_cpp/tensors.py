@@ -57,7 +57,8 @@ class Layout(NamedTuple):
 
     windows: whether layers that look back only so far have caches of their own. expands: whether the latent of MLA is
     expanded first. latent: whether there is MLA that is not; then no cache has a V. k_only_index: whether that of the
-    indexer has none. flash_attn: without it V is stored transposed, and every row of it is as wide as the widest.
+    indexer has none. flash_attn: without it V is stored transposed. widens: whether every row of V is as wide as the
+    widest then. latent_values: whether a latent is stored a second time as V. indexes: whether indexers have caches.
     """
 
     cells: Cells
@@ -69,8 +70,11 @@ class Layout(NamedTuple):
     k_only_index: bool
     flash_attn: bool
     empty_layers: bool
+    widens: bool
     widest_v: int = 0
     widest_v_head: int = 0
+    latent_values: bool = False
+    indexes: bool = True
 
     def of(self, model: Model, group: LayerGroup) -> Tensors:
         """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer that llama.cpp has not."""
@@ -83,16 +87,18 @@ class Layout(NamedTuple):
         elif isinstance(part, CompressedAttention):
             yield from self._compressed(part)
         elif isinstance(part, Indexer):
-            yield from self._index(group, part)
+            yield from self._index(group, part) if self.indexes else ()
         elif isinstance(part, MultiHeadLatentAttention) and not self.expands:
             width = part.kv_lora_rank + part.qk_rope_head_dim
             name = "kv_lora_rank + qk_rope_head_dim" if part.qk_rope_head_dim else "kv_lora_rank"
             yield self._tensor("k", self._cells_of(part), self.type_k, Dim(name, width))
+            if self.latent_values:
+                yield self._tensor("v", self._cells_of(part), self.type_v, Dim("kv_lora_rank", part.kv_lora_rank))
         elif (rows := rows_of(part)) is not None:
             cells = self._cells_of(part)
             yield self._tensor("k", cells, self.type_k, rows.heads, rows.key)
             yield self._value("v", cells, rows.heads, rows.value)
-        elif isinstance(part, NoCache) and self.empty_layers and not self.flash_attn:
+        elif isinstance(part, NoCache) and self.empty_layers and self.widens:
             yield self._tensor("v", self.cells.full(), self.type_v, Dim(_WIDEST, self.widest_v))
         elif not isinstance(part, NoCache | CrossAttention):
             raise NotApplicableError(
@@ -111,11 +117,11 @@ class Layout(NamedTuple):
         yield self._tensor("index_k", self.cells.full(), self.type_k, *pooled, width)
         rows = next((rows for other in group.parts if (rows := rows_of(other))), None)
         if rows is not None and not (self.latent or self.k_only_index):
-            head = rows.value.size if self.flash_attn else self.widest_v_head
+            head = self.widest_v_head if self.widens else rows.value.size
             yield self._tensor("index_v", self.cells.full(), self.type_v, Dim(rows.value.name, head))
 
     def _value(self, name: str, rule: SlotRule, heads: Dim, value: Dim) -> CacheTensor:
-        if self.flash_attn or heads.size * value.size == self.widest_v:
+        if not self.widens or heads.size * value.size == self.widest_v:
             return self._tensor(name, rule, self.type_v, heads, value)
         return self._tensor(name, rule, self.type_v, Dim(_WIDEST, self.widest_v))
 
