@@ -54,7 +54,7 @@ class Question(NamedTuple):
             raise InvalidValueError(f"size takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
         asked_of = engine if isinstance(engine, Engine) else Engine.of(engine, engine_settings)
         if tokens is None and asked_of.SHARES_CONTEXT:
-            tokens = _own_context(model)
+            tokens = _own_context(model, asked_of.serving(positive_int(sequences, "sequences")))
         return cls(
             model,
             positive_int(tokens, "tokens"),
@@ -69,8 +69,9 @@ class Question(NamedTuple):
         return self._replace(model=model)
 
     def at(self, tokens: int | None) -> Question:
-        """The same at another length; None: at the context that the model was made for."""
-        return self._replace(tokens=positive_int(_own_context(self.model) if tokens is None else tokens, "tokens"))
+        """The same at another length; None: at the context that the engine makes where nobody says."""
+        own = _own_context(self.model, self.serving) if tokens is None else tokens
+        return self._replace(tokens=positive_int(own, "tokens"))
 
     @property
     def serving(self) -> Engine:
@@ -83,12 +84,13 @@ class Question(NamedTuple):
         return self.engine.times_held(self.sequences)
 
 
-def _own_context(model: Model) -> int:
-    """The context that `model` was made for. Raises InvalidValueError where nobody says."""
-    if model.max_model_len is None:
+def _own_context(model: Model, engine: Engine) -> int:
+    """The context that the engine makes of itself. Raises InvalidValueError where nobody says."""
+    own = engine.own_context(model)
+    if own is None:
         raise InvalidValueError(
             f"nothing says what context {model.name} was made for, and no tokens are given",
             field="tokens",
             help="give the tokens of the context, for instance tokens=8192",
         )
-    return model.max_model_len
+    return own

@@ -82,6 +82,7 @@ class _Allocated:
         self.question = question = question.of_model(self.engine.served(question.model))
         model, kv_dtype = question.model, question.kv_dtype
         allocation = self.engine.allocate(model, kv_dtype)
+        self.longest = self.engine.longest(model, kv_dtype)
         self.layers = [(group, 0, tensors) for group, tensors in zip(model.groups, allocation, strict=True)]
         self.footprint = Footprint.of_tensors(model, allocation, kv_dtype, self.engine.copies)
         self.others = dict(_others(question))
@@ -91,6 +92,8 @@ class _Allocated:
         """The report of one length."""
         question, engine, footprint = self.question.at(tokens), self.engine, self.footprint
         model, sequences, times, tokens = question.model, question.sequences, question.times_held, question.tokens
+        if self.longest:
+            self.longest.check(tokens)
         total = times * footprint.bytes(tokens)
         other_policies = {words: times * other.bytes(tokens) for words, other in self.others.items()}
         return Report(

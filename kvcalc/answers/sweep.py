@@ -56,6 +56,8 @@ def sweep(
         shared = _shared_contexts(several, with_settings, dtype, token_counts, sequence_counts)
         return shared[0] if isinstance(models, Model) else shared
     footprints = [with_settings.footprint(model, dtype) for model in several]
+    for longest in filter(None, (with_settings.longest(model, dtype) for model in several)):
+        longest.check(most_tokens)
     _check_largest(footprints, most_tokens, most_sequences)
     flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(token_counts, shape)
     # One batch size for all points stays one number, which numpy spreads by itself.

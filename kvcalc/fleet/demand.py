@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
+from kvcalc.engines.base.longest import Longest
 from kvcalc.engines.base.plan import Plan, Planner, least
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
@@ -25,7 +26,7 @@ def plan_of(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel) -
     if isinstance(engine, Planner):
         return engine.plan(model, kv_dtype, parallel)
     if not engine.SHARES_CONTEXT:
-        return BytePlan(_held_on_stages(model, engine, kv_dtype, parallel))
+        return BytePlan(_held_on_stages(model, engine, kv_dtype, parallel), engine.longest(model, kv_dtype))
     if (parallel.tp, parallel.pp, parallel.dcp) != (1, 1, 1):
         raise NotApplicableError(
             f"the engine {engine.name} holds one context in one process, which no ranks share",
@@ -56,9 +57,9 @@ class _Plain:
     """What engines that do not plan have no say in."""
 
     @property
-    def max_model_len(self) -> None:
+    def max_model_len(self) -> int | None:
         """None: any length goes."""
-        return
+        return None
 
     @property
     def speaks_for_engine(self) -> bool:
@@ -76,12 +77,23 @@ class _Plain:
 
 @dataclass(frozen=True)
 class BytePlan(_Plain):
-    """Each user on its own, byte by byte. held: on each stage, the moments of which the one that takes most counts."""
+    """Each user on its own, byte by byte.
+
+    held: on each stage, the moments of which the one that takes most counts. longest: what the engine takes at most.
+    """
 
     held: tuple[tuple[Footprint, ...], ...]
+    longest: Longest | None = None
+
+    @property
+    def max_model_len(self) -> int | None:
+        """What the engine takes at most, with these settings."""
+        return self.longest.tokens if self.longest else None
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
         """Bytes of one sequence at its most, as often as there are sequences, on each stage."""
+        if self.longest:
+            self.longest.check(tokens)
         return tuple(sequences * max(moment.bytes(tokens) for moment in stage) for stage in self.held)
 
     def needed_at_least(self, tokens: int, sequences: int) -> int:
@@ -95,7 +107,8 @@ class BytePlan(_Plain):
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
         """By division, on the stage and at the moment that has fewest."""
         each_bytes = cache_bytes // sequences
-        return least([moment.max_tokens(each_bytes) for stage in self.held for moment in stage])
+        found = [moment.max_tokens(each_bytes) for stage in self.held for moment in stage]
+        return least([*found, self.max_model_len])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
         """By division, on the stage and at the moment that has fewest."""

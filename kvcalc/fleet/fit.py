@@ -196,7 +196,7 @@ def _binds(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
     if longest is None:
         return "nothing"
     if longest == plan.max_model_len:
-        return "model"
+        return "model" if plan.speaks_for_engine else "settings"
     needed = plan.needed(longest + 1, users)
     tightest = [stage for stage, each_bytes in enumerate(needed) if each_bytes == max(needed)]
     if len(tightest) == len(needed):

@@ -220,6 +220,7 @@ class GpuFit(NamedTuple):
             "weights": f"the weights: {both_units(self.weights_bytes)} of {both_units(self.taken_bytes)}",
             "reserve": f"the reserve: {both_units(self.reserve_bytes)} beside the weights",
             "model": "max_model_len, not memory",
+            "settings": "the engine's settings, not memory",
             "nothing": "nothing: the cache does not grow with the context",
             "cache": "the cache, on every rank alike" if self.num_gpus > 1 else "the cache",
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvcalc.cache.slots.primitives import TOKENS, Above, AtMost, Ceil, Switch
+from kvcalc.cache.slots.primitives import TOKENS, Above, AtMost, Ceil, Constant, Switch
 from kvcalc.cache.slots.rule import SlotRule
 
 
@@ -47,9 +47,14 @@ def in_steps(every: int, slots_each: int, limit: int | None = None, words: str =
     return SlotRule(slots_each * Ceil(held, 1, every), words or f"in steps of {every:,}")
 
 
-def last_and_spare(limit: int, spare: int) -> SlotRule:
-    """min(t + spare, limit) slots: a ring that has room for `spare` tokens more until it is as long as it will be."""
-    return SlotRule(AtMost(TOKENS + spare, limit), f"last {limit:,}, {spare:,} ahead")
+def room_and_steps(room: int, step: int, *, limit: int | None = None, words: str = "") -> SlotRule:
+    """min(room + step * ceil((t - room) / step), limit) slots: what was there for a start, and steps when it is full.
+
+    limit: most slots; None: no end. No token has no room either.
+    """
+    grown = step * Ceil(Above(TOKENS, room), 1, step) + room
+    held = grown if limit is None else AtMost(grown, limit)
+    return SlotRule(Switch(1, Constant(0), held), words or f"room for {room:,}, then in steps of {step:,}")
 
 
 def switched(before: SlotRule, token: int, after: SlotRule, words: str = "") -> SlotRule:

@@ -24,6 +24,7 @@ from kvcalc.units import shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.footprint import Footprint
+    from kvcalc.engines.base.longest import Longest
     from kvcalc.engines.base.support import Support
     from kvcalc.engines.base.versions import Release
     from kvcalc.parallel import Parallel, Sharing
@@ -159,6 +160,15 @@ class Engine(ABC):
         None where a rank stores what it would store of its own model. Raises NotApplicableError as `allocate` does.
         """
         del model, kv_dtype, ranks
+        return None
+
+    def own_context(self, model: Model) -> int | None:
+        """Tokens of the whole context, for engines that make one, where nobody says how many; None: nobody knows."""
+        return model.max_model_len
+
+    def longest(self, model: Model, kv_dtype: Dtype) -> Longest | None:
+        """The longest sequence that goes with these settings; None where every one does."""
+        del model, kv_dtype
         return None
 
     def served(self, model: Model) -> Model:

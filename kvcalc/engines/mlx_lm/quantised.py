@@ -1,0 +1,59 @@
+"""Arrays that MLX-LM stores anew in a few bits once they hold quantized_kv_start tokens, and where it fails to.
+
+    each head, token and group: group_size * bits / 8 bytes of codes, a scale and a bias in the model's dtype
+
+After each read (a chunk of the prompt, or one token) maybe_quantize_kv_cache asks every cache of the list whether it
+is that long. Rings cannot be quantised, nor can rows that groups do not divide, and MLX-LM fails at once; where a
+module computes with the result as with an array, it fails one token later, when it reads the cache.
+Source: MLX-LM, mlx_lm/generate.py (maybe_quantize_kv_cache) and mlx_lm/models/cache.py; mx.quantize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.packing import grouped, int_codes
+from kvcalc.cache.slots.engines import switched
+from kvcalc.cache.slots.layers import once
+from kvcalc.cache.tensor import CacheTensor
+
+WITHOUT_LIMIT = "leave kv_bits out, or raise quantized_kv_start"
+RING = "RotatingKVCache Quantization NYI"
+_NONE = once(0, words="none")
+
+
+class Quantising(NamedTuple):
+    """bits, group_size: of the codes. start: tokens from which on caches are quantised. dtype: the model's own."""
+
+    bits: int
+    group_size: int
+    start: int
+    dtype: Dtype
+
+    @property
+    def first(self) -> int:
+        """Tokens of the shortest sequence whose caches are quantised; a cache of none has nothing to quantise."""
+        return max(1, self.start)
+
+    def divides(self, tensor: CacheTensor) -> bool:
+        """Whether groups divide a row, or MLX refuses to quantise it."""
+        return tensor.dims[-1].size % self.group_size == 0
+
+    def refusal(self, tensor: CacheTensor) -> str:
+        """What is said of a row that groups do not divide."""
+        return (
+            "[quantize] The last dimension of the matrix needs to be divisible by the quantization group size "
+            f"{self.group_size}: the {tensor.dims[-1].size} elements of a head of {tensor.name} are not"
+        )
+
+    def stored(self, tensor: CacheTensor) -> Iterator[CacheTensor]:
+        """The tensor while it is short, and its codes, scales and biases from there on."""
+        rule = tensor.slot_rule
+        late = rule
+        if self.first > 1:
+            late = switched(_NONE, self.first, rule, words=f"{rule}, from {self.first:,} on")
+            early = switched(rule, self.first, _NONE, words=f"{rule}, up to {self.first - 1:,}")
+            yield tensor._replace(slot_rule=early)
+        yield from grouped(tensor, int_codes(self.bits), self.group_size, late, scale_dtype=self.dtype)
