@@ -1,0 +1,160 @@
+"""Ollama: `tokens` is the whole context, num_ctx x num_parallel, and `sequences` is num_parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.settings import count_from, flag, one_of, setting
+from kvcalc.engines.llama_cpp.engine import LlamaCpp
+from kvcalc.engines.ollama.own import PADDING, OwnEngine
+from kvcalc.engines.ollama.server import BATCHES, by_batch, llama_server, loads_for_one
+from kvcalc.engines.ollama.versions import OllamaRelease
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.model import Model
+from kvcalc.units import GIB
+
+_TYPES = ("f16", "q8_0", "q4_0")
+_COMPUTED = "bf16"
+"""size's default kv_dtype, which Ollama has not: it stores f16, of as many bytes."""
+_CONTEXT, _BY_MEMORY = 4096, {47 * GIB: 262_144, 23 * GIB: 32_768}
+"""num_ctx where nobody says it, and what the memory of all GPUs raises it to (server/routes.go, Serve)."""
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Ollama(Engine):
+    """Environment and options, named and defaulted as Ollama names them."""
+
+    TITLE = "Ollama"
+    VERIFIED = (
+        "before 0.30 measured: 84 contexts of its own Go code over 14 models, equal to the byte; from 0.30 on "
+        "llama_cpp with the flags that it passes, read"
+    )
+    RELEASE = OllamaRelease
+    SHARES_CONTEXT = True
+    MAX_SEQUENCES = 256
+
+    version: str = setting(OllamaRelease.newest(), "version of Ollama; before 0.30 its own engine runs, then llama.cpp")
+    kv_cache_type: str | None = setting(None, "OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; none: f16, or size's kv_dtype")
+    flash_attention: bool | None = setting(
+        None, "OLLAMA_FLASH_ATTENTION; none: where the GPU has it. Without it a quantised cache is not used"
+    )
+    num_batch: int | None = setting(
+        None, "tokens computed at once; none: 512, and from 0.30 on 1,024 or 2,048 for contexts above 4,096 or 32,768"
+    )
+    num_parallel: int | None = setting(
+        None, "sequences, where they shall differ from those that are asked for, which may then be 1"
+    )
+    context_length: int | None = setting(
+        None, "OLLAMA_CONTEXT_LENGTH, of one sequence where no tokens are asked for; none: by total_vram_bytes"
+    )
+    total_vram_bytes: int = setting(
+        0, "memory of all GPUs: 23 GiB raise the context that nobody asks for from 4,096 to 32,768, 47 GiB to 262,144"
+    )
+
+    def __post_init__(self) -> None:
+        if self.kv_cache_type is not None:
+            one_of(self.kv_cache_type, "kv_cache_type", _TYPES)
+        if self.flash_attention is not None:
+            flag(self.flash_attention, "flash_attention")
+        for field, value in (("num_batch", self.num_batch), ("num_parallel", self.num_parallel)):
+            count_from(value, field, 1)
+        count_from(self.context_length, "context_length", 1)
+        count_from(self.total_vram_bytes, "total_vram_bytes", 0)
+
+    @property
+    def release(self) -> OllamaRelease:
+        """The version's rules."""
+        return OllamaRelease(self.version)
+
+    @property
+    def _lacks_flash(self) -> bool:
+        return self.flash_attention is not None and not self.flash_attention
+
+    def serving(self, sequences: int) -> Self:
+        """With so many sequences. Raises InvalidValueError where num_parallel says otherwise."""
+        if self.num_parallel not in (None, sequences) and sequences != 1:
+            raise InvalidValueError(
+                f"num_parallel ({self.num_parallel}) is not the number of sequences ({sequences:,})",
+                field="num_parallel",
+                help="leave num_parallel out: it is the number of sequences",
+            )
+        return replace(self, num_parallel=self.num_parallel or sequences)
+
+    def own_context(self, model: Model) -> int | None:
+        """num_parallel contexts of OLLAMA_CONTEXT_LENGTH, 4,096 or what memory raises it to; at most the model's."""
+        length = self.context_length
+        if length is None:
+            raised = [tokens for least, tokens in _BY_MEMORY.items() if self.total_vram_bytes >= least]
+            length = raised[0] if raised and self.release.context_by_memory else _CONTEXT
+        return (self.num_parallel or 1) * min(length, model.max_model_len or length)
+
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Cells of the context. Raises NotApplicableError for what the engine does not store."""
+        check_unchanged(model, self.TITLE)
+        return self._of_server(model, kv_dtype) if self.release.starts_llama_server else self._own(model, kv_dtype)
+
+    def _own(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        name = _type_of(self, kv_dtype)
+        engine = OwnEngine(
+            sequences=self.num_parallel or 1,
+            batch=self.num_batch or _BATCH,
+            dtype=dtype_named("f16" if self._lacks_flash else name),
+            padding=self.release.padding_without_flash if self._lacks_flash else PADDING,
+            keeps_stop_token=self.release.keeps_stop_token,
+        )
+        return tuple(tuple(engine.of(model, group)) for group in model.groups)
+
+    def _of_server(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        batches = BATCHES if self.num_batch is None else {1: self.num_batch}
+        servers = {token: self._server(model, batch, kv_dtype) for token, batch in batches.items()}
+        stored = {token: server.allocate(model, kv_dtype) for token, server in servers.items()}
+        return tuple(
+            by_batch({token: allocation[number] for token, allocation in stored.items()})
+            for number in range(len(model.groups))
+        )
+
+    def _server(self, model: Model, batch: int, kv_dtype: Dtype) -> LlamaCpp:
+        return llama_server(
+            self.release.llama_cpp,
+            sequences=1 if loads_for_one(model) else self.num_parallel or 1,
+            batch=batch,
+            cache_type=_type_of(self, kv_dtype),
+            flash_attention=self.flash_attention,
+        )
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What of the settings is not used, and what runs the model."""
+        if self.release.starts_llama_server:
+            return (*self._of_the_start(model), *self._server_notes(model))
+        if self.kv_cache_type in (None, "f16") or not self._lacks_flash:
+            return ()
+        return (f"without flash attention Ollama ignores {self.kv_cache_type} and stores f16",)
+
+    def _of_the_start(self, model: Model) -> Iterator[str]:
+        words = self._server(model, _BATCH, dtype_named("f16")).release_words
+        yield f"Ollama {self.version} starts llama-server of llama.cpp {words}"
+        if self.num_batch is None:
+            yield "num_batch follows the context (512, 1,024 or 2,048), less where memory leaves no room for it"
+        if loads_for_one(model) and (self.num_parallel or 1) > 1:
+            yield (
+                f"OLLAMA_NUM_PARALLEL ({self.num_parallel:,}) is ignored: Ollama loads such a model for one sequence, "
+                "and requests take turns in the whole context"
+            )
+
+    def _server_notes(self, model: Model) -> tuple[str, ...]:
+        server = self._server(model, self.num_batch or _BATCH, dtype_named("f16"))
+        return replace(server, type_k=None, type_v=None).notes(model)
+
+
+def _type_of(settings: Ollama, kv_dtype: Dtype) -> str:
+    """Type of the cache. Raises NotApplicableError for one that Ollama has not."""
+    name = settings.kv_cache_type or (kv_dtype.name if kv_dtype.name != _COMPUTED else "f16")
+    if name not in (*_TYPES, "fp16"):
+        raise NotApplicableError(f"Ollama stores no cache in {kv_dtype}", help=f"use one of {', '.join(_TYPES)}")
+    return "f16" if name == "fp16" else name
