@@ -104,6 +104,8 @@ def main() -> int:
     parser.add_argument("--only", help="measure the rows of this name alone")
     parser.add_argument("--check", action="store_true", help="compare with the rows' own numbers and write nothing")
     options = parser.parse_args()
+    if not (options.check or options.measured):
+        parser.error("say where the measured rows go, or --check")
     if not mx.metal.is_available():
         _compute_gather_mm_in_float32()
     with gzip.open(options.questions, "rt") as lines:
