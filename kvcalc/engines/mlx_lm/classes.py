@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kvcalc.errors import NotApplicableError
 from kvcalc.errors.foreign import name_shown
-from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.model import Attention, Model
 
 WITHOUT_MAKE_CACHE = frozenset(
     {
@@ -123,8 +123,3 @@ def part_window(part: Attention) -> int | None:
 
 def _has_full_layers(model: Model) -> bool:
     return any(part_window(part) is None for group in model.groups for part in group.parts)
-
-
-def has_latent(group: LayerGroup) -> bool:
-    """Whether a layer of the group has a latent."""
-    return any(getattr(part, "kv_lora_rank", None) for part in group.parts)

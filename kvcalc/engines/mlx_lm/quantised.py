@@ -18,9 +18,10 @@ from kvcalc.cache.packing import grouped, int_codes
 from kvcalc.cache.slots.engines import switched
 from kvcalc.cache.slots.layers import once
 from kvcalc.cache.tensor import CacheTensor
+from kvcalc.engines.base.longest import Longest
+from kvcalc.model import LayerGroup
 
-WITHOUT_LIMIT = "leave kv_bits out, or raise quantized_kv_start"
-RING = "RotatingKVCache Quantization NYI"
+_HELP = "leave kv_bits out, or raise quantized_kv_start"
 _NONE = once(0, words="none")
 
 
@@ -41,12 +42,24 @@ class Quantising(NamedTuple):
         """Whether groups divide a row, or MLX refuses to quantise it."""
         return tensor.dims[-1].size % self.group_size == 0
 
-    def refusal(self, tensor: CacheTensor) -> str:
-        """What is said of a row that groups do not divide."""
-        return (
+    def limit(self, group: LayerGroup, tensor: CacheTensor, ring: bool, chunked: bool) -> Longest | None:
+        """The last length before an array fails to be quantised; None where it does not, or never is."""
+        if ring:
+            words = f"RotatingKVCache Quantization NYI: {group.name} layers keep {tensor.name} in a ring"
+            return Longest(self.first - 1, words, _HELP)
+        if chunked or self.divides(tensor):
+            return None
+        return Longest(
+            self.first - 1,
             "[quantize] The last dimension of the matrix needs to be divisible by the quantization group size "
-            f"{self.group_size}: the {tensor.dims[-1].size} elements of a head of {tensor.name} are not"
+            f"{self.group_size}: the {tensor.dims[-1].size} elements of a head of {tensor.name} are not",
+            _HELP,
         )
+
+    def fails(self, module: str) -> Longest:
+        """The last length before a module reads quantised caches that it cannot compute with."""
+        words = f"MLX-LM's {module} computes with its cache as with arrays, and fails on quantised ones"
+        return Longest(self.first, words, _HELP)
 
     def stored(self, tensor: CacheTensor) -> Iterator[CacheTensor]:
         """The tensor while it is short, and its codes, scales and biases from there on."""
