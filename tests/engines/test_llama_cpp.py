@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -542,3 +543,23 @@ def test_days_of_builds_lie_in_proportion_between_those_that_are_known():
     assert days == {
         **{5554: "2025-05-31", 5555: "2025-05-31", 5857: "2025-07-09", 5885: "2025-07-12", 6496: "2025-09-15"}
     }
+
+
+@given(
+    st.dates(date(2025, 4, 16), date(2026, 8, 24)),
+    st.sampled_from(["r1", "gemma-3-27b", "gpt-oss-20b", "nemotron-h-8b", "deepseek-v3.2", "glm-4.5"]),
+    st.integers(1, 20_000),
+    st.integers(1, 4),
+)
+def test_on_any_day_more_tokens_take_no_less_and_what_fits_is_the_inverse(day, name, tokens, sequences):
+    llama_cpp = Engine.of(f"llama_cpp@{day}", {"swa_full": False}).serving(sequences)
+    try:
+        footprint = llama_cpp.footprint(kvcalc.load(name), dtype_named("fp16"))
+    except kvcalc.NotApplicableError as refusal:
+        assert "no memory for states beside attention" in str(refusal)
+        return
+    taken = footprint.bytes(tokens)
+    assert taken <= footprint.bytes(tokens + 1)
+    most = footprint.max_tokens(taken)
+    assert most is not None
+    assert footprint.bytes(most) <= taken < footprint.bytes(most + 1)
