@@ -12,55 +12,10 @@ import kvcalc
 
 TRUTH = Path(__file__).parent.parent / "data" / "census.jsonl.gz"
 UNREAD, OTHER = "the type is not read yet", "the engine serves it in another way than kvcalc takes it"
-PROMPTS = "kvcalc does not know yet how a prompt leaves MLX-LM's arrays"
-MLX = "kvcalc does not know yet which arrays MLX-LM's module has"
 SGLANG = "kvcalc does not know yet how SGLang pools it"
 KNOWN_WRONG = {
     **dict.fromkeys(("vllm:sarvam_moe", "vllm:sarvam_mla", "sglang:sarvam_moe", "sglang:sarvam_mla"), UNREAD),
     **dict.fromkeys(("vllm:dory", "vllm:dory_last"), UNREAD),
-    **dict.fromkeys(
-        (
-            "mlx:Klear",
-            "mlx:apertus",
-            "mlx:bailing_moe",
-            "mlx:dots1",
-            "mlx:ernie4_5",
-            "mlx:exaone",
-            "mlx:glm4_moe",
-            "mlx:gpt_bigcode",
-            "mlx:gptj",
-            "mlx:hunyuan",
-            "mlx:hunyuan_v1_dense",
-            "mlx:internlm2",
-            "mlx:kimi_k3",
-            "mlx:lfm2-vl",
-            "mlx:lille-130m",
-            "mlx:mimo",
-            "mlx:minimax_m1",
-            "mlx:nanochat",
-            "mlx:nemotron",
-            "mlx:olmo2",
-            "mlx:phi",
-            "mlx:phixtral",
-            "mlx:qwen",
-            "mlx:seed_oss",
-            "mlx:smollm3",
-            "mlx:solar_open",
-            "mlx:telechat3",
-        ),
-        PROMPTS,
-    ),
-    **dict.fromkeys(
-        (
-            "mlx:bailing_hybrid_v25",
-            "mlx:deepseek_v41",
-            "mlx:deepseek_v41_r12",
-            "mlx:deepseek_v41_shared",
-            "mlx:kimi_vl",
-            "mlx:spark2_5",
-        ),
-        MLX,
-    ),
     **dict.fromkeys(
         (
             "sglang:deepseek-v4.1",

@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 
 import kvcalc
 from kvcalc.engines.mlx_lm import classes
-from kvcalc.io.hf_config import known_model_types
 
 DATA = Path(__file__).parents[1] / "data" / "mlx_lm.jsonl.gz"
-NOT_READ = {
-    **{"bailing_moe_linear": 31, "iquestloopcoder": 25, "nanbeige": 31, "plamo2": 29, "plamo3": 29, "rwkv7": 31},
-    **{"telechat3": 9, "youtu_llm": 27},
-}
-"""Rows of types that no family reads yet. Once one does, it leaves this table, README, docs and MlxLm.VERIFIED."""
 
 
 def rows() -> list[dict]:
@@ -33,7 +27,7 @@ def rows() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def measured() -> list[dict]:
-    return [row for row in rows() if row["config"]["model_type"] not in NOT_READ]
+    return rows()
 
 
 def taken(row: dict, model: kvcalc.Model) -> dict:
@@ -48,13 +42,8 @@ def test_every_row_takes_what_mlx_lm_took(measured):
     for row in measured:
         model = models.setdefault(row["name"], kvcalc.load(row["config"]))
         assert taken(row, model) == row["want"], (row["name"], row["question"])
-    assert len(measured) == 1210 - sum(NOT_READ.values())
+    assert len(measured) == 1210
     assert sum(row["want"] == {"refused": True} for row in measured) == 7
-
-
-def test_types_of_rows_that_are_read_are_compared():
-    types = {row["config"]["model_type"] for row in rows()}
-    assert types - set(known_model_types()) == set(NOT_READ)
 
 
 def size(name: str, t: int, *, kv_dtype: str = "bf16", **settings) -> kvcalc.Report:

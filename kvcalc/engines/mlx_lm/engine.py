@@ -30,7 +30,7 @@ class MlxLm(Engine):
     """Arguments of `mlx_lm.generate`, named and defaulted as MLX-LM names them."""
 
     TITLE = "MLX-LM"
-    VERIFIED = "measured: 998 caches of 40 small random models, run on a CPU, equal to the byte"
+    VERIFIED = "measured: 1,210 caches of 48 small random models, run on a CPU, equal to the byte"
     RELEASE = MlxLmRelease
 
     version: str = setting(MlxLmRelease.newest(), "version of MLX-LM whose rules hold")
