@@ -16,13 +16,15 @@ CPU = "cpu"
 class Gpu(NamedTuple):
     """A GPU by the memory that its driver reports, in bytes, not by the number on its box.
 
-    compute_capability: NVIDIA's (major, minor); None for others.
+    compute_capability: NVIDIA's (major, minor); None for others. nvidia_smi_mib: total that nvidia-smi reports, with
+    what the driver reserves for itself.
     """
 
     name: str
     memory_bytes: int
     source: str
     compute_capability: tuple[int, int] | None = None
+    nvidia_smi_mib: int | None = None
 
 
 class _Entry(TypedDict):
@@ -32,6 +34,7 @@ class _Entry(TypedDict):
     source: str
     aliases: NotRequired[list[str]]
     compute_capability: NotRequired[list[int]]
+    nvidia_smi_mib: NotRequired[int]
 
 
 def presets_folder() -> Path:
@@ -73,4 +76,5 @@ def gpu_named(name: str) -> Gpu:
 
 def _gpu(name: str, entry: _Entry) -> Gpu:
     capability = entry.get("compute_capability")
-    return Gpu(name, entry["memory_bytes"], entry["source"], (capability[0], capability[1]) if capability else None)
+    numbers = (capability[0], capability[1]) if capability else None
+    return Gpu(name, entry["memory_bytes"], entry["source"], numbers, entry.get("nvidia_smi_mib"))

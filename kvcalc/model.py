@@ -153,28 +153,40 @@ class Applied(NamedTuple):
     arguments: MethodArguments
 
 
+class Vision(NamedTuple):
+    """An encoder of images beside a decoder. num_layers, hidden_size: None where the config names none."""
+
+    num_layers: int | None = None
+    hidden_size: int | None = None
+
+
 class Published(NamedTuple):
     """What a config says that decides no cache by itself, and that engines read.
 
     model_type: of the whole model, which may have several towers.
     dtype: in which the weights were published, such as bfloat16.
     kv_dtype: format that the checkpoint wants its cache in, in its own words.
-    longest_tokens: the smallest of the lengths that it names, before `rope_factor` stretches it.
+    longest_tokens: the smallest of the lengths that it names, before `rope_factor` stretches it. lengths: each of them,
+    by the field that names it.
     rope_type, rope_factor: how its positions are stretched.
     original_tokens: longest sequence that it was trained on before its positions were stretched.
     sees_images_whole: whether tokens of an image see each other in both directions.
     state_dtype: format of recurrent states that the config itself names, whatever its class does by default.
+    vision: the encoder of images, if there is one. encoder_layers: of an encoder whose output layers cross-attend to.
     """
 
     model_type: str = ""
     dtype: str = ""
     kv_dtype: str = ""
     longest_tokens: int | None = None
+    lengths: tuple[tuple[str, int], ...] = ()
     rope_type: str = ""
     rope_factor: int | float = 1
     original_tokens: int | None = None
     sees_images_whole: bool = False
     state_dtype: str = ""
+    vision: Vision | None = None
+    encoder_layers: int = 0
 
 
 @dataclass(frozen=True)

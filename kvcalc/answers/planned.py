@@ -40,7 +40,8 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     planner, ranks = _engine(model, engine, engine_settings), parallel or Parallel()
     if not isinstance(planner, Planner):
         raise _without_planner(planner)
-    available = _of_stages(_memory(planner, available_bytes, weights_bytes, other_bytes), ranks.pp)
+    settled = planner if weights_bytes is None else planner.settled(model, ranks)
+    available = _of_stages(_memory(settled, available_bytes, weights_bytes, other_bytes), ranks.pp)
 
     def ask(engine: Engine) -> Fitted:
         if not isinstance(engine, Planner):

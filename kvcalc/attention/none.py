@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from kvcalc.attention._facts import Facts
 from kvcalc.cache.tensor import CacheTensor
@@ -14,6 +15,10 @@ class NoCache(Facts):
 
     Source: Gemma 3n and 4 (num_kv_shared_layers); Nemotron-H (blocks of MLP or MoE alone).
     """
+
+    FLAGS = ("reads_sliding",)
+
+    reads_sliding: Annotated[bool, "whether the layer whose cache it reads looks back only so far"] = False
 
     @property
     def label(self) -> str:

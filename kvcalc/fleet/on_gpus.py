@@ -35,7 +35,8 @@ class OnGpus:
     def memory(self, parallel: Parallel) -> Memory:
         """Memory of each GPU."""
         weights = -(-self.weights.bytes // (parallel.tp * parallel.pp))
-        return memory_of(self.asked.engine, self.gpu, weights, self.reserve_bytes, self.utilization)
+        engine = self.asked.engine.settled(self.asked.model, parallel)
+        return memory_of(engine, self.gpu, weights, self.reserve_bytes, self.utilization)
 
     def plan(self, parallel: Parallel) -> Plan:
         """What users need on each rank. Raises what the engine refuses."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvcalc.io.families._config import Config
-from kvcalc.model import Published
+from kvcalc.model import Published, Vision
 
+_LONGEST = "max_position_embeddings"
 _LENGTHS = (
-    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    *(_LONGEST, "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 """Fields that name a longest sequence, by any class."""
@@ -22,26 +23,32 @@ _SEES_IMAGES_WHOLE = ("bagel", "gemma3", "molmo2", "moondream3", "paligemma")
 def published(config: Config) -> Published:
     """Facts of the decoder's section, or of the whole config where only that has them."""
     top, own = config.top.values, config.values
-    rope = _rope(top)
+    rope, lengths = _rope(top), _lengths(config)
     return Published(
         model_type=str(top.get("model_type") or ""),
         dtype=_text(own, "dtype", "torch_dtype") or _text(top, "dtype", "torch_dtype"),
         kv_dtype=_kv_dtype(top.get("quantization_config") or own.get("quantization_config")),
-        longest_tokens=_longest(config),
+        longest_tokens=min((tokens for _, tokens in lengths), default=None),
+        lengths=lengths,
         rope_type=_text(rope, "rope_type", "type"),
         rope_factor=_number(rope.get("factor")),
         original_tokens=_count(top.get("original_max_position_embeddings")),
         sees_images_whole=_sees_images_whole(top, own),
         state_dtype=_text(own, "mamba_ssm_cache_dtype", "mamba_ssm_dtype"),
+        vision=_vision(top.get("vision_config")),
+        encoder_layers=_count(own.get("encoder_layers")) or 0,
     )
 
 
-def _longest(config: Config) -> int | None:
-    """The smallest length that the config names, or its class by default."""
-    found = [_count(config.values.get(name)) for name in _LENGTHS]
-    named = [count for count in found if count is not None]
-    default = _count(config.value("max_position_embeddings"))
-    return min(named) if named else default
+def _lengths(config: Config) -> tuple[tuple[str, int], ...]:
+    """Each length that the config names, or its class by default; its own name of max_position_embeddings is that."""
+    named = {name: _count(config.values.get(name)) for name in _LENGTHS}
+    own = config.key(_LONGEST)
+    if named.get(own) is not None:
+        named[_LONGEST] = named.pop(own)
+    found = {name: tokens for name, tokens in named.items() if tokens is not None}
+    default = _count(config.value(_LONGEST))
+    return tuple(found.items()) if found or default is None else ((_LONGEST, default),)
 
 
 def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
@@ -71,6 +78,12 @@ def _scheme(scheme: object) -> str:
         return str(scheme).lower()
     bits = scheme.get("num_bits") if scheme.get("type") == "float" else None
     return {_EIGHT_BITS: "fp8", _FOUR_BITS: "nvfp4"}.get(bits, "") if isinstance(bits, int) else ""
+
+
+def _vision(section: object) -> Vision | None:
+    if not isinstance(section, Mapping):
+        return None
+    return Vision(_count(section.get("num_hidden_layers")), _count(section.get("hidden_size")))
 
 
 def _sees_images_whole(top: Mapping[str, object], own: Mapping[str, object]) -> bool:

@@ -294,7 +294,7 @@ class _Row:
         return self._take(
             "gpu",
             Limit.of_gpu,
-            engine,
+            self._take("gpu", engine.settled, model, ranks),
             gpu_named(entry.gpu),
             utilization,
             -(-total_bytes // (ranks.tp * ranks.pp)),

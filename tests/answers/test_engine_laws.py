@@ -21,7 +21,7 @@ from kvcalc.question import Question
 EACH = pytest.mark.parametrize("engine", ENGINES.names())
 PLANNING = [name for name in ENGINES.names() if isinstance(Engine.of(name), Planner)]
 STATES_ALONE = {"falcon-mamba-7b", "mamba-2.8b", "mamba-codestral-7b"}
-"""Nothing limits the tokens of a request of theirs, and SGLang wants to be told."""
+"""No token of theirs takes memory, and SGLang's pool has as many as their context, of which their configs name none."""
 
 
 @cache
@@ -100,13 +100,14 @@ def test_pools_hold_no_more_than_a_size_of_it_takes(engine, data, tokens, sequen
 
 
 @pytest.mark.parametrize("name", sorted(STATES_ALONE))
-def test_a_pool_of_states_wants_to_know_how_long_requests_are(name):
-    question = {"tokens": 100, "sequences": 2, "engine": "sglang"}
-    with pytest.raises(kvcalc.KvcalcError, match="caches tokens") as refused:
-        finding_of(kvcalc.load(name), Limit.of_budget(2**38), **question)
-    assert "context_length" in refused.value.help
+def test_a_pool_of_states_alone_holds_the_tokens_of_one_context(name):
+    question = {"tokens": 2000, "sequences": 2, "engine": "sglang"}
+    assert not finding_of(kvcalc.load(name), Limit.of_budget(2**38), **question).fits
+    assert finding_of(kvcalc.load(name), Limit.of_budget(2**38), **question | {"tokens": 1024}).fits
     told = question | {"engine_settings": {"context_length": 4096}}
     assert finding_of(kvcalc.load(name), Limit.of_budget(2**38), **told).fits
+    notes = [kvcalc.fit(kvcalc.load(name), engine="sglang", available_bytes=2**38).notes]
+    assert "takes 2,048 tokens, which all requests share: set context_length" in str(notes)
 
 
 @EACH

@@ -8,15 +8,10 @@ from hypothesis import strategies as st
 from strategies import models, tokens
 
 import kvcalc
-from kvcalc.attention.compressed import CompressedAttention
-from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.io.presets import preset_names
-from kvcalc.model import LayerGroup, Model
-from kvcalc.report.sheet import Line
 
 ENGINES = ("sglang", "tensorrt_llm", "mlx_lm", "ollama", "lmdeploy")
 
@@ -41,70 +36,6 @@ def bytes_of(report, name: str) -> int:
 
 LLAMA = 32 * 8 * 128 * 2  # layers, KV heads, head_dim, K and V: elements of a token of Llama 3.1 8B
 SIZES = {
-    "SGLang pages of 1": (("llama-3.1-8b", 1001, "sglang"), {}, 1001 * LLAMA * 2),
-    "SGLang pages of 64": (("llama-3.1-8b", 1001, "sglang"), {"page_size": 64}, 1024 * LLAMA * 2),
-    "FlashMLA insists on 64": (("r1", 65, "sglang"), {"attention_backend": "flashmla"}, 128 * 61 * 576 * 2),
-    "trtllm_mha takes 16": (
-        ("llama-3.1-8b", 17, "sglang"),
-        {"attention_backend": "trtllm_mha", "page_size": 16},
-        32 * LLAMA * 2,
-    ),
-    "SGLang fp8": (("llama-3.1-8b", 1000, "sglang"), {"kv_cache_dtype": "fp8_e5m2"}, 1000 * LLAMA),
-    "SGLang mxfp8": (("llama-3.1-8b", 1000, "sglang"), {"kv_cache_dtype": "mxfp8"}, 1000 * LLAMA * 33 // 32),
-    "SGLang nvfp4": (("llama-3.1-8b", 1000, "sglang"), {"kv_cache_dtype": "nvfp4"}, 1000 * LLAMA * 9 // 16),
-    # 512 fp8 + 4 float32 + 64 bf16 = 656 a layer, and 128 + 4 of the indexer; pages of 64
-    "SGLang sparse latent in fp8": (
-        ("deepseek-v3.2", 100, "sglang"),
-        {"kv_cache_dtype": "fp8_e4m3"},
-        128 * 61 * (656 + 132),
-    ),
-    "the same without scales": (
-        ("deepseek-v3.2", 100, "sglang"),
-        {"kv_cache_dtype": "fp8_e4m3", "dsa_decode_backend": "trtllm"},
-        128 * 61 * (576 + 132),
-    ),
-    "on Blackwell by itself": (("deepseek-v3.2", 100, "sglang"), {"gpu": "b200"}, 128 * 61 * (576 + 132)),
-    # 12 sliding layers hold 127 + 128 + 2 tokens, 12 full ones all: 8 heads of 64
-    "SGLang's own sliding pool": (("gpt-oss-20b", 5000, "sglang"), {}, (257 + 5000) * 12 * 8 * 64 * 2 * 2),
-    "none for Gemma 3": (("gemma-3-27b", 5000, "sglang"), {}, 5000 * 62 * 16 * 128 * 2 * 2),
-    "or where it is not wanted": (
-        ("gpt-oss-20b", 5000, "sglang"),
-        {"disable_hybrid_swa_memory": True},
-        5000 * 24 * 8 * 64 * 2 * 2,
-    ),
-    # model_executor/pool_configurator.py multiplies by num_hidden_layers: 35, of which 15 read others' caches, and 80
-    "rows of layers that share": (("gemma-3n-e4b", 1000, "sglang"), {}, 1000 * 35 * 2 * 256 * 2 * 2),
-    "rows of layers without attention": (
-        ("llama-3.3-nemotron-super-49b", 1000, "sglang"),
-        {},
-        1000 * 80 * 8 * 128 * 2 * 2,
-    ),
-    # 36 layers: 8192 x 3 in bf16 and 32 x 128 x 128 in float32, three of each; 12 layers of 2 heads of 256
-    "SGLang states of a request": (
-        ("qwen3-next-80b-a3b", 100, "sglang"),
-        {},
-        3 * 36 * (8192 * 3 * 2 + 32 * 128 * 128 * 4) + 100 * 12 * 2 * 256 * 2 * 2,
-    ),
-    "one without prefixes": (
-        ("qwen3-next-80b-a3b", 100, "sglang"),
-        {"disable_radix_cache": True, "mamba_ssm_dtype": "bfloat16"},
-        36 * (8192 * 3 * 2 + 32 * 128 * 128 * 2) + 100 * 12 * 2 * 256 * 2 * 2,
-    ),
-    # 3 pages of the window in 43 layers; 20 of 64 entries and keys, and 3 x 8 rows; 20 of 2 entries, and 128 rows
-    "DeepSeek-V4 in SGLang": (
-        ("deepseek-v4-flash", 5000, "sglang"),
-        {},
-        43 * 3 * 149_760
-        + 21 * (20 * (37_440 + 64 * 132) + 3 * 8 * 2 * 2 * (512 + 128) * 4)
-        + 20 * (20 * 1728 + 128 * 2 * 512 * 4),
-    ),
-    "its entries of 528 bytes on Blackwell": (
-        ("deepseek-v4-flash", 5000, "sglang"),
-        {"gpu": "b200"},
-        43 * 3 * 256 * 528
-        + 21 * (20 * (64 * 528 + 64 * 132) + 3 * 8 * 2 * 2 * (512 + 128) * 4)
-        + 20 * (20 * 1536 + 128 * 2 * 512 * 4),
-    ),
     "TensorRT-LLM blocks of 32": (("llama-3.1-8b", 1001, "tensorrt_llm"), {}, 1024 * LLAMA * 2),
     "of 64 in fp8": (
         ("llama-3.1-8b", 1025, "tensorrt_llm"),
@@ -135,9 +66,6 @@ def test_sizes_are_those_worked_out_by_hand(asked, settings, wanted):
 @pytest.mark.parametrize(
     ("name", "engine", "changed"),
     [
-        ("llama-3.1-8b", "sglang", {"page_size": 64}),
-        ("gpt-oss-20b", "sglang", {"disable_hybrid_swa_memory": True}),
-        ("qwen3-next-80b-a3b", "sglang", {"disable_radix_cache": True}),
         ("llama-3.1-8b", "tensorrt_llm", {"tokens_per_block": 16}),
         ("llama-3.1-8b", "lmdeploy", {"block_size": 16}),
     ],
@@ -248,42 +176,6 @@ def test_pools_fill_the_memory_and_no_more_but_for_their_spare_slots(name, engin
 # Pools --------------------------------------------------------------------------------------------------------------
 
 
-def test_sglang_pools_of_a_hybrid_model_worked_out_by_hand():
-    """GPT-OSS in 32 GiB: 24,576 bytes a token and layer kind; floor(2^35 / (24,576 + 0.8 x 24,576)) = 776,722."""
-    (full, sliding) = fit("gpt-oss-20b", "sglang", 2**35).stages[0]
-    assert (full.slots, sliding.slots, full.spare_slots, full.bytes_per_slot) == (776_722, 621_377, 1, 24_576)
-
-
-def test_sglang_sizes_the_sliding_pool_by_its_worst_case_without_prefixes():
-    """10 requests x (127 + 128 + 2 x 1) + 2 x 2048 + 1 = 6,667 sliding tokens, and the rest full."""
-    settings = {"disable_radix_cache": True, "max_running_requests": 10, "chunked_prefill_size": 2048}
-    (full, sliding) = fit("gpt-oss-20b", "sglang", 2**35, **settings).stages[0]
-    assert (sliding.slots, full.slots) == (6667, (2**35 - 6667 * 24_576) // 24_576)
-
-
-def test_sglang_gives_states_their_share_first():
-    """Qwen3-Next: 77,266,944 bytes a state; int((2^35 x 0.9 / 1.9 - one) / one) = 209 and a spare one."""
-    report = fit("qwen3-next-80b-a3b", "sglang", 2**35)
-    full, states = report.stages[0]
-    assert (states.slots, states.spare_slots, states.bytes_per_slot) == (209, 1, 77_266_944)
-    assert full.slots == (2**35 - 210 * 77_266_944) // 24_576 == report.tokens
-    assert report.max_requests == 69
-
-
-def test_a_model_of_states_alone_has_tokens_as_long_as_it_was_made_for():
-    """Mamba-Codestral 7B: no token takes memory, and what there is goes to states."""
-    report = fit("mamba-codestral-7b", "sglang", 2**33, context_length=4096)
-    (states,) = report.stages[0]
-    assert (report.tokens, states.name) == (4096, "states")
-    assert report.log_lines[0].startswith(f"Mamba Cache is allocated. max_mamba_cache_size: {states.slots}, ")
-
-
-def test_the_stage_with_fewest_tokens_decides():
-    report = fit("llama-3.1-8b", "sglang", [2**34, 2**33], pp=2, page_size=64)
-    assert report.tokens == 2**33 // 65_536 // 64 * 64
-    assert [pool.slots for (pool,) in report.stages] == [report.tokens] * 2
-
-
 def test_tensorrt_llm_shares_memory_equally_between_windows():
     windows = [1024] * 5 + [131_072]
     report = fit("gemma-3-27b", "tensorrt_llm", 2**35, max_attention_window=windows, max_tokens=64)
@@ -316,140 +208,10 @@ def test_weights_leave_a_share_of_the_memory():
     assert trtllm.available_bytes == (int((85_045_477_376 - 16 * 10**9) * 0.9),)
 
 
-def test_rows_that_nobody_writes_are_shared_among_ranks_as_others():
-    """Gemma 3n E4B on two ranks and stages of 17 and 18 layers: one of 2 heads of 256 each, also where none is used."""
-    first, last = fit("gemma-3n-e4b", "sglang", tp=2, pp=2).stages
-    assert [pool.bytes_per_slot for pool in (*first, *last)] == [17 * 256 * 2 * 2, 18 * 256 * 2 * 2]
-
-
-def test_a_report_of_pools_speaks_as_the_log_does():
-    report = fit("llama-3.1-8b", "sglang", 2**34, tp=2)
-    line = "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 262144, K size: 8.00 GB, V size: 8.00 GB"
-    assert report.log_line == report.data()["log_lines"][0] == line
-    (sheet,) = report.sheets()
-    assert sheet.title == "llama-3.1-8b in sglang 0.5.23 on h100-80gb, TP 2"
-    assert sheet.rows == (("0", "32 full", "token", 262_144, 1, 262_145 * 65_536),)
-    assert sheet.lines[0] == Line("total", "262,144 tokens", "answer")
-    assert report.data()["stages"][0][0]["bytes"] == report.allocated_bytes[0]
-
-
-def test_sglang_pools_of_deepseek_v4_worked_out_by_hand():
-    """DeepSeek-V4-Flash in 40 GiB: 43 layers have a window, 21 are CSA, 20 HCA.
-
-    A token takes a tenth of the window's 149,760 / 256 x 43 + 81,920 / 256 x 21 bytes, 45,888 / 256 x 21 of CSA and
-    1,728 / 256 x 20 of HCA: 7,086.75 bytes. States of HCA come first, (257 x 128 + 256) rows of 4,096 in 20 layers.
-    """
-    report = fit("deepseek-v4-flash", "sglang", 40 * 2**30)
-    states = (257 * 128 + 256) * 4096 * 20
-    assert report.tokens == int((40 * 2**30 - states) / 7086.75) // 256 * 256 == 5_677_312
-    pools = {pool.name: pool for pool in report.stages[0]}
-    assert pools["sliding"].bytes == (2217 + 1) * 149_760 * 43  # 567,731 tokens and a page
-    assert pools["csa"].bytes == (5_677_312 // 256 + 4) * (37_440 + 64 * 132) * 21
-    assert pools["csa states"].bytes == (2217 * 8 + 12) * 10_240 * 21
-    assert pools["hca"].bytes == (5_677_312 // 256 + 128) * 1728 * 20
-    assert pools["hca states"].bytes == states
-    assert report.log_line == (
-        "DSV4 pool sizes: full=5677312, swa=567552, c4=1419328, c128=44354, c4_state=17736, c128_state=0"
-    )
-    assert fit("deepseek-v4-flash", "sglang", 40 * 2**30, max_total_tokens=1_000_000).tokens == 999_936
-
-
 # What is refused ----------------------------------------------------------------------------------------------------
 
 
-def v4_and_gqa():
-    """A model with a layer of each."""
-    full = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=512)
-    window = CompressedAttention(num_query_heads=8, head_dim=512, sliding_window=128)
-    return Model("odd", (LayerGroup.of("window", (0,), window), LayerGroup.of("full", (1,), full)))
-
-
-def gemma_4_e4b():
-    """24 of 42 layers have a cache, every sixth of them a full one of wider heads."""
-    full = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=512)
-    sliding = GroupedQueryAttention(num_query_heads=8, num_kv_heads=2, head_dim=256, sliding_window=512)
-    own = range(24)
-    return Model(
-        "gemma-4-e4b",
-        (
-            LayerGroup.of("sliding", [layer for layer in own if layer % 6 < 5], sliding),
-            LayerGroup.of("full", [layer for layer in own if layer % 6 == 5], full),
-            LayerGroup.of("shared", range(24, 42), NoCache()),
-        ),
-        model_type="gemma4_text",
-    )
-
-
-def narrow_v4():
-    """A model with HCA that compresses 4 to 1."""
-    part = CompressedAttention(num_query_heads=8, head_dim=512, sliding_window=128, compress_rate=4)
-    return Model("odd", (LayerGroup.of("all", (0,), part),))
-
-
 REFUSALS = {
-    "DeepSeek-V4 in 16 bit": (
-        lambda: size("deepseek-v4-flash", 1, "sglang", kv_cache_dtype="bfloat16"),
-        "SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in bfloat16",
-    ),
-    "drafts of DeepSeek-V4": (
-        lambda: kvcalc.size(kvcalc.load("deepseek-v4-flash", mtp=True), tokens=1, engine="sglang"),
-        "how SGLang 0.5.23 sizes windows and states of DeepSeek-V4 that drafts",
-    ),
-    "entries of another width": (
-        lambda: kvcalc.size(narrow_v4(), tokens=1, engine="sglang"),
-        "made for entries of 512, compressed 4 to 1 with an index or 128 to 1 without, not for HCA 1/4 of 512",
-    ),
-    "layers that share, of which some would slide": (
-        lambda: kvcalc.size(gemma_4_e4b(), tokens=1, engine="sglang"),
-        "which rows SGLang has for shared layers of gemma-4-e4b, which cache nothing: it has some for every layer, and "
-        "those of sliding and full differ",
-    ),
-    "a stage of layers that share": (
-        lambda: kvcalc.size(kvcalc.load("gemma-3n-e4b"), tokens=1, engine="sglang", parallel=kvcalc.Parallel(pp=3)),
-        "which cache nothing: it has some for every layer, and no other layer is on their pipeline stage",
-    ),
-    "other layers beside those of DeepSeek-V4": (
-        lambda: kvcalc.fit(v4_and_gqa(), engine="sglang", available_bytes=2**35),
-        "SGLang's pools of DeepSeek-V4 have no room for GQA-2 layers, as full layers of odd are",
-    ),
-    "lightning attention in SGLang": (
-        lambda: size("minimax-text-01", 1, "sglang"),
-        "how SGLang stores Lightning layers",
-    ),
-    "a format of GGUF": (lambda: size("r1", 1, "sglang", kv_dtype="q8_0"), "SGLang stores no cache in q8_0"),
-    "a sparse latent in fp8_e5m2": (
-        lambda: size("deepseek-v3.2", 1, "sglang", kv_cache_dtype="fp8_e5m2"),
-        "DeepSeek DSA only supports bf16/bfloat16 or fp8_e4m3 kv_cache_dtype, not fp8_e5m2",
-    ),
-    "mixed layouts": (
-        lambda: size("deepseek-v3.2", 1, "sglang", kv_cache_dtype="fp8_e4m3", dsa_prefill_backend="tilelang"),
-        "CUDA TileLang FP8 KV requires both DSA backends to be tilelang",
-    ),
-    "too little memory": (lambda: fit("r1", "sglang", 1000), "Not enough memory. Please try to increase --mem-frac"),
-    "too few states": (
-        lambda: fit("qwen3-next-80b-a3b", "sglang", 2**28),
-        "Not enough GPU memory for hybrid (mamba/linear-attention) state cache. Computed max_mamba_cache_size=0",
-    ),
-    "a sliding pool for no request": (
-        lambda: fit("gpt-oss-20b", "sglang", 2**22),
-        "SWA pool (75 tokens) cannot hold even one request",
-    ),
-    "FP4 pools": (
-        lambda: fit("llama-3.1-8b", "sglang", kv_cache_dtype="nvfp4"),
-        "which scales and which workspace SGLang keeps for nvfp4",
-    ),
-    "what a method left": (
-        lambda: kvcalc.size(
-            kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), "streaming-llm"), tokens=9, engine="sglang"
-        ),
-        "SGLang has no such method: all layers of llama-3.1-8b with StreamingLLM keep other tensors than their own",
-    ),
-    "token ranks": (
-        lambda: kvcalc.fit(
-            kvcalc.load("r1"), engine="sglang", available_bytes=2**35, parallel=kvcalc.Parallel(tp=8, dcp=8)
-        ),
-        "how SGLang 0.5.23 lays pools out for decode context parallelism (dcp 8)",
-    ),
     "states in TensorRT-LLM": (
         lambda: size("jamba-1.5-mini", 1, "tensorrt_llm"),
         "how TensorRT-LLM stores Mamba layers",
@@ -470,10 +232,6 @@ REFUSALS = {
     "no planner": (lambda: fit("r1", "lmdeploy"), "the engine lmdeploy has no planner of its own"),
 }
 BAD_VALUES = {
-    "no fraction": (
-        lambda: kvcalc.fit(kvcalc.load("r1"), engine="sglang", weights_bytes=1),
-        "mem_fraction_static is not given",
-    ),
     "no memory": (lambda: kvcalc.fit(kvcalc.load("r1"), engine="tensorrt_llm"), "nothing says what there is"),
     "a block size": (
         lambda: size("r1", 1, "tensorrt_llm", tokens_per_block=48),
@@ -484,14 +242,6 @@ BAD_VALUES = {
         "max_attention_window must be a list of whole numbers, not '512'",
     ),
     "a policy": (lambda: size("r1", 1, "lmdeploy", quant_policy=2), "quant_policy must be one of 0, 4, 8, not 2"),
-    "a flag": (
-        lambda: size("r1", 1, "sglang", disable_radix_cache="no"),
-        "disable_radix_cache must be true or false, not 'no'",
-    ),
-    "a share": (
-        lambda: size("r1", 1, "sglang", swa_full_tokens_ratio=2),
-        "swa_full_tokens_ratio must be above 0 and at most 1, not 2",
-    ),
 }
 
 
@@ -510,6 +260,5 @@ def test_what_an_engine_cannot_do_is_refused_with_its_reason_and_bad_values_with
 
 
 def test_what_an_engine_ignores_is_said():
-    assert "every layer keeps every token" in " ".join(size("gemma-3-27b", 1, "sglang").notes)
     assert "whatever the model's own windows" in " ".join(size("gemma-3-27b", 1, "tensorrt_llm").notes)
     assert "whatever its window" in " ".join(size("gemma-3-27b", 1, "lmdeploy").notes)

@@ -427,9 +427,9 @@ WRONG = {
         f"{ASKED} --engine tensorrt_llm --dtype fp8",
         "the pools of tensorrt_llm have a format of their own, which kv_dtype (fp8) does not change\nhelp: leave it",
     ),
-    "a share that nobody knows": (
-        f"{ASKED} --engine sglang --tp 8",
-        "mem_fraction_static is not given, and what SGLang makes of it depends on the graphs that it captures\nhelp:",
+    "a share of nothing": (
+        f"{ASKED.replace('h200', 't4')} --engine sglang --engine-set chunked_prefill_size=16384",
+        "SGLang would reserve all memory of t4 for prefill chunks and CUDA graphs\nhelp: give a share, --engine-set mem",
     ),
     "ranks of tokens": (
         f"{ASKED} --tp 8 --dcp 8",

@@ -175,6 +175,11 @@ class Engine(ABC):
         """`model` as it is loaded with these settings, which may want its draft layers, too."""
         return model
 
+    def settled(self, model: Model, ranks: Parallel) -> Self:
+        """This engine with the settings that it works out for a model on its ranks, as the share of memory it takes."""
+        del model, ranks
+        return self
+
     def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
         """Bytes of one sequence, or of the whole context, by its tokens."""
         from kvcalc.engines.base.footprint import Footprint

@@ -8,7 +8,7 @@ A plan is of one replica: `sequences` are those of its own. Its answers are exac
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     from kvcalc.cache.dtypes import Dtype
@@ -104,6 +104,9 @@ class Planner(Protocol):
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> EnginePlan:
         """What the ranks of a replica hold. Raises NotApplicableError for what the engine refuses, in its words."""
+
+    def settled(self, model: Model, ranks: Parallel) -> Self:
+        """This engine with the settings that it works out for a model on its ranks."""
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Of a GPU's memory, what the cache gets beside what is in use; it may be negative."""

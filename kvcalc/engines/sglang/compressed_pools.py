@@ -6,7 +6,8 @@
     tokens of the window     = floor(max_total_num_tokens * ratio / 256) * 256
 
 States of HCA are 128 rows for each request that may run, and for one more. Every pool has spare pages beside its own:
-those that make up a page of 256 tokens, to which padded writes go. Quotients and the ratio are floats, as there.
+those that make up a page of 256 tokens, to which padded writes go. Quotients and the ratio are floats, as there. With
+drafts rings have twice as many rows, and a token counts (layers + 1) / layers times.
 Source: SGLang, model_executor/pool_configurator.py (DSV4PoolConfigurator).
 """
 
@@ -16,17 +17,17 @@ from typing import NamedTuple
 
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.cache.dtypes import BF16
-from kvcalc.engines.sglang.compressed import CSA_RATE, HCA_RATE, PAGE, RING_ROWS, Layout, tensors_of
-from kvcalc.engines.sglang.pools import SLIDING, check_sliding_pool
+from kvcalc.engines.sglang.compressed import CSA_RATE, HCA_RATE, PAGE, ring_rows, tensors_of
+from kvcalc.engines.sglang.pools import check_sliding_pool
+from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import SglangSettings
+from kvcalc.engines.sglang.stage import SLIDING
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import Model
+from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 from kvcalc.report.pool import Pool
 
 _DEFAULT_RATIO = 0.1
 """swa_full_tokens_ratio of DeepSeek-V4 where none is given (arg_groups/model_overrides/deepseek_v4.py)."""
-_DEFAULT_REQUESTS = 256
-"""max_running_requests of DeepSeek-V4 where none is given (arg_groups/deepseek_v4_hook.py)."""
 _WINDOW, _CSA, _HCA = None, CSA_RATE, HCA_RATE
 
 
@@ -34,28 +35,28 @@ class CompressedStage(NamedTuple):
     """What one rank stores.
 
     layers: by what they compress, None for the window that all have. bytes_of: of one layer's page of each tensor, or
-    of one ring of its states. window: tokens that a query sees.
+    of one ring of its states. window: tokens that a query sees. draft_layers: those that draft, which have a window.
     """
 
     layers: dict[int | None, int]
     bytes_of: dict[int | None, dict[str, int]]
     window: int
+    draft_layers: int
 
     @classmethod
-    def of(cls, model: Model, layout: Layout) -> CompressedStage:
+    def of(cls, model: Model, schedule: Schedule) -> CompressedStage:
         """Stage of a rank's model. Raises NotApplicableError for layers of other kinds."""
         layers: dict[int | None, int] = {_WINDOW: 0, _CSA: 0, _HCA: 0}
         bytes_of: dict[int | None, dict[str, int]] = {_WINDOW: {}, _CSA: {}, _HCA: {}}
-        window = 0
+        window = draft_layers = 0
         for group in model.groups:
             for part in group.parts:
-                if not isinstance(part, CompressedAttention):
-                    raise NotApplicableError(
-                        f"SGLang's pools of DeepSeek-V4 have no room for {part.label} layers, as {group.name} layers "
-                        f"of {model.name} are",
-                        help="fit it in another engine",
-                    )
-                stored = tuple(tensors_of(group, part, layout))
+                _check(model, group, part)
+                assert isinstance(part, CompressedAttention)
+                stored = tuple(tensors_of(group, part, schedule))
+                if group.name == DRAFTS:
+                    draft_layers += len(group.layers)
+                    continue
                 window = max(window, part.sliding_window)
                 layers[_WINDOW] += len(group.layers)
                 if part.compress_rate is not None:
@@ -63,12 +64,16 @@ class CompressedStage(NamedTuple):
                 for tensor in stored:
                     rate = _WINDOW if tensor.name == "kv" else part.compress_rate
                     bytes_of[rate][tensor.name] = tensor.bytes_per_slot(BF16)
-        return cls(layers, bytes_of, window)
+        return cls(layers, bytes_of, window, draft_layers)
 
-    def tokens_in(self, settings: SglangSettings, available_bytes: int) -> int:
+    def tokens_in(self, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> int:
         """max_total_num_tokens of so much memory, or 0."""
-        fixed_bytes = self._hca_states(settings).bytes if self.layers[_HCA] else 0
-        return int(max(available_bytes - fixed_bytes, 0) / self._token_bytes(settings)) // PAGE * PAGE
+        requests = schedule.requests or 1
+        fixed_bytes = self._hca_states(schedule, requests).bytes if self.layers[_HCA] else 0
+        token_bytes = self._token_bytes(settings)
+        if schedule.drafts:
+            token_bytes *= (self.layers[_WINDOW] + 1) / self.layers[_WINDOW]
+        return int(max(available_bytes - fixed_bytes, 0) / token_bytes) // PAGE * PAGE
 
     def _token_bytes(self, settings: SglangSettings) -> float:
         window, csa, hca = (self.bytes_of[rate] for rate in (_WINDOW, _CSA, _HCA))
@@ -77,33 +82,45 @@ class CompressedStage(NamedTuple):
         compressed = csa_page / PAGE * self.layers[_CSA] + hca.get("compressed_kv", 0) / PAGE * self.layers[_HCA]
         return _ratio(settings) * window_token + compressed
 
-    def pools(self, settings: SglangSettings, tokens: int) -> tuple[Pool, ...]:
+    def pools(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> tuple[Pool, ...]:
         """The pools of so many tokens as they are allocated. Raises NotApplicableError where no request fits."""
         window_tokens = window_tokens_of(settings, tokens)
         check_sliding_pool(window_tokens, self.window, PAGE)
         page = f"page of {PAGE}"
         found = [self._pool(SLIDING, _WINDOW, page, window_tokens // PAGE, 1, "kv")]
         if csa := self.layers[_CSA]:
-            rows = RING_ROWS[_CSA]
+            rows = ring_rows(_CSA, drafts=schedule.drafts is not None)
             found.append(self._pool("csa", _CSA, page, tokens // PAGE, _CSA, "compressed_kv", "index_k"))
             row_bytes = self.bytes_of[_CSA]["states"] // rows * csa
             slots = window_tokens // PAGE * rows
             found.append(Pool("csa states", csa, "row", slots, (("states", row_bytes),), _spare(slots, rows, _CSA)))
         if self.layers[_HCA]:
             found.append(self._pool("hca", _HCA, page, tokens // PAGE, _HCA, "compressed_kv"))
-            found.append(self._hca_states(settings))
+            found.append(self._hca_states(schedule, schedule.requests_at_a_time(tokens)))
+        if drafts := self.draft_layers:
+            held = (("kv", self.bytes_of[_WINDOW]["kv"] * drafts),)
+            found.append(Pool("drafts", drafts, page, window_tokens // PAGE, held, 1))
         return tuple(found)
 
     def _pool(self, name: str, rate: int | None, slot: str, slots: int, spare: int, *tensors: str) -> Pool:
         held = tuple((tensor, self.bytes_of[rate][tensor] * self.layers[rate]) for tensor in tensors)
         return Pool(name, self.layers[rate], slot, slots, held, spare)
 
-    def _hca_states(self, settings: SglangSettings) -> Pool:
-        rows = RING_ROWS[_HCA]
-        slots = (requests_of(settings) + 1) * rows
+    def _hca_states(self, schedule: Schedule, requests: int) -> Pool:
+        rows = ring_rows(_HCA, drafts=schedule.drafts is not None)
+        slots = (requests + 1) * rows
         row_bytes = self.bytes_of[_HCA]["states"] // rows * self.layers[_HCA]
         spare = _spare(slots, rows, _HCA)
         return Pool("hca states", self.layers[_HCA], "row", slots, (("states", row_bytes),), spare)
+
+
+def _check(model: Model, group: LayerGroup, part: Attention) -> None:
+    if not isinstance(part, CompressedAttention):
+        raise NotApplicableError(
+            f"SGLang's pools of DeepSeek-V4 have no room for {part.label} layers, as {group.name} layers of "
+            f"{model.name} are",
+            help="fit it in another engine",
+        )
 
 
 def _spare(rows: int, ring: int, rate: int) -> int:
@@ -116,17 +133,12 @@ def window_tokens_of(settings: SglangSettings, tokens: int) -> int:
     return int(tokens * _ratio(settings)) // PAGE * PAGE
 
 
-def requests_of(settings: SglangSettings) -> int:
-    """Requests that may run at a time."""
-    return settings.max_running_requests or _DEFAULT_REQUESTS
-
-
-def log_line(settings: SglangSettings, tokens: int) -> str:
+def log_line(settings: SglangSettings, schedule: Schedule, tokens: int) -> str:
     """What SGLang logs of the sizes of its pools; states of HCA are sized afterwards."""
-    window = window_tokens_of(settings, tokens)
+    window, rows = window_tokens_of(settings, tokens), ring_rows(CSA_RATE, drafts=schedule.drafts is not None)
     return (
         f"DSV4 pool sizes: full={tokens}, swa={window}, c4={tokens // CSA_RATE}, c128={tokens // HCA_RATE}, "
-        f"c4_state={window // PAGE * RING_ROWS[CSA_RATE]}, c128_state=0"
+        f"c4_state={window // PAGE * rows}, c128_state=0"
     )
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.base.pools import PoolPlan
 from kvcalc.engines.base.stages import stage_models
-from kvcalc.engines.sglang.compressed import PAGE as COMPRESSED_PAGE
-from kvcalc.engines.sglang.compressed import is_compressed
-from kvcalc.engines.sglang.compressed_pools import CompressedStage, log_line, requests_of
-from kvcalc.engines.sglang.pools import STATES, Sizes, Stage, pools_of, sizes_of, with_tokens
-from kvcalc.engines.sglang.resolution import cache_dtype, layout_of, page_of, request_states, rows_of
+from kvcalc.engines.sglang.compressed_pools import CompressedStage, log_line
+from kvcalc.engines.sglang.pools import pools_of, sizes_of, with_tokens
+from kvcalc.engines.sglang.resolution import cache_dtype, names_context, rows_of, schedule_of
+from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
+from kvcalc.engines.sglang.stage import STATES, stages_of
+from kvcalc.engines.sglang.tensors import is_of_states
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
-from kvcalc.model import DRAFTS, Model
+from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing, rounded_heads
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import GIB
@@ -31,38 +31,41 @@ class SglangPlan(PoolPlan):
     """Pools of pages for all layers, for sliding ones, and for states; the stage with fewest tokens decides for all."""
 
     def __init__(self, model: Model, settings: SglangSettings, ranks: Parallel, sharing: Sharing) -> None:
-        context_length = settings.context_length or model.max_model_len
-        self._model = model
-        self._settings = replace(settings, context_length=context_length)
+        self._model, self._settings = model, settings
+        self._schedule = schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp)
         (whole,) = stage_models(model, ranks.tp, 1, sharing)
-        rows = rows_of(whole, self._settings, BF16)
+        rows = rows_of(model, settings, BF16, self._schedule)
         parts = stage_models(model, ranks.tp, ranks.pp, sharing)
         for part in parts:
             check_unchanged(part, settings.TITLE)
-        stored = [(part, tuple(rows.of(whole, group) for group in part.groups)) for part in parts]
-        self._stages = [Stage.of(part, own, BF16, own_windows=rows.own_windows) for part, own in stored]
+        stored = [tuple((group, rows.of(whole, group)) for group in part.groups) for part in parts]
+        self._stages = stages_of(model, stored, own_windows=rows.own_windows)
         self._rounded = rounded_heads(model, ranks.tp, sharing)
-        held = tuple(Footprint.of_tensors(part, own, BF16) for part, own in stored)
-        super().__init__(held, page_of(model, settings))
+        held = tuple(
+            Footprint.of_tensors(part, tuple(tensors for _, tensors in own), BF16)
+            for part, own in zip(parts, stored, strict=True)
+        )
+        super().__init__(held, self._schedule.page)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
         del longest
-        model, settings, page, stages = self._model, self._settings, self.page, self._stages
-        sizes = [sizes_of(stage, settings, page, each) for stage, each in zip(stages, available_bytes, strict=True)]
+        model, settings, schedule, stages = self._model, self._settings, self._schedule, self._stages
+        sizes = [sizes_of(stage, settings, schedule, each) for stage, each in zip(stages, available_bytes, strict=True)]
         fitting = min(size.tokens for size in sizes)
-        tokens = _limited(fitting, settings, page)
+        tokens = _limited(fitting, settings, self.page)
         if tokens != fitting or len(stages) > 1:
             sizes = [
-                with_tokens(size, tokens, stage, settings, page) for size, stage in zip(sizes, stages, strict=True)
+                with_tokens(size, tokens, stage, settings, schedule) for size, stage in zip(sizes, stages, strict=True)
             ]
-        pools = tuple(pools_of(stage, size, page) for stage, size in zip(stages, sizes, strict=True))
-        return _report(model, settings, available_bytes)._replace(
+        requests = schedule.requests_at_a_time(sizes[0].tokens, min(size.states for size in sizes))
+        pools = tuple(pools_of(stage, size, self.page, requests) for stage, size in zip(stages, sizes, strict=True))
+        return _report(model, settings, schedule, available_bytes)._replace(
             tokens=sizes[0].tokens,
             stages=pools,
             log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0]),
-            max_requests=_max_requests(sizes[0], settings),
-            notes=(*model.notes, *self._rounded),
+            max_requests=requests,
+            notes=(*model.notes, *_of_context(model, settings, schedule), *self._rounded),
         )
 
 
@@ -70,34 +73,26 @@ class CompressedPlan(PoolPlan):
     """Pools of DeepSeek-V4."""
 
     def __init__(self, model: Model, settings: SglangSettings, ranks: Parallel, sharing: Sharing) -> None:
-        check_drafts(model, settings)
-        self._model = model
-        self._settings = settings
+        self._model, self._settings = model, settings
+        self._schedule = schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp)
         parts = stage_models(model, ranks.tp, ranks.pp, sharing)
-        self._stages = [CompressedStage.of(part, layout_of(settings)) for part in parts]
-        super().__init__(tuple(settings.footprint(part, BF16) for part in parts), COMPRESSED_PAGE)
+        self._stages = [CompressedStage.of(part, self._schedule) for part in parts]
+        super().__init__(tuple(settings.footprint(part, BF16) for part in parts), self._schedule.page)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
         del longest
-        settings, stages = self._settings, self._stages
-        report = _report(self._model, settings, available_bytes)
-        fitting = [stage.tokens_in(settings, each) for stage, each in zip(stages, available_bytes, strict=True)]
+        settings, schedule, stages = self._settings, self._schedule, self._stages
+        report = _report(self._model, settings, schedule, available_bytes)
+        fitting = [
+            stage.tokens_in(settings, schedule, each) for stage, each in zip(stages, available_bytes, strict=True)
+        ]
         tokens = _limited(min(fitting), settings, self.page)
         return report._replace(
             tokens=tokens,
-            stages=tuple(stage.pools(settings, tokens) for stage in stages),
-            log_lines=(log_line(settings, tokens),),
-            max_requests=requests_of(settings),
-        )
-
-
-def check_drafts(model: Model, settings: SglangSettings) -> None:
-    """Raises NotApplicableError for drafts of DeepSeek-V4: windows and rings of states grow with what is drafted."""
-    if is_compressed(model) and any(group.name == DRAFTS for group in model.groups):
-        raise NotApplicableError(
-            f"kvcalc does not know how SGLang {settings.version} sizes windows and states of DeepSeek-V4 that drafts",
-            help="leave --mtp (mtp) out",
+            stages=tuple(stage.pools(settings, schedule, tokens) for stage in stages),
+            log_lines=(log_line(settings, schedule, tokens),),
+            max_requests=schedule.requests_at_a_time(tokens),
         )
 
 
@@ -112,7 +107,7 @@ def _limited(fitting: int, settings: SglangSettings, page: int) -> int:
     return tokens
 
 
-def _report(model: Model, settings: SglangSettings, available_bytes: Sequence[int]) -> PoolReport:
+def _report(model: Model, settings: SglangSettings, schedule: Schedule, available_bytes: Sequence[int]) -> PoolReport:
     """A report before the pools are known."""
     return PoolReport(
         model=model.name,
@@ -121,16 +116,22 @@ def _report(model: Model, settings: SglangSettings, available_bytes: Sequence[in
         gpu=gpu_named(settings.gpu).name,
         available_bytes=tuple(available_bytes),
         resolved=(
-            ("page_size", page_of(model, settings)),
+            ("page_size", schedule.page),
             ("kv_cache_dtype", cache_dtype(model, settings, BF16)),
         ),
         notes=model.notes,
     )
 
 
-def _max_requests(sizes: Sizes, settings: SglangSettings) -> int | None:
-    """Requests that the Mamba pool has states for."""
-    return sizes.states // request_states(settings) if sizes.states else settings.max_running_requests
+def _of_context(model: Model, settings: SglangSettings, schedule: Schedule) -> tuple[str, ...]:
+    """A remark where nothing says how long requests may be."""
+    if settings.context_length is not None or names_context(model):
+        return ()
+    shared = ", which all requests share" if all(map(is_of_states, model.groups)) else ""
+    return (
+        f"the config of {model.name} names no longest context, and SGLang takes {schedule.context_tokens:,} tokens"
+        f"{shared}: set context_length",
+    )
 
 
 def _log_line(pool: Pool, model: Model, settings: SglangSettings) -> str:

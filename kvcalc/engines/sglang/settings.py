@@ -11,6 +11,8 @@ from kvcalc.engines.sglang.versions import SglangRelease
 from kvcalc.hardware import gpu_named
 
 AUTO = "auto"
+UNCHUNKED = -1
+"""chunked_prefill_size where a prompt is read at once."""
 _MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
 STORED = {
     **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
@@ -18,13 +20,17 @@ STORED = {
 }
 FP4 = ("nvfp4", "fp4_mx_block16")
 PAGES = {
-    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)},
-    **{"trtllm_mha": (16, 32, 64, 128), "fa4": (128,)},
+    **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (64, 32), "cutedsl_mla": (64, 32)},
+    "trtllm_mha": (64, 16, 32, 128),
 }
-"""Page sizes that a backend can read; the first choice where another is asked for is 64, of fa4 128."""
-BACKENDS = ("flashinfer", "fa3", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *PAGES)
+"""Page sizes that a backend can read, first the one that it takes where another is asked for."""
+BACKENDS = ("flashinfer", "fa3", "fa4", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *PAGES)
 DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
 _STATE_DTYPES = ("float32", "bfloat16", "float16")
+EXTRA_BUFFER, EXTRA_BUFFER_LAZY, NO_BUFFER = "extra_buffer", "extra_buffer_lazy", "no_buffer"
+STRATEGIES = (AUTO, EXTRA_BUFFER, EXTRA_BUFFER_LAZY, NO_BUFFER)
+ALGORITHMS = ("EAGLE", "NEXTN")
+"""Ways to draft with layers of the model itself."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class SglangSettings(Engine):
     )
     page_size: int | None = setting(None, "tokens of a page; none: 1, or what the backend insists on")
     attention_backend: str | None = setting(
-        None, "of those that change the page size, or any other; none: SGLang's choice, with pages of 1"
+        None, "of those that change the page size, or any other; none: SGLang's choice for the model and the GPU"
     )
     dsa_prefill_backend: str | None = setting(
         None,
@@ -52,25 +58,44 @@ class SglangSettings(Engine):
         "from Blackwell on",
     )
     dsa_decode_backend: str | None = setting(None, "the same, while decoding")
-    mem_fraction_static: float | None = setting(None, "share of the free memory for weights and caches together")
+    mem_fraction_static: float | None = setting(
+        None, "share of the free memory for weights and caches together; none: SGLang's own estimate of the rest"
+    )
     max_total_tokens: int | None = setting(None, "most tokens of the pools")
     context_length: int | None = setting(None, "tokens of a model that caches none")
     swa_full_tokens_ratio: float | None = setting(
         None, "tokens of the sliding pool for each of the full one; none: 0.8, of DeepSeek-V4 0.1"
     )
     disable_hybrid_swa_memory: bool = setting(False, "sliding layers in the full pool")
-    disable_radix_cache: bool = setting(False, "no prefixes are kept, so that a request has one state and not 3")
+    disable_radix_cache: bool = setting(False, "no prefixes are kept, so that a request has one state and not 3 to 5")
+    disable_overlap_schedule: bool = setting(
+        False, "one prefill chunk and one tracked state at a time; pipeline stages turn it on"
+    )
     max_running_requests: int | None = setting(
         None,
-        "without the radix cache it sizes the sliding pool and the Mamba pool; requests (none: 256) always size states "
-        "of DeepSeek-V4",
+        "requests at a time; none: as many as tokens and states allow, at most 4,096, with drafts 48, of DeepSeek-V4 "
+        "256. Without the radix cache it sizes the sliding pool and the Mamba pool",
     )
-    chunked_prefill_size: int | None = setting(None, "without the radix cache it sizes the sliding pool, too")
+    chunked_prefill_size: int | None = setting(
+        None, "prompt tokens of a prefill step, -1 for all; none: 2,048 to 16,384 by the GPU's memory"
+    )
     max_mamba_cache_size: int | None = setting(None, "states of the Mamba pool; none: by mamba_full_memory_ratio")
-    mamba_full_memory_ratio: float = setting(0.9, "memory of states to that of tokens")
+    mamba_full_memory_ratio: float | None = setting(
+        None, "memory of states to that of tokens; none: 0.9, of Inkling 0.1"
+    )
+    mamba_radix_cache_strategy: str = setting(
+        AUTO, "how states of prefixes are kept: auto, extra_buffer, extra_buffer_lazy or no_buffer"
+    )
     mamba_ssm_dtype: str | None = setting(
         None, "of recurrent states; none: as the model's config says, float32 where it does not"
     )
+    speculative_algorithm: str | None = setting(
+        None, "EAGLE or NEXTN, which draft with layers of the model itself; none: EAGLE where those are counted (--mtp)"
+    )
+    speculative_num_steps: int | None = setting(None, "tokens that are drafted in a row; none: 3")
+    speculative_eagle_topk: int | None = setting(None, "branches of a draft; none: 1")
+    speculative_num_draft_tokens: int | None = setting(None, "tokens that are verified at once; none: steps and one")
+    disable_cuda_graph: bool = setting(False, "no CUDA graphs, for which mem_fraction_static leaves room otherwise")
 
     def __post_init__(self) -> None:
         gpu_named(self.gpu)
@@ -80,17 +105,22 @@ class SglangSettings(Engine):
             ("dsa_prefill_backend", self.dsa_prefill_backend, DSA_BACKENDS),
             ("dsa_decode_backend", self.dsa_decode_backend, DSA_BACKENDS),
             ("mamba_ssm_dtype", self.mamba_ssm_dtype, _STATE_DTYPES),
+            ("speculative_algorithm", self.speculative_algorithm, ALGORITHMS),
+            ("mamba_radix_cache_strategy", self.mamba_radix_cache_strategy, STRATEGIES),
         ):
             if value is not None:
                 one_of(value, field, choices)
         self._check_counts()
-        if self.mem_fraction_static is not None:
-            share(self.mem_fraction_static, "mem_fraction_static", 0.85)
-        if self.swa_full_tokens_ratio is not None:
-            share(self.swa_full_tokens_ratio, "swa_full_tokens_ratio", 0.8)
-        share(self.mamba_full_memory_ratio, "mamba_full_memory_ratio", 0.9)
-        flag(self.disable_hybrid_swa_memory, "disable_hybrid_swa_memory")
-        flag(self.disable_radix_cache, "disable_radix_cache")
+        for field, part, example in (
+            ("mem_fraction_static", self.mem_fraction_static, 0.85),
+            ("swa_full_tokens_ratio", self.swa_full_tokens_ratio, 0.8),
+            ("mamba_full_memory_ratio", self.mamba_full_memory_ratio, 0.9),
+        ):
+            if part is not None:
+                share(part, field, example)
+        for field in ("disable_hybrid_swa_memory", "disable_radix_cache", "disable_overlap_schedule"):
+            flag(getattr(self, field), field)
+        flag(self.disable_cuda_graph, "disable_cuda_graph")
 
     def _check_counts(self) -> None:
         for field, value in (
@@ -98,7 +128,11 @@ class SglangSettings(Engine):
             ("max_total_tokens", self.max_total_tokens),
             ("context_length", self.context_length),
             ("max_running_requests", self.max_running_requests),
-            ("chunked_prefill_size", self.chunked_prefill_size),
             ("max_mamba_cache_size", self.max_mamba_cache_size),
+            ("speculative_num_steps", self.speculative_num_steps),
+            ("speculative_eagle_topk", self.speculative_eagle_topk),
+            ("speculative_num_draft_tokens", self.speculative_num_draft_tokens),
         ):
             count_from(value, field, 1)
+        if self.chunked_prefill_size != UNCHUNKED:
+            count_from(self.chunked_prefill_size, "chunked_prefill_size", 1)

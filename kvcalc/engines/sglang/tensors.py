@@ -6,9 +6,11 @@ Source: SGLang, mem_cache/memory_pool.py, model_executor/pool_configurator.py, c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.attention.cross import CrossAttention
 from kvcalc.attention.gated_deltanet import GatedDeltaNet
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
@@ -24,41 +26,37 @@ from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens, once
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base.checks import check_blocks
-from kvcalc.engines.sglang.compressed import EVICTION_INTERVAL, Layout, tensors_of
+from kvcalc.engines.sglang.compressed import tensors_of
+from kvcalc.engines.sglang.schedule import Drafts, Schedule
+from kvcalc.engines.sglang.types import CROSS_ATTENDING, INKLING, is_of
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import Attention, LayerGroup, Model
+from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 
+DRAFTED = "drafted_"
+"""Before the name of a state that is kept for each drafted token."""
 STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
 """Kinds whose states it keeps in slots of its Mamba pool."""
 QUANT_BLOCK = 128
 """Elements of an index key, and of a scaled latent, that share a float32 scale (DSATokenToKVPool)."""
-HYBRID_TYPES = frozenset(
-    {
-        *("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "gpt_oss", "granite_swa", "granitemoe_swa"),
-        *("laguna", "llama4", "llama4_text", "mellum", "mimo_v2_flash", "muse_glimmer", "muse_glimmer_text"),
-        *("step3p5", "step3p7"),
-    }
-)
-"""Types whose sliding layers have a pool of their own; in all others each layer keeps every token (model_config.py)."""
 
 
 class Rows(NamedTuple):
     """How tokens are stored.
 
-    dtype: of K and V, or of the latent. model_dtype: in which the model computes. scaled_latent: whether a latent in
-    fp8 has scales and its rotary key in bf16. page: tokens of a page. own_windows: whether sliding layers have a pool
-    of their own. states: slots of the Mamba pool that a request takes. state_dtype: of recurrent states, where it is
-    not the model's own choice. layout: of the entries of DeepSeek-V4.
+    dtype: of K and V, or of the latent. model_dtype: in which the model computes. index_dtype: of index keys beside K
+    and V. scaled_latent: whether a latent in fp8 has scales and its rotary key in bf16. own_windows: whether sliding
+    layers have a pool of their own. schedule: pages, states and drafts of a request. state_dtype: of recurrent states,
+    where it is not the model's own choice. stream_channels: of Inkling's convolutions, those that no rank splits.
     """
 
     dtype: Dtype
     model_dtype: Dtype
+    index_dtype: Dtype
     scaled_latent: bool
-    page: int
     own_windows: bool
-    states: int
+    schedule: Schedule
     state_dtype: Dtype | None
-    layout: Layout
+    stream_channels: int = 0
 
     def of(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
         """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer that it has no pool for."""
@@ -66,7 +64,12 @@ class Rows(NamedTuple):
 
     def _of_part(self, model: Model, group: LayerGroup, part: Attention) -> Iterator[CacheTensor]:
         if isinstance(part, STATES):
-            yield from map(self._state, part.tensors())
+            states = self._convolutions(model, part) if self.stream_channels else part.tensors()
+            yield from map(self._state, states)
+            if self.schedule.drafts and group.name != DRAFTS:
+                yield from (self._draft_state(part, tensor, self.schedule.drafts) for tensor in states)
+        elif isinstance(part, CrossAttention) and is_of(model, CROSS_ATTENDING):
+            yield from (tensor._replace(slot_rule=self._tokens(), dtype=self.dtype) for tensor in part.tensors())
         elif isinstance(part, GroupedQueryAttention):
             rule = self._tokens(window_of(part) if self.own_windows else None)
             for tensor in part.tensors():
@@ -75,7 +78,7 @@ class Rows(NamedTuple):
         elif isinstance(part, MultiHeadLatentAttention):
             yield from self._latent(part)
         elif isinstance(part, CompressedAttention):
-            yield from tensors_of(group, part, self.layout)
+            yield from tensors_of(group, part, self.schedule)
         elif isinstance(part, Indexer) and not part.index_pooling:
             yield self._index(group, part)
         elif isinstance(part, NoCache):
@@ -92,7 +95,7 @@ class Rows(NamedTuple):
         if not rows_without_use(model):
             return ()
         others = [other for other in model.groups if not _is_empty(other)]
-        rows = dict.fromkeys(self.of(model, other) for other in others)
+        rows = dict.fromkeys(self.of(model, other) for other in others if is_like(model, group, other))
         if len(rows) == 1:
             return next(iter(rows))
         names = " and ".join(other.name for other in others)
@@ -104,12 +107,9 @@ class Rows(NamedTuple):
         )
 
     def _tokens(self, window: int | None = None) -> SlotRule:
-        """Whole pages of all tokens, or of those that a request may hold of a window.
-
-        window + interval + page (freed page by page, in intervals) + page (the one that decoding fills).
-        """
-        rule = EVERY_TOKEN if window is None else last_tokens(window + EVICTION_INTERVAL + 2 * self.page)
-        return rule if self.page == 1 else in_blocks(self.page, rule)
+        """Whole pages of all tokens, or of those that a request may hold of a window."""
+        rule = EVERY_TOKEN if window is None else last_tokens(self.schedule.window_tokens(window))
+        return rule if self.schedule.page == 1 else in_blocks(self.schedule.page, rule)
 
     def _latent(self, part: MultiHeadLatentAttention) -> Iterator[CacheTensor]:
         """c_kv and k_rope, neighbours in one row; where it is scaled fp8, the scales of c_kv between them."""
@@ -128,7 +128,7 @@ class Rows(NamedTuple):
         (key, *_) = part.tensors()
         beside_latent = any(isinstance(other, MultiHeadLatentAttention) for other in group.parts)
         if not beside_latent:
-            return key._replace(slot_rule=self._tokens(), dtype=key.dtype or self.model_dtype)
+            return key._replace(slot_rule=self._tokens(), dtype=key.dtype or self.index_dtype)
         width = part.index_head_dim
         scaled = Dtype("fp8", width, width + width // QUANT_BLOCK * FP32.block_bytes, "fp8 and a float32 scale for 128")
         return key._replace(slot_rule=self._tokens(), dtype=scaled, quantizable=False)
@@ -136,8 +136,25 @@ class Rows(NamedTuple):
     def _state(self, tensor: CacheTensor) -> CacheTensor:
         """Convolution states in bf16 (SGLANG_MAMBA_CONV_DTYPE), recurrent states as the model or a setting says."""
         dtype = BF16 if tensor.dtype is None else self.state_dtype or tensor.dtype
-        words = "once" if self.states == 1 else f"{self.states} slots of a request"
-        return tensor._replace(slot_rule=once(self.states, words=words), dtype=dtype)
+        slots = self.schedule.states
+        words = "once" if slots == 1 else f"{slots} slots of a request"
+        return tensor._replace(slot_rule=once(slots, words=words), dtype=dtype)
+
+    def _convolutions(self, model: Model, part: Attention) -> tuple[CacheTensor, ...]:
+        """Inkling's, of which each layer has all: those of K and V of either kind of layer, and of its two streams."""
+        (state, *_) = part.tensors()
+        channels = self.stream_channels + sum(map(kv_channels, kv_heads_of(model)))
+        return (state._replace(dims=(state.dims[0]._replace(size=channels), *state.dims[1:])),)
+
+    def _draft_state(self, part: Attention, tensor: CacheTensor, drafts: Drafts) -> CacheTensor:
+        """States after each token that is verified; of a convolution the inputs, once for tokens in a row."""
+        state = self._state(tensor)
+        dims = (Dim("draft_tokens", drafts.tokens), *tensor.dims)
+        overlaps = drafts.topk == 1 and not isinstance(part, KimiDeltaAttention | ShortConvolution)
+        if tensor.dtype is None and overlaps:
+            *channels, columns = tensor.dims
+            dims = (*channels, Dim(columns.name, columns.size + drafts.tokens - 1))
+        return state._replace(name=f"{DRAFTED}{tensor.name}", dims=dims, slot_rule=once(1))
 
 
 def window_of(part: GroupedQueryAttention) -> int | None:
@@ -145,20 +162,72 @@ def window_of(part: GroupedQueryAttention) -> int | None:
     return part.sliding_window - 1 if part.sliding_window else part.attention_chunk_size
 
 
+def is_like(model: Model, shared: LayerGroup, owner: LayerGroup) -> bool:
+    """Whether layers that cache nothing have rows as those of `owner`, as far as it is known whose cache they read."""
+    if not any(reads_sliding(group) for group in model.groups):
+        return True
+    return is_sliding(owner) == reads_sliding(shared)
+
+
+def reads_sliding(group: LayerGroup) -> bool:
+    """Whether the layers have rows of the sliding pool, though they read those of others."""
+    return any(part.reads_sliding for part in group.parts if isinstance(part, NoCache))
+
+
 def is_sliding(group: LayerGroup) -> bool:
     """Whether the layers look back only so far."""
     return any(window_of(part) is not None for part in group.parts if isinstance(part, GroupedQueryAttention))
 
 
+def has_states(model: Model) -> bool:
+    """Whether some layer keeps a state."""
+    return any(isinstance(part, STATES) for group in model.groups for part in group.parts)
+
+
+def is_of_states(group: LayerGroup) -> bool:
+    """Whether the layers keep states and nothing else."""
+    return all(isinstance(part, (*STATES, NoCache)) for part in group.parts)
+
+
 def rows_without_use(model: Model) -> int:
     """Layers that cache nothing and have rows of the pools all the same; of models with states none has."""
-    if any(isinstance(part, STATES) for group in model.groups for part in group.parts):
-        return 0
-    return sum(len(group.layers) for group in model.groups if _is_empty(group))
+    return 0 if has_states(model) else sum(len(group.layers) for group in model.groups if _is_empty(group))
 
 
 def _is_empty(group: LayerGroup) -> bool:
     return any(isinstance(part, NoCache) for part in group.parts)
+
+
+def kv_heads_of(model: Model) -> set[GroupedQueryAttention]:
+    """Attention of each shape."""
+    parts = [part for group in model.groups for part in group.parts if isinstance(part, GroupedQueryAttention)]
+    return {replace(part, sliding_window=None) for part in parts}
+
+
+def kv_channels(part: GroupedQueryAttention) -> int:
+    """Channels of K and V together."""
+    return part.num_kv_heads * sum(part.head_widths)
+
+
+def stream_channels(model: Model) -> int:
+    """Channels of Inkling's convolutions that are not K's and V's but of what attention and MLP give; else 0."""
+    if not is_of(model, INKLING):
+        return 0
+    return max(
+        (
+            part.conv_channels
+            - sum(kv_channels(other) for other in group.parts if isinstance(other, GroupedQueryAttention))
+            for group in model.groups
+            for part in group.parts
+            if isinstance(part, ShortConvolution)
+        ),
+        default=0,
+    )
+
+
+def encoder_rows(model: Model) -> int:
+    """Layers of an encoder that have rows of the pool: Whisper's, whose layers are numbered before the decoder's."""
+    return model.published.encoder_layers if is_of(model, ("whisper",)) else 0
 
 
 def has_sparse_latent(model: Model) -> bool:

@@ -1,0 +1,102 @@
+"""A model as SGLang builds it, where that is not as its config has it.
+
+Latents that no class of SGLang's serves are K and V of each head; without a sliding pool all layers have rows of the
+heads of the full ones; and layers that draft are part of the model where speculative_algorithm asks for them.
+Source: SGLang, configs/model_config.py, mem_cache/kv_cache_configurator.py (_build_mha_kv_pool).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.engines.sglang.resolution import has_own_windows
+from kvcalc.engines.sglang.settings import SglangSettings
+from kvcalc.engines.sglang.tensors import is_sliding
+from kvcalc.engines.sglang.types import EXPANDED_LATENTS, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import DRAFTS, Attention, LayerGroup, Model, with_draft_layers
+
+
+def served_model(model: Model, settings: SglangSettings) -> Model:
+    """The model as it is loaded. Raises NotApplicableError for drafts that another checkpoint would have to make."""
+    if settings.speculative_algorithm is not None:
+        model = _with_drafts(model)
+    if is_of(model, EXPANDED_LATENTS):
+        model = _with_parts(model, _expanded)
+    full = _heads_of_full_layers(model)
+    if full is None or has_own_windows(model, settings):
+        return model
+    return _with_parts(model, lambda part: _with_heads(part, full))
+
+
+def _with_drafts(model: Model) -> Model:
+    if model.draft_groups:
+        return with_draft_layers(model)
+    if any(group.name == DRAFTS for group in model.groups) or is_of(model, SELF_DRAFTING | UNCOUNTED_DRAFTS):
+        return model
+    raise NotApplicableError(
+        f"{model.name} has no layers that draft, and kvcalc does not know another model that would",
+        help="leave speculative_algorithm out, and size the draft model by itself",
+    )
+
+
+def _expanded(part: Attention) -> Attention:
+    """K of nope and rotary dimensions and V, for each head."""
+    if not isinstance(part, MultiHeadLatentAttention):
+        return part
+    heads, width = part.num_query_heads, part.qk_nope_head_dim + part.qk_rope_head_dim
+    value = None if part.v_head_dim == width else part.v_head_dim
+    return GroupedQueryAttention(num_query_heads=heads, num_kv_heads=heads, head_dim=width, v_head_dim=value)
+
+
+def _heads_of_full_layers(model: Model) -> GroupedQueryAttention | None:
+    """Heads of the full layers, where sliding ones have others and full ones are alike."""
+    sliding = {_heads(part) for group in model.groups if is_sliding(group) for part in group.parts if _heads(part)}
+    full = {
+        _heads(part): part
+        for group in model.groups
+        if not is_sliding(group)
+        for part in group.parts
+        if isinstance(part, GroupedQueryAttention)
+    }
+    if len(full) != 1 or not sliding or sliding == set(full):
+        return None
+    return next(iter(full.values()))
+
+
+def _heads(part: Attention) -> tuple[int, ...]:
+    """Heads and widths of K and V; nothing where a part has none."""
+    return (part.num_kv_heads, *part.head_widths) if isinstance(part, GroupedQueryAttention) else ()
+
+
+def _with_heads(part: Attention, full: GroupedQueryAttention) -> Attention:
+    if not isinstance(part, GroupedQueryAttention):
+        return part
+    return replace(
+        part,
+        num_query_heads=full.num_query_heads,
+        num_kv_heads=full.num_kv_heads,
+        head_dim=full.head_dim,
+        v_head_dim=full.v_head_dim,
+    )
+
+
+def _with_parts(model: Model, change: Callable[[Attention], Attention]) -> Model:
+    """The model with every part changed, and tensors of groups whose parts changed."""
+    return replace(
+        model,
+        groups=tuple(_changed(group, change) for group in model.groups),
+        draft_groups=tuple(_changed(group, change) for group in model.draft_groups),
+    )
+
+
+def _changed(group: LayerGroup, change: Callable[[Attention], Attention]) -> LayerGroup:
+    parts = tuple(change(part) for part in group.parts)
+    if parts == group.parts:
+        return group
+    if not group.is_as_built:
+        return group  # what a method left is refused by name
+    return LayerGroup.of(group.name, group.layers, parts, group.origins)

@@ -1,0 +1,119 @@
+"""What one rank of SGLang stores of a model: bytes of a slot of each of its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.cache.dtypes import BF16
+from kvcalc.cache.tensor import CacheTensor
+from kvcalc.engines.sglang.tensors import DRAFTED, encoder_rows, has_sparse_latent, is_sliding, reads_sliding, window_of
+from kvcalc.engines.sglang.types import INKLING, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
+from kvcalc.model import DRAFTS, LayerGroup, Model
+
+FULL, SLIDING, STATES = "full", "sliding", "states"
+DRAFT, DRAFT_SLIDING, DRAFT_STATES = "draft", "draft sliding", "draft states"
+_INDEX = "index_k"
+
+
+class Stage(NamedTuple):
+    """Bytes of a rank. bytes_of: of one slot of each pool, all layers, by tensor. layers: how many share each.
+
+    window: tokens that a query of a sliding layer sees beside itself. charged: what a token of the full and of the
+    sliding pool counts more than it takes, for layers that draft. largest_state_bytes: of a slot of the Mamba pool, on
+    the stage with most layers that have one.
+    """
+
+    bytes_of: dict[str, dict[str, int]]
+    layers: dict[str, int]
+    window: int
+    charged: dict[str, int]
+    largest_state_bytes: int
+    is_inkling: bool
+
+    def slot_bytes(self, pool: str) -> int:
+        """Bytes of one slot of a pool, or none."""
+        return sum(self.bytes_of.get(pool, {}).values())
+
+    def token_bytes(self, pool: str) -> int:
+        """What a token of a pool counts when memory is shared out, with that of layers that draft."""
+        own = self.slot_bytes(pool)
+        return own + self.charged.get(pool, 0) if own else 0
+
+
+Stored = Sequence[tuple[LayerGroup, tuple[CacheTensor, ...]]]
+"""Groups of a stage with the tensors of one of their layers."""
+
+
+def stages_of(model: Model, parts: Sequence[Stored], *, own_windows: bool) -> list[Stage]:
+    """Each pipeline stage, and what a slot of the Mamba pool counts on all of them."""
+    found = [_stage(model, stored, own_windows=own_windows) for stored in parts]
+    layers = [stage.layers.get(STATES, 0) for stage in found]
+    whole = sum(stage.slot_bytes(STATES) for stage in found)
+    most = int(whole * (max(layers) / max(sum(layers), 1)))
+    return [stage._replace(largest_state_bytes=most) for stage in found]
+
+
+def _stage(model: Model, stored: Stored, *, own_windows: bool) -> Stage:
+    bytes_of: dict[str, dict[str, int]] = {}
+    layers: dict[str, int] = {}
+    for group, tensors in stored:
+        for pool, own in _by_pool(group, tensors, own_windows=own_windows):
+            held = bytes_of.setdefault(pool, {})
+            layers[pool] = layers.get(pool, 0) + len(group.layers)
+            for tensor in own:
+                held[tensor.name] = held.get(tensor.name, 0) + len(group.layers) * tensor.bytes_per_slot(BF16)
+    _add_encoder(model, bytes_of, layers)
+    attending = [part for group, _ in stored for part in group.parts if isinstance(part, GroupedQueryAttention)]
+    windows = [window_of(part) or 0 for part in attending]
+    stage = Stage(bytes_of, layers, max(windows, default=0), {}, 0, is_of(model, INKLING))
+    index_bytes = [each.bytes_per_slot(BF16) for _, tensors in stored for each in tensors if each.name == _INDEX]
+    return stage._replace(charged=dict(_charged(model, stage, max(index_bytes, default=0))))
+
+
+def _by_pool(
+    group: LayerGroup, tensors: Iterable[CacheTensor], *, own_windows: bool
+) -> list[tuple[str, list[CacheTensor]]]:
+    """Pools that a group's tensors lie in."""
+    slides = own_windows and (is_sliding(group) or reads_sliding(group))
+    tokens = SLIDING if slides else FULL
+    if group.name == DRAFTS:
+        tokens = DRAFT_SLIDING if slides else DRAFT
+    split: dict[str, list[CacheTensor]] = {tokens: [], STATES: [], DRAFT_STATES: []}
+    for tensor in tensors:
+        of_request = DRAFT_STATES if tensor.name.startswith(DRAFTED) else STATES
+        split[tokens if tensor.slot_rule.constant is None else of_request].append(tensor)
+    return [(pool, own) for pool, own in split.items() if own]
+
+
+def _add_encoder(model: Model, bytes_of: dict[str, dict[str, int]], layers: dict[str, int]) -> None:
+    """Rows that layers of an encoder have beside those of the decoder, though nothing is written to them."""
+    rows = encoder_rows(model)
+    if not rows:
+        return
+    decoder = layers[FULL]
+    bytes_of[FULL] = {name: held + held // decoder * rows // 2 for name, held in bytes_of[FULL].items()}
+    layers[FULL] = 2 * decoder + rows
+
+
+def _charged(model: Model, stage: Stage, index_bytes: int) -> Iterator[tuple[str, int]]:
+    """What tokens count for layers that draft, as many as SGLang knows of, each as an average layer of its pool.
+
+    index_bytes: of the key of an indexer, which each layer that drafts beside a sparse latent has.
+    """
+    drafts = counted_drafts(model)
+    pool = SLIDING if SLIDING in stage.layers else FULL  # the draft is read as the model is: its first layers slide
+    if not drafts or pool not in stage.layers:
+        return
+    whole, layers = stage.bytes_of[pool], stage.layers[pool]
+    keys = drafts * index_bytes if has_sparse_latent(model) else 0
+    yield pool, int((sum(whole.values()) - (keys and whole.get(_INDEX, 0))) * drafts / layers) + keys
+
+
+def counted_drafts(model: Model) -> int:
+    """Layers that draft, as many as memory is set aside for."""
+    drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS)
+    if not drafts or is_of(model, UNCOUNTED_DRAFTS):
+        return 0
+    return 1 if is_of(model, SELF_DRAFTING) else drafts

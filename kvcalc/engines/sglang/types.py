@@ -1,0 +1,90 @@
+"""Types of models that SGLang treats in a way of its own: rows of data, each list with the file that it is seen in.
+
+A list names types of whole models and of decoders as their configs do; SGLang itself goes by architecture, which is one
+for each. A vision model's wrapper is another architecture than its decoder alone, and is in a list of its own right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kvcalc.model import Model
+
+INKLING = frozenset({"inkling", "inkling_mm_model", "inkling_text"})
+OWN_WINDOWS = INKLING | frozenset(
+    {
+        *("beam", "diffusion_gemma", "diffusion_gemma_text", "gemma4", "gemma4_text", "gemma4_unified"),
+        *("gemma4_unified_text", "gpt_oss", "granite_swa", "granitemoe_swa", "iquest_q1", "laguna", "llama4"),
+        *("llama4_text", "mellum", "mimo_v2", "mimo_v2_flash", "muse_glimmer", "muse_glimmer_text", "muse_spark"),
+        *("muse_spark_text", "spark2_5", "step3p5", "step3p7", "unlimited_ocr"),
+    }
+)
+"""Sliding layers have a pool of their own; in all others each layer keeps every token (configs/model_config.py)."""
+
+QWEN_HYBRIDS = frozenset(
+    {
+        *("intern_s2_preview", "interns2_mobius", "qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen4_exp"),
+        *("qwen4_exp_text",),
+    }
+)
+KIMI_LINEAR = frozenset({"kimi_k3", "kimi_k3_text", "kimi_linear"})
+NEMOTRON_H = frozenset({"nemotron_h", "nemotron_h_puzzle"})
+EXTRA_BUFFERS = (
+    (QWEN_HYBRIDS - {"interns2_mobius"})
+    | KIMI_LINEAR
+    | NEMOTRON_H
+    | frozenset(
+        {
+            *("bailing_hybrid", "falcon_h1", "glm5_next", "glm5_next_text", "granitemoehybrid", "minicpmv4_6"),
+            *("minicpmv4_7", "qwen3_5_moe_text", "qwen3_5_text"),
+        }
+    )
+)
+"""States of prefixes are tracked in extra buffers (arg_groups/overrides.py, _MAMBA_EXTRA_BUFFER_ARCHS)."""
+
+NO_BUFFERS = frozenset(
+    {"gigachat3_5", "interns2_mobius", "jet_nemotron", "jet_vlm", "lfm2", "lfm2_moe", "lfm2_vl", "zaya"}
+)
+"""Hybrids that have no such buffers, and so pages of 1 and no overlapping (_MAMBA_RADIX_CACHE_ARCHS)."""
+
+EXPANDED_LATENTS = frozenset({"axk1", "mistral4", "youtu"})
+"""Latents that only the fallback to Transformers serves: K and V of every head are stored (configs/model_config.py)."""
+
+SELF_DRAFTING = frozenset(
+    {
+        *("bailing_moe", "bailing_moe_v2", "bailing_hybrid", "deepseek_v3", "deepseek_v32", "deepseek_v4"),
+        *("glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "hy_v4", "kimi_k2", "qwen4_exp", "qwen4_exp_text"),
+    }
+)
+"""Drafts are read from the model's own checkpoint, as one layer (arg_groups/speculative_hook.py)."""
+
+UNCOUNTED_DRAFTS = (
+    QWEN_HYBRIDS | NEMOTRON_H | INKLING | frozenset({"mimo_v2", "mimo_v2_flash", "qwen3_5_moe_text", "qwen3_5_text"})
+) - SELF_DRAFTING
+"""Drafts that no num_nextn_predict_layers of the config names: no memory is set aside for their tokens."""
+
+TRTLLM_LATENTS = frozenset(
+    {"deepseek_v3", "kimi_k2", "kimi_k25", "longcat_flash", "longcat_flash_ngram", "mistral3", "pixtral"}
+)
+"""Latents that trtllm_mla reads on GPUs of compute capability 10.x (arg_groups/model_overrides/deepseek_v2.py)."""
+
+GRAPHS_WITH_IMAGES = frozenset(
+    {
+        *("cohere2_vision", "glm5_next", "interns2_mobius", "kimi_k25", "kimi_k3", "minimax_m3", "muse_glimmer"),
+        *("muse_spark", "paddleocr_vl", "qwen3_5", "qwen3_5_moe", "qwen4_exp"),
+    }
+)
+"""Models with a vision tower whose prefill is captured in graphs as text models' is (configs/model_config.py)."""
+
+CROSS_ATTENDING = frozenset({"mllama", "mllama_text_model", "whisper"})
+"""Cross-attention has rows of the pool as self-attention has (configs/model_config.py, encoder_decoder)."""
+
+
+def type_of(model: Model) -> str:
+    """The model's type, or that of its decoder where it is no part of another."""
+    return model.published.model_type or model.model_type
+
+
+def is_of(model: Model, types: Collection[str]) -> bool:
+    """Whether the model is of one of these types."""
+    return type_of(model) in types
