@@ -292,6 +292,13 @@ def test_latents_without_a_class_are_stored_as_heads():
     assert isinstance(model.groups[0].parts[0], MultiHeadLatentAttention)
 
 
+def test_some_of_them_call_the_rotary_part_a_head():
+    """Youtu: K of 64, V of 128, of 16 heads in 32 layers, as SGLang planned it."""
+    facts = {"num_hidden_layers": 32, "num_attention_heads": 16, "kv_lora_rank": 512, "q_lora_rank": 1536}
+    facts |= {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+    assert fit(small("youtu", **facts), 54_861_599_604).tokens == 279_040
+
+
 def test_layers_that_share_a_cache_have_rows_of_their_own_kind():
     """Gemma 4 E4B: 35 sliding layers of 2 heads of 256 and 7 full ones of 512, of which 18 write nothing."""
     kinds = ["sliding_attention"] * 5 + ["full_attention"]
@@ -652,6 +659,10 @@ REFUSALS = {
     "drafts of another model": (
         lambda: fit("llama-3.1-8b", speculative_algorithm="EAGLE"),
         "llama-3.1-8b has no layers that draft, and kvcalc does not know another model that would",
+    ),
+    "drafts that are not counted": (
+        lambda: fit(replace(kvcalc.load("r1"), draft_groups=()), speculative_algorithm="EAGLE"),
+        "the config of deepseek-r1 does not say how many layers draft",
     ),
 }
 BAD_VALUES = {

@@ -159,6 +159,18 @@ def test_the_same_command_line_in_other_spellings(line):
     assert (same.layout, same.settings["max_model_len"], same.unknown) == ({"tp": 8, "dcp": 2}, 131_072, ())
 
 
+def test_drafts_and_schedules_of_sglang_are_settings():
+    read = read_arguments(
+        "sglang serve --model-path m --speculative-algorithm EAGLE --speculative-num-steps 3 --speculative-eagle-topk 1 "
+        "--speculative-num-draft-tokens 4 --disable-overlap-schedule --mamba-radix-cache-strategy extra_buffer"
+    )
+    drafts = {"speculative_num_steps": 3, "speculative_eagle_topk": 1, "speculative_num_draft_tokens": 4}
+    schedule = {"disable_overlap_schedule": True, "mamba_radix_cache_strategy": "extra_buffer"}
+    assert read.settings == {"speculative_algorithm": "EAGLE", **drafts, **schedule}
+    with pytest.raises(NotApplicableError, match="draft model of its own"):
+        read_arguments("sglang serve --model-path m --speculative-draft-model-path d")
+
+
 def test_values_of_a_list_may_stand_apart():
     for written in ("0,3,sliding_window", "0 3 sliding_window"):
         read = read_arguments(f"{SERVE} --kv-cache-dtype-skip-layers {written} --enforce-eager")

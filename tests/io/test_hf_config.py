@@ -234,3 +234,35 @@ def test_a_file_beside_a_config_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "hf_quant_config.json").write_text("{")
     with pytest.raises(kvcalc.InvalidFileError, match=r"hf_quant_config\.json"):
         kvcalc.load(tmp_path)
+
+
+# What engines read of it beside the cache -------------------------------------------------------------------------------
+
+
+def test_lengths_are_told_by_the_fields_that_name_them():
+    """A class's own name of max_position_embeddings is that one; the smallest is the longest sequence of all."""
+    lengths = {"max_position_embeddings": 32_768, "seq_length": 8192}
+    published = kvcalc.load({"model_type": "llama", **LLAMA, **lengths}).published
+    assert (dict(published.lengths), published.longest_tokens) == (lengths, 8192)
+    gpt2 = kvcalc.load({"model_type": "gpt2", "n_layer": 4, "n_head": 8, "n_embd": 512, "n_positions": 1024}).published
+    assert gpt2.lengths == (("max_position_embeddings", 1024),)
+
+
+def test_a_vision_tower_is_told_with_its_size():
+    text = {"model_type": "qwen2", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512}
+    seeing = {"model_type": "qwen2_vl", "text_config": text, "vision_config": {"depth": 32, "hidden_size": 1280}}
+    assert kvcalc.load(seeing).published.vision == (None, 1280)
+    assert kvcalc.load(text).published.vision is None
+
+
+def test_layers_of_gemma_4_that_share_a_cache_read_one_of_their_kind():
+    facts = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "hidden_size": 2560}
+    kinds = ["sliding_attention", "full_attention"] * 3
+    model = kvcalc.load(
+        {"model_type": "gemma4_text", "num_hidden_layers": 6, "num_kv_shared_layers": 4, "layer_types": kinds}
+        | {"sliding_window": 512, **facts}
+    )
+    assert [(group.name, group.layers) for group in model.groups] == [
+        *[("sliding", (0,)), ("full", (1,)), ("shared-sliding", (2, 4)), ("shared", (3, 5))]
+    ]
+    assert [part.reads_sliding for group in model.groups[2:] for part in group.parts] == [True, False]

@@ -24,7 +24,7 @@ from kvcalc.engines.sglang.settings import FP4, SglangSettings
 from kvcalc.engines.sglang.stage import counted_drafts
 from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
-from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, is_of, type_of
+from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, WITHOUT_PREFIXES, is_of, type_of
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing
@@ -42,8 +42,8 @@ class Sglang(SglangSettings):
 
     TITLE = "SGLang"
     VERIFIED = (
-        "equal to its own pools in 208 start-ups of 52 models and to its own share of memory in 21, planned without a GPU; "
-        "22 sizes in 8 start-up logs of users"
+        "equal to its own pools in 208 start-ups of 52 models and to its own share of memory in 21, planned without a "
+        "GPU; 22 sizes in 8 start-up logs of users"
     )
     SUPPORT = SUPPORT
     SHARE = "mem_fraction_static"
@@ -55,12 +55,14 @@ class Sglang(SglangSettings):
         Raises NotApplicableError for what has no pool.
         """
         check_unchanged(model, self.TITLE)
-        rows = rows_of(model, self, kv_dtype, schedule_of(model, self))
+        settings = self._for(model)
+        rows = rows_of(model, settings, kv_dtype, schedule_of(model, settings))
         return tuple(rows.of(model, group) for group in model.groups)
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation:
         """The same of a rank, among whose stages nothing overlaps, and which may hold copies of what others hold."""
-        rows = rows_of(model, self, kv_dtype, schedule_of(model, self, dp=ranks.dp, pp=ranks.pp))
+        settings = self._for(model)
+        rows = rows_of(model, settings, kv_dtype, schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp))
         (whole,) = stage_models(model, ranks.tp, 1, self.sharing)
         return tuple(rows.of(whole, group) for group in whole.groups)
 
@@ -79,7 +81,11 @@ class Sglang(SglangSettings):
             )
         check_own_format(self.name, kv_dtype, "kv_cache_dtype")
         served = self.served(model)
-        return (CompressedPlan if is_compressed(served) else SglangPlan)(served, self, ranks, _SHARING)
+        return (CompressedPlan if is_compressed(served) else SglangPlan)(served, self._for(model), ranks, _SHARING)
+
+    def _for(self, model: Model) -> Sglang:
+        """With what a type of model decides, whatever is set."""
+        return replace(self, disable_radix_cache=True) if is_of(model, WITHOUT_PREFIXES) else self
 
     def served(self, model: Model) -> Model:
         """With layers that draft, if they are asked for, and the heads that it stores for sliding layers and latents.

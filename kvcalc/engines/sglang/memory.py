@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.attention.kda import KimiDeltaAttention
 from kvcalc.engines.sglang.backends import HOPPER, has_latents, major
 from kvcalc.engines.sglang.compressed import is_compressed
 from kvcalc.engines.sglang.settings import UNCHUNKED, SglangSettings
-from kvcalc.engines.sglang.types import GRAPHS_WITH_IMAGES, is_of
+from kvcalc.engines.sglang.types import GRAPHS_WITH_IMAGES, KIMI_LINEAR, SEES_ON_DEMAND, is_of
 from kvcalc.errors import InvalidValueError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
@@ -109,12 +108,11 @@ _VISION_REQUESTS = 512
 
 
 def _prefill_graphs_mib(model: Model, settings: SglangSettings, chunk: int, ranks: Parallel) -> int:
-    kda = any(isinstance(part, KimiDeltaAttention) for group in model.groups for part in group.parts)
-    sees = model.published.vision is not None or is_of(model, ("whisper",))
+    sees = (model.published.vision is not None and not is_of(model, SEES_ON_DEMAND)) or is_of(model, ("whisper",))
     if (
         settings.disable_cuda_graph
         or ranks.pp > 1
-        or (kda and not is_of(model, ("glm5_next", "glm5_next_text")))
+        or is_of(model, KIMI_LINEAR)
         or is_compressed(model)
         or (sees and not is_of(model, GRAPHS_WITH_IMAGES))
     ):
@@ -138,7 +136,7 @@ def _prefill_sizes(most: int) -> int:
 def _share_of_text(model: Model) -> float:
     """What a model that sees images leaves of its share: less by its vision tower's size, 1 for a text model."""
     vision = model.published.vision
-    if vision is None:
+    if vision is None or is_of(model, SEES_ON_DEMAND):
         return 1
     if vision.hidden_size is None:
         raise InvalidValueError(

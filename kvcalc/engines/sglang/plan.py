@@ -15,7 +15,7 @@ from kvcalc.engines.sglang.resolution import cache_dtype, names_context, rows_of
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
 from kvcalc.engines.sglang.stage import STATES, stages_of
-from kvcalc.engines.sglang.tensors import is_of_states
+from kvcalc.engines.sglang.tensors import keeps_states_alone
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
@@ -127,7 +127,7 @@ def _of_context(model: Model, settings: SglangSettings, schedule: Schedule) -> t
     """A remark where nothing says how long requests may be."""
     if settings.context_length is not None or names_context(model):
         return ()
-    shared = ", which all requests share" if all(map(is_of_states, model.groups)) else ""
+    shared = ", which all requests share" if keeps_states_alone(model) else ""
     return (
         f"the config of {model.name} names no longest context, and SGLang takes {schedule.context_tokens:,} tokens"
         f"{shared}: set context_length",

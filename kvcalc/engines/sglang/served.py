@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.engines.sglang.resolution import has_own_windows
 from kvcalc.engines.sglang.settings import SglangSettings
 from kvcalc.engines.sglang.tensors import is_sliding
-from kvcalc.engines.sglang.types import EXPANDED_LATENTS, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
+from kvcalc.engines.sglang.types import EXPANDED_LATENTS, ROTARY_HEADS, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Attention, LayerGroup, Model, with_draft_layers
 
@@ -25,31 +26,42 @@ def served_model(model: Model, settings: SglangSettings) -> Model:
     if settings.speculative_algorithm is not None:
         model = _with_drafts(model)
     if is_of(model, EXPANDED_LATENTS):
-        model = _with_parts(model, _expanded)
+        model = _expanded(model)
     full = _heads_of_full_layers(model)
     if full is None or has_own_windows(model, settings):
         return model
-    return _with_parts(model, lambda part: _with_heads(part, full))
+    return _with_parts(model, lambda group: tuple(_with_heads(part, full) for part in group.parts))
 
 
 def _with_drafts(model: Model) -> Model:
     if model.draft_groups:
         return with_draft_layers(model)
-    if any(group.name == DRAFTS for group in model.groups) or is_of(model, SELF_DRAFTING | UNCOUNTED_DRAFTS):
+    if any(group.name == DRAFTS for group in model.groups) or is_of(model, UNCOUNTED_DRAFTS):
         return model
+    if is_of(model, SELF_DRAFTING):
+        raise NotApplicableError(
+            f"the config of {model.name} does not say how many layers draft",
+            help="add num_nextn_predict_layers to it, or leave speculative_algorithm out",
+        )
     raise NotApplicableError(
         f"{model.name} has no layers that draft, and kvcalc does not know another model that would",
         help="leave speculative_algorithm out, and size the draft model by itself",
     )
 
 
-def _expanded(part: Attention) -> Attention:
-    """K of nope and rotary dimensions and V, for each head."""
-    if not isinstance(part, MultiHeadLatentAttention):
-        return part
-    heads, width = part.num_query_heads, part.qk_nope_head_dim + part.qk_rope_head_dim
-    value = None if part.v_head_dim == width else part.v_head_dim
-    return GroupedQueryAttention(num_query_heads=heads, num_kv_heads=heads, head_dim=width, v_head_dim=value)
+def _expanded(model: Model) -> Model:
+    """With K and V of each head in the place of latents, and without an indexer, which the fallback has not."""
+
+    def heads(part: Attention) -> Attention:
+        if not isinstance(part, MultiHeadLatentAttention):
+            return part
+        width = part.qk_rope_head_dim + (0 if is_of(model, ROTARY_HEADS) else part.qk_nope_head_dim)
+        number = part.num_query_heads
+        return GroupedQueryAttention(
+            num_query_heads=number, num_kv_heads=number, head_dim=width, v_head_dim=part.v_head_dim
+        )
+
+    return _with_parts(model, lambda group: tuple(heads(part) for part in group.parts if not isinstance(part, Indexer)))
 
 
 def _heads_of_full_layers(model: Model) -> GroupedQueryAttention | None:
@@ -84,8 +96,11 @@ def _with_heads(part: Attention, full: GroupedQueryAttention) -> Attention:
     )
 
 
-def _with_parts(model: Model, change: Callable[[Attention], Attention]) -> Model:
-    """The model with every part changed, and tensors of groups whose parts changed."""
+Change = Callable[[LayerGroup], tuple[Attention, ...]]
+
+
+def _with_parts(model: Model, change: Change) -> Model:
+    """The model with the parts of every group changed, and their tensors."""
     return replace(
         model,
         groups=tuple(_changed(group, change) for group in model.groups),
@@ -93,10 +108,8 @@ def _with_parts(model: Model, change: Callable[[Attention], Attention]) -> Model
     )
 
 
-def _changed(group: LayerGroup, change: Callable[[Attention], Attention]) -> LayerGroup:
-    parts = tuple(change(part) for part in group.parts)
-    if parts == group.parts:
+def _changed(group: LayerGroup, change: Change) -> LayerGroup:
+    parts = change(group)
+    if parts == group.parts or not group.is_as_built:  # what a method left is refused by name
         return group
-    if not group.is_as_built:
-        return group  # what a method left is refused by name
     return LayerGroup.of(group.name, group.layers, parts, group.origins)

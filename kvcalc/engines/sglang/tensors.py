@@ -15,6 +15,7 @@ from kvcalc.attention.gated_deltanet import GatedDeltaNet
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.kda import KimiDeltaAttention
+from kvcalc.attention.lightning import LightningAttention
 from kvcalc.attention.mamba import Mamba
 from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
@@ -28,13 +29,13 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base.checks import check_blocks
 from kvcalc.engines.sglang.compressed import tensors_of
 from kvcalc.engines.sglang.schedule import Drafts, Schedule
-from kvcalc.engines.sglang.types import CROSS_ATTENDING, INKLING, is_of
+from kvcalc.engines.sglang.types import CROSS_ATTENDING, INKLING, LIGHTNING, is_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 
 DRAFTED = "drafted_"
 """Before the name of a state that is kept for each drafted token."""
-STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
+_STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
 """Kinds whose states it keeps in slots of its Mamba pool."""
 QUANT_BLOCK = 128
 """Elements of an index key, and of a scaled latent, that share a float32 scale (DSATokenToKVPool)."""
@@ -63,7 +64,7 @@ class Rows(NamedTuple):
         return tuple(tensor for part in group.parts for tensor in self._of_part(model, group, part))
 
     def _of_part(self, model: Model, group: LayerGroup, part: Attention) -> Iterator[CacheTensor]:
-        if isinstance(part, STATES):
+        if is_state(model, part):
             states = self._convolutions(model, part) if self.stream_channels else part.tensors()
             yield from map(self._state, states)
             if self.schedule.drafts and group.name != DRAFTS:
@@ -181,12 +182,17 @@ def is_sliding(group: LayerGroup) -> bool:
 
 def has_states(model: Model) -> bool:
     """Whether some layer keeps a state."""
-    return any(isinstance(part, STATES) for group in model.groups for part in group.parts)
+    return any(is_state(model, part) for group in model.groups for part in group.parts)
 
 
-def is_of_states(group: LayerGroup) -> bool:
-    """Whether the layers keep states and nothing else."""
-    return all(isinstance(part, (*STATES, NoCache)) for part in group.parts)
+def is_state(model: Model, part: Attention) -> bool:
+    """Whether it keeps states in slots of the Mamba pool."""
+    return isinstance(part, _STATES) or (isinstance(part, LightningAttention) and is_of(model, LIGHTNING))
+
+
+def keeps_states_alone(model: Model) -> bool:
+    """Whether no layer caches tokens."""
+    return all(is_state(model, part) or isinstance(part, NoCache) for group in model.groups for part in group.parts)
 
 
 def rows_without_use(model: Model) -> int:

@@ -47,19 +47,27 @@ NO_BUFFERS = frozenset(
 )
 """Hybrids that have no such buffers, and so pages of 1 and no overlapping (_MAMBA_RADIX_CACHE_ARCHS)."""
 
-EXPANDED_LATENTS = frozenset({"axk1", "mistral4", "youtu"})
+LIGHTNING = frozenset({"bailing_hybrid", "minicpm_sala"})
+"""Types whose lightning attention has a class that keeps its states (configs/hybrid_arch.py)."""
+
+WITHOUT_PREFIXES = frozenset({"minicpm_sala", "whisper"})
+"""Types for which the radix cache is turned off (arg_groups/model_overrides/minicpm.py, attention_hook.py)."""
+
+EXPANDED_LATENTS = frozenset({"axk1", "axk2", "mistral4", "youtu"})
 """Latents that only the fallback to Transformers serves: K and V of every head are stored (configs/model_config.py)."""
+ROTARY_HEADS = frozenset({"axk1", "axk2", "youtu"})
+"""Those whose config classes call the rotary part head_dim, so that K has rows of that width alone."""
 
 SELF_DRAFTING = frozenset(
     {
-        *("bailing_moe", "bailing_moe_v2", "bailing_hybrid", "deepseek_v3", "deepseek_v32", "deepseek_v4"),
+        *("bailing_moe", "bailing_moe_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4"),
         *("glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "hy_v3", "hy_v4", "kimi_k2", "qwen4_exp", "qwen4_exp_text"),
     }
 )
 """Drafts are read from the model's own checkpoint, as one layer (arg_groups/speculative_hook.py)."""
 
 UNCOUNTED_DRAFTS = (
-    QWEN_HYBRIDS | NEMOTRON_H | INKLING | frozenset({"mimo_v2", "mimo_v2_flash", "qwen3_5_moe_text", "qwen3_5_text"})
+    QWEN_HYBRIDS | NEMOTRON_H | frozenset({"mimo_v2", "mimo_v2_flash", "qwen3_5_moe_text", "qwen3_5_text"})
 ) - SELF_DRAFTING
 """Drafts that no num_nextn_predict_layers of the config names: no memory is set aside for their tokens."""
 
@@ -67,6 +75,9 @@ TRTLLM_LATENTS = frozenset(
     {"deepseek_v3", "kimi_k2", "kimi_k25", "longcat_flash", "longcat_flash_ngram", "mistral3", "pixtral"}
 )
 """Latents that trtllm_mla reads on GPUs of compute capability 10.x (arg_groups/model_overrides/deepseek_v2.py)."""
+
+SEES_ON_DEMAND = frozenset({"gemma3", "inkling_mm_model", "llama4", "step3_vl"})
+"""Models whose vision tower is left out unless --enable-multimodal asks for it (configs/model_config.py)."""
 
 GRAPHS_WITH_IMAGES = frozenset(
     {

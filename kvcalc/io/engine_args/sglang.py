@@ -23,16 +23,23 @@ _FLAGS = {
     "swa-full-tokens-ratio": Flag("swa_full_tokens_ratio"),
     "disable-hybrid-swa-memory": Flag("disable_hybrid_swa_memory"),
     "disable-radix-cache": Flag("disable_radix_cache"),
+    "disable-overlap-schedule": Flag("disable_overlap_schedule"),
+    "disable-cuda-graph": Flag("disable_cuda_graph"),
     "max-mamba-cache-size": Flag("max_mamba_cache_size"),
     "mamba-full-memory-ratio": Flag("mamba_full_memory_ratio"),
     "mamba-ssm-dtype": Flag("mamba_ssm_dtype"),
+    "mamba-radix-cache-strategy": Flag("mamba_radix_cache_strategy"),
+    "speculative-algorithm": Flag("speculative_algorithm"),
+    "speculative-num-steps": Flag("speculative_num_steps"),
+    "speculative-eagle-topk": Flag("speculative_eagle_topk"),
+    "speculative-num-draft-tokens": Flag("speculative_num_draft_tokens"),
     "nsa-prefill-backend": Flag("dsa_prefill_backend"),
     "nsa-decode-backend": Flag("dsa_decode_backend"),
     "dsa-prefill-backend": Flag("dsa_prefill_backend"),
     "dsa-decode-backend": Flag("dsa_decode_backend"),
 }
 _SWITCHES = names("""
-    checkpoint-engine-wait-weights-before-ready disable-cuda-graph disable-cuda-graph-padding
+    checkpoint-engine-wait-weights-before-ready disable-cuda-graph-padding
     disable-custom-all-reduce disable-fast-image-processor disable-flashinfer-cutlass-moe-fp4-allgather
     disable-outlines-disk-cache disable-tokenizer-batch-decode enable-cache-report enable-custom-logit-processor
     enable-deterministic-inference enable-fp32-lm-head enable-metrics enable-mixed-chunk enable-multimodal
@@ -57,10 +64,9 @@ _SEVERAL = names("""
     cuda-graph-bs warmups
 """)
 _REFUSED = {
-    "disable-overlap-schedule": "chunks in flight are counted with it",
     "config": "arguments in a file are not read",
     "enable-dp-attention": "with it ranks hold whole heads: write tp: 1 and dp of the attention beside reserve",
-    "speculative-algorithm": "its draft layers are counted where the model itself has them",
+    "speculative-draft-model-path": "the layers of a draft model of its own are not known here",
     "cpu-offload-gb": "it keeps weights in the host's memory, and which is not known here",
 }
 
