@@ -249,7 +249,8 @@ def test_lengths_are_told_by_the_fields_that_name_them():
 
 
 def test_a_vision_tower_is_told_with_its_size():
-    text = {"model_type": "qwen2", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512}
+    text = {"model_type": "qwen2", "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2}
+    text |= {"hidden_size": 512}
     seeing = {"model_type": "qwen2_vl", "text_config": text, "vision_config": {"depth": 32, "hidden_size": 1280}}
     assert kvcalc.load(seeing).published.vision == (None, 1280)
     assert kvcalc.load(text).published.vision is None
