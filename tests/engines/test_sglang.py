@@ -100,6 +100,52 @@ def test_every_start_up_is_sglangs_own():
     assert wrong == []
 
 
+NOT_PLANNED = (
+    *("does not say how many layers draft", "has no layers that draft", "does not say how wide its vision tower is"),
+    "is not a multiple of tp",
+)
+"""Why kvcalc refuses what SGLang plans: its classes make up what a config leaves out, and it never asks query heads."""
+RANKS = ("tp_size", "pp_size", "dp_size", "enable_dp_attention")
+
+
+def planned(row: dict[str, Any]) -> dict[str, object]:
+    """What kvcalc says of a row of tools/measure_sglang.py. Raises what it refuses."""
+    arguments, stage = row["args"], row["stage"]
+    tp, pp, dp = (arguments.get(name, 1) for name in RANKS[:3])
+    model, ranks = kvcalc.load(row["config"]), kvcalc.Parallel(tp=tp // dp, pp=pp, dp=dp)
+    settings = {name: value for name, value in arguments.items() if name not in RANKS} | {"gpu": row["gpu"]}
+    available = [10**16] * pp
+    available[stage] = row.get("want", {}).get("available_bytes", 2**36)
+    engine = Engine.of("sglang", settings)
+    share = engine.settled(model, ranks).mem_fraction_static
+    report = kvcalc.fit(model, engine="sglang", available_bytes=available, parallel=ranks, engine_settings=settings)
+    own = [each for each in report.stages[stage] if not each.name.startswith("drafts")]
+    return {
+        "tokens": report.tokens,
+        "page_size": dict(report.resolved)["page_size"],
+        **({} if pp > 1 else {"max_requests": report.max_requests}),
+        "kv_bytes": sum(each.bytes for each in own if each.name != "states"),
+        "state_bytes": sum(each.bytes for each in own if each.name == "states"),
+        "mem_fraction_static": share,
+    }
+
+
+def test_what_was_measured_since_is_planned_alike():
+    """87 start-ups with drafts, stages, strategies of states and every kind of kernel, on H100 and B200."""
+    rows, refused = lines("sglang_measured"), []
+    assert len(rows) == 87
+    for row in rows:
+        try:
+            found_ = planned(row)
+        except kvcalc.KvcalcError as error:
+            refused.append((str(error), "refused" in row))
+            continue
+        assert found_ == {name: row["want"][name] for name in found_}, (row["name"], row["args"])
+    named = [words for words, alike in refused if not alike]
+    assert all(any(why in words for why in NOT_PLANNED) for words in named)
+    assert (len(named), len(refused)) == (7, 9)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
