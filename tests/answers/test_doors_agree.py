@@ -92,6 +92,12 @@ def test_parts_add_up_and_sequences_multiply_under_settings(engine, data):
         assert report.total_bytes == asked.sequences * one.total_bytes
 
 
+def tracks_fewer_states(asked) -> bool:
+    """On pipeline stages SGLang overlaps nothing, and so a request of a hybrid has four states and not five."""
+    states = any("state" in tensor.name for group in asked.model.groups for tensor in group.tensors)
+    return asked.engine == "sglang" and asked.ranks.get("pp", 1) > 1 and states
+
+
 @EACH
 @settings(max_examples=40, **SLOW)
 @given(data=st.data())
@@ -102,7 +108,7 @@ def test_ranks_hold_no_less_than_the_whole(engine, data):
         whole = kvcalc.size(asked.model, **asked._replace(ranks={}).for_api())
     except kvcalc.KvcalcError:
         return
-    if report.per_rank:
+    if report.per_rank and not tracks_fewer_states(asked):
         assert sum(rank.bytes for rank in report.per_rank) >= whole.total_bytes
 
 
