@@ -20,12 +20,7 @@ KNOWN_WRONG = {
         (
             "sglang:deepseek-v4.1",
             "sglang:glm-5.3-flash",
-            "sglang:inkling",
-            "sglang:jet_nemotron",
-            "sglang:ling-v25",
-            "sglang:minicpm_sala",
             "sglang:qwen3.8-flash-next",
-            "sglang:spark-x2.5-4b",
         ),
         SGLANG,
     ),
