@@ -12,18 +12,9 @@ import kvcalc
 
 TRUTH = Path(__file__).parent.parent / "data" / "census.jsonl.gz"
 UNREAD, OTHER = "the type is not read yet", "the engine serves it in another way than kvcalc takes it"
-SGLANG = "kvcalc does not know yet how SGLang pools it"
 KNOWN_WRONG = {
     **dict.fromkeys(("vllm:sarvam_moe", "vllm:sarvam_mla", "sglang:sarvam_moe", "sglang:sarvam_mla"), UNREAD),
     **dict.fromkeys(("vllm:dory", "vllm:dory_last"), UNREAD),
-    **dict.fromkeys(
-        (
-            "sglang:deepseek-v4.1",
-            "sglang:glm-5.3-flash",
-            "sglang:qwen3.8-flash-next",
-        ),
-        SGLANG,
-    ),
     # saved by transformers: vLLM reads local_layer_ids alone, which such a file has not, and makes all layers full
     "vllm:inkling_mm_model": OTHER,
 }

@@ -765,3 +765,73 @@ def test_what_it_ignores_is_said():
     assert "sets nothing aside for layers that draft" in " ".join(
         size("qwen3-next-80b-a3b", 1, speculative_algorithm="EAGLE").notes
     )
+
+
+def test_pools_of_deepseek_v4_1_worked_out_by_hand():
+    """Windows by their worst case, and rings: 32 requests of 768 tokens, two chunks, a page; 4 prefixes each of 384."""
+    report = fit("deepseek-v4.1", max_running_requests=32, context_length=8192, chunked_prefill_size=8192)
+    assert pool(report, "sliding").slots == (32 * 768 + 2 * 8192 + 256 + 4 * 32 * 384) // 256
+    assert (pool(report, "open groups 1/2").slots, pool(report, "open groups 1/2").spare_slots) == (33 * 2, 4)
+    assert report.log_lines[0].startswith(f"DSV4 pool sizes: full={report.tokens}, swa={353 * 256}, ")
+    spare_page = 40 * 149_760  # which SGLang does not count
+    assert sum(each.bytes for each in report.stages[0]) <= 40 * 2**30 + spare_page
+    more = fit("deepseek-v4.1", max_running_requests=32, context_length=8192, swa_full_tokens_ratio=0.5)
+    assert pool(more, "sliding").slots == more.tokens // 2 // 256
+
+
+def test_deepseek_v4_1_without_prefixes_keeps_no_windows_of_them():
+    settings = {"max_running_requests": 32, "context_length": 8192, "chunked_prefill_size": 8192}
+    report = fit("deepseek-v4.1", disable_radix_cache=True, **settings)
+    assert pool(report, "sliding").slots == -(-(32 * 768 + 2 * 8192 + 256) // 256)
+
+
+def test_pooled_index_keys_have_pages_of_their_own_and_tails():
+    """GLM-5.3-Flash: pages of 64 keys, so of 256 tokens; tails of all requests that may run, and of two more."""
+    report = fit("glm-5.3-flash", context_length=8192)
+    assert dict(report.resolved)["page_size"] == 256
+    tails = pool(report, "tails")
+    assert (tails.slots, tails.spare_slots) == (report.max_requests, 2)
+    assert sum(each for _, each in tails.slot_bytes) == 11 * 2 * 4 * 128 * 2
+    assert dict(pool(report, "full").slot_bytes)["index_k"] == 11 * 132 // 4
+
+
+def test_ngram_states_have_slots_and_count_in_none():
+    """Qwen3.8-Flash-Next: beside its 36 states each slot has the inputs of the n-gram convolution."""
+    report = fit("qwen3.8-flash-next", context_length=8192, max_mamba_cache_size=100)
+    without = fit("qwen3.8-flash-next", context_length=8192, max_mamba_cache_size=101)
+    counted = dict(pool(report, "states").slot_bytes)
+    assert counted.pop("ngram_conv_state") == 10_240 * 9 * 2
+    fewer = (report.tokens - without.tokens) * 12 * (2 * 2 * 256 * 2 + 64)
+    assert abs(fewer - sum(counted.values())) < 64 * 12 * 2112
+    assert dict(report.resolved)["page_size"] == 64
+
+
+def test_minicpm_sala_keeps_no_prefixes():
+    config = {
+        **{"model_type": "minicpm_sala", "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2},
+        **{"head_dim": 64, "hidden_size": 512, "lightning_nh": 8, "lightning_head_dim": 64},
+        "mixer_types": ["minicpm4", *["lightning-attn"] * 3],
+    }
+    report = fit(kvcalc.load(config), context_length=8192, max_running_requests=16)
+    assert (pool(report, "states").slots, report.max_requests) == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("deepseek-v4.1", {"gpu": "b200"}, "lays DeepSeek-V4.1 out on Hopper, and not the layout of b200"),
+        ("deepseek-v4.1", {"kv_cache_dtype": "bf16"}, "in bytes of a layout of its own, not in bf16"),
+    ],
+)
+def test_other_layouts_of_deepseek_v4_1_are_refused(model, settings, words):
+    with pytest.raises(kvcalc.NotApplicableError) as caught:
+        fit(model, **settings)
+    assert words in str(caught.value)
+
+
+def test_keys_that_their_tokens_cannot_share_evenly_are_refused(tmp_path):
+    lines = ["name: odd", "num_layers: 2", "attention: [gqa, indexer]", "num_query_heads: 8", "num_kv_heads: 2"]
+    lines += ["head_dim: 128", "index_head_dim: 128", "index_pool_tokens: 3", "source: test", ""]
+    (tmp_path / "odd.yaml").write_text("\n".join(lines))
+    with pytest.raises(kvcalc.NotApplicableError, match="among its 3 tokens, which 128 is no multiple of"):
+        fit(kvcalc.load(tmp_path / "odd.yaml"))

@@ -14,7 +14,7 @@ from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.engines.sglang.compressed import PAGE as COMPRESSED_PAGE
 from kvcalc.engines.sglang.compressed import is_compressed
 from kvcalc.engines.sglang.settings import PAGES, SglangSettings
-from kvcalc.engines.sglang.tensors import has_sparse_latent, has_states
+from kvcalc.engines.sglang.tensors import has_sparse_latent, has_states, pooled_tokens
 from kvcalc.engines.sglang.types import INKLING, QWEN_HYBRIDS, TRTLLM_LATENTS, is_of, type_of
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
@@ -22,7 +22,7 @@ from kvcalc.model import Model
 HOPPER, BLACKWELL = 9, 10
 _FA3, _FA4, _FLASHINFER, _TRITON, _OTHER = "fa3", "fa4", "flashinfer", "triton", ""
 _TRTLLM_MHA, _TRTLLM_MLA = "trtllm_mha", "trtllm_mla"
-_DSA_PAGE, _FA4_PAGE, _SPARSE_PAGE = 64, 128, 128
+_DSA_PAGE, _QSA_PAGE, _FA4_PAGE, _SPARSE_PAGE = 64, 64, 128, 128
 _BY_TYPE = {
     **dict.fromkeys(("diffusion_gemma", "falcon_h1", "jet_nemotron", "jet_vlm"), _TRITON),
     **dict.fromkeys(("lfm2", "lfm2_moe", "whisper"), _FLASHINFER),
@@ -45,7 +45,9 @@ def page_of(model: Model, settings: SglangSettings) -> int:
     if is_compressed(model):
         return COMPRESSED_PAGE
     if has_sparse_latent(model):
-        return _DSA_PAGE
+        return _DSA_PAGE * (pooled_tokens(model) or 1)
+    if pooled_tokens(model):
+        return _QSA_PAGE
     asked, backend = settings.page_size, backend_of(model, settings)
     if is_of(model, QWEN_HYBRIDS) and major(settings) == BLACKWELL and settings.attention_backend is None:
         asked = None  # arg_groups/model_overrides/qwen3_5.py sets both
@@ -102,7 +104,7 @@ def has_fp8_index(model: Model, settings: SglangSettings, kv_cache_dtype: str) -
 
 def is_sparse(model: Model) -> bool:
     """Whether some layers have K and V per head and an index beside them, as MiniMax-M3's have."""
-    return any(
+    return pooled_tokens(model) is None and any(
         isinstance(part, Indexer) and any(isinstance(other, GroupedQueryAttention) for other in group.parts)
         for group in model.groups
         for part in group.parts

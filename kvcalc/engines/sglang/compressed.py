@@ -7,6 +7,8 @@ taken where SGLANG_DSV4_KV_LAYOUT asks for it):
     CSA           pages of 256 / 4 entries, laid out alike, and of as many index keys of 128 fp8 and a float32 scale
     HCA           pages of 256 / 128 entries
     CSA states    for each page of the window 8 rows of kv and gate, for two overlapping entries and index keys, float32
+    V4.1          pages of 256 / r entries of sources (r 1 or 2), index keys of 128 fp4 and 4 scales; for r 2 an open
+                  pair of kv and gate for each request, float32
     HCA states    for each request 128 rows of kv and gate, float32; with drafts twice as many rows of both
 
 Source: SGLang, mem_cache/deepseek_v4_memory_pool.py, deepseek_v4_compress_state.py,
@@ -21,8 +23,9 @@ from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.cache.dtypes import FP32, Dtype
 from kvcalc.cache.slots.engines import blocks
 from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens, once
+from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.cache.tensor import CacheTensor, Dim
-from kvcalc.engines.sglang.schedule import Schedule
+from kvcalc.engines.sglang.schedule import Drafts, Schedule
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 
@@ -33,18 +36,42 @@ _INDEX_SCALE_BLOCK = 128
 CSA_RATE, HCA_RATE = 4, 128
 _RING_ROWS = {CSA_RATE: 8, HCA_RATE: 128}
 _OVERLAPPING = 2
+_PAIR = 2
 
 
+_V4 = (
+    {(None, False), (CSA_RATE, True), (HCA_RATE, False)},
+    f"{CSA_RATE} to 1 with an index or {HCA_RATE} to 1 without",
+)
+_V41 = {(1, True), (_PAIR, True)}, f"{_PAIR} to 1 or each alone, with an index"
+"""Rates of groups, with whether there is an index, and the same in words."""
 _ENTRY = Dtype("v4", 1, 1, "448 fp8, 64 bf16, 7 scales and a spare byte")
 _ENTRY_BYTES = 448 + 2 * 64 + 8
 _STEP_BYTES = 576
 """What a page is a multiple of (DeepSeekV4SingleKVPool)."""
+_INDEX_IN_FP4 = Dtype(
+    "fp4",
+    _INDEX_SCALE_BLOCK,
+    _INDEX_SCALE_BLOCK // 2 + 4,
+    "fp4 and four scales for 128",  # a scale for 32
+)
 _INDEX = Dtype("fp8", _INDEX_SCALE_BLOCK, _INDEX_SCALE_BLOCK + 4, "fp8 and a float32 scale for 128")
 
 
 def is_compressed(model: Model) -> bool:
     """Whether the model has layers of DeepSeek-V4."""
     return any(isinstance(part, CompressedAttention) for group in model.groups for part in group.parts)
+
+
+def pools_entries(model: Model) -> bool:
+    """Whether it is DeepSeek-V4.1, whose entries are those of closed groups."""
+    parts = (part for group in model.groups for part in group.parts)
+    return any(isinstance(part, CompressedAttention) and part.closed_groups for part in parts)
+
+
+def open_group_rows(drafts: Drafts | None) -> int:
+    """Rows of a ring of DeepSeek-V4.1: a pair, with drafts the next power of two above them and the pair."""
+    return _PAIR if drafts is None else 1 << (drafts.tokens + 1).bit_length()
 
 
 def ring_rows(rate: int, *, drafts: bool) -> int:
@@ -63,6 +90,9 @@ def tensors_of(group: LayerGroup, part: CompressedAttention, schedule: Schedule)
     rate = part.compress_rate
     if rate is None:
         return
+    if part.closed_groups:
+        yield from _closed_groups(part, rate, every, schedule.drafts)
+        return
     yield CacheTensor("compressed_kv", (_page(PAGE // rate),), every, _ENTRY, quantizable=False)
     if part.index_head_dim is not None:
         index = (Dim("entries", PAGE // rate), Dim("index_head_dim", part.index_head_dim))
@@ -70,6 +100,20 @@ def tensors_of(group: LayerGroup, part: CompressedAttention, schedule: Schedule)
     rows = Dim("rows", ring_rows(rate, drafts=schedule.drafts is not None))
     ring = window if rate == CSA_RATE else once(1)
     yield CacheTensor("states", (rows, *_state_row(part)), ring, FP32, quantizable=False)
+
+
+def _closed_groups(
+    part: CompressedAttention, rate: int, pages: SlotRule, drafts: Drafts | None
+) -> Iterator[CacheTensor]:
+    """Entries of a source of DeepSeek-V4.1, their index keys in 4 bits, and the open group in float32."""
+    yield CacheTensor("compressed_kv", (_page(PAGE // rate),), pages, _ENTRY, quantizable=False)
+    index = (Dim("entries", PAGE // rate), Dim("index_head_dim", part.index_head_dim or 0))
+    yield CacheTensor("index_k", index, pages, _INDEX_IN_FP4, quantizable=False)
+    if rate > 1:
+        rows = Dim("rows", open_group_rows(drafts))
+        yield CacheTensor(
+            "states", (rows, Dim("kv_and_gate", 2), Dim("head_dim", part.head_dim)), once(1), FP32, quantizable=False
+        )
 
 
 def _page(entries: int) -> Dim:
@@ -86,11 +130,11 @@ def _state_row(part: CompressedAttention) -> tuple[Dim, ...]:
 
 
 def _check(group: LayerGroup, part: CompressedAttention) -> None:
-    known = {(None, False), (CSA_RATE, True), (HCA_RATE, False)}
+    known, words = _V41 if part.closed_groups else _V4
     if part.head_dim != _ENTRY_WIDTH or (part.compress_rate, part.index_head_dim is not None) not in known:
         raise NotApplicableError(
-            f"SGLang's pools of DeepSeek-V4 are made for entries of {_ENTRY_WIDTH}, compressed {CSA_RATE} to 1 with an "
-            f"index or {HCA_RATE} to 1 without, not for {part.label} of {part.head_dim} as {group.name} layers are",
+            f"SGLang's pools of DeepSeek-V4 are made for entries of {_ENTRY_WIDTH}, compressed {words}, not for "
+            f"{part.label} of {part.head_dim} as {group.name} layers are",
             help="size it in another engine",
         )
     if part.index_head_dim is not None and part.index_head_dim % _INDEX_SCALE_BLOCK:

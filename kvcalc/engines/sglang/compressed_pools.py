@@ -26,7 +26,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 from kvcalc.report.pool import Pool
 
-_DEFAULT_RATIO = 0.1
+DEFAULT_RATIO = 0.1
 """swa_full_tokens_ratio of DeepSeek-V4 where none is given (arg_groups/model_overrides/deepseek_v4.py)."""
 _WINDOW, _CSA, _HCA = None, CSA_RATE, HCA_RATE
 
@@ -51,12 +51,13 @@ class CompressedStage(NamedTuple):
         window = draft_layers = 0
         for group in model.groups:
             for part in group.parts:
-                _check(model, group, part)
+                check_compressed(model, group, part)
                 assert isinstance(part, CompressedAttention)
                 stored = tuple(tensors_of(group, part, schedule))
                 if group.name == DRAFTS:
                     draft_layers += len(group.layers)
                     continue
+                stored = tuple(tensors_of(group, part, schedule))
                 window = max(window, part.sliding_window)
                 layers[_WINDOW] += len(group.layers)
                 if part.compress_rate is not None:
@@ -93,7 +94,7 @@ class CompressedStage(NamedTuple):
             found.append(self._pool("csa", _CSA, page, tokens // PAGE, _CSA, "compressed_kv", "index_k"))
             row_bytes = self.bytes_of[_CSA]["states"] // rows * csa
             slots = window_tokens // PAGE * rows
-            found.append(Pool("csa states", csa, "row", slots, (("states", row_bytes),), _spare(slots, rows, _CSA)))
+            found.append(Pool("csa states", csa, "row", slots, (("states", row_bytes),), spare_rows(slots, rows, _CSA)))
         if self.layers[_HCA]:
             found.append(self._pool("hca", _HCA, page, tokens // PAGE, _HCA, "compressed_kv"))
             found.append(self._hca_states(schedule, schedule.requests_at_a_time(tokens)))
@@ -101,6 +102,14 @@ class CompressedStage(NamedTuple):
             held = (("kv", self.bytes_of[_WINDOW]["kv"] * drafts),)
             found.append(Pool("drafts", drafts, page, window_tokens // PAGE, held, 1))
         return tuple(found)
+
+    def log_line(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> str:
+        """What SGLang logs of the sizes of its pools; states of HCA are sized afterwards."""
+        window, rows = window_tokens_of(settings, tokens), ring_rows(_CSA, drafts=schedule.drafts is not None)
+        return (
+            f"DSV4 pool sizes: full={tokens}, swa={window}, c4={tokens // CSA_RATE}, c128={tokens // HCA_RATE}, "
+            f"c4_state={window // PAGE * rows}, c128_state=0"
+        )
 
     def _pool(self, name: str, rate: int | None, slot: str, slots: int, spare: int, *tensors: str) -> Pool:
         held = tuple((tensor, self.bytes_of[rate][tensor] * self.layers[rate]) for tensor in tensors)
@@ -110,11 +119,12 @@ class CompressedStage(NamedTuple):
         rows = ring_rows(_HCA, drafts=schedule.drafts is not None)
         slots = (requests + 1) * rows
         row_bytes = self.bytes_of[_HCA]["states"] // rows * self.layers[_HCA]
-        spare = _spare(slots, rows, _HCA)
+        spare = spare_rows(slots, rows, _HCA)
         return Pool("hca states", self.layers[_HCA], "row", slots, (("states", row_bytes),), spare)
 
 
-def _check(model: Model, group: LayerGroup, part: Attention) -> None:
+def check_compressed(model: Model, group: LayerGroup, part: Attention) -> None:
+    """Raises NotApplicableError for a layer of another kind, which these pools have no room for."""
     if not isinstance(part, CompressedAttention):
         raise NotApplicableError(
             f"SGLang's pools of DeepSeek-V4 have no room for {part.label} layers, as {group.name} layers of "
@@ -123,7 +133,7 @@ def _check(model: Model, group: LayerGroup, part: Attention) -> None:
         )
 
 
-def _spare(rows: int, ring: int, rate: int) -> int:
+def spare_rows(rows: int, ring: int, rate: int) -> int:
     """Rows beside those of rings: one ring and one row more, rounded up to as many as make an entry."""
     return -(-(rows + ring + 1) // rate) * rate - rows
 
@@ -133,14 +143,5 @@ def window_tokens_of(settings: SglangSettings, tokens: int) -> int:
     return int(tokens * _ratio(settings)) // PAGE * PAGE
 
 
-def log_line(settings: SglangSettings, schedule: Schedule, tokens: int) -> str:
-    """What SGLang logs of the sizes of its pools; states of HCA are sized afterwards."""
-    window, rows = window_tokens_of(settings, tokens), ring_rows(CSA_RATE, drafts=schedule.drafts is not None)
-    return (
-        f"DSV4 pool sizes: full={tokens}, swa={window}, c4={tokens // CSA_RATE}, c128={tokens // HCA_RATE}, "
-        f"c4_state={window // PAGE * rows}, c128_state=0"
-    )
-
-
 def _ratio(settings: SglangSettings) -> float:
-    return _DEFAULT_RATIO if settings.swa_full_tokens_ratio is None else settings.swa_full_tokens_ratio
+    return DEFAULT_RATIO if settings.swa_full_tokens_ratio is None else settings.swa_full_tokens_ratio

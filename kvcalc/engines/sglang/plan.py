@@ -9,12 +9,14 @@ from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.engines.base.pools import PoolPlan
 from kvcalc.engines.base.stages import stage_models
-from kvcalc.engines.sglang.compressed_pools import CompressedStage, log_line
+from kvcalc.engines.sglang.compressed import pools_entries
+from kvcalc.engines.sglang.compressed_pools import CompressedStage
+from kvcalc.engines.sglang.pooled_pools import PooledStage
 from kvcalc.engines.sglang.pools import pools_of, sizes_of, with_tokens
 from kvcalc.engines.sglang.resolution import cache_dtype, names_context, rows_of, schedule_of
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
-from kvcalc.engines.sglang.stage import STATES, stages_of
+from kvcalc.engines.sglang.stage import STATES, TAILS, stages_of
 from kvcalc.engines.sglang.tensors import keeps_states_alone
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -63,20 +65,21 @@ class SglangPlan(PoolPlan):
         return _report(model, settings, schedule, available_bytes)._replace(
             tokens=sizes[0].tokens,
             stages=pools,
-            log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0]),
+            log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0] if pool.name != TAILS),
             max_requests=requests,
             notes=(*model.notes, *_of_context(model, settings, schedule), *self._rounded),
         )
 
 
 class CompressedPlan(PoolPlan):
-    """Pools of DeepSeek-V4."""
+    """Pools of DeepSeek-V4 and V4.1."""
 
     def __init__(self, model: Model, settings: SglangSettings, ranks: Parallel, sharing: Sharing) -> None:
         self._model, self._settings = model, settings
         self._schedule = schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp)
         parts = stage_models(model, ranks.tp, ranks.pp, sharing)
-        self._stages = [CompressedStage.of(part, self._schedule) for part in parts]
+        kind = PooledStage if pools_entries(model) else CompressedStage
+        self._stages = [kind.of(part, self._schedule) for part in parts]
         super().__init__(tuple(settings.footprint(part, BF16) for part in parts), self._schedule.page)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
@@ -91,7 +94,7 @@ class CompressedPlan(PoolPlan):
         return report._replace(
             tokens=tokens,
             stages=tuple(stage.pools(settings, schedule, tokens) for stage in stages),
-            log_lines=(log_line(settings, schedule, tokens),),
+            log_lines=(stages[0].log_line(settings, schedule, tokens),),
             max_requests=schedule.requests_at_a_time(tokens),
         )
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import SglangSettings
-from kvcalc.engines.sglang.stage import DRAFT, DRAFT_SLIDING, DRAFT_STATES, FULL, SLIDING, STATES, Stage
+from kvcalc.engines.sglang.stage import DRAFT, DRAFT_SLIDING, DRAFT_STATES, FULL, SLIDING, STATES, TAILS, Stage
 from kvcalc.engines.sglang.states import states_of
+from kvcalc.engines.sglang.tensors import TAIL_SCORE
 from kvcalc.errors import NotApplicableError
 from kvcalc.report.pool import Pool
 
@@ -50,7 +51,7 @@ def sizes_of(stage: Stage, settings: SglangSettings, schedule: Schedule, availab
     if not (full and sliding):
         tokens = max(0, left) // (full or sliding) // page * page
         return Sizes(tokens, 0, states) if full else Sizes(0, tokens, states)
-    cap = _request_cap(stage, settings, schedule)
+    cap = _request_cap(stage, schedule)
     if cap is None:
         cell = full + _ratio(stage, settings) * sliding
         return with_tokens(Sizes(0, 1, states), int(max(0, left) // cell), stage, settings, schedule)
@@ -69,7 +70,7 @@ def with_tokens(sizes: Sizes, tokens: int, stage: Stage, settings: SglangSetting
     tokens = tokens // page * page
     if not (stage.token_bytes(FULL) and sizes.sliding):
         return Sizes(0 if sizes.sliding else tokens, tokens if sizes.sliding else 0, sizes.states)
-    cap = _request_cap(stage, settings, schedule)
+    cap = _request_cap(stage, schedule)
     if cap is not None:
         return Sizes(tokens, min(cap, tokens), sizes.states)
     sliding = int(tokens * _ratio(stage, settings)) // page * page
@@ -93,13 +94,17 @@ def _ratio(stage: Stage, settings: SglangSettings) -> float:
     return default if settings.swa_full_tokens_ratio is None else settings.swa_full_tokens_ratio
 
 
-def _request_cap(stage: Stage, settings: SglangSettings, schedule: Schedule) -> int | None:
+def _request_cap(stage: Stage, schedule: Schedule) -> int | None:
     """Tokens of the sliding pool by its worst case; None where it is a share of the full pool."""
-    if not (settings.disable_radix_cache and schedule.chunk_tokens and schedule.requests):
+    if schedule.keeps_prefixes or not (schedule.chunk_tokens and schedule.requests):
         return None
+    return -(-request_cap(stage.window, schedule, schedule.requests) // schedule.page) * schedule.page
+
+
+def request_cap(window: int, schedule: Schedule, requests: int) -> int:
+    """Tokens that so many requests, and prefill chunks in flight, hold of a window at most."""
     chunks = (_CHUNKS_IN_FLIGHT if schedule.overlaps else 1) * schedule.chunk_tokens
-    needed = schedule.requests * schedule.window_tokens(stage.window) + chunks + schedule.page
-    return -(-needed // schedule.page) * schedule.page
+    return requests * schedule.window_tokens(window) + chunks + schedule.page
 
 
 def pools_of(stage: Stage, sizes: Sizes, page: int, requests: int) -> tuple[Pool, ...]:
@@ -110,6 +115,7 @@ def pools_of(stage: Stage, sizes: Sizes, page: int, requests: int) -> tuple[Pool
         SLIDING: (sizes.sliding, page, "token", SLIDING),
         STATES: (sizes.states, 1, of_request, STATES),
         DRAFT_STATES: (requests, 1, f"{of_request}'s draft", STATES),
+        TAILS: (requests, _spare_tails(stage), "request", TAILS),
         DRAFT: (sizes.tokens, page, "token", "drafts"),
         DRAFT_SLIDING: (sizes.sliding, page, "token", "drafts, sliding"),
     }
@@ -118,3 +124,8 @@ def pools_of(stage: Stage, sizes: Sizes, page: int, requests: int) -> tuple[Pool
         for pool, (number, spare, words, name) in slots.items()
         if pool in stage.bytes_of
     )
+
+
+def _spare_tails(stage: Stage) -> int:
+    """Requests that have tails and never run: one, and of a latent's indexer one more."""
+    return 2 if TAIL_SCORE in stage.bytes_of.get(TAILS, {}) else 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kvcalc.cache.dtypes import BF16, Dtype, dtype_named
 from kvcalc.engines.sglang.backends import BLACKWELL, has_fp8_index, major, page_of
-from kvcalc.engines.sglang.compressed import is_compressed
+from kvcalc.engines.sglang.compressed import is_compressed, pools_entries
 from kvcalc.engines.sglang.memory import default_chunk_tokens
 from kvcalc.engines.sglang.schedule import Drafts, Schedule
 from kvcalc.engines.sglang.settings import (
@@ -20,7 +20,14 @@ from kvcalc.engines.sglang.settings import (
     SglangSettings,
 )
 from kvcalc.engines.sglang.tensors import Rows, has_sparse_latent, has_states, stream_channels
-from kvcalc.engines.sglang.types import EXTRA_BUFFERS, INKLING, NO_BUFFERS, OWN_WINDOWS, is_of, type_of
+from kvcalc.engines.sglang.types import (
+    EXTRA_BUFFERS,
+    INKLING,
+    NO_BUFFERS,
+    OWN_WINDOWS,
+    is_of,
+    type_of,
+)
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import DRAFTS, Model
 
@@ -82,6 +89,7 @@ def schedule_of(model: Model, settings: SglangSettings, *, dp: int = 1, pp: int 
         context_tokens=settings.context_length or _context_tokens(model),
         drafts=drafts,
         dp=dp,
+        keeps_prefixes=not settings.disable_radix_cache,
     )
 
 
@@ -159,6 +167,11 @@ def cache_dtype(model: Model, settings: SglangSettings, kv_dtype: Dtype) -> str:
             help=f"use one of bf16, fp16, fp8, nvfp4, or kv_cache_dtype: {', '.join(STORED)}",
         )
     if is_compressed(model):
+        if pools_entries(model) and major(settings) >= BLACKWELL:
+            raise NotApplicableError(
+                f"kvcalc knows how SGLang lays DeepSeek-V4.1 out on Hopper, and not the layout of {settings.gpu}",
+                help="choose a Hopper GPU as gpu",
+            )
         if name not in (AUTO, "fp8_e4m3"):
             raise NotApplicableError(
                 f"SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in {name}",

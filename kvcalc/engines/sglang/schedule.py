@@ -50,6 +50,7 @@ class Schedule(NamedTuple):
     page: tokens of a page. overlaps: whether a batch is prepared while another runs. states: slots of the Mamba pool
     that a running request may hold. chunk_tokens: of a prefill step, 0 for whole prompts. requests: that were asked
     for, of one rank. context_tokens: of the longest request. dp: ranks that share attention's requests.
+    keeps_prefixes: whether the radix cache is on.
     """
 
     page: int
@@ -60,6 +61,7 @@ class Schedule(NamedTuple):
     context_tokens: int
     drafts: Drafts | None = None
     dp: int = 1
+    keeps_prefixes: bool = True
 
     def requests_at_a_time(self, tokens: int, states: int = 0) -> int:
         """Requests that so many tokens, and states if there are any, let run together.

@@ -8,13 +8,24 @@ from typing import NamedTuple
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.cache.dtypes import BF16
 from kvcalc.cache.tensor import CacheTensor
-from kvcalc.engines.sglang.tensors import DRAFTED, encoder_rows, has_sparse_latent, is_sliding, reads_sliding, window_of
+from kvcalc.engines.sglang.tensors import (
+    DRAFTED,
+    TAIL_K,
+    TAIL_SCORE,
+    encoder_rows,
+    has_sparse_latent,
+    is_sliding,
+    reads_sliding,
+    window_of,
+)
 from kvcalc.engines.sglang.types import INKLING, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
 from kvcalc.model import DRAFTS, LayerGroup, Model
 
-FULL, SLIDING, STATES = "full", "sliding", "states"
+FULL, SLIDING, STATES, TAILS = "full", "sliding", "states", "tails"
 DRAFT, DRAFT_SLIDING, DRAFT_STATES = "draft", "draft sliding", "draft states"
 _INDEX = "index_k"
+_UNCOUNTED = "ngram_conv_state"
+"""A state that slots have beside what they are counted with (ple_state_pool.py)."""
 
 
 class Stage(NamedTuple):
@@ -50,7 +61,7 @@ def stages_of(model: Model, parts: Sequence[Stored], *, own_windows: bool) -> li
     """Each pipeline stage, and what a slot of the Mamba pool counts on all of them."""
     found = [_stage(model, stored, own_windows=own_windows) for stored in parts]
     layers = [stage.layers.get(STATES, 0) for stage in found]
-    whole = sum(stage.slot_bytes(STATES) for stage in found)
+    whole = sum(stage.slot_bytes(STATES) - stage.bytes_of.get(STATES, {}).get(_UNCOUNTED, 0) for stage in found)
     most = int(whole * (max(layers) / max(sum(layers), 1)))
     return [stage._replace(largest_state_bytes=most) for stage in found]
 
@@ -80,9 +91,10 @@ def _by_pool(
     tokens = SLIDING if slides else FULL
     if group.name == DRAFTS:
         tokens = DRAFT_SLIDING if slides else DRAFT
-    split: dict[str, list[CacheTensor]] = {tokens: [], STATES: [], DRAFT_STATES: []}
+    split: dict[str, list[CacheTensor]] = {tokens: [], STATES: [], DRAFT_STATES: [], TAILS: []}
     for tensor in tensors:
         of_request = DRAFT_STATES if tensor.name.startswith(DRAFTED) else STATES
+        of_request = TAILS if tensor.name in (TAIL_K, TAIL_SCORE) else of_request
         split[tokens if tensor.slot_rule.constant is None else of_request].append(tensor)
     return [(pool, own) for pool, own in split.items() if own]
 

@@ -41,7 +41,7 @@ def _slots(stage: Stage, settings: SglangSettings, schedule: Schedule, available
     slot, asked = stage.largest_state_bytes, settings.max_mamba_cache_size
     if asked is not None:
         return asked // schedule.dp
-    if settings.disable_radix_cache and schedule.requests is not None:
+    if not schedule.keeps_prefixes and schedule.requests is not None:
         return schedule.requests
     default = _INKLING_RATIO if stage.is_inkling else _DEFAULT_RATIO
     ratio = settings.mamba_full_memory_ratio or default

@@ -19,6 +19,7 @@ from kvcalc.attention.lightning import LightningAttention
 from kvcalc.attention.mamba import Mamba
 from kvcalc.attention.mamba2 import Mamba2
 from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.dtypes import BF16, FP8, FP32, Dtype
@@ -33,9 +34,11 @@ from kvcalc.engines.sglang.types import CROSS_ATTENDING, INKLING, LIGHTNING, is_
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 
+TAIL_K, TAIL_SCORE = "tail_k", "tail_score"
+"""What tokens wait with until their index keys are pooled."""
 DRAFTED = "drafted_"
 """Before the name of a state that is kept for each drafted token."""
-_STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, ShortConvolution)
+_STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, NgramConvolution, ShortConvolution)
 """Kinds whose states it keeps in slots of its Mamba pool."""
 QUANT_BLOCK = 128
 """Elements of an index key, and of a scaled latent, that share a float32 scale (DSATokenToKVPool)."""
@@ -80,8 +83,9 @@ class Rows(NamedTuple):
             yield from self._latent(part)
         elif isinstance(part, CompressedAttention):
             yield from tensors_of(group, part, self.schedule)
-        elif isinstance(part, Indexer) and not part.index_pooling:
+        elif isinstance(part, Indexer) and (part.index_pool_tokens or not part.index_pooling):
             yield self._index(group, part)
+            yield from self._tails(group, part)
         elif isinstance(part, NoCache):
             yield from self._unwritten(model, group)
         else:
@@ -125,14 +129,36 @@ class Rows(NamedTuple):
                 yield CacheTensor("c_kv_scales", (scales,), rule, FP32, quantizable=False)
 
     def _index(self, group: LayerGroup, part: Indexer) -> CacheTensor:
-        """Key of an indexer: beside a latent in fp8 with float32 scales, beside K and V as the model computes it."""
+        """Key of an indexer: beside a latent in fp8 with float32 scales, beside K and V as the model computes it.
+
+        Where keys are pooled, a token has its share of the one that it has with others.
+        """
         (key, *_) = part.tensors()
-        beside_latent = any(isinstance(other, MultiHeadLatentAttention) for other in group.parts)
-        if not beside_latent:
-            return key._replace(slot_rule=self._tokens(), dtype=key.dtype or self.index_dtype)
-        width = part.index_head_dim
-        scaled = Dtype("fp8", width, width + width // QUANT_BLOCK * FP32.block_bytes, "fp8 and a float32 scale for 128")
-        return key._replace(slot_rule=self._tokens(), dtype=scaled, quantizable=False)
+        pooled, width = part.index_pool_tokens or 1, part.index_head_dim
+        key = key._replace(slot_rule=self._tokens())
+        if is_beside_latent(group):
+            key_bytes = width + width // QUANT_BLOCK * FP32.block_bytes
+            _check_pooled(group, pooled, width, key_bytes)
+            scaled = Dtype("fp8", width // pooled, key_bytes // pooled, "fp8 and a float32 scale for 128")
+            key = key._replace(dtype=scaled, quantizable=False)
+        else:
+            _check_pooled(group, pooled, width)
+            dtype = self.index_dtype if pooled == 1 else self.model_dtype  # qsa_indexer_dtype is auto
+            key = key._replace(dtype=key.dtype or dtype)
+        return key if pooled == 1 else key._replace(dims=(Dim(f"index_head_dim / {pooled}", width // pooled),))
+
+    def _tails(self, group: LayerGroup, part: Indexer) -> Iterator[CacheTensor]:
+        """Keys, and of a latent's indexer scores, of a request's tokens that wait to be pooled, in the model's dtype.
+
+        Those of a latent's indexer have room for drafted tokens (DSATokenToKVPool, QSATokenToKVPool).
+        """
+        if part.index_pool_tokens is None:
+            return
+        scored = is_beside_latent(group)
+        drafted = self.schedule.drafts.tokens if scored and self.schedule.drafts else 0
+        dims = (Dim("tokens", part.index_pool_tokens + drafted), Dim("index_head_dim", part.index_head_dim))
+        for name in (TAIL_K, TAIL_SCORE) if scored else (TAIL_K,):
+            yield CacheTensor(name, dims, once(1), BF16, quantizable=False)
 
     def _state(self, tensor: CacheTensor) -> CacheTensor:
         """Convolution states in bf16 (SGLANG_MAMBA_CONV_DTYPE), recurrent states as the model or a setting says."""
@@ -151,11 +177,32 @@ class Rows(NamedTuple):
         """States after each token that is verified; of a convolution the inputs, once for tokens in a row."""
         state = self._state(tensor)
         dims = (Dim("draft_tokens", drafts.tokens), *tensor.dims)
-        overlaps = drafts.topk == 1 and not isinstance(part, KimiDeltaAttention | ShortConvolution)
+        overlaps = drafts.topk == 1 and not isinstance(part, KimiDeltaAttention | NgramConvolution | ShortConvolution)
         if tensor.dtype is None and overlaps:
             *channels, columns = tensor.dims
             dims = (*channels, Dim(columns.name, columns.size + drafts.tokens - 1))
         return state._replace(name=f"{DRAFTED}{tensor.name}", dims=dims, slot_rule=once(1))
+
+
+def _check_pooled(group: LayerGroup, pooled: int, *sizes: int) -> None:
+    """Raises NotApplicableError for a pooled key that its tokens cannot share evenly."""
+    if odd := next((size for size in sizes if size % pooled), None):
+        raise NotApplicableError(
+            f"kvcalc divides a pooled key of {group.name} layers among its {pooled} tokens, which {odd} is no multiple "
+            "of",
+            help="size it in another engine",
+        )
+
+
+def is_beside_latent(group: LayerGroup) -> bool:
+    """Whether the layers have a latent, too."""
+    return any(isinstance(part, MultiHeadLatentAttention) for part in group.parts)
+
+
+def pooled_tokens(model: Model) -> int | None:
+    """Tokens whose index keys are pooled into one, where they are."""
+    parts = (part for group in model.groups for part in group.parts)
+    return next((part.index_pool_tokens for part in parts if isinstance(part, Indexer)), None)
 
 
 def window_of(part: GroupedQueryAttention) -> int | None:
