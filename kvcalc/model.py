@@ -173,6 +173,7 @@ class Published(NamedTuple):
     sees_images_whole: whether tokens of an image see each other in both directions.
     state_dtype: format of recurrent states that the config itself names, whatever its class does by default.
     vision: the encoder of images, if there is one. encoder_layers: of an encoder whose output layers cross-attend to.
+    vocab_size: logits of a token.
     """
 
     model_type: str = ""
@@ -187,6 +188,7 @@ class Published(NamedTuple):
     state_dtype: str = ""
     vision: Vision | None = None
     encoder_layers: int = 0
+    vocab_size: int | None = None
 
 
 @dataclass(frozen=True)

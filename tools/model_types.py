@@ -32,7 +32,7 @@ def fields_read() -> set[str]:
     files = (path for path in Path(families.__file__).parent.glob("*.py") if path.name != NAMES_ELSEWHERE)
     sources = [path.read_text() for path in files]
     names = {name for source in sources for name in READS.findall(source)} - NEVER_BY_DEFAULT
-    return names | {"max_position_embeddings", PAIR}
+    return names | {"max_position_embeddings", "vocab_size", PAIR}
 
 
 def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ _LENGTHS = (
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 """Fields that name a longest sequence, by any class."""
+_VOCABULARIES = ("padded_vocab_size", "vocab_size")
+"""Fields that name the logits of a token; ChatGLM's padded ones come first."""
 _EIGHT_BITS, _FOUR_BITS = 8, 4
 _MOST = 2**32
 """Largest factor taken for real."""
@@ -37,6 +39,7 @@ def published(config: Config) -> Published:
         state_dtype=_text(own, "mamba_ssm_cache_dtype", "mamba_ssm_dtype"),
         vision=_vision(top.get("vision_config")),
         encoder_layers=_count(own.get("encoder_layers")) or 0,
+        vocab_size=_vocabulary(config),
     )
 
 
@@ -49,6 +52,11 @@ def _lengths(config: Config) -> tuple[tuple[str, int], ...]:
     found = {name: tokens for name, tokens in named.items() if tokens is not None}
     default = _count(config.value(_LONGEST))
     return tuple(found.items()) if found or default is None else ((_LONGEST, default),)
+
+
+def _vocabulary(config: Config) -> int | None:
+    """Logits that the decoder's section names, or its class by default."""
+    return next((count for name in _VOCABULARIES if (count := _count(config.value(name)))), None)
 
 
 def _rope(values: Mapping[str, object]) -> Mapping[str, object]:

@@ -32,7 +32,7 @@ from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
 from kvcalc.io.files import is_file
-from kvcalc.model import DRAFTS, MAX_LAYERS, Attention, LayerGroup, Model, group_layers, repeated
+from kvcalc.model import DRAFTS, MAX_LAYERS, Attention, LayerGroup, Model, Published, group_layers, repeated
 from kvcalc.registry import plain_yaml
 
 MODEL_FIELDS = {
@@ -41,6 +41,7 @@ MODEL_FIELDS = {
     "source": "Where the facts were published.",
     "model_type": "model_type of the model's config.json.",
     "max_model_len": "Longest context that the model was made for, in tokens.",
+    "vocab_size": "Logits of a token, which some engines reserve memory for.",
     "weights_bytes": "Bytes of the whole checkpoint's weights, as published.",
     "weights_source": "Where those bytes were published.",
     "num_layers": "Layers of the decoder.",
@@ -143,6 +144,7 @@ def parse_preset(document: Document) -> Model:
         model_type=top.text("model_type"),
         source=top.text("source"),
         max_model_len=top.integer_or("max_model_len", None),
+        published=Published(vocab_size=top.integer_or("vocab_size", None)),
         weights_bytes=top.integer("weights_bytes", most=MAX_WEIGHTS_BYTES) if "weights_bytes" in top else None,
         weights_source=top.text("weights_source"),
         origins={"num_layers": top.origin("num_layers")},
@@ -163,6 +165,7 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         "aliases": list(aliases),
         "model_type": model.model_type,
         "max_model_len": model.max_model_len,
+        "vocab_size": model.published.vocab_size,
         "weights_bytes": model.weights_bytes,
         "weights_source": model.weights_source,
         "num_layers": model.num_layers,

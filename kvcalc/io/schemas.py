@@ -59,6 +59,7 @@ def _preset() -> dict[str, Json]:
         "source": {"type": "string"},
         "model_type": {"type": "string"},
         "max_model_len": _COUNT,
+        "vocab_size": _COUNT,
         "weights_bytes": {**_COUNT, "maximum": MAX_WEIGHTS_BYTES},
         "weights_source": {"type": "string"},
         "num_layers": _COUNT,
