@@ -13,7 +13,7 @@ from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format
 from kvcalc.engines.tensorrt_llm.plan import TensorrtLlmPlan
 from kvcalc.engines.tensorrt_llm.settings import TensorrtLlmSettings
-from kvcalc.engines.tensorrt_llm.tensors import dtype_of, tensors_of
+from kvcalc.engines.tensorrt_llm.tensors import by_window, dtype_of, tensors_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing
@@ -28,7 +28,9 @@ class TensorrtLlm(TensorrtLlmSettings):
     """TensorRT-LLM: a pool of blocks for each attention window."""
 
     TITLE = "TensorRT-LLM"
-    VERIFIED = "from source, not run; checked against 4 sizes in logs of users"
+    VERIFIED = (
+        "305 plans of a transcript of its Python arithmetic, equal; the package was not run; 4 sizes in logs of users"
+    )
     SHARE = "free_gpu_memory_fraction"
     FIXED = ""
 
@@ -37,6 +39,10 @@ class TensorrtLlm(TensorrtLlmSettings):
         check_unchanged(model, self.TITLE)
         dtype = dtype_of(self, kv_dtype)
         return tuple(tuple(tensors_of(model, group, self, dtype)) for group in model.groups)
+
+    def served(self, model: Model) -> Model:
+        """With a group for the layers of each window."""
+        return by_window(model, self)
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> TensorrtLlmPlan:
         """The pools of a rank of each stage. Raises NotApplicableError for what the manager does not store."""

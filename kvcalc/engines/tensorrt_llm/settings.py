@@ -68,6 +68,10 @@ class TensorrtLlmSettings(Engine):
         share(self.free_gpu_memory_fraction, "free_gpu_memory_fraction", 0.9)
         object.__setattr__(self, "max_attention_window", _windows(self.max_attention_window))
 
+    def has_several_windows(self, longest: int | None) -> bool:
+        """Whether layers have several windows, once the longest request cut them (is_vswa)."""
+        return len({window if longest is None else min(window, longest) for window in self.max_attention_window}) > 1
+
     @property
     def release_words(self) -> str:
         """The version, and which of its two managers is meant."""

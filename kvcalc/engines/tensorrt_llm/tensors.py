@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
@@ -52,20 +53,39 @@ def window_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings) ->
     """Window of the group's layers; None where they keep every token.
 
     A pipeline stage counts its own layers from 0, wherever it begins (_get_window_size_to_layers).
+    Raises NotApplicableError for layers of several windows.
     """
+    found = {_window_of_layer(model, layer, settings) for layer in group.layers}
+    if len(found) > 1:
+        windows = sorted(window or 0 for window in found)
+        raise NotApplicableError(
+            f"max_attention_window gives {group.name} layers of {model.name} several windows ({windows}), which "
+            "pipeline stages cut elsewhere",
+            help="give as many windows as the model's own pattern has layers, or leave pp out",
+        )
+    return found.pop()
+
+
+def _window_of_layer(model: Model, layer: int, settings: TensorrtLlmSettings) -> int | None:
     windows = settings.max_attention_window
     longest = settings.max_seq_len or model.max_model_len
-    if not windows:
-        return None
-    found = {windows[layer % len(windows)] for layer in group.layers}
-    if len(found) > 1:
-        raise NotApplicableError(
-            f"max_attention_window gives {group.name} layers of {model.name} several windows ({sorted(found)}), and a "
-            "size knows one for all",
-            help="give as many windows as the model's own pattern has layers",
-        )
-    window = found.pop()
-    return None if longest is not None and window >= longest else window
+    window = windows[layer % len(windows)] if windows else None
+    return None if window is None or (longest is not None and window >= longest) else window
+
+
+def by_window(model: Model, settings: TensorrtLlmSettings) -> Model:
+    """`model` with a group of its own for the layers of each window, where max_attention_window cuts a group."""
+    groups = tuple(part for group in model.groups for part in _cut(model, group, settings))
+    return replace(model, groups=groups) if len(groups) > len(model.groups) else model
+
+
+def _cut(model: Model, group: LayerGroup, settings: TensorrtLlmSettings) -> Iterator[LayerGroup]:
+    layers: dict[int | None, list[int]] = {}
+    for layer in group.layers:
+        layers.setdefault(_window_of_layer(model, layer, settings), []).append(layer)
+    for window, own in layers.items():
+        name = group.name if len(layers) == 1 else f"{group.name}, {f'window {window:,}' if window else 'no window'}"
+        yield replace(group, name=name, layers=tuple(own))
 
 
 def _is_beside_latent(group: LayerGroup) -> bool:
