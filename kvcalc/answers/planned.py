@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kvcalc.answers.changed import asked_before
-from kvcalc.cache.dtypes import BF16
+from kvcalc.cache.dtypes import BF16, Dtype, dtype_named
 from kvcalc.engines import ENGINES, Engine
 from kvcalc.engines.base.plan import Planner
 from kvcalc.errors import InvalidValueError, NotApplicableError
@@ -27,6 +27,7 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     available_bytes: int | Sequence[int] | None = None,
     weights_bytes: int | None = None,
     other_bytes: int = 0,
+    kv_dtype: str | Dtype = BF16,
     parallel: Parallel | None = None,
     engine_settings: Mapping[str, object] | None = None,
 ) -> Fitted:
@@ -35,6 +36,7 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     available_bytes: left for the cache on each rank, or on a rank of each pipeline stage.
     weights_bytes, other_bytes: where that is not given: what one rank's weights take, and everything else (activations,
     CUDA graphs); the cache has the rest of the share of the GPU's memory that the engine takes.
+    kv_dtype: in which the model computes, or the cache is stored, where the engine leaves that to a size.
     Raises NotApplicableError for what the engine refuses, in its words; InvalidValueError, UnknownNameError.
     """
     planner, ranks = _engine(model, engine, engine_settings), parallel or Parallel()
@@ -42,11 +44,12 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
         raise _without_planner(planner)
     settled = planner if weights_bytes is None else planner.settled(model, ranks)
     available = _of_stages(_memory(settled, available_bytes, weights_bytes, other_bytes), ranks.pp)
+    dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
 
     def ask(engine: Engine) -> Fitted:
         if not isinstance(engine, Planner):
             raise _without_planner(engine)
-        return engine.plan(model, BF16, ranks).fit(available)
+        return engine.plan(model, dtype, ranks).fit(available)
 
     report, since, before = asked_before(planner, ask, said)
     settings = tuple(planner.settings_by_name().items())

@@ -22,13 +22,13 @@ from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
+from kvcalc.report.blocks import BlocksReport
 from kvcalc.report.gpu_fit import GpuFit
 from kvcalc.report.pool import PoolReport
 from kvcalc.units import both_units, plural, shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Fitted
-    from kvcalc.report.fit import FitReport
 
 
 def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
@@ -206,7 +206,7 @@ def _binds(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
 
 def _engines_own(
     question: OnGpus, plan: Plan, ranks: Parallel, memory: Memory, tokens: int | None
-) -> tuple[FitReport | PoolReport | None, tuple[str, ...]]:
+) -> tuple[Fitted | None, tuple[str, ...]]:
     """What the engine itself would report of this memory; or in its words why it would not start."""
     if memory.cache_bytes <= 0:
         return None, ()
@@ -229,6 +229,8 @@ def _engines_own(
     if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
         first = "users are counted by the tokens of the largest pool; whether another binds first is not asked"
         remarks = (first, *remarks)
+    if isinstance(report, BlocksReport):
+        remarks = (report.kept_words, *remarks)
     named = tuple(question.asked.engine.settings_by_name().items())
     return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
 

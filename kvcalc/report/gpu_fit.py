@@ -7,6 +7,7 @@ from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_versi
 from kvcalc.units import both_units, count, plural
 
 if TYPE_CHECKING:
+    from kvcalc.report.blocks import BlocksReport
     from kvcalc.report.fit import FitReport
     from kvcalc.report.pool import PoolReport
 
@@ -65,7 +66,7 @@ class GpuFit(NamedTuple):
     fewest_layout: str
     fewest_by_tp: int | None
     binds: str
-    planned: "FitReport | PoolReport | None"
+    planned: "FitReport | PoolReport | BlocksReport | None"
     notes: tuple[str, ...] = ()
     engine_version: str = ""
     usual_gpus: int | None = None

@@ -20,7 +20,7 @@ from kvcalc.engines.vllm import planner
 from kvcalc.fleet.demand import plan_of
 
 PACKAGE = Path(kvcalc.__file__).parent
-PLANNERS = {"vllm", "sglang", "tensorrt_llm"}
+PLANNERS = {"vllm", "sglang", "tensorrt_llm", "lmdeploy"}
 LLAMA = kvcalc.load("llama-3.1-8b")
 
 
@@ -181,7 +181,7 @@ def test_a_check_plans_each_deployment_once(cli, plans, tmp_path):
 # A plan answers for itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ideal", "transformers", "llama_cpp", "mlx_lm", "vllm", "sglang", "tensorrt_llm"])
+@pytest.mark.parametrize("name", ["ideal", "transformers", "llama_cpp", "mlx_lm", *sorted(PLANNERS)])
 def test_every_plan_answers_the_same_questions(name):
     engine = Engine.of(name)
     plan: Plan = plan_of(LLAMA, engine, kvcalc.cache.dtypes.BF16, kvcalc.Parallel())
@@ -193,4 +193,4 @@ def test_every_plan_answers_the_same_questions(name):
     assert plan.needed_at_least(1024, 2) <= max(plan.needed(1024, 2))
     report = plan.fit((budget,))
     assert (report is None) == (name not in PLANNERS)
-    assert (plan.blocks(1024, budget) is None) == (name != "vllm")
+    assert (plan.blocks(1024, budget) is None) == (name not in ("vllm", "lmdeploy"))

@@ -14,7 +14,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.units import count
 
 if TYPE_CHECKING:
-    from kvcalc.report.fit import FitReport
+    from kvcalc.engines.base.plan import Fitted
 
 
 class BlockPlan(ABC):
@@ -88,7 +88,7 @@ class BlockPlan(ABC):
         return cache_bytes // max(self.block_bytes) if self.num_blocks is None else self.num_blocks
 
     @abstractmethod
-    def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> FitReport:
+    def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> Fitted:
         """The engine's own report of so much memory on a rank of each stage."""
 
     def _usable(self, cache_bytes: int) -> int:

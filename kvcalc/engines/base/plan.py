@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from kvcalc.cache.dtypes import Dtype
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
+    from kvcalc.report.blocks import BlocksReport
     from kvcalc.report.fit import FitReport
     from kvcalc.report.pool import PoolReport
 
-    Fitted = FitReport | PoolReport
-    """Reports of engines that plan in blocks, and of those that plan in pools."""
+    Fitted = FitReport | PoolReport | BlocksReport
+    """Reports of engines that plan in blocks by layer, in pools, and in blocks for all layers."""
 
 
 class Blocks(NamedTuple):

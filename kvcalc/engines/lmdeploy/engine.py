@@ -1,0 +1,105 @@
+"""LMDeploy: whole blocks that requests take of one table for all layers, and the blocks and states that fit.
+
+A size is what requests take: whole blocks, and a slot of states. Tensor parallelism shares the heads, and copies them
+where there are more ranks; the latent of MLA, cached as one key of 576, every rank holds whole. Draft layers of the
+model itself are counted where they are asked for (`--mtp`).
+
+TurboMind has the same blocks without padding, a latent once for K and V, and states beside them in the same memory;
+how many blocks its allocator makes of that is not known to kvcalc. Source: LMDeploy,
+src/turbomind/kernels/attention/block.h, models/llama/GatedDeltaNetLayer.cc.
+"""
+
+from __future__ import annotations
+
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.stages import stage_models
+from kvcalc.engines.lmdeploy.plan import LmdeployPlan
+from kvcalc.engines.lmdeploy.serving import serving_of, window_of
+from kvcalc.engines.lmdeploy.settings import PYTORCH, LmdeploySettings
+from kvcalc.engines.lmdeploy.tensors import tensors_of
+from kvcalc.errors import NotApplicableError
+from kvcalc.model import DRAFTS, Model
+from kvcalc.parallel import Parallel
+
+
+class Lmdeploy(LmdeploySettings):
+    """LMDeploy: one table of blocks for all layers."""
+
+    TITLE = "LMDeploy"
+    VERIFIED = (
+        "379 of 381 sizes, plans and refusals of 0.18.0's own PyTorch engine, run without a GPU; TurboMind from source"
+    )
+    SHARE = "cache_max_entry_count"
+    FIXED = ""
+
+    def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
+        """Whole blocks that a request takes, and its states. Raises NotApplicableError for what the engine refuses."""
+        check_unchanged(model, self.TITLE)
+        serving = serving_of(model, self, kv_dtype)
+        stored = tuple(tuple(tensors_of(model, group, serving)) for group in model.groups)
+        _check_alike(model, stored)
+        return stored
+
+    def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> LmdeployPlan:
+        """Blocks and states of a rank. Raises NotApplicableError for what the engine refuses, in its words."""
+        if self.backend != PYTORCH:
+            raise NotApplicableError(
+                "kvcalc does not know how many blocks TurboMind's allocator makes of its memory: that is a matter of "
+                "slabs and of the address that CUDA gives",
+                help="write backend=pytorch, or ask kvcalc.size what requests take",
+            )
+        for name in ("pp", "dcp"):
+            if getattr(ranks, name) > 1:
+                raise NotApplicableError(
+                    f"LMDeploy's PyTorch engine does not share a model so ({name} {getattr(ranks, name)})",
+                    help=f"leave {name} out",
+                )
+        (own,) = stage_models(model, ranks.tp, 1, self.sharing)
+        return LmdeployPlan(own, self.allocate(own, kv_dtype), serving_of(own, self, kv_dtype), self)
+
+    def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
+        """All that is free: states, logits and the share of blocks come off it in the plan."""
+        return memory_bytes - used_bytes
+
+    @property
+    def share_words(self) -> str:
+        """That the whole is taken, and which share of what is free is blocks."""
+        return f"1 ({self.SHARE} {self.cache_max_entry_count:g} of the rest)"
+
+    @property
+    def fixed_bytes(self) -> int | None:
+        """None: no setting gives them."""
+        return None
+
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """What LMDeploy does with this model that nobody would expect."""
+        limits = ("sliding_window", "attention_chunk_size")
+        if not any(limit in group.facts for group in model.groups for limit in limits):
+            return ()
+        return (window_note(model, self),)
+
+
+def _check_alike(model: Model, stored: Allocation) -> None:
+    """Raises NotApplicableError where layers have keys of several shapes: LMDeploy has one for all."""
+    shapes = {
+        tensor.dims: group.name
+        for group, tensors in zip(model.groups, stored, strict=True)
+        for tensor in tensors
+        if tensor.name == "k" and group.name != DRAFTS
+    }
+    if len(shapes) > 1:
+        raise NotApplicableError(
+            f"LMDeploy has keys of one shape for all layers, and {' and '.join(shapes.values())} layers of "
+            f"{model.name} have theirs",
+            help="size it in another engine",
+        )
+
+
+def window_note(model: Model, settings: LmdeploySettings) -> str:
+    """What becomes of windows: the one block table of all layers has an end, or none."""
+    window = window_of(model) if settings.backend == PYTORCH else None
+    if window is None:
+        return "LMDeploy has one block table for all layers: every layer keeps every token, whatever its window"
+    return f"LMDeploy has one block table for all layers, which keeps the last {window:,} tokens, of full layers too"

@@ -1,0 +1,222 @@
+"""What LMDeploy makes of its settings for a model: its blocks, its format, how far back its block table reaches.
+
+Source: LMDeploy, pytorch/models/module_map.py, pytorch/configurations/, pytorch/engine/executor/base.py
+(_adjust_block_size), pytorch/engine/executor/__init__.py, pytorch/paging/block_manager/.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvcalc.attention.compressed import CompressedAttention
+from kvcalc.attention.indexer import Indexer
+from kvcalc.attention.mla import MultiHeadLatentAttention
+from kvcalc.cache.dtypes import BF16, Dtype
+from kvcalc.cache.slots.engines import blocks, in_blocks
+from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens
+from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.engines.lmdeploy.settings import BY_KV_DTYPE, FP8, INT4, INT8, NONE, TURBOMIND, LmdeploySettings
+from kvcalc.errors import NotApplicableError
+from kvcalc.hardware import gpu_named
+from kvcalc.model import DRAFTS, Model
+
+SERVED = frozenset(
+    {
+        *("chatglm", "cogvlm", "deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4"),
+        *("deepseek_vl_v2", "gemma", "gemma2", "gemma3", "gemma3_text", "glm4", "glm4_moe", "glm4_moe_lite", "glm4v"),
+        *("glm4v_text", "glm_moe_dsa", "gpt_oss", "hy_v3", "intern_s2_preview", "interns1", "interns1_1"),
+        *("interns1_pro", "interns2_mobius", "internlm2", "internlm3", "internvl", "internvl_chat", "kimi_k2"),
+        *("kimi_k25", "llama", "llama4", "llama4_text", "llava", "llava_next", "minicpm3", "minicpmv", "mistral"),
+        *("mixtral", "phi3", "phi3_v", "phimoe", "qwen2", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl"),
+        *("qwen2_vl_text", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe"),
+        *("qwen3_next", "qwen3_omni_moe", "qwen3_omni_moe_text", "qwen3_omni_moe_thinker", "qwen3_vl"),
+        *("qwen3_vl_moe", "qwen3_vl_moe_text", "qwen3_vl_text", "sdar", "sdar_moe"),
+    }
+)
+"""Types of the architectures that MODULE_MAP names."""
+IN_TURBOMIND = frozenset(
+    {
+        *("glm4_moe_lite", "gpt_oss", "intern_s2_preview", "interns1", "interns2_mobius", "internlm2", "internlm3"),
+        *("internvl", "internvl_chat", "llama", "mixtral", "qwen2", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_moe"),
+        *("qwen2_vl", "qwen2_vl_text", "qwen3", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text"),
+        "qwen3_moe",
+    }
+)
+"""Types of the architectures that TurboMind's SUPPORTED_ARCHS names."""
+EXPANDED = frozenset({"minicpm3"})
+"""Types whose latent is expanded before it is cached: heads of one width for K and V (MiniCPM3ModelConfigBuilder)."""
+SPECULATING_STATES = frozenset(
+    {"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "intern_s2_preview", "interns2_mobius"}
+)
+"""Types whose states grow with what drafts guess, and may be float32 (Qwen3_5ModelConfigBuilder)."""
+_NO_WINDOW = frozenset({"gemma3", "gpt_oss", "chatglm", "llava", "llava_next"})
+"""Types whose builders leave sliding_window out, and so the block table without an end."""
+_TEXT_OF_GEMMA_3 = "gemma3_text"
+_FLASH_BLOCK, _COMPRESSED_BLOCK, _WIDE_BLOCK = 64, 256, 32
+_WIDE_HEAD = 512
+"""Width of a key from which on blocks are cut to 32 tokens."""
+_HOPPER = 9
+"""Compute capability from which on FlashMLA is taken (flash_mla_available)."""
+
+
+class Serving(NamedTuple):
+    """How a model is stored.
+
+    dtype: in which it computes. policy: QuantPolicy in force. kernel_block: tokens that a kernel reads in one piece.
+    window: tokens that the block table reaches back, for all layers; None: all. drafts: tokens that are guessed.
+    fp32_states: whether recurrent states are float32. turbomind: whether it is TurboMind's layout: nothing is padded,
+    and a latent is K and V at once.
+    """
+
+    dtype: Dtype
+    policy: int
+    block_size: int
+    kernel_block: int
+    window: int | None
+    drafts: int
+    fp32_states: bool
+    turbomind: bool
+
+    @property
+    def rule(self) -> SlotRule:
+        """Whole blocks that a request holds: of a window one more than it fills (WindowBlockManager)."""
+        return in_blocks(self.block_size, self._held) if self.block_size > 1 else self._held
+
+    @property
+    def block_rule(self) -> SlotRule:
+        """How many blocks that are."""
+        return blocks(self.block_size, self._held)
+
+    @property
+    def _held(self) -> SlotRule:
+        block = self.block_size
+        return EVERY_TOKEN if self.window is None else last_tokens(-(-self.window // block) * block + block)
+
+
+def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Serving:
+    """What the engine stores `model` as. Raises NotApplicableError for what it refuses, in its words."""
+    turbomind = settings.backend == TURBOMIND
+    _check_served(model, IN_TURBOMIND if turbomind else SERVED, "TurboMind" if turbomind else "LMDeploy")
+    policy = policy_of(model, settings, kv_dtype)
+    one_size = (settings.block_size, settings.block_size)
+    block_size, kernel_block = one_size if turbomind else _blocks(model, settings)
+    drafts = any(group.name == DRAFTS for group in model.groups)
+    return Serving(
+        dtype=kv_dtype if kv_dtype.is_computed_in else BF16,
+        policy=policy,
+        block_size=block_size,
+        kernel_block=kernel_block,
+        window=None if turbomind else window_of(model),
+        drafts=settings.num_speculative_tokens if drafts and model.model_type in SPECULATING_STATES else 0,
+        fp32_states=bool(settings.fp32_mamba_ssm_dtype) and model.model_type in SPECULATING_STATES,
+        turbomind=turbomind,
+    )
+
+
+def _check_served(model: Model, served: frozenset[str], engine: str) -> None:
+    """Raises NotApplicableError for a type that the engine has no class for."""
+    types = {model.model_type, model.published.model_type} - {""}
+    if types and not types & served:
+        raise NotApplicableError(
+            f"{engine} has no class for models of type {model.model_type or model.published.model_type}, as "
+            f"{model.name} is",
+            help="size it in another engine",
+        )
+
+
+def policy_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> int:
+    """QuantPolicy as it is set, or as kv_dtype asks for it. Raises NotApplicableError for a format that it has not."""
+    policy = settings.quant_policy or BY_KV_DTYPE.get(kv_dtype.name, NONE)
+    if policy == NONE and kv_dtype.name not in ("bf16", "fp16"):
+        raise NotApplicableError(
+            f"LMDeploy stores no cache in {kv_dtype}",
+            help="use bf16, fp16, or quant_policy=8 (int8), 4 (int4) or 16 (fp8)",
+        )
+    if settings.backend == TURBOMIND and policy not in (NONE, INT4, INT8):
+        raise NotApplicableError(
+            f"invalid quant_policy for TurboMind: {policy}, which has 8 and 4 bits alone",
+            help="write quant_policy=8, or backend=pytorch",
+        )
+    if has_sparse_latent(model) and policy not in (NONE, FP8):
+        raise NotApplicableError(
+            f"Sparse MLA does not support quant_policy={policy}. Use none/0 for BF16 or fp8/16 for FP8.",
+            help="write quant_policy=16",
+        )
+    return policy
+
+
+def _blocks(model: Model, settings: LmdeploySettings) -> tuple[int, int]:
+    """Tokens of a block, and of what a kernel reads of it, as the kernels of the model want them."""
+    if is_compressed(model):
+        return _COMPRESSED_BLOCK, _COMPRESSED_BLOCK
+    has_latent, sparse = has_one_latent(model), has_sparse_latent(model)
+    if has_latent and uses_flash_mla(settings):
+        if settings.block_size != _FLASH_BLOCK:
+            raise NotApplicableError(
+                "Please set block_size to 64 for flash_mla.", help="write block_size=64, or use_flash_mla=false"
+            )
+        if sparse and settings.kernel_block != _FLASH_BLOCK:
+            raise NotApplicableError(
+                "DSA indexer cache requires equal logical and kernel block sizes, got "
+                f"{settings.block_size} and {settings.kernel_block}.",
+                help="leave kernel_block_size out",
+            )
+    elif sparse:
+        raise NotApplicableError(
+            "DeepSeek-V3.2 requires flash_mla to be available.", help="name a GPU from Hopper on, such as h100-80gb"
+        )
+    elif _key_width(model) >= _WIDE_HEAD and settings.block_size > _WIDE_BLOCK:
+        return _WIDE_BLOCK, _WIDE_BLOCK
+    return settings.block_size, settings.kernel_block
+
+
+def uses_flash_mla(settings: LmdeploySettings) -> bool:
+    """Whether FlashMLA reads latents: as it is set, or by the GPU."""
+    if settings.use_flash_mla is not None:
+        return bool(settings.use_flash_mla)
+    return (gpu_named(settings.gpu).compute_capability or (0, 0))[0] >= _HOPPER
+
+
+def window_of(model: Model) -> int | None:
+    """Tokens that the one block table of all layers reaches back; None where it has no end.
+
+    A config's sliding_window is taken for every layer, full ones too, but for the types whose builders leave it out.
+    Of a `gemma3_text` that nobody knows the origin of, which Gemma 3 with images has inside, too, all is kept.
+    """
+    own = model.published.model_type or model.model_type
+    if own in _NO_WINDOW or (own == _TEXT_OF_GEMMA_3 and not model.published.model_type) or is_compressed(model):
+        return None
+    return max(
+        (group.facts["sliding_window"] for group in model.groups if "sliding_window" in group.facts), default=None
+    )
+
+
+def _key_width(model: Model) -> int:
+    """Widest row that a head's key takes: latent and rotary key together where it is one."""
+    widths = [0]
+    for group in model.groups:
+        for part in group.parts:
+            if isinstance(part, MultiHeadLatentAttention):
+                widths.append(part.kv_lora_rank + part.qk_rope_head_dim)
+            else:
+                widths += [tensor.dims[-1].size for tensor in part.tensors() if tensor.name == "k"]
+    return max(widths)
+
+
+def has_one_latent(model: Model) -> bool:
+    """Whether layers cache a latent, and not what is expanded of it."""
+    return model.model_type not in EXPANDED and _has(model, MultiHeadLatentAttention)
+
+
+def has_sparse_latent(model: Model) -> bool:
+    """Whether it is DeepSeek sparse attention: a latent, and an indexer beside it in some layers."""
+    return _has(model, MultiHeadLatentAttention) and _has(model, Indexer)
+
+
+def is_compressed(model: Model) -> bool:
+    """Whether the model has layers of DeepSeek-V4."""
+    return _has(model, CompressedAttention)
+
+
+def _has(model: Model, kind: type) -> bool:
+    return any(isinstance(part, kind) for group in model.groups for part in group.parts)
