@@ -29,7 +29,7 @@ class Lmdeploy(LmdeploySettings):
 
     TITLE = "LMDeploy"
     VERIFIED = (
-        "379 of 381 sizes, plans and refusals of 0.18.0's own PyTorch engine, run without a GPU; TurboMind from source"
+        "985 of 987 sizes, plans and refusals of its own PyTorch engine, run without a GPU; TurboMind from source"
     )
     SHARE = "cache_max_entry_count"
     FIXED = ""

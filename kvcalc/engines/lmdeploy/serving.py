@@ -16,6 +16,7 @@ from kvcalc.cache.slots.engines import blocks, in_blocks
 from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.engines.lmdeploy.settings import BY_KV_DTYPE, FP8, INT4, INT8, NONE, TURBOMIND, LmdeploySettings
+from kvcalc.engines.lmdeploy.versions import LmdeployRelease
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.model import DRAFTS, Model
@@ -49,6 +50,8 @@ SPECULATING_STATES = frozenset(
     {"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "intern_s2_preview", "interns2_mobius"}
 )
 """Types whose states grow with what drafts guess, and may be float32 (Qwen3_5ModelConfigBuilder)."""
+_DRAFTS_IN_HEADS = frozenset({"glm4_moe"})
+"""Types whose draft layers deepseek_mtp loads, and which cache heads, not a latent."""
 _NO_WINDOW = frozenset({"gemma3", "gpt_oss", "chatglm", "llava", "llava_next"})
 """Types whose builders leave sliding_window out, and so the block table without an end."""
 _TEXT_OF_GEMMA_3 = "gemma3_text"
@@ -65,7 +68,7 @@ class Serving(NamedTuple):
     dtype: in which it computes. policy: QuantPolicy in force. kernel_block: tokens that a kernel reads in one piece.
     window: tokens that the block table reaches back, for all layers; None: all. drafts: tokens that are guessed.
     fp32_states: whether recurrent states are float32. turbomind: whether it is TurboMind's layout: nothing is padded,
-    and a latent is K and V at once.
+    and a latent is K and V at once. pads_operators: whether what operators ask for is padded, too.
     """
 
     dtype: Dtype
@@ -76,6 +79,7 @@ class Serving(NamedTuple):
     drafts: int
     fp32_states: bool
     turbomind: bool
+    pads_operators: bool
 
     @property
     def rule(self) -> SlotRule:
@@ -96,7 +100,9 @@ class Serving(NamedTuple):
 def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Serving:
     """What the engine stores `model` as. Raises NotApplicableError for what it refuses, in its words."""
     turbomind = settings.backend == TURBOMIND
-    _check_served(model, IN_TURBOMIND if turbomind else SERVED, "TurboMind" if turbomind else "LMDeploy")
+    release = LmdeployRelease(settings.version)
+    _check_served(model, release, turbomind=turbomind)
+    _check_known(model, release)
     policy = policy_of(model, settings, kv_dtype)
     one_size = (settings.block_size, settings.block_size)
     block_size, kernel_block = one_size if turbomind else _blocks(model, settings)
@@ -110,17 +116,35 @@ def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Ser
         drafts=settings.num_speculative_tokens if drafts and model.model_type in SPECULATING_STATES else 0,
         fp32_states=bool(settings.fp32_mamba_ssm_dtype) and model.model_type in SPECULATING_STATES,
         turbomind=turbomind,
+        pads_operators=release.pads_operators,
     )
 
 
-def _check_served(model: Model, served: frozenset[str], engine: str) -> None:
+def _check_served(model: Model, release: LmdeployRelease, *, turbomind: bool) -> None:
     """Raises NotApplicableError for a type that the engine has no class for."""
     types = {model.model_type, model.published.model_type} - {""}
-    if types and not types & served:
+    served, engine = (IN_TURBOMIND, "TurboMind") if turbomind else (SERVED, "LMDeploy")
+    if types and (not types & served or types & set(release.types_to_come.split(", "))):
+        own = model.model_type or model.published.model_type
         raise NotApplicableError(
-            f"{engine} has no class for models of type {model.model_type or model.published.model_type}, as "
-            f"{model.name} is",
+            f"{engine} {release.version} has no class for models of type {own}, as {model.name} is",
             help="size it in another engine",
+        )
+
+
+def _check_known(model: Model, release: LmdeployRelease) -> None:
+    """Raises NotApplicableError for what older versions store in a way that is not known here."""
+    if not release.is_sparse_known and (has_sparse_latent(model) or is_compressed(model)):
+        raise NotApplicableError(
+            f"kvcalc does not know how LMDeploy {release.version} stores sparse latents and DeepSeek-V4",
+            help="use lmdeploy@0.17 or a newer one",
+        )
+    drafts = any(group.name == DRAFTS for group in model.groups)
+    if not release.shares_drafts and drafts and model.model_type in _DRAFTS_IN_HEADS:
+        raise NotApplicableError(
+            f"in LMDeploy {release.version} one rank holds all heads of the draft layers of {model.name}, which kvcalc "
+            "shares among all",
+            help="use lmdeploy@0.18, or leave --mtp (mtp) out",
         )
 
 

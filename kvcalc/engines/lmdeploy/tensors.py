@@ -1,7 +1,7 @@
 """What LMDeploy's PyTorch engine stores of each kind of layer: blocks, and slots of states.
 
 Of each tensor, what a kernel reads in one piece is padded to 256 bytes (CacheDesc): kernel_block_size tokens. What an
-operator asks for itself, an index key or an entry of DeepSeek-V4, is not padded (ContiguousBlockCacheLayout).
+operator asks for itself, an index key or an entry of DeepSeek-V4, is not since 0.18 (ContiguousBlockCacheLayout).
 Source: LMDeploy, pytorch/engine/cache_engine/schema.py and layout.py, pytorch/configurations/qwen3_5.py, qwen3_next.py
 and deepseek_v4.py, pytorch/backends/cuda/nsa.py and v4_compressor.py, pytorch/consts.py.
 """
@@ -63,7 +63,7 @@ def tensors_of(model: Model, group: LayerGroup, serving: Serving) -> Iterator[Ca
         elif isinstance(part, MultiHeadLatentAttention):
             yield from _scaled_latent(part, serving) if _is_scaled(model, serving) else _latent(part, serving)
         elif isinstance(part, Indexer) and has_sparse_latent(model) and not part.index_pooling:
-            yield _index(part, serving)
+            yield from _index(part, serving)
         elif isinstance(part, GatedDeltaNet):
             yield from (_state(tensor, serving) for tensor in part.tensors())
         elif isinstance(part, CompressedAttention):
@@ -129,11 +129,12 @@ def _scaled_latent(part: MultiHeadLatentAttention, serving: Serving) -> Iterator
     yield from _padded("c_kv", (CacheTensor("c_kv", row, serving.rule, _SCALED_LATENT, quantizable=False),), serving)
 
 
-def _index(part: Indexer, serving: Serving) -> CacheTensor:
+def _index(part: Indexer, serving: Serving) -> Iterator[CacheTensor]:
     """Key of an indexer in fp8, and one float32 scale."""
     width = part.index_head_dim
     scaled = Dtype("fp8", width, width + _INDEX_SCALE_BYTES, "fp8 and one float32 scale")
-    return part.tensors()[0]._replace(slot_rule=serving.rule, dtype=scaled, quantizable=False)
+    key = part.tensors()[0]._replace(slot_rule=serving.rule, dtype=scaled, quantizable=False)
+    yield from _padded("index_k", (key,), serving) if serving.pads_operators else (key,)
 
 
 def _state(tensor: CacheTensor, serving: Serving) -> CacheTensor:
@@ -162,7 +163,11 @@ def _compressed(group: LayerGroup, part: CompressedAttention, serving: Serving) 
     if rate is None:
         return
     entries = Dim("entries", block // rate)
-    yield CacheTensor("compressed_kv", (entries, entry), every, _ENTRY, quantizable=False)
+    compressed = CacheTensor("compressed_kv", (entries, entry), every, _ENTRY, quantizable=False)
+    yield compressed
+    padding = -compressed.bytes_per_slot(serving.dtype) % ALIGNMENT
+    if serving.pads_operators and padding:
+        yield CacheTensor(f"compressed_kv{PADDING}", (Dim("bytes", padding),), every, _BYTE, quantizable=False)
     overlapping = 2 if part.index_head_dim is not None else 1
     rows = Dim("rows", 2 * overlapping * rate)
     width = Dim("head_dim", overlapping * part.head_dim)
