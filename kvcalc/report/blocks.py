@@ -69,7 +69,7 @@ class BlocksReport(NamedTuple):
         """What is taken off the memory before blocks are made."""
         kept = [f"{both_units(self.reserved_bytes)} for logits"]
         kept += [f"{both_units(pool.bytes)} for {pool.name}" for pool in self.stages[0][1:]]
-        return f"before blocks are made, {' and '.join(kept)} are kept"
+        return f"{', '.join(kept)}, before blocks are made"
 
     def data(self) -> dict[str, Json]:
         """Plain values."""
@@ -119,7 +119,7 @@ class BlocksReport(NamedTuple):
             Line("total", plural(self.tokens, "token"), "answer"),
             Line("blocks", blocks),
             *(Line("memory", words) for words in taken),
-            Line("reserved", self.kept_words),
+            Line("kept", self.kept_words),
             Line("one request", f"{longest}: {plural(self.request_blocks, 'block')}"),
             Line(
                 "requests", f"{self.max_concurrency:.2f} of that length, at most {count(self.max_requests)} at a time"

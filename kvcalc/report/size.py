@@ -309,10 +309,11 @@ class Report(NamedTuple):
         whole = _bytes_by_name(self.groups)
         held = _bytes_by_name(group for rank in self.per_rank for group in rank.groups)
         copied: dict[str, list[str]] = {}
-        for name, bytes_ in held.items():
-            if bytes_ != whole[name]:
-                more = "more" if bytes_ > whole[name] else "less"
-                number = more if bytes_ % whole[name] else f"{count(bytes_ // whole[name])} copies"
+        for name in dict.fromkeys((*whole, *held)):  # padding may be on ranks alone, or on the whole
+            own, bytes_ = whole.get(name, 0), held.get(name, 0)
+            if bytes_ != own:
+                more = "more" if bytes_ > own else "less"
+                number = more if not own or bytes_ % own or not bytes_ else f"{count(bytes_ // own)} copies"
                 copied.setdefault(number, []).append(name)
         return "; ".join(f"{number} of {', '.join(names)}" for number, names in copied.items())
 

@@ -203,6 +203,13 @@ def test_each_tensor_of_what_a_kernel_reads_is_padded_to_256_bytes(kernel, polic
     assert report.most_rank_bytes == 64 * 32 * (token_bytes + padding)
 
 
+def test_padding_that_ranks_alone_have_is_told(cli):
+    """A whole model's scales fill 256 bytes, those of one head on each of 8 ranks do not."""
+    line = "size --preset llama-3.1-8b --tokens 8K --engine lmdeploy --tp 8 --engine-set block_size=16"
+    shown = cli(f"{line} --engine-set quant_policy=8").stdout
+    assert "more of k_scales_padding, v_scales_padding" in " ".join(shown.split())
+
+
 def test_kv_dtype_asks_for_what_a_setting_would():
     for kv_dtype, policy in (("int4", 4), ("int8", 8), ("fp8", 16)):
         by_dtype = size("llama-3.1-8b", 64, kv_dtype)
@@ -366,6 +373,10 @@ REFUSED = {
     "drafts that one rank holds": (
         lambda: kvcalc.size(kvcalc.load("glm-4.5", mtp=True), tokens=1, engine="lmdeploy@0.17"),
         "in LMDeploy 0.17.0 one rank holds all heads of the draft layers of glm-4.5",
+    ),
+    "a GPU of another maker": (
+        lambda: size("llama-3.1-8b", 1, gpu="mi300x"),
+        "mi300x is not an NVIDIA GPU; kvcalc models LMDeploy's NVIDIA kernels only",
     ),
     "nor TurboMind": (
         lambda: size("r1", 1, backend="turbomind"),

@@ -66,7 +66,7 @@ class Lmdeploy(LmdeploySettings):
     @property
     def share_words(self) -> str:
         """That the whole is taken, and which share of what is free is blocks."""
-        return f"1 ({self.SHARE} {self.cache_max_entry_count:g} of the rest)"
+        return f"1, blocks get {self.SHARE} {self.cache_max_entry_count:g} of the rest"
 
     @property
     def fixed_bytes(self) -> int | None:

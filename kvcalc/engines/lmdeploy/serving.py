@@ -103,6 +103,7 @@ def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Ser
     release = LmdeployRelease(settings.version)
     _check_served(model, release, turbomind=turbomind)
     _check_known(model, release)
+    _check_gpu(settings)
     policy = policy_of(model, settings, kv_dtype)
     one_size = (settings.block_size, settings.block_size)
     block_size, kernel_block = one_size if turbomind else _blocks(model, settings)
@@ -145,6 +146,16 @@ def _check_known(model: Model, release: LmdeployRelease) -> None:
             f"in LMDeploy {release.version} one rank holds all heads of the draft layers of {model.name}, which kvcalc "
             "shares among all",
             help="use lmdeploy@0.18, or leave --mtp (mtp) out",
+        )
+
+
+def _check_gpu(settings: LmdeploySettings) -> None:
+    """Raises NotApplicableError for a GPU of another maker."""
+    gpu = gpu_named(settings.gpu)
+    if gpu.compute_capability is None:
+        raise NotApplicableError(
+            f"{gpu.name} is not an NVIDIA GPU; kvcalc models LMDeploy's NVIDIA kernels only",
+            help="choose an NVIDIA GPU as gpu",
         )
 
 
