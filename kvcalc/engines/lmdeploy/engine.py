@@ -11,12 +11,14 @@ src/turbomind/kernels/attention/block.h, models/llama/GatedDeltaNetLayer.cc.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.lmdeploy.plan import LmdeployPlan
-from kvcalc.engines.lmdeploy.serving import serving_of, window_of
+from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, serving_of, window_of
 from kvcalc.engines.lmdeploy.settings import PYTORCH, LmdeploySettings
 from kvcalc.engines.lmdeploy.tensors import tensors_of
 from kvcalc.errors import NotApplicableError
@@ -75,10 +77,7 @@ class Lmdeploy(LmdeploySettings):
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What LMDeploy does with this model that nobody would expect."""
-        limits = ("sliding_window", "attention_chunk_size")
-        if not any(limit in group.facts for group in model.groups for limit in limits):
-            return ()
-        return (window_note(model, self),)
+        return (*_backend_notes(model, self), *_window_notes(model, self))
 
 
 def _check_alike(model: Model, stored: Allocation) -> None:
@@ -97,9 +96,19 @@ def _check_alike(model: Model, stored: Allocation) -> None:
         )
 
 
-def window_note(model: Model, settings: LmdeploySettings) -> str:
+def _backend_notes(model: Model, settings: LmdeploySettings) -> Iterator[str]:
+    """Whose numbers they are, where LMDeploy would take its other engine unless told (archs.py, autoget_backend)."""
+    if settings.backend == PYTORCH and {model.model_type, model.published.model_type} & IN_TURBOMIND:
+        yield "this is LMDeploy's PyTorch engine (--backend pytorch); by itself it serves this model with TurboMind"
+
+
+def _window_notes(model: Model, settings: LmdeploySettings) -> Iterator[str]:
     """What becomes of windows: the one block table of all layers has an end, or none."""
+    limits = ("sliding_window", "attention_chunk_size")
+    if not any(limit in group.facts for group in model.groups for limit in limits):
+        return
     window = window_of(model) if settings.backend == PYTORCH else None
     if window is None:
-        return "LMDeploy has one block table for all layers: every layer keeps every token, whatever its window"
-    return f"LMDeploy has one block table for all layers, which keeps the last {window:,} tokens, of full layers too"
+        yield "LMDeploy has one block table for all layers: every layer keeps every token, whatever its window"
+    else:
+        yield f"LMDeploy has one block table for all layers, which keeps the last {window:,} tokens, of full layers too"
