@@ -21,7 +21,14 @@ SETTINGS: dict[str, dict[str, tuple[Any, ...]]] = {
         "kv_unified": (True, False),
         "defaults": ("server", "cli"),
     },
-    "lmdeploy": {"quant_policy": (4, 8)},
+    "lmdeploy": {
+        "quant_policy": (4, 8, 16, 42),
+        "block_size": (32, 128),
+        "kernel_block_size": (16,),
+        "backend": ("turbomind",),
+        "session_len": (16384,),
+        "version": ("0.15", "0.17"),
+    },
     "mlx-lm": {"max_kv_size": (512, 8192), "prefill_step_size": (256,), "kv_bits": (4, 8)},
     "ollama": {"kv_cache_type": ("q8_0", "q4_0"), "num_batch": (128, 1024)},
     "sglang": {
