@@ -477,7 +477,8 @@ def test_what_it_cannot_do_is_refused_with_its_reason_and_bad_values_with_theirs
 def test_what_becomes_of_windows_is_said():
     assert "whatever its window" in " ".join(size("gemma-3-27b", 1).notes)
     assert "keeps the last 4,096 tokens, of full layers too" in " ".join(size("gemma-2-9b", 1).notes)
-    assert not any("block table" in note for note in size("llama-3.1-8b", 1).notes)
+    for name in ("llama-3.1-8b", "deepseek-v4-flash"):  # whose windows are rings among its states
+        assert not any("block table" in note for note in size(name, 1).notes)
 
 
 def test_whose_numbers_they_are_is_said():

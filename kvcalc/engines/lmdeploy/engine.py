@@ -18,7 +18,7 @@ from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.lmdeploy.plan import LmdeployPlan
-from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, serving_of, window_of
+from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, is_compressed, serving_of, window_of
 from kvcalc.engines.lmdeploy.settings import PYTORCH, LmdeploySettings
 from kvcalc.engines.lmdeploy.tensors import tensors_of
 from kvcalc.errors import NotApplicableError
@@ -105,7 +105,7 @@ def _backend_notes(model: Model, settings: LmdeploySettings) -> Iterator[str]:
 def _window_notes(model: Model, settings: LmdeploySettings) -> Iterator[str]:
     """What becomes of windows: the one block table of all layers has an end, or none."""
     limits = ("sliding_window", "attention_chunk_size")
-    if not any(limit in group.facts for group in model.groups for limit in limits):
+    if is_compressed(model) or not any(limit in group.facts for group in model.groups for limit in limits):
         return
     window = window_of(model) if settings.backend == PYTORCH else None
     if window is None:

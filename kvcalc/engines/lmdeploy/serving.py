@@ -117,7 +117,7 @@ def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Ser
         drafts=settings.num_speculative_tokens if drafts and model.model_type in SPECULATING_STATES else 0,
         fp32_states=bool(settings.fp32_mamba_ssm_dtype) and model.model_type in SPECULATING_STATES,
         turbomind=turbomind,
-        pads_operators=release.pads_operators,
+        pads_operators=_asks_for_caches(model) and release.pads_operators,
     )
 
 
@@ -125,7 +125,8 @@ def _check_served(model: Model, release: LmdeployRelease, *, turbomind: bool) ->
     """Raises NotApplicableError for a type that the engine has no class for."""
     types = {model.model_type, model.published.model_type} - {""}
     served, engine = (IN_TURBOMIND, "TurboMind") if turbomind else (SERVED, "LMDeploy")
-    if types and (not types & served or types & set(release.types_to_come.split(", "))):
+    late = types & set(LmdeployRelease.types_to_come.old.split(", "))
+    if types and (not types & served or (late and late & set(release.types_to_come.split(", ")))):
         own = model.model_type or model.published.model_type
         raise NotApplicableError(
             f"{engine} {release.version} has no class for models of type {own}, as {model.name} is",
@@ -135,13 +136,13 @@ def _check_served(model: Model, release: LmdeployRelease, *, turbomind: bool) ->
 
 def _check_known(model: Model, release: LmdeployRelease) -> None:
     """Raises NotApplicableError for what older versions store in a way that is not known here."""
-    if not release.is_sparse_known and (has_sparse_latent(model) or is_compressed(model)):
+    if _asks_for_caches(model) and not release.is_sparse_known:
         raise NotApplicableError(
             f"kvcalc does not know how LMDeploy {release.version} stores sparse latents and DeepSeek-V4",
             help="use lmdeploy@0.17 or a newer one",
         )
     drafts = any(group.name == DRAFTS for group in model.groups)
-    if not release.shares_drafts and drafts and model.model_type in _DRAFTS_IN_HEADS:
+    if drafts and model.model_type in _DRAFTS_IN_HEADS and not release.shares_drafts:
         raise NotApplicableError(
             f"in LMDeploy {release.version} one rank holds all heads of the draft layers of {model.name}, which kvcalc "
             "shares among all",
@@ -241,6 +242,11 @@ def _key_width(model: Model) -> int:
 def has_one_latent(model: Model) -> bool:
     """Whether layers cache a latent, and not what is expanded of it."""
     return model.model_type not in EXPANDED and _has(model, MultiHeadLatentAttention)
+
+
+def _asks_for_caches(model: Model) -> bool:
+    """Whether operators of the model ask for caches of their own: indexers and compressors."""
+    return has_sparse_latent(model) or is_compressed(model)
 
 
 def has_sparse_latent(model: Model) -> bool:
