@@ -230,8 +230,7 @@ def _engines_own(
         first = "users are counted by the tokens of the largest pool; whether another binds first is not asked"
         remarks = (first, *remarks)
     if isinstance(report, BlocksReport):
-        own = question.asked.engine.notes(question.asked.model)
-        remarks = (f"{report.engine} keeps {report.kept_words}", *own, *remarks)
+        remarks = (f"{report.engine} keeps {report.kept_words}", *remarks)
     named = tuple(question.asked.engine.settings_by_name().items())
     return report._replace(engine_settings=named, parallel=str(ranks) if ranks.num_ranks > 1 else ""), remarks
 

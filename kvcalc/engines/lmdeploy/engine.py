@@ -18,8 +18,8 @@ from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.lmdeploy.plan import LmdeployPlan
-from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, is_compressed, serving_of, window_of
-from kvcalc.engines.lmdeploy.settings import PYTORCH, LmdeploySettings
+from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, is_compressed, policy_of, serving_of, window_of
+from kvcalc.engines.lmdeploy.settings import POLICY_NAMES, PYTORCH, LmdeploySettings
 from kvcalc.engines.lmdeploy.tensors import tensors_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Model
@@ -75,8 +75,12 @@ class Lmdeploy(LmdeploySettings):
         """None: no setting gives them."""
         return None
 
-    def notes(self, model: Model) -> tuple[str, ...]:
-        """What LMDeploy does with this model that nobody would expect."""
+    def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
+        """The policy in force by its name, or the model's own format."""
+        return POLICY_NAMES.get(policy_of(model, self, kv_dtype), kv_dtype.name)
+
+    def caveats(self, model: Model) -> tuple[str, ...]:
+        """Which engine of LMDeploy answers, and what becomes of windows."""
         return (*_backend_notes(model, self), *_window_notes(model, self))
 
 

@@ -79,11 +79,6 @@ class LmdeployPlan(BlockPlan):
             num_blocks=settings.num_gpu_blocks,
         )
 
-    @property
-    def speaks_for_engine(self) -> bool:
-        """No: which engine serves, and what becomes of windows, a reader must know of a plan, too."""
-        return False
-
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
         """The least free memory of which LMDeploy makes blocks for them, with what it keeps for states and logits."""
         return (self._reserve.least_bytes(sequences * self._blocks_of(tokens) + self.spare_blocks),)
@@ -135,7 +130,7 @@ class LmdeployPlan(BlockPlan):
             reserved_bytes=found.reserved_bytes,
             resolved=tuple(self._resolved(found)),
             log_lines=(self._log_line(found),),
-            notes=(*self._model.notes, *settings.notes(self._model)),
+            notes=self._model.notes,
         )
 
     def _longest_in(self, num_blocks: int) -> int | None:

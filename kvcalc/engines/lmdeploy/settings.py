@@ -15,6 +15,8 @@ from kvcalc.units import shown
 PYTORCH, TURBOMIND = "pytorch", "turbomind"
 NONE, INT4, INT8, FP8, FP8_E5M2, TURBO_QUANT = 0, 4, 8, 16, 17, 42
 """Values of QuantPolicy (messages.py)."""
+POLICY_NAMES = {INT4: "int4", INT8: "int8", FP8: "fp8", FP8_E5M2: "fp8_e5m2", TURBO_QUANT: "turbo_quant"}
+"""As --quant-policy takes them, too (cli/utils.py)."""
 BY_KV_DTYPE = {"int4": INT4, "int8": INT8, "fp8": FP8}
 _LEAST_KERNEL_BLOCK, _LEAST_BLOCKS = 16, 16
 _BATCHES = {"a100": 384, "a800": 384, "h100": 1024, "h800": 1024, "l20y": 1024, "h200": 1024}
