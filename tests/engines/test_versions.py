@@ -137,7 +137,7 @@ def test_transformers_expanded_the_latent_before_5_15():
         ),
         ("transformers", {"transformers_version": 5.2}, "version 5.2 may be 5.2 or 5.20"),
         ("ideal@1", {}, "the engine ideal has no versions, and '1' is asked for"),
-        ("lmdeploy@0.18", {}, "the engine lmdeploy has no versions, and '0.18' is asked for"),
+        ("ideal@0.18", {}, "the engine ideal has no versions, and '0.18' is asked for"),
         ("llama_cpp@2025-04-15", {}, "kvcalc models llama.cpp 2025-04-16 to 0.3.36, not '2025-04-15'"),
         ("llama_cpp@b99999", {}, "kvcalc models llama.cpp 2025-04-16 to 0.3.36, not 'b99999'"),
         ("llama_cpp@2025-02-30", {}, "version must be a version, not '2025-02-30'"),
