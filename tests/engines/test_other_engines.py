@@ -48,9 +48,9 @@ def test_ranks_share_heads_and_hold_latents_whole():
 NEEDS_ENCODER = ("llama-3.2-11b-vision", "llama-3.2-90b-vision", "bart-large", "t5-large")
 SHORTER_RING = ("mimo-v2-flash",)
 """Models whose window, as their config has it, is one short of what a query sees; MLX-LM's ring is that long."""
-TAKES_LESS = {"sglang": ("indexer", "CSA", "HCA", "shared K=V")}
+TAKES_LESS = {"sglang": ("indexer", "CSA", "HCA", "shared K=V", "pooled")}
 TAKES_LESS["mlx_lm"] = ("Mamba", "RG-LRU", "WKV", "Lightning")
-"""Layers that an engine may store in fewer bytes than the model's own dtype: index keys, and DeepSeek-V4, in fp8.
+"""Layers that an engine may store in fewer bytes than the model's own dtype: index keys, and DeepSeek-V4 and V4.1, in fp8.
 
 MLX-LM has states of some kinds in the dtype of the weights, where the model's own are float32."""
 
@@ -66,7 +66,8 @@ def check_takes_no_less(model, t, engine) -> bool:
         taken = layer_bytes(tensors, t)
         if not any(word in group.label for word in TAKES_LESS.get(engine, ())) and model.name not in SHORTER_RING:
             assert taken >= layer_bytes(needed, t), (model.name, engine, group.name)
-        assert taken <= layer_bytes(tensors, t + 1)
+        if not any(tensor.name == "pending" for tensor in tensors):  # what waits for its group goes once that closes
+            assert taken <= layer_bytes(tensors, t + 1)
     return True
 
 
