@@ -204,6 +204,8 @@ class Model:
     prompt_cut: when the prompt is cut, where a method cuts it.
     methods: what changed the model, in its order.
     published: what engines read of its config beside the cache.
+    older_readings: groups of the same config as older versions of an engine read it, by the name of the rule that says
+    in which versions (`engines/*/versions.py`).
     weights_bytes, weights_source: of the whole checkpoint, as its authors published it, and where that was read.
     Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
     """
@@ -219,6 +221,9 @@ class Model:
     prompt_cut: PromptCut | None = None
     methods: tuple[Applied, ...] = ()
     published: Published = field(default=Published(), compare=False)
+    older_readings: Mapping[str, tuple[LayerGroup, ...]] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False
+    )
     weights_bytes: int | None = None
     weights_source: str = ""
 
@@ -272,7 +277,7 @@ def with_drafts_apart(model: Model) -> Model:
 def without_origins(model: Model) -> Model:
     """`model` without where its facts stood, which another process need not know, and which cannot be sent to it."""
     groups = tuple(replace(group, origins={}) for group in model.groups)
-    return replace(model, groups=groups, origins={})
+    return replace(model, groups=groups, origins={}, older_readings={})
 
 
 def group_layers(

@@ -187,13 +187,14 @@ def _stage(model: Model, layers: range) -> Model:
     """The model's layers of one stage, numbered from 0."""
     own = [(group, tuple(layer - layers.start for layer in group.layers if layer in layers)) for group in model.groups]
     groups = tuple(replace(group, layers=kept) for group, kept in own if kept)
-    return replace(model, groups=groups, draft_groups=())
+    return replace(model, groups=groups, draft_groups=(), older_readings={})
 
 
 def _sharded(model: Model, tp: int, sharing: Sharing) -> Model:
     """What a tensor-parallel rank holds of each layer."""
     try:
-        return replace(model, groups=tuple(_sharded_group(group, tp, sharing.kv_heads) for group in model.groups))
+        groups = tuple(_sharded_group(group, tp, sharing.kv_heads) for group in model.groups)
+        return replace(model, groups=groups, older_readings={})
     except InvalidValueError as error:
         help = degree_near("tp", tp, lambda ranks: can_shard(model, ranks, sharing))
         raise InvalidValueError(error.what, field="tp", where=error.where, help=help) from None

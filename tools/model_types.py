@@ -93,6 +93,7 @@ def table() -> tuple[str, list[str]]:
             entries[model_type] = entry_of(cls, read, family_of[model_type])
         else:
             unread.append(model_type)
+    entries = {name: entry for name, entry in entries.items() if entry.get("section_type", name) in entries}
     lines = (f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(entries.items()))
     return "{\n" + ",\n".join(lines) + "\n}\n", sorted(unread)
 

@@ -14,13 +14,18 @@ from kvcalc.cache.tensor import CacheTensor, Dim
 class HiddenStates(Facts):
     """A memory of hidden states, as in XLNet and Reformer.
 
-    Elements per token and layer: hidden_size.
+    Elements per token and layer: hidden_size. Reformer's LSH attention hashes tokens into buckets, which can be worked
+    out again; libraries that keep them hold hash_heads * num_hashes more.
 
     Source: Dai et al. 2019, arXiv 1901.02860, section 3.2; transformers 5.23 modeling_xlnet.py.
     """
 
     hidden_size: Annotated[int, "width of a layer's input"]
     memory_tokens: Annotated[int | None, "tokens that the memory holds at most, where it is limited"] = None
+    hash_heads: Annotated[int | None, "heads that hash their tokens (LSH attention), where the layer does"] = None
+    num_hashes: Annotated[int | None, "hashes of each of them"] = None
+    hash_chunk: Annotated[int | None, "tokens of a chunk, within which hashed attention looks"] = None
+    hash_beyond: Annotated[int | None, "longest prompt that is not hashed yet"] = None
 
     @property
     def label(self) -> str:

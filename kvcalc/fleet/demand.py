@@ -39,6 +39,7 @@ def _held_on_stages(
     model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel
 ) -> tuple[tuple[Footprint, ...], ...]:
     """What a sequence holds on a rank of each pipeline stage, and while its prompt is read, where a method cuts it."""
+    model = engine.served(model)
     ranks = rank_models(model, Parallel(tp=parallel.tp, pp=parallel.pp, dcp=parallel.dcp), engine.sharing)
     stages = [rank.model for rank in ranks[:: parallel.tp]]
     steady = [(Footprint.of(stage, engine, kv_dtype),) for stage in stages]

@@ -21,10 +21,12 @@ from kvcalc.io import families
 from kvcalc.io._published import published
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.families._config import Config, TypeEntry
+from kvcalc.io.families._decoder import Decoder
 from kvcalc.io.families._names import ARCHITECTURES, NAMED_BY_ARCHITECTURE, entries, mistral_type
+from kvcalc.io.families._older import older_configs
 from kvcalc.io.fields import Fields
 from kvcalc.io.unread import unread_fields
-from kvcalc.model import Model, group_layers
+from kvcalc.model import LayerGroup, Model, group_layers
 from kvcalc.units import MAX_COUNT, shown
 
 SECTIONS = (
@@ -64,21 +66,30 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         config.model_type = ASSUMED[assume]
         _check_heads(config, assume)
         notes = (f"assumed: {model_type or 'the model'} was read as plain {assume.upper()}, because --assume said so",)
-    decoder = _family(config.entry.family).decoder(config)
-    parts = {group: layer.parts for group, layer in decoder.layers.items()}
-    origins = {group: layer.origins for group, layer in decoder.layers.items()}
+    read = _family(config.entry.family).decoder
+    decoder = read(config)
     longest = config.values.get(config.key("max_position_embeddings"))
     return Model(
         name=name_shown(name),
-        groups=group_layers(decoder.layer_names, parts, origins),
+        groups=_groups(decoder, decoder.layer_names),
         model_type=model_type,
         source=document.name,
         max_model_len=longest if type(longest) is int and longest > 0 else None,
         notes=(*notes, *decoder.notes, *_defaults_used(config), *_not_understood(config)),
         origins={"num_layers": decoder.num_layers_origin},
-        draft_groups=group_layers(decoder.drafts, parts, origins, first=len(decoder.layer_names)),
+        draft_groups=_groups(decoder, decoder.drafts, first=len(decoder.layer_names)),
         published=published(config),
+        older_readings={
+            rule: _groups(older, older.layer_names)
+            for rule, older in ((rule, read(values)) for rule, values in older_configs(config).items())
+        },
     )
+
+
+def _groups(decoder: Decoder, names: tuple[str, ...], first: int = 0) -> tuple[LayerGroup, ...]:
+    parts = {group: layer.parts for group, layer in decoder.layers.items()}
+    origins = {group: layer.origins for group, layer in decoder.layers.items()}
+    return group_layers(names, parts, origins, first=first)
 
 
 def whole_floats(value: Any) -> Any:

@@ -11,10 +11,10 @@ from typing import Any
 import kvcalc
 
 TRUTH = Path(__file__).parent.parent / "data" / "census.jsonl.gz"
-UNREAD, OTHER = "the type is not read yet", "the engine serves it in another way than kvcalc takes it"
+BLOCKS = "without layer_types, every other of Dory's layers is an mlp to vLLM, and none to transformers"
+OTHER = "the engine serves it in another way than kvcalc takes it"
 KNOWN_WRONG = {
-    **dict.fromkeys(("vllm:sarvam_moe", "vllm:sarvam_mla", "sglang:sarvam_moe", "sglang:sarvam_mla"), UNREAD),
-    **dict.fromkeys(("vllm:dory", "vllm:dory_last"), UNREAD),
+    **dict.fromkeys(("vllm:dory", "vllm:dory_last"), BLOCKS),
     # saved by transformers: vLLM reads local_layer_ids alone, which such a file has not, and makes all layers full
     "vllm:inkling_mm_model": OTHER,
 }

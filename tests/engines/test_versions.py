@@ -74,11 +74,12 @@ def test_the_rows_of_every_table_are_in_order_and_agree_with_the_defaults(name):
     known = [number_of(release.dotted(version)) for version in (release.oldest(), *release.KNOWN)]
     assert known == sorted(known)
     defaults = {field.name: field.default for field in fields(Engine.of(name))}
-    assert defaults["version"] == release.newest()
+    assert defaults["version"] == release.usual()
+    assert release.usual() in release.KNOWN
     for row, rule in release.rules().items():
         assert list(rule.since) == sorted(rule.since, key=number_of)
         assert number_of(list(rule.since)[-1]) <= known[-1]
-        assert row not in defaults or defaults[row] == rule.at(release.dotted(release.newest()))
+        assert row not in defaults or defaults[row] == rule.at(release.dotted(release.usual()))
         assert rule.what
         assert rule.source
 
@@ -128,8 +129,8 @@ def test_transformers_expanded_the_latent_before_5_15():
         ("vllm@0.9.2", {}, "kvcalc models vLLM 0.10.2 to 0.33.0, not '0.9.2'"),
         ("vllm@", {}, "version must be a version, not ''"),
         ("vllm@0.33.0", {"version": "0.25.1"}, "vllm@0.33.0 and the setting version ('0.25.1') are two versions"),
-        ("transformers@4.56", {}, "kvcalc models transformers 4.57 to 5.23, not '4.56'"),
-        ("transformers", {"transformers_version": "99.1"}, "kvcalc models transformers 4.57 to 5.23, not '99.1'"),
+        ("transformers@4.56", {}, "kvcalc models transformers 4.57 to 5.24, not '4.56'"),
+        ("transformers", {"transformers_version": "99.1"}, "kvcalc models transformers 4.57 to 5.24, not '99.1'"),
         (
             "transformers",
             {"version": "5.20", "transformers_version": "5.1"},

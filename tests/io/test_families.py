@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 import kvcalc
+from kvcalc.io import hf_config
 from kvcalc.io.hf_config import family_files, known_model_types
 
 PLAIN = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "hidden_size": 512}
@@ -31,6 +35,26 @@ DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_hea
 DELTA_STATE = 4 * 8 * 16 * FP32 + (2 * 2 * 8 + 4 * 16) * 3 * BF16
 
 SPELLINGS = {
+    # layers that run several times, and cache each time
+    "dory, attention and mlp apart": (
+        of("dory", num_hidden_layers=8, n_input_layers=2, n_recurrent_layers=4, n_output_layers=2, n_recurrent_loops=3,
+           layer_types=["full_attention", "mlp"] * 4),
+        layers((4 + 2 * 2) * TOKENS),
+    ),
+    "dory, the last loop alone": (
+        of("dory", n_input_layers=1, n_output_layers=1, recurrent_kv_cache_mode="last_loop", sliding_window=10),
+        layers(3 * 10 + TOKENS),
+    ),
+    "inkling2, a loop as published": (
+        of("inkling2_loop_text", conv_kernel_size=1, sliding_window_size=10, swa_num_attention_heads=8, swa_num_key_value_heads=2,
+           swa_head_dim=64, loop_config={"core_start": 1, "core_end": 3, "num_passes": 3}),
+        layers((4 + 2 * 2) * 10),
+    ),
+    "lara, windows in two of five": (
+        of("lara_mini", num_hidden_layers=5, sliding_window=10, linear_conv_kernel_dim=4, **DELTA),
+        layers(2 * 10 + TOKENS) + 2 * DELTA_STATE,
+    ),
+    "sarvam, a head_dim of its latent": (of("sarvam_mla", LATENT, head_dim=40), 4 * TOKENS * 40 * BF16),
     # a window of nothing, and none at all
     "mistral, window": (of("mistral", sliding_window=10), layers(4 * 10)),
     "mistral, window null": (of("mistral", sliding_window=None), layers(4 * TOKENS)),
@@ -129,6 +153,26 @@ def test_every_spelling_is_read(case):
 
 
 REFUSED = {
+    "layers of Reformer that nobody knows": (
+        {"model_type": "reformer", "hidden_size": 64, "attn_layers": ["local", "global"]},
+        "attn_layers: attn_layers must name each layer local or lsh, not ['local', 'global']",
+    ),
+    "a recurrent section that keeps another loop": (
+        of("dory", n_input_layers=1, n_output_layers=1, recurrent_kv_cache_mode="first_loop"),
+        "recurrent_kv_cache_mode: recurrent_kv_cache_mode must be per_loop or last_loop, not 'first_loop'",
+    ),
+    "sections that do not add up": (
+        of("dory", n_input_layers=1, n_recurrent_layers=1, n_output_layers=1),
+        "num_hidden_layers: num_hidden_layers (4) must be n_input_layers (1) + n_recurrent_layers (1) + n_output_layers (1)",
+    ),
+    "more loops than anybody has": (
+        of("dory", n_input_layers=1, n_output_layers=1, n_recurrent_loops=9_999),
+        "n_recurrent_loops: 9,999 loops make more than 10,000 layers",
+    ),
+    "more passes than anybody makes": (
+        of("inkling2_loop_text", loop_layer_index_start=1, loop_layer_index_end=4, loop_num_passes=9_999),
+        "loop_num_passes: 29,998 cached layers are more than 10,000",
+    ),
     "layers that nobody knows": (
         of("qwen3", layer_types=["full_attention"] * 3 + ["diagonal"]),
         "layer_types: layer_types names 'diagonal'; known are full_attention",
@@ -250,6 +294,10 @@ def test_what_contradicts_itself_is_refused_by_name(case):
 
 
 NOTED = {
+    "hidden states of a pass that are not kept": (
+        {"model_type": "xlnet", "d_model": 64, "n_layer": 3, "n_head": 4, "mem_len": 9, "reuse_len": 6},
+        "reuse_len 6: of each pass transformers keeps the first 6 hidden states; here all are counted",
+    ),
     "a default that decides": (
         of("llama", {k: v for k, v in PLAIN.items() if k != "num_hidden_layers"}),
         "left out of the config, so the defaults of llama hold: num_hidden_layers 32",
@@ -306,6 +354,17 @@ def test_an_assumption_that_the_config_contradicts_is_refused():
 def test_an_assumption_that_nobody_can_make_is_refused():
     with pytest.raises(kvcalc.UnknownNameError, match="no attention to assume is called 'vit'"):
         kvcalc.load(of("brandnew"), assume="vit")
+
+
+def test_each_section_of_a_model_has_a_type_that_is_read():
+    table = json.loads((Path(hf_config.__file__).parent / "model_types.json").read_text())
+    assert {entry.get("section_type", name) for name, entry in table.items()} <= table.keys()
+
+
+def test_a_model_of_patches_is_refused_by_its_type():
+    for config in ({"model_type": "blt"}, {"model_type": "blt", "decoder_config": PLAIN}):
+        with pytest.raises(kvcalc.UnknownArchitectureError, match="blt"):
+            kvcalc.load(config)
 
 
 def test_each_type_is_read_by_one_family():

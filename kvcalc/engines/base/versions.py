@@ -102,7 +102,7 @@ class Release:
     TITLE: the engine as its authors write it. KNOWN: versions whose rules were established, ascending; a version such
     as 5.23 stands for its patches, too. OLDEST: from which version on the rules between them hold, the first of KNOWN
     if it is not given. RECENT: last version whose changes are too old to be told of in an answer. FORMS: other forms of
-    a version, in words.
+    a version, in words. USUAL: the version that is meant where none is named, the newest if it is not given.
     """
 
     TITLE: ClassVar[str]
@@ -110,6 +110,7 @@ class Release:
     OLDEST: ClassVar[str] = ""
     RECENT: ClassVar[str] = ""
     FORMS: ClassVar[str] = ""
+    USUAL: ClassVar[str] = ""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -121,8 +122,13 @@ class Release:
 
     @classmethod
     def newest(cls) -> str:
-        """The version that is meant where none is named."""
+        """The last version that is answered."""
         return cls.KNOWN[-1]
+
+    @classmethod
+    def usual(cls) -> str:
+        """The version that is meant where none is named."""
+        return cls.USUAL or cls.newest()
 
     @classmethod
     def oldest(cls) -> str:
@@ -164,14 +170,14 @@ class Release:
 
     @classmethod
     def named(cls, text: str | None, field: str = "version", *, engine: str = "", nearest: bool = False) -> str:
-        """The version that is meant: `0.33` and `v0.33.0` are 0.33.0, None the newest that is known.
+        """The version that is meant: `0.33` and `v0.33.0` are 0.33.0, None the usual one.
 
         nearest: outside of the known range the nearest that is known, which knows what was asked for (`Nearest`).
         engine: its name, for the help.
         Raises InvalidValueError for what is no version, and outside of the known range.
         """
         if text is None:
-            return cls.newest()
+            return cls.usual()
         number = cls._number(text.removeprefix("v"), field)
         for known in reversed(cls.KNOWN):
             same = zip(number, number_of(known) or (), strict=False)

@@ -30,7 +30,7 @@ def no_window(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
 
 
 def nothing(_: Model, __: LayerGroup, ___: Tensors) -> Tensors:
-    """openai-gpt, xlm: no cache is returned, each token reads the whole sequence again."""
+    """openai-gpt: no cache is returned, each token reads the whole sequence again."""
     return ()
 
 
@@ -67,18 +67,16 @@ QUIRKS: dict[str, Quirk] = {
     "falcon": broadcast_heads,  # modeling_falcon.py, _split_heads
     "gpt_neo": no_window,  # modeling_gpt_neo.py
     "openai-gpt": nothing,  # modeling_openai.py
-    "xlm": nothing,  # modeling_xlm.py
     "minimax": states_in_model_dtype,  # modeling_minimax.py
     "xlstm": states_in_model_dtype,  # modeling_xlstm.py
     "inkling_text": conv_in_float32,  # modeling_inkling.py
     "inkling2_text": conv_in_float32,
+    "inkling2_loop_text": conv_in_float32,
     "mimo_v2_flash": twice_the_full_heads,  # modeling_mimo_v2_flash.py
     "deepseek_v4": separate_k_and_v,  # modeling_deepseek_v4.py
 }
 KEEPS_CONV_COLUMNS = {"recurrent_gemma", "zaya"}
 """Types whose convolutions keep kernel - 1 columns; those of all others keep the whole kernel."""
-KEEPS_WHOLE_WINDOW = {"xlnet"}
-"""Types whose memory is no sliding-window cache."""
 NO_STATIC_CACHE = {"deepseek_v4"}
-IGNORES_QUANTIZED_CACHE = {"minimax", "rwkv", "xlnet", "xlstm"}
+IGNORES_QUANTIZED_CACHE = {"minimax", "reformer", "rwkv", "xlnet", "xlstm"}
 """Types with a cache of their own, which they use whatever cache is asked for."""

@@ -11,7 +11,7 @@ USES_MLA = {
     *("axk1", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41_text"),
     "dots3_note",
     *("glm4_moe_lite", "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "kimi_k2", "kimi_linear"),
-    *("longcat_flash", "pangu_ultra_moe"),
+    *("longcat_flash", "pangu_ultra_moe", "sarvam_mla"),
 }
 """Types whose latent vLLM's own classes cache as it is (model_arch_config_convertor.py), as its Transformers fallback
 does with any (models/transformers/base.py); of all others it is every head's key and value."""

@@ -26,7 +26,7 @@ def indexer_types(config: Config, layers: int) -> list[bool]:
                     "write full or shared for each layer",
                 )
             return [name in ("full", "F") for name in names]
-    if config.model_type == "hy_v4":
+    if config.model_type in ("hy_v4", "hy_v4_vl_text"):
         return [layer == 0 or (layer - 1) % _HY_PERIOD == 0 for layer in range(layers)]
     frequency = max(whole_number_or(config, "index_topk_freq", 1), 1)
     offset = (

@@ -1,7 +1,7 @@
 """Short convolutions in attention's place or beside it: LFM2 and 3, Inkling, Zaya, Baichuan-M1.
 
-Source: transformers 5.23 configuration_lfm2.py, configuration_lfm3.py, modeling_inkling.py, modeling_zaya.py;
-MLX-LM 0.32.2 models/baichuan_m1.py.
+Source: transformers 5.23 configuration_lfm2.py, configuration_lfm3.py, modeling_inkling.py, modeling_zaya.py; 5.24
+modeling_inkling2_loop.py; MLX-LM 0.32.2 models/baichuan_m1.py.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ from kvcalc.io.families._decoder import (
     with_reach,
 )
 from kvcalc.io.families._drafts import num_drafts
+from kvcalc.model import MAX_LAYERS
 from kvcalc.units import shown
 
-MODEL_TYPES = ("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "zaya", "baichuan_m1")
+MODEL_TYPES = (
+    *("lfm2", "lfm2_moe", "lfm3", "inkling_text", "inkling2_text", "inkling2_loop_text", "zaya", "baichuan_m1"),
+)
 UNUSED = ("conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads")
 """LFM2: widths that are hidden_size again, and the heads a second time."""
 _INKLING_PERIOD = 6
+_LOOP = ("loop_layer_index_start", "loop_layer_index_end", "loop_num_passes")
+_PUBLISHED_LOOP = ("core_start", "core_end", "num_passes")
 
 
 def decoder(config: Config) -> Decoder:
@@ -49,6 +54,8 @@ def decoder(config: Config) -> Decoder:
     if config.model_type == "zaya":
         return decoder_of(config, kinds_of(config, lambda layers: [HYBRID] * layers), _zaya_layer)
     kinds = kinds_of(config, lambda layers: _inkling(config, layers))
+    if config.model_type == "inkling2_loop_text":
+        kinds += _looped(config, kinds)
     return decoder_of(config, kinds, _inkling_layer, draft=HYBRID, num_drafts=num_drafts(config))
 
 
@@ -78,6 +85,27 @@ def _inkling(config: Config, layers: int) -> list[str]:
         local = _indices(config, "local_layer_ids", layers)
         return [HYBRID_SLIDING if layer in local else HYBRID for layer in range(layers)]
     return [HYBRID_SLIDING if (layer + 1) % _INKLING_PERIOD else HYBRID for layer in range(layers)]
+
+
+def _looped(config: Config, kinds: list[str]) -> list[str]:
+    """Layers from loop_layer_index_start up to _end run loop_num_passes times, and cache each time.
+
+    As published, loop_config says so: core_start, core_end, num_passes.
+    """
+    given = config.section("loop_config") if "loop_config" in config else config
+    names = _LOOP if given is config else _PUBLISHED_LOOP
+    start, end, passes = (
+        given.integer(name, most=MAX_LAYERS) if name in given else config.integer(usual, most=MAX_LAYERS)
+        for name, usual in zip(names, _LOOP, strict=True)
+    )
+    again = (passes - 1) * kinds[start:end]
+    if len(kinds) + len(again) > MAX_LAYERS:
+        raise config.wrong(
+            "loop_num_passes",
+            f"{len(kinds) + len(again):,} cached layers are more than {MAX_LAYERS:,}",
+            "check the passes",
+        )
+    return again
 
 
 def _inkling_layer(kind: str, config: Config) -> Layer:

@@ -1,9 +1,9 @@
 """Gated DeltaNet layers with attention between them: Qwen3-Next, 3.5 and 3.6, Qwen4 Exp, OLMo Hybrid and others.
 
-GigaChat 3.5 has MLA between them, Jet-Nemotron windows as well.
+GigaChat 3.5 has MLA between them, Jet-Nemotron windows as well, and so has Lara.
 
-Source: transformers 5.23 configuration_qwen3_next.py, modeling_qwen4_exp.py, configuration_olmo_hybrid.py;
-SGLang 0.5.23 configs/gigachat35.py, configs/jet_nemotron.py.
+Source: transformers 5.23 configuration_qwen3_next.py, modeling_qwen4_exp.py, configuration_olmo_hybrid.py; 5.24
+configuration_lara_mini.py; SGLang 0.5.23 configs/gigachat35.py, configs/jet_nemotron.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kvcalc.io.families._decoder import (
     gqa_facts,
     gqa_layer,
     kinds_of,
+    letters,
     num_layers,
     only,
 )
@@ -36,7 +37,7 @@ from kvcalc.units import shown
 
 MODEL_TYPES = (
     *("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text", "olmo_hybrid", "gigachat3_5"),
-    "jet_nemotron",
+    *("jet_nemotron", "lara_mini"),
 )
 UNUSED = ("linear_attention_type", "linear_sigmoid_gate_scale")
 """GigaChat 3.5: the class of its linear layers, and a constant of their gate."""
@@ -46,7 +47,10 @@ _MOST_EXPANDED = 10_000
 
 
 def decoder(config: Config) -> Decoder:
-    """layer_types, else each 4th layer (full_attention_interval) is attention; with an indexer in Qwen4 Exp."""
+    """layer_types, else each 4th layer (full_attention_interval) is attention; with an indexer in Qwen4 Exp.
+
+    Lara has windows in two of each five layers.
+    """
     if config.model_type == "jet_nemotron":
         return _jet_nemotron(config)
     with_indexer = config.model_type == "qwen4_exp_text"
@@ -54,6 +58,8 @@ def decoder(config: Config) -> Decoder:
     def default(layers: int) -> list[str]:
         if config.model_type == "gigachat3_5":
             return _listed(config, layers)
+        if config.model_type == "lara_mini":
+            return letters("LSLFS")(layers)
         interval = config.integer_or("full_attention_interval", _INTERVAL) or _INTERVAL
         if config.model_type == "olmo_hybrid":
             interval = _INTERVAL

@@ -25,7 +25,19 @@ from kvcalc.io.families._decoder import (
 from kvcalc.io.families._drafts import num_drafts
 
 MODEL_TYPES = (
-    *("afmoe", "apertus", "arcee", "aria_text", "beam", "bert", "bert-generation", "big_bird", "biogpt", "bitnet"),
+    *(
+        "afmoe",
+        "apertus",
+        "apertus1p5_text",
+        "arcee",
+        "aria_text",
+        "beam",
+        "bert",
+        "bert-generation",
+        "big_bird",
+        "biogpt",
+        "bitnet",
+    ),
     *("blip_text_model", "bloom", "camembert", "canary_decoder", "chameleon", "codegen", "cohere", "cohere2"),
     *("cohere2_moe", "cohere_asr", "cohere_compass_text", "cosmos3_edge_text", "ctrl", "cwm", "data2vec-text"),
     *("deepseek_ocr2_text", "diffllama", "doge", "electra", "emu3_text_model", "ernie", "ernie4_5", "ernie4_5_moe"),
@@ -50,7 +62,7 @@ MODEL_TYPES = (
     *("musicgen_melody_decoder", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "openai-gpt", "opt"),
     *("paddleocr_vl_text", "persimmon", "phi", "phi3", "phi4_multimodal", "phimoe", "qwen3_omni_moe_text"),
     *("qwen3_vl_moe_text", "qwen3_vl_text", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer"),
-    *("seed_oss", "solar_open", "stablelm", "starcoder2", "t5_gemma_module", "t5gemma2_decoder"),
+    *("sarvam_moe", "seed_oss", "solar_open", "stablelm", "starcoder2", "t5_gemma_module", "t5gemma2_decoder"),
     *("unlimited_ocr_text", "vaultgemma", "voxtral_realtime_text", "xglm", "xlm", "xlm-roberta", "xlm-roberta-xl"),
     "xmod",
 )

@@ -35,11 +35,13 @@ from kvcalc.units import shown
 
 MODEL_TYPES = (
     *("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text", "glm4_moe_lite"),
-    *("glm_moe_dsa", "hy_v4", "kimi_k2", "longcat_flash", "minicpm3", "mistral4", "mistral_large4_text", "youtu"),
+    *("glm_moe_dsa", "hy_v4", "hy_v4_vl_text", "kimi_k2", "longcat_flash", "minicpm3", "mistral4"),
+    *("mistral_large4_text", "sarvam_mla", "youtu"),
 )
 UNUSED = ("num_key_value_heads", "qk_head_dim", "index_skip_topk_offset", "index_topk_freq")
 """Heads that share one latent; a sum; what indexer_types says already."""
-_WITH_INDEXER = {"axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4", "mistral_large4_text"}
+_SHARES_INDEXERS = {"glm_moe_dsa", "hy_v4", "hy_v4_vl_text", "mistral_large4_text"}
+_WITH_INDEXER = {"axk2", "deepseek_v32", *_SHARES_INDEXERS}
 _INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
 """Types whose draft layers have an indexer of their own, whatever indexer_types says of the others (vLLM 0.33.0,
 deepseek_v2.py; SGLang 0.5.23 stores its rows, too)."""
@@ -64,7 +66,7 @@ def decoder(config: Config) -> Decoder:
             num_layers_origin=config.origin("num_layers")
         )
     kinds = kinds_of(config, _default(config))
-    if config.model_type in ("glm_moe_dsa", "hy_v4", "mistral_large4_text"):
+    if config.model_type in _SHARES_INDEXERS:
         own = indexer_types(config, len(kinds))
         kinds = [kind if kind != INDEXED or is_own else _LATENT_ONLY for kind, is_own in zip(kinds, own, strict=True)]
     if config.model_type == "mistral_large4_text":

@@ -5,6 +5,8 @@ Source: transformers 5.23, configuration_*.py and modeling_*.py of each.
 
 from __future__ import annotations
 
+from math import lcm
+
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.hidden import HiddenStates
 from kvcalc.attention.prefix import PrefixTokens
@@ -22,6 +24,7 @@ from kvcalc.io.families._decoder import (
     letters,
     num_layers,
     only,
+    whole_number_or,
     with_reach,
 )
 from kvcalc.io.families._drafts import num_drafts
@@ -31,6 +34,9 @@ from kvcalc.units import shown
 MODEL_TYPES = ("cpmant", "gpt_neo", "hrm_text", "modernbert-decoder", "reformer", "step3p5", "xlnet")
 UNUSED: tuple[str, ...] = ()
 _GLOBAL_EVERY = 3
+_LOCAL, _LSH = "local", "lsh"
+_CHUNKS = {_LOCAL: "local_attn_chunk_length", _LSH: "lsh_attn_chunk_length"}
+"""Layers of Reformer, and the field of their chunk."""
 
 
 def decoder(config: Config) -> Decoder:
@@ -100,14 +106,29 @@ def _modernbert(config: Config) -> Decoder:
 
 
 def _reformer(config: Config) -> Decoder:
+    """attn_layers: local, or lsh, whose tokens are hashed."""
     layers = config.texts("attn_layers")
     if not layers or len(layers) > MAX_LAYERS:
         raise config.missing("attn_layers", "name each layer local or lsh")
-    return decoder_of(
-        config.with_values({"num_hidden_layers": len(layers)}),
-        [FULL] * len(layers),
-        lambda _, own: Facts(own).take("hidden_size").build(HiddenStates),
-    )
+    if not {*layers} <= {_LOCAL, _LSH}:
+        raise config.wrong(
+            "attn_layers", f"attn_layers must name each layer local or lsh, not {shown(layers)}", "write local or lsh"
+        )
+
+    def layer_of(kind: str, own: Config) -> Layer:
+        facts = Facts(own).take("hidden_size")
+        return (_hashed(facts, own, {*layers}) if kind == _LSH else facts).build(HiddenStates)
+
+    return decoder_of(config.with_values({"num_hidden_layers": len(layers)}), layers, layer_of)
+
+
+def _hashed(facts: Facts, config: Config, kinds: set[str]) -> Facts:
+    """A prompt beyond the shortest chunk is filled up to whole chunks of all kinds, and hashed if longer than one."""
+    chunks = [config.integer(_CHUNKS[kind]) for kind in sorted(kinds)]
+    facts.take("hash_heads", "num_attention_heads").take("num_hashes")
+    chunk = facts.take("hash_chunk", _CHUNKS[_LSH]).whole("hash_chunk")
+    beyond = chunk if lcm(*chunks) == chunk else min(chunks)
+    return facts.put("hash_beyond", beyond, facts.origins["hash_chunk"])
 
 
 def _step(config: Config) -> Decoder:
@@ -129,10 +150,13 @@ def _step(config: Config) -> Decoder:
 
 def _xlnet(config: Config) -> Decoder:
     """A memory of mem_len hidden states."""
+    reused = whole_number_or(config, "reuse_len", 0)
+    note = f"reuse_len {reused}: of each pass transformers keeps the first {reused} hidden states; here all are counted"
     return decoder_of(
         config,
         [FULL] * num_layers(config),
         lambda _, own: Facts(own).take("hidden_size").take_if_there("memory_tokens", "mem_len").build(HiddenStates),
+        notes=(note,) if reused else (),
     )
 
 
