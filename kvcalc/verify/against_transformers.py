@@ -12,6 +12,7 @@ import torch
 from kvcalc.answers.size import sized
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
+from kvcalc.engines.transformers.versions import TransformersRelease
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.io.documents import parse_json, read_text
 from kvcalc.io.loading import is_hf_config, load
@@ -21,12 +22,12 @@ from kvcalc.report.size import Report
 from kvcalc.report.verification import Verification
 from kvcalc.units import both_units, count, positive_int, shown
 from kvcalc.verify.devices import device_named, torch_dtype
-from kvcalc.verify.transformers.classes import VERSION, build, class_name, config_of, text_part
+from kvcalc.verify.transformers.classes import NUMBER, VERSION, build, class_name, config_of, text_part
 from kvcalc.verify.transformers.held import LayerBytes, counted, held_by
 from kvcalc.verify.transformers.inputs import ENCODER_TOKENS
 from kvcalc.verify.transformers.no_values import NoValues
 from kvcalc.verify.transformers.rows import compared, predicted_of
-from kvcalc.verify.transformers.running import cache_after
+from kvcalc.verify.transformers.running import STEPS_IN_GENERATE, cache_after
 from kvcalc.verify.transformers.shrinking import Fitted, fitted
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ BUILT_IN_ONE_FORMAT = {
     "of the others: as loaded, the gates that csa layers keep of their last block would be float32 too"
 }
 """Types of which a buffer would inherit float32 from such a weight, and what is said of it."""
+_RELEASE = TransformersRelease(TransformersRelease.named(TransformersRelease.nearest(NUMBER)))
+"""The rules of the installed version, or of the nearest that is known."""
 Progress = Callable[[int, int], None]
 """Called with the passes through the model that are done, and all of them."""
 
@@ -85,7 +88,14 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     values = fields_of(config)
     model = load(config)
     steps = _steps(decode_steps, positive_int(tokens, "tokens"))
-    settings = {"prompt_tokens": tokens - steps, "decode_steps": steps, "encoder_tokens": encoder_tokens}
+    if values.get("model_type") in STEPS_IN_GENERATE:
+        steps = 0
+    settings = {
+        "version": _RELEASE.version,
+        "prompt_tokens": tokens - steps,
+        "decode_steps": steps,
+        "encoder_tokens": encoder_tokens,
+    }
     engine = Engine.of("transformers", settings)
     asked = Question.of(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine)
     question = _Passes(asked, steps, device)
@@ -293,7 +303,7 @@ def _passed(question: _Passes, name: str, config: PreTrainedConfig, encoder_toke
         notes[-1] += (
             "; where the class asks for one, such as which expert gets a token, it is told zero: no cache depends on it"
         )
-    if one_format and question.dtype != torch.float32:
+    if one_format and question.dtype != torch.float32 and not _RELEASE.gates_in_float32:
         notes.append(BUILT_IN_ONE_FORMAT[config.model_type])
     return _Run(name, held, tuple(notes))
 

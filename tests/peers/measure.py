@@ -21,7 +21,7 @@ from transformers import CONFIG_MAPPING
 from kvcalc.verify.transformers.classes import TASKS, build, model_classes, text_part
 from kvcalc.verify.transformers.held import counted, held_by
 from kvcalc.verify.transformers.inputs import encoder_inputs, inputs_beside, token_ids
-from kvcalc.verify.transformers.running import cache_after, cache_in
+from kvcalc.verify.transformers.running import STEPS_IN_GENERATE, cache_after, cache_in
 
 torch.set_num_threads(1)  # several processes measure side by side
 Row = dict[str, Any]
@@ -99,7 +99,8 @@ def generated(model: Any, case: Case) -> tuple[Any, int]:
 
 def measured(model: Any, cases: Iterable[Case]) -> tuple[list[Row], list[Row]]:
     """Every case that the model can run, and those it refuses with the reason; the first one has to work."""
-    first, *others = cases
+    steps_forward = model.config.model_type not in STEPS_IN_GENERATE
+    first, *others = [case for case in cases if steps_forward or case.mode == "generate" or not case.decode]
     rows, refused = [run(model, first)], []
     for case in others:
         try:

@@ -59,7 +59,7 @@ def test_the_library_holds_what_was_predicted(config, names, device):
     assert [row.group for row in result.tensors] == names
     assert result.equal, result.tensors
     assert result.predicted_bytes > 0
-    assert result.against.endswith("of transformers 5.23.0")
+    assert result.against.endswith("of transformers 5.24.0")
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
@@ -109,7 +109,7 @@ def test_a_layer_too_few_is_noticed(monkeypatch):
 
 def test_the_table_names_class_and_version():
     (sheet,) = against_transformers(GPT_OSS, tokens=20, device="meta").sheets()
-    assert sheet.title == "model, 20 tokens x 1 sequence, bf16, GptOssForCausalLM of transformers 5.23.0 on meta"
+    assert sheet.title == "model, 20 tokens x 1 sequence, bf16, GptOssForCausalLM of transformers 5.24.0 on meta"
     assert sheet.lines[2].label == "memory behind" and sheet.lines[2].value.endswith("as predicted")
 
 
