@@ -17,7 +17,7 @@ ANSWERED = (0, 1)
 CASES = {
     "r1": "--gpu h200 --gpus 8 --tp 8 --weights 671GB",
     "gpt-oss-120b": "--gpu h100 --gpus 2 --tp 2 --weights 65.3GB",
-    "llama-3.3-70b": "--gpu a100 --gpus 4 --tp 4 --weights 141GB",
+    "llama-3.3-70b": "--gpu a100-80gb --gpus 4 --tp 4 --weights 141GB",
 }
 ENGINES = ("ideal", "vllm")
 

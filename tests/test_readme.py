@@ -46,6 +46,7 @@ def test_the_readme_shows_each_question_that_users_ask():
         "size",
         "size",
         "fit",
+        "gpus",
         "explain-log",
         "check",
     ]

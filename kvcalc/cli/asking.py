@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kvcalc.cache.dtypes import Dtype
     from kvcalc.engines import Engine
+    from kvcalc.hardware import Gpu
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
     from kvcalc.question import Question
@@ -63,6 +64,15 @@ class Terms(NamedTuple):
         return Question.of(
             model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine, parallel=parallel
         )
+
+
+def device(gpu: str | None, memory: str | None) -> Gpu:
+    """The GPU of --gpu and --memory."""
+    from kvcalc.fleet.fit import device_asked_for
+    from kvcalc.hardware import gpu_named
+
+    option = "--gpu" if memory is None else "--memory"
+    return located("--gpu" if gpu else option, gpu_named, located(option, device_asked_for, gpu, memory))
 
 
 def terms(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> Terms:

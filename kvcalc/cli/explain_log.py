@@ -69,7 +69,7 @@ def _on_gpu(gpu: str | None) -> dict[str, Any]:
 
     from kvcalc.hardware import gpu_named
 
-    return {"gpu": asking.located("--gpu", gpu_named, gpu).name}
+    return {"gpu": asking.located("--gpu", gpu_named, gpu).written}
 
 
 def _beside(weights: str | None, reserve: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def run(
     *,
-    gpu: str,
+    gpu: str | None,
+    memory: str | None,
     preset: str | None,
     model: str | None,
     weights: str | None,
@@ -48,11 +49,10 @@ def run(
     from fractions import Fraction
 
     from kvcalc.fleet.memory import share_of
-    from kvcalc.hardware import gpu_named
 
-    card = asking.located("--gpu", gpu_named, gpu)
+    card = asking.device(gpu, memory)
     share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
-    terms = asking.terms_on(gpu, share, batch, dtype, engine, engine_set)
+    terms = asking.terms_on(card.written, share, batch, dtype, engine, engine_set)
     asked = None if tokens is None else _one(tokens)
     layout = asking.located("--tp, --pp, --dp, --dcp", _layout, gpus, tp, pp, dp, dcp)
     from kvcalc.fleet.weights import weights_of
@@ -94,7 +94,8 @@ COMMAND = Command(
     ),
     epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
     takes=(
-        options.GPU._replace(required=True),
+        options.GPU,
+        options.MEMORY,
         options.PRESET,
         options.MODEL,
         options.WEIGHTS,

@@ -50,6 +50,13 @@ def _complete_format(incomplete: str) -> list[str]:
     return [name for name in FORMATS.names() if name.startswith(incomplete)]
 
 
+def _complete_gpu(incomplete: str) -> list[str]:
+    from kvcalc.hardware import AUTO
+    from kvcalc.hardware.naming import spellings
+
+    return sorted(name for name in {AUTO, *spellings()} if name.startswith(incomplete.lower()))
+
+
 # The model ----------------------------------------------------------------------------------------------------------
 
 PRESET = Option("preset", ("--preset", "-p"), "NAME", "Shipped model, such as r1.", complete=_complete_preset)
@@ -101,7 +108,14 @@ TP = Option("tp", ("--tp",), "N", "Tensor-parallel ranks, which share heads.", C
 PP = Option("pp", ("--pp",), "N", "Pipeline stages, which share layers.", COUNT, 1)
 DP = Option("dp", ("--dp",), "N", "Data-parallel replicas, which share sequences.", COUNT, 1)
 DCP = Option("dcp", ("--dcp",), "N", "Tensor-parallel ranks that share tokens, where an engine does.", COUNT, 1)
-GPU = Option("gpu", ("--gpu",), "NAME", "GPU by its name in gpus.yaml, or its driver's.")
+GPU = Option(
+    "gpu",
+    ("--gpu",),
+    "NAME",
+    "GPU as `kvcalc gpus` or its driver names it: 4090, h100; auto: this machine's.",
+    complete=_complete_gpu,
+)
+MEMORY = Option("memory", ("--memory",), "BYTES", "Of any other device, or of the GPU as you know it: 64GB, 60GiB.")
 GPUS = Option("gpus", ("--gpus",), "N", "GPUs in all: tp x pp x dp.", COUNT)
 WEIGHTS = Option(
     "weights",
@@ -141,4 +155,12 @@ PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files
 CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)
 ENGINE_NAME = Option("name", (), "NAME", "Engine, as `kvcalc engines list` names it.", required=True)
 METHOD_NAME = Option("name", (), "NAME", "Method, as `kvcalc methods list` names it.", required=True)
+GPU_WORDS = Option(
+    "words",
+    (),
+    "[WORD]...",
+    "A device, or words that describe several: nvidia hopper.",
+    TEXTS,
+    complete=_complete_gpu,
+)
 SCHEMA_KIND = Option("kind", (), "plan|preset", "Which kind of file.", required=True)

@@ -10,6 +10,7 @@ from kvcalc.answers.changed import before_change
 from kvcalc.answers.planned import in_words, said
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
+from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.engines.base.versions import rules_read
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
@@ -18,7 +19,7 @@ from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of
 from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.weights import GIVEN, Weights, weights_of
-from kvcalc.hardware import gpu_named
+from kvcalc.hardware import gpu_named, with_memory
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     model: Model,
     *,
-    gpu: str,
+    gpu: str | None = None,
+    memory: int | str | None = None,
     weights_bytes: int | Weights | None = None,
     num_gpus: int | None = None,
     parallel: Parallel | None = None,
@@ -48,7 +50,8 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
 ) -> GpuFit:
     """How much of a model's cache GPUs hold beside its weights: contexts, users, the fewest GPUs, and what binds.
 
-    gpu: a name of presets/gpus.yaml, or the driver's own. num_gpus: in all; as many as `parallel` has ranks.
+    gpu: a name of presets/gpus.yaml, or the driver's own; `auto` for this machine's. memory: bytes, or 64GB, of any
+    other device, or of this one as it is given. num_gpus: in all; as many as `parallel` has ranks.
     weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica; those that its authors
     published where they are known and nothing is given. reserve_bytes: on each GPU,
     for activations, graphs and everything else. utilization: share of the GPU's memory that is taken, all of it where
@@ -58,16 +61,28 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     """
     if not isinstance(model, Model):
         raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    chosen = engine_on(gpu, engine, engine_settings, utilization)
+    card = gpu_named(device_asked_for(gpu, memory))
+    chosen = engine_on(card.written, engine, engine_settings, utilization)
     ranks = layout_of(num_gpus, parallel)
     on_gpus = OnGpus(
         Question.of(model, tokens=tokens or 1, sequences=sequences, kv_dtype=kv_dtype, engine=chosen, parallel=ranks),
-        gpu_named(gpu),
+        card,
         weights_of(model, weights_bytes),
         _bytes(reserve_bytes, "reserve_bytes"),
         Fraction(1) if utilization is None else share_of(utilization, "utilization"),
     )
     return fitted(on_gpus, ranks, tokens)
+
+
+def device_asked_for(gpu: str | None, memory: int | str | None) -> str:
+    """The device as `gpu_named` reads it. Raises InvalidValueError where neither says which."""
+    if not gpu and memory is None:
+        raise InvalidValueError(
+            "nothing says which GPU holds the cache",
+            field="gpu",
+            help="name it (h100-80gb; `kvcalc gpus` lists them), or give its memory: 64GB",
+        )
+    return with_memory(gpu, memory)
 
 
 def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
@@ -87,6 +102,7 @@ def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, util
     """The engine with its settings on a GPU. Raises InvalidValueError where these contradict each other."""
     given = dict(settings or {})
     default = Engine.of(engine)
+    known_device(type(default), gpu)
     if not isinstance(default, Planner):
         return Engine.of(engine, given)
     if "gpu" in given and gpu_named(str(given["gpu"])) != gpu_named(gpu):
@@ -137,6 +153,7 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         engine_settings=tuple(asked.engine.settings_by_name().items()),
         gpu=question.gpu.name,
         gpu_source=question.gpu.source,
+        gpu_memory_from=question.gpu.memory_from,
         num_gpus=ranks.num_ranks,
         parallel=str(ranks),
         kv_dtype=asked.engine.cache_format(asked.model, asked.kv_dtype),
@@ -238,7 +255,7 @@ def _engines_own(
 def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
     """What a reader must know of how the numbers came about."""
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
-    found = [*model.notes, *engine.version_notes, *engine.caveats(model)]
+    found = [*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks()]
     if question.weights.source != GIVEN:
         found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
     if shared > 1:

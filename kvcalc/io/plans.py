@@ -42,7 +42,7 @@ from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
-from kvcalc.hardware import gpu_named
+from kvcalc.hardware import Gpu, gpu_named, with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.files import exists
@@ -64,11 +64,11 @@ Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (
 
 
 _DEGREES = ("tp", "pp", "dp", "dcp")
-_OF_A_GPU = ("gpu", "gpus", "gpu_memory_utilization", "weights", "reserve")
+_OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "reserve")
 
 
 class DeploymentEntry(BaseModel):
-    """One deployment: a model, a workload, and either `budget` or `gpu` with `weights`."""
+    """One deployment: a model, a workload, and either `budget` or `gpu` (or `memory`) with `weights`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -99,7 +99,8 @@ class DeploymentEntry(BaseModel):
         None, description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..."
     )
     budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
-    gpu: str | None = Field(None, description="GPU that holds the cache, by its name in presets/gpus.yaml.")
+    gpu: str | int | None = Field(None, description="GPU that holds the cache, as `kvcalc gpus` names it.")
+    memory: Bytes | None = Field(None, description="Memory of any other device, or of the GPU as it is known: 64GB.")
     gpus: int | None = Field(None, description="GPUs in all: tp x pp x dp.")
     tp: int | None = Field(None, description="Tensor-parallel ranks, which share heads.")
     pp: int | None = Field(None, description="Pipeline stages, which share layers.")
@@ -245,9 +246,8 @@ class _Row:
         entry = self._entry
         name = entry.engine or self._args.engine or "ideal"
         settings = self._settings()
-        if entry.gpu is not None:
-            self._take("gpu", gpu_named, entry.gpu)
-        key = ("engine", name, repr(settings), entry.gpu, entry.gpu_memory_utilization)
+        gpu = self._gpu()
+        key = ("engine", name, repr(settings), gpu and gpu.written, entry.gpu_memory_utilization)
         return self._once(key, lambda: self._read_engine(name, settings))
 
     def _read_engine(self, name: str, settings: dict[str, object]) -> Engine:
@@ -256,11 +256,21 @@ class _Row:
         settings = typed(type(default), settings)
         share = entry.gpu_memory_utilization if isinstance(default, Planner) else None
         given = "args" if entry.args is not None else "engine_settings" if settings else "engine"
-        if entry.gpu is None:
+        gpu = self._gpu()
+        if gpu is None:
             return self._take(given, Engine.of, name, settings)
         if share is not None:
             self._take("gpu_memory_utilization", share_of, share)
-        return self._take(given, engine_on, entry.gpu, name, settings, share)
+        return self._take(given, engine_on, gpu.written, name, settings, share)
+
+    def _gpu(self) -> Gpu | None:
+        """The device of gpu and memory, where either is given."""
+        entry = self._entry
+        if entry.gpu is None and entry.memory is None:
+            return None
+        name = None if entry.gpu is None else str(entry.gpu)
+        field = "gpu" if entry.memory is None else "memory"
+        return self._take("gpu" if name else field, gpu_named, self._take(field, with_memory, name, entry.memory))
 
     def _settings(self) -> dict[str, object]:
         """Settings of both the entry and its args."""
@@ -284,7 +294,8 @@ class _Row:
                         f"{field} and budget cannot both be given", "a budget is what is left for the cache", field
                     )
             return Limit.of_budget(self._take("budget", parse_bytes, entry.budget, "budget"))
-        if entry.gpu is None:
+        gpu = self._gpu()
+        if gpu is None:
             raise self._refuse(
                 "there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB"
             )
@@ -292,10 +303,10 @@ class _Row:
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
         total_bytes = self._weights(model).bytes
         return self._take(
-            "gpu",
+            "memory" if entry.gpu is None else "gpu",
             Limit.of_gpu,
-            self._take("gpu", engine.settled, model, ranks),
-            gpu_named(entry.gpu),
+            self._take("memory" if entry.gpu is None else "gpu", engine.settled, model, ranks),
+            gpu,
             utilization,
             -(-total_bytes // (ranks.tp * ranks.pp)),
             self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
@@ -305,18 +316,22 @@ class _Row:
         """The weights as they are given, or as the model's authors published them."""
         given = self._entry.weights
         if given is None and model.weights_bytes is None:
+            of = "memory" if self._entry.gpu is None else "gpu"
             raise self._refuse(
-                "gpu is given without weights", "add weights: and the bytes of the whole model's weights"
+                f"{of} is given without weights", "add weights: and the bytes of the whole model's weights"
             )
         if given is None:
-            return self._take("gpu", weights_of, model)
+            return self._take("gpu" if self._entry.gpu is not None else "memory", weights_of, model)
         return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = []
         if self._args.unknown:
             found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
-        if self._entry.gpu is not None and self._entry.weights is None:
+        gpu = None if self._entry.budget is not None else self._gpu()
+        if gpu is not None:
+            found.extend(gpu.remarks())
+        if gpu is not None and self._entry.weights is None:
             weights = self._weights(model)
             found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
         return tuple(found)

@@ -19,7 +19,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAMES: Mapping[str, Json] = {"type": "array", "items": {"type": "string"}}
 _COUNT: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
 _OF_PLAN = "A capacity plan: `kvcalc check` says of each deployment whether its cache fits."
-_OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `gpu` with `weights`."
+_OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `gpu` (or `memory`) with `weights`."
 
 
 def schema(kind: str) -> dict[str, Json]:

@@ -25,7 +25,7 @@ class GpuFit(NamedTuple):
 
     tokens: context that was asked about, None where none was; sequences: users, of all replicas together.
     share: how much of a GPU the engine takes, in words. taken_bytes: weights + reserve + cache.
-    weights_source: where the number of weights_bytes came from.
+    gpu_memory_from: how the memory of the GPU was established. weights_source: where weights_bytes came from.
     needed_bytes: by what is asked, on a rank of each pipeline stage; fits: whether that is there.
     max_tokens: largest context of so many users, None where any fits; 0 where none does. max_sequences: most users of
     so many tokens, None where tokens take nothing or were not asked about.
@@ -73,6 +73,7 @@ class GpuFit(NamedTuple):
     usual_layout: str = ""
     shares_context: bool = False
     max_model_len: int | None = None
+    gpu_memory_from: str = ""
 
     @property
     def log_line(self) -> str:
@@ -94,7 +95,12 @@ class GpuFit(NamedTuple):
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),
             "engine_settings": dict(self.engine_settings),
-            "gpu": {"name": self.gpu, "memory_bytes": self.gpu_bytes, "source": self.gpu_source},
+            "gpu": {
+                "name": self.gpu,
+                "memory_bytes": self.gpu_bytes,
+                "memory_from": self.gpu_memory_from,
+                "source": self.gpu_source,
+            },
             "gpus": self.num_gpus,
             "parallel": self.parallel,
             "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},

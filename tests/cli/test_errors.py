@@ -386,12 +386,32 @@ PLANS = {
     "unknown gpu": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: h300\n    weights: 1GB"),
         "{file}:6: deployments[0].gpu: no GPU is called 'h300'\n"
-        "help: did you mean 'h200' or 'h100' or 'b300'? presets/gpus.yaml lists them all",
+        "help: did you mean 'h800' or 'h200' or 'h100'? `kvcalc gpus` lists them; any other by its memory, such as 64GB",
     ),
     "gpu without weights": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: h200").replace("r1", "gpt-oss-20b"),
         "{file}:2: deployments[0]: gpu is given without weights\n"
         "help: add weights: and the bytes of the whole model's weights",
+    ),
+    "a GPU of several sizes": (
+        GOOD_PLAN.replace("budget: 80GB", "gpu: v100\n    weights: 1GB"),
+        "{file}:6: deployments[0].gpu: 'v100' does not say which GPU it is\n"
+        "help: write v100-16gb (16.94 GB) or v100-32gb (34.07 GB)",
+    ),
+    "memory without weights": (
+        GOOD_PLAN.replace("budget: 80GB", "memory: 64GB").replace("r1", "gpt-oss-20b"),
+        "{file}:2: deployments[0]: memory is given without weights\n"
+        "help: add weights: and the bytes of the whole model's weights",
+    ),
+    "memory without a unit": (
+        GOOD_PLAN.replace("budget: 80GB", "memory: 64\n    weights: 1GB"),
+        "{file}:6: deployments[0].memory: memory would be 64 bytes\nhelp: give it a unit: 64GB (10^9 "
+        "bytes each), 64GiB (2^30), MB, MiB, kB, KiB, TB, TiB",
+    ),
+    "memory and budget": (
+        GOOD_PLAN + "    memory: 64GB\n",
+        "{file}:7: deployments[0].memory: memory and budget cannot both be given\n"
+        "help: a budget is what is left for the cache",
     ),
     "gpu and budget": (
         GOOD_PLAN + "    gpu: h200\n",

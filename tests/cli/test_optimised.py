@@ -43,6 +43,8 @@ ASKED = (
     *(f"methods show {name}" for name in METHODS.names()),
     "engines list",
     *(f"engines show {name}" for name in ENGINES.names()),
+    "gpus hopper",
+    "gpus h100",
     "schema preset",
     "schema plan",
 )

@@ -148,7 +148,7 @@ SIZES = {
     "the latent as one key": (("r1", 1), {}, 64 * 61 * 576 * 2),
     "its value of no width has scales": (("r1", 1), {"quant_policy": 8}, 64 * 61 * (576 + 4 + 4)),
     "without FlashMLA in blocks of 32": (("r1", 1), {"use_flash_mla": False}, 32 * 61 * 576 * 2),
-    "as on an A100": (("r1", 1), {"gpu": "a100"}, 32 * 61 * 576 * 2),
+    "as on an A100": (("r1", 1), {"gpu": "a100-80gb"}, 32 * 61 * 576 * 2),
     "a sparse latent": (("deepseek-v3.2", 1), {}, 64 * 61 * (576 * 2 + 132)),
     "in fp8": (("deepseek-v3.2", 1), {"quant_policy": 16}, 64 * 61 * (656 + 132)),
     "an expanded latent": (("minicpm3-4b", 1), {}, 64 * 62 * 40 * 96 * 2 * 2),
@@ -246,8 +246,8 @@ def test_states_come_first_a_slot_for_each_sequence_and_two_more():
 
 
 def test_sequences_at_a_time_are_those_of_the_gpu():
-    by_gpu = {gpu: fit("llama-3.1-8b", gpu=gpu).max_requests for gpu in ("h100", "h200", "a100", "b200", "l4")}
-    assert by_gpu == {"h100": 1024, "h200": 1024, "a100": 384, "b200": 128, "l4": 128}
+    by_gpu = {gpu: fit("llama-3.1-8b", gpu=gpu).max_requests for gpu in ("h100", "h200", "a100-80gb", "b200", "l4")}
+    assert by_gpu == {"h100": 1024, "h200": 1024, "a100-80gb": 384, "b200": 128, "l4": 128}
 
 
 def test_an_iteration_is_halved_where_logits_leave_fewer_than_16_blocks():
@@ -397,7 +397,7 @@ REFUSED = {
         "Sparse MLA does not support quant_policy=8. Use none/0 for BF16 or fp8/16 for FP8.",
     ),
     "a sparse latent without FlashMLA": (
-        lambda: size("deepseek-v3.2", 1, gpu="a100"),
+        lambda: size("deepseek-v3.2", 1, gpu="a100-80gb"),
         "DeepSeek-V3.2 requires flash_mla to be available.",
     ),
     "FlashMLA in blocks of 32": (

@@ -350,7 +350,15 @@ REFUSALS = {
     ),
     "a GPU of another make": (
         lambda: fit("r1", gpu="mi300x"),
-        "kvcalc knows vLLM's kernels for NVIDIA GPUs, and mi300x is none",
+        "mi300x is not an NVIDIA GPU; kvcalc models vLLM's NVIDIA kernels only",
+    ),
+    "a GPU of before Volta": (
+        lambda: fit("r1", gpu="p40"),
+        "p40 has compute capability 6.1, and kvcalc models vLLM's kernels from 7.0 on",
+    ),
+    "any device of a size": (
+        lambda: fit("r1", gpu="64GB"),
+        "64GB device does not say that it is an NVIDIA GPU; kvcalc models vLLM's NVIDIA kernels only",
     ),
     "drafts of a model that has none": (
         lambda: fit("llama-3.1-8b", speculative={"method": "mtp", "num_speculative_tokens": 1}),

@@ -375,11 +375,11 @@ def test_a_context_of_llama_cpp_is_asked_as_a_whole():
     assert (report.fits, report.fewest) == (True, 1)
 
 
-@pytest.mark.parametrize("name", sorted(gpus()))
-def test_every_name_of_a_gpu_is_one(name):
-    spelled = fit("llama-3.1-8b", gpu=name.upper(), weights_bytes=0)
-    assert spelled.gpu == gpus()[name].name
-    assert spelled.gpu_bytes == gpus()[name].memory_bytes
+@pytest.mark.parametrize("gpu", gpus(), ids=lambda gpu: gpu.name)
+def test_every_gpu_by_its_name_and_aliases(gpu):
+    for name in (gpu.name, *gpu.aliases):
+        spelled = fit("llama-3.1-8b", gpu=name.upper(), weights_bytes=0)
+        assert (spelled.gpu, spelled.gpu_bytes, spelled.gpu_source) == (gpu.name, gpu.memory_bytes, gpu.source)
 
 
 def test_the_drivers_own_names_are_gpus():

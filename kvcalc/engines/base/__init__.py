@@ -44,6 +44,7 @@ class Engine(ABC):
     that it has no class for; None where it takes any. ALIASES: other names of settings.
     SHARES_CONTEXT: whether all sequences share one context, whose tokens are asked for as a whole: its slots are then
     those of all sequences, of which there may be MAX_SEQUENCES.
+    VENDORS: makers of the devices whose rules are known; any, where it is empty: a cache is only added up.
     PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
     """
 
@@ -54,6 +55,7 @@ class Engine(ABC):
     ALIASES: ClassVar[Mapping[str, str]] = {}
     SHARES_CONTEXT: ClassVar[bool] = False
     MAX_SEQUENCES: ClassVar[int] = 0
+    VENDORS: ClassVar[tuple[str, ...]] = ()
     PLANS_STAGES: ClassVar[bool] = False
 
     @staticmethod

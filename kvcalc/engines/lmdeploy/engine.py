@@ -22,6 +22,7 @@ from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, is_compressed, policy_
 from kvcalc.engines.lmdeploy.settings import POLICY_NAMES, PYTORCH, LmdeploySettings
 from kvcalc.engines.lmdeploy.tensors import tensors_of
 from kvcalc.errors import NotApplicableError
+from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import DRAFTS, Model
 from kvcalc.parallel import Parallel
 
@@ -30,6 +31,7 @@ class Lmdeploy(LmdeploySettings):
     """LMDeploy: one table of blocks for all layers."""
 
     TITLE = "LMDeploy"
+    VENDORS = (NVIDIA,)
     VERIFIED = (
         "985 of 987 sizes, plans and refusals of its own PyTorch engine, run without a GPU; TurboMind from source"
     )

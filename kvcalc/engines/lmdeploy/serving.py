@@ -15,6 +15,7 @@ from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.cache.slots.engines import blocks, in_blocks
 from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens
 from kvcalc.cache.slots.rule import SlotRule
+from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.lmdeploy.settings import BY_KV_DTYPE, FP8, INT4, INT8, NONE, TURBOMIND, LmdeploySettings
 from kvcalc.engines.lmdeploy.versions import LmdeployRelease
 from kvcalc.errors import NotApplicableError
@@ -103,7 +104,7 @@ def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Ser
     release = LmdeployRelease(settings.version)
     _check_served(model, release, turbomind=turbomind)
     _check_known(model, release)
-    _check_gpu(settings)
+    known_device(type(settings), settings.gpu)
     policy = policy_of(model, settings, kv_dtype)
     one_size = (settings.block_size, settings.block_size)
     block_size, kernel_block = one_size if turbomind else _blocks(model, settings)
@@ -147,16 +148,6 @@ def _check_known(model: Model, release: LmdeployRelease) -> None:
             f"in LMDeploy {release.version} one rank holds all heads of the draft layers of {model.name}, which kvcalc "
             "shares among all",
             help="use lmdeploy@0.18, or leave --mtp (mtp) out",
-        )
-
-
-def _check_gpu(settings: LmdeploySettings) -> None:
-    """Raises NotApplicableError for a GPU of another maker."""
-    gpu = gpu_named(settings.gpu)
-    if gpu.compute_capability is None:
-        raise NotApplicableError(
-            f"{gpu.name} is not an NVIDIA GPU; kvcalc models LMDeploy's NVIDIA kernels only",
-            help="choose an NVIDIA GPU as gpu",
         )
 
 

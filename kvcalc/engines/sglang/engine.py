@@ -26,6 +26,7 @@ from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
 from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, WITHOUT_PREFIXES, is_of, type_of
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing
 
@@ -41,6 +42,7 @@ class Sglang(SglangSettings):
     """SGLang: pools of pages, whose sizes follow from the memory that is left."""
 
     TITLE = "SGLang"
+    VENDORS = (NVIDIA,)
     VERIFIED = (
         "equal to its own pools in 208 start-ups of 52 models and to its own share of memory in 21, planned without a "
         "GPU; 22 sizes in 8 start-up logs of users"

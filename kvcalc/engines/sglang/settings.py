@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from kvcalc.cache.dtypes import BF16, FP8, Dtype, dtype_named
 from kvcalc.engines.base import Engine
+from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting, share
 from kvcalc.engines.sglang.versions import SglangRelease
-from kvcalc.hardware import gpu_named
 
 AUTO = "auto"
 UNCHUNKED = -1
@@ -98,7 +98,7 @@ class SglangSettings(Engine):
     disable_cuda_graph: bool = setting(False, "no CUDA graphs, for which mem_fraction_static leaves room otherwise")
 
     def __post_init__(self) -> None:
-        gpu_named(self.gpu)
+        known_device(type(self), self.gpu)
         one_of(self.kv_cache_dtype, "kv_cache_dtype", (AUTO, *STORED))
         for field, value, choices in (
             ("attention_backend", self.attention_backend, BACKENDS),

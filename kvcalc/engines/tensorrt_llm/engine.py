@@ -15,6 +15,7 @@ from kvcalc.engines.tensorrt_llm.plan import TensorrtLlmPlan
 from kvcalc.engines.tensorrt_llm.settings import TensorrtLlmSettings
 from kvcalc.engines.tensorrt_llm.tensors import by_window, dtype_of, tensors_of
 from kvcalc.errors import NotApplicableError
+from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing
 
@@ -28,6 +29,7 @@ class TensorrtLlm(TensorrtLlmSettings):
     """TensorRT-LLM: a pool of blocks for each attention window."""
 
     TITLE = "TensorRT-LLM"
+    VENDORS = (NVIDIA,)
     VERIFIED = (
         "305 plans of a transcript of its Python arithmetic, equal; the package was not run; 4 sizes in logs of users"
     )

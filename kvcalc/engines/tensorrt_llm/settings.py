@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines.base import Engine
+from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.base.settings import count_from, one_of, setting, share
 from kvcalc.engines.base.versions import Release
 from kvcalc.errors import InvalidValueError
-from kvcalc.hardware import gpu_named
 from kvcalc.units import shown
 
 AUTO = "auto"
@@ -50,7 +50,7 @@ class TensorrtLlmSettings(Engine):
     max_seq_len: int | None = setting(None, "longest request, which no window is longer than")
 
     def __post_init__(self) -> None:
-        gpu_named(self.gpu)
+        known_device(type(self), self.gpu)
         one_of(self.dtype, "dtype", _DTYPES)
         for field, value in (
             ("tokens_per_block", self.tokens_per_block),

@@ -23,6 +23,7 @@ from kvcalc.attention.ngram_conv import NgramConvolution
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.short_conv import ShortConvolution
 from kvcalc.cache.dtypes import dtype_named
+from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.vllm import quirks
 from kvcalc.engines.vllm.backends import BLACKWELL, HOPPER
 from kvcalc.engines.vllm.cpu import (
@@ -40,7 +41,7 @@ from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
 from kvcalc.engines.vllm.specs import Limits
 from kvcalc.engines.vllm.versions import LatentBlocks, PrefixStates, VllmRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.hardware import Gpu, gpu_named
+from kvcalc.hardware import Gpu
 from kvcalc.model import Model
 from kvcalc.units import GIB, shown
 
@@ -63,6 +64,8 @@ _MOST_DIGITS = 9
 """Digits of a layer's number from which on it is none."""
 _BOUNDARY_LAYERS = 2
 """Layers at either end that TurboQuant leaves in the model's dtype."""
+_OLDEST = (7, 0)
+"""Least compute capability that vLLM was built for."""
 _MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
 """Ways to guess tokens ahead: by layers of the model's own, or without any layer."""
 
@@ -197,10 +200,12 @@ def _device(settings: VllmSettings) -> Gpu | Cpu:
     if cpu is not None:
         check_release(settings.version)
         return cpu
-    gpu = gpu_named(settings.gpu)
-    if gpu.compute_capability is None:
+    gpu = known_device(type(settings), settings.gpu)
+    if (gpu.compute_capability or _OLDEST) < _OLDEST:
         raise NotApplicableError(
-            f"kvcalc knows vLLM's kernels for NVIDIA GPUs, and {gpu.name} is none", help="choose an NVIDIA GPU as gpu"
+            f"{gpu.name} has compute capability {'.'.join(map(str, gpu.compute_capability or ()))}, and kvcalc models "
+            f"vLLM's kernels from {'.'.join(map(str, _OLDEST))} on",
+            help="use --engine llama_cpp, or another GPU",
         )
     return gpu
 

@@ -1,0 +1,32 @@
+"""Which devices an engine's rules are known for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvcalc.errors import NotApplicableError
+from kvcalc.hardware import Gpu, gpu_named
+
+if TYPE_CHECKING:
+    from kvcalc.engines.base import Engine
+
+_MAKERS = {"nvidia": "an NVIDIA", "amd": "an AMD", "intel": "an Intel", "apple": "an Apple", "google": "a Google"}
+
+
+def known_device(engine: type[Engine], name: str) -> Gpu:
+    """The device of that name. Raises NotApplicableError for one whose kernels in this engine are not modelled."""
+    gpu = gpu_named(name)
+    if not engine.VENDORS or gpu.vendor in engine.VENDORS:
+        return gpu
+    makers = " or ".join(_MAKERS[vendor] for vendor in engine.VENDORS)
+    kernels = " and ".join(_MAKERS[vendor].partition(" ")[2] for vendor in engine.VENDORS)
+    if not gpu.vendor:
+        raise NotApplicableError(
+            f"{gpu.name} does not say that it is {makers} GPU; kvcalc models {engine.TITLE}'s {kernels} kernels only",
+            help=f"name the nearest GPU and its memory (rtx-4090@{gpu.written}), or its compute capability "
+            f"(sm_90@{gpu.written}); or use --engine ideal",
+        )
+    raise NotApplicableError(
+        f"{gpu.name} is not {makers} GPU; kvcalc models {engine.TITLE}'s {kernels} kernels only",
+        help="use --engine ideal, llama_cpp or transformers, whose caches are the same on any device",
+    )

@@ -1,0 +1,94 @@
+"""Devices by name, with the memory that their driver reports and what their cores can do: `presets/gpus.yaml`.
+
+gpu          what is known of one, and how its memory was established
+catalogue    the file, of which no more is read than an answer needs
+naming       which device a name means, as people, drivers and Kubernetes write it; what is not sure is asked back
+this_machine what nvidia-smi or macOS says of the machine that this runs on
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors.foreign import quoted
+from kvcalc.hardware.catalogue import GPUS_FILE as GPUS_FILE
+from kvcalc.hardware.catalogue import entry, gpu_of, is_device, namings
+from kvcalc.hardware.catalogue import presets_folder as presets_folder
+from kvcalc.hardware.gpu import GIVEN
+from kvcalc.hardware.gpu import Gpu as Gpu
+from kvcalc.units import parse_bytes
+
+AUTO = "auto"
+"""Name of whatever this machine has."""
+CPU = "cpu"
+AT = "@"
+"""Stands between a device and the memory that is given for it: rtx-4090@48GB."""
+_MEMORY = re.compile(r"[\d.,_]+ ?[kKMGT]?i?B")
+_LONGEST = 200
+
+
+def gpu_named(name: str) -> Gpu:
+    """Device of that name or alias, `auto` for this machine's, `64GB` for any other; `rtx-4090@48GB` gives its memory.
+
+    Raises UnknownNameError with the nearest, InvalidValueError for a name that may be several or does not say a size,
+    NotApplicableError for a CPU, whose name says nothing of its memory.
+    """
+    written = str(name).strip()[:_LONGEST]
+    if written.lower() == AUTO:
+        from kvcalc.hardware.this_machine import gpu_of_this_machine
+
+        return gpu_of_this_machine()
+    return _known(written)
+
+
+def with_memory(name: str | None, memory: str | int | None) -> str:
+    """A name and the memory that is given for it, either of which may be missing, as `gpu_named` reads them."""
+    if memory is None:
+        return name or ""
+    parse_bytes(memory, "memory")
+    amount = f"{memory}B" if isinstance(memory, int) else memory.strip()
+    return f"{name.partition(AT)[0]}{AT}{amount}" if name else amount
+
+
+@cache
+def gpus() -> tuple[Gpu, ...]:
+    """Every device whose memory is known by its name, in the order of the file."""
+    known = ((each.name, entry(each.name)) for each in namings())
+    return tuple(gpu_of(name, facts) for name, facts in known if "memory_bytes" in facts)
+
+
+@cache
+def _known(written: str) -> Gpu:
+    if is_device(written):
+        return gpu_of(written, entry(written))
+
+    from kvcalc.hardware.naming import device
+
+    base, at, memory = written.rpartition(AT)
+    if at:
+        return _given(device(base.strip()), memory)
+    if _MEMORY.fullmatch(written):
+        return _given(Gpu(f"{written} device", 0, ""), written)
+    if written.lower().partition("-")[0] == CPU:
+        raise NotApplicableError(
+            f"the memory of a CPU is not known by a name ({written})", help="say what the cache may take, in bytes"
+        )
+    gpu = device(written)
+    if gpu.memory_bytes:
+        return gpu
+    raise InvalidValueError(
+        f"{quoted(written)} does not say how much memory there is{f': {gpu.note}' if gpu.note else ''}",
+        help=f"give it, as in {gpu.name}{AT}64GB",
+    )
+
+
+def _given(gpu: Gpu, memory: str) -> Gpu:
+    """The device with memory as it is given."""
+    memory_bytes = parse_bytes(memory.strip(), "memory")
+    if not memory_bytes:
+        raise InvalidValueError("memory must be more than nothing", field="memory", help="write 80GB, 80GiB or bytes")
+    amount = memory.strip()
+    written = f"{gpu.name}{AT}{amount}" if gpu.vendor else amount
+    return gpu.with_memory(memory_bytes, GIVEN, f"given as {amount}", written)
