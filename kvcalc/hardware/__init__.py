@@ -68,12 +68,12 @@ def _known(written: str) -> Gpu:
 
     base, at, memory = written.rpartition(AT)
     if at:
-        return _given(device(base.strip()), memory)
+        return _given(_cpu(base.strip()) or device(base.strip()), memory)
     if _MEMORY.fullmatch(written):
         return _given(Gpu(f"{written} device", 0, ""), written)
-    if written.lower().partition("-")[0] == CPU:
+    if _cpu(written):
         raise NotApplicableError(
-            f"the memory of a CPU is not known by a name ({written})", help="say what the cache may take, in bytes"
+            f"the memory of a CPU is not known by a name ({written})", help=f"give it, as in {written}{AT}64GB"
         )
     gpu = device(written)
     if gpu.memory_bytes:
@@ -84,11 +84,17 @@ def _known(written: str) -> Gpu:
     )
 
 
+def _cpu(name: str) -> Gpu | None:
+    """A CPU, whose memory no name says; engines know it by what stands behind the dash."""
+    of_a_cpu = name.lower().partition("-")[0] == CPU
+    return Gpu(name.lower(), 0, "", kind=CPU, memory_from="", written=name.lower()) if of_a_cpu else None
+
+
 def _given(gpu: Gpu, memory: str) -> Gpu:
     """The device with memory as it is given."""
     memory_bytes = parse_bytes(memory.strip(), "memory")
     if not memory_bytes:
         raise InvalidValueError("memory must be more than nothing", field="memory", help="write 80GB, 80GiB or bytes")
     amount = memory.strip()
-    written = f"{gpu.name}{AT}{amount}" if gpu.vendor else amount
+    written = f"{gpu.written}{AT}{amount}" if gpu.written else amount
     return gpu.with_memory(memory_bytes, GIVEN, f"given as {amount}", written)

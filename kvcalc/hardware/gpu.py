@@ -86,7 +86,7 @@ class Gpu(NamedTuple):
 
     def _which_figure(self) -> str:
         if self.memory_from in (GIVEN, MEASURED):
-            return self.source if self.vendor else ""  # another device is called by its memory
+            return self.source if self.written.startswith(self.name) else ""  # any other is called by its memory
         return _IN_WORDS.get(self.memory_from, "")
 
     def _other_figures(self) -> str:

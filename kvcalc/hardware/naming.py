@@ -29,6 +29,7 @@ _MIG = re.compile(r"[\s_-]mig[\s_-](\d+)g\.(\d+)gb(?:[+.]me)?$", re.IGNORECASE)
 """A slice of a GPU by its profile: a seventh's multiple, and gigabytes."""
 _CAPABILITY = re.compile(r"sm(\d{1,2})(\d)")
 """Any NVIDIA GPU by what its cores can do, as compilers write it: sm_90."""
+_ANY_OF_IT = "any GPU of that compute capability"
 _SIZE = re.compile(r"(\d+g)b")
 _ANY_SIZE = re.compile(r"\d+g(?:i?b)?")
 _SAME_PERCENT = 3
@@ -52,7 +53,7 @@ def device(name: str) -> Gpu:
     if capability:
         number = int(capability[1]), int(capability[2])
         said = f"sm_{capability[1]}{capability[2]}"
-        return Gpu(said, 0, "", number, vendor=NVIDIA, memory_from="", note="any GPU of that compute capability")
+        return Gpu(said, 0, "", number, vendor=NVIDIA, memory_from="", note=_ANY_OF_IT, written=said)
     return _named(name, compact)
 
 

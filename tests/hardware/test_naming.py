@@ -152,7 +152,9 @@ def test_memory_is_given_for_a_device_or_for_any():
     assert gpu_named("strix-halo@96GB").memory_bytes == 96 * GB
     generic = gpu_named("sm_103@200GiB")
     assert (generic.compute_capability, generic.memory_bytes) == ((10, 3), 200 * GIB)
-    for gpu in (given, any_other, generic):
+    on_a_cpu = gpu_named("cpu-avx2@64GB")
+    assert (on_a_cpu.name, on_a_cpu.memory_bytes) == ("cpu-avx2", 64 * GB)
+    for gpu in (given, any_other, generic, on_a_cpu):
         assert gpu_named(gpu.written) == gpu
 
 
@@ -183,6 +185,20 @@ def test_what_is_no_device_is_refused(name):
         gpu_named(name)
     assert REFUSED[name] in str(caught.value)
     assert caught.value.help
+
+
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"(nvidia |rtx[- ])?[a-z]?\d{1,4}[a-z-]{0,4}(\d\dgb)?(@\d+GB)?", fullmatch=True)
+)
+def test_any_text_is_a_device_or_refused(text):
+    try:
+        gpu = gpu_named(text)
+    except kvcalc.KvcalcError as error:
+        assert error.help
+    else:
+        assert gpu.memory_bytes > 0
+        assert gpu_named(gpu.written) == gpu
 
 
 def test_a_size_that_is_not_known_names_those_that_are():
