@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
     from kvcalc.fleet.fit import fit_gpus as fit_gpus
-    from kvcalc.hardware import Gpu as Gpu
     from kvcalc.hardware import gpus as gpus
+    from kvcalc.hardware.gpu import Gpu as Gpu
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
@@ -46,7 +46,8 @@ _HOMES = {
     ),
     "kvcalc.answers.planned": ("fit",),
     "kvcalc.fleet.fit": ("fit_gpus",),
-    "kvcalc.hardware": ("Gpu", "gpus"),
+    "kvcalc.hardware": ("gpus",),
+    "kvcalc.hardware.gpu": ("Gpu",),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),

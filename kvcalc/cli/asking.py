@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from kvcalc.cache.dtypes import Dtype
     from kvcalc.engines import Engine
-    from kvcalc.hardware import Gpu
+    from kvcalc.hardware.gpu import Gpu
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
     from kvcalc.question import Question

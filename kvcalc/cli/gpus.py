@@ -11,7 +11,7 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import KvcalcError
 
 if TYPE_CHECKING:
-    from kvcalc.hardware import Gpu
+    from kvcalc.hardware.gpu import Gpu
     from kvcalc.report.gpus import AskedName
 
 

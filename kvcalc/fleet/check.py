@@ -12,7 +12,7 @@ from kvcalc.engines.base.plan import Plan, Planner
 from kvcalc.errors import KvcalcError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import memory_of
-from kvcalc.hardware import Gpu
+from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.check import CheckReport, Finding

@@ -19,7 +19,8 @@ from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of
 from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.weights import GIVEN, Weights, weights_of
-from kvcalc.hardware import gpu_named, with_memory
+from kvcalc.hardware import gpu_named
+from kvcalc.hardware.written import with_memory
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question

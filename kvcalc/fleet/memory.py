@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Planner
 from kvcalc.errors import InvalidValueError
-from kvcalc.hardware import Gpu
+from kvcalc.hardware.gpu import Gpu
 from kvcalc.units import shown
 
 _LONGEST = 40

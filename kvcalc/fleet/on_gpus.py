@@ -11,7 +11,7 @@ from kvcalc.engines.base.versions import Rule, rules_read
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import Memory, memory_of
 from kvcalc.fleet.weights import Weights
-from kvcalc.hardware import Gpu
+from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 

@@ -3,30 +3,32 @@
 gpu          what is known of one, and how its memory was established
 catalogue    the file, of which no more is read than an answer needs
 naming       which device a name means, as people, drivers and Kubernetes write it; what is not sure is asked back
+written      a name, an amount of memory, or both
 this_machine what nvidia-smi or macOS says of the machine that this runs on
+
+Every start-up comes by here for the presets' folder; the rest is imported by who needs it.
 """
 
 from __future__ import annotations
 
-import re
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.errors.foreign import quoted
-from kvcalc.hardware.catalogue import GPUS_FILE as GPUS_FILE
-from kvcalc.hardware.catalogue import entry, gpu_of, is_device, namings
-from kvcalc.hardware.catalogue import presets_folder as presets_folder
-from kvcalc.hardware.gpu import GIVEN
-from kvcalc.hardware.gpu import Gpu as Gpu
-from kvcalc.units import parse_bytes
+if TYPE_CHECKING:
+    from kvcalc.hardware.gpu import Gpu as Gpu
 
+GPUS_FILE = "gpus.yaml"
 AUTO = "auto"
 """Name of whatever this machine has."""
-CPU = "cpu"
-AT = "@"
-"""Stands between a device and the memory that is given for it: rtx-4090@48GB."""
-_MEMORY = re.compile(r"[\d.,_]+ ?[kKMGT]?i?B")
 _LONGEST = 200
+
+
+def presets_folder() -> Path:
+    """Folder of the shipped presets: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "presets"
+    return inside if inside.is_dir() else package.parent / "presets"
 
 
 def gpu_named(name: str) -> Gpu:
@@ -40,61 +42,24 @@ def gpu_named(name: str) -> Gpu:
         from kvcalc.hardware.this_machine import gpu_of_this_machine
 
         return gpu_of_this_machine()
-    return _known(written)
 
+    from kvcalc.hardware.written import written_for
 
-def with_memory(name: str | None, memory: str | int | None) -> str:
-    """A name and the memory that is given for it, either of which may be missing, as `gpu_named` reads them."""
-    if memory is None:
-        return name or ""
-    parse_bytes(memory, "memory")
-    amount = f"{memory}B" if isinstance(memory, int) else memory.strip()
-    return f"{name.partition(AT)[0]}{AT}{amount}" if name else amount
+    return written_for(written)
 
 
 @cache
 def gpus() -> tuple[Gpu, ...]:
     """Every device whose memory is known by its name, in the order of the file."""
+    from kvcalc.hardware.catalogue import entry, gpu_of, namings
+
     known = ((each.name, entry(each.name)) for each in namings())
     return tuple(gpu_of(name, facts) for name, facts in known if "memory_bytes" in facts)
 
 
-@cache
-def _known(written: str) -> Gpu:
-    if is_device(written):
-        return gpu_of(written, entry(written))
+def __getattr__(name: str) -> object:
+    if name == "Gpu":
+        from kvcalc.hardware.gpu import Gpu
 
-    from kvcalc.hardware.naming import device
-
-    base, at, memory = written.rpartition(AT)
-    if at:
-        return _given(_cpu(base.strip()) or device(base.strip()), memory)
-    if _MEMORY.fullmatch(written):
-        return _given(Gpu(f"{written} device", 0, ""), written)
-    if _cpu(written):
-        raise NotApplicableError(
-            f"the memory of a CPU is not known by a name ({written})", help=f"give it, as in {written}{AT}64GB"
-        )
-    gpu = device(written)
-    if gpu.memory_bytes:
-        return gpu
-    raise InvalidValueError(
-        f"{quoted(written)} does not say how much memory there is{f': {gpu.note}' if gpu.note else ''}",
-        help=f"give it, as in {gpu.name}{AT}64GB",
-    )
-
-
-def _cpu(name: str) -> Gpu | None:
-    """A CPU, whose memory no name says; engines know it by what stands behind the dash."""
-    of_a_cpu = name.lower().partition("-")[0] == CPU
-    return Gpu(name.lower(), 0, "", kind=CPU, memory_from="", written=name.lower()) if of_a_cpu else None
-
-
-def _given(gpu: Gpu, memory: str) -> Gpu:
-    """The device with memory as it is given."""
-    memory_bytes = parse_bytes(memory.strip(), "memory")
-    if not memory_bytes:
-        raise InvalidValueError("memory must be more than nothing", field="memory", help="write 80GB, 80GiB or bytes")
-    amount = memory.strip()
-    written = f"{gpu.written}{AT}{amount}" if gpu.written else amount
-    return gpu.with_memory(memory_bytes, GIVEN, f"given as {amount}", written)
+        return Gpu
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from kvcalc.errors import InvalidFileError
+from kvcalc.hardware import GPUS_FILE, presets_folder
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.registry import plain_yaml
 
-GPUS_FILE = "gpus.yaml"
-_SECTION = re.compile(r"^([A-Za-z][\w-]*):\n((?: .*\n)+)", re.MULTILINE)
-_NAMING = re.compile(r"^ {2}(model|aliases|qualifiers|memory_of|candidates): \[?([^\]\n]*)", re.MULTILINE)
+_SECTION = r"(?m)^([A-Za-z][\w-]*):\n((?: .*\n)+)"
+_NAMING = r"(?m)^ {2}(model|aliases|qualifiers|memory_of|candidates): \[?([^\]\n]*)"
 
 
 class Entry(TypedDict):
@@ -61,17 +60,10 @@ class Naming(NamedTuple):
     candidates: tuple[str, ...]
 
 
-def presets_folder() -> Path:
-    """Folder of the shipped presets: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "presets"
-    return inside if inside.is_dir() else package.parent / "presets"
-
-
 @cache
 def _sections() -> dict[str, str]:
     text = (presets_folder() / GPUS_FILE).read_text("utf-8")
-    return {match[1]: match[2] for match in _SECTION.finditer(text)}
+    return {match[1]: match[2] for match in re.finditer(_SECTION, text)}
 
 
 def is_device(name: str) -> bool:
@@ -92,7 +84,7 @@ def namings() -> tuple[Naming, ...]:
 
 
 def _naming(name: str, body: str) -> Naming:
-    said = {match[1]: tuple(word.strip('" ') for word in match[2].split(",")) for match in _NAMING.finditer(body)}
+    said = {match[1]: tuple(word.strip('" ') for word in match[2].split(",")) for match in re.finditer(_NAMING, body)}
     return Naming(
         name,
         said.get("model", (name,))[0],

@@ -42,7 +42,9 @@ from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, weights_of
-from kvcalc.hardware import Gpu, gpu_named, with_memory
+from kvcalc.hardware import gpu_named
+from kvcalc.hardware.gpu import Gpu
+from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.files import exists

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kvcalc.hardware import Gpu
-from kvcalc.hardware.gpu import APPLE
+from kvcalc.hardware.gpu import APPLE, Gpu
 from kvcalc.report.sheet import Cell, Column, Json, Sheet
 from kvcalc.units import both_units, count
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvcalc
-from kvcalc.hardware import gpu_named, gpus, with_memory
+from kvcalc.hardware import gpu_named, gpus
 from kvcalc.hardware.catalogue import namings
 from kvcalc.hardware.naming import asked_back, compacted, spellings
+from kvcalc.hardware.written import with_memory
 from kvcalc.units import GB, GIB
 
 with Path(__file__).parents[1].joinpath("data", "devices.tsv").open(encoding="utf-8", newline="") as lines:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvcalc.errors import NotApplicableError
-from kvcalc.hardware import Gpu, gpu_named
+from kvcalc.hardware import gpu_named
+from kvcalc.hardware.gpu import Gpu
 
 if TYPE_CHECKING:
     from kvcalc.engines.base import Engine

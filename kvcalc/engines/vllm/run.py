@@ -41,7 +41,7 @@ from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
 from kvcalc.engines.vllm.specs import Limits
 from kvcalc.engines.vllm.versions import LatentBlocks, PrefixStates, VllmRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.hardware import Gpu
+from kvcalc.hardware.gpu import Gpu
 from kvcalc.model import Model
 from kvcalc.units import GIB, shown
 

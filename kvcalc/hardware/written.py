@@ -1,0 +1,68 @@
+"""What is written for a device: a name, an amount of memory, or both."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors.foreign import quoted
+from kvcalc.hardware.catalogue import entry, gpu_of, is_device
+from kvcalc.hardware.gpu import GIVEN, Gpu
+from kvcalc.units import parse_bytes
+
+CPU = "cpu"
+AT = "@"
+"""Stands between a device and the memory that is given for it: rtx-4090@48GB."""
+_MEMORY = r"[\d.,_]+ ?[kKMGT]?i?B"
+
+
+def with_memory(name: str | None, memory: str | int | None) -> str:
+    """A name and the memory that is given for it, either of which may be missing, as `gpu_named` reads them."""
+    if memory is None:
+        return name or ""
+    parse_bytes(memory, "memory")
+    amount = f"{memory}B" if isinstance(memory, int) else memory.strip()
+    return f"{name.partition(AT)[0]}{AT}{amount}" if name else amount
+
+
+@cache
+def written_for(written: str) -> Gpu:
+    """The device that is meant. Raises as `gpu_named` does."""
+    if is_device(written):
+        return gpu_of(written, entry(written))
+
+    from kvcalc.hardware.naming import device
+
+    base, at, memory = written.rpartition(AT)
+    if at:
+        return _given(_cpu(base.strip()) or device(base.strip()), memory)
+    if re.fullmatch(_MEMORY, written):
+        return _given(Gpu(f"{written} device", 0, ""), written)
+    if _cpu(written):
+        raise NotApplicableError(
+            f"the memory of a CPU is not known by a name ({written})", help=f"give it, as in {written}{AT}64GB"
+        )
+    gpu = device(written)
+    if gpu.memory_bytes:
+        return gpu
+    raise InvalidValueError(
+        f"{quoted(written)} does not say how much memory there is{f': {gpu.note}' if gpu.note else ''}",
+        help=f"give it, as in {gpu.name}{AT}64GB",
+    )
+
+
+def _cpu(name: str) -> Gpu | None:
+    """A CPU, whose memory no name says; engines know it by what stands behind the dash."""
+    of_a_cpu = name.lower().partition("-")[0] == CPU
+    return Gpu(name.lower(), 0, "", kind=CPU, memory_from="", written=name.lower()) if of_a_cpu else None
+
+
+def _given(gpu: Gpu, memory: str) -> Gpu:
+    """The device with memory as it is given."""
+    memory_bytes = parse_bytes(memory.strip(), "memory")
+    if not memory_bytes:
+        raise InvalidValueError("memory must be more than nothing", field="memory", help="write 80GB, 80GiB or bytes")
+    amount = memory.strip()
+    written = f"{gpu.written}{AT}{amount}" if gpu.written else amount
+    return gpu.with_memory(memory_bytes, GIVEN, f"given as {amount}", written)
