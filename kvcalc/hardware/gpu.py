@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kvcalc.units import MIB, both_units
 
-NVIDIA, APPLE = "nvidia", "apple"
+NVIDIA, APPLE, CPU = "nvidia", "apple", "cpu"
 DRIVER_BYTES, DRIVER_MIB, NVIDIA_SMI, DATA_SHEET = "driver bytes", "driver MiB", "nvidia-smi", "data sheet"
 MACOS, MACOS_RULE = "macOS", "rule of macOS"
 GIVEN, MEASURED, MIG_NAME = "given", "this machine", "MIG profile"

@@ -8,10 +8,9 @@ from functools import cache
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.errors.foreign import quoted
 from kvcalc.hardware.catalogue import entry, gpu_of, is_device
-from kvcalc.hardware.gpu import GIVEN, Gpu
+from kvcalc.hardware.gpu import CPU, GIVEN, Gpu
 from kvcalc.units import parse_bytes
 
-CPU = "cpu"
 AT = "@"
 """Stands between a device and the memory that is given for it: rtx-4090@48GB."""
 _MEMORY = r"[\d.,_]+ ?[kKMGT]?i?B"
@@ -41,7 +40,9 @@ def written_for(written: str) -> Gpu:
         return _given(Gpu(f"{written} device", 0, ""), written)
     if _cpu(written):
         raise NotApplicableError(
-            f"the memory of a CPU is not known by a name ({written})", help=f"give it, as in {written}{AT}64GB"
+            f"the memory of a CPU is not known by a name ({written})",
+            help=f"give it, as in {written}{AT}64GB; or say what the cache may take: available_bytes in kvcalc.fit, or a "
+            "budget in plans",
         )
     gpu = device(written)
     if gpu.memory_bytes:
@@ -55,7 +56,7 @@ def written_for(written: str) -> Gpu:
 def _cpu(name: str) -> Gpu | None:
     """A CPU, whose memory no name says; engines know it by what stands behind the dash."""
     of_a_cpu = name.lower().partition("-")[0] == CPU
-    return Gpu(name.lower(), 0, "", kind=CPU, memory_from="", written=name.lower()) if of_a_cpu else None
+    return Gpu(name.lower(), 0, "", vendor=CPU, kind=CPU, memory_from="", written=name.lower()) if of_a_cpu else None
 
 
 def _given(gpu: Gpu, memory: str) -> Gpu:

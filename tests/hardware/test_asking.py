@@ -50,6 +50,17 @@ def test_memory_of_a_gpu_may_be_given_and_its_kernels_stay():
     assert fit(gpu="sm_89", memory="48GB", engine="vllm").max_tokens == given.max_tokens
 
 
+def test_a_cpu_with_its_memory_is_a_device():
+    taken = -(-64 * GB * 92 // 100)
+    report = fit(gpu="cpu", memory="64GB", engine="vllm")
+    assert (report.gpu, report.cache_bytes) == ("cpu", taken - WEIGHTS)
+    assert fit(gpu="cpu", memory="64GB").cache_bytes == 64 * GB - WEIGHTS
+    with pytest.raises(kvcalc.NotApplicableError, match="the memory of a CPU is not known by a name"):
+        fit(gpu="cpu", engine="vllm")
+    with pytest.raises(kvcalc.NotApplicableError, match="cpu is not an NVIDIA GPU; kvcalc models SGLang's"):
+        fit(gpu="cpu", memory="64GB", engine="sglang")
+
+
 def test_neither_a_gpu_nor_memory_is_refused(cli):
     with pytest.raises(kvcalc.InvalidValueError, match="nothing says which GPU holds the cache"):
         fit()

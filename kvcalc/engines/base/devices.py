@@ -19,8 +19,9 @@ def known_device(engine: type[Engine], name: str) -> Gpu:
     gpu = gpu_named(name)
     if not engine.VENDORS or gpu.vendor in engine.VENDORS:
         return gpu
-    makers = " or ".join(_MAKERS[vendor] for vendor in engine.VENDORS)
-    kernels = " and ".join(_MAKERS[vendor].partition(" ")[2] for vendor in engine.VENDORS)
+    known = [_MAKERS[vendor] for vendor in engine.VENDORS if vendor in _MAKERS]
+    makers = " or ".join(known)
+    kernels = " and ".join(maker.partition(" ")[2] for maker in known)
     if not gpu.vendor:
         raise NotApplicableError(
             f"{gpu.name} does not say that it is {makers} GPU; kvcalc models {engine.TITLE}'s {kernels} kernels only",

@@ -13,6 +13,7 @@ from kvcalc.engines.base.versions import number_of
 from kvcalc.engines.vllm.backends import Backend, Need
 from kvcalc.engines.vllm.dtypes import FP8, MODEL
 from kvcalc.errors import NotApplicableError
+from kvcalc.hardware.written import AT
 
 OLDEST = "0.32.0"
 """First version whose CPU platform is known."""
@@ -48,8 +49,8 @@ CPUS = {cpu.name: cpu for cpu in _TABLE}
 
 
 def cpu_named(name: str) -> Cpu | None:
-    """CPU of that name, in any case; None where it is none of them."""
-    return CPUS.get(str(name).lower())
+    """CPU of that name, in any case and with memory or without (`cpu@64GB`); None where it is none of them."""
+    return CPUS.get(str(name).lower().partition(AT)[0])
 
 
 _ATTENTION = Backend("CPU_ATTN", (32,), cache_dtypes=(*MODEL, *FP8))

@@ -16,7 +16,7 @@ from kvcalc.engines.vllm.quirks import is_one_of
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
-from kvcalc.hardware.gpu import NVIDIA
+from kvcalc.hardware.gpu import CPU, NVIDIA
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
 from kvcalc.parallel import Parallel, Sharing
 
@@ -28,7 +28,7 @@ class Vllm(VllmSettings):
     """vLLM: whole blocks of one pool, planned for all ranks together."""
 
     TITLE = "vLLM"
-    VENDORS = (NVIDIA,)
+    VENDORS = (NVIDIA, CPU)
     VERIFIED = (
         "measured: 379 start-ups of 0.33.0's own planner, run without a GPU for 30 models on 4 GPUs, and 433 of 17 "
         "versions for 22 models on one, all equal; on a CPU 219 of 221 start-ups and requests of 0.32.0"
