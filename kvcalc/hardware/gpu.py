@@ -18,6 +18,8 @@ _IN_WORDS = {
 }
 _SPREAD_PERCENT = 1
 """From which difference on other figures are worth a note."""
+_RESERVED_PERCENT = 4
+"""Up to which part of a card's memory its driver keeps for itself: nvidia-smi's total less CUDA's."""
 _ARCHITECTURES = {(7, 0): "Volta", (7, 5): "Turing", (8, 9): "Ada"}
 _GENERATIONS = {6: "Pascal", 8: "Ampere", 9: "Hopper", 10: "Blackwell", 11: "Blackwell", 12: "Blackwell"}
 """Names of NVIDIA's generations by compute capability: developer.nvidia.com/cuda-gpus."""
@@ -58,13 +60,16 @@ class Gpu(NamedTuple):
     written: str = ""
 
     def with_memory(self, memory_bytes: int, memory_from: str, source: str, written: str) -> Gpu:
-        """The same with memory of another origin, of which nothing else is known."""
+        """The same with memory of another origin; nvidia-smi's total stays where it may be the same card's."""
+        total_mib = self.nvidia_smi_mib
+        reserved = None if total_mib is None else total_mib * MIB - memory_bytes
+        is_like = reserved is not None and 0 <= reserved * 100 <= memory_bytes * _RESERVED_PERCENT  # per cent
         return self._replace(
             memory_bytes=memory_bytes,
             memory_from=memory_from,
             source=source,
             written=written,
-            nvidia_smi_mib=None,
+            nvidia_smi_mib=total_mib if is_like else None,
             seen_mib=None,
             windows_mib=None,
             ecc=None,

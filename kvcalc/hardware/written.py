@@ -41,7 +41,7 @@ def written_for(written: str) -> Gpu:
     if _cpu(written):
         raise NotApplicableError(
             f"the memory of a CPU is not known by a name ({written})",
-            help=f"give it, as in {written}{AT}64GB; or say what the cache may take: available_bytes in kvcalc.fit, or a "
+            help=f"give it, as in {written}{AT}64GB; or say what the cache may take: available_bytes in kvcalc.fit, "
             "budget in plans",
         )
     gpu = device(written)
