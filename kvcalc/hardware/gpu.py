@@ -12,9 +12,9 @@ MACOS, MACOS_RULE = "macOS", "rule of macOS"
 GIVEN, MEASURED, MIG_NAME = "given", "this machine", "MIG profile"
 """How the memory of a device was established."""
 _IN_WORDS = {
-    NVIDIA_SMI: "nvidia-smi's total, which is 0.5 to 3 % above CUDA's; that was not found",
-    DATA_SHEET: "its data sheet's; no driver's figure was found, which may differ by some per cent",
-    MIG_NAME: "what the name of its MIG profile says; its driver reports somewhat more",
+    NVIDIA_SMI: "nvidia-smi's total; CUDA's own, 0.5 to 3 % lower, is unknown",
+    DATA_SHEET: "from the data sheet; what the driver reports is unknown and may differ by a few per cent",
+    MIG_NAME: "from the name of its MIG profile; the driver reports slightly more",
 }
 _SPREAD_PERCENT = 1
 """From which difference on other figures are worth a note."""
@@ -97,11 +97,11 @@ class Gpu(NamedTuple):
     def _other_figures(self) -> str:
         if self.newer_macos_bytes is not None:
             return (
-                f"the limit of older macOS is taken; newer macOS allows {both_units(self.newer_macos_bytes)}, and "
-                "iogpu.wired_limit_mb any other"
+                f"older macOS's limit is assumed; newer macOS allows {both_units(self.newer_macos_bytes)}, and "
+                "iogpu.wired_limit_mb sets any other"
             )
         if self.vendor == APPLE and self.memory_from == MACOS_RULE:
-            return f"{self.source}; newer macOS allows more, and iogpu.wired_limit_mb any other"
+            return f"{self.source}; newer macOS allows more, and iogpu.wired_limit_mb sets any other"
         others = [f"other drivers report {low:,} to {high:,} MiB" for low, high in self._spread()]
         if self.windows_mib is not None and self._is_far(self.windows_mib * MIB):
             others.append(f"Windows reports {self.windows_mib:,} MiB")
@@ -109,7 +109,7 @@ class Gpu(NamedTuple):
             others.append(f"nvidia-smi says {self.ecc[1]:,} MiB with ECC {self.ecc[0]}")
         if not others:
             return ""
-        return f"{self.memory_bytes // MIB:,} MiB is taken; {', '.join(others)}"
+        return f"{self.memory_bytes // MIB:,} MiB assumed; {', '.join(others)}"
 
     def _spread(self) -> tuple[tuple[int, int], ...]:
         """Least and most of other drivers, where either is far."""

@@ -18,7 +18,7 @@ from kvcalc.units import GB, gigabytes
 
 HELP = "`kvcalc gpus` lists them; any other by its memory, such as 64GB"
 _TRADEMARKS = re.compile(r"\((?:r|tm)\)")
-_SEPARATORS = re.compile(r"[\s_-]+")
+_SEPARATORS = re.compile(r"[\s_()+-]+")
 _MAKERS = re.compile(
     r"(?:nvidia|amd|intel|google|habana(?:labs)?|geforce|tesla|instinct|radeon|jetson|rtx|rx"
     r"|arc(?=[ab]\d|pro)|apple(?=m\d)|tpu(?=v\d))(?=.)"

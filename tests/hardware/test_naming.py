@@ -61,6 +61,8 @@ TYPED = {
     "m3-max-64gb": "m3-max-64gb",
     "Apple M3 Max 64 GB": "m3-max-64gb",
     "M4 Pro 48GB": "m4-pro-48gb",
+    "Apple M4 Max (128 GB)": "m4-max-128gb",
+    "Jetson Orin Nano 8GB": "jetson-orin-8gb",
 }
 ASKED = [
     "a100",
@@ -210,13 +212,13 @@ def test_a_size_that_is_not_known_names_those_that_are():
 
 REMARKS = {
     "h100": "",
-    "rtx-4090": "24,210 MiB is taken; Windows reports 24,564 MiB",
-    "t4": "15,109 MiB is taken; other drivers report 14,912 to 15,110 MiB",
-    "rtx-a6000": "48,676 MiB is taken; nvidia-smi says 46,068 MiB with ECC on",
-    "a2": "nvidia-smi's total, which is 0.5 to 3 % above CUDA's",
-    "h800": "its data sheet's; no driver's figure was found",
+    "rtx-4090": "24,210 MiB assumed; Windows reports 24,564 MiB",
+    "t4": "15,109 MiB assumed; other drivers report 14,912 to 15,110 MiB",
+    "rtx-a6000": "48,676 MiB assumed; nvidia-smi says 46,068 MiB with ECC on",
+    "a2": "nvidia-smi's total; CUDA's own, 0.5 to 3 % lower, is unknown",
+    "h800": "from the data sheet; what the driver reports is unknown",
     "gb10": "unified with the CPU",
-    "apple-64gb": "the limit of older macOS is taken; newer macOS allows 55,662,788,608 bytes",
+    "apple-64gb": "older macOS's limit is assumed; newer macOS allows 55,662,788,608 bytes",
     "apple-96gb": "3/4 of the memory, as older macOS gives other sizes",
 }
 
