@@ -473,7 +473,7 @@ PAGES = {
     "on Blackwell": ("llama-3.1-8b", {"attention_backend": "fa4", "gpu": "b200"}, 128),
     "an index beside K and V": ("minimax-m3", {}, 128),
     "with pages asked for": ("minimax-m3", {"page_size": 64}, 64),
-    "elsewhere": ("minimax-m3", {"gpu": "a100"}, 1),
+    "elsewhere": ("minimax-m3", {"gpu": "a100-80gb"}, 1),
     "on Blackwell in fp8": ("minimax-m3", {"gpu": "b200", "kv_cache_dtype": "fp8_e4m3"}, 128),
 }
 
