@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
     from kvcalc.question import Question
 
+_ARGUMENT = "MODEL"
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -26,7 +27,7 @@ def located(option: str, read: Callable[Given, Result], *values: Given.args, **n
     try:
         return read(*values, **named)
     except KvcalcError as error:
-        raise error.at(option) if not error.where else error from None
+        raise error.at(option) if option and not error.where else error from None
 
 
 def token_counts(texts: Sequence[str]) -> list[int]:
@@ -128,6 +129,7 @@ def parallel(tp: int, pp: int, dp: int, dcp: int = 1) -> Parallel | None:
 
 
 def one_model(
+    named: str | None,
     preset: str | None,
     path: str | None,
     attention: str | None = None,
@@ -136,21 +138,20 @@ def one_model(
     mtp: bool = False,
     methods: Sequence[str] | None = None,
 ) -> Model:
-    """Model of --preset or --model, as --assume, --mtp, --attention and then each --method want it."""
-    from pathlib import Path
+    """The model named as an argument, by --preset or by --model, as --mtp, --attention and then each --method want it.
 
-    from kvcalc.io.loading import load_path
-    from kvcalc.io.presets import load_preset
+    Raises InvalidValueError where none is named, or several are.
+    """
+    from kvcalc.io.loading import load_named
     from kvcalc.model import with_draft_layers
 
-    if (preset is None) == (path is None):
-        state = "neither --preset nor --model is given" if preset is None else "--preset and --model are both given"
-        raise InvalidValueError(state, help="name one model: --preset r1, or --model path/to/config.json")
-    if preset is not None:
-        model = located("--preset", load_preset, preset)
-    else:
-        _known_assumption(assume)
-        model = located("--model", load_path, Path(str(path)), assume=assume)
+    given = [(option, name) for option, name in ((_ARGUMENT, named), ("--preset", preset), ("--model", path)) if name]
+    if len(given) != 1:
+        state = " and ".join(option for option, _ in given) + " each name a model" if given else "no model is named"
+        raise InvalidValueError(state, help="name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json")
+    ((option, name),) = given
+    _known_assumption(assume)
+    model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume)
     if mtp:
         model = located("--mtp", with_draft_layers, model)
     for option, specs in (("--attention", () if attention is None else (attention,)), ("--method", methods or ())):

@@ -53,7 +53,7 @@ def run(
         _check_several(variants=not optional, methods=bool(methods))
         show(compare_models([terms.of(each, counts[0]) for each in loaded], counts), format)
         return 0
-    one = loaded[0] if loaded else asking.one_model(preset, model, None, assume, mtp=mtp)
+    one = loaded[0] if loaded else asking.one_model(None, preset, model, None, assume, mtp=mtp)
     if methods:
         show(_under_methods(terms.of(one, counts[0]), methods, several=len(counts) > 1, explained=explain), format)
         return 0

@@ -19,6 +19,7 @@ _EXIT_CODES = {"agrees": 0, "differs": 1, "undecided": 2}
 def run(
     *,
     log: str,
+    named: str | None,
     preset: str | None,
     model: str | None,
     assume: str | None,
@@ -48,7 +49,7 @@ def run(
             where=log,
             help=f"name it: --preset {_preset_like(reading.model)}, or --model path/to/config.json",
         )
-    served = asking.one_model(preset, model, None, assume, mtp=mtp)
+    served = asking.one_model(named, preset, model, None, assume, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
     settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
         {"version": version} if version else {}
@@ -103,6 +104,7 @@ COMMAND = Command(
     epilog="Example: kvcalc explain-log vllm.log --preset qwen3-14b",
     takes=(
         options.LOG,
+        options.NAMED,
         options.PRESET,
         options.MODEL,
         options.ASSUME,

@@ -23,6 +23,7 @@ def run(
     *,
     gpu: str | None,
     memory: str | None,
+    named: str | None,
     preset: str | None,
     model: str | None,
     weights: str | None,
@@ -61,7 +62,7 @@ def run(
 
     reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
     given = None if weights is None else asking.located("--weights", read_weights, weights)
-    chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
     whole = asking.located("--weights", weights_of, chosen, given)
 
     from kvcalc.fleet.fit import fitted
@@ -96,6 +97,7 @@ COMMAND = Command(
     takes=(
         options.GPU,
         options.MEMORY,
+        options.NAMED,
         options.PRESET,
         options.MODEL,
         options.WEIGHTS,

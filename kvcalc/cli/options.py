@@ -59,8 +59,15 @@ def _complete_gpu(incomplete: str) -> list[str]:
 
 # The model ----------------------------------------------------------------------------------------------------------
 
-PRESET = Option("preset", ("--preset", "-p"), "NAME", "Shipped model, such as r1.", complete=_complete_preset)
-MODEL = Option("model", ("--model", "-m"), "PATH", "Preset YAML, config.json or its directory, or GGUF file.")
+NAMED = Option(
+    "named",
+    (),
+    "[MODEL]",
+    "Preset, hub id, Ollama tag, or the path of a config.json, a model's folder or a GGUF file.",
+    complete=_complete_preset,
+)
+PRESET = Option("preset", ("--preset", "-p"), "NAME", "The same as an option: r1.", complete=_complete_preset)
+MODEL = Option("model", ("--model", "-m"), "NAME|PATH", "The same: Qwen/Qwen3-8B, path/to/config.json.")
 MODELS = Option("models", (), "[MODEL]...", "Presets or paths.", TEXTS, complete=_complete_preset)
 ASSUME = Option("assume", ("--assume",), "KIND", "Read an unknown model_type as gqa, mha or mla; the output says so.")
 MTP = Option("mtp", ("--mtp",), None, "With the layers that predict further tokens.", FLAG)
@@ -88,6 +95,7 @@ TOKENS = Option(
     "Cached tokens of a sequence: 100000, 128k (128,000), 128K (131,072); 1K,32K for several.",
     TEXTS,
 )
+LENGTH = Option("length", (), "[TOKENS]", "The same as --tokens: 32k.")
 BATCH = Option("batch", ("--batch", "-b"), "N", "Sequences cached at the same time.", default="1")
 DTYPE = Option(
     "dtype",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def run(
     *,
+    named: str | None,
+    length: str | None,
     tokens: Sequence[str],
     preset: str | None,
     model: str | None,
@@ -44,12 +46,12 @@ def run(
     check_output_format(format)
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
-    counts = asking.token_counts_or_own("size", tokens, engine)
+    counts = asking.token_counts_or_own("size", (*tokens, *([length] if length else ())), engine)
     terms = asking.terms(batch, dtype, engine, engine_set)
     parallel = asking.parallel(tp, pp, dp, dcp)
     if verify:
         _check_verifiable(terms.engine, several=len(counts) > 1 or by_layer or explain)
-    chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
 
     from kvcalc.answers.size import sized_and_before, sized_at
 
@@ -121,6 +123,8 @@ COMMAND = Command(
     help="Bytes of a model's KV cache: total, per sequence, per token, by layer group and tensor.",
     epilog="Example: kvcalc size --preset r1 --tokens 100000 --batch 8 --explain",
     takes=(
+        options.NAMED,
+        options.LENGTH,
         options.TOKENS,
         options.PRESET,
         options.MODEL,

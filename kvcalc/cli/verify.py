@@ -16,6 +16,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 def run(
     *,
     tokens: Sequence[str],
+    named: str | None,
     preset: str | None,
     model: str | None,
     batch: str,
@@ -65,7 +66,7 @@ def run(
         work = "kvcalc.verify.against_transformers:against_transformers"
         result: Any = measured(work, Path(str(model)), device=device or "cpu", **asked)
     else:
-        chosen = asking.one_model(preset, model, attention, assume, mtp=mtp, methods=method)
+        chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
         asked |= {"attended_tokens": attended_tokens, "layers": layers, "device": device or None}
         result = verified(chosen, asking.parallel(tp, pp, dp), timeout_seconds=timeout, **asked)
     show(result, format)
@@ -90,6 +91,7 @@ COMMAND = Command(
     epilog="Example: kvcalc verify --preset r1 --tokens 100000 --device meta",
     takes=(
         options.TOKENS._replace(required=True),
+        options.NAMED,
         options.PRESET,
         options.MODEL,
         options.BATCH,

@@ -1,4 +1,4 @@
-"""From whatever names a model to the Model: a preset's name, a path, or a mapping."""
+"""From whatever names a model to the Model: a name, a path, or a mapping."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
 from kvcalc.io.files import exists, is_file, is_folder
 from kvcalc.io.presets import load_preset, parse_preset
+from kvcalc.io.resolve import FILE_SUFFIXES, FOLDER_FILES, STDIN, TEXT_SUFFIXES, resolve
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
-_TEXT_SUFFIXES = (".yaml", ".yml", ".json")
-_IN_FOLDER = ("config.json", "params.json")
-"""Files that describe a model in its folder; the second is Mistral's own."""
-_FILE_SUFFIXES = (*_TEXT_SUFFIXES, ".gguf")
 _CONFIG, _QUANTISATION, _SECTION = "config.json", "hf_quant_config.json", "quantization_config"
 _REMEMBERED = 64
 """Files whose models are remembered."""
@@ -27,11 +24,11 @@ _REMEMBERED = 64
 def load(
     source: str | os.PathLike[str] | Mapping[str, object], *, assume: str | None = None, mtp: bool = False
 ) -> Model:
-    """Model from a preset's name, a path, or a mapping.
+    """Model from whatever names it, or from a mapping.
 
-    source: name or alias of a shipped preset (`r1`); path of a preset YAML, a config.json, a directory that holds one,
-    or a GGUF file, of which the metadata alone is read; or a dict in any of these forms. A string is taken for a path
-    where it has a separator or a suffix of such a file.
+    source: a shipped preset or its alias (`r1`), a hub id (`Qwen/Qwen3-8B`), an Ollama tag (`qwen3:8b`), the path of a
+    preset YAML, a config.json, a folder that holds one, or a GGUF file, of which the metadata alone is read; or a dict
+    in any of these forms. What is looked up, and in which order: `kvcalc.io.resolve`.
     assume: what a config.json of an unknown model_type shall be taken for: gqa, mha or mla; a note then says so.
     mtp: with the layers that predict further tokens, if the model has any.
     Raises UnknownNameError, InvalidFileError, InvalidValueError, UnknownArchitectureError.
@@ -44,13 +41,26 @@ def _load(source: object, assume: str | None) -> Model:
     if isinstance(source, Mapping):
         name = str(source.get("name") or source.get("_name_or_path") or "model")
         return _parse(Document("model", dict(source)), name, assume)
-    if isinstance(source, str) and not is_path(source):
-        return load_preset(source)
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str):
+        return load_named(source, assume=assume)
+    if isinstance(source, os.PathLike):
         return load_path(source if isinstance(source, Path) else Path(source), assume=assume)
     raise InvalidValueError(
         f"a model is a preset's name, a path or a mapping, not {shown(source)}", help="for instance kvcalc.load('r1')"
     )
+
+
+def load_named(name: str, folder: Path = Path(), *, assume: str | None = None) -> Model:
+    """Model of whatever a person calls it: a path, a preset, a repository, a tag (`kvcalc.io.resolve`).
+
+    Raises as `load` does, and NotApplicableError for a name that is nearly another model's.
+    """
+    found = resolve(name, folder)
+    if found.path is None:
+        return found.applied_to(load_preset(found.preset))
+    if str(found.path) == STDIN:
+        return _of_stdin(assume)
+    return found.applied_to(load_path(found.path, assume=assume))
 
 
 def load_path(path: Path, *, assume: str | None = None) -> Model:
@@ -58,24 +68,38 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
 
     Raises as `load` does.
     """
-    if path.suffix not in _FILE_SUFFIXES and is_folder(path):
-        found = next((path / name for name in _IN_FOLDER if exists(path / name)), None)
+    if path.suffix not in FILE_SUFFIXES and is_folder(path):
+        found = next((path / name for name in FOLDER_FILES if exists(path / name)), None)
         if found is None:
             raise InvalidFileError(
                 "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
             )
         path = found
-    if path.suffix not in _TEXT_SUFFIXES:
+    if path.suffix not in TEXT_SUFFIXES:
         from kvcalc.io.gguf.header import is_gguf, read_metadata
 
         if is_gguf(path):
             return _parse_gguf(read_metadata(path), path.stem, assume)
     text = read_text(path)
-    if path.name not in _IN_FOLDER:
+    if path.name not in FOLDER_FILES:
         return _model_of_text(text, str(path), path.stem, assume)
     beside = path.with_name(_QUANTISATION)
     quantised = (str(beside), read_text(beside)) if path.name == _CONFIG and is_file(beside) else None
-    return _model_of_text(text, str(path), path.resolve().parent.name, assume, quantised)
+    return _model_of_text(text, str(path), _name_of_config(path), assume, quantised)
+
+
+def _name_of_config(path: Path) -> str:
+    """What the model of a config.json is called: its repository, where a hub's cache holds it, or its folder."""
+    from kvcalc.io.resolve.stores import repository_of
+
+    return repository_of(path) or path.resolve().parent.name
+
+
+def _of_stdin(assume: str | None) -> Model:
+    """Model of a config.json or a preset on standard input."""
+    text = read_text(Path("/dev/stdin"))
+    name = "stdin.json" if text.lstrip().startswith("{") else "stdin.yaml"
+    return _model_of_text(text, name, "stdin", assume)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -139,8 +163,3 @@ def _is_params(values: Mapping[str, object]) -> bool:
     from kvcalc.io.families._names import mistral_type
 
     return "dim" in values and bool(mistral_type(values))
-
-
-def is_path(text: str) -> bool:
-    """Whether a string names a file rather than a preset: it has a separator or such a file's suffix."""
-    return "/" in text or os.sep in text or text.endswith(_FILE_SUFFIXES) or text in (".", "..")

@@ -47,9 +47,7 @@ from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
-from kvcalc.io.files import exists
-from kvcalc.io.loading import is_path, load, load_path
-from kvcalc.io.presets import preset_of_repository
+from kvcalc.io.loading import load_named
 from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
@@ -196,8 +194,7 @@ class _Row:
         return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
 
     def _read_model(self, of: str, name: str) -> Model:
-        read = _model if of == "model" else _model_of_args
-        model = self._take(of, read, name, self._file.parent)
+        model = self._take(of, load_named, name, self._file.parent)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -359,17 +356,6 @@ class _Row:
         return InvalidValueError(
             what, where=self._document.where((*self._path, field) if field else self._path), help=help
         )
-
-
-def _model(name: str, folder: Path) -> Model:
-    return load_path(folder / name) if is_path(name) else load(name)
-
-
-def _model_of_args(name: str, folder: Path) -> Model:
-    """The model that an engine is started with: a path that is there, a preset, or the repository that one is of."""
-    if is_path(name) and exists(folder / name):
-        return load_path(folder / name)
-    return load(preset_of_repository(name))
 
 
 def _first(error: ValidationError, document: Document) -> KvcalcError:

@@ -57,7 +57,7 @@ MODEL_FIELDS = {
 MAX_WEIGHTS_BYTES = 10**15
 """A thousand times the largest model that was published."""
 _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
-_SOURCE = re.compile(r"source: ([\w.-]+/[\w.-]+)")
+_SOURCE = re.compile(r"^source: (?:[\w.-]+ \()?([\w.-]+/[\w.-]+)", re.MULTILINE)
 _UNIFORM = "all"
 
 
@@ -79,36 +79,29 @@ def _aliases() -> Iterator[tuple[str, str]]:
             yield alias.strip(), path.stem
 
 
-def preset_path(name: str) -> Path:
-    """File of the shipped preset of that name or alias, in any case. Raises UnknownNameError with the nearest."""
+def find_preset(name: str) -> Path | None:
+    """File of the shipped preset of that name or alias, in any case; None where there is none."""
     lowered = name.lower()
     direct = presets_folder() / f"{lowered}.yaml"
     if Path(lowered).name == lowered and direct.name != GPUS_FILE and is_file(direct):
         return direct
     preset = next((preset for alias, preset in _aliases() if alias == lowered), None)
-    if preset is None:
+    return None if preset is None else presets_folder() / f"{preset}.yaml"
+
+
+def preset_path(name: str) -> Path:
+    """File of the shipped preset of that name or alias, in any case. Raises UnknownNameError with the nearest."""
+    path = find_preset(name)
+    if path is None:
         known = [*preset_names(), *preset_aliases()]
         raise UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
-    return presets_folder() / f"{preset}.yaml"
+    return path
 
 
-def preset_of_repository(repository: str) -> str:
-    """Name of the shipped preset whose facts are those of a repository, such as deepseek-ai/DeepSeek-R1, or its alias.
-
-    Raises UnknownNameError where there is none: a like name may be another model.
-    """
-    known = {}
-    for path in sorted(presets_folder().glob("*.yaml")):
-        source = _SOURCE.match(path.read_text("utf-8"))
-        if source is not None:
-            known[source[1].lower()] = path.stem
-    names = {*preset_names(), *preset_aliases()}
-    lowered = repository.lower()
-    if lowered in known or lowered in names:
-        return known.get(lowered, lowered)
-    error = UnknownNameError.among("repository of a preset", repository, known)
-    error.help = f"{error.help} Else name the model: a preset, or the path of its config.json"
-    raise error
+def preset_source(name: str) -> str:
+    """Repository that a preset's facts were read from; empty where that is none."""
+    source = _SOURCE.search((presets_folder() / f"{name}.yaml").read_text("utf-8"))
+    return source[1] if source else ""
 
 
 def load_preset(name: str) -> Model:

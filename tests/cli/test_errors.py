@@ -70,11 +70,11 @@ COMMAND_LINES = {
     "zero batch": ("size --preset r1 --tokens 1 --batch 0", "--batch: batch must be at least 1, not 0"),
     "no model": (
         "size --tokens 1",
-        "neither --preset nor --model is given\nhelp: name one model: --preset r1, or --model path/to/config.json",
+        "no model is named\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
     ),
     "two models": (
         "size --tokens 1 --preset r1 --model x.yaml",
-        "--preset and --model are both given\nhelp: name one model: --preset r1, or --model path/to/config.json",
+        "--preset and --model each name a model\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
     ),
     "no tokens": (
         "size --preset r1",

@@ -46,7 +46,7 @@ def test_a_command_takes_what_its_rows_say(name):
 
 def test_a_row_that_a_command_does_not_take_is_noticed():
     size = COMMANDS["size"]
-    for takes in (size.takes[1:], (size.takes[0]._replace(kind=TEXT), *size.takes[1:]), size.takes[::-1]):
+    for takes in (size.takes[1:], (size.takes[0]._replace(kind=COUNT), *size.takes[1:]), size.takes[::-1]):
         assert list(taken(size).items()) != list(wanted(size._replace(takes=takes)).items())
 
 

@@ -287,8 +287,8 @@ def test_weights_of_a_plan_may_be_a_file_beside_it(cli, tmp_path):
 PLAN_ERRORS = {
     "an unknown repository": (
         ROW.replace("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R9"),
-        "{file}:3: deployments[0].args: no repository of a preset is called 'deepseek-ai/DeepSeek-R9'\n"
-        "help: did you mean 'deepseek-ai/deepseek-",
+        "{file}:3: deployments[0].args: no repository called deepseek-ai/DeepSeek-R9 is known here, and its name "
+        "alone does not say what it caches\nhelp: did you mean 'deepseek-",
     ),
     "a flag that is refused": (
         ROW.replace("--kv-cache-dtype fp8", "--cpu-offload-gb 10"),

@@ -1,0 +1,205 @@
+"""What a person calls a model, and the model that is meant: one way for every command, plan and call.
+
+In this order, and the answer says which it took where that is not plain:
+
+    a path             file, folder, GGUF, or - for standard input
+    a preset           or its alias
+    a repository       Qwen/Qwen3-8B, listed in presets/repositories.tsv (`table`)
+    an Ollama tag      qwen3:8b, listed there too
+    a model on disk    the caches of Hugging Face, Ollama and LM Studio (`stores`)
+    a repository       that is not listed, where its name says safely what it is (`rule`)
+
+Whatever is none of these is refused with the nearest names: a model is never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kvcalc.errors import NotApplicableError, UnknownNameError
+from kvcalc.errors.foreign import MOST_NAME, name_shown
+from kvcalc.io.files import exists, is_folder
+from kvcalc.io.presets import find_preset, preset_aliases, preset_names, preset_source
+from kvcalc.io.resolve import table
+from kvcalc.io.resolve.rule import LONGEST, Core, core_of
+from kvcalc.io.resolve.stores import Stored, stored
+from kvcalc.model import Model
+
+STDIN = "-"
+TEXT_SUFFIXES = (".yaml", ".yml", ".json")
+FILE_SUFFIXES = (*TEXT_SUFFIXES, ".gguf")
+FOLDER_FILES = ("config.json", "params.json")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@[\w.-]+)?")
+_OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
+"""Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
+_FP8 = "fp8"
+_HOW = "--model path/to/config.json, or the folder that it was downloaded to"
+_HOW_ELSE = f"Else read its config.json: {_HOW}"
+_MAY_DECLARE = (
+    "its checkpoint may declare an FP8 cache, as its kin do, and its config was not read; "
+    "where it does, ask for --dtype fp8"
+)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model that was named. preset or path: what to read; name: what to call a model that is read from a path.
+
+    words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
+    preset knows are those of this name. context: tokens, where they are not the preset's, -1 where nobody knows them.
+    """
+
+    preset: str = ""
+    path: Path | None = None
+    name: str = ""
+    words: tuple[str, ...] = ()
+    as_published: bool = True
+    context: int | None = None
+    declares_fp8: bool = False
+
+    def applied_to(self, model: Model) -> Model:
+        """The model that was read, as the name wants it: with its context, format and notes."""
+        changed = replace(model, name=self.name or model.name, notes=(*self.words, *model.notes))
+        if self.context is not None:
+            changed = replace(changed, max_model_len=self.context if self.context > 0 else None)
+        if not self.as_published:
+            changed = replace(changed, weights_bytes=None, weights_source="")
+        if self.declares_fp8:
+            changed = replace(changed, published=model.published._replace(kv_dtype=_FP8))
+        return changed
+
+
+def resolve(name: str, folder: Path = Path()) -> Resolved:
+    """The model that is meant by `name`; paths are relative to `folder`.
+
+    Raises UnknownNameError with the nearest names, NotApplicableError for a name that is nearly another model's.
+    """
+    path = folder / name
+    if name == STDIN:
+        return Resolved(path=Path(STDIN))
+    if is_path(name) and (exists(path) or not _may_be_repository(name)):
+        return Resolved(path=path)
+    if not is_path(name) and is_folder(path) and any(exists(path / file) for file in FOLDER_FILES):
+        return Resolved(path=path, words=(f"read from the folder {name_shown(name)}",))
+    if find_preset(name) is not None:
+        return Resolved(preset=name)
+    for found in (_listed(name), _on_disk(name)):
+        if found is not None:
+            return found
+    if len(name) <= LONGEST and (found := _by_rule(name)) is not None:
+        return found
+    raise _unknown(name)
+
+
+def is_path(text: str) -> bool:
+    """Whether a string is written as a path: it has a separator or the suffix of a model's file."""
+    return "/" in text or os.sep in text or text.endswith(FILE_SUFFIXES) or text in (".", "..")
+
+
+def _may_be_repository(name: str) -> bool:
+    return _REPOSITORY.fullmatch(name) is not None and not name.endswith(TEXT_SUFFIXES)
+
+
+def _listed(name: str) -> Resolved | None:
+    """A repository or a tag of the table. Raises NotApplicableError for one that must not be taken for a preset."""
+    row = table.row_of(name) or (_tag_row(name) if ":" in name and "/" not in name else None)
+    if row is None:
+        return None
+    if not row.preset:
+        raise NotApplicableError(
+            f"{name_shown(name)} is not taken for a preset: {row.remark}", help=f"read its config.json: {_HOW}"
+        )
+    return Resolved(
+        preset=row.preset,
+        words=tuple(_words(name, row)),
+        as_published=not row.weights or _is_own(row),
+        context=row.context,
+        declares_fp8=row.declares_fp8,
+    )
+
+
+def _is_own(row: table.Row) -> bool:
+    """Whether it is the repository that the preset itself was read from."""
+    return row.name.lower() == preset_source(row.preset).lower()
+
+
+def _words(name: str, row: table.Row) -> list[str]:
+    """What was taken for what, and what is not known of it."""
+    weights = f", with weights in another format ({row.weights})" if row.weights else ""
+    found = [] if _is_own(row) else [f"{name_shown(name)} caches what {row.preset} does{weights}"]
+    if row.context is not None:
+        length = f"{row.context:,} tokens" if row.context > 0 else "another one, which is not known here"
+        found.append(f"the context of {name_shown(name)} is {length}")
+    if row.declares_fp8:
+        found.append("its checkpoint declares an FP8 cache, which vLLM and SGLang follow")
+    if row.may_declare_fp8:
+        found.append(_MAY_DECLARE)
+    if "vision" in row.remark:
+        found.append("tokens of images count as tokens")
+    return found
+
+
+def _tag_row(name: str) -> table.Row | None:
+    """Row of an Ollama tag, which may also say how the model was tuned and quantised: qwen3:8b-instruct-q4_K_M."""
+    return table.tag_row(name) or table.tag_row(_OF_A_TAG.sub("", name.lower()))
+
+
+def _on_disk(name: str) -> Resolved | None:
+    found: Stored | None = stored(name)
+    if found is None:
+        return None
+    return Resolved(path=found.path, name=found.name, words=(f"read from {found.store}",))
+
+
+def _by_rule(name: str) -> Resolved | None:
+    """A preset whose core a repository's name has."""
+    core = core_of(name)
+    presets = {preset for preset, its in _cores() if its == core.name}
+    if len(presets) != 1:
+        return None
+    (preset,) = presets
+    return Resolved(
+        preset=preset,
+        words=tuple(_words_of_rule(name, preset, core)),
+        as_published=not core.weights,
+        context=core.context,
+    )
+
+
+def _words_of_rule(name: str, preset: str, core: Core) -> list[str]:
+    changes = f": -{core.weights} changes the weights" if core.weights else ""
+    found = [f"{name_shown(name)} is taken for {preset} by its name{changes}"]
+    if core.context is not None:
+        found.append(f"its name says a context of {core.context:,} tokens")
+    organisation = name.partition("/")[0].lower()
+    if core.weights == "fp8-kv" or (organisation == "nvidia" and core.weights in ("fp8", "nvfp4", "fp4")):
+        found.append(_MAY_DECLARE)
+    return found
+
+
+def _cores() -> list[tuple[str, str]]:
+    """Cores of each preset: of its own repository, and its own name."""
+    return [
+        (preset, core_of(name).name) for preset in preset_names() for name in (preset, preset_source(preset)) if name
+    ]
+
+
+def _unknown(name: str) -> UnknownNameError:
+    """The error for a name that is none of the known, with at most three that are near."""
+    family = name.lower().removeprefix("ollama:").partition(":")[0]
+    if "/" not in name and (tags := table.tags_of(family)):
+        return UnknownNameError(
+            f"{name_shown(name)} is not one of the tags of {family} that are known here",
+            help=f"say which size: {', '.join(tags)}",
+        )
+    if not _may_be_repository(name):
+        known = [*preset_names(), *preset_aliases()]
+        return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
+    near = UnknownNameError.among("preset", core_of(name[:MOST_NAME]).name, preset_names(), see=_HOW_ELSE).help
+    return UnknownNameError(
+        f"no repository called {name_shown(name)} is known here, and its name alone does not say what it caches",
+        help=near,
+    )

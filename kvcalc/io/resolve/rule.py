@@ -1,0 +1,65 @@
+"""What a repository's name says of a model that no table lists: its core, once endings that keep the cache are gone.
+
+    RedHatAI/Qwen3-8B-quantized.w4a16   ->   qwen3-8b, without quantized.w4a16
+
+The organisation never decides, since copies keep names. Only whole words are taken off, from the end; what is left must
+be the core of exactly one preset, or the name is refused: neither a prefix nor a likeness will do, because a distil, a
+draft, a pruned model and another release are called almost as the model that they are not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+LONGEST = 200
+"""Characters of a name from which on it names no repository."""
+_WEIGHTS = re.compile(
+    r"(?:gguf|mlx|dwq|qat|i1|ud|marlin|awq(?:-int4)?|gptq(?:-int[48])?|fp8(?:-dynamic|-block|-static-pertensor|-kv)?"
+    r"|nvfp4|mxfp[48]|fp4|int[48]|int4-autoround|w4a16|w8a8|quantized\.w\w+|(?:unsloth-)?bnb-4bit|\d{1,2}bit|bf16|fp16)"
+)
+"""Formats of weights: another file, the same cache."""
+_TUNED = frozenset(("instruct", "chat", "it", "base", "pt", "hf"))
+"""How a model was trained further, or not: the same shape."""
+_CONTEXTS = {"128k": 131072}
+"""Words for another context, in tokens."""
+_BASE_IS_A_SIZE = ("bart", "t5", "flan", "whisper", "xlnet")
+"""Families of which `base` is one of the sizes."""
+_LONGEST_ENDING = 3
+
+
+class Core(NamedTuple):
+    """A name without its endings. weights, tuned: those that were taken off; context: tokens that one of them says."""
+
+    name: str
+    weights: str = ""
+    tuned: str = ""
+    context: int | None = None
+
+
+def core_of(repository: str) -> Core:
+    """The core of a name, in lower case."""
+    words = repository.rpartition("/")[2].lower().replace("_", "-").removesuffix(".gguf").split("-")
+    weights: list[str] = []
+    tuned: list[str] = []
+    context = None
+    while ending := _ending(words):
+        words = words[: -ending.count("-") - 1]
+        if ending in _CONTEXTS:
+            context = _CONTEXTS[ending]
+        else:
+            (tuned if ending in _TUNED else weights).insert(0, ending)
+    name = "-".join(words)
+    name = name.removeprefix("meta-") if name.startswith("meta-llama-") else name
+    return Core(name, "-".join(weights), "-".join(tuned), context)
+
+
+def _ending(words: list[str]) -> str:
+    """The longest ending that keeps the cache, of up to three words; empty where there is none."""
+    for number in range(min(_LONGEST_ENDING, len(words) - 1), 0, -1):
+        ending = "-".join(words[-number:])
+        if _WEIGHTS.fullmatch(ending) or ending in _CONTEXTS:
+            return ending
+        if ending in _TUNED and not (ending == "base" and words[0] in _BASE_IS_A_SIZE):
+            return ending
+    return ""

@@ -1,0 +1,80 @@
+"""Repositories and Ollama tags that are known to cache what a preset caches: presets/repositories.tsv, a row each."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+from kvcalc.hardware import presets_folder
+
+FILE = "repositories.tsv"
+_TAG = "ollama:"
+_NOT_A_PRESET = "-"
+_UNKNOWN = "?"
+
+
+class Row(NamedTuple):
+    """A name that people use. preset: the one whose cache it has; empty for a name that must not be taken for one.
+
+    weights: their format, empty where they are as published. context: tokens, where they are not the preset's; -1 where
+    they are others, which nobody knows here. remark: what else is known, or why there is no preset.
+    """
+
+    name: str
+    preset: str
+    weights: str = ""
+    context: int | None = None
+    remark: str = ""
+
+    @property
+    def declares_fp8(self) -> bool:
+        """Whether its checkpoint declares an FP8 cache."""
+        return self.remark.startswith("fp8 cache") and not self.may_declare_fp8
+
+    @property
+    def may_declare_fp8(self) -> bool:
+        """Whether its kin declare an FP8 cache, and nobody has read its own config here."""
+        return self.remark.startswith("fp8 cache?")
+
+
+@cache
+def _text() -> tuple[str, str]:
+    """The table, and in lower case; a line is found in it faster than the whole is read."""
+    text = "\n" + (presets_folder() / FILE).read_text("utf-8")
+    return text, text.lower()
+
+
+def row_of(name: str) -> Row | None:
+    """Row of a repository's id, or of an Ollama tag written `ollama:family:size`, in any case."""
+    text, lowered = _text()
+    if not name or not name.isprintable() or "\t" in name:
+        return None
+    start = lowered.find(f"\n{name.lower()}\t")
+    return None if start < 0 else _row(text[start + 1 :].partition("\n")[0])
+
+
+def tag_row(tag: str) -> Row | None:
+    """Row of an Ollama tag, written `family:size`."""
+    return row_of(f"{_TAG}{tag.lower().removeprefix(_TAG)}")
+
+
+def rows() -> tuple[Row, ...]:
+    """Every row, in the order of the table."""
+    return tuple(_row(line) for line in _text()[0].splitlines() if line and not line.startswith("#"))
+
+
+def tags_of(family: str) -> tuple[str, ...]:
+    """Tags of an Ollama family."""
+    start = f"{_TAG}{family.lower()}:"
+    return tuple(row.name.removeprefix(_TAG) for row in rows() if row.name.lower().startswith(start))
+
+
+def names_of(preset: str) -> tuple[str, ...]:
+    """Ids and tags that are taken for a preset."""
+    return tuple(row.name for row in rows() if row.preset == preset)
+
+
+def _row(line: str) -> Row:
+    name, preset, weights, context, remark = (*line.split("\t"), "", "", "")[:5]  # a row ends with its last word
+    tokens = -1 if context == _UNKNOWN else int(context) if context else None
+    return Row(name, "" if preset == _NOT_A_PRESET else preset, weights, tokens, remark)
