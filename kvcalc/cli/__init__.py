@@ -54,16 +54,18 @@ def run() -> NoReturn:
 def _run(arguments: Sequence[str] | None) -> int:
     """Runs a plain command line at once; the application takes any other, completes words, and knows Windows' globs."""
     from kvcalc.cli.plain import read
+    from kvcalc.cli.spellings import spelled_out
 
     for_typer = "_KVCALC_COMPLETE" in os.environ or os.name == "nt"
-    plain = None if for_typer else read(sys.argv[1:] if arguments is None else arguments)
+    words = spelled_out(sys.argv[1:] if arguments is None else arguments)
+    plain = None if for_typer else read(words)
     if plain is not None:
         command, given = plain
         return command.run(**given)
 
     from kvcalc.cli.application import run_line
 
-    return run_line(arguments)
+    return run_line(words)
 
 
 def _print_error(error: KvcalcError) -> int:

@@ -12,14 +12,15 @@ from typer.core import TyperCommand, TyperGroup
 
 from kvcalc.cli.commands import NAMES, Command, command_named
 from kvcalc.cli.options import COUNT, FLAG, TEXTS, Option
+from kvcalc.cli.spellings import others
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.units import shown
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
-def run_line(line: Sequence[str] | None) -> int:
-    """Runs a command line, by default that of this process. Raises KvcalcError for one that cannot be read."""
+def run_line(line: Sequence[str]) -> int:
+    """Runs a command line. Raises KvcalcError for one that cannot be read."""
     try:
         code = _whole()(args=line, prog_name="kvcalc", standalone_mode=False)
     except Exception as error:
@@ -134,11 +135,17 @@ def _parameter(option: Option) -> Parameter:
         kind, default = bool, False
     if option.flags:
         info = typer.Option(
-            default, *option.flags, metavar=option.metavar, help=option.help, autocompletion=option.complete
+            default, *option.flags, metavar=option.metavar, help=_help(option), autocompletion=option.complete
         )
     else:
         info = typer.Argument(default, metavar=option.metavar, help=option.help, autocompletion=option.complete)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=info, annotation=kind)
+
+
+def _help(option: Option) -> str:
+    """What an option is, and how else it may be written."""
+    also = others(option.flags)
+    return f"{option.help} Also {', '.join(also)}." if also else option.help
 
 
 def _value(path: str, option: Option, given: object) -> object:

@@ -1,0 +1,40 @@
+"""Other ways to write what `options.py` has: words of engines and of people, each read as the option that it means.
+
+--max-model-len 32k   as   --tokens 32k          --json   as   --format json          version   as   --version
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("--context", "--ctx", "--seq-len", "--max-model-len", "-c"), ("--tokens",)),
+    **dict.fromkeys(("--users", "--sequences", "--concurrency", "-n"), ("--batch",)),
+    **dict.fromkeys(("--kv-cache-dtype", "--cache-type"), ("--dtype",)),
+    "--json": ("--format", "json"),
+}
+"""What each spelling stands for. A value that follows it follows the option."""
+_OF_KVCALC = {"version": "--version", "-v": "--version", "-V": "--version", "help": "--help"}
+_ENDS_OPTIONS = "--"
+
+
+def spelled_out(line: Sequence[str]) -> list[str]:
+    """A command line with the options that its spellings stand for."""
+    if line and line[0] in _OF_KVCALC:
+        return [*line[1:], _OF_KVCALC[line[0]]] if line[0] == "help" else [_OF_KVCALC[line[0]], *line[1:]]
+    words: list[str] = []
+    for index, word in enumerate(line):
+        if word == _ENDS_OPTIONS:
+            return [*words, *line[index:]]
+        name, equals, value = word.partition("=")
+        option = SPELLINGS.get(name)
+        if option is None or (equals and len(option) > 1):
+            words.append(word)
+        else:
+            words += [f"{option[0]}={value}"] if equals else option
+    return words
+
+
+def others(flags: Sequence[str]) -> list[str]:
+    """The spellings that stand for an option, or for it and a value."""
+    return [name for name, option in SPELLINGS.items() if option[0] in flags]
