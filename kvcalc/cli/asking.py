@@ -37,17 +37,19 @@ def token_counts(texts: Sequence[str]) -> list[int]:
     return [tokens for text in texts for tokens in located("--tokens", parse_token_list, text)]
 
 
-def token_counts_or_own(command: str, texts: Sequence[str] | None, engine: str) -> Sequence[int | None]:
-    """Token counts of all --tokens; without any the model's own context (None), where an engine has one to make."""
-    from kvcalc.engines import Engine
+USUAL_TOKENS = (1024, 8192, 32768, 131072)
+"""Lengths that are shown where none is asked for: 1K, 8K, 32K, 128K."""
 
-    if texts:
-        return token_counts(texts)
-    if located("--engine", Engine.of, engine).SHARES_CONTEXT:
+
+def usual_token_counts(engine: Engine, model: Model) -> Sequence[int | None]:
+    """Lengths to show of a model where none is asked for: the usual ones up to its own context, and that.
+
+    An engine with one context for all makes the model's own (None).
+    """
+    if engine.SHARES_CONTEXT:
         return [None]
-    raise InvalidValueError(
-        "missing option '--tokens' / '-t'", where=f"kvcalc {command}", help=f"`kvcalc {command} --help` shows how"
-    )
+    own = model.max_model_len
+    return [*(length for length in USUAL_TOKENS if own is None or length < own), *([own] if own else [])]
 
 
 class Terms(NamedTuple):

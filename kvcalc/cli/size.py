@@ -46,12 +46,13 @@ def run(
     check_output_format(format)
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
-    counts = asking.token_counts_or_own("size", (*tokens, *([length] if length else ())), engine)
+    asked = asking.token_counts((*tokens, *([length] if length else ())))
     terms = asking.terms(batch, dtype, engine, engine_set)
     parallel = asking.parallel(tp, pp, dp, dcp)
     if verify:
-        _check_verifiable(terms.engine, several=len(counts) > 1 or by_layer or explain)
+        _check_verifiable(terms.engine, several=len(asked) != 1 or by_layer or explain)
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
+    counts = asked or asking.usual_token_counts(terms.engine, chosen)
 
     from kvcalc.answers.size import sized_and_before, sized_at
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
-from kvcalc.cache.slots.layers import EVERY_TOKEN
+from kvcalc.cache.slots.layers import ENCODER_TOKENS, EVERY_TOKEN
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
@@ -64,8 +64,11 @@ class Ideal(Engine):
                 tensor = tensor._replace(dtype=formats[tensor.name])
             if self.window == FULL and tensor.slot_rule.window is not None:
                 return tensor._replace(slot_rule=EVERY_TOKEN)
-            return with_encoder_tokens(tensor, self.encoder_tokens)
+            return with_encoder_tokens(tensor, encoder_tokens)
 
+        encoder_tokens = self.encoder_tokens
+        if encoder_tokens is None and _wants_encoder_tokens(model):
+            encoder_tokens = model.max_model_len
         return per_tensor(model, allocated)
 
     def _formats(self, model: Model) -> dict[str, Dtype]:
@@ -81,11 +84,25 @@ class Ideal(Engine):
             found |= dict.fromkeys(names, _format_of(field, asked))
         return found
 
+    def notes(self, model: Model) -> tuple[str, ...]:
+        """How many tokens of the encoder were assumed."""
+        if self.encoder_tokens is not None or model.max_model_len is None or not _wants_encoder_tokens(model):
+            return ()
+        return (
+            f"assuming that the encoder reads {model.max_model_len:,} tokens, the longest that {model.name} was made for; "
+            "set encoder_tokens for another length",
+        )
+
     def policies(self) -> dict[str, Engine]:
         """Whether windows are honoured, so that a report can say what the other policy costs."""
         words = {HONOURED: "windows honoured", FULL: "every layer full"}
         order = (self.window, *(window for window in words if window != self.window))
         return {words[window]: replace(self, window=window) for window in order}
+
+
+def _wants_encoder_tokens(model: Model) -> bool:
+    """Whether nothing says how many tokens its cross-attention looks at."""
+    return any(tensor.slot_rule is ENCODER_TOKENS for group in model.groups for tensor in group.tensors)
 
 
 ENGINE = Ideal

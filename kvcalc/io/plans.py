@@ -172,7 +172,7 @@ class _Row:
         """The entry, read."""
         entry = self._entry
         model = self._model()
-        tokens = self._take("tokens", positive_int, self._take("tokens", parse_tokens, self._tokens()), "tokens")
+        tokens = self._take("tokens", positive_int, self._take("tokens", parse_tokens, self._tokens(model)), "tokens")
         dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
         ranks = self._ranks()
         engine = self._engine()
@@ -199,14 +199,20 @@ class _Row:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
 
-    def _tokens(self) -> int | str:
-        """Tokens as they are given, or as args say."""
+    def _tokens(self, model: Model) -> int | str:
+        """Tokens as they are given, or as args say; else the model's own context, which engines serve by default."""
         if self._entry.tokens is not None:
             return self._entry.tokens
-        by_args = self._args.tokens or self._args.settings.get("max_model_len")
-        if by_args is None or by_args < 0:
+        by_args = self._tokens_of_args()
+        if by_args is not None:
+            return by_args
+        if model.max_model_len is None:
             raise self._missing("tokens")
-        return int(by_args)
+        return model.max_model_len
+
+    def _tokens_of_args(self) -> int | None:
+        by_args = self._args.tokens or self._args.settings.get("max_model_len")
+        return None if by_args is None or by_args < 0 else int(by_args)
 
     def _sequences(self) -> int:
         entry = self._entry
@@ -327,6 +333,8 @@ class _Row:
         found = []
         if self._args.unknown:
             found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
+        if self._entry.tokens is None and self._tokens_of_args() is None:
+            found.append(f"no tokens are given: the model's own context of {model.max_model_len:,} is taken")
         gpu = None if self._entry.budget is not None else self._gpu()
         if gpu is not None:
             found.extend(gpu.remarks())

@@ -77,8 +77,8 @@ COMMAND_LINES = {
         "--preset and --model each name a model\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
     ),
     "no tokens": (
-        "size --preset r1",
-        "kvcalc size: missing option '--tokens' / '-t'\nhelp: `kvcalc size --help` shows how",
+        "compare --preset r1",
+        "kvcalc compare: missing option '--tokens' / '-t'\nhelp: `kvcalc compare --help` shows how",
     ),
     "unknown option": (
         "size --prset r1",
@@ -363,8 +363,8 @@ PLANS = {
         "{file}:5: deployments[0].sequence: no field of a plan is called 'sequence'\nhelp: did you mean 'sequences'?",
     ),
     "missing field": (
-        GOOD_PLAN.replace("    tokens: 128K\n", ""),
-        "{file}:2: deployments[0]: tokens is missing\nhelp: add tokens; `kvcalc schema plan` lists all",
+        GOOD_PLAN.replace("    model: r1\n", ""),
+        "{file}:2: deployments[0]: model is missing\nhelp: add model; `kvcalc schema plan` lists all",
     ),
     "wrong type": (
         GOOD_PLAN.replace("sequences: 2", "sequences: two"),

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
 ENGINES = Registry("kvcalc.engines", "engine", shared=("base",))
 
+OTHER_NAMES = {
+    **{"llama.cpp": "llama_cpp", "llamacpp": "llama_cpp", "llama-server": "llama_cpp"},
+    **{"mlx": "mlx_lm", "trt-llm": "tensorrt_llm", "trtllm": "tensorrt_llm", "hf": "transformers"},
+}
+"""What people also call engines."""
+
 Allocation = tuple[tuple[CacheTensor, ...], ...]
 """For each group of a model, the tensors of one of its layers and one sequence."""
 
@@ -242,9 +248,9 @@ class Engine(ABC):
 
 
 def split_version(text: str) -> tuple[str, str | None]:
-    """`vllm@0.33` as its name and its version; None where no version is named."""
-    name, at, version = text.partition("@")
-    return name, version if at else None
+    """`vllm@0.33` as its name and its version; None where no version is named. `llama.cpp` is llama_cpp."""
+    name, at, version = text.strip().partition("@")
+    return OTHER_NAMES.get(name.lower(), name.lower()), version if at else None
 
 
 def engine_class(name: str) -> type[Engine]:
