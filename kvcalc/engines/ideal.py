@@ -89,8 +89,8 @@ class Ideal(Engine):
         if self.encoder_tokens is not None or model.max_model_len is None or not _wants_encoder_tokens(model):
             return ()
         return (
-            f"assuming that the encoder reads {model.max_model_len:,} tokens, the longest that {model.name} was made for; "
-            "set encoder_tokens for another length",
+            f"assuming that the encoder reads {model.max_model_len:,} tokens, the longest that {model.name} was made "
+            "for; set encoder_tokens for another length",
         )
 
     def policies(self) -> dict[str, Engine]:
