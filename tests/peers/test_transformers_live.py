@@ -34,7 +34,7 @@ IN_FLOAT32 = {"reformer"}
 """Types run in float32: the hashes of this one are float32 whatever its weights are."""
 STORAGE_UNKNOWN = {"recurrent_gemma", "xlnet"}
 """Types whose states are slices of what one step made, so that the memory behind them is a matter of the step."""
-WITHOUT_PEER = {"remote"}
+WITHOUT_PEER = {"remote", "deepseek_v41", "lightning", "loops", "windows"}
 """Families whose code is not in transformers."""
 CASES = (
     (2, 16, 1),
