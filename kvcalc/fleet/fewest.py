@@ -81,7 +81,7 @@ def fewest_gpus(question: OnGpus, dcp: int, tokens: int) -> Fewest:
     alone: dict[int, Plan | None] = {}
     for tp, pp in _replicas(question, dcp):
         replica = Parallel(tp=tp, pp=pp, dcp=dcp)
-        if not found.is_beaten_by(tp * pp, tp, pp) or question.memory(replica).cache_bytes <= 0:
+        if not found.is_beaten_by(tp * pp, tp, pp) or not _has_memory(question, replica):
             continue
         if tp not in alone:
             alone[tp] = _plan(question, Parallel(tp=tp, dcp=dcp))
@@ -92,6 +92,14 @@ def fewest_gpus(question: OnGpus, dcp: int, tokens: int) -> Fewest:
         if layout is not None:
             found = found.improved(layout)
     return found
+
+
+def _has_memory(question: OnGpus, replica: Parallel) -> bool:
+    """Whether weights leave anything of each GPU; nothing where the engine refuses to share it so."""
+    try:
+        return question.memory(replica).cache_bytes > 0
+    except KvcalcError:
+        return False
 
 
 def _replicas(question: OnGpus, dcp: int) -> Iterator[tuple[int, int]]:
@@ -112,9 +120,9 @@ def _least_replicas(question: OnGpus, layout: Parallel, alone: Plan | None, toke
         return 1
     try:
         one, two = (alone.needed_at_least(tokens, users) for users in (1, 2))
+        room = question.memory(layout).cache_bytes * layout.pp - one
     except KvcalcError:
         return MAX_GPUS + 1
-    room = question.memory(layout).cache_bytes * layout.pp - one
     if room < 0:
         return MAX_GPUS + 1
     users = question.asked.sequences

@@ -158,14 +158,17 @@ def _under(applied: Applied, model: Model, asked: Question, device: str, decode_
 
 
 def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
-    """`model` with its cross-attention looking at `encoder_tokens`, where it does not say at how many itself."""
-    if encoder_tokens is None:
+    """`model` with its cross-attention looking at `encoder_tokens`, where it does not say at how many itself.
+
+    None: at as many as the model was made for, as the ideal engine assumes.
+    """
+    if encoder_tokens is not None:
+        positive_int(encoder_tokens, "encoder_tokens")
+    tokens = encoder_tokens or model.max_model_len
+    if tokens is None:
         return model
-    positive_int(encoder_tokens, "encoder_tokens")
     groups = tuple(
-        LayerGroup.of(
-            group.name, group.layers, [_encoding(part, encoder_tokens) for part in group.parts], group.origins
-        )
+        LayerGroup.of(group.name, group.layers, [_encoding(part, tokens) for part in group.parts], group.origins)
         for group in model.groups
     )
     return replace(model, groups=groups)

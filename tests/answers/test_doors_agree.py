@@ -108,7 +108,8 @@ def test_ranks_hold_no_less_than_the_whole(engine, data):
         whole = kvcalc.size(asked.model, **asked._replace(ranks={}).for_api())
     except kvcalc.KvcalcError:
         return
-    if report.per_rank and not tracks_fewer_states(asked):
+    rounded = any("do not divide among" in note for note in report.notes)  # SGLang's pools leave the rest out
+    if report.per_rank and not rounded and not tracks_fewer_states(asked):
         assert sum(rank.bytes for rank in report.per_rank) >= whole.total_bytes
 
 

@@ -416,7 +416,8 @@ def test_the_command_line_needs_no_tokens_where_the_context_is_the_models_own(cl
     (tmp_path / "tiny.gguf").write_bytes(gguf(TINY))
     outcome = cli(f"size --model {tmp_path}/tiny.gguf --engine llama_cpp --format json")
     assert json.loads(outcome.stdout)["workload"]["tokens"] == 4096
-    assert "missing option '--tokens'" in cli(f"size --model {tmp_path}/tiny.gguf").stderr
+    lengths = json.loads(cli(f"size --model {tmp_path}/tiny.gguf --format json").stdout)
+    assert [length["workload"]["tokens"] for length in lengths] == [1024, 4096]
 
 
 def test_a_policy_that_the_settings_rule_out_is_left_out_and_refuses_nothing():

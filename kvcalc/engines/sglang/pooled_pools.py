@@ -25,6 +25,7 @@ from kvcalc.engines.sglang.pools import check_sliding_pool, request_cap
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import SglangSettings
 from kvcalc.engines.sglang.stage import SLIDING
+from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Model
 from kvcalc.report.pool import Pool
 
@@ -71,13 +72,22 @@ class PooledStage(NamedTuple):
         return cls(layers, dict(sorted(sources.items())), bytes_of, window, draft_layers)
 
     def tokens_in(self, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> int:
-        """max_total_num_tokens of so much memory, or 0."""
+        """max_total_num_tokens of so much memory, or 0.
+
+        Raises NotApplicableError for a stage of windows alone, by whose tokens SGLang would divide by zero.
+        """
         drafted = (self.layers + 1) / self.layers if schedule.drafts else 1
         window_token = self.bytes_of[0]["kv"] / PAGE * self.layers * drafted
         cap = self._cap(settings, schedule)
         token_bytes = sum(self._entry_bytes(rate) / rate * number for rate, number in self.sources.items()) * drafted
         if cap is None:
             token_bytes += _ratio(settings) * window_token
+        if not token_bytes:
+            raise NotApplicableError(
+                "a pipeline stage has windows alone, none of which grows with the tokens, and SGLang divides its "
+                "memory by the bytes of a token",
+                help="take fewer stages (pp), or set swa_full_tokens_ratio",
+            )
         states = self._states(schedule, schedule.requests or 1)
         left = max(available_bytes - sum(pool.bytes for pool in states) - (cap or 0) * window_token, 0)
         tokens = int(left / token_bytes) // PAGE * PAGE

@@ -82,7 +82,7 @@ def resolve(name: str, folder: Path = Path()) -> Resolved:
         return Resolved(path=Path(STDIN))
     if is_path(name) and (exists(path) or not _may_be_repository(name)):
         return Resolved(path=path)
-    if not is_path(name) and is_folder(path) and any(exists(path / file) for file in FOLDER_FILES):
+    if name and not is_path(name) and is_folder(path) and any(exists(path / file) for file in FOLDER_FILES):
         return Resolved(path=path, words=(f"read from the folder {name_shown(name)}",))
     if find_preset(name) is not None:
         return Resolved(preset=name)
