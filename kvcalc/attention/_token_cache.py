@@ -11,6 +11,9 @@ from kvcalc.cache.slots.layers import EVERY_TOKEN, current_chunk, last_tokens, p
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.errors import InvalidValueError
 
+_MOST_HEADS = 10_000
+"""Heads up to which a number that would do is looked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCache(Facts):
@@ -51,8 +54,9 @@ class TokenCache(Facts):
         heads, number = self.num_query_heads, getattr(self, field)
         if heads % number == 0:
             return
-        below = next(n for n in range(min(number, heads), 0, -1) if heads % n == 0)
-        above = next((n for n in range(number, heads) if heads % n == 0), heads)
+        divisors = [n for n in range(1, min(heads, _MOST_HEADS) + 1) if heads % n == 0]
+        below = max(n for n in divisors if n <= number)
+        above = min((n for n in divisors if n >= number), default=heads)
         near = f"{below} or {above}" if below != above else str(below)
         raise InvalidValueError(
             f"num_query_heads ({heads}) is not a multiple of {field} ({number})",

@@ -167,11 +167,14 @@ def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
     tokens = encoder_tokens or model.max_model_len
     if tokens is None:
         return model
-    groups = tuple(
-        LayerGroup.of(group.name, group.layers, [_encoding(part, tokens) for part in group.parts], group.origins)
-        for group in model.groups
-    )
-    return replace(model, groups=groups)
+    return replace(model, groups=tuple(_encoding_group(group, tokens) for group in model.groups))
+
+
+def _encoding_group(group: LayerGroup, encoder_tokens: int) -> LayerGroup:
+    """A group whose cross-attention looks at so many tokens; one without any stays as methods have changed it."""
+    parts = [_encoding(part, encoder_tokens) for part in group.parts]
+    same = tuple(parts) == group.parts
+    return group if same else LayerGroup.of(group.name, group.layers, parts, group.origins)
 
 
 def _encoding(part: Attention, encoder_tokens: int) -> Attention:
