@@ -22,16 +22,14 @@ asked of it. Quantised weights are left out of a config, since the row is about 
 from __future__ import annotations
 
 import argparse
-import importlib.abc
-import importlib.machinery
 import json
-import os
-import sys
 import tempfile
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from played_gpu import in_a_child, play_cuda, play_packages
 
 SECTIONS = ("text_config", "llm_config", "language_config")
 FREE_SHARE = 0.99
@@ -54,104 +52,11 @@ ABSENT = (
 """Packages that are played by empty modules where they are not installed."""
 
 
-class _Anything:
-    """Whatever is asked of a package of kernels: it can be called, decorates what it is given, and has every name."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __call__(self, *args: Any, **_: Any) -> Any:
-        return args[0] if len(args) == 1 and callable(args[0]) else self
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything()
-
-    def __getitem__(self, _: object) -> Any:
-        return self
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-class _Played(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the packages that are absent, with every submodule."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        del path, target
-        if name.partition(".")[0] not in self.names:
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def __init__(self, names: set[str]) -> None:
-        self.names = names
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        module = types.ModuleType(spec.name)
-        module.__path__ = []
-        module.__version__ = "99.0.0"
-        module.__getattr__ = lambda name: _missing(spec.name, name)  # type: ignore[method-assign]
-        return module
-
-    def exec_module(self, module: types.ModuleType) -> None: ...
-
-
-def _missing(module: str, name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    found = sys.modules.get(f"{module}.{name}")
-    return found if found is not None else _Anything()
-
-
-def play_packages() -> None:
-    """Empty modules for kernels that are not there."""
-    import importlib.util
-
-    absent = {name for name in ABSENT if importlib.util.find_spec(name) is None}
-    sys.meta_path.insert(0, _Played(absent))
-
-
 def play_gpu(gpu: str) -> None:
-    """torch.cuda as one GPU of this name, and tensors on it as shapes."""
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    (major, minor), mib = GPUS[gpu]
+    """torch.cuda as one GPU of this name."""
+    capability, mib = GPUS[gpu]
     total = mib * 2**20
-    properties = types.SimpleNamespace(
-        name=gpu, major=major, minor=minor, total_memory=total, multi_processor_count=132, warp_size=32
-    )
-    answers = {
-        "is_available": True,
-        "device_count": 1,
-        "current_device": 0,
-        "get_device_capability": (major, minor),
-        "get_device_name": gpu,
-        "get_device_properties": properties,
-        "mem_get_info": (int(total * FREE_SHARE), total),
-        "synchronize": None,
-        "empty_cache": None,
-        "set_device": None,
-        "is_current_stream_capturing": False,
-        "_lazy_init": None,
-        "current_stream": types.SimpleNamespace(wait_stream=lambda _: None, synchronize=lambda: None),
-    }
-    for name, answer in answers.items():
-        setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
-    torch.cuda.Stream = _Anything  # type: ignore[misc,assignment]
-    torch.cuda.Event = _Anything  # type: ignore[misc,assignment]
-    torch.version.cuda = "13.0"
-
-    class OnMeta(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = dict(kwargs or {})
-            if "cuda" in str(kwargs.get("device", "")):
-                kwargs["device"] = "meta"
-            return func(*args, **kwargs)
-
-    OnMeta().__enter__()
-    own = torch.Tensor.item
-    torch.Tensor.item = lambda self: 0 if self.is_meta else own(self)  # type: ignore[method-assign]
+    play_cuda(gpu, capability, total, int(total * FREE_SHARE))
 
 
 def play_system(gpu: str) -> None:
@@ -173,11 +78,11 @@ def rows_of(jobs: Iterable[dict[str, Any]], gpu: str) -> Iterator[dict[str, Any]
     import torchvision  # noqa: F401
     from transformers import AutoProcessor  # noqa: F401  # the real ones, before kernels are played
 
-    play_packages()
+    play_packages(ABSENT)
     play_gpu(gpu)
     play_system(gpu)
     for job in jobs:
-        yield job | {"gpu": gpu} | _in_a_child(lambda job=job: _answer(job, gpu))
+        yield job | {"gpu": gpu} | in_a_child(lambda job=job: _answer(job, gpu))
 
 
 def _answer(job: dict[str, Any], gpu: str) -> dict[str, Any]:
@@ -192,24 +97,6 @@ def _answer(job: dict[str, Any], gpu: str) -> dict[str, Any]:
             return {"want": _planned(folder, job, gpu)}
         except Exception as error:  # whatever it refuses with is the answer
             return {"refused": f"{type(error).__name__}: {error}"[:500]}
-
-
-def _in_a_child(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer of a child, since what is published in a process stays."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        os.dup2(2, 1)
-        with os.fdopen(writing, "w") as pipe:
-            json.dump(answer(), pipe)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    found: dict[str, Any] = json.loads(text) if text else {"refused": "the process ended"}
-    return found
 
 
 def _planned(folder: str, job: dict[str, Any], gpu: str) -> dict[str, Any]:
