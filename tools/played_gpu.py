@@ -115,7 +115,8 @@ def play_cuda(name: str, capability: tuple[int, int], total_bytes: int, free_byt
     class OnMeta(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = dict(kwargs or {})
-            if "cuda" in str(kwargs.get("device", "")):
+            device = kwargs.get("device", "")
+            if "cuda" in str(device) or isinstance(device, int):  # torch.cuda.current_device() is a number
                 kwargs["device"] = "meta"
             return func(*args, **kwargs)
 
