@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 TOO_LARGE = 1
 
-if TYPE_CHECKING:
-    from kvcalc.parallel import Parallel
-
 
 def run(
     *,

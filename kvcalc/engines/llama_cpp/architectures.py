@@ -208,7 +208,7 @@ def architecture_of(model: Model) -> str:
     if name is None:
         raise NotApplicableError(
             f"llama.cpp has no architecture for {model.name} (model_type {model.model_type or 'not given'})",
-            help="pass the model's GGUF file with --model, or size it in another engine",
+            help="pass the model's GGUF file with --model, or try another --engine",
         )
     return name
 

@@ -103,7 +103,7 @@ class Layout(NamedTuple):
         elif not isinstance(part, NoCache | CrossAttention):
             raise NotApplicableError(
                 f"llama.cpp has no {part.label} layers, as {group.name} layers of {model.name} are",
-                help="size it in another engine",
+                help="try another --engine",
             )
 
     def _cells_of(self, part: Attention) -> SlotRule:

@@ -98,7 +98,7 @@ def _check_alike(model: Model, stored: Allocation) -> None:
         raise NotApplicableError(
             f"LMDeploy has keys of one shape for all layers, and {' and '.join(shapes.values())} layers of "
             f"{model.name} have theirs",
-            help="size it in another engine",
+            help="try another --engine",
         )
 
 

@@ -131,7 +131,7 @@ def _check_served(model: Model, release: LmdeployRelease, *, turbomind: bool) ->
         own = model.model_type or model.published.model_type
         raise NotApplicableError(
             f"{engine} {release.version} has no class for models of type {own}, as {model.name} is",
-            help="size it in another engine",
+            help="try another --engine",
         )
 
 

@@ -72,7 +72,7 @@ def tensors_of(model: Model, group: LayerGroup, serving: Serving) -> Iterator[Ca
             raise NotApplicableError(
                 f"kvcalc does not know how LMDeploy stores {part.label} layers, as {group.name} layers of {model.name} "
                 "are",
-                help="size it in another engine",
+                help="try another --engine",
             )
 
 
@@ -155,7 +155,7 @@ def _compressed(group: LayerGroup, part: CompressedAttention, serving: Serving) 
         raise NotApplicableError(
             f"LMDeploy's cache of DeepSeek-V4 is made for entries of {_ENTRY_WIDTH}, compressed {_CSA_RATE} to 1 with "
             f"an index or {_HCA_RATE} to 1 without, not for {part.label} of {part.head_dim} as {group.name} layers are",
-            help="size it in another engine",
+            help="try another --engine",
         )
     entry, every = Dim("entry_bytes", _ENTRY_BYTES), blocks(block, EVERY_TOKEN)
     window = Dim("sliding_window", part.sliding_window)

@@ -135,5 +135,5 @@ class Caches(NamedTuple):
         raise NotApplicableError(
             f"kvcalc does not know how MLX-LM stores {part.label} layers, as {group.name} layers of {self.model.name} "
             "are",
-            help="size it in another engine",
+            help="try another --engine",
         )

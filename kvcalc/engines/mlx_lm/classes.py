@@ -98,7 +98,7 @@ def module_of(model: Model) -> str:
         whole = _OF_TEXT.get(named, named.removesuffix("_text"))
         name = _REMAPPED.get(whole, whole)
     if named and name not in MODULES:
-        raise NotApplicableError(f"Model type {name_shown(named)} not supported.", help="size it in another engine")
+        raise NotApplicableError(f"Model type {name_shown(named)} not supported.", help="try another --engine")
     return name
 
 

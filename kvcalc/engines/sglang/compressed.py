@@ -135,11 +135,11 @@ def _check(group: LayerGroup, part: CompressedAttention) -> None:
         raise NotApplicableError(
             f"SGLang's pools of DeepSeek-V4 are made for entries of {_ENTRY_WIDTH}, compressed {words}, not for "
             f"{part.label} of {part.head_dim} as {group.name} layers are",
-            help="size it in another engine",
+            help="try another --engine",
         )
     if part.index_head_dim is not None and part.index_head_dim % _INDEX_SCALE_BLOCK:
         raise NotApplicableError(
             f"SGLang scales index keys in blocks of {_INDEX_SCALE_BLOCK}, which do not divide index_head_dim "
             f"({part.index_head_dim})",
-            help="size it in another engine",
+            help="try another --engine",
         )

@@ -92,7 +92,7 @@ class Rows(NamedTuple):
             raise NotApplicableError(
                 f"kvcalc does not know how SGLang stores {part.label} layers, as {group.name} layers of {model.name} "
                 "are",
-                help="size it in another engine",
+                help="try another --engine",
             )
 
     def _unwritten(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
@@ -108,7 +108,7 @@ class Rows(NamedTuple):
         raise NotApplicableError(
             f"kvcalc does not know which rows SGLang has for {group.name} layers of {model.name}, which cache "
             f"nothing: it has some for every layer, {why}",
-            help="size it in another engine" if rows else "take fewer pipeline stages",
+            help="try another --engine" if rows else "take fewer pipeline stages",
         )
 
     def _tokens(self, window: int | None = None) -> SlotRule:
@@ -190,7 +190,7 @@ def _check_pooled(group: LayerGroup, pooled: int, *sizes: int) -> None:
         raise NotApplicableError(
             f"kvcalc divides a pooled key of {group.name} layers among its {pooled} tokens, which {odd} is no multiple "
             "of",
-            help="size it in another engine",
+            help="try another --engine",
         )
 
 

@@ -40,7 +40,7 @@ def tensors_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings, d
             raise NotApplicableError(
                 f"kvcalc does not know how TensorRT-LLM stores {part.label} layers, as {group.name} layers of "
                 f"{model.name} are",
-                help="size it in another engine",
+                help="try another --engine",
             )
 
 

@@ -7,7 +7,7 @@ Source: vLLM, models/deepseek_v4/attention.py, compressor.py, v1/attention/backe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.engines.vllm.backends import Backend
@@ -36,7 +36,7 @@ WAITING = Backend("CompressorBackend", (1,))
 
 def compressed_caches(part: CompressedAttention, run: Run) -> Iterator[tuple[str, Spec, Backend, int | None]]:
     """Name, spec, kernels and own block of each cache of a layer, in the order in which vLLM builds them."""
-    _check(part, run)
+    check_rows(part, run, "DeepSeek-V4", "fp8_ds_mla layout only supports", _MAJORS, _WAITING_BLOCKS)
     shape = (FP8_DS_MLA, "deepseek_v4")
     window = Spec(SLIDING_MLA, 1, _ROW_BYTES, shape, window=part.sliding_window, alignment=_PAGE_STEP)
     yield "window", window, WINDOW, _WINDOW_BLOCK
@@ -68,25 +68,31 @@ def _waiting(rate: int, width: int) -> Spec:
     )
 
 
-def _check(part: CompressedAttention, run: Run) -> None:
+def check_rows(
+    part: CompressedAttention, run: Run, name: str, in_fp8: str, majors: Collection[int], rates: Collection[int]
+) -> None:
+    """Raises NotApplicableError for what vLLM's kernels for `name` do not take.
+
+    in_fp8: how vLLM says that their rows are fp8. majors: compute capabilities. rates: tokens that a row may stand for.
+    """
     if run.cpu is not None:
         raise NotApplicableError(
-            "how vLLM stores DeepSeek-V4's cache on a CPU is not known", help="choose a Hopper or Blackwell GPU as gpu"
+            f"how vLLM stores {name}'s cache on a CPU is not known", help="choose a Hopper or Blackwell GPU as gpu"
         )
-    if run.capability[0] not in _MAJORS:
+    if run.capability[0] not in majors:
         raise NotApplicableError(
-            f"vLLM's kernels for DeepSeek-V4 need compute capability {' or '.join(map(str, _MAJORS))}, and "
+            f"vLLM's kernels for {name} need compute capability {' or '.join(map(str, majors))}, and "
             f"{run.gpu.name} has {run.capability[0]}.{run.capability[1]}",
             help="choose a Hopper or Blackwell GPU as gpu",
         )
     if run.cache_dtype != "auto" and not run.cache_dtype.startswith("fp8"):
         raise NotApplicableError(
-            f"DeepseekV4 fp8_ds_mla layout only supports fp8 kv-cache, got {run.cache_dtype}",
+            f"DeepseekV4 {in_fp8} fp8 kv-cache, got {run.cache_dtype}",
             help="set kv_cache_dtype to auto or fp8",
         )
-    if part.head_dim != _ENTRY_WIDTH or (part.compress_rate or 4) not in _WAITING_BLOCKS:
+    if part.head_dim != _ENTRY_WIDTH or (part.compress_rate and part.compress_rate not in rates):
         raise NotApplicableError(
-            f"vLLM's rows for DeepSeek-V4 hold {_ENTRY_WIDTH} elements and stand for "
-            f"{' or '.join(map(str, _WAITING_BLOCKS))} tokens, not {part.head_dim} and {part.compress_rate}",
+            f"vLLM's rows for {name} hold {_ENTRY_WIDTH} elements and stand for "
+            f"{' or '.join(map(str, rates))} tokens, not {part.head_dim} and {part.compress_rate}",
             help="leave the engine at ideal",
         )

@@ -12,16 +12,15 @@ from collections.abc import Iterator
 
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.engines.vllm.backends import BLACKWELL, HOPPER, Backend
+from kvcalc.engines.vllm.compressed import check_rows
 from kvcalc.engines.vllm.dtypes import FP8_DS_MLA
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import CIRCULAR, MLA, SLIDING_MLA, Spec
-from kvcalc.errors import NotApplicableError
 from kvcalc.model import Model
 
 _ROW_BYTES = {HOPPER[0]: 448 + 2 * 64 + 8, BLACKWELL[0]: 512 + 16}
 _PAGE_STEP = {HOPPER[0]: 576, BLACKWELL[0]: 512}
 _BLOCK = {HOPPER[0]: 64, BLACKWELL[0]: 128}
-_ENTRY_WIDTH = 512
 _WINDOW_BLOCK = 32
 _LEAST_RING = 8
 _RATES = (1, 2)
@@ -39,7 +38,7 @@ def pools_entries(model: Model) -> bool:
 
 def pooled_caches(part: CompressedAttention, run: Run) -> Iterator[tuple[str, Spec, Backend, int | None]]:
     """Name, spec, kernels and own block of each cache of a layer, in the order in which vLLM builds them."""
-    _check(part, run)
+    check_rows(part, run, "DeepSeek-V4.1", "packed KV layouts only support", _ROW_BYTES, _RATES)
     major = run.capability[0]
     row, step = _ROW_BYTES[major], _PAGE_STEP[major]
     shape = (FP8_DS_MLA, "deepseek_v4")
@@ -69,23 +68,3 @@ def _ring_tokens(run: Run) -> int:
     """Rows of the ring: the drafts of a step, its own token and the one before, in a power of two of at least 8."""
     rows = run.num_speculative_tokens + 2
     return max(_LEAST_RING, 1 << (rows - 1).bit_length())
-
-
-def _check(part: CompressedAttention, run: Run) -> None:
-    if run.capability[0] not in _ROW_BYTES:
-        raise NotApplicableError(
-            f"vLLM's kernels for DeepSeek-V4.1 need compute capability {' or '.join(map(str, _ROW_BYTES))}, and "
-            f"{run.gpu.name} has {run.capability[0]}.{run.capability[1]}",
-            help="choose a Hopper or Blackwell GPU as gpu",
-        )
-    if run.cache_dtype != "auto" and not run.cache_dtype.startswith("fp8"):
-        raise NotApplicableError(
-            f"DeepseekV4 packed KV layouts only support fp8 kv-cache, got {run.cache_dtype}",
-            help="set kv_cache_dtype to auto or fp8",
-        )
-    if part.head_dim != _ENTRY_WIDTH or (part.compress_rate or 1) not in _RATES:
-        raise NotApplicableError(
-            f"vLLM's rows for DeepSeek-V4.1 hold {_ENTRY_WIDTH} elements and stand for "
-            f"{' or '.join(map(str, _RATES))} tokens, not {part.head_dim} and {part.compress_rate}",
-            help="leave the engine at ideal",
-        )
