@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from kvcalc.cache.tensor import CacheTensor, Rounding
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import plural, positive_int
 
 MAX_LAYERS = 10_000
@@ -207,6 +208,7 @@ class Model:
     older_readings: groups of the same config as older versions of an engine read it, by the name of the rule that says
     in which versions (`engines/*/versions.py`).
     weights_bytes, weights_source: of the whole checkpoint, as its authors published it, and where that was read.
+    checkpoint: which weights its name means.
     Raises InvalidValueError where two groups claim a layer or one is missing between the first and the last.
     """
 
@@ -226,6 +228,7 @@ class Model:
     )
     weights_bytes: int | None = None
     weights_source: str = ""
+    checkpoint: Checkpoint = field(default=Checkpoint(), compare=False)
 
     def __post_init__(self) -> None:
         layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)
