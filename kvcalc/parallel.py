@@ -29,6 +29,8 @@ class Parallel:
     dp: data-parallel replicas, which share the sequences.
     dcp: tensor-parallel ranks that share the tokens of what they would else hold copies of (decode context
     parallelism). vLLM does that, in blocks of its own.
+    ep: ranks that share the routed experts, of all replicas; 1: those of a replica share them as they share the rest.
+    The cache does not depend on it, the weights of a rank do.
     Raises InvalidValueError for one that is not a whole number of at least 1, or for more ranks than there are.
     """
 
@@ -36,11 +38,18 @@ class Parallel:
     pp: int = 1
     dp: int = 1
     dcp: int = 1
+    ep: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, positive_int(getattr(self, field.name), field.name, most=MAX_RANKS))
         positive_int(self.num_ranks, "tp x pp x dp", most=MAX_RANKS)
+        if self.tp * self.dp % self.ep:
+            raise InvalidValueError(
+                f"ep ({self.ep:,}) does not divide tp x dp ({self.tp * self.dp:,}), the ranks that could share experts",
+                field="ep",
+                help=degree_near("ep", self.ep, lambda ranks: self.tp * self.dp % ranks == 0),
+            )
 
     def __str__(self) -> str:
         degrees = [f"{field.name.upper()} {getattr(self, field.name)}" for field in fields(self)]
@@ -109,9 +118,7 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
             field="dcp",
             help="name an engine that shares tokens, or leave dcp out",
         )
-    drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS and sharing.drafts_last)
-    layers = _layers_of_stages(model.num_layers - drafts, parallel.pp, sharing)
-    layers[-1] = range(layers[-1].start, model.num_layers)
+    layers = stages_of(model, parallel.pp, sharing)
     shared = _sharded(model, parallel.tp, sharing)
     stages = [_stage(shared, own) for own in layers]
     coordinates = (
@@ -124,6 +131,14 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
         RankModel(rank, tp_rank, pp_rank, dp_rank, layers[pp_rank].start, stages[pp_rank])
         for rank, (dp_rank, pp_rank, tp_rank) in enumerate(coordinates)
     )
+
+
+def stages_of(model: Model, pp: int, sharing: Sharing = EVENLY) -> list[range]:
+    """Layers of each pipeline stage. Raises InvalidValueError where they cannot be shared so."""
+    drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS and sharing.drafts_last)
+    layers = _layers_of_stages(model.num_layers - drafts, pp, sharing)
+    layers[-1] = range(layers[-1].start, model.num_layers)
+    return layers
 
 
 def can_shard(model: Model, tp: int, sharing: Sharing = EVENLY) -> bool:

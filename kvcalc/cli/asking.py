@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from kvcalc.cache.dtypes import Dtype
     from kvcalc.engines import Engine
+    from kvcalc.fleet.weights import Weights
     from kvcalc.hardware.gpu import Gpu
     from kvcalc.model import Model
+    from kvcalc.model.checkpoint import Inventory
     from kvcalc.parallel import Parallel
     from kvcalc.question import Question
 
@@ -97,6 +99,41 @@ def terms_on(
     users, kv_dtype = _workload(batch, dtype)
     option = "--engine-set" if given else "--engine"
     return Terms(users, kv_dtype, located(option, engine_on, gpu, engine, given, share))
+
+
+def weights(model: Model, given: str | None, form: str | None) -> Weights:
+    """The model's weights by --weights or --weights-dtype, or by what else knows them (`kvcalc.io.weights`).
+
+    Those of a config.json are counted from its class, where transformers is installed.
+    """
+    from kvcalc.io.weights import find_weights
+
+    option = "--weights-dtype" if form is not None else "--weights"
+    try:
+        return located(option, find_weights, model, given, form)
+    except InvalidValueError as error:
+        if error.field != "weights" or given is not None or not model.checkpoint.path:
+            raise
+        inventory = _counted_here(model)
+        if inventory is None:
+            raise
+    return located(option, find_weights, model, None, form, inventory=inventory)
+
+
+def _counted_here(model: Model) -> Inventory | None:
+    """Tensors of the class of a config.json; None where that library is not installed, or has no such class."""
+    from importlib.util import find_spec
+
+    if not (find_spec("transformers") and find_spec("torch")):
+        return None
+
+    from kvcalc.errors import NotApplicableError
+    from kvcalc.verify.transformers.inventory import inventory_of_file
+
+    try:
+        return inventory_of_file(model.checkpoint.path)
+    except NotApplicableError:
+        return None
 
 
 def _workload(batch: str, dtype: str) -> tuple[int, Dtype]:

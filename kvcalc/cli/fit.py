@@ -24,6 +24,7 @@ def run(
     preset: str | None,
     model: str | None,
     weights: str | None,
+    weights_dtype: str | None,
     reserve: str,
     gpus: int | None,
     tokens: str | None,
@@ -53,14 +54,12 @@ def run(
     terms = asking.terms_on(card.written, share, batch, dtype, engine, engine_set)
     asked = None if tokens is None else _one(tokens)
     layout = asking.located("--tp, --pp, --dp, --dcp", _layout, gpus, tp, pp, dp, dcp)
-    from kvcalc.fleet.weights import weights_of
-    from kvcalc.io.weights import read_weights
+    from kvcalc.fleet.weights import loaded
     from kvcalc.units import parse_bytes
 
     reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
-    given = None if weights is None else asking.located("--weights", read_weights, weights)
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
-    whole = asking.located("--weights", weights_of, chosen, given)
+    whole = loaded(asking.weights(chosen, weights, weights_dtype), terms.engine.served(chosen))
 
     from kvcalc.fleet.fit import fitted
     from kvcalc.fleet.on_gpus import OnGpus
@@ -98,6 +97,7 @@ COMMAND = Command(
         options.PRESET,
         options.MODEL,
         options.WEIGHTS,
+        options.WEIGHTS_DTYPE,
         options.RESERVE,
         options.GPUS,
         options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),

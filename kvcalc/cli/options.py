@@ -129,8 +129,11 @@ WEIGHTS = Option(
     "weights",
     ("--weights",),
     "BYTES|PATH",
-    "Of the whole model: 671GB, 625GiB, or safetensors (index, files, folder) or GGUF to read it from; "
-    "else as its authors published them, where the preset knows.",
+    "Of the whole model: 671GB, 70B x 4.5bit, or safetensors (index, files, folder) or GGUF to read it from; "
+    "default: the model's own files, as published, or counted tensor by tensor (`kvcalc weights`).",
+)
+WEIGHTS_DTYPE = Option(
+    "weights_dtype", ("--weights-dtype",), "NAME", "Count the weights in another format: fp8, int4, nvfp4, q4_k_m ..."
 )
 RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activations, graphs and the rest.", default="0")
 UTILIZATION = Option(

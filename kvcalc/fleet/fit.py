@@ -18,7 +18,7 @@ from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of
 from kvcalc.fleet.on_gpus import OnGpus
-from kvcalc.fleet.weights import GIVEN, Weights, weights_of
+from kvcalc.fleet.weights import Weights, divided_words, loaded, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.written import with_memory
 from kvcalc.model import Model
@@ -27,7 +27,7 @@ from kvcalc.question import Question
 from kvcalc.report.blocks import BlocksReport
 from kvcalc.report.gpu_fit import GpuFit
 from kvcalc.report.pool import PoolReport
-from kvcalc.units import both_units, plural, shown
+from kvcalc.units import plural, shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Fitted
@@ -68,7 +68,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     on_gpus = OnGpus(
         Question.of(model, tokens=tokens or 1, sequences=sequences, kv_dtype=kv_dtype, engine=chosen, parallel=ranks),
         card,
-        weights_of(model, weights_bytes),
+        loaded(weights_of(model, weights_bytes), chosen.served(model)),
         _bytes(reserve_bytes, "reserve_bytes"),
         Fraction(1) if utilization is None else share_of(utilization, "utilization"),
     )
@@ -257,12 +257,9 @@ def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | Non
     """What a reader must know of how the numbers came about."""
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
     found = [*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks()]
-    if question.weights.source != GIVEN:
-        found.append(f"weights of {both_units(question.weights.bytes)}, {question.weights.source}")
+    found.extend(question.weights.words())
     if shared > 1:
-        found.append(
-            f"the weights ({both_units(question.weights.bytes)}) are taken to be shared evenly by {shared:,} GPUs"
-        )
+        found.append(divided_words(question.weights, ranks))
     if model.prompt_cut is not None:
         found.append("what is asked for is the most that is held while prompts are read, all of them at a time")
     if ranks.dp > 1 and sequences % ranks.dp:

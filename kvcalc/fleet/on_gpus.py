@@ -10,7 +10,7 @@ from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.base.versions import Rule, rules_read
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import Memory, memory_of
-from kvcalc.fleet.weights import Weights
+from kvcalc.fleet.weights import Weights, on_rank
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
@@ -20,7 +20,7 @@ from kvcalc.question import Question
 class OnGpus:
     """A question asked of GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
 
-    The weights are taken to be shared evenly by the tp x pp ranks of a replica, rounded up. A layout is planned once.
+    What a rank holds of the weights: `kvcalc.fleet.weights.on_rank`. A layout is planned once.
     rules: of the engine's versions, which its plans read.
     """
 
@@ -34,8 +34,8 @@ class OnGpus:
 
     def memory(self, parallel: Parallel) -> Memory:
         """Memory of each GPU."""
-        weights = -(-self.weights.bytes // (parallel.tp * parallel.pp))
         engine = self.asked.engine.settled(self.asked.model, parallel)
+        weights = on_rank(self.weights, self.asked.model, parallel, engine.sharing)
         return memory_of(engine, self.gpu, weights, self.reserve_bytes, self.utilization)
 
     def plan(self, parallel: Parallel) -> Plan:

@@ -1,24 +1,103 @@
-"""How many bytes a model's weights take, and who says so: they are given or published, and never guessed."""
+"""How many bytes a model's weights take, who says so, and what each rank holds of them. They are never guessed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from math import ceil
 from typing import NamedTuple
 
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods import METHODS
 from kvcalc.methods._traits import ARCHITECTURE
-from kvcalc.model import Model
-from kvcalc.units import shown
+from kvcalc.model import DRAFTS, Model
+from kvcalc.model.checkpoint import PARTS, Inventory, WeightTensor
+from kvcalc.model.weight_formats import WeightFormat, stored
+from kvcalc.parallel import EVENLY, Parallel, Sharing, stages_of
+from kvcalc.units import both_units, plural, shown
 
 GIVEN = "given"
-HOW_TO_SAY = "write 671GB or 625GiB, or the path of a model.safetensors.index.json, safetensors files or a GGUF file"
+HOW_TO_SAY = (
+    "write 671GB, 625GiB or `70B x 4.5bit`, or the path of a model.safetensors.index.json, safetensors files or a GGUF "
+    "file"
+)
+_EMBEDDING, _EXPERTS, _HEAD, _MTP = "embedding", "experts", "head", "mtp"
+_OF_LAYERS = ("attention", "state", "mlp", "shared experts", "experts", "router", "norm")
+"""Parts whose layers are those of the decoder; towers and encoders number their own."""
+_OF_THE_LAST = ("head", "norm", "mtp")
+"""Parts that belong to no layer and stand behind the last."""
+_COPIED_PARTS = ("norm", "router")
+_COPIED = ("q_a_proj", "kv_a_proj", "indexer.", "norm")
+"""Tensors that every tensor-parallel rank holds whole: what leads into latents, and indexers."""
+_OF_KV_HEADS = ("k_proj", "v_proj")
+
+
+class Stored(NamedTuple):
+    """A tensor with what it takes in each of its layers, or once where it is of no layer."""
+
+    tensor: WeightTensor
+    bytes_by_layer: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """In all layers."""
+        return sum(self.bytes_by_layer)
+
+
+class Part(NamedTuple):
+    """One part of a checkpoint, such as `experts`."""
+
+    name: str
+    parameters: int
+    bytes: int
 
 
 class Weights(NamedTuple):
-    """Bytes of a whole model's weights, and where the number came from."""
+    """Bytes of a whole model's weights, and where the number came from.
+
+    estimate: whether the format decides matrices that were not read. tensors: what they are made of, where that is
+    known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
+    checkpoint has besides, and engines do not load.
+    """
 
     bytes: int
     source: str
+    estimate: bool = False
+    tensors: tuple[Stored, ...] = ()
+    unloaded_bytes: int = 0
+
+    @property
+    def parameters(self) -> int | None:
+        """Parameters in all; None where the tensors are not known."""
+        return sum(each.tensor.parameters for each in self.tensors) or None
+
+    def words(self) -> Iterator[str]:
+        """What a reader must know of where the bytes came from; nothing of what was given as bytes."""
+        if self.source != GIVEN:
+            kind = "an estimate" if self.estimate else ""
+            yield ", ".join(filter(None, (f"weights of {both_units(self.bytes)}", kind, self.source)))
+        if self.unloaded_bytes:
+            yield (
+                f"without {both_units(self.unloaded_bytes)} of multi-token prediction, which engines load for "
+                "speculation alone"
+            )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What each part of the checkpoint takes, in the order of PARTS."""
+        return tuple(
+            Part(name, sum(each.tensor.parameters for each in of_part), sum(each.bytes for each in of_part))
+            for name in PARTS
+            if (of_part := [each for each in self.tensors if each.tensor.part == name])
+        )
+
+
+def counted(inventory: Inventory, form: WeightFormat, words: str) -> Weights:
+    """The tensors of a checkpoint in a format; an estimate unless that stores each of them alike."""
+    tensors = tuple(Stored(tensor, each_bytes) for tensor, each_bytes in stored(inventory.tensors, form))
+    total_bytes = sum(each.bytes for each in tensors)
+    source = f"{plural(inventory.parameters, 'parameter')} of {inventory.source}, {words} ({form.words})"
+    return Weights(total_bytes, source, not form.exact, tensors)
 
 
 def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weights:
@@ -37,12 +116,94 @@ def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weight
                 help="for instance weights_bytes=2**30",
             )
         return Weights(given_bytes, GIVEN)
-    rebuilt = [each.name for each in model.methods if METHODS.module(each.name).TRAITS.kind == ARCHITECTURE]
-    if model.weights_bytes is None or rebuilt:
-        why = f"; as {rebuilt[-1]} nobody published the model" if rebuilt else ""
-        raise InvalidValueError(
-            f"nothing says how large the weights are{why}",
-            field="weights",
-            help=HOW_TO_SAY,
-        )
+    if rebuilt := rebuilt_as(model):
+        raise unknown_weights(f"; as {rebuilt} the model was never published")
+    if model.weights_bytes is None:
+        raise unknown_weights()
     return Weights(model.weights_bytes, f"as published ({model.weights_source or model.source})")
+
+
+def rebuilt_as(model: Model) -> str:
+    """The architecture that a what-if made of the model; empty where none did."""
+    return next(
+        (each.name for each in reversed(model.methods) if METHODS.module(each.name).TRAITS.kind == ARCHITECTURE), ""
+    )
+
+
+def unknown_weights(why: str = "", help: str = HOW_TO_SAY) -> InvalidValueError:
+    """The error where nothing says how large the weights are."""
+    return InvalidValueError(f"weights size unknown: pass --weights{why}", field="weights", help=help)
+
+
+def loaded(weights: Weights, model: Model) -> Weights:
+    """Without the layers of multi-token prediction, which engines load for speculation alone.
+
+    The same where the tensors are not known, where there are none, and where the model was asked for with them.
+    """
+    drafts = any(group.name == DRAFTS for group in model.groups)
+    kept = tuple(each for each in weights.tensors if drafts or each.tensor.part != _MTP)
+    if len(kept) == len(weights.tensors):
+        return weights
+    left_bytes = weights.bytes * sum(each.bytes for each in kept) // sum(each.bytes for each in weights.tensors)
+    return weights._replace(bytes=left_bytes, tensors=kept, unloaded_bytes=weights.bytes - left_bytes)
+
+
+def divided_words(weights: Weights, ranks: Parallel) -> str:
+    """How ranks divide the weights, as a note."""
+    on = f"{both_units(weights.bytes)} of weights"
+    if not weights.tensors:
+        return f"{on}: assumed to be shared evenly by {ranks.tp * ranks.pp:,} GPUs"
+    experts = f", experts by EP {ranks.ep}" if ranks.ep > 1 else ""
+    return f"{on}, divided tensor by tensor: {ranks}{experts}; norms, routers and down-projections are copied"
+
+
+def on_rank(weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = EVENLY) -> int:
+    """Bytes on a rank of the stage that holds most, rounded up.
+
+    Where the tensors are known, each is divided as engines divide it: matrices by tp, experts by ep where that is more,
+    layers by stages, embeddings to the first stage and logits to the last; norms, routers and what leads into latents
+    are copied, and so are KV heads where ranks outnumber them. Other weights are shared evenly by tp x pp.
+    Raises InvalidValueError where layers cannot be shared so.
+    """
+    whole_bytes = sum(each.bytes for each in weights.tensors)
+    if not whole_bytes or (ranks.tp, ranks.pp, ranks.ep) == (1, 1, 1):
+        return -(-weights.bytes // (ranks.tp * ranks.pp))
+    stages = stages_of(model, ranks.pp, sharing)
+    kv_heads = _kv_heads(model)
+    held = [Fraction(0)] * ranks.pp
+    for each in weights.tensors:
+        for stage, own_bytes in _by_stage(each, stages):
+            held[stage] += own_bytes * _share(each.tensor, kv_heads, ranks)
+    if len(stages) > 1 and any(each.tensor.part == _HEAD and each.tensor.shares for each in weights.tensors):
+        held[-1] += Fraction(sum(each.bytes for each in weights.tensors if each.tensor.part == _EMBEDDING), ranks.tp)
+    return ceil(max(held) * weights.bytes / whole_bytes)
+
+
+def _by_stage(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]]:
+    """Stages that hold a tensor, each with its bytes there."""
+    tensor, last = each.tensor, len(stages) - 1
+    if tensor.part in _OF_LAYERS and tensor.layers:
+        for stage, layers in enumerate(stages):
+            own = (size for layer, size in zip(tensor.layers, each.bytes_by_layer, strict=False) if layer in layers)
+            yield stage, sum(own)
+    elif tensor.part in _OF_THE_LAST:
+        yield last, each.bytes
+    else:
+        yield 0, each.bytes
+
+
+def _share(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> Fraction:
+    """Which share of a tensor each tensor-parallel rank holds."""
+    if tensor.part in _COPIED_PARTS or any(name in tensor.name for name in _COPIED):
+        return Fraction(1)
+    if tensor.part == _EXPERTS:
+        return Fraction(1, max(ranks.tp, ranks.ep))
+    if kv_heads is not None and any(name in tensor.name for name in _OF_KV_HEADS):
+        return Fraction(1, min(ranks.tp, kv_heads))
+    return Fraction(1, ranks.tp)
+
+
+def _kv_heads(model: Model) -> int | None:
+    """The fewest KV heads of any layer; None where no layer has heads that are copied."""
+    found = (part.shared_facts.get("num_kv_heads") for group in model.groups for part in group.parts)
+    return min((heads for heads in found if heads), default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeGuard
@@ -14,6 +15,7 @@ from kvcalc.io.files import exists, is_file, is_folder
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.io.resolve import FILE_SUFFIXES, FOLDER_FILES, STDIN, TEXT_SUFFIXES, resolve
 from kvcalc.model import Model, with_draft_layers
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import shown
 
 _CONFIG, _QUANTISATION, _SECTION = "config.json", "hf_quant_config.json", "quantization_config"
@@ -68,6 +70,11 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
 
     Raises as `load` does.
     """
+    model = _load_path(path, assume)
+    return model if model.checkpoint.preset else replace(model, checkpoint=Checkpoint(path=str(path)))
+
+
+def _load_path(path: Path, assume: str | None) -> Model:
     if path.suffix not in FILE_SUFFIXES and is_folder(path):
         found = next((path / name for name in FOLDER_FILES if exists(path / name)), None)
         if found is None:

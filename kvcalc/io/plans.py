@@ -41,19 +41,19 @@ from kvcalc.errors.foreign import listed, quoted
 from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
-from kvcalc.fleet.weights import Weights, weights_of
+from kvcalc.fleet.weights import Weights, loaded, on_rank
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.loading import load_named
-from kvcalc.io.weights import read_weights
+from kvcalc.io.weights import find_weights
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, shown
+from kvcalc.units import parse_bytes, parse_tokens, positive_int, shown
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -64,7 +64,7 @@ Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (
 
 
 _DEGREES = ("tp", "pp", "dp", "dcp")
-_OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "reserve")
+_OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "weights_dtype", "reserve")
 
 
 class DeploymentEntry(BaseModel):
@@ -112,9 +112,10 @@ class DeploymentEntry(BaseModel):
     )
     weights: Bytes | None = Field(
         None,
-        description="Bytes of the model's weights, shared evenly by tp x pp GPUs; or the path of what holds them, "
-        "safetensors (index, file, folder) or GGUF, relative to this file; else as the model's authors published them.",
+        description="Bytes of the model's weights, `70B x 4.5bit`, or the path of what holds them, safetensors (index, "
+        "file, folder) or GGUF, relative to this file; default: the model's own files, as published, or counted.",
     )
+    weights_dtype: str | None = Field(None, description="Count the weights in this format: fp8, int4, q4_k_m ...")
     reserve: Bytes | None = Field(None, description="Bytes for activations, graphs and everything else on each GPU.")
 
 
@@ -183,7 +184,7 @@ class _Row:
             file=str(self._file),
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
-            remarks=self._remarks(model),
+            remarks=self._remarks(model, engine),
         )
 
     def _model(self) -> Model:
@@ -306,30 +307,32 @@ class _Row:
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
-        total_bytes = self._weights(model).bytes
+        of = "memory" if entry.gpu is None else "gpu"
+        settled: Engine = self._take(of, engine.settled, model, ranks)
         return self._take(
-            "memory" if entry.gpu is None else "gpu",
+            of,
             Limit.of_gpu,
-            self._take("memory" if entry.gpu is None else "gpu", engine.settled, model, ranks),
+            settled,
             gpu,
             utilization,
-            -(-total_bytes // (ranks.tp * ranks.pp)),
+            self._take(of, on_rank, self._weights(model, engine), model, ranks, settled.sharing),
             self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
         )
 
-    def _weights(self, model: Model) -> Weights:
-        """The weights as they are given, or as the model's authors published them."""
-        given = self._entry.weights
-        if given is None and model.weights_bytes is None:
-            of = "memory" if self._entry.gpu is None else "gpu"
-            raise self._refuse(
-                f"{of} is given without weights", "add weights: and the bytes of the whole model's weights"
-            )
-        if given is None:
-            return self._take("gpu" if self._entry.gpu is not None else "memory", weights_of, model)
-        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
+    def _weights(self, model: Model, engine: Engine) -> Weights:
+        """The weights as they are given, or as anything else says (`kvcalc.io.weights`)."""
+        entry = self._entry
+        given, form = entry.weights, entry.weights_dtype
+        of = "memory" if entry.gpu is None else "gpu"
+        field = "weights" if given is not None else "weights_dtype" if form is not None else of
 
-    def _remarks(self, model: Model) -> tuple[str, ...]:
+        def read() -> Weights:
+            found = self._take(field, find_weights, model, given, form, self._file.parent)
+            return loaded(found, self._take(field, engine.served, model))
+
+        return self._once(("weights", id(model), id(engine), given, form), read)
+
+    def _remarks(self, model: Model, engine: Engine) -> tuple[str, ...]:
         found = []
         if self._args.unknown:
             found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
@@ -338,9 +341,8 @@ class _Row:
         gpu = None if self._entry.budget is not None else self._gpu()
         if gpu is not None:
             found.extend(gpu.remarks())
-        if gpu is not None and self._entry.weights is None:
-            weights = self._weights(model)
-            found.append(f"weights of {both_units(weights.bytes)}, {weights.source}")
+        if gpu is not None:
+            found.extend(self._weights(model, engine).words())
         return tuple(found)
 
     def _take(self, field: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:

@@ -33,6 +33,7 @@ from kvcalc.io.documents import Document, parse_yaml, read_text
 from kvcalc.io.fields import Fields
 from kvcalc.io.files import is_file
 from kvcalc.model import DRAFTS, MAX_LAYERS, Attention, LayerGroup, Model, Published, group_layers, repeated
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.registry import plain_yaml
 
 MODEL_FIELDS = {
@@ -44,6 +45,7 @@ MODEL_FIELDS = {
     "vocab_size": "Logits of a token, which some engines reserve memory for.",
     "weights_bytes": "Bytes of the whole checkpoint's weights, as published.",
     "weights_source": "Where those bytes were published.",
+    "weights_format": "Format of those weights: bf16, fp8, mxfp4 ...",
     "num_layers": "Layers of the decoder.",
     "layer_pattern": "Names of `layers`, repeated down the model and cut at its last layer.",
     "layer_types": "Names of `layers`, one for each layer.",
@@ -110,7 +112,10 @@ def load_preset(name: str) -> Model:
     name_in_messages = f"presets/{path.name}"
     text = read_text(path)
     plain = plain_yaml.parse(text)
-    return parse_preset(Document(name_in_messages, *plain) if plain else parse_yaml(text, name_in_messages))
+    model = parse_preset(Document(name_in_messages, *plain) if plain else parse_yaml(text, name_in_messages))
+    source = _SOURCE.search(text)
+    checkpoint = model.checkpoint._replace(preset=path.stem, repository=source[1] if source else "")
+    return replace(model, checkpoint=checkpoint)
 
 
 def parse_preset(document: Document) -> Model:
@@ -140,6 +145,7 @@ def parse_preset(document: Document) -> Model:
         published=Published(vocab_size=top.integer_or("vocab_size", None)),
         weights_bytes=top.integer("weights_bytes", most=MAX_WEIGHTS_BYTES) if "weights_bytes" in top else None,
         weights_source=top.text("weights_source"),
+        checkpoint=Checkpoint(format=top.text("weights_format")),
         origins={"num_layers": top.origin("num_layers")},
     )
 
@@ -161,6 +167,7 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         "vocab_size": model.published.vocab_size,
         "weights_bytes": model.weights_bytes,
         "weights_source": model.weights_source,
+        "weights_format": model.checkpoint.format,
         "num_layers": model.num_layers,
         "num_mtp_layers": sum(len(group.layers) for group in model.draft_groups) or None,
         "mtp_layer": mtp_layer,

@@ -24,7 +24,7 @@ from kvcalc.errors.foreign import MOST_NAME, name_shown
 from kvcalc.io.files import exists, is_folder
 from kvcalc.io.presets import find_preset, preset_aliases, preset_names, preset_source
 from kvcalc.io.resolve import table
-from kvcalc.io.resolve.rule import LONGEST, Core, core_of
+from kvcalc.io.resolve.rule import LONGEST, Core, core_of, format_of
 from kvcalc.io.resolve.stores import Stored, stored
 from kvcalc.model import Model
 
@@ -49,7 +49,8 @@ class Resolved:
     """A model that was named. preset or path: what to read; name: what to call a model that is read from a path.
 
     words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
-    preset knows are those of this name. context: tokens, where they are not the preset's, -1 where nobody knows them.
+    preset knows are those of this name; repository, weights: what else its checkpoint is called, and its format.
+    context: tokens, where they are not the preset's, -1 where nobody knows them.
     """
 
     preset: str = ""
@@ -57,6 +58,8 @@ class Resolved:
     name: str = ""
     words: tuple[str, ...] = ()
     as_published: bool = True
+    repository: str = ""
+    weights: str = ""
     context: int | None = None
     declares_fp8: bool = False
 
@@ -66,7 +69,8 @@ class Resolved:
         if self.context is not None:
             changed = replace(changed, max_model_len=self.context if self.context > 0 else None)
         if not self.as_published:
-            changed = replace(changed, weights_bytes=None, weights_source="")
+            own = changed.checkpoint._replace(repository=self.repository, format=self.weights)
+            changed = replace(changed, weights_bytes=None, weights_source="", checkpoint=own)
         if self.declares_fp8:
             changed = replace(changed, published=model.published._replace(kv_dtype=_FP8))
         return changed
@@ -116,6 +120,8 @@ def _listed(name: str) -> Resolved | None:
         preset=row.preset,
         words=tuple(_words(name, row)),
         as_published=not row.weights or _is_own(row),
+        repository=row.name,
+        weights=format_of(row.name, row.weights),
         context=row.context,
         declares_fp8=row.declares_fp8,
     )
@@ -165,6 +171,8 @@ def _by_rule(name: str) -> Resolved | None:
         preset=preset,
         words=tuple(_words_of_rule(name, preset, core)),
         as_published=not core.weights,
+        repository=name,
+        weights=format_of(name, core.weights),
         context=core.context,
     )
 

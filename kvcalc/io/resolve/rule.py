@@ -63,3 +63,26 @@ def _ending(words: list[str]) -> str:
         if ending in _TUNED and not (ending == "base" and words[0] in _BASE_IS_A_SIZE):
             return ending
     return ""
+
+
+def format_of(name: str, weights: str) -> str:
+    """Format of weights (`kvcalc.model.weight_formats`) by a repository's name and what is known of it.
+
+    Empty where they are as the preset's own; as it is written where that does not say which format it is.
+    """
+    lowered = name.lower()
+    bits = _BITS.search(lowered)
+    number = (bits[1] or bits[2]) if bits else ""
+    match weights:
+        case "mlx" | "dwq" | "bnb" if number:
+            return f"{'bnb' if weights == 'bnb' else 'mlx'}-{number}bit"
+        case "gptq":
+            return "gptq-8bit" if number == "8" else "gptq"
+        case "fp8":
+            return "fp8-channel" if _BY_ROW.search(lowered) else "fp8"
+    return weights.removeprefix("quantized.")
+
+
+_BITS = re.compile(r"([2-8])-?bit|(?:int|w)([48])")
+_BY_ROW = re.compile(r"dynamic|fp8-kv|static|redhatai|neuralmagic")
+"""Names of FP8 checkpoints whose scales belong to rows or to whole matrices, and not to blocks."""

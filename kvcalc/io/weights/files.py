@@ -1,6 +1,5 @@
-"""How many bytes a model's weights take: as somebody says, or as the files that hold them say. Headers alone are read.
+"""How many bytes the weights in files take. Headers alone are read.
 
-    671GB, 625GiB                   bytes with their unit
     model.safetensors.index.json    metadata.total_size
     *.safetensors, or a folder      8 bytes that hold the header's length, the header as JSON, whose data_offsets end
                                     where the tensors do: the sum over files
@@ -17,10 +16,10 @@ from pathlib import Path
 from struct import Struct
 
 from kvcalc.errors import InvalidFileError
-from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights
+from kvcalc.fleet.weights import HOW_TO_SAY
 from kvcalc.io.documents import parse_json, read_text
 from kvcalc.io.files import exists, is_folder, opened
-from kvcalc.units import parse_bytes, shown
+from kvcalc.units import shown
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself reads."""
@@ -28,24 +27,9 @@ MAX_HEADER_VALUES = 2**20
 """Most values in a header, of which a tensor has about seven: the largest checkpoints have some 100,000 tensors."""
 MAX_INDEX_BYTES = 2**25
 """Largest index; that of DeepSeek-R1 has 9 MB."""
+SUFFIXES = (".json", ".safetensors", ".gguf")
 _INDEX, _TENSORS, _GGUF = ".safetensors.index.json", ".safetensors", ".gguf"
 _LENGTH = Struct("<Q")
-
-
-def read_weights(text: str | int, folder: Path = Path()) -> Weights:
-    """The weights as given, or as read from a path, which is relative to `folder`.
-
-    Raises InvalidValueError, InvalidFileError for a bad file.
-    """
-    if isinstance(text, str) and _names_a_file(text, folder):
-        return Weights(bytes_of_path(folder / text), f"read from {text}")
-    return Weights(parse_bytes(text, "weights"), GIVEN)
-
-
-def _names_a_file(text: str, folder: Path) -> bool:
-    if "/" in text or text.endswith((".json", _TENSORS, _GGUF)) or text in (".", ".."):
-        return True
-    return not text[:1].isdigit() and exists(folder / text)
 
 
 def bytes_of_path(path: Path) -> int:

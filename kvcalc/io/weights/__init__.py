@@ -1,0 +1,121 @@
+"""How many bytes a model's weights take, by the first of these that knows, and the answer says which:
+
+    given           671GB, 70B x 4.5bit, or a path (`written`)
+    in a format     --weights-dtype: the preset's tensors, each in that format (an estimate)
+    its own files   the GGUF file or the folder that names the model (`files`)
+    published       the hub's headers, the preset's own size, or that of the repository (`published`)
+    counted         the preset's tensors in the format that the name says (`inventories`)
+
+What none of them knows is asked for. Source of each format: `kvcalc.model.weight_formats`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights, counted, loaded, rebuilt_as, unknown_weights, weights_of
+from kvcalc.io.files import is_folder
+from kvcalc.io.weights.files import bytes_of_path
+from kvcalc.io.weights.inventories import inventory_of
+from kvcalc.io.weights.published import published_size
+from kvcalc.io.weights.written import read_weights
+
+if TYPE_CHECKING:
+    from kvcalc.model import Model
+    from kvcalc.model.checkpoint import Inventory
+
+__all__ = ["bytes_of_path", "find_weights", "read_weights"]
+_GGUF = ".gguf"
+_FORMAT_BY_DEFAULT = "bf16"
+
+
+def find_weights(
+    model: Model,
+    given: str | int | None = None,
+    form: str | None = None,
+    folder: Path = Path(),
+    inventory: Inventory | None = None,
+) -> Weights:
+    """The weights of a model, and where their size came from.
+
+    given: as it is written, relative to `folder` where that is a path. form: a format to count in. inventory: tensors of
+    a model that is no preset, counted elsewhere.
+    Raises InvalidValueError where nothing says their size, UnknownNameError for a format, InvalidFileError for a file.
+    """
+    tensors = inventory or (None if rebuilt_as(model) else inventory_of(model.checkpoint.preset))
+    if given is not None and form is not None:
+        raise InvalidValueError(
+            f"weights are given ({given}) and counted in a format ({form})",
+            field="weights",
+            help="leave one of them out",
+        )
+    if given is not None:
+        return _with_tensors(read_weights(given, folder), tensors, model)
+    if form is not None:
+        return _in_format(model, form, tensors)
+    found = _of_files(model) or _published(model)
+    if found is not None:
+        return _with_tensors(found, tensors, model)
+    if tensors is None:
+        return weights_of(model)
+    return _by_name(model, tensors)
+
+
+def _with_tensors(weights: Weights, inventory: Inventory | None, model: Model) -> Weights:
+    """The same bytes, and the tensors that they are of, where these are known."""
+    if inventory is None:
+        return weights
+    from kvcalc.model.weight_formats import find_format, weight_format
+
+    own = counted(inventory, find_format(model.checkpoint.format) or weight_format(_FORMAT_BY_DEFAULT), "")
+    if weights.source.startswith(GIVEN):
+        own = loaded(own, model)  # what is given is what an engine loads
+    return weights._replace(tensors=own.tensors)
+
+
+def _in_format(model: Model, form: str, inventory: Inventory | None) -> Weights:
+    from kvcalc.model.weight_formats import weight_format
+
+    chosen = weight_format(form)
+    if inventory is None:
+        raise unknown_weights(f", as the tensors of {model.name} are not known", HOW_TO_SAY)
+    return counted(inventory, chosen, f"in {form}")
+
+
+def _of_files(model: Model) -> Weights | None:
+    """What the file or the folder holds that names the model; None where that is a config alone."""
+    path = Path(model.checkpoint.path)
+    if not model.checkpoint.path or rebuilt_as(model):
+        return None
+    holder = path if path.suffix == _GGUF or is_folder(path) else path.parent
+    if is_folder(holder) and not any(
+        next(holder.glob(f"*{end}"), None) for end in (".safetensors", "s.index.json", _GGUF)
+    ):
+        return None
+    return Weights(bytes_of_path(holder), f"read from {model.checkpoint.path}")
+
+
+def _published(model: Model) -> Weights | None:
+    """As the hub, the preset or the table of published checkpoints says."""
+    if rebuilt_as(model):
+        return None
+    if model.weights_bytes is not None:
+        return weights_of(model)
+    row = published_size(model.checkpoint.repository)
+    return None if row is None else Weights(row.bytes, f"as published ({row.repository}; {row.source})")
+
+
+def _by_name(model: Model, inventory: Inventory) -> Weights:
+    """The preset's tensors in the format that the model's name says; an estimate where it says none."""
+    from kvcalc.model.weight_formats import find_format
+
+    form = model.checkpoint.format
+    known = find_format(form or _FORMAT_BY_DEFAULT)
+    if known is None:
+        raise unknown_weights(
+            f", as {model.name} comes in several formats", "say which: --weights-dtype q4_k_m, or pass --weights 4.9GB"
+        )
+    found = counted(inventory, known, f"in {form or _FORMAT_BY_DEFAULT}")
+    return found if form else found._replace(estimate=True, source=f"{found.source}, a format that is assumed")
