@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from kvcalc.errors import InvalidValueError, KvcalcError
@@ -121,19 +122,37 @@ def weights(model: Model, given: str | None, form: str | None) -> Weights:
 
 
 def _counted_here(model: Model) -> Inventory | None:
-    """Tensors of the class of a config.json; None where that library is not installed, or has no such class."""
+    """Tensors of the class of a config.json; None where transformers is not installed, or has no such class."""
     from importlib.util import find_spec
 
     if not (find_spec("transformers") and find_spec("torch")):
         return None
 
     from kvcalc.errors import NotApplicableError
-    from kvcalc.verify.transformers.inventory import inventory_of_file
 
     try:
-        return inventory_of_file(model.checkpoint.path)
+        return tensors_of_class(model)
     except NotApplicableError:
         return None
+
+
+def tensors_of_class(model: Model) -> Inventory | None:
+    """Tensors of the model's class in transformers, built from its config on the meta device; None without a config."""
+    from kvcalc.io.loading import config_values
+    from kvcalc.io.weights.inventories import preset_config
+
+    path = model.checkpoint.path
+    config = config_values(Path(path)) if path else preset_config(model.checkpoint.preset)
+    if config is None:
+        return None
+
+    from kvcalc.cli._verifying import needs
+
+    needs("torch", "transformers")
+
+    from kvcalc.verify.transformers.inventory import inventory
+
+    return inventory(config)
 
 
 def _workload(batch: str, dtype: str) -> tuple[int, Dtype]:
@@ -156,15 +175,16 @@ def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, object]
     return located("--engine-set", read_settings, type(by_default), engine_set)
 
 
-def parallel(tp: int, pp: int, dp: int, dcp: int = 1) -> Parallel | None:
-    """Layout of --tp, --pp, --dp and --dcp; None for one rank, which needs none."""
-    if (tp, pp, dp, dcp) == (1, 1, 1, 1):
+def parallel(tp: int, pp: int, dp: int, dcp: int = 1, ep: int = 1) -> Parallel | None:
+    """Layout of --tp, --pp, --dp, --dcp and --ep; None for one rank, which needs none."""
+    if (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1):
         return None
 
     from kvcalc.parallel import Parallel
 
-    options = "--tp, --pp, --dp" if dcp == 1 else "--tp, --pp, --dp, --dcp"
-    return located(options, Parallel, tp, pp, dp, dcp)
+    more = {"--dcp": dcp, "--ep": ep}
+    options = ", ".join(("--tp", "--pp", "--dp", *(option for option, degree in more.items() if degree != 1)))
+    return located(options, Parallel, tp, pp, dp, dcp, ep)
 
 
 def one_model(

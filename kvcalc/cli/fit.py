@@ -41,6 +41,7 @@ def run(
     pp: int,
     dp: int,
     dcp: int,
+    ep: int,
     format: str,
 ) -> int:
     """Runs `kvcalc fit`."""
@@ -53,7 +54,7 @@ def run(
     share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
     terms = asking.terms_on(card.written, share, batch, dtype, engine, engine_set)
     asked = None if tokens is None else _one(tokens)
-    layout = asking.located("--tp, --pp, --dp, --dcp", _layout, gpus, tp, pp, dp, dcp)
+    layout = asking.located("--tp, --pp, --dp, --dcp, --ep", _layout, gpus, tp, pp, dp, dcp, ep)
     from kvcalc.fleet.weights import loaded
     from kvcalc.units import parse_bytes
 
@@ -77,12 +78,12 @@ def _one(tokens: str) -> int:
     return first
 
 
-def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int) -> Parallel:
+def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int, ep: int) -> Parallel:
     """The ranks, as many as there are GPUs."""
     from kvcalc.fleet.fit import layout_of
     from kvcalc.parallel import Parallel
 
-    return layout_of(gpus, Parallel(tp, pp, dp, dcp))
+    return layout_of(gpus, Parallel(tp, pp, dp, dcp, ep))
 
 
 COMMAND = Command(
@@ -114,6 +115,7 @@ COMMAND = Command(
         options.PP,
         options.DP,
         options.DCP,
+        options.EP,
         options.FORMAT,
     ),
     run=run,

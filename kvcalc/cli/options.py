@@ -116,6 +116,7 @@ TP = Option("tp", ("--tp",), "N", "Tensor-parallel ranks, which share heads.", C
 PP = Option("pp", ("--pp",), "N", "Pipeline stages, which share layers.", COUNT, 1)
 DP = Option("dp", ("--dp",), "N", "Data-parallel replicas, which share sequences.", COUNT, 1)
 DCP = Option("dcp", ("--dcp",), "N", "Tensor-parallel ranks that share tokens, where an engine does.", COUNT, 1)
+EP = Option("ep", ("--ep",), "N", "Ranks that share routed experts, of all replicas; default: as --tp.", COUNT, 1)
 GPU = Option(
     "gpu",
     ("--gpu",),

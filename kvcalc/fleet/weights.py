@@ -132,7 +132,7 @@ def rebuilt_as(model: Model) -> str:
 
 def unknown_weights(why: str = "", help: str = HOW_TO_SAY) -> InvalidValueError:
     """The error where nothing says how large the weights are."""
-    return InvalidValueError(f"weights size unknown: pass --weights{why}", field="weights", help=help)
+    return InvalidValueError(f"weights size unknown{why}", field="weights", help=help)
 
 
 def loaded(weights: Weights, model: Model) -> Weights:

@@ -95,6 +95,13 @@ def _load_path(path: Path, assume: str | None) -> Model:
     return _model_of_text(text, str(path), _name_of_config(path), assume, quantised)
 
 
+def config_values(path: Path) -> Mapping[str, object] | None:
+    """The config.json of a model's file or folder; None where that is something else."""
+    file = path / _CONFIG if path.suffix not in FILE_SUFFIXES and is_folder(path) else path
+    values = parse_json(read_text(file), str(file)).data if file.suffix == ".json" and is_file(file) else None
+    return values if is_hf_config(values) else None
+
+
 def _name_of_config(path: Path) -> str:
     """What the model of a config.json is called: its repository, where a hub's cache holds it, or its folder."""
     from kvcalc.io.resolve.stores import repository_of

@@ -63,7 +63,7 @@ Tokens = Annotated[
 Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (2^30 each), or a plain number.")]
 
 
-_DEGREES = ("tp", "pp", "dp", "dcp")
+_DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "weights_dtype", "reserve")
 
 
@@ -106,6 +106,7 @@ class DeploymentEntry(BaseModel):
     pp: int | None = Field(None, description="Pipeline stages, which share layers.")
     dp: int | None = Field(None, description="Data-parallel replicas, which share sequences.")
     dcp: int | None = Field(None, description="Tensor-parallel ranks that share tokens, where the engine does.")
+    ep: int | None = Field(None, description="Ranks that share routed experts, of all replicas; as tp if not given.")
     gpu_memory_utilization: float | int | None = Field(
         None,
         description="Share of the GPU's memory in use; if not given, the engine's own, or all of it.",

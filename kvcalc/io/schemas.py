@@ -62,6 +62,7 @@ def _preset() -> dict[str, Json]:
         "vocab_size": _COUNT,
         "weights_bytes": {**_COUNT, "maximum": MAX_WEIGHTS_BYTES},
         "weights_source": {"type": "string"},
+        "weights_format": {"type": "string"},
         "num_layers": _COUNT,
         "layer_pattern": _NAMES,
         "layer_types": _NAMES,

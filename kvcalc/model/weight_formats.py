@@ -1,8 +1,8 @@
 """Formats that weights are stored in: bytes of each tensor of a checkpoint, with scales and zero points.
 
 A quantised checkpoint stores matrices in fewer bits and keeps the rest in 16: embeddings, logits, norms, routers and
-towers. Which matrices exactly is up to its publisher, so a size by format is an estimate and is called one; a checkpoint
-in one plain format (bf16, fp16, fp32) is exact.
+towers. Which matrices exactly is up to its publisher, so a size by format is an estimate and is called one; a
+checkpoint in one plain format (bf16, fp16, fp32) is exact.
 """
 
 from __future__ import annotations

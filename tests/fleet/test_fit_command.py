@@ -393,12 +393,12 @@ ASKED = "fit --preset r1 --gpu h200 --weights 671GB"
 WRONG = {
     "no weights": (
         "fit --preset gpt-oss-20b --gpu h200",
-        "--weights: nothing says how large the weights are\nhelp: write 671GB or 625GiB, or the path of",
+        "--weights: weights size unknown\nhelp: write 671GB, 625GiB or `70B x 4.5bit`, or the path of",
     ),
     "a GPU": (ASKED.replace("h200", "h300"), "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
     "GPUs without a layout": (
         f"{ASKED} --gpus 8",
-        "--tp, --pp, --dp, --dcp: 8 GPUs are not the 1 of tp 1 x pp 1 x dp 1\nhelp: say how they share the model",
+        "--tp, --pp, --dp, --dcp, --ep: 8 GPUs are not the 1 of tp 1 x pp 1 x dp 1\nhelp: say how they share the model",
     ),
     "several contexts": (f"{ASKED} -t 1K,2K", "--tokens: one context is asked about at a time\nhelp: give one number"),
     "a share": (f"{ASKED} --utilization 90", "--utilization: utilization must be above 0 and at most 1, not 90.0"),

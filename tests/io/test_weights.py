@@ -60,15 +60,15 @@ PUBLISHED = [model for model in map(load_preset, preset_names()) if model.weight
 
 
 def test_weights_that_nobody_gives_or_published_are_asked_for():
-    with pytest.raises(InvalidValueError, match=r"nothing says how large the weights are$"):
+    with pytest.raises(InvalidValueError, match=r"^weights size unknown$"):
         weights_of(load_preset("gpt-oss-20b"))
-    with pytest.raises(InvalidValueError, match="nothing says how large the weights are; as gqa nobody published"):
+    with pytest.raises(InvalidValueError, match="^weights size unknown; as gqa the model was never published$"):
         weights_of(apply_method(load_preset("r1"), "gqa:8"))
     assert weights_of(apply_method(load_preset("llama-3.1-8b"), "snapkv")).bytes == 16_060_556_376
 
 
 def test_weights_that_are_given_win():
-    assert weights_of(load_preset("r1"), 10**9) == (10**9, "given")
+    assert weights_of(load_preset("r1"), 10**9)[:2] == (10**9, "given")
     read = read_weights("1GB")
     assert weights_of(load_preset("r1"), read) is read
 

@@ -1,4 +1,6 @@
-"""How many bytes a model's weights take, by the first of these that knows, and the answer says which:
+"""How many bytes a model's weights take.
+
+The first of these that knows decides, and the answer says which:
 
     given           671GB, 70B x 4.5bit, or a path (`written`)
     in a format     --weights-dtype: the preset's tensors, each in that format (an estimate)
@@ -40,8 +42,8 @@ def find_weights(
 ) -> Weights:
     """The weights of a model, and where their size came from.
 
-    given: as it is written, relative to `folder` where that is a path. form: a format to count in. inventory: tensors of
-    a model that is no preset, counted elsewhere.
+    given: as it is written, relative to `folder` where that is a path. form: a format to count in. inventory: tensors
+    of a model that is no preset, counted elsewhere.
     Raises InvalidValueError where nothing says their size, UnknownNameError for a format, InvalidFileError for a file.
     """
     tensors = inventory or (None if rebuilt_as(model) else inventory_of(model.checkpoint.preset))

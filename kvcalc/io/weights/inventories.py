@@ -6,6 +6,7 @@ shares. `tools/weights.py` writes them from the classes of transformers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,12 +21,23 @@ from kvcalc.units import plural
 FOLDER = "weights"
 _COLUMNS = 5
 _SHARES = "="
+_CONFIG = "# config: "
 
 
 def inventory_of(preset: str) -> Inventory | None:
     """Tensors of a preset's checkpoint; None where its class is not known here."""
     path = presets_folder() / FOLDER / f"{preset}.tsv"
     return parse_inventory(read_text(path), path.name) if preset and is_file(path) else None
+
+
+def preset_config(preset: str) -> dict[str, object] | None:
+    """The config from which a preset's class is built, but for its defaults; None where it is not known here."""
+    path = presets_folder() / FOLDER / f"{preset}.tsv"
+    if not preset or not is_file(path):
+        return None
+    line = next((line for line in read_text(path).splitlines() if line.startswith(_CONFIG)), None)
+    config = None if line is None else json.loads(line.removeprefix(_CONFIG))
+    return config if isinstance(config, dict) else None
 
 
 def parse_inventory(text: str, name: str) -> Inventory:

@@ -1,0 +1,106 @@
+"""What a model's weights take, by part, and what a rank holds of them."""
+
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Column, Json, Line, Sheet
+from kvcalc.units import both_units, count, plural, ratio
+
+
+class WeightsPart(NamedTuple):
+    """One part of a checkpoint, such as `experts`. meaning: what that is."""
+
+    name: str
+    meaning: str
+    tensors: int
+    parameters: int
+    bytes: int
+
+
+class WeightsReport(NamedTuple):
+    """A model's weights.
+
+    total_bytes: of the whole checkpoint. parameters: None where its tensors are not known. estimate: whether a format
+    was assumed of matrices that were not read. loaded_bytes: what engines load of it. rank_bytes: what the rank holds
+    that holds most, None where no layout is asked about. counted: parameters of the class itself where it was built,
+    differences: tensors that it has otherwise.
+    """
+
+    model: str
+    total_bytes: int
+    source: str
+    estimate: bool
+    parameters: int | None
+    parts: tuple[WeightsPart, ...]
+    loaded_bytes: int
+    parallel: str = ""
+    rank_bytes: int | None = None
+    counted: int | None = None
+    counted_from: str = ""
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing that was counted differs."""
+        return not self.differences
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        verified = {
+            "verified": {
+                "equal": self.equal,
+                "parameters": self.counted,
+                "source": self.counted_from,
+                "differences": list(self.differences),
+            }
+        }
+        return {
+            "model": self.model,
+            "weights_bytes": self.total_bytes,
+            "weights_source": self.source,
+            "estimate": self.estimate,
+            "parameters": self.parameters,
+            "loaded_bytes": self.loaded_bytes,
+            "parts": [part._asdict() for part in self.parts],
+            "parallel": self.parallel,
+            "rank_bytes": self.rank_bytes,
+            **(verified if self.counted is not None else {}),
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each part."""
+        columns = (
+            Column("part"),
+            Column("what it is", wide=True),
+            Column("tensors", "count", wide=True),
+            Column("parameters", "count"),
+            Column("bytes", "bytes"),
+            Column("GB", "gigabytes"),
+            Column("share", "ratio"),
+        )
+        whole = sum(part.bytes for part in self.parts)
+        rows = tuple(
+            (p.name, p.meaning, p.tensors, p.parameters, p.bytes, p.bytes, ratio(p.bytes, whole)) for p in self.parts
+        )
+        return (Sheet(f"Weights of {self.model}", columns, rows, tuple(self._lines()), self.notes),)
+
+    def _lines(self) -> list[Line]:
+        about = " (estimate)" if self.estimate else ""
+        lines = [Line("total", f"{both_units(self.total_bytes)}{about}", "answer")]
+        if self.parameters is not None:
+            lines.append(Line("parameters", count(self.parameters)))
+        if self.loaded_bytes != self.total_bytes:
+            lines.append(Line("loaded", f"{both_units(self.loaded_bytes)}, without multi-token prediction"))
+        if self.rank_bytes is not None:
+            lines.append(Line("on each GPU", f"{both_units(self.rank_bytes)} ({self.parallel})", "answer"))
+        lines.append(Line("source", self.source, "detail"))
+        if self.counted is not None:
+            lines.append(self._verified())
+        return lines
+
+    def _verified(self) -> Line:
+        found = f"{plural(self.counted or 0, 'parameter')} of {self.counted_from}"
+        if self.equal:
+            return Line("verified", f"EQUAL: {found}, tensor by tensor", "answer")
+        return Line("verified", f"DIFFERENT: {found}; {'; '.join(self.differences)}", "alarm")
