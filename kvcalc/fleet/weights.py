@@ -74,8 +74,7 @@ class Weights(NamedTuple):
     def words(self) -> Iterator[str]:
         """What a reader must know of where the bytes came from; nothing of what was given as bytes."""
         if self.source != GIVEN:
-            kind = "an estimate" if self.estimate else ""
-            yield ", ".join(filter(None, (f"weights of {both_units(self.bytes)}", kind, self.source)))
+            yield f"{'estimated ' if self.estimate else ''}weights of {both_units(self.bytes)}, {self.source}"
         if self.unloaded_bytes:
             yield (
                 f"without {both_units(self.unloaded_bytes)} of multi-token prediction, which engines load for "
@@ -88,7 +87,7 @@ class Weights(NamedTuple):
         return tuple(
             Part(name, sum(each.tensor.parameters for each in of_part), sum(each.bytes for each in of_part))
             for name in PARTS
-            if (of_part := [each for each in self.tensors if each.tensor.part == name])
+            if (of_part := [each for each in self.tensors if each.tensor.part == name and each.tensor.times])
         )
 
 

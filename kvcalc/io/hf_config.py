@@ -19,6 +19,7 @@ from kvcalc.errors import UnknownArchitectureError, UnknownNameError
 from kvcalc.errors.foreign import listed, name_shown
 from kvcalc.io import families
 from kvcalc.io._published import published
+from kvcalc.io._weights_format import weights_format
 from kvcalc.io.documents import Document, Keys
 from kvcalc.io.families._config import Config, TypeEntry
 from kvcalc.io.families._decoder import Decoder
@@ -27,6 +28,7 @@ from kvcalc.io.families._older import older_configs
 from kvcalc.io.fields import Fields
 from kvcalc.io.unread import unread_fields
 from kvcalc.model import LayerGroup, Model, group_layers
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import MAX_COUNT, shown
 
 SECTIONS = (
@@ -79,6 +81,7 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         origins={"num_layers": decoder.num_layers_origin},
         draft_groups=_groups(decoder, decoder.drafts, first=len(decoder.layer_names)),
         published=published(config),
+        checkpoint=Checkpoint(format=weights_format(config.top.values, config.values)),
         older_readings={
             rule: _groups(older, older.layer_names)
             for rule, older in ((rule, read(values)) for rule, values in older_configs(config).items())

@@ -15,7 +15,6 @@ from kvcalc.io.files import exists, is_file, is_folder
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.io.resolve import FILE_SUFFIXES, FOLDER_FILES, STDIN, TEXT_SUFFIXES, resolve
 from kvcalc.model import Model, with_draft_layers
-from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import shown
 
 _CONFIG, _QUANTISATION, _SECTION = "config.json", "hf_quant_config.json", "quantization_config"
@@ -71,7 +70,7 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
     Raises as `load` does.
     """
     model = _load_path(path, assume)
-    return model if model.checkpoint.preset else replace(model, checkpoint=Checkpoint(path=str(path)))
+    return replace(model, checkpoint=model.checkpoint._replace(path=str(path)))
 
 
 def _load_path(path: Path, assume: str | None) -> Model:

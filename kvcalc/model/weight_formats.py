@@ -18,6 +18,7 @@ PLAIN_BYTES = {"F64": 8, "F32": 4, "I32": 4, "I64": 8, "F16": 2, "BF16": 2, "F8_
 """Bytes of an element, by the names of safetensors."""
 _HALF_BYTES = 2
 _MATRIX = 2
+_FUSED = "gate_up_proj"
 _LAYERS = frozenset(("attention", "state", "mlp", "shared experts", "experts", "encoder", "mtp"))
 _KEPT_NAMES = ("embed", "head", "eh_proj", "norm", "conv", "mlp.gate.", "router", "in_proj_a", "in_proj_b", "_bias")
 """Matrices inside of layers that published checkpoints leave in 16 bits."""
@@ -54,7 +55,8 @@ class Grouped(NamedTuple):
     """Matrices in few bits, with scales (and zero points) of groups of elements.
 
     bits: of an element. group: rows and columns that share a scale, 0 for all of them. group_bits: scale and zero point
-    of a group. matrix_bytes: what a matrix has besides. parts: whose matrices are quantised.
+    of a group. matrix_bytes, column_bytes: what a matrix and each of its columns have besides. parts: whose matrices
+    are quantised.
     """
 
     bits: int
@@ -62,6 +64,7 @@ class Grouped(NamedTuple):
     group_bits: int
     words: str
     matrix_bytes: int = 0
+    column_bytes: int = 0
     parts: frozenset[str] = _LAYERS
     exact: bool = False
 
@@ -70,10 +73,14 @@ class Grouped(NamedTuple):
         if not self._quantises(tensor):
             return Plain(_HALF_BYTES, "").tensor_bytes(tensor, num_layers)
         *stacked, rows, columns = tensor.shape
+        matrices = prod(stacked)
+        if _FUSED in tensor.name and stacked:  # gate and up of an expert are quantised apart
+            matrices, rows = 2 * matrices, rows // 2
         high, wide = (each or whole for each, whole in zip(self.group, (rows, columns), strict=True))
         groups = -(-rows // high) * -(-columns // wide)
         bits = rows * columns * self.bits + groups * self.group_bits
-        return (prod(stacked) * (-(-bits // 8) + self.matrix_bytes),) * tensor.times
+        each_bytes = -(-bits // 8) + self.matrix_bytes + columns * self.column_bytes
+        return (matrices * each_bytes,) * tensor.times
 
     def _quantises(self, tensor: WeightTensor) -> bool:
         return not tensor.dtype and tensor.part in self.parts and is_weight_matrix(tensor)
@@ -160,11 +167,14 @@ FORMATS: dict[str, WeightFormat] = {
     "fp16": Plain(2, "16 bits"),
     "fp8": Grouped(8, (128, 128), 32, "8 bits, a float32 scale for each 128 x 128"),
     "fp8-channel": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale for each row"),
+    "fp8-tensor": Grouped(8, (0, 0), 64, "8 bits, two float32 scales for each matrix"),
     "int8": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale for each row"),
     "int4": Grouped(4, (1, 128), 16, "4 bits, a 16-bit scale for each 128 of a row"),
     "awq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row"),
-    "gptq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row"),
-    "gptq-8bit": Grouped(8, (1, 128), 24, "8 bits, a 16-bit scale and an 8-bit zero for each 128 of a row"),
+    "gptq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row", column_bytes=4),
+    "gptq-8bit": Grouped(
+        8, (1, 128), 24, "8 bits, a 16-bit scale and an 8-bit zero for each 128 of a row", column_bytes=4
+    ),
     "nvfp4": Grouped(4, (1, 16), 8, "4 bits, an 8-bit scale for each 16 of a row", matrix_bytes=8),
     "mxfp4": Grouped(4, (1, 32), 8, "experts in 4 bits, an 8-bit scale for each 32 of a row", parts=_EXPERTS),
     "bnb-4bit": Grouped(4, (1, 64), 8, "4 bits, an 8-bit scale for each 64"),
@@ -190,7 +200,8 @@ AutoAWQ and AutoGPTQ (qweight, qzeros, scales); ModelOpt (weight_scale, weight_s
 mlx.nn.quantize; ggml."""
 OTHER_NAMES = {
     **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "f16": "fp16", "float32": "fp32", "f32": "fp32"},
-    **{"fp8-dynamic": "fp8-channel", "fp8_e4m3": "fp8", "fp8-block": "fp8", "fp4": "nvfp4", "w4a16": "int4"},
+    **{"fp8-dynamic": "fp8-channel", "fp8_e4m3": "fp8", "fp8-block": "fp8", "fp8-static": "fp8-tensor"},
+    **{"fp4": "nvfp4", "w4a16": "int4"},
     **{"w8a8": "int8", "w8a16": "int8", "nf4": "bnb-4bit", "bnb": "bnb-4bit", "gptq-int4": "gptq"},
     **{"gptq-int8": "gptq-8bit", "awq-int4": "awq", "q4_k": "q4_k_m", "q5_k": "q5_k_m", "q3_k": "q3_k_m"},
 }

@@ -6,13 +6,16 @@ from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural, ratio
 
 
+_NOT_KNOWN = "tensors that are not known one by one"
+
+
 class WeightsPart(NamedTuple):
-    """One part of a checkpoint, such as `experts`. meaning: what that is."""
+    """One part of a checkpoint, such as `experts`. meaning: what that is. Counts are None where they are not known."""
 
     name: str
     meaning: str
-    tensors: int
-    parameters: int
+    tensors: int | None
+    parameters: int | None
     bytes: int
 
 
@@ -79,10 +82,9 @@ class WeightsReport(NamedTuple):
             Column("GB", "gigabytes"),
             Column("share", "ratio"),
         )
-        whole = sum(part.bytes for part in self.parts)
-        rows = tuple(
-            (p.name, p.meaning, p.tensors, p.parameters, p.bytes, p.bytes, ratio(p.bytes, whole)) for p in self.parts
-        )
+        parts = self.parts or (WeightsPart("all", _NOT_KNOWN, None, None, self.total_bytes),)
+        whole = sum(part.bytes for part in parts)
+        rows = tuple((*part, part.bytes, ratio(part.bytes, whole)) for part in parts)
         return (Sheet(f"Weights of {self.model}", columns, rows, tuple(self._lines()), self.notes),)
 
     def _lines(self) -> list[Line]:
@@ -94,7 +96,7 @@ class WeightsReport(NamedTuple):
             lines.append(Line("loaded", f"{both_units(self.loaded_bytes)}, without multi-token prediction"))
         if self.rank_bytes is not None:
             lines.append(Line("on each GPU", f"{both_units(self.rank_bytes)} ({self.parallel})", "answer"))
-        lines.append(Line("source", self.source, "detail"))
+        lines.append(Line("source", self.source))
         if self.counted is not None:
             lines.append(self._verified())
         return lines
