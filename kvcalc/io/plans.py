@@ -328,7 +328,13 @@ class _Row:
         field = "weights" if given is not None else "weights_dtype" if form is not None else of
 
         def read() -> Weights:
-            found = self._take(field, find_weights, model, given, form, self._file.parent)
+            try:
+                found = find_weights(model, given, form, self._file.parent)
+            except InvalidValueError as error:
+                help = f"add weights: {error.help.removeprefix('write ')}" if given is None else error.help
+                raise self._refuse(error.what, help, field) from None
+            except KvcalcError as error:
+                raise error.at(self._document.where((*self._path, field))) from None
             return loaded(found, self._take(field, engine.served, model))
 
         return self._once(("weights", id(model), id(engine), given, form), read)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural, ratio
 
-
 _NOT_KNOWN = "tensors that are not known one by one"
 
 

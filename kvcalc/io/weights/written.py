@@ -20,7 +20,7 @@ from kvcalc.units import MAX_BYTES, parse_bytes, shown
 
 _PARAMETERS = re.compile(
     r"(?P<number>\d{1,6}(?:\.\d{1,6})?)\s*(?P<unit>[MBT])\s*(?:params|parameters)?\s*[x×*@]\s*"
-    r"(?:(?P<bits>\d{1,2}(?:\.\d{1,6})?)\s*-?(?:bits?|bpw)|(?P<format>[A-Za-z]\w{2,15}))",
+    r"(?:(?P<bits>\d{1,2}(?:\.\d{1,6})?)\s*-?(?:bits?|bpw)|(?P<format>[A-Za-z]\w{1,15}))",
     re.IGNORECASE,
 )
 _UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
