@@ -175,6 +175,25 @@ def _possible_bytes(number: int, field: str) -> int:
     return number
 
 
+_RATE = re.compile(rf"{_NUMBER}\s*(?P<prefix>[kMGT]i?|)(?P<what>b|bit|B|byte)s?\s*(?:/s|ps)", re.ASCII)
+_PREFIXES = {"": 1, "k": KB, "M": MB, "G": GB, "T": TB, "ki": KIB, "Mi": MIB, "Gi": GIB, "Ti": TIB}
+_BITS_OF_A_BYTE = 8
+
+
+def parse_rate(text: str, field: str) -> int:
+    """Bytes a second, rounded down, of `400Gb/s` (bits, as links are sold), `400Gbps` or `50GB/s` (bytes)."""
+    match = _RATE.fullmatch(text.strip()) if len(text) <= _SHOWN_CHARACTERS else None
+    bits = match is not None and match["what"] in ("b", "bit")
+    rate = 0
+    if match is not None:
+        rate = int(_exact(match["number"]) * _PREFIXES[match["prefix"]] / (_BITS_OF_A_BYTE if bits else 1))
+    if not 0 < rate <= MAX_BYTES:
+        raise InvalidValueError(
+            f"{field} must be a rate, not {shown(text)}", field=field, help="write 400Gb/s (bits) or 50GB/s (bytes)"
+        )
+    return rate
+
+
 def count(number: int) -> str:
     """`100000` as `100,000`."""
     return f"{number:,}"

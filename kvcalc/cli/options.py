@@ -117,6 +117,10 @@ PP = Option("pp", ("--pp",), "N", "Pipeline stages, which share layers.", COUNT,
 DP = Option("dp", ("--dp",), "N", "Data-parallel replicas, which share sequences.", COUNT, 1)
 DCP = Option("dcp", ("--dcp",), "N", "Tensor-parallel ranks that share tokens, where an engine does.", COUNT, 1)
 EP = Option("ep", ("--ep",), "N", "Ranks that share routed experts, of all replicas; default: as --tp.", COUNT, 1)
+LINK = Option("link", ("--link",), "RATE", "Rate of each GPU's link: 400Gb/s (bits), 50GB/s (bytes).")
+FROM = Option("prefill", ("--from",), "LAYOUT", "Layout of prefill: tp=4, or tp=8,pp=2.", default="tp=1")
+TO = Option("decode", ("--to",), "LAYOUT", "Layout of decode.", default="tp=1")
+IN_FLIGHT = Option("in_flight", ("--in-flight",), "N", "Requests that arrive at the same time.", COUNT, 1)
 GPU = Option(
     "gpu",
     ("--gpu",),

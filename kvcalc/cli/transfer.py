@@ -1,0 +1,96 @@
+"""`kvcalc transfer`: what prefill sends to decode for one request, by pair of ranks, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kvcalc.cli import asking, options
+from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command
+from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.parallel import Parallel
+
+_DEGREES = ("tp", "pp", "dp", "dcp", "ep")
+_HOW = "write tp=4, or tp=8,pp=2"
+
+
+def run(
+    *,
+    named: str | None,
+    tokens: Sequence[str],
+    preset: str | None,
+    model: str | None,
+    link: str | None,
+    prefill: str,
+    decode: str,
+    in_flight: int,
+    dtype: str,
+    method: Sequence[str],
+    assume: str | None,
+    engine: str,
+    engine_set: Sequence[str],
+    format: str,
+) -> int:
+    """Runs `kvcalc transfer`."""
+    check_output_format(format)
+    terms = asking.terms("1", dtype, engine, engine_set)
+    source = asking.located("--from", _layout, prefill)
+    target = asking.located("--to", _layout, decode)
+
+    from kvcalc.units import parse_rate
+
+    rate = None if link is None else asking.located("--link", parse_rate, link, "link")
+    chosen = asking.one_model(named, preset, model, assume=assume, methods=method)
+    counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
+    if len(counts) != 1:
+        raise InvalidValueError("one request is asked about at a time", where="--tokens", help="give one number: 8K")
+
+    from kvcalc.fleet.transfer import transfer
+
+    question = terms.of(chosen, counts[0])
+    report = transfer(question, prefill=source, decode=target, link_bytes_per_second=rate, in_flight=in_flight)
+    show(report, format)
+    return 0
+
+
+def _layout(text: str) -> Parallel:
+    """Ranks of `tp=8,pp=2`. Raises InvalidValueError."""
+    from kvcalc.parallel import Parallel
+    from kvcalc.units import shown
+
+    degrees: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = (each.strip() for each in part.partition("="))
+        if name.lower() not in _DEGREES or not number.isdecimal() or name.lower() in degrees:
+            raise InvalidValueError(f"a layout is degrees of parallelism, not {shown(text)}", help=_HOW)
+        degrees[name.lower()] = int(number)
+    return Parallel(**degrees)
+
+
+COMMAND = Command(
+    help=(
+        "Bytes that one request's cache sends from prefill to decode GPUs, by pair of ranks; seconds on the link, and "
+        "what decode sets aside meanwhile."
+    ),
+    epilog="Example: kvcalc transfer kimi-k2.5 --tokens 8150 --dtype fp8 --link 400Gb/s --from tp=4 --to tp=8",
+    takes=(
+        options.NAMED,
+        options.TOKENS,
+        options.PRESET,
+        options.MODEL,
+        options.LINK,
+        options.FROM,
+        options.TO,
+        options.IN_FLIGHT,
+        options.DTYPE,
+        options.METHOD,
+        options.ASSUME,
+        options.ENGINE,
+        options.ENGINE_SET,
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -1,0 +1,125 @@
+"""What one request sends from prefill to decode, and what a link makes of it."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
+from kvcalc.units import both_units, count, plural
+
+
+class Pair(NamedTuple):
+    """Bytes that one rank of prefill sends one rank of decode."""
+
+    prefill_rank: int
+    decode_rank: int
+    bytes: int
+
+
+class TransferReport(NamedTuple):
+    """The cache of one request on its way.
+
+    request_bytes: of the whole cache, once. pairs: who sends whom how much; what decode ranks hold copies of is sent to
+    each. link_bytes_per_second: of each GPU's own link, None where no link is asked about. staged_bytes: what a decode
+    rank sets aside for `in_flight` requests while they arrive.
+    """
+
+    model: str
+    engine: str
+    engine_version: str
+    kv_dtype: str
+    tokens: int
+    prefill: str
+    decode: str
+    request_bytes: int
+    pairs: tuple[Pair, ...]
+    link_bytes_per_second: int | None
+    in_flight: int
+    staged_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sent_bytes(self) -> int:
+        """On all links together."""
+        return sum(pair.bytes for pair in self.pairs)
+
+    @property
+    def busiest_bytes(self) -> int:
+        """On the link of the rank that sends or receives most."""
+        loads: dict[tuple[str, int], int] = {}
+        for pair in self.pairs:
+            for end in (("prefill", pair.prefill_rank), ("decode", pair.decode_rank)):
+                loads[end] = loads.get(end, 0) + pair.bytes
+        return max(loads.values(), default=0)
+
+    @property
+    def seconds(self) -> Fraction | None:
+        """At least: the busiest link at its full rate. None without a link."""
+        return None if self.link_bytes_per_second is None else Fraction(self.busiest_bytes, self.link_bytes_per_second)
+
+    @property
+    def seconds_if_shared(self) -> Fraction | None:
+        """At least, where one link carries it all."""
+        return None if self.link_bytes_per_second is None else Fraction(self.sent_bytes, self.link_bytes_per_second)
+
+    @property
+    def prefill_tokens_per_second(self) -> int | None:
+        """Tokens that prefill may produce in a second before links of its GPUs are full."""
+        return int(self.tokens / self.seconds) if self.seconds else None
+
+    def data(self) -> dict[str, Json]:
+        """Plain values; seconds are shown, bytes are exact."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            **({"engine_version": self.engine_version} if self.engine_version else {}),
+            "kv_dtype": self.kv_dtype,
+            "tokens": self.tokens,
+            "prefill": self.prefill,
+            "decode": self.decode,
+            "request_bytes": self.request_bytes,
+            "sent_bytes": self.sent_bytes,
+            "busiest_link_bytes": self.busiest_bytes,
+            "link_bytes_per_second": self.link_bytes_per_second,
+            "seconds": None if self.seconds is None else float(self.seconds),
+            "seconds_if_shared": None if self.seconds_if_shared is None else float(self.seconds_if_shared),
+            "prefill_tokens_per_second": self.prefill_tokens_per_second,
+            "in_flight": self.in_flight,
+            "staged_bytes": self.staged_bytes,
+            "pairs": [pair._asdict() for pair in self.pairs],
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each pair."""
+        columns = (
+            Column("prefill rank", "count"),
+            Column("decode rank", "count"),
+            Column("bytes", "bytes"),
+        )
+        title = (
+            f"{self.model}, a request of {plural(self.tokens, 'token')} in "
+            f"{in_version(self.engine, self.engine_version)}, {self.kv_dtype}: {self.prefill} to {self.decode}"
+        )
+        return (Sheet(title, columns, tuple(self.pairs), tuple(self._lines()), self.notes),)
+
+    def _lines(self) -> list[Line]:
+        lines = [Line("request", both_units(self.request_bytes), "answer")]
+        if self.sent_bytes != self.request_bytes:
+            times = Fraction(self.sent_bytes, self.request_bytes)
+            copies = f"{float(times):.2f}x: what several decode ranks hold is sent to each"
+            lines.append(Line("sent", f"{both_units(self.sent_bytes)}, {copies}"))
+        lines.append(Line("busiest link", both_units(self.busiest_bytes)))
+        if self.seconds is not None and self.seconds_if_shared is not None:
+            shared = f"; {_milliseconds(self.seconds_if_shared)} on one link for all"
+            lines.append(Line("at least", f"{_milliseconds(self.seconds)} on a link for each GPU{shared}", "answer"))
+            rate = self.prefill_tokens_per_second or 0
+            lines.append(
+                Line("link limit", f"{count(rate)} prefill tokens/s, {float(1 / self.seconds):,.1f} requests/s")
+            )
+        about = plural(self.in_flight, "request")
+        lines.append(Line("staging", f"{both_units(self.staged_bytes)} on each decode GPU for {about} in flight"))
+        return lines
+
+
+def _milliseconds(seconds: Fraction) -> str:
+    return f"{float(seconds * 1000):,.3f} ms"
