@@ -11,9 +11,12 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.parallel import Parallel
+    from kvcalc.report.choices import ChoicesReport
 
 TOO_LARGE = 1
+_MOST_NUMBERS = 64
 
 
 def run(
@@ -26,7 +29,7 @@ def run(
     weights: str | None,
     weights_dtype: str | None,
     reserve: str,
-    gpus: int | None,
+    gpus: str | None,
     tokens: str | None,
     batch: str,
     dtype: str,
@@ -49,26 +52,68 @@ def run(
     from fractions import Fraction
 
     from kvcalc.fleet.memory import share_of
-
-    card = asking.device(gpu, memory)
-    share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
-    terms = asking.terms_on(card.written, share, batch, dtype, engine, engine_set)
-    asked = None if tokens is None else _one(tokens)
-    layout = asking.located("--tp, --pp, --dp, --dcp, --ep", _layout, gpus, tp, pp, dp, dcp, ep)
-    from kvcalc.fleet.weights import loaded
     from kvcalc.units import parse_bytes
 
+    names = gpu.split(",") if gpu else [None]
+    cards = [asking.device(name, memory) for name in names]
+    share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
+    terms = [asking.terms_on(card.written, share, batch, dtype, engine, engine_set) for card in cards]
+    asked = None if tokens is None else _one(tokens)
+    numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
+    free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
+    several = len(cards) > 1 or (free and numbers not in (None, [1]))
+    layout = None if several and free else _layout(numbers, tp, pp, dp, dcp, ep)
     reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
-    whole = loaded(asking.weights(chosen, weights, weights_dtype), terms.engine.served(chosen))
+
+    from kvcalc.fleet.on_gpus import OnGpus
+    from kvcalc.fleet.weights import loaded
+
+    whole = loaded(asking.weights(chosen, weights, weights_dtype), terms[0].engine.served(chosen))
+    on = [
+        OnGpus(each.of(chosen, asked or 1, layout), card, whole, reserve_bytes, share or Fraction(1))
+        for each, card in zip(terms, cards, strict=True)
+    ]
+    if several:
+        report = _choices(on, numbers, layout, asked, dtype)
+        show(report, format)
+        return 0 if report.fits else TOO_LARGE
 
     from kvcalc.fleet.fit import fitted
-    from kvcalc.fleet.on_gpus import OnGpus
 
-    question = terms.of(chosen, asked or 1, layout)
-    report = fitted(OnGpus(question, card, whole, reserve_bytes, share or Fraction(1)), layout, asked)
-    show(report, format)
-    return TOO_LARGE if report.fits is False else 0
+    one = fitted(on[0], layout or _layout(None, 1, 1, 1, 1, 1), asked)
+    show(one, format)
+    return TOO_LARGE if one.fits is False else 0
+
+
+def _choices(
+    on: Sequence[OnGpus], numbers: Sequence[int] | None, layout: Parallel | None, tokens: int | None, dtype: str
+) -> ChoicesReport:
+    """Layouts of all numbers of GPUs, in the format that is asked for, and in fp8 beside 16 bits."""
+    from kvcalc.cache.dtypes import dtype_named
+    from kvcalc.fleet.choose import USUAL_NUMBERS, choose
+
+    length = tokens or on[0].asked.model.max_model_len
+    if length is None:
+        raise InvalidValueError("no context is given", where="--tokens", help="give the tokens of each user: 32K")
+    asked = on[0].asked.kv_dtype
+    formats = [asked, dtype_named("fp8")] if dtype == options.DTYPE.default else [asked]
+    return choose(on, numbers or USUAL_NUMBERS, length, formats, layout)
+
+
+def _numbers(text: str) -> list[int]:
+    """Numbers of GPUs: 8, 4,8 or 1..16. Raises InvalidValueError."""
+    from kvcalc.fleet.fewest import MAX_GPUS
+    from kvcalc.units import positive_int, shown
+
+    first, between, last = text.partition("..")
+    try:
+        found = list(range(int(first), int(last) + 1)) if between else [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or len(found) > _MOST_NUMBERS:
+        raise InvalidValueError(f"a number of GPUs, not {shown(text)}", help="write 8, 4,8 or 1..16")
+    return [positive_int(number, "gpus", most=MAX_GPUS) for number in found]
 
 
 def _one(tokens: str) -> int:
@@ -78,12 +123,15 @@ def _one(tokens: str) -> int:
     return first
 
 
-def _layout(gpus: int | None, tp: int, pp: int, dp: int, dcp: int, ep: int) -> Parallel:
+def _layout(numbers: Sequence[int] | None, tp: int, pp: int, dp: int, dcp: int, ep: int) -> Parallel:
     """The ranks, as many as there are GPUs."""
     from kvcalc.fleet.fit import layout_of
     from kvcalc.parallel import Parallel
 
-    return layout_of(gpus, Parallel(tp, pp, dp, dcp, ep))
+    ranks = asking.located("--tp, --pp, --dp, --dcp, --ep", Parallel, tp, pp, dp, dcp, ep)
+    for number in numbers or ():
+        asking.located("--gpus", layout_of, number, ranks)
+    return ranks
 
 
 COMMAND = Command(
@@ -92,7 +140,7 @@ COMMAND = Command(
     ),
     epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
     takes=(
-        options.GPU,
+        options.GPU._replace(help=f"{options.GPU.help} Several: h100,h200."),
         options.MEMORY,
         options.NAMED,
         options.PRESET,
@@ -100,7 +148,7 @@ COMMAND = Command(
         options.WEIGHTS,
         options.WEIGHTS_DTYPE,
         options.RESERVE,
-        options.GPUS,
+        options.GPUS._replace(help="GPUs in all: 8, 4,8, 1..16; without a layout, each is tried.", kind=options.TEXT),
         options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),
         options.BATCH._replace(help="Users: which context fits?"),
         options.DTYPE,

@@ -181,7 +181,7 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         usual_layout=str(fewest.usual) if (fewest.usual_gpus or 1) > 1 else "",
         shares_context=asked.engine.SHARES_CONTEXT,
         max_model_len=asked.model.max_model_len,
-        binds=_binds(memory, plan, longest, users),
+        binds=limiting_term(memory, plan, longest, users),
         planned=report,
         notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
     )
@@ -206,7 +206,7 @@ def users_of_replica(sequences: int, ranks: Parallel) -> int:
     return -(-sequences // ranks.dp)
 
 
-def _binds(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
+def limiting_term(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
     """Which term leaves no room for more, and where."""
     if memory.cache_bytes <= 0:
         alone = memory.weights_bytes >= memory.taken_bytes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.base.versions import Rule, rules_read
 from kvcalc.fleet.demand import plan_of
@@ -31,6 +32,12 @@ class OnGpus:
     utilization: Fraction
     rules: set[Rule[Any]] = field(default_factory=set)
     _plans: dict[Parallel, Plan] = field(default_factory=dict)
+
+    def in_format(self, kv_dtype: Dtype) -> OnGpus:
+        """The same of a cache in another format."""
+        if kv_dtype == self.asked.kv_dtype:
+            return self
+        return replace(self, asked=self.asked._replace(kv_dtype=kv_dtype), _plans={})
 
     def memory(self, parallel: Parallel) -> Memory:
         """Memory of each GPU."""

@@ -21,7 +21,8 @@ HOW_TO_SAY = (
     "write 671GB, 625GiB or `70B x 4.5bit`, or the path of a model.safetensors.index.json, safetensors files or a GGUF "
     "file"
 )
-_EMBEDDING, _EXPERTS, _HEAD, _MTP = "embedding", "experts", "head", "mtp"
+EXPERTS = "experts"
+_EMBEDDING, _HEAD, _MTP = "embedding", "head", "mtp"
 _OF_LAYERS = ("attention", "state", "mlp", "shared experts", "experts", "router", "norm")
 """Parts whose layers are those of the decoder; towers and encoders number their own."""
 _OF_THE_LAST = ("head", "norm", "mtp")
@@ -57,7 +58,7 @@ class Weights(NamedTuple):
 
     estimate: whether the format decides matrices that were not read. tensors: what they are made of, where that is
     known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
-    checkpoint has besides, and engines do not load.
+    checkpoint has besides, and engines do not load. form: the format, by name, where it is known.
     """
 
     bytes: int
@@ -65,6 +66,7 @@ class Weights(NamedTuple):
     estimate: bool = False
     tensors: tuple[Stored, ...] = ()
     unloaded_bytes: int = 0
+    form: str = ""
 
     @property
     def parameters(self) -> int | None:
@@ -195,7 +197,7 @@ def _share(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> Fract
     """Which share of a tensor each tensor-parallel rank holds."""
     if tensor.part in _COPIED_PARTS or any(name in tensor.name for name in _COPIED):
         return Fraction(1)
-    if tensor.part == _EXPERTS:
+    if tensor.part == EXPERTS:
         return Fraction(1, max(ranks.tp, ranks.ep))
     if kv_heads is not None and any(name in tensor.name for name in _OF_KV_HEADS):
         return Fraction(1, min(ranks.tp, kv_heads))

@@ -396,10 +396,11 @@ WRONG = {
         "--weights: weights size unknown\nhelp: write 671GB, 625GiB or `70B x 4.5bit`, or the path of",
     ),
     "a GPU": (ASKED.replace("h200", "h300"), "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
-    "GPUs without a layout": (
-        f"{ASKED} --gpus 8",
-        "--tp, --pp, --dp, --dcp, --ep: 8 GPUs are not the 1 of tp 1 x pp 1 x dp 1\nhelp: say how they share the model",
+    "GPUs of another layout": (
+        f"{ASKED} --gpus 8 --tp 4",
+        "--gpus: 8 GPUs are not the 4 of tp 4 x pp 1 x dp 1\nhelp: say how they share the model",
     ),
+    "no number of GPUs": (f"{ASKED} --gpus many", "--gpus: a number of GPUs, not 'many'\nhelp: write 8, 4,8 or 1..16"),
     "several contexts": (f"{ASKED} -t 1K,2K", "--tokens: one context is asked about at a time\nhelp: give one number"),
     "a share": (f"{ASKED} --utilization 90", "--utilization: utilization must be above 0 and at most 1, not 90.0"),
     "no share": (f"{ASKED} --utilization half", "--utilization: utilization must be a number, not 'half'"),
