@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NOT_EQUAL = 1
 _MOST_DIFFERENCES = 5
+_CLOSE = 100
+"""Files and what is counted in their format differ by less than a hundredth: headers, scales of another kind."""
 
 
 def run(
@@ -68,13 +70,15 @@ def run(
 
 
 def _parts(weights: Weights) -> Iterator[WeightsPart]:
-    """What each part takes; one row for all where its tensors are not known."""
+    """What each part takes; parameters alone where the files have another format than was counted."""
     from kvcalc.model.checkpoint import PARTS
     from kvcalc.report.weights import WeightsPart
 
+    counted_bytes = sum(part.bytes for part in weights.parts)
+    known = abs(counted_bytes - weights.bytes) * _CLOSE <= weights.bytes
     for part in weights.parts:
         tensors = sum(each.tensor.times for each in weights.tensors if each.tensor.part == part.name)
-        yield WeightsPart(part.name, PARTS[part.name], tensors, part.parameters, part.bytes)
+        yield WeightsPart(part.name, PARTS[part.name], tensors, part.parameters, part.bytes if known else None)
 
 
 def _verified(report: WeightsReport, model: Model, weights: Weights) -> WeightsReport:

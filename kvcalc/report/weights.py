@@ -15,7 +15,7 @@ class WeightsPart(NamedTuple):
     meaning: str
     tensors: int | None
     parameters: int | None
-    bytes: int
+    bytes: int | None
 
 
 class WeightsReport(NamedTuple):
@@ -79,11 +79,11 @@ class WeightsReport(NamedTuple):
             Column("parameters", "count"),
             Column("bytes", "bytes"),
             Column("GB", "gigabytes"),
-            Column("share", "ratio"),
+            Column("of parameters", "ratio"),
         )
         parts = self.parts or (WeightsPart("all", _NOT_KNOWN, None, None, self.total_bytes),)
-        whole = sum(part.bytes for part in parts)
-        rows = tuple((*part, part.bytes, ratio(part.bytes, whole)) for part in parts)
+        whole = sum(part.parameters or 0 for part in parts)
+        rows = tuple((*part, part.bytes, ratio(part.parameters or 0, whole)) for part in parts)
         return (Sheet(f"Weights of {self.model}", columns, rows, tuple(self._lines()), self.notes),)
 
     def _lines(self) -> list[Line]:

@@ -24,7 +24,7 @@ from kvcalc.errors.foreign import MOST_NAME, name_shown
 from kvcalc.io.files import exists, is_folder
 from kvcalc.io.presets import find_preset, preset_aliases, preset_names, preset_source
 from kvcalc.io.resolve import table
-from kvcalc.io.resolve.rule import LONGEST, Core, core_of, format_of
+from kvcalc.io.resolve.rule import LONGEST, OLLAMA, Core, core_of, format_of
 from kvcalc.io.resolve.stores import Stored, stored
 from kvcalc.model import Model
 
@@ -116,12 +116,13 @@ def _listed(name: str) -> Resolved | None:
         raise NotApplicableError(
             f"{name_shown(name)} is not taken for a preset: {row.remark}", help=f"read its config.json: {_HOW}"
         )
+    weights = row.weights or (OLLAMA if row.name.startswith(table.TAG) else "")
     return Resolved(
         preset=row.preset,
         words=tuple(_words(name, row)),
-        as_published=not row.weights or _is_own(row),
+        as_published=not weights or _is_own(row),
         repository=row.name,
-        weights=format_of(row.name, row.weights),
+        weights=format_of(name, weights),
         context=row.context,
         declares_fp8=row.declares_fp8,
     )

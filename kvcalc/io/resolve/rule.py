@@ -71,6 +71,9 @@ def format_of(name: str, weights: str) -> str:
     Empty where they are as the preset's own; as it is written where that does not say which format it is.
     """
     lowered = name.lower()
+    if weights == OLLAMA:
+        said = _OF_A_TAG.search(lowered)
+        return said[1] if said else _OLLAMA_DEFAULT
     bits = _BITS.search(lowered)
     number = (bits[1] or bits[2]) if bits else ""
     match weights:
@@ -83,6 +86,10 @@ def format_of(name: str, weights: str) -> str:
     return weights.removeprefix("quantized.")
 
 
+OLLAMA = "ollama"
+_OLLAMA_DEFAULT = "q4_k_m"
+"""What most tags without a format stand for."""
+_OF_A_TAG = re.compile(r"-((?:q\d(?:_\w+)?|fp16|bf16|mxfp4))$")
 _BITS = re.compile(r"([2-8])-?bit|(?:int|w)([48])")
 _BY_ROW = re.compile(r"dynamic|fp8-kv|static|redhatai|neuralmagic")
 """Names of FP8 checkpoints whose scales belong to rows or to whole matrices, and not to blocks."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kvcalc.hardware import presets_folder
 
 FILE = "repositories.tsv"
-_TAG = "ollama:"
+TAG = "ollama:"
 _NOT_A_PRESET = "-"
 _UNKNOWN = "?"
 
@@ -55,7 +55,7 @@ def row_of(name: str) -> Row | None:
 
 def tag_row(tag: str) -> Row | None:
     """Row of an Ollama tag, written `family:size`."""
-    return row_of(f"{_TAG}{tag.lower().removeprefix(_TAG)}")
+    return row_of(f"{TAG}{tag.lower().removeprefix(TAG)}")
 
 
 def rows() -> tuple[Row, ...]:
@@ -65,8 +65,8 @@ def rows() -> tuple[Row, ...]:
 
 def tags_of(family: str) -> tuple[str, ...]:
     """Tags of an Ollama family."""
-    start = f"{_TAG}{family.lower()}:"
-    return tuple(row.name.removeprefix(_TAG) for row in rows() if row.name.lower().startswith(start))
+    start = f"{TAG}{family.lower()}:"
+    return tuple(row.name.removeprefix(TAG) for row in rows() if row.name.lower().startswith(start))
 
 
 def names_of(preset: str) -> tuple[str, ...]:
