@@ -28,7 +28,7 @@ def run(
     model: str | None,
     weights: str | None,
     weights_dtype: str | None,
-    reserve: str,
+    reserve: str | None,
     gpus: str | None,
     tokens: str | None,
     batch: str,
@@ -63,7 +63,7 @@ def run(
     free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
     several = len(cards) > 1 or (free and numbers not in (None, [1]))
     layout = None if several and free else _layout(numbers, tp, pp, dp, dcp, ep)
-    reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
+    reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
 
     from kvcalc.fleet.on_gpus import OnGpus
@@ -147,7 +147,9 @@ COMMAND = Command(
         options.MODEL,
         options.WEIGHTS,
         options.WEIGHTS_DTYPE,
-        options.RESERVE,
+        options.RESERVE._replace(
+            help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
+        ),
         options.GPUS._replace(help="GPUs in all: 8, 4,8, 1..16; without a layout, each is tried.", kind=options.TEXT),
         options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),
         options.BATCH._replace(help="Users: which context fits?"),

@@ -32,7 +32,15 @@ class Limit:
         return cls(budget_bytes, "budget")
 
     @classmethod
-    def of_gpu(cls, engine: Engine, gpu: Gpu, utilization: Fraction, weights_bytes: int, reserve_bytes: int) -> Limit:
+    def of_gpu(  # the terms of a GPU's memory
+        cls,
+        engine: Engine,
+        gpu: Gpu,
+        utilization: Fraction,
+        weights_bytes: int,
+        reserve_bytes: int,
+        reserve_words: str = "reserve",
+    ) -> Limit:
         """What weights and reserve of a GPU leave of its memory, by the engine's own share where it has one.
 
         It may be negative. Raises InvalidValueError where an engine's own share is not known.
@@ -43,7 +51,7 @@ class Limit:
         share = memory.share if isinstance(engine, Planner) else f"{float(utilization):g}"
         words = f"{gpu.name}: {both_units(gpu.memory_bytes)} x {share} - {both_units(weights_bytes)} weights"
         if reserve_bytes:
-            words += f" - {both_units(reserve_bytes)} reserve"
+            words += f" - {both_units(reserve_bytes)} {reserve_words}"
         return cls(memory.cache_bytes, words)
 
 

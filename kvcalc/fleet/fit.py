@@ -25,7 +25,7 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.blocks import BlocksReport
-from kvcalc.report.gpu_fit import GpuFit
+from kvcalc.report.gpu_fit import AtBest, GpuFit
 from kvcalc.report.pool import PoolReport
 from kvcalc.units import plural, shown
 
@@ -46,7 +46,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     tokens: int | None = None,
     sequences: int = 1,
     kv_dtype: str | Dtype = "bf16",
-    reserve_bytes: int = 0,
+    reserve_bytes: int | None = None,
     utilization: float | Fraction | None = None,
 ) -> GpuFit:
     """How much of a model's cache GPUs hold beside its weights: contexts, users, the fewest GPUs, and what binds.
@@ -55,8 +55,10 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
     other device, or of this one as it is given. num_gpus: in all; as many as `parallel` has ranks.
     weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica; those that its authors
     published where they are known and nothing is given. reserve_bytes: on each GPU,
-    for activations, graphs and everything else. utilization: share of the GPU's memory that is taken, all of it where
-    neither this nor a setting of the engine says otherwise. tokens: context of each user, if asked about one, in an
+    for activations, graphs and everything else; None: what the engine is estimated to need, as an interval, and numbers
+    are those of its upper end (`GpuFit.at_best` has the others).
+    utilization: share of the GPU's memory that is taken, all of it where neither this nor a setting of the engine says
+    otherwise. tokens: context of each user, if asked about one, in an
     engine with one context for all the whole of it; sequences: users. Returns a GpuFit of exact ints.
     Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
     """
@@ -69,7 +71,7 @@ def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
         Question.of(model, tokens=tokens or 1, sequences=sequences, kv_dtype=kv_dtype, engine=chosen, parallel=ranks),
         card,
         loaded(weights_of(model, weights_bytes), chosen.served(model)),
-        _bytes(reserve_bytes, "reserve_bytes"),
+        None if reserve_bytes is None else _bytes(reserve_bytes, "reserve_bytes"),
         Fraction(1) if utilization is None else share_of(utilization, "utilization"),
     )
     return fitted(on_gpus, ranks, tokens)
@@ -183,7 +185,25 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         max_model_len=asked.model.max_model_len,
         binds=limiting_term(memory, plan, longest, users),
         planned=report,
+        at_best=_at_best(question, plan, ranks, tokens, users),
         notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
+    )
+
+
+def _at_best(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int | None, users: int) -> AtBest | None:
+    """What fits where the least lies beside weights and cache; None where that is no estimate."""
+    beside = question.beside(ranks)
+    if beside is None:
+        return None
+    cache_bytes = question.memory(ranks, at_best=True).cache_bytes
+    most = None if tokens is None else plan.max_sequences(tokens, cache_bytes)
+    return AtBest(
+        beside_bytes=(beside.low_bytes, beside.high_bytes),
+        words=f"{beside.words}; {beside.source}",
+        cache_bytes=cache_bytes,
+        max_tokens=plan.max_tokens(users, cache_bytes),
+        max_sequences=most if most is None else most * ranks.dp,
+        fits=None if tokens is None else plan.fits(tokens, users, cache_bytes),
     )
 
 
@@ -258,6 +278,11 @@ def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | Non
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
     found = [*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks()]
     found.extend(question.weights.words())
+    beside = question.beside(ranks)
+    if beside is not None:
+        found.append(f"beside them: {beside.words} ({beside.source}); --reserve replaces the estimate")
+    elif question.reserve_bytes is None:
+        found.append("nothing is counted beside weights and cache: measure it, and pass it as --reserve")
     if shared > 1:
         found.append(divided_words(question.weights, ranks))
     if model.prompt_cut is not None:

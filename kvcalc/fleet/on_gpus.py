@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.base.versions import Rule, rules_read
 from kvcalc.fleet.demand import plan_of
@@ -19,31 +20,47 @@ from kvcalc.question import Question
 
 @dataclass(frozen=True)
 class OnGpus:
-    """A question asked of GPUs of one kind. weights: of the whole model; reserve_bytes: on each GPU.
+    """A question asked of GPUs of one kind.
 
-    What a rank holds of the weights: `kvcalc.fleet.weights.on_rank`. A layout is planned once.
+    weights: of the whole model. reserve_bytes: on each GPU; None: what the engine is estimated to hold there beside
+    weights and cache, as far as that is known. What a rank holds of the weights: `kvcalc.fleet.weights.on_rank`. A layout is planned once.
     rules: of the engine's versions, which its plans read.
     """
 
     asked: Question
     gpu: Gpu
     weights: Weights
-    reserve_bytes: int
+    reserve_bytes: int | None
     utilization: Fraction
     rules: set[Rule[Any]] = field(default_factory=set)
     _plans: dict[Parallel, Plan] = field(default_factory=dict)
+    _beside: dict[Parallel, Beside | None] = field(default_factory=dict)
 
     def in_format(self, kv_dtype: Dtype) -> OnGpus:
         """The same of a cache in another format."""
         if kv_dtype == self.asked.kv_dtype:
             return self
-        return replace(self, asked=self.asked._replace(kv_dtype=kv_dtype), _plans={})
+        return replace(self, asked=self.asked._replace(kv_dtype=kv_dtype), _plans={}, _beside={})
 
-    def memory(self, parallel: Parallel) -> Memory:
-        """Memory of each GPU."""
+    def beside(self, parallel: Parallel) -> Beside | None:
+        """What lies beside weights and cache, as an interval; None where that is given, or not known."""
+        widths = self.weights.widths
+        if self.reserve_bytes is not None or widths is None:
+            return None
+        if parallel not in self._beside:
+            model, _, _, kv_dtype, engine, _ = self.asked
+            self._beside[parallel] = engine.beside(model, kv_dtype, parallel, widths, self.asked.tokens)
+        return self._beside[parallel]
+
+    def memory(self, parallel: Parallel, *, at_best: bool = False) -> Memory:
+        """Memory of each GPU. at_best: with the least that is estimated to lie beside weights and cache."""
         engine = self.asked.engine.settled(self.asked.model, parallel)
         weights = on_rank(self.weights, self.asked.model, parallel, engine.sharing)
-        return memory_of(engine, self.gpu, weights, self.reserve_bytes, self.utilization)
+        beside = self.beside(parallel)
+        reserve_bytes = self.reserve_bytes or 0
+        if beside is not None:
+            reserve_bytes = beside.low_bytes if at_best else beside.high_bytes
+        return memory_of(engine, self.gpu, weights, reserve_bytes, self.utilization)
 
     def plan(self, parallel: Parallel) -> Plan:
         """What users need on each rank. Raises what the engine refuses."""

@@ -11,7 +11,7 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.methods import METHODS
 from kvcalc.methods._traits import ARCHITECTURE
 from kvcalc.model import DRAFTS, Model
-from kvcalc.model.checkpoint import PARTS, Inventory, WeightTensor
+from kvcalc.model.checkpoint import PARTS, Inventory, WeightTensor, Widths
 from kvcalc.model.weight_formats import WeightFormat, stored
 from kvcalc.parallel import EVENLY, Parallel, Sharing, stages_of
 from kvcalc.units import both_units, plural, shown
@@ -59,6 +59,7 @@ class Weights(NamedTuple):
     estimate: whether the format decides matrices that were not read. tensors: what they are made of, where that is
     known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
     checkpoint has besides, and engines do not load. form: the format, by name, where it is known.
+    widths: what activations are as wide as.
     """
 
     bytes: int
@@ -67,6 +68,7 @@ class Weights(NamedTuple):
     tensors: tuple[Stored, ...] = ()
     unloaded_bytes: int = 0
     form: str = ""
+    widths: Widths | None = None
 
     @property
     def parameters(self) -> int | None:
@@ -98,7 +100,7 @@ def counted(inventory: Inventory, form: WeightFormat, words: str) -> Weights:
     tensors = tuple(Stored(tensor, each_bytes) for tensor, each_bytes in stored(inventory.tensors, form))
     total_bytes = sum(each.bytes for each in tensors)
     source = f"{plural(inventory.parameters, 'parameter')} of {inventory.source}, {words} ({form.words})"
-    return Weights(total_bytes, source, not form.exact, tensors)
+    return Weights(total_bytes, source, not form.exact, tensors, widths=inventory.widths)
 
 
 def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weights:

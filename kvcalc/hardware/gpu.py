@@ -77,6 +77,11 @@ class Gpu(NamedTuple):
         )
 
     @property
+    def is_unified(self) -> bool:
+        """Whether its memory is also the CPU's."""
+        return self.vendor == APPLE or "unified" in self.kind
+
+    @property
     def generation(self) -> str:
         """NVIDIA's name of its architecture, or what else is known of it."""
         capability = self.compute_capability

@@ -317,8 +317,20 @@ class _Row:
             gpu,
             utilization,
             self._take(of, on_rank, self._weights(model, engine), model, ranks, settled.sharing),
-            self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
+            *self._reserve(settled, model, ranks),
         )
+
+    def _reserve(self, engine: Engine, model: Model, ranks: Parallel) -> tuple[int, str]:
+        """What lies beside weights and cache, as it is given or as the engine is estimated to need at most."""
+        entry = self._entry
+        if entry.reserve is not None:
+            return self._take("reserve", parse_bytes, entry.reserve, "reserve"), "reserve"
+        widths = self._weights(model, engine).widths
+        if widths is None:
+            return 0, ""
+        dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
+        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, None)
+        return (0, "") if found is None else (found.high_bytes, "beside them (estimate, at most; reserve replaces it)")
 
     def _weights(self, model: Model, engine: Engine) -> Weights:
         """The weights as they are given, or as anything else says (`kvcalc.io.weights`)."""

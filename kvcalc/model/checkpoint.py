@@ -57,16 +57,60 @@ class WeightTensor(NamedTuple):
         return self.elements * self.times
 
 
+class Widths(NamedTuple):
+    """What activations are as wide as.
+
+    hidden_size: of the residual stream. intermediate_size: of all feed-forward layers that one token passes in a layer:
+    a dense one, or its experts with the shared ones. vocab_size: logits of a token. has_towers, has_states: whether
+    there are images or recurrent layers, which take memory of their own.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    vocab_size: int
+    has_towers: bool = False
+    has_states: bool = False
+
+
 class Inventory(NamedTuple):
-    """Tensors of a checkpoint, and what they were counted from, such as `Qwen3ForCausalLM of transformers 5.24.0`."""
+    """Tensors of a checkpoint, and what they were counted from, such as `Qwen3ForCausalLM of transformers 5.24.0`.
+
+    experts_per_token: routed experts that a token passes; 0 where there are none, or nobody says.
+    """
 
     tensors: tuple[WeightTensor, ...]
     source: str
+    experts_per_token: int = 0
 
     @property
     def parameters(self) -> int:
         """Parameters in all."""
         return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def widths(self) -> Widths | None:
+        """What activations are as wide as; None where embeddings are not told apart."""
+        table = next(
+            (t for t in self.tensors if t.part == "embedding" and len(t.shape) == len(("vocab", "hidden"))), None
+        )
+        if table is None:
+            return None
+        vocab_size, hidden_size = table.shape
+        dense = self._rows("mlp")
+        routed = self._rows("experts") * self.experts_per_token + self._rows("shared experts")
+        parts = {tensor.part for tensor in self.tensors}
+        return Widths(hidden_size, max(dense, routed), vocab_size, "vision" in parts, "state" in parts)
+
+    def _rows(self, part: str) -> int:
+        """Columns of the widest second matrix of a feed-forward part: what its activations are as wide as."""
+        return max((t.shape[-1] for t in self.tensors if t.part == part and _is_second(t)), default=0)
+
+
+_SECOND = ("down_proj", "fc2", "dense_4h_to_h", "w2", "output_linear", "c_proj", "wo")
+
+
+def _is_second(tensor: WeightTensor) -> bool:
+    return tensor.name.endswith((*_SECOND, *(f"{name}.weight" for name in _SECOND)))
 
 
 class Checkpoint(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_version
-from kvcalc.units import both_units, count, plural
+from kvcalc.units import both_units, count, gigabytes, plural
 
 if TYPE_CHECKING:
     from kvcalc.report.blocks import BlocksReport
@@ -15,9 +15,32 @@ if TYPE_CHECKING:
 _LABEL_WIDTH = 13
 
 
+def _to(low: int, high: int) -> str:
+    """`27 to 28`; one number where both are."""
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
+
+
 def _layout(gpus: int, layout: str) -> str:
     """`8 (TP 8)`; one GPU has no layout."""
     return f"{count(gpus)} ({layout})" if layout else count(gpus)
+
+
+class AtBest(NamedTuple):
+    """What fits where the least lies beside weights and cache, of an estimate between two bounds.
+
+    beside_bytes: the bounds. words: what is counted, and where the bounds came from. The rest is as in GpuFit.
+    """
+
+    beside_bytes: tuple[int, int]
+    words: str
+    cache_bytes: int
+    max_tokens: int | None
+    max_sequences: int | None
+    fits: bool | None
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        return {**self._asdict(), "beside_bytes": list(self.beside_bytes)}
 
 
 class GpuFit(NamedTuple):
@@ -74,6 +97,7 @@ class GpuFit(NamedTuple):
     shares_context: bool = False
     max_model_len: int | None = None
     gpu_memory_from: str = ""
+    at_best: AtBest | None = None
 
     @property
     def log_line(self) -> str:
@@ -124,6 +148,7 @@ class GpuFit(NamedTuple):
             "usual_gpus": self.usual_gpus,
             "usual_gpus_layout": self.usual_layout,
             "binds": self.binds,
+            "at_best": None if self.at_best is None else self.at_best.data(),
             "planned": None if self.planned is None else self.planned.data(),
             "notes": list(self.notes),
         }
@@ -140,7 +165,7 @@ class GpuFit(NamedTuple):
             (f"memory of {self.gpu}", self.gpu_bytes),
             (f"taken ({self.share})", self.taken_bytes),
             ("weights", self.weights_bytes),
-            ("reserve", self.reserve_bytes),
+            ("reserve" if self.at_best is None else "beside them, at most", self.reserve_bytes),
             ("left for the cache", self.cache_bytes),
             *self._needed_rows(),
         ]
@@ -170,7 +195,7 @@ class GpuFit(NamedTuple):
         return [(f"asked for, stage {stage}", each_bytes) for stage, each_bytes in enumerate(self.needed_bytes)]
 
     def _summary(self) -> tuple[Line, ...]:
-        lines = [self._largest()]
+        lines = [*self._estimated(), self._largest()]
         if self.tokens is not None:
             lines.extend(self._asked(self.tokens))
         if self.num_blocks is not None:
@@ -181,6 +206,15 @@ class GpuFit(NamedTuple):
             lines.append(Line("log", self.log_line))
         return tuple(lines)
 
+    def _estimated(self) -> list[Line]:
+        """The terms of memory where one of them is an interval."""
+        if self.at_best is None:
+            return []
+        low, high = self.at_best.beside_bytes
+        beside = f"beside them {gigabytes(low)} to {gigabytes(high)} (estimate)"
+        cache = f"cache {gigabytes(self.cache_bytes)} to {gigabytes(self.at_best.cache_bytes)}"
+        return [Line("memory", f"weights {gigabytes(self.weights_bytes)} | {beside} | {cache}")]
+
     def _largest(self) -> Line:
         """The headline: no longer than the model's own context, even where memory holds more."""
         users, most = plural(self.sequences, "user"), self.max_context
@@ -190,6 +224,10 @@ class GpuFit(NamedTuple):
             return Line("max context", f"any ({users})", "answer")
         whose = f"shared by {users}" if self.shares_context and self.sequences > 1 else f"({users})"
         held = "any length" if self.max_tokens is None else count(self.max_tokens)
+        best = self.at_best.max_tokens if self.at_best else self.max_tokens
+        if most == self.max_tokens and best is not None and best > most:
+            longest = best if self.max_model_len is None else max(most, min(best, self.max_model_len))
+            return Line("max context", f"{_to(most, longest)} tokens {whose}", "answer")
         more = "" if most == self.max_tokens else f", the model's own; memory holds {held}"
         return Line("max context", f"{plural(most, 'token')} {whose}{more}", "answer")
 
@@ -203,8 +241,13 @@ class GpuFit(NamedTuple):
         blocks = "" if self.request_blocks is None else f", {plural(self.request_blocks, 'block')} each"
         style: Style = "plain" if self.fits else "alarm"
         most = "any number" if self.max_sequences is None else count(self.max_sequences)
+        if self.at_best is not None and None not in (self.max_sequences, self.at_best.max_sequences):
+            most = _to(self.max_sequences or 0, self.at_best.max_sequences or 0)
+        verdict = "fits" if self.fits else "TOO LARGE"
+        if not self.fits and self.at_best is not None and self.at_best.fits:
+            verdict = "may not fit: only where little lies beside the weights"
         return [
-            Line("asked", f"{at}{blocks}: {'fits' if self.fits else 'TOO LARGE'}", style),
+            Line("asked", f"{at}{blocks}: {verdict}", style),
             Line("max users", f"{most} {length}"),
             Line("GPUs", self._fewest()),
         ]

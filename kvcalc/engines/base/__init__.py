@@ -23,10 +23,12 @@ from kvcalc.registry import Registry
 from kvcalc.units import shown
 
 if TYPE_CHECKING:
+    from kvcalc.engines.base.beside import Beside
     from kvcalc.engines.base.footprint import Footprint
     from kvcalc.engines.base.longest import Longest
     from kvcalc.engines.base.support import Support
     from kvcalc.engines.base.versions import Release
+    from kvcalc.model.checkpoint import Widths
     from kvcalc.parallel import Parallel, Sharing
     from kvcalc.report.sheet import Json
 
@@ -187,6 +189,17 @@ class Engine(ABC):
         """This engine with the settings that it works out for a model on its ranks, as the share of memory it takes."""
         del model, ranks
         return self
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """What lies on each GPU beside weights and cache, as an interval; None where that was not measured.
+
+        widths: what activations are as wide as. tokens: what is asked about, if anything. Raises NotApplicableError as
+        `plan` does.
+        """
+        del model, kv_dtype, ranks, widths, tokens
+        return None
 
     def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
         """Bytes of one sequence, or of the whole context, by its tokens."""

@@ -14,6 +14,7 @@ from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.llama_cpp.architectures import (
     DRAFTS,
@@ -27,11 +28,14 @@ from kvcalc.engines.llama_cpp.architectures import (
     WITHOUT_FLASH_ATTENTION,
     architecture_of,
 )
+from kvcalc.engines.llama_cpp.beside import beside
 from kvcalc.engines.llama_cpp.cells import MAX_SEQUENCES, Cells
 from kvcalc.engines.llama_cpp.tensors import STATES, Layout, head_widths, widest_values
 from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
 from kvcalc.model import Model, with_draft_layers
+from kvcalc.model.checkpoint import Widths
+from kvcalc.parallel import Parallel
 from kvcalc.units import plural, shown
 
 LIBRARY, CLI, SERVER = "library", "cli", "server"
@@ -115,6 +119,17 @@ class LlamaCpp(Engine):
     def release(self) -> LlamaCppRelease:
         """The version's rules."""
         return LlamaCppRelease(self.version)
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """The compute buffer of a batch over the cells of one stream, and the backend's context."""
+        del kv_dtype, ranks
+        context = tokens or self.own_context(model) or 0
+        settings = self if self.n_seq_max else self.serving(1)
+        streams = 1 if settings.kv_unified else settings.n_seq_max or 1
+        ubatch = min(self.n_batch, self.n_ubatch or self.n_batch)
+        return beside(widths, model, -(-context // streams), ubatch, flash_attn=self.flash_attn != _OFF)
 
     def serving(self, sequences: int) -> Self:
         """With a value for each setting, for so many sequences.

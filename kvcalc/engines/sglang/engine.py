@@ -12,9 +12,11 @@ from dataclasses import replace
 
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format
 from kvcalc.engines.base.stages import stage_models
+from kvcalc.engines.sglang.beside import beside
 from kvcalc.engines.sglang.compressed import is_compressed
 from kvcalc.engines.sglang.memory import default_fraction
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan
@@ -26,8 +28,10 @@ from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
 from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, WITHOUT_PREFIXES, is_of, type_of
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import Model
+from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
 
 _SHARING = Sharing(
@@ -111,6 +115,14 @@ class Sglang(SglangSettings):
                 help=f"give a share, --engine-set {self.SHARE}=0.85, or a smaller chunked_prefill_size",
             )
         return replace(self, mem_fraction_static=fraction)
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """Context and communicators, which lessen the memory that the share is taken of."""
+        del model, kv_dtype, widths, tokens
+        found = beside(ranks.tp)
+        return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.

@@ -7,7 +7,10 @@ from math import ceil
 
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.vllm.allocation import allocation_of, told_apart
+from kvcalc.engines.vllm.beside import beside
+from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.dtypes import COMPUTED, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
@@ -16,8 +19,10 @@ from kvcalc.engines.vllm.quirks import is_one_of
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
+from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import CPU, NVIDIA
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
+from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
 
 _SHARING = Sharing(extra_layers="before last", drafts_last=True, tokens=True)
@@ -58,6 +63,18 @@ class Vllm(VllmSettings):
         """
         planned = self._planned(model, kv_dtype, ranks)
         return VllmPlan(self._apart(model), self._in_format(kv_dtype), ranks, planned)
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """Peaks of a forward pass and of the sampler, by the batch; None where the cache's bytes are set, and on a CPU."""
+        del tokens
+        if self.kv_cache_memory_bytes is not None or cpu_named(self.gpu) is not None:
+            return None
+        run = self._planned(model, kv_dtype, ranks).run
+        minor = int(self.version.split(".")[1])
+        found = beside(widths, run.max_num_batched_tokens, run.max_num_seqs, ranks.tp, minor)
+        return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """ceil(memory * gpu_memory_utilization) less what is in use, as vLLM multiplies them (gpu_worker.py)."""

@@ -21,7 +21,7 @@ from kvcalc.units import plural
 FOLDER = "weights"
 _COLUMNS = 5
 _SHARES = "="
-_CONFIG = "# config: "
+_CONFIG, _EXPERTS = "# config: ", "# experts per token: "
 
 
 def inventory_of(preset: str) -> Inventory | None:
@@ -44,7 +44,8 @@ def parse_inventory(text: str, name: str) -> Inventory:
     """Inventory of a file's text, whose first line says where it came from. Raises InvalidFileError with the line."""
     first, *lines = text.splitlines()
     source = first.removeprefix("#").partition(": ")[2].strip()
-    return Inventory(tuple(_tensors(lines, name)), source)
+    experts = next((line.removeprefix(_EXPERTS) for line in lines if line.startswith(_EXPERTS)), "0")
+    return Inventory(tuple(_tensors(lines, name)), source, int(experts) if experts.isdecimal() else 0)
 
 
 def _tensors(lines: Iterable[str], name: str) -> Iterator[WeightTensor]:
@@ -79,7 +80,8 @@ def _layers(text: str) -> Iterator[int]:
 def inventory_text(inventory: Inventory, title: str, remarks: Iterable[str] = ()) -> str:
     """Text that `parse_inventory` reads back as the same."""
     number = plural(inventory.parameters, "parameter")
-    head = [f"# {title}: {inventory.source}", f"# {number}", *(f"# {remark}" for remark in remarks)]
+    experts = [f"{_EXPERTS}{inventory.experts_per_token}"] if inventory.experts_per_token else []
+    head = [f"# {title}: {inventory.source}", f"# {number}", *experts, *(f"# {remark}" for remark in remarks)]
     return "\n".join([*head, *map(_line, inventory.tensors)]) + "\n"
 
 

@@ -58,7 +58,9 @@ def _added(rule: _Rule, rows: Rows, layers: tuple[int, ...]) -> Iterator[WeightT
     for own in rule.own:
         name, _, shape = own.partition(": ")
         name, _, dtype = name.partition(" ")
-        yield WeightTensor("mtp", name, tuple(sizes.get(size) or int(size) for size in shape.split(" x ")), layers, dtype)
+        yield WeightTensor(
+            "mtp", name, tuple(sizes.get(size) or int(size) for size in shape.split(" x ")), layers, dtype
+        )
 
 
 def _layers(rows: Rows) -> set[int]:
