@@ -26,8 +26,19 @@ from kvcalc.verify.transformers.mtp import with_mtp
 
 PRESETS = Path(__file__).parent.parent / "presets"
 Values = dict[str, Any]
-NO_MTP = ("step-3.5-flash", "step-3.7-flash")
-"""Presets whose family has layers of multi-token prediction, and whose file has none of them."""
+_LONGCAT_IN_CLASS, _LONGCAT_SHAPE = (768, 4096, 6144), (512, 4096, 6144)
+_UNREAD = "the checkpoint has {} parameters more: K and V of layers that read another layer's, which no engine reads"
+REMARKS = {
+    "step-3.7-flash": "without layers of multi-token prediction: not established",
+    "step-3.5-flash": "the class has a tower besides, which this model does not have",
+    "gemma-3n-e4b": "the text model alone, without its towers",
+    "mistral-small-4": "the text model alone",
+    "gemma-4-e2b": _UNREAD.format("18,880,512"),
+    "gemma-4-e4b": _UNREAD.format("55,055,616"),
+}
+"""What a file does not have, or its checkpoint has more."""
+TEXT_ALONE = ("step-3.5-flash",)
+"""Presets without the tower that their class has."""
 KEPT_IN_FLOAT32 = {
     "DeepseekV3ForCausalLM": r"e_score_correction_bias",
     "DeepseekV32ForCausalLM": r"e_score_correction_bias",
@@ -55,7 +66,8 @@ _NO_SHAPE = re.compile(
 
 def main(folder: str, *names: str) -> None:
     """Writes the files, and says which presets have none and why."""
-    sources = {line.split("\t")[0]: line.split("\t")[1:] for line in Path(folder, "sources.tsv").read_text().splitlines()}
+    lines = (line.split("\t") for line in Path(folder, "sources.tsv").read_text().splitlines())
+    sources = {name: rest for name, *rest in lines}
     (PRESETS / FOLDER).mkdir(exist_ok=True)
     for path in sorted(PRESETS.glob("*.yaml")):
         name = path.stem
@@ -74,14 +86,16 @@ def main(folder: str, *names: str) -> None:
 def text_of(name: str, values: Values, repository: str, source: str) -> str:
     """The file of a preset."""
     tensors = checkpoint_of(values)
+    if name in TEXT_ALONE:
+        tensors = tensors._replace(tensors=tuple(row for row in tensors.tensors if row.part != "vision"))
     small = needed(values)
     remarks = [f"config: {json.dumps(small, sort_keys=True)}", f"config from: {source}", *_remarks(name, tensors)]
     return inventory_text(tensors, repository, remarks)
 
 
 def _remarks(name: str, tensors: Inventory) -> Iterator[str]:
-    if name in NO_MTP:
-        yield "without layers of multi-token prediction: not established"
+    if name in REMARKS:
+        yield REMARKS[name]
     if name in STORED_TWICE:
         head = next(row for row in tensors.tensors if row.part == "head")
         shape = "x".join(map(str, head.shape))
@@ -102,10 +116,7 @@ def checkpoint_of(values: Values) -> Inventory:
 
 def _stored(row: WeightTensor) -> WeightTensor:
     """A tensor as it is stored: longcat_flash counts experts that compute nothing into the rows of one tensor."""
-    experts, *rest = row.shape
-    if row.part == "experts" and row.name.endswith("gate_up_proj") and experts == 768 and rest == [4096, 6144]:
-        return row._replace(shape=(512, *rest))
-    return row
+    return row._replace(shape=_LONGCAT_SHAPE) if row.shape == _LONGCAT_IN_CLASS else row
 
 
 def needed(values: Values) -> Values:

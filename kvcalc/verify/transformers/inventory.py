@@ -69,13 +69,13 @@ def inventory(values: Mapping[str, object]) -> Inventory:
 
 
 class _Tensor(NamedTuple):
-    """A tensor of a class. layer: its index in its stack. index: of an expert in its list."""
+    """A tensor of a class. layer: its index in its stack. member: its index in a list, as of experts."""
 
     part: str
     name: str
     tensor: Tensor
     layer: int | None
-    index: int | None = None
+    member: int | None = None
 
 
 def _rows(model: PreTrainedModel) -> Iterator[WeightTensor]:
@@ -83,16 +83,16 @@ def _rows(model: PreTrainedModel) -> Iterator[WeightTensor]:
     first_name: dict[int, str] = {}
     layers: dict[WeightTensor, list[int]] = {}
     lists: dict[WeightTensor, set[int]] = {}
-    for part, name, tensor, layer, index in _tensors(model):
+    for part, name, tensor, layer, member in _tensors(model):
         shares = first_name.setdefault(id(tensor), name) if id(tensor) in first_name else ""
         first_name.setdefault(id(tensor), name)
         dtype = _SAFETENSORS.get(tensor.dtype, "")
-        row = WeightTensor(part, name, tuple(tensor.shape), dtype=dtype, shares=shares)
+        row = WeightTensor(part, name, tuple(tensor.shape) or (1,), dtype=dtype, shares=shares)
         of_row = layers.setdefault(row, [])
         if layer is not None and (not of_row or of_row[-1] != layer):
             of_row.append(layer)
-        if index is not None:
-            lists.setdefault(row, set()).add(index)
+        if member is not None:
+            lists.setdefault(row, set()).add(member)
     for row, numbers in layers.items():
         shape = (len(lists[row]), *row.shape) if row in lists else row.shape
         yield row._replace(shape=shape, layers=tuple(numbers))
@@ -102,7 +102,8 @@ def _tensors(model: PreTrainedModel) -> Iterator[_Tensor]:
     state = model.state_dict(keep_vars=True)
     modules = dict(model.named_modules())
     towers = any(_TEXT.match(name) for name in state)
-    heads = {name.rpartition(".")[0] for name in _names_of(model, model.get_output_embeddings())}
+    logits = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    heads = {name for name, module in modules.items() if module is logits}
     for name, tensor in state.items():
         if name.rpartition(".")[0] in heads or name == "final_logits_bias":
             yield _Tensor("head", name, tensor, None)
@@ -112,11 +113,6 @@ def _tensors(model: PreTrainedModel) -> Iterator[_Tensor]:
             yield _numbered("encoder", name.removeprefix("model."), tensor)
         else:
             yield _of_decoder(name, tensor, modules)
-
-
-def _names_of(model: nn.Module, module: object) -> list[str]:
-    """Names of the parameters of a module inside of a model."""
-    return [f"{name}.{own}" for name, m in model.named_modules() if m is module for own, _ in m.named_parameters()]
 
 
 def _numbered(part: str, name: str, tensor: Tensor) -> _Tensor:
@@ -151,31 +147,33 @@ def _listed(part: str, name: str, tensor: Tensor, layer: int | None, places: lis
     if not places:
         return _Tensor(part, name, tensor, layer)
     steps = name.split(".")
-    index = int(steps.pop(places[0]))
-    return _Tensor(part, ".".join(steps), tensor, layer, index)
+    member = int(steps.pop(places[0]))
+    return _Tensor(part, ".".join(steps), tensor, layer, member)
 
 
 def _part(inside: list[tuple[str, str]], steps: list[str], tensor: Tensor) -> str:
     """What a tensor of a layer belongs to, by the names and classes of the modules around it, the outermost first."""
-    found = ""
     sparse = False
     for step, kind in inside:
-        if _SHARED.fullmatch(step):
-            return "shared experts"
-        if step == "experts" or _EXPERTS.search(kind):
-            return "experts"
-        if _ROUTER.search(kind) or step == "router" or (sparse and step == "gate"):
-            return "router"
-        if _STATES.search(kind):
-            return "state"
-        if _ATTENTION.match(kind):
-            return "attention"
+        if part := _part_of_module(step, kind, sparse=sparse):
+            return part
         sparse = sparse or bool(_SPARSE.search(kind))
-        if not found and (_NORM.search(kind) or _STREAM.search(kind)):
-            found = "norm"
     if sparse and steps[-1].endswith("correction_bias"):
         return "router"
-    return found or ("norm" if tensor.dim() <= 1 and len(steps) == 1 else "mlp")
+    scales = any(_NORM.search(kind) or _STREAM.search(kind) for _, kind in inside)
+    return "norm" if scales or (tensor.dim() <= 1 and len(steps) == 1) else "mlp"
+
+
+def _part_of_module(step: str, kind: str, *, sparse: bool) -> str:
+    """What all tensors of a module belong to, by its name and class; empty where neither says. sparse: of experts."""
+    told = {
+        "shared experts": _SHARED.fullmatch(step),
+        "experts": step == "experts" or _EXPERTS.search(kind),
+        "router": _ROUTER.search(kind) or step == "router" or (sparse and step == "gate"),
+        "state": _STATES.search(kind),
+        "attention": _ATTENTION.match(kind),
+    }
+    return next((part for part, is_it in told.items() if is_it), "")
 
 
 def _is_norm(chain: list[tuple[str, str]], tensor: Tensor) -> bool:

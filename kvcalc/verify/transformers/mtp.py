@@ -16,6 +16,8 @@ _TABLES = ("embed_tokens.weight: V x H", "shared_head.head.weight: V x H")
 _QWEN = ("fc.weight: H x 2H", "pre_fc_norm_embedding.weight: H", "pre_fc_norm_hidden.weight: H", "norm.weight: H")
 _NEMOTRON = ("eh_proj.weight: H x 2H", "enorm.weight: H", "hnorm.weight: H", "final_layernorm.weight: H")
 _V4_NORMS = ("enorm.weight: H", "hnorm.weight: H", "norm.weight: H")
+_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
+"""Fields that say how many of these layers a checkpoint has."""
 _LONGCAT_NORMS = ("input_layernorm.weight: H", "post_attention_layernorm.weight: H")
 
 Rows = Sequence[WeightTensor]
@@ -24,13 +26,12 @@ Rows = Sequence[WeightTensor]
 class _Rule(NamedTuple):
     """What a checkpoint holds for each of its layers of multi-token prediction.
 
-    own: tensors around the layer, H its hidden size and V the vocabulary. layer: the tensors of the class that the layer
-    itself has again. count: fields that say how many there are. always: how many where no field does.
+    own: tensors around the layer, H its hidden size and V the vocabulary. layer: the tensors of the class that the
+    layer itself has again. always: how many there are where the config does not say.
     """
 
     own: tuple[str, ...]
     layer: Callable[[Rows], Iterator[WeightTensor]]
-    count: tuple[str, ...] = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
     always: int = 1
 
 
@@ -44,7 +45,7 @@ def with_mtp(inventory: Inventory, values: Mapping[str, object]) -> Inventory:
         return inventory
     text = values.get("text_config")
     fields = {**values, **(text if isinstance(text, Mapping) else {})}
-    number = next((n for n in map(fields.get, rule.count) if type(n) is int), rule.always)
+    number = next((n for n in map(fields.get, _COUNTS) if type(n) is int), rule.always)
     first = 1 + max(_layers(inventory.tensors))
     added = _added(rule, inventory.tensors, tuple(range(first, first + number)))
     return inventory._replace(tensors=(*inventory.tensors, *added)) if number else inventory
@@ -58,9 +59,8 @@ def _added(rule: _Rule, rows: Rows, layers: tuple[int, ...]) -> Iterator[WeightT
     for own in rule.own:
         name, _, shape = own.partition(": ")
         name, _, dtype = name.partition(" ")
-        yield WeightTensor(
-            "mtp", name, tuple(sizes.get(size) or int(size) for size in shape.split(" x ")), layers, dtype
-        )
+        sides = tuple(sizes.get(side) or int(side) for side in shape.split(" x "))
+        yield WeightTensor("mtp", name, sides, layers, dtype)
 
 
 def _layers(rows: Rows) -> set[int]:
@@ -90,8 +90,12 @@ def _without_compressor(rows: Rows) -> Iterator[WeightTensor]:
 
 
 def _windowed_and_dense(rows: Rows) -> Iterator[WeightTensor]:
-    """Attention of a sliding layer, and the dense feed-forward of the first (mimo_v2_flash)."""
-    sliding = next(row.layers[-1] for row in rows if row.name.endswith("sinks"))
+    """Attention of a sliding layer, which has the most heads in these models, and the dense feed-forward of the first."""
+
+    def attention_size(layer: int) -> int:
+        return sum(row.elements for row in _of_layer(rows, layer) if row.part == "attention")
+
+    sliding = max(sorted(_layers(rows), reverse=True), key=attention_size)
     yield from (row for row in _of_layer(rows, sliding) if row.part in ("attention", "norm"))
     yield from (row for row in _of_layer(rows, 0) if row.part == "mlp")
 
@@ -121,6 +125,9 @@ _RULES = {
         ("eh_proj.weight: H x 2H", *_V4_NORMS[:2], "final_layernorm.weight: H"), _windowed_and_dense, always=3
     ),
     "NemotronHForCausalLM": _Rule(_NEMOTRON, _attention_and_experts, always=0),
+    "Step3p7ForConditionalGeneration": _Rule(
+        (*_EAGLE, "shared_head.output.weight: V x H"), _windowed_and_dense, always=0
+    ),
     "Qwen3NextForCausalLM": _Rule(_QWEN, _last),
     "Qwen3_5ForCausalLM": _Rule(_QWEN, _last),
     "Qwen3_5ForConditionalGeneration": _Rule(_QWEN, _last),
