@@ -90,7 +90,7 @@ def _without_compressor(rows: Rows) -> Iterator[WeightTensor]:
 
 
 def _windowed_and_dense(rows: Rows) -> Iterator[WeightTensor]:
-    """Attention of a sliding layer, which has the most heads in these models, and the dense feed-forward of the first."""
+    """Attention of a sliding layer, which has the most heads here, and the dense feed-forward of the first."""
 
     def attention_size(layer: int) -> int:
         return sum(row.elements for row in _of_layer(rows, layer) if row.part == "attention")
