@@ -22,8 +22,9 @@ from kvcalc.question import Question
 class OnGpus:
     """A question asked of GPUs of one kind.
 
-    weights: of the whole model. reserve_bytes: on each GPU; None: what the engine is estimated to hold there beside
-    weights and cache, as far as that is known. What a rank holds of the weights: `kvcalc.fleet.weights.on_rank`. A layout is planned once.
+    weights: of the whole model; what a rank holds of them: `kvcalc.fleet.weights.on_rank`. reserve_bytes: on each GPU;
+    None: what the engine is estimated to hold there beside weights and cache, as far as that is known. A layout is
+    planned once.
     rules: of the engine's versions, which its plans read.
     """
 
@@ -49,7 +50,8 @@ class OnGpus:
             return None
         if parallel not in self._beside:
             model, _, _, kv_dtype, engine, _ = self.asked
-            self._beside[parallel] = engine.beside(model, kv_dtype, parallel, widths, self.asked.tokens)
+            asked = self.asked.tokens if self.asked.tokens > 1 else None  # nothing is asked about one token
+            self._beside[parallel] = engine.beside(model, kv_dtype, parallel, widths, asked)
         return self._beside[parallel]
 
     def memory(self, parallel: Parallel, *, at_best: bool = False) -> Memory:

@@ -165,13 +165,16 @@ def on_rank(weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = 
 
     Where the tensors are known, each is divided as engines divide it: matrices by tp, experts by ep where that is more,
     layers by stages, embeddings to the first stage and logits to the last; norms, routers and what leads into latents
-    are copied, and so are KV heads where ranks outnumber them. Other weights are shared evenly by tp x pp.
-    Raises InvalidValueError where layers cannot be shared so.
+    are copied, and so are KV heads where ranks outnumber them. Other weights are shared evenly by tp x pp, and so are
+    all where layers do not divide.
     """
     whole_bytes = sum(each.bytes for each in weights.tensors)
     if not whole_bytes or (ranks.tp, ranks.pp, ranks.ep) == (1, 1, 1):
         return -(-weights.bytes // (ranks.tp * ranks.pp))
-    stages = stages_of(model, ranks.pp, sharing)
+    try:
+        stages = stages_of(model, ranks.pp, sharing)
+    except InvalidValueError:  # the engine says so, or has stages of its own
+        return -(-weights.bytes // (ranks.tp * ranks.pp))
     kv_heads = _kv_heads(model)
     held = [Fraction(0)] * ranks.pp
     for each in weights.tensors:

@@ -181,7 +181,7 @@ class _Row:
         return Deployment(
             name=entry.name,
             asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
-            limit=self._limit(engine, ranks, model),
+            limit=self._limit(engine, ranks, model, tokens),
             file=str(self._file),
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
@@ -292,7 +292,7 @@ class _Row:
             settings[name] = value
         return settings
 
-    def _limit(self, engine: Engine, ranks: Parallel, model: Model) -> Limit:
+    def _limit(self, engine: Engine, ranks: Parallel, model: Model, tokens: int) -> Limit:
         entry = self._entry
         if entry.budget is not None:
             for field in _OF_A_GPU:
@@ -317,10 +317,10 @@ class _Row:
             gpu,
             utilization,
             self._take(of, on_rank, self._weights(model, engine), model, ranks, settled.sharing),
-            *self._reserve(settled, model, ranks),
+            *self._reserve(settled, model, ranks, tokens),
         )
 
-    def _reserve(self, engine: Engine, model: Model, ranks: Parallel) -> tuple[int, str]:
+    def _reserve(self, engine: Engine, model: Model, ranks: Parallel, tokens: int) -> tuple[int, str]:
         """What lies beside weights and cache, as it is given or as the engine is estimated to need at most."""
         entry = self._entry
         if entry.reserve is not None:
@@ -329,7 +329,7 @@ class _Row:
         if widths is None:
             return 0, ""
         dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
-        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, None)
+        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens)
         return (0, "") if found is None else (found.high_bytes, "beside them (estimate, at most; reserve replaces it)")
 
     def _weights(self, model: Model, engine: Engine) -> Weights:

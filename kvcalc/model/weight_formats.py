@@ -170,6 +170,9 @@ FORMATS: dict[str, WeightFormat] = {
     "fp8-tensor": Grouped(8, (0, 0), 64, "8 bits, two float32 scales for each matrix"),
     "int8": Grouped(8, (1, 0), 16, "8 bits, a 16-bit scale for each row"),
     "int4": Grouped(4, (1, 128), 16, "4 bits, a 16-bit scale for each 128 of a row"),
+    "int4-experts": Grouped(
+        4, (1, 32), 16, "experts in 4 bits, a 16-bit scale for each 32 of a row", matrix_bytes=8, parts=_EXPERTS
+    ),
     "awq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row"),
     "gptq": Grouped(4, (1, 128), 20, "4 bits, a 16-bit scale and a 4-bit zero for each 128 of a row", column_bytes=4),
     "gptq-8bit": Grouped(

@@ -389,9 +389,10 @@ PLANS = {
         "help: did you mean 'h800' or 'h200' or 'h100'? `kvcalc gpus` lists them; any other by its memory, such as 64GB",
     ),
     "gpu without weights": (
-        GOOD_PLAN.replace("budget: 80GB", "gpu: h200").replace("r1", "gpt-oss-20b"),
-        "{file}:2: deployments[0]: gpu is given without weights\n"
-        "help: add weights: and the bytes of the whole model's weights",
+        GOOD_PLAN.replace("budget: 80GB", "gpu: h200").replace("r1", "yoco-3b"),
+        "{file}:6: deployments[0].gpu: weights size unknown\n"
+        "help: add weights: 671GB, 625GiB or `70B x 4.5bit`, or the path of a model.safetensors.index.json, "
+        "safetensors files or a GGUF file",
     ),
     "a GPU of several sizes": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: v100\n    weights: 1GB"),
@@ -399,9 +400,10 @@ PLANS = {
         "help: write v100-16gb (16.94 GB) or v100-32gb (34.07 GB)",
     ),
     "memory without weights": (
-        GOOD_PLAN.replace("budget: 80GB", "memory: 64GB").replace("r1", "gpt-oss-20b"),
-        "{file}:2: deployments[0]: memory is given without weights\n"
-        "help: add weights: and the bytes of the whole model's weights",
+        GOOD_PLAN.replace("budget: 80GB", "memory: 64GB").replace("r1", "yoco-3b"),
+        "{file}:6: deployments[0].memory: weights size unknown\n"
+        "help: add weights: 671GB, 625GiB or `70B x 4.5bit`, or the path of a model.safetensors.index.json, "
+        "safetensors files or a GGUF file",
     ),
     "memory without a unit": (
         GOOD_PLAN.replace("budget: 80GB", "memory: 64\n    weights: 1GB"),

@@ -34,6 +34,8 @@ ASKED = (
     "compare --preset r1 --tokens 1000",
     "compare --preset llama3-8b --tokens 1000 --methods all --explain",
     "fit --preset llama3-8b --engine vllm --gpu h100-80gb --weights 16GB --tokens 8K",
+    "weights r1 --tp 8",
+    "transfer r1 --tokens 8K --link 400Gb/s --from tp=4 --to tp=8",
     "check tests/plans/too_large.yaml --format junit",
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",

@@ -106,8 +106,8 @@ deployments:
 - {name: number, model: llama-3.1-8b, tokens: 8K, gpu: 4090, weights: 16GB}
 - {name: label, model: llama-3.1-8b, tokens: 8K, gpu: NVIDIA-H100-80GB-HBM3-SHARED, weights: 16GB}
 - {name: other, model: llama-3.1-8b, tokens: 8K, memory: 64GB, weights: 16GB, reserve: 1GB}
-- {name: rebuilt, model: llama-3.1-8b, tokens: 8K, gpu: rtx-4090, memory: 48GB, weights: 16GB, engine: vllm}
-- {name: mac, model: llama-3.1-8b, tokens: 8K, gpu: apple-36gb, weights: 16GB, engine: llama_cpp}
+- {name: rebuilt, model: llama-3.1-8b, tokens: 8K, gpu: rtx-4090, memory: 48GB, weights: 16GB, reserve: 0, engine: vllm}
+- {name: mac, model: llama-3.1-8b, tokens: 8K, gpu: apple-36gb, weights: 16GB, reserve: 0, engine: llama_cpp}
 """
 
 

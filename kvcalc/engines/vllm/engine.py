@@ -67,11 +67,11 @@ class Vllm(VllmSettings):
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """Peaks of a forward pass and of the sampler, by the batch; None where the cache's bytes are set, and on a CPU."""
+        """Peaks of a forward pass and of the sampler; None where the cache's bytes are set, and on a CPU."""
         del tokens
         if self.kv_cache_memory_bytes is not None or cpu_named(self.gpu) is not None:
             return None
-        run = self._planned(model, kv_dtype, ranks).run
+        run = settle(self._apart(model), self._settled(model, kv_dtype), Ranks())
         minor = int(self.version.split(".")[1])
         found = beside(widths, run.max_num_batched_tokens, run.max_num_seqs, ranks.tp, minor)
         return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
