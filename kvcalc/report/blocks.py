@@ -71,7 +71,7 @@ class BlocksReport(NamedTuple):
         kept += [f"{both_units(pool.bytes)} for {pool.name}" for pool in self.stages[0][1:]]
         return f"{', '.join(kept)}, before blocks are made"
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             **asked(self),
@@ -85,7 +85,7 @@ class BlocksReport(NamedTuple):
             "max_concurrency": self.max_concurrency,
             "max_requests": self.max_requests,
             "blocks_per_request": self.request_blocks,
-            "stages": [[pool.data() for pool in pools] for pools in self.stages],
+            "stages": [[pool.to_dict() for pool in pools] for pools in self.stages],
             "resolved": dict(self.resolved),
             "log_lines": list(self.log_lines),
             "notes": list(self.notes),

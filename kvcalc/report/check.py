@@ -70,7 +70,7 @@ class Finding(NamedTuple):
         """In a word: memory is too small, or what the engine's own settings make of it."""
         return "fits" if self.fits else "TOO LARGE" if self.missing_bytes else "OVER LIMIT"
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "deployment": self.deployment,
@@ -103,9 +103,9 @@ class CheckReport(NamedTuple):
         """Whether every deployment fits."""
         return all(finding.fits for finding in self.findings)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        return {"fits": self.fits, "findings": [finding.data() for finding in self.findings]}
+        return {"fits": self.fits, "findings": [finding.to_dict() for finding in self.findings]}
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment; a sentence for each that does not fit."""

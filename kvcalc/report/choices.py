@@ -33,7 +33,7 @@ class Choice(NamedTuple):
     limited_by: str
     degrees: tuple[tuple[str, int], ...]
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         copies = None if self.copies is None else float(self.copies)
         return {**self._asdict(), "degrees": dict(self.degrees), "copies": copies}
@@ -55,7 +55,7 @@ class ChoicesReport(NamedTuple):
         """Whether any layout holds what is asked."""
         return any(choice.fits for choice in self.choices)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "model": self.model,
@@ -64,7 +64,7 @@ class ChoicesReport(NamedTuple):
             "tokens": self.tokens,
             "sequences": self.sequences,
             "fits": self.fits,
-            "choices": [choice.data() for choice in self.choices],
+            "choices": [choice.to_dict() for choice in self.choices],
             "notes": list(self.notes),
         }
 

@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
         base = next(r for r in self.rows if r.label == self.baseline).reports[index]
         return ratio(row.reports[index].total_bytes, base.total_bytes)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values: for each row and token count the report, and its ratio to the baseline."""
         return {
             "title": self.title,
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
                     "as_built": row.as_built,
                     "made_of": row.made_of,
                     "ratios": [self._ratio(row, index) for index in range(len(row.reports))],
-                    "reports": [report.data() for report in row.reports],
+                    "reports": [report.to_dict() for report in row.reports],
                 }
                 for row in self.rows
             ],

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Json, Sheet
+from kvcalc.report.sheet import Column, Json, Sheet, plain
 
 
 class SettingEntry(NamedTuple):
@@ -23,7 +23,7 @@ class RuleEntry(NamedTuple):
     since: tuple[tuple[str, str], ...]
     source: str
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {**self._asdict(), "since": dict(self.since)}
 
@@ -44,7 +44,7 @@ class EngineEntry(NamedTuple):
     settings: tuple[SettingEntry, ...]
     rules: tuple[RuleEntry, ...]
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -54,9 +54,10 @@ class EngineEntry(NamedTuple):
             "answered": self.answered,
             "plans": self.plans,
             "settings": {
-                setting.name: {"default": setting.default, "meaning": setting.meaning} for setting in self.settings
+                setting.name: {"default": plain(setting.default), "meaning": setting.meaning}
+                for setting in self.settings
             },
-            "rules": [rule.data() for rule in self.rules],
+            "rules": [rule.to_dict() for rule in self.rules],
         }
 
 
@@ -65,9 +66,9 @@ class EngineList(NamedTuple):
 
     entries: tuple[EngineEntry, ...]
 
-    def data(self) -> list[Json]:
+    def to_dict(self) -> list[Json]:
         """Plain values of each."""
-        return [entry.data() for entry in self.entries]
+        return [entry.to_dict() for entry in self.entries]
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each."""
@@ -83,9 +84,9 @@ class EnginePage(NamedTuple):
 
     entry: EngineEntry
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        return self.entry.data()
+        return self.entry.to_dict()
 
     def sheets(self) -> tuple[Sheet, ...]:
         """Its settings, and the rules that changed between its versions."""

@@ -22,7 +22,7 @@ class FitGroup(NamedTuple):
     page_bytes: tuple[int, ...]
     blocks_per_request: int
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "kind": self.kind,
@@ -94,7 +94,7 @@ class FitReport(NamedTuple):
             f"tokens per request: {self.max_concurrency:.2f}x"
         )
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             **asked(self),
@@ -107,7 +107,7 @@ class FitReport(NamedTuple):
             "blocks_per_request": self.request_blocks,
             "request_bytes": list(self.request_bytes),
             "block_size": self.block_size,
-            "groups": [group.data() for group in self.groups],
+            "groups": [group.to_dict() for group in self.groups],
             "resolved": dict(self.resolved),
             "log_line": self.log_line,
             "notes": list(self.notes),

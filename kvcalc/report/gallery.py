@@ -30,7 +30,7 @@ class Gallery(NamedTuple):
 
     entries: tuple[Entry, ...]
 
-    def data(self) -> list[Json]:
+    def to_dict(self) -> list[Json]:
         """Plain values."""
         return [
             {

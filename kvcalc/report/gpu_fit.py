@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_version, plain
 from kvcalc.units import both_units, count, gigabytes, plural
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class AtBest(NamedTuple):
     max_sequences: int | None
     fits: bool | None
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {**self._asdict(), "beside_bytes": list(self.beside_bytes)}
 
@@ -112,13 +112,13 @@ class GpuFit(NamedTuple):
         own = self.max_model_len * (self.sequences if self.shares_context else 1)
         return own if self.max_tokens is None else min(own, self.max_tokens)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "model": self.model,
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),
-            "engine_settings": dict(self.engine_settings),
+            "engine_settings": plain(dict(self.engine_settings)),
             "gpu": {
                 "name": self.gpu,
                 "memory_bytes": self.gpu_bytes,
@@ -148,8 +148,8 @@ class GpuFit(NamedTuple):
             "usual_gpus": self.usual_gpus,
             "usual_gpus_layout": self.usual_layout,
             "binds": self.binds,
-            "at_best": None if self.at_best is None else self.at_best.data(),
-            "planned": None if self.planned is None else self.planned.data(),
+            "at_best": None if self.at_best is None else self.at_best.to_dict(),
+            "planned": None if self.planned is None else self.planned.to_dict(),
             "notes": list(self.notes),
         }
 

@@ -52,7 +52,7 @@ class GpuList(NamedTuple):
     gpus: tuple[Gpu, ...]
     asked: tuple[AskedName, ...] = ()
 
-    def data(self) -> list[Json]:
+    def to_dict(self) -> list[Json]:
         """Plain values of each device."""
         return [facts_of(gpu) for gpu in self.gpus]
 
@@ -84,7 +84,7 @@ class GpuPage(NamedTuple):
 
     gpu: Gpu
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return facts_of(self.gpu)
 

@@ -25,7 +25,7 @@ class Compared(NamedTuple):
         """In a word."""
         return "OTHER" if not self.agrees else "equal" if self.decides else "possible"
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return self._asdict()
 
@@ -71,7 +71,7 @@ class LogReport(NamedTuple):
             return f"the prediction does not agree with the log; it would with {' or with '.join(self.explanations)}"
         return f"the prediction does not agree with the log, and none of {count(self.tried)} other settings explains it"
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "file": self.file,
@@ -80,7 +80,7 @@ class LogReport(NamedTuple):
             "agrees": self.agrees,
             "outcome": self.outcome,
             "settings": dict(self.read),
-            "compared": [compared.data() for compared in self.compared],
+            "compared": [compared.to_dict() for compared in self.compared],
             "explanations": list(self.explanations),
             "settings_tried": self.tried,
             "verdict": self.verdict,

@@ -47,7 +47,7 @@ class MethodComparison(NamedTuple):
     def _ratio(self, row: MethodRow) -> float | None:
         return ratio(row.report.total_bytes, self.rows[0].report.total_bytes)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values, the whole report of each row among them."""
         rows: list[Json] = [
             {
@@ -66,7 +66,7 @@ class MethodComparison(NamedTuple):
                 "caveat": row.caveat,
                 "formula": row.formula,
                 "source": row.source,
-                "report": row.report.data(),
+                "report": row.report.to_dict(),
             }
             for row in self.rows
         ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Json, Line, Sheet
+from kvcalc.report.sheet import Column, Json, Line, Sheet, plain
 
 
 class MethodEntry(NamedTuple):
@@ -26,10 +26,10 @@ class MethodEntry(NamedTuple):
     meanings: Mapping[str, str]
     remarks: tuple[str, ...] = ()
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values; `description`: the formula and what else is to be known."""
-        words = {"parameters": dict(self.parameters), "meanings": dict(self.meanings)}
-        return {**self._asdict(), **words, "description": "\n\n".join((self.formula, *self.remarks))}
+        values: dict[str, Json] = {name: plain(value) for name, value in self._asdict().items()}
+        return {**values, "description": "\n\n".join((self.formula, *self.remarks))}
 
 
 class MethodList(NamedTuple):
@@ -37,9 +37,9 @@ class MethodList(NamedTuple):
 
     entries: tuple[MethodEntry, ...]
 
-    def data(self) -> list[Json]:
+    def to_dict(self) -> list[Json]:
         """Plain values of each."""
-        return [entry.data() for entry in self.entries]
+        return [entry.to_dict() for entry in self.entries]
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each, those of a kind together."""
@@ -64,9 +64,9 @@ class MethodPage(NamedTuple):
     entry: MethodEntry
     given: bool = False
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        return self.entry.data()
+        return self.entry.to_dict()
 
     def sheets(self) -> tuple[Sheet, ...]:
         """Its traits above a row for each parameter."""

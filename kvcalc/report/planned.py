@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kvcalc.report.sheet import Json
+from kvcalc.report.sheet import Json, plain
 
 
 class Planned(Protocol):
@@ -33,7 +33,7 @@ def asked(report: Planned) -> dict[str, Json]:
         "engine": report.engine,
         "version": report.version,
         "gpu": report.gpu,
-        "engine_settings": dict(report.engine_settings),
+        "engine_settings": plain(dict(report.engine_settings)),
         "parallel": report.parallel,
         "available_bytes": list(report.available_bytes),
     }

@@ -35,7 +35,7 @@ class Pool(NamedTuple):
         """Bytes of the tensors of these names, all slots."""
         return (self.slots + self.spare_slots) * sum(bytes_ for name, bytes_ in self.slot_bytes if name in tensors)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -83,15 +83,15 @@ class PoolReport(NamedTuple):
         """The engine's first line of its start-up log."""
         return self.log_lines[0] if self.log_lines else ""
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             **asked(self),
             "allocated_bytes": list(self.allocated_bytes),
             "tokens": self.tokens,
             "max_requests": self.max_requests,
-            "stages": [[pool.data() for pool in pools] for pools in self.stages],
-            **({"host": [[pool.data() for pool in pools] for pools in self.host]} if self.host else {}),
+            "stages": [[pool.to_dict() for pool in pools] for pools in self.stages],
+            **({"host": [[pool.to_dict() for pool in pools] for pools in self.host]} if self.host else {}),
             "resolved": dict(self.resolved),
             "log_lines": list(self.log_lines),
             "notes": list(self.notes),

@@ -24,12 +24,12 @@ class MeasuredRank(NamedTuple):
         """`equal`, or what differs."""
         return "equal" if self.equal else f"{self.measured.storage_bytes - self.predicted.bytes:+,} bytes"
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        predicted = self.predicted.data()
+        predicted = self.predicted.to_dict()
         place = {name: predicted[name] for name in ("rank", "tp_rank", "pp_rank", "dp_rank", "layers", "sequences")}
         totals = {"predicted_bytes": self.predicted.bytes, "storage_bytes": self.measured.storage_bytes}
-        return {**place, **totals, "equal": self.equal, "tensors": self.measured.data()["tensors"]}
+        return {**place, **totals, "equal": self.equal, "tensors": self.measured.to_dict()["tensors"]}
 
 
 class RanksVerification(NamedTuple):
@@ -69,10 +69,10 @@ class RanksVerification(NamedTuple):
         """What was run, and how, as the ranks say it."""
         return tuple(dict.fromkeys(note for rank in self.ranks for note in rank.measured.notes))
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         totals = {"predicted_bytes": self.predicted_bytes, "storage_bytes": self.storage_bytes, "equal": self.equal}
-        return {**self._asdict(), **totals, "notes": list(self.notes), "ranks": [rank.data() for rank in self.ranks]}
+        return {**self._asdict(), **totals, "notes": list(self.notes), "ranks": [rank.to_dict() for rank in self.ranks]}
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each rank."""

@@ -65,11 +65,18 @@ class Sheet(NamedTuple):
     label_width: int = 15
 
 
+def plain(value: Json) -> Json:
+    """A value of lists, mappings and scalars alone: what JSON gives back when it is read."""
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+
 class Document(Protocol):
     """What a format renders."""
 
-    def data(self) -> Json:
-        """Plain values."""
+    def to_dict(self) -> Json:
+        """Plain values, as `--format json` prints them; a list for a document that is one."""
         ...
 
     def sheets(self) -> Sequence[Sheet]:
@@ -82,9 +89,9 @@ class Stack(NamedTuple):
 
     documents: tuple[Document, ...]
 
-    def data(self) -> list[Json]:
+    def to_dict(self) -> list[Json]:
         """The list of their values."""
-        return [document.data() for document in self.documents]
+        return [document.to_dict() for document in self.documents]
 
     def sheets(self) -> tuple[Sheet, ...]:
         """All their tables."""

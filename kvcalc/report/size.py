@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version, plain
 from kvcalc.units import both_units, count, plural
 
 
@@ -26,7 +26,7 @@ class TensorReport(NamedTuple):
     saturates_at: int | None = None
     storage_bytes: int = 0
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -60,7 +60,7 @@ class GroupReport(NamedTuple):
         """Sum over the tensors."""
         return sum(tensor.bytes for tensor in self.tensors)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "name": self.name,
@@ -68,7 +68,7 @@ class GroupReport(NamedTuple):
             "num_layers": self.num_layers,
             "layers": list(self.layers),
             "bytes": self.bytes,
-            "tensors": [tensor.data() for tensor in self.tensors],
+            "tensors": [tensor.to_dict() for tensor in self.tensors],
         }
 
 
@@ -93,7 +93,7 @@ class RankReport(NamedTuple):
         layers = [layer for group in self.groups for layer in group.layers]
         return min(layers), max(layers)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
             "rank": self.rank,
@@ -202,14 +202,14 @@ class Report(NamedTuple):
     def _tensors(self) -> Iterator[TensorReport]:
         return (tensor for group in self.groups for tensor in group.tensors)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values, as `--format json` prints them."""
         return {
             "model": self.model,
             "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),
-            "engine_settings": dict(self.engine_settings),
+            "engine_settings": plain(dict(self.engine_settings)),
             "total_bytes": self.total_bytes,
             "bytes_per_sequence": self.bytes_per_sequence,
             "storage_bytes": self.storage_bytes,
@@ -227,7 +227,7 @@ class Report(NamedTuple):
             "notes": list(self.notes),
             "model_type": self.model_type,
             "source": self.source,
-            "groups": [group.data() for group in self.groups],
+            "groups": [group.to_dict() for group in self.groups],
             **({"shares_context": True} if self.shares_context else {}),
             **({"copies": self.copies} if self.copies > 1 else {}),
             **({} if self.prefill_peak_bytes is None else self._prefill_data()),
@@ -243,7 +243,7 @@ class Report(NamedTuple):
         return {
             "parallel": degrees | ({"dcp": self.dcp} if self.dcp > 1 else {}),
             "rank_bytes_sum": self.rank_bytes_sum,
-            "per_rank": [rank.data() for rank in self.per_rank],
+            "per_rank": [rank.to_dict() for rank in self.per_rank],
         }
 
     def heading(self) -> str:

@@ -66,7 +66,7 @@ class TransferReport(NamedTuple):
         """Tokens that prefill may produce in a second before links of its GPUs are full."""
         return int(self.tokens / self.seconds) if self.seconds else None
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values; seconds are shown, bytes are exact."""
         return {
             "model": self.model,

@@ -55,7 +55,7 @@ class MeasuredTensor(NamedTuple):
         """`1 x 8 x 1000 x 64`, of each tensor of a layer; what several have is told once."""
         return ", ".join(dict.fromkeys(" x ".join(map(str, shape)) for shape in self.shapes or (self.shape,)))
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values; of the layers only where the row says which they are."""
         plain = {**self._asdict(), "shape": list(self.shape), "equal": self.equal}
         if not self.layers:
@@ -157,14 +157,14 @@ class Verification(NamedTuple):
         """Of the memory behind all tensors, as predicted."""
         return sum(tensor.expected_storage_bytes for tensor in self.tensors)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         totals = {"predicted_bytes": self.predicted_bytes, "storage_bytes": self.storage_bytes, "equal": self.equal}
         return {
             **self._asdict(),
             **totals,
             "notes": list(self.notes),
-            "tensors": [tensor.data() for tensor in self.tensors],
+            "tensors": [tensor.to_dict() for tensor in self.tensors],
             "memory": self.memory and {**self.memory._asdict(), "equal": self.memory.equal},
         }
 

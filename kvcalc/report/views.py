@@ -31,10 +31,10 @@ class Layers(NamedTuple):
         ]
         return sorted(rows)
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """The report's values with a list `layers`."""
         keys = ("layer", "group", "attention", "slots", "bytes")
-        return {**self.report.data(), "layers": [dict(zip(keys, row, strict=True)) for row in self._rows()]}
+        return {**self.report.to_dict(), "layers": [dict(zip(keys, row, strict=True)) for row in self._rows()]}
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each layer."""
@@ -55,9 +55,9 @@ class Lengths(NamedTuple):
 
     reports: tuple[Report, ...]
 
-    def data(self) -> list[Json]:
+    def to_dict(self) -> list[Json]:
         """The list of the reports' values."""
-        return [report.data() for report in self.reports]
+        return [report.to_dict() for report in self.reports]
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each token count."""
@@ -94,16 +94,16 @@ class Explanation(NamedTuple):
     report: Report
     methods: tuple[MethodEntry, ...] = ()
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """The report's values with `formulas` and `origins`."""
         return {
-            **self.report.data(),
+            **self.report.to_dict(),
             "formulas": [f"{_INDENT * (line.style == 'detail')}{line.value}" for line in self._formulas()],
             "origins": [
                 {"group": group, "field": field, "value": value, "origin": origin}
                 for group, field, value, origin in self._origins()
             ],
-            **({"methods": [method.data() for method in self.methods]} if self.methods else {}),
+            **({"methods": [method.to_dict() for method in self.methods]} if self.methods else {}),
         }
 
     def sheets(self) -> tuple[Sheet, ...]:

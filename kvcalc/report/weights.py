@@ -46,7 +46,7 @@ class WeightsReport(NamedTuple):
         """Whether nothing that was counted differs."""
         return not self.differences
 
-    def data(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         verified = {
             "verified": {

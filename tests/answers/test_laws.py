@@ -215,7 +215,7 @@ def test_the_factors_of_an_explanation_multiply_out_to_the_bytes(engine, setting
         report = kvcalc.size(
             kvcalc.load(preset), tokens=1500, sequences=3, kv_dtype=dtype, engine=engine, engine_settings=settings
         )
-        *lines, total = Explanation(report).data()["formulas"]
+        *lines, total = Explanation(report).to_dict()["formulas"]
         products = []
         for tensor_line, slot_line in zip(lines[::3], lines[1::3], strict=True):
             factors, product = tensor_line.split(" = ")[1:]

@@ -6,11 +6,15 @@ guard the form of an output; the numbers in them come from tests/published_numbe
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
+
+from kvcalc import formats
+from kvcalc.report.sheet import Json, plain
 
 SNAPSHOTS = sorted(Path(__file__).parents[1].joinpath("snapshots").glob("*.txt"))
 ROOT = Path(__file__).parents[2]
@@ -24,13 +28,32 @@ def rendered(cli, path: Path) -> str:
     return f"{command}\n{outcome.stdout}{outcome.stderr}[exit {outcome.code}]\n"
 
 
+def is_plain(values: Json) -> bool:
+    """Whether values are what JSON gives back."""
+    return json.loads(json.dumps(values)) == values
+
+
+@pytest.fixture
+def documents(monkeypatch):
+    """Every document that is written."""
+    seen, write = [], formats.write
+    monkeypatch.setattr(formats, "write", lambda document, *to: (seen.append(document), write(document, *to)))
+    return seen
+
+
 @pytest.mark.parametrize("path", SNAPSHOTS, ids=lambda path: path.stem)
-def test_the_whole_output_is_as_it_was_looked_at(cli, path, monkeypatch):
+def test_the_whole_output_is_as_it_was_looked_at(cli, path, monkeypatch, documents):
     monkeypatch.chdir(ROOT)
     output = rendered(cli, path)
     if os.environ.get("KVCALC_UPDATE_SNAPSHOTS"):
         path.write_text(output, "utf-8")
     assert output == path.read_text("utf-8")
+    assert all(is_plain(document.to_dict()) for document in documents)
+
+
+def test_what_json_would_change_is_noticed():
+    assert not is_plain({"dims": (1, 2)})
+    assert is_plain(plain({"dims": (1, {"of": (2,)})}))
 
 
 @pytest.mark.parametrize("path", SNAPSHOTS, ids=lambda path: path.stem)

@@ -133,7 +133,7 @@ def test_a_table_of_many_rows_is_as_rich_prints_it(monkeypatch, columns, colour)
 class _Sheets(NamedTuple):
     sheet: Sheet
 
-    def data(self) -> None:
+    def to_dict(self) -> None:
         """Nothing."""
 
     def sheets(self) -> tuple[Sheet, ...]:

@@ -224,7 +224,7 @@ def test_without_tokens_the_context_is_the_models_own():
 
 def test_one_context_is_reported_as_one():
     report = kvcalc.size(GEMMA, tokens=8192, sequences=4, engine="llama_cpp")
-    assert report.data()["shares_context"] is True
+    assert report.to_dict()["shares_context"] is True
     assert (
         report.heading()
         == "gemma-3-27b, 8,192 tokens for 4 sequences, bf16, llama_cpp (llama-cpp-python 0.3.36) engine"

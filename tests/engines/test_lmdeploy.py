@@ -270,7 +270,7 @@ def test_a_report_speaks_as_the_log_does():
     report = fit("llama-3.1-8b", 2**35, tp=2, session_len=4096)
     head = f"CacheConfig(max_batches=1024, block_size=64, num_cpu_blocks=0, num_gpu_blocks={report.num_blocks}, "
     assert report.log_line.startswith(head)
-    data = report.data()
+    data = report.to_dict()
     assert data["log_lines"] == [report.log_line]
     assert data["stages"][0][0]["bytes"] == report.allocated_bytes[0] == data["allocated_bytes"][0]
     (sheet,) = report.sheets()

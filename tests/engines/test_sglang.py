@@ -564,12 +564,12 @@ def test_rows_that_nobody_writes_are_shared_among_ranks_as_others():
 def test_a_report_of_pools_speaks_as_the_log_does():
     report = fit("llama-3.1-8b", 2**34, tp=2)
     line = "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 262144, K size: 8.00 GB, V size: 8.00 GB"
-    assert report.log_line == report.data()["log_lines"][0] == line
+    assert report.log_line == report.to_dict()["log_lines"][0] == line
     (sheet,) = report.sheets()
     assert sheet.title == "llama-3.1-8b in sglang 0.5.23 on h100-80gb, TP 2"
     assert sheet.rows == (("0", "32 full", "token", 262_144, 1, 262_145 * 65_536),)
     assert sheet.lines[0] == Line("total", "262,144 tokens", "answer")
-    assert report.data()["stages"][0][0]["bytes"] == report.allocated_bytes[0]
+    assert report.to_dict()["stages"][0][0]["bytes"] == report.allocated_bytes[0]
 
 
 def test_pools_of_deepseek_v4_worked_out_by_hand():

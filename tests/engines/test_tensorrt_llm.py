@@ -165,10 +165,10 @@ def test_blocks_that_wait_in_the_memory_of_a_host_are_counted_beside_the_pools()
     assert (pool.slots, host.slots, host.bytes) == (100, 2560, 10 * 2**30)
     assert report.allocated_bytes == (pool.bytes,)
     assert [row[0] for row in report.sheets()[0].rows] == ["0", "0 (host)"]
-    assert report.data()["host"][0][0]["slots"] == 2560
+    assert report.to_dict()["host"][0][0]["slots"] == 2560
     windows = fit("gemma-3-27b", **asked, max_attention_window=GEMMA_WINDOWS).host[0]
     assert [pool.slots for pool in windows] == [5 * 2**30 // (layers * 16 * 128 * 4 * 32) for layers in (52, 10)]
-    assert "host" not in fit("llama-3.1-8b").data()
+    assert "host" not in fit("llama-3.1-8b").to_dict()
 
 
 def test_weights_leave_a_share_of_the_memory():

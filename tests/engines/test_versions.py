@@ -157,14 +157,14 @@ def test_versions_that_cannot_be_meant_are_refused(engine, settings, words):
 @pytest.mark.parametrize("name", RELEASES)
 def test_every_answer_names_the_version(name):
     report = kvcalc.size(kvcalc.load("llama-3.1-8b"), tokens=1024, engine=name)
-    assert report.engine_version == report.data()["engine_version"] == Engine.of(name).release_words
+    assert report.engine_version == report.to_dict()["engine_version"] == Engine.of(name).release_words
     assert report.engine_words in report.heading()
     assert report.engine_version in report.engine_words
 
 
 def test_an_engine_without_versions_names_none():
     report = kvcalc.size(kvcalc.load("llama-3.1-8b"), tokens=1024)
-    assert (report.engine_version, "engine_version" in report.data()) == ("", False)
+    assert (report.engine_version, "engine_version" in report.to_dict()) == ("", False)
 
 
 def test_a_plan_names_the_version_of_its_engine(cli, tmp_path):

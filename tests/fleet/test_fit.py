@@ -206,7 +206,7 @@ def test_the_layers_of_stages_may_be_given():
 def test_a_report_speaks_as_the_log_does():
     report = fit("r1", tp=8, available_bytes=20 * 2**30, max_model_len=32_768)
     line = "GPU KV cache size: 305,584 tokens, Maximum concurrency for 32,768 tokens per request: 9.33x"
-    assert report.log_line == report.data()["log_line"] == line
+    assert report.log_line == report.to_dict()["log_line"] == line
     (sheet,) = report.sheets()
     assert sheet.title == "deepseek-r1 in vllm 0.33.0 on h100-80gb, TP 8"
     assert sheet.lines[0] == Line("total", line, "answer")
@@ -474,7 +474,7 @@ def test_a_size_says_what_each_rank_of_vllm_takes_for_a_request(name, ranks, eac
     model = loaded(name)
     report = kvcalc.size(model, tokens=100_000, engine="vllm", parallel=ranks)
     assert [rank.bytes for rank in report.per_rank if not rank.tp_rank] == each
-    assert report.data()["parallel"].get("dcp", 1) == ranks.dcp
+    assert report.to_dict()["parallel"].get("dcp", 1) == ranks.dcp
     if model.max_model_len >= 100_000:
         planned = kvcalc.fit(
             model, engine="vllm", available_bytes=2**40, parallel=ranks, engine_settings={"max_model_len": 100_000}

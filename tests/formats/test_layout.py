@@ -19,7 +19,7 @@ COLUMNS = (Column("total"), Column("n", "count"), Column("", "bar"))
 class Shown(NamedTuple):
     sheet: Sheet
 
-    def data(self) -> list[str]:
+    def to_dict(self) -> list[str]:
         return []
 
     def sheets(self) -> tuple[Sheet, ...]:

@@ -39,7 +39,7 @@ def test_memory_less_weights_is_for_the_cache(gpu):
 def test_any_other_device_is_its_memory(memory):
     report = fit(memory=memory)
     assert (report.gpu_bytes, report.gpu_memory_from) == (64 * GB, "given")
-    assert report.data()["gpu"]["memory_from"] == "given"
+    assert report.to_dict()["gpu"]["memory_from"] == "given"
 
 
 def test_memory_of_a_gpu_may_be_given_and_its_kernels_stay():

@@ -310,7 +310,7 @@ def test_explained_rows_of_vllm_are_what_they_are_explained_with():
         for request in range(1, 20_000)
     )
     fitted = kvcalc.fit(kvcalc.load("gemma-4-31b"), available_bytes=50 * GIB, engine_settings={"gpu": "a100-80gb"})
-    assert fitted.data()["num_blocks"] * 16 // 6 == 54_613
+    assert fitted.to_dict()["num_blocks"] * 16 // 6 == 54_613
     per_token = 92 * 8 * 128 * 2 * 2  # all layers of GLM-4.x: heads, width, K and V, bytes
     assert f"{row[26]['max_model_len'] * per_token / GIB:.2f}" == f"{row[26]['needed_gib']:.2f}"
     longest = int((row[26]["available_gib"] + 0.005) * GIB) // per_token

@@ -31,7 +31,7 @@ def test_a_line_is_its_label_and_its_value():
 def test_a_formula_has_its_details_below_it():
     lines = Explanation(R1).sheets()[1].lines
     assert [line.style for line in lines] == [*2 * ["plain", "detail", "detail"], "answer"]
-    assert Explanation(R1).data()["formulas"][1].startswith("    1,024 bytes = kv_lora_rank 512")
+    assert Explanation(R1).to_dict()["formulas"][1].startswith("    1,024 bytes = kv_lora_rank 512")
 
 
 def test_only_what_does_not_hold_is_alarming():

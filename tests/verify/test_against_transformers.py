@@ -114,7 +114,7 @@ def test_the_table_names_class_and_version():
 
 
 def test_plain_values_can_be_printed():
-    data = json.loads(json.dumps(against_transformers(GPT_OSS, tokens=20, device="meta").data()))
+    data = json.loads(json.dumps(against_transformers(GPT_OSS, tokens=20, device="meta").to_dict()))
     assert data["tensors"][0]["layers"] == [0, 2]
 
 

@@ -302,7 +302,7 @@ def test_what_h2o_masks_is_seen_by_nobody_and_stays():
 def test_verify_runs_what_a_method_keeps(spec, name):
     """A model of three layers, each held against its prediction; 62 tokens, so that one follows a known prompt."""
     measured = verify(changed(spec, name), tokens=PROMPT + 1, sequences=2, kv_dtype="fp16", device="cpu")
-    assert measured.equal, measured.data()
+    assert measured.equal, measured.to_dict()
     assert {tensor.name for tensor in measured.tensors} >= {"k", "v"} or spec.startswith(("duo", "ada", "fast", "dm"))
 
 
@@ -333,7 +333,7 @@ def test_short_prompts_of_a_single_layer(tokens):
         "kivi",
     ):
         measured = verify(kvcalc.apply_method(model, spec), tokens=tokens + 6 * ("prompt_" in spec), device="cpu")
-        assert measured.equal, (spec, measured.data())
+        assert measured.equal, (spec, measured.to_dict())
 
 
 def test_a_view_of_the_whole_prompt_is_predicted_and_found():

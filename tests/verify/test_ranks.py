@@ -102,11 +102,11 @@ def test_every_rank_of_two_stages_takes_what_was_predicted():
     assert [rank.predicted.layers for rank in result.ranks] == [(0, 1), (0, 1), (2, 3), (2, 3)]
     assert result.equal
     assert result.predicted_bytes == result.storage_bytes > result.whole_bytes
-    assert result.data()["ranks"][3]["tensors"][0]["storage_bytes"] == 3 * sliding * 8 // 20
+    assert result.to_dict()["ranks"][3]["tensors"][0]["storage_bytes"] == 3 * sliding * 8 // 20
     (sheet,) = result.sheets()
     assert sheet.lines[-1] == Line("verdict", "equal, to the byte")
     assert sheet.rows[2] == (2, "2 to 3", 3, 3 * (sliding + full), 3 * (sliding + full), "equal")
-    json.dumps(result.data())
+    json.dumps(result.to_dict())
 
 
 def test_data_parallel_ranks_take_their_own_sequences_and_a_wrong_prediction_is_noticed():
