@@ -52,13 +52,13 @@ def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
     """`value` if it is a whole number in 1..`most`. Raises InvalidValueError with the value and the field's name."""
     if type(value) is int and 0 < value <= most:
         return value
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):  # numpy's integers are welcome too
+    number = _whole(value)
+    if number is None:
         raise InvalidValueError(
             f"{field} must be a whole number, not {shown(value)}",
             field=field,
             help=f"write it without quotes, as in {field}: 64" if isinstance(value, str) else _range(most),
         )
-    number = index(value)
     if number < 1:
         raise InvalidValueError(f"{field} must be at least 1, not {shown(number)}", field=field, help=_range(most))
     if number > most:
@@ -66,6 +66,16 @@ def positive_int(value: object, field: str, *, most: int = MAX_COUNT) -> int:
             f"{field} must be at most {most:,}, not {shown(number)}", field=field, help=_range(most)
         )
     return number
+
+
+def _whole(value: object) -> int | None:
+    """The int that a value is, numpy's too; None for any other."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return index(value)
+    except TypeError:  # numpy's arrays say that they are numbers, whatever their length
+        return None
 
 
 def parse_tokens(text: str | int, field: str = "tokens") -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvcalc.answers.peaks import decode_peak_bytes, step_copy_bytes
 from kvcalc.answers.size import sized, sized_at
 from kvcalc.cache.tensor import CacheTensor
+from kvcalc.engines.ideal import Ideal
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.methods import METHODS, apply_method, parameters
 from kvcalc.methods._selection import kind_of
@@ -18,7 +19,58 @@ from kvcalc.report.method_comparison import MethodComparison, MethodRow
 from kvcalc.report.size import policy_remarks
 from kvcalc.units import count, plural
 
+USUAL_VARIANTS = ("mha", "gqa:16", "gqa:8", "mqa", "mla")
+ALL_METHODS = "all"
 _NAMES = {"mha": "MHA", "mqa": "MQA", "mla": "MLA", "mla-naive": "MLA naive"}
+
+
+def compare(
+    questions: Sequence[Question],
+    token_counts: Sequence[int],
+    *,
+    variants: str | Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
+    explained: bool = False,
+) -> Comparison | MethodComparison:
+    """Several models as they are; or one as each of `variants`, or under each of `methods`.
+
+    variants: `mha,gqa:8` or a list; None: the usual, but for those that the model cannot have. methods: `all`, or
+    `snapkv;kivi:bits=2` or a list. Raises InvalidValueError for what does not go together, and as those three do.
+    """
+    if len(questions) == 1:
+        (question,) = questions
+        if methods:
+            return _under_methods(question, methods, token_counts, explained=explained)
+        return compare_variants(
+            question, _specs(variants or USUAL_VARIANTS, ","), token_counts, optional=variants is None
+        )
+    for field, given in (("variants", variants is not None), ("methods", bool(methods))):
+        if given:
+            raise InvalidValueError(
+                "one model is compared as others, and several are named",
+                field=field,
+                help=f"name one model, or leave {field} out",
+            )
+    return compare_models(questions, token_counts)
+
+
+def _specs(given: str | Sequence[str], separator: str) -> Sequence[str]:
+    """Variants or methods that may be written in one text."""
+    return [spec.strip() for spec in given.split(separator) if spec.strip()] if isinstance(given, str) else given
+
+
+def _under_methods(
+    question: Question, methods: str | Sequence[str], token_counts: Sequence[int], *, explained: bool
+) -> MethodComparison:
+    """A model under all methods, or under those that are named."""
+    if len(token_counts) > 1 or question.engine != Ideal():
+        raise InvalidValueError(
+            "methods are compared at one length, in the ideal engine",
+            field="methods",
+            help="give one number of tokens, and no engine",
+        )
+    specs = _specs(methods, ";")
+    return compare_methods(question, None if list(specs) == [ALL_METHODS] else specs, explained=explained)
 
 
 def compare_variants(

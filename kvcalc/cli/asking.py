@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
-from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors import InvalidValueError
+from kvcalc.errors import located as located  # noqa: PLC0414  # the commands take it from here
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from kvcalc.cache.dtypes import Dtype
     from kvcalc.engines import Engine
     from kvcalc.fleet.weights import Weights
     from kvcalc.hardware.gpu import Gpu
+    from kvcalc.io.asked import Door, Terms
     from kvcalc.model import Model
     from kvcalc.model.checkpoint import Inventory
     from kvcalc.parallel import Parallel
-    from kvcalc.question import Question
 
 _ARGUMENT = "MODEL"
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
-
-
-def located(option: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
-    """Result of `read`; an error says which option its value came from."""
-    try:
-        return read(*values, **named)
-    except KvcalcError as error:
-        raise error.at(option) if option and not error.where else error from None
 
 
 def token_counts(texts: Sequence[str]) -> list[int]:
@@ -55,23 +45,6 @@ def usual_token_counts(engine: Engine, model: Model) -> Sequence[int | None]:
     return [*(length for length in USUAL_TOKENS if own is None or length < own), *([own] if own else [])]
 
 
-class Terms(NamedTuple):
-    """A question that has no model yet: users, format and engine, each checked under the option that it came from."""
-
-    sequences: int
-    kv_dtype: Dtype
-    engine: Engine
-
-    def of(self, model: Model, tokens: int | None, parallel: Parallel | None = None) -> Question:
-        """The question of a model; tokens: None for its own context, where the engine makes one."""
-        from kvcalc.question import Question
-
-        sequences, kv_dtype, engine = self
-        return Question.of(
-            model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine, parallel=parallel
-        )
-
-
 def device(gpu: str | None, memory: str | None) -> Gpu:
     """The GPU of --gpu and --memory."""
     from kvcalc.fleet.fit import device_asked_for
@@ -81,25 +54,23 @@ def device(gpu: str | None, memory: str | None) -> Gpu:
     return located("--gpu" if gpu else option, gpu_named, located(option, device_asked_for, gpu, memory))
 
 
+def _door() -> Door:
+    """The command line's own."""
+    from kvcalc.io.asked import Door
+
+    return Door("--batch", "--dtype", "--engine", "--engine-set", "--attention", "--method", "--mtp")
+
+
 def terms(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> Terms:
     """Terms of --batch, --dtype, --engine and --engine-set."""
-    from kvcalc.engines import Engine
-
-    given = settings(engine, engine_set)
-    users, kv_dtype = _workload(batch, dtype)
-    return Terms(users, kv_dtype, located("--engine-set" if given else "--engine", Engine.of, engine, given))
+    return _door().terms(batch, dtype, engine, settings(engine, engine_set))
 
 
 def terms_on(
     gpu: str, share: Fraction | None, batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None
 ) -> Terms:
     """The same, with the engine on a GPU, of whose memory it takes a share."""
-    from kvcalc.fleet.fit import engine_on
-
-    given = settings(engine, engine_set)
-    users, kv_dtype = _workload(batch, dtype)
-    option = "--engine-set" if given else "--engine"
-    return Terms(users, kv_dtype, located(option, engine_on, gpu, engine, given, share))
+    return _door().terms_on(gpu, share, batch, dtype, engine, settings(engine, engine_set))
 
 
 def weights(model: Model, given: str | None, form: str | None) -> Weights:
@@ -155,13 +126,6 @@ def tensors_of_class(model: Model) -> Inventory | None:
     return inventory(config)
 
 
-def _workload(batch: str, dtype: str) -> tuple[int, Dtype]:
-    from kvcalc.cache.dtypes import dtype_named
-    from kvcalc.units import parse_tokens
-
-    return located("--batch", parse_tokens, batch, "batch"), located("--dtype", dtype_named, dtype)
-
-
 def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, object]:
     """Settings of all --engine-set, typed as the engine's fields are."""
     from kvcalc.engines import Engine
@@ -202,7 +166,6 @@ def one_model(
     Raises InvalidValueError where none is named, or several are.
     """
     from kvcalc.io.loading import load_named
-    from kvcalc.model import with_draft_layers
 
     given = [(option, name) for option, name in ((_ARGUMENT, named), ("--preset", preset), ("--model", path)) if name]
     if len(given) != 1:
@@ -211,19 +174,7 @@ def one_model(
     ((option, name),) = given
     _known_assumption(assume)
     model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume)
-    if mtp:
-        model = located("--mtp", with_draft_layers, model)
-    for option, specs in (("--attention", () if attention is None else (attention,)), ("--method", methods or ())):
-        for spec in specs:
-            model = _under(option, model, spec)
-    return model
-
-
-def _under(option: str, model: Model, spec: str) -> Model:
-    """The model under a method; loaded only where one is asked for."""
-    from kvcalc.methods import apply_method
-
-    return located(option, apply_method, model, spec)
+    return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
 
 
 def _known_assumption(assume: str | None) -> None:

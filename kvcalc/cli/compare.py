@@ -11,8 +11,7 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from kvcalc.question import Question
-    from kvcalc.report.method_comparison import MethodComparison
+    from kvcalc.model import Model
 
 
 def run(
@@ -37,9 +36,6 @@ def run(
     counts = asking.token_counts(tokens)
     terms = asking.terms(batch, dtype, engine, engine_set)
 
-    from kvcalc.answers.compare import compare_models, compare_variants
-    from kvcalc.io.loading import load
-
     if models and (preset or model):
         raise InvalidValueError(
             "models are named both as arguments and by an option",
@@ -47,49 +43,28 @@ def run(
         )
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
-    loaded = [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
-    optional = variants == options.VARIANTS.default
-    if len(loaded) > 1:
-        _check_several(variants=not optional, methods=bool(methods))
-        show(compare_models([terms.of(each, counts[0]) for each in loaded], counts), format)
-        return 0
-    one = loaded[0] if loaded else asking.one_model(None, preset, model, None, assume, mtp=mtp)
-    if methods:
-        show(_under_methods(terms.of(one, counts[0]), methods, several=len(counts) > 1, explained=explain), format)
-        return 0
-    asked = [spec.strip() for spec in variants.split(",") if spec.strip()]
+    loaded = _models(models, preset, model, assume, mtp=mtp)
+
+    from kvcalc.answers.compare import compare
+
     # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
-    question = terms.of(one, counts[0])
-    show(asking.located("--variants", compare_variants, question, asked, counts, optional=optional), format)
+    asked = None if variants == options.VARIANTS.default else variants
+    place = "--methods" if methods else "" if asked is None else "--variants"
+    questions = [terms.of(each, counts[0]) for each in loaded]
+    named = {"variants": asked, "methods": methods}
+    show(asking.located(place, compare, questions, counts, **named, explained=explain), format)
     return 0
 
 
-def _check_several(**given: bool) -> None:
-    """Raises InvalidValueError where several models are named beside what one model is compared as."""
-    option = next((name for name, is_given in given.items() if is_given), None)
-    if option is not None:
-        raise InvalidValueError(
-            "one model is compared as others, and several are named",
-            where=f"--{option}",
-            help=f"name one model, or leave --{option} out",
-        )
+def _models(
+    models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool
+) -> Sequence[Model]:
+    """Models that are named as arguments, or one that an option names."""
+    from kvcalc.io.loading import load
 
-
-def _under_methods(question: Question, methods: str, *, several: bool, explained: bool) -> MethodComparison:
-    """The model under all methods, or under those that were named."""
-    from kvcalc.engines.ideal import Ideal
-
-    if several or question.engine != Ideal():
-        raise InvalidValueError(
-            "methods are compared at one length, in the ideal engine",
-            where="--methods",
-            help="give one --tokens, and no --engine",
-        )
-
-    from kvcalc.answers.compare import compare_methods
-
-    specs = None if methods.strip() == "all" else [spec.strip() for spec in methods.split(";") if spec.strip()]
-    return asking.located("--methods", compare_methods, question, specs, explained=explained)
+    if not models:
+        return (asking.one_model(None, preset, path, None, assume, mtp=mtp),)
+    return [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
 
 
 COMMAND = Command(

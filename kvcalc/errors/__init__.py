@@ -8,11 +8,14 @@ A command prints an error as two lines and ends with its exit code::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from kvcalc.errors.foreign import MOST_LISTED, MOST_TEXT, place_shown, quoted, visible
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 class KvcalcError(Exception):
@@ -91,3 +94,12 @@ class RankDiedError(KvcalcError):
     """A process of a parallel verification ended before it had reported; the message names it and what ended it."""
 
     exit_code = 1
+
+
+def located(place: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
+    """Result of `read`; an error says which option or argument its value came from, unless it does so already."""
+    try:
+        return read(*values, **named)
+    except KvcalcError as error:
+        says = error.where or getattr(error, "field", "") == place
+        raise error.at(place) if place and not says else error from None

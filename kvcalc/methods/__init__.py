@@ -34,6 +34,8 @@ def apply_method(model: Model, spec: str) -> Model:
 
     Raises UnknownNameError, InvalidValueError for a bad argument, NotApplicableError.
     """
+    if not isinstance(spec, str):
+        raise InvalidValueError(f"a method is named by a text, not {shown(spec)}", help="for instance 'gqa:8'")
     name, _, argument = spec.partition(":")
     name, argument = name.strip().lower(), argument.strip()
     method = METHODS.module(name)

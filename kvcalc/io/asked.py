@@ -1,0 +1,111 @@
+"""What is asked, in values as people write them: the one reading behind the command line and the Python API.
+
+A `Door` knows what each value is called where it came in, so that an error names --batch there and batch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError, located
+from kvcalc.model import Model, with_draft_layers
+from kvcalc.question import Question
+from kvcalc.units import parse_tokens
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from kvcalc.parallel import Parallel
+
+
+class Terms(NamedTuple):
+    """A question that has no model yet: users, format and engine."""
+
+    sequences: int
+    kv_dtype: Dtype
+    engine: Engine
+
+    def of(self, model: Model, tokens: int | None, parallel: Parallel | None = None) -> Question:
+        """The question of a model; tokens: None for its own context, where the engine makes one."""
+        sequences, kv_dtype, engine = self
+        return Question.of(
+            model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine, parallel=parallel
+        )
+
+
+class Door(NamedTuple):
+    """A way in, by what it calls the values that pass it."""
+
+    batch: str
+    dtype: str
+    engine: str
+    settings: str
+    attention: str
+    method: str
+    mtp: str
+
+    def terms(
+        self, batch: int | str, dtype: str | Dtype, engine: str | Engine, settings: Mapping[str, object] | None
+    ) -> Terms:
+        """What is asked of any model. Raises InvalidValueError, UnknownNameError."""
+        users, kv_dtype = self._workload(batch, dtype)
+        if isinstance(engine, Engine):
+            return Terms(users, kv_dtype, self._without(engine, settings))
+        place = self.settings if settings else self.engine
+        return Terms(users, kv_dtype, located(place, Engine.of, engine, self.typed(engine, settings)))
+
+    def terms_on(
+        self,
+        gpu: str,
+        share: Fraction | None,
+        batch: int | str,
+        dtype: str | Dtype,
+        engine: str,
+        settings: Mapping[str, object] | None,
+    ) -> Terms:
+        """The same, with the engine on a GPU, of whose memory it takes a share."""
+        from kvcalc.fleet.fit import engine_on
+
+        users, kv_dtype = self._workload(batch, dtype)
+        place = self.settings if settings else self.engine
+        on_gpu = located(place, engine_on, gpu, engine, self.typed(engine, settings), share)
+        return Terms(users, kv_dtype, on_gpu)
+
+    def typed(self, engine: str, settings: Mapping[str, object] | None) -> Mapping[str, object] | None:
+        """Settings with the type that the engine's own fields have, where they are written as text."""
+        if not isinstance(settings, Mapping) or not any(isinstance(value, str) for value in settings.values()):
+            return settings
+
+        from kvcalc.engines.base.reading import typed
+
+        return typed(type(located(self.engine, Engine.of, engine)), settings)
+
+    def changed(
+        self, model: Model, *, attention: str | None = None, methods: Sequence[str] = (), mtp: bool = False
+    ) -> Model:
+        """The model with its draft layers, other attention, and then under each method, as they are asked for."""
+        if mtp:
+            model = located(self.mtp, with_draft_layers, model)
+        named = [(self.method, spec) for spec in methods]
+        for place, spec in named if attention is None else [(self.attention, attention), *named]:
+            from kvcalc.methods import apply_method  # for who asks for one
+
+            model = located(place, apply_method, model, spec)
+        return model
+
+    def _workload(self, batch: int | str, dtype: str | Dtype) -> tuple[int, Dtype]:
+        users = located(self.batch, parse_tokens, batch, self.batch.lstrip("-"))
+        return users, dtype if isinstance(dtype, Dtype) else located(self.dtype, dtype_named, dtype)
+
+    def _without(self, engine: Engine, settings: Mapping[str, object] | None) -> Engine:
+        """An engine that has its settings already."""
+        if settings:
+            raise InvalidValueError(
+                f"the engine {engine.name} is given with its settings, and {self.settings} as well",
+                field=self.settings,
+                help="name the engine by a text, or leave the settings out",
+            )
+        return engine
