@@ -2,9 +2,9 @@
 
 import kvcalc
 
-model = kvcalc.load("r1")
-report = kvcalc.size(model, tokens=100_000)
+report = kvcalc.size("r1", tokens=100_000)
 report.total_bytes  # 7027200000
+report.to_dict()  # what `kvcalc size r1 100000 --format json` prints
 """
 
 from __future__ import annotations
@@ -13,24 +13,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvcalc.answers.planned import fit as fit
-    from kvcalc.answers.size import size as size
-    from kvcalc.answers.sweep import sweep as sweep
     from kvcalc.errors import InvalidFileError as InvalidFileError
     from kvcalc.errors import InvalidValueError as InvalidValueError
     from kvcalc.errors import KvcalcError as KvcalcError
     from kvcalc.errors import NotApplicableError as NotApplicableError
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
-    from kvcalc.fleet.fit import fit_gpus as fit_gpus
     from kvcalc.hardware import gpus as gpus
     from kvcalc.hardware.gpu import Gpu as Gpu
+    from kvcalc.io.api import check as check
+    from kvcalc.io.api import compare as compare
+    from kvcalc.io.api import fit as fit
+    from kvcalc.io.api import fit_gpus as fit_gpus
+    from kvcalc.io.api import presets as presets
+    from kvcalc.io.api import size as size
+    from kvcalc.io.api import sweep as sweep
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
     from kvcalc.parallel import Parallel as Parallel
+    from kvcalc.report.check import CheckReport as CheckReport
+    from kvcalc.report.comparison import Comparison as Comparison
     from kvcalc.report.fit import FitReport as FitReport
+    from kvcalc.report.gallery import Gallery as Gallery
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
+    from kvcalc.report.method_comparison import MethodComparison as MethodComparison
     from kvcalc.report.size import Report as Report
 
 __version__ = "0.1.0"
@@ -44,19 +51,20 @@ _HOMES = {
         "UnknownArchitectureError",
         "UnknownNameError",
     ),
-    "kvcalc.answers.planned": ("fit",),
-    "kvcalc.fleet.fit": ("fit_gpus",),
     "kvcalc.hardware": ("gpus",),
     "kvcalc.hardware.gpu": ("Gpu",),
+    "kvcalc.io.api": ("check", "compare", "fit", "fit_gpus", "presets", "size", "sweep"),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
     "kvcalc.parallel": ("Parallel",),
+    "kvcalc.report.check": ("CheckReport",),
+    "kvcalc.report.comparison": ("Comparison",),
     "kvcalc.report.fit": ("FitReport",),
+    "kvcalc.report.gallery": ("Gallery",),
     "kvcalc.report.gpu_fit": ("GpuFit",),
+    "kvcalc.report.method_comparison": ("MethodComparison",),
     "kvcalc.report.size": ("Report",),
-    "kvcalc.answers.size": ("size",),
-    "kvcalc.answers.sweep": ("sweep",),
 }
 """Module of each public name. They are loaded when first used: the command line imports this package too."""
 

@@ -215,6 +215,14 @@ def short_tokens(tokens: int) -> str:
     return min((*whole, count(tokens)), key=len)
 
 
+def short_count(number: int) -> str:
+    """`671026419200` as `671B`, `8030261248` as `8.03B`: parameters, as people name models by them."""
+    for name, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
+        if number >= size:
+            return f"{number / size:.3g}{name}"
+    return f"{number:,}"
+
+
 def gigabytes(number_bytes: int) -> str:
     """`7027200000` as `7.03 GB`, in the largest decimal unit that leaves a number of at least 1."""
     return _scaled(number_bytes, (("TB", TB), ("GB", GB), ("MB", MB), ("kB", KB)))

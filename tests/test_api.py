@@ -3,32 +3,330 @@
 from __future__ import annotations
 
 import inspect
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mypy.api import run as mypy_run
+from test_options import COMMANDS
 
 import kvcalc
+from kvcalc.engines import Engine
 
+ROOT = Path(__file__).parents[1]
 R1 = kvcalc.load("r1")
 
 
 def test_the_names_of_the_contract_are_there():
-    assert set(kvcalc.__all__) >= {"load", "size", "sweep", "apply_method", "Model", "Report", "KvcalcError"}
+    functions = {"load", "size", "sweep", "fit", "fit_gpus", "compare", "check", "presets", "gpus", "apply_method"}
+    assert set(kvcalc.__all__) >= functions | {"Model", "Parallel", "Gpu", "Report", "KvcalcError"}
     assert set(kvcalc.__all__) <= set(dir(kvcalc))
     assert all(getattr(kvcalc, name) for name in kvcalc.__all__)
 
 
-def test_size_takes_what_the_contract_says():
-    defaults = {name: p.default for name, p in inspect.signature(kvcalc.size).parameters.items()}
-    assert defaults == {
-        "model": inspect.Parameter.empty,
-        "tokens": inspect.Parameter.empty,
-        "sequences": 1,
-        "kv_dtype": "bf16",
-        "engine": "ideal",
-        "engine_settings": None,
-        "parallel": None,
-    }
+API_ONLY = {
+    "size": {"engine_settings", "parallel", "sequences", "kv_dtype"},
+    "compare": {"engine_settings", "sequences", "kv_dtype"},
+    "fit_gpus": {"engine_settings", "parallel", "sequences", "kv_dtype", "num_gpus", "weights_bytes", "reserve_bytes"},
+    "check": set(),
+    "presets": set(),
+}
+"""Arguments that no option is called like: Python's own values, and names that were there before."""
+COMMAND_ONLY = {"format", "named", "preset", "model", "length", "engine_set", "by_layer", "explain", "verify"}
+"""Options that say how an answer is shown, or how a model is written: the first argument, in Python."""
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    {
+        "size": "size",
+        "compare": "compare",
+        "fit_gpus": "fit",
+        "check": "check",
+        "presets": "presets list",
+    }.items(),
+)
+def test_a_function_takes_what_its_command_takes(name, command):
+    options = {option.name for option in COMMANDS[command].takes} - COMMAND_ONLY
+    assert set(inspect.signature(getattr(kvcalc, name)).parameters) - {"model"} - API_ONLY[name] == options
+
+
+def test_what_is_not_given_has_the_default_of_the_command(cli):
+    printed = json.loads(cli("size r1 100000 --json").stdout)
+    assert kvcalc.size("r1", tokens=100_000).to_dict() == printed
+
+
+NAMES = ("r1", "deepseek-ai/DeepSeek-R1", "qwen3:8b", "presets/deepseek-r1.yaml")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_is_named_as_on_the_command_line(cli, monkeypatch, name):
+    monkeypatch.chdir(ROOT)
+    printed = json.loads(cli(f"size {name} 1K --json").stdout)
+    assert kvcalc.size(name, tokens="1K").to_dict() == printed
+    assert kvcalc.size(kvcalc.load(name), tokens=1024).to_dict() == printed
+
+
+SAME = {
+    "lengths, users, format": (
+        lambda: kvcalc.size("r1", tokens="128K", dtype="fp8", batch=8),
+        "size r1 128K --dtype fp8 --batch 8",
+    ),
+    "the older names": (
+        lambda: kvcalc.size("r1", tokens=131072, kv_dtype="fp8", sequences=8),
+        "size r1 128K --dtype fp8 --batch 8",
+    ),
+    "ranks": (lambda: kvcalc.size("llama3-8b", tokens="1k", tp=8, pp=2), "size llama3-8b 1k --tp 8 --pp 2"),
+    "ranks, as one": (
+        lambda: kvcalc.size("r1", tokens="1k", parallel=kvcalc.Parallel(tp=8)),
+        "size r1 1k --tp 8",
+    ),
+    "a version": (
+        lambda: kvcalc.size("gemma-3-27b", tokens="32K", engine="vllm@0.25.1"),
+        "size gemma-3-27b 32K --engine vllm@0.25.1",
+    ),
+    "an engine as people call it": (
+        lambda: kvcalc.size("llama3-8b", engine="llama.cpp", batch="2"),
+        "size llama3-8b --engine llama.cpp --batch 2",
+    ),
+    "settings as text": (
+        lambda: kvcalc.size("r1", tokens=9, engine="vllm", engine_settings={"max_model_len": "32K"}),
+        "size r1 9 --engine vllm --engine-set max_model_len=32K",
+    ),
+    "attention": (lambda: kvcalc.size("r1", tokens=9, attention="mqa"), "size r1 9 --attention mqa"),
+    "a method": (
+        lambda: kvcalc.size("llama3-8b", tokens="8K", method="snapkv:max_capacity_prompt=512"),
+        "size llama3-8b 8K --method snapkv:max_capacity_prompt=512",
+    ),
+    "methods": (
+        lambda: kvcalc.size("llama3-8b", tokens="8K", method=["gqa:4", "kivi:bits=2"]),
+        "size llama3-8b 8K --method gqa:4 --method kivi:bits=2",
+    ),
+    "draft layers": (lambda: kvcalc.size("r1", tokens=9, mtp=True), "size r1 9 --mtp"),
+    "GPUs": (
+        lambda: kvcalc.fit_gpus("r1", gpu="h200", gpus=8, tp=8, weights="671GB", tokens="128K", engine="vllm"),
+        "fit r1 --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K --engine vllm",
+    ),
+    "GPUs by the older names": (
+        lambda: kvcalc.fit_gpus(
+            kvcalc.load("r1"),
+            gpu="h200",
+            num_gpus=8,
+            parallel=kvcalc.Parallel(tp=8),
+            weights_bytes=671 * 10**9,
+            reserve_bytes=2**30,
+        ),
+        "fit r1 --gpu h200 --gpus 8 --tp 8 --weights 671GB --reserve 1GiB",
+    ),
+    "a GPU of the list": (
+        lambda: kvcalc.fit_gpus("llama3-8b", gpu=next(g for g in kvcalc.gpus() if g.name == "h200"), weights="16GB"),
+        "fit llama3-8b --gpu h200 --weights 16GB",
+    ),
+    "other memory": (
+        lambda: kvcalc.fit_gpus("llama3-8b", memory="64GB", weights="16GB", utilization=0.9),
+        "fit llama3-8b --memory 64GB --weights 16GB --utilization 0.9",
+    ),
+    "variants": (
+        lambda: kvcalc.compare("r1", tokens="1K,8192", variants=["mha", "gqa:8"]),
+        "compare r1 -t 1K,8192 --variants mha,gqa:8",
+    ),
+    "the usual variants": (lambda: kvcalc.compare("falcon-7b", tokens=9), "compare falcon-7b -t 9"),
+    "models": (
+        lambda: kvcalc.compare(["r1", kvcalc.load("llama3-8b")], tokens=["1K", 8192], dtype="fp8"),
+        "compare r1 llama3-8b -t 1K,8192 --dtype fp8",
+    ),
+    "all methods": (
+        lambda: kvcalc.compare("llama3-8b", tokens="8K", methods="all"),
+        "compare llama3-8b -t 8K --methods all",
+    ),
+    "a plan": (lambda: kvcalc.check("examples/plans/prod.yaml"), "check examples/plans/prod.yaml"),
+    "plans": (
+        lambda: kvcalc.check([Path("examples/plans/prod.yaml"), "examples/plans/served.yaml"]),
+        "check examples/plans/prod.yaml examples/plans/served.yaml",
+    ),
+    "presets": (lambda: kvcalc.presets("deepseek v3", kind="MLA"), "presets list deepseek v3 --kind mla"),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_a_call_gives_what_its_command_prints(cli, monkeypatch, case):
+    monkeypatch.chdir(ROOT)
+    call, line = SAME[case]
+    assert call().to_dict() == json.loads(cli(f"{line} --json").stdout)
+
+
+CHAT = {"name": "chat", "model": "r1", "tokens": "128K", "budget": "80GB"}
+
+
+def test_a_plan_may_be_a_mapping():
+    whole = kvcalc.check({"deployments": [CHAT]})
+    assert [(f.deployment, f.needed_bytes, f.fits) for f in whole.findings] == [("chat", 131_072 * 70_272, True)]
+    assert kvcalc.check(CHAT) == kvcalc.check([CHAT]) == whole
+    too_large = kvcalc.check({**CHAT, "budget": "8GB"})
+    assert too_large.sheets()[0].notes[0].startswith("chat: deepseek-r1 needs 9,210,691,584 bytes")
+
+
+def test_many_points_are_swept_as_people_write_them():
+    assert kvcalc.sweep("r1", tokens="1K,32K").tolist() == [1024 * 70_272, 32_768 * 70_272]
+    assert kvcalc.sweep("r1", tokens=["1K", 32_768], dtype="fp8", batch=2).tolist() == [1024 * 70_272, 32_768 * 70_272]
+    assert kvcalc.sweep(["r1"], tokens="1K", kv_dtype="bf16", sequences=[1, 3]).tolist() == [
+        [1024 * 70_272, 3 * 1024 * 70_272]
+    ]
+
+
+def test_memory_is_written_with_its_unit():
+    assert kvcalc.fit("r1", available_bytes="40GiB", tp=8) == kvcalc.fit(
+        kvcalc.load("r1"), available_bytes=40 * 2**30, parallel=kvcalc.Parallel(tp=8)
+    )
+    assert kvcalc.fit("r1", available_bytes=["40GiB", 30 * 2**30], pp=2).available_bytes == (40 * 2**30, 30 * 2**30)
+
+
+REFUSED = {
+    "two batches": (
+        lambda: kvcalc.size("r1", tokens=1, batch=2, sequences=3),
+        "batch (2) and sequences (3) are the same",
+    ),
+    "two formats": (
+        lambda: kvcalc.size("r1", tokens=1, dtype="fp8", kv_dtype="bf16"),
+        "dtype ('fp8') and kv_dtype ('bf16') are the same",
+    ),
+    "two numbers of GPUs": (
+        lambda: kvcalc.fit_gpus("r1", gpu="h200", gpus=8, num_gpus=4),
+        "gpus (8) and num_gpus (4) are the same",
+    ),
+    "two weights": (
+        lambda: kvcalc.fit_gpus("r1", gpu="h200", weights="671GB", weights_bytes=1),
+        "weights ('671GB') and weights_bytes (1) are the same",
+    ),
+    "two reserves": (
+        lambda: kvcalc.fit_gpus("r1", gpu="h200", reserve="1GB", reserve_bytes=0),
+        "reserve ('1GB') and reserve_bytes (0) are the same",
+    ),
+    "two layouts": (
+        lambda: kvcalc.size("r1", tokens=1, parallel=kvcalc.Parallel(tp=8), tp=4),
+        "parallel (TP 8) and tp (4) both say how ranks share the model",
+    ),
+    "a layout that is none": (lambda: kvcalc.size("r1", tokens=1, parallel=8), "parallel must be a Parallel, not 8"),
+    "no tokens": (lambda: kvcalc.size("r1"), "no tokens are given"),
+    "several tokens": (lambda: kvcalc.size("r1", tokens=["1K", "2K"]), "tokens must be one number, not ['1K', '2K']"),
+    "an array": (lambda: kvcalc.size("r1", tokens=np.array([1, 2])), "tokens must be one number, not array([1, 2])"),
+    "tokens that are no number": (
+        lambda: kvcalc.size("r1", tokens="many"),
+        "tokens must be a positive whole number, not 'many'",
+    ),
+    "a batch that is none": (
+        lambda: kvcalc.size("r1", tokens=1, batch="x"),
+        "batch must be a positive whole number, not 'x'",
+    ),
+    "an unknown model": (lambda: kvcalc.size("llama4-70b", tokens=1), "model: no preset is called 'llama4-70b'"),
+    "an unknown format": (lambda: kvcalc.size("r1", tokens=1, dtype="bf61"), "dtype: no dtype is called 'bf61'"),
+    "an unknown format, older": (
+        lambda: kvcalc.size("r1", tokens=1, kv_dtype="bf61"),
+        "kv_dtype: no dtype is called 'bf61'",
+    ),
+    "an unknown engine": (lambda: kvcalc.size("r1", tokens=1, engine="vlm"), "engine: no engine is called 'vlm'"),
+    "an unknown setting": (
+        lambda: kvcalc.size("r1", tokens=1, engine="vllm", engine_settings={"block_sze": 3}),
+        "engine_settings: no setting of the engine vllm is called 'block_sze'",
+    ),
+    "an unknown attention": (
+        lambda: kvcalc.size("r1", tokens=1, attention="mqq"),
+        "attention: no attention or method is called 'mqq'",
+    ),
+    "a method that is no text": (
+        lambda: kvcalc.size("r1", tokens=1, method=[5]),
+        "method: a method is named by a text, not 5",
+    ),
+    "methods that are no list": (
+        lambda: kvcalc.size("r1", tokens=1, method=5),
+        "method must be a text or a list of them, not 5",
+    ),
+    "an assumption of a model": (
+        lambda: kvcalc.size(R1, tokens=1, assume="gqa"),
+        "deepseek-r1 is a Model, which nothing is assumed of",
+    ),
+    "an unknown GPU": (lambda: kvcalc.fit_gpus("r1", gpu="h2000"), "gpu: no GPU is called 'h2000'"),
+    "no GPU": (lambda: kvcalc.fit_gpus("r1"), "memory: nothing says which GPU holds the cache"),
+    "memory without a unit": (lambda: kvcalc.fit_gpus("r1", memory="80"), "memory would be 80 bytes"),
+    "an engine with settings twice": (
+        lambda: kvcalc.size("r1", tokens=1, engine=Engine.of("vllm"), engine_settings={"block_size": 32}),
+        "the engine vllm is given with its settings, and engine_settings as well",
+    ),
+    "variants of several": (
+        lambda: kvcalc.compare(["r1", "llama3-8b"], tokens=1, variants="mha"),
+        "one model is compared as others, and several are named",
+    ),
+    "no models": (lambda: kvcalc.compare([], tokens=1), "no model is named"),
+    "no lengths": (lambda: kvcalc.compare("r1", tokens=[]), "no tokens are given"),
+    "an unknown method": (
+        lambda: kvcalc.compare("r1", tokens=1, methods="snapvk"),
+        "methods: no attention or method is called 'snapvk'",
+    ),
+    "a plan that is none": (lambda: kvcalc.check(5), "a plan is a path or a mapping, not 5"),
+    "an empty plan": (lambda: kvcalc.check({}), "plan: deployments is missing"),
+    "a deployment of two": (
+        lambda: kvcalc.check({"deployments": [CHAT, CHAT]}),
+        "plan: deployments[1].name: the name 'chat' is taken by deployments[0]",
+    ),
+    "an unknown kind": (lambda: kvcalc.presets(kind="mlx"), "kind: no kind of attention is called 'mlx'"),
+    "words of no preset": (
+        lambda: kvcalc.presets("qwen", kind="wkv"),
+        "no preset with wkv layers is described by 'qwen'",
+    ),
+    "a word that is none": (lambda: kvcalc.presets([1]), "a word is a text, not 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_argument_is_named(case):
+    call, message = REFUSED[case]
+    with pytest.raises(kvcalc.KvcalcError) as error:
+        call()
+    assert str(error.value).startswith(message)
+    assert error.value.help
+
+
+USAGE = """
+import numpy as np
+from pathlib import Path
+import kvcalc
+
+report = kvcalc.size("r1", tokens="128K", dtype="fp8", batch=8, tp=8, method=["gqa:8"])
+total: int = report.total_bytes
+values = report.to_dict()
+values["total_bytes"]
+kvcalc.size(Path("config.json"), tokens=1)
+kvcalc.size({"model_type": "llama"}, tokens=1, parallel=kvcalc.Parallel(tp=2), engine_settings={"block_size": 16})
+fitted = kvcalc.fit_gpus("r1", gpu=kvcalc.gpus()[0], weights="671GB", utilization=0.9)
+context: int | None = fitted.max_tokens
+side: kvcalc.Comparison = kvcalc.compare(["r1", kvcalc.load("r1")], tokens=["1K", 8192])
+under: kvcalc.MethodComparison = kvcalc.compare("r1", tokens=1, methods="all")
+checked: bool = kvcalc.check(["plan.yaml", {"deployments": []}]).fits
+names = [entry.name for entry in kvcalc.presets("qwen", kind="mla").entries]
+swept = kvcalc.sweep("r1", tokens=np.arange(1, 9))
+first: int = int(swept[0])
+kvcalc.fit("r1", available_bytes="40GiB").to_dict()
+"""
+MISUSE = {
+    'kvcalc.size("r1", tokens=1.5)': "arg-type",
+    'kvcalc.size("r1", tokens=[1, 2])': "arg-type",
+    'kvcalc.size("r1", token=1)': "call-arg",
+    "kvcalc.size(5, tokens=1)": "arg-type",
+    'report: kvcalc.Report = kvcalc.compare("r1", tokens=1)': "assignment",
+    'kvcalc.compare("r1", tokens=1, variants="mha", methods="all")': "call-overload",
+}
+
+
+def test_types_are_as_they_are_used(tmp_path):
+    """A user's mypy, in strict mode, finds what is wrong and nothing else."""
+    (tmp_path / "usage.py").write_text(USAGE)
+    misused = tmp_path / "misuse.py"
+    misused.write_text("\n".join(["import kvcalc", *MISUSE]))
+    found, _, _ = mypy_run(["--strict", "--config-file=", str(tmp_path / "usage.py"), str(misused)])
+    errors = [line for line in found.splitlines() if ": error: " in line]
+    wanted = [(f"{misused}:{line}", code) for line, code in enumerate(MISUSE.values(), 2)]
+    assert [(line.partition(": error")[0], line.rpartition("[")[2][:-1]) for line in errors] == wanted
 
 
 def test_a_report_names_groups_and_tensors():
@@ -50,12 +348,10 @@ def test_integers_of_numpy_are_integers():
 @pytest.mark.parametrize(
     "misuse",
     [
-        lambda: kvcalc.size("r1", tokens=1),
         lambda: kvcalc.size(R1, tokens=1.0),
         lambda: kvcalc.size(R1, tokens=True),
         lambda: kvcalc.size(R1, tokens=None),
         lambda: kvcalc.size(R1, tokens=1, sequences=0),
-        lambda: kvcalc.size(R1, tokens=1, kv_dtype=None),
         lambda: kvcalc.size(R1, tokens=1, kv_dtype=16),
         lambda: kvcalc.size(R1, tokens=1, engine="vlm"),
         lambda: kvcalc.size(R1, tokens=1, engine=None),
@@ -64,6 +360,7 @@ def test_integers_of_numpy_are_integers():
         lambda: kvcalc.size(R1, tokens=1, engine_settings=["window"]),
         lambda: kvcalc.size(R1, tokens=1, engine_settings={"window": []}),
         lambda: kvcalc.size(R1, tokens=1, engine_settings={1: 2}),
+        lambda: kvcalc.apply_method(R1, None),
         lambda: kvcalc.load(None),
         lambda: kvcalc.load(b"r1"),
         lambda: kvcalc.load({}),

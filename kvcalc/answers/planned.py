@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def fit(  # noqa: PLR0913  # what is asked, and of whom
     model: Model,
     *,
-    engine: str = "vllm",
+    engine: str | Engine = "vllm",
     available_bytes: int | Sequence[int] | None = None,
     weights_bytes: int | None = None,
     other_bytes: int = 0,
@@ -87,10 +87,10 @@ def fit_each(
     return [plan.fit(amount) for amount in amounts]
 
 
-def _engine(model: object, engine: str, engine_settings: Mapping[str, object] | None) -> Engine:
+def _engine(model: object, engine: str | Engine, engine_settings: Mapping[str, object] | None) -> Engine:
     if not isinstance(model, Model):
         raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    return Engine.of(engine, engine_settings)
+    return engine if isinstance(engine, Engine) else Engine.of(engine, engine_settings)
 
 
 def _without_planner(engine: Engine) -> NotApplicableError:

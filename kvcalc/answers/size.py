@@ -5,11 +5,10 @@ bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_sl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kvcalc.answers.changed import asked_before
-from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
@@ -21,36 +20,6 @@ from kvcalc.units import both_units, plural
 
 if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
-
-
-def size(  # noqa: PLR0913  # what is asked, and of whom
-    model: Model,
-    *,
-    tokens: int | None,
-    sequences: int = 1,
-    kv_dtype: str | Dtype = "bf16",
-    engine: str = "ideal",
-    engine_settings: Mapping[str, object] | None = None,
-    parallel: Parallel | None = None,
-) -> Report:
-    """Size of the cache of `model` with `sequences` sequences of `tokens` cached tokens each.
-
-    tokens: in an engine with one context for all sequences, such as llama_cpp, those of the whole context; None there:
-    as many as the model was made for. kv_dtype: either spelling, bf16 or bfloat16. engine, engine_settings: who
-    allocates, and how. parallel: ranks that share the model, each of which the report then has, too.
-    Returns a Report of exact ints, in bytes.
-    Raises InvalidValueError, UnknownNameError.
-    """
-    question = Question.of(
-        model,
-        tokens=tokens,
-        sequences=sequences,
-        kv_dtype=kv_dtype,
-        engine=engine,
-        engine_settings=engine_settings,
-        parallel=parallel,
-    )
-    return sized_and_before(question)
 
 
 def sized(question: Question) -> Report:

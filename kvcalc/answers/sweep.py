@@ -28,7 +28,7 @@ def sweep(
     tokens: ArrayLike,
     sequences: ArrayLike = 1,
     kv_dtype: str | Dtype = "bf16",
-    engine: str = "ideal",
+    engine: str | Engine = "ideal",
     engine_settings: Mapping[str, object] | None = None,
 ) -> NDArray[np.int64]:
     """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
@@ -40,7 +40,7 @@ def sweep(
     import numpy as np  # takes longer to import than all of kvcalc, so only who sweeps waits for it
 
     dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
-    with_settings = Engine.of(engine, engine_settings)
+    with_settings = engine if isinstance(engine, Engine) else Engine.of(engine, engine_settings)
     several = [models] if isinstance(models, Model) else models
     token_counts, most_tokens = _whole_numbers(tokens, "tokens")
     sequence_counts, most_sequences = _whole_numbers(sequences, "sequences")

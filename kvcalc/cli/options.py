@@ -179,4 +179,8 @@ GPU_WORDS = Option(
     TEXTS,
     complete=_complete_gpu,
 )
+PRESET_WORDS = Option(
+    "words", (), "[WORDS]", "In name, alias, model_type or source: qwen 27b.", TEXTS, complete=_complete_preset
+)
+KIND = Option("kind", ("--kind",), "NAME", "Only models with layers of this kind of attention.")
 SCHEMA_KIND = Option("kind", (), "plan|preset", "Which kind of file.", required=True)

@@ -5,50 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command, Group
 
-if TYPE_CHECKING:
-    from kvcalc.model import Model
 
-
-def list_presets(*, format: str) -> int:
+def list_presets(*, words: Sequence[str], kind: str | None, format: str) -> int:
     """Runs `kvcalc presets list`."""
     check_output_format(format)
 
-    from kvcalc.io.presets import load_preset, preset_aliases, preset_names
-    from kvcalc.report.gallery import Entry, Gallery
+    from kvcalc.io.gallery import attention_kind, gallery
 
-    aliases: dict[str, list[str]] = {}
-    for alias, name in preset_aliases().items():
-        aliases.setdefault(name, []).append(alias)
-    models = {name: load_preset(name) for name in preset_names()}
-    entries = tuple(
-        Entry(
-            name=name,
-            aliases=tuple(aliases.get(name, ())),
-            attention=tuple((len(group.layers), group.name, group.label) for group in model.groups),
-            max_model_len=model.max_model_len,
-            first_token_bytes=_first_token_bytes(model),
-            source=model.source,
-        )
-        for name, model in models.items()
-    )
-    show(Gallery(entries), format)
+    named = None if kind is None else asking.located("--kind", attention_kind, kind)
+    show(gallery(words, named), format)
     return 0
-
-
-def _first_token_bytes(model: Model) -> int | None:
-    from kvcalc.answers.size import size
-    from kvcalc.errors import InvalidValueError
-
-    try:
-        return size(model, tokens=1).total_bytes
-    except InvalidValueError:  # cross-attention to an encoder's tokens, of which nobody said how many
-        return None
 
 
 def show_preset(*, name: str) -> int:
@@ -86,9 +57,12 @@ COMMAND = Group(
     help="Shipped models: list and show them; validate a file; write one from a config.json.",
     commands={
         "list": Command(
-            help="Every shipped preset with its attention and bytes per token.",
-            epilog="Example: kvcalc presets list --format json",
-            takes=(options.FORMAT,),
+            help=(
+                "Shipped presets with their attention, context and bytes per token: all, or those that every word "
+                "describes."
+            ),
+            epilog="Examples: kvcalc presets list qwen 27b, kvcalc presets list --kind mla --format json",
+            takes=(options.PRESET_WORDS, options.KIND, options.FORMAT),
             run=list_presets,
         ),
         "show": Command(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from kvcalc.answers.changed import before_change
 from kvcalc.answers.planned import in_words, said
-from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.base.plan import Plan, Planner
@@ -18,12 +16,10 @@ from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.fewest import Fewest, fewest_gpus
 from kvcalc.fleet.memory import Memory, share_of
 from kvcalc.fleet.on_gpus import OnGpus
-from kvcalc.fleet.weights import Weights, divided_words, loaded, weights_of
+from kvcalc.fleet.weights import divided_words
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.written import with_memory
-from kvcalc.model import Model
 from kvcalc.parallel import Parallel
-from kvcalc.question import Question
 from kvcalc.report.blocks import BlocksReport
 from kvcalc.report.gpu_fit import AtBest, GpuFit
 from kvcalc.report.pool import PoolReport
@@ -31,50 +27,6 @@ from kvcalc.units import plural, shown
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Fitted
-
-
-def fit_gpus(  # noqa: PLR0913  # what is asked, and of whom
-    model: Model,
-    *,
-    gpu: str | None = None,
-    memory: int | str | None = None,
-    weights_bytes: int | Weights | None = None,
-    num_gpus: int | None = None,
-    parallel: Parallel | None = None,
-    engine: str = "ideal",
-    engine_settings: Mapping[str, object] | None = None,
-    tokens: int | None = None,
-    sequences: int = 1,
-    kv_dtype: str | Dtype = "bf16",
-    reserve_bytes: int | None = None,
-    utilization: float | Fraction | None = None,
-) -> GpuFit:
-    """How much of a model's cache GPUs hold beside its weights: contexts, users, the fewest GPUs, and what binds.
-
-    gpu: a name of presets/gpus.yaml, or the driver's own; `auto` for this machine's. memory: bytes, or 64GB, of any
-    other device, or of this one as it is given. num_gpus: in all; as many as `parallel` has ranks.
-    weights_bytes: of the whole model, shared evenly by the tp x pp ranks of each replica; those that its authors
-    published where they are known and nothing is given. reserve_bytes: on each GPU,
-    for activations, graphs and everything else; None: what the engine is estimated to need, as an interval, and numbers
-    are those of its upper end (`GpuFit.at_best` has the others).
-    utilization: share of the GPU's memory that is taken, all of it where neither this nor a setting of the engine says
-    otherwise. tokens: context of each user, if asked about one, in an
-    engine with one context for all the whole of it; sequences: users. Returns a GpuFit of exact ints.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
-    """
-    if not isinstance(model, Model):
-        raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
-    card = gpu_named(device_asked_for(gpu, memory))
-    chosen = engine_on(card.written, engine, engine_settings, utilization)
-    ranks = layout_of(num_gpus, parallel)
-    on_gpus = OnGpus(
-        Question.of(model, tokens=tokens or 1, sequences=sequences, kv_dtype=kv_dtype, engine=chosen, parallel=ranks),
-        card,
-        loaded(weights_of(model, weights_bytes), chosen.served(model)),
-        None if reserve_bytes is None else _bytes(reserve_bytes, "reserve_bytes"),
-        Fraction(1) if utilization is None else share_of(utilization, "utilization"),
-    )
-    return fitted(on_gpus, ranks, tokens)
 
 
 def device_asked_for(gpu: str | None, memory: int | str | None) -> str:
@@ -124,14 +76,6 @@ def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, util
             )
         given[default.SHARE] = float(share_of(utilization, "utilization"))
     return Engine.of(engine, given)
-
-
-def _bytes(value: object, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise InvalidValueError(
-            f"{field} must be a number of bytes, not {shown(value)}", field=field, help=f"for instance {field}=2**30"
-        )
-    return value
 
 
 def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:

@@ -45,7 +45,7 @@ from kvcalc.fleet.weights import Weights, loaded, on_rank
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
-from kvcalc.io.documents import Document, Keys, read_yaml
+from kvcalc.io.documents import Document, Keys, path_text, read_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.loading import load_named
 from kvcalc.io.weights import find_weights
@@ -131,7 +131,11 @@ class PlanFile(BaseModel):
 
 def load_plan(path: Path) -> list[Deployment]:
     """Deployments of a plan file. Raises KvcalcError with file, line and path of what is wrong."""
-    document = read_yaml(path)
+    return parse_plan(read_yaml(path), path)
+
+
+def parse_plan(document: Document, path: Path | None = None) -> list[Deployment]:
+    """Deployments of a plan's values; paths in it are relative to its file, or to where this runs."""
     try:
         plan = PlanFile.model_validate(document.data)
     except ValidationError as error:
@@ -140,9 +144,11 @@ def load_plan(path: Path) -> list[Deployment]:
     for index, entry in enumerate(plan.deployments):
         where: Keys = ("deployments", index, "name")
         if entry.name in names:
-            first = document.lines[("deployments", names[entry.name], "name")]
+            first: Keys = ("deployments", names[entry.name])
+            line = document.lines.get((*first, "name"))
+            taken_by = f"the deployment on line {line}" if line else path_text(first)
             raise InvalidValueError(
-                f"the name {quoted(entry.name)} is taken by the deployment on line {first}",
+                f"the name {quoted(entry.name)} is taken by {taken_by}",
                 where=document.where(where),
                 help="give each deployment its own name",
             )
@@ -158,12 +164,13 @@ class _Row:
     """One entry on its way to a Deployment. known: what other entries of the file have read already."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Hashable, Any]
+        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path | None, known: dict[Hashable, Any]
     ) -> None:
         self._entry = entry
         self._document = document
         self._path = path
-        self._file = file
+        self._file = "" if file is None else str(file)
+        self._folder = Path() if file is None else file.parent
         self._known = known
         self._args = Arguments("", None, {}, {}, None, ())
         if entry.args is not None:
@@ -182,8 +189,8 @@ class _Row:
             name=entry.name,
             asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
             limit=self._limit(engine, ranks, model, tokens),
-            file=str(self._file),
-            line=self._document.lines[self._path],
+            file=self._file,
+            line=self._document.lines.get(self._path, 0),
             where=self._document.where(self._path),
             remarks=self._remarks(model, engine),
         )
@@ -196,7 +203,7 @@ class _Row:
         return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take(of, load_named, name, self._file.parent)
+        model = self._take(of, load_named, name, self._folder)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -341,7 +348,8 @@ class _Row:
 
         def read() -> Weights:
             try:
-                found = find_weights(model, given, form, self._file.parent)
+                asked = None if given is None else str(given)
+                found = find_weights(model, asked, form, self._folder)
             except InvalidValueError as error:
                 help = f"add weights: {error.help.removeprefix('write ')}" if given is None else error.help
                 raise self._refuse(error.what, help, field) from None

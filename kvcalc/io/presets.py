@@ -106,6 +106,12 @@ def preset_source(name: str) -> str:
     return source[1] if source else ""
 
 
+def parameters_of(name: str) -> int | None:
+    """Parameters of the whole model of that preset; None where they are not known."""
+    del name
+    return None
+
+
 def load_preset(name: str) -> Model:
     """Model of the shipped preset of that name or alias. Raises UnknownNameError."""
     path = preset_path(name)

@@ -53,6 +53,11 @@ class Finding(NamedTuple):
         return f"would fit: {', or '.join(parts)}"
 
     @property
+    def place(self) -> str:
+        """`plan.yaml:14: `; empty for a plan that has no file."""
+        return f"{self.file}:{self.line}: " if self.file else ""
+
+    @property
     def message(self) -> str:
         """The verdict as one sentence."""
         asked = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
@@ -136,6 +141,6 @@ class CheckReport(NamedTuple):
             )
             for finding in self.findings
         )
-        notes = [f"{f.file}:{f.line}: {f.deployment}: {f.message}" for f in failing]
+        notes = [f"{f.place}{f.deployment}: {f.message}" for f in failing]
         remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
         return (Sheet(f"Capacity check: {verdict}", columns, rows, notes=(*notes, *remarks)),)

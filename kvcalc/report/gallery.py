@@ -3,20 +3,26 @@
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Sheet
+from kvcalc.units import short_count
 
 
 class Entry(NamedTuple):
     """One model.
 
-    first_token_bytes: what the first token of a sequence takes, in bf16; None where that
-    depends on what an encoder makes.
+    kinds: of attention, by name. parameters: of the whole model; None where that is not known.
+    first_token_bytes: what the first token of a sequence takes, in bf16, states of a fixed size with it; growth: bytes
+    that so many tokens add from there on. Both are None where that depends on what an encoder makes.
     """
 
     name: str
     aliases: tuple[str, ...]
     attention: tuple[tuple[int, str, str], ...]
+    kinds: tuple[str, ...]
     max_model_len: int | None
+    parameters: int | None
     first_token_bytes: int | None
+    growth: tuple[int, int] | None
+    model_type: str
     source: str
 
     @property
@@ -24,38 +30,59 @@ class Entry(NamedTuple):
         """`12 sliding GQA-8, 12 full GQA-8`."""
         return ", ".join(f"{number} {name} {label}" for number, name, label in self.attention)
 
+    @property
+    def bytes_per_token(self) -> int | None:
+        """What a token adds in a short context, rounded up where several share a slot."""
+        return None if self.growth is None else -(-self.growth[0] // self.growth[1])
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "aliases": list(self.aliases),
+            "layers": [
+                {"num_layers": number, "group": name, "attention": label} for number, name, label in self.attention
+            ],
+            "kinds": list(self.kinds),
+            "max_model_len": self.max_model_len,
+            "parameters": self.parameters,
+            "first_token_bytes": self.first_token_bytes,
+            "bytes_per_token": self.bytes_per_token,
+            "model_type": self.model_type,
+            "source": self.source,
+        }
+
 
 class Gallery(NamedTuple):
-    """All of them."""
+    """All of them, or some."""
 
     entries: tuple[Entry, ...]
 
     def to_dict(self) -> list[Json]:
         """Plain values."""
-        return [
-            {
-                "name": entry.name,
-                "aliases": list(entry.aliases),
-                "layers": [
-                    {"num_layers": number, "group": name, "attention": label} for number, name, label in entry.attention
-                ],
-                "max_model_len": entry.max_model_len,
-                "first_token_bytes": entry.first_token_bytes,
-                "source": entry.source,
-            }
-            for entry in self.entries
-        ]
+        return [entry.to_dict() for entry in self.entries]
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each model."""
+        parameters = (Column("parameters"),) if any(entry.parameters for entry in self.entries) else ()
         columns = (
             Column("preset"),
             Column("aliases", wide=True),
             Column("layers"),
-            Column("max_model_len", "count", wide=True),
-            Column("first token, bytes", "bytes"),
+            *parameters,
+            Column("context", "count"),
+            Column("bytes per token", "bytes"),
         )
         rows = tuple(
-            (e.name, ", ".join(e.aliases), e.layers, e.max_model_len, e.first_token_bytes) for e in self.entries
+            (
+                entry.name,
+                ", ".join(entry.aliases),
+                entry.layers,
+                *((short_count(entry.parameters) if entry.parameters else "",) if parameters else ()),
+                entry.max_model_len,
+                entry.bytes_per_token,
+            )
+            for entry in self.entries
         )
-        return (Sheet(f"{len(rows)} presets, sizes in bf16", columns, rows),)
+        presets = f"{len(rows)} preset{'' if len(rows) == 1 else 's'}"
+        return (Sheet(f"{presets}, bytes in bf16 before a window is full", columns, rows),)

@@ -49,7 +49,7 @@ def test_the_largest_total_that_fits_is_given():
             "tokens must be at most 1,000,000,000,000, not 18,446,744,073,709,551,615",
         ),
         ([10**13], "tokens must be at most 1,000,000,000,000, not 10,000,000,000,000"),
-        (["many"], "tokens must be whole numbers, not of numpy dtype <U4"),
+        (["many"], "tokens must be a positive whole number, not 'many'"),
     ],
 )
 def test_bad_points_are_refused(tokens, message):

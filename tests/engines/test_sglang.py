@@ -737,8 +737,8 @@ BAD_VALUES = {
         "speculative_algorithm must be one of EAGLE, NEXTN, not 'NGRAM'",
     ),
     "a flag": (
-        lambda: size("r1", 1, disable_radix_cache="no"),
-        "disable_radix_cache must be true or false, not 'no'",
+        lambda: size("r1", 1, disable_radix_cache="maybe"),
+        "disable_radix_cache must be true or false, not 'maybe'",
     ),
     "a share": (
         lambda: size("r1", 1, swa_full_tokens_ratio=2),

@@ -405,18 +405,21 @@ BAD_VALUES = {
         lambda: fit("r1", available_bytes=1.5),
         "available_bytes must be a number of bytes, or one for each of 1 pipeline stages, not 1.5",
     ),
-    "not a model": (lambda: kvcalc.fit("r1"), "fit takes a Model, not 'r1'"),
+    "not a model": (
+        lambda: kvcalc.fit(1, available_bytes=1),
+        "a model is a preset's name, a path or a mapping, not 1",
+    ),
     "a usage": (lambda: fit("r1", usage="batch"), "usage must be one of server, llm, not 'batch'"),
     "a share": (
         lambda: fit("r1", gpu_memory_utilization=92),
         "gpu_memory_utilization must be above 0 and at most 1, not 92",
     ),
     "a flag": (
-        lambda: fit("r1", enable_prefix_caching="no"),
-        "enable_prefix_caching must be true or false, not 'no'",
+        lambda: fit("r1", enable_prefix_caching="maybe"),
+        "enable_prefix_caching must be true or false, not 'maybe'",
     ),
     "a length": (lambda: fit("r1", max_model_len=0), "max_model_len must be at least 1, not 0"),
-    "a list": (lambda: fit("r1", pp_layer_partition="30,31"), "pp_layer_partition must be a list, not '30,31'"),
+    "a list": (lambda: fit("r1", pp_layer_partition=30), "pp_layer_partition must be a list, not 30"),
     "a mapping": (lambda: fit("r1", speculative="mtp"), "speculative must be a mapping, not 'mtp'"),
     "drafts": (
         lambda: fit("r1", speculative={"method": "ngram"}),

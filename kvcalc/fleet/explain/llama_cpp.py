@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from kvcalc.answers.size import size
+from kvcalc.answers.size import sized
 from kvcalc.errors import InvalidValueError
 from kvcalc.fleet.explain import Explainer, Printed, Reading
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
+from kvcalc.question import Question
 from kvcalc.report.log import Compared
 from kvcalc.report.sheet import Json
 from kvcalc.units import positive_int
@@ -51,7 +52,8 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks:
             field="n_ctx",
             help="pass the log from its beginning, where n_ctx is printed",
         )
-    report = size(model, tokens=tokens, engine="llama_cpp", engine_settings={"defaults": "cli", **context})
+    engine_settings = {"defaults": "cli", **context}
+    report = sized(Question.of(model, tokens=tokens, engine="llama_cpp", engine_settings=engine_settings))
     found = []
     for letter, names in _TENSORS.items():
         printed = [cache[letter] for cache in reading.caches if letter in cache]

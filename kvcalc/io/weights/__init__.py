@@ -35,7 +35,7 @@ _FORMAT_BY_DEFAULT = "bf16"
 
 def find_weights(
     model: Model,
-    given: str | int | None = None,
+    given: str | int | Weights | None = None,
     form: str | None = None,
     folder: Path = Path(),
     inventory: Inventory | None = None,
@@ -54,7 +54,8 @@ def find_weights(
             help="leave one of them out",
         )
     if given is not None:
-        return _with_tensors(read_weights(given, folder), tensors, model)
+        read = read_weights(given, folder) if isinstance(given, str) else weights_of(model, given)
+        return _with_tensors(read, tensors, model)
     if form is not None:
         return _in_format(model, form, tensors)
     found = _of_files(model) or _published(model)

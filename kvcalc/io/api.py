@@ -1,0 +1,354 @@
+"""The Python API: each function takes what its command takes, or what Python has for it, and returns its document.
+
+    kvcalc.size("r1", tokens="128K", dtype="fp8", batch=8)
+
+Values are read as the command line reads them (`arguments`, `asked`); an error names the argument it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, overload
+
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError, located
+from kvcalc.hardware.gpu import Gpu
+from kvcalc.io.arguments import (
+    AnyModel,
+    Settings,
+    Specs,
+    are_several,
+    bytes_of,
+    bytes_of_stages,
+    counts,
+    length_of,
+    lengths,
+    model_of,
+    models_in,
+    one_length,
+    ranks_of,
+    terms_of,
+    used,
+)
+from kvcalc.parallel import Parallel
+from kvcalc.units import shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from kvcalc.engines.base.plan import Fitted
+    from kvcalc.fleet.weights import Weights
+    from kvcalc.report.check import CheckReport
+    from kvcalc.report.comparison import Comparison
+    from kvcalc.report.gallery import Gallery
+    from kvcalc.report.gpu_fit import GpuFit
+    from kvcalc.report.method_comparison import MethodComparison
+    from kvcalc.report.size import Report
+
+PlanFile: TypeAlias = "str | PathLike[str] | Mapping[str, object]"
+
+
+def size(
+    model: AnyModel,
+    *,
+    tokens: int | str | None = None,
+    batch: int | str | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str | Engine = "ideal",
+    engine_settings: Settings = None,
+    parallel: Parallel | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    attention: str | None = None,
+    method: Specs = (),
+    assume: str | None = None,
+    mtp: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | None = None,
+) -> Report:
+    """Size of a model's cache with `batch` sequences of `tokens` cached tokens each, in exact bytes.
+
+    model: a Model, or what `load` takes: `r1`, `Qwen/Qwen3-8B`, `qwen3:8b`, a path, a mapping. tokens: 131072, `128K`
+    (131,072) or `128k` (128,000); in an engine with one context for all sequences, such as llama_cpp, those of the
+    whole context, and the model's own where none are given. batch: 1 where nothing is given. dtype: bf16 where nothing
+    is given; bfloat16 is the same. engine: `vllm`, `vllm@0.25.1`, `llama.cpp`; engine_settings: named as that engine
+    names them. parallel, or tp, pp, dp and dcp: ranks that share the model, each of which the report then has, too.
+    attention: `mqa`, `gqa:8`, `mla:512+64`; method: `snapkv:window_size=64`, or several, in order. assume, mtp: as for
+    `load`. sequences, kv_dtype: batch and dtype by other names.
+    Raises InvalidValueError, UnknownNameError, NotApplicableError for what an engine or a method refuses.
+    """
+    from kvcalc.answers.size import sized_and_before
+
+    terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
+    ranks = ranks_of(parallel, tp, pp, dp, dcp)
+    chosen = model_of(model, attention, method, assume, mtp=mtp)
+    return sized_and_before(terms.of(chosen, length_of(tokens, chosen, terms.engine), ranks))
+
+
+def sweep(
+    models: AnyModel | Sequence[AnyModel],
+    *,
+    tokens: ArrayLike,
+    batch: ArrayLike | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str | Engine = "ideal",
+    engine_settings: Settings = None,
+    sequences: ArrayLike | None = None,
+    kv_dtype: str | Dtype | None = None,
+) -> NDArray[np.int64]:
+    """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `batch`.
+
+    tokens, batch: whole numbers, or arrays of them that broadcast together; tokens also as `1K,32K` or a list of such
+    texts. Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
+    The rest is as for `size`.
+    Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
+    """
+    from kvcalc.answers.sweep import sweep as swept
+
+    terms = terms_of(None, None, dtype, kv_dtype, engine, engine_settings)
+    used("batch", batch, "sequences", sequences)
+    users = sequences if batch is None else batch
+    one = not are_several(models)
+    chosen = [model_of(each, None, (), None) for each in models_in(models)]
+    return swept(
+        chosen[0] if one else chosen,
+        tokens=counts(tokens),
+        sequences=1 if users is None else users,
+        kv_dtype=terms.kv_dtype,
+        engine=terms.engine,
+    )
+
+
+def fit(
+    model: AnyModel,
+    *,
+    engine: str | Engine = "vllm",
+    available_bytes: int | str | Sequence[int | str] | None = None,
+    weights_bytes: int | str | None = None,
+    other_bytes: int | str = 0,
+    dtype: str | Dtype | None = None,
+    parallel: Parallel | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    engine_settings: Settings = None,
+    attention: str | None = None,
+    method: Specs = (),
+    assume: str | None = None,
+    mtp: bool = False,
+    kv_dtype: str | Dtype | None = None,
+) -> Fitted:
+    """How many blocks, tokens and requests fit, as the engine itself would report it.
+
+    available_bytes: left for the cache on each rank, or on a rank of each pipeline stage: bytes, or `40GiB`.
+    weights_bytes, other_bytes: where that is not given: what one rank's weights take, and everything else (activations,
+    CUDA graphs); the cache has the rest of the share of the GPU's memory that the engine takes.
+    dtype: in which the model computes, or the cache is stored, where the engine leaves that to a size.
+    The rest is as for `size`.
+    Raises NotApplicableError for what the engine refuses, in its words; InvalidValueError, UnknownNameError.
+    """
+    from kvcalc.answers.planned import fit as planned
+
+    terms = terms_of(None, None, dtype, kv_dtype, engine, engine_settings)
+    return planned(
+        model_of(model, attention, method, assume, mtp=mtp),
+        engine=terms.engine,
+        available_bytes=bytes_of_stages(available_bytes),
+        weights_bytes=None if weights_bytes is None else bytes_of("weights_bytes", weights_bytes),
+        other_bytes=bytes_of("other_bytes", other_bytes),
+        kv_dtype=terms.kv_dtype,
+        parallel=ranks_of(parallel, tp, pp, dp, dcp),
+    )
+
+
+def fit_gpus(
+    model: AnyModel,
+    *,
+    gpu: str | Gpu | None = None,
+    memory: int | str | None = None,
+    weights: int | str | PathLike[str] | Weights | None = None,
+    weights_dtype: str | None = None,
+    reserve: int | str | None = None,
+    gpus: int | None = None,
+    tokens: int | str | None = None,
+    batch: int | str | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str = "ideal",
+    engine_settings: Settings = None,
+    utilization: float | Fraction | str | None = None,
+    parallel: Parallel | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    ep: int | None = None,
+    attention: str | None = None,
+    method: Specs = (),
+    assume: str | None = None,
+    mtp: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | None = None,
+    weights_bytes: int | Weights | None = None,
+    reserve_bytes: int | None = None,
+    num_gpus: int | None = None,
+) -> GpuFit:
+    """How much of a model's cache GPUs hold next to its weights: contexts, users, the fewest GPUs.
+
+    gpu: a name that `kvcalc gpus` lists, the driver's own, or one of `kvcalc.gpus()`; `auto` for this machine's.
+    memory: bytes, or `64GB`, of any other device, or of this one as it is given. gpus: in all; as many as there are
+    ranks. weights: of the whole model, `671GB`, `70B x 4.5bit` or the path of safetensors or GGUF; default: the model's
+    own files, as published, or counted tensor by tensor; weights_dtype: counted in this format. reserve: on each GPU,
+    for activations, graphs and everything else; default: an estimate for the engine, of which numbers are those of the
+    upper end, and `GpuFit.at_best` has the others. utilization: share of the GPU's memory that is used, all of it where
+    neither this nor a setting of the engine says otherwise. tokens: context of each user, if asked about one, in an
+    engine with one context for all the whole of it; batch: users. weights_bytes, reserve_bytes, num_gpus: weights,
+    reserve and gpus by other names. The rest is as for `size`. Returns a GpuFit of exact ints.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    """
+    from kvcalc.fleet.fit import device_asked_for, fitted, layout_of
+    from kvcalc.fleet.memory import share_of
+    from kvcalc.fleet.on_gpus import OnGpus
+    from kvcalc.fleet.weights import loaded
+    from kvcalc.hardware import gpu_named
+    from kvcalc.io.weights import find_weights
+
+    named = gpu.written if isinstance(gpu, Gpu) else gpu
+    card = located("gpu" if named else "memory", gpu_named, located("memory", device_asked_for, named, memory))
+    share = None if utilization is None else located("utilization", share_of, utilization, "utilization")
+    terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings, on=(card.written, share))
+    used("gpus", gpus, "num_gpus", num_gpus)
+    ranks = layout_of(num_gpus if gpus is None else gpus, ranks_of(parallel, tp, pp, dp, dcp, ep))
+    weighed_as = used("weights", weights, "weights_bytes", weights_bytes)
+    weighed = weights_bytes if weights is None else weights
+    reserved_as = used("reserve", reserve, "reserve_bytes", reserve_bytes)
+    reserve_given = reserve_bytes if reserve is None else reserve
+    reserved = None if reserve_given is None else bytes_of(reserved_as, reserve_given)
+    chosen = model_of(model, attention, method, assume, mtp=mtp)
+    given = fspath(weighed) if isinstance(weighed, PathLike) else weighed
+    whole = located(weighed_as, find_weights, chosen, given, weights_dtype)
+    whole = loaded(whole, terms.engine.served(chosen))
+    asked = None if tokens is None else one_length(tokens)
+    question = terms.of(chosen, asked or 1, ranks)
+    return fitted(OnGpus(question, card, whole, reserved, share or Fraction(1)), ranks, asked)
+
+
+@overload
+def compare(
+    models: AnyModel | Sequence[AnyModel],
+    *,
+    tokens: int | str | Sequence[int | str],
+    variants: Specs | None = None,
+    methods: None = None,
+    batch: int | str | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str | Engine = "ideal",
+    engine_settings: Settings = None,
+    assume: str | None = None,
+    mtp: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | None = None,
+) -> Comparison: ...
+@overload
+def compare(
+    models: AnyModel | Sequence[AnyModel],
+    *,
+    tokens: int | str | Sequence[int | str],
+    variants: None = None,
+    methods: Specs,
+    batch: int | str | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str | Engine = "ideal",
+    engine_settings: Settings = None,
+    assume: str | None = None,
+    mtp: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | None = None,
+) -> MethodComparison: ...
+def compare(
+    models: AnyModel | Sequence[AnyModel],
+    *,
+    tokens: int | str | Sequence[int | str],
+    variants: Specs | None = None,
+    methods: Specs | None = None,
+    batch: int | str | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str | Engine = "ideal",
+    engine_settings: Settings = None,
+    assume: str | None = None,
+    mtp: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | None = None,
+) -> Comparison | MethodComparison:
+    """Several models side by side; or one model as if built with other attention, or under methods.
+
+    models: one, or a list of them, each as for `size`. tokens: one length, or several: `1K,32K` or a list. variants:
+    `mha,gqa:8` or a list; without them the usual, but for those that a model cannot have. methods: `all`, or
+    `snapkv;kivi:bits=2`, or a list, at one length. The rest is as for `size`.
+    Raises InvalidValueError, UnknownNameError, NotApplicableError for a variant or method that was named.
+    """
+    from kvcalc.answers.compare import compare as compared
+
+    terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
+    token_counts = lengths(tokens)
+    chosen = [model_of(each, None, (), assume, mtp=mtp) for each in models_in(models)]
+    if not chosen:
+        raise InvalidValueError("no model is named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
+    questions = [terms.of(each, token_counts[0]) for each in chosen]
+    place = "methods" if methods else "variants" if variants is not None else ""
+    return located(place, compared, questions, token_counts, variants=variants, methods=methods)
+
+
+def check(plans: PlanFile | Iterable[PlanFile]) -> CheckReport:
+    """Whether each deployment of capacity plans fits its budget or GPU, and what would.
+
+    plans: the path of a plan file, the mapping that such a file holds (`kvcalc schema plan` describes it), one
+    deployment of it, or several of these.
+    Raises KvcalcError where a plan is wrong, with file and line.
+    """
+    from kvcalc.fleet.check import check as checked
+    from kvcalc.io.documents import Document
+    from kvcalc.io.plans import load_plan, parse_plan
+
+    deployments = []
+    for plan in _listed(plans):
+        if isinstance(plan, Mapping):
+            whole = plan if _is_plan(plan) else {"deployments": [dict(plan)]}
+            deployments += parse_plan(Document("plan", dict(whole)))
+        else:
+            deployments += load_plan(Path(fspath(plan)))
+    return checked(deployments)
+
+
+def presets(words: Specs = (), kind: str | None = None) -> Gallery:
+    """Shipped models, all or those that every word describes: by name, alias, model_type or source.
+
+    kind: of attention, `mla` or `gated-deltanet`; models that have such layers.
+    Raises UnknownNameError for a kind that is not known, and where no model is described.
+    """
+    from kvcalc.io.gallery import attention_kind, gallery
+
+    return gallery(words, None if kind is None else located("kind", attention_kind, kind))
+
+
+def _listed(plans: PlanFile | Iterable[PlanFile]) -> list[PlanFile]:
+    """One plan or several, as a list. Raises InvalidValueError for what is none."""
+    alone = isinstance(plans, str | PathLike | Mapping) or not isinstance(plans, Iterable)
+    listed: list[PlanFile] = [plans] if alone else list(plans)  # type: ignore[list-item, arg-type]
+    for plan in listed:
+        if not isinstance(plan, str | PathLike | Mapping):
+            what = f"a plan is a path or a mapping, not {shown(plan)}"
+            raise InvalidValueError(what, field="plans", help="`kvcalc schema plan` describes the mapping")
+    return listed
+
+
+def _is_plan(values: Mapping[str, object]) -> bool:
+    """Whether a mapping is a whole plan, rather than one deployment of it."""
+    return "deployments" in values or not ("name" in values or "model" in values)

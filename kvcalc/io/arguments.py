@@ -1,0 +1,187 @@
+"""Arguments of the Python API, read: a value that a person writes, or what Python has for it, once and in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from kvcalc.cache.dtypes import BF16, Dtype
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError, located
+from kvcalc.io.asked import Door, Terms
+from kvcalc.io.loading import load
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.units import parse_bytes, parse_token_list, parse_tokens, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from kvcalc.fleet.weights import Weights
+
+Value = TypeVar("Value")
+AnyModel: TypeAlias = "Model | str | PathLike[str] | Mapping[str, object]"
+"""A model, or whatever `kvcalc.load` loads: a name, a path, or a mapping."""
+Settings: TypeAlias = "Mapping[str, object] | None"
+Specs: TypeAlias = "str | Sequence[str]"
+"""One method, or several."""
+_DOOR = Door("batch", "dtype", "engine", "engine_settings", "attention", "method", "mtp")
+
+
+def used(name: str, value: object, other: str, given: object) -> str:
+    """Which name of an argument that has two was used. Raises InvalidValueError where both were."""
+    if value is not None and given is not None:
+        raise InvalidValueError(
+            f"{name} ({shown(value)}) and {other} ({shown(given)}) are the same, and both are given",
+            field=name,
+            help=f"give {name} alone",
+        )
+    return name if given is None else other
+
+
+def terms_of(
+    batch: int | str | None,
+    sequences: int | str | None,
+    dtype: str | Dtype | None,
+    kv_dtype: str | Dtype | None,
+    engine: str | Engine,
+    settings: Settings,
+    on: tuple[str, Fraction | None] | None = None,
+) -> Terms:
+    """What is asked of any model. on: a GPU, and the share of its memory that the engine takes."""
+    door = _DOOR._replace(
+        batch=used("batch", batch, "sequences", sequences), dtype=used("dtype", dtype, "kv_dtype", kv_dtype)
+    )
+    users = sequences if batch is None else batch
+    cache_format = kv_dtype if dtype is None else dtype
+    users, cache_format = 1 if users is None else users, BF16 if cache_format is None else cache_format
+    if on is None:
+        return door.terms(users, cache_format, engine, settings)
+    if isinstance(engine, Engine):
+        raise InvalidValueError(
+            f"the engine must be a name, as its GPU is asked for apart, not {shown(engine)}",
+            field="engine",
+            help="for instance engine='vllm@0.33'",
+        )
+    return door.terms_on(*on, users, cache_format, engine, settings)
+
+
+def model_of(model: AnyModel, attention: str | None, method: Specs, assume: str | None, *, mtp: bool = False) -> Model:
+    """The model that is meant, with its draft layers, other attention, and under methods, as they are asked for."""
+    if not isinstance(model, Model):
+        model = located("model", load, model, assume=assume)
+    elif assume is not None:
+        raise InvalidValueError(
+            f"{model.name} is a Model, which nothing is assumed of",
+            field="assume",
+            help="give it to kvcalc.load, or name the config.json here",
+        )
+    if not isinstance(method, str | Sequence):
+        raise InvalidValueError(
+            f"method must be a text or a list of them, not {shown(method)}",
+            field="method",
+            help="for instance 'snapkv'",
+        )
+    methods = [method] if isinstance(method, str) else method
+    return _DOOR.changed(model, attention=attention, methods=methods, mtp=mtp)
+
+
+def ranks_of(
+    parallel: Parallel | None,
+    tp: int | None,
+    pp: int | None,
+    dp: int | None,
+    dcp: int | None,
+    ep: int | None = None,
+) -> Parallel | None:
+    """Ranks that share the model; None where nothing says that there are several."""
+    degrees = {name: n for name, n in (("tp", tp), ("pp", pp), ("dp", dp), ("dcp", dcp), ("ep", ep)) if n is not None}
+    if parallel is None:
+        return Parallel(**degrees) if degrees else None
+    if not isinstance(parallel, Parallel):
+        raise InvalidValueError(
+            f"parallel must be a Parallel, not {shown(parallel)}",
+            field="parallel",
+            help="for instance kvcalc.Parallel(tp=8), or tp=8 alone",
+        )
+    if degrees:
+        name, number = next(iter(degrees.items()))
+        raise InvalidValueError(
+            f"parallel ({parallel}) and {name} ({shown(number)}) both say how ranks share the model",
+            field=name,
+            help="give one of them",
+        )
+    return parallel
+
+
+def length_of(tokens: object, model: Model, engine: Engine) -> int | None:
+    """The length that is asked about; None for the context that the engine makes of itself."""
+    if tokens is not None:
+        return one_length(tokens)
+    if engine.SHARES_CONTEXT:
+        return None
+    own = f"tokens={model.max_model_len}, the model's own context" if model.max_model_len else "tokens='128K'"
+    raise InvalidValueError("no tokens are given", field="tokens", help=f"give them: {own}")
+
+
+def one_length(tokens: Any) -> int:
+    """One number of tokens. Raises InvalidValueError for several."""
+    if isinstance(tokens, Iterable) and not isinstance(tokens, str) and getattr(tokens, "ndim", True):
+        raise InvalidValueError(
+            f"tokens must be one number, not {shown(tokens)}",
+            field="tokens",
+            help="kvcalc.sweep(model, tokens=[1024, 8192]) takes several, and kvcalc.compare",
+        )
+    return parse_tokens(tokens)
+
+
+def lengths(tokens: object) -> list[int]:
+    """One or several numbers of tokens, in a text or a list."""
+    found: list[int] = []
+    each: Any
+    for each in [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) else tokens:
+        found += parse_token_list(each) if isinstance(each, str) else [parse_tokens(each)]
+    if not found:
+        raise InvalidValueError("no tokens are given", field="tokens", help="give some: tokens=[1024, 8192]")
+    return found
+
+
+def counts(tokens: ArrayLike) -> ArrayLike:
+    """Numbers of tokens as an array takes them, where some are written as texts."""
+    if isinstance(tokens, str):
+        counts = parse_token_list(tokens)
+        return counts if len(counts) > 1 else counts[0]
+    if isinstance(tokens, list | tuple) and any(isinstance(each, str) for each in tokens):
+        return lengths(tokens)
+    return tokens
+
+
+def bytes_of(name: str, value: int | str | None) -> int:
+    """A number of bytes, or a text with its unit; 0 where nothing is given."""
+    if value is None:
+        return 0
+    if type(value) is int and value >= 0:
+        return value
+    return parse_bytes(value, name)
+
+
+def bytes_of_stages(available: int | str | Sequence[int | str] | None) -> int | Sequence[int] | None:
+    """Bytes of every rank, or of a rank of each pipeline stage."""
+    if isinstance(available, str):
+        return bytes_of("available_bytes", available)
+    if isinstance(available, Sequence):
+        return [bytes_of("available_bytes", each) if isinstance(each, str) else each for each in available]
+    return available
+
+
+def are_several(models: AnyModel | Sequence[AnyModel]) -> bool:
+    """Whether it is a list of models, rather than what one is named by."""
+    return not isinstance(models, Model | str | PathLike | Mapping) and isinstance(models, Iterable)
+
+
+def models_in(models: AnyModel | Sequence[AnyModel]) -> Sequence[AnyModel]:
+    """One model or several, as a list."""
+    listed: list[AnyModel] = list(models) if are_several(models) else [models]  # type: ignore[list-item, arg-type]
+    return listed

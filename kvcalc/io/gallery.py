@@ -1,0 +1,95 @@
+"""The shipped models, or those of them that words and a kind of attention describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from kvcalc.answers.size import sized
+from kvcalc.attention import KINDS, kind_named
+from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.errors.foreign import listed
+from kvcalc.io.presets import load_preset, parameters_of, preset_aliases, preset_names
+from kvcalc.model import Attention, Model
+from kvcalc.question import Question
+from kvcalc.report.gallery import Entry, Gallery
+from kvcalc.units import shown
+
+_BY_HEADS = ("mha", "mqa")
+"""What people call grouped-query attention with as many KV heads as query heads, and with one."""
+
+
+def gallery(words: str | Sequence[str] = (), kind: str | None = None) -> Gallery:
+    """Presets of which each word is in the name, an alias, the model_type or the source, and that have such layers.
+
+    kind: one of `attention_kinds`. Raises UnknownNameError where no preset is described.
+    """
+    wanted = [word.lower() for word in _words(words)]
+    aliases: dict[str, list[str]] = {}
+    for alias, name in preset_aliases().items():
+        aliases.setdefault(name, []).append(alias)
+    entries = (_entry(name, tuple(aliases.get(name, ()))) for name in preset_names())
+    found = tuple(e for e in entries if _says(e, wanted) and (kind is None or kind in e.kinds))
+    if not found:
+        of_kind = "" if kind is None else f" with {kind} layers"
+        described = f" is described by {listed([shown(word) for word in wanted])}" if wanted else " is shipped"
+        raise UnknownNameError(
+            f"no preset{of_kind}{described}", help="`kvcalc presets list` shows them all; fewer words find more"
+        )
+    return Gallery(found)
+
+
+def attention_kinds() -> list[str]:
+    """Kinds of attention by name; mha and mqa are gqa with as many KV heads as query heads, and with one."""
+    return sorted({*KINDS.names(), *_BY_HEADS})
+
+
+def attention_kind(name: str) -> str:
+    """The kind of that name, in any case. Raises UnknownNameError."""
+    known = attention_kinds()
+    if str(name).lower() not in known:
+        see = "`kvcalc presets list --help` lists them"
+        raise UnknownNameError.among("kind of attention", str(name), known, see=see)
+    return str(name).lower()
+
+
+def _words(words: str | Sequence[str]) -> Iterator[str]:
+    for word in [words] if isinstance(words, str) else words:
+        if not isinstance(word, str):
+            raise InvalidValueError(f"a word is a text, not {shown(word)}", field="words", help="for instance 'qwen'")
+        yield from word.split()
+
+
+def _says(entry: Entry, words: Iterable[str]) -> bool:
+    text = "\n".join((entry.name, *entry.aliases, entry.model_type, entry.source)).lower()
+    return all(word in text for word in words)
+
+
+def _entry(name: str, aliases: tuple[str, ...]) -> Entry:
+    model = load_preset(name)
+    first, growth = _in_bytes(model)
+    return Entry(
+        name=name,
+        aliases=aliases,
+        attention=tuple((len(group.layers), group.name, group.label) for group in model.groups),
+        kinds=tuple(dict.fromkeys(_kind(part) for group in model.groups for part in group.parts)),
+        max_model_len=model.max_model_len,
+        parameters=parameters_of(name),
+        first_token_bytes=first,
+        growth=growth,
+        model_type=model.model_type,
+        source=model.source,
+    )
+
+
+def _kind(part: Attention) -> str:
+    by_heads = part.label.lower()
+    return by_heads if by_heads in _BY_HEADS else next(n for n in KINDS.names() if kind_named(n) is type(part))
+
+
+def _in_bytes(model: Model) -> tuple[int | None, tuple[int, int] | None]:
+    """What the first token takes, and how the cache grows from there on."""
+    try:
+        report = sized(Question.of(model, tokens=1))
+    except InvalidValueError:  # cross-attention to an encoder's tokens, of which nobody said how many
+        return None, None
+    return report.total_bytes, report.growth
