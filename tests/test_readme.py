@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -21,9 +22,27 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```console\n\$ kvcalc ([^\n]*)\n(.*?)```", README, re.DOTALL)
 
 
+FILES = {
+    "plan.yaml": "examples/plans/prod.yaml",
+    "sglang.log": "tests/logs/sglang_without_tp.log",
+}
+"""What readers have where they run a command, and where we have it."""
+CONFIG = {
+    "model_type": "llama",
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "hidden_size": 4096,
+}
+
+
 @pytest.fixture(autouse=True)
-def _in_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def _where_readers_are(monkeypatch, tmp_path):
+    for name, path in FILES.items():
+        (tmp_path / name).write_bytes((ROOT / path).read_bytes())
+    (tmp_path / "path/to").mkdir(parents=True)
+    (tmp_path / "path/to/config.json").write_text(json.dumps(CONFIG))
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(("line", "shown"), BLOCKS, ids=[line for line, _ in BLOCKS])
@@ -70,7 +89,7 @@ def test_the_python_example_is_true():
             exec(statement, values)
         elif statement:
             result = eval(statement, values)
-            if re.match(r"\d+|array", comment):
+            if re.match(r"\d+|array|True", comment):
                 assert comment.startswith(repr(result)), (comment, result)
 
 

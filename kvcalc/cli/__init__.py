@@ -17,6 +17,8 @@ from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.errors.foreign import visible
 
 OK, INTERRUPTED = 0, 130
+_ON_ONE_LINE = "1000"
+"""Columns for what completion says of a word: fish reads each line as one more word."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +58,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     from kvcalc.cli.plain import read
     from kvcalc.cli.spellings import spelled_out
 
-    for_typer = "_KVCALC_COMPLETE" in os.environ or os.name == "nt"
+    completing = "_KVCALC_COMPLETE" in os.environ
+    if completing:
+        os.environ["COLUMNS"] = _ON_ONE_LINE
+    for_typer = completing or os.name == "nt"
     words = spelled_out(sys.argv[1:] if arguments is None else arguments)
     plain = None if for_typer else read(words)
     if plain is not None:

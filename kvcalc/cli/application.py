@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -16,6 +16,7 @@ from kvcalc.cli.spellings import others
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.units import shown
 
+_OF_COMMANDS = "COMMAND [ARGS]"
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -35,7 +36,17 @@ def run_line(line: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-class _Commands(TyperGroup):
+class _Group(TyperGroup):
+    """Commands, each described by its whole first sentence."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.short_help = _first_sentence(command.help or "")
+        return command
+
+
+class _Commands(_Group):
     """Commands that are imported when they are asked for."""
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002
@@ -45,8 +56,16 @@ class _Commands(TyperGroup):
         if cmd_name not in NAMES:
             raise UnknownNameError.among("command", cmd_name, NAMES, see="`kvcalc --help` describes them")
         command = typer.main.get_command(_app_of(cmd_name))
-        command.name = cmd_name
+        command.name, command.short_help = cmd_name, _first_sentence(command.help or "")
         return command
+
+    def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ARG002  # no application is made for this
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_sentence(command_named(name).help)) for name in NAMES])
+
+
+def _first_sentence(text: str) -> str:
+    return f"{text.partition('. ')[0].partition(chr(10))[0].rstrip('.')}."
 
 
 class _Command(TyperCommand):
@@ -72,6 +91,7 @@ class _Command(TyperCommand):
 def _whole() -> typer.Typer:
     app = typer.Typer(
         cls=_Commands,
+        subcommand_metavar=_OF_COMMANDS,
         help="How many bytes the KV cache of a language model takes: exact, explained, and checked in CI.",
         epilog="Example: kvcalc size --preset r1 --tokens 100000",
         no_args_is_help=True,
@@ -102,6 +122,8 @@ def _app_of(name: str) -> typer.Typer:
     command = command_named(name)
     alone = isinstance(command, Command)
     app = typer.Typer(
+        cls=_Group,
+        subcommand_metavar=_OF_COMMANDS,
         help=None if alone else command.help,
         no_args_is_help=not alone,
         add_completion=False,
@@ -135,17 +157,29 @@ def _parameter(option: Option) -> Parameter:
         kind, default = bool, False
     if option.flags:
         info = typer.Option(
-            default, *option.flags, metavar=option.metavar, help=_help(option), autocompletion=option.complete
+            default, *option.flags, metavar=option.metavar, help=_help(option), autocompletion=_offered(option)
         )
     else:
-        info = typer.Argument(default, metavar=option.metavar, help=option.help, autocompletion=option.complete)
+        info = typer.Argument(default, metavar=option.metavar, help=_help(option), autocompletion=_offered(option))
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=info, annotation=kind)
 
 
 def _help(option: Option) -> str:
-    """What an option is, and how else it may be written."""
-    also = others(option.flags)
-    return f"{option.help} Also {', '.join(also)}." if also else option.help
+    """What an option is, the names that it takes, and how else it may be written."""
+    known = ", ".join(option.known()) if option.known and "{known}" in option.help else ""
+    about, also = option.help.replace("{known}", known), others(option.flags)
+    return f"{about} Also {', '.join(also)}." if also else about
+
+
+def _offered(option: Option) -> Callable[[str], list[str]] | None:
+    """What the shell offers for a value that is begun."""
+    if option.known is None:
+        return None
+
+    def offered(incomplete: str) -> list[str]:
+        return option.offered(incomplete)
+
+    return offered
 
 
 def _value(path: str, option: Option, given: object) -> object:

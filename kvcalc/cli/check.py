@@ -27,7 +27,7 @@ COMMAND = Command(
     epilog="Example: kvcalc check plans/*.yaml --format github",
     takes=(
         options.PLANS,
-        options.FORMAT,
+        options.FORMAT_OF_FINDINGS,
     ),
     run=run,
 )

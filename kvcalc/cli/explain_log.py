@@ -109,7 +109,7 @@ COMMAND = Command(
         options.MODEL,
         options.ASSUME,
         options.MTP,
-        options.ENGINE._replace(help="Whose log it is, where that is not plain.", default=None),
+        options.LOGGED_ENGINE,
         options.ENGINE_SET,
         options.TP._replace(help="Tensor-parallel ranks, over the log's.", default=None),
         options.PP._replace(help="Pipeline stages, over the log's.", default=None),

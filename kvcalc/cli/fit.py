@@ -136,7 +136,7 @@ def _layout(numbers: Sequence[int] | None, tp: int, pp: int, dp: int, dcp: int, 
 
 COMMAND = Command(
     help=(
-        "Contexts, users and GPUs that fit beside the weights, and what binds. Exit code 1: what is asked does not fit."
+        "Contexts, users and GPUs that fit next to the weights, and the limiting factor. Exit code 1: it does not fit."
     ),
     epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
     takes=(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 TEXT, COUNT, FLAG, TEXTS = "text", "count", "flag", "texts"
@@ -17,8 +17,9 @@ class Option(NamedTuple):
 
     name: parameter of the command's `run`.
     flags: all ways to write it, the long one first; none for an argument.
+    help: what it is; {known} in it stands for all names that it takes.
     default: what `run` gets without it, but () for TEXTS and False for FLAG.
-    complete: what the shell offers for what was typed so far.
+    known: the names that it takes, which the shell offers by their beginning.
     """
 
     name: str
@@ -28,33 +29,96 @@ class Option(NamedTuple):
     kind: str = TEXT
     default: str | int | None = None
     required: bool = False
-    complete: Callable[[str], list[str]] | None = None
+    known: Callable[[], Sequence[str]] | None = None
+
+    def offered(self, incomplete: str) -> list[str]:
+        """Names that begin as what was typed; those of the hub only once their organisation is begun."""
+        begun = incomplete.lower()
+        names = self.known() if self.known else ()
+        return sorted(name for name in names if name.lower().startswith(begun) and (begun or "/" not in name))
 
 
-def _complete_preset(incomplete: str) -> list[str]:
+# Names that options take; each is looked up when help or the shell asks for it --------------------------------------
+
+
+def _presets() -> Sequence[str]:
     from kvcalc.io.presets import preset_aliases, preset_names
 
-    names = {*preset_names(), *preset_aliases()}
-    return sorted(name for name in names if name.startswith(incomplete.lower()))
+    return [*preset_names(), *preset_aliases()]
 
 
-def _complete_dtype(incomplete: str) -> list[str]:
+def _models() -> Sequence[str]:
+    from kvcalc.io.resolve.table import rows
+
+    return [*_presets(), *(row.name for row in rows() if row.preset and "/" in row.name)]
+
+
+def _dtypes() -> Sequence[str]:
     from kvcalc.cache.dtypes import DTYPES
 
-    return [dtype.name for dtype in DTYPES if dtype.name.startswith(incomplete)]
+    return [dtype.name for dtype in DTYPES]
 
 
-def _complete_format(incomplete: str) -> list[str]:
-    from kvcalc.formats import FORMATS
+def _engines() -> Sequence[str]:
+    from kvcalc.engines import ENGINES
 
-    return [name for name in FORMATS.names() if name.startswith(incomplete)]
+    return [name.replace("-", "_") for name in ENGINES.names()]
 
 
-def _complete_gpu(incomplete: str) -> list[str]:
+def _logged_engines() -> Sequence[str]:
+    from kvcalc.io.engine_logs import LOG_FORMATS
+
+    return [name.replace("-", "_") for name in LOG_FORMATS.names()]
+
+
+def _gpus() -> Sequence[str]:
     from kvcalc.hardware import AUTO
     from kvcalc.hardware.naming import spellings
 
-    return sorted(name for name in {AUTO, *spellings()} if name.startswith(incomplete.lower()))
+    return [AUTO, *spellings()]
+
+
+def _methods() -> Sequence[str]:
+    from kvcalc.methods import METHODS
+
+    return METHODS.names()
+
+
+def _architectures() -> Sequence[str]:
+    from kvcalc.methods import METHODS
+    from kvcalc.methods._traits import ARCHITECTURE
+
+    return [name for name in METHODS.names() if METHODS.module(name).TRAITS.kind == ARCHITECTURE]
+
+
+def _assumed() -> Sequence[str]:
+    from kvcalc.io.hf_config import ASSUMED
+
+    return tuple(ASSUMED)
+
+
+def _attention_kinds() -> Sequence[str]:
+    from kvcalc.io.gallery import attention_kinds
+
+    return attention_kinds()
+
+
+def _formats() -> Sequence[str]:
+    from kvcalc.formats import FOR_ANYTHING
+
+    return FOR_ANYTHING
+
+
+def _formats_of_findings() -> Sequence[str]:
+    from kvcalc.formats import FOR_ANYTHING, FOR_FINDINGS
+
+    return (*FOR_ANYTHING, *FOR_FINDINGS)
+
+
+def _schemas() -> Sequence[str]:
+    from kvcalc.io.schemas import SCHEMAS
+
+    return tuple(SCHEMAS)
 
 
 # The model ----------------------------------------------------------------------------------------------------------
@@ -63,17 +127,30 @@ NAMED = Option(
     "named",
     (),
     "[MODEL]",
-    "Preset, hub id, Ollama tag, or the path of a config.json, a model's folder or a GGUF file.",
-    complete=_complete_preset,
+    "Preset (`kvcalc presets list`), hub id, Ollama tag, or path of a config.json, a model's folder or a GGUF file.",
+    known=_models,
 )
-PRESET = Option("preset", ("--preset", "-p"), "NAME", "The same as an option: r1.", complete=_complete_preset)
-MODEL = Option("model", ("--model", "-m"), "NAME|PATH", "The same: Qwen/Qwen3-8B, path/to/config.json.")
-MODELS = Option("models", (), "[MODEL]...", "Presets or paths.", TEXTS, complete=_complete_preset)
-ASSUME = Option("assume", ("--assume",), "KIND", "Read an unknown model_type as gqa, mha or mla; the output says so.")
+PRESET = Option("preset", ("--preset", "-p"), "NAME", "The model as an option: r1.", known=_models)
+MODEL = Option("model", ("--model", "-m"), "NAME|PATH", "The same: Qwen/Qwen3-8B, path/to/config.json.", known=_models)
+MODELS = Option("models", (), "[MODELS]", "Presets (`kvcalc presets list`), hub ids or paths.", TEXTS, known=_models)
+ASSUME = Option(
+    "assume", ("--assume",), "KIND", "Read an unknown model_type as {known}; the output says so.", known=_assumed
+)
 MTP = Option("mtp", ("--mtp",), None, "With the layers that predict further tokens.", FLAG)
-ATTENTION = Option("attention", ("--attention",), "KIND", "What if it had: mha, mqa, gqa:8, mla:512+64, mla-naive.")
+ATTENTION = Option(
+    "attention",
+    ("--attention",),
+    "KIND",
+    "What if it had other attention: mqa, gqa:8, mla:512+64; `kvcalc methods list` has all architectures.",
+    known=_architectures,
+)
 METHOD = Option(
-    "method", ("--method",), "SPEC", "What a method leaves: streaming-llm, snapkv:window_size=64 ...", TEXTS
+    "method",
+    ("--method",),
+    "SPEC",
+    "What a method leaves, with its parameters: snapkv:window_size=64; `kvcalc methods list` has all.",
+    TEXTS,
+    known=_methods,
 )
 VARIANTS = Option(
     "variants",
@@ -83,7 +160,10 @@ VARIANTS = Option(
     default="mha,gqa:16,gqa:8,mqa,mla",
 )
 METHODS = Option(
-    "methods", ("--methods",), "LIST", "all, or methods separated by semicolons: one model under each of them."
+    "methods",
+    ("--methods",),
+    "LIST",
+    "all, or methods separated by semicolons (`kvcalc methods list`): one model under each of them.",
 )
 
 # What is asked of it ------------------------------------------------------------------------------------------------
@@ -101,13 +181,27 @@ DTYPE = Option(
     "dtype",
     ("--dtype", "-d"),
     "NAME",
-    "Format of the cache: bf16, fp8, int8, int4 ...",
+    "Format of the cache: {known}.",
     default="bf16",
-    complete=_complete_dtype,
+    known=_dtypes,
 )
-ENGINE = Option("engine", ("--engine", "-e"), "NAME", "Engine to model: vllm, vllm@0.33.", default="ideal")
+ENGINE = Option(
+    "engine",
+    ("--engine", "-e"),
+    "NAME",
+    "Engine to model: {known}; or a version of it: vllm@0.33 (`kvcalc engines list`).",
+    default="ideal",
+    known=_engines,
+)
+LOGGED_ENGINE = ENGINE._replace(
+    help="Engine that wrote the log, if not detected: {known}.", default=None, known=_logged_engines
+)
 ENGINE_SET = Option(
-    "engine_set", ("--engine-set",), "NAME=VALUE", "A setting of the engine, such as window=full.", TEXTS
+    "engine_set",
+    ("--engine-set",),
+    "NAME=VALUE",
+    "A setting of the engine: window=full; `kvcalc engines show NAME` has all.",
+    TEXTS,
 )
 
 # The GPUs -----------------------------------------------------------------------------------------------------------
@@ -126,7 +220,7 @@ GPU = Option(
     ("--gpu",),
     "NAME",
     "GPU as `kvcalc gpus` or its driver names it: 4090, h100; auto: this machine's.",
-    complete=_complete_gpu,
+    known=_gpus,
 )
 MEMORY = Option("memory", ("--memory",), "BYTES", "Of any other device, or of the GPU as you know it: 64GB, 60GiB.")
 GPUS = Option("gpus", ("--gpus",), "N", "GPUs in all: tp x pp x dp.", COUNT)
@@ -147,40 +241,45 @@ UTILIZATION = Option(
 
 # What is run --------------------------------------------------------------------------------------------------------
 
-DEVICE = Option("device", ("--device",), "NAME", "cpu, cuda, or meta: shapes of any size.")
+DEVICE = Option(
+    "device", ("--device",), "NAME", "cpu, cuda, or meta: shapes of any size.", known=lambda: ("cpu", "cuda", "meta")
+)
 LAYERS = Option("layers", ("--layers",), "N", "Only the first N layers of the model.", COUNT)
 DECODE_STEPS = Option("decode_steps", ("--decode-steps",), "N", "Tokens that come one by one.", COUNT, 2)
 ATTENDED_TOKENS = Option("attended_tokens", ("--attended-tokens",), "N", "Longest prompt to attend; 256.", COUNT)
 ENCODER_TOKENS = Option("encoder_tokens", ("--encoder-tokens",), "N", "What cross-attention looks at.", COUNT)
 TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "By when all ranks are done; 1800.", COUNT)
-AGAINST = Option("against", ("--against",), "NAME", "Another's classes: transformers.")
+AGAINST = Option(
+    "against", ("--against",), "NAME", "Another library's classes: {known}.", known=lambda: ("transformers",)
+)
 
 # What is shown ------------------------------------------------------------------------------------------------------
 
 BY_LAYER = Option("by_layer", ("--by-layer",), None, "A row for each layer.", FLAG)
 EXPLAIN = Option("explain", ("--explain",), None, "The formula with its numbers, and where each came from.", FLAG)
 VERIFY = Option("verify", ("--verify",), None, "Build the attention in torch, run it, and measure the cache.", FLAG)
-FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", default="table", complete=_complete_format)
+FORMAT = Option("format", ("--format", "-f"), "NAME", "Output format: {known}.", default="table", known=_formats)
+FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
-PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
-LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
-PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
-PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)
+PLANS = Option("plans", (), "PLANS", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
+LOG = Option("log", (), "FILE", "Start-up log of an engine: {known}.", required=True, known=_logged_engines)
+PRESET_NAME = Option("name", (), "NAME", "Preset or alias (`kvcalc presets list`).", required=True, known=_presets)
+PRESET_FILES = Option("paths", (), "PATHS", "Preset files or config.json files.", TEXTS, required=True)
 CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)
-ENGINE_NAME = Option("name", (), "NAME", "Engine, as `kvcalc engines list` names it.", required=True)
-METHOD_NAME = Option("name", (), "NAME", "Method, as `kvcalc methods list` names it.", required=True)
+ENGINE_NAME = Option("name", (), "NAME", "One of {known}; in a version: vllm@0.33.", required=True, known=_engines)
+METHOD_NAME = Option("name", (), "NAME", "Method, as `kvcalc methods list` names it.", required=True, known=_methods)
 GPU_WORDS = Option(
     "words",
     (),
-    "[WORD]...",
+    "[WORDS]",
     "A device, or words that describe several: nvidia hopper.",
     TEXTS,
-    complete=_complete_gpu,
+    known=_gpus,
 )
-PRESET_WORDS = Option(
-    "words", (), "[WORDS]", "In name, alias, model_type or source: qwen 27b.", TEXTS, complete=_complete_preset
+PRESET_WORDS = Option("words", (), "[WORDS]", "In name, alias, model_type or source: qwen 27b.", TEXTS, known=_presets)
+KIND = Option(
+    "kind", ("--kind",), "NAME", "Only models with layers of this attention: {known}.", known=_attention_kinds
 )
-KIND = Option("kind", ("--kind",), "NAME", "Only models with layers of this kind of attention.")
-SCHEMA_KIND = Option("kind", (), "plan|preset", "Which kind of file.", required=True)
+SCHEMA_KIND = Option("kind", (), "KIND", "Kind of file: {known}.", required=True, known=_schemas)

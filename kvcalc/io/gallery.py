@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from kvcalc.answers.size import sized
 from kvcalc.attention import KINDS, kind_named
@@ -83,7 +84,12 @@ def _entry(name: str, aliases: tuple[str, ...]) -> Entry:
 
 def _kind(part: Attention) -> str:
     by_heads = part.label.lower()
-    return by_heads if by_heads in _BY_HEADS else next(n for n in KINDS.names() if kind_named(n) is type(part))
+    return by_heads if by_heads in _BY_HEADS else _names()[type(part)]
+
+
+@cache
+def _names() -> dict[type[Attention], str]:
+    return {kind_named(name): name for name in KINDS.names()}
 
 
 def _in_bytes(model: Model) -> tuple[int | None, tuple[int, int] | None]:

@@ -24,10 +24,9 @@ _OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `g
 
 def schema(kind: str) -> dict[str, Json]:
     """JSON Schema of a `plan` or a `preset`. Raises UnknownNameError for another kind."""
-    schemas = {"plan": _plan, "preset": _preset}
-    if kind not in schemas:
-        raise UnknownNameError.among("schema", kind, schemas)
-    return {"$schema": _DIALECT, **schemas[kind]()}
+    if kind not in SCHEMAS:
+        raise UnknownNameError.among("schema", kind, SCHEMAS)
+    return {"$schema": _DIALECT, **SCHEMAS[kind]()}
 
 
 def _plan() -> dict[str, Json]:
@@ -107,3 +106,7 @@ def _rule(kind: type, field: str, type_: object) -> Mapping[str, Json]:
     if type_ in (str, str | None):
         return {"type": "string"}
     return {**_COUNT, "minimum": 0} if field in getattr(kind, "MAY_BE_ZERO", ()) else _COUNT
+
+
+SCHEMAS = {"plan": _plan, "preset": _preset}
+"""Kinds of file that have a schema."""

@@ -35,7 +35,7 @@ class LmdeploySettings(Engine):
     backend: str = setting(PYTORCH, "engine of LMDeploy that serves the model: pytorch or turbomind")
     gpu: str = setting(
         "h100-80gb",
-        "a name of presets/gpus.yaml; it decides max_batch_size, and from Hopper on latents are read by FlashMLA",
+        "a name that `kvcalc gpus` lists; it decides max_batch_size, and from Hopper on latents are read by FlashMLA",
     )
     block_size: int = setting(64, "tokens of a block; cache_block_seq_len of TurboMind and of the command line")
     kernel_block_size: int = setting(

@@ -42,7 +42,7 @@ class SglangSettings(Engine):
     version: str = setting(SglangRelease.newest(), "version of SGLang whose rules hold")
     gpu: str = setting(
         "h100-80gb",
-        "a name of presets/gpus.yaml; from Blackwell on, sparse latents are cached in fp8 unless told otherwise",
+        "a name that `kvcalc gpus` lists; from Blackwell on, sparse latents are cached in fp8 unless told otherwise",
     )
     kv_cache_dtype: str = setting(
         AUTO,

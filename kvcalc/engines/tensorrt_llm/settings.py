@@ -32,7 +32,7 @@ class TensorrtLlmSettings(Engine):
     RELEASE = TensorrtLlmRelease
 
     version: str = setting(TensorrtLlmRelease.newest(), "version of TensorRT-LLM whose rules hold; 1 is any 1.x")
-    gpu: str = setting("h100-80gb", "a name of presets/gpus.yaml")
+    gpu: str = setting("h100-80gb", "a name that `kvcalc gpus` lists")
     dtype: str = setting(
         AUTO, "of the cache: auto (the model's, or size's kv_dtype), fp8, nvfp4, int8, float16, bfloat16 or float32"
     )

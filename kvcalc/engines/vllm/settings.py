@@ -31,7 +31,7 @@ class VllmSettings(Engine):
     version: str = setting(_NEWEST.version, "version of vLLM whose rules hold")
     gpu: str = setting(
         "h100-80gb",
-        "a name of presets/gpus.yaml, the driver's own, or cpu (cpu-amx, cpu-avx512, cpu-avx2); its kernels decide "
+        "a name that `kvcalc gpus` lists, the driver's own, or cpu (cpu-amx, cpu-avx512, cpu-avx2); its kernels decide "
         "block sizes, its memory the batch",
     )
     kv_cache_dtype: str = setting(
