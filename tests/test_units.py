@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.units import both_units, parse_bytes, parse_token_list, parse_tokens, positive_int, short_tokens
+from kvcalc.units import (
+    both_units,
+    parse_bytes,
+    parse_token_list,
+    parse_tokens,
+    positive_int,
+    short_count,
+    short_tokens,
+)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +140,17 @@ def test_the_largest_count_is_a_million_millions():
     for value in (0, 10**12 + 1, True, 1.0):
         with pytest.raises(InvalidValueError, match="tokens must be"):
             positive_int(value, "tokens")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (671_026_419_200, "671B"),
+        (8_030_261_248, "8.03B"),
+        (1_000_000_000_000, "1T"),
+        (596_049_920, "596M"),
+        (999_999, "999,999"),
+    ],
+)
+def test_parameters_are_shown_as_models_are_named(number, shown):
+    assert short_count(number) == shown

@@ -39,6 +39,14 @@ COMMAND_LINES = {
         "--preset: no preset is called 'llama4-70b'\n"
         "help: did you mean 'llama3-70b' or 'llama2-70b' or 'llama-3-70b'? `kvcalc presets list` shows them all",
     ),
+    "unknown kind of attention": (
+        "presets list --kind mlx",
+        "--kind: no kind of attention is called 'mlx'\nhelp: did you mean 'mla'? `kvcalc presets list --help` lists them",
+    ),
+    "words of no preset": (
+        "presets list qwen llama",
+        "no preset is described by 'qwen', 'llama'\nhelp: `kvcalc presets list` shows them all; fewer words find more",
+    ),
     "unknown dtype": (
         "size --preset r1 --tokens 1 --dtype bf61",
         "--dtype: no dtype is called 'bf61'\nhelp: did you mean 'bf16'?",

@@ -10,6 +10,8 @@ from test_options import COMMANDS
 from kvcalc.cache.dtypes import DTYPES
 from kvcalc.cli import main
 from kvcalc.cli.commands import NAMES
+from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base.settings import settings_of
 from kvcalc.formats import FORMATS
 from kvcalc.io.gallery import attention_kinds
 
@@ -52,6 +54,17 @@ def test_help_names_the_commands_that_list_the_rest(cli):
     listing = {"`kvcalc presets list`", "`kvcalc engines list`", "`kvcalc engines show NAME`", "`kvcalc methods list`"}
     shown = " ".join(cli("fit --help").stdout.split())
     assert {command for command in listing | {"`kvcalc gpus`"} if command not in shown} == set()
+
+
+@pytest.mark.parametrize("page", [*(f"{page} --help" for page in PAGES), "methods list", "engines list -f json"])
+def test_no_page_sends_its_reader_to_a_file_of_the_repository(cli, page):
+    assert not re.search(r"(presets|examples|tests|docs)/", cli(page).stdout)
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_no_setting_does_either(engine):
+    meanings = " ".join(setting.meaning for setting in settings_of(Engine.of(engine)))
+    assert not re.search(r"(presets|examples|tests|docs)/", meanings)
 
 
 # Completion -----------------------------------------------------------------------------------------------------------

@@ -50,3 +50,18 @@ def test_a_log_that_differs_is_alarming():
     )
     assert (agreeing.lines[0].style, agreeing.rows[0][-1]) == ("plain", "equal")
     assert (differing.lines[0].style, differing.rows[0][-1]) == ("alarm", Styled("OTHER", "alarm"))
+
+
+def test_parameters_are_shown_where_any_are_known():
+    gallery = kvcalc.presets("deepseek-r1")
+    known = gallery._replace(entries=(gallery.entries[0]._replace(parameters=671_026_419_200),))
+    shown = [dict(zip([c.title for c in s.columns], s.rows[0], strict=True)) for s in (*known.sheets(),)]
+    assert [(row["parameters"], row["context"], row["bytes per token"]) for row in shown] == [("671B", 163_840, 70_272)]
+    unknown = gallery._replace(entries=(gallery.entries[0]._replace(parameters=None),))
+    assert "parameters" not in [column.title for column in unknown.sheets()[0].columns]
+
+
+def test_a_token_of_compressed_layers_is_its_share_of_their_slots():
+    """DeepSeek-V4 Pro adds a slot for every 4th and every 128th token: 9,255,936 bytes for 128 tokens, windows open."""
+    (entry,) = kvcalc.presets("deepseek-v4-pro").entries
+    assert (entry.growth, entry.bytes_per_token) == ((9_255_936, 128), 72_312)
