@@ -79,6 +79,10 @@ SAME = {
         "size r1 128K --dtype fp8 --batch 8",
     ),
     "ranks": (lambda: kvcalc.size("llama3-8b", tokens="1k", tp=8, pp=2), "size llama3-8b 1k --tp 8 --pp 2"),
+    "one rank": (
+        lambda: kvcalc.size("llama3-8b", tokens="1k", tp=1, engine="llama.cpp"),
+        "size llama3-8b 1k --tp 1 --engine llama.cpp",
+    ),
     "ranks, as one": (
         lambda: kvcalc.size("r1", tokens="1k", parallel=kvcalc.Parallel(tp=8)),
         "size r1 1k --tp 8",

@@ -99,7 +99,8 @@ def ranks_of(
     """Ranks that share the model; None where nothing says that there are several."""
     degrees = {name: n for name, n in (("tp", tp), ("pp", pp), ("dp", dp), ("dcp", dcp), ("ep", ep)) if n is not None}
     if parallel is None:
-        return Parallel(**degrees) if degrees else None
+        ranks = Parallel(**degrees)
+        return None if ranks == Parallel() else ranks
     if not isinstance(parallel, Parallel):
         raise InvalidValueError(
             f"parallel must be a Parallel, not {shown(parallel)}",

@@ -244,8 +244,8 @@ REFUSED = {
     ),
     "windows": (
         kvcalc.InvalidValueError,
-        lambda: size("r1", 1, max_attention_window=512),
-        "max_attention_window must be a list of whole numbers, not 512",
+        lambda: size("r1", 1, max_attention_window="wide"),
+        "max_attention_window must be a list of whole numbers, not ['wide']",
     ),
 }
 
