@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kvcalc.cache.dtypes import BF16, Dtype
@@ -19,7 +19,6 @@ from kvcalc.units import parse_bytes, parse_token_list, parse_tokens, shown
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from kvcalc.fleet.weights import Weights
 
 Value = TypeVar("Value")
 AnyModel: TypeAlias = "Model | str | PathLike[str] | Mapping[str, object]"

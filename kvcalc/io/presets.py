@@ -107,9 +107,10 @@ def preset_source(name: str) -> str:
 
 
 def parameters_of(name: str) -> int | None:
-    """Parameters of the whole model of that preset; None where they are not known."""
-    del name
-    return None
+    """Parameters of the whole checkpoint of that preset; None where its tensors are not known."""
+    from kvcalc.io.weights.inventories import parameters_in
+
+    return parameters_in(name)
 
 
 def load_preset(name: str) -> Model:

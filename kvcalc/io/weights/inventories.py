@@ -7,6 +7,7 @@ shares. `tools/weights.py` writes them from the classes of transformers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kvcalc.units import plural
 
 FOLDER = "weights"
 _COLUMNS = 5
+_PARAMETERS = re.compile(r"^# ([\d,]+) parameters?$", re.MULTILINE)
 _SHARES = "="
 _CONFIG, _EXPERTS = "# config: ", "# experts per token: "
 
@@ -28,6 +30,13 @@ def inventory_of(preset: str) -> Inventory | None:
     """Tensors of a preset's checkpoint; None where its class is not known here."""
     path = presets_folder() / FOLDER / f"{preset}.tsv"
     return parse_inventory(read_text(path), path.name) if preset and is_file(path) else None
+
+
+def parameters_in(preset: str) -> int | None:
+    """Parameters of a preset's checkpoint, as its file says; None where there is none."""
+    path = presets_folder() / FOLDER / f"{preset}.tsv"
+    said = _PARAMETERS.search(read_text(path)) if is_file(path) else None
+    return None if said is None else int(said[1].replace(",", ""))
 
 
 def preset_config(preset: str) -> dict[str, object] | None:
