@@ -122,34 +122,34 @@ def _stored(row: WeightTensor) -> WeightTensor:
 def needed(values: Values) -> Values:
     """The fields of a config that its tensors depend on: without any other the class has the same ones."""
     name = class_name(values.get("model_type"), values.get("architectures"))
-    want = checkpoint_of(values).tensors
+    want = checkpoint_of(values)
     always = {"model_type": values["model_type"], "architectures": [name]}
     small = _pruned(values) | always
-    if _tensors(small) != want:
+    if _checkpoint(small) != want:
         small = {**values, **always}
     for field in [field for field in small if field not in ("model_type", "architectures")]:
         rest = {key: value for key, value in small.items() if key != field}
-        if _tensors(rest) == want:
+        if _checkpoint(rest) == want:
             small = rest
         elif isinstance(small[field], dict):
             small = _section_needed(small, field, want)
     return small
 
 
-def _section_needed(values: Values, section: str, want: tuple[WeightTensor, ...]) -> Values:
+def _section_needed(values: Values, section: str, want: Inventory) -> Values:
     """The same for the fields of a section."""
     for field in [field for field in values[section] if field != "model_type"]:
         rest = {**values, section: {key: value for key, value in values[section].items() if key != field}}
-        if _tensors(rest) == want:
+        if _checkpoint(rest) == want:
             values = rest
     return values
 
 
-def _tensors(values: Values) -> tuple[WeightTensor, ...]:
+def _checkpoint(values: Values) -> Inventory | None:
     try:
-        return checkpoint_of(values).tensors
+        return checkpoint_of(values)
     except (NotApplicableError, StopIteration, ValueError):
-        return ()
+        return None
 
 
 def _pruned(values: Mapping[str, Any]) -> Values:

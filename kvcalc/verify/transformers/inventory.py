@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from kvcalc.errors import NotApplicableError
 from kvcalc.model.checkpoint import Inventory, WeightTensor
@@ -37,6 +37,8 @@ _SPARSE = re.compile(r"MoE|Moe(?!.*Layer)|Sparse")
 _NORM = re.compile(r"Norm")
 _STREAM = re.compile(r"HyperConnection|HyperHead|AltUp|ResidualScaling")
 """Modules that mix or scale the residual stream, and that every rank holds whole as it holds a norm."""
+_PICKED = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
+"""Fields that say how many experts a token passes."""
 _SAFETENSORS = {torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
 """Formats other than the checkpoint's, as safetensors writes them."""
 
@@ -65,7 +67,17 @@ def inventory(values: Mapping[str, object]) -> Inventory:
             f"transformers {VERSION} cannot build {name}: {message}",
             help="pass the whole config.json, as it was published",
         ) from error
-    return Inventory(tuple(_rows(model)), f"{name} of transformers {VERSION}")
+    rows = tuple(_rows(model))
+    routed = _experts_per_token(model.config) if any(row.part == "experts" for row in rows) else 0
+    return Inventory(rows, f"{name} of transformers {VERSION}", routed)
+
+
+def _experts_per_token(config: PreTrainedConfig) -> int:
+    """How many of its experts a router picks, by the field that says so; 0 where none does."""
+    text = config.get_text_config(decoder=True)
+    sections = (text, getattr(text, "ffn_config", None))
+    numbers = (getattr(section, field, None) for section in sections for field in _PICKED)
+    return next((number for number in numbers if type(number) is int), 0)
 
 
 class _Tensor(NamedTuple):
