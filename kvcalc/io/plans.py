@@ -36,8 +36,9 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
+from kvcalc.engines.base.versions import NEAREST
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
-from kvcalc.errors.foreign import listed, quoted
+from kvcalc.errors.foreign import quoted
 from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
@@ -46,7 +47,7 @@ from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
-from kvcalc.io.engine_args import Arguments, read_arguments
+from kvcalc.io.engine_args import Command, read_arguments, served_model
 from kvcalc.io.loading import load_named
 from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
@@ -63,6 +64,7 @@ Tokens = Annotated[
 Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (2^30 each), or a plain number.")]
 
 
+_NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
 _DEGREES = ("tp", "pp", "dp", "dcp")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "reserve")
 
@@ -163,10 +165,10 @@ class _Row:
         self._path = path
         self._file = file
         self._known = known
-        self._args = Arguments("", None, {}, {}, None, ())
+        self._args = _NO_COMMAND
         if entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
-            self._args = self._take("args", read_arguments, entry.args, engine)
+            self._args = self._take("args", read_arguments, entry.args, engine, file.parent)
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -191,10 +193,13 @@ class _Row:
         if entry.model is None and self._args.model is None:
             raise self._missing("model")
         of, name = ("args", self._args.model) if entry.model is None else ("model", entry.model)
-        return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
+        return self._once(
+            ("model", of, name, entry.attention, self._args.draft, self._args.length, repr(self._args.overrides)),
+            lambda: self._read_model(of, str(name)),
+        )
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take(of, load_named, name, self._file.parent)
+        model = self._take("args", served_model, self._take(of, load_named, name, self._file.parent), self._args)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -211,8 +216,7 @@ class _Row:
         return model.max_model_len
 
     def _tokens_of_args(self) -> int | None:
-        by_args = self._args.tokens or self._args.settings.get("max_model_len")
-        return None if by_args is None or by_args < 0 else int(by_args)
+        return self._args.length
 
     def _sequences(self) -> int:
         entry = self._entry
@@ -228,7 +232,7 @@ class _Row:
 
     def _ranks(self) -> Parallel:
         """The layout of both the entry and its args."""
-        degrees = dict(self._args.layout)
+        degrees = dict(self._args.parallel)
         for name in _DEGREES:
             given = getattr(self._entry, name)
             if given is not None and degrees.get(name, given) != given:
@@ -241,7 +245,7 @@ class _Row:
             ranks = Parallel(**degrees)
         except InvalidValueError as error:
             own = error.field in _DEGREES and getattr(self._entry, error.field) is not None
-            field = error.field if own else "args" if self._args.layout else next(iter(degrees))
+            field = error.field if own else "args" if self._args.parallel else next(iter(degrees))
             raise error.at(self._document.where((*self._path, field))) from None
         if self._entry.gpus is None:
             return ranks
@@ -249,11 +253,16 @@ class _Row:
 
     def _engine(self) -> Engine:
         entry = self._entry
-        name = entry.engine or self._args.engine or "ideal"
+        name = entry.engine or self._engine_of_args() or "ideal"
         settings = self._settings()
         gpu = self._gpu()
         key = ("engine", name, repr(settings), gpu and gpu.written, entry.gpu_memory_utilization)
         return self._once(key, lambda: self._read_engine(name, settings))
+
+    def _engine_of_args(self) -> str | None:
+        """The engine that args start, in the version of their image, or the nearest that is known."""
+        engine, version = self._args.engine, self._args.version
+        return f"{engine}@{NEAREST}" if engine and version else engine
 
     def _read_engine(self, name: str, settings: dict[str, object]) -> Engine:
         entry = self._entry
@@ -280,6 +289,8 @@ class _Row:
     def _settings(self) -> dict[str, object]:
         """Settings of both the entry and its args."""
         settings = dict(self._args.settings)
+        if self._args.version is not None and self._entry.engine is None:
+            settings["version"] = self._args.version
         for name, value in self._entry.engine_settings.items():
             if name in settings and settings[name] != value:
                 raise self._refuse(
@@ -306,6 +317,7 @@ class _Row:
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
+        self._check_weighed()
         total_bytes = self._weights(model).bytes
         return self._take(
             "memory" if entry.gpu is None else "gpu",
@@ -313,9 +325,16 @@ class _Row:
             self._take("memory" if entry.gpu is None else "gpu", engine.settled, model, ranks),
             gpu,
             utilization,
-            -(-total_bytes // (ranks.tp * ranks.pp)),
+            max(0, -(-total_bytes // (ranks.tp * ranks.pp)) - self._args.offloaded_bytes),
             self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
         )
+
+    def _check_weighed(self) -> None:
+        """Raises where args change what a GPU holds beside the cache in a way that the entry does not say."""
+        for weighed in self._args.weighed:
+            if weighed.needs == "ranks" or (weighed.needs == "reserve" and self._entry.reserve is None):
+                asks = "give a budget for the cache" if weighed.needs == "ranks" else "add reserve: and their bytes"
+                raise self._refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
 
     def _weights(self, model: Model) -> Weights:
         """The weights as they are given, or as the model's authors published them."""
@@ -330,9 +349,7 @@ class _Row:
         return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
-        found = []
-        if self._args.unknown:
-            found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
+        found = [f"{said.about}: {said.why}" for said in self._args.told]
         if self._entry.tokens is None and self._tokens_of_args() is None:
             found.append(f"no tokens are given: the model's own context of {model.max_model_len:,} is taken")
         gpu = None if self._entry.budget is not None else self._gpu()
