@@ -167,15 +167,18 @@ _IGNORED = (
         value="""
             lookup-cache-static|lcs lookup-cache-dynamic|lcd draft|draft-n|draft-max draft-min|draft-n-min
             spec-draft-threads|td|threads-draft spec-draft-threads-batch|tbd|threads-batch-draft
-            spec-draft-cpu-mask|Cd spec-draft-cpu-range|Crd spec-draft-cpu-strict spec-draft-prio|prio-draft
-            spec-draft-poll|poll-draft spec-draft-override-tensor|otd spec-draft-n-cpu-moe|ncmoed|n-cpu-moe-draft
-            spec-draft-n-max spec-draft-n-min spec-synth-len spec-synth-rates spec-draft-p-split|draft-p-split
-            spec-draft-p-min|draft-p-min spec-draft-device|devd|device-draft
-            spec-draft-ngl|ngld|gpu-layers-draft|n-gpu-layers-draft spec-ngram-mod-n-min spec-ngram-mod-n-max
-            spec-ngram-mod-n-match spec-ngram-simple-size-n spec-ngram-simple-size-m spec-ngram-simple-min-hits
-            spec-ngram-map-k-size-n spec-ngram-map-k-size-m spec-ngram-map-k-min-hits spec-ngram-map-k4v-size-n
-            spec-ngram-map-k4v-size-m spec-ngram-map-k4v-min-hits spec-ngram-size-n spec-ngram-size-m
-            spec-ngram-min-hits
+            spec-draft-cpu-mask|Cd|cpu-mask-draft spec-draft-cpu-mask-batch|Cbd|cpu-mask-batch-draft
+            spec-draft-cpu-range|Crd|cpu-range-draft spec-draft-cpu-strict|cpu-strict-draft
+            spec-draft-cpu-strict-batch|cpu-strict-batch-draft spec-draft-prio-batch|prio-batch-draft
+            spec-draft-poll-batch|poll-batch-draft spec-draft-prio|prio-draft spec-draft-poll|poll-draft
+            spec-draft-override-tensor|otd|override-tensor-draft
+            spec-draft-n-cpu-moe|spec-draft-ncmoe|ncmoed|n-cpu-moe-draft spec-draft-n-max spec-draft-n-min
+            spec-synth-len spec-synth-rates spec-draft-p-split|draft-p-split spec-draft-p-min|draft-p-min
+            spec-draft-device|devd|device-draft spec-draft-ngl|ngld|gpu-layers-draft|n-gpu-layers-draft
+            spec-ngram-mod-n-min spec-ngram-mod-n-max spec-ngram-mod-n-match spec-ngram-simple-size-n
+            spec-ngram-simple-size-m spec-ngram-simple-min-hits spec-ngram-map-k-size-n spec-ngram-map-k-size-m
+            spec-ngram-map-k-min-hits spec-ngram-map-k4v-size-n spec-ngram-map-k4v-size-m
+            spec-ngram-map-k4v-min-hits spec-ngram-size-n spec-ngram-size-m spec-ngram-min-hits
         """,
     ),
 )

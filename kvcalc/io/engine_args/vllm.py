@@ -217,7 +217,7 @@ _IGNORED = (
         value="""
             compilation-config|cc gdn-prefill-backend ir-op-priority kda-decode-backend kda-prefill-backend
             kernel-config linear-backend mamba-backend mamba-cache-philox-rounds mamba-ssu-algorithm
-            max-cudagraph-capture-size moe-backend optimization-level performance-mode sparse-indexer-topk-backend
+            max-cudagraph-capture-size moe-backend optimization-level|O performance-mode sparse-indexer-topk-backend
         """,
         values="cudagraph-capture-sizes",
     ),
