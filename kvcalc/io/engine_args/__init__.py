@@ -156,7 +156,7 @@ def _of_image(image: str | None) -> tuple[str, Program] | None:
 
 def _read(one: Started, folder: Path | None, engine: str | None = None) -> Command | None:
     """A program as it is started; None where it is no engine that is known."""
-    from kvcalc.io.engine_args._files import with_files
+    from kvcalc.io.engine_args._files import words_of_file
     from kvcalc.io.engine_args._reading import Reading
 
     named, own = _program_in(one), _of_image(one.image)
@@ -173,8 +173,8 @@ def _read(one: Started, folder: Path | None, engine: str | None = None) -> Comma
         return None
     version = version_of(one.image) if one.image and own is not None and own[0] == name else None
     before = one.skipped + len(one.words) - len(words)
-    words, from_file = with_files(words, program, folder)
-    read = Reading(name, program, version, before=before, from_file=from_file).read(words, one.variables)
+    of_file = words_of_file(words, program, folder)
+    read = Reading(name, program, version, before=before).read(words, one.variables, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus)
 

@@ -11,31 +11,25 @@ from kvcalc.errors import KvcalcError
 from kvcalc.io.engine_args._program import Program
 
 
-def with_files(words: Sequence[str], program: Program, folder: Path | None) -> tuple[list[str], int]:
-    """The words, with those of a file where the line names one, and how many of them stand before those of the line.
+def words_of_file(words: Sequence[str], program: Program, folder: Path | None) -> list[str] | None:
+    """The words of the file that the line names; None where it names none, or the file is not beside what is read.
 
-    The last of a repeated flag counts: the line wins over the file, or the file over the line. Only a file beside what
-    is read is opened: an absolute path is one of the server.
+    Only a file there is opened: an absolute path is one of the server.
     """
-    rest, named = _without(list(words), program)
+    named = _named(words, program)
     if named is None or folder is None or Path(named).is_absolute():
-        return list(words), 0
+        return None
     found = _mapping(folder / named)
-    if found is None:
-        return list(words), 0
-    of_file = list(_words(found, program))
-    return ([*rest, *of_file], 0) if program.file_wins else ([*of_file, *rest], len(of_file))
+    return None if found is None else list(_words(found, program))
 
 
-def _without(words: list[str], program: Program) -> tuple[list[str], str | None]:
-    """The words without --config FILE, and the name of the file."""
-    if not program.config_flags:
-        return words, None
+def _named(words: Sequence[str], program: Program) -> str | None:
+    """The name of the file: what follows --config, or is its value."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in program.config_flags and (equals or index + 1 < len(words)):
-            return words[:index] + words[index + (1 if equals else 2) :], value if equals else words[index + 1]
-    return words, None
+            return value if equals else words[index + 1]
+    return None
 
 
 def _mapping(path: Path) -> Mapping[str, Any] | None:

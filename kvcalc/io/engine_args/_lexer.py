@@ -16,8 +16,10 @@ BLANK, ENDS_WORD = " \t\r", " \t\r\n;|&()<>"
 _OPERATOR = re.compile(r"&&|\|\||;;|\|&|[;|&()\n]")
 _REDIRECTION = re.compile(r"\d*(&>>?|<<<|<<-?|>>|>&|<&|>\||<>|[<>])|&>>?")
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_SPECIAL = re.compile(r"[@*#?0-9]")
 ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 _IN_BRACES = re.compile(r"([A-Za-z_]\w*|[0-9@*#?])(\[[@*]\])?(:?[-=+?])?(.*)", re.DOTALL)
+_LIST_ALONE = re.compile(r'"\$\{\w+\[@\]\}"')
 _ARITHMETIC = re.compile(r"[0-9+\-*/%() \t]{1,80}")
 _DEEP, _LARGE = 20, 10**12
 UNKNOWN_OUTPUT = "$(...)"
@@ -44,7 +46,7 @@ class Lexer:
         self.text = text
         self.at = 0
         self.values = values
-        self._defaults = defaults
+        self.defaults = defaults
         self._depth = depth
         self._here: list[str] = []
 
@@ -126,19 +128,18 @@ class Lexer:
                 piece = self.text[self.at + 1 : self.at + 2]
                 self.at += 2
                 current = [*(current or []), "" if piece == "\n" else piece]
-            elif char == "'":
+            elif self.text.startswith(("'", "$'"), self.at):
+                self.at += int(char == "$")
                 current = [*(current or []), self._until("'")]
             elif char == '"':
-                pieces = self._in_quotes()
-                current = [*(current or []), pieces[0]]
-                for piece in pieces[1:]:
-                    done.append("".join(current))
-                    current = [piece]
-                if pieces == [""] and self.text[self.at - 2 : self.at] != '""':
-                    current = current if any(current) else None  # "${ARGS[@]}" of an empty array is no word
+                for number, piece in enumerate(self._in_quotes()):
+                    if number:
+                        done.append("".join(current or []))
+                        current = None
+                    current = [*(current or []), piece]
             elif char in "$`":
                 value = self._expansion()
-                fields = value if isinstance(value, tuple) else tuple(value.split())
+                fields = tuple((value if isinstance(value, str) else " ".join(value)).split())
                 if fields and isinstance(value, str) and value[:1].isspace() and current is not None:
                     done.append("".join(current))
                     current = None
@@ -160,9 +161,11 @@ class Lexer:
         return text
 
     def _in_quotes(self) -> list[str]:
-        """What stands in double quotes; several words where a list is written out in them."""
+        """What stands in double quotes; several words where a list is written out in them, none of an empty one."""
         pieces = [""]
+        start = self.at
         self.at += 1
+        is_empty_list = False
         while self.at < len(self.text) and self.text[self.at] != '"':
             char = self.text[self.at]
             if char == "\\" and self.text[self.at + 1 : self.at + 2] in ("$", "`", '"', "\\", "\n"):
@@ -171,6 +174,7 @@ class Lexer:
             elif char in "$`":
                 value = self._expansion()
                 fields = value if isinstance(value, tuple) else (value,)
+                is_empty_list = not fields
                 pieces[-1] += "".join(fields[:1])
                 pieces.extend(fields[1:])
             else:
@@ -179,7 +183,7 @@ class Lexer:
         if self.at >= len(self.text):
             raise InvalidValueError(OPEN_QUOTE, field="args", help="close the quotes")
         self.at += 1
-        return pieces
+        return [] if is_empty_list and _LIST_ALONE.fullmatch(self.text[start : self.at]) else pieces
 
     def _expansion(self) -> Value:
         """What begins with a dollar or a backquote here, and what it stands for."""
@@ -194,13 +198,9 @@ class Lexer:
             return self._looked_up(inner, f"$({inner})") if _NAME.fullmatch(inner) else UNKNOWN_OUTPUT
         if rest.startswith("${"):
             return self._braces(self._closed("{", "}"))
-        if rest.startswith("$'"):
-            self.at += 1
-            return self._until("'")
-        match = _NAME.match(self.text, self.at + 1)
-        name = match[0] if match else self.text[self.at + 1 : self.at + 2]
-        self.at += 1 + len(name)
-        return self._looked_up(name, f"${{{name}}}") if match or name in tuple("@*#?0123456789") else f"${name}"
+        match = _NAME.match(self.text, self.at + 1) or _SPECIAL.match(self.text, self.at + 1)
+        self.at += 1 + (len(match[0]) if match else 0)
+        return self._looked_up(match[0], f"${{{match[0]}}}") if match else "$"
 
     def _closed(self, opening: str, closing: str) -> str:
         """What stands between the brackets that open here, and moves on behind them."""
@@ -227,17 +227,21 @@ class Lexer:
             return f"${{{inner}}}" if re.fullmatch(r"[\w.]{1,80}", inner) else UNKNOWN_OUTPUT
         name, index, operator, word = match.groups()
         value = self.values.get(name)
-        if index is not None and isinstance(value, tuple):
+        if index == "[@]" and isinstance(value, tuple):
             return value
         known = None if value is None else value if isinstance(value, str) else " ".join(value)
-        if operator is None:
-            return f"${{{name}}}" if known is None or word else known
+        if operator is not None:
+            return self._defaulted(name, known, operator, word)
+        return known if known is not None and not word else f"${{{inner if word.startswith('.') else name}}}"
+
+    def _defaulted(self, name: str, known: str | None, operator: str, word: str) -> str:
+        """`${A:-b}` and its kin: what stands there, or what stands for it; the name where that is not known."""
         is_set = known is not None and (known != "" or not operator.startswith(":"))
         if operator.endswith("+"):
-            return self._inner(word) if is_set else "" if self._defaults else f"${{{name}}}"
+            return self._inner(word) if is_set else "" if self.defaults else f"${{{name}}}"
         if is_set and known is not None:
             return known
-        return f"${{{name}}}" if operator.endswith("?") or not self._defaults else self._inner(word)
+        return f"${{{name}}}" if operator.endswith("?") or not self.defaults else self._inner(word)
 
     def _inner(self, text: str) -> str:
         """A default, which may hold variables itself."""
@@ -246,7 +250,7 @@ class Lexer:
         lexer = Lexer(
             f'"{text}"' if not re.search(r"['\"]", text) else text,
             self.values,
-            defaults=self._defaults,
+            defaults=self.defaults,
             depth=self._depth + 1,
         )
         return " ".join(lexer.word())

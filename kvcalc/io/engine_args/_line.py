@@ -97,7 +97,7 @@ class _Divider:
             self._unknown.append(Unknown(name, flag_shown(written), at, could_be))
             return 0 if equals else min(len(following), 1)
         flag, off = found
-        shown = _shown(written)
+        shown = written.partition(".")[0]
         if dot and flag.takes == "value":
             values = [own] if equals else list(following[:1])
             self._add_dotted(Given(flag, shown, tuple(values), at=at), inner)
@@ -153,12 +153,6 @@ class _Divider:
         parts: dict[str, Any] = dict(before.parts or {}) if before else {}
         put(parts, inner.split("."), given.values[0])
         self._dotted[given.flag.name] = given._replace(parts=parts, at=before.at if before else given.at)
-
-
-def _shown(written: str) -> str:
-    """A known flag as it was written; what a key behind a dot could give away stays out."""
-    head, dot, tail = written.partition(".")
-    return f"{head}{dot}{tail}" if not tail or flag_shown(f"-{tail}") == f"-{tail}" else head
 
 
 def _is_flag(word: str) -> bool:

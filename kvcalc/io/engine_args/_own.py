@@ -206,10 +206,10 @@ def device_ids(given: Given, reading: Reading) -> None:
 
 
 def config_file(given: Given, reading: Reading) -> None:
-    """A file of arguments that was not read (`_files.py` puts the words of one that was in its place)."""
-    reading.refuse(
-        given, "arguments in a file, which is not beside what was read", "write them on the line, or put the file there"
-    )
+    """A file of arguments, which is read where it stands beside what is read (`_files.py`)."""
+    if not reading.has_file:
+        what = "arguments in a file, which is not beside what was read"
+        reading.refuse(given, what, "write them on the line, or put the file there")
 
 
 def prefills(given: Given, reading: Reading) -> None:

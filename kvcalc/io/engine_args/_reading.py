@@ -28,6 +28,7 @@ _SHORT = 3
 _TYPO, _NEAR = 0.85, 0.6
 """How alike two names are, of 1, of which one is the other misspelt; and that are worth naming."""
 _OF_SCRIPT = ("${@}", "${*}")
+_MODEL = Names("model")
 _LEAVE_OUT = "leave it out if it does not matter"
 _MUST_BE = {"count": "a whole number", "number": "a number", "json": "a JSON object", "flag": "true or false"}
 
@@ -42,12 +43,10 @@ class Place(NamedTuple):
 class Reading:
     """A command line of `program` on its way to a Command.
 
-    before: words before its arguments; from_file: arguments that come from a file and stand before those of the line.
+    before: words before its arguments.
     """
 
-    def __init__(
-        self, name: str, program: Program, version: str | None = None, *, before: int = 0, from_file: int = 0
-    ) -> None:
+    def __init__(self, name: str, program: Program, version: str | None = None, *, before: int = 0) -> None:
         self.program = program
         self.version = version
         self.settings: dict[str, Any] = dict(program.defaults)
@@ -60,7 +59,7 @@ class Reading:
         self.gpus: int | None = None
         self.offloaded_bytes = 0
         self._name = name
-        self._before, self._from_file = before, from_file
+        self._before, self._of_file, self._of_line = before, 0, 0
         self._kinds: dict[str, Kind] = kinds_of(engine_class(program.engine)) if program.engine else {}
         self._args: dict[str, Any] = {}
         self._told: list[Said] = []
@@ -69,12 +68,16 @@ class Reading:
         self._weighed: list[Weighed] = []
         self._given: dict[str, Given] = {}
         self._model_at: int | None = None
+        self._names_model = False
+        self.has_file = False
 
     # The whole -------------------------------------------------------------------------------------------------
 
-    def read(self, words: Sequence[str], variables: Mapping[str, str]) -> Command:
-        """All of it, with what cannot be read among `refused`."""
-        line = divided(words, self.program, removed_in(self.program, self.version))
+    def read(self, words: Sequence[str], variables: Mapping[str, str], of_file: Sequence[str] | None = None) -> Command:
+        """All of it, with what cannot be read among `refused`. of_file: words of a file that the line names."""
+        line = divided(self._joined(words, of_file), self.program, removed_in(self.program, self.version))
+        self.has_file = of_file is not None
+        self._names_model = any(given.flag.does == _MODEL for given in line.given)
         for stray in line.strays:
             self._stray(stray)
         for given in line.wrong:
@@ -89,6 +92,13 @@ class Reading:
             why = f"{self.program.title} is not modelled; what decides its cache is {self.program.decides}"
             self.refuse(Place(self.program.title), why, "size its model with --engine ideal, or another engine")
         return self._command()
+
+    def _joined(self, words: Sequence[str], of_file: Sequence[str] | None) -> list[str]:
+        """The words of a file and those of the line, of which the last count."""
+        file_wins = self.program.file_wins
+        self._of_file = 0 if of_file is None or file_wins else len(of_file)
+        self._of_line = len(words)
+        return [*words, *(of_file or ())] if file_wins else [*(of_file or ()), *words]
 
     def _command(self) -> Command:
         return Command(
@@ -121,8 +131,10 @@ class Reading:
         if given.flag.takes == "switch" and given.values:
             self._switch_with_value(given)
             return
+        before = len(self._refused)
         given.flag.does.read(given, self)
-        if given.flag.does.decides:
+        is_wrong = any(refusal.wrong for refusal in self._refused[before:])
+        if given.flag.does.decides and not is_wrong:
             self._args[given.flag.name] = self._plain(given)
 
     def _switch_with_value(self, given: Given) -> None:
@@ -239,7 +251,8 @@ class Reading:
 
     def _place(self, at: int | None) -> int | None:
         """Place among all words of the command; None for what a file or a variable says."""
-        return None if at is None or at < self._from_file else at - self._from_file + self._before
+        on_line = None if at is None else at - self._of_file
+        return None if on_line is None or not 0 <= on_line < self._of_line else on_line + self._before
 
     # What stands in no row -------------------------------------------------------------------------------------
 
@@ -254,7 +267,7 @@ class Reading:
             name = flag[0] if flag and not could_be_secret(flag[0].lstrip("-")) else "a flag"
             what = f"{name} and its value are one word, which {self.program.title} takes for the name of the model"
             self.refuse(about, what, "write them as two words, or with = between them", wrong=True)
-        elif self.model is None and self.program.takes_model:
+        elif self.program.takes_model and not self._names_model and self._model_at is None:
             self._model(about, stray.word, stray.at)
         elif not self.program.takes_text and not self.is_unknown(about, stray.word):
             self.refuse(about, "it follows no flag that takes it", "write --flag value or --flag=value", wrong=True)

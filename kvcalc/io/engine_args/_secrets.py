@@ -13,17 +13,20 @@ from typing import Any
 HIDDEN = "(not shown)"
 """What stands in the place of a value that could be a secret."""
 _TOKENS = re.compile(
-    r"hf_|gh[opsur]_|github_pat_|glpat-|gsk_|nvapi-|npm_|pypi-|rpa_|r8_|xai-|pplx-|whsec_|shpat_|dckr_pat_|sk[-_]|"
-    r"xox[a-z]-|(AKIA|ASIA)[A-Z0-9]{8}|AIza|ya29\.|eyJ|-----BEGIN|ssh-(rsa|ed25519) |(?i:bearer|basic|token)\s"
+    r"(?<![A-Za-z0-9])(?:(?:hf_|gh[opsur]_|github_pat_|glpat-|gsk_|nvapi-|npm_|pypi-|rpa_|r8_|xai-|pplx-|whsec_|shpat_|"
+    r"dckr_pat_|sk[-_]|xox[a-z]-|ya29\.|AIza|eyJ)[A-Za-z0-9_.-]{6}|(?:AKIA|ASIA)[A-Z0-9]{8}|-----BEGIN|"
+    r"ssh-(?:rsa|ed25519) |(?i:bearer|basic|token)\s)"
 )
 """How credentials begin, and what stands before them in a header."""
 _IN_URL = re.compile(
-    r"[A-Za-z][\w+.-]*://[^/\s]*@|[?&](key|token|sig|signature|password|secret|credential)[\w-]*=", re.I
+    r"[A-Za-z][\w+.-]*://[^/\s]*@|[?&][\w-]*(?:key|token|sig|signature|password|secret|credential)[\w-]*=",
+    re.IGNORECASE,
 )
 _NAMES = re.compile(
     r"secret|token$|_token|password|passwd|passphrase|credential|api[_-]?key|access[_-]?key|private|auth", re.I
 )
 """Names whose values are secrets."""
+_PARTS = re.compile(r"[^A-Za-z0-9+=]+")
 _FLAG = re.compile(r"--?[A-Za-z][A-Za-z0-9_.+-]{0,79}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:+/ -]{0,40}")
@@ -33,15 +36,14 @@ _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+]{24,}={
 
 
 def could_be_secret(text: str) -> bool:
-    """Whether a word begins as credentials do, carries them in an address, or is a long run of letters and digits."""
-    return bool(_TOKENS.match(text.strip()) or _IN_URL.search(text) or _RANDOM.fullmatch(text.strip()))
+    """Whether a word holds what credentials begin with, carries them in an address, or is a long run of characters."""
+    return bool(_TOKENS.search(text) or _IN_URL.search(text) or any(map(_RANDOM.fullmatch, _PARTS.split(text))))
 
 
 def flag_shown(word: str) -> str:
     """Name of a flag as a message may quote it."""
     name = word.partition("=")[0]
-    bare = name.lstrip("-")
-    return name if _FLAG.fullmatch(name) and not could_be_secret(bare) else "an argument that is not shown"
+    return name if _FLAG.fullmatch(name) and not could_be_secret(name) else "an argument that is not shown"
 
 
 def variable_shown(name: str) -> str:

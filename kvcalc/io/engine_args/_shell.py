@@ -19,6 +19,7 @@ UNKNOWN = re.compile(
 _CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\[ \t]+|[ \t][\^`](?=\r?\n)\r?\n")
 """A backslash at the end of a line that YAML folded; and how the shells of Windows go on."""
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
+_UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _OPENS = {"if": "if", "while": "loop", "until": "loop", "for": "list", "select": "list", "case": "list"}
 _CLOSES = ("fi", "done", "esac")
 _SETS = ("export", "declare", "local", "readonly", "typeset")
@@ -63,6 +64,7 @@ class _Shell:
         self._status: bool | None = True
         self._tested = False
         self._joined = ""
+        self._doubtful: set[str] = set()
 
     def run(self) -> Iterator[Statement]:
         """Commands, one after the other."""
@@ -97,10 +99,12 @@ class _Shell:
                 self._lexer.at = start
             token = self._lexer.token()
             if token is None or token.operator:
-                return self._finished(words, own, before, line), token and token.operator
+                return self._finished(words, own, line), token and token.operator
             if not words and not token.quoted and self._keyword(token.words):
                 continue
             line = line or token.line
+            if not words:
+                self._restore(own, before)  # A=b before a command is that command's alone
             words.extend(token.words)
 
     def _assigned(self, name: str, added: str, value: Value, *, exported: bool) -> dict[str, str]:
@@ -116,7 +120,9 @@ class _Shell:
             )
         if runs is None and value != before:
             self._values.pop(name, None)
+            self._doubtful.add(name)
             return {}
+        self._doubtful.discard(name)
         self._values[name] = value
         if exported:
             self._exported.add(name)
@@ -142,9 +148,18 @@ class _Shell:
         self._joined = ""
         return True
 
-    def _finished(
-        self, words: list[str], own: Mapping[str, str], before: Mapping[str, Value], line: int
-    ) -> Statement | None:
+    def _unset_as_empty(self, word: str) -> str:
+        """A word of a test, in which a variable that nothing sets is empty where the environment is known."""
+        match = _UNSET.fullmatch(word)
+        return "" if match and self._lexer.defaults and match[1] not in self._doubtful else word
+
+    def _restore(self, own: Mapping[str, str], before: Mapping[str, Value]) -> None:
+        """Takes back what was assigned."""
+        for name in own:
+            self._values.pop(name, None)
+            self._values.update({name: before[name]} if name in before else {})
+
+    def _finished(self, words: list[str], own: Mapping[str, str], line: int) -> Statement | None:
         runs = self._runs()
         if not words or runs is False:
             return None
@@ -153,12 +168,9 @@ class _Shell:
             return None
         self._tested = words[0] in _TESTS
         if self._tested:
-            self._status = _tested(words[1:])
+            self._status = _tested([self._unset_as_empty(word) for word in words[1:]])
             return None
         self._status = None
-        for name in own:  # A=b before a command is that command's alone
-            self._values.pop(name, None)
-            self._values.update({name: before[name]} if name in before else {})
         visible = {name: str(self._values[name]) for name in self._exported if isinstance(self._values.get(name), str)}
         return Statement(tuple(words), {**visible, **own}, line, runs is True)
 

@@ -26,7 +26,7 @@ _FLAGS = (
     Flag("flash-attn", Sets("flash_attn", {"true": "on", "false": "off", "1": "on", "0": "off"}), (), "maybe", _BOOL),
     Flag("n-gpu-layers", Reads(layers_on_gpu)),
     Flag("draft-model", Reads(draft)),
-    Flag("config-file", Reads(config_file)),
+    Flag("config-file", Reads(config_file, decides=False)),
     *rows(Refused("the cache is then in the host's memory", nothing=("true", "True", "1")), value="offload-kqv"),
     *rows(Refused("how several GPUs share one context is not modelled"), value="tensor-split rpc-servers split-mode"),
     *rows(Refused("it changes the model", "give a GGUF file that says so"), value="kv-overrides"),

@@ -59,7 +59,7 @@ _OWN = (
     Flag("disaggregation-mode", Reads(disaggregation)),
     Flag("json-model-override-args", Reads(model_overrides)),
     Flag("cpu-offload-gb", Reads(offloaded_weights)),
-    Flag("config", Reads(config_file)),
+    Flag("config", Reads(config_file, decides=False)),
 )
 _WEIGHS = (
     *rows(Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization torchao-config"),

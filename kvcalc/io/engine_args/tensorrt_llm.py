@@ -18,7 +18,7 @@ _FLAGS = (
     Flag("pp-size", Degree("pp"), ("pipeline-parallel-size",)),
     Flag("kv-cache-config", Reads(cache_config)),
     Flag("enable-attention-dp", Reads(attention_replicas), takes="switch"),
-    Flag("config", Reads(config_file), ("extra-llm-api-options",)),
+    Flag("config", Reads(config_file, decides=False), ("extra-llm-api-options",)),
     Flag("server-role", Reads(role)),
     Flag("model", Names("model"), ("model-path",)),
     *rows(

@@ -69,7 +69,7 @@ _OWN = (
     Flag("kv-transfer-config", Reads(kv_transfer)),
     Flag("mamba-cache-mode", Reads(block_sizes_of_states)),
     Flag("cpu-offload-gb", Reads(offloaded_weights)),
-    Flag("config", Reads(config_file)),
+    Flag("config", Reads(config_file, decides=False)),
     Flag("device-ids", Reads(device_ids, decides=False)),
 )
 _WEIGHS = (
@@ -413,11 +413,12 @@ _HARMLESS = words("""
 _DYNAMO = (
     *rows(
         Ignored("how NVIDIA Dynamo routes requests"),
-        switch="connector is-decode-worker enable-local-indexer use-kv-events enable-multimodal",
+        switch="is-decode-worker enable-local-indexer use-kv-events enable-multimodal",
         value="""
             endpoint migration-limit custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv
             request-plane event-plane kv-events-port-range multimodal-worker namespace
         """,
+        values="connector",
         apart=True,
     ),
     *rows(Reads(prefills, decides=False), switch="is-prefill-worker", apart=True),

@@ -189,7 +189,7 @@ def test_the_parts_of_speculation_make_one_object():
 REFUSED = {
     "a flag by its family": (
         f"{SERVE} --kv-transfer-config.kv_connector MyConnector",
-        "--kv-transfer-config.kv_connector: what its connector does to the layout of the cache is not known here",
+        "--kv-transfer-config: what its connector does to the layout of the cache is not known here",
     ),
     "a flag that sounds as if it did": (
         f"{SERVE} --kv-cache-shrink-ray 3",
@@ -230,7 +230,7 @@ REFUSED = {
     ),
     "a key of attention": (
         "vllm serve m --attention-config.indexer_kv_dtype fp8",
-        "--attention-config.indexer_kv_dtype: what indexer_kv_dtype does to memory is not known here",
+        "--attention-config: what indexer_kv_dtype does to memory is not known here",
     ),
     "drafts as old versions have them": (
         "vllm serve m --speculative-model d --num-speculative-tokens 4",

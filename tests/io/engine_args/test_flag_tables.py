@@ -55,7 +55,9 @@ def test_every_flag_takes_what_the_parser_says(program):
 
 def test_flags_that_are_gone_say_which_version_has_them():
     known = spellings(program_of("vllm"))
-    gone = {name: row.version for row in rows() if row.program == "vllm" and row.version != "0.33.0" for name in row.names}
+    gone = {
+        name: row.version for row in rows() if row.program == "vllm" and row.version != "0.33.0" for name in row.names
+    }
     turned_around = {"disable-log-requests"}  # an opposite of --enable-log-requests since 0.33
     for name, version in gone.items():
         flag = known[name].flag
