@@ -47,7 +47,7 @@ from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
-from kvcalc.io.engine_args import Command, read_arguments, served_model
+from kvcalc.io.engine_args import Command, drafted, has_draft, read_arguments, served_model
 from kvcalc.io.loading import load_named
 from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
@@ -65,6 +65,8 @@ Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (
 
 
 _NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
+_SLOTS = ("n_seq_max", "num_parallel")
+"""Settings of engines that say how many sequences share a context."""
 _DEGREES = ("tp", "pp", "dp", "dcp")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "reserve")
 
@@ -169,6 +171,10 @@ class _Row:
         if entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
             self._args = self._take("args", read_arguments, entry.args, engine, file.parent)
+        self._draft: Model | None = None
+        if has_draft(self._args):
+            self._draft = self._take("args", load_named, str(self._args.draft), file.parent)
+            self._args = self._take("args", drafted, self._args, self._draft)
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -199,7 +205,8 @@ class _Row:
         )
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take("args", served_model, self._take(of, load_named, name, self._file.parent), self._args)
+        model = self._take(of, load_named, name, self._file.parent)
+        model = served_model(model, self._args, self._draft)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -208,15 +215,16 @@ class _Row:
         """Tokens as they are given, or as args say; else the model's own context, which engines serve by default."""
         if self._entry.tokens is not None:
             return self._entry.tokens
-        by_args = self._tokens_of_args()
-        if by_args is not None:
-            return by_args
-        if model.max_model_len is None:
+        if self._args.length is not None:
+            return self._args.length
+        own = self._own_context(model)
+        if own is None:
             raise self._missing("tokens")
-        return model.max_model_len
+        return own
 
-    def _tokens_of_args(self) -> int | None:
-        return self._args.length
+    def _own_context(self, model: Model) -> int | None:
+        """Tokens of the context that the engine makes where nothing says how long."""
+        return self._take("engine", self._engine().serving, self._sequences()).own_context(model)
 
     def _sequences(self) -> int:
         entry = self._entry
@@ -227,7 +235,7 @@ class _Row:
         field = "sequences" if entry.concurrency is None else "concurrency"
         number = getattr(entry, field)
         if number is None:
-            number = self._args.settings.get("n_seq_max", 1)
+            number = next((self._args.settings[name] for name in _SLOTS if self._args.settings.get(name)), 1)
         return self._take(field, positive_int, number, field)
 
     def _ranks(self) -> Parallel:
@@ -350,8 +358,10 @@ class _Row:
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = [f"{said.about}: {said.why}" for said in self._args.told]
-        if self._entry.tokens is None and self._tokens_of_args() is None:
-            found.append(f"no tokens are given: the model's own context of {model.max_model_len:,} is taken")
+        if self._entry.tokens is None and self._args.length is None:
+            own = self._own_context(model)
+            whose = "the model" if own == model.max_model_len else self._engine().TITLE
+            found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
         gpu = None if self._entry.budget is not None else self._gpu()
         if gpu is not None:
             found.extend(gpu.remarks())

@@ -28,7 +28,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
 from kvcalc.io.engine_args._launch import of_statement, program_words, started
 from kvcalc.io.engine_args._program import Program, version_of
-from kvcalc.io.engine_args._served import served_model
+from kvcalc.io.engine_args._served import drafted, has_draft, served_model
 from kvcalc.io.engine_args._shell import statements
 from kvcalc.io.engine_args._started import Started
 from kvcalc.registry import Registry
@@ -40,6 +40,8 @@ __all__ = [
     "Refusal",
     "Said",
     "Weighed",
+    "drafted",
+    "has_draft",
     "program_of",
     "read_arguments",
     "read_command",

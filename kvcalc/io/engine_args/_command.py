@@ -7,9 +7,6 @@ from typing import Any, NamedTuple
 
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 
-_LENGTHS = ("max_model_len", "context_length", "session_len", "max_seq_len")
-"""Settings of engines that say how long a request may be."""
-
 
 class Said(NamedTuple):
     """What is said of a flag or a variable. at: its place among the words, from 0; None where it has none."""
@@ -55,9 +52,10 @@ class Command(NamedTuple):
     version: as the image's tag says.
     args: in normal form, what decides the cache, its layout or the memory that is left for it, by the engine's own long
     flag names without the dashes in front: numbers as numbers, switches as true or false, JSON as objects.
-    settings: the same as fields of the engine. parallel: degrees (tp, pp, dp, dcp). tokens: of a context that all
-    sequences share. draft: a checkpoint that drafts. overrides: of the model's config, max_model_len alone, None where
-    it goes as far as the command says. offloaded_bytes: of the weights of each GPU, kept on the host.
+    settings: the same as fields of the engine. parallel: degrees (tp, pp, dp, dcp).
+    tokens: of a context that all sequences share; length: of the longest request, or those tokens.
+    draft: a checkpoint that drafts. overrides: of the model's config, max_model_len alone, None where it goes as far as
+    the command says. offloaded_bytes: of the weights of each GPU, kept on the host.
     gpus: that it may use, where something says so. role: prefill or decode.
     told: what a reader is to know. ignored: every flag that changes no cache, and why. weighed: those that change what
     else a GPU holds. refused: what cannot be read or is not modelled.
@@ -74,6 +72,7 @@ class Command(NamedTuple):
     settings: Mapping[str, Any]
     parallel: Mapping[str, int]
     tokens: int | None = None
+    length: int | None = None
     draft: str | None = None
     overrides: Mapping[str, Any] = {}
     offloaded_bytes: int = 0
@@ -87,9 +86,3 @@ class Command(NamedTuple):
     image: str | None = None
     line: int = 0
     model_at: int | None = None
-
-    @property
-    def length(self) -> int | None:
-        """The longest request that it says, or the tokens of its whole context."""
-        lengths = (self.settings.get(name) for name in _LENGTHS)
-        return self.tokens or next((length for length in lengths if isinstance(length, int) and length > 0), None)

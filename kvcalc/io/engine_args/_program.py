@@ -18,7 +18,7 @@ class Program(NamedTuple):
     own_variables: how its own variables begin; harmless: those that change no cache, or how they begin (`NAME_*`);
     not_served: variables of what has no KV cache of a decoder.
     defaults: settings of whoever starts it this way, and of single commands (defaults_of); tokens: of its context where
-    nothing says it.
+    nothing says it; length: the setting that says how long a request may be.
     takes_model: whether the model stands among the arguments without a flag; takes_text: whether a prompt may
     follow it. takes_prefixes: whether a beginning of a flag is that flag; turns_around: whether --disable-X is the
     opposite of --enable-X.
@@ -38,6 +38,7 @@ class Program(NamedTuple):
     defaults: Mapping[str, object] = {}
     defaults_of: Mapping[str, Mapping[str, object]] = {}
     tokens: int | None = None
+    length: str = ""
     takes_model: bool = False
     takes_text: bool = False
     takes_prefixes: bool = False

@@ -111,6 +111,7 @@ class Reading:
             settings=self.settings,
             parallel=self.parallel,
             tokens=self.tokens,
+            length=self.tokens or self._length(),
             draft=self.draft,
             overrides=self.overrides,
             offloaded_bytes=self.offloaded_bytes,
@@ -122,6 +123,11 @@ class Reading:
             weighed=tuple(dict.fromkeys(self._weighed)),
             model_at=self._model_at,
         )
+
+    def _length(self) -> int | None:
+        """The longest request that a setting names; -1 names none."""
+        length = self.settings.get(self.program.length)
+        return length if isinstance(length, int) and length > 0 else None
 
     def _read(self, given: Given) -> None:
         """One flag, unless its program refuses how it is written."""

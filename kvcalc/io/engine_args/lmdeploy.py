@@ -74,6 +74,7 @@ PROGRAM = Program(
     title="LMDeploy",
     engine="lmdeploy",
     commands=("lmdeploy serve api_server", "python -m lmdeploy serve api_server"),
+    length="session_len",
     flags=_FLAGS,
     variables=(
         Variable("LMDEPLOY_FP32_MAMBA_SSM_DTYPE", Flag("LMDEPLOY_FP32_MAMBA_SSM_DTYPE", Sets("fp32_mamba_ssm_dtype"))),

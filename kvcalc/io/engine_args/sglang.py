@@ -451,6 +451,7 @@ PROGRAM = Program(
         "python -m sglang.srt.server",
         "python -m dynamo.sglang",
     ),
+    length="context_length",
     flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED),
     variables=(Variable(_LONGER, Flag(_LONGER, Reads(lifts_length, decides=False))),),
     own_variables=("SGLANG_", "SGL_"),

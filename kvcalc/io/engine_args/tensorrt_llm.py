@@ -66,6 +66,7 @@ PROGRAM = Program(
     title="TensorRT-LLM",
     engine="tensorrt_llm",
     commands=("trtllm-serve", "trtllm-serve serve", "python -m tensorrt_llm.commands.serve", "python -m dynamo.trtllm"),
+    length="max_seq_len",
     flags=_FLAGS,
     own_variables=("TRTLLM_", "TLLM_"),
     harmless=("TRTLLM_*", "TLLM_LOG*", "TLLM_WORKER*", "TLLM_OVERRIDE*", "TLLM_DISABLE*"),

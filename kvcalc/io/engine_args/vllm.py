@@ -437,6 +437,7 @@ PROGRAM = Program(
         "python -m vllm serve",
         "python -m dynamo.vllm",
     ),
+    length="max_model_len",
     flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED, *_DYNAMO),
     variables=_VARIABLES,
     own_variables=("VLLM_",),

@@ -80,6 +80,74 @@ def test_weights_of_a_plan_may_be_a_file_beside_it(cli, tmp_path):
     assert published["notes"][-1].endswith("as published (deepseek-ai/DeepSeek-R1 at 56d4cbbb4d29, safetensors files)")
 
 
+def plan_of(**fields: object) -> str:
+    return json.dumps({"deployments": [{"name": "a", "budget": "40GiB", **fields}]})
+
+
+def test_the_layer_of_an_eagle_is_one_more_layer(cli, tmp_path):
+    """vLLM's planner takes a draft's layer as an ordinary one: 32 + 1 layers of 513 blocks of 16 tokens."""
+    config = {"model_type": "llama", "num_hidden_layers": 1, "num_attention_heads": 32, "num_key_value_heads": 8}
+    (tmp_path / "eagle").mkdir()
+    (tmp_path / "eagle" / "config.json").write_text(json.dumps(config | {"hidden_size": 4096}))
+    line = "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 8192"
+    drafts = '{"method": "eagle3", "model": "./eagle", "num_speculative_tokens": 3}'
+    found = finding(cli, tmp_path, plan_of(args=f"{line} --speculative-config '{drafts}'"))
+    assert found["needed_bytes"] == 33 * 513 * 16 * 2 * 8 * 128 * 2
+    assert "--speculative-config: one layer of eagle drafts, planned as a layer of this model" in found["notes"]
+    assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 32 * 513 * 16 * 2 * 8 * 128 * 2
+
+
+def test_replicas_share_experts_and_not_the_cache(cli, tmp_path):
+    """62 layers x 8 KV heads x 128 x 2 x 2 bytes, 16,384 blocks of 16 tokens and the null block."""
+    line = "vllm serve Qwen/Qwen3-Coder-480B-A35B-Instruct -dp 8 --enable-expert-parallel --max-model-len 262144"
+    assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 62 * 16_385 * 16 * 2 * 8 * 128 * 2
+
+
+def test_groups_of_attention_hold_whole_latents(cli, tmp_path):
+    """tp 8 with dp 8 and DP attention: each rank holds the latents of its own requests."""
+    line = "python -m sglang.launch_server --model-path r1 --tp 8 --dp 8 --enable-dp-attention --context-length 32768"
+    found = finding(cli, tmp_path, plan_of(args=line, concurrency=8))
+    assert found["parallel"] == "DP 8"
+    assert found["needed_bytes"] >= 61 * 32_768 * 576 * 2
+
+
+def test_ollama_makes_the_context_that_its_variables_say(cli, tmp_path):
+    """num_ctx x num_parallel cells: 32 layers x 8 KV heads x 128 x 2 x 2 bytes."""
+    cells = 32 * 8 * 128 * 2 * 2
+    line = "OLLAMA_CONTEXT_LENGTH=8192 OLLAMA_NUM_PARALLEL=2 ollama run llama3.1:8b"
+    assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 16_384 * cells
+    alone = finding(cli, tmp_path, plan_of(args="ollama run llama3.1:8b"))
+    assert alone["needed_bytes"] == 4096 * cells
+    assert alone["notes"][-1] == "no tokens are given: Ollama's own context of 4,096 is taken"
+
+
+def test_the_version_of_an_image_counts(cli, tmp_path):
+    """vLLM 0.11 has one batch in flight: 18 x 131,072 x 2,048 + 18 x 73 blocks x 32,768, vllm-project/vllm#27508.
+
+    The null block of the pool is one more.
+    """
+    more = "--model openai/gpt-oss-120b --max-num-batched-tokens 1024 --max-model-len 131072"
+    found = finding(cli, tmp_path, plan_of(args=f"docker run --gpus all vllm/vllm-openai:v0.11.0 {more}"))
+    assert found["needed_bytes"] == 18 * 131_072 * 2048 + 18 * (73 + 1) * 32_768
+    old = finding(cli, tmp_path, plan_of(args=f"docker run vllm/vllm-openai:v0.5.2 {more}"))
+    assert any(note.startswith("vLLM 0.5.2 is outside the known versions") for note in old["notes"])
+
+
+def test_weights_on_the_host_leave_room(cli, tmp_path):
+    with_gpu = ROW.replace("--kv-cache-dtype fp8", "--cpu-offload-gb {}")
+    none, some = (finding(cli, tmp_path, with_gpu.format(gib)) for gib in (0, 10))
+    assert some["available_bytes"] - none["available_bytes"] == 10 * 2**30
+
+
+def test_lengths_beyond_the_config_are_taken_where_the_command_lifts_them(cli, tmp_path):
+    line = "vllm serve Qwen/Qwen3-8B --max-model-len 131072"
+    rope = """ --hf-overrides '{"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}'"""
+    outcome, _ = checked(cli, tmp_path, plan_of(args=line))
+    assert (outcome.code, "longer" in outcome.stderr or "greater" in outcome.stderr) == (2, True)
+    for lifted in (line + rope, "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 " + line):
+        assert finding(cli, tmp_path, plan_of(args=lifted))["needed_bytes"] == 36 * 8193 * 16 * 2 * 8 * 128 * 2
+
+
 PLAN_ERRORS = {
     "an unknown repository": (
         ROW.replace("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R9"),
@@ -89,6 +157,31 @@ PLAN_ERRORS = {
     "a flag that is refused": (
         ROW.replace("--kv-cache-dtype fp8", "--enable-dbo"),
         "{file}:3: deployments[0].args: --enable-dbo: two batches at a time change what is in flight",
+    ),
+    "experts of replicas on a GPU": (
+        ROW.replace("--kv-cache-dtype fp8", "--enable-expert-parallel -dp 2"),
+        "{file}:3: deployments[0].args: --enable-expert-parallel: replicas then share experts, and no GPU holds all "
+        "weights of its rank\nhelp: give a budget for the cache",
+    ),
+    "adapters without a reserve": (
+        ROW.replace("--kv-cache-dtype fp8", "--enable-lora"),
+        "{file}:3: deployments[0].args: --enable-lora: adapters take memory beside the weights; the cache stays as it is"
+        "\nhelp: add reserve: and their bytes",
+    ),
+    "a draft that is not known": (
+        ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method eagle3 --speculative-config.model a/b"),
+        "{file}:3: deployments[0].args: no repository called a/b is known here",
+    ),
+    "a draft of many layers": (
+        ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method draft_model --spec-model r1").replace(
+            "--spec-model", "--speculative-config.model"
+        ),
+        "{file}:3: deployments[0].args: drafts of another checkpoint are modelled for vLLM's eagle and eagle3 with one "
+        "layer alone\nhelp: size the draft model",
+    ),
+    "an engine that is not modelled": (
+        "deployments:\n  - name: a\n    args: text-generation-launcher --model-id r1\n    budget: 1GB\n",
+        "{file}:3: deployments[0].args: TGI: TGI is not modelled; what decides its cache is max-total-tokens",
     ),
     "another engine": (
         ROW + "    engine: sglang\n",
