@@ -139,11 +139,20 @@ def _engine_named(engine: str | None) -> str | None:
 def _program_in(one: Started) -> tuple[str, Program, int] | None:
     """Whose command it is, and how many words that takes."""
     words = program_words(one.words) if one.words else []
-    starts = ((command.split(), name) for name in _names() for command in program_of(name).commands)
-    length, name = max(((len(start), name) for start, name in starts if words[: len(start)] == start), default=(0, ""))
-    return (name, program_of(name), length) if name else None
+    for start, name in _starts():
+        if words[: len(start)] == start:
+            return name, program_of(name), len(start)
+    return None
 
 
+@lru_cache
+def _starts() -> list[tuple[list[str], str]]:
+    """How commands begin, and the program of each: the longest first."""
+    starts = [(command.split(), name) for name in _names() for command in program_of(name).commands]
+    return sorted(starts, key=lambda start: -len(start[0]))
+
+
+@lru_cache
 def _names() -> list[str]:
     """Files of this folder, which name its programs."""
     return [name.replace("-", "_") for name in PROGRAMS.names()]
@@ -162,10 +171,11 @@ def _read(one: Started, folder: Path | None, engine: str | None = None) -> Comma
     from kvcalc.io.engine_args._reading import Reading
 
     named, own = _program_in(one), _of_image(one.image)
+    defaults: Mapping[str, object] | None = None
     if named is not None:
         name, program, length = named
         command = " ".join(program_words(one.words)[:length])
-        program = program._replace(defaults=program.defaults_of.get(command, program.defaults))
+        defaults = program.defaults_of.get(command)
         words = program_words(one.words)[length:]
     elif engine is not None:
         name, program, words = engine, program_of(engine), list(one.words)
@@ -176,7 +186,7 @@ def _read(one: Started, folder: Path | None, engine: str | None = None) -> Comma
     version = version_of(one.image) if one.image and own is not None and own[0] == name else None
     before = one.skipped + len(one.words) - len(words)
     of_file = words_of_file(words, program, folder)
-    read = Reading(name, program, version, before=before).read(words, one.variables, of_file)
+    read = Reading(name, program, version, before=before, defaults=defaults).read(words, one.variables, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus)
 

@@ -6,10 +6,10 @@ argparse takes any beginning of a long flag that no other begins with, and so do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._program import Program, Spelled
 from kvcalc.io.engine_args._rows import Flag, Given
 from kvcalc.io.engine_args._secrets import flag_shown
 
@@ -44,11 +44,6 @@ class Line(NamedTuple):
     wrong: tuple[Given, ...]
 
 
-class _Spelled(NamedTuple):
-    flag: Flag
-    off: bool = False
-
-
 def divided(words: Sequence[str], program: Program, removed: frozenset[str] = frozenset()) -> Line:
     """Words by the flags that they belong to. removed: flags that this version has no more, which no prefix means."""
     return _Divider(program, removed).divided(words)
@@ -59,7 +54,7 @@ class _Divider:
 
     def __init__(self, program: Program, removed: frozenset[str]) -> None:
         self._program = program
-        self._spelled = spellings(program)
+        self._spelled = program.spelled
         self._by_prefix = [
             name for name, spelled in self._spelled.items() if not (spelled.flag.apart or spelled.flag.name in removed)
         ]
@@ -126,7 +121,7 @@ class _Divider:
         head, dot, tail = written.removeprefix("--").partition(".")
         return head.replace("_", "-") + dot + tail
 
-    def _named(self, name: str, *, is_long: bool) -> tuple[_Spelled | None, tuple[str, ...]]:
+    def _named(self, name: str, *, is_long: bool) -> tuple[Spelled | None, tuple[str, ...]]:
         found = self._spelled.get(name)
         if found is not None or not (is_long and self._program.takes_prefixes):
             return found, ()
@@ -196,25 +191,3 @@ def plain(text: str) -> Any:
     except (ValueError, RecursionError):
         return {"True": True, "False": False, "None": None}.get(text, text)
     return text if isinstance(value, str | int) and not isinstance(value, bool) else value
-
-
-def spellings(program: Program) -> Mapping[str, _Spelled]:
-    """All names that a program's flags have, and what is meant by each."""
-    found: dict[str, _Spelled] = {}
-    for flag in program.flags:
-        for name in flag.spellings:
-            found[name] = _Spelled(flag)
-    for flag in program.flags:
-        if flag.takes == "switch":
-            for name in (*flag.off, *_turned_off(flag.spellings, program)):
-                found.setdefault(name, _Spelled(flag, True))
-    return found
-
-
-def _turned_off(names: Iterable[str], program: Program) -> Iterable[str]:
-    for name in names:
-        yield f"no-{name}"
-        if program.turns_around and name.startswith("enable-"):
-            yield f"disable-{name.removeprefix('enable-')}"
-        if program.turns_around and name.startswith("disable-"):
-            yield f"enable-{name.removeprefix('disable-')}"

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
-from kvcalc.io.engine_args._rows import Flag, Variable
+from kvcalc.io.engine_args._rows import Flag, Names, Variable
+
+_SHORT = 3
+"""Length up to which a flag is another's short form."""
 
 
-class Program(NamedTuple):
+class Spelled(NamedTuple):
+    """What a name of a flag means: the flag, or its `no-` form."""
+
+    flag: Flag
+    off: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
     """An engine's command line, as tables.
 
     title: as its authors write it. engine: of kvcalc, None where it is not modelled; `decides` then names what would
@@ -35,8 +48,8 @@ class Program(NamedTuple):
     own_variables: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     not_served: tuple[str, ...] = ()
-    defaults: Mapping[str, object] = {}
-    defaults_of: Mapping[str, Mapping[str, object]] = {}
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    defaults_of: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     tokens: int | None = None
     length: str = ""
     takes_model: bool = False
@@ -54,9 +67,29 @@ class Program(NamedTuple):
         name = image.partition("@")[0].lower()
         return any(re.search(pattern, name) for pattern in self.images)
 
-    def flag_named(self, name: str) -> Flag | None:
-        """The row of a flag by one of its names."""
-        return next((flag for flag in self.flags if name in flag.spellings), None)
+    @cached_property
+    def spelled(self) -> Mapping[str, Spelled]:
+        """All names that its flags have, and what is meant by each."""
+        found = {name: Spelled(flag) for flag in self.flags for name in flag.spellings}
+        for flag in self.flags:
+            if flag.takes == "switch":
+                for name in (*flag.off, *self._turned_off(flag.spellings)):
+                    found.setdefault(name, Spelled(flag, True))
+        return found
+
+    @cached_property
+    def that_matter(self) -> tuple[str, ...]:
+        """Names of the flags that decide something, short forms aside."""
+        matter = (flag for flag in self.flags if flag.does.decides or isinstance(flag.does, Names))
+        return tuple(name for flag in matter for name in flag.spellings if len(name) > _SHORT)
+
+    def _turned_off(self, names: Iterable[str]) -> Iterable[str]:
+        for name in names:
+            yield f"no-{name}"
+            if self.turns_around and name.startswith("enable-"):
+                yield f"disable-{name.removeprefix('enable-')}"
+            if self.turns_around and name.startswith("disable-"):
+                yield f"enable-{name.removeprefix('disable-')}"
 
 
 _TAG = re.compile(r":(?:[a-z][a-z0-9]*-)*v?(\d+\.\d+(?:\.\d+)?)(?:[.-]?(post|rc)\d+)?(?![\w.]*/)", re.IGNORECASE)

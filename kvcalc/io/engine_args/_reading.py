@@ -23,8 +23,6 @@ _MATTERS = re.compile(
     r"cache|kv|mem|block|page|parallel|batch|seqs|ctx|context|len|dtype|mamba|spec|draft|window|swa|attention|attn|"
     r"offload|quant|layer|lora|gpu|device|expert|ep\b|dp\b|model|config|slot|static|chunk|override|rope"
 )
-_SHORT = 3
-"""Length up to which a flag is another's short form."""
 _TYPO, _NEAR = 0.85, 0.6
 """How alike two names are, of 1, of which one is the other misspelt; and that are worth naming."""
 _OF_SCRIPT = ("${@}", "${*}")
@@ -43,13 +41,21 @@ class Place(NamedTuple):
 class Reading:
     """A command line of `program` on its way to a Command.
 
-    before: words before its arguments.
+    before: words before its arguments. defaults: settings of whoever starts it so, if not those of the program.
     """
 
-    def __init__(self, name: str, program: Program, version: str | None = None, *, before: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        version: str | None = None,
+        *,
+        before: int = 0,
+        defaults: Mapping[str, object] | None = None,
+    ) -> None:
         self.program = program
         self.version = version
-        self.settings: dict[str, Any] = dict(program.defaults)
+        self.settings: dict[str, Any] = dict(program.defaults if defaults is None else defaults)
         self.parallel: dict[str, int] = {}
         self.overrides: dict[str, Any] = {}
         self.model: str | None = None
@@ -60,7 +66,7 @@ class Reading:
         self.offloaded_bytes = 0
         self._name = name
         self._before, self._of_file, self._of_line = before, 0, 0
-        self._kinds: dict[str, Kind] = kinds_of(engine_class(program.engine)) if program.engine else {}
+        self._kinds: Mapping[str, Kind] = kinds_of(engine_class(program.engine)) if program.engine else {}
         self._args: dict[str, Any] = {}
         self._told: list[Said] = []
         self._ignored: list[Said] = []
@@ -286,19 +292,15 @@ class Reading:
             self.refuse(about, "it is the beginning of several flags", f"did you mean {meant}?", wrong=True)
             return
         key = unknown.name.partition(".")[0][:80]
-        near = get_close_matches(key, self._that_matter(), n=3, cutoff=_NEAR)
+        near = get_close_matches(key, self.program.that_matter, n=3, cutoff=_NEAR)
         meant = f"did you mean {' or '.join(f'--{name}' for name in near)}? Else " if near else ""
-        if any(SequenceMatcher(None, key, name).ratio() >= _TYPO for name in self._that_matter()):
+        if any(SequenceMatcher(None, key, name).ratio() >= _TYPO for name in self.program.that_matter):
             self.refuse(about, f"{self.program.title} is not known to have this flag", f"{meant}{_LEAVE_OUT}")
         elif _MATTERS.search(key.lower()):
             self.refuse(about, "what it does to memory is not known here", f"{meant}{_LEAVE_OUT}")
         else:
             what = f"no flag of {self.program.title} that kvcalc knows; its name does not speak of memory"
             self.tell(about, what)
-
-    def _that_matter(self) -> list[str]:
-        matter = (flag for flag in self.program.flags if flag.does.decides or isinstance(flag.does, Names))
-        return [name for flag in matter for name in flag.spellings if len(name) > _SHORT]
 
     # Variables -------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from kvcalc.errors import KvcalcError
 from kvcalc.io.engine_args import Command, program_of, read_command
-from kvcalc.io.engine_args._line import spellings
 from kvcalc.io.engine_args._removed import removed_in
 
 PREFIXED = ["vllm", "sglang", "lmdeploy", "mlx_lm"]
@@ -66,7 +65,7 @@ def line_of(program: str, flags: list[str]) -> Command:
 
 @pytest.mark.parametrize("program", PREFIXED)
 def test_every_beginning_that_no_other_flag_has_is_the_flag(program):
-    known = spellings(program_of(program))
+    known = program_of(program).spelled
     gone = removed_in(program_of(program), None)
     names = [name for name, each in known.items() if not (each.flag.apart or each.flag.name in gone)]
     values = VALUES[program]

@@ -10,7 +10,6 @@ import pytest
 
 from kvcalc.engines import Engine
 from kvcalc.io.engine_args import PROGRAMS, program_of
-from kvcalc.io.engine_args._line import spellings
 from kvcalc.io.engine_args._rows import Ignored, Refused, Sets, Weighs
 
 DATA = Path(__file__).parents[2] / "data" / "engine_flags.tsv"
@@ -36,7 +35,7 @@ def rows() -> list[Row]:
 
 @pytest.mark.parametrize("program", NEWEST)
 def test_every_flag_of_the_engines_own_parser_is_a_row(program):
-    known = spellings(program_of(program))
+    known = program_of(program).spelled
     ours = [row for row in rows() if row.program == program]
     assert len(ours) > 40
     assert [row.names for row in ours if not all(name in known for name in row.names)] == []
@@ -44,7 +43,7 @@ def test_every_flag_of_the_engines_own_parser_is_a_row(program):
 
 @pytest.mark.parametrize("program", NEWEST)
 def test_every_flag_takes_what_the_parser_says(program):
-    known = spellings(program_of(program))
+    known = program_of(program).spelled
     for row in rows():
         if row.program == program:
             for name in row.names:
@@ -54,7 +53,7 @@ def test_every_flag_takes_what_the_parser_says(program):
 
 
 def test_flags_that_are_gone_say_which_version_has_them():
-    known = spellings(program_of("vllm"))
+    known = program_of("vllm").spelled
     gone = {
         name: row.version for row in rows() if row.program == "vllm" and row.version != "0.33.0" for name in row.names
     }
