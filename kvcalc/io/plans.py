@@ -47,7 +47,7 @@ from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, read_yaml
-from kvcalc.io.engine_args import Command, drafted, has_draft, read_arguments, served_model
+from kvcalc.io.engine_args import Command, could_be_secret, drafted, has_draft, read_arguments, served_model
 from kvcalc.io.loading import load_named
 from kvcalc.io.weights import read_weights
 from kvcalc.methods import apply_method
@@ -99,8 +99,9 @@ class DeploymentEntry(BaseModel):
     engine_settings: dict[str, Any] = Field(
         default_factory=dict, description="Settings, named as that engine names them."
     )
-    args: str | None = Field(
-        None, description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..."
+    args: str | list[str] | None = Field(
+        None,
+        description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..., or a list of words.",
     )
     budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
     gpu: str | int | None = Field(None, description="GPU that holds the cache, as `kvcalc gpus` names it.")
@@ -170,7 +171,8 @@ class _Row:
         self._args = _NO_COMMAND
         if entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
-            self._args = self._take("args", read_arguments, entry.args, engine, file.parent)
+            words = entry.args if isinstance(entry.args, str) else tuple(entry.args)
+            self._args = self._take("args", read_arguments, words, engine, file.parent)
         self._draft: Model | None = None
         if has_draft(self._args):
             self._draft = self._take("args", load_named, str(self._args.draft), file.parent)
@@ -421,8 +423,15 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
         case _:
             what = found["msg"].replace("Input should be", "must be")
     return InvalidValueError(
-        f"{name} {what}, not {shown(found['input'])}", where=where, help="`kvcalc schema plan` describes the file"
+        f"{name} {what}, not {_shown(found['input'])}", where=where, help="`kvcalc schema plan` describes the file"
     )
+
+
+def _shown(value: object) -> str:
+    """A value of the wrong type as a message may quote it: words of lists and mappings are not."""
+    if isinstance(value, list | dict) and any(mark in repr(value) for mark in "'\""):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return "a word that is not shown" if could_be_secret(str(value)) else shown(value)
 
 
 def load_plans(paths: Sequence[Path]) -> list[Deployment]:

@@ -28,6 +28,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
 from kvcalc.io.engine_args._launch import of_statement, program_words, started
 from kvcalc.io.engine_args._program import Program, version_of
+from kvcalc.io.engine_args._secrets import could_be_secret
 from kvcalc.io.engine_args._served import drafted, has_draft, served_model
 from kvcalc.io.engine_args._shell import statements
 from kvcalc.io.engine_args._started import Started
@@ -40,6 +41,7 @@ __all__ = [
     "Refusal",
     "Said",
     "Weighed",
+    "could_be_secret",
     "drafted",
     "has_draft",
     "program_of",
@@ -109,8 +111,8 @@ def read_command(
 
 
 @lru_cache(maxsize=256)
-def read_arguments(text: str, engine: str | None = None, folder: Path | None = None) -> Command:
-    """Arguments of a command line, which begins with the engine's own command unless `engine` names it.
+def read_arguments(text: str | tuple[str, ...], engine: str | None = None, folder: Path | None = None) -> Command:
+    """Arguments of a line, or of its words, which begins with the engine's own command unless `engine` names it.
 
     Raises InvalidValueError for what cannot be read, NotApplicableError for what is not modelled, by name.
     """

@@ -27,6 +27,7 @@ _TYPO, _NEAR = 0.85, 0.6
 """How alike two names are, of 1, of which one is the other misspelt; and that are worth naming."""
 _OF_SCRIPT = ("${@}", "${*}")
 _MODEL = Names("model")
+_SEVERAL_NODES = ("nnodes", "distributed-executor-backend", "dist-init-addr", "enable-dp-attention", "attn-dp-size")
 _LEAVE_OUT = "leave it out if it does not matter"
 _MUST_BE = {"count": "a whole number", "number": "a number", "json": "a JSON object", "flag": "true or false"}
 
@@ -94,10 +95,19 @@ class Reading:
         for given in sorted(self._given.values(), key=lambda given: not isinstance(given.flag.does, Degree)):
             self._read(given)
         self.gpus = visible_gpus(variables) if self.gpus is None else self.gpus
+        self._check_gpus()
         if self.program.engine is None:
             why = f"{self.program.title} is not modelled; what decides its cache is {self.program.decides}"
             self.refuse(Place(self.program.title), why, "size its model with --engine ideal, or another engine")
         return self._command()
+
+    def _check_gpus(self) -> None:
+        """Tells where ranks of one node are more than the GPUs that it may use."""
+        ranks = self.parallel.get("tp", 1) * self.parallel.get("pp", 1)
+        if self.gpus is not None and ranks > self.gpus and not any(map(self.has, _SEVERAL_NODES)):
+            self.tell(
+                Place("GPUs"), f"{ranks} ranks are asked for, and {self.gpus} GPUs are visible: it would not start"
+            )
 
     def _joined(self, words: Sequence[str], of_file: Sequence[str] | None) -> list[str]:
         """The words of a file and those of the line, of which the last count."""
@@ -167,7 +177,7 @@ class Reading:
             held = self.settings.get(does.setting)
             held = None if given.text in does.instead and not isinstance(held, str) else held
         elif isinstance(does, Degree):
-            held = self.parallel.get(does.degree) if not self.has("enable-dp-attention") else None
+            held = self.parallel.get(does.degree)
         elif isinstance(does, Names):
             held = self.tokens
         return without_secrets(written if held is None else held)

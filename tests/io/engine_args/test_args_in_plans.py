@@ -148,6 +148,21 @@ def test_lengths_beyond_the_config_are_taken_where_the_command_lifts_them(cli, t
         assert finding(cli, tmp_path, plan_of(args=lifted))["needed_bytes"] == 36 * 8193 * 16 * 2 * 8 * 128 * 2
 
 
+def test_arguments_may_be_a_list_of_words(cli, tmp_path):
+    words = ["vllm", "serve", "r1", "--tensor-parallel-size", "8", "--max-model-len", "32K"]
+    assert finding(cli, tmp_path, plan_of(args=words)) == finding(cli, tmp_path, plan_of(args=" ".join(words)))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{"HF_TOKEN": "hf_abcdefghij"}, [["hf_abcdefghij"]], ["vllm", "serve", "r1", "hf_abcdefghij"], "sk-abcdefghij x"],
+)
+def test_no_word_of_args_is_quoted_back(cli, tmp_path, args):
+    outcome, _ = checked(cli, tmp_path, plan_of(args=args))
+    assert outcome.code == 2
+    assert "abcdefghij" not in outcome.stdout + outcome.stderr
+
+
 PLAN_ERRORS = {
     "an unknown repository": (
         ROW.replace("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R9"),

@@ -138,6 +138,14 @@ def test_visible_devices_are_counted(variables, gpus):
     assert read_command(f"{variables} vllm serve m").gpus == gpus
 
 
+def test_more_ranks_than_visible_gpus_are_told():
+    few = "CUDA_VISIBLE_DEVICES=0,1 vllm serve m -tp 4"
+    assert [(said.about, said.why) for said in read_command(few).told] == [
+        ("GPUs", "4 ranks are asked for, and 2 GPUs are visible: it would not start")
+    ]
+    assert told(read_command(f"{few} --nnodes 2")) == []
+
+
 def test_device_ids_of_vllm_win_over_the_variable():
     assert read_command("CUDA_VISIBLE_DEVICES=0 vllm serve m --device-ids 2,3,5,7").gpus == 4
 
@@ -381,6 +389,7 @@ def test_sglang_shares_attention_and_halves_servers(flags, parallel, role, setti
     command = read_command(f"{SGLANG} {flags}")
     assert (command.parallel, command.role, command.settings, command.refused) == (parallel, role, settings, ())
     assert ("--disaggregation-mode" in told(command)) == (role is not None)
+    assert command.args.get("tp-size") in (None, 8)
 
 
 CONNECTORS = {
