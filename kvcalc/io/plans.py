@@ -36,8 +36,9 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
+from kvcalc.engines.base.versions import NEAREST
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
-from kvcalc.errors.foreign import listed, quoted
+from kvcalc.errors.foreign import quoted
 from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
@@ -46,7 +47,7 @@ from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
 from kvcalc.io.documents import Document, Keys, path_text, read_yaml
-from kvcalc.io.engine_args import Arguments, read_arguments
+from kvcalc.io.engine_args import Command, could_be_secret, drafted, has_draft, read_arguments, served_model
 from kvcalc.io.loading import load_named
 from kvcalc.io.weights import find_weights
 from kvcalc.methods import apply_method
@@ -63,6 +64,9 @@ Tokens = Annotated[
 Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (2^30 each), or a plain number.")]
 
 
+_NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
+_SLOTS = ("n_seq_max", "num_parallel")
+"""Settings of engines that say how many sequences share a context."""
 _DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "weights_dtype", "reserve")
 
@@ -95,8 +99,9 @@ class DeploymentEntry(BaseModel):
     engine_settings: dict[str, Any] = Field(
         default_factory=dict, description="Settings, named as that engine names them."
     )
-    args: str | None = Field(
-        None, description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..."
+    args: str | list[str] | None = Field(
+        None,
+        description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..., or a list of words.",
     )
     budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
     gpu: str | int | None = Field(None, description="GPU that holds the cache, as `kvcalc gpus` names it.")
@@ -172,10 +177,15 @@ class _Row:
         self._file = "" if file is None else str(file)
         self._folder = Path() if file is None else file.parent
         self._known = known
-        self._args = Arguments("", None, {}, {}, None, ())
+        self._args = _NO_COMMAND
         if entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
-            self._args = self._take("args", read_arguments, entry.args, engine)
+            words = entry.args if isinstance(entry.args, str) else tuple(entry.args)
+            self._args = self._take("args", read_arguments, words, engine, self._folder)
+        self._draft: Model | None = None
+        if has_draft(self._args):
+            self._draft = self._take("args", load_named, str(self._args.draft), self._folder)
+            self._args = self._take("args", drafted, self._args, self._draft)
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -200,10 +210,14 @@ class _Row:
         if entry.model is None and self._args.model is None:
             raise self._missing("model")
         of, name = ("args", self._args.model) if entry.model is None else ("model", entry.model)
-        return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
+        return self._once(
+            ("model", of, name, entry.attention, self._args.draft, self._args.length, repr(self._args.overrides)),
+            lambda: self._read_model(of, str(name)),
+        )
 
     def _read_model(self, of: str, name: str) -> Model:
         model = self._take(of, load_named, name, self._folder)
+        model = served_model(model, self._args, self._draft)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -212,16 +226,16 @@ class _Row:
         """Tokens as they are given, or as args say; else the model's own context, which engines serve by default."""
         if self._entry.tokens is not None:
             return self._entry.tokens
-        by_args = self._tokens_of_args()
-        if by_args is not None:
-            return by_args
-        if model.max_model_len is None:
+        if self._args.length is not None:
+            return self._args.length
+        own = self._own_context(model)
+        if own is None:
             raise self._missing("tokens")
-        return model.max_model_len
+        return own
 
-    def _tokens_of_args(self) -> int | None:
-        by_args = self._args.tokens or self._args.settings.get("max_model_len")
-        return None if by_args is None or by_args < 0 else int(by_args)
+    def _own_context(self, model: Model) -> int | None:
+        """Tokens of the context that the engine makes where nothing says how long."""
+        return self._take("engine", self._engine().serving, self._sequences()).own_context(model)
 
     def _sequences(self) -> int:
         entry = self._entry
@@ -232,12 +246,12 @@ class _Row:
         field = "sequences" if entry.concurrency is None else "concurrency"
         number = getattr(entry, field)
         if number is None:
-            number = self._args.settings.get("n_seq_max", 1)
+            number = next((self._args.settings[name] for name in _SLOTS if self._args.settings.get(name)), 1)
         return self._take(field, positive_int, number, field)
 
     def _ranks(self) -> Parallel:
         """The layout of both the entry and its args."""
-        degrees = dict(self._args.layout)
+        degrees = dict(self._args.parallel)
         for name in _DEGREES:
             given = getattr(self._entry, name)
             if given is not None and degrees.get(name, given) != given:
@@ -250,7 +264,7 @@ class _Row:
             ranks = Parallel(**degrees)
         except InvalidValueError as error:
             own = error.field in _DEGREES and getattr(self._entry, error.field) is not None
-            field = error.field if own else "args" if self._args.layout else next(iter(degrees))
+            field = error.field if own else "args" if self._args.parallel else next(iter(degrees))
             raise error.at(self._document.where((*self._path, field))) from None
         if self._entry.gpus is None:
             return ranks
@@ -258,11 +272,16 @@ class _Row:
 
     def _engine(self) -> Engine:
         entry = self._entry
-        name = entry.engine or self._args.engine or "ideal"
+        name = entry.engine or self._engine_of_args() or "ideal"
         settings = self._settings()
         gpu = self._gpu()
         key = ("engine", name, repr(settings), gpu and gpu.written, entry.gpu_memory_utilization)
         return self._once(key, lambda: self._read_engine(name, settings))
+
+    def _engine_of_args(self) -> str | None:
+        """The engine that args start, in the version of their image, or the nearest that is known."""
+        engine, version = self._args.engine, self._args.version
+        return f"{engine}@{NEAREST}" if engine and version else engine
 
     def _read_engine(self, name: str, settings: dict[str, object]) -> Engine:
         entry = self._entry
@@ -289,6 +308,8 @@ class _Row:
     def _settings(self) -> dict[str, object]:
         """Settings of both the entry and its args."""
         settings = dict(self._args.settings)
+        if self._args.version is not None and self._entry.engine is None:
+            settings["version"] = self._args.version
         for name, value in self._entry.engine_settings.items():
             if name in settings and settings[name] != value:
                 raise self._refuse(
@@ -315,6 +336,7 @@ class _Row:
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
+        self._check_weighed()
         of = "memory" if entry.gpu is None else "gpu"
         settled: Engine = self._take(of, engine.settled, model, ranks)
         return self._take(
@@ -323,9 +345,16 @@ class _Row:
             settled,
             gpu,
             utilization,
-            self._take(of, on_rank, self._weights(model, engine), model, ranks, settled.sharing),
+            max(0, on_rank(self._weights(model, engine), model, ranks, settled.sharing) - self._args.offloaded_bytes),
             *self._reserve(settled, model, ranks, tokens),
         )
+
+    def _check_weighed(self) -> None:
+        """Raises where args change what a GPU holds beside the cache in a way that the entry does not say."""
+        for weighed in self._args.weighed:
+            if weighed.needs == "ranks" or (weighed.needs == "reserve" and self._entry.reserve is None):
+                asks = "give a budget for the cache" if weighed.needs == "ranks" else "add reserve: and their bytes"
+                raise self._refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
 
     def _reserve(self, engine: Engine, model: Model, ranks: Parallel, tokens: int) -> tuple[int, str]:
         """What lies beside weights and cache, as it is given or as the engine is estimated to need at most."""
@@ -360,11 +389,11 @@ class _Row:
         return self._once(("weights", id(model), id(engine), given, form), read)
 
     def _remarks(self, model: Model, engine: Engine) -> tuple[str, ...]:
-        found = []
-        if self._args.unknown:
-            found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
-        if self._entry.tokens is None and self._tokens_of_args() is None:
-            found.append(f"no tokens are given: the model's own context of {model.max_model_len:,} is taken")
+        found = [f"{said.about}: {said.why}" for said in self._args.told]
+        if self._entry.tokens is None and self._args.length is None:
+            own = self._own_context(model)
+            whose = "the model" if own == model.max_model_len else self._engine().TITLE
+            found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
         gpu = None if self._entry.budget is not None else self._gpu()
         if gpu is not None:
             found.extend(gpu.remarks())
@@ -423,8 +452,15 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
         case _:
             what = found["msg"].replace("Input should be", "must be")
     return InvalidValueError(
-        f"{name} {what}, not {shown(found['input'])}", where=where, help="`kvcalc schema plan` describes the file"
+        f"{name} {what}, not {_shown(found['input'])}", where=where, help="`kvcalc schema plan` describes the file"
     )
+
+
+def _shown(value: object) -> str:
+    """A value of the wrong type as a message may quote it: words of lists and mappings are not."""
+    if isinstance(value, list | dict) and any(mark in repr(value) for mark in "'\""):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return "a word that is not shown" if could_be_secret(str(value)) else shown(value)
 
 
 def load_plans(paths: Sequence[Path]) -> list[Deployment]:

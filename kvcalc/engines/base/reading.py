@@ -30,7 +30,7 @@ _WHAT: dict[Kind, str] = {"number": "a number", "json": "a JSON object", "flag":
 
 
 @cache
-def kinds_of(engine: type[Engine]) -> dict[str, Kind]:
+def kinds_of(engine: type[Engine]) -> Mapping[str, Kind]:
     """Kind of each setting, by its field's type; None aside."""
     hints = get_type_hints(engine, localns={"Release": Release, "Support": Support})
     kinds = {name: _kind(hints[name]) for name in engine.setting_names()}
