@@ -102,17 +102,17 @@ def _choices(
 
 
 def _numbers(text: str) -> list[int]:
-    """Numbers of GPUs: 8, 4,8 or 1..16. Raises InvalidValueError."""
+    """Numbers of GPUs: 8, 4,8 or 1-16. Raises InvalidValueError."""
     from kvcalc.fleet.fewest import MAX_GPUS
     from kvcalc.units import positive_int, shown
 
-    first, between, last = text.partition("..")
+    first, between, last = text.replace("..", "-").partition("-")
     try:
         found = list(range(int(first), int(last) + 1)) if between else [int(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or len(found) > _MOST_NUMBERS:
-        raise InvalidValueError(f"a number of GPUs, not {shown(text)}", help="write 8, 4,8 or 1..16")
+        raise InvalidValueError(f"a number of GPUs, not {shown(text)}", help="write 8, 4,8 or 1-16")
     return [positive_int(number, "gpus", most=MAX_GPUS) for number in found]
 
 
@@ -150,7 +150,10 @@ COMMAND = Command(
         options.RESERVE._replace(
             help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
         ),
-        options.GPUS._replace(help="GPUs in all: 8, 4,8, 1..16; without a layout, each is tried.", kind=options.TEXT),
+        options.GPUS._replace(
+            help="GPUs in all: 8, or several numbers: 4,8 or 1-16. Without a layout, each is tried.",
+            kind=options.TEXT,
+        ),
         options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),
         options.BATCH._replace(help="Users: which context fits?"),
         options.DTYPE,

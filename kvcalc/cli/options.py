@@ -232,7 +232,10 @@ WEIGHTS = Option(
     "default: the model's own files, as published, or counted tensor by tensor (`kvcalc weights`).",
 )
 WEIGHTS_DTYPE = Option(
-    "weights_dtype", ("--weights-dtype",), "NAME", "Count the weights in another format: fp8, int4, nvfp4, q4_k_m ..."
+    "weights_dtype",
+    ("--weights-dtype",),
+    "NAME",
+    "Count the weights in another format: fp8, int4, nvfp4, q4_k_m.",
 )
 RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activations, graphs and the rest.", default="0")
 UTILIZATION = Option(

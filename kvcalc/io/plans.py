@@ -377,7 +377,7 @@ class _Row:
 
         def read() -> Weights:
             try:
-                asked = None if given is None else str(given)
+                asked = parse_bytes(given, "weights") if isinstance(given, int) else given
                 found = find_weights(model, asked, form, self._folder)
             except InvalidValueError as error:
                 help = f"add weights: {error.help.removeprefix('write ')}" if given is None else error.help

@@ -19,6 +19,7 @@ PLAIN_BYTES = {"F64": 8, "F32": 4, "I32": 4, "I64": 8, "F16": 2, "BF16": 2, "F8_
 _HALF_BYTES = 2
 _MATRIX = 2
 _FUSED = "gate_up_proj"
+_TABLES = frozenset(("embedding", "head"))
 _LAYERS = frozenset(("attention", "state", "mlp", "shared experts", "experts", "encoder", "mtp"))
 _KEPT_NAMES = ("embed", "head", "eh_proj", "norm", "conv", "mlp.gate.", "router", "in_proj_a", "in_proj_b", "_bias")
 """Matrices inside of layers that published checkpoints leave in 16 bits."""
@@ -83,7 +84,8 @@ class Grouped(NamedTuple):
         return (matrices * each_bytes,) * tensor.times
 
     def _quantises(self, tensor: WeightTensor) -> bool:
-        return not tensor.dtype and tensor.part in self.parts and is_weight_matrix(tensor)
+        is_table = tensor.part in _TABLES and len(tensor.shape) == _MATRIX
+        return not tensor.dtype and tensor.part in self.parts and (is_table or is_weight_matrix(tensor))
 
 
 def is_weight_matrix(tensor: WeightTensor) -> bool:
@@ -119,7 +121,7 @@ class Mixed(NamedTuple):
         return prod(rows) * -(-columns // elements) * block_bytes
 
     def _type(self, tensor: WeightTensor, layer: int, num_layers: int) -> str:
-        if tensor.part == "head" and self.base.endswith("k"):
+        if tensor.part == "head" and self.base != "q8_0":
             return "q6_k"
         widened = any(name in tensor.name for name in _WIDENED) and self.more(layer, num_layers)
         return self.wider if widened else self.base
@@ -160,7 +162,7 @@ def _mixed(base: str, wider: str = "", more: Callable[[int, int], bool] = _no_la
 
 
 _EXPERTS = frozenset(("experts",))
-_WITH_TABLES = _LAYERS | {"embedding", "head"}
+_WITH_TABLES = _LAYERS | _TABLES
 FORMATS: dict[str, WeightFormat] = {
     "fp32": Plain(4, "32 bits"),
     "bf16": Plain(2, "16 bits"),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvcalc
 from kvcalc.cache.dtypes import dtype_named
 from kvcalc.fleet.choose import choose, layouts
-from kvcalc.fleet.fit import engine_on, fit_gpus
+from kvcalc.fleet.fit import engine_on
 from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.weights import Weights
 from kvcalc.hardware import gpu_named
 from kvcalc.io.presets import load_preset
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.choices import ChoicesReport
@@ -35,8 +38,8 @@ def test_each_row_is_what_fit_answers(preset, gpu):
     assert report.choices
     for choice in report.choices:
         ranks = Parallel(**dict(choice.degrees))
-        one = fit_gpus(
-            load_preset(preset),
+        one = kvcalc.fit_gpus(
+            replace(load_preset(preset), checkpoint=Checkpoint()),
             gpu=gpu,
             weights_bytes=WEIGHTS[preset].bytes,
             parallel=ranks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from functools import cache, reduce
 
 import pytest
@@ -20,13 +21,19 @@ from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.fleet.demand import plan_of
 from kvcalc.hardware import gpus
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import GIB
 
 R1 = {"gpu": "h200", "weights_bytes": 671 * 10**9, "engine": "vllm"}
 
 
 def fit(name: str, *, tp: int = 1, pp: int = 1, dp: int = 1, dcp: int = 1, **asked):
-    return fit_gpus(kvcalc.load(name), parallel=kvcalc.Parallel(tp, pp, dp, dcp), **asked)
+    return fit_gpus(evenly_shared(name), parallel=kvcalc.Parallel(tp, pp, dp, dcp), **asked)
+
+
+def evenly_shared(name: str):
+    """A model whose tensors are not known, so that ranks share its weights evenly and nothing is estimated."""
+    return replace(kvcalc.load(name), checkpoint=Checkpoint())
 
 
 def planned(model: kvcalc.Model, engine: str = "ideal", settings: dict | None = None, **ranks: int) -> Plan:
@@ -400,7 +407,7 @@ WRONG = {
         f"{ASKED} --gpus 8 --tp 4",
         "--gpus: 8 GPUs are not the 4 of tp 4 x pp 1 x dp 1\nhelp: say how they share the model",
     ),
-    "no number of GPUs": (f"{ASKED} --gpus many", "--gpus: a number of GPUs, not 'many'\nhelp: write 8, 4,8 or 1..16"),
+    "no number of GPUs": (f"{ASKED} --gpus many", "--gpus: a number of GPUs, not 'many'\nhelp: write 8, 4,8 or 1-16"),
     "several contexts": (f"{ASKED} -t 1K,2K", "--tokens: one context is asked about at a time\nhelp: give one number"),
     "a share": (f"{ASKED} --utilization 90", "--utilization: utilization must be above 0 and at most 1, not 90.0"),
     "no share": (f"{ASKED} --utilization half", "--utilization: utilization must be a number, not 'half'"),
