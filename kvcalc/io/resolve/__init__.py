@@ -10,6 +10,9 @@ In this order, and the answer says which it took where that is not plain:
     a repository       that is not listed, where its name says safely what it is (`rule`)
 
 Whatever is none of these is refused with the nearest names: a model is never guessed.
+
+With `hub` a name that is not written as a path is a repository (`reference`), a preset's name the one that the preset
+was read from; nothing else is looked up.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from pathlib import Path
 
 from kvcalc.errors import NotApplicableError, UnknownNameError
 from kvcalc.errors.foreign import MOST_NAME, name_shown
-from kvcalc.io.files import exists, is_folder
+from kvcalc.io.files import exists, is_file, is_folder
 from kvcalc.io.presets import find_preset, preset_aliases, preset_names, preset_source
 from kvcalc.io.resolve import table
+from kvcalc.io.resolve.reference import Reference, reference_of
 from kvcalc.io.resolve.rule import LONGEST, Core, core_of
 from kvcalc.io.resolve.stores import Stored, stored
 from kvcalc.model import Model
@@ -36,8 +40,9 @@ _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@[\w.-]+)?")
 _OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
 """Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
 _FP8 = "fp8"
-_HOW = "--model path/to/config.json, or the folder that it was downloaded to"
+_HOW = "--hub from the Hugging Face Hub, --model path/to/config.json, or the folder that it was downloaded to"
 _HOW_ELSE = f"Else read its config.json: {_HOW}"
+_REPOSITORIES = "write ORGANISATION/NAME, @revision, :Q4_K_M or /file.gguf after it where needed; a path as ./path"
 _MAY_DECLARE = (
     "its checkpoint may declare an FP8 cache, as its kin do, and its config was not read; "
     "where it does, ask for --dtype fp8"
@@ -46,7 +51,7 @@ _MAY_DECLARE = (
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model that was named. preset or path: what to read; name: what to call a model that is read from a path.
+    """A model that was named. preset, path or repository: what to read; name: what to call a model read from a path.
 
     words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
     preset knows are those of this name. context: tokens, where they are not the preset's, -1 where nobody knows them.
@@ -54,6 +59,7 @@ class Resolved:
 
     preset: str = ""
     path: Path | None = None
+    repository: Reference | None = None
     name: str = ""
     words: tuple[str, ...] = ()
     as_published: bool = True
@@ -72,14 +78,19 @@ class Resolved:
         return changed
 
 
-def resolve(name: str, folder: Path = Path()) -> Resolved:
-    """The model that is meant by `name`; paths are relative to `folder`.
+def resolve(name: str, folder: Path = Path(), *, hub: bool = False) -> Resolved:
+    """The model that is meant by `name`; paths are relative to `folder`. hub: a repository is read from the Hub.
 
     Raises UnknownNameError with the nearest names, NotApplicableError for a name that is nearly another model's.
     """
     path = folder / name
     if name == STDIN:
         return Resolved(path=Path(STDIN))
+    return _on_hub(name, path) if hub else _known(name, path)
+
+
+def _known(name: str, path: Path) -> Resolved:
+    """The first of all but the Hub that has the name."""
     if is_path(name) and (exists(path) or not _may_be_repository(name)):
         return Resolved(path=path)
     if name and not is_path(name) and is_folder(path) and any(exists(path / file) for file in FOLDER_FILES):
@@ -92,6 +103,21 @@ def resolve(name: str, folder: Path = Path()) -> Resolved:
     if len(name) <= LONGEST and (found := _by_rule(name)) is not None:
         return found
     raise _unknown(name)
+
+
+def _on_hub(name: str, path: Path) -> Resolved:
+    """A repository; a path where the name is written as nothing else, or is that of a file. Raises UnknownNameError."""
+    if name.startswith((".", "/", "~")) or name.endswith(TEXT_SUFFIXES) or is_file(path):
+        return Resolved(path=path)
+    if (preset := find_preset(name)) is not None and (source := reference_of(preset_source(preset.stem))) is not None:
+        return Resolved(repository=source, words=(f"{name_shown(name)} stands for {source.id}",))
+    if preset is not None:
+        raise UnknownNameError(
+            f"the preset {name_shown(name)} was not read from a repository of the Hub", help="leave --hub out"
+        )
+    if (reference := reference_of(name)) is not None:
+        return Resolved(repository=reference)
+    raise UnknownNameError(f"{name_shown(name)} is not written as a repository of the Hub is", help=_REPOSITORIES)
 
 
 def is_path(text: str) -> bool:
