@@ -138,9 +138,12 @@ def one_model(
     assume: str | None = None,
     *,
     mtp: bool = False,
+    hub: bool = False,
     methods: Sequence[str] | None = None,
 ) -> Model:
     """The model named as an argument, by --preset or by --model, as --mtp, --attention and then each --method want it.
+
+    hub: whether --hub reads it.
 
     Raises InvalidValueError where none is named, or several are.
     """
@@ -153,7 +156,7 @@ def one_model(
         raise InvalidValueError(state, help="name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json")
     ((option, name),) = given
     _known_assumption(assume)
-    model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume)
+    model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume, hub=hub)
     if mtp:
         model = located("--mtp", with_draft_layers, model)
     for option, specs in (("--attention", () if attention is None else (attention,)), ("--method", methods or ())):

@@ -25,6 +25,7 @@ def run(
     methods: str | None,
     assume: str | None,
     mtp: bool,
+    hub: bool,
     batch: str,
     dtype: str,
     engine: str,
@@ -47,13 +48,13 @@ def run(
         )
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
-    loaded = [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
+    loaded = [asking.located("MODEL", load, name, assume=assume, mtp=mtp, hub=hub) for name in models]
     optional = variants == options.VARIANTS.default
     if len(loaded) > 1:
         _check_several(variants=not optional, methods=bool(methods))
         show(compare_models([terms.of(each, counts[0]) for each in loaded], counts), format)
         return 0
-    one = loaded[0] if loaded else asking.one_model(None, preset, model, None, assume, mtp=mtp)
+    one = loaded[0] if loaded else asking.one_model(None, preset, model, None, assume, mtp=mtp, hub=hub)
     if methods:
         show(_under_methods(terms.of(one, counts[0]), methods, several=len(counts) > 1, explained=explain), format)
         return 0
@@ -106,6 +107,7 @@ COMMAND = Command(
         options.METHODS,
         options.ASSUME,
         options.MTP,
+        options.HUB,
         options.BATCH,
         options.DTYPE,
         options.ENGINE,

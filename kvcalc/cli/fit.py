@@ -33,6 +33,7 @@ def run(
     method: Sequence[str],
     assume: str | None,
     mtp: bool,
+    hub: bool,
     engine: str,
     engine_set: Sequence[str],
     utilization: str | None,
@@ -59,7 +60,7 @@ def run(
 
     reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
     given = None if weights is None else asking.located("--weights", read_weights, weights)
-    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
+    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
     whole = asking.located("--weights", weights_of, chosen, given)
 
     from kvcalc.fleet.fit import fitted
@@ -107,6 +108,7 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.MTP,
+        options.HUB,
         options.ENGINE,
         options.ENGINE_SET,
         options.UTILIZATION,

@@ -70,6 +70,9 @@ PRESET = Option("preset", ("--preset", "-p"), "NAME", "The same as an option: r1
 MODEL = Option("model", ("--model", "-m"), "NAME|PATH", "The same: Qwen/Qwen3-8B, path/to/config.json.")
 MODELS = Option("models", (), "[MODEL]...", "Presets or paths.", TEXTS, complete=_complete_preset)
 ASSUME = Option("assume", ("--assume",), "KIND", "Read an unknown model_type as gqa, mha or mla; the output says so.")
+HUB = Option(
+    "hub", ("--hub",), None, "Read the model from the Hugging Face Hub: its config and headers, no weights.", FLAG
+)
 MTP = Option("mtp", ("--mtp",), None, "With the layers that predict further tokens.", FLAG)
 ATTENTION = Option("attention", ("--attention",), "KIND", "What if it had: mha, mqa, gqa:8, mla:512+64, mla-naive.")
 METHOD = Option(

@@ -127,8 +127,11 @@ class PlanFile(BaseModel):
     deployments: list[DeploymentEntry] = Field(min_length=1, max_length=10_000)
 
 
-def load_plan(path: Path) -> list[Deployment]:
-    """Deployments of a plan file. Raises KvcalcError with file, line and path of what is wrong."""
+def load_plan(path: Path, *, hub: bool = False) -> list[Deployment]:
+    """Deployments of a plan file. hub: their models are read from the Hub.
+
+    Raises KvcalcError with file, line and path of what is wrong.
+    """
     document = read_yaml(path)
     try:
         plan = PlanFile.model_validate(document.data)
@@ -147,7 +150,7 @@ def load_plan(path: Path) -> list[Deployment]:
         names[entry.name] = index
     known: dict[Hashable, Any] = {}
     return [
-        _Row(entry, document, ("deployments", index), path, known).deployment()
+        _Row(entry, document, ("deployments", index), path, known, hub=hub).deployment()
         for index, entry in enumerate(plan.deployments)
     ]
 
@@ -156,13 +159,21 @@ class _Row:
     """One entry on its way to a Deployment. known: what other entries of the file have read already."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Hashable, Any]
+        self,
+        entry: DeploymentEntry,
+        document: Document,
+        path: Keys,
+        file: Path,
+        known: dict[Hashable, Any],
+        *,
+        hub: bool,
     ) -> None:
         self._entry = entry
         self._document = document
         self._path = path
         self._file = file
         self._known = known
+        self._hub = hub
         self._args = Arguments("", None, {}, {}, None, ())
         if entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
@@ -194,7 +205,7 @@ class _Row:
         return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take(of, load_named, name, self._file.parent)
+        model = self._take(of, load_named, name, self._file.parent, hub=self._hub)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -398,6 +409,6 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
     )
 
 
-def load_plans(paths: Sequence[Path]) -> list[Deployment]:
-    """Deployments of several plan files, in order."""
-    return [deployment for path in paths for deployment in load_plan(path)]
+def load_plans(paths: Sequence[Path], *, hub: bool = False) -> list[Deployment]:
+    """Deployments of several plan files, in order. hub: their models are read from the Hub."""
+    return [deployment for path in paths for deployment in load_plan(path, hub=hub)]

@@ -9,6 +9,5 @@ from __future__ import annotations
 from kvcalc.io.hub.repository import Repository as Repository
 from kvcalc.io.hub.repository import pinned as pinned
 from kvcalc.io.hub.weights import HubWeights as HubWeights
-from kvcalc.io.hub.weights import gguf_files as gguf_files
 from kvcalc.io.hub.weights import gguf_of as gguf_of
 from kvcalc.io.hub.weights import weights_of as weights_of

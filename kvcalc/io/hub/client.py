@@ -58,8 +58,8 @@ class Client:
         self._seconds = int(constants.HF_HUB_DOWNLOAD_TIMEOUT)
         self._ends = time.monotonic() + ALL_WAITS * self._seconds
         self.cache = Path(constants.HF_HUB_CACHE)
-        self.is_offline = bool(constants.is_offline_mode())
-        self.has_symlinks = not constants.HF_HUB_DISABLE_SYMLINKS
+        self.is_offline = bool(constants.HF_HUB_OFFLINE)
+        self.has_symlinks = not vars(constants).get("HF_HUB_DISABLE_SYMLINKS")  # of recent versions
         self._endpoint = str(constants.ENDPOINT)
 
     @property

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from kvcalc.errors import InvalidFileError, UnknownNameError
 from kvcalc.errors.foreign import name_shown
@@ -31,6 +31,8 @@ class Repository:
 
     name: what the hub calls it, which is not what it was asked for by where it was renamed.
     """
+
+    is_remote: ClassVar[bool] = True
 
     def __init__(self, client: Client, asked: str, name: str, commit: str, files: frozenset[str]) -> None:
         self._client = client

@@ -11,6 +11,7 @@ from kvcalc.io.documents import Document, parse_json
 from kvcalc.io.gguf.header import SPLIT, Header, read_header
 from kvcalc.io.gguf.tensors import bytes_of_list
 from kvcalc.io.hub.repository import Repository
+from kvcalc.io.sources import FOLDER_FILES, PIPELINE, nothing_in
 from kvcalc.io.weights import MAX_INDEX_BYTES, StoredTensor, bytes_of_index, read_safetensors
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -81,11 +82,14 @@ class HubGguf(NamedTuple):
     weights: HubWeights
 
 
-def gguf_of(repository: Repository, file: str, quantisation: str) -> HubGguf:
-    """The GGUF file that is called so, or that of a quantisation, or the only one; of a split one, all its parts.
+def gguf_of(repository: Repository, file: str, quantisation: str) -> HubGguf | None:
+    """The GGUF file that is called so, or that of a quantisation; else the only one of a repository without a config.
 
-    Raises UnknownNameError where it is none, or several.
+    Of a split one all parts are read. None for a repository that is read by its config.
+    Raises UnknownNameError where it is none, or several, InvalidFileError where there is no config either.
     """
+    if not (file or quantisation) and any(map(repository.has, FOLDER_FILES)):
+        return None
     name = file or _chosen(repository, quantisation)
     parts = _parts(repository, name)
     headers = [_gguf_header(repository, part) for part in parts]
@@ -109,13 +113,12 @@ def _chosen(repository: Repository, quantisation: str) -> str:
     found = [name for name in files if not quantisation or _is_of(name, quantisation)]
     if len(found) == 1:
         return found[0]
-    if not files:
-        raise UnknownNameError("has no GGUF file", where=repository.name, help=f"leave :{quantisation} out")
-    named = f"GGUF files of {quantisation}" if quantisation else "GGUF files"
+    if not quantisation:
+        raise nothing_in(repository.place("").rstrip("/"), repository.has(PIPELINE), files)
     raise UnknownNameError(
-        f"has {len(found)} {named}",
+        f"has {len(found)} GGUF files of {quantisation}" if files else "has no GGUF file",
         where=repository.name,
-        help=f"name one, as {repository.name}/FILE.gguf or :QUANTISATION: {listed(found or files)}",
+        help=f"name one, as {repository.name}/FILE.gguf: {listed(found or files)}" if files else "leave it out",
     )
 
 

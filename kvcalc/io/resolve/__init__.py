@@ -24,18 +24,18 @@ from pathlib import Path
 
 from kvcalc.errors import NotApplicableError, UnknownNameError
 from kvcalc.errors.foreign import MOST_NAME, name_shown
-from kvcalc.io.files import exists, is_file, is_folder
+from kvcalc.io.files import exists, is_file
 from kvcalc.io.presets import find_preset, preset_aliases, preset_names, preset_source
 from kvcalc.io.resolve import table
 from kvcalc.io.resolve.reference import Reference, reference_of
 from kvcalc.io.resolve.rule import LONGEST, Core, core_of
 from kvcalc.io.resolve.stores import Stored, stored
+from kvcalc.io.sources import readable
 from kvcalc.model import Model
 
 STDIN = "-"
 TEXT_SUFFIXES = (".yaml", ".yml", ".json")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".gguf")
-FOLDER_FILES = ("config.json", "params.json")
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@[\w.-]+)?")
 _OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
 """Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
@@ -51,7 +51,7 @@ _MAY_DECLARE = (
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model that was named. preset, path or repository: what to read; name: what to call a model read from a path.
+    """A model that was named. preset, path or reference: what to read; name: what to call a model read from a path.
 
     words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
     preset knows are those of this name. context: tokens, where they are not the preset's, -1 where nobody knows them.
@@ -59,7 +59,7 @@ class Resolved:
 
     preset: str = ""
     path: Path | None = None
-    repository: Reference | None = None
+    reference: Reference | None = None
     name: str = ""
     words: tuple[str, ...] = ()
     as_published: bool = True
@@ -93,7 +93,7 @@ def _known(name: str, path: Path) -> Resolved:
     """The first of all but the Hub that has the name."""
     if is_path(name) and (exists(path) or not _may_be_repository(name)):
         return Resolved(path=path)
-    if name and not is_path(name) and is_folder(path) and any(exists(path / file) for file in FOLDER_FILES):
+    if name and not is_path(name) and readable(path) is not None:
         return Resolved(path=path, words=(f"read from the folder {name_shown(name)}",))
     if find_preset(name) is not None:
         return Resolved(preset=name)
@@ -110,13 +110,18 @@ def _on_hub(name: str, path: Path) -> Resolved:
     if name.startswith((".", "/", "~")) or name.endswith(TEXT_SUFFIXES) or is_file(path):
         return Resolved(path=path)
     if (preset := find_preset(name)) is not None and (source := reference_of(preset_source(preset.stem))) is not None:
-        return Resolved(repository=source, words=(f"{name_shown(name)} stands for {source.id}",))
+        return Resolved(reference=source, words=(f"{name_shown(name)} stands for {source.id}",))
     if preset is not None:
         raise UnknownNameError(
             f"the preset {name_shown(name)} was not read from a repository of the Hub", help="leave --hub out"
         )
-    if (reference := reference_of(name)) is not None:
-        return Resolved(repository=reference)
+    return repository_named(name)
+
+
+def repository_named(name: str, revision: str = "") -> Resolved:
+    """The repository of the Hub that a name is written as, at a revision. Raises UnknownNameError."""
+    if (reference := reference_of(f"{name}@{revision}" if revision else name)) is not None:
+        return Resolved(reference=reference)
     raise UnknownNameError(f"{name_shown(name)} is not written as a repository of the Hub is", help=_REPOSITORIES)
 
 

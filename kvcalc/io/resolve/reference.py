@@ -24,7 +24,7 @@ _REFERENCE = re.compile(
     rf"(?P<id>{_WORD}(?:/{_WORD})?)(?:@(?P<revision>{_REVISION}))?(?:/(?P<file>{_FILE})|:(?P<quantisation>[\w.-]+))?",
     re.ASCII,
 )
-_ADDRESS = re.compile(r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<rest>[^?#]+)")
+_ADDRESS = re.compile(r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<rest>[^?#]+)(?:[?#].*)?")
 _PAGE = re.compile(rf"(?P<id>{_WORD}/{_WORD})/(?:tree|blob|resolve)/(?P<revision>[^/]+)(?:/(?P<file>.*))?", re.ASCII)
 
 
