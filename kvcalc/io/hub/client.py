@@ -32,7 +32,6 @@ OK, PARTIAL = 200, 206
 WAITS, ALL_WAITS = 3, 12
 """How often HF_HUB_DOWNLOAD_TIMEOUT one request may take in all, and everything that is read of one name."""
 MAX_REDIRECTS = 8
-_CHUNK_BYTES = 2**16
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _HOST = re.compile(r"https?://(?:[^@/?#]*@)?([\w.-]+(?::\d+)?)(?:[/?#]|$)")
 """An address's host and port, without a name and a password before it."""
@@ -170,6 +169,8 @@ class _Request(NamedTuple):
             raise refused(status, code, self.where, has_token=sent)
         if headers.get("content-encoding", "identity") != "identity":
             raise self._wrong("came compressed, which was not asked for")
+        if self.first is None and status == PARTIAL:
+            raise self._wrong("comes in part, and was asked for whole")
         if self.first is None:
             return Answer(self._content(response, self.most, whole=True), own)
         if status == OK and self.first == 0 and (length := headers.get("content-length", "")).isdecimal():
@@ -186,7 +187,7 @@ class _Request(NamedTuple):
     def _content(self, response: Any, most: int, *, whole: bool) -> bytes:
         """What comes, up to `most` bytes; whole: more of it is wrong."""
         content = bytearray()
-        for chunk in response.iter_raw(_CHUNK_BYTES):
+        for chunk in response.iter_raw():
             if time.monotonic() > self.ends:
                 raise TimeoutError
             content += chunk

@@ -36,7 +36,6 @@ from kvcalc.model import Model
 STDIN = "-"
 TEXT_SUFFIXES = (".yaml", ".yml", ".json")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".gguf")
-_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@[\w.-]+)?")
 _OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
 """Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
 _FP8 = "fp8"
@@ -91,7 +90,10 @@ def resolve(name: str, folder: Path = Path(), *, hub: bool = False) -> Resolved:
 
 def _known(name: str, path: Path) -> Resolved:
     """The first of all but the Hub that has the name."""
-    if is_path(name) and (exists(path) or not _may_be_repository(name)):
+    reference = None if exists(path) or name.endswith(FILE_SUFFIXES) else reference_of(name)
+    if reference is not None and reference == Reference(reference.id) and reference.id != name:
+        return _known(reference.id, path)  # written as an address
+    if is_path(name) and reference is None:
         return Resolved(path=path)
     if name and not is_path(name) and readable(path) is not None:
         return Resolved(path=path, words=(f"read from the folder {name_shown(name)}",))
@@ -128,10 +130,6 @@ def repository_named(name: str, revision: str = "") -> Resolved:
 def is_path(text: str) -> bool:
     """Whether a string is written as a path: it has a separator or the suffix of a model's file."""
     return "/" in text or os.sep in text or text.endswith(FILE_SUFFIXES) or text in (".", "..")
-
-
-def _may_be_repository(name: str) -> bool:
-    return _REPOSITORY.fullmatch(name) is not None and not name.endswith(TEXT_SUFFIXES)
 
 
 def _listed(name: str) -> Resolved | None:
@@ -226,7 +224,7 @@ def _unknown(name: str) -> UnknownNameError:
             f"{name_shown(name)} is not one of the tags of {family} that are known here",
             help=f"say which size: {', '.join(tags)}",
         )
-    if not _may_be_repository(name):
+    if not ("/" in name and reference_of(name)):
         known = [*preset_names(), *preset_aliases()]
         return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
     near = UnknownNameError.among("preset", core_of(name[:MOST_NAME]).name, preset_names(), see=_HOW_ELSE).help

@@ -332,7 +332,7 @@ def test_offline_the_cache_is_all_there_is(hub, monkeypatch):
 
 
 def run_cli(line: str, **environment: str) -> subprocess.CompletedProcess:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     command = [sys.executable, "-m", "kvcalc", *line.split()]
     return subprocess.run(command, check=False, capture_output=True, text=True, env=own | environment, timeout=60)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -230,6 +231,11 @@ def test_a_compressed_answer_is_not_unpacked(hub, cli):
     assert "came compressed, which was not asked for" in refused(cli)
 
 
+def test_a_part_where_the_whole_was_asked_for(hub, cli):
+    hub.answers[API] = lambda handler: send(handler, 206, b"{}", {"Content-Range": "bytes 0-1/9"})
+    assert "comes in part, and was asked for whole" in refused(cli)
+
+
 def test_redirects_end(hub, cli):
     hub.answers[API] = lambda handler: send(handler, 302, b"", {"Location": API})
     assert "is sent on more than 8 times" in refused(cli)
@@ -436,8 +442,14 @@ print("huggingface_hub" in sys.modules, "httpx2" in sys.modules, file=sys.stderr
 """
 
 
+def run_without_network(script: str) -> subprocess.CompletedProcess:
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=own)
+
+
 def test_without_the_flag_nothing_is_connected_to():
-    done = subprocess.run([sys.executable, "-c", NO_NETWORK], check=False, capture_output=True, text=True, timeout=60)
+    done = run_without_network(NO_NETWORK)
     assert done.returncode == 0, done.stderr
     assert "a connection was opened" not in done.stdout + done.stderr
     assert done.stderr.splitlines()[-1] == "False False"
@@ -445,7 +457,7 @@ def test_without_the_flag_nothing_is_connected_to():
 
 def test_a_connection_is_noticed():
     flagged = NO_NETWORK.replace('"size r1",', '"size org/tiny --hub", "size r1",')
-    done = subprocess.run([sys.executable, "-c", flagged], check=False, capture_output=True, text=True, timeout=60)
+    done = run_without_network(flagged)
     assert "broke off (AssertionError)" in done.stderr
 
 

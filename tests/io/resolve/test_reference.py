@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from huggingface_hub.utils import validate_repo_id
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +55,15 @@ def test_what_is_not_written_so(text):
 def test_no_reference_leads_out_of_a_folder_or_an_address(text):
     found = reference_of(text)
     if found is not None:
+        validate_repo_id(found.id)  # as the library would have it
         for part in found:
             assert not {"", ".", ".."} & {*part.split("/")} or part == ""
             assert part.isascii() and part.isprintable()
             assert not {*part} & {*"?#%\\:@"}
+
+
+@given(st.from_regex(r"[A-Za-z0-9_.-]{1,40}(/[A-Za-z0-9_.-]{1,60})?", fullmatch=True))
+def test_names_that_are_taken_are_names_that_the_library_takes(text):
+    found = reference_of(text)
+    if found is not None:
+        validate_repo_id(found.id)
