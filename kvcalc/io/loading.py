@@ -13,7 +13,6 @@ from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.errors.foreign import name_shown
 from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
 from kvcalc.io.files import is_folder
-from kvcalc.io.other_configs import check_is_model
 from kvcalc.io.presets import load_preset, parse_preset
 from kvcalc.io.resolve import FILE_SUFFIXES, STDIN, TEXT_SUFFIXES, Resolved, repository_named, resolve
 from kvcalc.io.sources import (
@@ -224,6 +223,8 @@ def _with_quantisation(document: Document, path: str, text: str) -> Document:
 def _parse(document: Document, name: str, assume: str | None) -> Model:
     if isinstance(document.data, Mapping) and "general.architecture" in document.data:
         return _parse_gguf(document, name, assume)
+    from kvcalc.io.other_configs import check_is_model
+
     check_is_model(document)
     if is_hf_config(document.data) or assume is not None:
         from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are most of what is loaded

@@ -90,7 +90,7 @@ def resolve(name: str, folder: Path = Path(), *, hub: bool = False) -> Resolved:
 
 def _known(name: str, path: Path) -> Resolved:
     """The first of all but the Hub that has the name."""
-    reference = None if exists(path) or name.endswith(FILE_SUFFIXES) else reference_of(name)
+    reference = None if "/" not in name or exists(path) or name.endswith(FILE_SUFFIXES) else reference_of(name)
     if reference is not None and reference == Reference(reference.id) and reference.id != name:
         return _known(reference.id, path)  # written as an address
     if is_path(name) and reference is None:

@@ -20,12 +20,13 @@ LONGEST_ID = 96
 _WORD = r"[A-Za-z0-9_][\w.-]*"
 _REVISION = r"(?:refs/[\w-]+/[\w.-]+|[\w.-]+)"
 _FILE = r"(?:[\w.+ -]+/)*[\w.+ -]+\.gguf"
-_REFERENCE = re.compile(
-    rf"(?P<id>{_WORD}(?:/{_WORD})?)(?:@(?P<revision>{_REVISION}))?(?:/(?P<file>{_FILE})|:(?P<quantisation>[\w.-]+))?",
-    re.ASCII,
+_REFERENCE = (
+    rf"(?P<id>{_WORD}(?:/{_WORD})?)(?:@(?P<revision>{_REVISION}))?(?:/(?P<file>{_FILE})|:(?P<quantisation>[\w.-]+))?"
 )
-_ADDRESS = re.compile(r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<rest>[^?#]+)(?:[?#].*)?")
-_PAGE = re.compile(rf"(?P<id>{_WORD}/{_WORD})/(?:tree|blob|resolve)/(?P<revision>[^/]+)(?:/(?P<file>.*))?", re.ASCII)
+_ADDRESS = r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<rest>[^?#]+)(?:[?#].*)?"
+_PAGE = rf"(?P<id>{_WORD}/{_WORD})/(?:tree|blob|resolve)/(?P<revision>[^/]+)(?:/(?P<file>.*))?"
+LONGEST = 1000
+"""Characters of the longest address."""
 
 
 class Reference(NamedTuple):
@@ -39,12 +40,14 @@ class Reference(NamedTuple):
 
 def reference_of(text: str) -> Reference | None:
     """What a text names; None where it is not written as a repository is."""
-    if (address := _ADDRESS.fullmatch(text)) is not None:
+    if len(text) > LONGEST:
+        return None
+    if (address := re.fullmatch(_ADDRESS, text)) is not None:
         text = address["rest"].rstrip("/")
-        if (page := _PAGE.fullmatch(text)) is not None:
+        if (page := re.fullmatch(_PAGE, text, re.ASCII)) is not None:
             file = page["file"] or ""
             text = f"{page['id']}@{page['revision']}" + (f"/{file}" if file.endswith(".gguf") else "")
-    found = _REFERENCE.fullmatch(text)
+    found = re.fullmatch(_REFERENCE, text, re.ASCII)
     if found is None or not _is_id(found["id"]) or ".." in text:
         return None
     if found["quantisation"] and "/" not in found["id"]:  # qwen3:8b is a tag of Ollama's
