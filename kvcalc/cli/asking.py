@@ -159,9 +159,12 @@ def one_model(
     assume: str | None = None,
     *,
     mtp: bool = False,
+    hub: bool = False,
     methods: Sequence[str] | None = None,
 ) -> Model:
     """The model named as an argument, by --preset or by --model, as --mtp, --attention and then each --method want it.
+
+    hub: whether --hub reads it.
 
     Raises InvalidValueError where none is named, or several are.
     """
@@ -173,7 +176,7 @@ def one_model(
         raise InvalidValueError(state, help="name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json")
     ((option, name),) = given
     _known_assumption(assume)
-    model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume)
+    model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume, hub=hub)
     return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
 
 

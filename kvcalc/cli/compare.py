@@ -24,6 +24,7 @@ def run(
     methods: str | None,
     assume: str | None,
     mtp: bool,
+    hub: bool,
     batch: str,
     dtype: str,
     engine: str,
@@ -43,7 +44,7 @@ def run(
         )
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
-    loaded = _models(models, preset, model, assume, mtp=mtp)
+    loaded = _models(models, preset, model, assume, mtp=mtp, hub=hub)
 
     from kvcalc.answers.compare import compare
 
@@ -57,14 +58,14 @@ def run(
 
 
 def _models(
-    models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool
+    models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool, hub: bool
 ) -> Sequence[Model]:
     """Models that are named as arguments, or one that an option names."""
     from kvcalc.io.loading import load
 
     if not models:
-        return (asking.one_model(None, preset, path, None, assume, mtp=mtp),)
-    return [asking.located("MODEL", load, name, assume=assume, mtp=mtp) for name in models]
+        return (asking.one_model(None, preset, path, None, assume, mtp=mtp, hub=hub),)
+    return [asking.located("MODEL", load, name, assume=assume, mtp=mtp, hub=hub) for name in models]
 
 
 COMMAND = Command(
@@ -81,6 +82,7 @@ COMMAND = Command(
         options.METHODS,
         options.ASSUME,
         options.MTP,
+        options.HUB,
         options.BATCH,
         options.DTYPE,
         options.ENGINE,

@@ -24,6 +24,7 @@ def run(
     model: str | None,
     assume: str | None,
     mtp: bool,
+    hub: bool,
     engine: str | None,
     engine_set: Sequence[str],
     tp: int | None,
@@ -49,7 +50,7 @@ def run(
             where=log,
             help=f"name it: --preset {_preset_like(reading.model)}, or --model path/to/config.json",
         )
-    served = asking.one_model(named, preset, model, None, assume, mtp=mtp)
+    served = asking.one_model(named, preset, model, None, assume, mtp=mtp, hub=hub)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
     settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
         {"version": version} if version else {}
@@ -109,6 +110,7 @@ COMMAND = Command(
         options.MODEL,
         options.ASSUME,
         options.MTP,
+        options.HUB,
         options.LOGGED_ENGINE,
         options.ENGINE_SET,
         options.TP._replace(help="Tensor-parallel ranks, over the log's.", default=None),

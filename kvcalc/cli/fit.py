@@ -37,6 +37,7 @@ def run(
     method: Sequence[str],
     assume: str | None,
     mtp: bool,
+    hub: bool,
     engine: str,
     engine_set: Sequence[str],
     utilization: str | None,
@@ -64,7 +65,7 @@ def run(
     several = len(cards) > 1 or (free and numbers not in (None, [1]))
     layout = None if several and free else _layout(numbers, tp, pp, dp, dcp, ep)
     reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
-    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
+    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
 
     from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.weights import loaded
@@ -161,6 +162,7 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.MTP,
+        options.HUB,
         options.ENGINE,
         options.ENGINE_SET,
         options.UTILIZATION,

@@ -136,6 +136,9 @@ MODELS = Option("models", (), "[MODELS]", "Presets (`kvcalc presets list`), hub 
 ASSUME = Option(
     "assume", ("--assume",), "KIND", "Read an unknown model_type as {known}; the output says so.", known=_assumed
 )
+HUB = Option(
+    "hub", ("--hub",), None, "Read the model from the Hugging Face Hub: its config and headers, no weights.", FLAG
+)
 MTP = Option("mtp", ("--mtp",), None, "With the layers that predict further tokens.", FLAG)
 ATTENTION = Option(
     "attention",

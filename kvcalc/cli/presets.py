@@ -44,12 +44,13 @@ def validate(*, paths: Sequence[str]) -> int:
     return 0
 
 
-def new(*, path: str, assume: str | None) -> int:
+def new(*, path: str, assume: str | None, hub: bool) -> int:
     """Runs `kvcalc presets new`."""
-    from kvcalc.io.loading import load_path
+    from kvcalc.io.loading import load_named, load_path
     from kvcalc.io.presets import dump_preset
 
-    sys.stdout.write(dump_preset(load_path(Path(path), assume=assume)))
+    model = load_named(path, assume=assume, hub=True) if hub else load_path(Path(path), assume=assume)
+    sys.stdout.write(dump_preset(model))
     return 0
 
 
@@ -80,7 +81,11 @@ COMMAND = Group(
         "new": Command(
             help="Writes a preset YAML, made from a config.json, to stdout.",
             epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml",
-            takes=(options.CONFIG, options.ASSUME),
+            takes=(
+                options.CONFIG,
+                options.ASSUME,
+                options.HUB._replace(help="PATH is a repository of the Hugging Face Hub."),
+            ),
             run=new,
         ),
     },

@@ -25,6 +25,7 @@ def run(
     method: Sequence[str],
     assume: str | None,
     mtp: bool,
+    hub: bool,
     tp: int,
     pp: int,
     dp: int,
@@ -57,6 +58,7 @@ def run(
             "--method": method,
             "--assume": assume,
             "--mtp": mtp,
+            "--hub": hub,
             "--layers": layers,
             "--timeout": timeout,
         }
@@ -66,9 +68,9 @@ def run(
         work = "kvcalc.verify.against_transformers:against_transformers"
         result: Any = measured(work, Path(str(model)), device=device or "cpu", **asked)
     else:
-        chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, methods=method)
+        chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
         asked |= {"attended_tokens": attended_tokens, "layers": layers, "device": device or None}
-        result = verified(chosen, asking.parallel(tp, pp, dp), timeout_seconds=timeout, **asked)
+        result = verified(chosen, asking.parallel(tp, pp, dp), timeout_seconds=timeout, **asked).of_model(chosen.notes)
     show(result, format)
     return 0 if result.equal else NOT_EQUAL
 
@@ -100,6 +102,7 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.MTP,
+        options.HUB,
         options.TP,
         options.PP,
         options.DP,

@@ -70,6 +70,7 @@ def size(
     method: Specs = (),
     assume: str | None = None,
     mtp: bool = False,
+    hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> Report:
@@ -88,7 +89,7 @@ def size(
 
     terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
     ranks = ranks_of(parallel, tp, pp, dp, dcp)
-    chosen = model_of(model, attention, method, assume, mtp=mtp)
+    chosen = model_of(model, attention, method, assume, mtp=mtp, hub=hub)
     return sized_and_before(terms.of(chosen, length_of(tokens, chosen, terms.engine), ranks))
 
 
@@ -144,6 +145,7 @@ def fit(
     method: Specs = (),
     assume: str | None = None,
     mtp: bool = False,
+    hub: bool = False,
     kv_dtype: str | Dtype | None = None,
 ) -> Fitted:
     """How many blocks, tokens and requests fit, as the engine itself would report it.
@@ -159,7 +161,7 @@ def fit(
 
     terms = terms_of(None, None, dtype, kv_dtype, engine, engine_settings)
     return planned(
-        model_of(model, attention, method, assume, mtp=mtp),
+        model_of(model, attention, method, assume, mtp=mtp, hub=hub),
         engine=terms.engine,
         available_bytes=bytes_of_stages(available_bytes),
         weights_bytes=None if weights_bytes is None else bytes_of("weights_bytes", weights_bytes),
@@ -194,6 +196,7 @@ def fit_gpus(
     method: Specs = (),
     assume: str | None = None,
     mtp: bool = False,
+    hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
     weights_bytes: int | Weights | None = None,
@@ -231,7 +234,7 @@ def fit_gpus(
     reserved_as = used("reserve", reserve, "reserve_bytes", reserve_bytes)
     reserve_given = reserve_bytes if reserve is None else reserve
     reserved = None if reserve_given is None else bytes_of(reserved_as, reserve_given)
-    chosen = model_of(model, attention, method, assume, mtp=mtp)
+    chosen = model_of(model, attention, method, assume, mtp=mtp, hub=hub)
     given = fspath(weighed) if isinstance(weighed, PathLike) else weighed
     whole = located(weighed_as, find_weights, chosen, given, weights_dtype)
     whole = loaded(whole, terms.engine.served(chosen))
@@ -253,6 +256,7 @@ def compare(
     engine_settings: Settings = None,
     assume: str | None = None,
     mtp: bool = False,
+    hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> Comparison: ...
@@ -269,6 +273,7 @@ def compare(
     engine_settings: Settings = None,
     assume: str | None = None,
     mtp: bool = False,
+    hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> MethodComparison: ...
@@ -284,6 +289,7 @@ def compare(
     engine_settings: Settings = None,
     assume: str | None = None,
     mtp: bool = False,
+    hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> Comparison | MethodComparison:
@@ -298,7 +304,7 @@ def compare(
 
     terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
     token_counts = lengths(tokens)
-    chosen = [model_of(each, None, (), assume, mtp=mtp) for each in models_in(models)]
+    chosen = [model_of(each, None, (), assume, mtp=mtp, hub=hub) for each in models_in(models)]
     if not chosen:
         raise InvalidValueError("no model is named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
     questions = [terms.of(each, token_counts[0]) for each in chosen]
@@ -306,11 +312,11 @@ def compare(
     return located(place, compared, questions, token_counts, variants=variants, methods=methods)
 
 
-def check(plans: PlanFile | Iterable[PlanFile]) -> CheckReport:
+def check(plans: PlanFile | Iterable[PlanFile], *, hub: bool = False) -> CheckReport:
     """Whether each deployment of capacity plans fits its budget or GPU, and what would.
 
     plans: the path of a plan file, the mapping that such a file holds (`kvcalc schema plan` describes it), one
-    deployment of it, or several of these.
+    deployment of it, or several of these. hub: their models are read from the Hugging Face Hub.
     Raises KvcalcError where a plan is wrong, with file and line.
     """
     from kvcalc.fleet.check import check as checked
@@ -321,9 +327,9 @@ def check(plans: PlanFile | Iterable[PlanFile]) -> CheckReport:
     for plan in _listed(plans):
         if isinstance(plan, Mapping):
             whole = plan if _is_plan(plan) else {"deployments": [dict(plan)]}
-            deployments += parse_plan(Document("plan", dict(whole)))
+            deployments += parse_plan(Document("plan", dict(whole)), hub=hub)
         else:
-            deployments += load_plan(Path(fspath(plan)))
+            deployments += load_plan(Path(fspath(plan)), hub=hub)
     return checked(deployments)
 
 

@@ -67,10 +67,12 @@ def terms_of(
     return door.terms_on(*on, users, cache_format, engine, settings)
 
 
-def model_of(model: AnyModel, attention: str | None, method: Specs, assume: str | None, *, mtp: bool = False) -> Model:
+def model_of(
+    model: AnyModel, attention: str | None, method: Specs, assume: str | None, *, mtp: bool = False, hub: bool = False
+) -> Model:
     """The model that is meant, with its draft layers, other attention, and under methods, as they are asked for."""
     if not isinstance(model, Model):
-        model = located("model", load, model, assume=assume)
+        model = located("model", load, model, assume=assume, hub=hub)
     elif assume is not None:
         raise InvalidValueError(
             f"{model.name} is a Model, which nothing is assumed of",

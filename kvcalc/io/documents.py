@@ -60,17 +60,21 @@ def path_text(path: Keys) -> str:
 
 def read_text(path: Path, *, most: int = MAX_FILE_BYTES) -> str:
     """Text of a file of at most `most` bytes. Raises InvalidFileError where it cannot be read."""
-    content = read_bytes(path, most, "configuration file", _HELP)
+    return text_of(read_bytes(path, most, "configuration file", _HELP), str(path))
+
+
+def text_of(content: bytes, name: str) -> str:
+    """Text of a file's bytes, which messages call `name`. Raises InvalidFileError where it is none."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidFileError(
             f"is not UTF-8 text: byte {error.start:,} is 0x{content[error.start]:02x}",
-            where=str(path),
+            where=name,
             help=_HELP,
         ) from error
     if not text.strip():
-        raise InvalidFileError("is empty", where=str(path), help="`kvcalc presets show r1` prints an example")
+        raise InvalidFileError("is empty", where=name, help="`kvcalc presets show r1` prints an example")
     return text
 
 

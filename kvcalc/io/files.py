@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from kvcalc.errors import InvalidFileError
 
@@ -25,6 +25,18 @@ _WHAT = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a pipe",
 }
+
+
+class Readable(Protocol):
+    """Bytes that are read from where one asks, as an open file's are."""
+
+    def seek(self, at: int, /) -> int:
+        """Reads on from there."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes: `size` of them, or as many as are left."""
+        ...
 
 
 def read_bytes(path: Path, most: int, what: str, help: str) -> bytes:

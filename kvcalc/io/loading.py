@@ -7,23 +7,44 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
-from kvcalc.errors import InvalidFileError, InvalidValueError
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors.foreign import name_shown
 from kvcalc.io.documents import Document, parse_json, parse_yaml, read_text
-from kvcalc.io.files import exists, is_file, is_folder
+from kvcalc.io.files import is_file, is_folder
 from kvcalc.io.presets import load_preset, parse_preset
-from kvcalc.io.resolve import FILE_SUFFIXES, FOLDER_FILES, STDIN, TEXT_SUFFIXES, resolve
+from kvcalc.io.resolve import FILE_SUFFIXES, STDIN, TEXT_SUFFIXES, Resolved, repository_named, resolve
+from kvcalc.io.sources import (
+    ADAPTER,
+    CONFIG,
+    FOLDER_FILES,
+    ORIGINAL,
+    Folder,
+    Source,
+    gguf_files,
+    is_pipeline,
+    nothing_in,
+    readable,
+)
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.units import shown
 
-_CONFIG, _QUANTISATION, _SECTION = "config.json", "hf_quant_config.json", "quantization_config"
+if TYPE_CHECKING:
+    from kvcalc.io.hub import HubWeights
+    from kvcalc.io.resolve.reference import Reference
+
+_QUANTISATION, _SECTION = "hf_quant_config.json", "quantization_config"
 _REMEMBERED = 64
 """Files whose models are remembered."""
 
 
 def load(
-    source: str | os.PathLike[str] | Mapping[str, object], *, assume: str | None = None, mtp: bool = False
+    source: str | os.PathLike[str] | Mapping[str, object],
+    *,
+    assume: str | None = None,
+    mtp: bool = False,
+    hub: bool = False,
 ) -> Model:
     """Model from whatever names it, or from a mapping.
 
@@ -32,18 +53,27 @@ def load(
     in any of these forms. What is looked up, and in which order: `kvcalc.io.resolve`.
     assume: what a config.json of an unknown model_type shall be taken for: gqa, mha or mla; a note then says so.
     mtp: with the layers that predict further tokens, if the model has any.
+    hub: read a name that is no path from the Hugging Face Hub, at one commit: its config and the headers of its
+    weights, whose size the model then has. The network is never touched without it.
     Raises UnknownNameError, InvalidFileError, InvalidValueError, UnknownArchitectureError.
     """
-    model = _load(source, assume)
+    model = _load(source, assume, hub)
     return with_draft_layers(model) if mtp else model
 
 
-def _load(source: object, assume: str | None) -> Model:
+class _How(NamedTuple):
+    """How a model is read. assume: as `load` has it. is_base: it is the base of an adapter, and no adapter itself."""
+
+    assume: str | None = None
+    is_base: bool = False
+
+
+def _load(source: object, assume: str | None, hub: bool) -> Model:
     if isinstance(source, Mapping):
         name = str(source.get("name") or source.get("_name_or_path") or "model")
         return _parse(Document("model", dict(source)), name, assume)
     if isinstance(source, str):
-        return load_named(source, assume=assume)
+        return load_named(source, assume=assume, hub=hub)
     if isinstance(source, os.PathLike):
         return load_path(source if isinstance(source, Path) else Path(source), assume=assume)
     raise InvalidValueError(
@@ -51,17 +81,13 @@ def _load(source: object, assume: str | None) -> Model:
     )
 
 
-def load_named(name: str, folder: Path = Path(), *, assume: str | None = None) -> Model:
+def load_named(name: str, folder: Path = Path(), *, assume: str | None = None, hub: bool = False) -> Model:
     """Model of whatever a person calls it: a path, a preset, a repository, a tag (`kvcalc.io.resolve`).
 
+    hub: a repository is read from the Hub.
     Raises as `load` does, and NotApplicableError for a name that is nearly another model's.
     """
-    found = resolve(name, folder)
-    if found.path is None:
-        return found.applied_to(load_preset(found.preset))
-    if str(found.path) == STDIN:
-        return _of_stdin(assume)
-    return found.applied_to(load_path(found.path, assume=assume))
+    return _of_resolved(resolve(name, folder, hub=hub), _How(assume))
 
 
 def load_path(path: Path, *, assume: str | None = None) -> Model:
@@ -69,43 +95,113 @@ def load_path(path: Path, *, assume: str | None = None) -> Model:
 
     Raises as `load` does.
     """
-    model = _load_path(path, assume)
-    return replace(model, checkpoint=model.checkpoint._replace(path=str(path)))
+    return _of_path(path, _How(assume))
 
 
-def _load_path(path: Path, assume: str | None) -> Model:
+def _of_resolved(found: Resolved, how: _How) -> Model:
+    if found.reference is not None:
+        return found.applied_to(_of_hub(found.reference, how))
+    if found.path is None:
+        return found.applied_to(load_preset(found.preset))
+    if str(found.path) == STDIN:
+        return _of_stdin(how.assume)
+    return found.applied_to(_of_path(found.path, how))
+
+
+def _of_path(path: Path, how: _How) -> Model:
+    model = _read_path(path, how)
+    return model if model.checkpoint.path else replace(model, checkpoint=model.checkpoint._replace(path=str(path)))
+
+
+def _read_path(path: Path, how: _How) -> Model:
     if path.suffix not in FILE_SUFFIXES and is_folder(path):
-        found = next((path / name for name in FOLDER_FILES if exists(path / name)), None)
-        if found is None:
-            raise InvalidFileError(
-                "is a directory without a config.json", where=str(path), help="pass the folder of a downloaded model"
-            )
-        path = found
+        return _of_folder(path, how)
     if path.suffix not in TEXT_SUFFIXES:
         from kvcalc.io.gguf.header import is_gguf, read_metadata
 
         if is_gguf(path):
-            return _parse_gguf(read_metadata(path), path.stem, assume)
-    text = read_text(path)
-    if path.name not in FOLDER_FILES:
-        return _model_of_text(text, str(path), path.stem, assume)
-    beside = path.with_name(_QUANTISATION)
-    quantised = (str(beside), read_text(beside)) if path.name == _CONFIG and is_file(beside) else None
-    return _model_of_text(text, str(path), _name_of_config(path), assume, quantised)
+            return _parse_gguf(read_metadata(path), path.stem, how.assume)
+    if path.name in FOLDER_FILES:
+        return _of_file(Folder(_name_of_folder(path.parent), path.parent), path.name, how)
+    return _model_of_text(read_text(path), str(path), path.stem, how.assume)
 
 
 def config_values(path: Path) -> Mapping[str, object] | None:
     """The config.json of a model's file or folder; None where that is something else."""
-    file = path / _CONFIG if path.suffix not in FILE_SUFFIXES and is_folder(path) else path
+    file = path / CONFIG if path.suffix not in FILE_SUFFIXES and is_folder(path) else path
     values = parse_json(read_text(file), str(file)).data if file.suffix == ".json" and is_file(file) else None
     return values if is_hf_config(values) else None
 
 
-def _name_of_config(path: Path) -> str:
-    """What the model of a config.json is called: its repository, where a hub's cache holds it, or its folder."""
+def _of_folder(path: Path, how: _How) -> Model:
+    found = readable(path)
+    if found is None:
+        pipeline, ggufs = is_pipeline(path), [file.name for file in gguf_files(path)]
+        raise nothing_in(str(path), pipeline, ggufs)
+    if found == path:
+        return _of_source(Folder(_name_of_folder(path), path), how)
+    return _of_path(found, how)
+
+
+def _of_source(source: Source, how: _How) -> Model:
+    """Model of a folder or a repository that has one of FOLDER_FILES."""
+    return _of_file(source, next(filter(source.has, FOLDER_FILES)), how)
+
+
+def _of_file(source: Source, file: str, how: _How) -> Model:
+    """Model of one of FOLDER_FILES."""
+    if file == ADAPTER:
+        return _of_adapter(source, how)
+    quantised = file == CONFIG and source.has(_QUANTISATION)
+    beside = (source.place(_QUANTISATION), source.text(_QUANTISATION)) if quantised else None
+    return _model_of_text(source.text(file), source.place(file), source.name, how.assume, beside)
+
+
+def _of_adapter(source: Source, how: _How) -> Model:
+    """The model that an adapter was trained for: a path or a name, but on a hub a repository alone."""
+    from kvcalc.io.adapters import base_of, refuse_chain
+
+    place = source.place(ADAPTER)
+    base = base_of(parse_json(source.text(ADAPTER), place))
+    if how.is_base:
+        raise refuse_chain(base.name, place)
+    try:
+        found = repository_named(base.name, base.revision) if source.is_remote else resolve(base.name)
+        model = _of_resolved(found, how._replace(is_base=True))
+    except KvcalcError as error:
+        raise error.at(f"{place}: base_model_name_or_path") from None
+    note = f"{name_shown(source.name)} is an adapter of {name_shown(base.name)}: the cache is the base model's"
+    return replace(model, notes=(note, *model.notes))
+
+
+def _of_hub(reference: Reference, how: _How) -> Model:
+    """Model of a repository, with the size of its weights where their headers say it, and the commit in its notes."""
+    from kvcalc.io.hub import gguf_of, pinned, weights_of
+
+    repository = pinned(reference)
+    if (found := gguf_of(repository, reference.file, reference.quantisation)) is not None:
+        model = _parse_gguf(found.metadata, Path(found.name).stem, how.assume)
+        weights: HubWeights | None = found.weights
+    else:
+        model = _of_source(repository, how)
+        weights = weights_of(repository)
+    model = replace(model, notes=(repository.where, *model.notes))
+    if not model.source.startswith(repository.place("")):  # the base of an adapter, whose weights are known already
+        return model
+    return replace(
+        model,
+        weights_bytes=weights.bytes if weights else None,
+        weights_source=weights.source if weights else "",
+        checkpoint=model.checkpoint._replace(repository=repository.name),
+    )
+
+
+def _name_of_folder(path: Path) -> str:
+    """What the model of a folder is called: its repository, where a hub's cache holds it, or as the folder."""
     from kvcalc.io.resolve.stores import repository_of
 
-    return repository_of(path) or path.resolve().parent.name
+    folder = path.resolve()
+    return repository_of(folder) or (folder.parent.name if folder.name == ORIGINAL else folder.name)
 
 
 def _of_stdin(assume: str | None) -> Model:
@@ -139,6 +235,9 @@ def _with_quantisation(document: Document, path: str, text: str) -> Document:
 def _parse(document: Document, name: str, assume: str | None) -> Model:
     if isinstance(document.data, Mapping) and "general.architecture" in document.data:
         return _parse_gguf(document, name, assume)
+    from kvcalc.io.other_configs import check_is_model
+
+    check_is_model(document)
     if is_hf_config(document.data) or assume is not None:
         from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are most of what is loaded
 

@@ -134,12 +134,15 @@ class PlanFile(BaseModel):
     deployments: list[DeploymentEntry] = Field(min_length=1, max_length=10_000)
 
 
-def load_plan(path: Path) -> list[Deployment]:
-    """Deployments of a plan file. Raises KvcalcError with file, line and path of what is wrong."""
-    return parse_plan(read_yaml(path), path)
+def load_plan(path: Path, *, hub: bool = False) -> list[Deployment]:
+    """Deployments of a plan file. hub: their models are read from the Hub.
+
+    Raises KvcalcError with file, line and path of what is wrong.
+    """
+    return parse_plan(read_yaml(path), path, hub=hub)
 
 
-def parse_plan(document: Document, path: Path | None = None) -> list[Deployment]:
+def parse_plan(document: Document, path: Path | None = None, *, hub: bool = False) -> list[Deployment]:
     """Deployments of a plan's values; paths in it are relative to its file, or to where this runs."""
     try:
         plan = PlanFile.model_validate(document.data)
@@ -160,7 +163,7 @@ def parse_plan(document: Document, path: Path | None = None) -> list[Deployment]
         names[entry.name] = index
     known: dict[Hashable, Any] = {}
     return [
-        _Row(entry, document, ("deployments", index), path, known).deployment()
+        _Row(entry, document, ("deployments", index), path, known, hub=hub).deployment()
         for index, entry in enumerate(plan.deployments)
     ]
 
@@ -169,7 +172,14 @@ class _Row:
     """One entry on its way to a Deployment. known: what other entries of the file have read already."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path | None, known: dict[Hashable, Any]
+        self,
+        entry: DeploymentEntry,
+        document: Document,
+        path: Keys,
+        file: Path | None,
+        known: dict[Hashable, Any],
+        *,
+        hub: bool,
     ) -> None:
         self._entry = entry
         self._document = document
@@ -177,6 +187,7 @@ class _Row:
         self._file = "" if file is None else str(file)
         self._folder = Path() if file is None else file.parent
         self._known = known
+        self._hub = hub
         self._args = _NO_COMMAND
         if entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
@@ -216,7 +227,7 @@ class _Row:
         )
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take(of, load_named, name, self._folder)
+        model = self._take(of, load_named, name, self._folder, hub=self._hub)
         model = served_model(model, self._args, self._draft)
         if self._entry.attention is None:
             return model
@@ -463,6 +474,6 @@ def _shown(value: object) -> str:
     return "a word that is not shown" if could_be_secret(str(value)) else shown(value)
 
 
-def load_plans(paths: Sequence[Path]) -> list[Deployment]:
-    """Deployments of several plan files, in order."""
-    return [deployment for path in paths for deployment in load_plan(path)]
+def load_plans(paths: Sequence[Path], *, hub: bool = False) -> list[Deployment]:
+    """Deployments of several plan files, in order. hub: their models are read from the Hub."""
+    return [deployment for path in paths for deployment in load_plan(path, hub=hub)]

@@ -40,7 +40,8 @@ def unread_fields(config: Config, unused: Collection[str], sections: Collection[
         for name in _strange(section.values, {*section.asked, *unused}, section.asked - section.values.keys()):
             yield f"{section.path[-1]}.{name}"
     top = config.top.values
-    misspelt = _suspects(tuple(top), frozenset(sections)).items()
+    others = tuple(name for name in top if name not in sections)
+    misspelt = _suspects(others, frozenset(sections)).items()
     yield from (_asking(name, near) for name, near in misspelt if near and isinstance(top[name], Mapping))
 
 

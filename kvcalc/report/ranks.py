@@ -1,6 +1,6 @@
 """What was predicted of the caches of several ranks, beside what each of them took."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.report.size import RankReport
@@ -48,6 +48,10 @@ class RanksVerification(NamedTuple):
     backend: str
     whole_bytes: int
     ranks: tuple[MeasuredRank, ...]
+
+    def of_model(self, notes: tuple[str, ...]) -> Self:
+        """The same, with what a reader must know of the model."""
+        return self._replace(ranks=tuple(each._replace(measured=each.measured.of_model(notes)) for each in self.ranks))
 
     @property
     def equal(self) -> bool:

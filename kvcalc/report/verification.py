@@ -1,7 +1,7 @@
 """What was predicted of a cache, beside what its tensors really took."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled
 from kvcalc.units import both_units, count, plural
@@ -131,6 +131,10 @@ class Verification(NamedTuple):
     notes: tuple[str, ...] = ()
     against: str = ""
     memory: MemoryReading | None = None
+
+    def of_model(self, notes: tuple[str, ...]) -> Self:
+        """The same, with what a reader must know of the model."""
+        return self._replace(notes=(*notes, *self.notes))
 
     @property
     def equal(self) -> bool:

@@ -544,7 +544,8 @@ def test_a_file_of_a_gigabyte_is_refused_unread(cli, tmp_path):
 def test_a_directory_without_config_json_is_explained(cli, tmp_path):
     assert_error(
         cli(f"size --tokens 1 --model {tmp_path}"),
-        f"{tmp_path}: is a directory without a config.json\nhelp: pass the folder of a downloaded model",
+        f"{tmp_path}: has no config.json, params.json, adapter_config.json and no GGUF file\n"
+        "help: name the folder or the repository of a language model",
     )
 
 

@@ -112,6 +112,12 @@ CLASSES: Mapping[str, TypeEntry] = {
         like="mistral",
     ),
     "mistral-params-mla": TypeEntry("mla", _MISTRAL, like="deepseek_v3"),
+    "llama-params": TypeEntry(
+        "gqa",
+        _MISTRAL,
+        dict.fromkeys(("n_layers", "n_heads", "n_kv_heads", "dim", "head_dim", "max_position_embeddings")),
+        like="llama",
+    ),
     "gigachat3_5": TypeEntry(
         "gated_deltanet",
         {},
@@ -189,7 +195,9 @@ NAMED_BY_ARCHITECTURE = {"", "git"}
 
 
 MISTRAL_PARAMS = ("dim", "n_layers", "n_heads")
-"""Fields by which a params.json of Mistral's own format is known."""
+"""Fields by which a params.json of Mistral's own format, or of Meta's, is known."""
+_META = "multiple_of"
+"""A field of Meta's alone, which Llama 1 to 3.3 have; it names no context."""
 _MISTRAL_LATENT = "qk_nope_head_dim"
 
 
@@ -197,6 +205,8 @@ def mistral_type(values: Mapping[str, object]) -> str:
     """Type as which a params.json is read; empty where it is none."""
     if "model_type" in values or "architectures" in values or not all(name in values for name in MISTRAL_PARAMS):
         return ""
+    if _META in values:
+        return "llama-params"
     return "mistral-params-mla" if values.get(_MISTRAL_LATENT) else "mistral-params"
 
 

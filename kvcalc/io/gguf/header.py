@@ -15,11 +15,11 @@ import re
 from itertools import repeat
 from pathlib import Path
 from struct import Struct
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.io.documents import Document
-from kvcalc.io.files import exists, is_file, opened
+from kvcalc.io.files import Readable, exists, is_file, opened
 from kvcalc.units import shown
 
 MAGIC = b"GGUF"
@@ -100,13 +100,27 @@ class TensorList(NamedTuple):
 def read_tensor_list(path: Path) -> TensorList:
     """The tensors that one GGUF file lists. Raises InvalidFileError as `read_metadata` does."""
     with opened(path) as file:
-        return _Reader(file, os.fstat(file.fileno()).st_size, str(path)).tensors()
+        return read_header(file, os.fstat(file.fileno()).st_size, str(path)).tensors
+
+
+class Header(NamedTuple):
+    """All that stands before the data of a file."""
+
+    metadata: Document
+    tensors: TensorList
+
+
+def read_header(file: Readable, size_bytes: int, name: str) -> Header:
+    """Metadata and tensors of one file of `size_bytes`, which errors call `name`. Raises InvalidFileError."""
+    reader = _Reader(file, size_bytes, name)
+    metadata = reader.metadata()
+    return Header(Document(name, metadata), reader.tensors())
 
 
 class _Reader:
     """A file read from its start, a chunk at a time. Raises InvalidFileError for what no header may hold."""
 
-    def __init__(self, file: BinaryIO, size_bytes: int, name: str) -> None:
+    def __init__(self, file: Readable, size_bytes: int, name: str) -> None:
         self._file = file
         self._size = size_bytes
         self._name = name
@@ -121,8 +135,7 @@ class _Reader:
         self._num_tensors = 0
 
     def tensors(self) -> TensorList:
-        """The list that follows the metadata."""
-        self.metadata()
+        """The list that follows the metadata, which has been read."""
         self._key = ""
         if self._num_tensors > MAX_TENSORS:
             raise self._wrong(f"claims {self._num_tensors:,} tensors, and {MAX_TENSORS:,} would be many")

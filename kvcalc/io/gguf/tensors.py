@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 from kvcalc.errors import InvalidFileError
-from kvcalc.io.gguf.header import SPLIT, read_tensor_list
+from kvcalc.io.gguf.header import SPLIT, TensorList, read_tensor_list
 from kvcalc.units import shown
 
 _BLOCKS = {
@@ -52,12 +52,17 @@ def _part_of(start: str, number: str) -> str:
 
 
 def _bytes_of_file(path: Path) -> int:
-    total, listed = 0, read_tensor_list(path)
+    return bytes_of_list(read_tensor_list(path), str(path))
+
+
+def bytes_of_list(listed: TensorList, where: str) -> int:
+    """Bytes of the tensors that the file `where` lists. Raises InvalidFileError for more than it can hold."""
+    total = 0
     for name, dims, kind in listed.tensors:
         if kind not in _BLOCKS:
             raise InvalidFileError(
                 f"stores {shown(name)} in type {kind:,}, which is not known here",
-                where=str(path),
+                where=where,
                 help="give the bytes of the weights: 671GB",
             )
         elements, block_bytes = _BLOCKS[kind]
@@ -65,7 +70,7 @@ def _bytes_of_file(path: Path) -> int:
     if total > listed.left_bytes:
         raise InvalidFileError(
             f"lists tensors of {total:,} bytes, and {listed.left_bytes:,} are left in the file",
-            where=str(path),
+            where=where,
             help="download the file again, and compare its size with the one that is published",
         )
     return total

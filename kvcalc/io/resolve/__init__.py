@@ -10,6 +10,9 @@ In this order, and the answer says which it took where that is not plain:
     a repository       that is not listed, where its name says safely what it is (`rule`)
 
 Whatever is none of these is refused with the nearest names: a model is never guessed.
+
+With `hub` a name that is not written as a path is a repository (`reference`), a preset's name the one that the preset
+was read from; nothing else is looked up.
 """
 
 from __future__ import annotations
@@ -21,23 +24,24 @@ from pathlib import Path
 
 from kvcalc.errors import NotApplicableError, UnknownNameError
 from kvcalc.errors.foreign import MOST_NAME, name_shown
-from kvcalc.io.files import exists, is_folder
+from kvcalc.io.files import exists, is_file
 from kvcalc.io.presets import find_preset, preset_aliases, preset_names, preset_source
 from kvcalc.io.resolve import table
+from kvcalc.io.resolve.reference import Reference, reference_of
 from kvcalc.io.resolve.rule import LONGEST, OLLAMA, Core, core_of, format_of
 from kvcalc.io.resolve.stores import Stored, stored
+from kvcalc.io.sources import readable
 from kvcalc.model import Model
 
 STDIN = "-"
 TEXT_SUFFIXES = (".yaml", ".yml", ".json")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".gguf")
-FOLDER_FILES = ("config.json", "params.json")
-_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@[\w.-]+)?")
 _OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
 """Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
 _FP8 = "fp8"
-_HOW = "--model path/to/config.json, or the folder that it was downloaded to"
+_HOW = "--hub from the Hugging Face Hub, --model path/to/config.json, or the folder that it was downloaded to"
 _HOW_ELSE = f"Else read its config.json: {_HOW}"
+_REPOSITORIES = "write ORGANISATION/NAME, @revision, :Q4_K_M or /file.gguf after it where needed; a path as ./path"
 _MAY_DECLARE = (
     "its checkpoint may declare an FP8 cache, as its kin do, and its config was not read; "
     "where it does, ask for --dtype fp8"
@@ -46,7 +50,7 @@ _MAY_DECLARE = (
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model that was named. preset or path: what to read; name: what to call a model that is read from a path.
+    """A model that was named. preset, path or reference: what to read; name: what to call a model read from a path.
 
     words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
     preset knows are those of this name; repository, weights: what else its checkpoint is called, and its format.
@@ -55,6 +59,7 @@ class Resolved:
 
     preset: str = ""
     path: Path | None = None
+    reference: Reference | None = None
     name: str = ""
     words: tuple[str, ...] = ()
     as_published: bool = True
@@ -76,17 +81,25 @@ class Resolved:
         return changed
 
 
-def resolve(name: str, folder: Path = Path()) -> Resolved:
-    """The model that is meant by `name`; paths are relative to `folder`.
+def resolve(name: str, folder: Path = Path(), *, hub: bool = False) -> Resolved:
+    """The model that is meant by `name`; paths are relative to `folder`. hub: a repository is read from the Hub.
 
     Raises UnknownNameError with the nearest names, NotApplicableError for a name that is nearly another model's.
     """
     path = folder / name
     if name == STDIN:
         return Resolved(path=Path(STDIN))
-    if is_path(name) and (exists(path) or not _may_be_repository(name)):
+    return _on_hub(name, path) if hub else _known(name, path)
+
+
+def _known(name: str, path: Path) -> Resolved:
+    """The first of all but the Hub that has the name."""
+    reference = None if "/" not in name or exists(path) or name.endswith(FILE_SUFFIXES) else reference_of(name)
+    if reference is not None and reference == Reference(reference.id) and reference.id != name:
+        return _known(reference.id, path)  # written as an address
+    if is_path(name) and reference is None:
         return Resolved(path=path)
-    if name and not is_path(name) and is_folder(path) and any(exists(path / file) for file in FOLDER_FILES):
+    if name and not is_path(name) and readable(path) is not None:
         return Resolved(path=path, words=(f"read from the folder {name_shown(name)}",))
     if find_preset(name) is not None:
         return Resolved(preset=name)
@@ -98,13 +111,29 @@ def resolve(name: str, folder: Path = Path()) -> Resolved:
     raise _unknown(name)
 
 
+def _on_hub(name: str, path: Path) -> Resolved:
+    """A repository; a path where the name is written as nothing else, or is that of a file. Raises UnknownNameError."""
+    if name.startswith((".", "/", "~")) or name.endswith(TEXT_SUFFIXES) or is_file(path):
+        return Resolved(path=path)
+    if (preset := find_preset(name)) is not None and (source := reference_of(preset_source(preset.stem))) is not None:
+        return Resolved(reference=source, words=(f"{name_shown(name)} stands for {source.id}",))
+    if preset is not None:
+        raise UnknownNameError(
+            f"the preset {name_shown(name)} was not read from a repository of the Hub", help="leave --hub out"
+        )
+    return repository_named(name)
+
+
+def repository_named(name: str, revision: str = "") -> Resolved:
+    """The repository of the Hub that a name is written as, at a revision. Raises UnknownNameError."""
+    if (reference := reference_of(f"{name}@{revision}" if revision else name)) is not None:
+        return Resolved(reference=reference)
+    raise UnknownNameError(f"{name_shown(name)} is not written as a repository of the Hub is", help=_REPOSITORIES)
+
+
 def is_path(text: str) -> bool:
     """Whether a string is written as a path: it has a separator or the suffix of a model's file."""
     return "/" in text or os.sep in text or text.endswith(FILE_SUFFIXES) or text in (".", "..")
-
-
-def _may_be_repository(name: str) -> bool:
-    return _REPOSITORY.fullmatch(name) is not None and not name.endswith(TEXT_SUFFIXES)
 
 
 def _listed(name: str) -> Resolved | None:
@@ -204,7 +233,7 @@ def _unknown(name: str) -> UnknownNameError:
             f"{name_shown(name)} is not one of the tags of {family} that are known here",
             help=f"say which size: {', '.join(tags)}",
         )
-    if not _may_be_repository(name):
+    if not ("/" in name and reference_of(name)):
         known = [*preset_names(), *preset_aliases()]
         return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
     near = UnknownNameError.among("preset", core_of(name[:MOST_NAME]).name, preset_names(), see=_HOW_ELSE).help

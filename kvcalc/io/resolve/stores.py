@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvcalc.io.documents import parse_json, read_text
-from kvcalc.io.files import exists, is_file, is_folder
+from kvcalc.io.files import is_file, is_folder
+from kvcalc.io.sources import readable
 
-_READABLE = ("config.json", "params.json")
 _GGUF = "application/vnd.ollama.image.model"
 _MAIN = "main"
 
@@ -46,7 +46,7 @@ def hugging_face_cache(name: str) -> Stored | None:
         return None
     commit = folder / "refs" / (revision or _MAIN)
     snapshot = folder / "snapshots" / (read_text(commit).strip() if is_file(commit) else revision or _MAIN)
-    path = _readable(snapshot)
+    path = readable(snapshot)
     return None if path is None else Stored(repository, path, "the Hugging Face cache")
 
 
@@ -74,7 +74,7 @@ def lm_studio_store(name: str) -> Stored | None:
     if "/" not in name or ".." in name or name.startswith("/"):
         return None
     for home in (".lmstudio/models", ".cache/lm-studio/models"):
-        path = _readable(Path.home() / home / name)
+        path = readable(Path.home() / home / name)
         if path is not None:
             return Stored(name, path, "LM Studio's store")
     return None
@@ -99,14 +99,3 @@ def _hub_folder() -> Path:
     if home is None:
         home = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
     return Path(home) / "hub"
-
-
-def _readable(folder: Path) -> Path | None:
-    """What a model's folder is read by: its config, or its only GGUF file, of a split one the first part."""
-    if not is_folder(folder):
-        return None
-    if any(exists(folder / name) for name in _READABLE):
-        return folder
-    ggufs = sorted(path for path in folder.glob("*.gguf") if "mmproj" not in path.name.lower())
-    firsts = [path for path in ggufs if "-of-" not in path.stem or "-00001-of-" in path.stem]
-    return firsts[0] if len(firsts) == 1 else None

@@ -14,11 +14,12 @@ import json
 import os
 from pathlib import Path
 from struct import Struct
+from typing import NamedTuple
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.fleet.weights import HOW_TO_SAY
-from kvcalc.io.documents import parse_json, read_text
-from kvcalc.io.files import exists, is_folder, opened
+from kvcalc.io.documents import Document, parse_json, read_text
+from kvcalc.io.files import Readable, exists, is_folder, opened
 from kvcalc.units import shown
 
 MAX_HEADER_BYTES = 100_000_000
@@ -30,6 +31,15 @@ MAX_INDEX_BYTES = 2**25
 SUFFIXES = (".json", ".safetensors", ".gguf")
 _INDEX, _TENSORS, _GGUF = ".safetensors.index.json", ".safetensors", ".gguf"
 _LENGTH = Struct("<Q")
+
+
+class StoredTensor(NamedTuple):
+    """A tensor that a file's header lists. dtype: as safetensors writes it, such as BF16."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
 
 
 def bytes_of_path(path: Path) -> int:
@@ -66,8 +76,11 @@ def _bytes_of_folder(folder: Path) -> int:
 
 
 def _bytes_of_index(path: Path) -> int:
-    """metadata.total_size of an index."""
-    document = parse_json(read_text(path, most=MAX_INDEX_BYTES), str(path))
+    return bytes_of_index(parse_json(read_text(path, most=MAX_INDEX_BYTES), str(path)))
+
+
+def bytes_of_index(document: Document) -> int:
+    """metadata.total_size of an index. Raises InvalidFileError."""
     data = document.data
     metadata = data.get("metadata") if isinstance(data, dict) else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
@@ -85,44 +98,55 @@ def _bytes_of_index(path: Path) -> int:
 def _bytes_of_safetensors(path: Path) -> int:
     """Bytes of all tensors of one file, from its header."""
     with opened(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        raw = file.read(_LENGTH.size)
-        length = _LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else None
-        if length is None or length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH.size):
-            claims = "is too short for one" if length is None else f"claims {length:,} bytes"
-            raise _wrong(path, f"has no header of safetensors: it {claims}, and the file has {size_bytes:,}")
-        text = file.read(length)
-    return _data_bytes(path, _entries(path, text), size_bytes - _LENGTH.size - length)
+        return sum(tensor.bytes for tensor in read_safetensors(file, os.fstat(file.fileno()).st_size, str(path)))
 
 
-def _entries(path: Path, text: bytes) -> dict[str, object]:
+def read_safetensors(file: Readable, size_bytes: int, where: str) -> tuple[StoredTensor, ...]:
+    """Tensors of one file of `size_bytes`, which errors call `where`; its header alone is read.
+
+    Raises InvalidFileError.
+    """
+    raw = file.read(_LENGTH.size)
+    length = _LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else None
+    if length is None or length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH.size):
+        claims = "is too short for one" if length is None else f"claims {length:,} bytes"
+        raise _wrong(where, f"has no header of safetensors: it {claims}, and the file has {size_bytes:,}")
+    return _tensors(where, _entries(where, file.read(length)), size_bytes - _LENGTH.size - length)
+
+
+def _entries(where: str, text: bytes) -> dict[str, object]:
     """Entries of a header, of which there is a limit: each takes some ten times as much memory as it is long."""
     values = text.count(b",")
     if values > MAX_HEADER_VALUES:
-        raise _wrong(path, f"has a header of more than {values:,} values, and {MAX_HEADER_VALUES:,} would be many")
+        raise _wrong(where, f"has a header of more than {values:,} values, and {MAX_HEADER_VALUES:,} would be many")
     try:
         header = json.loads(text.decode("latin-1"))  # one letter outside of it would make four bytes of each other
     except (ValueError, RecursionError) as error:
-        raise _wrong(path, "has a header that is no JSON") from error
+        raise _wrong(where, "has a header that is no JSON") from error
     if not isinstance(header, dict):
-        raise _wrong(path, f"has a header that is no JSON object, but {shown(header)}")
+        raise _wrong(where, f"has a header that is no JSON object, but {shown(header)}")
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
-def _data_bytes(path: Path, entries: dict[str, object], data_bytes: int) -> int:
-    """Sum of the tensors' bytes, each held against what is in the file."""
-    total = 0
+def _tensors(where: str, entries: dict[str, object], data_bytes: int) -> tuple[StoredTensor, ...]:
+    """Each entry, its bytes held against what is in the file."""
+    found = []
     for name, entry in entries.items():
-        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        match offsets:
-            case [int(first), int(end)] if 0 <= first <= end <= data_bytes:
-                total += end - first
+        match entry:
+            case {"data_offsets": [int(first), int(end)], **rest} if 0 <= first <= end <= data_bytes:
+                found.append(StoredTensor(name, str(rest.get("dtype", "")), _shape(rest.get("shape")), end - first))
             case _:
-                raise _wrong(path, f"puts {shown(name)} at {shown(offsets)} of {data_bytes:,} bytes of data")
+                offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+                raise _wrong(where, f"puts {shown(name)} at {shown(offsets)} of {data_bytes:,} bytes of data")
+    total = sum(tensor.bytes for tensor in found)
     if total > data_bytes:
-        raise _wrong(path, f"has tensors of {total:,} bytes in {data_bytes:,} bytes of data")
-    return total
+        raise _wrong(where, f"has tensors of {total:,} bytes in {data_bytes:,} bytes of data")
+    return tuple(found)
 
 
-def _wrong(path: Path, what: str) -> InvalidFileError:
-    return InvalidFileError(what, where=str(path), help="download the file again, or give the bytes: 671GB")
+def _shape(value: object) -> tuple[int, ...]:
+    return tuple(size for size in value if type(size) is int) if isinstance(value, list) else ()
+
+
+def _wrong(where: str, what: str) -> InvalidFileError:
+    return InvalidFileError(what, where=where, help="download the file again, or give the bytes: 671GB")

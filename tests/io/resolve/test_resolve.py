@@ -259,3 +259,21 @@ def test_every_door_takes_the_same_names(cli, tmp_path):
 
 def test_one_model_is_named_once(cli):
     assert cli("size r1 -p r1 -t 1").stderr.startswith("MODEL and --preset each name a model")
+
+
+# Addresses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://huggingface.co/Qwen/Qwen3-8B", "hf.co/Qwen/Qwen3-8B", "https://huggingface.co/Qwen/Qwen3-8B/tree/main"],
+)
+def test_an_address_is_the_repository_that_it_is_of(address):
+    assert load_named(address) == load_named("Qwen/Qwen3-8B")
+
+
+@pytest.mark.parametrize("name", ["https://huggingface.co/org/unheard-of", "org/unheard-of", "org/unheard-of:Q4_K_M"])
+def test_a_repository_that_is_not_known_says_that_the_hub_can_be_asked(name):
+    with pytest.raises(kvcalc.UnknownNameError, match="no repository called") as refused:
+        resolve(name)
+    assert "--hub" in refused.value.help

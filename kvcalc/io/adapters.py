@@ -1,0 +1,79 @@
+"""Adapters: which model an adapter_config.json was trained for, and whether the cache is that model's.
+
+Source: peft 0.21, utils/peft_types.py and tuners/ (what each kind adds), config.py (the base and its revision).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidFileError, NotApplicableError, UnknownArchitectureError
+from kvcalc.errors.foreign import name_shown
+from kvcalc.io.documents import Document
+from kvcalc.io.fields import Fields
+from kvcalc.units import shown
+
+FILE = "adapter_config.json"
+KIND, BASE, VIRTUAL = "peft_type", "base_model_name_or_path", "num_virtual_tokens"
+ON_WEIGHTS = frozenset(
+    (
+        *("LORA", "ADALORA", "LOHA", "LOKR", "VERA", "PVERA", "VBLORA", "RANDLORA", "DELORA", "GRALORA", "TINYLORA"),
+        *("GLORA", "UNILORA", "HIRA", "HRA", "FOURIERFT", "WAVEFT", "C3A", "ROAD", "MISS", "BONE", "SHIRA", "LILY"),
+        *("OFT", "BOFT", "PSOFT", "OSF", "ADAMSS", "FROD", "DEFT", "BEFT", "PEANUT", "SUPERTUNING", "POLY", "IA3"),
+        *("LN_TUNING", "TRAINABLE_TOKENS", "ADAPTION_PROMPT"),
+    )
+)
+"""Kinds that change weights, or what passes through them, and no cache; adaption prompts are made anew at each step."""
+ON_PROMPTS = frozenset(("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"))
+"""Kinds that put tokens of their own before every prompt, which take slots of the cache."""
+
+
+class Base(NamedTuple):
+    """The model that an adapter was trained for. revision: which of it, where the adapter says so."""
+
+    name: str
+    revision: str = ""
+
+
+def base_of(document: Document) -> Base:
+    """The model that an adapter was trained for.
+
+    Raises NotApplicableError for a kind that caches tokens of its own, UnknownArchitectureError for an unknown one,
+    InvalidFileError where no base is named.
+    """
+    config = Fields(document)
+    kind, base = config.text(KIND).upper(), config.text(BASE)
+    if not base:
+        raise InvalidFileError(
+            f"names no model that it is an adapter of ({BASE} is {shown(config.value(BASE))})",
+            where=document.where((BASE,)),
+            help="name the base model itself: the cache is the base model's",
+        )
+    if kind in ON_PROMPTS:
+        raise NotApplicableError(
+            f"is an adapter of {name_shown(base)} of the kind {kind}, whose own {_tokens(config)} take slots of the "
+            "cache before every prompt",
+            where=document.where((KIND,)),
+            help=f"size {name_shown(base)} with --tokens that count them",
+        )
+    if kind not in ON_WEIGHTS:
+        raise UnknownArchitectureError(
+            f"is an adapter of the kind {shown(config.value(KIND))}, whose cache is not known here",
+            where=document.where((KIND,)),
+            help=f"name its base model, {name_shown(base)}, if it does",
+        )
+    return Base(base, config.text("revision"))
+
+
+def refuse_chain(base: str, place: str) -> InvalidFileError:
+    """The error for an adapter whose base is an adapter."""
+    return InvalidFileError(
+        f"is an adapter of {name_shown(base)}, and the base of an adapter itself",
+        where=place,
+        help="name the base model that the weights are of",
+    )
+
+
+def _tokens(config: Fields) -> str:
+    number = config.value(VIRTUAL)
+    return f"{number:,} virtual tokens" if type(number) is int else "virtual tokens"

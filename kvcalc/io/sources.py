@@ -1,0 +1,120 @@
+"""Where a model's files stand: a folder on this disk, or a repository of a hub at one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from kvcalc.errors import InvalidFileError
+from kvcalc.errors.foreign import listed
+from kvcalc.io.documents import read_text
+from kvcalc.io.files import exists, is_file, is_folder
+
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
+FOLDER_FILES = (CONFIG, "params.json", ADAPTER)
+"""Files by which a folder is read, the first that it has: of transformers, of Mistral, of an adapter."""
+ORIGINAL = "original"
+"""Folder in which Meta's repositories have the files that they were converted from."""
+PIPELINE = "model_index.json"
+
+
+class Source(Protocol):
+    """Files of one model, by their names."""
+
+    is_remote: ClassVar[bool]
+    """Whether others wrote it, who may name no file of this disk."""
+
+    @property
+    def name(self) -> str:
+        """What its model is called."""
+        ...
+
+    def has(self, file: str) -> bool:
+        """Whether there is a file of that name."""
+        ...
+
+    def place(self, file: str) -> str:
+        """What messages call a file."""
+        ...
+
+    def text(self, file: str) -> str:
+        """Text of a file. Raises KvcalcError where it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this disk."""
+
+    is_remote: ClassVar[bool] = False
+    name: str
+    path: Path
+
+    def has(self, file: str) -> bool:
+        """Whether there is a file of that name."""
+        return exists(self.path / file)
+
+    def place(self, file: str) -> str:
+        """The file's path."""
+        return str(self.path / file)
+
+    def text(self, file: str) -> str:
+        """Text of a file. Raises InvalidFileError."""
+        return read_text(self.path / file)
+
+
+def readable(folder: Path) -> Path | None:
+    """What a model's folder is read by; None where there is nothing, or several that may be meant.
+
+    The folder itself where it has one of FOLDER_FILES; what Meta published beside no config.json; the snapshot of a
+    repository in the hub's cache; the only GGUF file, of a split one the first part.
+    """
+    if not is_folder(folder):
+        return None
+    if any(exists(folder / name) for name in FOLDER_FILES):
+        return folder
+    original = folder / ORIGINAL / "params.json"
+    if is_file(original):
+        return original
+    if (snapshot := _snapshot(folder)) is not None:
+        return readable(snapshot)
+    ggufs = gguf_files(folder)
+    return ggufs[0] if len(ggufs) == 1 else None
+
+
+def gguf_files(folder: Path) -> list[Path]:
+    """GGUF files of models in a folder, of a split one its first part."""
+    found = sorted(path for path in folder.glob("*.gguf") if "mmproj" not in path.name.lower())
+    return [path for path in found if "-of-" not in path.stem or "-00001-of-" in path.stem]
+
+
+def _snapshot(folder: Path) -> Path | None:
+    """The snapshot that main is, of a repository's folder in the hub's cache, or its only one."""
+    snapshots, main = folder / "snapshots", folder / "refs" / "main"
+    if is_file(main):
+        return snapshots / read_text(main).strip().replace("/", "")
+    found = [path for path in snapshots.iterdir() if is_folder(path)] if is_folder(snapshots) else []
+    return found[0] if len(found) == 1 else None
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder is a pipeline of diffusers, whose parts have folders of their own."""
+    return is_file(folder / PIPELINE)
+
+
+def nothing_in(place: str, has_pipeline: bool, ggufs: Sequence[str]) -> InvalidFileError:
+    """The error for a folder or a repository by which no model can be read."""
+    if has_pipeline:
+        return InvalidFileError(
+            "is a pipeline of diffusers, not a language model",
+            where=place,
+            help="name one of its folders, where that is a language model's: text_encoder",
+        )
+    several = f"{len(ggufs)} GGUF files" if ggufs else "no GGUF file"
+    return InvalidFileError(
+        f"has no {', '.join(FOLDER_FILES)} and {several}",
+        where=place,
+        help=f"name one of them: {listed(ggufs)}" if ggufs else "name the folder or the repository of a language model",
+    )
