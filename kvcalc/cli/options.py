@@ -157,7 +157,7 @@ FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", defaul
 # Arguments of one command -------------------------------------------------------------------------------------------
 
 PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
-LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
+LOG = Option("log", (), "WHAT", "Log, error, or address of a server; - for a pipe.", required=True)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
 PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)
 CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)
