@@ -17,7 +17,6 @@ from urllib.parse import SplitResult, urlsplit
 from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.errors.foreign import name_shown, visible
 
-SCHEMES = ("http://", "https://")
 MOST_BYTES = 8 * 2**20
 """Largest answer read; the metrics of a server with many models are under 1 MiB."""
 SECONDS = 10.0
@@ -28,11 +27,6 @@ _EXAMPLE = "write it as http://127.0.0.1:8000"
 
 class UnreachableError(KvcalcError):
     """A server does not answer, or not in time."""
-
-
-def is_address(word: str) -> bool:
-    """Whether a word is the address of a server."""
-    return word.lower().startswith(SCHEMES) and not any(map(str.isspace, word))
 
 
 class Server:
@@ -75,7 +69,7 @@ class Server:
             if isinstance(reason, TimeoutError):
                 raise self._late(path) from None
             raise self._unreachable(reason) from None
-        except Exception as error:  # noqa: BLE001  # http.client's own errors about what is no HTTP
+        except Exception as error:  # http.client's own errors about what is no HTTP
             raise self._unreachable(error) from None
         self.answered[path] = f"{len(text):,} characters"
         return text
@@ -87,7 +81,7 @@ class Server:
         def run() -> None:
             try:
                 found.append(read())
-            except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
+            except BaseException as error:  # raised again by whoever waits
                 found.append(error)
 
         thread = Thread(target=run, daemon=True)
@@ -169,7 +163,7 @@ def _read(url: str, body: bytes | None, seconds: float, most_bytes: int, left: C
         headers["Content-Type"] = "application/json"
     opener = build_opener(ProxyHandler({}), Stay())
     parts, size = [], 0
-    with opener.open(Request(url, data=body, headers=headers), timeout=seconds) as answer:  # noqa: S310  # http alone
+    with opener.open(Request(url, data=body, headers=headers), timeout=seconds) as answer:  # http alone
         while piece := answer.read1(_PIECE):
             left()
             size += len(piece)

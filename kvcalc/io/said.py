@@ -6,16 +6,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.errors.foreign import listed, name_shown
 from kvcalc.fleet.explain import Reading
 from kvcalc.io.engine_logs import log_text, looked_for, read_lines, split_lines
 from kvcalc.io.files import exists
-from kvcalc.io.live import Server, is_address
 from kvcalc.model import Model
 
+if TYPE_CHECKING:
+    from kvcalc.io.live import Server
+
 STDIN = "-"
+_SCHEMES = ("http://", "https://")
 _PASTED = "the pasted text"
 _IN_CACHE = re.compile(r"\bmodels--([\w.-]+?)--([\w.-]+)")
 _IS_PATH = re.compile(r"[/~.]|[A-Za-z]:|.*\\\\|.*/.*/")
@@ -29,12 +33,19 @@ def read_said(word: str, engine: str | None = None) -> tuple[Reading, str]:
     UnknownNameError for an engine that is not known.
     """
     if is_address(word):
+        from kvcalc.io.live import Server
+
         return _of_server(Server(word), engine)
     path = Path("/dev/stdin" if word == STDIN else word)
     if word != STDIN and _is_text(word, path):
         return _of_text(word, _PASTED, engine), _PASTED
     where = "standard input" if word == STDIN else word
     return _of_text(log_text(path, where), where, engine), where
+
+
+def is_address(word: str) -> bool:
+    """Whether a word is the address of a server."""
+    return word.lower().startswith(_SCHEMES) and not any(map(str.isspace, word))
 
 
 def _is_text(word: str, path: Path) -> bool:

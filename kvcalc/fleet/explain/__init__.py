@@ -23,6 +23,7 @@ from kvcalc.report.log import Compared, LogReport
 from kvcalc.report.sheet import Json
 
 __all__ = ["EXPLAINERS", "Explainer", "Load", "Printed", "Reading", "Refusal", "explain", "explainer_of"]
+_SILENT = "the server does not say how large its cache is"
 EXPLAINERS = Registry("kvcalc.fleet.explain", "engine whose logs kvcalc reads")
 
 
@@ -76,7 +77,9 @@ def explain(
             room=explainer.room(model, reading, read, layout) if reading.load else None,
         )
     if report.outcome != "differs":
-        return report._replace(missing=explainer.undecided if report.outcome == "undecided" else "")
+        silent = reading.load is not None and not compared
+        missing = _SILENT if silent else explainer.undecided
+        return report._replace(missing=missing if report.outcome == "undecided" else "")
     if not refused and (excuse := explainer.excuse(model, reading, read, layout)):
         return report._replace(excuse=excuse)
     found, tried = explanations(Asked(model, reading, read, degrees, explainer), None if refused else compared)

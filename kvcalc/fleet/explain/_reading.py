@@ -85,7 +85,7 @@ NEEDED, AVAILABLE, LENGTH, LONGEST, STORED = "needed", "available", "length", "l
 
 
 class Load(NamedTuple):
-    """What a running server holds. used: share of the cache, blocks or tokens in use, by name; running, waiting: requests."""
+    """What a running server holds. used: blocks or tokens in use, or a share, by name; running, waiting: requests."""
 
     used: Mapping[str, Printed] = {}
     running: int | None = None

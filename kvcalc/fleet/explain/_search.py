@@ -101,7 +101,7 @@ def _versions(engine: str) -> list[str]:
         return []
     changed = {version for rule in release.rules().values() for version in rule.since}
     known = [version for version in changed if release.nearest(version) == version]
-    return [release.oldest(), *sorted(known, key=number_of)]
+    return [release.oldest(), *sorted(known, key=lambda version: number_of(version) or ())]
 
 
 def _is_another(asked: Asked, change: Change) -> bool:

@@ -197,9 +197,7 @@ def _fitted(plan: VllmPlan, blocks: range, memory: _Memory, ranks: Parallel) -> 
             continue  # too little, which it cannot have been
 
 
-def _before_override(
-    model: Model, printed: Printed, memory: _Memory, settings: Settings, ranks: Parallel
-) -> Compared:
+def _before_override(model: Model, printed: Printed, memory: _Memory, settings: Settings, ranks: Parallel) -> Compared:
     """Blocks of the memory beside those that a setting overrode."""
     plan = _plan(model, {**settings, _OVERRIDE: None}, ranks)
     least, most = plan.blocks_in(memory.least), plan.blocks_in(memory.most)
@@ -347,9 +345,7 @@ def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
         yield from _ways_up(model, reading, settings, ranks)
 
 
-def _ways_out(
-    model: Model, plan: VllmPlan, reading: Reading, settings: Settings, ranks: Parallel
-) -> Iterator[Way]:
+def _ways_out(model: Model, plan: VllmPlan, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
     assert reading.refusal is not None
     if NEEDED in reading.refusal.numbers and LENGTH not in reading.refusal.numbers:
         yield from _less_of_the_device(reading)
@@ -408,9 +404,7 @@ def _smaller_batch(model: Model, settings: Settings, ranks: Parallel, usable: in
             return
 
 
-def _in_fp8(
-    model: Model, plan: VllmPlan, settings: Settings, ranks: Parallel, usable: int
-) -> Iterator[Way]:
+def _in_fp8(model: Model, plan: VllmPlan, settings: Settings, ranks: Parallel, usable: int) -> Iterator[Way]:
     """The cache in fp8, where that makes it smaller: with the whole length, or with a longer one than without."""
     changed = {**settings, "kv_cache_dtype": "fp8"}
     needed = _needed(model, changed, ranks)
@@ -419,12 +413,12 @@ def _in_fp8(
     if needed <= usable or not usable:
         yield Way("--kv-cache-dtype fp8", f"the same request needs {gibibytes(needed)}")
     elif (longest := _plan(model, changed, ranks).longest_in(usable)) > plan.longest_in(usable):
-        yield Way(f"--kv-cache-dtype fp8 --max-model-len {longest}", f"the longest that {gibibytes(usable)} hold in fp8")
+        yield Way(
+            f"--kv-cache-dtype fp8 --max-model-len {longest}", f"the longest that {gibibytes(usable)} hold in fp8"
+        )
 
 
-def _on_more_gpus(
-    model: Model, settings: Settings, ranks: Parallel, needed: int, usable: int
-) -> Iterator[Way]:
+def _on_more_gpus(model: Model, settings: Settings, ranks: Parallel, needed: int, usable: int) -> Iterator[Way]:
     """The fewest times as many tensor-parallel ranks on which it fits, though weights leave each no more than now."""
     for times in (2, 4, 8):
         tp = ranks.tp * times
@@ -449,7 +443,7 @@ def _needed(model: Model, settings: Settings, ranks: Parallel) -> int | None:
 
 
 def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
-    """Blocks in use, and the further requests that the rest holds; the block that is never given out is none of them."""
+    """Blocks in use, and the further requests that the rest holds, less the block that is never given out."""
     numbers = reading.numbers()
     if reading.load is None or "blocks" not in numbers:
         return None
@@ -476,7 +470,7 @@ def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel
     now = _plan(model, {**asked, _OVERRIDE: None}, ranks)
     memory_bytes = int(numbers["blocks"].value) * max(now.block_bytes)
     before = _concurrency(model, asked, ranks, memory_bytes)
-    changes = (
+    changes: tuple[tuple[str, dict[str, Json], Parallel], ...] = (
         ("--max-num-batched-tokens 2048", {"max_num_batched_tokens": _SHORTEST_BATCH}, ranks),
         ("--kv-cache-dtype fp8", {"kv_cache_dtype": "fp8"}, ranks),
         (f"--tensor-parallel-size {2 * ranks.tp}", {}, replace(ranks, tp=2 * ranks.tp)),

@@ -90,11 +90,10 @@ def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[in
 def last_in(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[int, re.Match[str]] | None:
     """The last match that may go over the ends of lines, as in a message that a terminal or a window has wrapped."""
     text = "\n".join(lines)
-    found = None
-    for found in pattern.finditer(text):  # the last one
-        pass
-    if found is None:
+    every = list(pattern.finditer(text))
+    if not every:
         return None
+    found = every[-1]
     if absurd := _ABSURD.search(found[0]):
         raise _absurd(text.count("\n", 0, found.start()) + 1, absurd[0])
     return text.count("\n", 0, found.start()) + 1, found

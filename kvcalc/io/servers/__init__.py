@@ -25,8 +25,8 @@ _MOST_DIGITS = 25
 
 
 def ask(get: Get, engine: str | None = None) -> Reading | None:
-    """What a server says of its cache; get: text of a page, None where there is none. engine: whose server, if known."""
-    for name in [engine] if engine else SERVERS.names():
+    """What a server says of its cache. get: text of a page, None for none; engine: whose server, None to find out."""
+    for name in SERVERS.names() if engine is None else [engine]:
         module = SERVERS.module(name)
         pages: Pages = module.ask(get) if hasattr(module, "ask") else asked(get, module.PAGES)
         reading: Reading | None = module.read(pages)

@@ -48,7 +48,7 @@ def read(pages: Pages) -> Reading | None:
     for label, name in _NUMBERS.items():
         if (value := printed(labels.get(label), "", line)) is not None:
             numbers[name] = value
-    settings, ranks = _settings(labels), {}
+    settings = _settings(labels)
     models, version = json_of(pages.get(_MODELS)), entry(json_of(pages.get(_VERSION)), "version")
     if longest := whole(entry(models, "data", 0, "max_model_len")) or _longest(numbers):
         settings["max_model_len"] = longest
@@ -57,7 +57,7 @@ def read(pages: Pages) -> Reading | None:
         settings["version"] = ".".join(release.split(".")[:3])
         settings |= {"gpu": "cpu"} if build == "cpu" else {}
     notes = () if len(caches) == 1 else (f"{len(caches)} replicas: the one with the fewest blocks is judged",)
-    return Reading("vllm", (numbers,), settings, ranks, _model(models, found), load=_load(found), notes=notes)
+    return Reading("vllm", (numbers,), settings, {}, _model(models, found), load=_load(found), notes=notes)
 
 
 def _longest(numbers: Mapping[str, Printed]) -> int | None:
