@@ -19,7 +19,7 @@ from kvcalc.fleet.explain._search import Asked, explanations
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.registry import Registry
-from kvcalc.report.log import Compared, LogReport
+from kvcalc.report.log import Compared, LogReport, Way
 from kvcalc.report.sheet import Json
 
 __all__ = ["EXPLAINERS", "Explainer", "Load", "Printed", "Reading", "Refusal", "explain", "explainer_of"]
@@ -56,12 +56,12 @@ def explain(
     read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
     layout = Parallel(**degrees)
     notes = [*model.notes, *reading.notes, *_of_another_version(reading.engine, read.get("version"))]
-    refused = False
+    refused = ""
     try:
         compared = explainer.compare(model, reading, read, layout)
     except NotApplicableError as refusal:  # the engine that wrote the log did start
-        refused, compared = True, tuple(_refused(reading, explainer.given))
-        notes.append(f"predicted as a refusal: {refusal}")
+        refused, compared = f"predicted as a refusal: {refusal}", tuple(_refused(reading, explainer.given))
+        notes.append(refused)
     report = LogReport(
         file=file,
         model=model.name,
@@ -71,19 +71,25 @@ def explain(
         notes=tuple(notes),
         refusal=reading.refusal.words if reading.refusal else "",
     )
-    if not refused:
-        report = report._replace(
-            ways=tuple(islice(explainer.ways(model, reading, read, layout), MOST_WAYS)),
-            room=explainer.room(model, reading, read, layout) if reading.load else None,
-        )
+    if not refused and reading.load is not None:
+        report = report._replace(room=explainer.room(model, reading, read, layout))
     if report.outcome != "differs":
-        silent = reading.load is not None and not compared
-        missing = _SILENT if silent else explainer.undecided
-        return report._replace(missing=missing if report.outcome == "undecided" else "")
+        ways = () if refused else _ways(explainer, reading, model, read, layout)
+        missing = refused or (_SILENT if reading.load and not compared else explainer.undecided)
+        return report._replace(missing=missing if report.outcome == "undecided" else "", ways=ways)
     if not refused and (excuse := explainer.excuse(model, reading, read, layout)):
         return report._replace(excuse=excuse)
-    found, tried = explanations(Asked(model, reading, read, degrees, explainer), None if refused else compared)
-    return report._replace(explanations=found, tried=tried)
+    asked = Asked(model, reading, read, degrees, explainer)
+    found = explanations(asked, None if refused else compared)
+    ways = _ways(explainer, asked.reading, *asked.changed(found.changes[-1])) if found.changes else ()
+    return report._replace(explanations=found.words, tried=found.tried, ways=ways)
+
+
+def _ways(
+    explainer: Explainer, reading: Reading, model: Model, settings: Mapping[str, Json], ranks: Parallel
+) -> tuple[Way, ...]:
+    """The first ways out of an error, or to more room in a server, the cheapest first."""
+    return tuple(islice(explainer.ways(model, reading, settings, ranks), MOST_WAYS))
 
 
 def _of_another_version(engine: str, version: object) -> Iterator[str]:

@@ -30,18 +30,31 @@ class Asked(NamedTuple):
 
     def under(self, change: Change) -> tuple[Compared, ...] | None:
         """The numbers as they would be with `change`; None where the engine refuses it."""
-        degrees = {name: self.ranks.get(name, 1) for name in ("tp", "pp", "dp", "dcp")}
-        degrees |= {name: value for name, value in change.items() if name in degrees and isinstance(value, int)}
-        changed = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
         try:
-            model = with_draft_layers(self.model) if _MTP in change else self.model
-            return self.explainer.compare(model, self.reading, {**self.settings, **changed}, Parallel(**degrees))
+            model, settings, ranks = self.changed(change)
+            return self.explainer.compare(model, self.reading, settings, ranks)
         except KvcalcError:
             return None
 
+    def changed(self, change: Change) -> tuple[Model, Mapping[str, Json], Parallel]:
+        """Model, settings and ranks with `change`. Raises NotApplicableError for drafts that a model has not."""
+        degrees = {name: self.ranks.get(name, 1) for name in ("tp", "pp", "dp", "dcp")}
+        degrees |= {name: value for name, value in change.items() if name in degrees and isinstance(value, int)}
+        others = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
+        model = with_draft_layers(self.model) if _MTP in change else self.model
+        return model, {**self.settings, **others}, Parallel(**degrees)
 
-def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> tuple[tuple[str, ...], int]:
-    """Single changes that make all numbers equal, or else pairs of them; and how many were tried.
+
+class Found(NamedTuple):
+    """What explains a difference: changes, the same in words, and how many were tried."""
+
+    changes: tuple[Change, ...]
+    words: tuple[str, ...]
+    tried: int
+
+
+def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> Found:
+    """Single changes that make all numbers equal, or else pairs of them.
 
     compared: without any; None where the engine refuses. A change that alone moves no number is no part of a pair; one
     that is refused alone may be, with one that moves something (dcp with tp).
@@ -49,14 +62,14 @@ def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> tuple[t
     single = [(change, asked.under(change)) for change in _changes(asked) if _is_another(asked, change)]
     found = [change for change, under in single if _agree(under)]
     if found:
-        return _in_words(asked, found), len(single)
+        return Found(tuple(found), _in_words(asked, found), len(single))
     pairs = [
         {**one, **other}
         for (one, moves), (other, moves_too) in combinations(_moving(single, compared), 2)
         if not one.keys() & other.keys() and (moves or moves_too)
     ]
     found = [change for change in pairs if _agree(asked.under(change))]
-    return _in_words(asked, found), len(single) + len(pairs)
+    return Found(tuple(found), _in_words(asked, found), len(single) + len(pairs))
 
 
 def _moving(

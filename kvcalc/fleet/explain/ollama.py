@@ -26,6 +26,8 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
 }
 _UNDECIDED = 'the log does not say what the cache takes: pass the lines with memory.required.kv or msg="kv cache"'
 _SHORTEST = 256
+_LAST_WITH_OWN = "0.24.0"
+"""Lines that say what the cache takes are of Ollama before 0.30, which had an engine of its own."""
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
@@ -49,7 +51,7 @@ def _summed(words: str, printed: list[Printed], number: int) -> Compared:
 
 def _bytes(model: Model, settings: Settings, tokens: int | None) -> int:
     asked = {name: value for name, value in settings.items() if name != TOKENS}
-    asked["version"] = OllamaRelease.nearest(str(asked.get("version", OllamaRelease.newest())))
+    asked["version"] = OllamaRelease.nearest(str(asked.get("version", _LAST_WITH_OWN)))
     return size(model, tokens=tokens, engine="ollama", engine_settings=asked).total_bytes
 
 

@@ -31,8 +31,6 @@ _COUNTS = {
 _TYPE = re.compile(r"--kv-cache-type[ =](\w+)|\bKvCacheType:(\w+)|OLLAMA_KV_CACHE_TYPE[:=](\w+)")
 _FLASH = re.compile(r"(?:FlashAttention|OLLAMA_FLASH_ATTENTION)[:=](true|false|1|0|Enabled|Disabled)\b")
 _VERSION = re.compile(r"Listening on .*\(version v?(\d+\.\d+\.\d+)")
-_LAST_WITH_OWN = "0.24.0"
-"""These lines are of Ollama before 0.30, which had an engine of its own."""
 
 
 def read(lines: Sequence[str]) -> Reading | None:
@@ -48,7 +46,8 @@ def read(lines: Sequence[str]) -> Reading | None:
     refusal = _refusal(lines)
     if not caches and refusal is None:
         return None
-    settings: dict[str, Json] = {"version": last_value(_VERSION, lines) or _LAST_WITH_OWN}
+    version = last_value(_VERSION, lines)
+    settings: dict[str, Json] = {"version": version} if version else {}
     for name, pattern in _COUNTS.items():
         for _, found in matches(re.compile(pattern), lines):
             settings[name] = int(next(text for text in found.groups() if text))
