@@ -58,6 +58,7 @@ class Server:
             text = self._in_time(lambda: _read(self.address + path, body, self._left(), self._most_bytes, self._left))
         except HTTPError as error:
             self.answered[path] = _status(error)
+            error.close()
             return None
         except _TooLargeError:
             self.answered[path] = f"more than {self._most_bytes:,} bytes"

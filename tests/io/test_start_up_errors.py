@@ -235,8 +235,8 @@ def test_a_way_out_of_vllm_fits_and_nothing_longer_does():
     longest = int(report.ways[0].flags.split()[1])
     model, usable = kvcalc.load("qwen3-32b"), int(1.245 * GIB)
     in_fp8 = int(report.ways[1].flags.split()[-1])
-    for length, settings in ((longest, {}), (in_fp8, {"kv_cache_dtype": "fp8"})):
-        settings = {"version": "0.10.2", **settings}
+    for length, change in ((longest, {}), (in_fp8, {"kv_cache_dtype": "fp8"})):
+        settings = {"version": "0.10.2", **change}
         kvcalc.fit(model, available_bytes=usable + 1, engine_settings={**settings, "max_model_len": length})
         with pytest.raises(kvcalc.NotApplicableError):
             kvcalc.fit(model, available_bytes=usable, engine_settings={**settings, "max_model_len": length + 64})
