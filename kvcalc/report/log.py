@@ -10,7 +10,7 @@ from kvcalc.units import count, plural
 class Compared(NamedTuple):
     """One number of a log. logged, predicted: as they are printed; line: where it stands in the log.
 
-    decides: whether it was predicted from bytes that somebody says, so that it might well have been another number;
+    decides: whether it was predicted from bytes that are stated, so that it might well have been another number;
     without them a number of blocks that fits it is nearly always found. judged: whether it can be predicted at all.
     """
 

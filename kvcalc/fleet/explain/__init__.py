@@ -61,7 +61,7 @@ def explain(
         compared = explainer.compare(model, reading, read, layout)
     except NotApplicableError as refusal:  # the engine that wrote the log did start
         refused, compared = f"predicted as a refusal: {refusal}", tuple(_refused(reading, explainer.given))
-        notes.append(refused)
+        notes += [refused] if compared else []
     report = LogReport(
         file=file,
         model=model.name,

@@ -2,7 +2,7 @@
 
 The memory is printed with two decimals, so several numbers of blocks may be meant; one of them has to give every other
 number of the log. A log without it decides nothing, as far as it goes: some number of blocks nearly always gives its
-tokens. The memory then follows from the weights, where somebody says them. Up to 0.20.0 vLLM printed
+tokens. The memory then follows from the weights, if they are given. Up to 0.20.0 vLLM printed
 blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
 
 An error states what a request needs, what there is, and how long it might be; the first and the last are predicted.
@@ -146,7 +146,7 @@ def _memory_of(numbers: Mapping[str, Printed], settings: Settings, left_bytes: i
 
 
 def _left_by_weights(reading: Reading, settings: Settings, ranks: Parallel) -> int | None:
-    """Bytes that are left for the cache beside the weights, which all ranks share, where somebody says them."""
+    """Bytes that are left for the cache beside the weights, which all ranks share, if they are given."""
     if reading.weights_bytes is None:
         return None
     if "gpu" not in settings:

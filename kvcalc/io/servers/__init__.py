@@ -2,11 +2,11 @@
 
 Such a file holds
 
-    PAGES: what it is asked for, as paths
+    PAGES: what it may be asked for, as paths
+    ask(get) -> those that it has, where one answer may decide what is asked next
     read(pages) -> Reading of those texts, by path, or None where they are another engine's
 
-and may hold `ask(get) -> pages` where one answer decides what is asked next. A text that somebody saved is read as if
-it were each of the pages: all but one say nothing then.
+A saved text is read as if it were each of the pages: all but one say nothing then.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ def ask(get: Get, engine: str | None = None) -> Reading | None:
     """What a server says of its cache. get: text of a page, None for none; engine: whose server, None to find out."""
     for name in SERVERS.names() if engine is None else [engine]:
         module = SERVERS.module(name)
-        pages: Pages = module.ask(get) if hasattr(module, "ask") else asked(get, module.PAGES)
-        reading: Reading | None = module.read(pages)
+        reading: Reading | None = module.read(module.ask(get))
         if reading is not None:
             return reading
     return None
 
 
 def saved(text: str, engine: str | None = None) -> Reading | None:
-    """What a text says that somebody saved from a server."""
+    """What a saved answer of a server says."""
     names = [name for name in SERVERS.names() if engine in (None, name, name.replace("-", "_"))]
     for name in names:
         module = SERVERS.module(name)

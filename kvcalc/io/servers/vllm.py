@@ -15,7 +15,7 @@ from typing import Any
 
 from kvcalc.fleet.explain import Load, Printed, Reading
 from kvcalc.fleet.explain.vllm import REQUESTS, USED_BLOCKS
-from kvcalc.io.servers import Pages, Sample, entry, json_of, number, printed, samples, whole
+from kvcalc.io.servers import Get, Pages, Sample, asked, entry, json_of, number, printed, samples, whole
 from kvcalc.report.sheet import Json
 
 PAGES = ("/metrics", "/v1/models", "/version")
@@ -33,7 +33,13 @@ _WORDS = {
 }
 _FLOAT_ERROR = Fraction(1, 2**50)
 _LEAST_BLOCK = 16
-"""Of DeepSeek-V4 the label has the smallest block of all groups, which nobody asked for."""
+"""Of DeepSeek-V4 the label has the smallest block of all groups, which is no setting."""
+
+
+def ask(get: Get) -> Pages:
+    """The length and the version only of a server that has metrics of vLLM."""
+    found = asked(get, (_METRICS,))
+    return {**found, **asked(get, (_MODELS, _VERSION))} if "vllm:" in found.get(_METRICS, "") else {}
 
 
 def read(pages: Pages) -> Reading | None:
