@@ -451,6 +451,38 @@ def test_a_draft_model_s_pool_spoils_no_verdict(cli, tmp_path):
     assert alone.outcome == "differs"  # nothing says that it is a draft's
 
 
+@pytest.mark.parametrize(
+    ("written", "speculative"),
+    [
+        (
+            "speculative_config={'method': 'mtp', 'num_speculative_tokens': 2}",
+            {"method": "mtp", "num_speculative_tokens": 2},
+        ),
+        (
+            "speculative_config=SpeculativeConfig(method='qwen3_next_mtp', model='x', num_spec_tokens=3)",
+            {"method": "qwen3_next_mtp", "num_speculative_tokens": 3},
+        ),
+        ("speculative_config=None", None),
+    ],
+)
+def test_drafts_of_vllm_are_read(written, speculative):
+    reading = read_lines(
+        [f"LLM engine (v0.30.0) with config: {written}, max_seq_len=8192", "GPU KV cache size: 1 tokens"]
+    )
+    assert reading.settings.get("speculative") == speculative
+
+
+def test_drafts_of_another_model_are_not_guessed(cli, tmp_path):
+    log = tmp_path / "vllm.log"
+    log.write_text(
+        "non-default args: {'speculative_config': {'method': 'eagle3', 'model': 'x', 'num_speculative_tokens': 3}}\n"
+        "Available KV cache memory: 6.51 GiB\nGPU KV cache size: 40,000 tokens\n"
+    )
+    said = cli(f"explain {log} qwen3-14b")
+    assert (said.code, said.stdout) == (2, "")
+    assert "drafts by 'eagle3', with layers of another model" in said.stderr
+
+
 def test_a_rank_with_less_memory_explains_fewer_tokens():
     """github.com/eugr/spark-vllm-docker/issues/396: two ranks, one memory line, 0.9 % fewer tokens."""
     log = "Available KV cache memory: 28.74 GiB\nGPU KV cache size: 240,816 tokens\n"

@@ -38,7 +38,7 @@ from kvcalc.parallel import Parallel
 from kvcalc.report.fit import FitReport
 from kvcalc.report.log import Compared, Room, Way
 from kvcalc.report.sheet import Json
-from kvcalc.units import GIB, TIB, count, gibibytes, plural
+from kvcalc.units import GIB, TIB, count, gibibytes, plural, shown
 
 _VERSION, _MEMORY_BYTES, _OVERRIDE = "version", "kv_cache_memory_bytes", "num_gpu_blocks_override"
 MEMORY, REQUESTS = "memory", "requests at a time"
@@ -76,6 +76,8 @@ _MOST_APART = 2 * GIB
 _MOST_UTILIZATION = 0.97
 """Share of a GPU's memory above which nothing is left for its driver."""
 _SHORTEST_BATCH = 2048
+_JUDGED_DRAFTS = ("mtp", "ngram", "ngram_gpu", "suffix")
+"""Ways to draft with layers of the model itself, or with none."""
 _ASKED_LENGTHS = (1024, 8192, 32_768, 131_072)
 
 
@@ -98,6 +100,7 @@ class _Memory(NamedTuple):
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
     """The numbers of the log beside those of the number of blocks that comes nearest, or those of its error."""
     asked = _asked(settings)
+    _check_drafts(asked)
     if reading.refusal is not None:
         return tuple(_of_refusal(model, reading, asked, ranks))
     numbers = reading.numbers()
@@ -127,6 +130,19 @@ def _asked(settings: Settings) -> dict[str, Json]:
     found = {**settings, _VERSION: VllmRelease.nearest(version)}
     found.pop(_MEMORY_BYTES, None)
     return found
+
+
+def _check_drafts(settings: Settings) -> None:
+    """Raises InvalidValueError for drafts of another model, whose layers share the cache and are not known here."""
+    speculative = settings.get("speculative")
+    method = str(speculative.get("method", "mtp")) if isinstance(speculative, Mapping) else "mtp"
+    if method not in _JUDGED_DRAFTS and not method.endswith("_mtp"):
+        raise InvalidValueError(
+            f"the log is of a server that drafts by {shown(method)}, with layers of another model that share its cache "
+            "and are not known here",
+            field="speculative",
+            help="pass the log of a start-up without --speculative-config",
+        )
 
 
 def _plan(model: Model, settings: Settings, ranks: Parallel) -> VllmPlan:

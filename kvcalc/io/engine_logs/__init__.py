@@ -9,7 +9,10 @@ Such a file holds
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 
@@ -63,9 +66,9 @@ def _formats(engine: str | None) -> dict[str, ModuleType]:
     return {name: LOG_FORMATS.module(name) for name in names}
 
 
-def split_lines(text: str) -> list[str]:
+def split_lines(text: str) -> Lines:
     """Lines of a log, without colours."""
-    return _COLOURS.sub("", text).splitlines()
+    return Lines(_COLOURS.sub("", text).splitlines())
 
 
 def log_text(path: Path, where: str) -> str:
@@ -78,25 +81,51 @@ def log_text(path: Path, where: str) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
+class Lines(list[str]):
+    """Lines of a log, and the same as one text, which a pattern is found in much faster."""
+
+    @cached_property
+    def text(self) -> str:
+        """The lines, one after the other."""
+        return "\n".join(self)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(accumulate((len(line) + 1 for line in self), initial=0))
+
+    def number_at(self, place: int) -> int:
+        """Number of the line that holds a place of the text, from 1 on."""
+        return bisect_right(self._starts, place)
+
+
 def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[int, re.Match[str]]]:
-    """Number and match of each line that `pattern` is found in. Raises InvalidValueError for a number without end."""
-    for number, line in enumerate(lines, 1):
-        if found := pattern.search(line):
-            if absurd := _ABSURD.search(found[0]):
-                raise _absurd(number, absurd[0])
-            yield number, found
+    """Number and match of each line that `pattern` is found in, the first of each.
+
+    A pattern does not go over the end of a line. Raises InvalidValueError for a number without end.
+    """
+    log = lines if isinstance(lines, Lines) else Lines(lines)
+    last = 0
+    for found in pattern.finditer(log.text):
+        number = log.number_at(found.start())
+        if number == last:
+            continue
+        last = number
+        if absurd := _ABSURD.search(found[0]):
+            raise _absurd(number, absurd[0])
+        yield number, found
 
 
 def last_in(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[int, re.Match[str]] | None:
     """The last match that may go over the ends of lines, as in a message that a terminal or a window has wrapped."""
-    text = "\n".join(lines)
-    every = list(pattern.finditer(text))
+    log = lines if isinstance(lines, Lines) else Lines(lines)
+    every = list(pattern.finditer(log.text))
     if not every:
         return None
     found = every[-1]
+    number = log.number_at(found.start())
     if absurd := _ABSURD.search(found[0]):
-        raise _absurd(text.count("\n", 0, found.start()) + 1, absurd[0])
-    return text.count("\n", 0, found.start()) + 1, found
+        raise _absurd(number, absurd[0])
+    return number, found
 
 
 def last_value(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:

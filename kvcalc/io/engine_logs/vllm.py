@@ -23,18 +23,25 @@ LOOKED_FOR = (
     "'To serve at least one request ...'"
 )
 _NUMBER, _SIZE = r"(\d[\d,]*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
-_TOKENS = re.compile(rf"(?:GPU|CPU|TPU|XPU) KV cache size: {_NUMBER} tokens")
+_TOKENS = re.compile(rf" KV cache size: {_NUMBER} tokens")
 _CONCURRENCY = re.compile(rf"Maximum concurrency for {_NUMBER} tokens per request: (\d+(?:\.\d+)?)x")
-_BLOCKS = re.compile(rf"# (?:GPU|CUDA|CPU) blocks: {_NUMBER}|\bnum_gpu_blocks(?: is)?[:=] ?{_NUMBER}(?! with)")
-_OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_blocks_override={_NUMBER}")
-_MEMORY = re.compile(
-    r"(?:Available KV cache memory: |memory reserved for KV Cache is |Explicitly set \()(\d+(?:\.\d+)?)"
-    r"(?: ?GiB|/\d+(?:\.\d+)?\) GiB for KV cache)"
+_BLOCKS = (
+    re.compile(rf"# (?:GPU|CUDA|CPU) blocks: {_NUMBER}"),
+    re.compile(rf"num_gpu_blocks(?<!\wnum_gpu_blocks)(?: is)?[:=] ?{_NUMBER}(?! with)"),
 )
-_MODEL = re.compile(r"\bmodel'?[=:] ?'([^']+)'")
-_VERSION = re.compile(r"(?:V1 LLM engine|vLLM API server version|LLM engine) \(?v?(\d+\.\d+\.\d+)")
+_OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_blocks_override={_NUMBER}")
+_MEMORY = (
+    re.compile(r"Available KV cache memory: (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"memory reserved for KV Cache is (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"Explicitly set \((\d+(?:\.\d+)?)/\d+(?:\.\d+)?\) GiB for KV cache"),
+)
+_MODEL = re.compile(r"model(?<!\wmodel)'?[=:] ?'([^']+)'")
+_VERSION = (
+    re.compile(r"LLM engine \(?v?(\d+\.\d+\.\d+)"),
+    re.compile(r"vLLM API server version (\d+\.\d+\.\d+)"),
+)
 _DEVICE = re.compile(r"device_name=(NVIDIA_\w+|AMD_\w+)")
-_ON_CPU = re.compile(r"device_config=(cpu)\b|(CPU) KV cache size")
+_ON_CPU = (re.compile(r"device_config=cpu\b"), re.compile(r"CPU KV cache size"))
 _OFFLINE = re.compile(r"\((MainProcess) pid=\d+\) .*non-default args")
 _RANKS = {"tp": r"tensor_parallel_size", "pp": r"pipeline_parallel_size", "dcp": r"decode_context_parallel_size"}
 _COUNT, _SWITCH, _WORD = r"(\d+)", r"(True|False)", r"'?([a-z][a-z0-9_]+)"
@@ -54,7 +61,7 @@ _SETTINGS = {
     "async_scheduling": _SWITCH,
     "dtype": r"(?:torch\.|')?(float16|float32|bfloat16)\b",
 }
-_SKIPPED = re.compile(r"'?\bkv_cache_dtype_skip_layers'?[=:] ?\[([^\]\n]*)\]")
+_SKIPPED = re.compile(r"kv_cache_dtype_skip_layers'?[=:] ?\[([^\]\n]*)\]")
 _DRAFTS = re.compile(
     r"speculative_config'?[=:] ?(?:\{|SpeculativeConfig\()[^)}\n]*?'?method'?[:=] ?'(?P<method>\w+)'[^)}\n]*?"
     r"'?num_spec(?:ulative)?_tokens'?[:=] ?(?P<tokens>\d+)"
@@ -69,9 +76,9 @@ _TOO_MANY = re.compile(
     rf"max\s+seq\s+len\s+\({_NUMBER}\)\s+is\s+larger\s+than\s+the\s+maximum\s+number\s+of\s+tokens\s+that\s+can\s+be\s+"
     rf"stored\s+in\s+(?:the\s+)?KV\s+cache\s+\({_NUMBER}\)"
 )
-_NOTHING = re.compile(
-    r"No\s+available\s+memory\s+for\s+the\s+cache\s+blocks|"
-    r"Cannot\s+auto-fit\s+max_model_len:\s+not\s+enough\s+(?:GPU\s+)?memory"
+_NOTHING = (
+    re.compile(r"No\s+available\s+memory\s+for\s+the\s+cache\s+blocks"),
+    re.compile(r"Cannot\s+auto-fit\s+max_model_len:\s+not\s+enough\s+(?:GPU\s+)?memory"),
 )
 _TAKEN = re.compile(
     rf"Free\s+memory\s+on\s+device\s+(?:\S+\s+)?\((\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)\s+GiB\)\s+on\s+startup\s+is\s+less\s+"
@@ -89,15 +96,13 @@ def read(lines: Sequence[str]) -> Reading | None:
     if not numbers and refusal is None:
         return None
     settings = _settings(lines, length, refusal)
-    memories = [Printed(found[1], "GiB", number) for number, found in matches(_MEMORY, lines)]
+    memories = [Printed(found[1], "GiB", number) for line in _MEMORY for number, found in matches(line, lines)]
     if memories:
         numbers[MEMORY] = min(memories, key=lambda printed: printed.value)
     if settings.get("max_model_len") == -1 and length is not None:
         numbers[LONGEST_FITTED] = length
     ranks = {
-        name: int(value)
-        for name, words in _RANKS.items()
-        if (value := last_value(re.compile(rf"\b{words}'?[=:] ?(\d+)"), lines))
+        name: int(value) for name, words in _RANKS.items() if (value := last_value(_named(words, r"(\d+)"), lines))
     }
     return Reading(
         "vllm",
@@ -119,8 +124,8 @@ def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]
         numbers["tokens"] = Printed(found[1], "", number)
     for number, found in matches(_CONCURRENCY, lines):
         numbers[REQUESTS], length = Printed(found[2], "", number), Printed(found[1], "", number)
-    for number, found in matches(_BLOCKS, lines):
-        numbers["blocks"] = Printed(found[1] or found[2], "", number)
+    for number, found in (each for line in _BLOCKS for each in matches(line, lines)):
+        numbers["blocks"] = Printed(found[1], "", number)
     for number, found in matches(_OVERRIDE, lines):
         numbers[BEFORE_OVERRIDE] = Printed(found[1], "", number)
         numbers.pop("blocks", None)
@@ -144,20 +149,21 @@ def _refusal(lines: Sequence[str]) -> Refusal | None:
         line, match = one
         numbers = {NEEDED: Printed(match[4], "GiB", line), AVAILABLE: Printed(match[1], "GiB", line)}
         found.append(Refusal("less memory is free than gpu_memory_utilization asks for", line, numbers))
-    if (one := last_in(_NOTHING, lines)) is not None:
-        found.append(Refusal("no memory is left for the cache", one[0]))
+    for pattern in _NOTHING:
+        if (one := last_in(pattern, lines)) is not None:
+            found.append(Refusal("no memory is left for the cache", one[0]))
     return max(found, key=lambda refusal: refusal.line, default=None)
 
 
 def _settings(lines: Sequence[str], length: Printed | None, refusal: Refusal | None) -> dict[str, Json]:
     settings: dict[str, Json] = {}
     for name, pattern in _SETTINGS.items():
-        value = last_value(re.compile(rf"(?<![\w-]){name}'?[=:] ?{pattern}"), lines)
+        value = last_value(_named(name, pattern), lines)
         if value is not None and value != "auto":
             settings[name] = _as_value(value)
     asked = refusal.numbers.get(LENGTH) if refusal else length
     if settings.get("max_model_len") != -1:
-        longest = last_value(re.compile(r"\bmax_seq_len=(\d+)"), lines)
+        longest = last_value(_named("max_seq_len", r"(\d+)"), lines)
         if asked is not None or longest:
             settings["max_model_len"] = int(asked.value) if asked else int(longest or 0)
     if (skipped := last_value(_SKIPPED, lines)) is not None:
@@ -166,15 +172,20 @@ def _settings(lines: Sequence[str], length: Printed | None, refusal: Refusal | N
         settings["speculative"] = {"method": found["method"], "num_speculative_tokens": int(found["tokens"])}
     for _, found in matches(_OVERRIDE, lines):
         settings["num_gpu_blocks_override"] = int(found[2].replace(",", ""))
-    if version := last_value(_VERSION, lines):
+    if version := next(filter(None, (last_value(pattern, lines) for pattern in _VERSION)), None):
         settings["version"] = version
     if next(matches(_OFFLINE, lines), None):
         settings["usage"] = "llm"
-    if next(matches(_ON_CPU, lines), None):
+    if any(next(matches(pattern, lines), None) for pattern in _ON_CPU):
         settings["gpu"] = "cpu"
     elif name := _gpu_named_in(lines):
         settings["gpu"] = name
     return settings
+
+
+def _named(name: str, pattern: str) -> re.Pattern[str]:
+    """A value by its name, as Python prints an argument or an entry; the name first, by which it is found soon."""
+    return re.compile(rf"{name}(?<![\w-]{name})'?[=:] ?{pattern}")
 
 
 def _gpu_named_in(lines: Sequence[str]) -> str:
