@@ -132,19 +132,31 @@ def test_a_heavy_import_is_noticed():
 NETWORKED = {"socket", "urllib", "http", "requests", "httpx", "httpx2", "ftplib", "asyncio", "ssl", "huggingface_hub"}
 """Modules that open connections."""
 HUB_CLIENT = PACKAGE / "io" / "hub" / "client.py"
+ASKS_SERVERS = PACKAGE / "io" / "live.py"
 
 
 def networked_imports(path: Path) -> set[str]:
     return {module.split(".")[0] for module in imports_of(path.read_text())} & NETWORKED
 
 
-def test_the_network_is_out_of_reach_of_the_package_but_of_the_client_of_the_hub():
-    assert {path: found for path in FILES if (found := networked_imports(path))} == {HUB_CLIENT: {"huggingface_hub"}}
+def test_the_network_is_out_of_reach_but_of_two_clients():
+    """The one of the hub, and the one that asks the server whose address was given."""
+    found = {path for path in FILES if networked_imports(path)}
+    assert found == {HUB_CLIENT, ASKS_SERVERS}
+    assert networked_imports(HUB_CLIENT) == {"huggingface_hub"}
 
 
 def test_the_client_of_the_hub_imports_its_library_when_it_is_asked():
     assert "huggingface_hub" not in loaded_by("import kvcalc.io.hub, kvcalc.io.hub.client")
     assert "huggingface_hub" in loaded_by("from kvcalc.io.hub.client import Client; Client()")
+
+
+def test_explaining_a_log_does_not_load_what_opens_connections():
+    log = PACKAGE.parent / "tests" / "logs" / "vllm_qwen3_14b.log"
+    loaded = loaded_by(
+        f"import kvcalc.cli; kvcalc.cli.main(['explain', {str(log)!r}, '-p', 'qwen3-14b', '-f', 'json'])"
+    )
+    assert not loaded & (HEAVY | NETWORKED - {"urllib"})
 
 
 @pytest.mark.parametrize("folder", ["attention", "methods", "engines", "formats"])

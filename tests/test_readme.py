@@ -66,6 +66,7 @@ def test_the_readme_shows_each_question_that_users_ask():
         "size",
         "fit",
         "gpus",
+        "explain",
         "explain-log",
         "check",
     ]

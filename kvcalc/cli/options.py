@@ -270,7 +270,14 @@ FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 # Arguments of one command -------------------------------------------------------------------------------------------
 
 PLANS = Option("plans", (), "PLANS", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
-LOG = Option("log", (), "FILE", "Start-up log of an engine: {known}.", required=True, known=_logged_engines)
+LOG = Option(
+    "log",
+    (),
+    "WHAT",
+    "Log or error of an engine ({known}), address of a server, or - for a pipe.",
+    required=True,
+    known=_logged_engines,
+)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias (`kvcalc presets list`).", required=True, known=_presets)
 PRESET_FILES = Option("paths", (), "PATHS", "Preset files or config.json files.", TEXTS, required=True)
 CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)

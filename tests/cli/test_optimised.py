@@ -39,6 +39,7 @@ ASKED = (
     "check tests/plans/too_large.yaml --format junit",
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",
+    "explain tests/logs/vllm_error_minimax.log minimax-m2.7 --tp 2",
     "presets list",
     "presets show r1",
     "methods list",

@@ -24,11 +24,13 @@ from strict_readers import assert_inert, assert_message, read_strictly, run
 import kvcalc
 from kvcalc.answers.compare import compare_variants
 from kvcalc.engines import ENGINES, Engine
+from kvcalc.fleet.explain import explain
 from kvcalc.formats import FOR_ANYTHING, write
 from kvcalc.hardware import presets_folder
 from kvcalc.io.engine_args import read_arguments
 from kvcalc.io.engine_logs import read_engine_log
 from kvcalc.io.presets import preset_names
+from kvcalc.io.servers import ask, saved
 from kvcalc.io.weights import bytes_of_path
 from kvcalc.methods import METHODS, parameters
 from kvcalc.methods import apply_method as apply
@@ -108,6 +110,62 @@ def weights() -> list[bytes]:
 @cache
 def logs() -> list[str]:
     return [path.read_text("utf-8") for path in sorted((ROOT / "tests" / "logs").glob("*.log"))]
+
+
+@cache
+def server_pages() -> list[dict[str, str]]:
+    """Pages of a server of each engine, those of vLLM as one answered."""
+    metrics = [row["metrics"] for row in rows("vllm_metrics")]
+    few = "\n".join(line for line in metrics[1].splitlines() if re.match("vllm:(cache_config|kv_cache|num_req)", line))
+    models = {"data": [{"id": "x", "root": "Qwen/Qwen3-14B", "max_model_len": 2048}]}
+    sglang = {"model_path": "Qwen/Qwen3-8B", "tp_size": 2, "dp_size": 1, "page_size": 64, "version": "0.5.23"}
+    memory = {"kvcache": 16.45, "token_capacity": 367404}
+    props = {
+        "default_generation_settings": {"n_ctx": 8192},
+        "total_slots": 4,
+        "build_info": "b7079-x",
+        "model_path": "a",
+    }
+    running = {"models": [{"name": "llama3.1:8b", "size": 6654289920, "context_length": 8192}]}
+    shown = {key: value for key, value in TINY.items() if not isinstance(value, bytes)}
+    return [
+        *(
+            {"/metrics": text, "/v1/models": json.dumps(models), "/version": '{"version": "0.32.0+cpu"}'}
+            for text in (few,)
+        ),
+        {
+            "/get_server_info": json.dumps({**sglang, "internal_states": [{"memory_usage": memory}]}),
+            "/metrics": "sglang:num_used_tokens 1000.0\nsglang:num_running_reqs 3.0\n",
+        },
+        {"/props": json.dumps(props), "/slots": json.dumps([{"is_processing": True}, {"is_processing": False}])},
+        {
+            "/api/ps": json.dumps(running),
+            "/api/version": '{"version": "0.11.4"}',
+            "/api/show": json.dumps({"model_info": shown}, default=str),
+        },
+    ]
+
+
+def spoiled_pages(random: Random, pages: dict[str, str], others: Sequence[dict[str, str]]) -> dict[str, str]:
+    """One page spoiled as text, or as the JSON that it is."""
+    path = random.choice(list(pages))
+    text, texts = pages[path], [text for each in others for text in each.values()]
+    if text[:1] in ("{", "[") and random.random() < 1 / 2:
+        trees = [json.loads(each) for each in texts if each[:1] in ("{", "[")]
+        return {**pages, path: json.dumps(spoiled_tree(random, json.loads(text), trees), default=str)}
+    return {**pages, path: spoiled_text(random, text, texts)}
+
+
+def enter_server(pages: dict[str, str], folder: Path, random: Random) -> None:
+    """A server that answers so, or one of its pages that somebody saved."""
+    if random.random() < 1 / 2:
+        reading = ask(lambda path, body=None: pages.get(path))
+    else:
+        reading = saved(random.choice(list(pages.values())))
+    if reading is None:
+        raise kvcalc.InvalidFileError("no page states a cache", help="")
+    report = explain(kvcalc.load(random.choice(("tinyllama-1.1b", "gemma-3-4b", "qwen3-next-80b-a3b"))), reading)
+    written(report, random.choice(FOR_ANYTHING))
 
 
 @cache
@@ -364,6 +422,7 @@ DOORS = {
     "gguf bytes": Door(ggufs, lambda random, raw, _: spoiled_bytes(random, raw), enter_gguf),
     "safetensors": Door(weights, lambda random, raw, _: spoiled_bytes(random, raw), enter_weights),
     "logs": Door(logs, spoiled_text, enter_log),
+    "servers": Door(server_pages, spoiled_pages, enter_server),
     "methods": Door(method_specs, spoiled_spec, enter_method),
     "settings": Door(engine_settings, spoiled_settings, enter_settings),
     "engine command lines": Door(engine_lines, spoiled_text, enter_line),

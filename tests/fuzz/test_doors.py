@@ -19,7 +19,7 @@ from strict_readers import assert_inert
 import kvcalc
 
 SHARDS = dict.fromkeys(DOORS, 3) | {"plans": 4, "command lines": 4}
-"""Parts of a door's inputs, so that several processes share them; with the twelve of `test_models.py` they are 50."""
+"""Parts of a door's inputs, so that several processes share them; with the twelve of `test_models.py` they are 53."""
 MOST_SECONDS = 1
 
 

@@ -81,7 +81,7 @@ def request_blocks(groups: Sequence[Group], limits: Limits, release: VllmRelease
     return ceil_div(sum(group.blocks(limits) * page_bytes(group) for group in groups), page_bytes(groups[0]))
 
 
-def _needed_bytes(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
+def needed_bytes(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
     """Bytes of a stage that one request must fit, as the version checks it."""
     if release.fit_check is FitCheck.LAYERS:
         here = set(stage.held)
@@ -106,13 +106,13 @@ def check_fits(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage],
                 "No available memory for the cache blocks",
                 help="raise gpu_memory_utilization, or use more GPUs",
             )
-        needed_bytes = _needed_bytes(groups, limits, stage, release)
-        if needed_bytes > usable_bytes:
+        asked_bytes = needed_bytes(groups, limits, stage, release)
+        if asked_bytes > usable_bytes:
             estimate = longest_fitting(groups, limits, stage, release)
             hint = f"the estimated maximum model length is {estimate}; " if estimate else ""
             raise NotApplicableError(
                 f"To serve at least one request with the model's max seq len ({limits.max_model_len}), "
-                f"({_gib(needed_bytes)} GiB KV cache is needed, which is larger than the available KV cache memory "
+                f"({_gib(asked_bytes)} GiB KV cache is needed, which is larger than the available KV cache memory "
                 f"({_gib(usable_bytes)} GiB)",
                 help=f"{hint}raise gpu_memory_utilization or lower max_model_len",
             )
@@ -141,7 +141,7 @@ def longest_fitting(groups: Sequence[Group], limits: Limits, stage: Stage, relea
     while low < high:
         middle = ceil_div(low + high, 2)
         asked = limits._replace(max_model_len=middle)
-        if _needed_bytes(groups, asked, stage, release) <= stage.usable_bytes(release):
+        if needed_bytes(groups, asked, stage, release) <= stage.usable_bytes(release):
             low = middle
         else:
             high = middle - 1

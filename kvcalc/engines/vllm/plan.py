@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kvcalc.engines.base.blocks import BlockPlan
+from kvcalc.engines.vllm.capacity import Stage, longest_fitting, needed_bytes
 from kvcalc.engines.vllm.planner import Planned, capacity, check_stages, for_requests_of, ranks_of
 from kvcalc.engines.vllm.reporting import fit_report
 from kvcalc.engines.vllm.run import longest_by_config, settle
@@ -39,6 +40,44 @@ class VllmPlan(BlockPlan):
         self._settings = settings
         self._ranks = ranks
         self._planned = planned
+
+    def checked_bytes(self, tokens: int | None = None) -> int:
+        """Bytes that one request must fit, of the stage that needs most, as the version counts it.
+
+        tokens: of the request, max_model_len if it is not given.
+        """
+        planned = self._planned
+        limits = planned.run.limits if tokens is None else planned.run.limits._replace(max_model_len=tokens)
+        return max(needed_bytes(planned.groups, limits, stage, planned.run.release) for stage in self._stages(0))
+
+    def longest_in(self, usable_bytes: int) -> int:
+        """Longest request, up to max_model_len, in what the start-up check compares with those bytes; 0 for none."""
+        planned = self._planned
+        return min(
+            longest_fitting(planned.groups, planned.run.limits, stage, planned.run.release)
+            for stage in self._stages(usable_bytes)
+        )
+
+    def usable_bytes(self, available_bytes: int) -> int:
+        """What of so much memory the start-up check counts, of the stage that has least."""
+        return min(
+            stage._replace(available_bytes=available_bytes).usable_bytes(self._planned.run.release)
+            for stage in self._stages(0)
+        )
+
+    def _stages(self, usable_bytes: int) -> list[Stage]:
+        """Each stage with memory of which so much is usable."""
+        release, found = self._planned.run.release, []
+        for held, block_bytes in zip(self._planned.stages, self.block_bytes, strict=True):
+            stage = Stage(held, block_bytes, usable_bytes)
+            spare_bytes = usable_bytes - stage.usable_bytes(release)
+            found.append(stage._replace(available_bytes=usable_bytes + spare_bytes))
+        return found
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a block of the model's attention."""
+        return self._planned.block_size
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> FitReport:
         """What fits available_bytes of a rank of each stage. Raises NotApplicableError where vLLM would not start.

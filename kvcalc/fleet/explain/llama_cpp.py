@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from kvcalc.answers.size import sized
-from kvcalc.errors import InvalidValueError
-from kvcalc.fleet.explain import Explainer, Printed, Reading
+from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.fleet.explain._reading import NEEDED, Explainer, Printed, Reading, Settings
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.report.log import Compared
+from kvcalc.report.log import Compared, Room, Way
 from kvcalc.report.sheet import Json
-from kvcalc.units import positive_int
+from kvcalc.report.size import Report
+from kvcalc.units import count, gibibytes, parse_tokens, plural
 
+FREE, WEIGHTS = "free", "weights"
+"""Names of a reading's numbers of the device."""
+SLOTS = "slots"
+"""Name of a load's slots that are processing."""
 _TYPES = ("f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "f32")
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "type_k": _TYPES,
@@ -27,7 +33,10 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "n_rs_seq": (1, 2, 3),
     "n_ctx": (512, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
 }
-_UNDECIDED = "the log prints no cache larger than 0.00 MiB; pass that of a longer context"
+_UNDECIDED = (
+    "the log prints no cache larger than 0.00 MiB, or a buffer that may be a part of it; pass the log from its "
+    "beginning, or that of a longer context"
+)
 _TENSORS = {
     "K": ("k", "compressed_k", "index_k"),
     "V": ("v", "index_v"),
@@ -35,25 +44,19 @@ _TENSORS = {
     "S": ("recurrent_state", "ssm_state", "wkv_state"),
 }
 """Tensors that each letter of the log's lines adds up."""
+_STEP = 256
+"""Cells of a step, in which contexts are proposed."""
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
     """K, V, R and S, each added up over all lines, as caches of full and of sliding layers have lines of their own.
 
     Raises InvalidValueError where neither the log nor a setting says n_ctx.
     """
     del ranks  # one process holds the context
-    context = dict(settings)
-    n_ctx = context.pop("n_ctx", None)
-    tokens = None if n_ctx is None else positive_int(n_ctx, "n_ctx")
-    if n_ctx is None and model.max_model_len is None:
-        raise InvalidValueError(
-            "nothing says how long the context is",
-            field="n_ctx",
-            help="pass the log from its beginning, where n_ctx is printed",
-        )
-    engine_settings = {"defaults": "cli", **context}
-    report = sized(Question.of(model, tokens=tokens, engine="llama_cpp", engine_settings=engine_settings))
+    report = _report(model, settings)
+    if reading.refusal is not None and not reading.caches:
+        return tuple(_of_refusal(report, reading))
     found = []
     for letter, names in _TENSORS.items():
         printed = [cache[letter] for cache in reading.caches if letter in cache]
@@ -61,6 +64,27 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks:
         if printed:
             found.append(_compared(letter, printed, number))
     return tuple(found)
+
+
+def _report(model: Model, settings: Settings) -> Report:
+    """The context of these parameters."""
+    tokens, context = _n_ctx(settings), {**settings}
+    context.pop("n_ctx", None)
+    if tokens is None and model.max_model_len is None:
+        raise InvalidValueError(
+            "nothing says how long the context is",
+            field="n_ctx",
+            help="pass the log from its beginning, where n_ctx is printed",
+        )
+    if "version" in context:
+        context["version"] = LlamaCppRelease.nearest(str(context["version"]))
+    return sized(Question.of(model, tokens=tokens, engine="llama_cpp", engine_settings={"defaults": "cli", **context}))
+
+
+def _n_ctx(settings: Settings) -> int | None:
+    """Tokens of the context, also as --engine-set gives them."""
+    n_ctx = settings.get("n_ctx")
+    return parse_tokens(n_ctx, "n_ctx") if isinstance(n_ctx, str | int) else None
 
 
 def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
@@ -73,4 +97,91 @@ def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
     return Compared(words, first.shown(total), first.shown(number), agrees, first.line, decides=total > rounding)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_UNDECIDED)
+def _of_refusal(report: Report, reading: Reading) -> Iterator[Compared]:
+    """The buffer that could not be had beside the cache: all of it, that of one kind of layers, or a part of it.
+
+    Devices share layers, and some drivers split a buffer: what is smaller decides nothing, what is larger is not it.
+    """
+    assert reading.refusal is not None
+    printed = reading.refusal.numbers.get(NEEDED)
+    if printed is None:
+        return
+    kinds = [group.bytes for group in report.groups]
+    whole = next((number for number in (report.total_bytes, *kinds) if printed.is_print_of(number)), None)
+    if whole is not None or printed.value > report.total_bytes:
+        yield printed.compared("buffer of the cache", whole or report.total_bytes)
+    else:
+        words = f"a part of {printed.shown(report.total_bytes)}"
+        yield Compared("buffer of the cache", str(printed), words, agrees=True, line=printed.line, decides=False)
+
+
+def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
+    """Out of a buffer that cannot be had: fewer sequences, a shorter context, a quantised cache."""
+    del ranks
+    if reading.refusal is None:
+        return
+    needed = _total(model, settings)
+    if needed is None:
+        return
+    available = None
+    if {FREE, WEIGHTS} <= reading.device.keys():
+        available = reading.device[FREE].least - reading.device[WEIGHTS].most
+    for flags, change in (("-np 1", {"n_seq_max": 1}), ("-ub 512", {"n_ubatch": 512})):
+        less = _total(model, {**settings, **change})
+        if less is not None and less < needed and (available is None or less <= available):
+            yield Way(flags, f"the cache takes {gibibytes(less)} instead of {gibibytes(needed)}")
+    yield from _shorter(model, settings, needed, available)
+    if settings.get("type_k", "f16") == "f16":
+        less = _total(model, {**settings, "type_k": "q8_0", "type_v": "q8_0"})
+        if less is not None and less < needed:
+            fits = "" if available is None else ", which fits" if less <= available else ", which is still too much"
+            yield Way("-ctk q8_0 -ctv q8_0 -fa on", f"the cache takes {gibibytes(less)}{fits}")
+    yield Way("-nkvo", f"the cache stays in the host's memory, {gibibytes(needed)} of it, and is slower")
+
+
+def _shorter(model: Model, settings: Settings, needed: int, available: int | None) -> Iterator[Way]:
+    """The longest context that fits, or half of it where nothing says what is free."""
+    n_ctx = _n_ctx(settings) or model.max_model_len
+    if n_ctx is None:
+        return
+    if available is None:
+        half = max(_STEP, n_ctx // 2 // _STEP * _STEP)
+        less = _total(model, {**settings, "n_ctx": half})
+        if less is not None and less < needed:
+            yield Way(
+                f"-c {half}", f"half the context: the cache takes {gibibytes(less)} instead of {gibibytes(needed)}"
+            )
+        return
+    low, high = 0, n_ctx // _STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        held = _total(model, {**settings, "n_ctx": middle * _STEP})
+        low, high = (middle, high) if held is not None and held <= available else (low, middle - 1)
+    if low:
+        words = f"the longest that {gibibytes(available)} hold, less the buffers of the computation"
+        yield Way(f"-c {low * _STEP}", words)
+
+
+def _total(model: Model, settings: Settings) -> int | None:
+    try:
+        return _report(model, settings).total_bytes
+    except KvcalcError:
+        return None
+
+
+def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
+    """Slots of llama-server that are free, each with its share of the context."""
+    del ranks
+    slots, n_ctx = settings.get("n_seq_max"), _n_ctx(settings)
+    if reading.load is None or not isinstance(slots, int) or n_ctx is None:
+        return None
+    taken = min(reading.load.running or 0, slots)
+    each = n_ctx if settings.get("kv_unified") is True else n_ctx // slots
+    held = _total(model, settings)
+    size_words = "" if held is None else f"; the cache takes {count(held)} bytes ({gibibytes(held)})"
+    words = f"{taken:,} of {plural(slots, 'slot')} of {plural(each, 'token')}{size_words}"
+    free = slots - taken
+    return Room(words, taken / slots, ((each, free),) if free else (), each if free else 0)
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_UNDECIDED, ways=ways, room=room)

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil
 
 from kvcalc.answers.planned import fit
-from kvcalc.errors import InvalidValueError
-from kvcalc.fleet.explain import Explainer, Printed, Reading
+from kvcalc.cache.dtypes import BF16
+from kvcalc.engines import Engine
+from kvcalc.engines.base.plan import Plan
+from kvcalc.engines.sglang.versions import SglangRelease
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.fleet.explain._reading import Explainer, Printed, Reading, Settings
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
-from kvcalc.report.log import Compared
+from kvcalc.report.log import Compared, Room, Way
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.report.sheet import Json
-from kvcalc.units import TIB
+from kvcalc.units import TIB, count, gibibytes, plural
 
+BEFORE, AFTER, USED = "free before weights", "free after weights", "weights"
+"""Names of a reading's numbers of the device."""
+POOL, TOKENS_USED = "pool size", "tokens"
+"""Names of a server's number of a pool, keys and values together, and of a load's tokens."""
+_MOST_SHARE = 0.95
+"""mem_fraction_static above which nothing is left for activations and graphs."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "mamba_ssm_dtype": ("bfloat16", "float16", "float32"),
     "kv_cache_dtype": ("fp8_e4m3", "fp8_e5m2", "bf16", "mxfp8"),
@@ -28,19 +41,64 @@ _ENOUGH = 1024 * TIB
 _STATES = "states"
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
+def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
     """Each line of the log beside the pool of so many tokens or states; the longest one is that of the full pool."""
+    if not reading.caches:
+        return tuple(_of_refusal(model, reading, settings, ranks))
     tokens = [int(cache["tokens"].value) for cache in reading.caches if "tokens" in cache]
     report = fit(
         model,
         engine="sglang",
         available_bytes=_ENOUGH,
         parallel=ranks,
-        engine_settings={**settings, **({"max_total_tokens": max(tokens)} if tokens else {})},
+        engine_settings={
+            **_asked(settings),
+            "mem_fraction_static": None,
+            **({"max_total_tokens": max(tokens)} if tokens else {}),
+        },
     )
     if not isinstance(report, PoolReport):
         raise InvalidValueError("SGLang plans in pools", help="report this: its planner answered with blocks")
-    return tuple(compared for cache in reading.caches for compared in _of_cache(cache, report.stages[0]))
+    pools = report.stages[0]
+    rows = [tuple(_of_cache(cache, pools)) for cache in reading.caches]
+    return tuple(compared for row in _without_drafts(reading, pools, rows) for compared in row)
+
+
+def _asked(settings: Settings) -> dict[str, Json]:
+    """Settings of the nearest version whose rules are known."""
+    version = settings.get("version")
+    return {**settings} if version is None else {**settings, "version": SglangRelease.nearest(str(version))}
+
+
+Rows = Sequence[tuple[Compared, ...]]
+
+
+def _without_drafts(reading: Reading, pools: Sequence[Pool], rows: Rows) -> Iterator[tuple[Compared, ...]]:
+    """The rows of each line, those of a draft model's pool not judged: its shape is not the model's to say.
+
+    There are more lines than pools, and another line of as many tokens is as predicted.
+    """
+    spare = sum("tokens" in cache for cache in reading.caches) - sum(pool.name != _STATES for pool in pools)
+    right = {_tokens_of(cache) for cache, row in zip(reading.caches, rows, strict=True) if _agree(row)}
+    for cache, row in zip(reading.caches, rows, strict=True):
+        if spare > 0 and not _agree(row) and _tokens_of(cache) in right:
+            spare -= 1
+            yield tuple(
+                each._replace(
+                    what=f"{each.what}, of a draft model", predicted="", agrees=True, decides=False, judged=False
+                )
+                for each in row
+            )
+        else:
+            yield row
+
+
+def _agree(row: Sequence[Compared]) -> bool:
+    return all(each.agrees for each in row)
+
+
+def _tokens_of(cache: Mapping[str, Printed]) -> str:
+    return cache["tokens"].text if "tokens" in cache else ""
 
 
 def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[Compared]:
@@ -66,6 +124,7 @@ def _sizes(pool: Pool) -> dict[str, int]:
     v_bytes = pool.bytes_of("v")
     conv_bytes = pool.bytes_of(*(name for name, _ in pool.slot_bytes if name.startswith("conv_state")))
     return {
+        POOL: pool.bytes,
         "KV size": pool.bytes,
         "K size": pool.bytes - v_bytes,
         "V size": v_bytes,
@@ -74,4 +133,132 @@ def _sizes(pool: Pool) -> dict[str, int]:
     }
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN)
+# Errors -------------------------------------------------------------------------------------------------------------
+
+
+def _left(reading: Reading, settings: Settings) -> int | None:
+    """Bytes that mem_fraction_static left for the cache: free after weights less what it keeps off what was free."""
+    share = settings.get("mem_fraction_static")
+    if not isinstance(share, int | float) or not {BEFORE, AFTER} <= reading.device.keys():
+        return None
+    return int(reading.device[AFTER].value - reading.device[BEFORE].value * (1 - Fraction(str(share))))
+
+
+def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Compared]:
+    """What was left beside what a page takes: the error is predicted where that is more."""
+    left = _left(reading, settings)
+    if left is None:
+        return
+    needed = max(_plan(model, settings, ranks).needed(1, 1))
+    after = reading.device[AFTER]
+    words = f"{after.shown(left)} left for the cache"
+    yield Compared(words, "not enough", "not enough" if left < needed else "enough", left < needed, after.line)
+
+
+def _plan(model: Model, settings: Settings, ranks: Parallel) -> Plan:
+    engine = Engine.of("sglang", _asked(settings))
+    return engine.plan(model, BF16, ranks)  # type: ignore[attr-defined,no-any-return]
+
+
+def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
+    """Out of too little memory: a larger share, fp8, more GPUs; each for one request of the whole context."""
+    if reading.refusal is None:
+        yield from _ways_up(model, reading, settings, ranks)
+        return
+    tokens = settings.get("context_length", model.max_model_len)
+    if not isinstance(tokens, int):
+        return
+    device = reading.device
+    for flags, change in (("", {}), (" --kv-cache-dtype fp8_e4m3", {"kv_cache_dtype": "fp8_e4m3"})):
+        needed = _needed(model, {**settings, **change}, ranks, tokens)
+        if needed is None:
+            continue
+        what = f"one request of {plural(tokens, 'token')} takes {gibibytes(needed)}"
+        if not {BEFORE, AFTER} <= device.keys():
+            yield Way(f"raise --mem-fraction-static{flags}", what)
+            continue
+        share = ceil((1 - (device[AFTER].least - needed) / device[BEFORE].value) * 100) / 100
+        if share <= _MOST_SHARE:
+            yield Way(f"--mem-fraction-static {share:g}{flags}", what)
+    yield from _shorter(model, settings, ranks, reading, tokens)
+    if USED in device and BEFORE in device:
+        yield from _on_more_gpus(model, settings, ranks, reading, tokens)
+
+
+def _shorter(model: Model, settings: Settings, ranks: Parallel, reading: Reading, tokens: int) -> Iterator[Way]:
+    """The longest context at the largest share."""
+    if not {BEFORE, AFTER} <= reading.device.keys():
+        return
+    left = int(reading.device[AFTER].least - reading.device[BEFORE].value * (1 - Fraction(str(_MOST_SHARE))))
+    longest = _plan(model, settings, ranks).max_tokens(1, left) if left > 0 else 0
+    if longest and longest < tokens:
+        flags = f"--mem-fraction-static {_MOST_SHARE:g} --context-length {longest}"
+        yield Way(flags, f"the longest that {gibibytes(left)} hold")
+
+
+def _on_more_gpus(model: Model, settings: Settings, ranks: Parallel, reading: Reading, tokens: int) -> Iterator[Way]:
+    device, share = reading.device, settings.get("mem_fraction_static")
+    kept = Fraction(str(share)) if isinstance(share, int | float) else Fraction(str(_MOST_SHARE))
+    for times in (2, 4, 8):
+        layout = replace(ranks, tp=ranks.tp * times)
+        needed = _needed(model, settings, layout, tokens)
+        left = device[BEFORE].value * kept - device[USED].value / times
+        if needed is not None and needed <= left:
+            words = f"weights leave {gibibytes(int(left))} of each GPU, a request takes {gibibytes(needed)}"
+            yield Way(f"--tp {layout.tp}", words)
+            return
+
+
+def _needed(model: Model, settings: Settings, ranks: Parallel, tokens: int) -> int | None:
+    try:
+        return max(_plan(model, settings, ranks).needed(tokens, 1))
+    except KvcalcError:
+        return None
+
+
+# A running server ---------------------------------------------------------------------------------------------------
+
+
+def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
+    """Tokens in use, and the further requests that the rest holds."""
+    del ranks
+    numbers = reading.numbers()
+    if reading.load is None or "tokens" not in numbers:
+        return None
+    held = int(numbers["tokens"].value)
+    used = reading.load.used.get(TOKENS_USED)
+    taken = min(int(used.value), held) if used else 0
+    free = held - taken
+    longest = settings.get("context_length", model.max_model_len)
+    most = min(free, longest) if isinstance(longest, int) else free
+    lengths = [length for length in (1024, 8192, 32_768, 131_072) if length < most]
+    further = tuple((length, free // length) for length in [*lengths, *([most] if most else [])])
+    running = "" if reading.load.running is None else f"; {plural(reading.load.running, 'request')} running"
+    return Room(
+        f"{taken:,} of {plural(held, 'token')} ({taken / max(held, 1):.1%}){running}",
+        taken / max(held, 1),
+        further,
+        most,
+    )
+
+
+def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
+    """More tokens in the memory of the pools that there are."""
+    numbers = reading.numbers()
+    if reading.load is None or "tokens" not in numbers:
+        return
+    held = int(numbers["tokens"].value)
+    try:
+        memory = max(_plan(model, settings, ranks).needed(held, 1))
+        for flags, change, layout in (
+            ("--kv-cache-dtype fp8_e4m3", {"kv_cache_dtype": "fp8_e4m3"}, ranks),
+            (f"--tp {2 * ranks.tp}", {}, replace(ranks, tp=2 * ranks.tp)),
+        ):
+            after = _plan(model, {**settings, **change}, layout).max_tokens(1, memory)
+            if after is not None and after > held:
+                yield Way(flags, f"{plural(after, 'token')} instead of {count(held)}")
+    except KvcalcError:
+        return
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN, ways=ways, room=room)

@@ -2,36 +2,54 @@
 
 The memory is printed with two decimals, so several numbers of blocks may be meant; one of them has to give every other
 number of the log. A log without it decides nothing, as far as it goes: some number of blocks nearly always gives its
-tokens. The memory then follows from the weights, where somebody says them. Up to 0.20.0 vLLM printed
+tokens. The memory then follows from the weights, if they are given. Up to 0.20.0 vLLM printed
 blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
+
+An error states what a request needs, what there is, and how long it might be; the first and the last are predicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import ceil
 from typing import NamedTuple
 
-from kvcalc.answers.planned import fit_each
+from kvcalc.cache.dtypes import BF16
 from kvcalc.engines import Engine
+from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.versions import VllmRelease
-from kvcalc.errors import InvalidValueError
-from kvcalc.fleet.explain import Explainer, Printed, Reading
+from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
+from kvcalc.fleet.explain._reading import (
+    AVAILABLE,
+    LENGTH,
+    LONGEST,
+    NEEDED,
+    STORED,
+    Explainer,
+    Printed,
+    Reading,
+    Settings,
+)
 from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware import gpu_named
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.fit import FitReport
-from kvcalc.report.log import Compared
+from kvcalc.report.log import Compared, Room, Way
 from kvcalc.report.sheet import Json
-from kvcalc.units import TIB
+from kvcalc.units import GIB, TIB, count, gibibytes, plural, shown
 
-_VERSION = "version"
-_BEFORE = "0.20.0"
-"""The last version that counted tokens by blocks."""
+_VERSION, _MEMORY_BYTES, _OVERRIDE = "version", "kv_cache_memory_bytes", "num_gpu_blocks_override"
 MEMORY, REQUESTS = "memory", "requests at a time"
 """Names of a reading's numbers beside blocks and tokens."""
+BEFORE_OVERRIDE, LONGEST_FITTED = "blocks of the memory", "longest request"
+"""Blocks that the memory had made, where a setting overrode them; what max_model_len=-1 became."""
+FREE, TOTAL = "free", "total"
+"""Names of a reading's numbers of the device."""
+USED_BLOCKS = "blocks"
+"""Name of a load's blocks that are in use."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
-    _VERSION: (_BEFORE,),
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
     "block_size": (32, 64, 128),
     "gpu": ("a100-80gb", "rtx-3090", "rtx-4090", "h100-80gb", "b200"),
@@ -53,6 +71,14 @@ _UNDECIDED = (
 _ANY_MEMORY = TIB
 _MOST_BESIDE = 10_000
 """Numbers of blocks on either side that are tried: what is further away is another number."""
+_MOST_APART = 2 * GIB
+"""What ranks of one start-up were seen to differ by in the memory that was left to them."""
+_MOST_UTILIZATION = 0.97
+"""Share of a GPU's memory above which nothing is left for its driver."""
+_SHORTEST_BATCH = 2048
+_JUDGED_DRAFTS = ("mtp", "ngram", "ngram_gpu", "suffix")
+"""Ways to draft with layers of the model itself, or with none."""
+_ASKED_LENGTHS = (1024, 8192, 32_768, 131_072)
 
 
 class _Line(NamedTuple):
@@ -61,36 +87,82 @@ class _Line(NamedTuple):
     blocks: int
     tokens: int
     concurrency: float
+    longest: int
 
 
-def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
-    """The numbers of the log beside those of the number of blocks that comes nearest."""
-    numbers = {name: printed for cache in reading.caches for name, printed in cache.items()}
-    version = str(settings.get(_VERSION, VllmRelease.newest()))
-    asked = {**settings, _VERSION: VllmRelease.nearest(version)}
+class _Memory(NamedTuple):
+    """Bytes that were left for the cache: between two numbers, which are one where it is known exactly."""
+
+    least: int
+    most: int
+
+
+def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
+    """The numbers of the log beside those of the number of blocks that comes nearest, or those of its error."""
+    asked = _asked(settings)
+    _check_drafts(asked)
+    if reading.refusal is not None:
+        return tuple(_of_refusal(model, reading, asked, ranks))
+    numbers = reading.numbers()
     left_bytes = _left_by_weights(reading, asked, ranks)
-    lines = _lines(model, numbers, left_bytes, asked, ranks)
-    decides = left_bytes is not None or MEMORY in numbers
+    memory = _memory_of(numbers, settings, left_bytes)
+    lines = _lines(model, numbers, memory, asked, ranks)
     best = max(lines, key=lambda line: (sum(_agreements(line, numbers)), -abs(_off(line, numbers))))
     found = []
     if MEMORY in numbers and left_bytes is not None:
-        printed = numbers[MEMORY]
-        words, equal = "left by the weights", printed.is_print_of(left_bytes)
-        found.append(Compared(words, str(printed), printed.shown(left_bytes), equal, printed.line))
-    for what, number in (("blocks", best.blocks), ("tokens", best.tokens)):
+        found.append(numbers[MEMORY].compared("left by the weights", left_bytes))
+    if BEFORE_OVERRIDE in numbers and memory is not None:
+        found.append(_before_override(model, numbers[BEFORE_OVERRIDE], memory, asked, ranks))
+    decides = memory is not None and _OVERRIDE not in asked
+    for what, number in (("blocks", best.blocks), ("tokens", best.tokens), (LONGEST_FITTED, best.longest)):
         if what in numbers:
-            printed = numbers[what]
-            equal = printed.is_print_of(number)
-            found.append(Compared(what, str(printed), f"{number:,}", equal, printed.line, decides))
+            found.append(numbers[what].compared(what, number, decides=decides))
     if REQUESTS in numbers:
         printed = numbers[REQUESTS]
-        equal = _prints_as(best.concurrency, printed)
-        found.append(Compared(REQUESTS, str(printed), f"{best.concurrency:.2f}", equal, printed.line, decides))
+        equal, words = _prints_as(best.concurrency, printed), _as_printed(best.concurrency, printed)
+        found.append(Compared(REQUESTS, str(printed), words, equal, printed.line, decides))
     return tuple(found)
 
 
-def _left_by_weights(reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> int | None:
-    """Bytes that are left for the cache beside the weights, which all ranks share, where somebody says them."""
+def _asked(settings: Settings) -> dict[str, Json]:
+    """Settings as the planner is asked with them: its nearest version, and no memory, which is given apart."""
+    version = str(settings.get(_VERSION, VllmRelease.newest()))
+    found = {**settings, _VERSION: VllmRelease.nearest(version)}
+    found.pop(_MEMORY_BYTES, None)
+    return found
+
+
+def _check_drafts(settings: Settings) -> None:
+    """Raises InvalidValueError for drafts of another model, whose layers share the cache and are not known here."""
+    speculative = settings.get("speculative")
+    method = str(speculative.get("method", "mtp")) if isinstance(speculative, Mapping) else "mtp"
+    if method not in _JUDGED_DRAFTS and not method.endswith("_mtp"):
+        raise InvalidValueError(
+            f"the log is of a server that drafts by {shown(method)}, with layers of another model that share its cache "
+            "and are not known here",
+            field="speculative",
+            help="pass the log of a start-up without --speculative-config",
+        )
+
+
+def _plan(model: Model, settings: Settings, ranks: Parallel) -> VllmPlan:
+    plan = Engine.of("vllm", dict(settings)).plan(model, BF16, ranks)  # type: ignore[attr-defined]
+    assert isinstance(plan, VllmPlan)
+    return plan
+
+
+def _memory_of(numbers: Mapping[str, Printed], settings: Settings, left_bytes: int | None) -> _Memory | None:
+    """What was left for the cache: as a setting fixed it, as it was printed, or as the weights leave it."""
+    fixed = settings.get(_MEMORY_BYTES)
+    if isinstance(fixed, int) and not isinstance(fixed, bool):
+        return _Memory(fixed, fixed)
+    if MEMORY in numbers:
+        return _Memory(numbers[MEMORY].least, numbers[MEMORY].most)
+    return None if left_bytes is None else _Memory(left_bytes, left_bytes)
+
+
+def _left_by_weights(reading: Reading, settings: Settings, ranks: Parallel) -> int | None:
+    """Bytes that are left for the cache beside the weights, which all ranks share, if they are given."""
     if reading.weights_bytes is None:
         return None
     if "gpu" not in settings:
@@ -102,30 +174,50 @@ def _left_by_weights(reading: Reading, settings: Mapping[str, Json], ranks: Para
     return max(0, memory_of(engine, gpu, weights_bytes, reading.reserve_bytes).cache_bytes)
 
 
+# Numbers of a cache -------------------------------------------------------------------------------------------------
+
+
 def _lines(  # what is printed, and what is asked
-    model: Model,
-    numbers: Mapping[str, Printed],
-    left_bytes: int | None,
-    settings: Mapping[str, Json],
-    ranks: Parallel,
+    model: Model, numbers: Mapping[str, Printed], memory: _Memory | None, settings: Settings, ranks: Parallel
 ) -> list[_Line]:
-    """What each number of blocks that may be meant is printed as."""
-    memory = numbers.get(MEMORY)
-    if memory is None and left_bytes is not None:
-        (start,) = _fits(model, [left_bytes], settings, ranks)
-        blocks = range(start.num_blocks, start.num_blocks + 1)
-    elif memory is None:
-        (start,) = _fits(model, [_ANY_MEMORY], settings, ranks)
-        blocks = _blocks_printed_as(numbers, start)
-    else:
-        ends = [int(memory.value + off) for off in (-memory.rounding, memory.rounding)]
-        start, last = _fits(model, ends, settings, ranks)
-        blocks = range(start.num_blocks, last.num_blocks + 1)
-        if "blocks" in numbers:
-            given = int(numbers["blocks"].value)
-            nearest = min(max(given, blocks[0]), blocks[-1])
-            blocks = range(nearest, nearest + 1)
-    return list(_printed(start, blocks))
+    """What each number of blocks that may be meant is printed as. Raises NotApplicableError where none starts."""
+    plan = _plan(model, settings, ranks)
+    if memory is None or plan.num_blocks is not None:
+        report = plan.fit((_ANY_MEMORY,) * ranks.pp)
+        fixed = plan.num_blocks
+        blocks = _blocks_printed_as(numbers, report) if fixed is None else range(fixed, fixed + 1)
+        return [_line_of(report, number) for number in blocks]
+    report = plan.fit((memory.most,) * ranks.pp)  # the end that starts where any does
+    blocks = range(plan.blocks_in(memory.least), report.num_blocks + 1)
+    if "blocks" in numbers:
+        nearest = min(max(int(numbers["blocks"].value), blocks[0]), blocks[-1])
+        blocks = range(nearest, nearest + 1)
+    if settings.get("max_model_len") != -1:
+        least = min(report.request_blocks, report.num_blocks)
+        return [_line_of(report, number) for number in blocks if number >= least]
+    return list(_fitted(plan, blocks, memory, ranks))
+
+
+def _line_of(report: FitReport, blocks: int) -> _Line:
+    line = report._replace(num_blocks=blocks)
+    return _Line(blocks, line.tokens, line.max_concurrency, line.max_model_len)
+
+
+def _fitted(plan: VllmPlan, blocks: range, memory: _Memory, ranks: Parallel) -> Iterator[_Line]:
+    """The lines where the longest request follows from the memory, too."""
+    for number in blocks[-_MOST_BESIDE:]:
+        available = min(max(memory.least, number * max(plan.block_bytes)), memory.most)
+        try:
+            yield _line_of(plan.fit((available,) * ranks.pp), number)
+        except NotApplicableError:
+            continue  # too little, which it cannot have been
+
+
+def _before_override(model: Model, printed: Printed, memory: _Memory, settings: Settings, ranks: Parallel) -> Compared:
+    """Blocks of the memory beside those that a setting overrode."""
+    plan = _plan(model, {**settings, _OVERRIDE: None}, ranks)
+    least, most = plan.blocks_in(memory.least), plan.blocks_in(memory.most)
+    return printed.compared(BEFORE_OVERRIDE, min(max(int(printed.value), least), most))
 
 
 def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport) -> range:
@@ -150,29 +242,11 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport) -> ran
     return range(max(1, about - beside), about + beside + 1)
 
 
-def _fits(
-    model: Model, available_bytes: Sequence[int], settings: Mapping[str, Json], ranks: Parallel
-) -> list[FitReport]:
-    """What vLLM would report of each amount of memory."""
-    found = fit_each(model, available_bytes, engine="vllm", parallel=ranks, engine_settings={**settings})
-    reports = [report for report in found if isinstance(report, FitReport)]
-    if len(reports) != len(found):
-        raise InvalidValueError("vLLM plans in blocks", help="report this: its planner answered with pools")
-    return reports
-
-
-def _printed(report: FitReport, blocks: range) -> Iterator[_Line]:
-    for number in blocks:
-        line = report._replace(num_blocks=number)
-        yield _Line(number, line.tokens, line.max_concurrency)
-
-
 def _agreements(line: _Line, numbers: Mapping[str, Printed]) -> Iterator[bool]:
     """Whether each number of the log is what this line would say."""
-    if "blocks" in numbers:
-        yield numbers["blocks"].is_print_of(line.blocks)
-    if "tokens" in numbers:
-        yield numbers["tokens"].is_print_of(line.tokens)
+    for what, number in (("blocks", line.blocks), ("tokens", line.tokens), (LONGEST_FITTED, line.longest)):
+        if what in numbers:
+            yield numbers[what].is_print_of(number)
     if REQUESTS in numbers:
         yield _prints_as(line.concurrency, numbers[REQUESTS])
 
@@ -183,8 +257,264 @@ def _off(line: _Line, numbers: Mapping[str, Printed]) -> int:
 
 def _prints_as(concurrency: float, printed: Printed) -> bool:
     """Whether the engine's float is printed so, in as many digits."""
-    decimals = len(printed.text.partition(".")[2])
-    return f"{concurrency:.{decimals}f}" == f"{float(printed.text):.{decimals}f}"
+    return _as_printed(concurrency, printed) == _as_printed(float(printed.text), printed)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN, of_weights=_OF_WEIGHTS)
+def _as_printed(concurrency: float, printed: Printed) -> str:
+    return f"{concurrency:.{len(printed.text.partition('.')[2])}f}"
+
+
+def excuse(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> str:
+    """That another rank had less memory, where not all ranks stated theirs and fewer blocks give all numbers."""
+    numbers, memory = reading.numbers(), _memory_of(reading.numbers(), settings, None)
+    unheard = ranks.tp * ranks.pp - reading.heard
+    if MEMORY not in numbers or memory is None or reading.heard < 1 or unheard < 1:
+        return ""
+    plan, asked = _plan(model, _asked(settings), ranks), {**numbers}
+    asked.pop(MEMORY)
+    block_bytes = max(plan.block_bytes)
+    for line in _lines(model, asked, None, _asked(settings), ranks):
+        had_bytes = line.blocks * block_bytes
+        if all(_agreements(line, numbers)) and 0 < memory.most - had_bytes < _MOST_APART:
+            stated = "one memory line was" if reading.heard == 1 else f"{reading.heard} memory lines were"
+            return (
+                f"another rank had {gibibytes(had_bytes)} ({plural(line.blocks, 'block')} x {count(block_bytes)} B), "
+                f"and the least decides; {stated} printed for {ranks.tp * ranks.pp} ranks"
+            )
+    return ""
+
+
+# Errors -------------------------------------------------------------------------------------------------------------
+
+
+def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Compared]:
+    """What an error states beside what the planner says of such a request."""
+    assert reading.refusal is not None
+    stated = reading.refusal.numbers
+    if STORED in stated:
+        yield from _of_stored(model, stated[STORED], reading, settings, ranks)
+    elif LENGTH in stated:
+        plan = _plan(model, settings, ranks)
+        yield stated[NEEDED].compared(f"needed for {count(int(stated[LENGTH].value))} tokens", plan.checked_bytes())
+        if LONGEST in stated:
+            yield _of_longest(plan, stated)
+    elif NEEDED in stated and TOTAL in reading.device:
+        total = reading.device[TOTAL]
+        share = Engine.of("vllm", dict(settings)).gpu_memory_utilization  # type: ignore[attr-defined]
+        yield stated[NEEDED].compared(f"{share:g} of {total}", ceil(total.value * share))
+
+
+def _of_longest(plan: VllmPlan, stated: Mapping[str, Printed]) -> Compared:
+    """The longest request of the memory: between those of the ends of what was printed."""
+    printed, available = stated[LONGEST], stated[AVAILABLE]
+    least, most = plan.longest_in(available.least), plan.longest_in(available.most)
+    nearest = min(max(int(printed.value), least), most)
+    return printed.compared(f"longest in {available}", nearest)
+
+
+def _of_stored(
+    model: Model, stored: Printed, reading: Reading, settings: Settings, ranks: Parallel
+) -> Iterator[Compared]:
+    """Tokens of the whole cache (V0): so many blocks of so many bytes; the memory decides, where it is stated."""
+    plan = _plan(model, settings, ranks)
+    memory = _memory_of(reading.numbers(), settings, _left_by_weights(reading, settings, ranks))
+    blocks = int(stored.value) // plan.block_size
+    if memory is None:
+        held = blocks * max(plan.block_bytes)
+        each = held // max(int(stored.value), 1)
+        words = f"{plural(blocks, 'block')} of {plan.block_size}: {gibibytes(held)} at {count(each)} B/token"
+        yield Compared("tokens stored", str(stored), words, agrees=True, line=stored.line, decides=False)
+        return
+    least, most = plan.blocks_in(memory.least), plan.blocks_in(memory.most)
+    yield stored.compared("tokens stored", min(max(blocks, least), most) * plan.block_size)
+
+
+def _usable(plan: VllmPlan, reading: Reading) -> int | None:
+    """Bytes that the start-up check had, at the least; None where nothing says."""
+    assert reading.refusal is not None
+    stated, numbers = reading.refusal.numbers, reading.numbers()
+    if STORED in stated:
+        return int(stated[STORED].value) // plan.block_size * max(plan.block_bytes)
+    if AVAILABLE in stated and LENGTH in stated:
+        return max(stated[AVAILABLE].least, _held_by(plan, stated))
+    return plan.usable_bytes(numbers[MEMORY].least) if MEMORY in numbers else None
+
+
+def _held_by(plan: VllmPlan, stated: Mapping[str, Printed]) -> int:
+    """Bytes that there must have been, since they hold the longest request that the error names; 0 for none."""
+    if LONGEST not in stated:
+        return 0
+    held = plan.checked_bytes(int(stated[LONGEST].value))
+    return held if held <= stated[AVAILABLE].most else 0
+
+
+def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
+    """Out of an error, or to more room in a server: what costs nothing first, then what costs users, last GPUs."""
+    asked = _asked(settings)
+    try:
+        plan = _plan(model, asked, ranks)
+    except KvcalcError:
+        return
+    if reading.refusal is not None:
+        yield from _ways_out(model, plan, reading, asked, ranks)
+    elif reading.load is not None:
+        yield from _ways_up(model, reading, settings, ranks)
+
+
+def _ways_out(model: Model, plan: VllmPlan, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
+    assert reading.refusal is not None
+    if NEEDED in reading.refusal.numbers and LENGTH not in reading.refusal.numbers:
+        yield from _less_of_the_device(reading)
+        return
+    usable = _usable(plan, reading)
+    needed, length = plan.checked_bytes(), plan.max_model_len
+    if length is None:
+        return
+    if usable is None:
+        yield Way("more memory", f"a request of {plural(length, 'token')} needs {gibibytes(needed)} on each GPU")
+        usable = 0
+    elif (higher := _higher_share(reading, settings, needed - usable)) is not None:
+        yield higher
+    yield from _smaller_batch(model, settings, ranks, usable)
+    if longest := plan.longest_in(usable):
+        yield Way(f"--max-model-len {longest}", f"the longest request that {gibibytes(usable)} hold")
+    yield from _in_fp8(model, plan, settings, ranks, usable)
+    yield from _on_more_gpus(model, settings, ranks, needed, usable)
+
+
+def _less_of_the_device(reading: Reading) -> Iterator[Way]:
+    """Where other programs hold memory of the device: the share that is free."""
+    if {FREE, TOTAL} <= reading.device.keys() and reading.device[TOTAL].least:
+        share = int(reading.device[FREE].least * 100 // reading.device[TOTAL].most) / 100
+        yield Way(f"--gpu-memory-utilization {share:g}", f"takes what is free of {reading.device[TOTAL]}")
+        missing = reading.device[TOTAL].most - reading.device[FREE].least
+        yield Way("end what else runs on the GPU", f"it holds up to {gibibytes(missing)}")
+
+
+def _higher_share(reading: Reading, settings: Settings, missing_bytes: int) -> Way | None:
+    """The share of the GPU's memory that has what is missing; None where it is unknown, or too much."""
+    if TOTAL in reading.device:
+        total_bytes = reading.device[TOTAL].least
+    elif (name := settings.get("gpu")) and name != "cpu":
+        total_bytes = gpu_named(str(name)).memory_bytes
+    else:
+        return None
+    share = Engine.of("vllm", dict(settings)).gpu_memory_utilization  # type: ignore[attr-defined]
+    raised = ceil((share + missing_bytes / total_bytes) * 100) / 100
+    if not total_bytes or raised > _MOST_UTILIZATION:
+        return None
+    return Way(
+        f"--gpu-memory-utilization {raised:g}",
+        f"{gibibytes(missing_bytes)} more than {share:g} of {gibibytes(total_bytes)}, if nothing else needs it",
+    )
+
+
+def _smaller_batch(model: Model, settings: Settings, ranks: Parallel, usable: int) -> Iterator[Way]:
+    """A batch of fewer tokens, which windows hold beside their own, where that is enough."""
+    batched = settings.get("max_num_batched_tokens")
+    tokens = batched if isinstance(batched, int) else 16_384
+    while (tokens := tokens // 2) >= _SHORTEST_BATCH:
+        needed = _needed(model, {**settings, "max_num_batched_tokens": tokens}, ranks)
+        if needed is not None and needed <= usable:
+            yield Way(f"--max-num-batched-tokens {tokens}", f"windows need less: {gibibytes(needed)} in all")
+            return
+
+
+def _in_fp8(model: Model, plan: VllmPlan, settings: Settings, ranks: Parallel, usable: int) -> Iterator[Way]:
+    """The cache in fp8, where that makes it smaller: with the whole length, or with a longer one than without."""
+    changed = {**settings, "kv_cache_dtype": "fp8"}
+    needed = _needed(model, changed, ranks)
+    if needed is None or needed >= plan.checked_bytes():
+        return
+    if needed <= usable or not usable:
+        yield Way("--kv-cache-dtype fp8", f"the same request needs {gibibytes(needed)}")
+    elif (longest := _plan(model, changed, ranks).longest_in(usable)) > plan.longest_in(usable):
+        yield Way(
+            f"--kv-cache-dtype fp8 --max-model-len {longest}", f"the longest that {gibibytes(usable)} hold in fp8"
+        )
+
+
+def _on_more_gpus(model: Model, settings: Settings, ranks: Parallel, needed: int, usable: int) -> Iterator[Way]:
+    """The fewest times as many tensor-parallel ranks on which it fits, though weights leave each no more than now."""
+    for times in (2, 4, 8):
+        tp = ranks.tp * times
+        each = _needed(model, settings, replace(ranks, tp=tp))
+        if each is None or each >= needed:
+            return
+        if each <= usable or not usable:
+            words = f"a request needs {gibibytes(each)} on each GPU, and weights leave more of it"
+            yield Way(f"--tensor-parallel-size {tp}", words)
+            return
+
+
+def _needed(model: Model, settings: Settings, ranks: Parallel) -> int | None:
+    """Bytes that a request of max_model_len needs on a rank; None where vLLM refuses these settings."""
+    try:
+        return _plan(model, settings, ranks).checked_bytes()
+    except KvcalcError:
+        return None
+
+
+# A running server ---------------------------------------------------------------------------------------------------
+
+
+def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
+    """Blocks in use, and the further requests that the rest holds, less the block that is never given out."""
+    numbers = reading.numbers()
+    if reading.load is None or "blocks" not in numbers:
+        return None
+    plan = _plan(model, _asked(settings), ranks)
+    usable = int(numbers["blocks"].value) - plan.spare_blocks
+    used = reading.load.used.get(USED_BLOCKS)
+    taken = min(max(round(usable * float(used.value)), 0), usable) if used else 0
+    free, most = usable - taken, plan.max_model_len or 0
+    lengths = [*(length for length in _ASKED_LENGTHS if length < most), *([most] if most else [])]
+    further = [(length, free // plan.request_blocks(length)) for length in lengths]
+    longest = plan.max_tokens(1, (free + plan.spare_blocks) * max(plan.block_bytes)) or 0
+    waiting = f", {reading.load.waiting:,} waiting" if reading.load.waiting else ""
+    running = "" if reading.load.running is None else f"; {plural(reading.load.running, 'request')} running{waiting}"
+    words = f"{taken:,} of {plural(usable, 'block')} ({taken / max(usable, 1):.1%}){running}"
+    return Room(words, taken / max(usable, 1), tuple(each for each in further if each[1]), longest)
+
+
+def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
+    """More requests of max_model_len in the same memory, or with more of it."""
+    numbers = reading.numbers()
+    if "blocks" not in numbers:
+        return
+    asked = _asked(settings)
+    now = _plan(model, {**asked, _OVERRIDE: None}, ranks)
+    memory_bytes = int(numbers["blocks"].value) * max(now.block_bytes)
+    before = _concurrency(model, asked, ranks, memory_bytes)
+    changes: tuple[tuple[str, dict[str, Json], Parallel], ...] = (
+        ("--max-num-batched-tokens 2048", {"max_num_batched_tokens": _SHORTEST_BATCH}, ranks),
+        ("--kv-cache-dtype fp8", {"kv_cache_dtype": "fp8"}, ranks),
+        (f"--tensor-parallel-size {2 * ranks.tp}", {}, replace(ranks, tp=2 * ranks.tp)),
+    )
+    if before is None:
+        return
+    for flags, change, layout in changes:
+        after = _concurrency(model, {**asked, **change}, layout, memory_bytes)
+        if after is not None and after > before:
+            yield Way(flags, f"{after:.2f} requests of max_model_len at a time instead of {before:.2f}")
+
+
+def _concurrency(model: Model, settings: Settings, ranks: Parallel, memory_bytes: int) -> float | None:
+    try:
+        plan = _plan(model, {**settings, _OVERRIDE: None}, ranks)
+        return plan.fit((memory_bytes,) * ranks.pp).max_concurrency
+    except KvcalcError:
+        return None
+
+
+EXPLAINER = Explainer(
+    compare,
+    others=_OTHERS,
+    ranks=_RANKS,
+    undecided=_UNDECIDED,
+    given=_GIVEN,
+    of_weights=_OF_WEIGHTS,
+    ways=ways,
+    room=room,
+    excuse=excuse,
+)

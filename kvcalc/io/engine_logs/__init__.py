@@ -9,8 +9,12 @@ Such a file holds
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.fleet.explain import Reading
@@ -23,7 +27,8 @@ MAX_LOG_BYTES = 64 * 2**20
 """Largest log read; what a start-up prints is under 1 MiB."""
 _ABSURD = re.compile(r"\d{25,}|\d(?:,\d{3}){8,}")
 """A number of more digits than any engine prints."""
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_COLOURS = re.compile(r"(?:\x1b|\\u001b|\\x1b|\\033|\^\[)\[[0-9;?]*[A-Za-z]")
+"""Colours, also as JSON, Python and terminals write them out."""
 
 
 def read_engine_log(path: Path, engine: str | None = None) -> Reading:
@@ -31,38 +36,105 @@ def read_engine_log(path: Path, engine: str | None = None) -> Reading:
 
     Raises InvalidFileError where no line reports a cache, UnknownNameError for an engine whose logs are not known.
     """
-    lines = _COLOURS.sub("", _text(path)).splitlines()
-    names = LOG_FORMATS.names() if engine is None else [engine]
-    formats = {name: LOG_FORMATS.module(name) for name in names}
-    for module in formats.values():
+    lines = split_lines(log_text(path, str(path)))
+    reading = read_lines(lines, engine)
+    if reading is None:
+        raise InvalidFileError(
+            f"none of its {len(lines):,} lines reports a cache",
+            where=str(path),
+            help=f"looked for {looked_for(engine)}",
+        )
+    return reading
+
+
+def read_lines(lines: Sequence[str], engine: str | None = None) -> Reading | None:
+    """What lines say of a cache, or None; engine: whose they are, None to find out."""
+    for module in _formats(engine).values():
         reading: Reading | None = module.read(lines)
         if reading is not None:
             return reading
-    looked_for = "; ".join(f"{name.replace('-', '_')}: {module.LOOKED_FOR}" for name, module in formats.items())
-    raise InvalidFileError(
-        f"none of its {len(lines):,} lines reports a cache", where=str(path), help=f"looked for {looked_for}"
-    )
+    return None
 
 
-def _text(path: Path) -> str:
+def looked_for(engine: str | None = None) -> str:
+    """What the lines look like that would have been read."""
+    return "; ".join(f"{name.replace('-', '_')}: {module.LOOKED_FOR}" for name, module in _formats(engine).items())
+
+
+def _formats(engine: str | None) -> dict[str, ModuleType]:
+    names = LOG_FORMATS.names() if engine is None else [engine]
+    return {name: LOG_FORMATS.module(name) for name in names}
+
+
+def split_lines(text: str) -> Lines:
+    """Lines of a log, without colours."""
+    return Lines(_COLOURS.sub("", text).splitlines())
+
+
+def log_text(path: Path, where: str) -> str:
     """Text of a log; bytes that are no UTF-8 are of no interest. Raises InvalidFileError where it cannot be read."""
-    content = read_bytes(path, MAX_LOG_BYTES, "log of a start-up", "pass its beginning: head -n 10000")
+    try:
+        content = read_bytes(path, MAX_LOG_BYTES, "log of a start-up", "pass its beginning: head -n 10000")
+    except InvalidFileError as error:
+        error.where = where
+        raise
     return content.decode("utf-8-sig", errors="replace")
 
 
+class Lines(list[str]):
+    """Lines of a log, and the same as one text, which a pattern is found in much faster."""
+
+    @cached_property
+    def text(self) -> str:
+        """The lines, one after the other."""
+        return "\n".join(self)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(accumulate((len(line) + 1 for line in self), initial=0))
+
+    def number_at(self, place: int) -> int:
+        """Number of the line that holds a place of the text, from 1 on."""
+        return bisect_right(self._starts, place)
+
+
 def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[int, re.Match[str]]]:
-    """Number and match of each line that `pattern` is found in. Raises InvalidValueError for a number without end."""
-    for number, line in enumerate(lines, 1):
-        if found := pattern.search(line):
-            if absurd := _ABSURD.search(found[0]):
-                raise InvalidValueError(
-                    f"line {number:,} of the log says {shown(absurd[0])}, which no engine prints",
-                    help="pass the log as it was written",
-                )
-            yield number, found
+    """Number and match of each line that `pattern` is found in, the first of each.
+
+    A pattern does not go over the end of a line. Raises InvalidValueError for a number without end.
+    """
+    log = lines if isinstance(lines, Lines) else Lines(lines)
+    last = 0
+    for found in pattern.finditer(log.text):
+        number = log.number_at(found.start())
+        if number == last:
+            continue
+        last = number
+        if absurd := _ABSURD.search(found[0]):
+            raise _absurd(number, absurd[0])
+        yield number, found
+
+
+def last_in(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[int, re.Match[str]] | None:
+    """The last match that may go over the ends of lines, as in a message that a terminal or a window has wrapped."""
+    log = lines if isinstance(lines, Lines) else Lines(lines)
+    every = list(pattern.finditer(log.text))
+    if not every:
+        return None
+    found = every[-1]
+    number = log.number_at(found.start())
+    if absurd := _ABSURD.search(found[0]):
+        raise _absurd(number, absurd[0])
+    return number, found
 
 
 def last_value(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
     """First group of the last match; engines print some lines again once they have settled them."""
     found = [match[1] for _, match in matches(pattern, lines)]
     return found[-1] if found else None
+
+
+def _absurd(line: int, number: str) -> InvalidValueError:
+    return InvalidValueError(
+        f"line {line:,} of the log says {shown(number)}, which no engine prints", help="pass the log as it was written"
+    )

@@ -1,15 +1,23 @@
-"""SGLang: `KV Cache is allocated. #tokens: 367404, K size: 8.23 GB, V size: 8.23 GB`, its GB being 2^30 bytes."""
+"""SGLang: `KV Cache is allocated. #tokens: 367404, K size: 8.23 GB, V size: 8.23 GB`, its GB being 2^30 bytes.
+
+With drafts each rank prints a second pool, of the draft model. Where weights leave nothing it says `Not enough memory.
+Please try to increase --mem-fraction-static.`, after `Load weight begin. avail mem=...` and `Load weight end. ...`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 
-from kvcalc.fleet.explain import Printed, Reading
-from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.fleet.explain import Printed, Reading, Refusal
+from kvcalc.fleet.explain.sglang import AFTER, BEFORE, USED
+from kvcalc.io.engine_logs import last_in, last_value, matches
 from kvcalc.report.sheet import Json
 
-LOOKED_FOR = "'KV Cache is allocated. ... #tokens: ..., K size: ... GB', 'Mamba Cache is allocated. ...'"
+LOOKED_FOR = (
+    "'KV Cache is allocated. ... #tokens: ..., K size: ... GB', 'Mamba Cache is allocated. ...', 'Not enough memory. "
+    "Please try to increase --mem-fraction-static'"
+)
 _CACHE = re.compile(
     r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?#tokens: (?P<tokens>\d[\d,]*), "
     r"(?:K size: (?P<K>\d+(?:\.\d+)?) GB, V size: (?P<V>\d+(?:\.\d+)?) GB|KV size: (?P<KV>\d+(?:\.\d+)?) GB)"
@@ -18,6 +26,9 @@ _STATES = re.compile(
     r"Mamba Cache is allocated\. max_mamba_cache_size: (\d+), conv_state size: (\d+(?:\.\d+)?) ?GB, "
     r"ssm_state size: (\d+(?:\.\d+)?) ?GB"
 )
+_REFUSED = re.compile(r"Not\s+enough\s+memory\.\s+Please\s+try\s+to\s+increase\s+--mem-fraction-static")
+_BEGIN = re.compile(r"Load weight begin\. avail mem=(\d+(?:\.\d+)?) GB")
+_END = re.compile(r"Load weight end\..*avail mem=(\d+(?:\.\d+)?) GB(?:, mem usage=(\d+(?:\.\d+)?) GB)?")
 _STORED = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
 _MODEL = re.compile(r"\bmodel_path='([^']+)'")
 _ARGUMENTS = {
@@ -28,6 +39,10 @@ _ARGUMENTS = {
     "swa_full_tokens_ratio": r"swa_full_tokens_ratio=(\d+(?:\.\d+)?)",
     "kv_cache_dtype": r"kv_cache_dtype='(\w+)'",
     "mamba_ssm_dtype": r"mamba_ssm_dtype='(\w+)'",
+    "mem_fraction_static": r"mem_fraction_static=(0\.\d+)",
+    "context_length": r"\bcontext_length=(\d+)",
+    "max_running_requests": r"\bmax_running_requests=(\d+)",
+    "chunked_prefill_size": r"\bchunked_prefill_size=(\d+)",
 }
 
 
@@ -46,7 +61,8 @@ def read(lines: Sequence[str]) -> Reading | None:
         sizes = {"conv_state size": Printed(found[2], "GB", number), "ssm_state size": Printed(found[3], "GB", number)}
         caches.setdefault(("states", found[1], found[2], found[3]), {"states": states, **sizes})
         settings["max_mamba_cache_size"] = int(found[1])
-    if not caches:
+    refusal = _refusal(lines, max((each.line for cache in caches.values() for each in cache.values()), default=0))
+    if not caches and refusal is None:
         return None
     for name, pattern in _ARGUMENTS.items():
         value = last_value(re.compile(pattern), lines)
@@ -55,7 +71,29 @@ def read(lines: Sequence[str]) -> Reading | None:
     if last_value(re.compile(r"disable_radix_cache=(True)"), lines):
         settings["disable_radix_cache"] = True
     model = last_value(_MODEL, lines) or ""
-    return Reading("sglang", tuple(caches.values()), settings, _ranks(lines), model=model)
+    every = tuple(caches.values())
+    return Reading("sglang", every, settings, _ranks(lines), model=model, refusal=refusal, device=_device(lines))
+
+
+def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:
+    one = last_in(_REFUSED, lines)
+    if one is None or one[0] < last_line:
+        return None
+    return Refusal("mem_fraction_static leaves no memory for the cache beside the weights", one[0])
+
+
+def _device(lines: Sequence[str]) -> dict[str, Printed]:
+    """What was free before and after the weights, of the rank that had least."""
+    begins = [Printed(found[1], "GB", number) for number, found in matches(_BEGIN, lines)]
+    ends = [(number, found) for number, found in matches(_END, lines)]
+    found: dict[str, Printed] = {}
+    if begins:
+        found[BEFORE] = min(begins, key=lambda printed: printed.value)
+    if ends:
+        number, end = min(ends, key=lambda each: float(each[1][1]))
+        found[AFTER] = Printed(end[1], "GB", number)
+        found |= {USED: Printed(end[2], "GB", number)} if end[2] else {}
+    return found
 
 
 def _ranks(lines: Sequence[str]) -> dict[str, int]:

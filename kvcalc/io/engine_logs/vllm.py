@@ -1,62 +1,210 @@
-"""vLLM: `GPU KV cache size: 302,921 tokens`, `Maximum concurrency for 131,072 tokens per request: 2.31x`."""
+"""vLLM: `GPU KV cache size: 302,921 tokens`, `Maximum concurrency for 131,072 tokens per request: 2.31x`.
+
+What was asked for stands in `non-default args: {...}`, what became of it in `LLM engine (v0.33.0) with config: ...`. A
+start-up that failed says `To serve at least one request with the model's max seq len (196608), 23.25 GiB KV cache is
+needed ...`, before 0.8 `The model's max seq len (32768) is larger than the maximum number of tokens ... (7344)`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from kvcalc.fleet.explain import Printed, Reading
-from kvcalc.fleet.explain.vllm import MEMORY, REQUESTS
-from kvcalc.io.engine_logs import last_value, matches
+from kvcalc.errors import KvcalcError
+from kvcalc.fleet.explain import Printed, Reading, Refusal
+from kvcalc.fleet.explain._reading import AVAILABLE, LENGTH, LONGEST, NEEDED, STORED
+from kvcalc.fleet.explain.vllm import BEFORE_OVERRIDE, FREE, LONGEST_FITTED, MEMORY, REQUESTS, TOTAL
+from kvcalc.hardware import gpu_named
+from kvcalc.io.engine_logs import last_in, last_value, matches
 from kvcalc.report.sheet import Json
 
-LOOKED_FOR = "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...'"
-_TOKENS = re.compile(r"GPU KV cache size: (\d[\d,]*) tokens")
-_CONCURRENCY = re.compile(r"Maximum concurrency for (\d[\d,]*) tokens per request: (\d+(?:\.\d+)?)x")
-_BLOCKS = re.compile(r"# (?:GPU|CUDA) blocks: (\d[\d,]*)|num_gpu_blocks(?: is)?[:=] ?(\d[\d,]*)")
-_MEMORY = re.compile(r"(?:Available KV cache memory: |memory reserved for KV Cache is )(\d+(?:\.\d+)?) ?GiB")
-_MODEL = re.compile(r"\bmodel='([^']+)'")
-_VERSION = re.compile(r"(?:V1 LLM engine|vLLM API server version|LLM engine) \(?v?(\d+\.\d+\.\d+)")
+LOOKED_FOR = (
+    "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...', "
+    "'To serve at least one request ...'"
+)
+_NUMBER, _SIZE = r"(\d[\d,]*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
+_TOKENS = re.compile(rf" KV cache size: {_NUMBER} tokens")
+_CONCURRENCY = re.compile(rf"Maximum concurrency for {_NUMBER} tokens per request: (\d+(?:\.\d+)?)x")
+_BLOCKS = (
+    re.compile(rf"# (?:GPU|CUDA|CPU) blocks: {_NUMBER}"),
+    re.compile(rf"num_gpu_blocks(?<!\wnum_gpu_blocks)(?: is)?[:=] ?{_NUMBER}(?! with)"),
+)
+_OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_blocks_override={_NUMBER}")
+_MEMORY = (
+    re.compile(r"Available KV cache memory: (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"memory reserved for KV Cache is (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"Explicitly set \((\d+(?:\.\d+)?)/\d+(?:\.\d+)?\) GiB for KV cache"),
+)
+_MODEL = re.compile(r"model(?<!\wmodel)'?[=:] ?'([^']+)'")
+_VERSION = (
+    re.compile(r"LLM engine \(?v?(\d+\.\d+\.\d+)"),
+    re.compile(r"vLLM API server version (\d+\.\d+\.\d+)"),
+)
+_DEVICE = re.compile(r"device_name=(NVIDIA_\w+|AMD_\w+)")
+_ON_CPU = (re.compile(r"device_config=cpu\b"), re.compile(r"CPU KV cache size"))
+_OFFLINE = re.compile(r"\((MainProcess) pid=\d+\) .*non-default args")
 _RANKS = {"tp": r"tensor_parallel_size", "pp": r"pipeline_parallel_size", "dcp": r"decode_context_parallel_size"}
+_COUNT, _SWITCH, _WORD = r"(\d+)", r"(True|False)", r"'?([a-z][a-z0-9_]+)"
 _SETTINGS = {
-    "max_model_len": r"\b(?:max_seq_len|max_model_len'?)[=:] ?(\d+)",
-    "enable_prefix_caching": r"\benable_prefix_caching'?[=:] ?(True|False)",
-    "kv_cache_dtype": r"'?kv_cache_dtype'?[=:] ?'?([a-z0-9_]+)",
-    "max_num_batched_tokens": r"'?max_num_batched_tokens'?[=:] ?(\d+)",
-    "block_size": r"'?\bblock_size'?[=:] ?(\d+)",
-    "gpu_memory_utilization": r"'?gpu_memory_utilization'?[=:] ?(\d+(?:\.\d+)?)",
-    "mamba_ssm_cache_dtype": r"'?mamba_ssm_cache_dtype'?[=:] ?'?(float16|float32|bfloat16)",
+    "max_model_len": r"(-1|\d+)",
+    "enable_prefix_caching": _SWITCH,
+    "kv_cache_dtype": _WORD,
+    "max_num_batched_tokens": _COUNT,
+    "max_num_seqs": _COUNT,
+    "block_size": _COUNT,
+    "gpu_memory_utilization": r"(\d+(?:\.\d+)?)",
+    "mamba_cache_dtype": r"'?(float16|float32|bfloat16)",
+    "mamba_ssm_cache_dtype": r"'?(float16|float32|bfloat16)",
+    "kv_cache_memory_bytes": _COUNT,
+    "num_gpu_blocks_override": _COUNT,
+    "disable_hybrid_kv_cache_manager": _SWITCH,
+    "async_scheduling": _SWITCH,
+    "dtype": r"(?:torch\.|')?(float16|float32|bfloat16)\b",
 }
+_SKIPPED = re.compile(r"kv_cache_dtype_skip_layers'?[=:] ?\[([^\]\n]*)\]")
+_DRAFTS = re.compile(
+    r"speculative_config'?[=:] ?(?:\{|SpeculativeConfig\()[^)}\n]*?'?method'?[:=] ?'(?P<method>\w+)'[^)}\n]*?"
+    r"'?num_spec(?:ulative)?_tokens'?[:=] ?(?P<tokens>\d+)"
+)
+_TOO_LONG = re.compile(
+    rf"To\s+serve\s+at\s+least\s+one\s+request\s+with\s+the\s+models?'s\s+max\s+seq\s+len\s+\({_NUMBER}\),?\s+"
+    rf"\(?{_SIZE}\s+KV\s+cache\s+is\s+needed,\s+which\s+is\s+larger\s+than\s+the\s+available\s+KV\s+cache\s+memory\s+"
+    rf"\({_SIZE}\)(?:.{{0,60}}?\bthe\s+estimated\s+maximum\s+model\s+length\s+is\s+{_NUMBER})?",
+    re.DOTALL,
+)
+_TOO_MANY = re.compile(
+    rf"max\s+seq\s+len\s+\({_NUMBER}\)\s+is\s+larger\s+than\s+the\s+maximum\s+number\s+of\s+tokens\s+that\s+can\s+be\s+"
+    rf"stored\s+in\s+(?:the\s+)?KV\s+cache\s+\({_NUMBER}\)"
+)
+_NOTHING = (
+    re.compile(r"No\s+available\s+memory\s+for\s+the\s+cache\s+blocks"),
+    re.compile(r"Cannot\s+auto-fit\s+max_model_len:\s+not\s+enough\s+(?:GPU\s+)?memory"),
+)
+_TAKEN = re.compile(
+    rf"Free\s+memory\s+on\s+device\s+(?:\S+\s+)?\((\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)\s+GiB\)\s+on\s+startup\s+is\s+less\s+"
+    rf"than\s+desired\s+(?:GPU\s+)?memory\s+utilization\s+\((\d+(?:\.\d+)?),\s+{_SIZE}\)"
+)
+_STARTED = re.compile(r"Free memory on device (?:\S+ )?\((\d+(?:\.\d+)?)/(\d+(?:\.\d+)?) GiB\)")
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """Tokens, blocks, concurrency and memory, the least memory of all workers, and the settings that stand around."""
+    """Tokens, blocks, concurrency and memory, the least memory of all workers, the error, and the settings around."""
+    numbers, length = _of_cache(lines)
+    refusal = _refusal(lines)
+    if refusal is not None and any(printed.line > refusal.line for printed in numbers.values()):
+        refusal = None  # a later start-up came through
+    if not numbers and refusal is None:
+        return None
+    settings = _settings(lines, length, refusal)
+    memories = [Printed(found[1], "GiB", number) for line in _MEMORY for number, found in matches(line, lines)]
+    if memories:
+        numbers[MEMORY] = min(memories, key=lambda printed: printed.value)
+    if settings.get("max_model_len") == -1 and length is not None:
+        numbers[LONGEST_FITTED] = length
+    ranks = {
+        name: int(value) for name, words in _RANKS.items() if (value := last_value(_named(words, r"(\d+)"), lines))
+    }
+    return Reading(
+        "vllm",
+        (numbers,),
+        settings,
+        ranks,
+        last_value(_MODEL, lines) or "",
+        refusal=refusal,
+        device=_device(lines),
+        heard=len(memories),
+    )
+
+
+def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]:
+    """Numbers of the cache by name, and the length of the requests that concurrency counts."""
     numbers: dict[str, Printed] = {}
-    settings: dict[str, Json] = {}
+    length = None
     for number, found in matches(_TOKENS, lines):
         numbers["tokens"] = Printed(found[1], "", number)
     for number, found in matches(_CONCURRENCY, lines):
-        numbers[REQUESTS] = Printed(found[2], "", number)
-        settings["max_model_len"] = int(found[1].replace(",", ""))
-    for number, found in matches(_BLOCKS, lines):
-        numbers["blocks"] = Printed(found[1] or found[2], "", number)
-    if not numbers:
-        return None
-    memories = [Printed(found[1], "GiB", number) for number, found in matches(_MEMORY, lines)]
-    if memories:
-        numbers[MEMORY] = min(memories, key=lambda printed: printed.value)
+        numbers[REQUESTS], length = Printed(found[2], "", number), Printed(found[1], "", number)
+    for number, found in (each for line in _BLOCKS for each in matches(line, lines)):
+        numbers["blocks"] = Printed(found[1], "", number)
+    for number, found in matches(_OVERRIDE, lines):
+        numbers[BEFORE_OVERRIDE] = Printed(found[1], "", number)
+        numbers.pop("blocks", None)
+    return numbers, length
+
+
+def _refusal(lines: Sequence[str]) -> Refusal | None:
+    """The last error of a start-up."""
+    found = []
+    if (one := last_in(_TOO_LONG, lines)) is not None:
+        line, match = one
+        units = {LENGTH: "", NEEDED: "GiB", AVAILABLE: "GiB", LONGEST: ""}
+        texts = zip(units.items(), match.groups(), strict=True)
+        numbers = {name: Printed(text, unit, line) for (name, unit), text in texts if text}
+        found.append(Refusal("a request of max_model_len does not fit the cache", line, numbers))
+    if (one := last_in(_TOO_MANY, lines)) is not None:
+        line, match = one
+        numbers = {LENGTH: Printed(match[1], "", line), STORED: Printed(match[2], "", line)}
+        found.append(Refusal("max_model_len is longer than the cache", line, numbers))
+    if (one := last_in(_TAKEN, lines)) is not None:
+        line, match = one
+        numbers = {NEEDED: Printed(match[4], "GiB", line), AVAILABLE: Printed(match[1], "GiB", line)}
+        found.append(Refusal("less memory is free than gpu_memory_utilization asks for", line, numbers))
+    for pattern in _NOTHING:
+        if (one := last_in(pattern, lines)) is not None:
+            found.append(Refusal("no memory is left for the cache", one[0]))
+    return max(found, key=lambda refusal: refusal.line, default=None)
+
+
+def _settings(lines: Sequence[str], length: Printed | None, refusal: Refusal | None) -> dict[str, Json]:
+    settings: dict[str, Json] = {}
     for name, pattern in _SETTINGS.items():
-        value = last_value(re.compile(pattern), lines)
+        value = last_value(_named(name, pattern), lines)
         if value is not None and value != "auto":
-            settings.setdefault(name, _as_value(value))
-    if version := last_value(_VERSION, lines):
+            settings[name] = _as_value(value)
+    asked = refusal.numbers.get(LENGTH) if refusal else length
+    if settings.get("max_model_len") != -1:
+        longest = last_value(_named("max_seq_len", r"(\d+)"), lines)
+        if asked is not None or longest:
+            settings["max_model_len"] = int(asked.value) if asked else int(longest or 0)
+    if (skipped := last_value(_SKIPPED, lines)) is not None:
+        settings["kv_cache_dtype_skip_layers"] = [_as_value(item.strip(" '\"")) for item in skipped.split(",") if item]
+    for _, found in matches(_DRAFTS, lines):
+        settings["speculative"] = {"method": found["method"], "num_speculative_tokens": int(found["tokens"])}
+    for _, found in matches(_OVERRIDE, lines):
+        settings["num_gpu_blocks_override"] = int(found[2].replace(",", ""))
+    if version := next(filter(None, (last_value(pattern, lines) for pattern in _VERSION)), None):
         settings["version"] = version
-    ranks = {
-        name: int(value)
-        for name, words in _RANKS.items()
-        if (value := last_value(re.compile(rf"'?{words}'?[=:] ?(\d+)"), lines))
-    }
-    return Reading("vllm", (numbers,), settings, ranks, last_value(_MODEL, lines) or "")
+    if next(matches(_OFFLINE, lines), None):
+        settings["usage"] = "llm"
+    if any(next(matches(pattern, lines), None) for pattern in _ON_CPU):
+        settings["gpu"] = "cpu"
+    elif name := _gpu_named_in(lines):
+        settings["gpu"] = name
+    return settings
+
+
+def _named(name: str, pattern: str) -> re.Pattern[str]:
+    """A value by its name, as Python prints an argument or an entry; the name first, by which it is found soon."""
+    return re.compile(rf"{name}(?<![\w-]{name})'?[=:] ?{pattern}")
+
+
+def _gpu_named_in(lines: Sequence[str]) -> str:
+    """The GPU whose kernels are tuned in a file of its name; empty where no line has one that is known."""
+    try:
+        return gpu_named((last_value(_DEVICE, lines) or "").replace("_", " ").strip()).written
+    except KvcalcError:
+        return ""
+
+
+def _device(lines: Sequence[str]) -> dict[str, Printed]:
+    """Memory of the GPU: what was free, and the whole, of the rank that had least."""
+    found = [(number, match) for number, match in matches(_STARTED, lines)]
+    if not found and (one := last_in(_TAKEN, lines)) is not None:
+        found = [one]
+    if not found:
+        return {}
+    number, match = min(found, key=lambda each: float(each[1][1]))
+    return {FREE: Printed(match[1], "GiB", number), TOTAL: Printed(match[2], "GiB", number)}
 
 
 def _as_value(text: str) -> bool | int | float | str:

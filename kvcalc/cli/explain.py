@@ -1,0 +1,134 @@
+"""`kvcalc explain`: does the prediction agree with what an engine's log, error or running server says of its cache?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvcalc.cli import asking, options
+from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command
+from kvcalc.errors import InvalidValueError, KvcalcError
+
+if TYPE_CHECKING:
+    from kvcalc.fleet.explain import Reading
+    from kvcalc.model import Model
+
+_OF_WEIGHTS = ("weights", "gpu")
+"""Fields that an error about what --weights leave may name."""
+_EXIT_CODES = {"agrees": 0, "explained": 0, "differs": 1, "undecided": 2}
+
+
+def run(
+    *,
+    log: str,
+    named: str | None,
+    preset: str | None,
+    model: str | None,
+    assume: str | None,
+    mtp: bool,
+    hub: bool,
+    engine: str | None,
+    engine_set: Sequence[str],
+    tp: int | None,
+    pp: int | None,
+    gpu: str | None,
+    weights: str | None,
+    reserve: str,
+    format: str,
+) -> int:
+    """Runs `kvcalc explain`."""
+    check_output_format(format)
+
+    from kvcalc.engines.base import split_version
+    from kvcalc.fleet.explain import explain
+    from kvcalc.io.said import read_said
+
+    name, version = split_version(engine or "")
+    reading, where = asking.located("", read_said, log, name or None)
+    if named or preset or model:
+        served = asking.one_model(named, preset, model, None, assume, mtp=mtp, hub=hub)
+    else:
+        served = _model_named_in(reading, where, mtp=mtp)
+    ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
+    settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
+        {"version": version} if version else {}
+    )
+    beside = reading._replace(**_beside(weights, reserve))
+    try:
+        report = explain(served, beside, file=where, settings=settings, ranks=ranks)
+    except KvcalcError as error:
+        raise error.at("--weights" if getattr(error, "field", "") in _OF_WEIGHTS else "--engine-set") from None
+    show(report, format)
+    return _EXIT_CODES[report.outcome]
+
+
+def _model_named_in(reading: Reading, where: str, *, mtp: bool) -> Model:
+    """The model that the log or the server names. Raises InvalidValueError where that is none that is known."""
+    from kvcalc.io.said import model_named_in
+    from kvcalc.model import with_draft_layers
+
+    served = model_named_in(reading)
+    if served is None:
+        named = f" ({reading.model})" if reading.model else ""
+        raise InvalidValueError(
+            f"this log of {reading.engine} does not say what its model is made of{named}",
+            where=where,
+            help="name it: --preset r1, or --model path/to/config.json",
+        )
+    return asking.located("--mtp", with_draft_layers, served) if mtp else served
+
+
+def _on_gpu(gpu: str | None) -> dict[str, Any]:
+    """The setting that names the GPU."""
+    if gpu is None:
+        return {}
+
+    from kvcalc.hardware import gpu_named
+
+    return {"gpu": asking.located("--gpu", gpu_named, gpu).written}
+
+
+def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
+    """What lies beside the cache, as a reading has it."""
+    if weights is None:
+        return {}
+
+    from kvcalc.io.weights import read_weights
+    from kvcalc.units import parse_bytes
+
+    return {
+        "weights_bytes": asking.located("--weights", read_weights, weights).bytes,
+        "reserve_bytes": asking.located("--reserve", parse_bytes, reserve, "reserve"),
+    }
+
+
+COMMAND = Command(
+    help=(
+        "Check a prediction against an engine's start-up log, its start-up error, or its running server; if they "
+        "differ, find the setting that explains it.\n\n"
+        "WHAT is a file, - for a pipe, the pasted text, or an address such as http://127.0.0.1:8000, the only one that "
+        "is then contacted. An error is answered with the ways out of it, a server with the room that it has left. "
+        "Name the model where the log does not. Exit code 0: the prediction agrees, 1: it does not, 2: the log does "
+        "not say enough to tell, or bad input."
+    ),
+    epilog="Example: kvcalc explain vllm.log qwen3-14b",
+    takes=(
+        options.LOG,
+        options.NAMED,
+        options.PRESET,
+        options.MODEL,
+        options.ASSUME,
+        options.MTP,
+        options.HUB,
+        options.LOGGED_ENGINE,
+        options.ENGINE_SET,
+        options.TP._replace(help="Tensor-parallel ranks, over the log's.", default=None),
+        options.PP._replace(help="Pipeline stages, over the log's.", default=None),
+        options.GPU,
+        options.WEIGHTS._replace(help="Of the whole model, where vLLM's memory follows from it."),
+        options.RESERVE._replace(help="With --weights: what else lies on each GPU."),
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -1,0 +1,78 @@
+"""Ollama: `memory.required.kv="992.0 MiB"` beside `--ctx-size 8192 --parallel 1`, later `msg="kv cache" device=CUDA0`.
+
+Where it runs llama.cpp, that prints its own lines, which are read before these (`llama_cpp`). Out of memory it says
+`model requires more system memory (8.4 GiB) than is available (7.1 GiB)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kvcalc.fleet.explain import Printed, Reading, Refusal
+from kvcalc.fleet.explain._reading import AVAILABLE, NEEDED
+from kvcalc.fleet.explain.ollama import KV
+from kvcalc.io.engine_logs import last_in, last_value, matches
+from kvcalc.report.sheet import Json
+
+LOOKED_FOR = """'memory.required.kv="... MiB"', 'msg="kv cache" device=... size=...', 'model requires more ...'"""
+_SIZE = r"\\?\"?(\d+(?:\.\d+)?) ([KMG]iB)"
+_REQUIRED = re.compile(rf"memory\.required\.kv={_SIZE}")
+_ON_DEVICE = re.compile(rf"msg=\\?\"kv cache\\?\" device=(\S+) size={_SIZE}")
+_TOO_LITTLE = re.compile(
+    r"requires\s+more\s+(?:system\s+)?memory\s+\((\d+(?:\.\d+)?) ([KMG]iB)\)\s+than\s+is\s+available\s+"
+    r"\((\d+(?:\.\d+)?) ([KMG]iB)\)"
+)
+_COUNTS = {
+    "tokens": r"--ctx-size[ =](\d+)|\bKvSize:(\d+)",
+    "num_parallel": r"--parallel[ =](\d+)|\bParallel:(\d+)|OLLAMA_NUM_PARALLEL[:=](\d+)",
+    "num_batch": r"--batch-size[ =](\d+)|\bBatchSize:(\d+)",
+}
+_TYPE = re.compile(r"--kv-cache-type[ =](\w+)|\bKvCacheType:(\w+)|OLLAMA_KV_CACHE_TYPE[:=](\w+)")
+_FLASH = re.compile(r"(?:FlashAttention|OLLAMA_FLASH_ATTENTION)[:=](true|false|1|0|Enabled|Disabled)\b")
+_VERSION = re.compile(r"Listening on .*\(version v?(\d+\.\d+\.\d+)")
+
+
+def read(lines: Sequence[str]) -> Reading | None:
+    """Memory of the cache on all devices together, the context, and the error."""
+    numbers: dict[str, Printed] = {}
+    caches: tuple[dict[str, Printed], ...] = ()
+    for number, found in matches(_REQUIRED, lines):
+        numbers = {KV: Printed(found[1], found[2], number)}
+    if on_devices := _on_devices(lines):
+        caches = tuple({KV: printed} for printed in on_devices)
+    elif numbers:
+        caches = (numbers,)
+    refusal = _refusal(lines)
+    if not caches and refusal is None:
+        return None
+    version = last_value(_VERSION, lines)
+    settings: dict[str, Json] = {"version": version} if version else {}
+    for name, pattern in _COUNTS.items():
+        for _, found in matches(re.compile(pattern), lines):
+            settings[name] = int(next(text for text in found.groups() if text))
+    for _, found in matches(_TYPE, lines):
+        settings["kv_cache_type"] = next(text for text in found.groups() if text).lower()
+    if settings.get("kv_cache_type") not in ("f16", "q8_0", "q4_0", None):
+        del settings["kv_cache_type"]
+    if flash := last_value(_FLASH, lines):
+        settings["flash_attention"] = flash in ("true", "1", "Enabled")
+    return Reading("ollama", caches, settings, {}, refusal=refusal)
+
+
+def _on_devices(lines: Sequence[str]) -> list[Printed]:
+    """What each device holds, of the last model that was loaded: its lines stand together."""
+    found: dict[str, Printed] = {}
+    for number, match in matches(_ON_DEVICE, lines):
+        if match[1] in found:  # the next model, or the same once more
+            found = {}
+        found[match[1]] = Printed(match[2], match[3], number)
+    return list(found.values())
+
+
+def _refusal(lines: Sequence[str]) -> Refusal | None:
+    if (one := last_in(_TOO_LITTLE, lines)) is None:
+        return None
+    line, found = one
+    numbers = {NEEDED: Printed(found[1], found[2], line), AVAILABLE: Printed(found[3], found[4], line)}
+    return Refusal("the model and its cache need more memory than is free", line, numbers)

@@ -1,0 +1,111 @@
+"""What an argument of `kvcalc explain` names: a file, a pipe, a server's address, or the text itself, as pasted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.errors.foreign import listed, name_shown
+from kvcalc.fleet.explain import Reading
+from kvcalc.io.engine_logs import log_text, looked_for, read_lines, split_lines
+from kvcalc.io.files import exists
+from kvcalc.model import Model
+
+if TYPE_CHECKING:
+    from kvcalc.io.live import Server
+
+STDIN = "-"
+_SCHEMES = ("http://", "https://")
+_PASTED = "the pasted text"
+_IN_CACHE = re.compile(r"\bmodels--([\w.-]+?)--([\w.-]+)")
+_IS_PATH = re.compile(r"[/~.]|[A-Za-z]:|.*\\\\|.*/.*/")
+
+
+def read_said(word: str, engine: str | None = None) -> tuple[Reading, str]:
+    """What a log, an error or a server says of its cache, and what it is called.
+
+    word: a path, `-` for standard input, http://host:port, or the text. engine: whose it is, None to find out.
+    Raises InvalidFileError where nothing reports a cache, UnreachableError for a server that does not answer,
+    UnknownNameError for an engine that is not known.
+    """
+    if is_address(word):
+        from kvcalc.io.live import Server
+
+        return _of_server(Server(word), engine)
+    path = Path("/dev/stdin" if word == STDIN else word)
+    if word != STDIN and _is_text(word, path):
+        return _of_text(word, _PASTED, engine), _PASTED
+    where = "standard input" if word == STDIN else word
+    return _of_text(log_text(path, where), where, engine), where
+
+
+def is_address(word: str) -> bool:
+    """Whether a word is the address of a server."""
+    return word.lower().startswith(_SCHEMES) and not any(map(str.isspace, word))
+
+
+def _is_text(word: str, path: Path) -> bool:
+    """Whether a word is the text itself: no name of a file has several words in it and no file."""
+    return len(word.split()) > 2 and not exists(path)  # noqa: PLR2004
+
+
+def _of_text(text: str, where: str, engine: str | None) -> Reading:
+    from kvcalc.io.servers import saved
+
+    lines = split_lines(text)
+    reading = read_lines(lines, engine) or saved(text, engine)
+    if reading is None:
+        raise InvalidFileError(
+            f"none of its {len(lines):,} lines reports a cache", where=where, help=f"looked for {looked_for(engine)}"
+        )
+    return reading
+
+
+def _of_server(server: Server, engine: str | None) -> tuple[Reading, str]:
+    from kvcalc.io.servers import ask
+
+    reading = ask(server.get, engine)
+    if reading is None:
+        answers = listed([f"{path}: {words}" for path, words in server.answered.items()])
+        raise InvalidFileError(
+            f"no page states a cache ({answers})",
+            where=server.address,
+            help="pass what it prints as a file: curl ADDRESS/metrics > metrics.txt, or its start-up log",
+        )
+    return reading, server.address
+
+
+def model_named_in(reading: Reading) -> Model | None:
+    """The model that a log or a server names or describes; None where that is none that is known for sure.
+
+    A path is one of the machine that wrote the log, so that nothing is looked for there: its last names may be a
+    repository's. What a person would be asked about is not taken.
+    """
+    from kvcalc.io.loading import load, load_named
+
+    if reading.metadata:
+        return load(dict(reading.metadata))
+    for name in _names_of(reading.model):
+        try:
+            model = load_named(name)
+        except KvcalcError:
+            continue
+        note = f"the log names {name_shown(reading.model)}; predicted as {model.name}"
+        return replace(model, notes=(*model.notes, note))
+    return None
+
+
+def _names_of(logged: str) -> Iterator[str]:
+    """What a logged model may be called here: a repository, as it stands, in the hub's cache, or at a path's end."""
+    if found := _IN_CACHE.search(logged):
+        yield f"{found[1]}/{found[2]}"
+    elif not _IS_PATH.match(logged):
+        yield from ([logged] if logged and not exists(Path(logged)) else [])
+    else:
+        parts = [part for part in re.split(r"[/\\]", logged) if part]
+        names = ("/".join(parts[-2:]), parts[-1]) if len(parts) > 1 else tuple(parts)
+        yield from (name for name in names if not exists(Path(name)))
