@@ -84,7 +84,7 @@ OFFERED = {
     "size --format j": {"json"},
     "check plan.yaml --format j": {"json", "junit"},
     "size --engine l": {"llama_cpp", "lmdeploy"},
-    "explain-log a.log --engine l": {"llama_cpp"},
+    "explain-log a.log --engine l": {"llama_cpp", "lmdeploy"},
     "engines show v": {"vllm"},
     "size --method sn": {"snapkv"},
     "methods show sn": {"snapkv"},
