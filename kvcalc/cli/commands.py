@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kvcalc.cli.options import Option
 
 NAMES = (
-    *("size", "compare", "fit", "weights", "transfer", "check", "verify", "explain", "explain-log"),
+    *("size", "compare", "fit", "weights", "transfer", "check", "deployments", "verify", "explain", "explain-log"),
     *("presets", "methods", "engines", "gpus", "schema"),
 )
 """Files of this folder that are commands, in the order of help, with - for _."""

@@ -269,7 +269,21 @@ FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
-PLANS = Option("plans", (), "PLANS", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
+DEPLOYMENT_FILES = Option(
+    "paths",
+    (),
+    "PATHS",
+    "Manifests, compose files, values, scripts, units; folders; - for standard input; REVISION:PATH of git.",
+    TEXTS,
+    required=True,
+)
+SET = Option(
+    "variables", ("--set",), "NAME=VALUE", "A variable that the files use and do not set, such as MODEL_ID=r1.", TEXTS
+)
+CHECKED_FILES = DEPLOYMENT_FILES._replace(
+    help="Plans (`kvcalc schema plan`), manifests, compose files, values, scripts, units; folders; - for standard "
+    "input; REVISION:PATH of git."
+)
 LOG = Option(
     "log",
     (),

@@ -37,6 +37,8 @@ ASKED = (
     "weights r1 --tp 8",
     "transfer r1 --tokens 8K --link 400Gb/s --from tp=4 --to tp=8",
     "check tests/plans/too_large.yaml --format junit",
+    "check tests/data/deployments/k8s-deployment-args--equals/chat.yaml --weights 65GB",
+    "deployments tests/data/deployments",
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",
     "explain tests/logs/vllm_error_minimax.log minimax-m2.7 --tp 2",

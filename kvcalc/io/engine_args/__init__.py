@@ -13,7 +13,7 @@ secret is printed, whatever is wrong with it.
     _lexer, _shell       a text as the commands in it, with quotes, variables, conditions; nothing is run
     _launch, _containers through which other commands and containers a program is started
     _line                the words behind it, as its own parser divides them
-    _rows, _program      the tables; `_own` flags that are read in a way of their own
+    _rows, _program      the tables; `_own` and `_objects`: flags that are read in a way of their own
     _reading             what the rows make of the words: a Command
 """
 

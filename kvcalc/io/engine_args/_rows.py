@@ -9,7 +9,7 @@ A flag is one row of one table. What it does is one of
     Ignored    nothing of either, and why
     Kept       decides, in an engine that is not modelled
     Refused    changes the cache in a way that is not modelled, and why
-    Reads      something of its own: a function of `_own.py` or of the engine's file
+    Reads      something of its own: a function of `_own.py` or `_objects.py`
 """
 
 from __future__ import annotations

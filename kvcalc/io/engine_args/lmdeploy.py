@@ -6,7 +6,8 @@ Source: lmdeploy/cli/serve.py and cli/utils.py; of dp groups each has tp / dp ra
 from __future__ import annotations
 
 from kvcalc.engines.lmdeploy.settings import POLICY_NAMES
-from kvcalc.io.engine_args._own import attention_replicas, draft, kv_transfer, model_overrides
+from kvcalc.io.engine_args._objects import kv_transfer, model_overrides
+from kvcalc.io.engine_args._own import attention_replicas, draft
 from kvcalc.io.engine_args._program import Program
 from kvcalc.io.engine_args._rows import Degree, Flag, Ignored, Names, Reads, Refused, Sets, Variable, Weighs, rows
 

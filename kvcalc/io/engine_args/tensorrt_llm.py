@@ -6,7 +6,8 @@ free once weights are loaded; the file wins over the line.
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args._own import attention_replicas, cache_config, config_file, role
+from kvcalc.io.engine_args._objects import cache_config
+from kvcalc.io.engine_args._own import attention_replicas, config_file, role
 from kvcalc.io.engine_args._program import Program
 from kvcalc.io.engine_args._rows import Degree, Flag, Ignored, Names, Reads, Refused, Sets, Weighs, rows
 

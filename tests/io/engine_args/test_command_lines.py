@@ -207,6 +207,10 @@ REFUSED = {
         f"VLLM_KV_CACHE_LAYOUT=HND {SERVE}",
         "VLLM_KV_CACHE_LAYOUT: what it does to memory is not known here",
     ),
+    "latents turned off": (
+        f"VLLM_MLA_DISABLE=1 {SERVE}",
+        "VLLM_MLA_DISABLE: latents are then cached as keys and values of every head",
+    ),
     "a switch turned off": (
         f"{SERVE} --no-enable-chunked-prefill",
         "--no-enable-chunked-prefill: whole prompts make batches longer",
@@ -433,6 +437,21 @@ def test_overrides_of_the_length_lift_the_longest_request():
     assert read_command(named).overrides == {"max_model_len": 500_000}
     assert read_command("VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 vllm serve m").overrides == {"max_model_len": None}
     assert read_command("VLLM_ALLOW_LONG_MAX_MODEL_LEN=0 vllm serve m").overrides == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "settings"),
+    [
+        ("VLLM_CPU_KVCACHE_SPACE=40", {"kv_cache_memory_bytes": 40 * 2**30}),
+        ("VLLM_CPU_KVCACHE_SPACE=0", {}),
+        ("VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE=1", {"disable_hybrid_kv_cache_manager": False}),
+        ("VLLM_MLA_DISABLE=0", {}),
+        ("VLLM_USE_V2_MODEL_RUNNER=0", {"use_v2_model_runner": False}),
+    ],
+)
+def test_variables_of_vllm_that_decide(variable, settings):
+    command = read_command(f"{variable} vllm serve m")
+    assert (command.settings, command.refused) == (settings, ())
 
 
 def test_the_backend_of_attention_by_any_of_its_names():
