@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
     from kvcalc.fleet.fit import fit_gpus as fit_gpus
+    from kvcalc.fleet.replay import replay as replay
     from kvcalc.hardware import gpus as gpus
     from kvcalc.hardware.gpu import Gpu as Gpu
     from kvcalc.io.loading import load as load
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel as Parallel
     from kvcalc.report.fit import FitReport as FitReport
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
+    from kvcalc.report.replay import ReplayReport as ReplayReport
     from kvcalc.report.size import Report as Report
 
 __version__ = "0.1.0"
@@ -46,6 +48,7 @@ _HOMES = {
     ),
     "kvcalc.answers.planned": ("fit",),
     "kvcalc.fleet.fit": ("fit_gpus",),
+    "kvcalc.fleet.replay": ("replay",),
     "kvcalc.hardware": ("gpus",),
     "kvcalc.hardware.gpu": ("Gpu",),
     "kvcalc.io.loading": ("load",),
@@ -54,6 +57,7 @@ _HOMES = {
     "kvcalc.parallel": ("Parallel",),
     "kvcalc.report.fit": ("FitReport",),
     "kvcalc.report.gpu_fit": ("GpuFit",),
+    "kvcalc.report.replay": ("ReplayReport",),
     "kvcalc.report.size": ("Report",),
     "kvcalc.answers.size": ("size",),
     "kvcalc.answers.sweep": ("sweep",),

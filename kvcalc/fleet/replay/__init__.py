@@ -1,0 +1,106 @@
+"""A trace of requests, replayed as an engine schedules it: blocks in use, preemptions, prefix hits, queueing.
+
+requests   what is replayed, checked at the door
+steps      the loop, step by step or from event to event
+distances  which cache would hit how much, from one pass over the trace
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base.plan import Planner
+from kvcalc.engines.base.traffic import Replayer, Request, Scheduler
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.replay.requests import requests_of
+from kvcalc.fleet.replay.steps import counted, stepped
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.fit import FitReport
+from kvcalc.report.replay import ReplayReport
+from kvcalc.report.sheet import Json
+from kvcalc.units import shown
+
+
+def replay(  # noqa: PLR0913  # what is asked, and of whom
+    model: Model,
+    requests: Iterable[Request | Mapping[str, object]],
+    *,
+    engine: str = "vllm",
+    engine_settings: Mapping[str, object] | None = None,
+    scheduler: Mapping[str, object] | None = None,
+    kv_dtype: str | Dtype = "bf16",
+    parallel: Parallel | None = None,
+    available_bytes: int | None = None,
+    every_step: bool = True,
+    step_seconds: Fraction | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ReplayReport:
+    """What the engine's scheduler makes of `requests`, exactly as it would, step by step.
+
+    requests: mappings of id, arrival_step, prompt ([[segment, tokens], ...]), output_segment, output_tokens and
+    priority. A token is (segment, offset): equal segments are equal tokens, and the segment None is no other's.
+    scheduler: settings of the engine's scheduler, as max_num_seqs and num_gpu_blocks. available_bytes: left for the
+    cache on a rank, where no setting says how many blocks there are.
+    every_step: whether the report has each step; without, one group of full attention is replayed from event to event,
+    a million requests in less than a minute. step_seconds: what the report says of a step; steps are the clock.
+    progress: is told how many requests arrived so far.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for engines that are not replayed.
+    """
+    if not isinstance(model, Model):
+        raise InvalidValueError(f"replay takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+    chosen = Engine.of(engine, engine_settings)
+    dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
+    at_work = scheduler_of(model, chosen, scheduler or {}, dtype, parallel, available_bytes)
+    checked = requests_of(requests, at_work.max_model_len)
+    run = stepped if every_step else counted
+    outcome = run(at_work, checked, progress)
+    return ReplayReport(
+        model=model.name,
+        engine=chosen.name,
+        engine_version=chosen.release_words,
+        engine_settings=tuple(chosen.settings_by_name().items()),
+        scheduler_settings=tuple((name, _plain(value)) for name, value in at_work.settings.items()),
+        num_blocks=at_work.num_blocks,
+        block_bytes=at_work.block_bytes,
+        steps=outcome.steps,
+        hits=outcome.hits,
+        totals=outcome.totals,
+        used=outcome.used,
+        waits=outcome.waits,
+        spans=outcome.spans,
+        step_seconds=step_seconds,
+        notes=(*chosen.version_notes, *chosen.caveats(model)),
+    )
+
+
+def scheduler_of(
+    model: Model,
+    engine: Engine,
+    settings: Mapping[str, object],
+    kv_dtype: Dtype,
+    parallel: Parallel | None,
+    available_bytes: int | None,
+) -> Scheduler:
+    """The engine's scheduler with nothing to do. Raises NotApplicableError for an engine that has none here."""
+    if not isinstance(engine, Replayer):
+        raise NotApplicableError(
+            f"the scheduler of {engine.TITLE} is not replayed", help=f"use one of {', '.join(replayed())}"
+        )
+    num_blocks = None
+    if available_bytes is not None and isinstance(engine, Planner):
+        fitted = engine.plan(model, kv_dtype, parallel or Parallel()).fit((available_bytes,))
+        num_blocks = fitted.num_blocks if isinstance(fitted, FitReport) else None
+    return engine.scheduler(model, kv_dtype, settings, num_blocks, parallel)
+
+
+def replayed() -> list[str]:
+    """Engines whose scheduler is replayed."""
+    return [name for name in ENGINES.names() if isinstance(Engine.of(name), Replayer)]
+
+
+def _plain(value: object) -> Json:
+    return value if isinstance(value, bool | int | float | str) else None
