@@ -110,6 +110,16 @@ ENGINE_SET = Option(
     "engine_set", ("--engine-set",), "NAME=VALUE", "A setting of the engine, such as window=full.", TEXTS
 )
 
+# Traffic ------------------------------------------------------------------------------------------------------------
+
+SCHEDULER_SET = Option(
+    "scheduler_set", ("--scheduler-set",), "NAME=VALUE", "A setting of its scheduler, such as max_num_seqs=128.", TEXTS
+)
+BLOCKS = Option("blocks", ("--blocks",), "N", "Blocks of the pool; else what --gpu and the weights leave.")
+STEP_MS = Option("step_ms", ("--step-ms",), "MS", "What a step takes, for a trace that says times.")
+STEPS = Option("steps", ("--steps",), None, "Each step, too; slower, for short traces.", FLAG)
+CURVE = Option("curve", ("--curve",), None, "Hit rates of other cache sizes, too.", FLAG)
+
 # The GPUs -----------------------------------------------------------------------------------------------------------
 
 TP = Option("tp", ("--tp",), "N", "Tensor-parallel ranks, which share heads.", COUNT, 1)
@@ -157,6 +167,7 @@ FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", defaul
 # Arguments of one command -------------------------------------------------------------------------------------------
 
 PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
+TRACE = Option("trace", (), "TRACE", "CSV or JSON lines of requests.", required=True)
 LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
 PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
-from kvcalc.units import both_units, count, plural
+from kvcalc.units import count, gibibytes, plural
 
 SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
 """Quantiles that are shown, by name."""
@@ -62,6 +62,19 @@ class Totals(NamedTuple):
     peak_waiting: int = 0
     waiting_steps: int = 0
     stalled: bool = False
+
+
+def _plain(step: Step) -> dict[str, Json]:
+    """A step's numbers, and the ids of those that were preempted."""
+    return {
+        "step": step.step,
+        "used_blocks": step.used_blocks,
+        "running": step.running,
+        "waiting": step.waiting,
+        "preempted": [str(name) for name in step.preempted],
+        "scheduled_tokens": step.scheduled_tokens,
+        "used_after_update": step.used_after_update,
+    }
 
 
 def quantile(counts: Mapping[int, int], share: Fraction) -> int:
@@ -137,6 +150,7 @@ class ReplayReport(NamedTuple):
             "step_seconds": None if self.step_seconds is None else float(self.step_seconds),
             "hit_rate_by_blocks": [[blocks, float(share)] for blocks, share in self.curve],
             "notes": list(self.notes),
+            **({"steps": [_plain(step) for step in self.steps]} if self.steps else {}),
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
@@ -168,6 +182,10 @@ class ReplayReport(NamedTuple):
             shares = tuple((blocks, blocks * self.block_bytes, float(share)) for blocks, share in self.curve)
             curve = (Column("blocks", "count"), Column("bytes", "bytes"), Column("hit rate", "ratio"))
             sheets.append(Sheet("hit rate by cache size", curve, shares))
+        if self.steps:
+            names = ("step", "used blocks", "running", "waiting", "preempted", "scheduled tokens", "used after update")
+            each = tuple((*step[:4], len(step.preempted), *step[5:7]) for step in self.steps)
+            sheets.append(Sheet("steps", tuple(Column(name, "count") for name in names), each))
         return tuple(sheets)
 
     def _lines(self) -> list[Line]:
@@ -177,8 +195,8 @@ class ReplayReport(NamedTuple):
         lines = [
             Line(
                 "peak",
-                f"{count(totals.peak_used)} of {plural(self.num_blocks, 'block')}, {both_units(peak)} of "
-                f"{both_units(whole)}",
+                f"{count(totals.peak_used)} of {plural(self.num_blocks, 'block')}, {gibibytes(peak)} of "
+                f"{gibibytes(whole)}",
                 "answer",
             ),
             Line("preempted", f"{plural(totals.preemptions, 'time')}", "alarm" if totals.preemptions else "plain"),

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import kvcalc
 from kvcalc.engines import Engine
+from kvcalc.engines.base.tokens import Paths, Tokens
 from kvcalc.engines.base.traffic import Request
 from kvcalc.engines.vllm.scheduling.pool import NULL, Pool
 from kvcalc.engines.vllm.scheduling.runs import RunPool
-from kvcalc.engines.vllm.scheduling.tokens import Paths, Tokens
 from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
 from tests.traffic import LLAMA, random_requests, random_settings
 

@@ -7,7 +7,7 @@ a prefix cache can see of a prompt, so no token id is ever made up.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from kvcalc.report.replay import Step
 
@@ -80,12 +80,14 @@ class Events(Protocol):
 class Scheduler(Protocol):
     """An engine's scheduler at work, step by step.
 
-    num_blocks: of the pool, all that requests can get. block_bytes: of one, on a rank. settings: its own, by name.
+    num_blocks: of the pool, all that requests can get. block_bytes: of one, on a rank. block_size: tokens of one, None
+    where groups cache in different ways. settings: its own, by name.
     max_model_len: tokens at which every request ends. evicted: cached blocks that were overwritten so far.
     """
 
     num_blocks: int
     block_bytes: int
+    block_size: int | None
     max_model_len: int
     settings: Mapping[str, object]
     admissions: list[Admission]
@@ -110,7 +112,13 @@ class Scheduler(Protocol):
 
 @runtime_checkable
 class Replayer(Protocol):
-    """An engine whose scheduler kvcalc has."""
+    """An engine whose scheduler kvcalc has.
+
+    REPLAYED: the version whose scheduler that is. SCHEDULER: the dataclass of its settings.
+    """
+
+    REPLAYED: ClassVar[str]
+    SCHEDULER: ClassVar[type]
 
     def scheduler(
         self,

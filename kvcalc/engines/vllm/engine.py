@@ -16,6 +16,7 @@ from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
 from kvcalc.engines.vllm.quirks import is_one_of
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
+from kvcalc.engines.vllm.scheduling.settings import REPLAYED, SchedulerSettings
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.hardware.gpu import CPU, NVIDIA
@@ -42,6 +43,8 @@ class Vllm(VllmSettings):
     PLANS_STAGES = True
     SHARE = "gpu_memory_utilization"
     FIXED = "kv_cache_memory_bytes"
+    REPLAYED = REPLAYED
+    SCHEDULER = SchedulerSettings
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Whole blocks, as one request holds them at most while it is read, with no prefix cached before.

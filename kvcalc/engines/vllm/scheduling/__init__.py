@@ -1,6 +1,5 @@
 """How vLLM serves requests: its scheduler and its KV-cache manager, step by step.
 
-tokens      what a prefix cache can see of a prompt
 pool        blocks: which are free, in which order they are given out, what they are known by
 tables      block tables of a group (full, window, chunk); `states`, those of recurrent layers
 prefixes    the longest prefix that all groups have

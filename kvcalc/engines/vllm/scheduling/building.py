@@ -12,7 +12,7 @@ from kvcalc.engines.vllm.planner import Planned
 from kvcalc.engines.vllm.scheduling.cache import Cache
 from kvcalc.engines.vllm.scheduling.pool import Pool
 from kvcalc.engines.vllm.scheduling.scheduler import VllmScheduler
-from kvcalc.engines.vllm.scheduling.settings import EAGLE, Rules, SchedulerSettings
+from kvcalc.engines.vllm.scheduling.settings import EAGLE, REPLAYED, Rules, SchedulerSettings
 from kvcalc.engines.vllm.scheduling.states import AlignedStateTable, Checkpoints, StateTable
 from kvcalc.engines.vllm.scheduling.tables import ChunkTable, FullTable, Reach, Table, WindowTable
 from kvcalc.engines.vllm.specs import CHUNKED, FULL, MLA, SLIDING, STATE, Spec, ceil_div
@@ -24,8 +24,6 @@ from kvcalc.units import shown
 if TYPE_CHECKING:
     from kvcalc.engines.vllm.engine import Vllm
 
-_REPLAYED = "0.32.0"
-"""The version whose scheduler was measured."""
 _BATCHES = 2
 """In flight where scheduling is asynchronous."""
 _NULL_BLOCKS = 1
@@ -102,10 +100,10 @@ def check_replayed(engine: Vllm, parallel: Parallel) -> None:
             f"vLLM's scheduler is not replayed with {parallel}: pipeline stages and shared tokens were not measured",
             help="use tp alone; data-parallel replicas each have a scheduler of their own",
         )
-    if engine.version != _REPLAYED:
+    if engine.version != REPLAYED:
         raise NotApplicableError(
-            f"kvcalc replays the scheduler of vLLM {_REPLAYED}, not of {engine.version}",
-            help=f"use --engine vllm@{_REPLAYED}",
+            f"kvcalc replays the scheduler of vLLM {REPLAYED}, not of {engine.version}",
+            help=f"use --engine vllm@{REPLAYED}",
         )
 
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from kvcalc.engines.base.tally import Tally
+from kvcalc.engines.base.tokens import Paths, Tokens
 from kvcalc.engines.base.traffic import Request, Turn
 from kvcalc.engines.vllm.scheduling.runs import RunPool
 from kvcalc.engines.vllm.scheduling.settings import Rules
-from kvcalc.engines.vllm.scheduling.tokens import Paths, Tokens
 from kvcalc.engines.vllm.specs import ceil_div
 
 _FAR = 1 << 62
@@ -306,13 +306,8 @@ class EventScheduler:
 
     def _find(self, job: Job) -> list[int]:
         """Blocks of its prefix that are known, up to all but its last token."""
-        found: list[int] = []
-        for place in range((job.known - 1) // self.size):
-            block = self.pool.find(job.key(place, self.size))
-            if block is None:
-                break
-            found.append(block)
-        return found
+        most = min((job.known - 1) // self.size, job.own_from)
+        return self.pool.find_all(job.keys(0, most, self.size)) if most else []
 
     def _update(self, step: int) -> None:
         """End what ends with this step."""

@@ -50,9 +50,21 @@ class RunPool:
         later = self._later.get(key)
         return later[0] if later else None
 
+    def find_all(self, keys: Sequence[int]) -> list[int]:
+        """Blocks of these contents, up to the first that is not known."""
+        if not self._later and self._cached.issuperset(keys):
+            return list(keys)
+        found = []
+        for key in keys:
+            block = self.find(key)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
     def idle(self, blocks: Iterable[int]) -> int:
         """Blocks that nobody holds."""
-        return sum(block in self._idle for block in blocks)
+        return 0 if self._idle.keys().isdisjoint(blocks) else sum(block in self._idle for block in blocks)
 
     def take(self, count: int) -> None:
         """So many blocks of the front of the queue."""
@@ -100,10 +112,11 @@ class RunPool:
 
     def hold(self, blocks: Iterable[int]) -> None:
         """Cached blocks that one more request holds."""
+        shared, get, pop = self._shared, self._shared.get, self._idle.pop
         for block in blocks:
-            run = self._idle.pop(block, None)
+            run = pop(block, None)
             if run is None:
-                self._shared[block] = self._shared.get(block, 0) + 1
+                shared[block] = get(block, 0) + 1
             else:
                 run.has_holes = True
                 self.free -= 1
@@ -134,7 +147,7 @@ class RunPool:
         self.free += blank + counted
         blocks = table[::-1]
         if self._shared and not self._shared.keys().isdisjoint(blocks):
-            blocks = [block for block in blocks if not self._still_held(block)]
+            blocks = self._held_no_more(blocks)
         if not blocks and not counted:
             return
         run = _Run(counted, blocks)
@@ -143,12 +156,15 @@ class RunPool:
             self.free += len(blocks)
             self._idle.update(dict.fromkeys(blocks, run))
 
-    def _still_held(self, block: int) -> bool:
-        others = self._shared.get(block)
-        if others is None:
-            return False
-        if others == 1:
-            del self._shared[block]
-        else:
-            self._shared[block] = others - 1
-        return True
+    def _held_no_more(self, blocks: list[int]) -> list[int]:
+        """Those that no other request holds; one request less holds the others."""
+        shared, found = self._shared, []
+        for block in blocks:
+            others = shared.get(block)
+            if others is None:
+                found.append(block)
+            elif others == 1:
+                del shared[block]
+            else:
+                shared[block] = others - 1
+        return found

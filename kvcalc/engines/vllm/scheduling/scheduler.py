@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
+from kvcalc.engines.base.tokens import Paths, Tokens
 from kvcalc.engines.base.traffic import Admission, Request
 from kvcalc.engines.vllm.scheduling.cache import Cache
 from kvcalc.engines.vllm.scheduling.events import EventScheduler
@@ -21,7 +22,6 @@ from kvcalc.engines.vllm.scheduling.sequence import Sequence as Running
 from kvcalc.engines.vllm.scheduling.settings import Rules
 from kvcalc.engines.vllm.scheduling.states import Checkpoints
 from kvcalc.engines.vllm.scheduling.tables import FullTable
-from kvcalc.engines.vllm.scheduling.tokens import Paths, Tokens
 from kvcalc.report.replay import Step
 
 
@@ -48,6 +48,8 @@ class VllmScheduler:
         self.settings: Mapping[str, object] = rules.by_name
         self.max_model_len = rules.max_model_len
         self.block_bytes = block_bytes
+        only = cache.tables[0] if len(cache.tables) == 1 else None
+        self.block_size = only.block_size if isinstance(only, FullTable) else None
         self.cache = cache
         self.checkpoints = checkpoints
         self.num_blocks = cache.pool.num_blocks

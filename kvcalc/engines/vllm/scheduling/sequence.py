@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from kvcalc.engines.base.tokens import Tokens
 from kvcalc.engines.base.traffic import Request
 from kvcalc.engines.vllm.scheduling.pool import Block
-from kvcalc.engines.vllm.scheduling.tokens import Tokens
 
 
 class Held:

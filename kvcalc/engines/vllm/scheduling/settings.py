@@ -16,6 +16,8 @@ from kvcalc.units import shown
 if TYPE_CHECKING:
     from kvcalc.engines.vllm.scheduling.sequence import Sequence as Running
 
+REPLAYED = "0.32.0"
+"""The version whose scheduler was measured."""
 FCFS, PRIORITY = "fcfs", "priority"
 NGRAM, EAGLE = "ngram", "eagle"
 _ALIGN, _NONE = "align", "none"

@@ -3,7 +3,6 @@
 A prompt is a path of pieces, each from its segment's first token on; so a prefix is the path up to a piece and the
 tokens of that piece. Each path has a number, and `number << _SHIFT | tokens of the last piece` names the prefix
 exactly: no hash, no collision.
-Source: vLLM, v1/core/kv_cache_utils.py (hash_block_tokens: a block's hash chains over all before it).
 """
 
 from __future__ import annotations
