@@ -14,6 +14,7 @@ NAMES = (
     "fit",
     "check",
     "replay",
+    "traffic",
     "verify",
     "explain-log",
     "presets",

@@ -36,6 +36,7 @@ ASKED = (
     "fit --preset llama3-8b --engine vllm --gpu h100-80gb --weights 16GB --tokens 8K",
     "check tests/plans/too_large.yaml --format junit",
     "replay examples/traces/counts.jsonl llama3-8b --blocks 3000 --steps",
+    "traffic llama3-8b --blocks 20000 --context p50=1K,max=4K --output 200",
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",
     "presets list",

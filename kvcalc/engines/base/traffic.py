@@ -100,6 +100,12 @@ class Scheduler(Protocol):
     def stuck(self) -> bool:
         """Whether the last step moved nothing, and none will before another request arrives."""
 
+    def held_blocks(self, tokens: int) -> int:
+        """Blocks that a request holds while it generates, once so many tokens of it are written."""
+
+    def shared_blocks(self, tokens: int) -> int:
+        """Blocks that requests hold in common that begin with so many equal tokens, whatever follows."""
+
     def add(self, request: Request) -> None:
         """A request that arrives before the next step."""
 

@@ -89,6 +89,17 @@ class VllmScheduler:
         watermark = self.cache.watermark_blocks
         return EventScheduler(rules, self.num_blocks, table.block_size, watermark, keeps_prefixes=keeps)
 
+    def held_blocks(self, tokens: int) -> int:
+        """Blocks that a request holds while it generates, once so many tokens of it are written."""
+        before = tokens - self.rules.batches  # what is done of it: all but the batches in flight
+        return sum(table.held_blocks(tokens, max(0, before)) for table in self.cache.tables)
+
+    def shared_blocks(self, tokens: int) -> int:
+        """Blocks of a prefix that all requests have in common: of full attention, as far as a hit reaches."""
+        step, keeps = self.cache.reach.step_tokens, self.cache.reach.keeps_prefixes
+        hit = tokens // step * step if keeps else 0
+        return sum(hit // table.block_size for table in self.cache.tables if isinstance(table, FullTable))
+
     def add(self, request: Request) -> None:
         """A request that arrives before the next step."""
         tokens = Tokens(self._paths, request.prompt, request.output_segment, self._unit)

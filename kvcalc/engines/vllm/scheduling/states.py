@@ -59,6 +59,10 @@ class StateTable(Table):
     def unseen(self, computed: int) -> int:  # noqa: D102
         return computed - 1
 
+    def held_blocks(self, tokens: int, done: int) -> int:  # noqa: D102
+        del tokens, done
+        return 1 + self.drafts
+
     def wanted(self, held: Held, hits: Sequence[Block], ask: Wanted) -> int:  # noqa: D102
         return super().wanted(held, hits, ask._replace(slots=ask.slots + self.block_size * self.drafts))
 
@@ -75,6 +79,10 @@ class AlignedStateTable(StateTable):
         super().__init__(*place, drafts=drafts)
         self.checkpoints = checkpoints
         self.fresh: set[int] = set()
+
+    def held_blocks(self, tokens: int, done: int) -> int:
+        """The state that is worked on; where it went into a new block, the one before, until that step is done."""
+        return 1 + self.drafts + (ceil_div(tokens, self.block_size) > ceil_div(max(done, 1), self.block_size))
 
     def retire(self, held: Held, done: int) -> None:
         """Give back all states but the last two: the one that is worked on, and the one that it is copied from."""

@@ -92,6 +92,10 @@ class Table:
             blocks[place] = NULL
         self.pool.release(freed)
 
+    def held_blocks(self, tokens: int, done: int) -> int:
+        """Blocks of a request that generates: `tokens` tokens are written, `done` of them before this step."""
+        return ceil_div(tokens, self.block_size) - max(0, self.unseen(done)) // self.block_size
+
     # taking blocks
 
     def wanted(self, held: Held, hits: Sequence[Block], ask: Wanted) -> int:
