@@ -109,8 +109,8 @@ class Scheduler(Protocol):
     def add(self, request: Request) -> None:
         """A request that arrives before the next step."""
 
-    def step(self, number: int) -> Step:
-        """One turn."""
+    def step(self, number: int, *, counts_groups: bool = True) -> Step:
+        """One turn. counts_groups: whether it says what each group holds, which takes as long as the step."""
 
     def by_events(self) -> Events | None:
         """The same from event to event, of a scheduler that has done nothing yet; None where only steps will do."""

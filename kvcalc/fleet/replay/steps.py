@@ -58,7 +58,7 @@ def _stepped(
             if progress is not None and not tally.requests % _TOLD_EVERY:
                 progress(tally.requests)
             coming = next(requests, None)
-        step = scheduler.step(number)
+        step = scheduler.step(number, counts_groups=kept is not None)
         for admission in scheduler.admissions:
             first = admission.id not in hits
             tally.admitted(admission.hit_tokens, number - arrived[admission.id], first=first)

@@ -6,6 +6,7 @@ Source: vLLM, v1/core/kv_cache_manager.py (allocate_slots), kv_cache_coordinator
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm
 
 from kvcalc.engines.vllm.scheduling.pool import NULL, Block, Pool
 from kvcalc.engines.vllm.scheduling.prefixes import Hit, kinds_of, longest_prefix
@@ -27,8 +28,13 @@ class Cache:
         self.most_tokens = most_tokens
         self.watermark_blocks = watermark
         self.aligned = tuple(table for table in tables if isinstance(table, AlignedStateTable))
+        self._eventful = _eventful(self.tables)
         self._copied: list[Block] = []
         self._no_hit = Hit(tuple([] for _ in tables), 0, 0)
+
+    def is_quiet(self, computed: int) -> bool:
+        """Whether no table changes by a token more, of a request that generates one a step for some steps."""
+        return not self._eventful[computed % len(self._eventful)]
 
     def start_step(self) -> None:
         """States of the step before may be hit now."""
@@ -124,3 +130,14 @@ class Cache:
             sum(block is not NULL for request in running for block in request.held[group].blocks)
             for group in range(len(self.tables))
         )
+
+
+def _eventful(tables: Sequence[Table]) -> bytes:
+    """For computed tokens, modulo all blocks, whether any table may change."""
+    found = bytearray(lcm(*(table.block_size for table in tables)) if tables else 1)
+    for table in tables:
+        near = table.eventful()
+        for tokens in range(table.block_size) if near is None else near:
+            for each in range(tokens % table.block_size, len(found), table.block_size):
+                found[each] = 1
+    return bytes(found)

@@ -24,6 +24,9 @@ from kvcalc.engines.vllm.scheduling.states import Checkpoints
 from kvcalc.engines.vllm.scheduling.tables import FullTable
 from kvcalc.report.replay import Step
 
+_CALM = 3
+"""Steps after which a request that generates has no more than that in flight."""
+
 
 class Share(NamedTuple):
     """What a request got of a step. drafts: of its tokens, those to be checked. samples: whether a token comes of it.
@@ -66,6 +69,7 @@ class VllmScheduler:
         self._shares: dict[Running, Share] = {}
         self._budget = 0
         self._ran_before = self._idle_turn = False
+        self._guesses = bool(rules.num_speculative_tokens)
         self._preempted: list[Running] = []
 
     @property
@@ -107,7 +111,7 @@ class VllmScheduler:
         self._added += 1
         self._unfinished += 1
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int, *, counts_groups: bool = True) -> Step:
         """Schedule a batch, and take the tokens of the oldest one in flight."""
         self._number = number
         evicted = self.cache.pool.evicted
@@ -118,7 +122,7 @@ class VllmScheduler:
             batch = self._schedule()
             self._in_flight.append(batch)
         used = self.cache.pool.used
-        blocks = self.cache.group_blocks(self.running) if asks else None
+        blocks = self.cache.group_blocks(self.running) if asks and counts_groups else None
         running, waiting = len(self.running), len(self.waiting)
         finished: list[Hashable] = []
         room = asks and len(self._in_flight) < self.rules.batches
@@ -191,6 +195,8 @@ class VllmScheduler:
 
     def _make_room(self, request: Running, tokens: int) -> bool:
         """Take blocks, of others where there are none; False where the request itself had to give up its own."""
+        if tokens == 1 and self._is_quiet(request):
+            return True
         while not self.cache.allocate(request, tokens, self.rules.lookahead_tokens):
             victim = max(self.running, key=_least_urgent) if self.rules.by_priority else self.running[-1]
             self._preempt(victim)
@@ -198,14 +204,18 @@ class VllmScheduler:
                 return False
         return True
 
+    def _is_quiet(self, request: Running) -> bool:
+        """Whether a token more needs no look at its blocks."""
+        return request.calm > _CALM and self.cache.is_quiet(request.computed)
+
     def _preempt(self, victim: Running) -> None:
         self.running.remove(victim) if self.rules.by_priority else self.running.pop()
         share = self._shares.pop(victim, None)
         if share is not None:
             self._budget += share.tokens
         self.cache.free(victim)
-        victim.running, victim.preempted = False, True
-        victim.computed = victim.drafts = victim.placeholders = 0
+        victim.running = False
+        victim.computed = victim.drafts = victim.placeholders = victim.calm = 0
         victim.stale = victim.in_flight
         self.waiting.put_back((victim,))
         self._preempted.append(victim)
@@ -225,7 +235,7 @@ class VllmScheduler:
                 break
             self.waiting.pop()
             self.running.append(request)
-            request.running, request.preempted = True, False
+            request.running = True
             request.computed = hit.tokens
             self.admissions.append(Admission(self._number, request.id, hit.tokens))
             self._shares[request] = share
@@ -265,6 +275,7 @@ class VllmScheduler:
         request = share.request
         request.computed += share.tokens
         request.in_flight += share.tokens
+        request.calm = request.calm + 1 if share.tokens == 1 and not self._guesses else 0
         request.is_chunk = request.computed < request.known + request.placeholders
         if self.rules.batches > 1 and not request.is_chunk:
             request.placeholders += 1 + share.drafts
@@ -337,7 +348,7 @@ class VllmScheduler:
         if self.rules.batches > 1:
             if not stale:
                 request.placeholders -= new
-            if request.running:
+            if request.running and not self._is_quiet(request):
                 self.cache.register(request, request.computed - request.placeholders)
         if ends:
             self._end(request)

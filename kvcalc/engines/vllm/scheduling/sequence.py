@@ -42,10 +42,12 @@ class Sequence:
     known: tokens of prompt and output that are there. computed: tokens whose cache is written, or will be by the
     batches in flight. drafts: guessed tokens that the next step checks. placeholders: outputs that batches in flight
     will bring. in_flight: tokens of those batches. stale: of these, what was scheduled before a preemption.
+    calm: steps in a row in which it got one token.
     junction: tokens that another request's prefix had in common but no group of states or windows kept.
     """
 
     __slots__ = (
+        "calm",
         "computed",
         "drafts",
         "finished",
@@ -58,7 +60,6 @@ class Sequence:
         "number",
         "order",
         "placeholders",
-        "preempted",
         "prompt",
         "request",
         "running",
@@ -74,8 +75,8 @@ class Sequence:
         self.most_tokens = self.prompt + request.output_tokens
         self.order = (request.priority, request.arrival_step + number * 1e-4, str(number))
         self.held = tuple(Held() for _ in range(num_groups))
-        self.computed = self.drafts = self.placeholders = self.in_flight = self.stale = self.junction = 0
-        self.running = self.preempted = self.finished = self.is_chunk = False
+        self.computed = self.drafts = self.placeholders = self.in_flight = self.stale = self.junction = self.calm = 0
+        self.running = self.finished = self.is_chunk = False
 
     def __lt__(self, other: Sequence) -> bool:
         return self.order < other.order

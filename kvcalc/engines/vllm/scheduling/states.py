@@ -50,8 +50,6 @@ class Checkpoints:
 class StateTable(Table):
     """One state for each request, and one for each draft token."""
 
-    kind = "state"
-
     def __init__(self, *place: object, drafts: int) -> None:
         super().__init__(*place)  # type: ignore[arg-type]
         self.drafts = drafts
@@ -73,8 +71,6 @@ class StateTable(Table):
 class AlignedStateTable(StateTable):
     """States of prompts, by the blocks at whose ends they are. fresh: keys of this step, which cannot be hit yet."""
 
-    kind = "aligned state"
-
     def __init__(self, *place: object, drafts: int, checkpoints: Checkpoints) -> None:
         super().__init__(*place, drafts=drafts)
         self.checkpoints = checkpoints
@@ -83,6 +79,10 @@ class AlignedStateTable(StateTable):
     def held_blocks(self, tokens: int, done: int) -> int:
         """The state that is worked on; where it went into a new block, the one before, until that step is done."""
         return 1 + self.drafts + (ceil_div(tokens, self.block_size) > ceil_div(max(done, 1), self.block_size))
+
+    def eventful(self) -> set[int] | None:
+        """Any: a state counts as new at each step until the next block."""
+        return None
 
     def retire(self, held: Held, done: int) -> None:
         """Give back all states but the last two: the one that is worked on, and the one that it is copied from."""

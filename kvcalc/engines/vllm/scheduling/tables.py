@@ -51,8 +51,6 @@ class Wanted(NamedTuple):
 class Table:
     """Tables of one group: full attention, and latents."""
 
-    kind = "full"
-
     def __init__(self, group: int, num_groups: int, block_size: int, pool: Pool, reach: Reach) -> None:
         self.group = group
         self.num_groups = num_groups
@@ -61,6 +59,13 @@ class Table:
         self.reach = reach
         self.most_blocks: int | None = None
         self.units = block_size // reach.unit_tokens if reach.keeps_prefixes else 1
+
+    def eventful(self) -> set[int] | None:
+        """Computed tokens, modulo a block, near which one more token may change a table; None: at any.
+
+        A block is taken at its first token, registered at its last or, where tokens come a step later, at the next.
+        """
+        return {0, 1, 2, self.block_size - 1}
 
     # what a prefix is known by
 
@@ -186,8 +191,6 @@ class FullTable(Table):
 class WindowTable(Table):
     """Tables of a sliding window."""
 
-    kind = "window"
-
     def __init__(self, *place: object, window: int, extra_tokens: int, most_blocks: int) -> None:
         super().__init__(*place)  # type: ignore[arg-type]
         self.window = window
@@ -196,6 +199,12 @@ class WindowTable(Table):
 
     def unseen(self, computed: int) -> int:  # noqa: D102
         return max(0, computed - self.window + 1 - self.extra_tokens)
+
+    def eventful(self) -> set[int] | None:
+        """As for all tables, and where a block leaves the window, by as many steps later as batches are in flight."""
+        leaves = self.window - 1 + self.extra_tokens
+        size = self.block_size
+        return {0, 1, 2, size - 1} | {(leaves + each) % size for each in range(4)}
 
     def run_blocks(self, *, one_more: bool) -> int:
         """Cached blocks in a row that a hit needs."""
@@ -222,8 +231,6 @@ class WindowTable(Table):
 class ChunkTable(Table):
     """Tables of chunks of local attention."""
 
-    kind = "chunk"
-
     def __init__(self, *place: object, chunk: int, most_blocks: int) -> None:
         super().__init__(*place)  # type: ignore[arg-type]
         self.chunk = chunk
@@ -231,6 +238,9 @@ class ChunkTable(Table):
 
     def unseen(self, computed: int) -> int:  # noqa: D102
         return computed // self.chunk * self.chunk
+
+    def eventful(self) -> set[int] | None:  # noqa: D102
+        return None if self.chunk % self.block_size else super().eventful()
 
 
 def idle(blocks: Iterable[Block]) -> int:
