@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvcalc.errors import NotApplicableError as NotApplicableError
     from kvcalc.errors import UnknownArchitectureError as UnknownArchitectureError
     from kvcalc.errors import UnknownNameError as UnknownNameError
+    from kvcalc.fleet.replay import replay as replay
     from kvcalc.hardware import gpus as gpus
     from kvcalc.hardware.gpu import Gpu as Gpu
     from kvcalc.io.api import check as check
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from kvcalc.report.gallery import Gallery as Gallery
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
     from kvcalc.report.method_comparison import MethodComparison as MethodComparison
+    from kvcalc.report.replay import ReplayReport as ReplayReport
     from kvcalc.report.size import Report as Report
 
 __version__ = "0.1.0"
@@ -51,6 +53,7 @@ _HOMES = {
         "UnknownArchitectureError",
         "UnknownNameError",
     ),
+    "kvcalc.fleet.replay": ("replay",),
     "kvcalc.hardware": ("gpus",),
     "kvcalc.hardware.gpu": ("Gpu",),
     "kvcalc.io.api": ("check", "compare", "fit", "fit_gpus", "presets", "size", "sweep"),
@@ -64,6 +67,7 @@ _HOMES = {
     "kvcalc.report.gallery": ("Gallery",),
     "kvcalc.report.gpu_fit": ("GpuFit",),
     "kvcalc.report.method_comparison": ("MethodComparison",),
+    "kvcalc.report.replay": ("ReplayReport",),
     "kvcalc.report.size": ("Report",),
 }
 """Module of each public name. They are loaded when first used: the command line imports this package too."""

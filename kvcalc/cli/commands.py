@@ -9,8 +9,8 @@ from typing import NamedTuple
 from kvcalc.cli.options import Option
 
 NAMES = (
-    *("size", "compare", "fit", "weights", "transfer", "check", "deployments", "verify", "explain", "explain-log"),
-    *("presets", "methods", "engines", "gpus", "schema"),
+    *("size", "compare", "fit", "weights", "transfer", "check", "deployments", "replay", "traffic"),
+    *("verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema"),
 )
 """Files of this folder that are commands, in the order of help, with - for _."""
 

@@ -207,6 +207,27 @@ ENGINE_SET = Option(
     TEXTS,
 )
 
+# Traffic ------------------------------------------------------------------------------------------------------------
+
+SCHEDULER_SET = Option(
+    "scheduler_set", ("--scheduler-set",), "NAME=VALUE", "A setting of its scheduler, such as max_num_seqs=128.", TEXTS
+)
+CONTEXT = Option(
+    "context",
+    ("--tokens", "-t"),
+    "LENGTHS",
+    "Prompts: 8K; p50=4K,p95=32K,max=128K; 1K:50,8K:30 (tokens:weight); or a trace's path, with its outputs.",
+    required=True,
+)
+OUTPUT = Option("output", ("--output",), "LENGTHS", "What is generated, in the same forms; else users hold contexts.")
+QUANTILE = Option("quantile", ("--quantile",), "PERCENT", "Share of the time without preemption.", default="99")
+SHARED_PREFIX = Option("shared_prefix", ("--shared-prefix",), "N", "Tokens that every prompt begins with: 2K.")
+PREFIXES = Option("prefixes", ("--prefixes",), "N", "How many different prefixes there are.", COUNT, 1)
+BLOCKS = Option("blocks", ("--blocks",), "N", "Blocks of the pool; else what --gpu and the weights leave.")
+STEP_MS = Option("step_ms", ("--step-ms",), "MS", "What a step takes, for a trace that says times.")
+STEPS = Option("steps", ("--steps",), None, "Each step, too; slower, for short traces.", FLAG)
+CURVE = Option("curve", ("--curve",), None, "Hit rates of other cache sizes, too.", FLAG)
+
 # The GPUs -----------------------------------------------------------------------------------------------------------
 
 TP = Option("tp", ("--tp",), "N", "Tensor-parallel ranks, which share heads.", COUNT, 1)
@@ -244,6 +265,21 @@ RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activation
 UTILIZATION = Option(
     "utilization", ("--utilization",), "SHARE", "Share of the GPU's memory in use; default: the engine's."
 )
+
+POOL = (
+    BLOCKS,
+    GPU,
+    MEMORY,
+    WEIGHTS,
+    RESERVE,
+    UTILIZATION,
+    TP,
+    DTYPE,
+    ENGINE._replace(default="vllm", help="Engine whose scheduler serves it: vllm, vllm@0.32.0."),
+    ENGINE_SET,
+    SCHEDULER_SET,
+)
+"""What says which scheduler serves from how large a pool."""
 
 # What is run --------------------------------------------------------------------------------------------------------
 
@@ -294,6 +330,7 @@ LOG = Option(
 )
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias (`kvcalc presets list`).", required=True, known=_presets)
 PRESET_FILES = Option("paths", (), "PATHS", "Preset files or config.json files.", TEXTS, required=True)
+TRACE = Option("trace", (), "TRACE", "CSV or JSON lines of requests.", required=True)
 CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)
 ENGINE_NAME = Option("name", (), "NAME", "One of {known}; in a version: vllm@0.33.", required=True, known=_engines)
 METHOD_NAME = Option("name", (), "NAME", "Method, as `kvcalc methods list` names it.", required=True, known=_methods)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -32,9 +33,14 @@ _WHAT: dict[Kind, str] = {"number": "a number", "json": "a JSON object", "flag":
 @cache
 def kinds_of(engine: type[Engine]) -> Mapping[str, Kind]:
     """Kind of each setting, by its field's type; None aside."""
-    hints = get_type_hints(engine, localns={"Release": Release, "Support": Support})
-    kinds = {name: _kind(hints[name]) for name in engine.setting_names()}
+    kinds = kinds_of_fields(engine)
     return kinds | {alias: kinds[name] for alias, name in engine.ALIASES.items()}
+
+
+def kinds_of_fields(settings: type) -> dict[str, Kind]:
+    """Kind of each field of a dataclass of settings."""
+    hints = get_type_hints(settings, localns={"Release": Release, "Support": Support})
+    return {field.name: _kind(hints[field.name]) for field in fields(settings)}
 
 
 def _kind(hint: object) -> Kind:
@@ -109,14 +115,18 @@ _READERS = {"text": _text, "count": _whole, "number": _number, "flag": _flag, "j
 
 def read_settings(engine: type[Engine], texts: Sequence[str]) -> dict[str, object]:
     """Settings from NAME=VALUE, as the engine's fields want them. Raises InvalidValueError for any other form."""
-    kinds = kinds_of(engine)
+    return read_pairs(kinds_of(engine), texts)
+
+
+def read_pairs(
+    kinds: Mapping[str, Kind], texts: Sequence[str], where: str = "--engine-set", example: str = "window=full"
+) -> dict[str, object]:
+    """Values from NAME=VALUE, by the kinds of their names. Raises InvalidValueError for any other form."""
     found: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and name):
-            raise InvalidValueError(
-                f"a setting is NAME=VALUE, not {shown(text)}", where="--engine-set", help="write window=full"
-            )
+            raise InvalidValueError(f"a setting is NAME=VALUE, not {shown(text)}", where=where, help=f"write {example}")
         found[name] = value_or_text(value, kinds.get(name, "text"))
     return found
 

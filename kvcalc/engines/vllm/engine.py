@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
@@ -17,6 +19,7 @@ from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
 from kvcalc.engines.vllm.quirks import is_one_of
 from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
+from kvcalc.engines.vllm.scheduling.settings import REPLAYED, SchedulerSettings
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
 from kvcalc.hardware import gpu_named
@@ -24,6 +27,9 @@ from kvcalc.hardware.gpu import CPU, NVIDIA
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
 from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
+
+if TYPE_CHECKING:
+    from kvcalc.engines.base.traffic import Scheduler
 
 _SHARING = Sharing(extra_layers="before last", drafts_last=True, tokens=True)
 """get_pp_indices; heads that do not divide are refused."""
@@ -42,6 +48,8 @@ class Vllm(VllmSettings):
     PLANS_STAGES = True
     SHARE = "gpu_memory_utilization"
     FIXED = "kv_cache_memory_bytes"
+    REPLAYED = REPLAYED
+    SCHEDULER = SchedulerSettings
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Whole blocks, as one request holds them at most while it is read, with no prefix cached before.
@@ -63,6 +71,26 @@ class Vllm(VllmSettings):
         """
         planned = self._planned(model, kv_dtype, ranks)
         return VllmPlan(self._apart(model), self._in_format(kv_dtype), ranks, planned)
+
+    def planned(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Planned:
+        """Groups and pages of `model`. Raises NotApplicableError for what vLLM refuses, in its words."""
+        return self._planned(model, kv_dtype, ranks)
+
+    def scheduler(
+        self,
+        model: Model,
+        kv_dtype: Dtype,
+        settings: Mapping[str, object],
+        num_blocks: int | None = None,
+        parallel: Parallel | None = None,
+    ) -> Scheduler:
+        """Its scheduler with nothing to do; num_blocks: of the pool, where `settings` do not say.
+
+        Raises NotApplicableError for what vLLM refuses or kvcalc does not replay.
+        """
+        from kvcalc.engines.vllm.scheduling.building import started
+
+        return started(self, model, kv_dtype, settings, num_blocks, parallel or Parallel())
 
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None

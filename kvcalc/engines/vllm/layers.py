@@ -213,6 +213,12 @@ def _attention(
     window, chunk = part.sliding_window, part.attention_chunk_size
     if window is not None and quirks.is_one_of(place.model, quirks.WINDOW_INCLUDES_QUERY):
         window -= 1  # kvcalc counts the query's own token beside sliding_window_size
+    if (
+        window is not None
+        and run.release.cohere_sees_itself
+        and quirks.is_one_of(place.model, quirks.WINDOW_SEES_ONE_MORE)
+    ):
+        window += 1
     cache_dtype = _cache_dtype(place, run, window=window is not None)
     summary = _summary_of(place.group)
     if summary is not None or quirks.is_one_of(place.model, quirks.SUMMARISES_REGIONS):

@@ -21,6 +21,8 @@ HAS_SINKS = {"gpt_oss", "laguna", "mimo_v2_flash"}
 """Types with attention sinks, which not every kernel can read."""
 WINDOW_INCLUDES_QUERY = {"mimo_v2_flash"}
 """Types whose sliding_window_size vLLM takes for the whole window (mimo_v2.py)."""
+WINDOW_SEES_ONE_MORE = {"cohere2", "cohere2_moe"}
+"""Types whose sliding_window leaves the query's own token out (commandr.py, cohere2_moe.py)."""
 STATES_AS_CONFIG_SAYS = ("qwen3_5", "qwen4_exp")
 """Beginnings of types whose config names the format of their states (models/config.py; models/qwen4_exp)."""
 STATES_AS_RELEASED = {"nemotron_h"}

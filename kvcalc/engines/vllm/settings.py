@@ -47,6 +47,9 @@ class VllmSettings(Engine):
         None, "whether windows are allocated as full attention; none: where vLLM has to"
     )
     enable_prefix_caching: bool | None = setting(None, "whether prefixes are kept; none: where the model allows it")
+    prefix_match_unit: int | None = setting(
+        None, "tokens at whose multiples a prefix is hit, even inside a block of states; none: blocks"
+    )
     max_num_batched_tokens: int | None = setting(None, "tokens of a batch; none: by the GPU's memory and usage")
     max_num_seqs: int | None = setting(None, "requests of a batch; none: by the GPU's memory")
     async_scheduling: bool | None = setting(None, "whether batches overlap; none: on")
@@ -83,6 +86,7 @@ class VllmSettings(Engine):
         for field in ("block_size", "max_num_batched_tokens", "max_num_seqs", "num_gpu_blocks_override"):
             count_from(getattr(self, field), field, 1)
         count_from(self.kv_cache_memory_bytes, "kv_cache_memory_bytes", 1)
+        count_from(self.prefix_match_unit, "prefix_match_unit", 1)
         if self.max_model_len != -1 or isinstance(self.max_model_len, bool):
             count_from(self.max_model_len, "max_model_len", 1)
         for field in ("disable_hybrid_kv_cache_manager", "enable_prefix_caching", "async_scheduling"):

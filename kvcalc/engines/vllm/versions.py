@@ -272,6 +272,13 @@ class VllmRelease(Release):
         f"{_PLANNING} (_get_packed_kv_cache_layout)",
     )
 
+    cohere_sees_itself = Rule(
+        "windows of Cohere 2 hold the query's own token beside sliding_window",
+        old=False,
+        since={"0.29.0": True},
+        source="model_executor/models/commandr.py, cohere2_moe.py",
+    )
+
     # capacity
     request_blocks = Rule(
         "blocks of a request of max_model_len tokens",

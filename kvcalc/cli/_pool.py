@@ -1,0 +1,120 @@
+"""The pool of blocks that an option or a GPU makes, and the scheduler that serves from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvcalc.cli import asking
+from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.engines import Engine
+    from kvcalc.model import Model
+    from kvcalc.parallel import Parallel
+
+
+class Asked(NamedTuple):
+    """What is served, by which engine and how, with what the cache has.
+
+    engine: with its version. left_bytes: for the cache on a rank, None where a setting says how many blocks there are.
+    """
+
+    model: Model
+    engine: str
+    engine_settings: dict[str, object]
+    scheduler: dict[str, object]
+    dtype: str
+    parallel: Parallel | None
+    left_bytes: int | None
+
+
+def asked_for(  # options
+    model: Model,
+    *,
+    blocks: str | None,
+    gpu: str | None,
+    memory: str | None,
+    weights: str | None,
+    reserve: str,
+    utilization: str | None,
+    tp: int,
+    dtype: str,
+    engine: str,
+    engine_set: Sequence[str],
+    scheduler_set: Sequence[str],
+) -> Asked:
+    """What the options of a pool ask for, each error under the option that it came from."""
+    from kvcalc.fleet.replay import engine_replayed
+
+    version = asking.located("--engine", engine_replayed, engine)
+    named = f"{version.name}@{version.version}" if version.version else version.name
+    layout = asking.parallel(tp, 1, 1)
+    given = asking.settings(named, engine_set)
+    scheduler = _scheduler(version, scheduler_set, blocks)
+    _check_pool(gpu or memory, scheduler, given)
+    left = None
+    if gpu is not None or memory is not None:
+        left, given = _left(model, gpu, memory, weights, reserve, utilization, dtype, named, engine_set, layout)
+    return Asked(model, named, given, scheduler, dtype, layout, left)
+
+
+def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict[str, object]:
+    """Settings of --scheduler-set and --blocks."""
+    from kvcalc.engines.base.reading import kinds_of_fields, read_pairs
+    from kvcalc.engines.base.traffic import Replayer
+    from kvcalc.units import parse_tokens
+
+    kinds = kinds_of_fields(engine.SCHEDULER) if isinstance(engine, Replayer) else {}
+    found = read_pairs(kinds, texts, "--scheduler-set", "max_num_seqs=128")
+    if blocks is not None:
+        found["num_gpu_blocks"] = asking.located("--blocks", parse_tokens, blocks, "blocks")
+    return found
+
+
+def _check_pool(device: str | None, scheduler: Mapping[str, object], engine: Mapping[str, object]) -> None:
+    """Raises InvalidValueError where nothing says how large the pool is."""
+    if not (device or "num_gpu_blocks" in scheduler or "num_gpu_blocks_override" in engine):
+        raise InvalidValueError(
+            "nothing says how many blocks the pool has", help="give --blocks, or --gpu for what weights leave of it"
+        )
+
+
+def _left(  # options
+    model: Model,
+    gpu: str | None,
+    memory: str | None,
+    weights: str | None,
+    reserve: str,
+    utilization: str | None,
+    dtype: str,
+    engine: str,
+    engine_set: Sequence[str],
+    layout: Parallel | None,
+) -> tuple[int, dict[str, object]]:
+    """What weights and the rest leave for the cache on a GPU, and the engine's settings on it."""
+    from fractions import Fraction
+
+    from kvcalc.fleet.memory import share_of
+    from kvcalc.fleet.on_gpus import OnGpus
+    from kvcalc.fleet.weights import weights_of
+    from kvcalc.io.weights import read_weights
+    from kvcalc.parallel import Parallel
+    from kvcalc.units import parse_bytes
+
+    card = asking.device(gpu, memory)
+    share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
+    terms = asking.terms_on(card.written, share, "1", dtype, engine, engine_set)
+    given = None if weights is None else asking.located("--weights", read_weights, weights)
+    whole = asking.located("--weights", weights_of, model, given)
+    reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
+    question = OnGpus(terms.of(model, 1, layout), card, whole, reserve_bytes, share or Fraction(1))
+    left = question.memory(layout or Parallel()).cache_bytes
+    if left <= 0:
+        raise InvalidValueError(
+            f"weights and reserve leave nothing of {card.name} for the cache",
+            where="--gpu",
+            help="use --tp, or --weights",
+        )
+    settings = {name: value for name, value in terms.engine.settings_by_name().items() if value is not None}
+    return left, dict(settings)

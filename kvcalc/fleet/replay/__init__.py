@@ -1,0 +1,138 @@
+"""A trace of requests, replayed as an engine schedules it: blocks in use, preemptions, prefix hits, queueing.
+
+requests   what is replayed, checked at the door
+steps      the loop, step by step or from event to event
+distances  which cache would hit how much, from one pass over the trace
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+
+from kvcalc.cache.dtypes import Dtype, dtype_named
+from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base.plan import Planner
+from kvcalc.engines.base.traffic import Replayer, Request, Scheduler
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.replay.distances import distances_of, hit_rates, watched
+from kvcalc.fleet.replay.requests import requests_of
+from kvcalc.fleet.replay.steps import counted, stepped
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.fit import FitReport
+from kvcalc.report.replay import ReplayReport
+from kvcalc.report.sheet import Json
+from kvcalc.units import shown
+
+_CURVE = (
+    "hit rates by cache size are exact, to a block, for requests one after another; an estimate for those that overlap"
+)
+
+
+def replay(  # noqa: PLR0913  # what is asked, and of whom
+    model: Model,
+    requests: Iterable[Request | Mapping[str, object]],
+    *,
+    engine: str = "vllm",
+    engine_settings: Mapping[str, object] | None = None,
+    scheduler: Mapping[str, object] | None = None,
+    kv_dtype: str | Dtype = "bf16",
+    parallel: Parallel | None = None,
+    available_bytes: int | None = None,
+    every_step: bool = True,
+    step_seconds: Fraction | None = None,
+    curve: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ReplayReport:
+    """What the engine's scheduler makes of `requests`, exactly as it would, step by step.
+
+    requests: mappings of id, arrival_step, prompt ([[segment, tokens], ...]), output_segment, output_tokens and
+    priority. A token is (segment, offset): equal segments are equal tokens, and the segment None is no other's.
+    scheduler: settings of the engine's scheduler, as max_num_seqs and num_gpu_blocks. available_bytes: left for the
+    cache on a rank, where no setting says how many blocks there are.
+    every_step: whether the report has each step; without, one group of full attention is replayed from event to event,
+    a million requests in less than a minute. step_seconds: what the report says of a step; steps are the clock.
+    curve: whether to say which cache would hit how much, of several sizes. progress: is told how many requests arrived
+    so far.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for engines that are not replayed.
+    """
+    if not isinstance(model, Model):
+        raise InvalidValueError(f"replay takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")
+    chosen = engine_replayed(engine, engine_settings)
+    dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
+    at_work = scheduler_of(model, chosen, scheduler or {}, dtype, parallel, available_bytes)
+    checked = requests_of(requests, at_work.max_model_len)
+    distances = distances_of(at_work) if curve else None
+    if distances is not None:
+        checked = watched(checked, distances)
+    run = stepped if every_step else counted
+    outcome = run(at_work, checked, progress)
+    return ReplayReport(
+        model=model.name,
+        engine=chosen.name,
+        engine_version=chosen.release_words,
+        engine_settings=tuple(chosen.settings_by_name().items()),
+        scheduler_settings=tuple((name, _plain(value)) for name, value in at_work.settings.items()),
+        num_blocks=at_work.num_blocks,
+        block_bytes=at_work.block_bytes,
+        steps=outcome.steps,
+        hits=outcome.hits,
+        totals=outcome.totals,
+        used=outcome.used,
+        waits=outcome.waits,
+        spans=outcome.spans,
+        step_seconds=step_seconds,
+        curve=() if distances is None else hit_rates(distances, at_work.num_blocks),
+        notes=(*chosen.version_notes, *chosen.caveats(model), *((_CURVE,) if curve else ())),
+    )
+
+
+def engine_replayed(name: str, settings: Mapping[str, object] | None = None) -> Engine:
+    """The engine, in the version whose scheduler is replayed where none is named."""
+    chosen = Engine.of(name, settings)
+    named = "@" in name or "version" in (settings or {})
+    if named or not isinstance(chosen, Replayer):
+        return chosen
+    return Engine.of(f"{name}@{chosen.REPLAYED}", settings)
+
+
+def scheduler_of(
+    model: Model,
+    engine: Engine,
+    settings: Mapping[str, object],
+    kv_dtype: Dtype,
+    parallel: Parallel | None,
+    available_bytes: int | None,
+) -> Scheduler:
+    """The engine's scheduler with nothing to do. Raises NotApplicableError for an engine that has none here."""
+    if not isinstance(engine, Replayer):
+        raise NotApplicableError(
+            f"the scheduler of {engine.TITLE} is not replayed", help=f"use one of {', '.join(replayed())}"
+        )
+    num_blocks = None
+    if available_bytes is not None and isinstance(engine, Planner):
+        planner = with_common(engine, settings)
+        assert isinstance(planner, Planner)
+        fitted = planner.plan(model, kv_dtype, parallel or Parallel()).fit((available_bytes,))
+        num_blocks = fitted.num_blocks if isinstance(fitted, FitReport) else None
+    return engine.scheduler(model, kv_dtype, settings, num_blocks, parallel)
+
+
+def with_common(engine: Engine, settings: Mapping[str, object]) -> Engine:
+    """The engine with those settings of its scheduler that are its own as well, as max_model_len; blocks aside."""
+    common = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and name in engine.setting_names() and name != "block_size"
+    }
+    return Engine.of(f"{engine.name}@{engine.version}", {**engine.settings_by_name(), **common}) if common else engine
+
+
+def replayed() -> list[str]:
+    """Engines whose scheduler is replayed."""
+    return [name for name in ENGINES.names() if isinstance(Engine.of(name), Replayer)]
+
+
+def _plain(value: object) -> Json:
+    return value if isinstance(value, bool | int | float | str) else None

@@ -1,0 +1,155 @@
+"""Blocks in use by users that are independent of each other: a distribution, by convolution.
+
+What one user holds at a random step is counted in whole numbers: each request for as many steps as it generates, at
+each with the blocks of the tokens written then. N users hold the N-fold convolution. It is exact, in integers, where
+that is small; otherwise it is in 64-bit floats by FFT, whose sums are off by less than ROUNDING, and a share that comes
+so near to the one asked for counts as below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROUNDING = 1e-9
+"""What the floats may be off by: 1e-16 for each of some thousand operations, and room."""
+_EXACT_BITS = 2_000_000
+"""Largest product of integers that is worth to be exact."""
+_MOST_USERS = 1 << 20
+
+
+def held_weights(pairs: Sequence[tuple[int, int, int]], held: Callable[[int], int], longest: int) -> tuple[int, ...]:
+    """How often a user holds so many blocks at a random step, by blocks.
+
+    pairs: prompt and output tokens and how often they come. held: blocks by the tokens written. longest: tokens at
+    which every request ends.
+    """
+    starts = [0] * (longest + 2)
+    for prompt, output, weight in pairs:
+        starts[prompt] += weight
+        starts[min(prompt + output, longest)] -= weight
+    found: dict[int, int] = {}
+    steps = 0
+    for tokens in range(1, longest + 1):
+        steps += starts[tokens]
+        if steps:
+            blocks = held(tokens)
+            found[blocks] = found.get(blocks, 0) + steps
+    return tuple(found.get(blocks, 0) for blocks in range(max(found) + 1))
+
+
+class Blocks:
+    """What one user holds, and from it what any number of them do. num_blocks: that there are."""
+
+    def __init__(self, weights: Sequence[int], num_blocks: int) -> None:
+        self.weights = tuple(weights)
+        self.num_blocks = num_blocks
+        self.total = sum(weights)
+        self._floats: NDArray[np.float64] = np.array(
+            [weight / self.total for weight in weights[: num_blocks + 1]], dtype=np.float64
+        )
+
+    @property
+    def mean(self) -> Fraction:
+        """Blocks that a user holds on average."""
+        return Fraction(sum(blocks * weight for blocks, weight in enumerate(self.weights)), self.total)
+
+    @property
+    def most(self) -> int:
+        """Blocks that a user holds at most."""
+        return len(self.weights) - 1
+
+    def share_within(self, users: int, num_blocks: int | None = None) -> Fraction | float:
+        """How much of the time so many users hold no more than num_blocks: exact where it is small."""
+        within = self.num_blocks if num_blocks is None else num_blocks
+        if users * self.most <= within:
+            return Fraction(1)
+        if self._is_small(users):
+            return exact_share(self.weights, users, within)
+        return float(self._of(users)[: within + 1].sum())
+
+    def quantile(self, users: int, share: Fraction) -> int | None:
+        """The fewest blocks that are enough for so large a share of the time; None where there are not so many."""
+        if self._is_small(users):
+            return exact_quantile(self.weights, users, share, self.num_blocks)
+        sums = np.cumsum(self._of(users))
+        enough = np.nonzero(sums >= float(share) + ROUNDING)[0]
+        if len(enough):
+            return int(enough[0])
+        return self.num_blocks if users * self.most <= self.num_blocks else None
+
+    def most_users(self, share: Fraction) -> int:
+        """Users that hold no more blocks than there are for so large a share of the time.
+
+        Found bit by bit, from the powers of one user's distribution: more users never hold less.
+        """
+        least = next(blocks for blocks, weight in enumerate(self.weights) if weight)
+        ceiling = min(_MOST_USERS, self.num_blocks // least if least else _MOST_USERS)
+        low, high = 0, 1
+        while high <= ceiling and self._fits(high, share):
+            low, high = high, 2 * high
+        high = min(high, ceiling + 1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._fits(middle, share):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _fits(self, users: int, share: Fraction) -> bool:
+        found = self.share_within(users)
+        return found >= share if isinstance(found, Fraction) else found >= float(share) + ROUNDING
+
+    def _is_small(self, users: int) -> bool:
+        return users * self.total.bit_length() * (users * self.most + 1) <= _EXACT_BITS
+
+    def _of(self, users: int) -> NDArray[np.float64]:
+        """Shares of the time at which users hold 0, 1 ... num_blocks; more than that is left out."""
+        found: NDArray[np.float64] | None = None
+        power = self._floats
+        while users:
+            if users & 1:
+                found = power if found is None else self._sum(found, power)
+            users >>= 1
+            if users:
+                power = self._sum(power, power)
+        assert found is not None
+        return found
+
+    def _sum(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+        length = len(one) + len(other) - 1
+        size = 1 << (length - 1).bit_length()
+        spectrum: NDArray[Any] = np.fft.rfft(one, size) * np.fft.rfft(other, size)
+        found: NDArray[np.float64] = np.fft.irfft(spectrum, size)[: min(length, self.num_blocks + 1)]
+        return np.maximum(found, 0.0)
+
+
+def exact_weights(weights: Sequence[int], users: int) -> list[int]:
+    """Weights of what so many users hold, in integers: one product of large numbers (Kronecker's substitution)."""
+    wide = users * sum(weights).bit_length() // 8 + 1  # bytes that hold any of the weights
+    packed = int.from_bytes(b"".join(weight.to_bytes(wide, "little") for weight in weights), "little")
+    places = users * (len(weights) - 1) + 1
+    whole = (packed**users).to_bytes(places * wide, "little")
+    return [int.from_bytes(whole[place * wide : (place + 1) * wide], "little") for place in range(places)]
+
+
+def exact_share(weights: Sequence[int], users: int, within: int) -> Fraction:
+    """How much of the time so many users hold no more than `within` blocks."""
+    return Fraction(sum(exact_weights(weights, users)[: within + 1]), sum(weights) ** users)
+
+
+def exact_quantile(weights: Sequence[int], users: int, share: Fraction, most: int) -> int | None:
+    """The fewest blocks that are enough for so large a share of the time; None where that is more than `most`."""
+    left = share * sum(weights) ** users
+    for blocks, weight in enumerate(exact_weights(weights, users)[: most + 1]):
+        left -= weight
+        if left <= 0:
+            return blocks
+    return None

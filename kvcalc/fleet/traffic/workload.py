@@ -1,0 +1,167 @@
+"""How long requests are: one length, quantiles, a histogram, or those of a trace; prompts apart from outputs.
+
+Quantiles are fitted by one rule: between two of them lengths are spread evenly, below the first all are as long as it,
+and each two-hundredth of the requests is as long as the longest of its stretch. So a fit never has less than was said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.units import count, parse_tokens, shown
+
+POINTS = 200
+"""Lengths of a fit, each as likely as the others."""
+_MAX = "max"
+_EXAMPLE = "write 8K, p50=4K,p95=32K,max=128K, or 1K:50,8K:30,32K:20"
+
+
+class Lengths(NamedTuple):
+    """Lengths with how often each comes, and the quantiles that they were fitted to, if any."""
+
+    weights: tuple[tuple[int, int], ...]
+    asked: tuple[tuple[Fraction, int], ...] = ()
+
+    @classmethod
+    def of(cls, weights: Mapping[int, int]) -> Lengths:
+        """Lengths that were counted."""
+        return cls(tuple(sorted(weights.items())))
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return sum(weight for _, weight in self.weights)
+
+    @property
+    def mean(self) -> Fraction:
+        """Their mean."""
+        return Fraction(sum(tokens * weight for tokens, weight in self.weights), self.total)
+
+    @property
+    def longest(self) -> int:
+        """The longest."""
+        return self.weights[-1][0]
+
+    def quantile(self, share: Fraction) -> int:
+        """The shortest that so large a share is not above."""
+        left = share * self.total
+        for tokens, weight in self.weights:
+            left -= weight
+            if left <= 0:
+                return tokens
+        return self.longest
+
+    @property
+    def words(self) -> str:
+        """What they are, with the quantiles of a fit beside those that were asked for."""
+        if len(self.weights) == 1:
+            return f"{count(self.longest)} tokens"
+        if not self.asked:
+            found = ((Fraction(1, 2), "p50"), (Fraction(95, 100), "p95"), (Fraction(1), _MAX))
+            quantiles = [f"{name} {count(self.quantile(share))}" for share, name in found]
+        else:
+            quantiles = [f"{_name(share)} {count(self.quantile(share))} of {count(at)}" for share, at in self.asked]
+        return f"{', '.join(quantiles)}, mean {float(self.mean):,.1f}"
+
+
+class Workload(NamedTuple):
+    """Requests by prompt and output tokens, with how often each pair comes. described: in words, by what it is of."""
+
+    pairs: tuple[tuple[int, int, int], ...]
+    described: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def independent(cls, prompts: Lengths, outputs: Lengths | None) -> Workload:
+        """Every prompt with every output. outputs: None where a user just holds its context."""
+        ends = ((1, 1),) if outputs is None else outputs.weights
+        pairs = tuple((p, o, pw * ow) for p, pw in prompts.weights for o, ow in ends)
+        if outputs is None:
+            return cls(pairs, (("context", prompts.words),))
+        return cls(pairs, (("prompt", prompts.words), ("output", outputs.words)))
+
+    @classmethod
+    def joint(cls, lengths: Iterable[tuple[int, int]]) -> Workload:
+        """Pairs as a trace has them."""
+        pairs = Counter(lengths)
+        prompts, outputs = Counter[int](), Counter[int]()
+        for (prompt, output), weight in pairs.items():
+            prompts[prompt] += weight
+            outputs[output] += weight
+        words = (("prompt", Lengths.of(prompts).words), ("output", Lengths.of(outputs).words))
+        return cls(tuple((p, o, weight) for (p, o), weight in sorted(pairs.items())), words)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request, prompt and output together, as far as they are written."""
+        return max(prompt + output - 1 for prompt, output, _ in self.pairs)
+
+    @property
+    def mean_tokens(self) -> Fraction:
+        """Tokens that a user holds on average: a request counts as long as it generates."""
+        steps = sum(output * weight for _, output, weight in self.pairs)
+        held = sum(weight * (output * prompt + output * (output - 1) // 2) for prompt, output, weight in self.pairs)
+        return Fraction(held, steps)
+
+
+def parse_lengths(text: str, field: str = "context") -> Lengths:
+    """Lengths of `8K`, `p50=4K,p95=32K,max=128K` or `1K:50,8K:30`. Raises InvalidValueError for any other form."""
+    parts = [part.strip() for part in text.split(",")]
+    if "=" in text:
+        return fitted([_quantile(part, field) for part in parts], field)
+    if ":" in text:
+        weights: Counter[int] = Counter()
+        for part in parts:
+            tokens, colon, weight = part.partition(":")
+            if not colon:
+                raise InvalidValueError(f"{field} has {shown(part)} without a weight", field=field, help=_EXAMPLE)
+            weights[parse_tokens(tokens, field)] += parse_tokens(weight, f"{field} weight")
+        return Lengths.of(weights)
+    return Lengths(((parse_tokens(text, field), 1),))
+
+
+def fitted(asked: list[tuple[Fraction, int]], field: str = "context") -> Lengths:
+    """Lengths with these quantiles. Raises InvalidValueError where one is below another, or the longest is missing."""
+    ordered = sorted(asked)
+    if any(one == other for (one, _), (other, _) in pairwise(ordered)):
+        raise InvalidValueError(f"{field} names a quantile twice", field=field, help=_EXAMPLE)
+    if [tokens for _, tokens in ordered] != sorted(tokens for _, tokens in ordered):
+        raise InvalidValueError(f"{field} has a higher quantile with fewer tokens", field=field, help=_EXAMPLE)
+    if not ordered or ordered[-1][0] != 1:
+        raise InvalidValueError(
+            f"{field} names no longest request, which decides what must fit", field=field, help="add max=128K"
+        )
+    weights = Counter(_at(Fraction(point, POINTS), ordered) for point in range(1, POINTS + 1))
+    return Lengths(tuple(sorted(weights.items())), tuple(ordered))
+
+
+def _at(share: Fraction, ordered: list[tuple[Fraction, int]]) -> int:
+    before, shorter = Fraction(0), ordered[0][1]
+    for end, longer in ordered:
+        if share <= end:
+            return shorter + ceil((longer - shorter) * (share - before) / (end - before))
+        before, shorter = end, longer
+    return shorter
+
+
+def _quantile(part: str, field: str) -> tuple[Fraction, int]:
+    """`p50=4K`, `p99.5=100K`, `max=128K`."""
+    name, equals, tokens = part.partition("=")
+    share = Fraction(1) if name == _MAX else None
+    if name[:1] == "p":
+        try:
+            share = Fraction(name[1:]) / 100
+        except (ValueError, ZeroDivisionError):
+            share = None
+    if share is None or not 0 < share <= 1 or not equals:
+        raise InvalidValueError(f"{field} has {shown(part)}, which is no quantile", field=field, help=_EXAMPLE)
+    return share, parse_tokens(tokens, field)
+
+
+def _name(share: Fraction) -> str:
+    return _MAX if share == 1 else f"p{float(100 * share):g}"

@@ -1,0 +1,234 @@
+"""What an engine's scheduler made of a trace: its steps, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
+from kvcalc.units import count, gibibytes, plural
+
+SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
+"""Quantiles that are shown, by name."""
+
+
+class Step(NamedTuple):
+    """One turn of the scheduler. Blocks are those in use, the block that is never given out left out.
+
+    used_blocks, running, waiting: once the batch is scheduled. used_after_update: once its tokens are there.
+    preempted: ids, in order. group_blocks: of each group, shared ones as often as they are shared; None where nothing
+    was scheduled. evicted_blocks: cached blocks that were overwritten. finished: ids. tokens: of each request that was
+    scheduled.
+    """
+
+    step: int
+    used_blocks: int
+    running: int
+    waiting: int
+    preempted: tuple[Hashable, ...]
+    scheduled_tokens: int
+    used_after_update: int
+    group_blocks: tuple[int, ...] | None
+    evicted_blocks: int
+    finished: tuple[Hashable, ...]
+    tokens: Mapping[Hashable, int]
+
+
+class Totals(NamedTuple):
+    """Sums of a replay.
+
+    sum_used: blocks in use, added up over steps; so are running_steps and waiting_steps. hit_tokens_first: of each
+    request's first admission; hit_tokens_all: of those after preemptions, too. stalled: whether requests were left that
+    never fit.
+    """
+
+    requests: int = 0
+    finished: int = 0
+    steps: int = 0
+    last_step: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    scheduled_tokens: int = 0
+    admissions: int = 0
+    preemptions: int = 0
+    hit_tokens_first: int = 0
+    hit_tokens_all: int = 0
+    evicted_cached_blocks: int = 0
+    peak_used: int = 0
+    sum_used: int = 0
+    peak_running: int = 0
+    running_steps: int = 0
+    peak_waiting: int = 0
+    waiting_steps: int = 0
+    stalled: bool = False
+
+
+def _plain(step: Step) -> dict[str, Json]:
+    """A step's numbers, and the ids of those that were preempted."""
+    return {
+        "step": step.step,
+        "used_blocks": step.used_blocks,
+        "running": step.running,
+        "waiting": step.waiting,
+        "preempted": [str(name) for name in step.preempted],
+        "scheduled_tokens": step.scheduled_tokens,
+        "used_after_update": step.used_after_update,
+    }
+
+
+def quantile(counts: Mapping[int, int], share: Fraction) -> int:
+    """The smallest number that so large a share of all is not above; 0 of nothing."""
+    left = share * sum(counts.values())
+    for number in sorted(counts):
+        left -= counts[number]
+        if left <= 0:
+            return number
+    return 0
+
+
+def mean(counts: Mapping[int, int]) -> float:
+    """Mean of what was counted."""
+    total = sum(counts.values())
+    return sum(number * times for number, times in counts.items()) / total if total else 0.0
+
+
+class ReplayReport(NamedTuple):
+    """A trace, replayed.
+
+    num_blocks: that requests can get. block_bytes: of one, on a rank. steps: each of them, empty where they were only
+    counted. hits: tokens that each request found in the prefix cache when it was first admitted, by id. used, waits,
+    spans: how many steps had so many blocks in use; how many requests waited so many steps for their admission, and
+    took so many from arrival to their last token. step_seconds: what a step was said to take, None where steps are the
+    clock. curve: the share of prompt tokens that a cache of so many blocks would hit, by blocks.
+    """
+
+    model: str
+    engine: str
+    engine_version: str
+    engine_settings: tuple[tuple[str, Json], ...]
+    scheduler_settings: tuple[tuple[str, Json], ...]
+    num_blocks: int
+    block_bytes: int
+    steps: tuple[Step, ...]
+    hits: Mapping[Hashable, int]
+    totals: Totals
+    used: Mapping[int, int]
+    waits: Mapping[int, int]
+    spans: Mapping[int, int]
+    step_seconds: Fraction | None = None
+    curve: tuple[tuple[int, Fraction], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of prompt tokens that the prefix cache had."""
+        return self.totals.hit_tokens_first / self.totals.prompt_tokens if self.totals.prompt_tokens else 0.0
+
+    def used_blocks(self, share: Fraction) -> int:
+        """Blocks that are enough for so large a share of the steps."""
+        return quantile(self.used, share)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values; of steps, their numbers."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "engine_settings": dict(self.engine_settings),
+            "scheduler": dict(self.scheduler_settings),
+            "num_blocks": self.num_blocks,
+            "block_bytes": self.block_bytes,
+            "totals": self.totals._asdict(),
+            "hit_rate": self.hit_rate,
+            "used_blocks": {name: self.used_blocks(share) for name, share in SHOWN},
+            "used_bytes": {name: self.used_blocks(share) * self.block_bytes for name, share in SHOWN},
+            "mean_used_blocks": mean(self.used),
+            "wait_steps": {name: quantile(self.waits, share) for name, share in SHOWN},
+            "mean_wait_steps": mean(self.waits),
+            "request_steps": {name: quantile(self.spans, share) for name, share in SHOWN},
+            "step_seconds": None if self.step_seconds is None else float(self.step_seconds),
+            "hit_rate_by_blocks": [[blocks, float(share)] for blocks, share in self.curve],
+            "notes": list(self.notes),
+            **({"steps": [_plain(step) for step in self.steps]} if self.steps else {}),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Distributions of what was in use, and of what requests waited."""
+        columns = (
+            Column("quantile"),
+            Column("blocks", "count"),
+            Column("bytes", "bytes"),
+            Column("GiB", "gibibytes"),
+            Column("steps waited", "count"),
+            Column("steps in all", "count"),
+        )
+        rows = tuple(
+            (
+                name,
+                self.used_blocks(share),
+                self.used_blocks(share) * self.block_bytes,
+                self.used_blocks(share) * self.block_bytes,
+                quantile(self.waits, share),
+                quantile(self.spans, share),
+            )
+            for name, share in SHOWN
+        )
+        title = (
+            f"{self.model} in {in_version(self.engine, self.engine_version)}: {plural(self.totals.requests, 'request')}"
+        )
+        sheets = [Sheet(title, columns, rows, tuple(self._lines()), self.notes, self._answers(), label_width=13)]
+        if self.curve:
+            shares = tuple((blocks, blocks * self.block_bytes, float(share)) for blocks, share in self.curve)
+            curve = (Column("blocks", "count"), Column("bytes", "bytes"), Column("hit rate", "ratio"))
+            sheets.append(Sheet("hit rate by cache size", curve, shares))
+        if self.steps:
+            names = ("step", "used blocks", "running", "waiting", "preempted", "scheduled tokens", "used after update")
+            each = tuple((*step[:4], len(step.preempted), *step[5:7]) for step in self.steps)
+            sheets.append(Sheet("steps", tuple(Column(name, "count") for name in names), each))
+        return tuple(sheets)
+
+    def _lines(self) -> list[Line]:
+        totals = self.totals
+        peak = totals.peak_used * self.block_bytes
+        whole = self.num_blocks * self.block_bytes
+        lines = [
+            Line(
+                "peak",
+                f"{count(totals.peak_used)} of {plural(self.num_blocks, 'block')}, {gibibytes(peak)} of "
+                f"{gibibytes(whole)}",
+                "answer",
+            ),
+            Line("preempted", f"{plural(totals.preemptions, 'time')}", "alarm" if totals.preemptions else "plain"),
+            Line(
+                "prefix hits",
+                f"{count(totals.hit_tokens_first)} of {plural(totals.prompt_tokens, 'prompt token')} "
+                f"({100 * self.hit_rate:.1f}%)",
+            ),
+            Line("evicted", f"{plural(totals.evicted_cached_blocks, 'cached block')}"),
+            Line(
+                "running",
+                f"{totals.running_steps / totals.steps if totals.steps else 0:.1f} on average, at most "
+                f"{count(totals.peak_running)}",
+            ),
+            Line(
+                "waiting",
+                f"{totals.waiting_steps / totals.steps if totals.steps else 0:.1f} on average, at most "
+                f"{count(totals.peak_waiting)}",
+            ),
+            Line("steps", self._duration()),
+        ]
+        if totals.stalled:
+            left = plural(totals.requests - totals.finished, "request")
+            lines.insert(0, Line("stalled", f"{left} never fit, and nothing moved any more", "alarm"))
+        return lines
+
+    def _duration(self) -> str:
+        steps = count(self.totals.steps)
+        if self.step_seconds is None:
+            return f"{steps}; steps are the clock"
+        return f"{steps} of {float(self.step_seconds):g} s"
+
+    def _answers(self) -> tuple[tuple[str, str | int | float | None], ...]:
+        numbers = self.totals._asdict()
+        return (("model", self.model), ("engine", self.engine), ("num_blocks", self.num_blocks), *numbers.items())

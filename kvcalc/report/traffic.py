@@ -1,0 +1,109 @@
+"""How many users a pool holds for most of the time, and what they hold."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
+from kvcalc.units import count, gibibytes, plural
+
+
+class TrafficReport(NamedTuple):
+    """Users at which nothing is preempted for a share of the time, and the blocks that they hold.
+
+    workload: how long requests are, in words. num_blocks: that requests can get; prefix_blocks: of these, what shared
+    prefixes hold. next_share: how much of the time one user more would fit. mean_blocks, most_blocks, user_blocks: of
+    one user, its prefix aside. all_blocks: of all of them, by quantiles, theirs and the prefixes' apart; None where the
+    pool is smaller. users_at_most, users_at_mean: if each request were as long as the longest, or as the mean.
+    """
+
+    model: str
+    engine: str
+    engine_version: str
+    workload: tuple[tuple[str, str], ...]
+    quantile: Fraction
+    num_blocks: int
+    block_bytes: int
+    prefix_blocks: int
+    users: int
+    next_share: float | None
+    mean_blocks: Fraction
+    most_blocks: int
+    mean_tokens: Fraction
+    user_blocks: tuple[tuple[str, int], ...]
+    all_blocks: tuple[tuple[str, int | None], ...]
+    users_at_most: int
+    users_at_mean: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def expected_blocks(self) -> Fraction:
+        """Blocks that all users hold on average, with shared prefixes."""
+        return self.users * self.mean_blocks + self.prefix_blocks
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "workload": dict(self.workload),
+            "quantile": float(self.quantile),
+            "num_blocks": self.num_blocks,
+            "block_bytes": self.block_bytes,
+            "prefix_blocks": self.prefix_blocks,
+            "users": self.users,
+            "share_of_one_more": self.next_share,
+            "mean_blocks": float(self.mean_blocks),
+            "most_blocks": self.most_blocks,
+            "mean_tokens": float(self.mean_tokens),
+            "user_blocks": dict(self.user_blocks),
+            "all_blocks": dict(self.all_blocks),
+            "expected_blocks": float(self.expected_blocks),
+            "expected_bytes": float(self.expected_blocks * self.block_bytes),
+            "users_at_most": self.users_at_most,
+            "users_at_mean": self.users_at_mean,
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Blocks of a user and of all of them."""
+        columns = (
+            Column("quantile"),
+            Column("blocks a user", "count"),
+            Column("blocks of all", "count"),
+            Column("bytes of all", "bytes"),
+        )
+        rows: list[tuple[Cell, ...]] = [
+            (name, each, *self._all(whole))
+            for (name, each), (_, whole) in zip(self.user_blocks, self.all_blocks, strict=True)
+        ]
+        title = f"{self.model} in {in_version(self.engine, self.engine_version)}: users of different lengths"
+        return (Sheet(title, columns, tuple(rows), tuple(self._lines()), self.notes, label_width=17),)
+
+    def _all(self, whole: int | None) -> tuple[int | None, int | None]:
+        if whole is None:
+            return None, None
+        blocks = whole + self.prefix_blocks
+        return blocks, blocks * self.block_bytes
+
+    def _lines(self) -> list[Line]:
+        share = f"{100 * float(self.quantile):g}%"
+        lines = [Line("users", f"{count(self.users)}: nothing is preempted {share} of the time", "answer")]
+        if self.next_share is not None:
+            lines.append(Line("one more", f"{100 * self.next_share:.2f}% of the time"))
+        lines += [
+            Line("all at maximum", plural(self.users_at_most, "user")),
+            Line("all at the mean", plural(self.users_at_mean, "user")),
+            *(Line(name, words) for name, words in self.workload),
+            Line("expected", self._expected()),
+        ]
+        if self.prefix_blocks:
+            lines.append(Line("prefixes", f"{plural(self.prefix_blocks, 'block')}, held once"))
+        return lines
+
+    def _expected(self) -> str:
+        held_bytes = int(self.expected_blocks * self.block_bytes)
+        blocks = f"{float(self.expected_blocks):,.1f} of {plural(self.num_blocks, 'block')}"
+        return f"{blocks} ({gibibytes(held_bytes)}), {float(self.mean_blocks):,.1f} a user"
