@@ -69,6 +69,7 @@ def test_the_readme_shows_each_question_that_users_ask():
         "explain",
         "explain-log",
         "check",
+        "check",
     ]
 
 

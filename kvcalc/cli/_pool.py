@@ -36,7 +36,7 @@ def asked_for(  # options
     gpu: str | None,
     memory: str | None,
     weights: str | None,
-    reserve: str,
+    reserve: str | None,
     utilization: str | None,
     tp: int,
     dtype: str,
@@ -85,7 +85,7 @@ def _left(  # options
     gpu: str | None,
     memory: str | None,
     weights: str | None,
-    reserve: str,
+    reserve: str | None,
     utilization: str | None,
     dtype: str,
     engine: str,
@@ -97,17 +97,15 @@ def _left(  # options
 
     from kvcalc.fleet.memory import share_of
     from kvcalc.fleet.on_gpus import OnGpus
-    from kvcalc.fleet.weights import weights_of
-    from kvcalc.io.weights import read_weights
+    from kvcalc.fleet.weights import loaded
     from kvcalc.parallel import Parallel
     from kvcalc.units import parse_bytes
 
     card = asking.device(gpu, memory)
     share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
     terms = asking.terms_on(card.written, share, "1", dtype, engine, engine_set)
-    given = None if weights is None else asking.located("--weights", read_weights, weights)
-    whole = asking.located("--weights", weights_of, model, given)
-    reserve_bytes = asking.located("--reserve", parse_bytes, reserve, "reserve")
+    whole = loaded(asking.weights(model, weights, None), terms.engine.served(model))
+    reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
     question = OnGpus(terms.of(model, 1, layout), card, whole, reserve_bytes, share or Fraction(1))
     left = question.memory(layout or Parallel()).cache_bytes
     if left <= 0:

@@ -271,7 +271,9 @@ POOL = (
     GPU,
     MEMORY,
     WEIGHTS,
-    RESERVE,
+    RESERVE._replace(
+        help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
+    ),
     UTILIZATION,
     TP,
     DTYPE,

@@ -32,7 +32,7 @@ def run(
     gpu: str | None,
     memory: str | None,
     weights: str | None,
-    reserve: str,
+    reserve: str | None,
     utilization: str | None,
     tp: int,
     dtype: str,

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
+from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version, plain
 from kvcalc.units import count, gibibytes, plural
 
 SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
@@ -135,8 +135,8 @@ class ReplayReport(NamedTuple):
             "model": self.model,
             "engine": self.engine,
             "engine_version": self.engine_version,
-            "engine_settings": dict(self.engine_settings),
-            "scheduler": dict(self.scheduler_settings),
+            "engine_settings": plain(dict(self.engine_settings)),
+            "scheduler": plain(dict(self.scheduler_settings)),
             "num_blocks": self.num_blocks,
             "block_bytes": self.block_bytes,
             "totals": self.totals._asdict(),
