@@ -212,5 +212,5 @@ def _check(specs: Sequence[Spec], settings: SchedulerSettings, dcp: int) -> None
         raise NotApplicableError("decode context parallelism is not replayed", help="use dcp=1")
     if settings.spec_method == EAGLE and any(spec.kind in (STATE, CHUNKED) for spec in specs):
         raise NotApplicableError(
-            "drafts by eagle beside states or chunks are not replayed: nobody measured them", help="use ngram"
+            "drafts by eagle with states or chunks are not replayed: they were not measured", help="use ngram"
         )

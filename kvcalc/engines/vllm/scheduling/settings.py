@@ -87,7 +87,7 @@ class SchedulerSettings:
             )
         if self.num_speculative_tokens and self.async_scheduling:
             raise NotApplicableError(
-                "drafts with two batches in flight are not replayed: nobody measured them",
+                "drafts with two batches in flight are not replayed: they were not measured",
                 help="set async_scheduling=false, or leave num_speculative_tokens out",
             )
 
