@@ -43,7 +43,7 @@ def started(
     known = {
         name: value
         for name in ("max_model_len", "async_scheduling", "enable_prefix_caching")
-        if (value := getattr(settings, name)) is not None
+        if (value := vars(settings)[name]) is not None
     }
     planned = replace(engine, **known).planned(model, kv_dtype, parallel)
     blocks = settings.num_gpu_blocks or engine.num_gpu_blocks_override or num_blocks
