@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kvcalc.errors import KvcalcError
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors.foreign import listed
 from kvcalc.fleet.check import Deployment
 from kvcalc.io.deployments import Deployments, read_deployments
 from kvcalc.io.deployments.documents import YAML, Source, grammar_of
@@ -18,6 +19,7 @@ from kvcalc.io.deployments.workload import ALL_GPUS
 from kvcalc.report.deployments import Note
 
 _PLAN = re.compile(r"(?m)^(?:deployments|\s*[\"']deployments[\"'])\s*:")
+_MOST_MODELS = 5
 _MANIFEST = re.compile(r"(?m)^\s*[\"']?(?:apiVersion|kind)[\"']?\s*:")
 
 
@@ -54,6 +56,8 @@ def to_check(paths: Sequence[str], given: Given) -> ToCheck:
             entries.extend((source.name, each) for each in _of_plan(source))
         except KvcalcError as error:
             refused.append(Note.of(error, source.name))
+    if given.weights is not None:
+        _check_weights(read.settled)
     known: dict[Hashable, Any] = {}
     for settled in read.settled:
         try:
@@ -63,6 +67,17 @@ def to_check(paths: Sequence[str], given: Given) -> ToCheck:
     order = {source.name: number for number, source in enumerate(files.sources)}
     entries.sort(key=lambda entry: order.get(entry[0], len(order)))
     return ToCheck(tuple(each for _, each in entries), tuple(dict.fromkeys(refused)), (*notes.skipped, *notes.empty))
+
+
+def _check_weights(settled: Sequence[Settled]) -> None:
+    """Raises InvalidValueError where weights of one model are given, and several are served."""
+    models = sorted({each.deployed.model for each in settled if each.deployed.model is not None})
+    if len(models) > 1:
+        raise InvalidValueError(
+            f"is the size of one model, and {len(models):,} are served: {listed(models, _MOST_MODELS)}",
+            where="--weights",
+            help="check them one by one, or write a plan that refers to them (from: FILE) with the weights of each",
+        )
 
 
 def _is_plan(source: Source) -> bool:

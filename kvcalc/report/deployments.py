@@ -9,6 +9,7 @@ from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.report.sheet import Column, Json, Sheet, in_version
 from kvcalc.units import plural
 
+_HELP = "`kvcalc deployments PATH` shows all that was read"
 THE_FILE = "the file"
 """What a note is about that is of a whole file."""
 
@@ -38,7 +39,7 @@ class Note(NamedTuple):
     def error(self) -> KvcalcError:
         """The same, to be raised."""
         where = self.where if self.about == THE_FILE else f"{self.where}: {self.about}"
-        return InvalidFileError(self.why, where=where, help=self.help)
+        return InvalidFileError(self.why, where=where, help=self.help or _HELP)
 
     def data(self) -> dict[str, Json]:
         """Plain values."""

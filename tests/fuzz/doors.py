@@ -191,6 +191,16 @@ def command_lines() -> list[list[str]]:
     return [line for line in lines if line and not RUNS_TORCH.search(" ".join(line))]
 
 
+@cache
+def manifests() -> list[tuple[str, str]]:
+    """Files of every form, by their names."""
+    folder = DATA / "deployments"
+    files = [path for path in sorted(folder.glob("*/**/*")) if path.is_file() and path.name != "expected.json"]
+    rows = yaml.safe_load((ROOT / "tests" / "io" / "deployments" / "forms.yaml").read_text("utf-8"))
+    more = [(Path(name).name, words) for row in rows for name, words in row["files"].items()]
+    return [(path.name, path.read_text("utf-8")) for path in files] + more
+
+
 # Entrances ------------------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +350,23 @@ def enter_plan(plan: str, folder: Path, random: Random) -> None:
     enter_words(["check", str(file), "-f", random.choice(FINDINGS)], folder, random)
 
 
+def spoiled_manifest(random: Random, seed: tuple[str, str], others: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """A file spoiled as text, now and then under the name of another."""
+    name = seed[0] if random.random() < 9 / 10 else random.choice(others)[0]
+    return name, spoiled_text(random, seed[1], [words for _, words in others])
+
+
+def enter_manifest(manifest: tuple[str, str], folder: Path, random: Random) -> None:
+    name, words = manifest
+    file = folder / name
+    file.write_bytes(words.encode("utf-8", "surrogatepass"))
+    command = random.choice(("deployments", "deployments", "check"))
+    formats = FINDINGS if command == "check" else FOR_ANYTHING
+    more = random.choice(([], ["--gpu", "h100", "--weights", "16GB"])) if command == "check" else []
+    enter_words([command, str(file), *more, "-f", random.choice(formats)], folder, random)
+    file.unlink()
+
+
 def enter_words(words: list[str], folder: Path, random: Random) -> None:
     """A command line ends with an exit code, and prints a document of its format or one message."""
     if RUNS_TORCH.search(" ".join(words)):
@@ -368,6 +395,7 @@ DOORS = {
     "settings": Door(engine_settings, spoiled_settings, enter_settings),
     "engine command lines": Door(engine_lines, spoiled_text, enter_line),
     "plans": Door(plans, spoiled_plan, enter_plan),
+    "manifests": Door(manifests, spoiled_manifest, enter_manifest),
     "command lines": Door(command_lines, spoiled_words, enter_words),
 }
 """All but the config, whose fields `test_models.py` spoils one by one and knows what must not go unsaid."""

@@ -28,7 +28,9 @@ _ENGINES = {"tensorrt_llm": "trtllm", "llama_cpp_python": "llama_cpp"}
 """Programs whose engine goes by another name in what is printed."""
 _NO_ENGINE = "no engine"
 _IN_CONTAINER = re.compile(r"/(?:mnt|models?|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
-_NUMBERED = re.compile(r"word \d+")
+_UNSET = re.compile(r"([A-Za-z_]\w*) is a variable that nothing sets")
+_NAMELESS = "a variable is a variable that nothing sets"
+_OF_SCRIPT = "a variable that nothing sets, as an argument of the script"
 _MODEL_FLAGS = ("--model", "--model-path", "--model-id", "-m", "--model-tag", "-hf", "--hf-repo", "model")
 _NAMED_AFTER = re.compile(
     r"(?:^|/)(vllm|sglang)(?:[-_](?:openai|cpu|rocm|gpu|xpu|hpu|cuda|ascend|tpu)[\w.-]*)?(?::[^/]*)?$"
@@ -70,12 +72,23 @@ class _Place(NamedTuple):
         """FILE:LINE."""
         return f"{self.file}:{line}"
 
-    def of(self, about: str, at: int | None = None) -> int:
+    def offset(self, command: Command) -> int:
+        """Where the command begins in the script."""
+        offset = 0
+        for _ in range(command.line - 1 if self.script is not None else 0):
+            offset = str(self.script).find("\n", offset) + 1
+        return offset
+
+    def line(self, command: Command) -> int:
+        """The line of what starts the engine."""
+        return self.workload.line if self.script is None else self.script.line_at(self.offset(command))
+
+    def of(self, about: str, at: int | None, command: Command) -> int:
         """The line of a flag or a variable. at: its place among the words."""
         workload = self.workload
         if self.script is not None:
-            found = self.script.find(about.partition("=")[0]) if not _NUMBERED.fullmatch(about) else -1
-            return self.script.line_at(found) if found >= 0 else self.script.line
+            found = self.script.find(about.partition("=")[0], self.offset(command))
+            return self.script.line_at(found) if found >= 0 else self.line(command)
         if at is not None and at < len(workload.words):
             return workload.words[at].line
         value = workload.variables.get(about)
@@ -179,7 +192,7 @@ class _One(NamedTuple):
 
 def _settled(command: Command, place: _Place) -> _One:
     workload = place.workload
-    line = _line(command, place)
+    line = place.line(command)
     model, model_refused = _model(command, place, line)
     refused = [*_refusals(command, place), *model_refused]
     args: dict[str, object] = {name: value for name, value in command.args.items() if not _is_unknown(value)}
@@ -235,16 +248,6 @@ def _decides(command: Command) -> str:
 
 def _name(command: Command, workload: Workload) -> str:
     return command.container if workload.script is not None and command.container else workload.name
-
-
-def _line(command: Command, place: _Place) -> int:
-    """The line of the command, counted in its script."""
-    if place.script is None or not command.line:
-        return place.workload.line
-    offset = 0
-    for _ in range(command.line - 1):
-        offset = place.script.find("\n", offset) + 1
-    return place.script.line_at(offset)
 
 
 def _model(command: Command, place: _Place, line: int) -> tuple[str | None, list[Note]]:
@@ -322,11 +325,14 @@ def _refusals(command: Command, place: _Place) -> Iterator[Note]:
         hidden = next((name for name in secret if name in why), None)
         if hidden is not None:
             why = f"{hidden} comes from a Secret or another object that is not among the files: --set {hidden}=VALUE"
-        yield Note(place.at(place.of(refusal.about, refusal.at)), about, why)
+        why = _OF_SCRIPT if why == _NAMELESS else why
+        unset = _UNSET.match(why)
+        help = "" if hidden else f"--set {unset[1]}=VALUE, or {refusal.help}" if unset else refusal.help
+        yield Note(place.at(place.of(refusal.about, refusal.at, command)), about, why, help)
 
 
 def _tells(command: Command, place: _Place) -> Iterator[Note]:
-    yield from (Note(place.at(place.of(said.about, said.at)), said.about, said.why) for said in command.told)
+    yield from (Note(place.at(place.of(said.about, said.at, command)), said.about, said.why) for said in command.told)
 
 
 def _of_own(workload: Workload, engine: str, args: Mapping[str, object], model: Text | None, place: _Place) -> Settled:

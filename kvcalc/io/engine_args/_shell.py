@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kvcalc.io.engine_args._lexer import ASSIGNED, Lexer, Value
+from kvcalc.io.engine_args._lexer import ASSIGNED, UNKNOWN_OUTPUT, Lexer, Value
 
 UNKNOWN = re.compile(
     r"\$\([A-Za-z_]\w*\)|\$\(\.\.\.\)|\$\{[^}]{0,80}\}|\$[A-Za-z_]\w*|\{\{.{0,200}?\}\}|<[A-Z][A-Z0-9_-]+>", re.DOTALL
@@ -20,6 +20,8 @@ _CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\[ \t]+|[ \t][\^`](?=\r?\n)\r?\n")
 """A backslash at the end of a line that YAML folded; and how the shells of Windows go on."""
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
 _UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_LONGEST = 64 * 1024
+"""Longest value of a variable, in characters."""
 _OPENS = {"if": "if", "while": "loop", "until": "loop", "for": "list", "select": "list", "case": "list"}
 _CLOSES = ("fi", "done", "esac")
 _SETS = ("export", "declare", "local", "readonly", "typeset")
@@ -118,6 +120,8 @@ class _Shell:
                 if isinstance(before, tuple)
                 else before + (value if isinstance(value, str) else " ".join(value))
             )
+        if sum(map(len, value)) > _LONGEST:
+            value = UNKNOWN_OUTPUT  # A=$A$A without end
         if runs is None and value != before:
             self._values.pop(name, None)
             self._doubtful.add(name)

@@ -113,13 +113,6 @@ def test_a_revision_of_git_is_read(cli, folder):
     assert refusal["why"] == "the revision has no such file"
 
 
-def test_no_option_of_git_can_be_given(cli, folder):
-    (refusal,) = (
-        shown(cli, "--output=x:y".replace("--", "-", 1))["refused"] if False else [{"why": "there is no such file"}]
-    )
-    assert refusal["why"] == "there is no such file"
-
-
 @pytest.mark.parametrize(
     ("make", "why"),
     [

@@ -184,21 +184,21 @@ class _Builder:
         if self._source is None:
             self._source = self._text.split("\n")
         starts, lines, at = [0], [self._line(event.start_mark.line)], 0
-        block = event.style in ("|", ">")
-        first = event.start_mark.line + (1 if block else 0)
+        first = event.start_mark.line + (1 if event.style in ("|", ">") else 0)
         for number in range(first, min(event.end_mark.line + 1, len(self._source))):
-            said = self._source[number].strip()
-            said = said.rstrip("\\").rstrip() if event.style == '"' else said
+            column = event.start_mark.column if number == event.start_mark.line else 0
+            said = _unquoted(self._source[number][column:], event.style)
             found = words.find(said, at) if said else -1
             if found < 0:
                 continue
-            line = self._line(number)
-            if found == 0:
-                lines[0] = line
+            at = found + len(said)
+            while found > starts[-1] + 1 and words[found - 1] == " ":
+                found -= 1  # what it is indented by is of its line, too
+            if not found or not words[:found].strip(" "):
+                lines[0] = self._line(number)
             else:
                 starts.append(found)
-                lines.append(line)
-            at = found + len(said)
+                lines.append(self._line(number))
         return Text(words, starts, lines)
 
     def _line(self, number: int) -> int:
@@ -219,6 +219,14 @@ class _Builder:
 
     def _error(self, what: str, line: int, help: str) -> InvalidFileError:
         return InvalidFileError(what, where=f"{self._name}:{line}", help=help)
+
+
+def _unquoted(line: str, style: str | None) -> str:
+    """A line of a scalar as its words have it, as far as no escape stands in it."""
+    said = line.strip()
+    if style == "'":
+        return said.strip("'").replace("''", "'").strip()
+    return said.strip('"').rstrip("\\").strip() if style == '"' else said
 
 
 def _placed(node: Node, line: int) -> Node:

@@ -1,0 +1,149 @@
+"""`kvcalc check` of deployments as they stand, and plans that refer to them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from strict_readers import read_strictly
+
+DEPLOYMENT = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME}
+spec:
+  template:
+    spec:
+      nodeSelector: {nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3}
+      containers:
+      - name: vllm
+        image: vllm/vllm-openai:v0.10.2
+        args: [--model=llama-3.1-8b, --max-model-len=131072]
+        resources: {limits: {nvidia.com/gpu: 1}}
+"""
+UNSAID = DEPLOYMENT.replace("      nodeSelector: {nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3}\n", "")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def data(outcome):
+    return json.loads(outcome.stdout)
+
+
+def test_a_manifest_is_checked_as_a_plan_of_the_same_is(cli, folder):
+    (folder / "k8s.yaml").write_text(DEPLOYMENT)
+    (folder / "plan.yaml").write_text(
+        "deployments:\n- name: NAME\n  args: vllm serve llama-3.1-8b --max-model-len 131072\n  engine: vllm@0.10.2\n"
+        "  gpu: h100-80gb\n  weights: 16GB\n"
+    )
+    of_manifest = cli("check k8s.yaml --weights 16GB --format json")
+    of_plan = cli("check plan.yaml --format json")
+    assert of_manifest.code == of_plan.code == 0
+    (one,), (other,) = data(of_manifest)["findings"], data(of_plan)["findings"]
+    for field in ("needed_bytes", "available_bytes", "max_tokens", "max_sequences", "engine_version"):
+        assert one[field] == other[field]
+    assert (one["file"], one["line"], one["deployment"]) == ("k8s.yaml", 11, "NAME")
+
+
+@pytest.mark.parametrize(
+    ("words", "line", "error"),
+    [
+        (UNSAID, "", "a.yaml:10: there is neither a budget nor a gpu\nhelp: add --gpu h100-80gb"),
+        (UNSAID.replace("llama-3.1-8b", "qwen3-tiny-next"), "--gpu h100", "a.yaml:10: model: no preset is called"),
+        (DEPLOYMENT.replace("llama-3.1-8b", "$(M)"), "", "a.yaml:11: model: M is a variable that nothing sets"),
+        (DEPLOYMENT.replace("--model=llama-3.1-8b, ", ""), "", "a.yaml:11: model: nothing says which model is served"),
+        (
+            DEPLOYMENT.replace("072]", "072, --tensor-parallel-size=2]"),
+            "",
+            "a.yaml:12: GPUs: tp 2 needs 2 GPUs, and there",
+        ),
+        (
+            DEPLOYMENT + "---\n" + DEPLOYMENT.replace("llama-3.1-8b", "r1"),
+            "--weights 16GB",
+            "--weights: is the size of one model, and 2 are served: llama-3.1-8b, r1",
+        ),
+        (DEPLOYMENT, "--set x", "--set: value 1 is not of the form NAME=VALUE"),
+        ("kind: Service\n", "", "no deployment is found"),
+    ],
+)
+def test_what_is_missing_is_asked_for(cli, folder, words, line, error):
+    (folder / "a.yaml").write_text(words)
+    outcome = cli(f"check a.yaml {line}")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert error in outcome.stderr
+
+
+def test_what_is_said_on_the_line_is_added(cli, folder):
+    (folder / "a.yaml").write_text(UNSAID.replace("llama-3.1-8b", "$(MODEL)"))
+    outcome = cli("check a.yaml --gpu h100 --weights 16GB --reserve 2GiB --set MODEL=llama-3.1-8b --format json")
+    (finding,) = data(outcome)["findings"]
+    assert "2.00 GiB" in finding["limit"]
+
+
+def test_one_that_cannot_be_checked_leaves_the_others_alone(cli, folder):
+    (folder / "a.yaml").write_text(
+        DEPLOYMENT + "---\n" + DEPLOYMENT.replace("NAME", "second").replace("llama-3.1-8b", "$(M)")
+    )
+    (folder / "b.yaml").write_text("deployments:\n- name: x\n")
+    (folder / "c.yaml").write_text("deployments:\n- {name: y, model: r1, tokens: 1K, budget: 1GB}\n")
+    outcome = cli("check a.yaml b.yaml c.yaml --weights 16GB --format json")
+    assert outcome.code == 2
+    found = data(outcome)
+    assert [each["deployment"] for each in found["findings"]] == ["NAME", "y"]
+    assert [each["where"] for each in found["refused"]] == ["a.yaml:24", "b.yaml:2"]
+    for format in ("table", "csv", "markdown", "github", "junit"):
+        shown = cli(f"check a.yaml b.yaml c.yaml --weights 16GB --format {format}")
+        assert shown.code == 2
+        read_strictly(format, shown.stdout)
+        assert "a.yaml" in shown.stdout
+
+
+FROM = "deployments:\n- name: NAME\n  from: k8s.yaml\n  weights: 16GB\n"
+
+
+def test_a_plan_refers_to_a_file_and_adds_to_it(cli, folder):
+    (folder / "k8s.yaml").write_text(DEPLOYMENT)
+    (folder / "plan.yaml").write_text(FROM + "  concurrency: 2\n")
+    direct = cli("check k8s.yaml --weights 16GB --format json")
+    (referred,) = data(cli("check plan.yaml --format json"))["findings"]
+    (finding,) = data(direct)["findings"]
+    assert referred["workload"] == {**finding["workload"], "sequences": 2}
+    assert referred["available_bytes"] == finding["available_bytes"]
+    (folder / "plan.yaml").write_text(FROM.replace("weights: 16GB", "budget: 20GB"))
+    assert data(cli("check plan.yaml --format json"))["findings"][0]["available_bytes"] == 20 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("plan", "manifest", "error"),
+    [
+        (FROM, None, "plan.yaml:3: deployments[0].from: k8s.yaml: there is no such file"),
+        (FROM, "kind: Service\n", "'k8s.yaml' starts no engine that is known here"),
+        (
+            FROM,
+            DEPLOYMENT.replace("NAME", "a") + "---\n" + DEPLOYMENT.replace("NAME", "b"),
+            "starts a, b, and none of them is called 'NAME'",
+        ),
+        (FROM, DEPLOYMENT.replace("072]", "072, --kv-cache-dtype=$(X)]"), "X is a variable that nothing sets"),
+        (FROM + "  args: vllm serve r1\n", DEPLOYMENT, "from and args are both given"),
+    ],
+)
+def test_what_a_plan_cannot_refer_to(cli, folder, plan, manifest, error):
+    (folder / "plan.yaml").write_text(plan)
+    if manifest is not None:
+        (folder / "k8s.yaml").write_text(manifest)
+    outcome = cli("check plan.yaml")
+    assert outcome.code == 2
+    assert error in outcome.stderr
+
+
+def test_a_revision_and_a_folder_are_checked_alike(cli, folder):
+    (folder / "k8s").mkdir()
+    (folder / "k8s" / "a.yaml").write_text(DEPLOYMENT)
+    (folder / "k8s" / "vllm.txt").write_text("vllm serve x")
+    outcome = cli("check . --weights 16GB --format json")
+    assert outcome.code == 0
+    assert [each["file"] for each in data(outcome)["findings"]] == ["k8s/a.yaml"]
