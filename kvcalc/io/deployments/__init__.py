@@ -22,6 +22,7 @@ from kvcalc.io.deployments.forms.kustomize import used_by
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.settling import Outcome, Settled, settle
 from kvcalc.io.deployments.workload import Refused, Told, Workload
+from kvcalc.io.engine_args._secrets import HIDDEN, is_credential
 from kvcalc.report.deployments import Note
 
 _DEEPEST = 8
@@ -57,7 +58,7 @@ def read_deployments(
         try:
             documents.extend(documents_of(source))
         except KvcalcError as error:
-            unread[source.name] = Note.of(error, source.name)
+            unread[source.name] = _without_credentials(Note.of(error, source.name))
     variables = {name: Text.on(1, value) for name, value in (given or {}).items()}
     reader = _Reader(Around.of(documents, variables, opener))
     for document in documents:
@@ -133,4 +134,15 @@ def _named(settled: Sequence[Settled]) -> Iterator[Settled]:
 
 
 def _unique(notes: Iterable[Note]) -> tuple[Note, ...]:
-    return tuple(dict.fromkeys(notes))
+    return tuple(dict.fromkeys(map(_without_credentials, notes)))
+
+
+def _without_credentials(note: Note) -> Note:
+    """A note in which no word is shown that is one: a form may quote a key, a name, a preset."""
+    if not is_credential(note.why) and not is_credential(note.about):
+        return note
+    return note._replace(about=_shown(note.about), why=_shown(note.why), help=_shown(note.help))
+
+
+def _shown(sentence: str) -> str:
+    return " ".join(HIDDEN if is_credential(word) else word for word in sentence.split(" "))

@@ -15,6 +15,7 @@ from kvcalc.hardware import gpu_named
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Kind
+from kvcalc.io.engine_args._secrets import is_credential
 
 GKE = "cloud.google.com/gke-accelerator"
 _LABELS = (
@@ -105,6 +106,8 @@ _TOLD = "it may be any of several GPUs"
 def kind_of(said: Text | str, line: int, *, key: str = "", bare: bool = False) -> Kind:
     """The device that a word means. key: the label it is a value of; bare: whether a bare A100 is the one of 40 GB."""
     words = str(said).strip()
+    if is_credential(words):
+        return Kind(None, line, "a name that is not shown: it could be a secret")
     machine = instance(words)
     if machine is not None:
         return Kind(machine[0], line)

@@ -40,6 +40,11 @@ def could_be_secret(text: str) -> bool:
     return bool(_TOKENS.search(text) or _IN_URL.search(text) or any(map(_RANDOM.fullmatch, _PARTS.split(text))))
 
 
+def is_credential(text: str) -> bool:
+    """Whether a word holds what credentials begin with, or carries them in an address: no name of anything does."""
+    return bool(_TOKENS.search(text) or _IN_URL.search(text))
+
+
 def flag_shown(word: str) -> str:
     """Name of a flag as a message may quote it."""
     name = word.partition("=")[0]
