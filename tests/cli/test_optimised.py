@@ -39,11 +39,8 @@ ASKED = (
     "check tests/plans/too_large.yaml --format junit",
     "check tests/data/deployments/k8s-deployment-args--equals/chat.yaml --weights 65GB",
     "deployments tests/data/deployments",
-<<<<<<< HEAD
     "replay examples/traces/counts.jsonl llama3-8b --blocks 3000 --steps",
     "traffic llama3-8b --blocks 20000 --context p50=1K,max=4K --output 200",
-=======
->>>>>>> deployments
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",
     "explain tests/logs/vllm_error_minimax.log minimax-m2.7 --tp 2",

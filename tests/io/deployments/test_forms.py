@@ -113,4 +113,4 @@ def test_of_1500_variables_none_but_the_one_that_matters_is_named(read):
     )
     report = read({"p.yaml": pod.replace("$(MODEL_ID)", "Qwen/Qwen3-8B")})
     assert report.deployments[0].args == {"max-model-len": 4096}
-    assert "FILLER" not in str(report.data())
+    assert "FILLER" not in str(report.to_dict())
