@@ -49,6 +49,7 @@ def test_the_readme_shows_each_question_that_users_ask():
         "gpus",
         "explain-log",
         "check",
+        "diff",
     ]
 
 

@@ -152,11 +152,20 @@ AGAINST = Option("against", ("--against",), "NAME", "Another's classes: transfor
 BY_LAYER = Option("by_layer", ("--by-layer",), None, "A row for each layer.", FLAG)
 EXPLAIN = Option("explain", ("--explain",), None, "The formula with its numbers, and where each came from.", FLAG)
 VERIFY = Option("verify", ("--verify",), None, "Build the attention in torch, run it, and measure the cache.", FLAG)
+EXACT = Option("exact", ("--exact",), None, "Bytes in full instead of GiB.", FLAG)
+MAX_GROWTH = Option("max_growth", ("--max-growth",), "PERCENT", "Largest growth of a deployment's bytes: 10%.")
 FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", default="table", complete=_complete_format)
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
-PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
+PLANS = Option(
+    "plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`), or folders.", TEXTS, required=True
+)
+BASE = Option("base", (), "BASE", "File, folder or revision, as it was; or both: main..HEAD.", required=True)
+HEAD = Option("head", (), "[HEAD]", "As it is now; of a revision, the working tree if not given.")
+PATHS = Option("paths", (), "[PATH]...", "Only files and folders of these names.", TEXTS)
+BASELINE = Option("baseline", ("--baseline",), "FILE", "Compare with what this file keeps; new failures alone count.")
+UPDATE_BASELINE = Option("update_baseline", ("--update-baseline",), None, "Write --baseline anew.", FLAG)
 LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
 PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)

@@ -15,21 +15,20 @@ from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.report.check import CheckReport, Finding
-from kvcalc.units import both_units
+from kvcalc.report.check import CheckReport, Finding, Written
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes available to the cache on each GPU, and in words how they came about."""
+    """Bytes available to the cache on each GPU, and how they came about: words, and bytes between them."""
 
     available_bytes: int
-    words: str
+    words: tuple[str | int, ...]
 
     @classmethod
     def of_budget(cls, budget_bytes: int) -> Limit:
         """A number of bytes, given."""
-        return cls(budget_bytes, "budget")
+        return cls(budget_bytes, ("budget of ", budget_bytes))
 
     @classmethod
     def of_gpu(cls, engine: Engine, gpu: Gpu, utilization: Fraction, weights_bytes: int, reserve_bytes: int) -> Limit:
@@ -39,19 +38,18 @@ class Limit:
         """
         memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
         if isinstance(engine, Planner) and engine.fixed_bytes is not None:
-            return cls(memory.cache_bytes, memory.share)
+            return cls(memory.cache_bytes, (memory.share,))
         share = memory.share if isinstance(engine, Planner) else f"{float(utilization):g}"
-        words = f"{gpu.name}: {both_units(gpu.memory_bytes)} x {share} - {both_units(weights_bytes)} weights"
-        if reserve_bytes:
-            words += f" - {both_units(reserve_bytes)} reserve"
-        return cls(memory.cache_bytes, words)
+        words = (f"{gpu.name} ", gpu.memory_bytes, f" x {share} - ", weights_bytes, " weights")
+        return cls(memory.cache_bytes, (*words, " - ", reserve_bytes, " reserve") if reserve_bytes else words)
 
 
 @dataclass(frozen=True)
 class Deployment:
     """One entry of a plan: what is asked, and what there is for it. remarks: what its author must know.
 
-    file, line: where it stands, for findings that point at it; where: the same, for errors.
+    file, line: where it stands, for findings that point at it; where: the same, for errors. written: its fields as
+    they were written, so that a change can be told by the one that made it.
     """
 
     name: str
@@ -61,6 +59,7 @@ class Deployment:
     line: int = 0
     where: str = ""
     remarks: tuple[str, ...] = ()
+    written: tuple[Written, ...] = ()
 
     @property
     def ranks(self) -> Parallel:
@@ -83,10 +82,21 @@ class _Plans:
         return self._known[key][1]
 
 
-def check(deployments: Iterable[Deployment]) -> CheckReport:
-    """Verdict on each deployment, with what would fit. Raises what an engine refuses, located at the deployment."""
+def check(deployments: Iterable[Deployment], refused: list[str] | None = None) -> CheckReport:
+    """Verdict on each deployment, with what would fit. Raises what an engine refuses, located at the deployment.
+
+    refused: where to say what was refused instead, for deployments that are not what is asked about.
+    """
     plans = _Plans()
-    return CheckReport(tuple(_located_finding(deployment, plans) for deployment in deployments))
+    findings = []
+    for deployment in deployments:
+        try:
+            findings.append(_located_finding(deployment, plans))
+        except KvcalcError as error:
+            if refused is None:
+                raise
+            refused.append(str(error))
+    return CheckReport(tuple(findings))
 
 
 def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:
@@ -119,6 +129,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         file=deployment.file,
         line=deployment.line,
         notes=(*_notes(deployment, plan), *deployment.remarks),
+        written=deployment.written,
     )
 
 

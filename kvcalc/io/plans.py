@@ -24,10 +24,11 @@ deployments:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,7 +37,7 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
-from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
+from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.errors.foreign import listed, quoted
 from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
@@ -45,15 +46,18 @@ from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
-from kvcalc.io.documents import Document, Keys, read_yaml
+from kvcalc.io.documents import Document, Keys, parse_yaml
 from kvcalc.io.engine_args import Arguments, read_arguments
 from kvcalc.io.loading import load_named
+from kvcalc.io.texts import Text, text_of, texts_of
 from kvcalc.io.weights import read_weights
+from kvcalc.io.written import facts_of, in_short
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, shown
+from kvcalc.report.check import Written
+from kvcalc.units import both_units, parse_bytes, parse_tokens, plural, positive_int, shown
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -63,6 +67,10 @@ Tokens = Annotated[
 Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (2^30 each), or a plain number.")]
 
 
+_DEPLOYMENTS = re.compile(
+    r"""^(?:[ \t]*\{[ \t]*|.*,[ \t]*|[ \t]*(?=["']))?["']?deployments["']?[ \t]*:""", re.MULTILINE
+)
+"""A plan's list, at the start of a line or in a JSON object."""
 _DEGREES = ("tp", "pp", "dp", "dcp")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "reserve")
 
@@ -127,9 +135,53 @@ class PlanFile(BaseModel):
     deployments: list[DeploymentEntry] = Field(min_length=1, max_length=10_000)
 
 
+class Read(NamedTuple):
+    """What texts hold. passed_over: what was not read, and why, in sentences."""
+
+    deployments: tuple[Deployment, ...]
+    passed_over: tuple[str, ...] = ()
+
+
+def deployments_of(texts: Iterable[Text], *, lenient: bool = False) -> Read:
+    """Deployments of all texts, in order.
+
+    lenient: what cannot be read is passed over and said, not raised: it is not what is asked about.
+    Raises KvcalcError with file, line and path of what is wrong.
+    """
+    found: list[Deployment] = []
+    passed_over: list[str] = []
+    others = 0
+    for text in texts:
+        try:
+            if not text.asked and not _holds_deployments(text):
+                others += 1
+            else:
+                found.extend(read_plan(text))
+        except KvcalcError as error:
+            if not lenient:
+                raise
+            passed_over.append(str(error))
+    if others:
+        passed_over.append(f"{plural(others, 'file')} without deployments")
+    return Read(tuple(found), tuple(passed_over))
+
+
+def _holds_deployments(text: Text) -> bool:
+    """Whether a file that was found, not named, is a plan. Raises InvalidFileError for one that was, and is broken."""
+    if _DEPLOYMENTS.search(text.text) is None or "{{" in text.text:
+        return False
+    values = parse_yaml(text.text, text.name).data
+    return isinstance(values, Mapping) and isinstance(values.get("deployments"), list)
+
+
 def load_plan(path: Path) -> list[Deployment]:
     """Deployments of a plan file. Raises KvcalcError with file, line and path of what is wrong."""
-    document = read_yaml(path)
+    return read_plan(text_of(path))
+
+
+def read_plan(text: Text) -> list[Deployment]:
+    """Deployments of a plan's text. Raises KvcalcError with file, line and path of what is wrong."""
+    document = parse_yaml(text.text, text.name)
     try:
         plan = PlanFile.model_validate(document.data)
     except ValidationError as error:
@@ -147,7 +199,7 @@ def load_plan(path: Path) -> list[Deployment]:
         names[entry.name] = index
     known: dict[Hashable, Any] = {}
     return [
-        _Row(entry, document, ("deployments", index), path, known).deployment()
+        _Row(entry, document, ("deployments", index), text, known).deployment()
         for index, entry in enumerate(plan.deployments)
     ]
 
@@ -156,12 +208,12 @@ class _Row:
     """One entry on its way to a Deployment. known: what other entries of the file have read already."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Hashable, Any]
+        self, entry: DeploymentEntry, document: Document, path: Keys, text: Text, known: dict[Hashable, Any]
     ) -> None:
         self._entry = entry
         self._document = document
         self._path = path
-        self._file = file
+        self._text = text
         self._known = known
         self._args = Arguments("", None, {}, {}, None, ())
         if entry.args is not None:
@@ -180,10 +232,11 @@ class _Row:
             name=entry.name,
             asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
             limit=self._limit(engine, ranks, model),
-            file=str(self._file),
+            file=self._text.file,
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
             remarks=self._remarks(model),
+            written=tuple(self._written()),
         )
 
     def _model(self) -> Model:
@@ -194,7 +247,7 @@ class _Row:
         return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take(of, load_named, name, self._file.parent)
+        model = self._take(of, load_named, name, self._text.folder)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -327,7 +380,28 @@ class _Row:
             )
         if given is None:
             return self._take("gpu" if self._entry.gpu is not None else "memory", weights_of, model)
-        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
+        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._text.folder))
+
+    def _written(self) -> Iterator[Written]:
+        """The entry's fields as they were written, settings and arguments one by one, and those of its model's file."""
+        entry = self._document.data["deployments"][self._path[1]]
+        for field, value in entry.items():
+            if field not in ("name", "args", "engine_settings"):
+                yield self._field(field, value, field)
+        for name, value in self._entry.engine_settings.items():
+            yield self._field(f"engine_settings.{name}", value, "engine_settings")
+        if self._entry.args is not None:
+            args = self._args
+            said = {"engine": args.engine, "model": args.model, "tokens": args.tokens, **args.layout, **args.settings}
+            for name, value in said.items():
+                if value is not None:
+                    yield self._field(f"args: {name}", value, "args")
+        given = self._entry.model
+        name, of = (str(self._args.model), "args: model") if given is None else (given, "model")
+        yield from self._once(("facts", name), lambda: facts_of(name, self._text.folder, of))
+
+    def _field(self, name: str, value: object, at: str) -> Written:
+        return Written(name, in_short(value), self._text.file, self._document.lines.get((*self._path, at), 0))
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
         found = []
@@ -398,6 +472,13 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
     )
 
 
-def load_plans(paths: Sequence[Path]) -> list[Deployment]:
-    """Deployments of several plan files, in order."""
-    return [deployment for path in paths for deployment in load_plan(path)]
+def load_plans(paths: Sequence[Path]) -> Read:
+    """Deployments of several plan files and folders, in order. Raises InvalidFileError where there are none."""
+    read = deployments_of(texts_of(paths))
+    if not read.deployments:
+        raise InvalidFileError(
+            f"holds no deployments ({'; '.join(read.passed_over) or 'no YAML and no JSON file is in it'})",
+            where=", ".join(map(str, paths)),
+            help="name a plan; `kvcalc schema plan` describes one",
+        )
+    return read

@@ -35,6 +35,8 @@ ASKED = (
     "compare --preset llama3-8b --tokens 1000 --methods all --explain",
     "fit --preset llama3-8b --engine vllm --gpu h100-80gb --weights 16GB --tokens 8K",
     "check tests/plans/too_large.yaml --format junit",
+    "diff tests/plans/was tests/plans/now",
+    "check tests/plans/too_large.yaml --format sarif",
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",
     "presets list",
