@@ -8,7 +8,20 @@ from typing import NamedTuple
 
 from kvcalc.cli.options import Option
 
-NAMES = ("size", "compare", "fit", "check", "verify", "explain-log", "presets", "methods", "engines", "gpus", "schema")
+NAMES = (
+    "size",
+    "compare",
+    "fit",
+    "check",
+    "deployments",
+    "verify",
+    "explain-log",
+    "presets",
+    "methods",
+    "engines",
+    "gpus",
+    "schema",
+)
 """Files of this folder that are commands, in the order of help, with - for _."""
 
 

@@ -156,6 +156,17 @@ FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", defaul
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
+DEPLOYMENT_FILES = Option(
+    "paths",
+    (),
+    "PATH...",
+    "Manifests, compose files, values, scripts, units; folders; - for standard input; REVISION:PATH of git.",
+    TEXTS,
+    required=True,
+)
+SET = Option(
+    "variables", ("--set",), "NAME=VALUE", "A variable that the files use and do not set, such as MODEL_ID=r1.", TEXTS
+)
 PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
 LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)

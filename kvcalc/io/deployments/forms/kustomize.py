@@ -1,0 +1,130 @@
+"""Kustomize: an overlay is built of the files that were given with it; strategic patches, replicas and images.
+
+A list of a patch replaces the list, but that of containers, which are merged by name.
+Source: kubectl.docs.kubernetes.io/references/kustomize/kustomization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kvcalc.io.deployments.documents import YAML, Around, Document
+from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.reading import yaml
+from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.workload import Told
+
+NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+_BY_NAME = ("containers", "initContainers", "env", "volumes")
+_DEEPEST = 16
+
+
+def _is_own(document: Document) -> bool:
+    return document.stem in NAMES or document.kind == "Kustomization"
+
+
+def folder_of(file: str) -> str:
+    """The folder of a file, with its separator; empty for one without."""
+    return file[: file.rfind("/") + 1]
+
+
+def used_by(around: Around) -> frozenset[str]:
+    """Files that a kustomization builds: they are read through it."""
+    found: set[str] = set()
+    for document in around.documents:
+        if _is_own(document):
+            found.update(each.file for each in _files(document, around, 0))
+    return frozenset(found)
+
+
+def _files(document: Document, around: Around, depth: int) -> Iterator[Document]:
+    """All documents that a kustomization names, and those of its bases."""
+    for each in (*_resources(document, around), *(patch for patch, _ in _patches(document, around))):
+        yield each
+        if _is_own(each) and depth < _DEEPEST:
+            yield from _files(each, around, depth + 1)
+
+
+def _read(document: Document, around: Around) -> Iterator[Read]:
+    yield from built(document, around, 0)
+    for name in ("helmCharts", "components"):
+        if document.root.at(name).each():
+            yield Told(document.root.at(name).line, name, "not built: give what `kustomize build` prints")
+
+
+def built(document: Document, around: Around, depth: int) -> Iterator[Document]:
+    """Documents of a kustomization, patched."""
+    if depth > _DEEPEST:
+        return
+    patches = list(_patches(document, around))
+    for resource in _resources(document, around):
+        for each in built(resource, around, depth + 1) if _is_own(resource) else [resource]:
+            yield _patched(each, patches, document.root)
+
+
+def _resources(document: Document, around: Around) -> Iterator[Document]:
+    folder = folder_of(document.file)
+    for entry in (*document.root.at("resources").each(), *document.root.at("bases").each()):
+        path = f"{folder}{entry.text}"
+        found = around.files(path)
+        if not found:
+            found = [each for name in NAMES for each in around.files(f"{path}/{name}")]
+        yield from found
+
+
+def _patches(document: Document, around: Around) -> Iterator[tuple[Document, Node]]:
+    """Patches, each with the target that it names."""
+    folder = folder_of(document.file)
+    for entry in document.root.at("patchesStrategicMerge").each():
+        yield from ((each, Node(None, entry.line)) for each in around.files(f"{folder}{entry.text}"))
+    for entry in document.root.at("patches").each():
+        if entry.at("path").text:
+            yield from ((each, entry.at("target")) for each in around.files(f"{folder}{entry.at('path').text}"))
+        elif entry.at("patch").text:
+            for root in yaml.documents(entry.at("patch").text, document.file):
+                yield document.inside(root), entry.at("target")
+
+
+def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: Node) -> Document:
+    root, file = document.root, document.file
+    for patch, target in patches:
+        same = patch.kind == document.kind and patch.name == document.name
+        named = target.at("kind").text == document.kind and target.at("name").text in ("", document.name)
+        if not patch.root.is_mapping or not (same or (target and named)):
+            continue
+        root = _merged(root, patch.root, "")
+        file = patch.file
+    for entry in overlay.at("replicas").each():
+        if entry.at("name").text == document.name:
+            root = _merged(root, _nested(entry.at("count"), "spec", "replicas"), "")
+    return document._replace(root=root, file=file, text=document.text)
+
+
+def _nested(node: Node, *keys: str) -> Node:
+    for key in reversed(keys):
+        node = Node({key: node}, node.line)
+    return node
+
+
+def _merged(base: Node, patch: Node, key: str, depth: int = 0) -> Node:
+    """A value with what a strategic patch says of it."""
+    if depth > yaml.MAX_DEPTH:
+        return base
+    if isinstance(base.value, Mapping) and isinstance(patch.value, Mapping):
+        values = dict(base.value)
+        for name, node in patch.value.items():
+            if node.value is None:
+                values.pop(name, None)
+            else:
+                values[name] = _merged(values[name], node, name, depth + 1) if name in values else node
+        return Node(values, patch.line)
+    if key in _BY_NAME and base.each() and patch.each():
+        by_name = {str(item.at("name").text): item for item in base.each()}
+        for item in patch.each():
+            name = str(item.at("name").text)
+            by_name[name] = _merged(by_name[name], item, "", depth + 1) if name in by_name else item
+        return Node(list(by_name.values()), patch.line)
+    return patch
+
+
+FORM = Form("kustomize", YAML, _is_own, _read)
