@@ -1,32 +1,55 @@
-"""`kvcalc check`: do the deployments of capacity plans fit?"""
+"""`kvcalc check`: do deployments fit, of plans and as manifests, compose files, scripts and units have them?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from kvcalc.cli import options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
+from kvcalc.errors import InvalidFileError
+
+REFUSED = 2
+"""Exit code where something cannot be checked, whatever else was found."""
 
 
-def run(*, plans: Sequence[str], format: str) -> int:
+def run(
+    *,
+    paths: Sequence[str],
+    variables: Sequence[str],
+    gpu: str | None,
+    weights: str | None,
+    reserve: str | None,
+    format: str,
+) -> int:
     """Runs `kvcalc check`."""
     check_output_format(format, findings=True)
 
     from kvcalc.fleet.check import check as check_deployments
-    from kvcalc.io.plans import load_plans
+    from kvcalc.io.checking import Given, to_check
+    from kvcalc.io.deployments.given import variables_of
 
-    report = check_deployments(load_plans([Path(plan) for plan in plans]))
+    asked = to_check(paths, Given(gpu, weights, reserve, variables_of(variables)))
+    report = check_deployments(*asked)
+    if not report.findings and len(report.refused) == 1:
+        raise report.refused[0].error()
+    if not report.findings and not report.refused:
+        raise InvalidFileError(
+            "no deployment is found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
+        )
     show(report, format)
-    return 0 if report.fits else 1
+    return REFUSED if report.refused else 0 if report.fits else 1
 
 
 COMMAND = Command(
     help="Whether each deployment's cache fits its budget or GPU. Exit code 0: all fit, 1: one does not, 2: bad input.",
-    epilog="Example: kvcalc check plans/*.yaml --format github",
+    epilog="Example: kvcalc check plans/*.yaml k8s/ --format github",
     takes=(
-        options.PLANS,
+        options.CHECKED_FILES,
+        options.SET,
+        options.GPU,
+        options.WEIGHTS,
+        options.RESERVE._replace(default=None),
         options.FORMAT,
     ),
     run=run,

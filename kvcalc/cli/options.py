@@ -167,7 +167,10 @@ DEPLOYMENT_FILES = Option(
 SET = Option(
     "variables", ("--set",), "NAME=VALUE", "A variable that the files use and do not set, such as MODEL_ID=r1.", TEXTS
 )
-PLANS = Option("plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`).", TEXTS, required=True)
+CHECKED_FILES = DEPLOYMENT_FILES._replace(
+    help="Plans (`kvcalc schema plan`), manifests, compose files, values, scripts, units; folders; - for standard "
+    "input; REVISION:PATH of git."
+)
 LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
 PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from kvcalc.errors.foreign import MOST_TEXT
 from kvcalc.formats._escapes import xml
 from kvcalc.report.check import CheckReport, Finding
+from kvcalc.report.deployments import Note
 from kvcalc.report.sheet import Document
 
 
@@ -17,12 +18,14 @@ def write(document: Document, stream: TextIO) -> None:
     Characters beyond ASCII are references, so that the document is well-formed in whatever encoding it is stored.
     """
     findings = document.findings if isinstance(document, CheckReport) else ()
+    refused = document.refused if isinstance(document, CheckReport) else ()
     failures = sum(not finding.fits for finding in findings)
-    suite = ElementTree.Element(
-        "testsuite", name="kvcalc", tests=str(len(findings)), failures=str(failures), errors="0"
-    )
+    tests, errors = str(len(findings) + len(refused)), str(len(refused))
+    suite = ElementTree.Element("testsuite", name="kvcalc", tests=tests, failures=str(failures), errors=errors)
     for finding in findings:
         _add_case(suite, finding)
+    for note in refused:
+        _add_refused(suite, note)
     ElementTree.indent(suite)
     stream.write(ElementTree.tostring(suite, encoding="us-ascii", xml_declaration=True).decode("ascii") + "\n")
 
@@ -38,3 +41,11 @@ def _add_case(suite: ElementTree.Element, finding: Finding) -> None:
     if finding.notes:
         notes = ElementTree.SubElement(case, "system-out")
         notes.text = "\n".join(f"- {xml(note, MOST_TEXT)}" for note in finding.notes)
+
+
+def _add_refused(suite: ElementTree.Element, note: Note) -> None:
+    """Adds the test case of what cannot be checked."""
+    where, about = xml(note.where, MOST_TEXT), xml(note.about)
+    case = ElementTree.SubElement(suite, "testcase", classname=where, name=about)
+    message = xml(note.sentence, MOST_TEXT)
+    ElementTree.SubElement(case, "error", type="refused", message=message)

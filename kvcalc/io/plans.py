@@ -24,7 +24,7 @@ deployments:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
@@ -74,7 +74,7 @@ _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "rese
 class DeploymentEntry(BaseModel):
     """One deployment: a model, a workload, and either `budget` or `gpu` (or `memory`) with `weights`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
     name: str = Field(
         description="Name of the deployment, unique in its file.", min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$"
@@ -102,6 +102,12 @@ class DeploymentEntry(BaseModel):
     args: str | list[str] | None = Field(
         None,
         description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..., or a list of words.",
+    )
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="A file that starts it, relative to this one: manifest, compose file, values, script, unit; "
+        "of several engines in it the one of this name.",
     )
     budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
     gpu: str | int | None = Field(None, description="GPU that holds the cache, as `kvcalc gpus` names it.")
@@ -134,7 +140,11 @@ class PlanFile(BaseModel):
 
 def load_plan(path: Path) -> list[Deployment]:
     """Deployments of a plan file. Raises KvcalcError with file, line and path of what is wrong."""
-    document = read_yaml(path)
+    return plan_of(read_yaml(path), path)
+
+
+def plan_of(document: Document, path: Path) -> list[Deployment]:
+    """Deployments of a plan that was read. Raises as `load_plan` does."""
     try:
         plan = PlanFile.model_validate(document.data)
     except ValidationError as error:
@@ -157,19 +167,37 @@ def load_plan(path: Path) -> list[Deployment]:
     ]
 
 
+def deployment_of(
+    entry: DeploymentEntry, command: Command, where: str, folder: Path, known: dict[Hashable, Any]
+) -> Deployment:
+    """A deployment that a file starts, with what is added to it. where: FILE:LINE. Raises KvcalcError."""
+    file, _, line = where.rpartition(":")
+    document = Document(file, None, {(): int(line)})
+    return _Row(entry, document, (), folder / Path(file).name, known, command).deployment()
+
+
 class _Row:
-    """One entry on its way to a Deployment. known: what other entries of the file have read already."""
+    """One entry on its way to a Deployment. known: what other entries have read already; command: what starts it."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, file: Path, known: dict[Hashable, Any]
+        self,
+        entry: DeploymentEntry,
+        document: Document,
+        path: Keys,
+        file: Path,
+        known: dict[Hashable, Any],
+        command: Command | None = None,
     ) -> None:
         self._entry = entry
         self._document = document
         self._path = path
         self._file = file
         self._known = known
-        self._args = _NO_COMMAND
-        if entry.args is not None:
+        self._args = command or _NO_COMMAND
+        self._by_flags = command is not None
+        if entry.from_ is not None:
+            self._entry, self._args = self._take("from", self._started, entry)
+        elif entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
             words = entry.args if isinstance(entry.args, str) else tuple(entry.args)
             self._args = self._take("args", read_arguments, words, engine, file.parent)
@@ -177,6 +205,21 @@ class _Row:
         if has_draft(self._args):
             self._draft = self._take("args", load_named, str(self._args.draft), file.parent)
             self._args = self._take("args", drafted, self._args, self._draft)
+
+    def _started(self, entry: DeploymentEntry) -> tuple[DeploymentEntry, Command]:
+        """The entry with what the file says that it refers to."""
+        from kvcalc.io.deployments.referring import referred
+
+        if entry.args is not None:
+            raise self._refuse("from and args are both given, and both say what is started", "give one of them", "args")
+        found = self._once(
+            ("from", entry.from_, entry.name), lambda: referred(self._file.parent, entry.from_ or "", entry.name)
+        )
+        deployed, command = found
+        more = {"model": entry.model or deployed.model}
+        if entry.gpu is None and entry.memory is None and entry.budget is None:
+            more["gpu"] = deployed.gpu
+        return entry.model_copy(update=more), command
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -190,7 +233,7 @@ class _Row:
             name=entry.name,
             asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
             limit=self._limit(engine, ranks, model),
-            file=str(self._file),
+            file=self._document.name,
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
             remarks=self._remarks(model),
@@ -323,7 +366,10 @@ class _Row:
         gpu = self._gpu()
         if gpu is None:
             raise self._refuse(
-                "there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB"
+                "there is neither a budget nor a gpu",
+                "add --gpu h100-80gb; a plan with from: may give a budget"
+                if self._by_flags
+                else "add budget: 80GB, or gpu: h100-80gb with weights: 16GB",
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
@@ -343,7 +389,8 @@ class _Row:
         """Raises where args change what a GPU holds beside the cache in a way that the entry does not say."""
         for weighed in self._args.weighed:
             if weighed.needs == "ranks" or (weighed.needs == "reserve" and self._entry.reserve is None):
-                asks = "give a budget for the cache" if weighed.needs == "ranks" else "add reserve: and their bytes"
+                adds = "add --reserve" if self._by_flags else "add reserve:"
+                asks = "give a budget for the cache" if weighed.needs == "ranks" else f"{adds} and their bytes"
                 raise self._refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
 
     def _weights(self, model: Model) -> Weights:
@@ -351,6 +398,10 @@ class _Row:
         given = self._entry.weights
         if given is None and model.weights_bytes is None:
             of = "memory" if self._entry.gpu is None else "gpu"
+            if self._by_flags:
+                raise self._refuse(
+                    "weights size unknown", "add --weights 16GB, or --weights and the path of what holds them"
+                )
             raise self._refuse(
                 f"{of} is given without weights", "add weights: and the bytes of the whole model's weights"
             )
@@ -432,8 +483,3 @@ def _shown(value: object) -> str:
     if isinstance(value, list | dict) and any(mark in repr(value) for mark in "'\""):
         return "a list" if isinstance(value, list) else "a mapping"
     return "a word that is not shown" if could_be_secret(str(value)) else shown(value)
-
-
-def load_plans(paths: Sequence[Path]) -> list[Deployment]:
-    """Deployments of several plan files, in order."""
-    return [deployment for path in paths for deployment in load_plan(path)]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.sheet import Column, Json, Sheet, Styled, in_version
 from kvcalc.units import both_units, plural
 
@@ -94,9 +95,11 @@ class Finding(NamedTuple):
 
 
 class CheckReport(NamedTuple):
-    """Verdicts on all deployments of all plans given."""
+    """Verdicts on all deployments given. refused: what cannot be checked; skipped: files of folders that hold none."""
 
     findings: tuple[Finding, ...]
+    refused: tuple[Note, ...] = ()
+    skipped: tuple[Note, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -105,12 +108,18 @@ class CheckReport(NamedTuple):
 
     def data(self) -> dict[str, Json]:
         """Plain values."""
-        return {"fits": self.fits, "findings": [finding.data() for finding in self.findings]}
+        values: dict[str, Json] = {"fits": self.fits, "findings": [finding.data() for finding in self.findings]}
+        for name, notes in (("refused", self.refused), ("skipped", self.skipped)):
+            if notes:
+                values[name] = [note.data() for note in notes]
+        return values
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment; a sentence for each that does not fit."""
         failing = [finding for finding in self.findings if not finding.fits]
         verdict = f"{len(failing)} of {plural(len(self.findings), 'deployment')} do not fit" if failing else "all fit"
+        verdict = verdict if self.findings else "nothing to check"
+        verdict += f", {len(self.refused):,} refused" if self.refused else ""
         columns = (
             Column("deployment"),
             Column("verdict"),
@@ -136,6 +145,8 @@ class CheckReport(NamedTuple):
             )
             for finding in self.findings
         )
-        notes = [f"{f.file}:{f.line}: {f.deployment}: {f.message}" for f in failing]
+        problems = [f"{f.file}:{f.line}: {f.deployment}: {f.message}" for f in failing]
         remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
-        return (Sheet(f"Capacity check: {verdict}", columns, rows, notes=(*notes, *remarks)),)
+        named = (("Refused", self.refused), ("Skipped", self.skipped))
+        more = [notes_sheet(title, notes) for title, notes in named if notes]
+        return (Sheet(f"Capacity check: {verdict}", columns, rows, notes=(*problems, *remarks)), *more)

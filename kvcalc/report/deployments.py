@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.report.sheet import Column, Json, Sheet, in_version
 from kvcalc.units import plural
 
+THE_FILE = "the file"
+"""What a note is about that is of a whole file."""
+
 
 class Note(NamedTuple):
-    """What is said of a place. where: FILE:LINE; about: what it is about, in a word; why: a sentence."""
+    """What is said of a place. where: FILE:LINE; about: what it is about, in a word; why: a sentence.
+
+    help: what to try next, where a sentence does not say it already.
+    """
 
     where: str
     about: str
     why: str
+    help: str = ""
+
+    @classmethod
+    def of(cls, error: KvcalcError, name: str = "") -> Self:
+        """An error at its place. name: of the file where it does not say it."""
+        where, _, about = error.where.partition(": ")
+        return cls(where or name, about or THE_FILE, error.what, error.help)
+
+    @property
+    def sentence(self) -> str:
+        """Why, and what to try next."""
+        return f"{self.why}; {self.help}" if self.help else self.why
+
+    def error(self) -> KvcalcError:
+        """The same, to be raised."""
+        where = self.where if self.about == THE_FILE else f"{self.where}: {self.about}"
+        return InvalidFileError(self.why, where=where, help=self.help)
 
     def data(self) -> dict[str, Json]:
         """Plain values."""
-        return self._asdict()
+        values: dict[str, Json] = {"where": self.where, "about": self.about, "why": self.why}
+        return values | ({"help": self.help} if self.help else {})
 
     def __str__(self) -> str:
         return f"{self.where}: {self.about}: {self.why}"
@@ -101,7 +126,7 @@ class DeploymentsReport(NamedTuple):
         title = f"Deployments: {plural(len(rows), 'engine')} found"
         sheets = [Sheet(title, columns, rows)]
         named = (("Refused", self.refused), ("Reported", self.told), ("Skipped", self.skipped))
-        sheets.extend(_notes(title, notes) for title, notes in named if notes)
+        sheets.extend(notes_sheet(title, notes) for title, notes in named if notes)
         return tuple(sheets)
 
 
@@ -118,6 +143,7 @@ def arguments_shown(args: Mapping[str, Json]) -> str:
     return ", ".join(shown)
 
 
-def _notes(title: str, notes: tuple[Note, ...]) -> Sheet:
+def notes_sheet(title: str, notes: tuple[Note, ...]) -> Sheet:
+    """A table of what is said of places."""
     columns = (Column("where"), Column("about"), Column("why"))
-    return Sheet(f"{title}: {len(notes):,}", columns, tuple((each.where, each.about, each.why) for each in notes))
+    return Sheet(f"{title}: {len(notes):,}", columns, tuple((each.where, each.about, each.sentence) for each in notes))

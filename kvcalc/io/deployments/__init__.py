@@ -3,8 +3,8 @@
     file ──► Document ──► form ──► Workload ──► settle (kvcalc.io.engine_args) ──► Deployed
     sources.py  documents.py  forms/   workload.py     settling.py                     report/deployments.py
 
-A file is read by the grammar that it is written in (`reading/`), with the line of every word, also of
-YAML in a string of YAML. A form (`forms/`, one file each) says which documents are its own and what they may start. What that comes to
+A file is read by the grammar that it is written in (`reading/`), with the line of every word, also of YAML in a string
+of YAML. A form (`forms/`, one file each) says which documents are its own and what they may start. What that comes to
 (variables, launchers, arguments) is one step for all forms. One bad file spoils no other, and nothing is ever run.
 """
 
@@ -22,23 +22,25 @@ from kvcalc.io.deployments.forms.kustomize import used_by
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.settling import Outcome, Settled, settle
 from kvcalc.io.deployments.workload import Refused, Told, Workload
-from kvcalc.report.deployments import DeploymentsReport, Note
+from kvcalc.report.deployments import Note
 
 _DEEPEST = 8
 """Documents within documents."""
 
 
 class Deployments(NamedTuple):
-    """What was read of all files. silent: files in which no engine was found, and nothing was said of them."""
+    """What was read of all files.
+
+    unread: files that cannot be read at all, by name. silent: those in which no engine was found, and of which nothing
+    is said. formless: of these, those in which no form saw its own.
+    """
 
     settled: tuple[Settled, ...]
     refused: tuple[Note, ...]
     told: tuple[Note, ...]
+    unread: Mapping[str, Note]
     silent: tuple[str, ...]
-
-    def report(self, skipped: Sequence[Note] = ()) -> DeploymentsReport:
-        """The same as a document."""
-        return DeploymentsReport(tuple(each.deployed for each in self.settled), self.refused, self.told, tuple(skipped))
+    formless: frozenset[str]
 
 
 def read_deployments(
@@ -48,30 +50,28 @@ def read_deployments(
 ) -> Deployments:
     """Every engine that files start. given: variables that the user sets; opener: the words of a file beside them."""
     documents: list[Document] = []
-    refused: list[Note] = []
+    unread: dict[str, Note] = {}
     names: list[str] = []
     for source in sources:
         names.append(source.name)
         try:
             documents.extend(documents_of(source))
         except KvcalcError as error:
-            refused.append(note_of(error, source.name))
+            unread[source.name] = Note.of(error, source.name)
     variables = {name: Text.on(1, value) for name, value in (given or {}).items()}
-    reader = _Reader(Around(documents, variables, opener))
+    reader = _Reader(Around.of(documents, variables, opener))
     for document in documents:
         reader.read(document)
-    spoken = {note.where.rpartition(":")[0] for note in (*refused, *reader.refused, *reader.told)}
-    spoken |= {each.deployed.where.rpartition(":")[0] for each in reader.settled}
-    silent = tuple(name for name in dict.fromkeys(names) if name not in spoken)
+    spoken = {note.where.rpartition(":")[0] for note in (*reader.refused, *reader.told)}
+    spoken |= {each.deployed.where.rpartition(":")[0] for each in reader.settled} | set(unread)
     return Deployments(
-        tuple(_named(reader.settled)), _unique((*refused, *reader.refused)), _unique(reader.told), silent
+        tuple(_named(reader.settled)),
+        _unique(reader.refused),
+        _unique(reader.told),
+        unread,
+        tuple(name for name in dict.fromkeys(names) if name not in spoken),
+        frozenset(names) - reader.formed,
     )
-
-
-def note_of(error: KvcalcError, name: str) -> Note:
-    """An error as what is refused, at its place."""
-    where, _, about = error.where.partition(": ")
-    return Note(where or name, about or "the file", error.what)
 
 
 class _Reader:
@@ -84,6 +84,7 @@ class _Reader:
         self.settled: list[Settled] = []
         self.refused: list[Note] = []
         self.told: list[Note] = []
+        self.formed = set(self._built)
 
     def read(self, document: Document, depth: int = 0) -> None:
         """All that a document starts, and documents within it."""
@@ -92,14 +93,15 @@ class _Reader:
         form = form_of(document, self._forms)
         if form is None or depth > _DEEPEST:
             return
+        self.formed.add(document.file)
         try:
-            for found in form.read(document, self._around):
+            for found in form.read(document, self._around._replace(here=document)):
                 if isinstance(found, Document):
                     self.read(found, depth + 1)
                 else:
                     self._take(found, document)
         except KvcalcError as error:
-            self.refused.append(note_of(error, document.file))
+            self.refused.append(Note.of(error, document.file))
 
     def _take(self, found: Workload | Told | Refused, document: Document) -> None:
         if isinstance(found, Workload):

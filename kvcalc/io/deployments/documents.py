@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from kvcalc.errors import InvalidFileError
 from kvcalc.io.deployments.reading import yaml
@@ -82,6 +82,11 @@ class Document(NamedTuple):
         return str(self.root.at("metadata", "name").text) or self.stem
 
     @property
+    def folder(self) -> str:
+        """The file's folder, with its separator; empty for one without."""
+        return self.file[: self.file.rfind("/") + 1]
+
+    @property
     def stem(self) -> str:
         """The file's own name."""
         return PurePosixPath(self.file).name
@@ -94,16 +99,47 @@ class Document(NamedTuple):
 class Around(NamedTuple):
     """All documents that were given together, and variables that the user sets.
 
-    opener: what stands in a file that was not given, by its path; None where there is no such file.
+    by_file, by_name: the same by path, and by kind and name. opener: what stands in a file that was not given, by its
+    path; None where there is no such file. here: the document that is read.
     """
 
     documents: Sequence[Document]
     given: Mapping[str, Text]
-    opener: Callable[[str], str | None] = lambda _: None
+    by_file: Mapping[str, Sequence[Document]]
+    by_name: Mapping[tuple[str, str], Sequence[Document]]
+    opener: Callable[[str], str | None]
+    here: Document | None = None
 
-    def beside(self, document: Document, name: str) -> list[Document]:
+    @classmethod
+    def of(cls, documents: Sequence[Document], given: Mapping[str, Text], opener: Callable[[str], str | None]) -> Self:
+        """Documents, with what they are found by."""
+        by_file: dict[str, list[Document]] = {}
+        by_name: dict[tuple[str, str], list[Document]] = {}
+        for document in documents:
+            by_file.setdefault(_normal(document.file), []).append(document)
+            if document.kind:
+                by_name.setdefault((document.kind, document.name), []).append(document)
+        return cls(documents, given, by_file, by_name, opener)
+
+    def named(self, kinds: Sequence[str], name: str) -> Document | None:
+        """The document of one of these kinds and that name: in the same file, else folder, else the only one."""
+        found = [each for kind in kinds for each in self.by_name.get((kind, name), ())]
+        here = self.here
+        if here is not None and len(found) > 1:
+            found = (
+                [each for each in found if each.file == here.file]
+                or [each for each in found if each.folder == here.folder]
+                or found
+            )
+        return found[0] if len(found) == 1 else None
+
+    def files(self, path: str) -> Sequence[Document]:
+        """Documents of a file."""
+        return self.by_file.get(_normal(path), ())
+
+    def beside(self, document: Document, name: str) -> Sequence[Document]:
         """Documents of a file in the folder of another, given or not; one that cannot be read holds none."""
-        path = document.file[: document.file.rfind("/") + 1] + name
+        path = document.folder + name
         found = self.files(path)
         if found or not name:
             return found
@@ -112,15 +148,6 @@ class Around(NamedTuple):
             return documents_of(Source(path, words)) if words is not None else []
         except InvalidFileError:
             return []
-
-    def named(self, kinds: Sequence[str], name: str) -> Document | None:
-        """The document of one of these kinds and that name."""
-        return next((each for each in self.documents if each.kind in kinds and each.name == name), None)
-
-    def files(self, path: str) -> list[Document]:
-        """Documents of a file, or of a folder's kustomization."""
-        wanted = _normal(path)
-        return [each for each in self.documents if _normal(each.file) == wanted]
 
 
 def _normal(path: str) -> str:

@@ -14,30 +14,35 @@ from typing import NamedTuple
 from kvcalc.errors import InvalidValueError
 from kvcalc.io.deployments.own import own_server
 from kvcalc.io.deployments.reading.text import Text
-from kvcalc.io.deployments.workload import Kind, Refused, Told, Workload
-from kvcalc.io.engine_args import PROGRAMS, Command, read_command, read_commands
+from kvcalc.io.deployments.workload import Refused, Told, Workload
+from kvcalc.io.engine_args import PROGRAMS, Command, Refusal, read_command, read_commands
 from kvcalc.io.engine_args._secrets import could_be_secret, without_secrets
 from kvcalc.io.engine_args._shell import UNKNOWN
 from kvcalc.report.deployments import Deployed, Note
 
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
 _WITH_TEXT = re.compile(r"-\w*c")
+_LLAMA_CPP = "llama_cpp"
 _ENGINES = {"tensorrt_llm": "trtllm", "llama_cpp_python": "llama_cpp"}
 """Programs whose engine goes by another name in what is printed."""
 _NO_ENGINE = "no engine"
 _IN_CONTAINER = re.compile(r"/(?:mnt|models?|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
-_MODEL_WORD = re.compile(r"word \d+")
+_NUMBERED = re.compile(r"word \d+")
 _MODEL_FLAGS = ("--model", "--model-path", "--model-id", "-m", "--model-tag", "-hf", "--hf-repo", "model")
 _NAMED_AFTER = re.compile(
     r"(?:^|/)(vllm|sglang)(?:[-_](?:openai|cpu|rocm|gpu|xpu|hpu|cuda|ascend|tpu)[\w.-]*)?(?::[^/]*)?$"
 )
 _POOLING = re.compile(r"--(?:runner|task|convert)(?:=|\s+)['\"]?(?:pooling|embed|embedding|classify|score|reward)\b")
+_NO_MODEL = "nothing says which model is served: name it in a plan (from: FILE, model: NAME)"
 _GPU_TOLD = "which GPU is stated nowhere: bytes can be said, and a fit needs --gpu"
 _REST_OF_NODES = ("data-parallel-size-local", "data-parallel-address", "nnodes", "data-parallel-hybrid-lb", "headless")
 
 
 class Settled(NamedTuple):
-    """A deployment with what it was read from. command: None for an engine whose words are not read."""
+    """A deployment with what it was read from.
+
+    command: None for an engine whose words are not read. refused: why it cannot be sized, but for which GPU it is.
+    """
 
     deployed: Deployed
     command: Command | None
@@ -64,42 +69,16 @@ class _Place(NamedTuple):
         """FILE:LINE."""
         return f"{self.file}:{line}"
 
-    def of(self, about: str) -> int:
-        """The line of a flag, a variable or a numbered word."""
+    def of(self, about: str, at: int | None = None) -> int:
+        """The line of a flag or a variable. at: its place among the words."""
         workload = self.workload
-        if _MODEL_WORD.fullmatch(about):
-            number = int(about.removeprefix("word "))
-            return self._word(number) if self.script is None else self.of_command(about)
-        name = about.partition("=")[0]
-        if self.script is not None and (at := self.script.find(name)) >= 0:
-            return self.script.line_at(at)
-        found = next(
-            (word for word in workload.words if word == name or word.startswith((f"{name}=", f"{name} "))), None
-        )
-        near = (
-            found
-            if found is not None
-            else next((w for w in workload.words if w.replace("_", "-").startswith(name)), None)
-        )
-        if near is not None:
-            return near.line
+        if self.script is not None:
+            found = self.script.find(about.partition("=")[0]) if not _NUMBERED.fullmatch(about) else -1
+            return self.script.line_at(found) if found >= 0 else self.script.line
+        if at is not None and at < len(workload.words):
+            return workload.words[at].line
         value = workload.variables.get(about)
         return value.line if value is not None else workload.line
-
-    def _word(self, number: int) -> int:
-        words = self.workload.words
-        if not words:
-            return self.workload.line
-        flags = next((at for at, word in enumerate(words) if word.startswith("-") and len(word) > 2), 0)  # noqa: PLR2004
-        first = 0 if words[0].startswith("-") else max(0, flags - 1)
-        return words[min(len(words) - 1, first + number - 1)].line
-
-    def of_command(self, text: str) -> int:
-        """The line of a text of the script, or of the workload."""
-        if self.script is None:
-            return self.workload.line
-        at = self.script.find(text)
-        return self.script.line_at(at) if at >= 0 else self.script.line
 
 
 def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
@@ -117,9 +96,9 @@ def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
     if not commands:
         own = own_server(workload.image, workload.variables, workload.line)
         if own is not None:
-            settled = _of_own(workload, own.engine, own.args, own.model, place)
             refused = Note(place.at(workload.line), "engine", own.why)
-            return Outcome((settled,), (*notes[0], refused), notes[1])
+            settled = _of_own(workload._replace(words=()), own.engine, own.args, own.model, place)
+            return Outcome((settled._replace(refused=(refused,)),), (*notes[0], refused), notes[1])
         if workload.settings is not None:
             settled = _of_own(workload, workload.program, workload.settings, workload.model, place)
             return Outcome((settled,), notes[0], notes[1])
@@ -211,9 +190,9 @@ def _settled(command: Command, place: _Place) -> _One:
         refused.append(
             Note(place.at(line), "model", "it pools (--runner): such a model keeps no KV cache between steps")
         )
+    blocking = tuple(refused)
     if workload.kind is not None and workload.kind.name is None:
-        refused_kind = Note(place.at(workload.kind.line), "GPU", workload.kind.why)
-        refused.append(refused_kind)
+        refused.append(Note(place.at(workload.kind.line), "GPU", workload.kind.why))
     told = [*_tells(command, place)]
     if workload.kind is None:
         told.append(Note(place.at(line), "GPU", _GPU_TOLD))
@@ -232,7 +211,7 @@ def _settled(command: Command, place: _Place) -> _One:
         version=command.version or "",
         replicas_max=workload.replicas_max,
     )
-    return _One((Settled(deployed, command, workload, tuple(refused)),), tuple(refused), tuple(told))
+    return _One((Settled(deployed, command, workload, blocking),), tuple(refused), tuple(told))
 
 
 def _is_unknown(value: object) -> bool:
@@ -262,30 +241,31 @@ def _line(command: Command, place: _Place) -> int:
 
 def _model(command: Command, place: _Place, line: int) -> tuple[str | None, list[Note]]:
     """The model, and what is missing of it."""
-    workload = place.workload
-    said = command.model
+    workload, said = place.workload, command.model
     if workload.model is not None and (said is None or _IN_CONTAINER.match(said)):
-        text = str(workload.model)
-        if UNKNOWN.search(text):
-            return None, [
-                Note(place.at(workload.model.line), "model", f"{_variable(text)} is set nowhere in the files")
-            ]
-        return (
-            (None, [Note(place.at(workload.model.line), "model", "not shown: it could be a secret")])
-            if could_be_secret(text)
-            else (text, [])
-        )
+        return _model_of_form(workload.model, place)
     if said is not None:
         return said, []
-    shown = _path_with_variable(workload.words)
-    refused_already = any(
-        refusal.about in _MODEL_FLAGS or _MODEL_WORD.fullmatch(refusal.about) for refusal in command.refused
-    )
     if workload.runs_many:
-        return shown, [Note(place.at(line), "model", workload.runs_many)]
-    if shown is not None or refused_already or command.program == "ollama":
+        return None, [Note(place.at(line), "model", workload.runs_many)]
+    shown = _path_with_variable(command, workload.words) if place.script is None else None
+    refused = any(_is_of_model(refusal, command) for refusal in command.refused)
+    if shown is not None or refused or command.program == "ollama":
         return shown, []
-    return None, [Note(place.at(line), "model", "nothing says which model is served: give --model")]
+    return None, [Note(place.at(line), "model", _NO_MODEL)]
+
+
+def _model_of_form(model: Text, place: _Place) -> tuple[str | None, list[Note]]:
+    """A model that the form names, unless a variable or what could be a secret stands in its place."""
+    if UNKNOWN.search(model):
+        return None, [Note(place.at(model.line), "model", f"{_variable(model)} is set nowhere in the files")]
+    if could_be_secret(model):
+        return None, [Note(place.at(model.line), "model", "not shown: it could be a secret")]
+    return str(model), []
+
+
+def _is_of_model(refusal: Refusal, command: Command) -> bool:
+    return refusal.about in _MODEL_FLAGS or (refusal.at is not None and refusal.at == command.model_at)
 
 
 def _variable(text: str) -> str:
@@ -293,13 +273,16 @@ def _variable(text: str) -> str:
     return match[0] if match else "a variable"
 
 
-def _path_with_variable(words: Sequence[Text]) -> str | None:
+def _path_with_variable(command: Command, words: Sequence[Text]) -> str | None:
     """A path of a model of which a variable is but a part."""
-    for word in words:
-        path = word.partition("=")[2] if word.startswith("-") else str(word)
-        if path.endswith((".gguf", ".safetensors")) and UNKNOWN.search(path) and not could_be_secret(path):
-            return path
-    return None
+    at = command.model_at
+    given = words[at : at + 2] if at is not None else ()
+    paths = [word.partition("=")[2] if word.startswith("-") else str(word) for word in given]
+    return next((path for path in paths if UNKNOWN.sub("", path).strip("/") and _is_holed(path)), None)
+
+
+def _is_holed(path: str) -> bool:
+    return UNKNOWN.search(path) is not None and not could_be_secret(path)
 
 
 def _ranks(command: Command) -> int:
@@ -320,31 +303,31 @@ def _pools(place: _Place) -> bool:
 def _refusals(command: Command, place: _Place) -> Iterator[Note]:
     secret = place.workload.secret
     for refusal in command.refused:
-        about = "model" if _MODEL_WORD.fullmatch(refusal.about) else refusal.about
+        about = "model" if _is_of_model(refusal, command) else refusal.about
         why = refusal.why
         hidden = next((name for name in secret if name in why), None)
         if hidden is not None:
             why = f"{hidden} comes from a Secret or another object that is not among the files: --set {hidden}=VALUE"
-        yield Note(place.at(place.of(refusal.about)), about, why)
+        yield Note(place.at(place.of(refusal.about, refusal.at)), about, why)
 
 
 def _tells(command: Command, place: _Place) -> Iterator[Note]:
-    yield from (Note(place.at(place.of(said.about)), said.about, said.why) for said in command.told)
+    yield from (Note(place.at(place.of(said.about, said.at)), said.about, said.why) for said in command.told)
 
 
 def _of_own(workload: Workload, engine: str, args: Mapping[str, object], model: Text | None, place: _Place) -> Settled:
-    """An engine whose settings are its own."""
-    kind: Kind | None = workload.kind
+    """An engine whose settings are its own; one that is built on llama.cpp is sized as that."""
     deployed = Deployed(
         name=workload.name,
         engine=engine,
         model=None if model is None or could_be_secret(model) or UNKNOWN.fullmatch(model) else str(model),
         args=without_secrets(dict(args)),
         gpus=workload.gpus,
-        gpu=kind.name if kind else None,
+        gpu=workload.kind.name if workload.kind else None,
         replicas=workload.replicas,
         role=workload.role,
         where=place.at(workload.line),
         replicas_max=workload.replicas_max,
     )
-    return Settled(deployed, None, workload, ())
+    command = read_command(list(workload.words), engine=_LLAMA_CPP) if workload.words else None
+    return Settled(deployed, command, workload, ())

@@ -108,11 +108,11 @@ class _Gathered:
             for name, content in _git_files(match["revision"], match["path"]):
                 self._candidate(f"{match['revision']}:{name}", name, partial(bytes, content))
         else:
-            raise InvalidFileError("there is no such file", where=path, help=_HELP)
+            raise InvalidFileError("there is no such file", where=path, help="check the path")
 
     def refuse(self, error: KvcalcError, path: str) -> None:
         """Notes that something named cannot be read."""
-        self.refused.append(Note(error.where or path, "the file", error.what))
+        self.refused.append(Note.of(error, path))
 
     def _take(self, name: str, words: str) -> None:
         self.sources.setdefault(name, Source(name, words))
@@ -140,7 +140,7 @@ class _Gathered:
             self._take(name, _text(raw, name))
             self.from_folder.add(name)
         except KvcalcError as error:
-            self.skipped.append(Note(name, "the file", error.what))
+            self.skipped.append(Note.of(error, name))
 
 
 def _files_below(path: str) -> Iterator[Path]:

@@ -40,15 +40,26 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     yield Workload(
         name=document.name,
         line=preset.line,
-        words=tuple(_config(document, around, str(inference.at("config").text))),
+        words=(*_ranks(gpus, machine.line), *_config(document, around, str(inference.at("config").text))),
         program="vllm",
         model=preset.text or None,
         gpus=gpus,
         gpus_line=machine.line,
         kind=kind,
         replicas=replicas,
-        says=(Told(preset.line, str(preset.text), "a preset of KAITO, whose controller chooses tensor parallelism"),),
+        says=(
+            Told(
+                preset.line,
+                str(preset.text),
+                "KAITO's preset; its controller uses all GPUs of the machine",
+            ),
+        ),
     )
+
+
+def _ranks(gpus: int | None, line: int) -> tuple[Text, ...]:
+    """What the controller writes: one rank on each GPU."""
+    return (Text.on(line, f"--tensor-parallel-size={gpus}"),) if gpus else ()
 
 
 def _config(document: Document, around: Around, name: str) -> Iterator[Text]:

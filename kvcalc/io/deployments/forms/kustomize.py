@@ -23,11 +23,6 @@ def _is_own(document: Document) -> bool:
     return document.stem in NAMES or document.kind == "Kustomization"
 
 
-def folder_of(file: str) -> str:
-    """The folder of a file, with its separator; empty for one without."""
-    return file[: file.rfind("/") + 1]
-
-
 def used_by(around: Around) -> frozenset[str]:
     """Files that a kustomization builds: they are read through it."""
     found: set[str] = set()
@@ -63,10 +58,10 @@ def built(document: Document, around: Around, depth: int) -> Iterator[Document]:
 
 
 def _resources(document: Document, around: Around) -> Iterator[Document]:
-    folder = folder_of(document.file)
+    folder = document.folder
     for entry in (*document.root.at("resources").each(), *document.root.at("bases").each()):
         path = f"{folder}{entry.text}"
-        found = around.files(path)
+        found = list(around.files(path))
         if not found:
             found = [each for name in NAMES for each in around.files(f"{path}/{name}")]
         yield from found
@@ -74,7 +69,7 @@ def _resources(document: Document, around: Around) -> Iterator[Document]:
 
 def _patches(document: Document, around: Around) -> Iterator[tuple[Document, Node]]:
     """Patches, each with the target that it names."""
-    folder = folder_of(document.file)
+    folder = document.folder
     for entry in document.root.at("patchesStrategicMerge").each():
         yield from ((each, Node(None, entry.line)) for each in around.files(f"{folder}{entry.text}"))
     for entry in document.root.at("patches").each():

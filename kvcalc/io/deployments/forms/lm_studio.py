@@ -13,7 +13,13 @@ from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Workload
 
-_KEYS = ("contextLength", "flashAttention", "kCacheQuantizationType", "vCacheQuantizationType", "numParallelSessions")
+_FLAGS = {
+    "contextLength": "ctx-size",
+    "flashAttention": "flash-attn",
+    "kCacheQuantizationType": "cache-type-k",
+    "vCacheQuantizationType": "cache-type-v",
+    "numParallelSessions": "parallel",
+}
 _LOAD = "llm.load."
 
 
@@ -28,7 +34,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
     for field in fields:
         name = str(field.at("key").text).rpartition(".")[2]
         value = _value(field.at("value"))
-        if name in _KEYS and value is not None:
+        if name in _FLAGS and value is not None:
             settings[name] = value
             first = first or field.line
     model = document.file.removesuffix(".json")
@@ -36,9 +42,17 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
         name=document.stem.removesuffix(".json"),
         line=first or document.root.line,
         program="lmstudio",
+        words=tuple(_as_llama_cpp(settings, first or document.root.line)),
         model=Text.on(1, model),
         settings=settings,
     )
+
+
+def _as_llama_cpp(settings: dict[str, object], line: int) -> Iterator[Text]:
+    """The same as flags of llama.cpp, on which it is built."""
+    for name, value in settings.items():
+        said = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+        yield Text.on(line, f"--{_FLAGS[name]}={said}")
 
 
 def _value(node: Node) -> object:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Refused, Workload
 
@@ -23,6 +24,15 @@ _KEYS = (
     "swap_space",
     "no_kv_offloading",
 )
+_FLAGS = {
+    "context_size": "ctx-size",
+    "cache_type_k": "cache-type-k",
+    "cache_type_v": "cache-type-v",
+    "flash_attention": "flash-attn",
+    "parallel": "parallel",
+}
+_ON_LLAMA_CPP = ("", "llama-cpp", "llama")
+_CONTEXT = 512
 _OPTIONS = ("parallel",)
 
 
@@ -43,10 +53,19 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
         name=str(root.at("name").text) or document.stem,
         line=_first(root),
         program="localai",
+        words=tuple(_as_llama_cpp(settings, _first(root))) if root.at("backend").text in _ON_LLAMA_CPP else (),
         model=model.text,
         settings=settings,
         says=tuple(_file(model)),
     )
+
+
+def _as_llama_cpp(settings: dict[str, object], line: int) -> Iterator[Text]:
+    """The same as flags of llama.cpp; without a size LocalAI takes 512 tokens."""
+    for name, value in {"context_size": _CONTEXT, **settings}.items():
+        if name in _FLAGS:
+            said = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+            yield Text.on(line, f"--{_FLAGS[name]}={said}")
 
 
 def _first(root: Node) -> int:
@@ -55,7 +74,9 @@ def _first(root: Node) -> int:
 
 def _file(model: Node) -> Iterator[Refused]:
     if model.text.endswith(".gguf") and "/" not in model.text:
-        yield Refused(model.line, "model", "a GGUF file beside the server: give its path, or --model")
+        yield Refused(
+            model.line, "model", "a GGUF file of the server: give its path in a plan (from: FILE, model: PATH)"
+        )
 
 
 FORM = Form("LocalAI", YAML, _is_own, _read)

@@ -35,10 +35,10 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             model = Text.on(line.line, match[1])
         elif (match := _PARAMETER.match(line)) and match[1].lower() == _CONTEXT:
             context = Text.on(line.line, match[2])
-    server = {name: value for each in around.documents for name, value in _server(each, around).items()}
+    server = {name: value for each in _beside(document, around) for name, value in _server(each, around).items()}
     settings: dict[str, object] = {}
     if context is not None and context.isdecimal():
-        server.pop("OLLAMA_CONTEXT_LENGTH", None)
+        server["OLLAMA_CONTEXT_LENGTH"] = context
         settings[_CONTEXT] = int(context)
     yield Workload(
         name=document.stem,
@@ -48,6 +48,11 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         model=model,
         settings=settings,
     )
+
+
+def _beside(document: Document, around: Around) -> Iterator[Document]:
+    """Files of the same folder that were given with it."""
+    return (each for each in around.documents if each.folder == document.folder and each.grammar in (UNIT, ENV))
 
 
 def _server(document: Document, around: Around) -> Mapping[str, Text]:
