@@ -14,6 +14,7 @@ from kvcalc.io.deployments.documents import YAML, Source, grammar_of
 from kvcalc.io.deployments.settling import Settled
 from kvcalc.io.deployments.skipping import sorted_notes
 from kvcalc.io.deployments.sources import Found, found, opener
+from kvcalc.io.deployments.workload import ALL_GPUS
 from kvcalc.report.deployments import Note
 
 _PLAN = re.compile(r"(?m)^(?:deployments|\s*[\"']deployments[\"'])\s*:")
@@ -86,8 +87,8 @@ def _file(settled: Settled) -> str:
 
 
 def _is_answered(note: Note, given: Given) -> bool:
-    """Whether the user says what a file does not: which GPU."""
-    return note.about == "GPU" and given.gpu is not None
+    """Whether the user says which GPU it is; and of how many are seen, the engine's ranks say what they use."""
+    return (note.about == "GPU" and given.gpu is not None) or note.why == ALL_GPUS
 
 
 def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iterator[Deployment]:

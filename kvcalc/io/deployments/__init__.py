@@ -117,10 +117,10 @@ class _Reader:
 
 def _named(settled: Sequence[Settled]) -> Iterator[Settled]:
     """Deployments with the names of their parts where a pod or a script starts several."""
-    groups = Counter(each.workload.group for each in settled if each.workload.group)
-    numbers: Counter[int] = Counter()
+    groups = Counter((each.workload.group, each.workload.name) for each in settled if each.workload.group)
+    numbers: Counter[tuple[int, str]] = Counter()
     for each in settled:
-        group = each.workload.group
+        group = each.workload.group, each.workload.name
         if groups[group] < 2:  # noqa: PLR2004
             yield each
             continue

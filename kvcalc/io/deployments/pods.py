@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kvcalc.io.deployments.documents import Around, Document
-from kvcalc.io.deployments.kinds import kind_of_pod
+from kvcalc.io.deployments.kinds import kind_of, kind_of_pod
+from kvcalc.io.deployments.reading import yaml
+from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Kind, Told, Workload
@@ -17,6 +19,9 @@ _GPU = re.compile(
     r"(?:nvidia\.com/(?:gpu(?:\.shared)?|mig-.+|pgpu)|amd\.com/gpu|gpu\.intel\.com/(?:i915|xe)|habana\.ai/gaudi"
     r"|google\.com/tpu|aliyun\.com/gpu.*|huawei\.com/Ascend.*)"
 )
+_SHELL = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
+_CONFIG_FLAG = "--config"
+_MIG = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.me)?")
 _MOST_EXPANDED = 64 * 1024
 """Longest value that variables may grow to, in characters."""
 BEFORE = "an init container: it runs before the others and holds no cache"
@@ -94,6 +99,18 @@ def gpus_of(container: Node) -> tuple[int | None, int]:
     return None, container.at("resources").line
 
 
+def _slice(container: Node, whole: Kind | None) -> Kind | None:
+    """The slice of a GPU that a container asks for, of the GPU that its node has."""
+    for key, node in (*container.at("resources", "limits").items(), *container.at("resources", "requests").items()):
+        match = _MIG.fullmatch(key)
+        if match is None:
+            continue
+        if whole is not None and whole.name is not None:
+            return whole if "-mig-" in whole.name else kind_of(f"{whole.name}-mig-{match[1]}", node.line)
+        return Kind(None, node.line, f"a slice {match[1]} of a GPU that is not named: --gpu h100-80gb-mig-{match[1]}")
+    return whole
+
+
 class Pod(NamedTuple):
     """How a pod's containers are called and counted. nodes: pods of one replica, all alike.
 
@@ -129,8 +146,10 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
     values = {**pod.more, **values}
     command, args = container.at("command"), container.at("args")
     words = tuple(expanded(node.text, values) for node in (*_words(command), *_words(args)))
+    script, words = _of_files(words, _mounted(container, spec, around))
     start = next((node for node in (args, command) if node), container)
     gpus, line = gpus_of(container)
+    kind = _slice(container, pod.kind or kind_of_pod(spec))
     says: list[Told] = []
     visible = values.pop("NVIDIA_VISIBLE_DEVICES", None)  # the device plugin sets it where GPUs are asked for
     if gpus is None and visible is not None:
@@ -145,19 +164,64 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
         group=id(spec.value),
         line=start.line,
         words=words,
+        is_command=bool(command),
+        script=script,
         image=str(container.at("image").text),
         program=pod.program,
         variables=values,
         secret=secret,
-        model=pod.model,
+        model=pod.model if pod.model is not None else _stored(values),
         gpus=None if gpus is None else gpus * pod.nodes + pod.more_gpus,
         gpus_line=line,
-        kind=pod.kind or kind_of_pod(spec),
+        kind=kind,
         replicas=pod.replicas,
         replicas_max=pod.replicas_max,
         role=pod.role,
         says=tuple(says),
     )
+
+
+def _stored(values: Mapping[str, Text]) -> Text | None:
+    """What KServe's storage initializer puts behind /mnt/models."""
+    uri = values.get("STORAGE_URI")
+    return None if uri is None else Text.on(uri.line, uri.removeprefix("hf://"))
+
+
+def _mounted(container: Node, spec: Node, around: Around) -> dict[str, Text]:
+    """Files of ConfigMaps by the path at which a container has them."""
+    maps = {
+        str(each.at("name").text): each.at("configMap") for each in spec.at("volumes").each() if each.at("configMap")
+    }
+    found: dict[str, Text] = {}
+    for mount in container.at("volumeMounts").each():
+        volume = maps.get(str(mount.at("name").text))
+        if volume is None:
+            continue
+        path, sub = mount.at("mountPath").text.rstrip("/"), str(mount.at("subPath").text)
+        names = {str(item.at("key").text): str(item.at("path").text) for item in volume.at("items").each()}
+        for key, node in _data(around, str(volume.at("name").text)).items():
+            if not sub:
+                found[f"{path}/{names.get(key, key)}"] = node.text
+            elif sub == names.get(key, key):
+                found[path] = node.text
+    return found
+
+
+def _of_files(words: tuple[Text, ...], files: Mapping[str, Text]) -> tuple[Text | None, tuple[Text, ...]]:
+    """A script of a ConfigMap that a shell is given, and words with those of a --config file in its place."""
+    if not files or not words:
+        return None, words
+    script = next((word for word in words[:3] if word in files and word.endswith((".sh", ".bash"))), None)
+    if script is not None and (script is words[0] or _SHELL.fullmatch(words[0])):
+        return files[script], words
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        path = value if equals else str(words[at + 1]) if at + 1 < len(words) else ""
+        if name == _CONFIG_FLAG and path in files:
+            settings = [entry for root in yaml.documents(files[path], path) for entry in root.items()]
+            config = tuple(flag_words(settings, off=False))
+            return None, (*words[:at], *config, *words[at + (1 if equals else 2) :])
+    return None, words
 
 
 def _words(node: Node) -> list[Node]:

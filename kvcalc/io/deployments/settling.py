@@ -15,7 +15,8 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.io.deployments.own import own_server
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.workload import Refused, Told, Workload
-from kvcalc.io.engine_args import PROGRAMS, Command, Refusal, read_command, read_commands
+from kvcalc.io.engine_args import PROGRAMS, Command, Refusal, program_of, read_command, read_commands
+from kvcalc.io.engine_args._program import version_of
 from kvcalc.io.engine_args._secrets import could_be_secret, without_secrets
 from kvcalc.io.engine_args._shell import UNKNOWN
 from kvcalc.report.deployments import Deployed, Note
@@ -103,12 +104,19 @@ def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
             settled = _of_own(workload, workload.program, workload.settings, workload.model, place)
             return Outcome((settled,), notes[0], notes[1])
         return Outcome(refused=notes[0] if workload.program else (), told=_no_engine(place))
-    read = [_settled(command, place) for command in commands]
+    read = [_settled(_versioned(command, workload.image), place) for command in commands]
     return Outcome(
         tuple(settled for each in read for settled in each.settled),
         (*notes[0], *(note for each in read for note in each.refused)),
         (*notes[1], *(note for each in read for note in each.told)),
     )
+
+
+def _versioned(command: Command, image: str) -> Command:
+    """A command with the version that its container's image is tagged with."""
+    if command.version or not image or not program_of(command.program).is_of(image):
+        return command
+    return command._replace(version=version_of(image))
 
 
 def _notes(file: str, says: Sequence[Told | Refused]) -> tuple[tuple[Note, ...], tuple[Note, ...]]:
@@ -148,6 +156,8 @@ def _commands(workload: Workload, script: Text | None, folder: Path | None) -> t
     try:
         words = [str(word) for word in workload.words]
         image = workload.image or None
+        if image is not None and workload.is_command and not words[0].startswith("-"):
+            read_command(words, variables, engine=workload.program or None)  # raises where it is another program
         return (read_command(words, variables, engine=program or None, image=image, folder=folder),)
     except InvalidValueError:
         return ()
@@ -183,7 +193,7 @@ def _settled(command: Command, place: _Place) -> _One:
         refused.append(
             Note(where, "GPUs", f"{_said_ranks(command)} needs {ranks} GPUs, and there are {gpus}: it would not start")
         )
-    if command.engine is None:
+    if command.engine is None and not any(_is_of_engine(refusal, command) for refusal in command.refused):
         decides = f"; there decide {command.title and _decides(command)}" if _decides(command) else ""
         refused.append(Note(place.at(line), "engine", f"{command.title} is not modelled{decides}"))
     if _pools(place):
@@ -220,8 +230,6 @@ def _is_unknown(value: object) -> bool:
 
 
 def _decides(command: Command) -> str:
-    from kvcalc.io.engine_args import program_of
-
     return program_of(command.program).decides
 
 
@@ -273,6 +281,10 @@ def _variable(text: str) -> str:
     return match[0] if match else "a variable"
 
 
+def _is_of_engine(refusal: Refusal, command: Command) -> bool:
+    return refusal.about == command.title
+
+
 def _path_with_variable(command: Command, words: Sequence[Text]) -> str | None:
     """A path of a model of which a variable is but a part."""
     at = command.model_at
@@ -303,7 +315,9 @@ def _pools(place: _Place) -> bool:
 def _refusals(command: Command, place: _Place) -> Iterator[Note]:
     secret = place.workload.secret
     for refusal in command.refused:
-        about = "model" if _is_of_model(refusal, command) else refusal.about
+        about = refusal.about
+        if _is_of_model(refusal, command) or _is_of_engine(refusal, command):
+            about = "model" if _is_of_model(refusal, command) else "engine"
         why = refusal.why
         hidden = next((name for name in secret if name in why), None)
         if hidden is not None:

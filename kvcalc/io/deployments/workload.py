@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from kvcalc.io.deployments.reading.text import Text
 
+ALL_GPUS = "all GPUs of the host: how many is not known here"
+"""Why the number of GPUs is not said; what the engine's ranks take is."""
+
 
 class Told(NamedTuple):
     """What a reader is to know, with its line in the document."""
@@ -37,7 +40,8 @@ class Workload(NamedTuple):
 
     name, part: of the deployment, and of what stands below it, which is named only where there are several. group: what
     the parts have in common. line: of what starts it. words: a command as a list, or the arguments of its image.
-    script: a text of a shell in their place. program: whose arguments the words are, where the form says it.
+    is_command: whether the first is a program for sure. script: a text of a shell in their place. program: whose
+    arguments the words are, where the form says it.
     variables: its environment. secret: names of variables whose values are not to be had. model: what the form says.
     settings: of an engine without a command line. gpus: of one replica over all its nodes, with its line. kind: which.
     replicas: None where another document says it. runs_many: why no model is said. bare: whether it is a command line
@@ -48,6 +52,7 @@ class Workload(NamedTuple):
     line: int
     words: tuple[Text, ...] = ()
     script: Text | None = None
+    is_command: bool = False
     image: str = ""
     program: str = ""
     variables: Mapping[str, Text] = {}

@@ -14,12 +14,11 @@ from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.reading.units import variables
 from kvcalc.io.deployments.reading.words import split
-from kvcalc.io.deployments.workload import Refused, Workload
+from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Workload
 
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:?[-?+])([^{}]*))?\}|\$([A-Za-z_]\w*)")
 _KEYS = ("image", "command", "entrypoint", "build", "extends")
 _CDI = re.compile(r"nvidia\.com/gpu=(\w+)")
-_ALL = "all GPUs of the host: how many is not known here"
 
 
 def _is_own(document: Document) -> bool:
@@ -76,6 +75,7 @@ def _service(document: Document, name: str, service: Node, values: Mapping[str, 
         name=name,
         line=start.line,
         words=words,
+        is_command=bool(entry),
         image=str(filled(service.at("image").text, values)),
         variables={**own, **around.given},
         secret=missing,
@@ -136,7 +136,7 @@ def _gpus(service: Node, values: Mapping[str, Text]) -> tuple[int | None, int, t
 
 
 def _counted(said: Text, line: int) -> tuple[int | None, int, tuple[Refused, ...]]:
-    return (int(said), line, ()) if said.isdecimal() else (None, line, (Refused(line, "GPUs", _ALL),))
+    return (int(said), line, ()) if said.isdecimal() else (None, line, (Refused(line, "GPUs", ALL_GPUS),))
 
 
 FORM = Form("docker-compose", YAML, _is_own, _read)

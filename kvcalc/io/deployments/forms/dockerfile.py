@@ -47,6 +47,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         line=line,
         words=() if script is not None else tuple(words),
         script=script,
+        is_command=entry is not None,
         image=str(image),
         variables=values,
     )

@@ -11,9 +11,13 @@ from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read, of_kinds
 from kvcalc.io.deployments.kinds import kind_of_pod
 from kvcalc.io.deployments.pods import Pod, workload_of
+from kvcalc.io.deployments.reading import yaml
+from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.tree import Node
-from kvcalc.io.deployments.workload import Told
+from kvcalc.io.deployments.workload import Told, Workload
 
+_CONFIG = "DYN_DEPLOYMENT_CONFIG"
+_NO_FLAGS = ("ServiceArgs", "common-configs", "remote-prefill", "conditional-disagg", "router")
 _ROLES = ("prefill", "decode")
 
 
@@ -36,6 +40,8 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             kind=kind_of_pod(pod_spec),
         )
         read = workload_of(document, container if container else service, pod_spec, pod, around)
+        if not read.words:
+            read = _of_config(read, document.root.at("spec", "envs"), name)
         own = {**dict(workload_of(document, service, pod_spec, pod, around).variables), **read.variables}
         yield read._replace(
             variables=own,
@@ -43,6 +49,21 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             gpus=read.gpus if gpus is None else gpus * nodes,
             gpus_line=line if gpus is not None else read.gpus_line,
         )
+
+
+def _of_config(read: Workload, envs: Node, name: str) -> Workload:
+    """The settings of a service in the older DYN_DEPLOYMENT_CONFIG, which is JSON in a string."""
+    held = next((each.at("value").text for each in envs.each() if each.at("name").text == _CONFIG), None)
+    if not held:
+        return read
+    for root in yaml.documents(held, read.name):
+        own, common = root.at(name), root.at("Common")
+        wanted = {str(each.text) for each in own.at("common-configs").each()}
+        settings = [(key, node) for key, node in common.items() if key in wanted]
+        settings += [(key, node) for key, node in own.items() if key not in _NO_FLAGS]
+        if settings:
+            return read._replace(words=tuple(flag_words(settings)), program="vllm", line=own.line)
+    return read
 
 
 def _gpus(service: Node) -> tuple[int | None, int]:

@@ -5,12 +5,13 @@ What storageUri names stands behind /mnt/models. Source: kserve.github.io/websit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.kinds import kind_of_pod
 from kvcalc.io.deployments.pods import Pod, environment, expanded, gpus_of, workload_of
+from kvcalc.io.deployments.reading.flags import flag_name
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import NOTHING, Node
 from kvcalc.io.deployments.workload import Told, Workload
@@ -18,6 +19,7 @@ from kvcalc.io.deployments.workload import Told, Workload
 RUNTIMES = ("ServingRuntime", "ClusterServingRuntime")
 _SERVICE = "InferenceService"
 _ENGINES = ("kserve-container",)
+_ID = "--model-id="
 _HUGGING_FACE = ("huggingface", "vllm")
 
 
@@ -73,7 +75,12 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
     values, secret = environment(model, around)
     if base is not None:
         values = {**base.variables, **values}
-    words = tuple(expanded(node.text, values) for node in model.at("args").each())
+    words = tuple(_without_names(expanded(node.text, values) for node in model.at("args").each()))
+    words = (*words, *_ranks(predictor.at("workerSpec")))
+    served = next((word for word in words if word.startswith(_ID)), None)
+    if served is not None:
+        words = tuple(word for word in words if word is not served)
+        pod = pod._replace(model=served.part(len(_ID), len(served)))
     gpus, line = gpus_of(model)
     inner = base or Workload(document.name, model.line, program=_program(model), replicas=pod.replicas, model=pod.model)
     yield inner._replace(
@@ -92,6 +99,23 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
     if runtime is None and model.at("runtime"):
         why = "the runtime is not among the files: what its command adds is not known"
         yield Told(model.at("runtime").line, str(model.at("runtime").text), why)
+
+
+def _without_names(words: Iterable[Text]) -> Iterator[Text]:
+    """Without what KServe's own server calls a model; its id is the model itself."""
+    for word in words:
+        name, equals, _ = word.replace("_", "-").partition("=")
+        if name == _ID.rstrip("=") and equals:
+            yield Text.on(word.line, _ID + word.partition("=")[2])
+        elif name != "--model-name":
+            yield word
+
+
+def _ranks(worker: Node) -> Iterator[Text]:
+    """What the controller writes for several nodes."""
+    for name in ("tensorParallelSize", "pipelineParallelSize"):
+        if worker.at(name).count:
+            yield Text.on(worker.at(name).line, f"--{flag_name(name)}={worker.at(name).text}")
 
 
 def _engine_of(spec: Node) -> Node:

@@ -28,7 +28,7 @@ def used_by(around: Around) -> frozenset[str]:
     found: set[str] = set()
     for document in around.documents:
         if _is_own(document):
-            found.update(each.file for each in _files(document, around, 0))
+            found.update(each.file for each in _files(document, around, 0) if each.file != document.file)
     return frozenset(found)
 
 
@@ -78,6 +78,8 @@ def _patches(document: Document, around: Around) -> Iterator[tuple[Document, Nod
         elif entry.at("patch").text:
             for root in yaml.documents(entry.at("patch").text, document.file):
                 yield document.inside(root), entry.at("target")
+    for entry in document.root.at("patchesJson6902").each():
+        yield from ((each, entry.at("target")) for each in around.files(f"{folder}{entry.at('path').text}"))
 
 
 def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: Node) -> Document:
@@ -85,14 +87,40 @@ def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: 
     for patch, target in patches:
         same = patch.kind == document.kind and patch.name == document.name
         named = target.at("kind").text == document.kind and target.at("name").text in ("", document.name)
-        if not patch.root.is_mapping or not (same or (target and named)):
-            continue
-        root = _merged(root, patch.root, "")
-        file = patch.file
+        if patch.root.each() and target and named:
+            for operation in patch.root.each():
+                root = _operated(root, operation, str(operation.at("path").text).strip("/").split("/"))
+        elif patch.root.is_mapping and (same or (target and named)):
+            root = _merged(root, patch.root, "")
+            file = patch.file
     for entry in overlay.at("replicas").each():
         if entry.at("name").text == document.name:
             root = _merged(root, _nested(entry.at("count"), "spec", "replicas"), "")
     return document._replace(root=root, file=file, text=document.text)
+
+
+def _operated(node: Node, operation: Node, steps: list[str]) -> Node:
+    """A value with one operation of a JSON patch: add, replace or remove."""
+    if not steps or len(steps) > yaml.MAX_DEPTH:
+        return operation.at("value")
+    key, rest = steps[0].replace("~1", "/").replace("~0", "~"), steps[1:]
+    removes, adds = operation.at("op").text == "remove", operation.at("op").text == "add"
+    if isinstance(node.value, Mapping):
+        values = dict(node.value)
+        if removes and not rest:
+            values.pop(key, None)
+        else:
+            values[key] = _operated(values.get(key, Node(None, node.line)), operation, rest)
+        return Node(values, node.line)
+    items = list(node.each())
+    at = int(key) if key.isdecimal() and len(key) <= len(str(len(items))) else len(items)
+    if rest and at < len(items):
+        items[at] = _operated(items[at], operation, rest)
+    elif not rest and removes:
+        del items[at : at + 1]
+    elif not rest:
+        items[at : at if adds else at + 1] = [operation.at("value")]
+    return Node(items, node.line)
 
 
 def _nested(node: Node, *keys: str) -> Node:

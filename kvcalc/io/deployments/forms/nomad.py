@@ -60,6 +60,7 @@ def _task(name: str, task: Node, count: int, variables: Mapping[str, Text]) -> W
         name=name,
         line=config.at("args").line if config.at("args") else config.line,
         words=tuple(words),
+        is_command=bool(command),
         image=str(filled(config.at("image").text, variables)),
         variables=environment,
         gpus=gpus,

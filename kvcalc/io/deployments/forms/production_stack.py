@@ -40,9 +40,12 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
     gpus = asked.count
     if gpus is None and visible.text:
         gpus = len(str(visible.text).split(","))
-    head = spec.at("raySpec", "headNode", "requestGPU").count
+    head = spec.at("raySpec", "headNode")
     terms = kind_of_terms(spec.at("nodeSelectorTerms"))
-    replicas = spec.at("replicaCount").count
+    count = spec.at("replicaCount").count
+    replicas = 1 if count is None else count
+    if head and gpus is not None:  # a cluster of Ray: its head, and a worker for each of the replicas
+        gpus, replicas = gpus * replicas + (head.at("requestGPU").count or 0), 1
     return Workload(
         name=document.prefix + str(spec.at("name").text),
         line=spec.line,
@@ -52,10 +55,10 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
         variables=values,
         secret=secret,
         model=spec.at("modelURL").text or None,
-        gpus=None if gpus is None else gpus + (head or 0),
+        gpus=gpus,
         gpus_line=(asked if asked else visible if visible else spec).line,
         kind=terms or kind_of_pod(spec),
-        replicas=1 if replicas is None else replicas,
+        replicas=replicas,
         role=_ROLES.get(str(cache.at("kvRole").text)),
     )
 

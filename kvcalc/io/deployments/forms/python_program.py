@@ -111,10 +111,15 @@ class _Program:
                     known[name] = (
                         [*before, *(more if isinstance(more, list) else [more])] if how == "extend" else [*before, more]
                     )
+            case ast.Return(value=ast.expr() as value):
+                returned = value_of(value, known)
+                if isinstance(returned, list) and _starts(returned) and not isinstance(value, ast.Name):
+                    self.commands.append((statement.lineno, [str(word) for word in returned], gpu))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 own = next(
                     (found for each in statement.decorator_list if (found := _gpus(each, known)) != (None, None)), gpu
                 )
+                self.app = self.app or _service_name(statement.decorator_list, known)
                 self.body(statement.body, dict(known), own, depth + 1)
                 return
             case ast.If() | ast.With() | ast.Try() | ast.For() | ast.While():
@@ -169,6 +174,15 @@ def _engine_words(call: ast.Call, known: Mapping[str, object]) -> list[str]:
             flag = flag_name(keyword.arg)
             words.append(f"--{flag}" if value is True else f"--no-{flag}" if value is False else f"--{flag}={value}")
     return words or ["--model=" + UNKNOWN]
+
+
+def _service_name(decorators: list[ast.expr], known: Mapping[str, object]) -> str:
+    """What a decorator of BentoML calls a service."""
+    for each in decorators:
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr == "service":
+            name = next((value_of(k.value, known) for k in each.keywords if k.arg == "name"), "")
+            return name if isinstance(name, str) and UNKNOWN not in name else ""
+    return ""
 
 
 def _gpus(decorator: ast.expr, known: Mapping[str, object]) -> _Gpus:

@@ -51,9 +51,10 @@ def _accelerators(resources: Node) -> tuple[int | None, Kind | None, int]:
     """How many GPUs a node has, and which; of several that would do, none is chosen."""
     node = resources.at("accelerators")
     several = resources.at("any_of").each() or resources.at("ordered").each()
+    named = [_said(each.at("accelerators").text) for each in several if each.at("accelerators").text]
     if not node and several:
-        node = several[0].at("accelerators")
-    named = [(key, value.count or 1) for key, value in node.items()]
+        node = Node(None, several[0].line)
+    named += [(key, value.count or 1) for key, value in node.items()]
     named += [_said(item.text) for item in node.each()]
     if node.text:
         named.append(_said(node.text))

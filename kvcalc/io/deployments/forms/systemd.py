@@ -14,7 +14,7 @@ from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.units import Entry, entries, variables
 from kvcalc.io.deployments.reading.words import split
-from kvcalc.io.deployments.workload import Workload
+from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Workload
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$([A-Za-z_]\w*)")
 _PREFIXES = "@-:+!|"
@@ -70,6 +70,7 @@ def _quadlet(name: str, found: list[Entry], values: dict[str, Text], document: D
         variables=values,
         gpus=len(devices) if devices and "all" not in devices else None,
         group=id(document.text),
+        says=(Refused(1, "GPUs", ALL_GPUS),) if "all" in devices else (),
     )
 
 

@@ -15,7 +15,7 @@ from kvcalc.io.deployments.pods import Pod, workloads
 from kvcalc.io.deployments.reading import hcl
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node, text_node
-from kvcalc.io.deployments.workload import Told, Workload
+from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Told, Workload
 
 _OF_KUBERNETES = re.compile(r"kubernetes_(?:deployment|stateful_set|pod|job|daemon_set?|daemonset)(?:_v1)?")
 _DOCKER = "docker_container"
@@ -102,8 +102,13 @@ def _container(resource: Node, name: str, known: Mapping[str, Text]) -> Workload
         line=(command if command else resource).line,
         words=tuple(filled(item.text, known) for item in command.each()),
         image=str(filled(image, known)),
-        gpus=None,
+        says=_all_gpus(resource),
     )
+
+
+def _all_gpus(resource: Node) -> tuple[Refused, ...]:
+    asked = resource.at("gpus")
+    return (Refused(asked.line, "GPUs", ALL_GPUS),) if asked.text == "all" else ()
 
 
 FORM = Form("Terraform", HCL, lambda _: True, _read, general=True)
