@@ -16,7 +16,8 @@ from kvcalc.io.deployments.workload import Told
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _BY_NAME = ("containers", "initContainers", "env", "volumes")
-_DEEPEST = 16
+_MOST = 100
+"""Most kustomizations that one is built of."""
 
 
 def _is_own(document: Document) -> bool:
@@ -28,32 +29,44 @@ def used_by(around: Around) -> frozenset[str]:
     found: set[str] = set()
     for document in around.documents:
         if _is_own(document):
-            found.update(each.file for each in _files(document, around, 0) if each.file != document.file)
+            found |= _files(document, around) - {document.file}
     return frozenset(found)
 
 
-def _files(document: Document, around: Around, depth: int) -> Iterator[Document]:
-    """All documents that a kustomization names, and those of its bases."""
-    for each in (*_resources(document, around), *(patch for patch, _ in _patches(document, around))):
-        yield each
-        if _is_own(each) and depth < _DEEPEST:
-            yield from _files(each, around, depth + 1)
+def _files(document: Document, around: Around) -> set[str]:
+    """All files that a kustomization names, and those of its bases."""
+    seen: set[str] = set()
+    left = [document]
+    while left:
+        held = left.pop()
+        if held.file in seen:
+            continue
+        seen.add(held.file)
+        patches = [patch for patch, _ in _patches(held, around)]
+        seen.update(each.file for each in patches)
+        for each in _resources(held, around):
+            if _is_own(each):
+                left.append(each)
+            else:
+                seen.add(each.file)
+    return seen
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
-    yield from built(document, around, 0)
+    yield from built(document, around, set())
     for name in ("helmCharts", "components"):
         if document.root.at(name).each():
             yield Told(document.root.at(name).line, name, "not built: give what `kustomize build` prints")
 
 
-def built(document: Document, around: Around, depth: int) -> Iterator[Document]:
-    """Documents of a kustomization, patched."""
-    if depth > _DEEPEST:
+def built(document: Document, around: Around, seen: set[str]) -> Iterator[Document]:
+    """Documents of a kustomization, patched. seen: kustomizations that are built already, each of which is once."""
+    if document.file in seen or len(seen) > _MOST:
         return
+    seen.add(document.file)
     patches = list(_patches(document, around))
     for resource in _resources(document, around):
-        for each in built(resource, around, depth + 1) if _is_own(resource) else [resource]:
+        for each in built(resource, around, seen) if _is_own(resource) else [resource]:
             yield _patched(each, patches, document.root)
 
 

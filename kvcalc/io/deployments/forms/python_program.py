@@ -16,7 +16,7 @@ from kvcalc.io.deployments.documents import PYTHON, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.kinds import kind_of
 from kvcalc.io.deployments.reading.flags import flag_name
-from kvcalc.io.deployments.reading.python import UNKNOWN, value_of
+from kvcalc.io.deployments.reading.python import UNKNOWN, joined, value_of
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.words import split
 from kvcalc.io.deployments.workload import Kind, Workload
@@ -100,7 +100,7 @@ class _Program:
             case ast.AugAssign(target=ast.Name(id=name), op=ast.Add(), value=value):
                 before, more = known.get(name), value_of(value, known)
                 if isinstance(before, list) and isinstance(more, list):
-                    known[name] = [*before, *more]
+                    known[name] = joined(before, more)
             case ast.Expr(
                 value=ast.Call(
                     func=ast.Attribute(value=ast.Name(id=name), attr="append" | "extend" as how), args=[value]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 UNKNOWN = "${computed}"
 _DEEPEST = 40
 _LARGEST = 2**32
+_MOST_WORDS = 100_000
+"""Longest list and text that is put together; a command line has some hundred words."""
 
 
 def value_of(node: ast.expr, known: Mapping[str, object], depth: int = 0) -> object:
@@ -29,7 +31,7 @@ def _items(node: ast.List | ast.Tuple, known: Mapping[str, object], depth: int) 
     for item in node.elts:
         if isinstance(item, ast.Starred):
             inner = value_of(item.value, known, depth)
-            found.extend(inner if isinstance(inner, list) else [inner])
+            found = joined(found, inner if isinstance(inner, list) else [inner])
         else:
             found.append(value_of(item, known, depth))
     return found
@@ -41,7 +43,8 @@ def _mapping(node: ast.Dict, known: Mapping[str, object], depth: int) -> dict[st
 
 
 def _formatted(node: ast.JoinedStr, known: Mapping[str, object], depth: int) -> str:
-    return "".join(str(value_of(part, known, depth)) for part in node.values)
+    words = "".join(str(value_of(part, known, depth)) for part in node.values)
+    return words if len(words) <= _MOST_WORDS else UNKNOWN
 
 
 def _part(node: ast.FormattedValue, known: Mapping[str, object], depth: int) -> object:
@@ -59,11 +62,16 @@ def _sum(node: ast.BinOp, known: Mapping[str, object], depth: int) -> object:
     one, other = value_of(node.left, known, depth), value_of(node.right, known, depth)
     if isinstance(node.op, ast.Add):
         if isinstance(one, list) and isinstance(other, list):
-            return [*one, *other]
-        if isinstance(one, str) and isinstance(other, str):
+            return joined(one, other)
+        if isinstance(one, str) and isinstance(other, str) and len(one) + len(other) <= _MOST_WORDS:
             return one + other
     small = isinstance(one, int) and isinstance(other, int) and max(abs(one), abs(other)) < _LARGEST
     return one * other if small and isinstance(node.op, ast.Mult) else UNKNOWN  # type: ignore[operator]
+
+
+def joined(one: list[object], other: list[object]) -> list[object]:
+    """Two lists, unless that would be a list without end."""
+    return [*one, *other] if len(one) + len(other) <= _MOST_WORDS else [UNKNOWN]
 
 
 def _call(node: ast.Call, known: Mapping[str, object], depth: int) -> object:
