@@ -1,4 +1,4 @@
-"""`kvcalc check`: do the deployments of capacity plans fit?"""
+"""`kvcalc check`: do deployments fit, of plans and as manifests, compose files, scripts and units have them?"""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
-from kvcalc.errors import InvalidValueError
+from kvcalc.errors import InvalidFileError, InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.report.check import CheckReport
 
+REFUSED = 2
+"""Exit code where something cannot be checked, whatever else was found."""
+
 
 def run(
     *,
-    plans: Sequence[str],
+    paths: Sequence[str],
+    variables: Sequence[str],
+    gpu: str | None,
+    weights: str | None,
+    reserve: str | None,
     baseline: str | None,
     update_baseline: bool,
     max_growth: str | None,
@@ -31,19 +38,25 @@ def run(
         raise InvalidValueError("there is no baseline", where=where, help="name its file: --baseline kvcalc.json")
 
     from kvcalc.fleet.check import check as check_deployments
-    from kvcalc.io.plans import load_plans
+    from kvcalc.io.checking import Given, to_check
+    from kvcalc.io.deployments.given import variables_of
 
-    read = load_plans([Path(plan) for plan in plans])
-    found = check_deployments(read.deployments)
-    report = found._replace(exact=exact, passed_over=read.passed_over)
+    asked = to_check(paths, Given(gpu, weights, reserve, variables_of(variables)))
+    report = check_deployments(*asked)._replace(exact=exact)
+    if not report.findings and len(report.refused) == 1:
+        raise report.refused[0].error()
+    if not report.findings and not report.refused:
+        raise InvalidFileError(
+            "no deployment is found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
+        )
     if baseline is not None and not update_baseline:
         return _compared(report, Path(baseline), max_growth, format)
-    if baseline is not None:
+    if baseline is not None and not report.refused:
         from kvcalc.io.baselines import write_baseline
 
         write_baseline(Path(baseline), report.findings)
     show(report, format)
-    return 0 if report.fits or update_baseline else 1
+    return REFUSED if report.refused else 0 if report.fits or update_baseline else 1
 
 
 def _compared(report: CheckReport, baseline: Path, max_growth: str | None, format: str) -> int:
@@ -64,9 +77,9 @@ def _compared(report: CheckReport, baseline: Path, max_growth: str | None, forma
         max_growth=agreed,
         otherwise=Cause("kvcalc", kept.kvcalc, __version__) if kept.kvcalc != __version__ else None,
     )
-    difference = DiffReport(str(baseline), "now", found, unchanged, report.exact, report.passed_over)
+    difference = DiffReport(str(baseline), "now", found, unchanged, report.exact, report.refused, report.skipped)
     show(difference, format)
-    return 1 if difference.fails else 0
+    return REFUSED if difference.refused else 1 if difference.fails else 0
 
 
 COMMAND = Command(
@@ -76,9 +89,13 @@ COMMAND = Command(
         "With --baseline what changed since it was kept: 1 only where something no longer fits, or grew by more than "
         "--max-growth."
     ),
-    epilog="Example: kvcalc check plans/*.yaml --format github",
+    epilog="Example: kvcalc check plans/*.yaml k8s/ --format github",
     takes=(
-        options.PLANS,
+        options.CHECKED_FILES,
+        options.SET,
+        options.GPU,
+        options.WEIGHTS,
+        options.RESERVE._replace(default=None),
         options.BASELINE,
         options.UPDATE_BASELINE,
         options.MAX_GROWTH._replace(help="With --baseline: largest growth of a deployment's bytes: 10%."),

@@ -14,6 +14,7 @@ NAMES = (
     "fit",
     "check",
     "diff",
+    "deployments",
     "verify",
     "explain-log",
     "presets",

@@ -6,39 +6,54 @@ from collections.abc import Sequence
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.check import REFUSED
 from kvcalc.cli.commands import Command
 
 
-def run(*, base: str, head: str | None, paths: Sequence[str], max_growth: str | None, exact: bool, format: str) -> int:
+def run(
+    *,
+    base: str,
+    head: str | None,
+    paths: Sequence[str],
+    variables: Sequence[str],
+    gpu: str | None,
+    weights: str | None,
+    reserve: str | None,
+    max_growth: str | None,
+    exact: bool,
+    format: str,
+) -> int:
     """Runs `kvcalc diff`."""
     check_output_format(format, findings=True)
 
     from kvcalc.fleet.check import check
     from kvcalc.fleet.diff import changes
-    from kvcalc.io.plans import deployments_of
+    from kvcalc.io.checking import Given, of_files
+    from kvcalc.io.deployments.given import variables_of
     from kvcalc.io.sides import two_sides
     from kvcalc.report.diff import Cause, DiffReport
     from kvcalc.units import parse_percent
 
     agreed = None if max_growth is None else asking.located("--max-growth", parse_percent, max_growth, "max_growth")
+    given = Given(gpu, weights, reserve, variables_of(variables))
     with two_sides(base, head, paths) as (was, now):
-        read = deployments_of(was.texts, lenient=True), deployments_of(now.texts)
-    refused: list[str] = []
-    before, after = check(read[0].deployments, refused).findings, check(read[1].deployments).findings
+        before, after = (check(*of_files(side.files, given)) for side in (was, now))
+    if len(after.refused) == 1 and not after.findings:
+        raise after.refused[0].error()
+    unread = {now.key(now.shown.get(file, file)) for note in after.refused for file in (note.where.rpartition(":")[0],)}
     found, unchanged = changes(
-        before,
-        after,
+        was.findings(before.findings),
+        now.findings(after.findings),
         file_before=was.key,
         file_after=now.key,
         max_growth=agreed,
         otherwise=Cause("what a file that it names holds", "as it was", "another"),
     )
-    passed_over = dict.fromkeys(
-        (*was.passed_over, *read[0].passed_over, *refused, *now.passed_over, *read[1].passed_over)
-    )
-    report = DiffReport(was.name, now.name, found, unchanged, exact, tuple(passed_over))
+    known = tuple(change for change in found if change.now is not None or change.file not in unread)
+    passed_over = tuple(dict.fromkeys((*before.refused, *was.told, *before.skipped, *now.told, *after.skipped)))
+    report = DiffReport(was.name, now.name, known, unchanged, exact, after.refused, passed_over)
     show(report, format)
-    return 1 if report.fails else 0
+    return REFUSED if report.refused else 1 if report.fails else 0
 
 
 COMMAND = Command(
@@ -53,6 +68,10 @@ COMMAND = Command(
         options.BASE,
         options.HEAD,
         options.PATHS,
+        options.SET,
+        options.GPU,
+        options.WEIGHTS,
+        options.RESERVE._replace(default=None),
         options.MAX_GROWTH,
         options.EXACT,
         options.FORMAT,

@@ -158,14 +158,26 @@ FORMAT = Option("format", ("--format", "-f"), "NAME", "How to print it.", defaul
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
-PLANS = Option(
-    "plans", (), "PLAN...", "Capacity-planning files (`kvcalc schema plan`), or folders.", TEXTS, required=True
-)
 BASE = Option("base", (), "BASE", "File, folder or revision, as it was; or both: main..HEAD.", required=True)
 HEAD = Option("head", (), "[HEAD]", "As it is now; of a revision, the working tree if not given.")
 PATHS = Option("paths", (), "[PATH]...", "Only files and folders of these names.", TEXTS)
 BASELINE = Option("baseline", ("--baseline",), "FILE", "Compare with what this file keeps; new failures alone count.")
 UPDATE_BASELINE = Option("update_baseline", ("--update-baseline",), None, "Write --baseline anew.", FLAG)
+DEPLOYMENT_FILES = Option(
+    "paths",
+    (),
+    "PATH...",
+    "Manifests, compose files, values, scripts, units; folders; - for standard input; REVISION:PATH of git.",
+    TEXTS,
+    required=True,
+)
+SET = Option(
+    "variables", ("--set",), "NAME=VALUE", "A variable that the files use and do not set, such as MODEL_ID=r1.", TEXTS
+)
+CHECKED_FILES = DEPLOYMENT_FILES._replace(
+    help="Plans (`kvcalc schema plan`), manifests, compose files, values, scripts, units; folders; - for standard "
+    "input; REVISION:PATH of git."
+)
 LOG = Option("log", (), "FILE", "Start-up log of vLLM, llama.cpp, SGLang, TensorRT-LLM.", required=True)
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias.", required=True, complete=_complete_preset)
 PRESET_FILES = Option("paths", (), "PATH...", "Preset files or config.json files.", TEXTS, required=True)

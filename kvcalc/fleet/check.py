@@ -16,6 +16,7 @@ from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.check import CheckReport, Finding, Written
+from kvcalc.report.deployments import Note
 
 
 @dataclass(frozen=True)
@@ -82,21 +83,20 @@ class _Plans:
         return self._known[key][1]
 
 
-def check(deployments: Iterable[Deployment], refused: list[str] | None = None) -> CheckReport:
-    """Verdict on each deployment, with what would fit. Raises what an engine refuses, located at the deployment.
+def check(deployments: Iterable[Deployment], refused: Iterable[Note] = (), skipped: Iterable[Note] = ()) -> CheckReport:
+    """Verdict on each deployment, with what would fit; what an engine refuses is refused at its place.
 
-    refused: where to say what was refused instead, for deployments that are not what is asked about.
+    refused, skipped: what could not be read before.
     """
     plans = _Plans()
-    findings = []
+    findings: list[Finding] = []
+    notes = list(refused)
     for deployment in deployments:
         try:
             findings.append(_located_finding(deployment, plans))
         except KvcalcError as error:
-            if refused is None:
-                raise
-            refused.append(str(error))
-    return CheckReport(tuple(findings))
+            notes.append(Note.of(error, deployment.where))
+    return CheckReport(tuple(findings), tuple(notes), tuple(skipped))
 
 
 def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from kvcalc.errors.foreign import MOST_TEXT
 from kvcalc.formats._escapes import xml
 from kvcalc.formats._notices import notices_of
-from kvcalc.report.notices import Notice
+from kvcalc.report.notices import UNREAD, Notice
 from kvcalc.report.sheet import Document
 
 
@@ -18,8 +18,9 @@ def write(document: Document, stream: TextIO) -> None:
     Characters beyond ASCII are references, so that the document is well-formed in whatever encoding it is stored.
     """
     notices = notices_of(document)
-    failures = sum(notice.fails for notice in notices)
-    suite = ElementTree.Element("testsuite", name="kvcalc", tests=str(len(notices)), failures=str(failures), errors="0")
+    errors = sum(notice.rule is UNREAD for notice in notices)
+    counts = {"tests": len(notices), "failures": sum(notice.fails for notice in notices) - errors, "errors": errors}
+    suite = ElementTree.Element("testsuite", {"name": "kvcalc", **{name: str(n) for name, n in counts.items()}})
     for notice in notices:
         _add_case(suite, notice)
     ElementTree.indent(suite)
@@ -32,8 +33,12 @@ def _add_case(suite: ElementTree.Element, notice: Notice) -> None:
     name, line = xml(notice.deployment), str(notice.line)
     case = ElementTree.SubElement(suite, "testcase", classname=file, name=name, file=file, line=line)
     if notice.fails:
-        failure = ElementTree.SubElement(case, "failure", type=notice.rule.id, message=lines[0])
+        failure = ElementTree.SubElement(case, _element(notice), type=notice.rule.id, message=lines[0])
         failure.text = "\n".join((f"{file}:{line}: {lines[0]}", *lines[1:]))
     if notice.notes:
         notes = ElementTree.SubElement(case, "system-out")
         notes.text = "\n".join(f"- {xml(note, MOST_TEXT)}" for note in notice.notes)
+
+
+def _element(notice: Notice) -> str:
+    return "error" if notice.rule is UNREAD else "failure"

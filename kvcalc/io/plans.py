@@ -24,11 +24,10 @@ deployments:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,8 +36,9 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
-from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError, UnknownNameError
-from kvcalc.errors.foreign import listed, quoted
+from kvcalc.engines.base.versions import NEAREST
+from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
+from kvcalc.errors.foreign import quoted
 from kvcalc.fleet.check import Deployment, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
@@ -46,18 +46,17 @@ from kvcalc.fleet.weights import Weights, weights_of
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.hardware.written import with_memory
-from kvcalc.io.documents import Document, Keys, parse_yaml
-from kvcalc.io.engine_args import Arguments, read_arguments
+from kvcalc.io.documents import Document, Keys, read_yaml
+from kvcalc.io.engine_args import Command, could_be_secret, drafted, has_draft, read_arguments, served_model
 from kvcalc.io.loading import load_named
-from kvcalc.io.texts import Text, text_of, texts_of
 from kvcalc.io.weights import read_weights
-from kvcalc.io.written import facts_of, in_short
+from kvcalc.io.written import facts_of, in_short, written_of
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.check import Written
-from kvcalc.units import both_units, parse_bytes, parse_tokens, plural, positive_int, shown
+from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, shown
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -67,10 +66,9 @@ Tokens = Annotated[
 Bytes = Annotated[int | str, Field(description="Bytes: 80GB (10^9 each), 80GiB (2^30 each), or a plain number.")]
 
 
-_DEPLOYMENTS = re.compile(
-    r"""^(?:[ \t]*\{[ \t]*|.*,[ \t]*|[ \t]*(?=["']))?["']?deployments["']?[ \t]*:""", re.MULTILINE
-)
-"""A plan's list, at the start of a line or in a JSON object."""
+_NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
+_SLOTS = ("n_seq_max", "num_parallel")
+"""Settings of engines that say how many sequences share a context."""
 _DEGREES = ("tp", "pp", "dp", "dcp")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "reserve")
 
@@ -78,7 +76,7 @@ _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "rese
 class DeploymentEntry(BaseModel):
     """One deployment: a model, a workload, and either `budget` or `gpu` (or `memory`) with `weights`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
     name: str = Field(
         description="Name of the deployment, unique in its file.", min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$"
@@ -103,8 +101,15 @@ class DeploymentEntry(BaseModel):
     engine_settings: dict[str, Any] = Field(
         default_factory=dict, description="Settings, named as that engine names them."
     )
-    args: str | None = Field(
-        None, description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..."
+    args: str | list[str] | None = Field(
+        None,
+        description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..., or a list of words.",
+    )
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="A file that starts it, relative to this one: manifest, compose file, values, script, unit; "
+        "of several engines in it the one of this name.",
     )
     budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
     gpu: str | int | None = Field(None, description="GPU that holds the cache, as `kvcalc gpus` names it.")
@@ -135,53 +140,13 @@ class PlanFile(BaseModel):
     deployments: list[DeploymentEntry] = Field(min_length=1, max_length=10_000)
 
 
-class Read(NamedTuple):
-    """What texts hold. passed_over: what was not read, and why, in sentences."""
-
-    deployments: tuple[Deployment, ...]
-    passed_over: tuple[str, ...] = ()
-
-
-def deployments_of(texts: Iterable[Text], *, lenient: bool = False) -> Read:
-    """Deployments of all texts, in order.
-
-    lenient: what cannot be read is passed over and said, not raised: it is not what is asked about.
-    Raises KvcalcError with file, line and path of what is wrong.
-    """
-    found: list[Deployment] = []
-    passed_over: list[str] = []
-    others = 0
-    for text in texts:
-        try:
-            if not text.asked and not _holds_deployments(text):
-                others += 1
-            else:
-                found.extend(read_plan(text))
-        except KvcalcError as error:
-            if not lenient:
-                raise
-            passed_over.append(str(error))
-    if others:
-        passed_over.append(f"{plural(others, 'file')} without deployments")
-    return Read(tuple(found), tuple(passed_over))
-
-
-def _holds_deployments(text: Text) -> bool:
-    """Whether a file that was found, not named, is a plan. Raises InvalidFileError for one that was, and is broken."""
-    if _DEPLOYMENTS.search(text.text) is None or "{{" in text.text:
-        return False
-    values = parse_yaml(text.text, text.name).data
-    return isinstance(values, Mapping) and isinstance(values.get("deployments"), list)
-
-
 def load_plan(path: Path) -> list[Deployment]:
     """Deployments of a plan file. Raises KvcalcError with file, line and path of what is wrong."""
-    return read_plan(text_of(path))
+    return plan_of(read_yaml(path), path)
 
 
-def read_plan(text: Text) -> list[Deployment]:
-    """Deployments of a plan's text. Raises KvcalcError with file, line and path of what is wrong."""
-    document = parse_yaml(text.text, text.name)
+def plan_of(document: Document, path: Path) -> list[Deployment]:
+    """Deployments of a plan that was read. Raises as `load_plan` does."""
     try:
         plan = PlanFile.model_validate(document.data)
     except ValidationError as error:
@@ -199,26 +164,64 @@ def read_plan(text: Text) -> list[Deployment]:
         names[entry.name] = index
     known: dict[Hashable, Any] = {}
     return [
-        _Row(entry, document, ("deployments", index), text, known).deployment()
+        _Row(entry, document, ("deployments", index), path, known).deployment()
         for index, entry in enumerate(plan.deployments)
     ]
 
 
+def deployment_of(
+    entry: DeploymentEntry, command: Command, where: str, folder: Path, known: dict[Hashable, Any]
+) -> Deployment:
+    """A deployment that a file starts, with what is added to it. where: FILE:LINE. Raises KvcalcError."""
+    file, _, line = where.rpartition(":")
+    document = Document(file, None, {(): int(line)})
+    return _Row(entry, document, (), folder / Path(file).name, known, command).deployment()
+
+
 class _Row:
-    """One entry on its way to a Deployment. known: what other entries of the file have read already."""
+    """One entry on its way to a Deployment. known: what other entries have read already; command: what starts it."""
 
     def __init__(
-        self, entry: DeploymentEntry, document: Document, path: Keys, text: Text, known: dict[Hashable, Any]
+        self,
+        entry: DeploymentEntry,
+        document: Document,
+        path: Keys,
+        file: Path,
+        known: dict[Hashable, Any],
+        command: Command | None = None,
     ) -> None:
         self._entry = entry
         self._document = document
         self._path = path
-        self._text = text
+        self._file = file
         self._known = known
-        self._args = Arguments("", None, {}, {}, None, ())
-        if entry.args is not None:
+        self._args = command or _NO_COMMAND
+        self._by_flags = command is not None
+        if entry.from_ is not None:
+            self._entry, self._args = self._take("from", self._started, entry)
+        elif entry.args is not None:
             engine = entry.engine and split_version(entry.engine)[0]
-            self._args = self._take("args", read_arguments, entry.args, engine)
+            words = entry.args if isinstance(entry.args, str) else tuple(entry.args)
+            self._args = self._take("args", read_arguments, words, engine, file.parent)
+        self._draft: Model | None = None
+        if has_draft(self._args):
+            self._draft = self._take("args", load_named, str(self._args.draft), file.parent)
+            self._args = self._take("args", drafted, self._args, self._draft)
+
+    def _started(self, entry: DeploymentEntry) -> tuple[DeploymentEntry, Command]:
+        """The entry with what the file says that it refers to."""
+        from kvcalc.io.deployments.referring import referred
+
+        if entry.args is not None:
+            raise self._refuse("from and args are both given, and both say what is started", "give one of them", "args")
+        found = self._once(
+            ("from", entry.from_, entry.name), lambda: referred(self._file.parent, entry.from_ or "", entry.name)
+        )
+        deployed, command = found
+        more = {"model": entry.model or deployed.model}
+        if entry.gpu is None and entry.memory is None and entry.budget is None:
+            more["gpu"] = deployed.gpu
+        return entry.model_copy(update=more), command
 
     def deployment(self) -> Deployment:
         """The entry, read."""
@@ -232,7 +235,7 @@ class _Row:
             name=entry.name,
             asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
             limit=self._limit(engine, ranks, model),
-            file=self._text.file,
+            file=self._document.name,
             line=self._document.lines[self._path],
             where=self._document.where(self._path),
             remarks=self._remarks(model),
@@ -244,10 +247,14 @@ class _Row:
         if entry.model is None and self._args.model is None:
             raise self._missing("model")
         of, name = ("args", self._args.model) if entry.model is None else ("model", entry.model)
-        return self._once(("model", of, name, entry.attention), lambda: self._read_model(of, str(name)))
+        return self._once(
+            ("model", of, name, entry.attention, self._args.draft, self._args.length, repr(self._args.overrides)),
+            lambda: self._read_model(of, str(name)),
+        )
 
     def _read_model(self, of: str, name: str) -> Model:
-        model = self._take(of, load_named, name, self._text.folder)
+        model = self._take(of, load_named, name, self._file.parent)
+        model = served_model(model, self._args, self._draft)
         if self._entry.attention is None:
             return model
         return self._take("attention", apply_method, model, self._entry.attention)
@@ -256,16 +263,16 @@ class _Row:
         """Tokens as they are given, or as args say; else the model's own context, which engines serve by default."""
         if self._entry.tokens is not None:
             return self._entry.tokens
-        by_args = self._tokens_of_args()
-        if by_args is not None:
-            return by_args
-        if model.max_model_len is None:
+        if self._args.length is not None:
+            return self._args.length
+        own = self._own_context(model)
+        if own is None:
             raise self._missing("tokens")
-        return model.max_model_len
+        return own
 
-    def _tokens_of_args(self) -> int | None:
-        by_args = self._args.tokens or self._args.settings.get("max_model_len")
-        return None if by_args is None or by_args < 0 else int(by_args)
+    def _own_context(self, model: Model) -> int | None:
+        """Tokens of the context that the engine makes where nothing says how long."""
+        return self._take("engine", self._engine().serving, self._sequences()).own_context(model)
 
     def _sequences(self) -> int:
         entry = self._entry
@@ -276,12 +283,12 @@ class _Row:
         field = "sequences" if entry.concurrency is None else "concurrency"
         number = getattr(entry, field)
         if number is None:
-            number = self._args.settings.get("n_seq_max", 1)
+            number = next((self._args.settings[name] for name in _SLOTS if self._args.settings.get(name)), 1)
         return self._take(field, positive_int, number, field)
 
     def _ranks(self) -> Parallel:
         """The layout of both the entry and its args."""
-        degrees = dict(self._args.layout)
+        degrees = dict(self._args.parallel)
         for name in _DEGREES:
             given = getattr(self._entry, name)
             if given is not None and degrees.get(name, given) != given:
@@ -294,7 +301,7 @@ class _Row:
             ranks = Parallel(**degrees)
         except InvalidValueError as error:
             own = error.field in _DEGREES and getattr(self._entry, error.field) is not None
-            field = error.field if own else "args" if self._args.layout else next(iter(degrees))
+            field = error.field if own else "args" if self._args.parallel else next(iter(degrees))
             raise error.at(self._document.where((*self._path, field))) from None
         if self._entry.gpus is None:
             return ranks
@@ -302,11 +309,16 @@ class _Row:
 
     def _engine(self) -> Engine:
         entry = self._entry
-        name = entry.engine or self._args.engine or "ideal"
+        name = entry.engine or self._engine_of_args() or "ideal"
         settings = self._settings()
         gpu = self._gpu()
         key = ("engine", name, repr(settings), gpu and gpu.written, entry.gpu_memory_utilization)
         return self._once(key, lambda: self._read_engine(name, settings))
+
+    def _engine_of_args(self) -> str | None:
+        """The engine that args start, in the version of their image, or the nearest that is known."""
+        engine, version = self._args.engine, self._args.version
+        return f"{engine}@{NEAREST}" if engine and version else engine
 
     def _read_engine(self, name: str, settings: dict[str, object]) -> Engine:
         entry = self._entry
@@ -333,6 +345,8 @@ class _Row:
     def _settings(self) -> dict[str, object]:
         """Settings of both the entry and its args."""
         settings = dict(self._args.settings)
+        if self._args.version is not None and self._entry.engine is None:
+            settings["version"] = self._args.version
         for name, value in self._entry.engine_settings.items():
             if name in settings and settings[name] != value:
                 raise self._refuse(
@@ -355,10 +369,14 @@ class _Row:
         gpu = self._gpu()
         if gpu is None:
             raise self._refuse(
-                "there is neither a budget nor a gpu", "add budget: 80GB, or gpu: h100-80gb with weights: 16GB"
+                "there is neither a budget nor a gpu",
+                "add --gpu h100-80gb; a plan with from: may give a budget"
+                if self._by_flags
+                else "add budget: 80GB, or gpu: h100-80gb with weights: 16GB",
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
+        self._check_weighed()
         total_bytes = self._weights(model).bytes
         return self._take(
             "memory" if entry.gpu is None else "gpu",
@@ -366,49 +384,60 @@ class _Row:
             self._take("memory" if entry.gpu is None else "gpu", engine.settled, model, ranks),
             gpu,
             utilization,
-            -(-total_bytes // (ranks.tp * ranks.pp)),
+            max(0, -(-total_bytes // (ranks.tp * ranks.pp)) - self._args.offloaded_bytes),
             self._take("reserve", parse_bytes, entry.reserve or 0, "reserve"),
         )
+
+    def _check_weighed(self) -> None:
+        """Raises where args change what a GPU holds beside the cache in a way that the entry does not say."""
+        for weighed in self._args.weighed:
+            if weighed.needs == "ranks" or (weighed.needs == "reserve" and self._entry.reserve is None):
+                adds = "add --reserve" if self._by_flags else "add reserve:"
+                asks = "give a budget for the cache" if weighed.needs == "ranks" else f"{adds} and their bytes"
+                raise self._refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
 
     def _weights(self, model: Model) -> Weights:
         """The weights as they are given, or as the model's authors published them."""
         given = self._entry.weights
         if given is None and model.weights_bytes is None:
             of = "memory" if self._entry.gpu is None else "gpu"
+            if self._by_flags:
+                raise self._refuse(
+                    "weights size unknown", "add --weights 16GB, or --weights and the path of what holds them"
+                )
             raise self._refuse(
                 f"{of} is given without weights", "add weights: and the bytes of the whole model's weights"
             )
         if given is None:
             return self._take("gpu" if self._entry.gpu is not None else "memory", weights_of, model)
-        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._text.folder))
+        return self._once(("weights", given), lambda: self._take("weights", read_weights, given, self._file.parent))
 
     def _written(self) -> Iterator[Written]:
-        """The entry's fields as they were written, settings and arguments one by one, and those of its model's file."""
-        entry = self._document.data["deployments"][self._path[1]]
+        """The fields that decide, as they were written: the entry's, those of what starts it, and its model's file."""
+        entry = {name: value for name, value in self._entry if name in self._entry.model_fields_set}
         for field, value in entry.items():
-            if field not in ("name", "args", "engine_settings"):
-                yield self._field(field, value, field)
+            if field not in ("name", "args", "engine_settings") and value is not None:
+                at = field.removesuffix("_")
+                yield self._field(at, value, at)
         for name, value in self._entry.engine_settings.items():
             yield self._field(f"engine_settings.{name}", value, "engine_settings")
-        if self._entry.args is not None:
-            args = self._args
-            said = {"engine": args.engine, "model": args.model, "tokens": args.tokens, **args.layout, **args.settings}
-            for name, value in said.items():
-                if value is not None:
-                    yield self._field(f"args: {name}", value, "args")
+        of = "from" if self._entry.from_ else "args"
+        for name, value in written_of(self._args).items():
+            yield self._field(name if self._by_flags else f"{of}: {name}", value, of)
         given = self._entry.model
-        name, of = (str(self._args.model), "args: model") if given is None else (given, "model")
-        yield from self._once(("facts", name), lambda: facts_of(name, self._text.folder, of))
+        name, of = (str(self._args.model or ""), f"{of}: model") if given is None else (given, "model")
+        yield from self._once(("facts", name), lambda: facts_of(name, self._file.parent, of))
 
     def _field(self, name: str, value: object, at: str) -> Written:
-        return Written(name, in_short(value), self._text.file, self._document.lines.get((*self._path, at), 0))
+        lines = self._document.lines
+        return Written(name, in_short(value), self._document.name, lines.get((*self._path, at), lines[self._path]))
 
     def _remarks(self, model: Model) -> tuple[str, ...]:
-        found = []
-        if self._args.unknown:
-            found.append(f"arguments that are not known here and do not speak of memory: {listed(self._args.unknown)}")
-        if self._entry.tokens is None and self._tokens_of_args() is None:
-            found.append(f"no tokens are given: the model's own context of {model.max_model_len:,} is taken")
+        found = [f"{said.about}: {said.why}" for said in self._args.told]
+        if self._entry.tokens is None and self._args.length is None:
+            own = self._own_context(model)
+            whose = "the model" if own == model.max_model_len else self._engine().TITLE
+            found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
         gpu = None if self._entry.budget is not None else self._gpu()
         if gpu is not None:
             found.extend(gpu.remarks())
@@ -468,17 +497,12 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
         case _:
             what = found["msg"].replace("Input should be", "must be")
     return InvalidValueError(
-        f"{name} {what}, not {shown(found['input'])}", where=where, help="`kvcalc schema plan` describes the file"
+        f"{name} {what}, not {_shown(found['input'])}", where=where, help="`kvcalc schema plan` describes the file"
     )
 
 
-def load_plans(paths: Sequence[Path]) -> Read:
-    """Deployments of several plan files and folders, in order. Raises InvalidFileError where there are none."""
-    read = deployments_of(texts_of(paths))
-    if not read.deployments:
-        raise InvalidFileError(
-            f"holds no deployments ({'; '.join(read.passed_over) or 'no YAML and no JSON file is in it'})",
-            where=", ".join(map(str, paths)),
-            help="name a plan; `kvcalc schema plan` describes one",
-        )
-    return read
+def _shown(value: object) -> str:
+    """A value of the wrong type as a message may quote it: words of lists and mappings are not."""
+    if isinstance(value, list | dict) and any(mark in repr(value) for mark in "'\""):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return "a word that is not shown" if could_be_secret(str(value)) else shown(value)

@@ -18,28 +18,41 @@ from typing import NamedTuple
 
 from kvcalc.errors import InvalidFileError, InvalidValueError
 from kvcalc.errors.foreign import name_shown, quoted
+from kvcalc.io.deployments.sources import Found, found_in
 from kvcalc.io.files import exists, is_file, is_folder, mounted
 from kvcalc.io.revisions import Repository, Revision, merge_base, object_of, revision
-from kvcalc.io.texts import Text, files_below, found_texts, may_be_read, text_of
-from kvcalc.units import plural
+from kvcalc.report.check import Finding
+from kvcalc.report.deployments import Note
 
 _NOW = "the working tree"
 
 
 class Side(NamedTuple):
-    """One side. name: what to call it; texts: what there is to read, one after the other.
+    """One side. name: what to call it; files: what there is to read.
 
-    keys: by what both sides know a file, where that is not its own path. passed_over: what is not looked at, and why.
+    shown: what findings call a file, where that is not the path that it is read by; keys: by what both sides know it.
+    told: what is not looked at, and why.
     """
 
     name: str
-    texts: Iterable[Text]
+    files: Found
+    shown: Mapping[str, str] = {}
     keys: Mapping[str, str] = {}
-    passed_over: tuple[str, ...] = ()
+    told: tuple[Note, ...] = ()
 
     def key(self, file: str) -> str:
         """By what the other side knows a file."""
         return self.keys.get(file, file)
+
+    def findings(self, found: Iterable[Finding]) -> tuple[Finding, ...]:
+        """Findings, at the files as they are shown."""
+        return tuple(
+            each._replace(
+                file=self.shown.get(each.file, each.file),
+                written=tuple(w._replace(file=self.shown.get(w.file, w.file)) for w in each.written),
+            )
+            for each in found
+        )
 
 
 @contextmanager
@@ -101,18 +114,13 @@ def _on_disk(base: str, head: str | None, paths: Sequence[str]) -> tuple[Side, S
 
 
 def _file(path: Path) -> Side:
-    return Side(str(path), (text_of(path),), {str(path): ""})
+    return Side(str(path), found_in([path], ()), keys={str(path): ""})
 
 
 def _folder(folder: Path, paths: Sequence[str]) -> Side:
     """The files of a folder, or what of it the paths name; both sides know them by their path below it."""
-    texts: list[Text] = []
-    for path in [folder / path for path in paths] or [folder]:
-        if is_file(path):
-            texts.append(text_of(path))
-        elif is_folder(path):
-            texts.extend(found_texts((inner, str(inner), str(inner)) for inner in files_below(path)))
-    return Side(str(folder), texts, {text.file: str(Path(text.file).relative_to(folder)) for text in texts})
+    files = found_in([inner for path in paths or ["."] if exists(inner := folder / path)], ())
+    return Side(str(folder), files, keys={s.name: str(Path(s.name).relative_to(folder)) for s in files.sources})
 
 
 # Revisions and the working tree -------------------------------------------------------------------------------------
@@ -164,41 +172,24 @@ def _chosen(paths: Iterable[str], inner: Sequence[str]) -> Iterator[tuple[str, b
     for path in paths:
         if path in inner:
             yield path, True
-        elif may_be_read(path) and (not inner or any(_is_below(path, folder) for folder in inner)):
+        elif not inner or any(_is_below(path, folder) for folder in inner):
             yield path, False
 
 
 def _at_revision(repository: Repository, at: Revision, inner: Sequence[str], stack: ExitStack) -> Side:
     root = stack.enter_context(mounted(f"{at.label}:", at))
-    texts: list[Text] = []
-    for path, asked in _chosen(at.paths(), inner):
-        found = root / path
-        if not is_file(found):
-            continue
-        file, name = repository.shown(path), f"{at.label}:{path}"
-        if asked:
-            texts.append(text_of(found, file, name=name))
-        else:
-            texts.extend(found_texts([(found, file, name)]))
+    chosen = [(root / path, path, asked) for path, asked in _chosen(at.paths(), inner) if is_file(root / path)]
+    files = found_in((path for path, _, asked in chosen if asked), (path for path, _, asked in chosen if not asked))
     submodules = [path for path in at.paths() if at.is_submodule(path) and _overlaps(path, inner)]
-    return Side(at.name, texts, passed_over=_said_of(submodules))
+    told = tuple(Note(str(root / path), "submodule", "a repository of its own is not read") for path in submodules)
+    return Side(at.name, files, {str(path): repository.shown(inner) for path, inner, _ in chosen}, told=told)
 
 
 def _overlaps(path: str, inner: Sequence[str]) -> bool:
     return not inner or any(_is_below(path, folder) or _is_below(folder, path) for folder in inner)
 
 
-def _said_of(submodules: Sequence[str]) -> tuple[str, ...]:
-    if not submodules:
-        return ()
-    return (f"{plural(len(submodules), 'submodule')}, repositories of their own: {name_shown(', '.join(submodules))}",)
-
-
 def _working_tree(repository: Repository, inner: Sequence[str]) -> Side:
-    texts: list[Text] = []
-    for path, asked in _chosen(repository.working_files(), inner):
-        found, file = Path(repository.top, path), repository.shown(path)
-        if is_file(found):
-            shown = Path(file)
-            texts.extend([text_of(shown)] if asked else found_texts([(shown, file, file)]))
-    return Side(_NOW, texts)
+    chosen = [(Path(repository.shown(path)), asked) for path, asked in _chosen(repository.working_files(), inner)]
+    there = [(path, asked) for path, asked in chosen if is_file(path)]
+    return Side(_NOW, found_in((p for p, asked in there if asked), (p for p, asked in there if not asked)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kvcalc.errors import KvcalcError
 from kvcalc.io.documents import Document, Keys, parse_json, parse_yaml, path_text, read_text
+from kvcalc.io.engine_args import Command
 from kvcalc.io.files import exists, is_folder
 from kvcalc.io.resolve import FOLDER_FILES, TEXT_SUFFIXES, resolve
 from kvcalc.report.check import Written
@@ -26,6 +27,12 @@ def in_short(value: object) -> str:
         return text
     mark = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{text[: _MOST // 2]}... ({len(text):,} characters, {mark})"
+
+
+def written_of(command: Command) -> dict[str, object]:
+    """What a command says that decides the cache: its engine and model, and its flags in normal form."""
+    said = {"engine": command.engine, "version": command.version, "model": command.model, **command.args}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def facts_of(name: str, folder: Path, of: str) -> tuple[Written, ...]:

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, Notice
+from kvcalc.report.deployments import Note, notes_sheet
+from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
 from kvcalc.report.sheet import Column, Json, Kind, Point, Sheet, Styled, in_version
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
 
@@ -125,14 +126,15 @@ class Finding(NamedTuple):
 
 
 class CheckReport(NamedTuple):
-    """Verdicts on all deployments of all plans given. exact: whether eyes see bytes in full, too.
+    """Verdicts on all deployments given. refused: what cannot be checked; skipped: files of folders that hold none.
 
-    passed_over: files of a folder that hold no deployment, and why not.
+    exact: whether eyes see bytes in full, too.
     """
 
     findings: tuple[Finding, ...]
+    refused: tuple[Note, ...] = ()
+    skipped: tuple[Note, ...] = ()
     exact: bool = False
-    passed_over: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -141,15 +143,15 @@ class CheckReport(NamedTuple):
 
     def data(self) -> dict[str, Json]:
         """Plain values."""
-        return {
-            "fits": self.fits,
-            "findings": [finding.data() for finding in self.findings],
-            **({"passed_over": list(self.passed_over)} if self.passed_over else {}),
-        }
+        values: dict[str, Json] = {"fits": self.fits, "findings": [finding.data() for finding in self.findings]}
+        for name, notes in (("refused", self.refused), ("skipped", self.skipped)):
+            if notes:
+                values[name] = [note.data() for note in notes]
+        return values
 
     def notices(self) -> tuple[Notice, ...]:
-        """One for each deployment."""
-        return tuple(
+        """One for each deployment, and one for what cannot be checked."""
+        found = (
             Notice(
                 TOO_LARGE if finding.missing_bytes else OVER_LIMIT,
                 not finding.fits,
@@ -162,12 +164,15 @@ class CheckReport(NamedTuple):
             )
             for finding in self.findings
         )
+        return (*found, *map(notice_of, self.refused))
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment; a few lines on each that does not fit."""
         failing = [finding for finding in self.findings if not finding.fits]
         do_not = "does not" if len(failing) == 1 else "do not"
         verdict = f"{len(failing)} of {plural(len(self.findings), 'deployment')} {do_not} fit" if failing else "all fit"
+        verdict = verdict if self.findings else "nothing to check"
+        verdict += f", {len(self.refused):,} refused" if self.refused else ""
         unit, kind = memory_column(exact=self.exact)
         columns = (
             Column("deployment"),
@@ -196,10 +201,18 @@ class CheckReport(NamedTuple):
         )
         points = tuple(Point(f"{f.place}{f.deployment}", f.lines(exact=self.exact)) for f in failing)
         remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
-        notes = (*remarks, *(f"passed over: {words}" for words in self.passed_over))
-        return (Sheet(f"Capacity check: {verdict}", columns, rows, notes=notes, points=points),)
+        sheet = Sheet(f"Capacity check: {verdict}", columns, rows, notes=tuple(remarks), points=points)
+        named = (("Refused", self.refused), ("Skipped", self.skipped))
+        return (sheet, *(notes_sheet(title, notes) for title, notes in named if notes))
 
 
 def memory_column(*, exact: bool) -> tuple[str, Kind]:
     """Unit and kind of a column of bytes."""
     return ("bytes", "bytes") if exact else ("GiB", "gibibytes")
+
+
+def notice_of(note: Note) -> Notice:
+    """What cannot be checked, as CI systems show it."""
+    file, _, line = note.where.rpartition(":")
+    place = (file, int(line)) if line.isascii() and line.isdecimal() else (note.where, 0)
+    return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *place)

@@ -3,7 +3,8 @@
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from kvcalc.report.check import Finding, memory_column
+from kvcalc.report.check import Finding, memory_column, notice_of
+from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, Notice, Rule
 from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled
 from kvcalc.units import IN_FULL, common_scale, plural
@@ -129,7 +130,8 @@ class Change(NamedTuple):
 class DiffReport(NamedTuple):
     """Deployments that changed from `was` to `now`, in the order of now, removed ones last.
 
-    unchanged: how many did not. exact: whether eyes see bytes in full. passed_over: what was not compared, and why.
+    unchanged: how many did not. exact: whether eyes see bytes in full. refused: what of now cannot be checked;
+    passed_over: what of before was not, and files without deployments.
     """
 
     was: str
@@ -137,7 +139,8 @@ class DiffReport(NamedTuple):
     changes: tuple[Change, ...]
     unchanged: int = 0
     exact: bool = False
-    passed_over: tuple[str, ...] = ()
+    refused: tuple[Note, ...] = ()
+    passed_over: tuple[Note, ...] = ()
 
     @property
     def fails(self) -> bool:
@@ -152,12 +155,13 @@ class DiffReport(NamedTuple):
             "fails": self.fails,
             "unchanged": self.unchanged,
             "changes": [change.data() for change in self.changes],
-            "passed_over": list(self.passed_over),
+            "refused": [note.data() for note in self.refused],
+            "passed_over": [note.data() for note in self.passed_over],
         }
 
     def notices(self) -> tuple[Notice, ...]:
-        """One for each change, at the first field that made it, or at its deployment."""
-        return tuple(self._notice(change) for change in self.changes)
+        """One for each change, at the first field that made it or at its deployment, and for what cannot be checked."""
+        return (*map(self._notice, self.changes), *map(notice_of, self.refused))
 
     def _notice(self, change: Change) -> Notice:
         at = next((c for c in change.causes if c.file and c.now is not None), None)
@@ -187,10 +191,11 @@ class DiffReport(NamedTuple):
             Column("context is", "count", for_programs=True),
         )
         points = tuple(Point(self._title(change), change.lines(exact=self.exact)) for change in self.changes)
-        notes = tuple(f"passed over: {words}" for words in self.passed_over)
+        named = (("Refused", self.refused), ("Passed over", self.passed_over))
+        more = tuple(notes_sheet(title, notes) for title, notes in named if notes)
         if not self.changes:
-            return (Sheet(self._summary(), (), (), notes=notes),)
-        return (Sheet(self._summary(), columns, tuple(map(_row, self.changes)), notes=notes, points=points),)
+            return (Sheet(self._summary(), (), ()), *more)
+        return (Sheet(self._summary(), columns, tuple(map(_row, self.changes)), points=points), *more)
 
     def _title(self, change: Change) -> str:
         here = change.now or change.was
@@ -198,12 +203,13 @@ class DiffReport(NamedTuple):
 
     def _summary(self) -> str:
         between = f"from {self.was} to {self.now}"
+        refused = f", {len(self.refused):,} refused" if self.refused else ""
         if not self.changes:
-            return f"Nothing changed {between}: {plural(self.unchanged, 'deployment')}"
+            return f"Nothing changed {between}: {plural(self.unchanged, 'deployment')}{refused}"
         failing = sum(change.fails for change in self.changes)
         failed = f", {failing} failing" if failing else ""
         unchanged = f", {self.unchanged} unchanged" if self.unchanged else ""
-        return f"{plural(len(self.changes), 'change')} {between}{unchanged}{failed}"
+        return f"{plural(len(self.changes), 'change')} {between}{unchanged}{failed}{refused}"
 
 
 def _row(change: Change) -> tuple[Cell, ...]:

@@ -34,7 +34,12 @@ GREW = Rule(
     "The KV cache of a deployment grew too much.",
     "It grew by more than --max-growth allows: undo the change, or allow more.",
 )
-RULES = (TOO_LARGE, OVER_LIMIT, NO_LONGER_FITS, GREW)
+UNREAD = Rule(
+    "kv-cache-unread",
+    "A deployment cannot be checked.",
+    "What decides its cache is missing, or cannot be read; the message says what, and what to add.",
+)
+RULES = (TOO_LARGE, OVER_LIMIT, NO_LONGER_FITS, GREW, UNREAD)
 
 
 class Notice(NamedTuple):

@@ -467,7 +467,7 @@ def test_what_was_ignored_or_assumed_is_in_every_format(cli, tmp_path, format):
     file.write_text(UNKNOWN_FLAG)
     outcome = cli(f"check {file} --format {format}", columns=200)
     assert outcome.code == 1
-    for words in ("arguments that are not known here", "--some-new-thing", "weights of"):
+    for words in ("no flag of vLLM that kvcalc knows", "--some-new-thing", "weights of"):
         assert words in outcome.stdout
 
 

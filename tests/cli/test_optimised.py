@@ -36,6 +36,7 @@ ASKED = (
     "fit --preset llama3-8b --engine vllm --gpu h100-80gb --weights 16GB --tokens 8K",
     "check tests/plans/too_large.yaml --format junit",
     "diff tests/plans/was tests/plans/now",
+    "deployments tests/plans",
     "check tests/plans/too_large.yaml --format sarif",
     "verify --preset gpt-oss-20b --tokens 100 --device meta",
     "explain-log tests/logs/vllm_qwen3_14b.log --preset qwen3-14b",

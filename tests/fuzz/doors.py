@@ -151,6 +151,13 @@ def engine_lines() -> list[str]:
         "python -m sglang.launch_server --model-path llama-3.1-8b --tp 2 --mem-fraction-static 0.8 --page-size 16",
         "sglang serve --model-path r1 --kv-cache-dtype fp8_e4m3 --context-length 65536 --max-running-requests 48",
         "llama-server -m gemma-3-27b -c 32768 -np 4 -ub 1024 -ctk q8_0 -ctv q8_0 --swa-full -fa on --kv-unified",
+        "docker run --gpus all -e HF_TOKEN=$HF_TOKEN vllm/vllm-openai:v0.11.0 --model r1 -tp 8 --max-model-len 32K",
+        "bash -c 'export M=r1; exec vllm serve $M --kv-transfer-config.kv_connector NixlConnector | tee log'",
+        'M=${M:-r1}; ARGS=(-tp 8); ARGS+=(--block-size $((4 * 16))); vllm serve "$M" "${ARGS[@]}" 2>&1 # yes',
+        "CUDA_VISIBLE_DEVICES=0,1 trtllm-serve llama-3.1-8b --tp_size 2 --kv_cache_free_gpu_memory_fraction 0.8",
+        "lmdeploy serve api_server llama-3.1-8b --session-len 8192 --quant-policy 8 --cache-max-entry-count 0.5",
+        "mlx_lm.server --model llama-3.1-8b --kv-bits 8 --max-kv-size 4096",
+        "OLLAMA_KV_CACHE_TYPE=q8_0 OLLAMA_NUM_PARALLEL=2 ollama run llama3.1:8b",
         "env A=1 exec nohup llama-cli --model qwen3-14b --ctx-size 0 --cache-type-k f16 --no-mmap",
     ]
 

@@ -10,7 +10,7 @@ from strict_readers import assert_message, run
 
 from kvcalc.fleet.check import check
 from kvcalc.io.baselines import read_baseline, write_baseline
-from kvcalc.io.plans import load_plans
+from kvcalc.io.checking import Given, to_check
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def compared(*options: str) -> tuple[int, str]:
 
 
 def test_what_was_kept_comes_back(folder):
-    findings = check(load_plans([Path("plans")]).deployments).findings
+    findings = check(to_check(["plans"], Given()).deployments).findings
     write_baseline(Path("kept.json"), findings)
     kept = read_baseline(Path("kept.json")).findings
     same = ("deployment", "file", "needed_bytes", "available_bytes", "max_tokens", "max_sequences", "fits", "parallel")

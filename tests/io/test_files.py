@@ -125,7 +125,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, case, command):
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 2
-    what = "holds no deployments" if (case, command) == ("a folder", "check") else what
+    what = "no deployment is found" if (case, command) == ("a folder", "check") else what
     assert what in done.stderr or (name == "fifo.gguf" and "is a pipe that nobody writes to" in done.stderr)
 
 

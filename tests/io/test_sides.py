@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from strict_readers import assert_inert, assert_message, run
 
 from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.io.checking import Given, of_files
 from kvcalc.io.files import exists, is_folder, mounted, read_bytes
-from kvcalc.io.plans import deployments_of
 from kvcalc.io.sides import two_sides
 
 OWN = "num_layers: 4\nattention: gqa\nnum_query_heads: 8\nnum_kv_heads: {}\nhead_dim: 64\n"
@@ -53,8 +54,11 @@ def repository(tmp_path, monkeypatch):
 def tokens(base: str, head: str | None = None, *paths: str) -> list[list[tuple[str, str, int]]]:
     """File, name and tokens of the deployments of both sides."""
     with two_sides(base, head, paths) as sides:
-        read = [deployments_of(side.texts).deployments for side in sides]
-    return [[(each.file, each.name, each.asked.tokens) for each in deployments] for deployments in read]
+        read = [of_files(side.files, Given()).deployments for side in sides]
+    return [
+        [(side.shown.get(each.file, each.file), each.name, each.asked.tokens) for each in deployments]
+        for side, deployments in zip(sides, read, strict=True)
+    ]
 
 
 def two_commits() -> None:
@@ -115,7 +119,7 @@ def test_a_model_is_read_at_its_revision(repository):
     commit({"models/own.yaml": OWN.format(4)})
     done = run("diff", "main~1", "main")
     assert done.code == 0
-    assert "main:/models/own.yaml:4: num_kv_heads 2 -> 4" in done.out
+    assert "      models/own.yaml:4: num_kv_heads 2 -> 4" in done.out
     assert "main~1" not in done.out.splitlines()[-1]
     Path("models/own.yaml").write_text(OWN.format(8))
     assert "models/own.yaml:4: num_kv_heads 4 -> 8" in run("diff", "main").out
@@ -126,7 +130,7 @@ def test_a_model_that_was_not_there_is_not_read_from_the_disk(repository):
     Path("own.yaml").write_text(OWN.format(4))
     done = run("diff", "main~0..main", "plans/a.yaml")
     assert_message(done)
-    assert "main:plans/a.yaml:3: deployments[0].model: main:/plans/../own.yaml: there is no such file" in done.err
+    assert "main:/plans/a.yaml:3: deployments[0].model: main:/plans/../own.yaml: there is no such file" in done.err
 
 
 def test_a_model_outside_of_the_repository_is_no_file_of_a_revision(repository):
@@ -142,10 +146,12 @@ def test_what_was_broken_before_is_said_and_what_is_broken_now_is_refused(reposi
     commit({"a.yaml": plan("1K")})
     done = run("diff", "main~1", "main", "-f", "json")
     assert done.code == 0
-    assert "main~1:a.yaml:4: deployments[0].tokens" in done.out
+    (note,) = json.loads(done.out)["passed_over"]
+    assert (note["where"], note["about"]) == ("main~1:/a.yaml:4", "deployments[0].tokens")
     back = run("diff", "main", "main~1")
-    assert_message(back)
-    assert back.err.startswith("main~1:a.yaml:4: deployments[0].tokens")
+    assert back.code == 2
+    assert "main~1:/a.yaml:4  deployments[0].tokens" in back.out
+    assert "removed" not in back.out
 
 
 HOSTILE = (
@@ -230,7 +236,7 @@ def test_submodules_are_said_and_not_read(repository):
     git("commit", "-qm", "y")
     assert tokens("main", "main")[0] == [("a.yaml", "chat", 1024)]
     done = run("diff", "main", "main")
-    assert "passed over: 1 submodule, repositories of their own: vendor" in done.out
+    assert "main:/vendor  submodule  a repository of its own is not read" in done.out
 
 
 def test_other_files_are_counted_and_broken_plans_are_not_passed_over(repository):
@@ -245,16 +251,18 @@ def test_other_files_are_counted_and_broken_plans_are_not_passed_over(repository
         }
     )
     assert tokens("main")[1] == [("a.yaml", "chat", 1024)]
-    assert "passed over: 5 files without deployments" in run("diff", "main").out
+    assert run("diff", "main").code == 0
     Path("b.yaml").write_text("deployments:\n  - name: x\n   model: r1\n")
-    assert_message(run("diff", "main"))
+    done = run("diff", "main")
+    assert done.code == 2
+    assert "b.yaml:3  the file  is not valid YAML" in done.out
 
 
 def test_a_file_that_is_too_large_is_refused(repository):
     commit({"a.yaml": plan("1K") + "#" * 3_000_000})
     done = run("diff", "main..main", "a.yaml")
     assert_message(done)
-    assert "main:a.yaml: is larger than 2,097,152 bytes" in done.err
+    assert "main:/a.yaml: is larger than 2,097,152 bytes" in done.err
 
 
 def test_an_object_that_is_not_in_the_clone_is_named(repository):
@@ -264,7 +272,7 @@ def test_an_object_that_is_not_in_the_clone_is_named(repository):
     for words in (["main..main", "a.yaml"], ["main..main"]):
         done = run("diff", *words)
         assert_message(done)
-        assert "main:a.yaml: is not in this clone" in done.err
+        assert "main:/a.yaml: is not in this clone" in done.err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from kvcalc.engines.base import Engine
@@ -28,7 +29,8 @@ ON, OFF = ("true", "on", "yes", "1", "enabled"), ("false", "off", "no", "0", "di
 _WHAT: dict[Kind, str] = {"number": "a number", "json": "a JSON object", "flag": "true or false"}
 
 
-def kinds_of(engine: type[Engine]) -> dict[str, Kind]:
+@cache
+def kinds_of(engine: type[Engine]) -> Mapping[str, Kind]:
     """Kind of each setting, by its field's type; None aside."""
     hints = get_type_hints(engine, localns={"Release": Release, "Support": Support})
     kinds = {name: _kind(hints[name]) for name in engine.setting_names()}

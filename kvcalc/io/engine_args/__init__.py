@@ -2,150 +2,198 @@
 
     vllm serve deepseek-ai/DeepSeek-R1 --tensor-parallel-size 8 --kv-cache-dtype fp8 --max-model-len 128K
 
-One file for each engine holds what its flags mean, as `PROGRAM`.
+`read_commands` finds every engine that a text starts, `read_command` the one that a line or a list of words starts;
+both give a `Command` with what decides the cache, what is ignored and why, and what cannot be read. One file for each
+program holds what its flags mean, as `PROGRAM`: a table with one row a flag.
 
-What stands in none of these is refused where it is nearly the name of a flag that matters, or where its name speaks of
-memory; else it is told: a number never follows in silence from an argument that was not understood.
+What stands in no row is refused where it is nearly the name of a flag that matters, or where its name speaks of memory;
+else it is told: a number never follows in silence from an argument that was not understood. No word that could be a
+secret is printed, whatever is wrong with it.
+
+    _lexer, _shell       a text as the commands in it, with quotes, variables, conditions; nothing is run
+    _launch, _containers through which other commands and containers a program is started
+    _line                the words behind it, as its own parser divides them
+    _rows, _program      the tables; `_own` flags that are read in a way of their own
+    _reading             what the rows make of the words: a Command
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from pathlib import Path
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
+from kvcalc.io.engine_args._launch import of_statement, program_words, started
+from kvcalc.io.engine_args._program import Program, version_of
+from kvcalc.io.engine_args._secrets import could_be_secret
+from kvcalc.io.engine_args._served import drafted, has_draft, served_model
+from kvcalc.io.engine_args._shell import statements
+from kvcalc.io.engine_args._started import Started
 from kvcalc.registry import Registry
-from kvcalc.units import shown
 
-PROGRAMS = Registry("kvcalc.io.engine_args", "engine whose arguments are read")
-_VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\\s+|\\\r?\n")
-"""A backslash at the end of a line, also of one that YAML folded."""
-_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
-_STARTERS = ("env", "exec", "nohup", "time")
-"""Commands that start another one."""
+__all__ = [
+    "PROGRAMS",
+    "Command",
+    "Program",
+    "Refusal",
+    "Said",
+    "Weighed",
+    "could_be_secret",
+    "drafted",
+    "has_draft",
+    "program_of",
+    "read_arguments",
+    "read_command",
+    "read_commands",
+    "served_model",
+]
 
-
-class Flag(NamedTuple):
-    """What a flag sets.
-
-    to: `model`, `tokens` (of a context), a degree of the layout (tp, pp, dp, dcp), or the name of a setting, whose
-    field says how the value is read; a switch stands alone. instead: values that stand for others.
-    """
-
-    to: str
-    instead: Mapping[str, object] = {}
-
-
-class Program(NamedTuple):
-    """An engine's command line, as tables.
-
-    commands: how it begins, as words. flags: what each flag sets, in each of its spellings without dashes. switches:
-    flags that stand alone and change nothing of the cache. harmless: flags with values that change nothing either.
-    several: of all these, those that take all words up to the next flag. refused: flags that change what the cache
-    takes in a way that is not modelled, and why. environment: variables before the command that set something.
-    defaults: settings of whoever starts it this way. refused_with_replicas: of the harmless flags those that are not
-    where there are several replicas, and why. takes_model: whether the model stands among the arguments without a flag.
-    """
-
-    commands: tuple[str, ...]
-    flags: Mapping[str, Flag]
-    switches: frozenset[str]
-    harmless: frozenset[str]
-    refused: Mapping[str, str]
-    several: frozenset[str] = frozenset()
-    environment: Mapping[str, Flag] = {}
-    defaults: Mapping[str, object] = {}
-    refused_with_replicas: Mapping[str, str] = {}
-    takes_model: bool = False
+_NEXT_FLAG = re.compile(r"[ \t]*\r?\n\s*(?=-)")
+"""A line that begins with a flag goes on where the last one ended, as in a block of YAML."""
+PROGRAMS = Registry("kvcalc.io.engine_args", "program whose arguments are read")
 
 
 def program_of(name: str) -> Program:
-    """Command line of an engine. Raises UnknownNameError for one whose arguments are not read."""
+    """Command line of a program. Raises UnknownNameError for one whose arguments are not read."""
     found: Program = PROGRAMS.module(name).PROGRAM
     return found
 
 
-def names(text: str) -> frozenset[str]:
-    """Names of flags, separated by blanks."""
-    return frozenset(text.split())
+def read_commands(
+    text: str, environment: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> tuple[Command, ...]:
+    """Every engine that a text of a shell starts, in order, each with its line.
+
+    environment: variables of whoever runs it. With one, `${A:-b}` is b where nothing sets A; a bare line has none.
+    folder: where files are that its arguments name. Raises InvalidValueError for a text that cannot be divided.
+    """
+    found = [one for statement in statements(text, environment) for one in of_statement(statement)]
+    return tuple(command for one in found if (command := _read(one, folder)) is not None)
 
 
-class Arguments(NamedTuple):
-    """A command line, read. tokens: that it says of the context; unknown: what nobody knows, and sounds harmless."""
+def read_command(
+    words: str | Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    engine: str | None = None,
+    image: str | None = None,
+    folder: Path | None = None,
+) -> Command:
+    """The engine that a line starts, or a list of words, in which nothing is expanded.
 
-    engine: str
-    model: str | None
-    settings: Mapping[str, Any]
-    layout: Mapping[str, int]
-    tokens: int | None
-    unknown: tuple[str, ...]
+    engine: whose arguments these are where they stand alone; image: of the container that is started with them.
+    Raises InvalidValueError where no engine is started, or several are; all else that is wrong is in `Command.refused`.
+    """
+    if isinstance(words, str):
+        line = _NEXT_FLAG.sub(" ", words)
+        found = [one for each in statements(line, environment) for one in of_statement(each)]
+    else:
+        found = started(words, environment)
+    alone = engine is not None or image is not None
+    if alone and (not found or _program_in(found[0]) is None):
+        given = tuple(words) if not isinstance(words, str) else found[0].words if found else ()
+        variables = found[0].variables if found else environment or {}
+        found = [Started(given, variables, is_command=False)]
+    found = [one._replace(image=one.image or image) for one in found]
+    commands = [command for one in found if (command := _read(one, folder, engine)) is not None]
+    if len(commands) == 1:
+        return commands[0]
+    raise InvalidValueError(
+        f"{len(commands)} engines are started, and one is meant"
+        if commands
+        else "it begins with no command that is known here",
+        field="args",
+        help="give each an entry of its own" if commands else f"begin with {_beginnings()}",
+    )
 
 
 @lru_cache(maxsize=256)
-def read_arguments(text: str, engine: str | None = None) -> Arguments:
-    """Arguments of a command line, which begins with the engine's own command unless `engine` names it.
+def read_arguments(text: str | tuple[str, ...], engine: str | None = None, folder: Path | None = None) -> Command:
+    """Arguments of a line, or of its words, which begins with the engine's own command unless `engine` names it.
 
     Raises InvalidValueError for what cannot be read, NotApplicableError for what is not modelled, by name.
     """
-    try:
-        words = shlex.split(_CONTINUED.sub(" ", text), comments=False)
-    except ValueError as error:
+    command = read_command(text, engine=_engine_named(engine), folder=folder)
+    if engine is not None and command.engine is not None and command.engine != engine.replace("-", "_"):
         raise InvalidValueError(
-            f"the arguments cannot be split into words: {error}", field="args", help="close the quotes"
-        ) from None
-    variables, words = _variables(words)
-    name, words = _engine(words, engine)
-
-    from kvcalc.io.engine_args._reader import Reader
-
-    return Reader(name, program_of(name)).read(variables, words)
-
-
-def _variables(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Variables in front of a command, and the rest."""
-    found: dict[str, str] = {}
-    for index, word in enumerate(words):
-        if word in _STARTERS:
-            continue
-        match = _VARIABLE.fullmatch(word)
-        if match is None or word.startswith("-"):
-            return found, words[index:]
-        found[match[1]] = match[2]
-    return found, []
-
-
-def _engine(words: list[str], engine: str | None) -> tuple[str, list[str]]:
-    """Whose command it is, and what follows it."""
-    names = [name.replace("-", "_") for name in PROGRAMS.names()]
-    engine = engine and engine.replace("-", "_")
-    for name in names:
-        for command in program_of(name).commands:
-            start = command.split()
-            if [*_base(words[:1]), *words[1 : len(start)]] == start:
-                if engine not in (None, name):
-                    raise InvalidValueError(
-                        f"these are arguments of {name}, and the engine is {engine}",
-                        field="args",
-                        help="leave engine out, or write the arguments of that engine",
-                    )
-                return name, words[len(start) :]
-    known = [command for name in names for command in program_of(name).commands]
-    if engine is None or (words and not words[0].startswith("-")):
-        raise InvalidValueError(
-            f"the arguments begin with {shown(' '.join(words[:2]))}, which is no command that is known here",
+            f"these are arguments of {command.engine}, and the engine is {engine}",
             field="args",
-            help=f"begin with {', '.join(known[:-1])} or {known[-1]}",
+            help="leave engine out, or write the arguments of that engine",
         )
-    if engine not in names:
-        raise UnknownNameError.among("engine whose arguments are read", engine, names)
-    return engine, words
+    for refusal in command.refused:
+        raise refusal.error()
+    return command
 
 
-def _base(words: list[str]) -> list[str]:
-    """The program without its folder, and Python whatever its version."""
-    names = [word.rsplit("/", 1)[-1] for word in words]
-    return ["python" if _PYTHON.fullmatch(name) else name for name in names]
+def _engine_named(engine: str | None) -> str | None:
+    """The program of an engine. Raises UnknownNameError for one whose arguments are not read."""
+    if engine is None:
+        return None
+    name = engine.replace("-", "_")
+    if name not in _names():
+        raise UnknownNameError.among("engine whose arguments are read", engine, _names())
+    return name
+
+
+def _program_in(one: Started) -> tuple[str, Program, int] | None:
+    """Whose command it is, and how many words that takes."""
+    words = program_words(one.words) if one.words else []
+    for start, name in _starts():
+        if words[: len(start)] == start:
+            return name, program_of(name), len(start)
+    return None
+
+
+@lru_cache
+def _starts() -> list[tuple[list[str], str]]:
+    """How commands begin, and the program of each: the longest first."""
+    starts = [(command.split(), name) for name in _names() for command in program_of(name).commands]
+    return sorted(starts, key=lambda start: -len(start[0]))
+
+
+@lru_cache
+def _names() -> list[str]:
+    """Files of this folder, which name its programs."""
+    return [name.replace("-", "_") for name in PROGRAMS.names()]
+
+
+def _of_image(image: str | None) -> tuple[str, Program] | None:
+    """The program whose own image it is."""
+    if image is None:
+        return None
+    return next(((name, program_of(name)) for name in _names() if program_of(name).is_of(image)), None)
+
+
+def _read(one: Started, folder: Path | None, engine: str | None = None) -> Command | None:
+    """A program as it is started; None where it is no engine that is known."""
+    from kvcalc.io.engine_args._files import words_of_file
+    from kvcalc.io.engine_args._reading import Reading
+
+    named, own = _program_in(one), _of_image(one.image)
+    defaults: Mapping[str, object] | None = None
+    if named is not None:
+        name, program, length = named
+        command = " ".join(program_words(one.words)[:length])
+        defaults = program.defaults_of.get(command)
+        words = program_words(one.words)[length:]
+    elif engine is not None:
+        name, program, words = engine, program_of(engine), list(one.words)
+    elif own is not None and own[1].starts:
+        name, program, words = *own, list(one.words)
+    else:
+        return None
+    version = version_of(one.image) if one.image and own is not None and own[0] == name else None
+    before = one.skipped + len(one.words) - len(words)
+    of_file = words_of_file(words, program, folder)
+    read = Reading(name, program, version, before=before, defaults=defaults).read(words, one.variables, of_file)
+    gpus = one.gpus if read.gpus is None else read.gpus
+    return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus)
+
+
+def _beginnings() -> str:
+    """How the commands begin that are read here."""
+    first = [program_of(name).commands[0] for name in _names()]
+    return f"{', '.join(first[:-1])} or {first[-1]}"

@@ -1,66 +1,231 @@
-"""Arguments of llama.cpp's llama-server.
+"""Arguments of llama.cpp's llama-server and llama-cli, and the variables that stand for them.
 
-Source: common/arg.cpp of llama.cpp. Weights in the host's memory (override-tensor, n-cpu-moe) and prompts kept there
-(cache-ram, ctx-checkpoints) leave the cache as it is.
+Source: common/arg.cpp of llama.cpp (0.5.0-dev). Weights in the host's memory (override-tensor, n-cpu-moe) and prompts
+kept there (cache-ram, ctx-checkpoints) leave the cache as it is.
 """
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag, Program, names
+from kvcalc.io.engine_args._own import draft, layers_on_gpu
+from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._rows import Flag, Ignored, Names, Reads, Refused, Sets, Variable, rows
 
-_CONTEXT, _K, _V = Flag("tokens"), Flag("type_k"), Flag("type_v")
-_SLOTS, _BATCH, _UBATCH = Flag("n_seq_max"), Flag("n_batch"), Flag("n_ubatch")
-_FLAGS = {
-    **{
-        "model": Flag("model"),
-        "m": Flag("model"),
-        "hf-repo": Flag("model"),
-        "hf": Flag("model"),
-        "ctx-size": _CONTEXT,
-        "c": _CONTEXT,
-    },
-    **{"cache-type-k": _K, "ctk": _K, "cache-type-v": _V, "ctv": _V, "parallel": _SLOTS, "np": _SLOTS},
-    **{"batch-size": _BATCH, "b": _BATCH, "ubatch-size": _UBATCH, "ub": _UBATCH},
-    **{"flash-attn": Flag("flash_attn"), "fa": Flag("flash_attn")},
-    **{
-        "swa-full": Flag("swa_full"),
-        "kv-unified": Flag("kv_unified"),
-        "kvu": Flag("kv_unified"),
-    },
+_ON = {**dict.fromkeys(("1", "true", "enabled", "yes"), "on"), **dict.fromkeys(("0", "false", "disabled", "no"), "off")}
+_FLASH = {**_ON, "-1": "auto"}
+_SETTINGS = (
+    Flag("ctx-size", Names("tokens"), ("c",)),
+    Flag("cache-type-k", Sets("type_k"), ("ctk",)),
+    Flag("cache-type-v", Sets("type_v"), ("ctv",)),
+    Flag("parallel", Sets("n_seq_max", {"-1": None}), ("np",)),
+    Flag("batch-size", Sets("n_batch"), ("b",)),
+    Flag("ubatch-size", Sets("n_ubatch"), ("ub",)),
+    Flag("flash-attn", Sets("flash_attn", _FLASH), ("fa",), "maybe", ("on", "off", "auto", *_FLASH)),
+    Flag("swa-full", Sets("swa_full"), takes="switch"),
+    Flag("kv-unified", Sets("kv_unified"), ("kvu",), "switch"),
+    Flag("model", Names("model"), ("m",)),
+    Flag("hf-repo", Names("model"), ("hf", "hfr")),
+    Flag("n-gpu-layers", Reads(layers_on_gpu), ("gpu-layers", "ngl")),
+    Flag("model-draft", Reads(draft), ("spec-draft-model", "md")),
+    Flag("hf-repo-draft", Reads(draft), ("spec-draft-hf", "hfd", "hfrd")),
+)
+_SEVERAL_GPUS = Refused("how several GPUs share one context is not modelled")
+_REFUSED = (
+    Flag(
+        "kv-offload",
+        Refused("the cache is then in the host's memory", only_off=True),
+        ("kvo",),
+        "switch",
+        off=("nkvo",),
+    ),
+    *rows(_SEVERAL_GPUS, value="tensor-split|ts"),
+    *rows(Refused(_SEVERAL_GPUS.why, nothing=("none",)), value="split-mode|sm"),
+    *rows(Refused("how several machines share one context is not modelled"), value="rpc"),
+    *rows(Refused("it changes the model", "give a GGUF file that says so"), value="override-kv"),
+    *rows(Refused("a share of the context for each slot is not modelled"), value="kv-unified-per-slot"),
+    *rows(
+        Refused("the cache of a draft model is not modelled"),
+        value="cache-type-k-draft|spec-draft-type-k|ctkd cache-type-v-draft|spec-draft-type-v|ctvd",
+    ),
+    *rows(
+        Refused(
+            "what guesses tokens may have a cache of its own",
+            nothing=("none", "ngram-mod", "ngram-simple", "ngram-cache"),
+        ),
+        value="spec-type",
+    ),
+    *rows(
+        Refused("it stands for a model and its settings", "write --model and --ctx-size"),
+        switch="""
+            embd-gemma-default fim-qwen-1.5b-default fim-qwen-3b-default fim-qwen-7b-default fim-qwen-7b-spec
+            fim-qwen-14b-spec fim-qwen-30b-default gpt-oss-20b-default gpt-oss-120b-default vision-gemma-4b-default
+            vision-gemma-12b-default spec-default
+        """,
+    ),
+    *rows(
+        Refused("several models are loaded on demand, each with a cache of its own", "give the command of one of them"),
+        value="models-dir models-preset",
+    ),
+)
+_SERVER = Ignored("how the server is reached, and what it logs")
+_TEXT = Ignored("how requests and answers are written")
+_SAMPLING = Ignored("how tokens are chosen")
+_LOADING = Ignored("where the model is loaded from, and how")
+_THREADS = Ignored("threads and where they run")
+_ROPE = Ignored("positions: the length is --ctx-size")
+_IMAGES = Ignored("images before the decoder, which have no KV cache of it")
+_HOST = Ignored("prompts that are kept in the host's memory")
+_DRAFTS = Ignored("how drafts are made")
+_WEIGHTS = Ignored("which weights are kept on the host; the cache stays as it is")
+_IGNORED = (
+    *rows(
+        _SERVER,
+        switch="""
+            help|h|usage version metrics props slots warmup ui|webui ui-mcp-proxy|webui-mcp-proxy agent|ag
+            reuse-port cors-credentials offline log-disable verbose|v|log-verbose log-prefix log-timestamps
+            log-jsonl perf show-timings simple-io models-autoload cache-list|cl completion-bash list-devices
+        """,
+        value="""
+            host port path api-key api-key-file api-prefix ssl-key-file ssl-cert-file timeout|to threads-http
+            alias|a tags log-file log-colors log-verbosity|verbosity|lv log-prompts-dir cors-origins cors-methods
+            cors-headers server-base ui-config|webui-config ui-config-file|webui-config-file tools tools-runtime
+            mcp-servers-config mcp-servers-json sse-ping-interval slot-save-path slot-prompt-similarity|sps
+            sleep-idle-seconds media-path models-max color|co
+        """,
+    ),
+    *rows(
+        _TEXT,
+        switch="""
+            jinja escape|e special|sp prefill-assistant skip-chat-parsing embedding|embeddings rerank|reranking
+            verbose-prompt display-prompt conversation|cnv single-turn|st interactive|i interactive-first|if
+            multiline-input|mli in-prefix-bos spm-infill ignore-eos prompt-cache-all prompt-cache-ro
+            reasoning-preserve
+        """,
+        value="""
+            chat-template chat-template-file chat-template-kwargs reasoning-format reasoning|rea reasoning-budget
+            reasoning-budget-message reasoning-effort prompt|p file|f binary-file|bf system-prompt|sys
+            system-prompt-file|sysf reverse-prompt|r in-prefix in-suffix predict|n-predict|n keep
+            print-token-count|ptc prompt-cache pooling embd-normalize output|output-file|o grp-attn-n|gan
+            grp-attn-w|gaw
+        """,
+    ),
+    *rows(
+        _SAMPLING,
+        switch="backend-sampling|bs",
+        value="""
+            samplers seed|s sampler-seq|sampling-seq temp|temperature top-k top-p min-p top-nsigma|top-n-sigma
+            xtc-probability xtc-threshold typical|typical-p repeat-last-n repeat-penalty presence-penalty
+            frequency-penalty dry-multiplier dry-base dry-allowed-length dry-penalty-last-n dry-sequence-breaker
+            adaptive-target adaptive-decay dynatemp-range dynatemp-exp mirostat mirostat-lr mirostat-ent
+            logit-bias|l grammar grammar-file json-schema|j json-schema-file|jf
+        """,
+    ),
+    *rows(
+        _LOADING,
+        switch="check-tensors mlock mmap direct-io|dio repack no-host op-offload lora-init-without-apply",
+        value="""
+            model-url|mu docker-repo|dr hf-file|hff hf-token|hft load-mode|lm lazy-mode|lzm lora lora-scaled
+            control-vector control-vector-scaled control-vector-layer-range device|dev main-gpu|mg
+        """,
+    ),
+    Flag("no-repack", _LOADING, ("nr",), "switch"),
+    *rows(
+        _THREADS,
+        value="""
+            threads|t threads-batch|tb cpu-mask|C cpu-range|Cr cpu-strict prio poll cpu-mask-batch|Cb
+            cpu-range-batch|Crb cpu-strict-batch prio-batch poll-batch numa
+        """,
+    ),
+    *rows(
+        _ROPE,
+        value="""
+            rope-scaling rope-scale rope-freq-base rope-freq-scale yarn-orig-ctx yarn-ext-factor yarn-attn-factor
+            yarn-beta-slow yarn-beta-fast
+        """,
+    ),
+    *rows(
+        _IMAGES,
+        switch="mmproj-auto mmproj-offload",
+        value="""
+            mmproj|mm mmproj-url|mmu image|audio|video image-min-tokens image-max-tokens mtmd-batch-max-tokens
+            video-fps video-timestamp-interval video-ffmpeg-dir
+        """,
+    ),
+    Flag("no-mmproj", _IMAGES, takes="switch"),
+    *rows(
+        _HOST,
+        switch="cache-prompt cache-idle-slots context-shift",
+        value="""
+            cache-ram|cram ctx-checkpoints|ctxcp|swa-checkpoints checkpoint-min-step|cms cache-reuse defrag-thold|dt
+        """,
+    ),
+    Flag("cont-batching", Ignored("the order of requests"), ("cb",), "switch", off=("nocb",)),
+    *rows(Ignored("how arguments are fitted to the memory that is free"), value="fit fit-target|fitt fit-ctx|fitc"),
+    *rows(_WEIGHTS, switch="cpu-moe|cmoe", value="override-tensor|ot n-cpu-moe|ncmoe n-cpu-ffn|ncffn"),
+    *rows(
+        _DRAFTS,
+        switch="spec-draft-backend-sampling spec-draft-cpu-moe|cmoed|cpu-moe-draft",
+        value="""
+            lookup-cache-static|lcs lookup-cache-dynamic|lcd draft|draft-n|draft-max draft-min|draft-n-min
+            spec-draft-threads|td|threads-draft spec-draft-threads-batch|tbd|threads-batch-draft
+            spec-draft-cpu-mask|Cd|cpu-mask-draft spec-draft-cpu-mask-batch|Cbd|cpu-mask-batch-draft
+            spec-draft-cpu-range|Crd|cpu-range-draft spec-draft-cpu-strict|cpu-strict-draft
+            spec-draft-cpu-strict-batch|cpu-strict-batch-draft spec-draft-prio-batch|prio-batch-draft
+            spec-draft-poll-batch|poll-batch-draft spec-draft-prio|prio-draft spec-draft-poll|poll-draft
+            spec-draft-override-tensor|otd|override-tensor-draft
+            spec-draft-n-cpu-moe|spec-draft-ncmoe|ncmoed|n-cpu-moe-draft spec-draft-n-max spec-draft-n-min
+            spec-synth-len spec-synth-rates spec-draft-p-split|draft-p-split spec-draft-p-min|draft-p-min
+            spec-draft-device|devd|device-draft spec-draft-ngl|ngld|gpu-layers-draft|n-gpu-layers-draft
+            spec-ngram-mod-n-min spec-ngram-mod-n-max spec-ngram-mod-n-match spec-ngram-simple-size-n
+            spec-ngram-simple-size-m spec-ngram-simple-min-hits spec-ngram-map-k-size-n spec-ngram-map-k-size-m
+            spec-ngram-map-k-min-hits spec-ngram-map-k4v-size-n spec-ngram-map-k4v-size-m
+            spec-ngram-map-k4v-min-hits spec-ngram-size-n spec-ngram-size-m spec-ngram-min-hits
+        """,
+    ),
+)
+_OF_VARIABLES = {
+    "LLAMA_ARG_CTX_SIZE": "ctx-size",
+    "LLAMA_ARG_CACHE_TYPE_K": "cache-type-k",
+    "LLAMA_ARG_CACHE_TYPE_V": "cache-type-v",
+    "LLAMA_ARG_N_PARALLEL": "parallel",
+    "LLAMA_ARG_BATCH": "batch-size",
+    "LLAMA_ARG_UBATCH": "ubatch-size",
+    "LLAMA_ARG_FLASH_ATTN": "flash-attn",
+    "LLAMA_ARG_SWA_FULL": "swa-full",
+    "LLAMA_ARG_KV_UNIFIED": "kv-unified",
+    "LLAMA_ARG_MODEL": "model",
+    "LLAMA_ARG_HF_REPO": "hf-repo",
+    "LLAMA_ARG_N_GPU_LAYERS": "n-gpu-layers",
+    "LLAMA_ARG_SPEC_DRAFT_MODEL": "model-draft",
+    "LLAMA_ARG_MODEL_DRAFT": "model-draft",
+    "LLAMA_ARG_SPEC_DRAFT_HF_REPO": "hf-repo-draft",
+    "LLAMA_ARG_KV_OFFLOAD": "kv-offload",
+    "LLAMA_ARG_TENSOR_SPLIT": "tensor-split",
+    "LLAMA_ARG_SPLIT_MODE": "split-mode",
+    "LLAMA_ARG_RPC": "rpc",
+    "LLAMA_ARG_KV_UNIFIED_PER_SLOT": "kv-unified-per-slot",
+    "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_K": "cache-type-k-draft",
+    "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_V": "cache-type-v-draft",
+    "LLAMA_ARG_SPEC_TYPE": "spec-type",
+    "LLAMA_ARG_MODELS_DIR": "models-dir",
+    "LLAMA_ARG_MODELS_PRESET": "models-preset",
 }
-_SWITCHES = names("""
-    cache-prompt cb check-tensors cmoe cont-batching context-shift cpu-moe dio direct-io e escape jinja log-colors
-    log-disable log-prefix log-timestamps log-verbose metrics mlock mmap no-cont-batching no-host no-mmap no-slots
-    no-warmup no-webui nocb offline prefill-assistant props slots sp special v verbose warmup webui
-""")
-_HARMLESS = names("""
-    a alias api-key api-key-file api-prefix cache-ram cache-reuse chat-template chat-template-file
-    chat-template-kwargs cram ctx-checkpoints ctxcp defrag-thold dt fit frequency-penalty gpu-layers grammar hf-file
-    hf-token hff hft host json-schema keep log-file log-verbosity lora lora-scaled lv main-gpu mg min-p mm mmproj
-    model-url mu n n-cpu-moe n-gpu-layers n-predict ncmoe ngl numa ot override-tensor path poll port predict
-    presence-penalty prio reasoning-budget reasoning-format repeat-penalty rope-freq-base rope-freq-scale rope-scale
-    rope-scaling s samplers seed slot-prompt-similarity slot-save-path sps ssl-cert-file ssl-key-file
-    swa-checkpoints t tags tb temp temperature threads threads-batch threads-http timeout to top-k top-p typical
-    verbosity yarn-attn-factor yarn-beta-fast yarn-beta-slow yarn-ext-factor yarn-orig-ctx
-""")
-_REFUSED = {
-    "model-draft": "a draft model's own cache is not counted; size it alone",
-    "md": "a draft model's own cache is not counted; size it alone",
-    "no-kv-offload": "the cache is then in the host's memory",
-    "nkvo": "the cache is then in the host's memory",
-    "tensor-split": "how several GPUs share one context is not known here",
-    "ts": "how several GPUs share one context is not known here",
-    "split-mode": "how several GPUs share one context is not known here",
-    "sm": "how several GPUs share one context is not known here",
-    "rpc": "how several machines share one context is not known here",
-    "override-kv": "it changes the model; give a GGUF file that says so",
-}
+_FLAGS = (*_SETTINGS, *_REFUSED, *_IGNORED)
+_BY_NAME = {flag.name: flag for flag in _FLAGS}
 
 PROGRAM = Program(
-    commands=("llama-server",),
+    title="llama.cpp",
+    engine="llama_cpp",
+    commands=("llama-server", "llama-cli", "llama-completion", "llama serve", "llama cli"),
     flags=_FLAGS,
-    switches=_SWITCHES,
-    harmless=_HARMLESS,
-    refused=_REFUSED,
+    variables=tuple(Variable(name, _BY_NAME[flag]) for name, flag in _OF_VARIABLES.items()),
+    harmless=("LLAMA_ARG_*", "LLAMA_API_KEY"),
+    own_variables=("LLAMA_ARG_",),
+    images=(r"ggml-org/llama\.cpp:server", r"ggerganov/llama\.cpp:server"),
+    starts=True,
+    defaults_of={
+        "llama-cli": {"defaults": "cli"},
+        "llama-completion": {"defaults": "cli"},
+        "llama cli": {"defaults": "cli"},
+    },
     defaults={"defaults": "server"},
 )

@@ -1,80 +1,463 @@
-"""Arguments of SGLang's server (0.5.23).
+"""Arguments of SGLang's server (0.5.23), and the flags of older versions.
 
-Source: docs/advanced_features/server_arguments.md and python/sglang/srt/server_args.py.
+Source: python/sglang/srt/arg_groups/fields/ and the hooks beside them, which resolve what the flags ask for.
 """
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag, Program, names
+from kvcalc.io.engine_args._own import (
+    attention_replicas,
+    config_file,
+    disaggregation,
+    draft,
+    lifts_length,
+    model_overrides,
+    offloaded_weights,
+)
+from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._rows import (
+    Degree,
+    Flag,
+    Ignored,
+    Names,
+    Reads,
+    Refused,
+    Sets,
+    Variable,
+    Weighs,
+    rows,
+    words,
+)
 
-_TP, _PP, _MODEL = Flag("tp"), Flag("pp"), Flag("model")
-_FLAGS = {
-    **{"model-path": _MODEL, "model": _MODEL, "tp-size": _TP, "tp": _TP, "tensor-parallel-size": _TP},
-    **{"pp-size": _PP, "pp": _PP, "pipeline-parallel-size": _PP},
-    **{"dp-size": Flag("dp"), "dp": Flag("dp"), "data-parallel-size": Flag("dp")},
-    "kv-cache-dtype": Flag("kv_cache_dtype"),
-    "mem-fraction-static": Flag("mem_fraction_static"),
-    "page-size": Flag("page_size"),
-    "attention-backend": Flag("attention_backend"),
-    "context-length": Flag("context_length"),
-    "max-total-tokens": Flag("max_total_tokens"),
-    "max-running-requests": Flag("max_running_requests"),
-    "chunked-prefill-size": Flag("chunked_prefill_size"),
-    "swa-full-tokens-ratio": Flag("swa_full_tokens_ratio"),
-    "disable-hybrid-swa-memory": Flag("disable_hybrid_swa_memory"),
-    "disable-radix-cache": Flag("disable_radix_cache"),
-    "disable-overlap-schedule": Flag("disable_overlap_schedule"),
-    "disable-cuda-graph": Flag("disable_cuda_graph"),
-    "max-mamba-cache-size": Flag("max_mamba_cache_size"),
-    "mamba-full-memory-ratio": Flag("mamba_full_memory_ratio"),
-    "mamba-ssm-dtype": Flag("mamba_ssm_dtype"),
-    "mamba-radix-cache-strategy": Flag("mamba_radix_cache_strategy"),
-    "speculative-algorithm": Flag("speculative_algorithm"),
-    "speculative-num-steps": Flag("speculative_num_steps"),
-    "speculative-eagle-topk": Flag("speculative_eagle_topk"),
-    "speculative-num-draft-tokens": Flag("speculative_num_draft_tokens"),
-    "nsa-prefill-backend": Flag("dsa_prefill_backend"),
-    "nsa-decode-backend": Flag("dsa_decode_backend"),
-    "dsa-prefill-backend": Flag("dsa_prefill_backend"),
-    "dsa-decode-backend": Flag("dsa_decode_backend"),
-}
-_SWITCHES = names("""
-    checkpoint-engine-wait-weights-before-ready disable-cuda-graph-padding
-    disable-custom-all-reduce disable-fast-image-processor disable-flashinfer-cutlass-moe-fp4-allgather
-    disable-outlines-disk-cache disable-tokenizer-batch-decode enable-cache-report enable-custom-logit-processor
-    enable-deterministic-inference enable-fp32-lm-head enable-metrics enable-mixed-chunk enable-multimodal
-    enable-nan-detection enable-nccl-nvls enable-p2p-check enable-priority-scheduling
-    enable-request-time-stats-logging enable-symm-mem enable-tokenizer-batch-encode enable-torch-compile
-    enable-trace grpc-mode is-embedding log-requests log-requests-target quantize-and-serve show-time-cost
-    skip-server-warmup skip-tokenizer-init sleep-on-idle trust-remote-code
+_SETTINGS = (
+    *(
+        Flag(name, Sets(name.replace("-", "_")))
+        for name in words("""
+            kv-cache-dtype mem-fraction-static page-size attention-backend context-length max-total-tokens
+            max-running-requests chunked-prefill-size swa-full-tokens-ratio max-mamba-cache-size
+            mamba-full-memory-ratio mamba-ssm-dtype mamba-radix-cache-strategy speculative-algorithm
+            speculative-num-steps speculative-eagle-topk speculative-num-draft-tokens
+        """)
+    ),
+    *(
+        Flag(name, Sets(name.replace("-", "_")), takes="switch")
+        for name in words("disable-hybrid-swa-memory disable-radix-cache disable-overlap-schedule disable-cuda-graph")
+    ),
+    Flag("dsa-prefill-backend", Sets("dsa_prefill_backend"), ("nsa-prefill-backend",)),
+    Flag("dsa-decode-backend", Sets("dsa_decode_backend"), ("nsa-decode-backend",)),
+)
+_LAYOUT = (
+    Flag("tp-size", Degree("tp"), ("tensor-parallel-size", "tp")),
+    Flag("pp-size", Degree("pp"), ("pipeline-parallel-size", "pp")),
+    Flag("dp-size", Degree("dp"), ("data-parallel-size", "dp")),
+)
+_OWN = (
+    Flag("model-path", Names("model"), ("model",)),
+    Flag("speculative-draft-model-path", Reads(draft), ("speculative-draft-model",)),
+    Flag("enable-dp-attention", Reads(attention_replicas), takes="switch"),
+    Flag("attn-dp-size", Reads(attention_replicas), ("attention-data-parallel-size",)),
+    Flag("disaggregation-mode", Reads(disaggregation)),
+    Flag("json-model-override-args", Reads(model_overrides)),
+    Flag("cpu-offload-gb", Reads(offloaded_weights)),
+    Flag("config", Reads(config_file, decides=False)),
+)
+_WEIGHS = (
+    *rows(Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization torchao-config"),
+    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), switch="enable-lora"),
+    *rows(
+        Weighs("weights of some layers are then kept on the host", "ranks"),
+        value="offload-group-size offload-num-in-group",
+    ),
+    *rows(
+        Weighs("some experts are then kept on the host", "ranks"), value="kt-num-gpu-experts paged-experts-num-resident"
+    ),
+)
+_ONE_RANK = ("1",)
+_NO_CACHE = Refused("a pipeline that makes images or video has no KV cache of a decoder", "size a language model")
+_REFUSED = (
+    *rows(
+        Refused("ranks that share a prompt or its cache are not modelled", nothing=_ONE_RANK),
+        value="dcp-size|decode-context-parallel-size attn-cp-size|attention-context-parallel-size dwdp-size",
+        switch="""
+            enable-prefill-cp enable-kv-cache-sharding enable-dsa-cache-layer-split enable-cp-decode-attn-tp
+        """,
+    ),
+    *rows(
+        Refused("another form of the cache is not modelled"),
+        switch="""
+            enable-hisparse enable-unified-memory enable-page-major-kv-layout prefill-only-disable-kv-cache
+            enable-int8-mamba-checkpoint enable-linear-replayssm enable-linear-replayssm-spec
+            enable-encoder-swa-bounded-replay enable-decoder-swa-bounded-replay enable-session-radix-cache
+            enable-streaming-session enable-deepseek-v4-fp4-indexer enable-gdn-replayssm-spec
+        """,
+        value="""
+            c128-page-size int8-mamba-ckpt-size linear-replayssm-cache-len
+            hisparse-config|hierarchical-sparse-attention-extra-config swa-prefix-tails mamba-max-states-per-path
+            qsa-indexer-dtype hybrid-kvcache-ratio radix-cache-backend
+        """,
+    ),
+    *rows(
+        Refused("the pool of drafts is then of another form"),
+        switch="enable-multi-layer-eagle speculative-adaptive",
+        value="""
+            speculative-draft-kv-cache-dtype speculative-draft-window-size speculative-draft-sink-size
+            speculative-dflash-block-size speculative-dspark-block-size speculative-adaptive-config
+            decoupled-spec-role uno-lora-path
+        """,
+    ),
+    *rows(
+        Refused("a diffusion language model is not modelled"),
+        value="dllm-algorithm dllm-algorithm-config",
+        switch="dllm-fdfo",
+    ),
+    *rows(Refused("an encoder alone has no KV cache of a decoder", "size its language model"), switch="encoder-only"),
+    *rows(Refused("two batches at a time change what is in flight"), switch="enable-two-batch-overlap enable-pdmux"),
+    *rows(Refused("sparse attention of old versions is not modelled"), switch="enable-double-sparsity"),
+    *rows(
+        Refused("how states are kept changes their number", nothing=("",)),
+        value="mamba-track-interval mamba-scheduler-strategy",
+    ),
+    *rows(
+        _NO_CACHE,
+        switch="""
+            enable-cfg-parallel use-fsdp-inference dit-cpu-offload dit-layerwise-offload text-encoder-cpu-offload
+            vae-cpu-offload enable-cache-dit
+        """,
+        value="num-gpus ulysses-degree ring-degree sp-degree cache-dit-config",
+        apart=True,
+    ),
+    *rows(
+        Refused("these are arguments of a benchmark, not of a server", "give the command that starts the server"),
+        value="""
+            dataset-name dataset-path random-input-len random-output-len num-prompts max-concurrency request-rate
+        """,
+        apart=True,
+    ),
+)
+_SERVER = Ignored("how the server is reached, and what it logs")
+_TEXT = Ignored("how requests and answers are written")
+_LOADING = Ignored("where the model is loaded from, and how")
+_KERNELS = Ignored("kernels, graphs and compiled code, which are part of the reserve")
+_RANKS = Ignored("where ranks run and how they talk")
+_IMAGES = Ignored("images, audio and video before the decoder, which have no KV cache of it")
+_SCHEDULE = Ignored("the order of requests")
+_EXPERTS = Ignored("where experts are; the cache stays as it is")
+_HOST = Ignored("a cache in the host's memory, beside the one on the GPU", tells=True)
+_IGNORED = (
+    *rows(
+        _SERVER,
+        switch="""
+            smg-grpc-mode grpc-mode enable-http2 enable-ssl-refresh log-requests show-time-cost enable-metrics
+            enable-mfu-metrics enable-metrics-for-all-schedulers enable-request-time-stats-logging
+            enable-forward-pass-metrics enable-trace export-metrics-to-file skip-server-warmup sleep-on-idle use-ray
+            enable-http-worker-reuseport enable-nan-detection
+        """,
+        value="""
+            host port fastapi-root-path grpc-port sidecar sidecar-args warmups http2-max-concurrent-streams
+            http2-initial-connection-window-size ssl-keyfile ssl-certfile ssl-ca-certs ssl-keyfile-password api-key
+            admin-api-key log-level log-level-http log-requests-level log-requests-format crash-dump-folder
+            smg-http-sidecar-port|grpc-http-sidecar-port load-snapshot-publish-interval grpc-response-timeout-secs
+            tokenizer-metrics-custom-labels-header extra-metric-labels gc-warning-threshold-secs decode-log-interval
+            kv-events-config load-publish-endpoint forward-pass-metrics-worker-id forward-pass-metrics-ipc-name
+            trace-modules otlp-traces-endpoint otlp-service-name export-metrics-to-file-dir watchdog-timeout
+            soft-watchdog-timeout gated-launch-port engine-info-bootstrap-port
+        """,
+        values="""
+            gc-threshold log-requests-target uvicorn-access-log-exclude-prefixes
+            tokenizer-metrics-allowed-custom-labels bucket-time-to-first-token bucket-inter-token-latency
+            bucket-e2e-request-latency prompt-tokens-buckets generation-tokens-buckets
+        """,
+    ),
+    *rows(
+        _TEXT,
+        switch="""
+            skip-tokenizer-init trust-request-chat-template enable-cache-report return-input-ids return-output-ids
+            strip-thinking-cache enable-strict-thinking allow-auto-truncate stream-response-default-include-usage
+            incremental-streaming-output constrained-json-disable-any-whitespace disable-outlines-disk-cache
+            enable-custom-logit-processor enable-return-hidden-states enable-return-aux-hidden-states
+            enable-return-indexer-topk enable-dynamic-batch-tokenizer enable-tokenizer-batch-encode
+            disable-tokenizer-batch-decode enable-deterministic-inference enable-mis enable-response-store
+            enable-watermark mlx-enable-sampling is-embedding
+        """,
+        value="""
+            tokenizer-path tokenizer-mode tokenizer-backend tokenizer-worker-num detokenizer-worker-num
+            served-model-name weight-version chat-template hf-chat-template-name completion-template
+            file-storage-path sampling-mask-max-tokens default-chat-template-kwargs tool-server sampling-defaults
+            preferred-sampling-params stream-interval batch-notify-size constrained-json-whitespace-pattern
+            constrained-json-max-whitespace-cnt grammar-backend sampling-backend reasoning-parser tool-call-parser
+            random-seed dynamic-batch-tokenizer-batch-size dynamic-batch-tokenizer-batch-timeout
+            return-hidden-states-mode watermark-config rl-on-policy-target
+        """,
+        values="return-aux-hidden-state-layer-ids",
+    ),
+    *rows(
+        _LOADING,
+        switch="""
+            trust-remote-code quantize-and-serve weight-loader-disable-mmap weight-loader-prefetch-checkpoints
+            weight-loader-drop-cache-after-load remote-instance-weight-loader-start-seed-via-transfer-engine
+            delete-ckpt-after-loading checkpoint-engine-wait-weights-before-ready enable-weights-cpu-backup
+            enable-draft-weights-cpu-backup
+        """,
+        value="""
+            load-format model-loader-extra-config revision model-impl model-config-parser dtype
+            quantization-param-path modelopt-quant modelopt-checkpoint-restore-path modelopt-checkpoint-save-path
+            modelopt-export-path rl-quant-profile startup-weight-load-mode weight-loader-prefetch-num-threads
+            remote-instance-weight-loader-seed-instance-ip remote-instance-weight-loader-seed-instance-service-port
+            remote-instance-weight-loader-send-weights-group-ports remote-instance-weight-loader-backend
+            modelexpress-config download-dir decrypted-config-file decrypted-draft-config-file weight-cache-mode
+            weight-cache-socket weight-cache-timeout speculative-draft-model-revision speculative-draft-load-format
+            speculative-draft-model-quantization
+        """,
+        values="custom-weight-loader",
+    ),
+    Flag("model-checksum", _LOADING, takes="maybe"),
+    *rows(
+        _KERNELS,
+        switch="""
+            enable-fp32-lm-head enable-tf32-matmul disable-chunked-prefix-cache enable-lean-attention
+            disable-flashinfer-autotune disable-prefill-cuda-graph disable-decode-cuda-graph
+            disable-cuda-graph-padding enable-profile-cuda-graph enable-cudagraph-gc debug-cuda-graph
+            enable-layerwise-nvtx-marker enable-nccl-nvls enable-symm-mem triton-attention-reduce-in-fp32
+            flashinfer-mla-disable-ragged enable-fused-qk-norm-rope enable-precise-embedding-interpolation
+            enable-fused-moe-sum-all-reduce disable-custom-all-reduce enable-mscclpp enable-torch-symm-mem
+            enable-scattered-sconv pre-warm-nccl enable-quant-communications
+            enforce-disable-flashinfer-allreduce-fusion enable-aiter-allreduce-fusion enable-torch-compile
+            enable-torch-compile-debug-mode enable-mamba-cache-stochastic-rounding
+            disable-aiter-allreduce-fusion-in-prefill disable-aiter-allreduce-fusion-in-decode enable-amd-monokernel
+            enable-dsa-fused-indexer enable-nvidia-megakernel enable-flashinfer-allreduce-fusion
+            enable-linker-mla-dedup enable-memory-saver enable-single-batch-overlap
+        """,
+        value="""
+            decode-attention-backend prefill-attention-backend fp8-gemm-backend fp4-gemm-backend bf16-gemm-backend
+            dsv4-prefill-backend dsa-paged-mqa-logits-backend dsa-topk-backend mamba-backend cuda-graph-config
+            cuda-graph-backend-decode cuda-graph-backend-prefill cuda-graph-max-bs-decode cuda-graph-max-bs-prefill
+            cuda-graph-prefill-max-context|context-bucket triton-attention-num-kv-splits
+            triton-attention-split-tile-size boundary-reduction flashinfer-allreduce-fusion-backend
+            torch-compile-max-bs mamba-cache-philox-rounds linear-attn-backend linear-attn-decode-backend
+            linear-attn-prefill-backend linear-attn-verify-backend cuda-graph-max-seq-len-prefill
+            prefill-kv-cache-dequant-dtype dsv4-attn-backend dsa-triton-union flashinfer-a2a-dispatch-type
+            monokernel-backend
+        """,
+        values="flashinfer-autotune-skip-ops cuda-graph-bs-decode cuda-graph-bs-prefill",
+    ),
+    *rows(
+        _RANKS,
+        switch="""
+            dcp-replicate-q-proj enable-dp-attention-local-control-broadcast enable-dp-lm-head
+            enable-tp-lm-head-all-to-all enable-attn-tp-input-scattered enable-shared-experts-attn-tp
+            enable-dense-mlp-attn-tp enable-layernorm-sp disable-attn-tp-gather enable-p2p-check
+            enable-megamoe-for-layernorm-sp
+        """,
+        value="""
+            nccl-port dist-timeout dist-init-addr|nccl-init-addr nnodes node-rank pp-max-micro-batch-size
+            pp-async-batch-depth load-balance-method moe-dp-size|moe-data-parallel-size dcp-comm-backend cp-strategy
+            shared-experts-tp-size device base-gpu-id gpu-id-step
+        """,
+        values="numa-node",
+    ),
+    *rows(
+        _EXPERTS,
+        switch="""
+            enable-w4a4-mxfp4-megamoe enable-eplb enable-elastic-expert-backup enable-waterfill
+            disable-flashinfer-cutlass-moe-fp4-allgather disable-shared-experts-fusion enforce-shared-experts-fusion
+            enable-return-routed-experts enable-paged-experts enable-ep-moe enable-deepep-moe
+        """,
+        value="""
+            ep-size|expert-parallel-size|ep moe-a2a-backend deepep-v2-mode moe-runner-backend
+            flashinfer-mxfp4-moe-precision deepep-mode fuseep-mode deepep-dispatcher-output-dtype
+            ep-num-redundant-experts ep-dispatch-algorithm init-expert-location eplb-algorithm
+            eplb-rebalance-num-iterations eplb-rebalance-layers-per-chunk eplb-min-rebalancing-utilization-threshold
+            expert-distribution-recorder-mode expert-distribution-recorder-buffer-size
+            expert-balancedness-report-mode deepep-config moe-dense-tp-size elastic-ep-backend mooncake-ib-device
+            elastic-ep-join-mode elastic-ep-join-rank-offset elastic-ep-initial-size max-ep-size
+            elastic-ep-scale-timeout kt-weight-path kt-method kt-cpuinfer kt-threadpool-count
+            kt-max-deferred-experts-per-token
+        """,
+    ),
+    *rows(
+        _IMAGES,
+        switch="""
+            enable-multimodal enable-broadcast-mm-inputs-process enable-prefix-mm-cache mm-enable-dp-encoder
+            trust-mm-content-hashes enable-mm-global-cache disable-fast-image-processor
+            enable-adaptive-dispatch-to-encoder language-only language-model-only ple-offload-embedding
+        """,
+        value="""
+            mm-attention-backend mm-process-config mm-processor-worker-num mm-io-worker-num
+            media-url-max-file-size-mb mm-preprocess-cache-size-mb limit-mm-data-per-request image-processor-backend
+            mm-global-cache-backend mm-feature-transport encoder-transfer-backend encoder-bootstrap-port
+            asr-max-buffer-seconds asr-max-concurrent-sessions ple-offload-backend ple-offload-dir
+        """,
+        values="allowed-media-domains encoder-urls encoder-register-urls",
+    ),
+    *rows(
+        _SCHEDULE,
+        switch="""
+            enable-dynamic-chunking enable-priority-scheduling disable-priority-preemption
+            abort-on-priority-when-disabled schedule-low-priority-values-first enable-mixed-chunk
+            enable-prefill-delayer
+        """,
+        value="""
+            max-queued-requests prefill-decode-interval prefill-decode-interval-min-bs max-prefill-tokens
+            prefill-max-requests schedule-policy default-priority-value priority-scheduling-preemption-threshold
+            retraction-policy schedule-conservativeness radix-eviction-policy radix-eviction-policy-config
+            num-continuous-decode-steps scheduler-recv-interval tbo-token-distribution-threshold
+            prefill-delayer-max-delay-passes prefill-delayer-token-usage-low-watermark
+            prefill-delayer-queue-min-ratio prefill-delayer-max-delay-ms min-free-slots-delay pdmux-config-path
+            sm-group-num
+        """,
+        values="prefill-delayer-forward-passes-buckets prefill-delayer-wait-seconds-buckets",
+    ),
+    *rows(
+        Ignored("how drafts are made and checked"),
+        switch="""
+            speculative-dspark-align-verify-tokens-to-graph-tier speculative-use-rejection-sampling
+            speculative-use-block-verification speculative-enable-w4a4-mxfp4-megamoe
+        """,
+        value="""
+            speculative-dspark-sps-table-path speculative-dspark-confidence-sts-path
+            speculative-accept-threshold-single speculative-accept-threshold-acc speculative-token-map
+            speculative-attention-mode speculative-draft-attention-backend speculative-dsa-topk-backend
+            speculative-moe-runner-backend speculative-moe-a2a-backend decoupled-spec-bind-endpoint
+            decoupled-spec-connect-endpoints decoupled-spec-rank spec-trace-dir speculative-ngram-min-bfs-breadth
+            speculative-ngram-max-bfs-breadth speculative-ngram-match-type speculative-ngram-max-trie-depth
+            speculative-ngram-capacity speculative-ngram-external-corpus-path speculative-ngram-external-sam-budget
+            speculative-ngram-external-corpus-max-tokens speculative-domino-candidate-pool-size
+        """,
+    ),
+    *rows(
+        _HOST,
+        switch="""
+            enable-hierarchical-cache|enable-hicache enable-lmcache enable-flexkv
+            enable-unified-cache-external-linker
+        """,
+    ),
+    *rows(
+        Ignored("a cache in the host's memory"),
+        value="""
+            hicache-host-memory-mode hicache-ratio hicache-size hicache-write-policy hicache-io-backend
+            hicache-mem-layout hicache-storage-backend hicache-storage-prefetch-policy
+            hicache-storage-backend-extra-config hicache-storage-prefetch-retry-poll-interval
+            hicache-storage-prefetch-retry-max-attempts hicache-host-memory-fraction
+            unified-cache-external-linker-backend unified-cache-external-linker-config lmcache-config-file
+            flexkv-config-file
+        """,
+    ),
+    *rows(
+        Ignored("adapters, which --enable-lora loads"),
+        switch="""
+            enable-lora-overlap-loading experts-shared-outer-loras lora-use-virtual-experts lora-strict-loading
+        """,
+        value="""
+            max-lora-rank max-loaded-loras max-loras-per-batch lora-eviction-policy lora-backend max-lora-chunk-size
+            lora-drain-wait-threshold
+        """,
+        values="lora-target-modules",
+    ),
+    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), values="lora-paths"),
+    *rows(
+        Ignored("how a server that is taken apart hands caches on"),
+        switch="""
+            disaggregation-decode-enable-radix-cache disaggregation-decode-enable-offload-kvcache
+            disaggregation-enable-kv-checksum enable-pd-role-switch
+        """,
+        value="""
+            disaggregation-transfer-backend disaggregation-bootstrap-port disaggregation-ib-device
+            disaggregation-decode-retraction-backup num-reserved-decode-tokens disaggregation-decode-extra-slots
+            disaggregation-decode-polling-interval optimistic-prefill-attempts
+            disaggregation-decode-host-receive-threshold disaggregation-decode-allocation-policy
+        """,
+    ),
+    *rows(Ignored("how weights are kept on the host"), value="offload-prefetch-step offload-mode"),
+    *rows(
+        Ignored("measurements and checks"),
+        value="""
+            kv-canary kv-canary-sweep-interval kv-canary-real-data debug-tensor-dump-output-folder
+            debug-tensor-dump-input-file forward-hooks msprobe-dump-config
+        """,
+        values="debug-tensor-dump-layers",
+    ),
+)
+_OLD = Ignored("a flag of older versions that changes no cache")
+_REMOVED = (
+    *rows(
+        _OLD,
+        switch="enable-flashmla enable-flashinfer-mla",
+        value="max-micro-batch-size n-share-experts-fusion pdlb-url",
+        until="0.4.6",
+    ),
+    *rows(_OLD, value="kt-amx-method kt-amx-weight-path load-watch-interval", until="0.5.5"),
+    *rows(
+        _OLD,
+        switch="disable-hicache-numa-detect",
+        value="""
+            disaggregation-decode-dp disaggregation-decode-tp disaggregation-prefill-pp mm-max-concurrent-calls
+            mm-per-request-timeout multi-item-scoring-delimiter speculative-ngram-branch-length
+            speculative-ngram-max-match-window-size speculative-ngram-min-match-window-size
+        """,
+        until="0.5.9",
+    ),
+    *rows(
+        _OLD,
+        switch="enable-deepep-waterfill enable-piecewise-cuda-graph",
+        value="debug-tensor-dump-inject optimistic-prefill-retries",
+        until="0.5.13",
+    ),
+    *rows(
+        _OLD,
+        switch="""
+            keep-mm-feature-on-device speculative-skip-dp-mlp-sync stream-output uses-mamba-radix-cache
+            elastic-ep-rejoin collect-tokens-histogram disable-piecewise-cuda-graph enable-breakable-cuda-graph
+            enable-expert-distribution-metrics enforce-piecewise-cuda-graph prefill-round-robin-balance
+        """,
+        value="""
+            cuda-graph-max-bs cuda-graph-tc-compiler custom-sigquit-handler ep-join-mode ep-join-rank-offset
+            fp4-gemm-runner-backend fp8-gemm-runner-backend piecewise-cuda-graph-compiler
+            piecewise-cuda-graph-max-tokens speculative-dflash-draft-window-size stat-loggers
+        """,
+        values="cuda-graph-bs piecewise-cuda-graph-tokens",
+        until="0.5.18",
+    ),
+    *rows(
+        Refused("ranks that share a prompt are not modelled"),
+        switch="""
+            enable-dsa-prefill-context-parallel enable-nsa-prefill-context-parallel enable-prefill-context-parallel
+        """,
+        value="dsa-prefill-cp-mode nsa-prefill-cp-mode prefill-cp-mode",
+        until="0.5.18",
+    ),
+)
+"""The last version of those that were looked at: 0.4.6, 0.5.5, 0.5.9, 0.5.13, 0.5.18."""
+_HARMLESS = words("""
+    SGLANG_BLOCK_NONZERO_RANK_CHILDREN SGLANG_CI* SGLANG_CUTLASS*
+    SGLANG_DEEPEP* SGLANG_DG* SGLANG_DISABLE_CUDNN_CHECK SGLANG_DISABLE_TORCHVISION* SGLANG_DISAGGREGATION*
+    SGLANG_ENABLE_DETERMINISTIC* SGLANG_ENABLE_FLASHINFER* SGLANG_ENABLE_JIT* SGLANG_ENABLE_SPEC_V2
+    SGLANG_ENABLE_STRICT* SGLANG_ENABLE_TORCH* SGLANG_FLASHINFER* SGLANG_GRPC* SGLANG_HEALTH* SGLANG_HOST_IP
+    SGLANG_IMAGE* SGLANG_IS_IN_CI SGLANG_JIT* SGLANG_LOG* SGLANG_MM_* SGLANG_MOONCAKE* SGLANG_NCCL*
+    SGLANG_NVFP4* SGLANG_PORT SGLANG_PROFILE* SGLANG_QUANT* SGLANG_RECORD* SGLANG_ROCM* SGLANG_SET_CPU_AFFINITY
+    SGLANG_SKIP* SGLANG_SUPPORT* SGLANG_TEST* SGLANG_TIMEOUT* SGLANG_TOOL* SGLANG_TORCH* SGLANG_TRITON*
+    SGLANG_USE_AITER* SGLANG_USE_CUTLASS* SGLANG_USE_DEEP_GEMM* SGLANG_USE_MODELSCOPE SGLANG_USE_MESSAGE*
+    SGLANG_VLM_CACHE* SGLANG_WAIT* SGLANG_WARMUP* SGLANG_DUMPER* SGLANG_OPT* SGLANG_PER_TOKEN*
 """)
-_HARMLESS = names("""
-    api-key base-gpu-id bucket-time-to-first-token chat-template completion-template
-    constrained-json-whitespace-pattern crash-dump-folder cuda-graph-bs cuda-graph-max-bs decode-log-interval device
-    dist-init-addr dist-timeout download-dir dtype fastapi-root-path file-storage-path gpu-id-step grammar-backend
-    hf-chat-template-name host load-balance-method load-format log-level log-level-http log-requests-level
-    max-prefill-tokens max-queued-requests model-impl model-loader-extra-config modelopt-quant moe-a2a-backend
-    moe-runner-backend nccl-port nnodes node-rank otlp-traces-endpoint port preferred-sampling-params
-    prefill-max-requests priority-scheduling-preemption-threshold quantization quantization-param-path
-    radix-eviction-policy random-seed reasoning-parser revision sampling-backend schedule-conservativeness
-    schedule-policy served-model-name stream-interval tokenizer-mode tokenizer-path tokenizer-worker-num
-    tool-call-parser tool-server torch-compile-max-bs warmups watchdog-timeout weight-loader-disable-mmap
-""")
-_SEVERAL = names("""
-    cuda-graph-bs warmups
-""")
-_REFUSED = {
-    "config": "arguments in a file are not read",
-    "enable-dp-attention": "with it ranks hold whole heads: write tp: 1 and dp of the attention beside reserve",
-    "speculative-draft-model-path": "the layers of a draft model of its own are not known here",
-    "cpu-offload-gb": "it keeps weights in the host's memory, and which is not known here",
-}
+
+_LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 
 PROGRAM = Program(
-    commands=("python -m sglang.launch_server", "sglang serve"),
-    flags=_FLAGS,
-    switches=_SWITCHES,
+    title="SGLang",
+    engine="sglang",
+    commands=(
+        "python -m sglang.launch_server",
+        "sglang serve",
+        "python -m sglang serve",
+        "python -m sglang.srt.server",
+        "python -m dynamo.sglang",
+    ),
+    length="context_length",
+    flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED),
+    variables=(Variable(_LONGER, Flag(_LONGER, Reads(lifts_length, decides=False))),),
+    own_variables=("SGLANG_", "SGL_"),
     harmless=_HARMLESS,
-    refused=_REFUSED,
-    several=_SEVERAL,
+    not_served=("SGLANG_CACHE_DIT*", "SGLANG_DIFFUSION*"),
+    takes_prefixes=True,
+    images=(r"(^|/)lmsysorg/sglang(-[\w]+)?(:|$)",),
+    config_flags=("--config",),
 )

@@ -1,115 +1,451 @@
-"""Arguments of `vllm serve` (0.33.0), with the variables that change what it plans.
+"""Arguments of `vllm serve` (0.33.0), with the variables that change what it plans, and the flags of older versions.
 
-Source: vllm/engine/arg_utils.py, vllm/entrypoints/openai/cli_args.py, and vllm/utils/argparse_utils.py for how they are
-written: underscores for dashes, --json.key value, -O3, 128k and 128K.
+Source: vllm/engine/arg_utils.py, vllm/entrypoints/common/cli_args.py, and vllm/utils/argparse_utils.py for how they are
+written: underscores for dashes, any unique beginning, --json.key value, -O3, 128k and 128K, --disable-X for --enable-X.
 """
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args import Flag, Program, names
+from kvcalc.io.engine_args._own import (
+    attention_config,
+    block_sizes_of_states,
+    config_file,
+    device_ids,
+    kv_transfer,
+    lifts_length,
+    model_overrides,
+    offloaded_weights,
+    prefills,
+    role,
+    speculative,
+    speculative_part,
+)
+from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._rows import (
+    Degree,
+    Flag,
+    Ignored,
+    Names,
+    Reads,
+    Refused,
+    Sets,
+    Variable,
+    Weighs,
+    rows,
+    words,
+)
 
-_TP, _PP, _DP = Flag("tp"), Flag("pp"), Flag("dp")
-_DCP, _MODEL = Flag("dcp"), Flag("model")
-_FLAGS = {
-    **{"model": _MODEL, "tensor-parallel-size": _TP, "tp": _TP, "pipeline-parallel-size": _PP, "pp": _PP},
-    **{"data-parallel-size": _DP, "dp": _DP, "decode-context-parallel-size": _DCP, "dcp": _DCP},
-    "kv-cache-dtype": Flag("kv_cache_dtype"),
-    "max-model-len": Flag("max_model_len", {"auto": -1, "-1": -1}),
-    "gpu-memory-utilization": Flag("gpu_memory_utilization"),
-    "block-size": Flag("block_size"),
-    "max-num-batched-tokens": Flag("max_num_batched_tokens"),
-    "max-num-seqs": Flag("max_num_seqs"),
-    "enable-prefix-caching": Flag("enable_prefix_caching"),
-    "disable-hybrid-kv-cache-manager": Flag("disable_hybrid_kv_cache_manager"),
-    "async-scheduling": Flag("async_scheduling"),
-    "kv-cache-memory-bytes": Flag("kv_cache_memory_bytes"),
-    "num-gpu-blocks-override": Flag("num_gpu_blocks_override"),
-    "dtype": Flag("dtype"),
-    "attention-backend": Flag("attention_backend"),
-    "mamba-cache-dtype": Flag("mamba_cache_dtype"),
-    "mamba-ssm-cache-dtype": Flag("mamba_ssm_cache_dtype"),
-    "kv-cache-dtype-skip-layers": Flag("kv_cache_dtype_skip_layers"),
-    "speculative-config": Flag("speculative"),
-    "sc": Flag("speculative"),
-}
-_SWITCHES = names("""
-    O0 O1 O2 O3 allow-credentials calculate-kv-scales cudagraph-metrics data-parallel-external-lb
-    data-parallel-hybrid-lb disable-async-output-proc disable-cascade-attn disable-custom-all-reduce
-    disable-fastapi-docs disable-log-requests disable-log-stats disable-uvicorn-access-log enable-auto-tool-choice
-    enable-chunked-prefill enable-ep-weight-filter enable-expert-parallel enable-force-include-usage
-    enable-layerwise-nvtx-tracing enable-log-deltas enable-log-outputs enable-log-requests
-    enable-logging-iteration-details enable-mfu-metrics enable-mm-embeds enable-offline-docs
-    enable-per-request-metrics enable-prompt-embeds enable-prompt-tokens-details enable-request-id-headers
-    enable-server-load-tracking enable-sleep-mode enable-ssl-refresh enable-tokenizer-info-endpoint enforce-eager ep
-    exclude-tools-when-tool-choice-none headless interleave-mm-strings kv-cache-metrics log-error-stack numa-bind
-    ray-workers-use-nsight return-tokens-as-token-ids skip-mm-profiling skip-tokenizer-init tokens-only
-    trust-remote-code trust-request-chat-template use-tqdm-on-load use-v2-block-manager
+_LENGTHS = {"auto": -1, "-1": -1}
+_SETTINGS = (
+    Flag("kv-cache-dtype", Sets("kv_cache_dtype")),
+    Flag("max-model-len", Sets("max_model_len", _LENGTHS)),
+    Flag("gpu-memory-utilization", Sets("gpu_memory_utilization"), ("device-memory-utilization",)),
+    Flag("block-size", Sets("block_size")),
+    Flag("max-num-batched-tokens", Sets("max_num_batched_tokens")),
+    Flag("max-num-seqs", Sets("max_num_seqs")),
+    Flag("enable-prefix-caching", Sets("enable_prefix_caching"), takes="switch"),
+    Flag("disable-hybrid-kv-cache-manager", Sets("disable_hybrid_kv_cache_manager"), takes="switch"),
+    Flag("async-scheduling", Sets("async_scheduling"), takes="switch"),
+    Flag("kv-cache-memory-bytes", Sets("kv_cache_memory_bytes")),
+    Flag("num-gpu-blocks-override", Sets("num_gpu_blocks_override")),
+    Flag("dtype", Sets("dtype")),
+    Flag("attention-backend", Sets("attention_backend")),
+    Flag("mamba-cache-dtype", Sets("mamba_cache_dtype")),
+    Flag("mamba-ssm-cache-dtype", Sets("mamba_ssm_cache_dtype")),
+    Flag("kv-cache-dtype-skip-layers", Sets("kv_cache_dtype_skip_layers"), takes="values"),
+)
+_LAYOUT = (
+    Flag("tensor-parallel-size", Degree("tp"), ("tp",)),
+    Flag("pipeline-parallel-size", Degree("pp"), ("pp",)),
+    Flag("data-parallel-size", Degree("dp"), ("dp",)),
+    Flag("decode-context-parallel-size", Degree("dcp"), ("dcp",)),
+)
+_OWN = (
+    Flag("model", Names("model")),
+    Flag("speculative-config", Reads(speculative), ("sc",)),
+    *rows(Reads(speculative_part), value="spec-method spec-model spec-tokens"),
+    Flag("hf-overrides", Reads(model_overrides)),
+    Flag("attention-config", Reads(attention_config), ("ac",)),
+    Flag("kv-transfer-config", Reads(kv_transfer)),
+    Flag("mamba-cache-mode", Reads(block_sizes_of_states)),
+    Flag("cpu-offload-gb", Reads(offloaded_weights)),
+    Flag("config", Reads(config_file, decides=False)),
+    Flag("device-ids", Reads(device_ids, decides=False)),
+)
+_WEIGHS = (
+    *rows(
+        Weighs("replicas then share experts, and no GPU holds all weights of its rank", "ranks", among_replicas=True),
+        switch="enable-expert-parallel|ep",
+    ),
+    *rows(
+        Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization|q quantization-config"
+    ),
+    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), switch="enable-lora"),
+)
+_OMNI = Refused(
+    "vLLM-Omni serves several stages, each with an engine of its own, or a diffusion model without a KV cache",
+    "size the model of one stage by its own vllm serve command",
+)
+_REFUSED = (
+    *rows(
+        Refused("ranks that share a prompt are not modelled", nothing=("1",)), value="prefill-context-parallel-size|pcp"
+    ),
+    *rows(
+        Refused(
+            "a second cache in the host's memory is not counted",
+            "leave it out for the cache on the GPU",
+            nothing=("0", "0.0"),
+        ),
+        value="kv-offloading-size",
+    ),
+    *rows(Refused("what it holds is not known here", nothing=("{}", "null", "None")), value="additional-config"),
+    *rows(Refused("the size of state blocks follows from the model here"), value="mamba-block-size"),
+    *rows(Refused("two batches at a time change what is in flight"), switch="enable-dbo", value="ubatch-size"),
+    *rows(Refused("windows are then cut from the model"), switch="disable-sliding-window"),
+    *rows(
+        Refused("another form of cache for states is not modelled"),
+        switch="use-replayssm enable-mamba-shared-prefix-checkpoint",
+        value="replayssm-buffer-len",
+    ),
+    *rows(
+        Refused("how long the blocks of prefixes are kept changes what a request holds"),
+        switch="swa-bounded-replay",
+        value="prefix-cache-retention-interval prefix-match-unit",
+    ),
+    *rows(Refused("a diffusion decoder has a cache of another kind"), value="diffusion-config|dc"),
+    *rows(Refused("a scheduler of its own may hold any number of tokens"), value="scheduler-cls"),
+    *rows(Refused("its tokens of a batch are not modelled"), value="max-num-scheduled-tokens max-num-active-seqs"),
+    *rows(Refused("another class may cache anything"), value="model-class-overrides"),
+    *rows(Refused("memory of embeddings on the GPU is not modelled"), value="engram-config"),
+    *rows(
+        Refused("a model that pools keeps no cache between steps", nothing=("auto", "none", "generate", "draft")),
+        value="runner convert",
+    ),
+    *rows(
+        Refused("a model that pools keeps no cache between steps", nothing=("auto", "generate")),
+        value="task",
+        until="0.12.0",
+    ),
+    Flag(
+        "enable-chunked-prefill",
+        Refused(
+            "whole prompts make batches longer",
+            "give --max-num-batched-tokens beside it",
+            unless="max-num-batched-tokens",
+            only_off=True,
+        ),
+        takes="switch",
+    ),
+    *rows(
+        _OMNI,
+        switch="""
+            omni use-hsdp vae-use-tiling vae-use-slicing async-chunk enable-cpu-offload enable-layerwise-offload
+        """,
+        value="""
+            deploy-config stage-configs-path num-gpus usp ring ulysses-degree ring-degree cfg-parallel-size
+            hsdp-shard-size hsdp-replicate-size vae-patch-parallel-size vae-parallel-mode text-encoder-tp-size
+            diffusion-attention-backend diffusion-load-format stage-init-timeout init-timeout cache-backend
+            worker-backend
+        """,
+        apart=True,
+    ),
+)
+_SERVER = Ignored("how the server is reached, and what it logs")
+_TEXT = Ignored("how requests and answers are written")
+_LOADING = Ignored("where the model is loaded from, and how")
+_KERNELS = Ignored("kernels, graphs and compiled code, which are part of the reserve")
+_RANKS = Ignored("where ranks run and how they talk")
+_IMAGES = Ignored("images, audio and video before the decoder, which have no KV cache of it")
+_SCHEDULE = Ignored("the order of requests")
+_EXPERTS = Ignored("where experts are")
+_WITH_LORA = Ignored("adapters, which --enable-lora loads")
+_TRACES = Ignored("measurements")
+_IGNORED = (
+    *rows(
+        _SERVER,
+        switch="""
+            aggregate-engine-logging allow-credentials disable-fastapi-docs disable-log-stats
+            disable-uvicorn-access-log enable-flash-late-interaction enable-log-deltas enable-log-outputs
+            enable-log-requests enable-logging-iteration-details enable-offline-docs enable-per-request-metrics
+            enable-request-id-headers enable-scale-out enable-server-load-tracking enable-ssl-refresh
+            enable-tokenizer-info-endpoint grpc headless log-error-stack fail-on-environ-validation
+        """,
+        value="""
+            api-server-count|asc disable-access-log-for-endpoints fingerprint-mode fingerprint-value grpc-port
+            h11-max-header-count h11-max-incomplete-event-size host log-config-file log-level logging-config
+            max-log-len port root-path shutdown-timeout sse-keep-alive-interval ssl-ca-certs ssl-cert-reqs
+            ssl-certfile ssl-ciphers ssl-keyfile uds uvicorn-log-level renderer-num-workers watchdog-config
+        """,
+        values="allowed-headers allowed-methods allowed-origins api-key middleware",
+    ),
+    *rows(
+        _TEXT,
+        switch="""
+            cohere-is-reasoning-model enable-auto-tool-choice enable-force-include-usage enable-prompt-embeds
+            enable-prompt-tokens-details exclude-tools-when-tool-choice-none return-sampling-mask
+            return-tokens-as-token-ids skip-tokenizer-init tokens-only trust-request-chat-template
+            trust-request-mm-kwargs use-fp64-gumbel enable-batch-sharded-sampling
+        """,
+        value="""
+            anthropic-disabled-thinking-effort chat-template chat-template-content-format cohere-format
+            default-chat-template-kwargs generation-config io-processor-plugin logprobs-mode max-logprobs
+            override-generation-config pooler-config reasoning-config reasoning-effort-map reasoning-parser
+            reasoning-parser-plugin response-role seed stream-interval structured-outputs-config tokenizer
+            tokenizer-mode tokenizer-revision tool-call-parser tool-parser-plugin tool-server tool-strict-level
+            watermark watermark-config
+        """,
+        values="logits-processors served-model-name",
+    ),
+    *rows(
+        _LOADING,
+        switch="allow-deprecated-quantization trust-remote-code use-tqdm-on-load",
+        value="""
+            code-revision config-format download-dir hf-config-path hf-token load-format
+            max-parallel-loading-workers model-impl model-loader-extra-config pt-load-map-location revision
+            safetensors-load-strategy safetensors-prefetch-block-size safetensors-prefetch-num-threads
+            weight-transfer-config
+        """,
+        values="ignore-patterns",
+    ),
+    *rows(
+        _KERNELS,
+        switch="""
+            disable-cascade-attn disable-custom-all-reduce enable-flashinfer-autotune
+            enable-mamba-cache-stochastic-rounding enforce-eager kv-sharing-fast-prefill monokernel
+            enable-shm-tensor-arena
+        """,
+        value="""
+            compilation-config|cc gdn-prefill-backend ir-op-priority kda-decode-backend kda-prefill-backend
+            kernel-config linear-backend mamba-backend mamba-cache-philox-rounds mamba-ssu-algorithm
+            max-cudagraph-capture-size moe-backend optimization-level|O performance-mode sparse-indexer-topk-backend
+        """,
+        values="cudagraph-capture-sizes",
+    ),
+    *rows(
+        _RANKS,
+        switch="""
+            data-parallel-external-lb|dpe data-parallel-hybrid-lb|dph data-parallel-multi-port-external-lb|dpm
+            dcp-q-replicate disable-nccl-for-dp-synchronization enable-fault-tolerance enable-hc-sp
+            enable-nccl-comm-suspend numa-bind ray-workers-use-nsight
+        """,
+        value="""
+            all2all-backend cp-kv-cache-interleave-size cpu-distributed-timeout-seconds data-parallel-address|dpa
+            data-parallel-backend|dpb data-parallel-rank|dpn data-parallel-rpc-port|dpp data-parallel-size-local|dpl
+            data-parallel-start-rank|dpr data-parallel-supervisor-port dcp-comm-backend dcp-kv-cache-interleave-size
+            distributed-executor-backend distributed-timeout-seconds dp-supervisor-probe-failure-threshold
+            dp-supervisor-probe-interval-s dp-supervisor-probe-timeout-s dp-sync-interval fault-tolerance-config
+            master-addr master-port nnodes|n node-rank|r worker-cls worker-extension-cls
+        """,
+        values="numa-bind-cpus numa-bind-nodes",
+    ),
+    *rows(
+        _IMAGES,
+        switch="""
+            disable-chunked-mm-input enable-mm-embeds interleave-mm-strings mm-device-do-normalize mm-encoder-only
+            skip-mm-profiling
+        """,
+        value="""
+            allowed-local-media-path ec-manager-config ec-transfer-config limit-mm-per-prompt media-io-kwargs
+            mm-encoder-attn-backend mm-encoder-attn-dtype mm-encoder-fp8-scale-path mm-encoder-fp8-scale-save-margin
+            mm-encoder-fp8-scale-save-path mm-encoder-tp-mode mm-hasher-algorithm mm-processor-cache-gb
+            mm-processor-cache-type mm-processor-device mm-processor-kwargs mm-shm-cache-max-object-size-mb
+            mm-tensor-ipc video-pruning-method video-pruning-rate
+        """,
+        values="allowed-media-domains",
+    ),
+    *rows(
+        Ignored("no encoder of images is loaded: the weights are smaller and the cache is the same", tells=True),
+        switch="language-model-only",
+    ),
+    *rows(Weighs("memory that is kept for images on the GPU", "reserve"), value="mm-ipc-gpu-memory-gb"),
+    *rows(
+        _SCHEDULE,
+        switch="long-prefill-token-threshold-adaptive scheduler-reserve-full-isl",
+        value="""
+            long-prefill-token-threshold max-num-queued-reqs max-num-queued-tokens prefill-schedule-interval
+            scheduling-policy
+        """,
+    ),
+    *rows(
+        _EXPERTS,
+        switch="enable-elastic-ep enable-ep-weight-filter enable-eplb enable-return-routed-experts",
+        value="""
+            aux-output-config dbo-decode-token-threshold dbo-prefill-token-threshold elastic-ep-max-dp-size
+            eplb-config expert-placement-strategy
+        """,
+    ),
+    *rows(
+        _WITH_LORA,
+        switch="""
+            enable-mixed-moe-lora-format enable-moe-shared-loras enable-tower-connector-lora fully-sharded-loras
+            specialize-active-lora
+        """,
+        value="default-mm-loras lora-dtype max-cpu-loras max-lora-cls-labels max-lora-rank max-loras",
+        values="lora-modules lora-target-modules",
+    ),
+    *rows(
+        Ignored("how weights are kept on the host, where --cpu-offload-gb asks for it"),
+        value="kv-offloading-backend offload-backend offload-prefetch-step",
+        values="cpu-offload-params offload-params",
+    ),
+    *rows(
+        Weighs("weights of some layers are then kept on the host", "ranks"),
+        value="offload-group-size offload-num-in-group",
+    ),
+    *rows(
+        Ignored("memory of a server that sleeps"),
+        switch="enable-cumem-allocator enable-sleep-mode sleep-mode-offload-cudagraph",
+        value="sleep-mode-backend",
+        values="sleep-preserve-parameter-names",
+    ),
+    *rows(
+        _TRACES,
+        switch="""
+            cudagraph-metrics enable-layerwise-nvtx-tracing enable-mfu-metrics enable-trace-replay
+            jit-monitor-verbose kv-cache-metrics
+        """,
+        value="""
+            custom-histogram-buckets jit-monitor-mode kv-cache-metrics-sample kv-events-config otlp-traces-endpoint
+            per-request-spec-decode-metrics profiler-config show-hidden-metrics-for-version
+        """,
+        values="collect-detailed-traces",
+    ),
+    *rows(Ignored("the hash of a prefix"), value="prefix-caching-hash-algo"),
+)
+_OLD = Ignored("a flag of older versions that changes no cache")
+_REMOVED = (
+    *rows(_OLD, switch="worker-use-ray", value="quantization-param-path", until="0.6.6"),
+    *rows(
+        Refused("drafts of older versions are not modelled", "write it as --speculative-config"),
+        switch="speculative-disable-mqa-scorer disable-logprobs-during-spec-decoding",
+        value="""
+            speculative-model num-speculative-tokens ngram-prompt-lookup-max ngram-prompt-lookup-min
+            speculative-disable-by-batch-size speculative-draft-tensor-parallel-size|spec-draft-tp
+            speculative-max-model-len speculative-model-quantization spec-decoding-acceptance-method
+            typical-acceptance-sampler-posterior-alpha typical-acceptance-sampler-posterior-threshold
+        """,
+        until="0.7.3",
+    ),
+    *rows(
+        _OLD,
+        switch="""
+            enable-prompt-adapter enable-reasoning expand-tools-even-if-tool-choice-none multi-step-stream-outputs
+            use-v2-block-manager
+        """,
+        value="""
+            device max-prompt-adapter-token max-prompt-adapters num-scheduler-steps override-neuron-config
+            qlora-adapter-name-or-path tokenizer-pool-extra-config tokenizer-pool-size tokenizer-pool-type
+        """,
+        values="long-lora-scaling-factors prompt-adapters",
+        until="0.9.2",
+    ),
+    *rows(
+        _OLD,
+        switch="""
+            disable-async-output-proc guided-decoding-disable-additional-properties
+            guided-decoding-disable-any-whitespace guided-decoding-disable-fallback
+        """,
+        value="guided-decoding-backend max-seq-len-to-capture preemption-mode scheduler-delay-factor",
+        until="0.10.2",
+    ),
+    *rows(
+        _OLD,
+        switch="enable-lora-bias eplb-log-balancedness",
+        value="""
+            eplb-step-interval eplb-window-size lora-extra-vocab-size num-lookahead-slots num-redundant-experts
+            override-pooler-config rope-theta
+        """,
+        until="0.11.0",
+    ),
+    *rows(
+        Refused("it changes how long the model may go", "give --max-model-len", unless="max-model-len"),
+        value="rope-scaling",
+        until="0.11.0",
+    ),
+    *rows(
+        _OLD,
+        switch="disable-mm-preprocessor-cache enable-multimodal-encoder-data-parallel",
+        values="cuda-graph-sizes",
+        until="0.12.0",
+    ),
+    *rows(_OLD, switch="disable-log-requests", value="logits-processor-pattern", until="0.16.0"),
+    *rows(_OLD, switch="use-gpu-for-pooling-score", value="swap-space", until="0.17.1"),
+    *rows(_OLD, switch="disable-frontend-multiprocessing", until="0.18.1"),
+    *rows(_OLD, value="max-long-partial-prefills max-num-partial-prefills", until="0.26.0"),
+    *rows(_OLD, switch="calculate-kv-scales", value="override-attention-dtype", until="0.27.1"),
+    *rows(_OLD, switch="enable-bf16x3-router-gemm", until="0.29.0"),
+    *rows(
+        Refused("another form of cache for states is not modelled"),
+        switch="enable-mamba-fine-grained-prefix-cache",
+        until="0.30.0",
+    ),
+)
+"""The last version of those that were looked at: 0.6.6, 0.7.3, 0.8.5, 0.9.2, 0.10.2 and each minor one from 0.11 on."""
+
+_ATTENTION = next(flag for flag in _SETTINGS if flag.name == "attention-backend")
+_VARIABLES = (
+    Variable("VLLM_PP_LAYER_PARTITION", Flag("VLLM_PP_LAYER_PARTITION", Sets("pp_layer_partition"))),
+    Variable("VLLM_USE_V2_MODEL_RUNNER", Flag("VLLM_USE_V2_MODEL_RUNNER", Sets("use_v2_model_runner"))),
+    Variable("VLLM_ATTENTION_BACKEND", _ATTENTION),
+    Variable(
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN", Flag("VLLM_ALLOW_LONG_MAX_MODEL_LEN", Reads(lifts_length, decides=False))
+    ),
+)
+_HARMLESS = words("""
+    VLLM_ALL2ALL_BACKEND VLLM_API_KEY VLLM_ASSETS_CACHE* VLLM_CACHE_ROOT
+    VLLM_CONFIG_ROOT VLLM_CONFIGURE_LOGGING VLLM_DEEP_GEMM* VLLM_DISABLE_COMPILE_CACHE VLLM_DO_NOT_TRACK
+    VLLM_DP_MASTER* VLLM_DP_RANK* VLLM_ENABLE_CUDAGRAPH_GC VLLM_ENGINE_ITERATION_TIMEOUT_S
+    VLLM_ENGINE_READY_TIMEOUT_S VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS VLLM_FLASHINFER* VLLM_FLASH_ATTN_VERSION
+    VLLM_FUSED_MOE* VLLM_HOST_IP VLLM_HTTP_TIMEOUT* VLLM_IMAGE_FETCH_TIMEOUT VLLM_LOGGING* VLLM_LOG_*
+    VLLM_MARLIN* VLLM_MLA_DISABLE_REQUANTIZATION VLLM_MM_INPUT_CACHE* VLLM_MOE* VLLM_MXFP4* VLLM_NCCL*
+    VLLM_NO_USAGE_STATS VLLM_NVFP4* VLLM_NIXL* VLLM_OMNI* VLLM_PLUGINS VLLM_PORT VLLM_RANDOMIZE* VLLM_RAY*
+    VLLM_ROCM* VLLM_RPC* VLLM_SERVER_DEV_MODE VLLM_SKIP* VLLM_SLEEP* VLLM_TARGET_DEVICE VLLM_TEST* VLLM_TORCH*
+    VLLM_TRACE* VLLM_TUNED_CONFIG_FOLDER VLLM_USAGE* VLLM_USE_AITER* VLLM_USE_CUDNN* VLLM_USE_CUTLASS*
+    VLLM_USE_DEEP_GEMM* VLLM_USE_FLASHINFER* VLLM_USE_MODELSCOPE VLLM_USE_NCCL* VLLM_USE_PRECOMPILED
+    VLLM_USE_RAY* VLLM_USE_STANDALONE_COMPILE VLLM_USE_TRITON* VLLM_USE_TRTLLM* VLLM_USE_V1 VLLM_V1_OUTPUT*
+    VLLM_V1_USE_PREFILL_DECODE_ATTENTION VLLM_VIDEO* VLLM_WORKER_MULTIPROC_METHOD VLLM_XLA*
+    VLLM_AUDIO_FETCH_TIMEOUT VLLM_ALLREDUCE* VLLM_ALLOW_RUNTIME_LORA_UPDATING VLLM_DISABLED_KERNELS
+    VLLM_KEEP_ALIVE* VLLM_LORA* VLLM_MEDIA* VLLM_COMPILE_CACHE* VLLM_DEBUG* VLLM_ENABLE_MOE*
+    VLLM_ENABLE_V1_MULTIPROCESSING VLLM_GC* VLLM_GPT_OSS* VLLM_USE_BYTECODE_HOOK VLLM_USE_MEGA_AOT*
+    VLLM_USE_AOT* VLLM_ENABLE_INDUCTOR* VLLM_MAX_N_SEQUENCES VLLM_MAX_AUDIO* VLLM_SSM_CONV_STATE_LAYOUT
+    VLLM_TOOL*
 """)
-_HARMLESS = names("""
-    O all2all-backend allowed-headers allowed-local-media-path allowed-media-domains allowed-methods allowed-origins
-    api-key api-server-count asc cc chat-template chat-template-content-format code-revision cohere-format
-    collect-detailed-traces compilation-config config-format convert cudagraph-capture-sizes data-parallel-address
-    data-parallel-backend data-parallel-rank data-parallel-rpc-port data-parallel-size-local
-    data-parallel-start-rank data-parallel-supervisor-port default-chat-template-kwargs device-ids
-    disable-access-log-for-endpoints distributed-executor-backend distributed-timeout-seconds download-dir dpa dpb
-    dpl dpn dpp dpr fingerprint-mode fingerprint-value generation-config guided-decoding-backend
-    h11-max-header-count h11-max-incomplete-event-size hf-config-path hf-token host ignore-patterns kv-events-config
-    limit-mm-per-prompt load-format log-config-file logits-processors logprobs-mode long-prefill-token-threshold
-    lora-modules master-addr master-port max-cudagraph-capture-size max-log-len max-logprobs
-    max-long-partial-prefills max-num-partial-prefills max-parallel-loading-workers max-seq-len-to-capture
-    media-io-kwargs middleware mm-encoder-tp-mode mm-processor-cache-gb mm-processor-cache-type mm-processor-kwargs
-    mm-shm-cache-max-object-size-mb model-impl model-loader-extra-config moe-backend n nnodes node-rank
-    observability-config optimization-level otlp-traces-endpoint override-generation-config performance-mode port
-    prefix-caching-hash-algo q quantization r reasoning-config reasoning-parser reasoning-parser-plugin
-    response-role revision root-path runner safetensors-load-strategy scheduler-cls scheduling-policy seed
-    served-model-name show-hidden-metrics-for-version shutdown-timeout ssl-ca-certs ssl-cert-reqs ssl-certfile
-    ssl-ciphers ssl-keyfile stream-interval structured-outputs-config swap-space tokenizer tokenizer-mode
-    tokenizer-revision tool-call-parser tool-parser-plugin tool-server uds uvicorn-log-level video-pruning-rate
-    worker-cls worker-extension-cls
-""")
-"""How weights are quantised shows in their bytes; what CUDA graphs take, which enforce-eager leaves out and
-compilation-config may change, is part of the reserve that is given.
-"""
-_SEVERAL = names("""
-    allowed-headers allowed-methods allowed-origins api-key cudagraph-capture-sizes device-ids ignore-patterns
-    logits-processors lora-modules middleware served-model-name
-""")
-_REFUSED = {
-    "config": "arguments in a file are not read",
-    "cpu-offload-gb": "it keeps weights in the host's memory, and which is not known here",
-    "kv-offloading-size": "a second cache in the host's memory is not counted",
-    "kv-transfer-config": "a connector may change the layout and the block size",
-    "hf-overrides": "it changes the model; give the changed config.json as model",
-    "prefill-context-parallel-size": "ranks that share a prompt are not known here",
-    "pcp": "ranks that share a prompt are not known here",
-    "attention-config": "kvcalc chooses the kernels as vLLM does by default, and they decide the block size",
-    "no-enable-chunked-prefill": "whole prompts make batches longer; give --max-num-batched-tokens in its place",
-    "enable-lora": "adapters take memory beside the weights; put them into reserve and leave the flag out",
-    "additional-config": "what it holds is not known here",
-    "mamba-cache-mode": "the mode follows from prefix caching here; use --no-enable-prefix-caching",
-    "mamba-block-size": "the size of state blocks follows from the model here",
-    "enable-dbo": "two batches at a time change what is in flight",
-}
-_REFUSED_WITH_REPLICAS = {
-    "enable-expert-parallel": "replicas then share experts, and not all of them hold all weights",
-}
-_ENVIRONMENT = {
-    "VLLM_PP_LAYER_PARTITION": Flag("pp_layer_partition"),
-    "VLLM_USE_V2_MODEL_RUNNER": Flag("use_v2_model_runner"),
-}
+_DYNAMO = (
+    *rows(
+        Ignored("how NVIDIA Dynamo routes requests"),
+        switch="is-decode-worker enable-local-indexer use-kv-events enable-multimodal",
+        value="""
+            endpoint migration-limit custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv
+            request-plane event-plane kv-events-port-range multimodal-worker namespace
+        """,
+        values="connector",
+        apart=True,
+    ),
+    *rows(Reads(prefills, decides=False), switch="is-prefill-worker", apart=True),
+    *rows(Reads(role, decides=False), value="disaggregation-mode", apart=True),
+)
+"""Of python -m dynamo.vllm, which takes the rest as vLLM does."""
 
 PROGRAM = Program(
+    title="vLLM",
+    engine="vllm",
     commands=(
         "vllm serve",
         "python -m vllm.entrypoints.openai.api_server",
+        "python -m vllm.entrypoints.api_server",
         "python -m vllm.entrypoints.cli.main serve",
+        "python -m vllm serve",
+        "python -m dynamo.vllm",
     ),
-    flags=_FLAGS,
-    switches=_SWITCHES,
+    length="max_model_len",
+    flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED, *_DYNAMO),
+    variables=_VARIABLES,
+    own_variables=("VLLM_",),
     harmless=_HARMLESS,
-    refused=_REFUSED,
-    several=_SEVERAL,
-    environment=_ENVIRONMENT,
-    refused_with_replicas=_REFUSED_WITH_REPLICAS,
     takes_model=True,
+    takes_prefixes=True,
+    turns_around=True,
+    images=(r"(^|/)vllm/vllm-openai(-[\w]+)?(:|$)", r"(^|/)vllm-openai(:|$)", r"(^|/)vllm/vllm-(tpu|cpu)[\w-]*(:|$)"),
+    starts=True,
+    config_flags=("--config",),
 )

@@ -1,0 +1,121 @@
+"""All that `kvcalc check` is given: plans, and deployments as they stand; one bad file spoils no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kvcalc.errors import KvcalcError
+from kvcalc.fleet.check import Deployment
+from kvcalc.io.deployments import Deployments, read_deployments
+from kvcalc.io.deployments.documents import YAML, Source, grammar_of
+from kvcalc.io.deployments.settling import Settled
+from kvcalc.io.deployments.skipping import sorted_notes
+from kvcalc.io.deployments.sources import Found, found, opener
+from kvcalc.io.deployments.workload import ALL_GPUS
+from kvcalc.report.deployments import Note
+
+_PLAN = re.compile(r"(?m)^(?:deployments|\s*[\"']deployments[\"'])\s*:")
+_MANIFEST = re.compile(r"(?m)^\s*[\"']?(?:apiVersion|kind)[\"']?\s*:")
+
+
+class Given(NamedTuple):
+    """What the user adds to deployments of files that do not say it."""
+
+    gpu: str | None = None
+    weights: str | None = None
+    reserve: str | None = None
+    variables: Mapping[str, str] = {}
+
+
+class ToCheck(NamedTuple):
+    """Deployments in the order of their files, and what cannot be checked."""
+
+    deployments: tuple[Deployment, ...]
+    refused: tuple[Note, ...]
+    skipped: tuple[Note, ...]
+
+
+def to_check(paths: Sequence[str], given: Given) -> ToCheck:
+    """Deployments of plans, files, folders, standard input and revisions of git."""
+    return of_files(found(paths), given)
+
+
+def of_files(files: Found, given: Given) -> ToCheck:
+    """Deployments of files that were found, wherever they lie."""
+    plans = [source for source in files.sources if _is_plan(source, files)]
+    others = [source for source in files.sources if source not in plans]
+    read = read_deployments(others, given.variables, opener)
+    plans += [source for source in others if _may_be_plan(source, read, files)]
+    named = {source.name for source in plans}
+    notes = sorted_notes(files, read._replace(silent=tuple(name for name in read.silent if name not in named)))
+    entries: list[tuple[str, Deployment]] = []
+    refused: list[Note] = [note for note in notes.refused if not _is_answered(note, given)]
+    for source in plans:
+        try:
+            entries.extend((source.name, each) for each in _of_plan(source))
+        except KvcalcError as error:
+            refused.append(Note.of(error, source.name))
+    known: dict[Hashable, Any] = {}
+    for settled in read.settled:
+        try:
+            entries.extend((_file(settled), each) for each in _of_file(settled, given, known))
+        except KvcalcError as error:
+            refused.append(Note.of(error, settled.deployed.where))
+    order = {source.name: number for number, source in enumerate(files.sources)}
+    entries.sort(key=lambda entry: order.get(entry[0], len(order)))
+    return ToCheck(tuple(each for _, each in entries), tuple(dict.fromkeys(refused)), (*notes.skipped, *notes.empty))
+
+
+def _is_plan(source: Source, files: Found) -> bool:
+    """Whether a file is a plan. One of a folder has a list of deployments, or is broken, and no template."""
+    if grammar_of(source) != YAML or not _PLAN.search(source.words) or _MANIFEST.search(source.words):
+        return False
+    return source.name not in files.from_folder or ("{{" not in source.words and _lists_deployments(source))
+
+
+def _lists_deployments(source: Source) -> bool:
+    from kvcalc.io.documents import parse_yaml
+
+    try:
+        values = parse_yaml(source.words, source.name).data
+    except KvcalcError:
+        return True
+    return isinstance(values, Mapping) and isinstance(values.get("deployments"), list)
+
+
+def _may_be_plan(source: Source, read: Deployments, files: Found) -> bool:
+    """Whether a file that was named is written like a plan and is none: the plan's own errors say what is missing."""
+    is_named = source.name not in files.from_folder and source.name in read.formless and source.name not in read.unread
+    return is_named and grammar_of(source) == YAML and not _MANIFEST.search(source.words)
+
+
+def _of_plan(source: Source) -> list[Deployment]:
+    from kvcalc.io.documents import parse_yaml
+    from kvcalc.io.plans import plan_of
+
+    return plan_of(parse_yaml(source.words, source.name), Path(source.name))
+
+
+def _file(settled: Settled) -> str:
+    return settled.deployed.where.rpartition(":")[0]
+
+
+def _is_answered(note: Note, given: Given) -> bool:
+    """Whether the user says which GPU it is; and of how many are seen, the engine's ranks say what they use."""
+    return (note.about == "GPU" and given.gpu is not None) or note.why == ALL_GPUS
+
+
+def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iterator[Deployment]:
+    """The deployment, unless something of it is refused, which is said already."""
+    from kvcalc.io.plans import DeploymentEntry, deployment_of
+
+    deployed, command = settled.deployed, settled.command
+    if settled.refused or command is None or deployed.model is None:
+        return
+    said = {"name": deployed.name, "model": deployed.model, "gpu": given.gpu or deployed.gpu}
+    entry = DeploymentEntry.model_validate({**said, "weights": given.weights, "reserve": given.reserve})
+    folder = Path(_file(settled)).parent
+    yield deployment_of(entry, command, deployed.where, folder, known)

@@ -1,0 +1,136 @@
+"""Deployments as they stand: manifests, compose files, charts' values, scripts and units, read as what they start.
+
+    file ──► Document ──► form ──► Workload ──► settle (kvcalc.io.engine_args) ──► Deployed
+    sources.py  documents.py  forms/   workload.py     settling.py                     report/deployments.py
+
+A file is read by the grammar that it is written in (`reading/`), with the line of every word, also of YAML in a string
+of YAML. A form (`forms/`, one file each) says which documents are its own and what they may start. What that comes to
+(variables, launchers, arguments) is one step for all forms. One bad file spoils no other, and nothing is ever run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kvcalc.errors import KvcalcError
+from kvcalc.io.deployments.documents import Around, Document, Source, documents_of
+from kvcalc.io.deployments.forms import Form, form_of, forms
+from kvcalc.io.deployments.forms.kustomize import used_by
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.settling import Outcome, Settled, settle
+from kvcalc.io.deployments.workload import Refused, Told, Workload
+from kvcalc.report.deployments import Note
+
+_DEEPEST = 8
+"""Documents within documents."""
+
+
+class Deployments(NamedTuple):
+    """What was read of all files.
+
+    unread: files that cannot be read at all, by name. silent: those in which no engine was found, and of which nothing
+    is said. formless: of these, those in which no form saw its own.
+    """
+
+    settled: tuple[Settled, ...]
+    refused: tuple[Note, ...]
+    told: tuple[Note, ...]
+    unread: Mapping[str, Note]
+    silent: tuple[str, ...]
+    formless: frozenset[str]
+
+
+def read_deployments(
+    sources: Iterable[Source],
+    given: Mapping[str, str] | None = None,
+    opener: Callable[[str], str | None] = lambda _: None,
+) -> Deployments:
+    """Every engine that files start. given: variables that the user sets; opener: the words of a file beside them."""
+    documents: list[Document] = []
+    unread: dict[str, Note] = {}
+    names: list[str] = []
+    for source in sources:
+        names.append(source.name)
+        try:
+            documents.extend(documents_of(source))
+        except KvcalcError as error:
+            unread[source.name] = Note.of(error, source.name)
+    variables = {name: Text.on(1, value) for name, value in (given or {}).items()}
+    reader = _Reader(Around.of(documents, variables, opener))
+    for document in documents:
+        reader.read(document)
+    spoken = {note.where.rpartition(":")[0] for note in (*reader.refused, *reader.told)}
+    spoken |= {each.deployed.where.rpartition(":")[0] for each in reader.settled} | set(unread)
+    return Deployments(
+        tuple(_named(reader.settled)),
+        _unique(reader.refused),
+        _unique(reader.told),
+        unread,
+        tuple(name for name in dict.fromkeys(names) if name not in spoken),
+        frozenset(names) - reader.formed,
+    )
+
+
+class _Reader:
+    """All documents on their way to deployments."""
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+        self._forms: list[Form] = forms()
+        self._built = used_by(around)
+        self.settled: list[Settled] = []
+        self.refused: list[Note] = []
+        self.told: list[Note] = []
+        self.formed = set(self._built)
+
+    def read(self, document: Document, depth: int = 0) -> None:
+        """All that a document starts, and documents within it."""
+        if depth == 0 and document.file in self._built:
+            return
+        form = form_of(document, self._forms)
+        if form is None or depth > _DEEPEST:
+            return
+        self.formed.add(document.file)
+        try:
+            for found in form.read(document, self._around._replace(here=document)):
+                if isinstance(found, Document):
+                    self.read(found, depth + 1)
+                else:
+                    self._take(found, document)
+        except KvcalcError as error:
+            self.refused.append(Note.of(error, document.file))
+
+    def _take(self, found: Workload | Told | Refused, document: Document) -> None:
+        if isinstance(found, Workload):
+            folder = Path(document.file).parent
+            outcome: Outcome = settle(found, document.file, folder)
+            self.settled.extend(outcome.settled)
+            self.refused.extend(outcome.refused)
+            self.told.extend(outcome.told)
+        else:
+            notes = self.refused if isinstance(found, Refused) else self.told
+            notes.append(Note(f"{document.file}:{found.line}", found.about, found.why))
+
+
+def _named(settled: Sequence[Settled]) -> Iterator[Settled]:
+    """Deployments with the names of their parts where a pod or a script starts several."""
+    groups = Counter((each.workload.group, each.workload.name) for each in settled if each.workload.group)
+    numbers: Counter[tuple[int, str]] = Counter()
+    for each in settled:
+        group = each.workload.group, each.workload.name
+        if groups[group] < 2:  # noqa: PLR2004
+            yield each
+            continue
+        numbers[group] += 1
+        part = each.workload.part or str(numbers[group])
+        own = each.deployed
+        if each.workload.part or own.name == each.workload.name:
+            own = own._replace(name=f"{own.name}/{part}")
+        yield each._replace(deployed=own)
+
+
+def _unique(notes: Iterable[Note]) -> tuple[Note, ...]:
+    return tuple(dict.fromkeys(notes))

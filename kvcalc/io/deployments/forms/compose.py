@@ -1,0 +1,142 @@
+"""docker-compose: services with a command, an environment and devices; variables from .env, with ${NAME:-default}.
+
+Source: github.com/compose-spec/compose-spec, spec.md, and its interpolation and deploy documents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from kvcalc.io.deployments.documents import YAML, Around, Document
+from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.reading.units import variables
+from kvcalc.io.deployments.reading.words import split
+from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Workload
+
+_VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:?[-?+])([^{}]*))?\}|\$([A-Za-z_]\w*)")
+_KEYS = ("image", "command", "entrypoint", "build", "extends")
+_CDI = re.compile(r"nvidia\.com/gpu=(\w+)")
+
+
+def _is_own(document: Document) -> bool:
+    services = document.root.at("services")
+    return services.is_mapping and any(
+        each.is_mapping and any(key in each for key in _KEYS) for _, each in services.items()
+    )
+
+
+def filled(text: Text, values: Mapping[str, Text]) -> Text:
+    """Words as compose fills them in; what nothing sets stays as it is written."""
+    if "$" not in text:
+        return text
+    pieces, at = [], 0
+    for match in _VARIABLE.finditer(text):
+        found = "$" if match[0] == "$$" else _value(match, values)
+        if found is not None:
+            line = text.line_at(match.start())
+            pieces += [text.part(at, match.start()), Text.on(line, found)]
+            at = match.end()
+    return Text.joined((*pieces, text.part(at, len(text)))) if pieces else text
+
+
+def _value(match: re.Match[str], values: Mapping[str, Text]) -> str | None:
+    known = values.get(match[1] or match[4])
+    operator, word = match[2] or "", match[3] or ""
+    is_set = known is not None and (known != "" or not operator.startswith(":"))
+    if operator.endswith("+"):
+        return word if is_set else ""
+    if is_set or (known is not None and not operator):
+        return str(known)
+    return word if operator.endswith("-") else None
+
+
+def _read(document: Document, around: Around) -> Iterator[Read]:
+    values: dict[str, Text] = {}
+    for each in around.beside(document, ".env"):
+        values.update(variables(each.text))
+    values.update(around.given)
+    for name, service in document.root.at("services").items():
+        if service.is_mapping:
+            yield _service(document, name, service, values, around)
+
+
+def _service(document: Document, name: str, service: Node, values: Mapping[str, Text], around: Around) -> Workload:
+    own, missing = _environment(document, service, values, around)
+    command, entry = service.at("command"), service.at("entrypoint")
+    words = (*_words(entry, values), *_words(command, values))
+    gpus, line, refused = _gpus(service, values)
+    start = command if command else entry if entry else service
+    scale = service.at("deploy", "replicas").count
+    scale = service.at("scale").count if scale is None else scale
+    return Workload(
+        name=name,
+        line=start.line,
+        words=words,
+        is_command=bool(entry),
+        image=str(filled(service.at("image").text, values)),
+        variables={**own, **around.given},
+        secret=missing,
+        gpus=gpus,
+        gpus_line=line,
+        replicas=1 if scale is None else scale,
+        says=refused,
+    )
+
+
+def _words(node: Node, values: Mapping[str, Text]) -> tuple[Text, ...]:
+    if node.each():
+        return tuple(filled(item.text, values) for item in node.each())
+    return tuple(split(filled(node.text, values)))
+
+
+def _environment(
+    document: Document, service: Node, values: Mapping[str, Text], around: Around
+) -> tuple[dict[str, Text], frozenset[str]]:
+    found: dict[str, Text] = {}
+    for file in _files(service.at("env_file")):
+        for each in around.beside(document, str(file)):
+            found.update(variables(each.text))
+    entries: list[tuple[str, Text | None]] = []
+    for item in service.at("environment").each():
+        name, equals, _ = item.text.partition("=")
+        entries.append((name, item.text.part(len(name) + 1, len(item.text)) if equals else None))
+    for name, node in service.at("environment").items():
+        entries.append((name, node.text if node.text else None))
+    missing = set()
+    for name, written in entries:
+        value = values.get(name) if written is None else filled(written, values)
+        if value is None or (written is not None and _VARIABLE.search(value) and "$" not in str(values.get(name, ""))):
+            missing.add(name)
+        else:
+            found[name] = value
+    return found, frozenset(missing)
+
+
+def _files(node: Node) -> list[Text]:
+    files = node.each() or [node]
+    return [text for file in files if (text := file.at("path").text if file.is_mapping else file.text)]
+
+
+def _gpus(service: Node, values: Mapping[str, Text]) -> tuple[int | None, int, tuple[Refused, ...]]:
+    """GPUs that a service asks for, their line, and what cannot be known of them."""
+    for device in service.at("deploy", "resources", "reservations", "devices").each():
+        ids, count = device.at("device_ids"), device.at("count")
+        if ids.each():
+            return len(ids.each()), ids.line, ()
+        if count.text:
+            return _counted(filled(count.text, values), count.line)
+    asked = service.at("gpus")
+    if asked:
+        return _counted(asked.at(0, "count").text if asked.each() else asked.text, asked.line)
+    named = [match[1] for item in service.at("devices").each() if (match := _CDI.search(item.text))]
+    return len(named) if named and "all" not in named else None, service.at("devices").line, ()
+
+
+def _counted(said: Text, line: int) -> tuple[int | None, int, tuple[Refused, ...]]:
+    return (int(said), line, ()) if said.isdecimal() else (None, line, (Refused(line, "GPUs", ALL_GPUS),))
+
+
+FORM = Form("docker-compose", YAML, _is_own, _read)

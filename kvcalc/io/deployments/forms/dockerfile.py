@@ -1,0 +1,89 @@
+"""Dockerfiles: the last ENTRYPOINT and CMD, with ARG and ENV of the last stage, and its base image.
+
+Source: docs.docker.com/reference/dockerfile.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from kvcalc.io.deployments.documents import DOCKER, Around, Document
+from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.forms.compose import filled
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.reading.words import listed, split
+from kvcalc.io.deployments.workload import Workload
+
+_INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+")
+_PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_HEREDOC = re.compile(r"<<-?['\"]?(\w+)['\"]?")
+
+
+def _read(document: Document, around: Around) -> Iterator[Read]:
+    values: dict[str, Text] = {}
+    image, entry, command = "", None, None
+    stages: dict[str, str] = {}
+    for name, rest in instructions(document.text):
+        if name == "FROM":
+            base, _, alias = filled(rest, values).partition(" AS ") if " AS " in rest else rest.partition(" as ")
+            image, entry, command = stages.get(base.strip(), base.strip()), None, None
+            stages[alias.strip()] = image
+        elif name in ("ENV", "ARG"):
+            values.update(_pairs(rest, values))
+        elif name == "ENTRYPOINT":
+            entry, command = rest, None
+        elif name == "CMD":
+            command = rest
+    values.update(around.given)
+    start = command if command is not None else entry
+    if start is None and not image:
+        return
+    script = next((each for each in (entry, command) if each is not None and listed(each) is None), None)
+    words = [word for each in (entry, command) if each is not None for word in listed(each) or ()]
+    line = start.line if start is not None else 1
+    yield Workload(
+        name=document.stem,
+        line=line,
+        words=() if script is not None else tuple(words),
+        script=script,
+        is_command=entry is not None,
+        image=str(image),
+        variables=values,
+    )
+
+
+def instructions(text: Text) -> Iterator[tuple[str, Text]]:
+    """Instructions with what follows them; lines that end with a backslash go on, comments between them are dropped."""
+    pieces: list[Text] = []
+    heredoc = ""
+    for line in text.by_line():
+        if heredoc:
+            heredoc = "" if line.strip() == heredoc else heredoc
+            continue
+        if line.lstrip().startswith("#") or (not line.strip() and not pieces):
+            continue
+        more = line.rstrip().endswith("\\")
+        pieces.append(line.part(0, len(line.rstrip()) - 1) if more else line)
+        pieces.append(Text.on(line.line, " "))
+        if more:
+            continue
+        whole, pieces = Text.joined(pieces), []
+        match = _INSTRUCTION.match(whole)
+        if match is not None:
+            yield match[1].upper(), whole.part(match.end(), len(whole)).stripped()
+            opened = _HEREDOC.search(whole) if match[1].upper() in ("RUN", "COPY", "ADD") else None
+            heredoc = opened[1] if opened else ""
+
+
+def _pairs(rest: Text, values: dict[str, Text]) -> Iterator[tuple[str, Text]]:
+    words = split(filled(rest, values))
+    matches = [(_PAIR.fullmatch(word), word) for word in words]
+    for match, word in matches:
+        if match is not None:
+            yield match[1], Text.on(word.line, match[2])
+    if words and matches[0][0] is None and len(words) > 1:  # ENV NAME value, the older way
+        yield str(words[0]), Text.on(words[0].line, " ".join(words[1:]))
+
+
+FORM = Form("Dockerfile", DOCKER, lambda _: True, _read)

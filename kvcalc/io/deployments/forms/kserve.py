@@ -1,0 +1,141 @@
+"""KServe: an InferenceService with the (Cluster)ServingRuntime that it names; its command, then the own args.
+
+What storageUri names stands behind /mnt/models. Source: kserve.github.io/website, reference of the API, v1beta1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kvcalc.io.deployments.documents import YAML, Around, Document
+from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.kinds import kind_of_pod
+from kvcalc.io.deployments.pods import Pod, environment, expanded, gpus_of, workload_of
+from kvcalc.io.deployments.reading.flags import flag_name
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.reading.tree import NOTHING, Node
+from kvcalc.io.deployments.workload import Told, Workload
+
+RUNTIMES = ("ServingRuntime", "ClusterServingRuntime")
+_SERVICE = "InferenceService"
+_ENGINES = ("kserve-container",)
+_ID = "--model-id="
+_HUGGING_FACE = ("huggingface", "vllm")
+
+
+def model_of_uri(uri: Text) -> Text | None:
+    """The model that a storage address names: of the hub by its id, else the address."""
+    words = uri.removeprefix("hf://")
+    return Text.on(uri.line, words) if words else None
+
+
+def _is_own(document: Document) -> bool:
+    return (document.kind == _SERVICE and document.root.at("spec", "predictor").is_mapping) or (
+        document.kind in RUNTIMES and bool(document.root.at("spec", "containers"))
+    )
+
+
+def _read(document: Document, around: Around) -> Iterator[Read]:
+    if document.kind == _SERVICE:
+        yield from _service(document, around)
+    elif not _is_used(document, around):
+        spec = document.root.at("spec")
+        pod = Pod(document.name, replicas=None)
+        for container in spec.at("containers").each():
+            yield workload_of(document, container, spec, pod, around)._replace(
+                runs_many="a runtime serves many models, and an InferenceService says which"
+            )
+
+
+def _is_used(runtime: Document, around: Around) -> bool:
+    return any(
+        each.kind == _SERVICE and each.root.at("spec", "predictor", "model", "runtime").text == runtime.name
+        for each in around.documents
+    )
+
+
+def _service(document: Document, around: Around) -> Iterator[Read]:
+    predictor = document.root.at("spec", "predictor")
+    model = predictor.at("model")
+    runtime = around.named(RUNTIMES, str(model.at("runtime").text)) if model else None
+    pod = Pod(
+        document.name,
+        _count(predictor.at("minReplicas"), 1),
+        replicas_max=predictor.at("maxReplicas").count,
+        model=model_of_uri(model.at("storageUri").text),
+        kind=kind_of_pod(predictor),
+    )
+    if not model:  # the pod itself stands in the predictor
+        for container in predictor.at("containers").each():
+            yield workload_of(document, container, predictor, pod, around)
+        return
+    spec = runtime.root.at("spec") if runtime is not None else NOTHING
+    container = _engine_of(spec)
+    base = workload_of(document, container, spec, pod, around) if container else None
+    values, secret = environment(model, around)
+    if base is not None:
+        values = {**base.variables, **values}
+    words = tuple(_without_names(expanded(node.text, values) for node in model.at("args").each()))
+    words = (*words, *_ranks(predictor.at("workerSpec")))
+    served = next((word for word in words if word.startswith(_ID)), None)
+    if served is not None:
+        words = tuple(word for word in words if word is not served)
+        pod = pod._replace(model=served.part(len(_ID), len(served)))
+    gpus, line = gpus_of(model)
+    inner = base or Workload(document.name, model.line, program=_program(model), replicas=pod.replicas, model=pod.model)
+    yield inner._replace(
+        line=next((node for node in (model.at("args"), model.at("storageUri"), model) if node), model).line,
+        words=(*inner.words, *words),
+        variables=values,
+        secret=inner.secret | secret,
+        model=pod.model,
+        kind=pod.kind or inner.kind,
+        replicas_max=pod.replicas_max,
+        gpus=inner.gpus if gpus is None else gpus * _nodes(predictor),
+        gpus_line=line,
+        part="",
+        group=id(model.value),
+    )
+    if runtime is None and model.at("runtime"):
+        why = "the runtime is not among the files: what its command adds is not known"
+        yield Told(model.at("runtime").line, str(model.at("runtime").text), why)
+
+
+def _without_names(words: Iterable[Text]) -> Iterator[Text]:
+    """Without what KServe's own server calls a model; its id is the model itself."""
+    for word in words:
+        name, equals, _ = word.replace("_", "-").partition("=")
+        if name == _ID.rstrip("=") and equals:
+            yield Text.on(word.line, _ID + word.partition("=")[2])
+        elif name != "--model-name":
+            yield word
+
+
+def _ranks(worker: Node) -> Iterator[Text]:
+    """What the controller writes for several nodes."""
+    for name in ("tensorParallelSize", "pipelineParallelSize"):
+        if worker.at(name).count:
+            yield Text.on(worker.at(name).line, f"--{flag_name(name)}={worker.at(name).text}")
+
+
+def _engine_of(spec: Node) -> Node:
+    containers = spec.at("containers").each()
+    named = [each for each in containers if each.at("name").text in _ENGINES]
+    return next(iter((*named, *containers)), NOTHING)
+
+
+def _program(model: Node) -> str:
+    """KServe's own runtime for models of the hub starts vLLM."""
+    return "vllm" if str(model.at("modelFormat", "name").text).lower() in _HUGGING_FACE else ""
+
+
+def _nodes(predictor: Node) -> int:
+    worker = predictor.at("workerSpec")
+    return (worker.at("pipelineParallelSize").count or 1) if worker else 1
+
+
+def _count(node: Node, otherwise: int) -> int:
+    return otherwise if node.count is None else node.count
+
+
+FORM = Form("KServe", YAML, _is_own, _read)

@@ -1,0 +1,76 @@
+"""Values of the production stack's Helm chart: servingEngineSpec.modelSpec, a deployment each.
+
+Source: github.com/vllm-project/production-stack, helm/README.md and templates/deployment-vllm-multi.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvcalc.io.deployments.documents import YAML, Around, Document
+from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.kinds import kind_of_pod, kind_of_terms
+from kvcalc.io.deployments.pods import environment
+from kvcalc.io.deployments.reading.flags import flag_words
+from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.workload import Told, Workload
+
+_NO_FLAGS = ("extraArgs", "v0", "v1", "tensorParallelSizeFrom")
+_ROLES = {"kv_producer": "prefill", "kv_consumer": "decode"}
+_ON_GPU = "cuda"
+
+
+def _is_own(document: Document) -> bool:
+    return document.root.at("servingEngineSpec").is_mapping
+
+
+def _read(document: Document, around: Around) -> Iterator[Read]:
+    for spec in document.root.at("servingEngineSpec", "modelSpec").each():
+        cache = spec.at("lmcacheConfig")
+        if cache.at("enabled").is_true:
+            yield from _of_cache(cache)
+        yield _model(document, spec, around)
+
+
+def _model(document: Document, spec: Node, around: Around) -> Workload:
+    config, cache = spec.at("vllmConfig"), spec.at("lmcacheConfig")
+    values, secret = environment(spec, around)
+    settings = [(name, node) for name, node in config.items() if name not in _NO_FLAGS]
+    asked, visible = spec.at("requestGPU"), cache.at("cudaVisibleDevices")
+    gpus = asked.count
+    if gpus is None and visible.text:
+        gpus = len(str(visible.text).split(","))
+    head = spec.at("raySpec", "headNode")
+    terms = kind_of_terms(spec.at("nodeSelectorTerms"))
+    count = spec.at("replicaCount").count
+    replicas = 1 if count is None else count
+    if head and gpus is not None:  # a cluster of Ray: its head, and a worker for each of the replicas
+        gpus, replicas = gpus * replicas + (head.at("requestGPU").count or 0), 1
+    return Workload(
+        name=document.prefix + str(spec.at("name").text),
+        line=spec.line,
+        words=(*flag_words(settings), *(node.text for node in config.at("extraArgs").each())),
+        image=f"{spec.at('repository').text}:{spec.at('tag').text}",
+        program="vllm",
+        variables=values,
+        secret=secret,
+        model=spec.at("modelURL").text or None,
+        gpus=gpus,
+        gpus_line=(asked if asked else visible if visible else spec).line,
+        kind=terms or kind_of_pod(spec),
+        replicas=replicas,
+        role=_ROLES.get(str(cache.at("kvRole").text)),
+    )
+
+
+def _of_cache(cache: Node) -> Iterator[Told]:
+    """What LMCache keeps beside the engine's cache."""
+    size = cache.at("nixlBufferSize")
+    if size and cache.at("nixlBufferDevice").text == _ON_GPU:
+        yield Told(size.line, "nixlBufferSize", "a buffer on the GPU beside the cache: part of the reserve")
+    host = cache.at("cpuOffloadingBufferSize")
+    if host:
+        yield Told(host.line, "lmcacheConfig", "a second cache in the host's memory is not counted")
+
+
+FORM = Form("values of production-stack", YAML, _is_own, _read)

@@ -1,0 +1,84 @@
+"""Shell scripts and command lines, Slurm's jobs among them. Nothing in them is ever run.
+
+Source: slurm.schedmd.com/sbatch.html for #SBATCH.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from kvcalc.io.deployments.documents import SHELL, STDIN, Around, Document
+from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.kinds import kind_of
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.workload import Kind, Workload
+
+_OPTION = re.compile(r"\s*#SBATCH\s+(--[\w-]+|-\w)(?:[= ]\s*|(?<=-\w))(\S+)?")
+_GRES = re.compile(r"(?:gres/)?gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*\))?")
+_GPUS = re.compile(r"(?:([A-Za-z][\w.-]*):)?(\d+)")
+_PER_NODE = ("--gres", "--gpus-per-node")
+_IN_ALL = ("-G", "--gpus")
+FENCE = re.compile(r"^\s*(?:```|~~~)")
+
+
+def _read(document: Document, around: Around) -> Iterator[Read]:
+    options = dict(_options(document.text))
+    name = options.get("--job-name", options.get("-J"))
+    gpus, kind, line = _gpus(options)
+    yield Workload(
+        name=str(name) if name is not None else document.stem,
+        line=1,
+        script=_commands(document),
+        variables=dict(around.given),
+        gpus=gpus,
+        gpus_line=line,
+        kind=kind,
+        group=id(document.text),
+        bare=document.file == STDIN and "\n" not in document.text.strip() and not around.given,
+    )
+
+
+def _commands(document: Document) -> Text:
+    """The script; of Markdown what stands in its fences."""
+    if not document.file.endswith(".md"):
+        return document.text
+    pieces, inside = [], False
+    for line in document.text.by_line():
+        if FENCE.match(line):
+            inside = not inside
+        elif inside and not line.lstrip().startswith(("$ ", "# ")):
+            pieces += [line, Text.on(line.line, "\n")]
+        elif inside and line.lstrip().startswith("$ "):
+            start = line.index("$ ") + 2
+            pieces += [line.part(start, len(line)), Text.on(line.line, "\n")]
+    return Text.joined(pieces) if pieces else Text.on(1, "")
+
+
+def _options(text: Text) -> Iterator[tuple[str, Text]]:
+    """Options of #SBATCH lines."""
+    if "#SBATCH" not in text:
+        return
+    for line in text.by_line():
+        match = _OPTION.match(line)
+        if match is not None:
+            yield match[1], Text.on(line.line, match[2] or "")
+
+
+def _gpus(options: dict[str, Text]) -> tuple[int | None, Kind | None, int]:
+    """GPUs of a job over all its nodes, which, and the line."""
+    nodes_said = options.get("--nodes", options.get("-N"))
+    nodes = int(nodes_said) if nodes_said is not None and nodes_said.isdecimal() else 1
+    for option in (*_PER_NODE, *_IN_ALL):
+        said = options.get(option)
+        if said is None:
+            continue
+        match = (_GRES if option == "--gres" else _GPUS).fullmatch(said)
+        if match is None:
+            continue
+        count = int(match[2] or 1) * (nodes if option in _PER_NODE else 1)
+        return count, kind_of(match[1], said.line) if match[1] else None, said.line
+    return None, None, 1
+
+
+FORM = Form("shell script", SHELL, lambda _: True, _read, general=True)

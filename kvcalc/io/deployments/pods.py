@@ -1,0 +1,229 @@
+"""Pods: containers with their command, environment, GPUs and image, as every workload of Kubernetes has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from kvcalc.io.deployments.documents import Around, Document
+from kvcalc.io.deployments.kinds import kind_of, kind_of_pod
+from kvcalc.io.deployments.reading import yaml
+from kvcalc.io.deployments.reading.flags import flag_words
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.workload import Kind, Told, Workload
+
+_VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_.-][\w.-]*)\)")
+_GPU = re.compile(
+    r"(?:nvidia\.com/(?:gpu(?:\.shared)?|mig-.+|pgpu)|amd\.com/gpu|gpu\.intel\.com/(?:i915|xe)|habana\.ai/gaudi"
+    r"|google\.com/tpu|aliyun\.com/gpu.*|huawei\.com/Ascend.*)"
+)
+_SHELL = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
+_CONFIG_FLAG = "--config"
+_MIG = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.me)?")
+_MOST_EXPANDED = 64 * 1024
+"""Longest value that variables may grow to, in characters."""
+BEFORE = "an init container: it runs before the others and holds no cache"
+_SIDECAR = "a sidecar, which is no engine"
+
+
+class Environment(NamedTuple):
+    """Variables whose values stand in the files, and names of those that do not."""
+
+    values: Mapping[str, Text]
+    secret: frozenset[str]
+
+
+def expanded(text: Text, values: Mapping[str, Text]) -> Text:
+    """Words with $(NAME) filled in, as Kubernetes does it; what is not set stays as it is written."""
+    if "$" not in text:
+        return text
+    pieces: list[Text] = []
+    at = length = 0
+    for match in _VARIABLE.finditer(text):
+        value = Text.on(text.line_at(match.start()), "$") if match[0] == "$$" else values.get(match[1])
+        if value is None:
+            continue
+        pieces.append(text.part(at, match.start()))
+        pieces.append(Text.on(text.line_at(match.start()), str(value)))
+        at = match.end()
+        length += len(value)
+        if length > _MOST_EXPANDED:
+            return text
+    return Text.joined((*pieces, text.part(at, len(text)))) if pieces else text
+
+
+def environment(container: Node, around: Around) -> Environment:
+    """Variables of a container: envFrom first, then env in its order, then what the user sets."""
+    values: dict[str, Text] = {}
+    secret: set[str] = set()
+    for source in container.at("envFrom").each():
+        prefix = str(source.at("prefix").text)
+        name = str(source.at("configMapRef", "name").text)
+        for key, node in _data(around, name).items():
+            values[prefix + key] = node.text
+    for entry in container.at("env").each():
+        name = str(entry.at("name").text)
+        if entry.at("value"):
+            values[name] = expanded(entry.at("value").text, values)
+            continue
+        reference = entry.at("valueFrom", "configMapKeyRef")
+        found = _data(around, str(reference.at("name").text)).get(str(reference.at("key").text))
+        if found is not None:
+            values[name] = found.text
+        elif name:
+            secret.add(name)
+            values.pop(name, None)
+    for name, node in container.at("env").items():  # some kinds write a mapping
+        if node.text:
+            values[name] = node.text
+    values.update(around.given)
+    return Environment(values, frozenset(secret - set(values)))
+
+
+def _data(around: Around, name: str) -> Mapping[str, Node]:
+    found = around.named(("ConfigMap",), name) if name else None
+    return dict(found.root.at("data").items()) if found is not None else {}
+
+
+def gpus_of(container: Node) -> tuple[int | None, int]:
+    """GPUs of a container's limits, else of its requests, and their line."""
+    for part in ("limits", "requests"):
+        asked = container.at("resources", part)
+        found = [
+            (node.count, node.line) for key, node in asked.items() if _GPU.fullmatch(key) and node.count is not None
+        ]
+        if found:
+            return sum(count or 0 for count, _ in found), found[0][1]
+    return None, container.at("resources").line
+
+
+def _slice(container: Node, whole: Kind | None) -> Kind | None:
+    """The slice of a GPU that a container asks for, of the GPU that its node has."""
+    for key, node in (*container.at("resources", "limits").items(), *container.at("resources", "requests").items()):
+        match = _MIG.fullmatch(key)
+        if match is None:
+            continue
+        if whole is not None and whole.name is not None:
+            return whole if "-mig-" in whole.name else kind_of(f"{whole.name}-mig-{match[1]}", node.line)
+        return Kind(None, node.line, f"a slice {match[1]} of a GPU that is not named: --gpu h100-80gb-mig-{match[1]}")
+    return whole
+
+
+class Pod(NamedTuple):
+    """How a pod's containers are called and counted. nodes: pods of one replica, all alike.
+
+    more_gpus: of other pods of a replica; kind: what another part of the document says of its GPU. always_part: whether
+    its parts are always named. more: variables that a controller sets.
+    """
+
+    name: str
+    replicas: int | None = 1
+    role: str | None = None
+    nodes: int = 1
+    more_gpus: int = 0
+    kind: Kind | None = None
+    replicas_max: int | None = None
+    model: Text | None = None
+    program: str = ""
+    more: Mapping[str, Text] = {}
+
+
+def workloads(document: Document, spec: Node, pod: Pod, around: Around) -> Iterator[Workload | Told]:
+    """Every container of a pod that may be an engine; init containers are told."""
+    for container in spec.at("initContainers").each():
+        about = str(container.at("name").text) or "init container"
+        why = _SIDECAR if container.at("restartPolicy").text == "Always" else BEFORE
+        yield Told(container.line, about, why)
+    for container in spec.at("containers").each():
+        yield workload_of(document, container, spec, pod, around)
+
+
+def workload_of(document: Document, container: Node, spec: Node, pod: Pod, around: Around) -> Workload:
+    """One container as what it may start."""
+    values, secret = environment(container, around)
+    values = {**pod.more, **values}
+    command, args = container.at("command"), container.at("args")
+    words = tuple(expanded(node.text, values) for node in (*_words(command), *_words(args)))
+    script, words = _of_files(words, _mounted(container, spec, around))
+    start = next((node for node in (args, command) if node), container)
+    gpus, line = gpus_of(container)
+    kind = _slice(container, pod.kind or kind_of_pod(spec))
+    says: list[Told] = []
+    visible = values.pop("NVIDIA_VISIBLE_DEVICES", None)  # the device plugin sets it where GPUs are asked for
+    if gpus is None and visible is not None:
+        says.append(
+            Told(
+                visible.line, "GPU", "asks for no GPU and sees one by NVIDIA_VISIBLE_DEVICES: engines may share a card"
+            )
+        )
+    return Workload(
+        name=document.prefix + pod.name,
+        part=str(container.at("name").text),
+        group=id(spec.value),
+        line=start.line,
+        words=words,
+        is_command=bool(command),
+        script=script,
+        image=str(container.at("image").text),
+        program=pod.program,
+        variables=values,
+        secret=secret,
+        model=pod.model if pod.model is not None else _stored(values),
+        gpus=None if gpus is None else gpus * pod.nodes + pod.more_gpus,
+        gpus_line=line,
+        kind=kind,
+        replicas=pod.replicas,
+        replicas_max=pod.replicas_max,
+        role=pod.role,
+        says=tuple(says),
+    )
+
+
+def _stored(values: Mapping[str, Text]) -> Text | None:
+    """What KServe's storage initializer puts behind /mnt/models."""
+    uri = values.get("STORAGE_URI")
+    return None if uri is None else Text.on(uri.line, uri.removeprefix("hf://"))
+
+
+def _mounted(container: Node, spec: Node, around: Around) -> dict[str, Text]:
+    """Files of ConfigMaps by the path at which a container has them."""
+    maps = {
+        str(each.at("name").text): each.at("configMap") for each in spec.at("volumes").each() if each.at("configMap")
+    }
+    found: dict[str, Text] = {}
+    for mount in container.at("volumeMounts").each():
+        volume = maps.get(str(mount.at("name").text))
+        if volume is None:
+            continue
+        path, sub = mount.at("mountPath").text.rstrip("/"), str(mount.at("subPath").text)
+        names = {str(item.at("key").text): str(item.at("path").text) for item in volume.at("items").each()}
+        for key, node in _data(around, str(volume.at("name").text)).items():
+            if not sub:
+                found[f"{path}/{names.get(key, key)}"] = node.text
+            elif sub == names.get(key, key):
+                found[path] = node.text
+    return found
+
+
+def _of_files(words: tuple[Text, ...], files: Mapping[str, Text]) -> tuple[Text | None, tuple[Text, ...]]:
+    """A script of a ConfigMap that a shell is given, and words with those of a --config file in its place."""
+    if not files or not words:
+        return None, words
+    script = next((word for word in words[:3] if word in files and word.endswith((".sh", ".bash"))), None)
+    if script is not None and (script is words[0] or _SHELL.fullmatch(words[0])):
+        return files[script], words
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        path = value if equals else str(words[at + 1]) if at + 1 < len(words) else ""
+        if name == _CONFIG_FLAG and path in files:
+            settings = [entry for root in yaml.documents(files[path], path) for entry in root.items()]
+            config = tuple(flag_words(settings, off=False))
+            return None, (*words[:at], *config, *words[at + (1 if equals else 2) :])
+    return None, words
+
+
+def _words(node: Node) -> list[Node]:
+    """Items of a list, or a text alone."""
+    return node.each() or ([node] if node.text else [])

@@ -1,0 +1,118 @@
+"""Plain values with the line that each stands on: what YAML, JSON, TOML and HCL are read as.
+
+Missing is no error: a form asks `node.at("spec", "template", "spec")` and gets nothing where one of them is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias, Union
+
+from kvcalc.io.deployments.reading.text import Text
+
+Value: TypeAlias = Union["Mapping[str, Node]", "list[Node]", Text, int, float, bool, None]
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
+
+
+class Node:
+    """A value with its line; a scalar also as it is written.
+
+    line: of a mapping's entry the line of its key. Nodes may be shared: an alias is its anchor's node.
+    """
+
+    __slots__ = ("line", "value", "written")
+
+    def __init__(self, value: Value, line: int, written: Text | None = None) -> None:
+        self.value = value
+        self.line = line
+        self.written = written
+
+    def at(self, *keys: str | int) -> Node:
+        """What stands below, or nothing, on the line of what there is."""
+        node = self
+        for key in keys:
+            inner = node.value
+            found = None
+            if isinstance(inner, Mapping) and isinstance(key, str):
+                found = inner.get(key)
+            elif isinstance(inner, list) and isinstance(key, int) and key < len(inner):
+                found = inner[key]
+            if found is None:
+                return Node(None, node.line)
+            node = found
+        return node
+
+    def first(self, *names: str) -> Node:
+        """The first of several entries that there is."""
+        return next((found for name in names if (found := self.at(name))), Node(None, self.line))
+
+    def __bool__(self) -> bool:
+        return self.value is not None
+
+    def __contains__(self, key: str) -> bool:
+        return isinstance(self.value, Mapping) and key in self.value
+
+    def items(self) -> list[tuple[str, Node]]:
+        """Entries of a mapping."""
+        return list(self.value.items()) if isinstance(self.value, Mapping) else []
+
+    def each(self) -> list[Node]:
+        """Items of a list."""
+        return self.value if isinstance(self.value, list) else []
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it has entries."""
+        return isinstance(self.value, Mapping)
+
+    @property
+    def text(self) -> Text:
+        """A scalar as it is written; empty where there is none."""
+        return self.written if self.written is not None else Text.on(self.line, "")
+
+    @property
+    def count(self) -> int | None:
+        """A whole number, also one in quotes; None for anything else."""
+        return int(self.text) if not isinstance(self.value, bool) and _WHOLE.fullmatch(self.text) else None
+
+    @property
+    def is_true(self) -> bool:
+        """Whether it is a switch that is on."""
+        return self.value is True or self.text.lower() in ("true", "yes", "on")
+
+    @property
+    def is_false(self) -> bool:
+        """Whether it is a switch that is off."""
+        return self.value is False or self.text.lower() in ("false", "no", "off")
+
+    def plain(self) -> object:
+        """The values alone, without lines."""
+        if isinstance(self.value, Mapping):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return str(self.value) if isinstance(self.value, str) else self.value
+
+    def walk(self) -> Iterator[Node]:
+        """Itself and all nodes below, each once, however often aliases name it."""
+        seen: set[int] = set()
+        left = [self]
+        while left:
+            node = left.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            yield node
+            if isinstance(node.value, Mapping):
+                left.extend(reversed(list(node.value.values())))
+            elif isinstance(node.value, list):
+                left.extend(reversed(node.value))
+
+
+NOTHING = Node(None, 1)
+
+
+def text_node(text: Text) -> Node:
+    """A node that holds words."""
+    return Node(text, text.line, text)

@@ -1,0 +1,347 @@
+"""What a workload starts in the end: its words read as the engine reads them, and what is missing, each with its place.
+
+One step for all forms: whichever wrote the words, variables are filled in, the launcher is found, and the rest goes to
+`kvcalc.io.engine_args`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.io.deployments.own import own_server
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.workload import Refused, Told, Workload
+from kvcalc.io.engine_args import PROGRAMS, Command, Refusal, program_of, read_command, read_commands
+from kvcalc.io.engine_args._program import version_of
+from kvcalc.io.engine_args._secrets import could_be_secret, without_secrets
+from kvcalc.io.engine_args._shell import UNKNOWN
+from kvcalc.report.deployments import Deployed, Note
+
+_SHELLS = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
+_WITH_TEXT = re.compile(r"-\w*c")
+_LLAMA_CPP = "llama_cpp"
+_ENGINES = {"tensorrt_llm": "trtllm", "llama_cpp_python": "llama_cpp"}
+"""Programs whose engine goes by another name in what is printed."""
+_NO_ENGINE = "no engine"
+_IN_CONTAINER = re.compile(r"/(?:mnt|models?|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
+_NUMBERED = re.compile(r"word \d+")
+_MODEL_FLAGS = ("--model", "--model-path", "--model-id", "-m", "--model-tag", "-hf", "--hf-repo", "model")
+_NAMED_AFTER = re.compile(
+    r"(?:^|/)(vllm|sglang)(?:[-_](?:openai|cpu|rocm|gpu|xpu|hpu|cuda|ascend|tpu)[\w.-]*)?(?::[^/]*)?$"
+)
+_POOLING = re.compile(r"--(?:runner|task|convert)(?:=|\s+)['\"]?(?:pooling|embed|embedding|classify|score|reward)\b")
+_NO_MODEL = "nothing says which model is served: name it in a plan (from: FILE, model: NAME)"
+_GPU_TOLD = "which GPU is stated nowhere: bytes can be said, and a fit needs --gpu"
+_REST_OF_NODES = ("data-parallel-size-local", "data-parallel-address", "nnodes", "data-parallel-hybrid-lb", "headless")
+
+
+class Settled(NamedTuple):
+    """A deployment with what it was read from.
+
+    command: None for an engine whose words are not read. refused: why it cannot be sized, but for which GPU it is.
+    """
+
+    deployed: Deployed
+    command: Command | None
+    workload: Workload
+    refused: tuple[Note, ...]
+
+
+class Outcome(NamedTuple):
+    """All that came of a workload."""
+
+    settled: tuple[Settled, ...] = ()
+    refused: tuple[Note, ...] = ()
+    told: tuple[Note, ...] = ()
+
+
+class _Place(NamedTuple):
+    """Where the words of a workload stand."""
+
+    file: str
+    workload: Workload
+    script: Text | None = None
+
+    def at(self, line: int) -> str:
+        """FILE:LINE."""
+        return f"{self.file}:{line}"
+
+    def of(self, about: str, at: int | None = None) -> int:
+        """The line of a flag or a variable. at: its place among the words."""
+        workload = self.workload
+        if self.script is not None:
+            found = self.script.find(about.partition("=")[0]) if not _NUMBERED.fullmatch(about) else -1
+            return self.script.line_at(found) if found >= 0 else self.script.line
+        if at is not None and at < len(workload.words):
+            return workload.words[at].line
+        value = workload.variables.get(about)
+        return value.line if value is not None else workload.line
+
+
+def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
+    """All engines of a workload, in order; what is none is told."""
+    notes = _notes(file, workload.says)
+    script = workload.script if workload.script is not None else _script_of(workload.words)
+    place = _Place(file, workload, script)
+    try:
+        commands = _commands(workload, script, folder)
+    except InvalidValueError as error:
+        if script is None or not _speaks_of_engines(script):
+            return Outcome(told=_no_engine(place)) if script is None else Outcome()
+        refused = Note(place.at(script.line), "command", error.what)
+        return Outcome(refused=(refused,))
+    if not commands:
+        own = own_server(workload.image, workload.variables, workload.line)
+        if own is not None:
+            refused = Note(place.at(workload.line), "engine", own.why)
+            settled = _of_own(workload._replace(words=()), own.engine, own.args, own.model, place)
+            return Outcome((settled._replace(refused=(refused,)),), (*notes[0], refused), notes[1])
+        if workload.settings is not None:
+            settled = _of_own(workload, workload.program, workload.settings, workload.model, place)
+            return Outcome((settled,), notes[0], notes[1])
+        return Outcome(refused=notes[0] if workload.program else (), told=_no_engine(place))
+    read = [_settled(_versioned(command, workload.image), place) for command in commands]
+    return Outcome(
+        tuple(settled for each in read for settled in each.settled),
+        (*notes[0], *(note for each in read for note in each.refused)),
+        (*notes[1], *(note for each in read for note in each.told)),
+    )
+
+
+def _versioned(command: Command, image: str) -> Command:
+    """A command with the version that its container's image is tagged with."""
+    if command.version or not image or not program_of(command.program).is_of(image):
+        return command
+    return command._replace(version=version_of(image))
+
+
+def _notes(file: str, says: Sequence[Told | Refused]) -> tuple[tuple[Note, ...], tuple[Note, ...]]:
+    """What a form refuses, and what it tells."""
+    refused = tuple(Note(f"{file}:{each.line}", each.about, each.why) for each in says if isinstance(each, Refused))
+    told = tuple(Note(f"{file}:{each.line}", each.about, each.why) for each in says if isinstance(each, Told))
+    return refused, told
+
+
+def _no_engine(place: _Place) -> tuple[Note, ...]:
+    workload = place.workload
+    return (Note(place.at(workload.line), workload.part or workload.name, _NO_ENGINE),)
+
+
+def _script_of(words: Sequence[Text]) -> Text | None:
+    """The text that a shell is given with -c; None where the words are no such command."""
+    if not words or not _SHELLS.fullmatch(words[0]):
+        return None
+    for index, word in enumerate(words[1:-1], 1):
+        if _WITH_TEXT.fullmatch(word):
+            return words[index + 1]
+    return None
+
+
+def _speaks_of_engines(script: str) -> bool:
+    return re.search(r"\b(?:vllm|sglang|llama-server|trtllm|lmdeploy|text-generation)\b", script) is not None
+
+
+def _commands(workload: Workload, script: Text | None, folder: Path | None) -> tuple[Command, ...]:
+    variables = {name: str(value) for name, value in workload.variables.items()}
+    if script is not None:
+        return read_commands(str(script), None if workload.bare else variables, folder=folder)
+    program = workload.program or _program_of(workload)
+    known = [name.replace("-", "_") for name in PROGRAMS.names()]
+    if (program and program not in known) or not (workload.words or program or workload.image):
+        return ()
+    try:
+        words = [str(word) for word in workload.words]
+        image = workload.image or None
+        if image is not None and workload.is_command and not words[0].startswith("-"):
+            read_command(words, variables, engine=workload.program or None)  # raises where it is another program
+        return (read_command(words, variables, engine=program or None, image=image, folder=folder),)
+    except InvalidValueError:
+        return ()
+
+
+def _program_of(workload: Workload) -> str:
+    """The engine of an image that is built on the engine's own and named after it; its arguments stand alone."""
+    if not workload.words or not workload.words[0].startswith("-"):
+        return ""
+    match = _NAMED_AFTER.search(workload.image.partition("@")[0])
+    return match[1] if match else ""
+
+
+class _One(NamedTuple):
+    settled: tuple[Settled, ...]
+    refused: tuple[Note, ...]
+    told: tuple[Note, ...]
+
+
+def _settled(command: Command, place: _Place) -> _One:
+    workload = place.workload
+    line = _line(command, place)
+    model, model_refused = _model(command, place, line)
+    refused = [*_refusals(command, place), *model_refused]
+    args: dict[str, object] = {name: value for name, value in command.args.items() if not _is_unknown(value)}
+    args |= workload.settings or {}
+    gpus = workload.gpus if workload.gpus is not None else command.gpus
+    ranks = _ranks(command)
+    if gpus is None and _said_ranks(command):
+        gpus = ranks
+    elif gpus is not None and ranks > gpus and not any(name in args for name in _REST_OF_NODES):
+        where = place.at(workload.gpus_line if workload.gpus is not None else line)
+        refused.append(
+            Note(where, "GPUs", f"{_said_ranks(command)} needs {ranks} GPUs, and there are {gpus}: it would not start")
+        )
+    if command.engine is None and not any(_is_of_engine(refusal, command) for refusal in command.refused):
+        decides = f"; there decide {command.title and _decides(command)}" if _decides(command) else ""
+        refused.append(Note(place.at(line), "engine", f"{command.title} is not modelled{decides}"))
+    if _pools(place):
+        refused.append(
+            Note(place.at(line), "model", "it pools (--runner): such a model keeps no KV cache between steps")
+        )
+    blocking = tuple(refused)
+    if workload.kind is not None and workload.kind.name is None:
+        refused.append(Note(place.at(workload.kind.line), "GPU", workload.kind.why))
+    told = [*_tells(command, place)]
+    if workload.kind is None:
+        told.append(Note(place.at(line), "GPU", _GPU_TOLD))
+    if command.engine is None and model is None:
+        return _One((), tuple(refused), ())
+    deployed = Deployed(
+        name=_name(command, workload),
+        engine=_ENGINES.get(command.program, command.program),
+        model=model,
+        args=without_secrets(args),
+        gpus=gpus,
+        gpu=workload.kind.name if workload.kind else None,
+        replicas=workload.replicas,
+        role=workload.role or command.role,
+        where=place.at(line),
+        version=command.version or "",
+        replicas_max=workload.replicas_max,
+    )
+    return _One((Settled(deployed, command, workload, blocking),), tuple(refused), tuple(told))
+
+
+def _is_unknown(value: object) -> bool:
+    """Whether a value holds a variable that nothing sets, which is refused."""
+    return isinstance(value, str) and UNKNOWN.search(value) is not None
+
+
+def _decides(command: Command) -> str:
+    return program_of(command.program).decides
+
+
+def _name(command: Command, workload: Workload) -> str:
+    return command.container if workload.script is not None and command.container else workload.name
+
+
+def _line(command: Command, place: _Place) -> int:
+    """The line of the command, counted in its script."""
+    if place.script is None or not command.line:
+        return place.workload.line
+    offset = 0
+    for _ in range(command.line - 1):
+        offset = place.script.find("\n", offset) + 1
+    return place.script.line_at(offset)
+
+
+def _model(command: Command, place: _Place, line: int) -> tuple[str | None, list[Note]]:
+    """The model, and what is missing of it."""
+    workload, said = place.workload, command.model
+    if workload.model is not None and (said is None or _IN_CONTAINER.match(said)):
+        return _model_of_form(workload.model, place)
+    if said is not None:
+        return said, []
+    if workload.runs_many:
+        return None, [Note(place.at(line), "model", workload.runs_many)]
+    shown = _path_with_variable(command, workload.words) if place.script is None else None
+    refused = any(_is_of_model(refusal, command) for refusal in command.refused)
+    if shown is not None or refused or command.program == "ollama":
+        return shown, []
+    return None, [Note(place.at(line), "model", _NO_MODEL)]
+
+
+def _model_of_form(model: Text, place: _Place) -> tuple[str | None, list[Note]]:
+    """A model that the form names, unless a variable or what could be a secret stands in its place."""
+    if UNKNOWN.search(model):
+        return None, [Note(place.at(model.line), "model", f"{_variable(model)} is set nowhere in the files")]
+    if could_be_secret(model):
+        return None, [Note(place.at(model.line), "model", "not shown: it could be a secret")]
+    return str(model), []
+
+
+def _is_of_model(refusal: Refusal, command: Command) -> bool:
+    return refusal.about in _MODEL_FLAGS or (refusal.at is not None and refusal.at == command.model_at)
+
+
+def _variable(text: str) -> str:
+    match = re.search(r"[A-Za-z_][\w.]*", text)
+    return match[0] if match else "a variable"
+
+
+def _is_of_engine(refusal: Refusal, command: Command) -> bool:
+    return refusal.about == command.title
+
+
+def _path_with_variable(command: Command, words: Sequence[Text]) -> str | None:
+    """A path of a model of which a variable is but a part."""
+    at = command.model_at
+    given = words[at : at + 2] if at is not None else ()
+    paths = [word.partition("=")[2] if word.startswith("-") else str(word) for word in given]
+    return next((path for path in paths if UNKNOWN.sub("", path).strip("/") and _is_holed(path)), None)
+
+
+def _is_holed(path: str) -> bool:
+    return UNKNOWN.search(path) is not None and not could_be_secret(path)
+
+
+def _ranks(command: Command) -> int:
+    parallel = command.parallel
+    return parallel.get("tp", 1) * parallel.get("pp", 1) * parallel.get("dp", 1)
+
+
+def _said_ranks(command: Command) -> str:
+    """The degrees that are written, in words; empty where none is."""
+    return " x ".join(f"{name} {command.parallel[name]}" for name in ("tp", "pp", "dp") if name in command.parallel)
+
+
+def _pools(place: _Place) -> bool:
+    text = place.script if place.script is not None else " ".join(place.workload.words)
+    return _POOLING.search(text) is not None
+
+
+def _refusals(command: Command, place: _Place) -> Iterator[Note]:
+    secret = place.workload.secret
+    for refusal in command.refused:
+        about = refusal.about
+        if _is_of_model(refusal, command) or _is_of_engine(refusal, command):
+            about = "model" if _is_of_model(refusal, command) else "engine"
+        why = refusal.why
+        hidden = next((name for name in secret if name in why), None)
+        if hidden is not None:
+            why = f"{hidden} comes from a Secret or another object that is not among the files: --set {hidden}=VALUE"
+        yield Note(place.at(place.of(refusal.about, refusal.at)), about, why)
+
+
+def _tells(command: Command, place: _Place) -> Iterator[Note]:
+    yield from (Note(place.at(place.of(said.about, said.at)), said.about, said.why) for said in command.told)
+
+
+def _of_own(workload: Workload, engine: str, args: Mapping[str, object], model: Text | None, place: _Place) -> Settled:
+    """An engine whose settings are its own; one that is built on llama.cpp is sized as that."""
+    deployed = Deployed(
+        name=workload.name,
+        engine=engine,
+        model=None if model is None or could_be_secret(model) or UNKNOWN.fullmatch(model) else str(model),
+        args=without_secrets(dict(args)),
+        gpus=workload.gpus,
+        gpu=workload.kind.name if workload.kind else None,
+        replicas=workload.replicas,
+        role=workload.role,
+        where=place.at(workload.line),
+        replicas_max=workload.replicas_max,
+    )
+    command = read_command(list(workload.words), engine=_LLAMA_CPP) if workload.words else None
+    return Settled(deployed, command, workload, ())

@@ -1,0 +1,232 @@
+"""Where files come from: paths, folders, standard input, revisions of git; and what of a folder is passed over."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
+from kvcalc.errors.foreign import name_shown, quoted
+from kvcalc.io.deployments.documents import STDIN as STDIN_NAME
+from kvcalc.io.deployments.documents import Source
+from kvcalc.io.deployments.reading.flags import names
+from kvcalc.io.files import exists, is_folder, read_bytes
+from kvcalc.report.deployments import Note
+
+MAX_FILE_BYTES = 2 * 2**20
+MOST_FILES = 20_000
+"""Most files of a folder that are looked at."""
+STDIN = "-"
+_HELP = "give a manifest, a compose file, a script, a folder, or - for standard input"
+_SKIPPED_FOLDERS = frozenset(
+    (
+        ".git",
+        "node_modules",
+        "__pycache__",
+        ".venv",
+        "venv",
+        ".tox",
+        ".mypy_cache",
+        ".terraform",
+        "site-packages",
+        ".hg",
+    )
+)
+_SUFFIXES = names("""
+    .yaml .yml .json .sh .bash .sbatch .slurm .service .container .conf .hcl .nomad .tf .py .env .properties .modelfile
+""")
+_NAMES = re.compile(r"(?:.*[._-])?(?:Dockerfile|Containerfile|Modelfile)(?:[._-].*)?|\.env(?:[._-].*)?")
+_ENGINES = re.compile(
+    rb"vllm|sglang|llama[-_.](?:server|cpp|swap)|ollama|OLLAMA|trtllm|tensorrt_llm|lmdeploy|mlx_lm|text-generation|"
+    rb"nvcr\.io/nim|NIM_|djl|option\.model_id|llm_configs|modelArtifacts|modelURL|kaito\.sh|kubeai\.org|llm\.load\.|"
+    rb"LLMInferenceService|InferenceService|context_size|max[-_]model[-_]len|deployments:|LLAMA_ARG|GGUF|gguf|FROM |"
+    rb"kind: ConfigMap|resources:|_kind: "
+)
+"""Words of which a file of a folder that is looked at closer holds one."""
+_REVISION = re.compile(r"(?P<revision>[^:\s-][^:\s]*):(?P<path>[^\n]*)")
+_GIT_SECONDS = 30
+_MOST_GIT_BYTES = 512 * 2**20
+
+
+class Found(NamedTuple):
+    """Files that were read, and what was not: refused where it was named, skipped where a folder holds it."""
+
+    sources: tuple[Source, ...]
+    refused: tuple[Note, ...]
+    skipped: tuple[Note, ...]
+    from_folder: frozenset[str]
+
+
+def found(paths: Sequence[str]) -> Found:
+    """All files of paths, folders, revisions and standard input, each once."""
+    gathered = _Gathered()
+    for path in paths:
+        try:
+            gathered.add(path)
+        except KvcalcError as error:
+            gathered.refuse(error, path)
+    return gathered.found()
+
+
+def found_in(named: Iterable[Path], below: Iterable[Path]) -> Found:
+    """All files that are named, and those of others that may hold a deployment, as of a folder."""
+    gathered = _Gathered()
+    for path in named:
+        try:
+            gathered.add(str(path))
+        except KvcalcError as error:
+            gathered.refuse(error, str(path))
+    for path in below:
+        gathered.candidate(path)
+    return gathered.found()
+
+
+def opener(path: str) -> str | None:
+    """The words of a file beside others; None where it is not there or is no text."""
+    file = Path(path)
+    try:
+        return _text(read_bytes(file, MAX_FILE_BYTES, "configuration file", _HELP), path) if exists(file) else None
+    except KvcalcError:
+        return None
+
+
+class _Gathered:
+    def __init__(self) -> None:
+        self.sources: dict[str, Source] = {}
+        self.refused: list[Note] = []
+        self.skipped: list[Note] = []
+        self.from_folder: set[str] = set()
+
+    def found(self) -> Found:
+        """All of it."""
+        notes = tuple(self.refused), tuple(self.skipped)
+        return Found(tuple(self.sources.values()), *notes, frozenset(self.from_folder))
+
+    def add(self, path: str) -> None:
+        """One of the words of the command line. Raises KvcalcError."""
+        if path == STDIN:
+            self._take(STDIN_NAME, _stdin())
+        elif exists(Path(path)):
+            if is_folder(Path(path)):
+                self._folder(path)
+            else:
+                self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
+        elif match := _REVISION.fullmatch(path):
+            for name, content in _git_files(match["revision"], match["path"]):
+                self._candidate(f"{match['revision']}:{name}", name, partial(bytes, content))
+        else:
+            raise InvalidFileError("there is no such file", where=path, help="check the path")
+
+    def refuse(self, error: KvcalcError, path: str) -> None:
+        """Notes that something named cannot be read."""
+        self.refused.append(Note.of(error, path))
+
+    def _take(self, name: str, words: str) -> None:
+        self.sources.setdefault(name, Source(name, words))
+
+    def _folder(self, path: str) -> None:
+        for number, file in enumerate(_files_below(path)):
+            if number >= MOST_FILES:
+                self.skipped.append(Note(path, "the folder", f"only its first {MOST_FILES:,} files are looked at"))
+                return
+            self.candidate(file)
+
+    def candidate(self, file: Path) -> None:
+        """A file of a folder."""
+        self._candidate(str(file), file.name, partial(read_bytes, file, MAX_FILE_BYTES, "configuration file", _HELP))
+
+    def _candidate(self, name: str, own: str, read: Callable[[], bytes]) -> None:
+        """A file of a folder: taken if it may hold a deployment, else skipped."""
+        base = own.rpartition("/")[2]
+        suffix = os.path.splitext(base)[1].lower()  # noqa: PTH122
+        if suffix not in _SUFFIXES and not _NAMES.fullmatch(base) and suffix:
+            return
+        try:
+            raw = read()
+            if not suffix and not _NAMES.fullmatch(base) and not raw.startswith(b"#!"):
+                return
+            if not _ENGINES.search(raw):
+                return
+            self._take(name, _text(raw, name))
+            self.from_folder.add(name)
+        except InvalidFileError as error:
+            self.skipped.append(Note.of(error, name))
+
+
+def _files_below(path: str) -> Iterator[Path]:
+    """Files of a folder in order; links to folders are not followed."""
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        for name in sorted(files):
+            yield Path(folder) / name
+
+
+def _text(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = f"is not UTF-8 text: byte {error.start:,} is 0x{raw[error.start]:02x}"
+        raise InvalidFileError(what, where=name, help=_HELP) from error
+
+
+def _stdin() -> str:
+    """Standard input, up to its end. Raises InvalidFileError for more than a file may hold."""
+    stream = sys.stdin
+    if stream is None or stream.isatty():
+        raise InvalidValueError("standard input is a terminal", where=STDIN_NAME, help="pipe a file into it")
+    raw = stream.buffer.read(MAX_FILE_BYTES + 1) if hasattr(stream, "buffer") else stream.read().encode()
+    if len(raw) > MAX_FILE_BYTES:
+        raise InvalidFileError(
+            f"is larger than {MAX_FILE_BYTES:,} bytes", where=STDIN_NAME, help="give files, or a folder"
+        )
+    return _text(raw, STDIN_NAME)
+
+
+def _git_files(revision: str, path: str) -> Iterator[tuple[str, bytes]]:
+    """Files of a revision below a path, by the git command line."""
+    listed = _git(
+        "ls-tree",
+        "-r",
+        "-z",
+        "--name-only",
+        "--full-tree",
+        revision,
+        "--",
+        *([path.rstrip("/")] if path.strip("./") else []),
+    )
+    names = [name for name in listed.decode("utf-8", "surrogateescape").split("\0") if name]
+    if not names:
+        raise InvalidFileError(
+            "the revision has no such file", where=f"{revision}:{path}", help="`git ls-tree` lists them"
+        )
+    for name in names[:MOST_FILES]:
+        size = _git("cat-file", "-s", f"{revision}:{name}")
+        if int(size) <= MAX_FILE_BYTES:
+            yield name, _git("cat-file", "blob", f"{revision}:{name}")
+
+
+def _git(*arguments: str) -> bytes:
+    """What git prints. Raises InvalidFileError with its own words."""
+    try:
+        done = subprocess.run(
+            ["git", "--no-pager", "-c", "core.quotepath=off", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InvalidFileError(
+            "there is no such file, and git cannot be asked", where=arguments[-1], help=_HELP
+        ) from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        what = f"there is no such file, and git says: {name_shown(said[0]) if said else 'nothing'}"
+        raise InvalidFileError(what, where=quoted(arguments[-1]), help="write REVISION:PATH, as in main:deploy/")
+    return done.stdout

@@ -1,0 +1,31 @@
+"""How many GPUs a program sees, as variables of its drivers say it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_NAMES = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "ASCEND_RT_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+)
+_DEVICE = re.compile(r"\d{1,4}|(GPU|MIG)-[\w/.-]{1,80}")
+
+
+def visible_gpus(variables: Mapping[str, str]) -> int | None:
+    """GPUs of the first variable that lists some; None where none does, or what it lists is not known."""
+    for name in _NAMES:
+        if name in variables:
+            found = listed_gpus(variables[name])
+            if found is not None:
+                return found
+    return None
+
+
+def listed_gpus(text: str) -> int | None:
+    """How many devices `0,1,2,3` lists; None where it is no such list, as `all`."""
+    devices = [part.strip() for part in text.strip("'\" ").split(",") if part.strip()]
+    return len(devices) if devices and all(_DEVICE.fullmatch(device) for device in devices) else None

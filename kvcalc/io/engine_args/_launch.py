@@ -1,0 +1,180 @@
+"""How a program is started: through which other commands, in which container, with which variables.
+
+    CUDA_VISIBLE_DEVICES=0,1 nohup uv run vllm serve M --max-model-len 8192
+    docker run --gpus all -e A=b vllm/vllm-openai:v0.11.0 --model M
+    bash -c 'exec python3 -m sglang.launch_server --model-path M'
+
+A command that starts another one is a row of `_STARTERS`: its options that take a value, and how many words of its own
+come before the command that it starts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from kvcalc.io.engine_args._containers import container
+from kvcalc.io.engine_args._shell import Statement, statements
+from kvcalc.io.engine_args._started import Started
+
+_ASSIGNED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*")
+_SHELLS = ("bash", "sh", "zsh", "dash", "ash", "ksh", "cmd", "fish")
+_DEEPEST = 12
+"""Commands that start one another; more is no command line of anybody."""
+
+
+class Starter(NamedTuple):
+    """Options with a value, and words of its own before the command that it starts."""
+
+    options: frozenset[str] = frozenset()
+    own_words: int = 0
+
+
+def _options(text: str, own_words: int = 0) -> Starter:
+    return Starter(frozenset(text.split()), own_words)
+
+
+_RUN_BY_UV = _options(
+    "--with --with-editable --with-requirements --python -p --extra --group --index --index-url --default-index -i "
+    "--extra-index-url --env-file --project --package --directory --from --find-links -f --no-extra --no-group "
+    "--link-mode --torch-backend --index-strategy --cache-dir --config-file"
+)
+_OF_SLURM = _options(
+    "-n --ntasks -N --nodes -c --cpus-per-task -p --partition -t --time -G --gpus --gres --gpus-per-node "
+    "--gpus-per-task -w --nodelist -J --job-name -A --account -o --output -e --error --mem --container-image "
+    "--container-mounts --container-workdir --mpi -x --exclude -C --constraint -q --qos --export -D --chdir"
+)
+_OF_MPI = _options("-n -np --np -N --npernode -x -H --host --hostfile --map-by --bind-to --rank-by -mca --mca")
+_OF_APPTAINER = _options("--bind -B --env --env-file --pwd --home -H --overlay -o --workdir -W", own_words=1)
+_STARTERS = {
+    **{"env": _options("-u --unset -C --chdir"), "exec": _options("-a"), "time": _options("-o -f --output --format")},
+    **{"nohup": Starter(), "command": Starter(), "setsid": Starter(), "eval": Starter(), "then": Starter()},
+    "nice": _options("-n --adjustment"),
+    "ionice": _options("-c -n --class --classdata"),
+    "numactl": _options(
+        "-N -m -C -i -p --cpunodebind --membind --physcpubind --interleave --preferred --cpubind --localalloc-to"
+    ),
+    "taskset": _options("", own_words=1),
+    "chrt": _options("", own_words=1),
+    "timeout": _options("-s -k --signal --kill-after", own_words=1),
+    "stdbuf": _options("-i -o -e --input --output --error"),
+    "sudo": _options("-u -g -h -p -C -D -r -t -U --user --group --preserve-env"),
+    "doas": _options("-u -C"),
+    **{"tini": _options("-p -e"), "dumb-init": _options("-r"), "unbuffer": Starter(), "catchsegv": Starter()},
+    **{"uv run": _RUN_BY_UV, "uvx": _RUN_BY_UV, "uv tool run": _RUN_BY_UV, "pipx run": _options("--spec --python")},
+    **{"poetry run": Starter(), "pdm run": Starter(), "pixi run": _options("-e --environment --manifest-path")},
+    **dict.fromkeys(("conda run", "mamba run", "micromamba run"), _options("-n --name -p --prefix --cwd")),
+    "srun": _OF_SLURM,
+    **dict.fromkeys(("mpirun", "mpiexec", "orterun"), _OF_MPI),
+    "trtllm-llmapi-launch": Starter(),
+    **dict.fromkeys(("apptainer exec", "singularity exec", "apptainer run", "singularity run"), _OF_APPTAINER),
+    **dict.fromkeys(
+        ("docker exec", "podman exec", "nerdctl exec"),
+        _options("-e --env --env-file -u --user -w --workdir --detach-keys", own_words=1),
+    ),
+    "kubectl exec": _options("-n --namespace -c --container", own_words=1),
+    "opentelemetry-instrument": _options(
+        "--service_name --traces_exporter --metrics_exporter --exporter_otlp_endpoint"
+    ),
+    "nsys profile": _options("-o --output -t --trace -c --capture-range --capture-range-end --cuda-graph-trace -y -d"),
+    "ray job submit": _options("--address --working-dir --runtime-env-json --runtime-env --submission-id"),
+}
+"""By their name, or their first words."""
+
+
+def started(words: Sequence[str], variables: Mapping[str, str] | None = None, depth: int = 0) -> list[Started]:
+    """What a command starts in the end; several where it hands a shell a text with several commands."""
+    rest = list(words)
+    found: dict[str, str] = dict(variables or {})
+    while depth < _DEEPEST:
+        rest = _without_assignments(rest, found)
+        if not rest:
+            return []
+        name = base_name(rest[0])
+        if name in _SHELLS:
+            return _of_shell(rest[1:], found, depth + 1) or [Started(tuple(rest), found)]
+        contained = container(name, rest[1:], found)
+        if contained is not None:
+            contained = contained._replace(skipped=len(words) - len(contained.words))
+            inner = started(contained.words, contained.variables, depth + 1) if contained.is_command else []
+            return [one.inside(contained) for one in inner] or [contained]
+        starter = _starter(name, rest)
+        if starter is None:
+            break
+        rest = _behind(rest, *starter, found)
+        depth += 1
+    return [Started(tuple(rest), found, skipped=len(words) - len(rest))]
+
+
+def _without_assignments(words: list[str], found: dict[str, str]) -> list[str]:
+    for index, word in enumerate(words):
+        match = _ASSIGNED.fullmatch(word)
+        if match is None:
+            return words[index:]
+        found[match[1]] = match[2]
+    return []
+
+
+def _starter(name: str, words: Sequence[str]) -> tuple[Starter, int] | None:
+    """The row of a command that starts another, and how many words name it."""
+    for length in (3, 2, 1):
+        key = " ".join((name, *words[1:length]))
+        if len(words) >= length and key in _STARTERS:
+            return _STARTERS[key], length
+    return None
+
+
+def _behind(words: Sequence[str], starter: Starter, length: int, found: dict[str, str]) -> list[str]:
+    """What follows a starter, its options and its own words."""
+    at, own = length, starter.own_words
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            at += 1
+            break
+        match = _ASSIGNED.fullmatch(word)
+        if word.startswith("-") and len(word) > 1:
+            at += 2 if word in starter.options else 1
+        elif match is not None and not own:
+            found[match[1]] = match[2]
+            at += 1
+        elif own:
+            own -= 1
+            at += 1
+        else:
+            break
+    return list(words[at:])
+
+
+def _of_shell(words: Sequence[str], variables: Mapping[str, str], depth: int) -> list[Started]:
+    """What the text starts that a shell is given with -c; nothing where it is given a file."""
+    for index, word in enumerate(words):
+        if word.startswith("-") and "c" in word and not word.startswith("--") and index + 1 < len(words):
+            found = statements(words[index + 1], variables)
+            return [one for each in found for one in of_statement(each, depth)]
+    return []
+
+
+def of_statement(statement: Statement, depth: int = 0) -> list[Started]:
+    """What a command of a text starts."""
+    return [one._replace(line=statement.line) for one in started(statement.words, statement.variables, depth)]
+
+
+def base_name(word: str) -> str:
+    """A program without its folder and its .exe, and Python whatever its version."""
+    name = re.split(r"[/\\]", word)[-1]
+    name = name[:-4] if name.lower().endswith(".exe") else name
+    return "python" if _PYTHON.fullmatch(name) else name
+
+
+def program_words(words: Sequence[str]) -> list[str]:
+    """The program by its name, and Python without options of its own."""
+    if not words:
+        return []
+    name, rest = base_name(words[0]), list(words[1:])
+    if name == "python":
+        while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
+            del rest[: 2 if rest[0] in ("-W", "-X") else 1]
+    return [name, *rest]

@@ -1,0 +1,292 @@
+"""Words of a shell text, with quotes, variables and arithmetic as a POSIX shell reads them. Nothing is ever run.
+
+What is not known here, a variable that nothing sets or the output of a command, stays in the word as `${NAME}`,
+`$(NAME)` or `$(...)`, so that whoever reads the word can name it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidValueError
+
+Value = str | tuple[str, ...]
+BLANK, ENDS_WORD = " \t\r", " \t\r\n;|&()<>"
+_OPERATOR = re.compile(r"&&|\|\||;;|\|&|[;|&()\n]")
+_REDIRECTION = re.compile(r"\d*(&>>?|<<<|<<-?|>>|>&|<&|>\||<>|[<>])|&>>?")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_SPECIAL = re.compile(r"[@*#?0-9]")
+ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=")
+_IN_BRACES = re.compile(r"([A-Za-z_]\w*|[0-9@*#?])(\[[@*]\])?(:?[-=+?])?(.*)", re.DOTALL)
+_LIST_ALONE = re.compile(r'"\$\{\w+\[@\]\}"')
+_ARITHMETIC = re.compile(r"[0-9+\-*/%() \t]{1,80}")
+_DEEP, _LARGE = 20, 10**12
+UNKNOWN_OUTPUT = "$(...)"
+"""Stands for what a command would print."""
+OPEN_QUOTE = "the arguments cannot be split into words: a quote is not closed"
+
+
+class Token(NamedTuple):
+    """An operator, or the words that one word of the text becomes. line: where it begins, from 1."""
+
+    operator: str
+    words: tuple[str, ...]
+    line: int
+    quoted: bool = False
+
+
+class Lexer:
+    """A shell text, word by word. Values of variables may change from one word to the next.
+
+    defaults: whether `${A:-b}` is b where nothing sets A; a line without its environment does not know.
+    """
+
+    def __init__(self, text: str, values: dict[str, Value], *, defaults: bool, depth: int = 0) -> None:
+        self.text = text
+        self.at = 0
+        self.values = values
+        self.defaults = defaults
+        self._depth = depth
+        self._here: list[str] = []
+
+    def token(self) -> Token | None:
+        """The next operator or word; None at the end. Redirections and comments are passed over."""
+        while True:
+            self._blanks()
+            line = self.text.count("\n", 0, self.at) + 1
+            if self.at >= len(self.text):
+                return None
+            redirection = _REDIRECTION.match(self.text, self.at)
+            if redirection is not None:
+                self._redirection(redirection)
+                continue
+            operator = _OPERATOR.match(self.text, self.at)
+            if operator is not None:
+                self.at = operator.end()
+                if operator[0] == "\n":
+                    self._here_documents()
+                return Token(operator[0], (), line)
+            start = self.at
+            words = self.word()
+            return Token("", tuple(words), line, self.text[start] in "'\"")
+
+    def assignment(self) -> tuple[str, str, Value] | None:
+        """`A=b`, `A+=b` or `A=(b c)` that begins here, if one does: name, operator and value."""
+        self._blanks()
+        match = ASSIGNED.match(self.text, self.at)
+        if match is None:
+            return None
+        self.at = match.end()
+        if self.text[self.at : self.at + 1] == "(":
+            self.at += 1
+            return match[1], match[2], self._array()
+        return match[1], match[2], " ".join(self.word())
+
+    def _array(self) -> tuple[str, ...]:
+        found: list[str] = []
+        while (token := self.token()) is not None and token.operator != ")":
+            found.extend(token.words)
+        return tuple(found)
+
+    def _blanks(self) -> None:
+        while self.at < len(self.text):
+            if self.text[self.at] in BLANK:
+                self.at += 1
+            elif self.text.startswith(("\\\n", "\\\r\n"), self.at):
+                self.at = self.text.index("\n", self.at) + 1
+            elif self.text[self.at] == "#" and (self.at == 0 or self.text[self.at - 1] in " \t\r\n;|&()"):
+                end = self.text.find("\n", self.at)
+                self.at = len(self.text) if end < 0 else end
+            else:
+                return
+
+    def _redirection(self, match: re.Match[str]) -> None:
+        self.at = match.end()
+        self._blanks()
+        target = self.word() if self.at < len(self.text) and self.text[self.at] not in "\n;|()" else []
+        if (match[1] or "").rstrip("-") == "<<":
+            self._here.append(" ".join(target))
+
+    def _here_documents(self) -> None:
+        for delimiter in self._here:
+            while self.at < len(self.text):
+                end = self.text.find("\n", self.at)
+                end = len(self.text) if end < 0 else end
+                line, self.at = self.text[self.at : end].strip(), end + 1
+                if line == delimiter:
+                    break
+        self._here = []
+
+    def word(self) -> list[str]:
+        """The words that the one at this place becomes: none, one, or several where a variable holds several."""
+        done: list[str] = []
+        current: list[str] | None = None
+        while self.at < len(self.text) and self.text[self.at] not in ENDS_WORD:
+            char = self.text[self.at]
+            if char == "\\":
+                piece = self.text[self.at + 1 : self.at + 2]
+                self.at += 2
+                current = [*(current or []), "" if piece == "\n" else piece]
+            elif self.text.startswith(("'", "$'"), self.at):
+                self.at += int(char == "$")
+                current = [*(current or []), self._until("'")]
+            elif char == '"':
+                for number, piece in enumerate(self._in_quotes()):
+                    if number:
+                        done.append("".join(current or []))
+                        current = None
+                    current = [*(current or []), piece]
+            elif char in "$`":
+                value = self._expansion()
+                fields = tuple((value if isinstance(value, str) else " ".join(value)).split())
+                if fields and isinstance(value, str) and value[:1].isspace() and current is not None:
+                    done.append("".join(current))
+                    current = None
+                for number, field in enumerate(fields):
+                    if number:
+                        done.append("".join(current or []))
+                        current = None
+                    current = [*(current or []), field]
+            else:
+                self.at += 1
+                current = [*(current or []), char]
+        return done if current is None else [*done, "".join(current)]
+
+    def _until(self, end: str) -> str:
+        close = self.text.find(end, self.at + 1)
+        if close < 0:
+            raise InvalidValueError(OPEN_QUOTE, field="args", help="close the quotes")
+        text, self.at = self.text[self.at + 1 : close], close + 1
+        return text
+
+    def _in_quotes(self) -> list[str]:
+        """What stands in double quotes; several words where a list is written out in them, none of an empty one."""
+        pieces = [""]
+        start = self.at
+        self.at += 1
+        is_empty_list = False
+        while self.at < len(self.text) and self.text[self.at] != '"':
+            char = self.text[self.at]
+            if char == "\\" and self.text[self.at + 1 : self.at + 2] in ("$", "`", '"', "\\", "\n"):
+                pieces[-1] += self.text[self.at + 1].replace("\n", "")
+                self.at += 2
+            elif char in "$`":
+                value = self._expansion()
+                fields = value if isinstance(value, tuple) else (value,)
+                is_empty_list = not fields
+                pieces[-1] += "".join(fields[:1])
+                pieces.extend(fields[1:])
+            else:
+                pieces[-1] += char
+                self.at += 1
+        if self.at >= len(self.text):
+            raise InvalidValueError(OPEN_QUOTE, field="args", help="close the quotes")
+        self.at += 1
+        return [] if is_empty_list and _LIST_ALONE.fullmatch(self.text[start : self.at]) else pieces
+
+    def _expansion(self) -> Value:
+        """What begins with a dollar or a backquote here, and what it stands for."""
+        if self.text[self.at] == "`":
+            self._until("`")
+            return UNKNOWN_OUTPUT
+        rest = self.text[self.at : self.at + 3]
+        if rest.startswith("$(("):
+            return self._arithmetic()
+        if rest.startswith("$("):
+            inner = self._closed("(", ")")
+            return self._looked_up(inner, f"$({inner})") if _NAME.fullmatch(inner) else UNKNOWN_OUTPUT
+        if rest.startswith("${"):
+            return self._braces(self._closed("{", "}"))
+        match = _NAME.match(self.text, self.at + 1) or _SPECIAL.match(self.text, self.at + 1)
+        self.at += 1 + (len(match[0]) if match else 0)
+        return self._looked_up(match[0], f"${{{match[0]}}}") if match else "$"
+
+    def _closed(self, opening: str, closing: str) -> str:
+        """What stands between the brackets that open here, and moves on behind them."""
+        start, depth = self.at + 2, 1
+        self.at = start
+        while self.at < len(self.text) and depth:
+            depth += {opening: 1, closing: -1}.get(self.text[self.at], 0)
+            self.at += 1
+        if depth:
+            raise InvalidValueError(
+                f"the arguments cannot be split into words: {opening} is not closed",
+                field="args",
+                help=f"close it: {closing}",
+            )
+        return self.text[start : self.at - 1]
+
+    def _looked_up(self, name: str, otherwise: str) -> Value:
+        value = self.values.get(name)
+        return otherwise if value is None else value if isinstance(value, str) else " ".join(value)
+
+    def _braces(self, inner: str) -> Value:
+        match = _IN_BRACES.fullmatch(inner)
+        if match is None:
+            return f"${{{inner}}}" if re.fullmatch(r"[\w.]{1,80}", inner) else UNKNOWN_OUTPUT
+        name, index, operator, word = match.groups()
+        value = self.values.get(name)
+        if index == "[@]" and isinstance(value, tuple):
+            return value
+        known = None if value is None else value if isinstance(value, str) else " ".join(value)
+        if operator is not None:
+            return self._defaulted(name, known, operator, word)
+        return known if known is not None and not word else f"${{{inner if word.startswith('.') else name}}}"
+
+    def _defaulted(self, name: str, known: str | None, operator: str, word: str) -> str:
+        """`${A:-b}` and its kin: what stands there, or what stands for it; the name where that is not known."""
+        is_set = known is not None and (known != "" or not operator.startswith(":"))
+        if operator.endswith("+"):
+            return self._inner(word) if is_set else "" if self.defaults else f"${{{name}}}"
+        if is_set and known is not None:
+            return known
+        return f"${{{name}}}" if operator.endswith("?") or not self.defaults else self._inner(word)
+
+    def _inner(self, text: str) -> str:
+        """A default, which may hold variables itself."""
+        if self._depth >= _DEEP:
+            return UNKNOWN_OUTPUT
+        lexer = Lexer(
+            f'"{text}"' if not re.search(r"['\"]", text) else text,
+            self.values,
+            defaults=self.defaults,
+            depth=self._depth + 1,
+        )
+        return " ".join(lexer.word())
+
+    def _arithmetic(self) -> str:
+        inner = self._closed("(", ")").removeprefix("(").removesuffix(")")
+        text = _NAME.sub(lambda match: str(self._looked_up(match[0], "?")), inner.replace("$", ""))
+        text = text.replace("{", "").replace("}", "")
+        return computed(text)
+
+
+def computed(text: str) -> str:
+    """Value of a sum of whole numbers, as $((1024 * 32)) writes it; what is none of that is not known."""
+    if not _ARITHMETIC.fullmatch(text) or "**" in text:
+        return UNKNOWN_OUTPUT
+    from ast import BinOp, Constant, Div, Mod, Mult, Sub, UnaryOp, parse
+    from ast import expr as Expression  # noqa: N812  # a class
+
+    def value(node: Expression) -> int:
+        match node:
+            case Constant(value=int() as number):
+                return number
+            case UnaryOp(operand=operand):
+                return -value(operand)
+            case BinOp(left=left, op=operator, right=right):
+                one, other = value(left), value(right)
+                if isinstance(operator, Mult):
+                    return one * other
+                if isinstance(operator, Div | Mod):
+                    quotient = abs(one) // abs(other) * (1 if (one < 0) == (other < 0) else -1)
+                    return quotient if isinstance(operator, Div) else one - quotient * other
+                return one - other if isinstance(operator, Sub) else one + other
+        raise ValueError(text)
+
+    try:
+        number = value(parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return UNKNOWN_OUTPUT
+    return str(number) if abs(number) <= _LARGE else UNKNOWN_OUTPUT

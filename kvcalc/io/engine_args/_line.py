@@ -1,0 +1,193 @@
+"""The words behind a program, as its own parser divides them: flags with their values, and words without a flag.
+
+argparse takes any beginning of a long flag that no other begins with, and so does whoever reads for it here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kvcalc.io.engine_args._program import Program, Spelled
+from kvcalc.io.engine_args._rows import Flag, Given
+from kvcalc.io.engine_args._secrets import flag_shown
+
+_NUMBER = re.compile(r"-(\d+|\d*\.\d+)([kKmMgG]i?)?")
+_WHOLE = re.compile(r"-?\d{1,19}")
+_FRACTION = re.compile(r"(-?)(\.\d{1,19}|\d{1,19}\.)")
+_DIGIT = re.compile(r"-O=?(\w*)")
+
+
+class Stray(NamedTuple):
+    """A word without a flag, and its place among the words, from 0."""
+
+    word: str
+    at: int
+
+
+class Unknown(NamedTuple):
+    """A flag that the program is not known to have, or that may be several. could_be: those that begin so."""
+
+    name: str
+    spelled: str
+    at: int
+    could_be: tuple[str, ...] = ()
+
+
+class Line(NamedTuple):
+    """All of it. wrong: flags without the value that they need."""
+
+    given: tuple[Given, ...]
+    strays: tuple[Stray, ...]
+    unknown: tuple[Unknown, ...]
+    wrong: tuple[Given, ...]
+
+
+def divided(words: Sequence[str], program: Program, removed: frozenset[str] = frozenset()) -> Line:
+    """Words by the flags that they belong to. removed: flags that this version has no more, which no prefix means."""
+    return _Divider(program, removed).divided(words)
+
+
+class _Divider:
+    """Words of one program's command line."""
+
+    def __init__(self, program: Program, removed: frozenset[str]) -> None:
+        self._program = program
+        self._spelled = program.spelled
+        self._by_prefix = [
+            name for name, spelled in self._spelled.items() if not (spelled.flag.apart or spelled.flag.name in removed)
+        ]
+        self._given: list[Given] = []
+        self._strays: list[Stray] = []
+        self._unknown: list[Unknown] = []
+        self._wrong: list[Given] = []
+        self._dotted: dict[str, Given] = {}
+
+    def divided(self, words: Sequence[str]) -> Line:
+        at = 0
+        while at < len(words):
+            word = words[at]
+            at += 1
+            if word == "--":
+                self._strays.extend(Stray(each, number) for number, each in enumerate(words[at:], at))
+                break
+            if not _is_flag(word):
+                self._strays.append(Stray(word, at - 1))
+                continue
+            end = at
+            while end < len(words) and not _is_flag(words[end]) and words[end] != "--":
+                end += 1
+            at += self._flag(word, words[at:end], at - 1)
+        given = (*self._given, *self._dotted.values())  # vLLM writes those out behind all others
+        return Line(given, tuple(self._strays), tuple(self._unknown), tuple(self._wrong))
+
+    def _flag(self, word: str, following: Sequence[str], at: int) -> int:
+        """Takes in a flag with its values; returns how many of the words that follow are."""
+        word = self._level(word)
+        written, equals, own = word.partition("=")
+        name, dot, inner = self._normal(written).partition(".")
+        found, could_be = self._named(name, is_long=written.startswith("--"))
+        if found is None:
+            self._unknown.append(Unknown(name, flag_shown(written), at, could_be))
+            return 0 if equals else min(len(following), 1)
+        flag, off = found
+        shown = written.partition(".")[0]
+        if dot and flag.takes == "value":
+            values = [own] if equals else list(following[:1])
+            self._add_dotted(Given(flag, shown, tuple(values), at=at), inner)
+            return 0 if equals else len(values)
+        if equals:
+            self._given.append(Given(flag, shown, (own,), off, at))
+            return 0
+        count = self._count(flag, following)
+        given = Given(flag, shown, tuple(following[:count]), off, at)
+        if flag.takes in ("value", "values") and not count and not off:
+            self._wrong.append(given)
+        else:
+            self._given.append(given)
+        return count
+
+    def _level(self, word: str) -> str:
+        """-O3 and -O=3, where the program has an optimisation level."""
+        match = _DIGIT.fullmatch(word)
+        return (
+            f"--optimization-level={match[1]}" if match and match[1] and "optimization-level" in self._spelled else word
+        )
+
+    def _normal(self, written: str) -> str:
+        if not written.startswith("--"):
+            return written.removeprefix("-")
+        head, dot, tail = written.removeprefix("--").partition(".")
+        return head.replace("_", "-") + dot + tail
+
+    def _named(self, name: str, *, is_long: bool) -> tuple[Spelled | None, tuple[str, ...]]:
+        found = self._spelled.get(name)
+        if found is not None or not (is_long and self._program.takes_prefixes):
+            return found, ()
+        names = [known for known in self._by_prefix if known.startswith(name)] if name else []
+        meant = {(each.flag.name, each.off): each for each in map(self._spelled.__getitem__, names)}
+        return (next(iter(meant.values())), ()) if len(meant) == 1 else (None, tuple(names))
+
+    @staticmethod
+    def _count(flag: Flag, following: Sequence[str]) -> int:
+        match flag.takes:
+            case "switch":
+                return 0
+            case "value":
+                return min(len(following), 1)
+            case "maybe":
+                return int(bool(following) and following[0].lower() in flag.known)
+        return len(following)
+
+    def _add_dotted(self, given: Given, inner: str) -> None:
+        before = self._dotted.get(given.flag.name)
+        if not given.values:
+            self._wrong.append(given)
+            return
+        parts: dict[str, Any] = dict(before.parts or {}) if before else {}
+        put(parts, inner.split("."), given.values[0])
+        self._dotted[given.flag.name] = given._replace(parts=parts, at=before.at if before else given.at)
+
+
+def _is_flag(word: str) -> bool:
+    """Whether argparse reads it as one: an item with a blank in it is a word, and so is a number below 0."""
+    if not word.startswith("-") or word == "-" or _NUMBER.fullmatch(word):
+        return False
+    return not (" " in word.partition("=")[0] or "\n" in word.partition("=")[0])
+
+
+def put(parts: dict[str, Any], keys: Sequence[str], text: str) -> None:
+    """Sets what dotted keys say, as vLLM reads them: `a.b 1` is {"a": {"b": 1}}, and `a+ x` one more of a list."""
+    *path, last = keys
+    for key in path:
+        below = parts.get(key)
+        parts[key] = dict(below) if isinstance(below, Mapping) else {}
+        parts = parts[key]
+    name, is_list = last.removesuffix("+").replace("-", "_"), last.endswith("+")
+    value = plain(text)
+    before = parts.get(name)
+    parts[name] = [*(before if isinstance(before, list) else []), value] if is_list else value
+
+
+def with_digits(text: str) -> str:
+    """`.9` as 0.9 and `1.` as 1.0, which JSON does not know."""
+    match = _FRACTION.fullmatch(text)
+    if match is None:
+        return text
+    first, last = (int(match[2][place] == ".") for place in (0, -1))
+    return f"{match[1]}{'0' * first}{match[2]}{'0' * last}"
+
+
+def plain(text: str) -> Any:
+    """A value as JSON has it, else the text itself."""
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    text = with_digits(text)
+    from json import loads
+
+    try:
+        value = loads(text)
+    except (ValueError, RecursionError):
+        return {"True": True, "False": False, "None": None}.get(text, text)
+    return text if isinstance(value, str | int) and not isinstance(value, bool) else value

@@ -1,0 +1,299 @@
+"""Flags that are read in a way of their own, by whichever engine has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kvcalc.engines.base.reading import read_value
+from kvcalc.errors import InvalidValueError
+from kvcalc.io.engine_args._devices import listed_gpus
+from kvcalc.io.engine_args._rows import words
+from kvcalc.io.engine_args._secrets import could_be_secret
+from kvcalc.units import GIB
+
+if TYPE_CHECKING:
+    from kvcalc.io.engine_args._reading import Reading
+    from kvcalc.io.engine_args._rows import Given
+
+_NOTHING = ("", "null", "None", "{}")
+_LENGTHS = ("rope_parameters", "rope_scaling", "rope_theta", "original_max_position_embeddings", "factor", "yarn")
+_NAMES_ONLY = (
+    "architectures",
+    "auto_map",
+    "torch_dtype",
+    "dtype",
+    "tie_word_embeddings",
+    "quantization_config",
+    "use_cache",
+)
+_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,60}")
+_OF_BLOCKS = frozenset(
+    words("""
+    enable_block_reuse enable_partial_reuse copy_on_partial_reuse event_buffer_max_size onboard_blocks
+    secondary_offload_min_priority attention_dp_events_gather_period_ms use_uvm
+""")
+)
+"""Fields of TensorRT-LLM's cache that say how blocks are used again."""
+_SURELY_ALL = 99
+"""Layers that people ask for where they mean all of them."""
+_GIB = re.compile(r"\d{1,7}(\.\d{1,9})?")
+_HYBRID_CONNECTORS = frozenset(
+    words("""
+    NixlConnector NixlPullConnector NixlPushConnector MooncakeConnector MooncakeStoreConnector MoRIIOConnector
+    OffloadingConnector SimpleCPUOffloadConnector DecodeBenchConnector UMBPStoreConnector
+""")
+)
+"""Connectors of vLLM 0.33 that serve layers of several kinds (SupportsHMA)."""
+_PLAIN_CONNECTORS = frozenset(
+    words("""
+    LMCacheConnector LMCacheConnectorV1 LMCacheMPConnector P2pNcclConnector PyNcclConnector ExampleConnector
+    SharedStorageConnector HF3FSKVConnector FlexKVConnectorV1
+""")
+)
+_HYBRID_SINCE = (0, 24)
+"""vLLM up to 0.20.2 turns its hybrid manager off for every connector; 0.24.0 asks the connector."""
+_PASSES = frozenset(
+    words("""
+    flash_attn_version flash_attn_max_num_splits_for_cuda_graph tokenspeed_mla_min_split_kv
+    tq_max_kv_splits_for_cuda_graph use_trtllm_attention disable_flashinfer_q_quantization mla_prefill_backend
+    use_prefill_query_quantization trtllm_ragged_backend indexer_sparse_logits indexer_tp_shard_min_rows
+    sparse_mla_force_mqa sparse_mla_prefill_workspace_factor flex_attn_block_m flex_attn_block_n flex_attn_q_block_size
+    flex_attn_kv_block_size use_prefill_decode_attention use_cudnn_prefill disable_flashinfer_prefill
+""")
+)
+"""Keys of an attention config that choose among kernels of one block size."""
+
+
+def json_of(given: Given, reading: Reading) -> dict[str, Any] | None:
+    """The object that a flag holds; None where it asks for nothing, or cannot be read, which is refused."""
+    if given.parts is not None:
+        return dict(given.parts)
+    if given.text.strip() in _NOTHING or reading.is_unknown(given, given.text):
+        return None
+    try:
+        value = read_value(given.text, "json", given.spelled)
+    except InvalidValueError as error:
+        reading.refuse(given, "must be a JSON object", error.help, wrong=True)
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def speculative(given: Given, reading: Reading) -> None:
+    """Drafts: the setting as it is, and the checkpoint that drafts where it is another."""
+    found = json_of(given, reading)
+    if found is not None:
+        reading.settings["speculative"] = found
+        _draft_of(found, reading)
+
+
+def speculative_part(given: Given, reading: Reading) -> None:
+    """--spec-method, --spec-model and --spec-tokens, of which each is a field of the same."""
+    field = {"spec-method": "method", "spec-model": "model", "spec-tokens": "num_speculative_tokens"}[given.flag.name]
+    value = reading.value(given, "") if field == "num_speculative_tokens" else given.text
+    if value is None or reading.is_unknown(given, given.text):
+        return
+    found = dict(reading.settings.get("speculative") or {})
+    reading.settings["speculative"] = {**found, field: value}
+    _draft_of(reading.settings["speculative"], reading)
+
+
+def _draft_of(found: Mapping[str, Any], reading: Reading) -> None:
+    draft = found.get("model")
+    if isinstance(draft, str) and draft and not could_be_secret(draft) and draft not in ("ngram", "[ngram]"):
+        reading.draft = draft
+
+
+def model_overrides(given: Given, reading: Reading) -> None:
+    """Fields of the model's config: those of its length lift the longest request, others are refused by name."""
+    found = json_of(given, reading)
+    for key, value in _fields(found or {}):
+        name = key.rpartition(".")[2]
+        if name == "max_position_embeddings" and isinstance(value, int):
+            reading.overrides["max_model_len"] = value
+        elif name in _LENGTHS or name.startswith("rope_"):
+            reading.overrides.setdefault("max_model_len", None)
+        elif name not in _NAMES_ONLY:
+            shown = key if _KEY.fullmatch(key) and not could_be_secret(key) else "a field"
+            reading.refuse(given, f"{shown} may change the shape of the model", "give the changed config.json as model")
+            return
+    if found:
+        reading.tell(given, "its fields change how long a request may be, and not the bytes of a token")
+
+
+def _fields(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Fields with those of the text model within."""
+    fields: list[tuple[str, Any]] = []
+    for key, value in found.items():
+        if key in _NESTED and isinstance(value, Mapping) and not prefix:
+            fields.extend(_fields(value, f"{key}."))
+        else:
+            fields.append((f"{prefix}{key}", value))
+    return fields
+
+
+def attention_config(given: Given, reading: Reading) -> None:
+    """The backend, which decides the block size; keys that choose among kernels pass."""
+    for key, value in (json_of(given, reading) or {}).items():
+        if key == "backend" and isinstance(value, str):
+            reading.settings["attention_backend"] = value
+        elif key not in _PASSES:
+            shown = key if _KEY.fullmatch(key) and not could_be_secret(key) else "a field"
+            reading.refuse(given, f"what {shown} does to memory is not known here")
+
+
+def kv_transfer(given: Given, reading: Reading) -> None:
+    """A connector leaves the bytes of a block as they are, and may turn off the manager for layers of several kinds."""
+    found = json_of(given, reading)
+    if not found:
+        return
+    connectors = _connectors(found)
+    strange = [name for name in connectors if name not in _HYBRID_CONNECTORS | _PLAIN_CONNECTORS]
+    if strange or not connectors:
+        reading.refuse(given, "what its connector does to the layout of the cache is not known here")
+        return
+    version = tuple(int(part) for part in (reading.version or "99").split(".")[:2] if part.isdecimal())
+    hybrid = version >= _HYBRID_SINCE and all(name in _HYBRID_CONNECTORS for name in connectors)
+    if not hybrid and not reading.has("disable-hybrid-kv-cache-manager"):
+        reading.settings["disable_hybrid_kv_cache_manager"] = True
+    kept = "" if hybrid else "; vLLM then allocates windows as full attention"
+    reading.tell(
+        given,
+        f"{', '.join(connectors)} leaves the bytes of a block as they are, and its own buffers are not counted{kept}",
+    )
+    role = {"kv_producer": "prefill", "kv_consumer": "decode"}.get(str(found.get("kv_role")))
+    reading.role = role or reading.role
+
+
+def _connectors(found: Mapping[str, Any]) -> list[str]:
+    """Names of the connectors, those of several in one too."""
+    name = found.get("kv_connector")
+    if name != "MultiConnector":
+        return [name] if isinstance(name, str) else []
+    extra = found.get("kv_connector_extra_config")
+    inner = extra.get("connectors") if isinstance(extra, Mapping) else None
+    each = [one for one in inner if isinstance(one, Mapping)] if isinstance(inner, list) else []
+    return [found_name for one in each for found_name in _connectors(one)]
+
+
+def block_sizes_of_states(given: Given, reading: Reading) -> None:
+    """--mamba-cache-mode: none and align follow from prefix caching; all is of older versions and stores more."""
+    if given.text in ("none", "align", "auto"):
+        reading.ignores(given, "the mode follows from --enable-prefix-caching", tells=True)
+    else:
+        reading.refuse(given, "only none and align are modelled", "use --enable-prefix-caching alone")
+
+
+def offloaded_weights(given: Given, reading: Reading) -> None:
+    """--cpu-offload-gb: so many GiB of the weights of each GPU are kept on the host, and the cache stays."""
+    if reading.is_unknown(given, given.text):
+        return
+    if not _GIB.fullmatch(given.text):
+        reading.refuse(given, "must be a number of GiB", f"write {given.spelled} 10", wrong=True)
+        return
+    from fractions import Fraction
+
+    reading.offloaded_bytes = int(Fraction(given.text) * GIB)
+    if reading.offloaded_bytes:
+        reading.ignores(given, f"{given.text} GiB of the weights of each GPU are kept on the host", tells=True)
+
+
+def device_ids(given: Given, reading: Reading) -> None:
+    """--device-ids 0,1: the GPUs that it may use."""
+    reading.gpus = listed_gpus(given.text)
+
+
+def config_file(given: Given, reading: Reading) -> None:
+    """A file of arguments, which is read where it stands beside what is read (`_files.py`)."""
+    if not reading.has_file:
+        what = "arguments in a file, which is not beside what was read"
+        reading.refuse(given, what, "write them on the line, or put the file there")
+
+
+def prefills(given: Given, reading: Reading) -> None:
+    """A worker that reads prompts for others."""
+    if not given.off:
+        reading.role = "prefill"
+
+
+def role(given: Given, reading: Reading) -> None:
+    """Which half of a server that is taken apart this is."""
+    halves = {"context": "prefill", "generation": "decode", "prefill": "prefill", "decode": "decode"}
+    reading.role = halves.get(given.text.lower())
+
+
+def draft(given: Given, reading: Reading) -> None:
+    """A checkpoint that drafts, with layers of its own."""
+    if not reading.is_unknown(given, given.text) and not could_be_secret(given.text):
+        reading.draft = given.text
+
+
+def attention_replicas(given: Given, reading: Reading) -> None:
+    """Attention in groups of ranks, each with requests of its own: of tp ranks with dp groups, tp / dp share heads.
+
+    --dp-size N --enable-dp-attention is --attn-dp-size N; without --dp-size nothing changes.
+    """
+    groups = reading.parallel.get("dp", 1) if given.flag.takes == "switch" else reading.value(given, "") or 1
+    if given.off or groups == 1:
+        reading.ignores(given, "one group: attention is as without it")
+        return
+    ranks = reading.parallel.get("tp", 1)
+    if ranks % groups:
+        reading.refuse(
+            given,
+            f"tp ({ranks}) is not a multiple of its groups ({groups})",
+            "write --tp-size 8 --dp-size 8",
+            wrong=True,
+        )
+        return
+    reading.parallel |= {"tp": ranks // groups, "dp": groups}
+    reading.weighs(
+        given,
+        f"attention runs in {groups} groups of {ranks // groups} ranks, and its weights are held by each",
+        "ranks",
+    )
+
+
+def disaggregation(given: Given, reading: Reading) -> None:
+    """The half of a server that reads prompts, or the one that writes answers, which keeps no prefixes by itself."""
+    mode = given.text
+    if mode in ("null", "none", ""):
+        return
+    if mode not in ("prefill", "decode"):
+        reading.refuse(given, "must be prefill or decode", f"write {given.spelled} prefill", wrong=True)
+        return
+    reading.role = mode
+    if mode == "decode" and not reading.has("disaggregation-decode-enable-radix-cache"):
+        reading.settings["disable_radix_cache"] = True
+    kept = "; no prefixes are kept, and slots for requests on their way are not counted" if mode == "decode" else ""
+    reading.tell(given, f"this is the half for {mode}{kept}")
+
+
+def layers_on_gpu(given: Given, reading: Reading) -> None:
+    """-ngl: a layer that is not on the GPU has its cache in the host's memory."""
+    text = given.text
+    if re.fullmatch(r"\d{1,3}", text) and int(text) < _SURELY_ALL:
+        where = "the cache is in the host's memory" if text == "0" else f"layers beyond {text} have theirs on the host"
+        reading.tell(given, f"{where}: the bytes are of all layers")
+
+
+def cache_config(given: Given, reading: Reading) -> None:
+    """TensorRT-LLM's kv_cache_config: fields of the engine, those that change no cache, and others by name."""
+    for key, value in (json_of(given, reading) or {}).items():
+        field = {"kv_cache_dtype": "dtype"}.get(key, key)
+        if field in ("dtype", "tokens_per_block", "free_gpu_memory_fraction", "max_tokens", "host_cache_size"):
+            reading.settings[field] = value
+        elif field == "max_attention_window":
+            reading.settings[field] = value or ()
+        elif field not in _OF_BLOCKS:
+            shown = key if _KEY.fullmatch(key) and not could_be_secret(key) else "a field"
+            reading.refuse(given, f"what {shown} does to the cache is not known here")
+
+
+def lifts_length(given: Given, reading: Reading) -> None:
+    """A variable that lets a request be longer than the model's config says."""
+    if given.text not in ("", "0", "false", "False"):
+        reading.overrides.setdefault("max_model_len", None)
+        reading.ignores(given, "a request may then be longer than the model's config says")

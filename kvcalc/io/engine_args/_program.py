@@ -1,0 +1,103 @@
+"""A program that serves models: how it is called, the rows of its flags and variables, and which images start it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from kvcalc.io.engine_args._rows import Flag, Names, Variable
+
+_SHORT = 3
+"""Length up to which a flag is another's short form."""
+
+
+class Spelled(NamedTuple):
+    """What a name of a flag means: the flag, or its `no-` form."""
+
+    flag: Flag
+    off: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An engine's command line, as tables.
+
+    title: as its authors write it. engine: of kvcalc, None where it is not modelled; `decides` then names what would
+    decide its cache.
+    commands: how it begins, as words. flags, variables: rows.
+    own_variables: how its own variables begin; harmless: those that change no cache, or how they begin (`NAME_*`);
+    not_served: variables of what has no KV cache of a decoder.
+    defaults: settings of whoever starts it this way, and of single commands (defaults_of); tokens: of its context where
+    nothing says it; length: the setting that says how long a request may be.
+    takes_model: whether the model stands among the arguments without a flag; takes_text: whether a prompt may
+    follow it. takes_prefixes: whether a beginning of a flag is that flag; turns_around: whether --disable-X is the
+    opposite of --enable-X.
+    images: what the names of images match whose tag is its version; starts: whether a container of such an image runs
+    the program with the arguments that it is given.
+    config_flags: those that name a YAML file of further arguments, and whether that wins over the line (file_wins).
+    """
+
+    title: str
+    engine: str | None
+    commands: tuple[str, ...]
+    flags: tuple[Flag, ...]
+    variables: tuple[Variable, ...] = ()
+    own_variables: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
+    not_served: tuple[str, ...] = ()
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    defaults_of: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    tokens: int | None = None
+    length: str = ""
+    takes_model: bool = False
+    takes_text: bool = False
+    takes_prefixes: bool = False
+    turns_around: bool = False
+    images: tuple[str, ...] = ()
+    starts: bool = False
+    config_flags: tuple[str, ...] = ()
+    file_wins: bool = False
+    decides: str = ""
+
+    def is_of(self, image: str) -> bool:
+        """Whether an image is one of the program's own."""
+        name = image.partition("@")[0].lower()
+        return any(re.search(pattern, name) for pattern in self.images)
+
+    @cached_property
+    def spelled(self) -> Mapping[str, Spelled]:
+        """All names that its flags have, and what is meant by each."""
+        found = {name: Spelled(flag) for flag in self.flags for name in flag.spellings}
+        for flag in self.flags:
+            if flag.takes == "switch":
+                for name in (*flag.off, *self._turned_off(flag.spellings)):
+                    found.setdefault(name, Spelled(flag, True))
+        return found
+
+    @cached_property
+    def that_matter(self) -> tuple[str, ...]:
+        """Names of the flags that decide something, short forms aside."""
+        matter = (flag for flag in self.flags if flag.does.decides or isinstance(flag.does, Names))
+        return tuple(name for flag in matter for name in flag.spellings if len(name) > _SHORT)
+
+    def _turned_off(self, names: Iterable[str]) -> Iterable[str]:
+        for name in names:
+            yield f"no-{name}"
+            if self.turns_around and name.startswith("enable-"):
+                yield f"disable-{name.removeprefix('enable-')}"
+            if self.turns_around and name.startswith("disable-"):
+                yield f"enable-{name.removeprefix('disable-')}"
+
+
+_TAG = re.compile(r":(?:[a-z][a-z0-9]*-)*v?(\d+\.\d+(?:\.\d+)?)(?:[.-]?(post|rc)\d+)?(?![\w.]*/)", re.IGNORECASE)
+_BUILD = re.compile(r":(?:[a-z0-9]+-)*(b\d{3,6})$")
+
+
+def version_of(image: str) -> str | None:
+    """The version that an image's tag names; None for latest, nightly, a digest, or a tag that is another's."""
+    name = image.partition("@")[0]
+    found = _TAG.search(name) or _BUILD.search(name)
+    return found[1] if found else None

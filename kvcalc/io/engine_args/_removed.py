@@ -1,0 +1,33 @@
+"""Flags that a program once had: which version was the last, and what a reader is told."""
+
+from __future__ import annotations
+
+from kvcalc.engines.base import engine_class
+from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._rows import Flag
+
+
+def removed_in(program: Program, version: str | None) -> frozenset[str]:
+    """Names of the flags that a version, or the newest, has no more."""
+    return frozenset(flag.name for flag in program.flags if flag.until and _is_after(version, flag.until))
+
+
+def removed_words(flag: Flag, program: Program, version: str | None) -> str:
+    """That a version has a flag no more; empty where it has."""
+    if not (flag.until and _is_after(version, flag.until)):
+        return ""
+    return f"not a flag of {program.title} {version or newest(program)} any more ({flag.until} still has it)"
+
+
+def newest(program: Program) -> str:
+    """The newest version whose rules are known."""
+    release = engine_class(program.engine).RELEASE if program.engine else None
+    return release.newest() if release is not None else ""
+
+
+def _is_after(version: str | None, last: str) -> bool:
+    return version is None or _key(version) > _key(last)
+
+
+def _key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())

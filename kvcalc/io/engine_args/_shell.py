@@ -1,0 +1,192 @@
+"""A shell text as the commands in it: what each is started with, and by which variables. Nothing is ever run.
+
+Assignments hold for what follows; of a condition that can be told from the text the branch that is taken is read, and
+of any other what it assigns is not known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from kvcalc.io.engine_args._lexer import ASSIGNED, Lexer, Value
+
+UNKNOWN = re.compile(
+    r"\$\([A-Za-z_]\w*\)|\$\(\.\.\.\)|\$\{[^}]{0,80}\}|\$[A-Za-z_]\w*|\{\{.{0,200}?\}\}|<[A-Z][A-Z0-9_-]+>", re.DOTALL
+)
+"""A variable, a template or the output of a command in a word: something that nothing here sets."""
+_CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\[ \t]+|[ \t][\^`](?=\r?\n)\r?\n")
+"""A backslash at the end of a line that YAML folded; and how the shells of Windows go on."""
+_WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
+_UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_OPENS = {"if": "if", "while": "loop", "until": "loop", "for": "list", "select": "list", "case": "list"}
+_CLOSES = ("fi", "done", "esac")
+_SETS = ("export", "declare", "local", "readonly", "typeset")
+_TESTS = ("[", "[[", "test")
+_ENDS_OF_COMMANDS = ("then", "do", "else", "elif", "{", "}", "!", "function", *_OPENS, *_CLOSES)
+
+
+class Statement(NamedTuple):
+    """A command: its words, the variables that it sees, and its line. sure: whether no condition is before it."""
+
+    words: tuple[str, ...]
+    variables: Mapping[str, str]
+    line: int
+    sure: bool = True
+
+
+class _Block(NamedTuple):
+    """An open `if` or loop. runs: whether the branch is taken, None where it cannot be told; was: whether one was."""
+
+    kind: str
+    runs: bool | None = None
+    was: bool | None = False
+
+
+def statements(text: str, environment: Mapping[str, str] | None = None) -> list[Statement]:
+    """Commands of a text. environment: of whoever runs it; without one no `${A:-default}` is taken.
+
+    Raises InvalidValueError for a quote or bracket that is not closed.
+    """
+    unfolded = _WINDOWS.sub(lambda match: match[0].replace("\\", "/").replace(" ", "_"), _CONTINUED.sub(" ", text))
+    return list(_Shell(unfolded, environment).run())
+
+
+class _Shell:
+    """A text on its way to commands."""
+
+    def __init__(self, text: str, environment: Mapping[str, str] | None) -> None:
+        self._values: dict[str, Value] = dict(environment or {})
+        self._exported = set(self._values)
+        self._lexer = Lexer(text, self._values, defaults=environment is not None)
+        self._blocks: list[_Block] = []
+        self._status: bool | None = True
+        self._tested = False
+        self._joined = ""
+        self._doubtful: set[str] = set()
+
+    def run(self) -> Iterator[Statement]:
+        """Commands, one after the other."""
+        ended = False
+        while not ended:
+            statement, operator = self._statement()
+            ended = operator is None
+            if statement is not None:
+                yield statement
+            self._joined = operator or ""
+
+    def _runs(self) -> bool | None:
+        """Whether what stands here is run; None where it cannot be told."""
+        states = [block.runs for block in self._blocks]
+        if self._joined in ("&&", "||"):
+            happy = self._status if self._status is not None or self._tested else True
+            states.append(happy if self._joined == "&&" or happy is None else not happy)
+        return False if False in states else None if None in states else True
+
+    def _statement(self) -> tuple[Statement | None, str | None]:
+        words: list[str] = []
+        own: dict[str, str] = {}
+        before = dict(self._values)
+        line = 0
+        while True:
+            if not words or words[0] in _SETS:
+                start = self._lexer.at
+                assigned = self._lexer.assignment()
+                if assigned is not None:
+                    own |= self._assigned(*assigned, exported=bool(words))
+                    continue
+                self._lexer.at = start
+            token = self._lexer.token()
+            if token is None or token.operator:
+                return self._finished(words, own, line), token and token.operator
+            if not words and not token.quoted and self._keyword(token.words):
+                continue
+            line = line or token.line
+            if not words:
+                self._restore(own, before)  # A=b before a command is that command's alone
+            words.extend(token.words)
+
+    def _assigned(self, name: str, added: str, value: Value, *, exported: bool) -> dict[str, str]:
+        runs = self._runs()
+        if runs is False:
+            return {}
+        before = self._values.get(name)
+        if added and before is not None:
+            value = (
+                (*before, *((value,) if isinstance(value, str) else value))
+                if isinstance(before, tuple)
+                else before + (value if isinstance(value, str) else " ".join(value))
+            )
+        if runs is None and value != before:
+            self._values.pop(name, None)
+            self._doubtful.add(name)
+            return {}
+        self._doubtful.discard(name)
+        self._values[name] = value
+        if exported:
+            self._exported.add(name)
+        self._status, self._tested = True, False
+        return {name: value if isinstance(value, str) else " ".join(value)}
+
+    def _keyword(self, words: tuple[str, ...]) -> bool:
+        """Takes in a word that begins or ends a block, if it is one."""
+        word = words[0] if len(words) == 1 else ""
+        if word not in _ENDS_OF_COMMANDS:
+            return False
+        if word in _OPENS:
+            self._blocks.append(_Block(_OPENS[word], True if _OPENS[word] != "list" else None))
+        elif word in _CLOSES and self._blocks:
+            self._blocks.pop()
+        elif word in ("then", "do") and self._blocks:
+            block = self._blocks[-1]
+            runs = (self._status if self._tested else None) if block.kind == "if" else None
+            self._blocks[-1] = block._replace(runs=runs, was=True if runs else block.was if runs is False else None)
+        elif word in ("else", "elif") and self._blocks:
+            was = self._blocks[-1].was
+            self._blocks[-1] = self._blocks[-1]._replace(runs=None if was is None else not was)
+        self._joined = ""
+        return True
+
+    def _unset_as_empty(self, word: str) -> str:
+        """A word of a test, in which a variable that nothing sets is empty where the environment is known."""
+        match = _UNSET.fullmatch(word)
+        return "" if match and self._lexer.defaults and match[1] not in self._doubtful else word
+
+    def _restore(self, own: Mapping[str, str], before: Mapping[str, Value]) -> None:
+        """Takes back what was assigned."""
+        for name in own:
+            self._values.pop(name, None)
+            self._values.update({name: before[name]} if name in before else {})
+
+    def _finished(self, words: list[str], own: Mapping[str, str], line: int) -> Statement | None:
+        runs = self._runs()
+        if not words or runs is False:
+            return None
+        if words[0] in _SETS:
+            self._exported.update(word for word in words[1:] if not ASSIGNED.match(word))
+            return None
+        self._tested = words[0] in _TESTS
+        if self._tested:
+            self._status = _tested([self._unset_as_empty(word) for word in words[1:]])
+            return None
+        self._status = None
+        visible = {name: str(self._values[name]) for name in self._exported if isinstance(self._values.get(name), str)}
+        return Statement(tuple(words), {**visible, **own}, line, runs is True)
+
+
+def _tested(words: list[str]) -> bool | None:
+    """What a test says, where the text decides it."""
+    operands = [word for word in words if word not in ("]", "]]")]
+    if any(UNKNOWN.search(word) for word in operands):
+        return None
+    match operands:
+        case ["-n", text] | [text]:
+            return text != ""
+        case ["-z", text]:
+            return text == ""
+        case [one, "=" | "==" | "-eq", other]:
+            return one == other
+        case [one, "!=" | "-ne", other]:
+            return one != other
+    return None

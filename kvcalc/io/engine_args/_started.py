@@ -1,0 +1,34 @@
+"""A program as it is started in the end: its words, its variables, and the container that it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+
+class Started(NamedTuple):
+    """A program and its arguments, or those of a container.
+
+    words: the program first, where is_command says so; of a container perhaps arguments alone.
+
+    image, name: of the container. gpus: that it may use, where that is said. line: of the text it stands in, from 1.
+    skipped: words before its own, of those it was started with.
+    """
+
+    words: tuple[str, ...]
+    variables: Mapping[str, str]
+    is_command: bool = True
+    image: str | None = None
+    name: str | None = None
+    gpus: int | None = None
+    line: int = 0
+    skipped: int = 0
+
+    def inside(self, outer: Started) -> Self:
+        """The same, in a container."""
+        return self._replace(
+            image=self.image or outer.image,
+            name=self.name or outer.name,
+            gpus=outer.gpus if self.gpus is None else self.gpus,
+            skipped=self.skipped + outer.skipped,
+        )

@@ -1,0 +1,77 @@
+"""Arguments of `trtllm-serve` (1.x), and of the YAML file that it takes.
+
+Source: tensorrt_llm/commands/serve.py and llmapi/llm_args.py (KvCacheConfig). The fraction is of the memory that is
+free once weights are loaded; the file wins over the line.
+"""
+
+from __future__ import annotations
+
+from kvcalc.io.engine_args._own import attention_replicas, cache_config, config_file, role
+from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._rows import Degree, Flag, Ignored, Names, Reads, Refused, Sets, Weighs, rows
+
+_FLAGS = (
+    Flag("max-seq-len", Sets("max_seq_len")),
+    Flag("kv-cache-free-gpu-memory-fraction", Sets("free_gpu_memory_fraction"), ("free-gpu-memory-fraction",)),
+    Flag("kv-cache-dtype", Sets("dtype")),
+    Flag("tp-size", Degree("tp"), ("tensor-parallel-size",)),
+    Flag("pp-size", Degree("pp"), ("pipeline-parallel-size",)),
+    Flag("kv-cache-config", Reads(cache_config)),
+    Flag("enable-attention-dp", Reads(attention_replicas), takes="switch"),
+    Flag("config", Reads(config_file, decides=False), ("extra-llm-api-options",)),
+    Flag("server-role", Reads(role)),
+    Flag("model", Names("model"), ("model-path",)),
+    *rows(
+        Refused("ranks that share a context are not modelled", nothing=("1",)), value="cp-size|context-parallel-size"
+    ),
+    *rows(Refused("each beam has a cache of its own", nothing=("1",)), value="max-beam-width"),
+    *rows(Refused("only its PyTorch backend is modelled", nothing=("pytorch",)), value="backend"),
+    *rows(
+        Refused("what it does to the cache is not known here"),
+        value="speculative-config sparse-attention-config",
+        switch="enable-lora",
+    ),
+    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), value="lora-config"),
+    *rows(
+        Ignored("what a step computes, which is part of the reserve"),
+        switch="enable-chunked-prefill",
+        value="""
+            max-batch-size max-num-tokens cuda-graph-config torch-compile-config moe-config attn-backend
+            scheduler-config
+        """,
+    ),
+    *rows(
+        Ignored("where ranks and experts are"),
+        value="""
+            ep-size|moe-expert-parallel-size moe-tensor-parallel-size cluster-size|moe-cluster-parallel-size
+            gpus-per-node cache-transceiver-config disagg-cluster-uri metadata-server-config-file
+        """,
+    ),
+    *rows(
+        Ignored("how the server is reached, and how answers are written"),
+        switch="""
+            trust-remote-code fail-fast-on-attention-window-too-large skip-tokenizer-init disable-overlap-scheduler
+            print-iter-log return-perf-metrics enable-iter-perf-stats enable-autotuner
+        """,
+        value="""
+            tokenizer custom-tokenizer host port log-level num-postprocess-workers revision reasoning-parser
+            tool-parser otlp-traces-endpoint media-io-kwargs chat-template stream-interval guided-decoding-backend
+            perf-metrics-max-requests load-format allreduce-strategy sampler-type orchestrator-type
+        """,
+        values="custom-module-dirs",
+    ),
+)
+
+PROGRAM = Program(
+    title="TensorRT-LLM",
+    engine="tensorrt_llm",
+    commands=("trtllm-serve", "trtllm-serve serve", "python -m tensorrt_llm.commands.serve", "python -m dynamo.trtllm"),
+    length="max_seq_len",
+    flags=_FLAGS,
+    own_variables=("TRTLLM_", "TLLM_"),
+    harmless=("TRTLLM_*", "TLLM_LOG*", "TLLM_WORKER*", "TLLM_OVERRIDE*", "TLLM_DISABLE*"),
+    takes_model=True,
+    images=(r"tensorrt-llm/release(:|$)",),
+    config_flags=("--config", "--extra_llm_api_options", "--extra-llm-api-options", "--extra-engine-args"),
+    file_wins=True,
+)

@@ -1,0 +1,149 @@
+"""Deployments as files hold them: what was read, what is missing and where, and nothing sized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.report.sheet import Column, Json, Sheet, in_version
+from kvcalc.units import plural
+
+THE_FILE = "the file"
+"""What a note is about that is of a whole file."""
+
+
+class Note(NamedTuple):
+    """What is said of a place. where: FILE:LINE; about: what it is about, in a word; why: a sentence.
+
+    help: what to try next, where a sentence does not say it already.
+    """
+
+    where: str
+    about: str
+    why: str
+    help: str = ""
+
+    @classmethod
+    def of(cls, error: KvcalcError, name: str = "") -> Self:
+        """An error at its place. name: of the file where it does not say it."""
+        where, _, about = error.where.partition(": ")
+        return cls(where or name, about or THE_FILE, error.what, error.help)
+
+    @property
+    def sentence(self) -> str:
+        """Why, and what to try next."""
+        return f"{self.why}; {self.help}" if self.help else self.why
+
+    def error(self) -> KvcalcError:
+        """The same, to be raised."""
+        where = self.where if self.about == THE_FILE else f"{self.where}: {self.about}"
+        return InvalidFileError(self.why, where=where, help=self.help)
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        values: dict[str, Json] = {"where": self.where, "about": self.about, "why": self.why}
+        return values | ({"help": self.help} if self.help else {})
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.about}: {self.why}"
+
+
+class Deployed(NamedTuple):
+    """An engine that a file starts.
+
+    args: what decides the cache, by the engine's own long flag names without dashes in front. gpus: of one replica over
+    all its nodes; gpu: name of a device; None where the file does not say. role: prefill or decode. version: as the
+    image's tag says. replicas_max: where it scales. where: FILE:LINE of what starts it.
+    """
+
+    name: str
+    engine: str
+    model: str | None
+    args: Mapping[str, Json]
+    gpus: int | None
+    gpu: str | None
+    replicas: int | None
+    role: str | None
+    where: str
+    version: str = ""
+    replicas_max: int | None = None
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        values: dict[str, Json] = {**self._asdict(), "args": dict(self.args)}
+        for name in ("version", "replicas_max"):
+            if not values[name]:
+                del values[name]
+        return values
+
+
+class DeploymentsReport(NamedTuple):
+    """What was read of all files. skipped: files of a folder that hold no deployment."""
+
+    deployments: tuple[Deployed, ...]
+    refused: tuple[Note, ...] = ()
+    told: tuple[Note, ...] = ()
+    skipped: tuple[Note, ...] = ()
+
+    def data(self) -> dict[str, Json]:
+        """Plain values."""
+        skipped = {"skipped": [note.data() for note in self.skipped]} if self.skipped else {}
+        return {
+            "deployments": [deployment.data() for deployment in self.deployments],
+            "refused": [note.data() for note in self.refused],
+            "told": [note.data() for note in self.told],
+            **skipped,
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each deployment, and tables of what was refused, reported and skipped."""
+        columns = (
+            Column("deployment"),
+            Column("engine"),
+            Column("model"),
+            Column("GPUs", "count"),
+            Column("GPU"),
+            Column("replicas", "count"),
+            Column("role", wide=True),
+            Column("arguments", wide=True),
+            Column("where"),
+        )
+        rows = tuple(
+            (
+                each.name,
+                in_version(each.engine, each.version),
+                each.model or "?",
+                each.gpus,
+                each.gpu or "?",
+                each.replicas,
+                each.role,
+                arguments_shown(each.args),
+                each.where,
+            )
+            for each in self.deployments
+        )
+        title = f"Deployments: {plural(len(rows), 'engine')} found"
+        sheets = [Sheet(title, columns, rows)]
+        named = (("Refused", self.refused), ("Reported", self.told), ("Skipped", self.skipped))
+        sheets.extend(notes_sheet(title, notes) for title, notes in named if notes)
+        return tuple(sheets)
+
+
+def arguments_shown(args: Mapping[str, Json]) -> str:
+    """Arguments on one line: `max-model-len=8192, enable-prefix-caching`."""
+    shown = []
+    for name, value in args.items():
+        if value is True:
+            shown.append(name)
+        elif isinstance(value, Mapping):
+            shown.append(f"{name}={{...}}")
+        else:
+            shown.append(f"{name}={'false' if value is False else value}")
+    return ", ".join(shown)
+
+
+def notes_sheet(title: str, notes: tuple[Note, ...]) -> Sheet:
+    """A table of what is said of places."""
+    columns = (Column("where"), Column("about"), Column("why"))
+    return Sheet(f"{title}: {len(notes):,}", columns, tuple((each.where, each.about, each.sentence) for each in notes))
