@@ -6,9 +6,10 @@ GB is 10^9 bytes and GiB is 2^30 bytes, always spelled out.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 from operator import index
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from kvcalc.errors import InvalidValueError
 
@@ -35,6 +36,7 @@ _NUMBER = r"(?P<number>(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?)"
 """163,840 and 163_840: commas stand between thousands or nowhere, so that a list is no number."""
 _TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)", re.ASCII)
 _BYTES = re.compile(rf"{_NUMBER}\s*(?P<unit>[A-Za-z]*)", re.ASCII)
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 _SHOWN_CHARACTERS = 40
 _TOKENS_HELP = "write 100000, 100_000, 128k (= 128,000) or 128K (= 131,072)"
 
@@ -204,6 +206,18 @@ def parse_rate(text: str, field: str) -> int:
     return rate
 
 
+def parse_percent(text: str, field: str) -> Fraction:
+    """A share from `10%` or `2.5 %`: 1/10, 1/40. Raises InvalidValueError for a number alone, which may be either."""
+    from fractions import Fraction
+
+    match = _PERCENT.fullmatch(text.strip()) if len(text) <= _SHOWN_CHARACTERS else None
+    if match is None:
+        raise InvalidValueError(
+            f"{field} must be a percentage, not {shown(text)}", field=field, help="write 10% or 2.5%; 0% for none"
+        )
+    return Fraction(match[1]) / 100
+
+
 def count(number: int) -> str:
     """`100000` as `100,000`."""
     return f"{number:,}"
@@ -239,6 +253,31 @@ def both_units(number_bytes: int) -> str:
     if abs(number_bytes) < KB:
         return exact
     return f"{exact} ({gigabytes(number_bytes)}, {gibibytes(number_bytes)})"
+
+
+class Scale(NamedTuple):
+    """One unit for several numbers of bytes that are read together. size: bytes of one; 0: every number in full."""
+
+    name: str
+    size: int
+
+    def of(self, number_bytes: int) -> str:
+        """`85899345920` as `80.00 GiB`, or as `85,899,345,920 bytes`."""
+        return f"{number_bytes / self.size:,.2f} {self.name}" if self.size else plural(number_bytes, "byte")
+
+    def words(self, parts: Iterable[str | int]) -> str:
+        """Words between which stand numbers of bytes."""
+        return "".join(part if isinstance(part, str) else self.of(part) for part in parts)
+
+
+IN_FULL = Scale("bytes", 0)
+
+
+def common_scale(*numbers_bytes: int) -> Scale:
+    """The largest binary unit up to GiB in which the largest of the numbers is at least 1."""
+    most = max(map(abs, numbers_bytes), default=0)
+    found = (Scale(name, size) for name, size in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)) if most >= size)
+    return next(found, IN_FULL)
 
 
 def ratio(part_bytes: int, whole_bytes: int) -> float | None:

@@ -6,11 +6,15 @@ import csv
 import io
 import json
 import re
+import string
 from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import jsonschema
+
 from kvcalc.cli import main
+from kvcalc.report.notices import RULES
 
 
 class Printed(NamedTuple):
@@ -64,6 +68,10 @@ def read_strictly(format: str, text: str) -> None:
     elif format == "csv":
         for row in csv.reader(io.StringIO(text), strict=True):
             assert not [cell for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(cell)]
+    elif format == "sarif":
+        read_sarif(json.loads(text))
+    elif format == "gitlab":
+        read_gitlab(json.loads(text))
     elif format == "junit":
         ElementTree.fromstring(text.encode())
     elif format == "markdown":
@@ -74,8 +82,111 @@ def read_strictly(format: str, text: str) -> None:
         assert all({"file", "line", "title"} == properties.keys() for _, properties, _ in commands(text))
 
 
+def an_object(**required):
+    """The schema of an object that has these and nothing else."""
+    return {"type": "object", "properties": required, "required": [*required], "additionalProperties": False}
+
+
+TEXT = {"type": "string", "minLength": 1}
+MESSAGE = an_object(text=TEXT)
+LOCATION = an_object(
+    physicalLocation=an_object(
+        artifactLocation={
+            "type": "object",
+            "properties": {"uri": TEXT, "uriBaseId": {"const": "%SRCROOT%"}},
+            "required": ["uri"],
+            "additionalProperties": False,
+        },
+        region=an_object(startLine={"type": "integer", "minimum": 1}),
+    )
+)
+RESULT = an_object(
+    ruleId={"enum": [rule.id for rule in RULES]},
+    ruleIndex={"type": "integer", "minimum": 0, "maximum": len(RULES) - 1},
+    level={"enum": ["none", "note", "warning", "error"]},
+    message=MESSAGE,
+    locations={"type": "array", "items": LOCATION, "minItems": 1, "maxItems": 10},
+    partialFingerprints=an_object(primaryLocationLineHash={"type": "string", "pattern": "^[0-9a-f]{16,}:[1-9][0-9]*$"}),
+)
+RULE = an_object(
+    id=TEXT,
+    name={"type": "string", "maxLength": 255, "pattern": "^[A-Za-z]+$"},
+    shortDescription=an_object(text={"type": "string", "maxLength": 1024}),
+    fullDescription=an_object(text={"type": "string", "maxLength": 1024}),
+    help=MESSAGE,
+    defaultConfiguration=an_object(level={"enum": ["error"]}),
+)
+SARIF = jsonschema.Draft202012Validator(
+    {
+        "type": "object",
+        "properties": {
+            "$schema": {"type": "string", "pattern": "^https://docs.oasis-open.org/sarif/.*/sarif-schema-2.1.0.json$"},
+            "version": {"const": "2.1.0"},
+            "runs": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 20,
+                "items": an_object(
+                    tool=an_object(
+                        driver=an_object(
+                            name=TEXT,
+                            version=TEXT,
+                            semanticVersion={"type": "string", "pattern": r"^\d+\.\d+\.\d+"},
+                            informationUri={"type": "string", "pattern": "^https://"},
+                            rules={"type": "array", "items": RULE},
+                        )
+                    ),
+                    columnKind={"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                    results={"type": "array", "items": RESULT, "maxItems": 25_000},
+                ),
+            },
+        },
+        "required": ["$schema", "version", "runs"],
+        "additionalProperties": False,
+    }
+)
+"""The part of SARIF 2.1.0 that is written, with what GitHub's code scanning asks of it and its limits."""
+GITLAB = jsonschema.Draft202012Validator(
+    {
+        "type": "array",
+        "items": an_object(
+            description=TEXT,
+            check_name={"enum": [rule.id for rule in RULES]},
+            fingerprint={"type": "string", "pattern": "^[0-9a-f]{32,64}$"},
+            severity={"enum": ["info", "minor", "major", "critical", "blocker"]},
+            location=an_object(path=TEXT, lines=an_object(begin={"type": "integer", "minimum": 1})),
+        ),
+    }
+)
+"""GitLab's code quality report, all of whose fields it asks for."""
+
+
+def read_sarif(log) -> None:
+    SARIF.validate(log)
+    for run in log["runs"]:
+        rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        assert len(set(rules)) == len(rules)
+        prints = [result["partialFingerprints"]["primaryLocationLineHash"] for result in run["results"]]
+        assert len(set(prints)) == len(prints)
+        for result in run["results"]:
+            assert rules[result["ruleIndex"]] == result["ruleId"]
+            assert_inert(result["message"]["text"])
+            uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+            assert set(uri) <= set(string.ascii_letters + string.digits + "%-._~/")  # RFC 3986, 3.3
+            assert re.fullmatch(r"(?:[^%]|%[0-9A-F]{2})+", uri)
+            assert not uri.startswith(("./", "//"))
+
+
+def read_gitlab(issues) -> None:
+    GITLAB.validate(issues)
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues)
+    for issue in issues:
+        assert_inert(issue["description"] + issue["location"]["path"])
+        assert not issue["location"]["path"].startswith("./")
+
+
 def is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.,e-]+", cell))
+    return bool(re.fullmatch(r"[+-]?[\d.,e-]+%?", cell))
 
 
 def read_markdown(text: str) -> None:
@@ -83,7 +194,7 @@ def read_markdown(text: str) -> None:
     width = 0
     for line in text.splitlines():
         if not line.startswith("|"):
-            assert not line or line.startswith(("### ", "- "))
+            assert not line or line.startswith(("### ", "- ", "  - "))
             width = 0
             continue
         width = width or len(cells(line))

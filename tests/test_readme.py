@@ -69,6 +69,7 @@ def test_the_readme_shows_each_question_that_users_ask():
         "explain",
         "explain-log",
         "check",
+        "diff",
         "check",
     ]
 
@@ -125,19 +126,3 @@ def test_the_project_names_no_unpinned_torch_for_its_tests():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "torch==2.13.0" in project["optional-dependencies"]["dev"]
     assert not [need for need in project["dependencies"] if need.startswith("torch")]
-
-
-def test_the_pre_commit_hooks_and_the_workflow_run_commands_that_exist(cli):
-    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    workflow = yaml.safe_load((ROOT / "examples/github-workflow.yaml").read_text())
-    entries = [hook["entry"] for hook in hooks]
-    entries += [
-        step["run"]
-        for job in workflow["jobs"].values()
-        for step in job["steps"]
-        if "kvcalc check" in step.get("run", "")
-    ]
-    assert len(entries) == 3
-    for entry in entries:
-        words = [word for word in shlex.split(entry)[1:] if not word.startswith(("-", "plans", "github"))]
-        assert cli([*words, "--help"]).code == 0

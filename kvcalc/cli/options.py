@@ -302,11 +302,18 @@ AGAINST = Option(
 BY_LAYER = Option("by_layer", ("--by-layer",), None, "A row for each layer.", FLAG)
 EXPLAIN = Option("explain", ("--explain",), None, "The formula with its numbers, and where each came from.", FLAG)
 VERIFY = Option("verify", ("--verify",), None, "Build the attention in torch, run it, and measure the cache.", FLAG)
+EXACT = Option("exact", ("--exact",), None, "Bytes in full instead of GiB.", FLAG)
+MAX_GROWTH = Option("max_growth", ("--max-growth",), "PERCENT", "Largest growth of a deployment's bytes: 10%.")
 FORMAT = Option("format", ("--format", "-f"), "NAME", "Output format: {known}.", default="table", known=_formats)
 FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
+BASE = Option("base", (), "BASE", "File, folder or revision, as it was; or both: main..HEAD.", required=True)
+HEAD = Option("head", (), "[HEAD]", "As it is now; of a revision, the working tree if not given.")
+PATHS = Option("paths", (), "[PATH]...", "Only files and folders of these names.", TEXTS)
+BASELINE = Option("baseline", ("--baseline",), "FILE", "Compare with what this file keeps; new failures alone count.")
+UPDATE_BASELINE = Option("update_baseline", ("--update-baseline",), None, "Write --baseline anew.", FLAG)
 DEPLOYMENT_FILES = Option(
     "paths",
     (),

@@ -15,22 +15,21 @@ from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.report.check import CheckReport, Finding
+from kvcalc.report.check import CheckReport, Finding, Written
 from kvcalc.report.deployments import Note
-from kvcalc.units import both_units
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes available to the cache on each GPU, and in words how they came about."""
+    """Bytes available to the cache on each GPU, and how they came about: words, and bytes between them."""
 
     available_bytes: int
-    words: str
+    words: tuple[str | int, ...]
 
     @classmethod
     def of_budget(cls, budget_bytes: int) -> Limit:
         """A number of bytes, given."""
-        return cls(budget_bytes, "budget")
+        return cls(budget_bytes, ("budget of ", budget_bytes))
 
     @classmethod
     def of_gpu(  # the terms of a GPU's memory
@@ -48,11 +47,11 @@ class Limit:
         """
         memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
         if isinstance(engine, Planner) and engine.fixed_bytes is not None:
-            return cls(memory.cache_bytes, memory.share)
+            return cls(memory.cache_bytes, (memory.share,))
         share = memory.share if isinstance(engine, Planner) else f"{float(utilization):g}"
-        words = f"{gpu.name}: {both_units(gpu.memory_bytes)} x {share} - {both_units(weights_bytes)} weights"
+        words: tuple[str | int, ...] = (f"{gpu.name} ", gpu.memory_bytes, f" x {share} - ", weights_bytes, " weights")
         if reserve_bytes:
-            words += f" - {both_units(reserve_bytes)} {reserve_words}"
+            words = (*words, " - ", reserve_bytes, f" {reserve_words}")
         return cls(memory.cache_bytes, words)
 
 
@@ -60,7 +59,8 @@ class Limit:
 class Deployment:
     """One entry of a plan: what is asked, and what there is for it. remarks: what its author must know.
 
-    file, line: where it stands, for findings that point at it; where: the same, for errors.
+    file, line: where it stands, for findings that point at it; where: the same, for errors. written: its fields as
+    they were written, so that a change can be told by the one that made it.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Deployment:
     line: int = 0
     where: str = ""
     remarks: tuple[str, ...] = ()
+    written: tuple[Written, ...] = ()
 
     @property
     def ranks(self) -> Parallel:
@@ -138,6 +139,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         file=deployment.file,
         line=deployment.line,
         notes=(*_notes(deployment, plan), *deployment.remarks),
+        written=deployment.written,
     )
 
 

@@ -1,6 +1,6 @@
 """Formats: one file for each value of --format, with `write(document, stream)`.
 
-`table`, `json`, `csv` and `markdown` render any document; `junit` and `github` those that hold findings.
+`table`, `json`, `csv` and `markdown` render any document; `github`, `gitlab`, `junit` and `sarif` those with notices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from kvcalc.registry import Registry
 from kvcalc.report.sheet import Document
 
 FORMATS = Registry("kvcalc.formats", "format")
-FOR_FINDINGS = ("github", "junit")
+FOR_FINDINGS = ("github", "gitlab", "junit", "sarif")
 FOR_ANYTHING = ("table", "json", "csv", "markdown")
 
 
@@ -26,5 +26,6 @@ def check_format(name: str, allowed: tuple[str, ...]) -> None:
     FORMATS.module(name)
     if name not in allowed:
         raise InvalidValueError(
-            f"the format {name} renders findings of `kvcalc check` only", help=f"use {', '.join(allowed)}"
+            f"the format {name} renders findings of `kvcalc check` and `kvcalc diff` only",
+            help=f"use {', '.join(allowed)}",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from kvcalc.errors.foreign import MOST_NAME, visible
-from kvcalc.report.sheet import Cell, Line, Sheet, Styled
+from kvcalc.report.sheet import Cell, Line, Point, Sheet, Styled
 
 _FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 """What makes spreadsheets read a cell as a formula. Source: OWASP, "CSV Injection"."""
@@ -18,6 +18,7 @@ _MARKDOWN = re.compile(r"[\\`|]|\](?=\()")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML document may hold, not even escaped. Source: XML 1.0, 2.2 Char."""
+_PLAIN_IN_URI = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 _COMMAND = re.compile(r"^((?:\s|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
 
 
@@ -31,6 +32,7 @@ def visible_sheet(sheet: Sheet) -> Sheet:
         notes=tuple(map(visible, sheet.notes)),
         answers=tuple((visible(name), _visible_cell(cell)) for name, cell in sheet.answers),
         footnote=visible(sheet.footnote),
+        points=tuple(Point(visible(point.title), tuple(map(visible, point.lines))) for point in sheet.points),
     )
 
 
@@ -71,3 +73,12 @@ def github_data(text: str) -> str:
 def github_property(text: str, most: int = MOST_NAME) -> str:
     """A property of a workflow command. Source: as above, escapeProperty."""
     return github_data(visible(text, most)).replace(":", "%3A").replace(",", "%2C")
+
+
+def uri_path(path: str) -> str:
+    """A path as part of a URI. Source: RFC 3986, 2.1 and 2.3."""
+    try:
+        content = path.encode("utf-8", "surrogateescape")  # bytes of a name that are no text come back as they were
+    except UnicodeEncodeError:
+        content = path.encode("utf-8", "surrogatepass")
+    return "".join(chr(byte) if byte in _PLAIN_IN_URI else f"%{byte:02X}" for byte in content)

@@ -21,6 +21,8 @@ def write(document: Document, stream: TextIO) -> None:
         if sheet.answers:
             table.writerows(map(csv_cell, row) for row in zip(*sheet.answers, strict=True))
             stream.write("\n")
+        if not sheet.columns:
+            continue
         shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
         scales = [_SCALES.get(column.kind, 1) for column in sheet.columns]
         table.writerow([csv_cell(sheet.columns[i].title) for i in shown])

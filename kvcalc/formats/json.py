@@ -5,12 +5,17 @@ from __future__ import annotations
 from json import dumps
 from typing import TextIO
 
-from kvcalc.report.sheet import Document
+from kvcalc.report.sheet import Document, Json
 
 
 def write(document: Document, stream: TextIO) -> None:
     """Writes the document's values, indented."""
-    text = dumps(document.to_dict(), indent=2)  # in ASCII: whatever acts on a terminal is an escape
-    for command in ("##[", "##vso["):  # of a workflow; two hashes stand in texts alone, and may be an escape there
+    stream.write(dumped(document.to_dict()))
+
+
+def dumped(values: Json) -> str:
+    """Values as indented JSON, in which no workflow's command is read."""
+    text = dumps(values, indent=2)  # in ASCII: whatever acts on a terminal is an escape
+    for command in ("##[", "##vso["):  # two hashes stand in texts alone, and may be an escape there
         text = text.replace(command, f"\\u0023{command[1:]}")
-    stream.write(text + "\n")
+    return text + "\n"

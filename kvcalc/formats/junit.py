@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 from kvcalc.errors.foreign import MOST_TEXT
 from kvcalc.formats._escapes import xml
-from kvcalc.report.check import CheckReport, Finding
-from kvcalc.report.deployments import Note
+from kvcalc.formats._notices import notices_of
+from kvcalc.report.notices import UNREAD, Notice
 from kvcalc.report.sheet import Document
 
 
@@ -17,35 +17,28 @@ def write(document: Document, stream: TextIO) -> None:
 
     Characters beyond ASCII are references, so that the document is well-formed in whatever encoding it is stored.
     """
-    findings = document.findings if isinstance(document, CheckReport) else ()
-    refused = document.refused if isinstance(document, CheckReport) else ()
-    failures = sum(not finding.fits for finding in findings)
-    tests, errors = str(len(findings) + len(refused)), str(len(refused))
-    suite = ElementTree.Element("testsuite", name="kvcalc", tests=tests, failures=str(failures), errors=errors)
-    for finding in findings:
-        _add_case(suite, finding)
-    for note in refused:
-        _add_refused(suite, note)
+    notices = notices_of(document)
+    errors = sum(notice.rule is UNREAD for notice in notices)
+    counts = {"tests": len(notices), "failures": sum(notice.fails for notice in notices) - errors, "errors": errors}
+    suite = ElementTree.Element("testsuite", {"name": "kvcalc", **{name: str(n) for name, n in counts.items()}})
+    for notice in notices:
+        _add_case(suite, notice)
     ElementTree.indent(suite)
     stream.write(ElementTree.tostring(suite, encoding="us-ascii", xml_declaration=True).decode("ascii") + "\n")
 
 
-def _add_case(suite: ElementTree.Element, finding: Finding) -> None:
+def _add_case(suite: ElementTree.Element, notice: Notice) -> None:
     """Adds the test case of one deployment."""
-    file, message = xml(finding.file, MOST_TEXT), xml(finding.message, MOST_TEXT)
-    name, line = xml(finding.deployment), str(finding.line)
+    file, lines = xml(notice.file, MOST_TEXT), [xml(line, MOST_TEXT) for line in notice.lines]
+    name, line = xml(notice.deployment), str(notice.line)
     case = ElementTree.SubElement(suite, "testcase", classname=file, name=name, file=file, line=line)
-    if not finding.fits:
-        failure = ElementTree.SubElement(case, "failure", type="does-not-fit", message=message)
-        failure.text = f"{file}:{line}: {message}"
-    if finding.notes:
+    if notice.fails:
+        failure = ElementTree.SubElement(case, _element(notice), type=notice.rule.id, message=lines[0])
+        failure.text = "\n".join((f"{file}:{line}: {lines[0]}", *lines[1:]))
+    if notice.notes:
         notes = ElementTree.SubElement(case, "system-out")
-        notes.text = "\n".join(f"- {xml(note, MOST_TEXT)}" for note in finding.notes)
+        notes.text = "\n".join(f"- {xml(note, MOST_TEXT)}" for note in notice.notes)
 
 
-def _add_refused(suite: ElementTree.Element, note: Note) -> None:
-    """Adds the test case of what cannot be checked."""
-    where, about = xml(note.where, MOST_TEXT), xml(note.about)
-    case = ElementTree.SubElement(suite, "testcase", classname=where, name=about)
-    message = xml(note.sentence, MOST_TEXT)
-    ElementTree.SubElement(case, "error", type="refused", message=message)
+def _element(notice: Notice) -> str:
+    return "error" if notice.rule is UNREAD else "failure"

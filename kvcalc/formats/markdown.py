@@ -21,11 +21,16 @@ def _sheet(sheet: Sheet) -> str:
     lines = [f"### {markdown(sheet.title)}", ""]
     lines += [f"- {markdown(f'{line.label} {line.value}'.strip())}" for line in sheet.lines]
     lines += [""] if sheet.lines else []
-    lines.append(_row(column.title for column in columns))
-    lines.append(_row("--:" if is_number(column) else "---" for column in columns))
+    if columns:
+        lines.append(_row(column.title for column in columns))
+        lines.append(_row("--:" if is_number(column) else "---" for column in columns))
     lines += [_row(cell_text(row[i], sheet.columns[i]) for i in shown) for row in sheet.rows]
+    lines += [""] if sheet.points else []
+    for point in sheet.points:
+        lines += [f"- {markdown(point.title)}", *(f"  - {markdown(line)}" for line in point.lines)]
     notes = [f"* {sheet.footnote}", *sheet.notes] if sheet.footnote else sheet.notes
-    lines += ["", *(f"- {markdown(note)}" for note in notes)] if notes else []
+    lines += [""] if notes and lines[-1] else []
+    lines += [f"- {markdown(note)}" for note in notes]
     return "\n".join(lines) + "\n"
 
 

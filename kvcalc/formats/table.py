@@ -55,14 +55,21 @@ def write(document: Document, stream: TextIO) -> None:
 
 def _print(sheet: Sheet, console: Console) -> None:
     console.print(Text(sheet.title, style="bold"))
-    console.print()
+    if sheet.columns or sheet.notes:
+        console.print()
     for line in sheet.lines:
         _print_line(line, sheet.label_width, console)
     if sheet.lines:
         console.print()
-    _print_rows(sheet, console)
+    if sheet.columns:
+        _print_rows(sheet, console)
+    for point in sheet.points:
+        console.print()
+        _print_hanging(point.title, console)
+        for words in point.lines:
+            _print_hanging(words, console, further=_DETAIL)
     notes = [*([f"* {sheet.footnote}"] if sheet.footnote else []), *(f"- {note}" for note in sheet.notes)]
-    if notes:
+    if notes and (sheet.columns or sheet.points):
         console.print()
     for note in notes:
         _print_hanging(note, console)

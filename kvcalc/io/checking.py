@@ -43,9 +43,13 @@ class ToCheck(NamedTuple):
 
 def to_check(paths: Sequence[str], given: Given) -> ToCheck:
     """Deployments of plans, files, folders, standard input and revisions of git."""
-    files = found(paths)
-    plans = [source for source in files.sources if _is_plan(source)]
-    others = [source for source in files.sources if not _is_plan(source)]
+    return of_files(found(paths), given)
+
+
+def of_files(files: Found, given: Given) -> ToCheck:
+    """Deployments of files that were found, wherever they lie."""
+    plans = [source for source in files.sources if _is_plan(source, files)]
+    others = [source for source in files.sources if source not in plans]
     read = read_deployments(others, given.variables, opener)
     plans += [source for source in others if _may_be_plan(source, read, files)]
     named = {source.name for source in plans}
@@ -81,8 +85,21 @@ def _check_weights(settled: Sequence[Settled]) -> None:
         )
 
 
-def _is_plan(source: Source) -> bool:
-    return grammar_of(source) == YAML and _PLAN.search(source.words) is not None and not _MANIFEST.search(source.words)
+def _is_plan(source: Source, files: Found) -> bool:
+    """Whether a file is a plan. One of a folder has a list of deployments, or is broken, and no template."""
+    if grammar_of(source) != YAML or not _PLAN.search(source.words) or _MANIFEST.search(source.words):
+        return False
+    return source.name not in files.from_folder or ("{{" not in source.words and _lists_deployments(source))
+
+
+def _lists_deployments(source: Source) -> bool:
+    from kvcalc.io.documents import parse_yaml
+
+    try:
+        values = parse_yaml(source.words, source.name).data
+    except KvcalcError:
+        return True
+    return isinstance(values, Mapping) and isinstance(values.get("deployments"), list)
 
 
 def _may_be_plan(source: Source, read: Deployments, files: Found) -> bool:

@@ -4,6 +4,9 @@ Nothing is read whole before its size is known to be one that such a file may ha
 A regular file is read as it is. A pipe is read where it is named and somebody writes to it (`<(command)`,
 `/dev/stdin`, a FIFO); devices, sockets and files of the kernel, whose size is 0 and whose reading may take what others
 wait for (/proc/kmsg), are not.
+
+A tree that is no folder of this disk (a git revision) may be mounted under a name of its own: paths that begin with the
+name are then read from it, by everything that reads files.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from kvcalc.errors import InvalidFileError
+from kvcalc.errors import InvalidFileError, KvcalcError
 
 _CHECK = "check the path"
 _WHAT = {
@@ -39,6 +42,39 @@ class Readable(Protocol):
         ...
 
 
+class Tree(Protocol):
+    """Files that are no files of this disk, by their paths from the top: no `.` or `..`, no slash in front."""
+
+    def kind(self, path: str) -> int:
+        """The kind of what is there, as `stat` has it; 0 where nothing is."""
+        ...
+
+    def content(self, path: str) -> bytes:
+        """Content of a file. Raises InvalidFileError."""
+        ...
+
+
+_mounted: dict[str, Tree] = {}
+
+
+@contextmanager
+def mounted(name: str, tree: Tree) -> Iterator[Path]:
+    """A tree as a folder of that name, for a while. What leads out of it is not there."""
+    _mounted[name] = tree
+    try:
+        yield Path(name)
+    finally:
+        _mounted.pop(name, None)
+
+
+def _in_a_tree(path: Path) -> tuple[Tree, str] | None:
+    """The tree that a path is in, and the path from its top; None for one of this disk."""
+    for name, tree in _mounted.items():
+        if str(path) == name or str(path).startswith(f"{name}/"):
+            return tree, os.path.normpath(str(path)[len(name) + 1 :] or ".")
+    return None
+
+
 def read_bytes(path: Path, most: int, what: str, help: str) -> bytes:
     """Bytes of a file of at most `most` bytes, as `what` (a configuration file) has. Raises InvalidFileError."""
     with opened(path, pipes=True) as file:
@@ -60,6 +96,10 @@ def read_bytes(path: Path, most: int, what: str, help: str) -> bytes:
 @contextmanager
 def opened(path: Path, *, pipes: bool = False) -> Iterator[BinaryIO]:
     """A regular file, or a pipe where `pipes` may be read; what goes wrong meanwhile raises InvalidFileError, too."""
+    if (found := _in_a_tree(path)) is not None:
+        with _copied(*found, path) as file:
+            yield file
+        return
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
@@ -72,6 +112,25 @@ def opened(path: Path, *, pipes: bool = False) -> Iterator[BinaryIO]:
         raise InvalidFileError("there is no such file", where=str(path), help=_CHECK) from error
     except (OSError, ValueError) as error:
         raise InvalidFileError(f"cannot be read: {reason(error)}", where=str(path), help=_CHECK) from error
+
+
+@contextmanager
+def _copied(tree: Tree, inner: str, path: Path) -> Iterator[BinaryIO]:
+    """A file of a tree, as a file of this disk that has no name."""
+    kind = tree.kind(inner)
+    if kind != stat.S_IFREG:
+        what = f"is {_WHAT.get(kind, 'something else')}, not a file" if kind else "there is no such file"
+        raise InvalidFileError(what, where=str(path), help=_CHECK)
+
+    import tempfile  # brings random and compressors with it
+
+    with tempfile.TemporaryFile() as file:
+        try:
+            file.write(tree.content(inner))
+        except KvcalcError as error:
+            raise error.at(str(path)) from None
+        file.seek(0)
+        yield file
 
 
 def exists(path: Path) -> bool:
@@ -90,6 +149,8 @@ def is_folder(path: Path) -> bool:
 
 
 def _kind(path: Path) -> int:
+    if (found := _in_a_tree(path)) is not None:
+        return found[0].kind(found[1])
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except (OSError, ValueError):  # a name that is too long, or holds a zero, among others

@@ -24,7 +24,7 @@ deployments:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
@@ -50,10 +50,12 @@ from kvcalc.io.documents import Document, Keys, path_text, read_yaml
 from kvcalc.io.engine_args import Command, could_be_secret, drafted, has_draft, read_arguments, served_model
 from kvcalc.io.loading import load_named
 from kvcalc.io.weights import find_weights
+from kvcalc.io.written import facts_of, in_short, written_of
 from kvcalc.methods import apply_method
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
+from kvcalc.report.check import Written
 from kvcalc.units import parse_bytes, parse_tokens, positive_int, shown
 
 Given = ParamSpec("Given")
@@ -248,6 +250,7 @@ class _Row:
             line=self._document.lines.get(self._path, 0),
             where=self._document.where(self._path),
             remarks=self._remarks(model, engine),
+            written=tuple(self._written()),
         )
 
     def _model(self) -> Model:
@@ -414,7 +417,7 @@ class _Row:
         if widths is None:
             return 0, ""
         dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
-        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens if tokens > 1 else None)
+        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens)
         return (0, "") if found is None else (found.high_bytes, "beside them (estimate, at most; reserve replaces it)")
 
     def _weights(self, model: Model, engine: Engine) -> Weights:
@@ -437,6 +440,27 @@ class _Row:
             return loaded(found, self._take(field, engine.served, model))
 
         return self._once(("weights", id(model), id(engine), given, form), read)
+
+    def _written(self) -> Iterator[Written]:
+        """The fields that decide, as they were written: the entry's, those of what starts it, and its model's file."""
+        entry = {name: value for name, value in self._entry if name in self._entry.model_fields_set}
+        for field, value in entry.items():
+            if field not in ("name", "args", "engine_settings") and value is not None:
+                at = field.removesuffix("_")
+                yield self._field(at, value, at)
+        for name, value in self._entry.engine_settings.items():
+            yield self._field(f"engine_settings.{name}", value, "engine_settings")
+        of = "from" if self._entry.from_ else "args"
+        for name, value in written_of(self._args).items():
+            yield self._field(name if self._by_flags else f"{of}: {name}", value, of)
+        given = self._entry.model
+        name, of = (str(self._args.model or ""), f"{of}: model") if given is None else (given, "model")
+        yield from self._once(("facts", name), lambda: facts_of(name, self._folder, of))
+
+    def _field(self, name: str, value: object, at: str) -> Written:
+        lines = self._document.lines
+        line = lines.get((*self._path, at), lines.get(self._path, 0))
+        return Written(name, in_short(value), self._document.name if self._file else "", line)
 
     def _remarks(self, model: Model, engine: Engine) -> tuple[str, ...]:
         found = [f"{said.about}: {said.why}" for said in self._args.told]

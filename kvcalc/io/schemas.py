@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import TypeAlias, get_type_hints
+from typing import Any, TypeAlias, get_type_hints
 
 from kvcalc.attention import KINDS, kind_named, meanings_of
+from kvcalc.cache.dtypes import DTYPES
+from kvcalc.engines import ENGINES
+from kvcalc.engines.base import OTHER_NAMES
 from kvcalc.errors import UnknownNameError
+from kvcalc.hardware.catalogue import namings
 from kvcalc.io.plans import PlanFile
 from kvcalc.io.presets import MAX_WEIGHTS_BYTES, MODEL_FIELDS
 from kvcalc.report.sheet import Json
@@ -16,6 +20,8 @@ from kvcalc.units import MAX_COUNT
 Rules: TypeAlias = dict[str, Mapping[str, Json]]
 """Schema of each field, by its name."""
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_HOME = "https://github.com/kvcalc/kvcalc/schemas"
+"""What the schemas are known by, which is no address to read them from; the number is that of the plan's `version`."""
 _NAMES: Mapping[str, Json] = {"type": "array", "items": {"type": "string"}}
 _COUNT: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
 _OF_PLAN = "A capacity plan: `kvcalc check` says of each deployment whether its cache fits."
@@ -26,13 +32,49 @@ def schema(kind: str) -> dict[str, Json]:
     """JSON Schema of a `plan` or a `preset`. Raises UnknownNameError for another kind."""
     if kind not in SCHEMAS:
         raise UnknownNameError.among("schema", kind, SCHEMAS)
-    return {"$schema": _DIALECT, **SCHEMAS[kind]()}
+    return {"$schema": _DIALECT, "$id": f"{_HOME}/{kind}-1.json", **SCHEMAS[kind]()}
 
 
 def _plan() -> dict[str, Json]:
     plan = PlanFile.model_json_schema()
-    definitions = {"DeploymentEntry": _described(plan["$defs"]["DeploymentEntry"], _OF_DEPLOYMENT)}
+    entry = plan["$defs"]["DeploymentEntry"]
+    for field, arms in _known_names().items():
+        _narrowed(entry["properties"][field], arms)
+    definitions = {"DeploymentEntry": _described(entry, _OF_DEPLOYMENT)}
     return _described({**plan, "$defs": definitions, "title": "kvcalc capacity plan"}, _OF_PLAN)
+
+
+def _known_names() -> dict[str, list[Json]]:
+    """What a text may be in fields that name something: the names, for editors that complete them, and other spellings.
+
+    An engine's name may have a version, and names are read in any case. Devices are found by what a name says, which no
+    list holds: any text may be one.
+    """
+    engines = sorted({*(name.replace("-", "_") for name in ENGINES.names()), *OTHER_NAMES})
+    dtypes = [name for dtype in DTYPES for name in (dtype.name, *dtype.aliases)]
+    return {
+        "engine": [{"enum": engines}, {"type": "string", "pattern": f"^{_any_case(engines)}(@.+)?$"}],
+        "kv_dtype": [{"enum": dtypes}, {"type": "string", "pattern": f"^{_any_case(dtypes)}$"}],
+        "gpu": [{"enum": sorted(_devices())}, {"type": "string", "minLength": 1}],
+    }
+
+
+def _devices() -> set[str]:
+    """Names and aliases of devices that say which one is meant, alone or with memory."""
+    named = (naming for naming in namings() if not naming.candidates and not naming.memory_of)
+    return {name for naming in named for name in (naming.name, *naming.aliases)}
+
+
+def _any_case(names: Iterable[str]) -> str:
+    """A pattern of names in any case; the dialect has no flag for that."""
+    each = ("".join(f"[{c.upper()}{c}]" if c.isalpha() else f"[{c}]" for c in name.lower()) for name in names)
+    return f"({'|'.join(each)})"
+
+
+def _narrowed(field: dict[str, Any], arms: list[Json]) -> None:
+    """Puts `arms` in the place of any text."""
+    given = field.pop("anyOf", None) or [{"type": field.pop("type")}]
+    field["anyOf"] = [*arms, *(arm for arm in given if arm.get("type") != "string")]
 
 
 def _described(schema: Mapping[str, Json], words: str) -> dict[str, Json]:

@@ -3,19 +3,30 @@
 from typing import NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
-from kvcalc.report.sheet import Column, Json, Sheet, Styled, in_version
-from kvcalc.units import both_units, plural
+from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
+from kvcalc.report.sheet import Column, Json, Kind, Point, Sheet, Styled, in_version
+from kvcalc.units import IN_FULL, Scale, common_scale, plural
+
+
+class Written(NamedTuple):
+    """A field that a deployment was read from: how it was written, and where. of: the field that names the file."""
+
+    field: str
+    value: str
+    file: str = ""
+    line: int = 0
+    of: str = ""
 
 
 class Finding(NamedTuple):
     """Verdict on one deployment of a plan.
 
     needed_bytes, available_bytes: on one GPU where several share the model, the one that has least to spare.
-    limit: how the available bytes came about, in words.
+    limit: how the available bytes came about, as words and the bytes between them.
     max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
     max_sequences: most sequences at this length, None where they take nothing.
     fits: whether the cache fits the limit. parallel: how GPUs share the model; empty for one.
-    engine_version: whose rules hold, where the engine has versions.
+    engine_version: whose rules hold, where the engine has versions. written: the fields that it was read from.
     """
 
     deployment: str
@@ -25,7 +36,7 @@ class Finding(NamedTuple):
     kv_dtype: str
     needed_bytes: int
     available_bytes: int
-    limit: str
+    limit: tuple[str | int, ...]
     max_tokens: int | None
     max_sequences: int | None
     fits: bool
@@ -35,6 +46,7 @@ class Finding(NamedTuple):
     line: int = 0
     notes: tuple[str, ...] = ()
     engine_version: str = ""
+    written: tuple[Written, ...] = ()
 
     @property
     def missing_bytes(self) -> int:
@@ -42,34 +54,48 @@ class Finding(NamedTuple):
         return max(0, self.needed_bytes - self.available_bytes)
 
     @property
-    def advice(self) -> str:
-        """What would fit, largest context first."""
-        if not self.max_sequences and not self.max_tokens:
-            return "nothing fits: not one token of cache is left after weights and reserve"
-        parts = []
-        if self.max_tokens:
-            parts.append(f"{plural(self.max_tokens, 'token')} x {plural(self.sequences, 'sequence')}")
-        if self.max_sequences:
-            parts.append(f"{plural(self.tokens, 'token')} x {plural(self.max_sequences, 'sequence')}")
-        return f"would fit: {', or '.join(parts)}"
-
-    @property
     def place(self) -> str:
-        """`plan.yaml:14: `; empty for a plan that has no file."""
+        """`plan.yaml:14: `; empty for a deployment that has no file."""
         return f"{self.file}:{self.line}: " if self.file else ""
 
     @property
+    def asked(self) -> str:
+        """`131,072 tokens x 5 sequences`."""
+        return f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
+
+    def lines(self, *, exact: bool = False) -> tuple[str, ...]:
+        """What is needed and what there is, the cause, and the next step if it does not fit; bytes in one unit."""
+        scale = IN_FULL if exact else common_scale(self.needed_bytes, self.available_bytes)
+        asked = (self.model, self.asked, self.kv_dtype, self.parallel)
+        cause = f"{', '.join(filter(None, asked))}; {scale.words(self.limit)}"
+        return (self._balance(scale), cause, *(() if self.fits else (self.advice,)))
+
+    def _balance(self, scale: Scale) -> str:
+        on = " on each GPU" if self.parallel else ""
+        balance = f"needs {scale.of(self.needed_bytes)}{on}, has {scale.of(self.available_bytes)}"
+        if self.missing_bytes:
+            return f"{balance}: {scale.of(self.missing_bytes)} short"
+        return balance if self.fits else f"{balance}, but the settings of {self.engine} allow less"
+
+    @property
+    def advice(self) -> str:
+        """The next step: what would fit, more sequences first."""
+        if not self.max_sequences and not self.max_tokens:
+            if self.available_bytes <= 0:
+                return "nothing fits: weights and reserve leave no byte; use more GPUs, or larger ones"
+            return "nothing fits: not one sequence of one token"
+        pairs = ((self.max_sequences, self.tokens), (self.sequences, self.max_tokens))
+        parts = [
+            f"{plural(number, 'sequence')} of {plural(tokens, 'token')}"
+            for number, tokens in pairs
+            if number and tokens
+        ]
+        return f"would fit: {', or '.join(parts)}"
+
+    @property
     def message(self) -> str:
-        """The verdict as one sentence."""
-        asked = f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
-        on = f" on a GPU of {self.parallel}" if self.parallel else ""
-        needs = f"{self.model} needs {both_units(self.needed_bytes)}{on} for {asked}"
-        has = f"{both_units(self.available_bytes)} available ({self.limit})"
-        if self.fits:
-            return f"{needs}; {has}"
-        if not self.missing_bytes:
-            return f"{needs}; {has}; the settings of {self.engine} allow less; {self.advice}"
-        return f"{needs}; {has}; {both_units(self.missing_bytes)} missing; {self.advice}"
+        """The verdict as one sentence, its bytes in full."""
+        return "; ".join(self.lines(exact=True))
 
     @property
     def verdict(self) -> str:
@@ -89,7 +115,7 @@ class Finding(NamedTuple):
             "needed_bytes": self.needed_bytes,
             "available_bytes": self.available_bytes,
             "missing_bytes": self.missing_bytes,
-            "limit": self.limit,
+            "limit": IN_FULL.words(self.limit),
             "max_tokens": self.max_tokens,
             "max_sequences": self.max_sequences,
             "file": self.file,
@@ -100,11 +126,15 @@ class Finding(NamedTuple):
 
 
 class CheckReport(NamedTuple):
-    """Verdicts on all deployments given. refused: what cannot be checked; skipped: files of folders that hold none."""
+    """Verdicts on all deployments given. refused: what cannot be checked; skipped: files of folders that hold none.
+
+    exact: whether eyes see bytes in full, too.
+    """
 
     findings: tuple[Finding, ...]
     refused: tuple[Note, ...] = ()
     skipped: tuple[Note, ...] = ()
+    exact: bool = False
 
     @property
     def fits(self) -> bool:
@@ -119,12 +149,31 @@ class CheckReport(NamedTuple):
                 values[name] = [note.to_dict() for note in notes]
         return values
 
+    def notices(self) -> tuple[Notice, ...]:
+        """One for each deployment, and one for what cannot be checked."""
+        found = (
+            Notice(
+                TOO_LARGE if finding.missing_bytes else OVER_LIMIT,
+                not finding.fits,
+                finding.deployment,
+                "fits" if finding.fits else "does not fit",
+                finding.lines(exact=self.exact),
+                finding.file,
+                finding.line,
+                finding.notes,
+            )
+            for finding in self.findings
+        )
+        return (*found, *map(notice_of, self.refused))
+
     def sheets(self) -> tuple[Sheet, ...]:
-        """One row for each deployment; a sentence for each that does not fit."""
+        """One row for each deployment; a few lines on each that does not fit."""
         failing = [finding for finding in self.findings if not finding.fits]
-        verdict = f"{len(failing)} of {plural(len(self.findings), 'deployment')} do not fit" if failing else "all fit"
+        do_not = "does not" if len(failing) == 1 else "do not"
+        verdict = f"{len(failing)} of {plural(len(self.findings), 'deployment')} {do_not} fit" if failing else "all fit"
         verdict = verdict if self.findings else "nothing to check"
         verdict += f", {len(self.refused):,} refused" if self.refused else ""
+        unit, kind = memory_column(exact=self.exact)
         columns = (
             Column("deployment"),
             Column("verdict"),
@@ -132,8 +181,8 @@ class CheckReport(NamedTuple):
             Column("sequences", "count"),
             Column("engine", wide=True),
             Column("GPUs", wide=True),
-            Column("needed GiB", "gibibytes"),
-            Column("available GiB", "gibibytes"),
+            Column(f"needed {unit}", kind),
+            Column(f"available {unit}", kind),
             Column("notes", for_programs=True),
         )
         rows = tuple(
@@ -150,8 +199,20 @@ class CheckReport(NamedTuple):
             )
             for finding in self.findings
         )
-        problems = [f"{f.place}{f.deployment}: {f.message}" for f in failing]
+        points = tuple(Point(f"{f.place}{f.deployment}", f.lines(exact=self.exact)) for f in failing)
         remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
+        sheet = Sheet(f"Capacity check: {verdict}", columns, rows, notes=tuple(remarks), points=points)
         named = (("Refused", self.refused), ("Skipped", self.skipped))
-        more = [notes_sheet(title, notes) for title, notes in named if notes]
-        return (Sheet(f"Capacity check: {verdict}", columns, rows, notes=(*problems, *remarks)), *more)
+        return (sheet, *(notes_sheet(title, notes) for title, notes in named if notes))
+
+
+def memory_column(*, exact: bool) -> tuple[str, Kind]:
+    """Unit and kind of a column of bytes."""
+    return ("bytes", "bytes") if exact else ("GiB", "gibibytes")
+
+
+def notice_of(note: Note) -> Notice:
+    """What cannot be checked, as CI systems show it."""
+    file, _, line = note.where.rpartition(":")
+    place = (file, int(line)) if line.isascii() and line.isdecimal() else (note.where, 0)
+    return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *place)

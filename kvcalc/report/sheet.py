@@ -47,10 +47,17 @@ class Column(NamedTuple):
     for_programs: bool = False
 
 
+class Point(NamedTuple):
+    """What is said of one thing below a table: which, and short lines about it."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
 class Sheet(NamedTuple):
     """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty.
 
-    footnote: what a `*` in the table means; notes follow it.
+    points: what is said of single rows; footnote: what a `*` in the table means; notes follow them.
     answers: the lines above as a table of their own, for files that programs read; eyes have the lines.
     label_width: characters that a terminal gives labels and the gap after them, whichever lines there are.
     """
@@ -63,6 +70,7 @@ class Sheet(NamedTuple):
     answers: tuple[tuple[str, Cell], ...] = ()
     footnote: str = ""
     label_width: int = 15
+    points: tuple[Point, ...] = ()
 
 
 def plain(value: Json) -> Json:

@@ -7,6 +7,7 @@ import os
 import re
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -18,7 +19,7 @@ from kvcalc.errors.foreign import MOST_NAME, MOST_TEXT, listed, name_shown, quot
 from kvcalc.formats._escapes import csv_cell, markdown, no_commands
 
 FORMATS = ("table", "json", "csv", "markdown")
-ALL_FORMATS = (*FORMATS, "github", "junit")
+ALL_FORMATS = (*FORMATS, "github", "gitlab", "junit", "sarif")
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
     "\x1b]0;title\x07",
@@ -64,8 +65,10 @@ def test_the_strict_readers_can_refuse():
         ("github", "no command\n"),
         ("markdown", "| a | b |\n| a | b | c |\n"),
         ("markdown", "| `a |\n"),
+        ("sarif", '{"version": "2.1.0", "runs": []}'),
+        ("gitlab", '[{"description": "x"}]'),
     ):
-        with pytest.raises((AssertionError, ValueError, ElementTree.ParseError)):
+        with pytest.raises((AssertionError, ValueError, ElementTree.ParseError, jsonschema.ValidationError)):
             read_strictly(format, text)
     assert cells(r"| a \| b | \\\| | c\\ |") == [r" a \| b ", r" \\\| ", r" c\\ "]
 
@@ -90,10 +93,30 @@ def test_a_plan_of_hostile_names(tmp_path_factory, name):
             read_strictly(format, done.out)
 
 
+@given(NAMES)
+@settings(max_examples=5)
+@example("\x1b[31m\n::error file=a.py,line=1::pwned")
+@example("##[error]x | `a` \udcff")
+def test_a_change_of_hostile_names(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("diff")
+    for side, tokens in (("old", 10), ("new", 2000)):
+        entries = [
+            {"name": f"{name}{n}", "model": "r1", "tokens": tokens + n, "budget": f"{1 + n}MB"} for n in range(2)
+        ]
+        (folder / side).mkdir()
+        (folder / side / f"{in_a_path(name)}.yaml").write_text(yaml.safe_dump({"deployments": entries}), "utf-8")
+    for format in ALL_FORMATS:
+        done = run("diff", str(folder / "old"), str(folder / "new"), "--max-growth", "1%", "--format", format)
+        if done.code == 2:
+            assert_message(done)
+        else:
+            read_strictly(format, done.out)
+
+
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_each_hostile_name_in_each_format(tmp_path, name):
     file = tmp_path / "plan.yaml"
-    deployments = [{"name": f"{name}{n}", "model": "r1", "tokens": 10 + n, "budget": "1MB"} for n in range(2)]
+    deployments = [{"name": f"{name}{n}", "model": "r1", "tokens": 10 + n, "budget": f"{1 - n}MB"} for n in range(2)]
     file.write_text(yaml.safe_dump({"deployments": deployments}), "utf-8")
     for format in ALL_FORMATS:
         done = run("check", str(file), "--format", format)
@@ -204,6 +227,12 @@ def test_hostile_words_on_a_command_line(name):
         ["size", "-p", "r1", "-t", "1", "-f", name],
         ["size", "-m", f"./{name}", "-t", "1"],
         ["check", name],
+        ["check", "examples/plans", "--baseline", name],
+        ["diff", name],
+        ["diff", f"{name}..", name],
+        ["diff", "HEAD", name],
+        ["diff", "examples", name],
+        ["diff", "examples", "examples", name],
         ["methods", "show", name],
         ["engines", "show", name],
         ["presets", "show", name],

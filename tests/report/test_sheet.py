@@ -13,7 +13,7 @@ R1 = kvcalc.size(kvcalc.load("r1"), tokens=1000, sequences=2)
 
 
 def finding(*, fits: bool) -> Finding:
-    return Finding("chat", "r1", 1000, 1, "bf16", 70 if fits else 90, 80, "budget", 1, 1, fits)
+    return Finding("chat", "r1", 1000, 1, "bf16", 70 if fits else 90, 80, ("budget",), 1, 1, fits)
 
 
 def verification(*, measured: int) -> Verification:

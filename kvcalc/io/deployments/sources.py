@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -71,12 +71,20 @@ def found(paths: Sequence[str]) -> Found:
             gathered.add(path)
         except KvcalcError as error:
             gathered.refuse(error, path)
-    return Found(
-        tuple(gathered.sources.values()),
-        tuple(gathered.refused),
-        tuple(gathered.skipped),
-        frozenset(gathered.from_folder),
-    )
+    return gathered.found()
+
+
+def found_in(named: Iterable[Path], below: Iterable[Path]) -> Found:
+    """All files that are named, and those of others that may hold a deployment, as of a folder."""
+    gathered = _Gathered()
+    for path in named:
+        try:
+            gathered.add(str(path))
+        except KvcalcError as error:
+            gathered.refuse(error, str(path))
+    for path in below:
+        gathered.candidate(path)
+    return gathered.found()
 
 
 def opener(path: str) -> str | None:
@@ -95,18 +103,25 @@ class _Gathered:
         self.skipped: list[Note] = []
         self.from_folder: set[str] = set()
 
+    def found(self) -> Found:
+        """All of it."""
+        notes = tuple(self.refused), tuple(self.skipped)
+        return Found(tuple(self.sources.values()), *notes, frozenset(self.from_folder))
+
     def add(self, path: str) -> None:
         """One of the words of the command line. Raises KvcalcError."""
-        revision = None if exists(Path(path)) else _REVISION.fullmatch(path)
         if path == STDIN:
             self._take(STDIN_NAME, _stdin())
-        elif is_folder(Path(path)):
-            self._folder(path)
-        elif revision is not None:
-            for name, content in _git_files(revision["revision"], revision["path"]):
-                self._candidate(f"{revision['revision']}:{name}", name, partial(bytes, content))
+        elif exists(Path(path)):
+            if is_folder(Path(path)):
+                self._folder(path)
+            else:
+                self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
+        elif match := _REVISION.fullmatch(path):
+            for name, content in _git_files(match["revision"], match["path"]):
+                self._candidate(f"{match['revision']}:{name}", name, partial(bytes, content))
         else:
-            self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
+            raise InvalidFileError("there is no such file", where=path, help="check the path")
 
     def refuse(self, error: KvcalcError, path: str) -> None:
         """Notes that something named cannot be read."""
@@ -120,8 +135,11 @@ class _Gathered:
             if number >= MOST_FILES:
                 self.skipped.append(Note(path, "the folder", f"only its first {MOST_FILES:,} files are looked at"))
                 return
-            read = partial(read_bytes, file, MAX_FILE_BYTES, "configuration file", _HELP)
-            self._candidate(str(file), file.name, read)
+            self.candidate(file)
+
+    def candidate(self, file: Path) -> None:
+        """A file of a folder."""
+        self._candidate(str(file), file.name, partial(read_bytes, file, MAX_FILE_BYTES, "configuration file", _HELP))
 
     def _candidate(self, name: str, own: str, read: Callable[[], bytes]) -> None:
         """A file of a folder: taken if it may hold a deployment, else skipped."""
@@ -137,7 +155,7 @@ class _Gathered:
                 return
             self._take(name, _text(raw, name))
             self.from_folder.add(name)
-        except KvcalcError as error:
+        except InvalidFileError as error:
             self.skipped.append(Note.of(error, name))
 
 

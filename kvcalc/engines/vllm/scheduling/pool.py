@@ -39,7 +39,7 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """Blocks that no request holds."""
+        """Blocks that nobody holds."""
         return self._blank + len(self._queue)
 
     @property

@@ -1,0 +1,248 @@
+"""Files of a git revision, read by git's own command line: nothing is checked out, and no filter, hook or driver runs.
+
+A revision is a `Tree`: a listing of names, kinds and sizes, and contents by their object ids from one `git cat-file`.
+Names are bytes to git, and may hold whatever a path may; they are asked for and printed with zeros between them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from posixpath import dirname, join, normpath
+from typing import IO, NamedTuple
+
+from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
+from kvcalc.errors.foreign import name_shown, quoted
+
+MAX_BLOB_BYTES = 64 * 2**20
+"""Largest file taken out of a revision; models and plans are texts."""
+_MAX_LINKS = 10
+_NOT_RUN = ("-c", "core.fsmonitor=false", "-c", "core.quotepath=false")
+"""What a repository's own configuration would have git start, and how it would spell names."""
+_QUIETLY = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+_DEADLINE_SECONDS = 60
+_PLAIN = re.compile(r"\w(?:[\w.^~@{}-]|/(?=\w))*")
+"""A revision that may stand in a path, as `origin/main~1`."""
+_LINK, _SUBMODULE = 0o120000, 0o160000
+_NO_REPOSITORY = "name two files or folders that are there, or ask inside of a git repository"
+
+
+class Blob(NamedTuple):
+    """A file of a revision. mode: as git has it, links and submodules too; size: of what is no submodule."""
+
+    mode: int
+    object_id: str
+    size: int
+
+
+class Repository(NamedTuple):
+    """A repository. top: its working tree; prefix: of the folder from which it is asked, as git has it: `plans/`."""
+
+    top: str
+    prefix: str
+
+    @classmethod
+    def here(cls) -> Repository:
+        """The repository that holds the current folder. Raises InvalidValueError where none does."""
+        try:
+            top, prefix = (_git("rev-parse", what).removesuffix("\n") for what in ("--show-toplevel", "--show-prefix"))
+        except _GitError as error:
+            raise InvalidValueError(error.what, help=_NO_REPOSITORY) from None
+        return cls(top, prefix)
+
+    def path_of(self, path: str) -> str:
+        """A path as people write it from here, from the top of the repository; empty for the top itself.
+
+        Raises InvalidValueError for one that leads out of it.
+        """
+        inner = os.path.relpath(os.path.join(os.path.realpath(os.curdir), path), self.top)  # noqa: PTH118
+        if inner == os.pardir or inner.startswith(f"{os.pardir}/"):
+            raise InvalidValueError(
+                f"{name_shown(path)} lies outside of the repository {name_shown(self.top)}",
+                help="name paths inside of it, or compare two folders",
+            )
+        return "" if inner == os.curdir else inner
+
+    def shown(self, path: str) -> str:
+        """A path from the top, as people write it from here."""
+        return os.path.relpath(path, self.prefix or os.curdir)
+
+    def working_files(self) -> list[str]:
+        """Paths of the working tree from its top: those that git tracks, and those that it would."""
+        listed = _git("-C", self.top, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        return sorted(set(filter(None, listed.split("\0"))))
+
+
+class Revision:
+    """The files of a revision, a `Tree`. name: as people wrote it; label: as it may stand in front of a path."""
+
+    def __init__(self, repository: Repository, name: str) -> None:
+        object_id = object_of(name)
+        if object_id is None:
+            raise InvalidValueError(
+                f"{quoted(name)} is no revision of this repository, and no file or folder",
+                help="`git branch --all` and `git tag` list revisions; a shallow clone has few: git fetch --unshallow",
+            )
+        self.name = name
+        self.label = name if _PLAIN.fullmatch(name) else object_id[:12]
+        self._top = repository.top
+        self._files = _listed(repository.top, object_id)
+        self._folders = {".", *(folder for path in self._files for folder in _above(path))}
+        self._reader: subprocess.Popen[bytes] | None = None
+
+    def paths(self) -> list[str]:
+        """Paths of all files, sorted; submodules are among them."""
+        return sorted(self._files)
+
+    def is_submodule(self, path: str) -> bool:
+        """Whether another repository stands there, whose files this one does not hold."""
+        return path in self._files and self._files[path].mode == _SUBMODULE
+
+    def kind(self, path: str) -> int:
+        """The kind of what is there, where a link leads; 0 where nothing is."""
+        path = self._followed(path)
+        if path in self._folders:
+            return stat.S_IFDIR
+        return stat.S_IFREG if path in self._files and not self.is_submodule(path) else 0
+
+    def content(self, path: str) -> bytes:
+        """Content of a file. Raises InvalidFileError where it is too large, InvalidValueError where it is not here."""
+        return self._content(self._files[self._followed(path)])
+
+    def _followed(self, path: str) -> str:
+        """Where a path leads to, links followed; the path itself where they lead nowhere."""
+        for _ in range(_MAX_LINKS):
+            link = next((part for part in (*_above(path), path) if self._is_link(part)), None)
+            if link is None:
+                break
+            target = os.fsdecode(self._content(self._files[link]))
+            path = normpath(join(dirname(link), target) + path[len(link) :])
+        return path
+
+    def _is_link(self, path: str) -> bool:
+        return path in self._files and self._files[path].mode == _LINK
+
+    def _content(self, blob: Blob) -> bytes:
+        if blob.size > MAX_BLOB_BYTES:
+            raise InvalidFileError(
+                f"is larger than {MAX_BLOB_BYTES:,} bytes ({blob.size:,}), too large to be read from a revision",
+                help="check that revision out, and name its folder",
+            )
+        asked, answered = self._pipes()
+        asked.write(f"{blob.object_id}\n".encode())
+        asked.flush()
+        header = answered.readline().split()
+        if len(header) != 3 or header[1] != b"blob":  # noqa: PLR2004  # object id, type, size
+            raise InvalidValueError("is not in this clone", help="git fetch it, or clone without --filter")
+        content = answered.read(int(header[2]))
+        answered.readline()
+        return content
+
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Both ends of the one `git cat-file` that is asked for contents."""
+        if self._reader is None:
+            self._reader = subprocess.Popen(
+                _line("-C", self._top, "cat-file", "--batch"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environment(),
+            )
+        assert self._reader.stdin is not None
+        assert self._reader.stdout is not None
+        return self._reader.stdin, self._reader.stdout
+
+    def close(self) -> None:
+        """Ends the reader."""
+        if self._reader is not None:
+            self._reader.communicate()
+            self._reader = None
+
+
+@contextmanager
+def revision(repository: Repository, name: str) -> Iterator[Revision]:
+    """A revision of a repository. Raises InvalidValueError for a name that is none."""
+    found = Revision(repository, name)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def object_of(name: str) -> str | None:
+    """The tree of a revision; None for what is none, or where there is no git to ask."""
+    if not name or name.startswith("-") or any(char in name for char in "\0\n:"):
+        return None
+    try:
+        return _git("rev-parse", "--verify", "--quiet", f"{name}^{{tree}}").strip() or None
+    except KvcalcError:
+        return None
+
+
+def merge_base(one: str, other: str) -> str:
+    """The revision at which two parted. Raises InvalidValueError where they have none in common."""
+    for name in (one, other):
+        if object_of(name) is None:
+            raise InvalidValueError(
+                f"{quoted(name)} is no revision of this repository", help="`git branch --all` and `git tag` list them"
+            )
+    try:
+        return _git("merge-base", one, other).split()[0]
+    except (_GitError, IndexError):
+        raise InvalidValueError(
+            f"{quoted(one)} and {quoted(other)} have no common ancestor in this clone",
+            help="a shallow clone has few: git fetch --unshallow; or compare them as they are, with two dots",
+        ) from None
+
+
+def _listed(top: str, object_id: str) -> dict[str, Blob]:
+    """Files of a tree by their paths. Raises InvalidValueError for names that are no paths."""
+    found: dict[str, Blob] = {}
+    for entry in filter(None, _git("-C", top, "ls-tree", "-r", "-z", "-l", "--full-tree", object_id).split("\0")):
+        about, _, path = entry.partition("\t")
+        mode, _, object_id, size = about.split()
+        if path != normpath(path) or path.startswith(("/", "../")) or path == os.pardir:
+            raise InvalidValueError(f"the revision holds a file called {quoted(path)}", help="check it: git fsck")
+        found[path] = Blob(int(mode, 8), object_id, int(size) if size.isdecimal() else 0)
+    return found
+
+
+def _above(path: str) -> list[str]:
+    """The folders that hold a path, the outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:number]) for number in range(1, len(parts))]
+
+
+class _GitError(KvcalcError):
+    """What git says, in one line."""
+
+
+def _git(*words: str) -> str:
+    """What git prints, its names as paths have them. Raises KvcalcError with the first line of what it says else."""
+    try:
+        done = subprocess.run(
+            _line(*words), capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env=_environment()
+        )
+    except FileNotFoundError:
+        raise InvalidValueError("git is not installed here", help="name two files or two folders instead") from None
+    except subprocess.TimeoutExpired:
+        raise InvalidValueError(
+            f"git {words[0]} has not answered within {_DEADLINE_SECONDS} s", help="compare two folders instead"
+        ) from None
+    if done.returncode:
+        said = os.fsdecode(done.stderr).strip().partition("\n")[0].removeprefix("fatal: ")
+        raise _GitError(f"git: {said or f'exit code {done.returncode}'}", help=_NO_REPOSITORY)
+    return os.fsdecode(done.stdout)
+
+
+def _line(*words: str) -> Sequence[str]:
+    return ("git", "--no-pager", "--literal-pathspecs", *_NOT_RUN, *words)
+
+
+def _environment() -> dict[str, str]:
+    """The environment, in which git asks nothing, fetches nothing, locks nothing, and speaks as it does everywhere."""
+    return {**os.environ, **_QUIETLY}

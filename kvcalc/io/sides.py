@@ -1,0 +1,195 @@
+"""The two sides of a comparison: files, folders, git revisions, or the working tree.
+
+    kvcalc diff old.yaml new.yaml            two files
+    kvcalc diff old/ new/                    two folders
+    kvcalc diff main                         a revision, and the files as they are now
+    kvcalc diff main HEAD plans/             two revisions, below a folder
+    kvcalc diff main..HEAD, main...HEAD      the same, and since they parted, as git has it
+
+What may be both a file and a revision is refused, not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidFileError, InvalidValueError
+from kvcalc.errors.foreign import name_shown, quoted
+from kvcalc.io.deployments.sources import Found, found_in
+from kvcalc.io.files import exists, is_file, is_folder, mounted
+from kvcalc.io.revisions import Repository, Revision, merge_base, object_of, revision
+from kvcalc.report.check import Finding
+from kvcalc.report.deployments import Note
+
+_NOW = "the working tree"
+
+
+class Side(NamedTuple):
+    """One side. name: what to call it; files: what there is to read.
+
+    shown: what findings call a file, where that is not the path that it is read by; keys: by what both sides know it.
+    told: what is not looked at, and why.
+    """
+
+    name: str
+    files: Found
+    shown: Mapping[str, str] = {}
+    keys: Mapping[str, str] = {}
+    told: tuple[Note, ...] = ()
+
+    def key(self, file: str) -> str:
+        """By what the other side knows a file."""
+        return self.keys.get(file, file)
+
+    def findings(self, found: Iterable[Finding]) -> tuple[Finding, ...]:
+        """Findings, at the files as they are shown."""
+        return tuple(
+            each._replace(
+                file=self.shown.get(each.file, each.file),
+                written=tuple(w._replace(file=self.shown.get(w.file, w.file)) for w in each.written),
+            )
+            for each in found
+        )
+
+
+@contextmanager
+def two_sides(base: str, head: str | None, paths: Sequence[str]) -> Iterator[tuple[Side, Side]]:
+    """Both sides, whose texts can be read as long as the context lasts. Raises KvcalcError for what is neither."""
+    if _is_path(base, "BASE"):
+        yield _on_disk(base, head, paths)
+        return
+    with ExitStack() as stack:
+        yield _of_revisions(base, head, paths, stack)
+
+
+def _is_path(word: str, where: str) -> bool:
+    """Whether a word is a path and no revision. Raises InvalidValueError for one that may be either."""
+    there = exists(Path(word))
+    if there and not word.startswith(("./", "../", "/")) and not word.endswith("/") and object_of(word) is not None:
+        shown = name_shown(word)
+        raise InvalidValueError(
+            f"{quoted(word)} is both a file or folder here and a revision",
+            where=where,
+            help=f"write ./{shown} for the one, refs/heads/{shown} or {shown}^0 for the other",
+        )
+    return there
+
+
+# Files and folders -------------------------------------------------------------------------------------------------
+
+
+def _on_disk(base: str, head: str | None, paths: Sequence[str]) -> tuple[Side, Side]:
+    if head is None:
+        raise InvalidValueError(
+            f"{name_shown(base)} is compared with nothing", where="HEAD", help="name the other file or folder, too"
+        )
+    if not _is_path(head, "HEAD"):
+        raise InvalidFileError("there is no such file or folder", where=head, help="name one that is there")
+    both = Path(base), Path(head)
+    folders = [is_folder(path) for path in both]
+    if folders[0] != folders[1]:
+        one, other = ("folder" if folder else "file" for folder in folders)
+        raise InvalidValueError(
+            f"{name_shown(base)} is a {one}, and {name_shown(head)} is a {other}",
+            where="HEAD",
+            help="compare two files or two folders",
+        )
+    if not folders[0]:
+        if paths:
+            raise InvalidValueError(
+                f"between two files there is nothing called {quoted(paths[0])}",
+                where="PATHS",
+                help="compare two folders, or leave it out",
+            )
+        return _file(both[0]), _file(both[1])
+    for path in paths:
+        if not any(exists(folder / path) for folder in both):
+            raise InvalidFileError(
+                f"is neither in {name_shown(base)} nor in {name_shown(head)}", where=path, help="check the path"
+            )
+    return _folder(both[0], paths), _folder(both[1], paths)
+
+
+def _file(path: Path) -> Side:
+    return Side(str(path), found_in([path], ()), keys={str(path): ""})
+
+
+def _folder(folder: Path, paths: Sequence[str]) -> Side:
+    """The files of a folder, or what of it the paths name; both sides know them by their path below it."""
+    files = found_in([inner for path in paths or ["."] if exists(inner := folder / path)], ())
+    return Side(str(folder), files, keys={s.name: str(Path(s.name).relative_to(folder)) for s in files.sources})
+
+
+# Revisions and the working tree -------------------------------------------------------------------------------------
+
+
+def _of_revisions(base: str, head: str | None, paths: Sequence[str], stack: ExitStack) -> tuple[Side, Side]:
+    words = [*([] if head is None else [head]), *paths]
+    repository = _repository(base)
+    if ".." in base and object_of(base) is None:
+        base, head_name = _range(base)
+    elif words and not _is_path(words[0], "HEAD") and object_of(words[0]) is not None:
+        head_name = words.pop(0)
+    else:
+        head_name = ""
+    was = stack.enter_context(revision(repository, base))
+    now = stack.enter_context(revision(repository, head_name)) if head_name else None
+    inner = [repository.path_of(word) for word in words]
+    known = [*was.paths(), *(now.paths() if now else repository.working_files())]
+    for path, word in zip(inner, words, strict=True):
+        if not any(_is_below(each, path) for each in known):
+            one, other = name_shown(base), name_shown(head_name) if now else _NOW
+            raise InvalidFileError(f"is neither in {one} nor in {other}", where=word, help="check the path")
+    sides = [_at_revision(repository, was, inner, stack)]
+    sides.append(_at_revision(repository, now, inner, stack) if now else _working_tree(repository, inner))
+    return sides[0], sides[1]
+
+
+def _repository(base: str) -> Repository:
+    try:
+        return Repository.here()
+    except InvalidValueError as error:
+        error.what = f"{quoted(base)} is no file or folder here, and for a revision: {error.what}"
+        raise
+
+
+def _range(words: str) -> tuple[str, str]:
+    """Both revisions of `A..B`, or of `A...B` the one at which they parted and B; what is left out is HEAD."""
+    between = "..." if "..." in words else ".."
+    one, _, other = (part or "HEAD" for part in words.partition(between))
+    return (merge_base(one, other) if between == "..." else one), other
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path == folder or path.startswith(f"{folder}/")
+
+
+def _chosen(paths: Iterable[str], inner: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Those of the paths that are to be read, and whether they were named themselves."""
+    for path in paths:
+        if path in inner:
+            yield path, True
+        elif not inner or any(_is_below(path, folder) for folder in inner):
+            yield path, False
+
+
+def _at_revision(repository: Repository, at: Revision, inner: Sequence[str], stack: ExitStack) -> Side:
+    root = stack.enter_context(mounted(f"{at.label}:", at))
+    chosen = [(root / path, path, asked) for path, asked in _chosen(at.paths(), inner) if is_file(root / path)]
+    files = found_in((path for path, _, asked in chosen if asked), (path for path, _, asked in chosen if not asked))
+    submodules = [path for path in at.paths() if at.is_submodule(path) and _overlaps(path, inner)]
+    told = tuple(Note(str(root / path), "submodule", "a repository of its own is not read") for path in submodules)
+    return Side(at.name, files, {str(path): repository.shown(inner) for path, inner, _ in chosen}, told=told)
+
+
+def _overlaps(path: str, inner: Sequence[str]) -> bool:
+    return not inner or any(_is_below(path, folder) or _is_below(folder, path) for folder in inner)
+
+
+def _working_tree(repository: Repository, inner: Sequence[str]) -> Side:
+    chosen = [(Path(repository.shown(path)), asked) for path, asked in _chosen(repository.working_files(), inner)]
+    there = [(path, asked) for path, asked in chosen if is_file(path)]
+    return Side(_NOW, found_in((p for p, asked in there if asked), (p for p, asked in there if not asked)))

@@ -1,0 +1,248 @@
+"""What changed between two states of the same deployments: bytes, users and contexts, and the fields that did it."""
+
+from fractions import Fraction
+from typing import Literal, NamedTuple
+
+from kvcalc.report.check import Finding, memory_column, notice_of
+from kvcalc.report.deployments import Note, notes_sheet
+from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, Notice, Rule
+from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled
+from kvcalc.units import IN_FULL, common_scale, plural
+
+Verdict = Literal["added", "removed", "no longer fits", "does not fit", "grew too much", "fits again", "changed"]
+_PERCENT = 100
+_ANY = "any"
+_FAILURES: dict[str, Rule] = {"no longer fits": NO_LONGER_FITS, "grew too much": GREW}
+
+
+class Cause(NamedTuple):
+    """A field that was written otherwise. was, now: None where it was not written. file, line: where it stands now."""
+
+    field: str
+    was: str | None
+    now: str | None
+    file: str = ""
+    line: int = 0
+
+    @property
+    def words(self) -> str:
+        """`plans/prod.yaml:5: tokens 128K -> 256K`."""
+        place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
+        if self.was is None:
+            return f"{place}{self.field} {self.now}, not given before"
+        if self.now is None:
+            return f"{place}{self.field} {self.was}, no longer given"
+        return f"{place}{self.field} {self.was} -> {self.now}"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {**self._asdict()}
+
+
+class Change(NamedTuple):
+    """One deployment, before and after; one of them is None where it was added or removed.
+
+    file: as both sides know it. causes: fields that changed; max_growth: largest growth of its bytes that is agreed to.
+    """
+
+    deployment: str
+    file: str
+    was: Finding | None
+    now: Finding | None
+    causes: tuple[Cause, ...] = ()
+    max_growth: Fraction | None = None
+
+    @property
+    def growth(self) -> Fraction | None:
+        """By which part of what was needed more is needed now; None where nothing was."""
+        if self.was is None or self.now is None or not self.was.needed_bytes:
+            return None
+        return Fraction(self.now.needed_bytes - self.was.needed_bytes, self.was.needed_bytes)
+
+    @property
+    def grew_too_much(self) -> bool:
+        """Whether it grew by more than is agreed to; from nothing to anything is more."""
+        if self.max_growth is None or self.was is None or self.now is None:
+            return False
+        if self.growth is None:
+            return self.now.needed_bytes > 0
+        return self.growth > self.max_growth
+
+    @property
+    def verdict(self) -> Verdict:
+        """In a word or two."""
+        if self.now is None:
+            return "removed"
+        if not self.now.fits and (self.was is None or self.was.fits):
+            return "no longer fits" if self.was else "does not fit"
+        if self.grew_too_much:
+            return "grew too much"
+        if self.was is None:
+            return "added"
+        return "fits again" if self.now.fits and not self.was.fits else "changed"
+
+    @property
+    def fails(self) -> bool:
+        """Whether it fitted or was not there and does not fit now, or grew by more than is agreed to."""
+        return self.verdict in ("no longer fits", "does not fit", "grew too much")
+
+    def lines(self, *, exact: bool = False) -> tuple[str, ...]:
+        """What was, what is, and the causes; the next step where it does not fit."""
+        causes = tuple(cause.words for cause in self.causes)
+        advice = (self.now.advice,) if self.now is not None and not self.now.fits else ()
+        return (self._balance(exact=exact), *causes, *advice)
+
+    def _balance(self, *, exact: bool) -> str:
+        found = [finding for finding in (self.was, self.now) if finding is not None]
+        scale = IN_FULL if exact else common_scale(*(n for f in found for n in (f.needed_bytes, f.available_bytes)))
+        if self.was is None or self.now is None:
+            (only,) = found
+            tense = ("needs", "has") if self.was is None else ("needed", "had")
+            return (
+                f"{tense[0]} {scale.of(only.needed_bytes)} ({only.asked}), {tense[1]} {scale.of(only.available_bytes)}"
+            )
+        parts = [
+            f"needs {_to(scale.of(self.was.needed_bytes), scale.of(self.now.needed_bytes))}{self._growth_in_words()}"
+        ]
+        if self.was.available_bytes != self.now.available_bytes or not self.now.fits:
+            parts.append(f"has {_to(scale.of(self.was.available_bytes), scale.of(self.now.available_bytes))}")
+        if self.was.max_sequences != self.now.max_sequences:
+            parts.append(f"at most {_to(_most(self.was.max_sequences), _most(self.now.max_sequences))} users")
+        return ", ".join(parts)
+
+    def _growth_in_words(self) -> str:
+        return f" ({percent(self.growth)})" if self.growth else ""
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {
+            "deployment": self.deployment,
+            "file": self.file,
+            "verdict": self.verdict,
+            "fails": self.fails,
+            "growth": None if self.growth is None else float(self.growth),
+            "was": None if self.was is None else self.was.to_dict(),
+            "now": None if self.now is None else self.now.to_dict(),
+            "causes": [cause.to_dict() for cause in self.causes],
+        }
+
+
+class DiffReport(NamedTuple):
+    """Deployments that changed from `was` to `now`, in the order of now, removed ones last.
+
+    unchanged: how many did not. exact: whether eyes see bytes in full. refused: what of now cannot be checked;
+    passed_over: what of before was not, and files without deployments.
+    """
+
+    was: str
+    now: str
+    changes: tuple[Change, ...]
+    unchanged: int = 0
+    exact: bool = False
+    refused: tuple[Note, ...] = ()
+    passed_over: tuple[Note, ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether any change does."""
+        return any(change.fails for change in self.changes)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {
+            "was": self.was,
+            "now": self.now,
+            "fails": self.fails,
+            "unchanged": self.unchanged,
+            "changes": [change.to_dict() for change in self.changes],
+            "refused": [note.to_dict() for note in self.refused],
+            "passed_over": [note.to_dict() for note in self.passed_over],
+        }
+
+    def notices(self) -> tuple[Notice, ...]:
+        """One for each change, at the first field that made it or at its deployment, and for what cannot be checked."""
+        return (*map(self._notice, self.changes), *map(notice_of, self.refused))
+
+    def _notice(self, change: Change) -> Notice:
+        at = next((c for c in change.causes if c.file and c.now is not None), None)
+        here = change.now or change.was
+        assert here is not None
+        too_large = TOO_LARGE if here.missing_bytes else OVER_LIMIT
+        rule = _FAILURES.get(change.verdict, GREW if not change.fails else too_large)
+        file, line = (at.file, at.line) if at else (here.file, here.line)
+        lines = change.lines(exact=self.exact)
+        return Notice(rule, change.fails, change.deployment, change.verdict, lines, file, line, here.notes)
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One row for each change, and below it what made it."""
+        unit, kind = memory_column(exact=self.exact)
+        columns = (
+            Column("deployment"),
+            Column("verdict"),
+            Column(f"was {unit}", kind),
+            Column(f"is {unit}", kind),
+            Column("change"),
+            Column("users"),
+            Column("context", wide=True),
+            Column("file", wide=True),
+            Column("users was", "count", for_programs=True),
+            Column("users is", "count", for_programs=True),
+            Column("context was", "count", for_programs=True),
+            Column("context is", "count", for_programs=True),
+        )
+        points = tuple(Point(self._title(change), change.lines(exact=self.exact)) for change in self.changes)
+        named = (("Refused", self.refused), ("Passed over", self.passed_over))
+        more = tuple(notes_sheet(title, notes) for title, notes in named if notes)
+        if not self.changes:
+            return (Sheet(self._summary(), (), ()), *more)
+        return (Sheet(self._summary(), columns, tuple(map(_row, self.changes)), points=points), *more)
+
+    def _title(self, change: Change) -> str:
+        here = change.now or change.was
+        return f"{here.place if here else ''}{change.deployment}: {change.verdict}"
+
+    def _summary(self) -> str:
+        between = f"from {self.was} to {self.now}"
+        refused = f", {len(self.refused):,} refused" if self.refused else ""
+        if not self.changes:
+            return f"Nothing changed {between}: {plural(self.unchanged, 'deployment')}{refused}"
+        failing = sum(change.fails for change in self.changes)
+        failed = f", {failing} failing" if failing else ""
+        unchanged = f", {self.unchanged} unchanged" if self.unchanged else ""
+        return f"{plural(len(self.changes), 'change')} {between}{unchanged}{failed}{refused}"
+
+
+def _row(change: Change) -> tuple[Cell, ...]:
+    was, now = change.was, change.now
+    return (
+        change.deployment,
+        Styled(change.verdict, "alarm") if change.fails else change.verdict,
+        was and was.needed_bytes,
+        now and now.needed_bytes,
+        percent(change.growth) if change.growth is not None else "",
+        _pair(was and _most(was.max_sequences), now and _most(now.max_sequences)),
+        _pair(was and _most(was.max_tokens), now and _most(now.max_tokens)),
+        change.file,
+        *(was and was.max_sequences, now and now.max_sequences, was and was.max_tokens, now and now.max_tokens),
+    )
+
+
+def percent(growth: Fraction | None) -> str:
+    """A growth as `+12.5%`, to a tenth of a per cent; what is less is not rounded to nothing."""
+    if growth is None:
+        return ""
+    number = float(growth * _PERCENT)
+    text = f"{number:+,.1f}"
+    return "0%" if not growth else f"{text}%" if float(text.replace(",", "")) else f"{number:+.1g}%"
+
+
+def _most(number: int | None) -> str:
+    return _ANY if number is None else f"{number:,}"
+
+
+def _pair(was: str | None, now: str | None) -> str:
+    return _to(was, now) if was is not None and now is not None else was or now or ""
+
+
+def _to(was: str, now: str) -> str:
+    return now if was == now else f"{was} -> {now}"

@@ -1,0 +1,74 @@
+"""What CI systems are told of deployments: one notice each, with its rule, its place and a few short lines."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+class Rule(NamedTuple):
+    """What a notice is about. id: as CI systems know it; about: in a sentence; help: what to do."""
+
+    id: str
+    about: str
+    help: str
+
+
+TOO_LARGE = Rule(
+    "kv-cache-too-large",
+    "The KV cache of a deployment does not fit.",
+    "The KV cache of a deployment needs more memory than its budget, or than weights and reserve leave of its GPU. "
+    "Serve fewer sequences or a shorter context, store the cache in fewer bits, or share it among more GPUs.",
+)
+OVER_LIMIT = Rule(
+    "kv-cache-over-limit",
+    "The settings of the engine allow less than what is asked.",
+    "Memory would do, but the settings of the engine allow less than what is asked: fewer sequences, a shorter "
+    "context, or fewer blocks. Change the setting or the request.",
+)
+NO_LONGER_FITS = Rule(
+    "kv-cache-no-longer-fits",
+    "The KV cache of a deployment no longer fits.",
+    "It fitted before this change and does not fit now: undo the change, or give the cache more memory.",
+)
+GREW = Rule(
+    "kv-cache-grew",
+    "The KV cache of a deployment grew too much.",
+    "It grew by more than --max-growth allows: undo the change, or allow more.",
+)
+UNREAD = Rule(
+    "kv-cache-unread",
+    "A deployment cannot be checked.",
+    "What decides its cache is missing, or cannot be read; the message says what, and what to add.",
+)
+RULES = (TOO_LARGE, OVER_LIMIT, NO_LONGER_FITS, GREW, UNREAD)
+
+
+class Notice(NamedTuple):
+    """One deployment, as CI systems show it.
+
+    fails: whether it is a failure or a remark. outcome: in a word or two, `does not fit`.
+    lines: what is to be said, the most important first; notes: remarks.
+    file, line: where to show it; an empty file where there is none.
+    """
+
+    rule: Rule
+    fails: bool
+    deployment: str
+    outcome: str
+    lines: tuple[str, ...]
+    file: str
+    line: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """`chat does not fit`."""
+        return f"{self.deployment} {self.outcome}"
+
+
+@runtime_checkable
+class Noticing(Protocol):
+    """A document that has notices."""
+
+    def notices(self) -> Sequence[Notice]:
+        """One for each deployment."""
+        ...
