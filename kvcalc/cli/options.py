@@ -309,9 +309,11 @@ FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 
-BASE = Option("base", (), "BASE", "File, folder or revision, as it was; or both: main..HEAD.", required=True)
+BASE = Option(
+    "base", (), "BASE", "File, folder or revision of git, as it was; or a range of two revisions.", required=True
+)
 HEAD = Option("head", (), "[HEAD]", "As it is now; of a revision, the working tree if not given.")
-PATHS = Option("paths", (), "[PATH]...", "Only files and folders of these names.", TEXTS)
+PATHS = Option("paths", (), "[PATHS]", "Only files and folders of these names.", TEXTS)
 BASELINE = Option("baseline", ("--baseline",), "FILE", "Compare with what this file keeps; new failures alone count.")
 UPDATE_BASELINE = Option("update_baseline", ("--update-baseline",), None, "Write --baseline anew.", FLAG)
 DEPLOYMENT_FILES = Option(

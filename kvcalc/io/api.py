@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 from kvcalc.cache.dtypes import Dtype
@@ -312,25 +311,43 @@ def compare(
     return located(place, compared, questions, token_counts, variants=variants, methods=methods)
 
 
-def check(plans: PlanFile | Iterable[PlanFile], *, hub: bool = False) -> CheckReport:
-    """Whether each deployment of capacity plans fits its budget or GPU, and what would.
+def check(
+    paths: PlanFile | Iterable[PlanFile],
+    *,
+    variables: Sequence[str] = (),
+    hub: bool = False,
+    gpu: str | None = None,
+    weights: str | None = None,
+    reserve: str | None = None,
+) -> CheckReport:
+    """Whether each deployment fits its budget or GPU, and what would.
 
-    plans: the path of a plan file, the mapping that such a file holds (`kvcalc schema plan` describes it), one
-    deployment of it, or several of these. hub: their models are read from the Hugging Face Hub.
-    Raises KvcalcError where a plan is wrong, with file and line.
+    paths: of plans, manifests, compose files, scripts or folders; the mapping that a plan holds (`kvcalc schema plan`
+    describes it), one deployment of it, or several of these. variables: `NAME=VALUE` of what files use and do not set.
+    gpu, weights, reserve: of deployments of files that do not say them. hub: models are read from the Hugging Face Hub.
+    Raises KvcalcError where nothing can be checked, with file and line; `CheckReport.refused` has what else could not.
     """
     from kvcalc.fleet.check import check as checked
+    from kvcalc.io.checking import Given, to_check
+    from kvcalc.io.deployments.given import variables_of
     from kvcalc.io.documents import Document
-    from kvcalc.io.plans import load_plan, parse_plan
+    from kvcalc.io.plans import parse_plan
 
     deployments = []
-    for plan in _listed(plans):
+    files = []
+    for plan in _listed(paths):
         if isinstance(plan, Mapping):
             whole = plan if _is_plan(plan) else {"deployments": [dict(plan)]}
             deployments += parse_plan(Document("plan", dict(whole)), hub=hub)
         else:
-            deployments += load_plan(Path(fspath(plan)), hub=hub)
-    return checked(deployments)
+            files.append(fspath(plan))
+    if not files:
+        return checked(deployments)
+    asked = to_check(files, Given(gpu, weights, reserve, variables_of(variables), hub))
+    report = checked((*deployments, *asked.deployments), asked.refused, asked.skipped)
+    if not report.findings and report.refused:
+        raise report.refused[0].error()
+    return report
 
 
 def presets(words: Specs = (), kind: str | None = None) -> Gallery:

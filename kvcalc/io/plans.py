@@ -417,7 +417,7 @@ class _Row:
         if widths is None:
             return 0, ""
         dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
-        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens)
+        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens if tokens > 1 else None)
         return (0, "") if found is None else (found.high_bytes, "beside them (estimate, at most; reserve replaces it)")
 
     def _weights(self, model: Model, engine: Engine) -> Weights:

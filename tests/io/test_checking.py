@@ -81,7 +81,7 @@ def test_what_is_said_on_the_line_is_added(cli, folder):
     (folder / "a.yaml").write_text(UNSAID.replace("llama-3.1-8b", "$(MODEL)"))
     outcome = cli("check a.yaml --gpu h100 --weights 16GB --reserve 2GiB --set MODEL=llama-3.1-8b --format json")
     (finding,) = data(outcome)["findings"]
-    assert "2.00 GiB" in finding["limit"]
+    assert "2,147,483,648 bytes reserve" in finding["limit"]
 
 
 def test_one_that_cannot_be_checked_leaves_the_others_alone(cli, folder):

@@ -5,7 +5,7 @@ distance. What one request used last is a stretch of its prompt, since prefixes 
 counted by requests, not by blocks: those used after it, and its place among what is left of its own.
 
 Exact, to a block, for requests one after another in one group of full attention; an estimate for requests that run
-together, whose blocks in use nobody can evict, and which may arrive before what they would hit is there.
+together, whose blocks in use cannot be evicted, and which may arrive before what they would hit is there.
 Source: Mattson et al., Evaluation techniques for storage hierarchies, 1970.
 """
 

@@ -32,6 +32,8 @@ _UNSET = re.compile(r"([A-Za-z_]\w*) is a variable that nothing sets")
 _NAMELESS = "a variable is a variable that nothing sets"
 _OF_SCRIPT = "a variable that nothing sets, as an argument of the script"
 _MODEL_FLAGS = ("--model", "--model-path", "--model-id", "-m", "--model-tag", "-hf", "--hf-repo", "model")
+_ARGUMENT = re.compile(r"-|[\w.-]+/[\w.-]+$")
+"""How arguments of an image begin: with a flag, or with a model of the hub."""
 _NAMED_AFTER = re.compile(
     r"(?:^|/)(vllm|sglang)(?:[-_](?:openai|cpu|rocm|gpu|xpu|hpu|cuda|ascend|tpu)[\w.-]*)?(?::[^/]*)?$"
 )
@@ -178,7 +180,7 @@ def _commands(workload: Workload, script: Text | None, folder: Path | None) -> t
 
 def _program_of(workload: Workload) -> str:
     """The engine of an image that is built on the engine's own and named after it; its arguments stand alone."""
-    if not workload.words or not workload.words[0].startswith("-"):
+    if workload.is_command or not workload.words or not _ARGUMENT.match(workload.words[0]):
         return ""
     match = _NAMED_AFTER.search(workload.image.partition("@")[0])
     return match[1] if match else ""

@@ -110,18 +110,16 @@ class _Gathered:
 
     def add(self, path: str) -> None:
         """One of the words of the command line. Raises KvcalcError."""
+        revision = None if exists(Path(path)) else _REVISION.fullmatch(path)
         if path == STDIN:
             self._take(STDIN_NAME, _stdin())
-        elif exists(Path(path)):
-            if is_folder(Path(path)):
-                self._folder(path)
-            else:
-                self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
-        elif match := _REVISION.fullmatch(path):
-            for name, content in _git_files(match["revision"], match["path"]):
-                self._candidate(f"{match['revision']}:{name}", name, partial(bytes, content))
+        elif is_folder(Path(path)):
+            self._folder(path)
+        elif revision is not None:
+            for name, content in _git_files(revision["revision"], revision["path"]):
+                self._candidate(f"{revision['revision']}:{name}", name, partial(bytes, content))
         else:
-            raise InvalidFileError("there is no such file", where=path, help="check the path")
+            self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
 
     def refuse(self, error: KvcalcError, path: str) -> None:
         """Notes that something named cannot be read."""

@@ -43,7 +43,7 @@ def started(
     known = {
         name: value
         for name in ("max_model_len", "async_scheduling", "enable_prefix_caching")
-        if (value := getattr(settings, name)) is not None
+        if (value := vars(settings)[name]) is not None
     }
     planned = replace(engine, **known).planned(model, kv_dtype, parallel)
     blocks = settings.num_gpu_blocks or engine.num_gpu_blocks_override or num_blocks
@@ -212,5 +212,5 @@ def _check(specs: Sequence[Spec], settings: SchedulerSettings, dcp: int) -> None
         raise NotApplicableError("decode context parallelism is not replayed", help="use dcp=1")
     if settings.spec_method == EAGLE and any(spec.kind in (STATE, CHUNKED) for spec in specs):
         raise NotApplicableError(
-            "drafts by eagle beside states or chunks are not replayed: nobody measured them", help="use ngram"
+            "drafts by eagle with states or chunks are not replayed: they were not measured", help="use ngram"
         )

@@ -39,7 +39,7 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """Blocks that nobody holds."""
+        """Blocks that no request holds."""
         return self._blank + len(self._queue)
 
     @property

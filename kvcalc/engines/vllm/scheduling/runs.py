@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 class _Run:
     """Blocks that were freed together, in the order in which they are given out.
 
-    counted: blocks that nobody will ask for, which go first. first: of `blocks`, those before are gone.
+    counted: blocks that no request will ask for, which go first. first: of `blocks`, those before are gone.
     """
 
     __slots__ = ("blocks", "counted", "first", "has_holes")
@@ -27,7 +27,7 @@ class _Run:
 
 
 class RunPool:
-    """Blocks that can be given out. free: that nobody holds. releases: how often blocks were given back."""
+    """Blocks that can be given out. free: that no request holds. releases: how often blocks were given back."""
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
@@ -63,7 +63,7 @@ class RunPool:
         return found
 
     def idle(self, blocks: Iterable[int]) -> int:
-        """Blocks that nobody holds."""
+        """Blocks that no request holds."""
         return 0 if self._idle.keys().isdisjoint(blocks) else sum(block in self._idle for block in blocks)
 
     def take(self, count: int) -> None:
@@ -140,7 +140,7 @@ class RunPool:
     def release(self, table: list[int], counted: int, blank: int) -> None:
         """A request's blocks, the last of them to be given out first.
 
-        counted: behind those of the table, that nobody else will ask for. blank: behind these, without contents.
+        counted: behind those of the table, that no other request will ask for. blank: behind these, without contents.
         """
         self.releases += 1
         self._blank += blank

@@ -87,7 +87,7 @@ class SchedulerSettings:
             )
         if self.num_speculative_tokens and self.async_scheduling:
             raise NotApplicableError(
-                "drafts with two batches in flight are not replayed: nobody measured them",
+                "drafts with two batches in flight are not replayed: they were not measured",
                 help="set async_scheduling=false, or leave num_speculative_tokens out",
             )
 
@@ -180,8 +180,7 @@ class Rules:
     @property
     def by_name(self) -> dict[str, object]:
         """Settings as they were settled, by name."""
-        given = {field.name: getattr(self.settings, field.name) for field in fields(self.settings)}
-        return given | {
+        return vars(self.settings) | {
             "max_model_len": self.max_model_len,
             "max_num_batched_tokens": self.max_num_batched_tokens,
             "max_num_seqs": self.max_num_seqs,

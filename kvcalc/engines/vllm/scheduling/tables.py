@@ -104,7 +104,7 @@ class Table:
     # taking blocks
 
     def wanted(self, held: Held, hits: Sequence[Block], ask: Wanted) -> int:
-        """Blocks that must be free: new ones, and hits that nobody holds."""
+        """Blocks that must be free: new ones, and hits that no request holds."""
         needed = ceil_div(ask.slots, self.block_size)
         if ask.whole and self.most_blocks is not None:
             needed = min(needed, self.most_blocks)
@@ -244,5 +244,5 @@ class ChunkTable(Table):
 
 
 def idle(blocks: Iterable[Block]) -> int:
-    """Blocks that nobody holds: a hit takes them out of the queue."""
+    """Blocks that no request holds: a hit takes them out of the queue."""
     return sum(not block.refs for block in blocks if block is not NULL)
