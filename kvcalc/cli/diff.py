@@ -64,7 +64,7 @@ COMMAND = Command(
         "are now. Exit code 0: all is as agreed, 1: something no longer fits, or grew by more than --max-growth, "
         "2: bad input."
     ),
-    epilog="Example: kvcalc diff main..HEAD plans/ --max-growth 10% --format markdown",
+    epilog="Example: kvcalc diff main HEAD plans/ --max-growth 10% --format markdown",
     takes=(
         options.BASE,
         options.HEAD,
