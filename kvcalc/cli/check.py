@@ -97,9 +97,7 @@ COMMAND = Command(
         options.HUB._replace(help="Read the models of all plans from the Hugging Face Hub."),
         options.GPU,
         options.WEIGHTS,
-        options.RESERVE._replace(
-            help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
-        ),
+        options.ESTIMATED_RESERVE,
         options.BASELINE,
         options.UPDATE_BASELINE,
         options.MAX_GROWTH._replace(help="With --baseline: largest growth of a deployment's bytes: 10%."),

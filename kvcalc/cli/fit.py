@@ -148,9 +148,7 @@ COMMAND = Command(
         options.MODEL,
         options.WEIGHTS,
         options.WEIGHTS_DTYPE,
-        options.RESERVE._replace(
-            help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
-        ),
+        options.ESTIMATED_RESERVE,
         options.GPUS._replace(
             help="GPUs in all: 8, or several numbers: 4,8 or 1-16. Without a layout, each is tried.",
             kind=options.TEXT,

@@ -262,6 +262,9 @@ WEIGHTS_DTYPE = Option(
     "Count the weights in another format: fp8, int4, nvfp4, q4_k_m.",
 )
 RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activations, graphs and the rest.", default="0")
+ESTIMATED_RESERVE = RESERVE._replace(
+    help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
+)
 UTILIZATION = Option(
     "utilization", ("--utilization",), "SHARE", "Share of the GPU's memory in use; default: the engine's."
 )
@@ -271,9 +274,7 @@ POOL = (
     GPU,
     MEMORY,
     WEIGHTS,
-    RESERVE._replace(
-        help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
-    ),
+    ESTIMATED_RESERVE,
     UTILIZATION,
     TP,
     DTYPE,

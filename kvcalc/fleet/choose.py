@@ -43,13 +43,17 @@ def choose(
     and by the longest context.
     """
     asked = list(questions)
+    refused: list[KvcalcError] = []
+    too_small: list[Parallel] = []
     found = [
         choice
         for question in asked
         for ranks in _tried(question, numbers, layout)
         for kv_dtype in kv_dtypes
-        for choice in _choice(question, ranks, tokens, kv_dtype)
+        for choice in _choice(question, ranks, tokens, kv_dtype, refused, too_small)
     ]
+    if refused and not (found or too_small):
+        raise refused[0]
     first = asked[0].asked
     return ChoicesReport(
         model=first.model.name,
@@ -88,19 +92,28 @@ def _has_experts(question: OnGpus) -> bool:
     return any(part.name == EXPERTS for part in question.weights.parts)
 
 
-def _choice(question: OnGpus, ranks: Parallel, tokens: int, kv_dtype: Dtype) -> Iterator[Choice]:
-    """The answer of one layout; nothing where the engine refuses it, or where the weights leave no room."""
+def _choice(
+    question: OnGpus,
+    ranks: Parallel,
+    tokens: int,
+    kv_dtype: Dtype,
+    refused: list[KvcalcError],
+    too_small: list[Parallel],
+) -> Iterator[Choice]:
+    """The answer of one layout; else why there is none: the engine refuses it, or weights leave no room (too_small)."""
     question = question.in_format(kv_dtype)
     users = users_of_replica(question.asked.sequences, ranks)
     try:
         memory, plan = question.memory(ranks), question.plan(ranks)
         if memory.cache_bytes <= 0:
+            too_small.append(ranks)
             return
         most = plan.max_sequences(tokens, memory.cache_bytes)
         longest = plan.max_tokens(users, memory.cache_bytes)
         fits = plan.fits(tokens, users, memory.cache_bytes)
         copies = _copies(question, plan, ranks, tokens)
-    except KvcalcError:
+    except KvcalcError as error:
+        refused.append(error)
         return
     own = question.asked.model.max_model_len
     yield Choice(
@@ -108,7 +121,6 @@ def _choice(question: OnGpus, ranks: Parallel, tokens: int, kv_dtype: Dtype) -> 
         num_gpus=ranks.num_ranks,
         parallel=str(ranks),
         kv_dtype=question.asked.engine.cache_format(question.asked.model, kv_dtype),
-        weights=question.weights.form,
         max_sequences=most if most is None else most * ranks.dp,
         max_context=min((length for length in (longest, own) if length is not None), default=None),
         fits=fits,

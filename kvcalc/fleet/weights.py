@@ -58,7 +58,7 @@ class Weights(NamedTuple):
 
     estimate: whether the format decides matrices that were not read. tensors: what they are made of, where that is
     known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
-    checkpoint has besides, and engines do not load. form: the format, by name, where it is known.
+    checkpoint has besides, and engines do not load.
     widths: what activations are as wide as.
     """
 
@@ -67,7 +67,6 @@ class Weights(NamedTuple):
     estimate: bool = False
     tensors: tuple[Stored, ...] = ()
     unloaded_bytes: int = 0
-    form: str = ""
     widths: Widths | None = None
 
     @property

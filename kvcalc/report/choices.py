@@ -13,7 +13,7 @@ MOST_SHOWN = 12
 class Choice(NamedTuple):
     """One layout on GPUs of one kind.
 
-    weights: their format, where several are compared. max_sequences, max_context: None where any number fits.
+    max_sequences, max_context: None where any number fits.
     fits: whether it holds the users who are asked about. weights_bytes, cache_bytes: on each GPU. copies: how often the
     ranks of a replica hold what one GPU would hold once. limited_by: the term that leaves no room for more. degrees: of
     parallelism, by name.
@@ -23,7 +23,6 @@ class Choice(NamedTuple):
     num_gpus: int
     parallel: str
     kv_dtype: str
-    weights: str
     max_sequences: int | None
     max_context: int | None
     fits: bool
@@ -70,12 +69,10 @@ class ChoicesReport(NamedTuple):
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each, the best on top."""
-        weights = len({choice.weights for choice in self.choices}) > 1
         columns = (
             Column("GPUs"),
             Column("layout"),
             Column("KV"),
-            *((Column("weights"),) if weights else ()),
             Column("max users", "count"),
             Column("max context", "count"),
             Column("copies", "ratio", wide=True),
@@ -83,18 +80,17 @@ class ChoicesReport(NamedTuple):
             Column("cache GB", "gigabytes"),
             Column("limited by", wide=True),
         )
-        rows = tuple(tuple(self._cells(choice, weights=weights)) for choice in self.choices[:MOST_SHOWN])
+        rows = tuple(tuple(self._cells(choice)) for choice in self.choices[:MOST_SHOWN])
         title = f"{self.model} in {in_version(self.engine, self.engine_version)}: layouts, best first"
         return (Sheet(title, columns, rows, self._lines(), (*self._left_out(), *self.notes)),)
 
-    def _cells(self, choice: Choice, *, weights: bool) -> list[Cell]:
+    def _cells(self, choice: Choice) -> list[Cell]:
         users: Cell = "any" if choice.max_sequences is None else choice.max_sequences
         context: Cell = "any" if choice.max_context is None else choice.max_context
         cells: list[Cell] = [
             Styled(f"{count(choice.num_gpus)} x {choice.gpu}", "answer" if choice.fits else "alarm"),
             choice.parallel,
             choice.kv_dtype,
-            *([choice.weights] if weights else []),
             users,
             context,
             None if choice.copies is None else float(choice.copies),

@@ -81,3 +81,9 @@ def test_a_layout_has_as_many_ranks_as_there_are_gpus_and_comes_once(gpus, exper
     assert len(found) == len(set(found))
     assert any(ranks.dp == gpus for ranks in found)
     assert all(ranks.ep in (1, ranks.tp * ranks.dp) for ranks in found)
+
+
+def test_what_the_engine_refuses_in_every_layout_is_said_in_its_words(cli):
+    outcome = cli("fit r1 --gpu h200 --gpus 8 -e vllm --tokens 8K --engine-set attention_backend=FLASH_ATTN")
+    assert outcome.code == 2
+    assert "FLASH_ATTN" in outcome.stderr and "no layout" not in outcome.stdout
