@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import presets as presets
     from kvcalc.io.api import size as size
     from kvcalc.io.api import sweep as sweep
+    from kvcalc.io.api import transfer as transfer
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from kvcalc.report.method_comparison import MethodComparison as MethodComparison
     from kvcalc.report.replay import ReplayReport as ReplayReport
     from kvcalc.report.size import Report as Report
+    from kvcalc.report.transfer import TransferReport as TransferReport
 
 __version__ = "0.1.0"
 
@@ -56,7 +58,7 @@ _HOMES = {
     "kvcalc.fleet.replay": ("replay",),
     "kvcalc.hardware": ("gpus",),
     "kvcalc.hardware.gpu": ("Gpu",),
-    "kvcalc.io.api": ("check", "compare", "fit", "fit_gpus", "presets", "size", "sweep"),
+    "kvcalc.io.api": ("check", "compare", "fit", "fit_gpus", "presets", "size", "sweep", "transfer"),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
@@ -69,6 +71,7 @@ _HOMES = {
     "kvcalc.report.method_comparison": ("MethodComparison",),
     "kvcalc.report.replay": ("ReplayReport",),
     "kvcalc.report.size": ("Report",),
+    "kvcalc.report.transfer": ("TransferReport",),
 }
 """Module of each public name. They are loaded when first used: the command line imports this package too."""
 

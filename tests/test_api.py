@@ -30,6 +30,7 @@ API_ONLY = {
     "size": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "compare": {"engine_settings", "sequences", "kv_dtype"},
     "fit_gpus": {"engine_settings", "parallel", "sequences", "kv_dtype", "num_gpus", "weights_bytes", "reserve_bytes"},
+    "transfer": {"engine_settings", "kv_dtype"},
     "check": set(),
     "presets": set(),
 }
@@ -58,6 +59,7 @@ COMMAND_ONLY = {
         "size": "size",
         "compare": "compare",
         "fit_gpus": "fit",
+        "transfer": "transfer",
         "check": "check",
         "presets": "presets list",
     }.items(),
@@ -145,6 +147,14 @@ SAME = {
     "other memory": (
         lambda: kvcalc.fit_gpus("llama3-8b", memory="64GB", weights="16GB", utilization=0.9),
         "fit llama3-8b --memory 64GB --weights 16GB --utilization 0.9",
+    ),
+    "prefill and decode": (
+        lambda: kvcalc.transfer("kimi-k2.5", tokens=8150, dtype="fp8", prefill="tp=4", decode="tp=8", link="400Gb/s"),
+        "transfer kimi-k2.5 --tokens 8150 --dtype fp8 --from tp=4 --to tp=8 --link 400Gb/s",
+    ),
+    "prefill and decode, as one": (
+        lambda: kvcalc.transfer("r1", tokens="8K", decode=kvcalc.Parallel(8), in_flight=4, mtp=True),
+        "transfer r1 --tokens 8K --to tp=8 --in-flight 4 --mtp",
     ),
     "variants": (
         lambda: kvcalc.compare("r1", tokens="1K,8192", variants=["mha", "gqa:8"]),

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
-
-if TYPE_CHECKING:
-    from kvcalc.parallel import Parallel
-
-_DEGREES = ("tp", "pp", "dp", "dcp", "ep")
-_HOW = "write tp=4, or tp=8,pp=2"
 
 
 def run(
@@ -30,6 +23,8 @@ def run(
     dtype: str,
     method: Sequence[str],
     assume: str | None,
+    mtp: bool,
+    hub: bool,
     engine: str,
     engine_set: Sequence[str],
     format: str,
@@ -37,13 +32,14 @@ def run(
     """Runs `kvcalc transfer`."""
     check_output_format(format)
     terms = asking.terms("1", dtype, engine, engine_set)
-    source = asking.located("--from", _layout, prefill)
-    target = asking.located("--to", _layout, decode)
 
+    from kvcalc.io.asked import layout_written
     from kvcalc.units import parse_rate
 
+    source = asking.located("--from", layout_written, prefill)
+    target = asking.located("--to", layout_written, decode)
     rate = None if link is None else asking.located("--link", parse_rate, link, "link")
-    chosen = asking.one_model(named, preset, model, assume=assume, methods=method)
+    chosen = asking.one_model(named, preset, model, assume=assume, mtp=mtp, hub=hub, methods=method)
     counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
     if len(counts) != 1:
         raise InvalidValueError("one request is asked about at a time", where="--tokens", help="give one number: 8K")
@@ -54,20 +50,6 @@ def run(
     report = transfer(question, prefill=source, decode=target, link_bytes_per_second=rate, in_flight=in_flight)
     show(report, format)
     return 0
-
-
-def _layout(text: str) -> Parallel:
-    """Ranks of `tp=8,pp=2`. Raises InvalidValueError."""
-    from kvcalc.parallel import Parallel
-    from kvcalc.units import shown
-
-    degrees: dict[str, int] = {}
-    for part in text.split(","):
-        name, _, number = (each.strip() for each in part.partition("="))
-        if name.lower() not in _DEGREES or not number.isdecimal() or name.lower() in degrees:
-            raise InvalidValueError(f"a layout is degrees of parallelism, not {shown(text)}", help=_HOW)
-        degrees[name.lower()] = int(number)
-    return Parallel(**degrees)
 
 
 COMMAND = Command(
@@ -88,6 +70,8 @@ COMMAND = Command(
         options.DTYPE,
         options.METHOD,
         options.ASSUME,
+        options.MTP,
+        options.HUB,
         options.ENGINE,
         options.ENGINE_SET,
         options.FORMAT,

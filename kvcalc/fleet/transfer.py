@@ -14,11 +14,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.answers.size import sized
+from kvcalc.engines import Engine
 from kvcalc.errors import NotApplicableError
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.report.size import GroupReport, RankReport
+from kvcalc.report.size import GroupReport, RankReport, Report
 from kvcalc.report.transfer import Pair, TransferReport
+from kvcalc.units import both_units
 
 
 class _Held(NamedTuple):
@@ -31,6 +33,8 @@ class _Held(NamedTuple):
     copies: int
 
 
+_IDEAL = "ideal"
+_WINDOWS = ("sliding_window", "attention_chunk_size")
 _Key = tuple[str, str]
 """A group and one of its tensors."""
 
@@ -66,8 +70,21 @@ def transfer(
         link_bytes_per_second=link_bytes_per_second,
         in_flight=in_flight,
         staged_bytes=in_flight * max(rank.bytes for rank in ranks[1]),
-        notes=whole.notes,
+        notes=(*whole.notes, *_of_windows(one, whole)),
     )
+
+
+def _of_windows(question: Question, whole: Report) -> Iterator[str]:
+    """That windows are counted as they are held while a prompt is read, where an engine holds more than it sees."""
+    slides = any(limit in group.facts for group in question.model.groups for limit in _WINDOWS)
+    if not slides or question.engine.name == _IDEAL:
+        return
+    least = sized(question._replace(engine=Engine.of(_IDEAL), parallel=None)).total_bytes
+    if least < whole.total_bytes:
+        yield (
+            f"windows are counted as {whole.engine} holds them while it reads the prompt; a connector that sends only "
+            f"what is still seen sends no less than {both_units(least)}"
+        )
 
 
 def _replica(ranks: Parallel) -> Parallel:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from kvcalc.report.gpu_fit import GpuFit
     from kvcalc.report.method_comparison import MethodComparison
     from kvcalc.report.size import Report
+    from kvcalc.report.transfer import TransferReport
 
 PlanFile: TypeAlias = "str | PathLike[str] | Mapping[str, object]"
 
@@ -240,6 +241,47 @@ def fit_gpus(
     asked = None if tokens is None else one_length(tokens)
     question = terms.of(chosen, asked or 1, ranks)
     return fitted(OnGpus(question, card, whole, reserved, share or Fraction(1)), ranks, asked)
+
+
+def transfer(
+    model: AnyModel,
+    *,
+    tokens: int | str | None = None,
+    prefill: str | Parallel = "tp=1",
+    decode: str | Parallel = "tp=1",
+    link: str | None = None,
+    in_flight: int = 1,
+    dtype: str | Dtype | None = None,
+    engine: str | Engine = "ideal",
+    engine_settings: Settings = None,
+    method: Specs = (),
+    assume: str | None = None,
+    mtp: bool = False,
+    hub: bool = False,
+    kv_dtype: str | Dtype | None = None,
+) -> TransferReport:
+    """What one request's cache sends from prefill to decode, by pair of ranks, and how long a link takes.
+
+    prefill, decode: how ranks share the model there: `tp=8,pp=2`, or a Parallel. link: rate of each GPU's link,
+    `400Gb/s` or `50GB/s`. in_flight: requests that arrive at the same time. tokens: the model's own context where none
+    are given. The rest is as for `size`.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for layouts that store a layer otherwise.
+    """
+    from kvcalc.fleet.transfer import transfer as transferred
+    from kvcalc.io.asked import layout_written
+    from kvcalc.units import parse_rate, positive_int
+
+    terms = terms_of(None, None, dtype, kv_dtype, engine, engine_settings)
+    chosen = model_of(model, None, method, assume, mtp=mtp, hub=hub)
+    asked = chosen.max_model_len if tokens is None else one_length(tokens)
+    length = length_of(asked, chosen, terms.engine)
+    return transferred(
+        terms.of(chosen, length),
+        prefill=prefill if isinstance(prefill, Parallel) else located("prefill", layout_written, prefill),
+        decode=decode if isinstance(decode, Parallel) else located("decode", layout_written, decode),
+        link_bytes_per_second=None if link is None else located("link", parse_rate, link, "link"),
+        in_flight=positive_int(in_flight, "in_flight"),
+    )
 
 
 @overload

@@ -12,13 +12,14 @@ from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, located
 from kvcalc.model import Model, with_draft_layers
+from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.units import parse_tokens
+from kvcalc.units import parse_tokens, shown
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from kvcalc.parallel import Parallel
+_DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 
 
 class Terms(NamedTuple):
@@ -109,3 +110,16 @@ class Door(NamedTuple):
                 help="name the engine by a text, or leave the settings out",
             )
         return engine
+
+
+def layout_written(text: str) -> Parallel:
+    """Ranks of `tp=8,pp=2`. Raises InvalidValueError."""
+    degrees: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = (each.strip() for each in part.partition("="))
+        if name.lower() not in _DEGREES or not number.isdecimal() or name.lower() in degrees:
+            raise InvalidValueError(
+                f"a layout is degrees of parallelism, not {shown(text)}", help="write tp=4, or tp=8,pp=2"
+            )
+        degrees[name.lower()] = int(number)
+    return Parallel(**degrees)

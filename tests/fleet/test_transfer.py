@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from kvcalc.answers.size import sized
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.fleet.transfer import transfer
+from kvcalc.io.loading import load
 from kvcalc.io.presets import load_preset
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
@@ -52,6 +55,28 @@ def test_a_link_takes_its_time():
 def test_whole_blocks_are_sent_where_the_engine_stores_in_blocks():
     report = transfer(asked("llama-3.1-8b", 8150, "vllm"), prefill=Parallel(2), decode=Parallel(1))
     assert report.request_bytes == -(-8150 // 16) * 16 * 131_072
+
+
+def test_a_request_of_opt_66b_as_distserve_counts_it():
+    """DistServe (OSDI 2024, section 3.3): 512 tokens of OPT-66B take 1.13 GB, which is 1.125 x 2^30 bytes."""
+    config = {"model_type": "opt", "num_hidden_layers": 64, "hidden_size": 9216, "num_attention_heads": 72}
+    report = transfer(
+        Question.of(load({**config, "max_position_embeddings": 2048}), tokens=512),
+        prefill=Parallel(),
+        decode=Parallel(),
+        link_bytes_per_second=parse_rate("90Gb/s", "link"),
+    )
+    assert report.request_bytes == 9 * 2**27
+    assert report.seconds == Fraction(9 * 2**27 * 8, 90 * 10**9)
+
+
+def test_what_an_engine_holds_of_windows_is_told_from_what_is_sent():
+    whole = transfer(asked("gemma-3-27b", 32_768, "vllm"), prefill=Parallel(), decode=Parallel())
+    least = transfer(asked("gemma-3-27b", 32_768), prefill=Parallel(), decode=Parallel())
+    (note,) = [note for note in whole.notes if "windows" in note]
+    assert f"{least.request_bytes:,}" in note
+    full = transfer(asked("llama-3.1-8b", 32_768, "vllm"), prefill=Parallel(), decode=Parallel())
+    assert not [note for note in full.notes if "windows" in note]
 
 
 @given(
