@@ -66,7 +66,11 @@ def read_strictly(format: str, text: str) -> None:
     if format == "json":
         json.loads(text)
     elif format == "csv":
-        for row in csv.reader(io.StringIO(text), strict=True):
+        header, *rows = csv.reader(io.StringIO(text), strict=True)
+        assert len(header) == len(set(header))
+        assert all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in header), header
+        for row in rows:
+            assert len(row) == len(header)
             assert not [cell for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(cell)]
     elif format == "sarif":
         read_sarif(json.loads(text))
@@ -76,10 +80,45 @@ def read_strictly(format: str, text: str) -> None:
         ElementTree.fromstring(text.encode())
     elif format == "markdown":
         read_markdown(text)
+    elif format == "latex":
+        read_latex(text)
     elif format == "github":
         assert {name for name, *_ in commands(text)} <= {"error", "notice"}
         assert len(commands(text)) == len(text.splitlines())
         assert all({"file", "line", "title"} == properties.keys() for _, properties, _ in commands(text))
+
+
+LATEX_SIGNS = (
+    *("textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar", "textasciigrave"),
+    "char34",
+)
+TEXT_OF_LATEX = re.compile(
+    r"""[^\\#$%&_{}~^<>|`"]|\\[#$%&_{}]|\\(?:""" + "|".join(LATEX_SIGNS) + r""")\{\}|\$\\(?:times|cdot)\$|\{\}"""
+)
+"""What may stand in a text: characters that stand for themselves, escaped ones, named signs, and what parts a ligature."""
+OWN_LATEX = re.compile(
+    r"% \\usepackage\{booktabs\}|\\(?:begin|end)\{table\}|\\centering|\\begin\{tabular\}\{[lr]+\}"
+    r"|\\(?:top|mid|bottom)rule|\\end\{tabular\}|\\par\\smallskip|"
+)
+WORDS_OF_LATEX = re.compile(r"\\caption\{(.*)\}|\\parbox\{\\linewidth\}\{\\footnotesize (.*)\}\\par")
+
+
+def read_latex(text: str) -> None:
+    """Each line is one of the few that a table has, and its words are only words, of which none is a ligature."""
+    columns = 0
+    for line in text.splitlines():
+        if begun := re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", line):
+            columns = len(begun[1])
+        if OWN_LATEX.fullmatch(line):
+            continue
+        match = WORDS_OF_LATEX.fullmatch(line)
+        if not match:
+            assert line.endswith(r" \\"), line
+        words = [match[1] or match[2] or ""] if match else re.split(r"(?<!\\)&", line.removesuffix(r" \\"))
+        assert match or len(words) == columns, line
+        for each in words:
+            assert "".join(TEXT_OF_LATEX.findall(each)) == each, each
+            assert not re.search("--|''|,,|``", each), each
 
 
 def an_object(**required):

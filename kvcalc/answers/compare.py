@@ -9,13 +9,14 @@ from kvcalc.answers.size import sized, sized_at
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.ideal import Ideal
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.methods import METHODS, apply_method, parameters
+from kvcalc.methods import METHODS, apply_method, parameters, specs_in
 from kvcalc.methods._selection import kind_of
 from kvcalc.methods._traits import WHOLE
 from kvcalc.model import Model
 from kvcalc.question import Question
-from kvcalc.report.comparison import Comparison, ComparisonRow
+from kvcalc.report.comparison import Comparison, ComparisonRow, LeftOut
 from kvcalc.report.method_comparison import MethodComparison, MethodRow
+from kvcalc.report.notes import once
 from kvcalc.report.size import policy_remarks
 from kvcalc.units import count, plural
 
@@ -34,16 +35,15 @@ def compare(
 ) -> Comparison | MethodComparison:
     """Several models as they are; or one as each of `variants`, or under each of `methods`.
 
-    variants: `mha,gqa:8` or a list; None: the usual, but for those that the model cannot have. methods: `all`, or
-    `snapkv;kivi:bits=2` or a list. Raises InvalidValueError for what does not go together, and as those three do.
+    variants: `mha,gqa:8` or a list; None: the usual. methods: `all`, or `snapkv,kivi:bits=2` or a list. What does not
+    apply to the model is a row with the reason.
+    Raises UnknownNameError, InvalidValueError for what does not go together, and for a bad parameter.
     """
     if len(questions) == 1:
         (question,) = questions
         if methods:
             return _under_methods(question, methods, token_counts, explained=explained)
-        return compare_variants(
-            question, _specs(variants or USUAL_VARIANTS, ","), token_counts, optional=variants is None
-        )
+        return compare_variants(question, _specs(variants or USUAL_VARIANTS), token_counts, optional=variants is None)
     for field, given in (("variants", variants is not None), ("methods", bool(methods))):
         if given:
             raise InvalidValueError(
@@ -54,23 +54,24 @@ def compare(
     return compare_models(questions, token_counts)
 
 
-def _specs(given: str | Sequence[str], separator: str) -> Sequence[str]:
+def _specs(given: str | Sequence[str]) -> Sequence[str]:
     """Variants or methods that may be written in one text."""
-    return [spec.strip() for spec in given.split(separator) if spec.strip()] if isinstance(given, str) else given
+    return specs_in(given) if isinstance(given, str) else given
 
 
 def _under_methods(
     question: Question, methods: str | Sequence[str], token_counts: Sequence[int], *, explained: bool
 ) -> MethodComparison:
     """A model under all methods, or under those that are named."""
-    if len(token_counts) > 1 or question.engine != Ideal():
+    if question.engine != Ideal():
         raise InvalidValueError(
-            "methods are compared at one length, in the ideal engine",
+            f"methods are compared in the ideal engine, not in {question.engine.name}",
             field="methods",
-            help="give one number of tokens, and no engine",
+            help="leave the engine out; `kvcalc size --method` sizes one method in an engine",
         )
-    specs = _specs(methods, ";")
-    return compare_methods(question, None if list(specs) == [ALL_METHODS] else specs, explained=explained)
+    specs = _specs(methods)
+    named = None if list(specs) == [ALL_METHODS] else specs
+    return compare_methods(question, named, token_counts, explained=explained)
 
 
 def compare_variants(
@@ -78,12 +79,14 @@ def compare_variants(
 ) -> Comparison:
     """A model with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
 
-    The variant that the model is itself is marked; where none is, the model comes last as a row of its own.
-    optional: leave out variants that the model cannot have, or its engine, and say so in a note.
-    Raises UnknownNameError, InvalidValueError, NotApplicableError.
+    The variant that the model is itself is marked; where none is, the model comes last as a row of its own. One that
+    the model cannot have, or its engine, is left out with the reason.
+    optional: so is one whose parameter does not suit the model.
+    Raises UnknownNameError, InvalidValueError for a bad parameter.
     """
     model = question.model
     rows: list[ComparisonRow] = []
+    left_out: list[LeftOut] = []
     notes: dict[str, None] = {}  # in order, each once
     for spec in variants:
         try:
@@ -91,29 +94,38 @@ def compare_variants(
             itself = all(a.tensors == b.tensors for a, b in zip(model.groups, variant.groups, strict=True))
             rows.append(_row(_label(spec), question.of_model(variant), token_counts, as_built=itself))
         except (InvalidValueError, NotApplicableError) as error:
-            if not optional:
+            if isinstance(error, InvalidValueError) and not optional:
                 raise
-            notes[f"{_label(spec)} is left out: {error.what}"] = None
+            left_out.append(LeftOut(_label(spec), error.what))
             continue
         notes.update(dict.fromkeys(note for note in variant.notes if note not in model.notes))
     if not any(row.as_built for row in rows):
         labels = " / ".join(dict.fromkeys(group.label for group in model.groups))
         rows.append(_row(labels, question, token_counts, as_built=True))
-    return _comparison(f"{model.name} as if built with", "attention", rows, token_counts, (*model.notes, *notes))
+    title = f"{model.name} as if built with"
+    return _comparison(title, "attention", rows, token_counts, (*model.notes, *notes), left_out)
 
 
 def compare_models(questions: Sequence[Question], token_counts: Sequence[int]) -> Comparison:
-    """The same of several models; ratios are to the first."""
-    rows = [
-        _row(question.model.name, question, token_counts)._replace(made_of=_made_of(question.model))
-        for question in questions
-    ]
-    notes = dict.fromkeys(
-        f"{row.label}: {remark}"
+    """The same of several models; ratios are to the first that the engine takes, and it takes one at least."""
+    rows: list[ComparisonRow] = []
+    left_out: list[LeftOut] = []
+    refused: NotApplicableError | None = None
+    for question in questions:
+        name = question.model.name
+        try:
+            rows.append(_row(name, question, token_counts)._replace(made_of=_made_of(question.model)))
+        except NotApplicableError as error:
+            refused = refused or error
+            left_out.append(LeftOut(name, error.what))
+    if refused and not rows:
+        raise refused
+    notes = once(
+        (row.label, remark)
         for row in rows
         for remark in (*(note for report in row.reports for note in report.notes), *policy_remarks(row.reports))
     )
-    return _comparison("Models side by side", "model", rows, token_counts, tuple(notes))
+    return _comparison("Models side by side", "model", rows, token_counts, notes, left_out)
 
 
 def _made_of(model: Model) -> str:
@@ -135,47 +147,65 @@ def _row(label: str, question: Question, token_counts: Sequence[int], *, as_buil
 
 
 def _comparison(
-    title: str, row_title: str, rows: list[ComparisonRow], token_counts: Sequence[int], notes: tuple[str, ...]
+    title: str,
+    row_title: str,
+    rows: list[ComparisonRow],
+    token_counts: Sequence[int],
+    notes: tuple[str, ...],
+    left_out: list[LeftOut],
 ) -> Comparison:
     first = rows[0].reports[0]
-    length = (
-        plural(token_counts[0], "token") if len(token_counts) == 1 else " / ".join(map(count, token_counts)) + " tokens"
-    )
     between = "for" if first.shares_context else "x"
-    workload = f"{length} {between} {plural(first.sequences, 'sequence')}, {first.kv_dtype}, {first.engine_words}"
-    return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes)
+    users = plural(first.sequences, "sequence")
+    workload = f"{_lengths(token_counts)} {between} {users}, {first.kv_dtype}, {first.engine_words}"
+    return Comparison(f"{title}: {workload}", row_title, tuple(rows), rows[0].label, notes, tuple(left_out))
 
 
-def compare_methods(question: Question, specs: Sequence[str] | None, *, explained: bool = False) -> MethodComparison:
-    """A model as it is and under each method of `specs`; None: every method that needs no parameter.
+def _lengths(token_counts: Sequence[int]) -> str:
+    """`1,024 / 8,192 tokens`."""
+    if len(token_counts) == 1:
+        return plural(token_counts[0], "token")
+    return f"{' / '.join(map(count, token_counts))} tokens"
 
-    explained: with the formula and the source of each.
-    Raises UnknownNameError, InvalidValueError, NotApplicableError for a method that was asked for by name; of all
-    methods those that this model cannot have are left out, and a note says why.
+
+def compare_methods(
+    question: Question,
+    specs: Sequence[str] | None,
+    token_counts: Sequence[int] = (),
+    *,
+    explained: bool = False,
+) -> MethodComparison:
+    """A model as it is and under each method of `specs`; None: every method. What does not apply says why.
+
+    token_counts: lengths; the question's own where none are given. explained: with the formula and the source of each.
+    Raises UnknownNameError and InvalidValueError for a method that was asked for by name with a bad parameter.
     """
     model = question.model
-    rows = [_method_row("", question, model)]
-    notes: list[str] = []
+    questions = [question.at(tokens) for tokens in token_counts or (question.tokens,)]
+    rows = [_method_row("", each, model) for each in questions]
+    notes: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     for spec in METHODS.names() if specs is None else specs:
         if specs is None and ... in parameters(METHODS.module(spec).apply).values():
-            notes.append(f"{spec} is left out: it needs a parameter, see `kvcalc methods show {spec}`")
+            left_out.append(LeftOut(spec, f"it needs a parameter, see `kvcalc methods show {spec}`"))
             continue
         try:
             changed = apply_method(model, spec)
         except (InvalidValueError, NotApplicableError) as error:
-            if specs is not None:
+            if isinstance(error, InvalidValueError) and specs is not None:
                 raise
-            notes.append(f"{spec} is left out: {error.what}")
+            left_out.append(LeftOut(spec, error.what))
             continue
-        rows.append(_method_row(spec, question.of_model(changed), model))
-        notes += [f"{spec}: {note}" for note in changed.notes if note not in model.notes]
+        rows += [_method_row(spec, each.of_model(changed), model) for each in questions]
+        notes += [(spec, note) for note in changed.notes if note not in model.notes]
     first = rows[0].report
-    workload = f"{plural(question.tokens, 'token')} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
-    return MethodComparison(f"{model.name} under methods: {workload}", tuple(rows), (*model.notes, *notes), explained)
+    lengths = _lengths([each.tokens for each in questions])
+    title = f"{model.name} under methods: {lengths} x {plural(first.sequences, 'sequence')}, {first.kv_dtype}"
+    return MethodComparison(title, tuple(rows), (*model.notes, *once(notes)), explained, tuple(left_out))
 
 
 def _method_row(spec: str, question: Question, before: Model) -> MethodRow:
-    """A method's row. question: of the model under it. before: the model without it."""
+    """A method's row at one length. question: of the model under it. before: the model without it."""
     report = sized(question)
     peak = report.total_bytes if report.prefill_peak_bytes is None else report.prefill_peak_bytes
     step = decode_peak_bytes(question)

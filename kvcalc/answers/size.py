@@ -73,7 +73,7 @@ class _Allocated:
             engine=engine.name,
             engine_version=engine.release_words,
             engine_settings=tuple(engine.settings_by_name().items()),
-            bytes_per_token=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
+            next_token_bytes=footprint.bytes(tokens + 1) - footprint.bytes(tokens),
             growth=(footprint.growth(tokens), footprint.period),
             later_growth=_later_growth(footprint, tokens),
             fixed_bytes_per_sequence=times * footprint.bytes(0) // sequences,

@@ -180,6 +180,11 @@ def one_model(
     return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
 
 
+def with_attention(model: Model, attention: str) -> Model:
+    """The model as --attention wants it."""
+    return _door().changed(model, attention=attention)
+
+
 def _known_assumption(assume: str | None) -> None:
     if assume is None:
         return

@@ -20,6 +20,7 @@ def run(
     tokens: Sequence[str],
     preset: str | None,
     model: str | None,
+    attention: str | None,
     variants: str,
     methods: str | None,
     assume: str | None,
@@ -44,13 +45,21 @@ def run(
         )
     if explain and not methods:
         raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
+    if attention and variants != options.VARIANTS.default:
+        raise InvalidValueError(
+            "--attention and --variants both say what one model is compared as", help="give one of the two"
+        )
     loaded = _models(models, preset, model, assume, mtp=mtp, hub=hub)
 
     from kvcalc.answers.compare import compare
 
-    # Of the usual variants, what this model cannot have is left out and noted; what was asked for must be built.
+    # A parameter of the usual variants may not suit this model; one that was asked for must.
     asked = None if variants == options.VARIANTS.default else variants
     place = "--methods" if methods else "" if asked is None else "--variants"
+    if attention and (methods or len(loaded) > 1):
+        loaded = [asking.with_attention(each, attention) for each in loaded]
+    elif attention:
+        asked, place = attention, "--attention"
     questions = [terms.of(each, counts[0]) for each in loaded]
     named = {"variants": asked, "methods": methods}
     show(asking.located(place, compare, questions, counts, **named, explained=explain), format)
@@ -71,13 +80,17 @@ def _models(
 COMMAND = Command(
     help="One model as MHA, GQA, MQA and MLA (--preset or --model), or several models by name.",
     epilog=(
-        "Examples: kvcalc compare --preset r1 --tokens 100000, kvcalc compare r1 llama3-70b gpt-oss-120b --tokens 128K"
+        "Examples: kvcalc compare r1 --tokens 100000, kvcalc compare r1 llama3-70b gpt-oss-120b --tokens 128K, "
+        "kvcalc compare llama3-8b --methods snapkv,kivi --tokens 4K,32K -f latex"
     ),
     takes=(
         options.MODELS,
         options.TOKENS._replace(required=True),
         options.PRESET,
         options.MODEL,
+        options.ATTENTION._replace(
+            help="What if it had other attention: mqa, gqa:8, mla:512+64; with several models or --methods: each."
+        ),
         options.VARIANTS,
         options.METHODS,
         options.ASSUME,

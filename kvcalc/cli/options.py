@@ -166,7 +166,7 @@ METHODS = Option(
     "methods",
     ("--methods",),
     "LIST",
-    "all, or methods separated by semicolons (`kvcalc methods list`): one model under each of them.",
+    "all, or methods with commas between (`kvcalc methods list`): one model under each of them.",
 )
 
 # What is asked of it ------------------------------------------------------------------------------------------------

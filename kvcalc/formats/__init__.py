@@ -1,6 +1,6 @@
 """Formats: one file for each value of --format, with `write(document, stream)`.
 
-`table`, `json`, `csv` and `markdown` render any document; `github`, `gitlab`, `junit` and `sarif` those with notices.
+FOR_ANYTHING render any document, FOR_FINDINGS those with notices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kvcalc.report.sheet import Document
 
 FORMATS = Registry("kvcalc.formats", "format")
 FOR_FINDINGS = ("github", "gitlab", "junit", "sarif")
-FOR_ANYTHING = ("table", "json", "csv", "markdown")
+FOR_ANYTHING = ("table", "json", "csv", "markdown", "latex")
 
 
 def write(document: Document, name: str, stream: TextIO) -> None:

@@ -15,6 +15,20 @@ _FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _PLAIN_NUMBER = re.compile(r"[+-]?\d[\d,._]*(?:[eE][+-]?\d+)?%?")
 _MARKDOWN = re.compile(r"[\\`|]|\](?=\()")
 """Backslash, code, a cell's border, and what makes a link. Source: GitHub Flavored Markdown, 2.4 and 4.10."""
+_LATEX = {
+    **{character: f"\\{character}" for character in "#$%&_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
+    "`": r"\textasciigrave{}",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+}
+_LIGATURE = re.compile(r"([-',])(?=\1)")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML document may hold, not even escaped. Source: XML 1.0, 2.2 Char."""
@@ -27,16 +41,17 @@ def visible_sheet(sheet: Sheet) -> Sheet:
     return sheet._replace(
         title=visible(sheet.title),
         columns=tuple(column._replace(title=visible(column.title)) for column in sheet.columns),
-        rows=tuple(tuple(map(_visible_cell, row)) for row in sheet.rows),
+        rows=tuple(tuple(map(visible_cell, row)) for row in sheet.rows),
         lines=tuple(Line(visible(line.label), visible(line.value), line.style) for line in sheet.lines),
         notes=tuple(map(visible, sheet.notes)),
-        answers=tuple((visible(name), _visible_cell(cell)) for name, cell in sheet.answers),
+        asked=tuple((visible(name), visible_cell(cell)) for name, cell in sheet.asked),
         footnote=visible(sheet.footnote),
         points=tuple(Point(visible(point.title), tuple(map(visible, point.lines))) for point in sheet.points),
     )
 
 
-def _visible_cell(cell: Cell) -> Cell:
+def visible_cell(cell: Cell) -> Cell:
+    """A cell, its text visible."""
     if isinstance(cell, str):
         return visible(cell)
     return Styled(visible(cell.words), cell.style) if isinstance(cell, Styled) else cell
@@ -58,6 +73,16 @@ def csv_cell(cell: Cell) -> Cell:
 def markdown(text: str) -> str:
     """A text as words of Markdown, in a cell or anywhere else."""
     return _ENTITY.sub("&amp;", _MARKDOWN.sub(r"\\\g<0>", text)).replace("<", "&lt;")
+
+
+def latex(text: str) -> str:
+    """A text as words of LaTeX, in any font encoding.
+
+    Source: Lamport, "LaTeX: A Document Preparation System", 2.2.1, the ten characters that mean something; those that
+    its oldest fonts show as others; and pairs that would become one sign.
+    """
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return _LIGATURE.sub(r"\1{}", escaped)
 
 
 def xml(text: str, most: int = MOST_NAME) -> str:

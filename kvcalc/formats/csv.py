@@ -1,33 +1,22 @@
-"""CSV: one header and one row each, exact numbers, for spreadsheets. Titles and notes below a table stay out."""
+"""CSV: one table with one header, exact numbers in bytes, for spreadsheets and programs. Titles and notes stay out."""
 
 from __future__ import annotations
 
 from csv import writer
 from typing import TextIO
 
-from kvcalc.formats._escapes import csv_cell, visible_sheet
-from kvcalc.report.sheet import Cell, Document
-from kvcalc.units import GB, GIB
-
-_SCALES = {"gigabytes": GB, "gibibytes": GIB}
+from kvcalc.formats._escapes import csv_cell, visible_cell
+from kvcalc.report.sheet import Cell, Document, table_of
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes each table, below its answers where it has them; an empty line stands between two."""
-    table = writer(stream, lineterminator="\n")
-    for index, sheet in enumerate(map(visible_sheet, document.sheets())):
-        if index:
-            stream.write("\n")
-        if sheet.answers:
-            table.writerows(map(csv_cell, row) for row in zip(*sheet.answers, strict=True))
-            stream.write("\n")
-        if not sheet.columns:
-            continue
-        shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
-        scales = [_SCALES.get(column.kind, 1) for column in sheet.columns]
-        table.writerow([csv_cell(sheet.columns[i].title) for i in shown])
-        table.writerows([_scaled(row[i], scales[i]) for i in shown] for row in sheet.rows)
+    """Writes the document's table."""
+    table = table_of(document)
+    rows = writer(stream, lineterminator="\n")
+    rows.writerow(map(_written, table.names))
+    rows.writerows(map(_written, row) for row in table.rows)
 
 
-def _scaled(value: Cell, scale: int) -> Cell:
-    return value / scale if scale > 1 and isinstance(value, int) else csv_cell(value)
+def _written(cell: Cell) -> Cell:
+    """A switch as JSON has it; a text that is visible, and no formula."""
+    return str(cell).lower() if isinstance(cell, bool) else csv_cell(visible_cell(cell))

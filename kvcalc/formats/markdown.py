@@ -16,7 +16,7 @@ def write(document: Document, stream: TextIO) -> None:
 
 
 def _sheet(sheet: Sheet) -> str:
-    shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar" and not column.for_programs]
+    shown = [i for i, column in enumerate(sheet.columns) if column.kind != "bar"]
     columns = [sheet.columns[i] for i in shown]
     lines = [f"### {markdown(sheet.title)}", ""]
     lines += [f"- {markdown(f'{line.label} {line.value}'.strip())}" for line in sheet.lines]

@@ -88,8 +88,8 @@ def _print_rows(sheet: Sheet, console: Console) -> None:
 
 
 def _has_room(column: Column, console: Console) -> bool:
-    """Whether a column is shown: it is for eyes, and not a less important one on a narrow terminal."""
-    return not column.for_programs and (not column.wide or console.width >= WIDE)
+    """Whether a column is shown: it is no less important one on a narrow terminal."""
+    return not column.wide or console.width >= WIDE
 
 
 def _print_many(columns: list[Column], rows: list[list[_Shown]], console: Console) -> bool:

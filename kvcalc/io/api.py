@@ -289,6 +289,7 @@ def compare(
     models: AnyModel | Sequence[AnyModel],
     *,
     tokens: int | str | Sequence[int | str],
+    attention: str | None = None,
     variants: Specs | None = None,
     methods: None = None,
     batch: int | str | None = None,
@@ -306,6 +307,7 @@ def compare(
     models: AnyModel | Sequence[AnyModel],
     *,
     tokens: int | str | Sequence[int | str],
+    attention: str | None = None,
     variants: None = None,
     methods: Specs,
     batch: int | str | None = None,
@@ -322,6 +324,7 @@ def compare(
     models: AnyModel | Sequence[AnyModel],
     *,
     tokens: int | str | Sequence[int | str],
+    attention: str | None = None,
     variants: Specs | None = None,
     methods: Specs | None = None,
     batch: int | str | None = None,
@@ -337,19 +340,30 @@ def compare(
     """Several models side by side; or one model as if built with other attention, or under methods.
 
     models: one, or a list of them, each as for `size`. tokens: one length, or several: `1K,32K` or a list. variants:
-    `mha,gqa:8` or a list; without them the usual, but for those that a model cannot have. methods: `all`, or
-    `snapkv;kivi:bits=2`, or a list, at one length. The rest is as for `size`.
-    Raises InvalidValueError, UnknownNameError, NotApplicableError for a variant or method that was named.
+    `mha,gqa:8` or a list; without them the usual. methods: `all`, or `snapkv,kivi:bits=2`, or a list. attention: what
+    one model is compared as; of several models or with methods, what all of them are built with. The rest is as for
+    `size`. What does not apply to a model is in `left_out`, with the reason.
+    Raises InvalidValueError and UnknownNameError, for a variant or method that was named, too.
     """
     from kvcalc.answers.compare import compare as compared
 
     terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
     token_counts = lengths(tokens)
-    chosen = [model_of(each, None, (), assume, mtp=mtp, hub=hub) for each in models_in(models)]
+    given = models_in(models)
+    if attention is not None and variants is not None:
+        raise InvalidValueError(
+            "attention and variants both say what one model is compared as",
+            field="attention",
+            help="give one of the two",
+        )
+    of_all = attention if methods or len(given) > 1 else None
+    chosen = [model_of(each, of_all, (), assume, mtp=mtp, hub=hub) for each in given]
     if not chosen:
         raise InvalidValueError("no model is named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
     questions = [terms.of(each, token_counts[0]) for each in chosen]
     place = "methods" if methods else "variants" if variants is not None else ""
+    if attention is not None and of_all is None:
+        variants, place = attention, "attention"
     return located(place, compared, questions, token_counts, variants=variants, methods=methods)
 
 

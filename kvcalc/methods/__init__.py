@@ -49,6 +49,22 @@ def apply_method(model: Model, spec: str) -> Model:
     return replace(changed, methods=(*model.methods, Applied(name, {**parameters(method.apply), **arguments})))
 
 
+def specs_in(text: str) -> list[str]:
+    """Methods that one text names: `snapkv;kivi`, `snapkv,kivi`, `snapkv:window_size=64,max_capacity_prompt=512,mqa`.
+
+    A comma stands between two parameters where a parameter follows it, and between two methods elsewhere.
+    """
+    specs: list[str] = []
+    for part in text.split(";"):
+        first = len(specs)
+        for piece in part.split(","):
+            if "=" in piece.partition(":")[0] and len(specs) > first:
+                specs[-1] += f",{piece.strip()}"
+            elif piece.strip():
+                specs.append(piece.strip())
+    return specs
+
+
 def parameters(method: Callable[..., Model]) -> dict[str, object]:
     """Parameters of a method's `apply` by name, with their defaults; those that must be given have none (...)."""
     from inspect import Parameter, signature

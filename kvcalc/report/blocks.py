@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kvcalc.report.planned import asked, title
+from kvcalc.report.planned import asked, common, title
 from kvcalc.report.pool import Pool
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
@@ -106,7 +106,7 @@ class BlocksReport(NamedTuple):
             for pools in self.stages
             for pool in pools
         )
-        return (Sheet(title(self), columns, rows, self._summary(), self.notes),)
+        return (Sheet(title(self), columns, rows, self._summary(), self.notes, asked=common(self)),)
 
     def _summary(self) -> tuple[Line, ...]:
         longest = plural(self.max_model_len, "token")

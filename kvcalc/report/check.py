@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
-from kvcalc.report.sheet import Column, Json, Kind, Point, Sheet, Styled, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Kind, Point, Sheet, Styled, Table, in_version
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
 
 
@@ -102,6 +102,29 @@ class Finding(NamedTuple):
         """In a word: memory is too small, or what the engine's own settings make of it."""
         return "fits" if self.fits else "TOO LARGE" if self.missing_bytes else "OVER LIMIT"
 
+    def row(self) -> dict[str, Cell]:
+        """Plain values in one row."""
+        return {
+            "deployment": self.deployment,
+            "verdict": self.verdict,
+            "fits": self.fits,
+            "model": self.model,
+            "tokens": self.tokens,
+            "sequences": self.sequences,
+            "kv_dtype": self.kv_dtype,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "parallel": self.parallel,
+            "needed_bytes": self.needed_bytes,
+            "available_bytes": self.available_bytes,
+            "missing_bytes": self.missing_bytes,
+            "max_tokens": self.max_tokens,
+            "max_sequences": self.max_sequences,
+            "file": self.file,
+            "line": self.line,
+            "notes": "; ".join(self.notes),
+        }
+
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
@@ -166,6 +189,10 @@ class CheckReport(NamedTuple):
         )
         return (*found, *map(notice_of, self.refused))
 
+    def table(self) -> Table:
+        """A row for each deployment, and for each that cannot be checked."""
+        return Table.of((*(finding.row() for finding in self.findings), *map(refused_row, self.refused)))
+
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment; a few lines on each that does not fit."""
         failing = [finding for finding in self.findings if not finding.fits]
@@ -183,7 +210,6 @@ class CheckReport(NamedTuple):
             Column("GPUs", wide=True),
             Column(f"needed {unit}", kind),
             Column(f"available {unit}", kind),
-            Column("notes", for_programs=True),
         )
         rows = tuple(
             (
@@ -195,7 +221,6 @@ class CheckReport(NamedTuple):
                 finding.parallel or "1",
                 finding.needed_bytes,
                 finding.available_bytes,
-                "; ".join(finding.notes),
             )
             for finding in self.findings
         )
@@ -211,8 +236,18 @@ def memory_column(*, exact: bool) -> tuple[str, Kind]:
     return ("bytes", "bytes") if exact else ("GiB", "gibibytes")
 
 
+def refused_row(note: Note) -> dict[str, Cell]:
+    """What cannot be checked, in one row."""
+    file, line = _place(note)
+    return {"deployment": note.about, "verdict": "refused", "file": file, "line": line, "notes": note.sentence}
+
+
 def notice_of(note: Note) -> Notice:
     """What cannot be checked, as CI systems show it."""
+    return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *_place(note))
+
+
+def _place(note: Note) -> tuple[str, int]:
+    """File and line of what cannot be checked."""
     file, _, line = note.where.rpartition(":")
-    place = (file, int(line)) if line.isascii() and line.isdecimal() else (note.where, 0)
-    return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *place)
+    return (file, int(line)) if line.isascii() and line.isdecimal() else (note.where, 0)

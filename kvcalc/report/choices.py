@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.units import count, plural
 
 MOST_SHOWN = 12
@@ -31,6 +31,11 @@ class Choice(NamedTuple):
     copies: Fraction | None
     limited_by: str
     degrees: tuple[tuple[str, int], ...]
+
+    def row(self) -> dict[str, Cell]:
+        """Plain values in one row, degrees by their names."""
+        named = {name: value for name, value in self._asdict().items() if name != "degrees"}
+        return {**named, "copies": None if self.copies is None else float(self.copies), **dict(self.degrees)}
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
@@ -66,6 +71,12 @@ class ChoicesReport(NamedTuple):
             "choices": [choice.to_dict() for choice in self.choices],
             "notes": list(self.notes),
         }
+
+    def table(self) -> Table:
+        """A row for each, however many, with the question."""
+        asked = {"model": self.model, "engine": self.engine, "engine_version": self.engine_version}
+        of_users = {"tokens": self.tokens, "sequences": self.sequences}
+        return Table.of({**asked, **of_users, **choice.row()} for choice in self.choices)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each, the best on top."""

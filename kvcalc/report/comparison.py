@@ -1,10 +1,30 @@
 """Variants of one model, or several models, side by side."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
 from kvcalc.units import ratio, short_tokens
+
+NOT_APPLICABLE = "n/a"
+"""What a table has in place of bytes where something does not apply."""
+
+
+class LeftOut(NamedTuple):
+    """A variant, method or model that was asked for and does not apply. label: as rows are named; reason: why."""
+
+    label: str
+    reason: str
+
+    @property
+    def note(self) -> str:
+        """In a sentence."""
+        return f"{self.label} does not apply: {self.reason}"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {**self._asdict()}
 
 
 class ComparisonRow(NamedTuple):
@@ -20,7 +40,7 @@ class Comparison(NamedTuple):
     """Variants of one model, or several models, side by side.
 
     row_title: what a row is, such as attention or model.
-    baseline: label of the row that the ratios are taken to.
+    baseline: label of the row that the ratios are taken to. left_out: what does not apply, and why.
     """
 
     title: str
@@ -28,6 +48,7 @@ class Comparison(NamedTuple):
     rows: tuple[ComparisonRow, ...]
     baseline: str
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def _ratio(self, row: ComparisonRow, index: int) -> float | None:
         base = next(r for r in self.rows if r.label == self.baseline).reports[index]
@@ -49,7 +70,37 @@ class Comparison(NamedTuple):
                 }
                 for row in self.rows
             ],
+            "left_out": [each.to_dict() for each in self.left_out],
         }
+
+    def table(self) -> Table:
+        """A row for each variant or model at each length, what does not apply among them."""
+        return Table.of((*self._long_rows(), *self._left_out_rows()))
+
+    def _long_rows(self) -> Iterable[dict[str, Cell]]:
+        for row in self.rows:
+            for index, report in enumerate(row.reports):
+                yield {
+                    **dict(report.asked()),
+                    "attention": row.made_of or row.label,
+                    "as_built": row.as_built or bool(row.made_of),
+                    "total_bytes": report.total_bytes,
+                    "bytes_per_token": report.bytes_per_token,
+                    "ratio": self._ratio(row, index),
+                    "ratio_to": self.baseline,
+                    "not_applicable": "",
+                }
+
+    def _left_out_rows(self) -> Iterable[dict[str, Cell]]:
+        own = {} if self.row_title == "model" else {"model": self.rows[0].reports[0].model}
+        for each in self.left_out:
+            for report in self.rows[0].reports:
+                yield {
+                    **dict(report.asked()),
+                    **own,
+                    self.row_title: each.label,
+                    "not_applicable": each.reason,
+                }
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each variant; with several token counts, a column for each of them."""
@@ -61,7 +112,7 @@ class Comparison(NamedTuple):
         columns = (
             Column(self.row_title),
             *self._made_of_column(),
-            Column("next token, bytes", "bytes"),
+            Column("bytes per token", "bytes"),
             Column("total GB", "gigabytes"),
             Column("total GiB", "gibibytes"),
             Column(f"vs {self.baseline}", "ratio"),
@@ -80,7 +131,7 @@ class Comparison(NamedTuple):
             for row in self.rows
             for report in row.reports
         )
-        return Sheet(self.title, columns, rows, notes=self.notes, footnote=self._footnote())
+        return self._sheet(columns, rows)
 
     def _at_many_lengths(self) -> Sheet:
         lengths = [report.tokens for report in self.rows[0].reports]
@@ -95,7 +146,15 @@ class Comparison(NamedTuple):
             (_marked(row), *self._made_of(row), *(report.total_bytes for report in row.reports), self._ratio(row, last))
             for row in self.rows
         )
-        return Sheet(self.title, columns, rows, notes=self.notes, footnote=self._footnote())
+        return self._sheet(columns, rows)
+
+    def _sheet(self, columns: tuple[Column, ...], rows: tuple[tuple[Cell, ...], ...]) -> Sheet:
+        """The rows, and below them one for each that does not apply, with its reason."""
+        before = 1 + len(self._made_of_column())
+        empty: tuple[Cell, ...] = (None,) * (before - 1)
+        more = tuple((each.label, *empty, *not_applicable(columns[before:])) for each in self.left_out)
+        notes = (*(each.note for each in self.left_out), *self.notes)
+        return Sheet(self.title, columns, (*rows, *more), notes=notes, footnote=self._footnote())
 
     def _made_of_column(self) -> tuple[Column, ...]:
         return (Column("layers", wide=True),) if any(row.made_of for row in self.rows) else ()
@@ -105,6 +164,11 @@ class Comparison(NamedTuple):
 
     def _footnote(self) -> str:
         return "as the model was built" if any(row.as_built for row in self.rows) else ""
+
+
+def not_applicable(columns: Iterable[Column]) -> tuple[Cell, ...]:
+    """Cells of what does not apply: that it does not where bytes would stand, and nothing elsewhere."""
+    return tuple(NOT_APPLICABLE if column.kind in ("gigabytes", "gibibytes") else None for column in columns)
 
 
 def _marked(row: ComparisonRow) -> str:

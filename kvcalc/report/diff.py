@@ -3,10 +3,10 @@
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from kvcalc.report.check import Finding, memory_column, notice_of
+from kvcalc.report.check import Finding, memory_column, notice_of, refused_row
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, Notice, Rule
-from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled
+from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled, Table
 from kvcalc.units import IN_FULL, common_scale, plural
 
 Verdict = Literal["added", "removed", "no longer fits", "does not fit", "grew too much", "fits again", "changed"]
@@ -113,6 +113,24 @@ class Change(NamedTuple):
     def _growth_in_words(self) -> str:
         return f" ({percent(self.growth)})" if self.growth else ""
 
+    def row(self) -> dict[str, Cell]:
+        """Plain values in one row: what both sides may have, as it was and as it is now."""
+        sides = {"was": self.was and self.was.row(), "now": self.now and self.now.row()}
+        compared = ("model", "tokens", "sequences", "kv_dtype", "engine", "engine_version", "parallel")
+        numbers = ("needed_bytes", "available_bytes", "max_tokens", "max_sequences")
+        return {
+            "deployment": self.deployment,
+            "verdict": self.verdict,
+            "fails": self.fails,
+            "growth": None if self.growth is None else float(self.growth),
+            **{
+                f"{side}_{name}": None if row is None else row[name]
+                for name in (*compared, *numbers)
+                for side, row in sides.items()
+            },
+            "file": self.file,
+        }
+
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
@@ -173,6 +191,10 @@ class DiffReport(NamedTuple):
         lines = change.lines(exact=self.exact)
         return Notice(rule, change.fails, change.deployment, change.verdict, lines, file, line, here.notes)
 
+    def table(self) -> Table:
+        """A row for each change, and for what cannot be checked."""
+        return Table.of((*(change.row() for change in self.changes), *map(refused_row, self.refused)))
+
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each change, and below it what made it."""
         unit, kind = memory_column(exact=self.exact)
@@ -185,10 +207,6 @@ class DiffReport(NamedTuple):
             Column("users"),
             Column("context", wide=True),
             Column("file", wide=True),
-            Column("users was", "count", for_programs=True),
-            Column("users is", "count", for_programs=True),
-            Column("context was", "count", for_programs=True),
-            Column("context is", "count", for_programs=True),
         )
         points = tuple(Point(self._title(change), change.lines(exact=self.exact)) for change in self.changes)
         named = (("Refused", self.refused), ("Passed over", self.passed_over))
@@ -223,7 +241,6 @@ def _row(change: Change) -> tuple[Cell, ...]:
         _pair(was and _most(was.max_sequences), now and _most(now.max_sequences)),
         _pair(was and _most(was.max_tokens), now and _most(now.max_tokens)),
         change.file,
-        *(was and was.max_sequences, now and now.max_sequences, was and was.max_tokens, now and now.max_tokens),
     )
 
 

@@ -94,7 +94,8 @@ class EnginePage(NamedTuple):
         version = f" {entry.answered}" if entry.answered else ""
         rows = tuple((setting.name, setting.words, setting.meaning) for setting in entry.settings)
         columns = (Column("setting"), Column("default"), Column("meaning"))
-        settings = Sheet(f"{entry.name}: {entry.title}{version}", columns, rows, notes=(entry.verified,))
+        title, asked = f"{entry.name}: {entry.title}{version}", (("engine", entry.name),)
+        settings = Sheet(title, columns, rows, notes=(entry.verified,), asked=asked)
         return (settings, self._rules()) if entry.rules else (settings,)
 
     def _rules(self) -> Sheet:

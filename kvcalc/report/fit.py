@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kvcalc.report.planned import asked, title
+from kvcalc.report.planned import asked, common, title
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
 
@@ -134,7 +134,7 @@ class FitReport(NamedTuple):
             )
             for group in self.groups
         )
-        return (Sheet(title(self), columns, rows, self._summary(), self.notes),)
+        return (Sheet(title(self), columns, rows, self._summary(), self.notes, asked=common(self)),)
 
     def _summary(self) -> tuple[Line, ...]:
         per_stage = zip(self.available_bytes, self.bytes_per_block, self.allocated_bytes, strict=True)

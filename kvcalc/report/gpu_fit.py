@@ -1,9 +1,8 @@
 """What GPUs hold of a model's cache, and which term of their memory binds."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Style, in_version, plain
+from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
 from kvcalc.units import both_units, count, gigabytes, plural
 
 if TYPE_CHECKING:
@@ -173,19 +172,43 @@ class GpuFit(NamedTuple):
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
         title = f"{self.model} in {in_version(self.engine, self.engine_version)} on {on}{layout}, {self.kv_dtype}"
         cells = tuple((*row, row[1], row[1]) for row in rows)
-        answers = tuple(self._answers())
-        return (Sheet(title, columns, cells, self._summary(), self.notes, answers, label_width=_LABEL_WIDTH),)
+        return (Sheet(title, columns, cells, self._summary(), self.notes, label_width=_LABEL_WIDTH),)
 
-    def _answers(self) -> Iterator[tuple[str, Cell]]:
-        """What is asked and what is answered, in the order of the lines, by the names that JSON has."""
-        yield from (("model", self.model), ("engine", self.engine), ("gpu", self.gpu), ("gpus", self.num_gpus))
-        yield from (("parallel", self.parallel), ("kv_dtype", self.kv_dtype), ("tokens", self.tokens))
-        yield from (("sequences", self.sequences), ("fits", self.fits), ("max_tokens", self.max_tokens))
-        yield from (("max_sequences", self.max_sequences), ("num_blocks", self.num_blocks))
-        yield ("block_bytes", " ".join(map(str, dict.fromkeys(self.block_bytes))))
-        yield from (("blocks_per_request", self.request_blocks), ("fewest_gpus", self.fewest))
-        yield from (("fewest_gpus_layout", self.fewest_layout), ("fewest_gpus_by_tp", self.fewest_by_tp))
-        yield from (("binds", self.binds), ("log", self.log_line))
+    def table(self) -> Table:
+        """What is asked and what is answered in one row, by the names that JSON has."""
+        return Table.of(
+            [
+                {
+                    "model": self.model,
+                    "tokens": self.tokens,
+                    "sequences": self.sequences,
+                    "kv_dtype": self.kv_dtype,
+                    "engine": self.engine,
+                    "engine_version": self.engine_version,
+                    "gpu": self.gpu,
+                    "gpus": self.num_gpus,
+                    "parallel": self.parallel,
+                    "gpu_memory_bytes": self.gpu_bytes,
+                    "taken_bytes": self.taken_bytes,
+                    "weights_bytes": self.weights_bytes,
+                    "reserve_bytes": self.reserve_bytes,
+                    "cache_bytes": self.cache_bytes,
+                    "needed_bytes": None if self.needed_bytes is None else max(self.needed_bytes),
+                    "fits": self.fits,
+                    "max_tokens": self.max_tokens,
+                    "max_context": self.max_context,
+                    "max_sequences": self.max_sequences,
+                    "num_blocks": self.num_blocks,
+                    "block_bytes": max(self.block_bytes, default=None),
+                    "blocks_per_request": self.request_blocks,
+                    "fewest_gpus": self.fewest,
+                    "fewest_gpus_layout": self.fewest_layout,
+                    "fewest_gpus_by_tp": self.fewest_by_tp,
+                    "binds": self.binds,
+                    "log": self.log_line,
+                }
+            ]
+        )
 
     def _needed_rows(self) -> list[tuple[str, int]]:
         if self.needed_bytes is None:

@@ -61,9 +61,9 @@ class GpuList(NamedTuple):
         columns = (
             Column("device"),
             Column("memory, bytes", "bytes"),
-            Column("GiB", "gibibytes"),
+            Column("GiB", "gibibytes", key="memory_bytes"),
             Column("memory from"),
-            Column("MB/s", "count", wide=True),
+            Column("MB/s", "count", wide=True, key="bandwidth_mb_s"),
             Column("architecture"),
             Column("vendor", wide=True),
             Column("kind", wide=True),

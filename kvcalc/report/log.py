@@ -160,7 +160,8 @@ class LogReport(NamedTuple):
         )
         rows = tuple((c.line, c.what, c.logged, c.predicted, _stressed(c)) for c in self.compared)
         title = f"{self.file}: {self.model} in {self.engine}"
-        return (Sheet(title, columns, rows, tuple(self._lines()), self.notes),)
+        asked = (("file", self.file), ("model", self.model), ("engine", self.engine))
+        return (Sheet(title, columns, rows, tuple(self._lines()), self.notes, asked=asked),)
 
     def _lines(self) -> Iterator[Line]:
         if self.refusal:

@@ -1,14 +1,17 @@
 """One model under several methods, side by side: what stays, and what was held on the way there."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Json, Sheet
+from kvcalc.report.comparison import LeftOut, not_applicable
+from kvcalc.report.notes import once
+from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
-from kvcalc.units import ratio
+from kvcalc.units import ratio, short_tokens
 
 
 class MethodRow(NamedTuple):
-    """A method on the model. spec: as it was asked for; empty for the model as it is.
+    """A method on the model at one length. spec: as it was asked for; empty for the model as it is.
 
     prefill_peak_bytes: most that the cache takes while the prompt is read. decode_peak_bytes: most in the next step.
     step_copy_bytes: what its code writes beside that in a step, of one layer. state: what is kept beside keys and
@@ -37,21 +40,65 @@ class MethodRow(NamedTuple):
 
 
 class MethodComparison(NamedTuple):
-    """Rows of one model; the first is the model as it is, and ratios are to it."""
+    """Rows of one model, method by method and length by length; the first are the model as it is: ratios are to it.
+
+    left_out: methods that do not apply, and why.
+    """
 
     title: str
     rows: tuple[MethodRow, ...]
     notes: tuple[str, ...] = ()
     explained: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Token counts."""
+        return tuple(row.report.tokens for row in self._as_it_is())
+
+    def _as_it_is(self) -> list[MethodRow]:
+        return [row for row in self.rows if not row.spec]
 
     def _ratio(self, row: MethodRow) -> float | None:
-        return ratio(row.report.total_bytes, self.rows[0].report.total_bytes)
+        base = next(each.report for each in self._as_it_is() if each.report.tokens == row.report.tokens)
+        return ratio(row.report.total_bytes, base.total_bytes)
+
+    def table(self) -> Table:
+        """A row for each method at each length, what does not apply among them."""
+        return Table.of((*map(self._long_row, self.rows), *self._left_out_rows()))
+
+    def _long_row(self, row: MethodRow) -> dict[str, Cell]:
+        report = row.report
+        return {
+            **dict(report.asked()),
+            "model": self.rows[0].report.model,
+            "method": row.spec,
+            "kind": row.kind,
+            "total_bytes": report.total_bytes,
+            "bytes_per_token": report.bytes_per_token,
+            "prefill_peak_bytes": row.prefill_peak_bytes,
+            "score_workspace_bytes": report.score_workspace_bytes,
+            "decode_peak_bytes": row.decode_peak_bytes,
+            "step_copy_bytes": row.step_copy_bytes,
+            "ratio": self._ratio(row),
+            "state": row.state,
+            "flash_attention": row.flash_attention,
+            "retraining": row.retraining,
+            "per_head_paging": row.per_head_paging,
+            "not_applicable": "",
+        }
+
+    def _left_out_rows(self) -> Iterable[dict[str, Cell]]:
+        for each in self.left_out:
+            for row in self._as_it_is():
+                yield {**dict(row.report.asked()), "method": each.label, "not_applicable": each.reason}
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values, the whole report of each row among them."""
         rows: list[Json] = [
             {
                 "method": row.spec,
+                "tokens": row.report.tokens,
                 "kind": row.kind,
                 "steady_bytes": row.report.total_bytes,
                 "prefill_peak_bytes": row.prefill_peak_bytes,
@@ -70,10 +117,34 @@ class MethodComparison(NamedTuple):
             }
             for row in self.rows
         ]
-        return {"title": self.title, "notes": list(self.notes), "rows": rows}
+        left_out = [each.to_dict() for each in self.left_out]
+        return {"title": self.title, "notes": list(self.notes), "rows": rows, "left_out": left_out}
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each method."""
+        """A row for each method; with several token counts, a column for each of them."""
+        columns, rows = self._at_one_length() if len(self.lengths) == 1 else self._at_many_lengths()
+        more = tuple((each.label, *not_applicable(columns[1:])) for each in self.left_out)
+        caveats = once((row.label, row.caveat) for row in self.rows if row.caveat)
+        notes = (*(each.note for each in self.left_out), *caveats, *self.notes)
+        sheet = Sheet(self.title, columns, (*rows, *more), notes=notes)
+        return (sheet, *self._explanations()) if self.explained else (sheet,)
+
+    def _at_many_lengths(self) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
+        lengths = self.lengths
+        columns = (
+            Column("method"),
+            Column("kind", wide=True),
+            *(Column(f"GiB at {short_tokens(length)}", "gibibytes") for length in lengths),
+            Column(f"vs as it is at {short_tokens(lengths[-1])}", "ratio"),
+        )
+        rows: list[tuple[Cell, ...]] = []
+        for first in range(0, len(self.rows), len(lengths)):
+            own = self.rows[first : first + len(lengths)]
+            totals = (row.report.total_bytes for row in own)
+            rows.append((own[0].label, own[0].kind, *totals, self._ratio(own[-1])))
+        return columns, tuple(rows)
+
+    def _at_one_length(self) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
         columns = (
             Column("method"),
             Column("kind", wide=True),
@@ -103,12 +174,10 @@ class MethodComparison(NamedTuple):
             )
             for row in self.rows
         )
-        caveats = tuple(f"{row.label}: {row.caveat}" for row in self.rows if row.caveat)
-        sheet = Sheet(self.title, columns, rows, notes=(*caveats, *self.notes))
-        return (sheet, *self._explanations()) if self.explained else (sheet,)
+        return columns, rows
 
     def _explanations(self) -> tuple[Sheet, ...]:
         """Formula and source of each method."""
         columns = (Column("method"), Column("how much it keeps"), Column("source"))
-        rows = tuple((row.label, row.formula, row.source) for row in self.rows if row.spec)
+        rows = tuple(dict.fromkeys((row.label, row.formula, row.source) for row in self.rows if row.spec))
         return (Sheet("Formulas", columns, rows),)

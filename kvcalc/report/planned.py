@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kvcalc.report.sheet import Json, plain
+from kvcalc.report.sheet import Cell, Json, plain
 
 
 class Planned(Protocol):
@@ -37,6 +37,14 @@ def asked(report: Planned) -> dict[str, Json]:
         "parallel": report.parallel,
         "available_bytes": list(report.available_bytes),
     }
+
+
+def common(report: Planned) -> tuple[tuple[str, Cell], ...]:
+    """The question as columns of a table for programs."""
+    return (
+        *(("model", report.model), ("engine", report.engine), ("engine_version", report.version)),
+        *(("gpu", report.gpu), ("parallel", report.parallel)),
+    )
 
 
 def title(report: Planned) -> str:

@@ -4,7 +4,7 @@ from typing import NamedTuple, Self
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.report.size import RankReport
-from kvcalc.report.verification import Verification, stressed, verdict_line
+from kvcalc.report.verification import Verification, stressed, verdict_line, workload
 from kvcalc.units import both_units, count, plural
 
 
@@ -111,4 +111,4 @@ class RanksVerification(NamedTuple):
             Line("measured", f"{both_units(self.storage_bytes)}, all ranks"),
             verdict_line([f"rank {', '.join(wrong)}"] if wrong else []),
         )
-        return (Sheet(title, columns, rows, lines, self.notes),)
+        return (Sheet(title, columns, rows, lines, self.notes, asked=workload(self)),)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version, plain
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain, table_of_sheet
 from kvcalc.units import count, gibibytes, plural
 
 SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
@@ -153,6 +153,11 @@ class ReplayReport(NamedTuple):
             **({"steps": [_plain(step) for step in self.steps]} if self.steps else {}),
         }
 
+    def table(self) -> Table:
+        """Steps or the curve where they are asked for, else quantiles."""
+        sheet = self.sheets()[-1]
+        return table_of_sheet(sheet._replace(asked=self._asked()))
+
     def sheets(self) -> tuple[Sheet, ...]:
         """Distributions of what was in use, and of what requests waited."""
         columns = (
@@ -177,7 +182,7 @@ class ReplayReport(NamedTuple):
         title = (
             f"{self.model} in {in_version(self.engine, self.engine_version)}: {plural(self.totals.requests, 'request')}"
         )
-        sheets = [Sheet(title, columns, rows, tuple(self._lines()), self.notes, self._answers(), label_width=13)]
+        sheets = [Sheet(title, columns, rows, tuple(self._lines()), self.notes, asked=self._asked(), label_width=13)]
         if self.curve:
             shares = tuple((blocks, blocks * self.block_bytes, float(share)) for blocks, share in self.curve)
             curve = (Column("blocks", "count"), Column("bytes", "bytes"), Column("hit rate", "ratio"))
@@ -229,6 +234,6 @@ class ReplayReport(NamedTuple):
             return f"{steps}; steps are the clock"
         return f"{steps} of {float(self.step_seconds):g} s"
 
-    def _answers(self) -> tuple[tuple[str, str | int | float | None], ...]:
-        numbers = self.totals._asdict()
-        return (("model", self.model), ("engine", self.engine), ("num_blocks", self.num_blocks), *numbers.items())
+    def _asked(self) -> tuple[tuple[str, Cell], ...]:
+        of_pool = (("num_blocks", self.num_blocks), ("block_bytes", self.block_bytes))
+        return (("model", self.model), ("engine", self.engine), ("engine_version", self.engine_version), *of_pool)

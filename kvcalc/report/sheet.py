@@ -1,11 +1,13 @@
 """Tables as values: typed columns, plain cells, and the lines above and below."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """What JSON can hold; numbers are exact ints, but for ratios."""
 Kind = Literal["text", "count", "bytes", "gigabytes", "gibibytes", "ratio", "bar"]
+_OF_BYTES: tuple[Kind, ...] = ("bytes", "gigabytes", "gibibytes")
+_UNITS = ("bytes", "gb", "gib")
 Style = Literal["plain", "answer", "alarm", "detail"]
 """How a terminal stresses words: the answer, what does not hold, what belongs to the line above."""
 
@@ -37,14 +39,24 @@ class Column(NamedTuple):
     kind: how a format may show its cells; a bar is a share of 1, for eyes alone.
     wide: shown on a terminal only where there is room; files always have it.
     once: on a terminal, left blank where it repeats the row above; files always have it.
-    for_programs: only in files that programs read, since eyes have it elsewhere.
+    key: its name in such files, as in JSON; default: the title in lower case, with the unit of what is written there.
     """
 
     title: str
     kind: Kind = "text"
     wide: bool = False
     once: bool = False
-    for_programs: bool = False
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """`total GiB` as `total_bytes`: files for programs have bytes, whichever unit eyes see."""
+        if self.key:
+            return self.key
+        words = "".join(c if c.isalnum() else " " for c in self.title.lower()).split()
+        if self.kind not in _OF_BYTES:
+            return "_".join(words)
+        return "_".join([*(word for word in words if word not in _UNITS), "bytes"])
 
 
 class Point(NamedTuple):
@@ -58,7 +70,7 @@ class Sheet(NamedTuple):
     """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty.
 
     points: what is said of single rows; footnote: what a `*` in the table means; notes follow them.
-    answers: the lines above as a table of their own, for files that programs read; eyes have the lines.
+    asked: what all rows have in common, by name: columns of files that programs read; eyes have it in the title.
     label_width: characters that a terminal gives labels and the gap after them, whichever lines there are.
     """
 
@@ -67,10 +79,24 @@ class Sheet(NamedTuple):
     rows: tuple[tuple[Cell, ...], ...]
     lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
-    answers: tuple[tuple[str, Cell], ...] = ()
+    asked: tuple[tuple[str, Cell], ...] = ()
     footnote: str = ""
     label_width: int = 15
     points: tuple[Point, ...] = ()
+
+
+class Table(NamedTuple):
+    """One table for programs: a name for each column, a row for each thing; bytes and counts are whole numbers."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Cell]]) -> "Table":
+        """Table of rows by name; a name that a row has not is empty there."""
+        listed = list(rows)
+        names = tuple(dict.fromkeys(name for row in listed for name in row))
+        return cls(names, tuple(tuple(row.get(name) for name in names) for row in listed))
 
 
 def plain(value: Json) -> Json:
@@ -90,6 +116,32 @@ class Document(Protocol):
     def sheets(self) -> Sequence[Sheet]:
         """Tables for eyes and spreadsheets."""
         ...
+
+
+@runtime_checkable
+class Tabled(Protocol):
+    """A document whose table for programs is another than what eyes see."""
+
+    def table(self) -> Table:
+        """One row for each thing that was asked."""
+        ...
+
+
+def table_of(document: Document) -> Table:
+    """A document as one table for programs: its own, or the first of its sheets with what all rows have in common."""
+    if isinstance(document, Tabled):
+        return document.table()
+    sheet = next((sheet for sheet in document.sheets() if sheet.columns), None)
+    return Table((), ()) if sheet is None else table_of_sheet(sheet)
+
+
+def table_of_sheet(sheet: Sheet) -> Table:
+    """Each column once, whichever units eyes see it in."""
+    named = {column.name: i for i, column in reversed([*enumerate(sheet.columns)]) if column.kind != "bar"}
+    shown = [i for i, column in enumerate(sheet.columns) if named.get(column.name) == i]
+    common = [(name, cell) for name, cell in sheet.asked if name not in named]
+    names = (*(name for name, _ in common), *(sheet.columns[i].name for i in shown))
+    return Table(names, tuple((*(cell for _, cell in common), *(row[i] for i in shown)) for row in sheet.rows))
 
 
 class Stack(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version, plain
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
 from kvcalc.units import both_units, count, plural
 
 
@@ -110,9 +110,9 @@ class RankReport(NamedTuple):
 class Report(NamedTuple):
     """Size of one model's cache under one workload in one engine. Every number is an exact int, in bytes.
 
-    bytes_per_token: what the next token adds to one sequence at this length; less than nothing where it lets tokens
-    that waited be compressed.
-    growth: bytes that one sequence grows by at this length, in so many tokens.
+    next_token_bytes: what the next token adds to one sequence at this length: a whole block, nothing, or less than
+    nothing where it lets tokens that waited be compressed.
+    growth: bytes that one sequence grows by at this length, in so many tokens; bytes_per_token is their share.
     later_growth: the same from those tokens on at which a window fills, each with its growth.
     fixed_bytes_per_sequence: what one sequence takes before its first token.
     shares_context: whether all sequences share one context, of which `tokens` is the whole; growth is then its own.
@@ -130,7 +130,7 @@ class Report(NamedTuple):
     kv_dtype: str
     engine: str
     engine_settings: tuple[tuple[str, Json], ...]
-    bytes_per_token: int
+    next_token_bytes: int
     growth: tuple[int, int]
     later_growth: tuple[tuple[int, int], ...]
     fixed_bytes_per_sequence: int
@@ -154,6 +154,11 @@ class Report(NamedTuple):
     def total_bytes(self) -> int:
         """Bytes of all layers and sequences."""
         return sum(group.bytes for group in self.groups)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What a token adds to one sequence from this length on; rounded up where several share a slot or a block."""
+        return -(-self.growth[0] // self.growth[1])
 
     @property
     def bytes_per_sequence(self) -> int:
@@ -214,6 +219,7 @@ class Report(NamedTuple):
             "bytes_per_sequence": self.bytes_per_sequence,
             "storage_bytes": self.storage_bytes,
             "bytes_per_token": self.bytes_per_token,
+            "next_token_bytes": self.next_token_bytes,
             "growth": _growth_data(self.growth),
             "later_growth": [
                 {"from_tokens": tokens, **_growth_data((bytes_, self.growth[1]))}
@@ -268,7 +274,7 @@ class Report(NamedTuple):
             return (*lines, *self._context_lines())
         growing, saturated = self.growing_bytes_per_sequence, self.saturated_bytes_per_sequence
         fixed = self.bytes_per_sequence - growing - saturated
-        in_steps = self.growth[0] != self.bytes_per_token * self.growth[1]
+        in_steps = self.growth[0] != self.next_token_bytes * self.growth[1]
         if not (saturated or fixed or self.later_growth or in_steps):
             return (*lines, Line("each token", f"{both_units(self.bytes_per_token)} for each sequence"))
         each = " for each sequence" if self.sequences > 1 else ""
@@ -325,9 +331,41 @@ class Report(NamedTuple):
         """Tokens from which on everything is full that is full at this length."""
         return max(tensor.saturates_at or 0 for tensor in self._tensors() if (tensor.saturates_at or 0) <= self.tokens)
 
+    def asked(self) -> tuple[tuple[str, Cell], ...]:
+        """The question, by the names that JSON has."""
+        return (
+            ("model", self.model),
+            ("tokens", self.tokens),
+            ("sequences", self.sequences),
+            ("kv_dtype", self.kv_dtype),
+            ("engine", self.engine),
+            ("engine_version", self.engine_version),
+            *((("parallel", self.parallel),) if self.parallel else ()),
+        )
+
     def policy_remarks(self) -> tuple[str, ...]:
         """Which policy the numbers follow, and what another would give, where that differs."""
         return policy_remarks((self,))
+
+    def table(self) -> Table:
+        """The same, with the question."""
+        return Table.of(
+            {
+                **dict(self.asked()),
+                "group": group.name,
+                "attention": group.attention,
+                "num_layers": group.num_layers,
+                "tensor": tensor.name,
+                "dims": " x ".join(f"{name} {size}" for name, size in tensor.dims),
+                "dtype": tensor.dtype,
+                "slot_rule": tensor.slot_rule,
+                "slots": tensor.slots,
+                "bytes_per_slot": tensor.bytes_per_slot,
+                "bytes": tensor.bytes,
+            }
+            for group in self.groups
+            for tensor in group.tensors
+        )
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each tensor of each group."""

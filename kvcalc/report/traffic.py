@@ -80,7 +80,8 @@ class TrafficReport(NamedTuple):
             for (name, each), (_, whole) in zip(self.user_blocks, self.all_blocks, strict=True)
         ]
         title = f"{self.model} in {in_version(self.engine, self.engine_version)}: users of different lengths"
-        return (Sheet(title, columns, tuple(rows), tuple(self._lines()), self.notes, label_width=17),)
+        asked = (("model", self.model), ("engine", self.engine), ("engine_version", self.engine_version))
+        return (Sheet(title, columns, tuple(rows), tuple(self._lines()), self.notes, asked=asked, label_width=17),)
 
     def _all(self, whole: int | None) -> tuple[int | None, int | None]:
         if whole is None:

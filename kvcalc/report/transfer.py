@@ -100,7 +100,11 @@ class TransferReport(NamedTuple):
             f"{self.model}, a request of {plural(self.tokens, 'token')} in "
             f"{in_version(self.engine, self.engine_version)}, {self.kv_dtype}: {self.prefill} to {self.decode}"
         )
-        return (Sheet(title, columns, tuple(self.pairs), tuple(self._lines()), self.notes),)
+        asked = (
+            *(("model", self.model), ("tokens", self.tokens), ("kv_dtype", self.kv_dtype), ("engine", self.engine)),
+            *(("engine_version", self.engine_version), ("prefill", self.prefill), ("decode", self.decode)),
+        )
+        return (Sheet(title, columns, tuple(self.pairs), tuple(self._lines()), self.notes, asked=asked),)
 
     def _lines(self) -> list[Line]:
         lines = [Line("request", both_units(self.request_bytes), "answer")]

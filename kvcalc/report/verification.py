@@ -202,7 +202,7 @@ class Verification(NamedTuple):
             *(self.memory.lines() if self.memory else ()),
             verdict_line(wrong),
         )
-        return (Sheet(title, columns, rows, lines, self.notes),)
+        return (Sheet(title, columns, rows, lines, self.notes, asked=workload(self)),)
 
     def _memory_lines(self) -> Iterator[Line]:
         """The memory behind the tensors, where more was predicted or found than they take."""
@@ -210,6 +210,29 @@ class Verification(NamedTuple):
         if predicted != self.predicted_bytes or held != self.measured_bytes:
             verdict = "as predicted" if predicted == held else f"{both_units(predicted)} predicted"
             yield Line("memory behind", f"{both_units(held)}, {verdict}")
+
+
+class Run(Protocol):
+    """What was run."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def tokens(self) -> int: ...  # noqa: D102
+    @property
+    def sequences(self) -> int: ...  # noqa: D102
+    @property
+    def kv_dtype(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+
+def workload(run: Run) -> tuple[tuple[str, Cell], ...]:
+    """What was run, as columns of a table for programs."""
+    return (
+        *(("model", run.model), ("tokens", run.tokens), ("sequences", run.sequences)),
+        *(("kv_dtype", run.kv_dtype), ("device", run.device)),
+    )
 
 
 class Judged(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvcalc.report.methods import MethodEntry, MethodPage
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table
 from kvcalc.report.size import GroupReport, Report, TensorReport, policy_remarks
 from kvcalc.units import count, plural
 
@@ -47,7 +47,8 @@ class Layers(NamedTuple):
         )
         report = self.report
         remarks = (*report.notes, *report.policy_remarks())
-        return (Sheet(report.heading(), columns, tuple(self._rows()), report.summary(), remarks),)
+        sheet = Sheet(report.heading(), columns, tuple(self._rows()), report.summary(), remarks, asked=report.asked())
+        return (sheet,)
 
 
 class Lengths(NamedTuple):
@@ -64,7 +65,7 @@ class Lengths(NamedTuple):
         first = self.reports[0]
         notes = dict.fromkeys(note for report in self.reports for note in report.notes)
         question = (plural(first.sequences, "sequence"), first.kv_dtype, first.engine_words, first.parallel)
-        ranks = (Column("most on a rank, bytes", "bytes"),) if first.per_rank else ()
+        ranks = (Column("most on a rank, bytes", "bytes", key="most_rank_bytes"),) if first.per_rank else ()
         return (
             Sheet(
                 ", ".join(filter(None, (first.model, *question))),
@@ -73,7 +74,7 @@ class Lengths(NamedTuple):
                     Column("total bytes", "bytes"),
                     Column("total GB", "gigabytes"),
                     Column("total GiB", "gibibytes"),
-                    Column("next token, bytes", "bytes"),
+                    Column("bytes per token", "bytes"),
                     *ranks,
                 ),
                 tuple(
@@ -81,6 +82,7 @@ class Lengths(NamedTuple):
                     for r in self.reports
                 ),
                 notes=(*notes, *policy_remarks(self.reports)),
+                asked=first.asked(),
             ),
         )
 
@@ -105,6 +107,10 @@ class Explanation(NamedTuple):
             ],
             **({"methods": [method.to_dict() for method in self.methods]} if self.methods else {}),
         }
+
+    def table(self) -> Table:
+        """The report's: formulas and factors are for eyes and JSON."""
+        return self.report.table()
 
     def sheets(self) -> tuple[Sheet, ...]:
         """The report, its formulas, and a row for each factor."""

@@ -84,7 +84,8 @@ class WeightsReport(NamedTuple):
         parts = self.parts or (WeightsPart("all", _NOT_KNOWN, None, None, self.total_bytes),)
         whole = sum(part.parameters or 0 for part in parts)
         rows = tuple((*part, part.bytes, ratio(part.parameters or 0, whole)) for part in parts)
-        return (Sheet(f"Weights of {self.model}", columns, rows, tuple(self._lines()), self.notes),)
+        asked = (("model", self.model),)
+        return (Sheet(f"Weights of {self.model}", columns, rows, tuple(self._lines()), self.notes, asked=asked),)
 
     def _lines(self) -> list[Line]:
         about = " (estimate)" if self.estimate else ""

@@ -60,7 +60,7 @@ def test_more_tokens_take_no_less_and_what_the_next_adds_is_told(engine, data, t
     first, next_ = (kvcalc.size(model, tokens=n, engine=engine) for n in (tokens, tokens + 1))
     whole_periods = more * first.growth[1]  # inside of one, tokens that wait to be compressed go
     assert first.total_bytes <= kvcalc.size(model, tokens=tokens + whole_periods, engine=engine).total_bytes
-    assert next_.total_bytes - first.total_bytes == first.bytes_per_token
+    assert next_.total_bytes - first.total_bytes == first.next_token_bytes
 
 
 @pytest.mark.parametrize("engine", [name for name in ENGINES.names() if name not in PLANNING])
@@ -132,7 +132,7 @@ def test_the_laws_hold_for_models_that_nobody_has_built(engine, model, tokens, s
     if not report.shares_context:
         assert report.total_bytes == sequences * kvcalc.size(model, tokens=tokens, **question).total_bytes
     next_ = kvcalc.size(model, tokens=tokens + 1, sequences=sequences, **question)
-    assert next_.total_bytes - report.total_bytes == report.bytes_per_token * report.sequences
+    assert next_.total_bytes - report.total_bytes == report.next_token_bytes * report.sequences
     if engine not in PLANNING:
         swept = kvcalc.sweep(model, tokens=[tokens, tokens + 1], sequences=sequences, **question)
         assert swept.tolist() == [report.total_bytes, next_.total_bytes]

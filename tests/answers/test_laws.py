@@ -61,7 +61,7 @@ def test_bytes_are_linear_in_layers(attention, n, layers):
 @given(models(), tokens, dtypes)
 def test_one_more_token_adds_what_the_report_says(model, n, dtype):
     report = kvcalc.size(model, tokens=n, kv_dtype=dtype)
-    assert report.bytes_per_token == total(model, n + 1, kv_dtype=dtype) - report.total_bytes
+    assert report.next_token_bytes == total(model, n + 1, kv_dtype=dtype) - report.total_bytes
 
 
 @given(models(), tokens, tokens, dtypes)

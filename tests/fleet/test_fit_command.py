@@ -483,14 +483,16 @@ def test_json_has_the_exact_numbers_and_the_engines_own(cli):
     assert data["planned"]["log_line"].startswith(f"GPU KV cache size: {data['num_blocks'] * 16:,} tokens")
 
 
-def test_csv_has_the_answers_above_the_terms_of_memory(cli):
+def test_csv_has_question_answers_and_terms_of_memory_in_one_row(cli):
     line = f"{ASKED} --engine vllm --gpus 8 --tp 8 -t 32K --format"
     data = json.loads(cli(f"{line} json").stdout)
-    names, answers, empty, *_ = csv.reader(cli(f"{line} csv").stdout.splitlines())
-    row = dict(zip(names, answers, strict=True))
-    assert empty == []
-    for name in ("max_tokens", "max_sequences", "num_blocks", "blocks_per_request", "fewest_gpus", "binds", "fits"):
+    (row,) = csv.DictReader(cli(f"{line} csv").stdout.splitlines())
+    for name in ("max_tokens", "max_sequences", "num_blocks", "blocks_per_request", "fewest_gpus", "binds"):
         assert row[name] == str(data[name]), name
+    for name in ("model", "engine", "engine_version", "weights_bytes", "reserve_bytes", "cache_bytes", "taken_bytes"):
+        assert row[name] == str(data[name]), name
+    assert row["fits"] == str(data["fits"]).lower()
+    assert row["needed_bytes"] == str(max(data["needed_bytes"]))
     assert row["log"] == data["planned"]["log_line"]
 
 

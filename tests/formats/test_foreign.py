@@ -16,9 +16,9 @@ from strict_readers import assert_inert, assert_message, cells, commands, read_s
 
 from kvcalc.errors import KvcalcError
 from kvcalc.errors.foreign import MOST_NAME, MOST_TEXT, listed, name_shown, quoted, visible
-from kvcalc.formats._escapes import csv_cell, markdown, no_commands
+from kvcalc.formats._escapes import csv_cell, latex, markdown, no_commands
 
-FORMATS = ("table", "json", "csv", "markdown")
+FORMATS = ("table", "json", "csv", "markdown", "latex")
 ALL_FORMATS = (*FORMATS, "github", "gitlab", "junit", "sarif")
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -59,7 +59,13 @@ def test_the_strict_readers_can_refuse():
         ("table", "a\x1b[1m"),
         ("table", "  ::error::x"),
         ("json", "{"),
-        ("csv", "a,=1\n"),
+        ("csv", "a,b\n1,=1\n"),
+        ("csv", "a,b\n1\n"),
+        ("csv", "a,a\n"),
+        ("latex", "a_b \\\\\n"),
+        ("latex", "\\input{x}\n"),
+        ("latex", "\\caption{a--b}\n"),
+        ("latex", "\\begin{tabular}{lr}\na & b & c \\\\\n"),
         ("junit", "<a>\x01</a>"),
         ("github", "::error file=a::x\n"),
         ("github", "no command\n"),
@@ -286,6 +292,10 @@ def test_each_grammar_has_its_escape():
         None,
     ]
     assert markdown("a|b`c\\<d> &lt; [l](x)") == r"a\|b\`c\\&lt;d> &amp;lt; [l\](x)"
+    assert latex("a_b 5% {x} \\\\ C^2 -- '' <$&#~>|`\"") == (
+        r"a\_b 5\% \{x\} \textbackslash{}\textbackslash{} C\textasciicircum{}2 -{}- '{}' "
+        r"\textless{}\$\&\#\textasciitilde{}\textgreater{}\textbar{}\textasciigrave{}\char34{}"
+    )
     assert no_commands("a\n \x1b[1m ::error::x") == "a\n \x1b[1m \\x3a:error::x"
 
 

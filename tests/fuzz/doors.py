@@ -39,7 +39,7 @@ from kvcalc.report.views import Explanation, Layers, Lengths
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
-FINDINGS = ("table", "json", "csv", "markdown", "github", "gitlab", "junit", "sarif")
+FINDINGS = ("table", "json", "csv", "markdown", "latex", "github", "gitlab", "junit", "sarif")
 ENGINE_NAMES = ENGINES.names()
 RUNS_TORCH = re.compile(r"verify|--verify|completion")
 """Commands that build modules or change the shell have tests of their own."""

@@ -336,15 +336,19 @@ def test_all_methods_of_a_model_in_one_table():
     assert rows["streaming-llm"].report.score_workspace_bytes == 0
     assert rows["snapkv"].step_copy_bytes == 2 * 2048 * slot_bytes
     assert rows["quanto"].step_copy_bytes == 2 * 32_769 * slot_bytes
-    assert any("gqa is left out: it needs a parameter" in note for note in table.notes)
+    assert {each.label for each in table.left_out} == {"gqa", "kv-dtype"}
+    assert table.left_out[0].reason.startswith("it needs a parameter")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--preset r1 --tokens 1000 --methods snapkv", "--methods: SnapKV wants keys and values of heads"),
-        ("--preset r1 --tokens 1K,2K --methods all", "--methods: methods are compared at one length"),
-        ("--preset r1 --tokens 1K --methods all -e transformers", "--methods: methods are compared at one length"),
+        ("--preset r1 --tokens 1000 --methods snapvk", "--methods: no attention or method is called 'snapvk'"),
+        ("--preset llama3-8b --tokens 1000 --methods kivi:bits=x", "--methods: bits must be a number, not 'x'"),
+        (
+            "--preset r1 --tokens 1K --methods all -e transformers",
+            "--methods: methods are compared in the ideal engine",
+        ),
         ("--preset r1 --tokens 1K --explain", "--explain: only methods are explained here"),
     ],
 )
