@@ -107,6 +107,13 @@ def test_a_wrong_byte_is_noticed():
     assert sized(fewer, row, case).total_bytes != case["bytes"]
 
 
+@pytest.mark.parametrize("tp", [2, 4, 8, 16, 128])
+def test_ranks_share_the_heads_that_falcon_repeats(tp):
+    """One KV head on a rank is repeated for that rank's query heads, as eight are for all 128."""
+    report = kvcalc.size("falcon-40b", tokens=300, engine="transformers", tp=tp)
+    assert {rank.bytes * tp for rank in report.per_rank} == {2 * 60 * 128 * 64 * 2 * 300}
+
+
 @pytest.mark.parametrize("spec", ["mha", "mqa", "gqa:8", "mla", "gta", "cla"])
 @pytest.mark.parametrize("name", ["falcon-40b", "falcon-7b", "mimo-v2-flash"])
 def test_what_a_type_does_to_its_own_heads_is_not_done_to_another_attention(name, spec):

@@ -16,6 +16,7 @@ from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.settings import count_from, one_of, setting
+from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.base.tensors import with_encoder_tokens
 from kvcalc.engines.transformers.history import CHANGES, Asked, as_read, keeps_conv_columns
 from kvcalc.engines.transformers.own_caches import EVERY_TOKEN_AND_MASK, own_cache
@@ -24,10 +25,13 @@ from kvcalc.engines.transformers.quirks import (
     KEEPS_CONV_COLUMNS,
     NO_STATIC_CACHE,
     QUIRKS,
+    REPEATS_HEADS,
+    before_sharing,
 )
 from kvcalc.engines.transformers.versions import TransformersRelease
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
+from kvcalc.parallel import Parallel
 
 DEFAULT, STATIC, QUANTIZED_FP8, QUANTIZED_QUANTO = "default", "static", "quantized_fp8", "quantized_quanto"
 _NBITS = (2, 4)
@@ -110,6 +114,13 @@ class Transformers(Engine):
         if self.cache in (DEFAULT, STATIC) or model.model_type in IGNORES_QUANTIZED_CACHE:
             return allocation
         return _quantized(model, allocation, self)
+
+    def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation | None:
+        """The same of a rank, where ranks share other heads than the model has."""
+        if model.model_type not in REPEATS_HEADS:
+            return None
+        (own,) = stage_models(before_sharing(model), ranks.tp, 1, self.sharing)
+        return self.allocate(own, kv_dtype)
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What transformers does with this model that nobody would expect, and what nobody measured there."""

@@ -6,6 +6,7 @@ A quirk takes a model, one of its groups and its tensors, and returns the tensor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from kvcalc.cache.dtypes import FP32
 from kvcalc.cache.slots.layers import EVERY_TOKEN
@@ -22,6 +23,24 @@ def broadcast_heads(_: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
     if facts.get("num_kv_heads", 1) == 1:  # multi_query, of the old architecture; or another kind of attention
         return tensors
     return tuple(t._replace(dims=(Dim("num_query_heads", facts["num_query_heads"]), *t.dims[1:])) for t in tensors)
+
+
+def before_sharing(model: Model) -> Model:
+    """falcon with as many KV heads as query heads, which is what it caches: ranks share those that it repeats.
+
+    One KV head is left as it is, and so a rank's own is not told from it: a rank must be cut from this.
+    """
+    return replace(model, groups=tuple(_repeated(group) for group in model.groups))
+
+
+def _repeated(group: LayerGroup) -> LayerGroup:
+    if group.facts.get("num_kv_heads", 1) == 1:
+        return group
+    own, query = (Dim("num_kv_heads", group.facts[name]) for name in ("num_kv_heads", "num_query_heads"))
+    dims = {own: query}
+    parts = tuple(replace(part, num_kv_heads=query.size) for part in group.parts)
+    tensors = tuple(t._replace(dims=tuple(dims.get(dim, dim) for dim in t.dims)) for t in group.tensors)
+    return replace(group, parts=parts, tensors=tensors)
 
 
 def no_window(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
@@ -75,6 +94,8 @@ QUIRKS: dict[str, Quirk] = {
     "mimo_v2_flash": twice_the_full_heads,  # modeling_mimo_v2_flash.py
     "deepseek_v4": separate_k_and_v,  # modeling_deepseek_v4.py
 }
+REPEATS_HEADS = {"falcon"}
+"""Types that cache KV heads as often as query heads read them."""
 KEEPS_CONV_COLUMNS = {"recurrent_gemma", "zaya"}
 """Types whose convolutions keep kernel - 1 columns; those of all others keep the whole kernel."""
 NO_STATIC_CACHE = {"deepseek_v4"}
