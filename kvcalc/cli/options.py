@@ -358,4 +358,4 @@ PRESET_WORDS = Option("words", (), "[WORDS]", "In name, alias, model_type or sou
 KIND = Option(
     "kind", ("--kind",), "NAME", "Only models with layers of this attention: {known}.", known=_attention_kinds
 )
-SCHEMA_KIND = Option("kind", (), "KIND", "Kind of file: {known}.", required=True, known=_schemas)
+SCHEMA_KIND = Option("kind", (), "KIND", "Kind of file or of answer: {known}.", required=True, known=_schemas)

@@ -1,4 +1,4 @@
-"""`kvcalc schema`: JSON Schemas, for editors that complete plan and preset files."""
+"""`kvcalc schema`: JSON Schemas, for editors of plan and preset files and for readers of answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(*, kind: str) -> int:
 
 
 COMMAND = Command(
-    help="The JSON Schema of plan or preset files.",
+    help="The JSON Schema of plan or preset files, or of what --format json prints.",
     epilog="Example: kvcalc schema plan > plan.schema.json",
     takes=(options.SCHEMA_KIND,),
     run=run,

@@ -1,9 +1,10 @@
-"""JSON Schemas of plan and preset files, for editors that complete and check them."""
+"""JSON Schemas: of plan and preset files, for editors that complete and check them, and of answers, for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
+from functools import partial
 from typing import Any, TypeAlias, get_type_hints
 
 from kvcalc.attention import KINDS, kind_named, meanings_of
@@ -12,9 +13,11 @@ from kvcalc.engines import ENGINES
 from kvcalc.engines.base import OTHER_NAMES
 from kvcalc.errors import UnknownNameError
 from kvcalc.hardware.catalogue import namings
+from kvcalc.io.answer_schemas import ANSWERS, answer_schema
 from kvcalc.io.plans import PlanFile
 from kvcalc.io.presets import MAX_WEIGHTS_BYTES, MODEL_FIELDS
 from kvcalc.report.sheet import Json
+from kvcalc.report.versions import VERSIONS
 from kvcalc.units import MAX_COUNT
 
 Rules: TypeAlias = dict[str, Mapping[str, Json]]
@@ -29,10 +32,13 @@ _OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `g
 
 
 def schema(kind: str) -> dict[str, Json]:
-    """JSON Schema of a `plan` or a `preset`. Raises UnknownNameError for another kind."""
+    """JSON Schema of a file (`plan`, `preset`) or of an answer (`size`, `fit` ...).
+
+    Raises UnknownNameError for another kind.
+    """
     if kind not in SCHEMAS:
         raise UnknownNameError.among("schema", kind, SCHEMAS)
-    return {"$schema": _DIALECT, "$id": f"{_HOME}/{kind}-1.json", **SCHEMAS[kind]()}
+    return {"$schema": _DIALECT, "$id": f"{_HOME}/{kind}-{VERSIONS.get(kind, 1)}.json", **SCHEMAS[kind]()}
 
 
 def _plan() -> dict[str, Json]:
@@ -150,5 +156,9 @@ def _rule(kind: type, field: str, type_: object) -> Mapping[str, Json]:
     return {**_COUNT, "minimum": 0} if field in getattr(kind, "MAY_BE_ZERO", ()) else _COUNT
 
 
-SCHEMAS = {"plan": _plan, "preset": _preset}
-"""Kinds of file that have a schema."""
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "plan": _plan,
+    "preset": _preset,
+    **{kind: partial(answer_schema, kind) for kind in ANSWERS},
+}
+"""Kinds of file and of answer that have a schema."""

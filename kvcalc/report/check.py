@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
 from kvcalc.report.sheet import Cell, Column, Json, Kind, Point, Sheet, Styled, Table, in_version
+from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
 
 
@@ -166,7 +167,11 @@ class CheckReport(NamedTuple):
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        values: dict[str, Json] = {"fits": self.fits, "findings": [finding.to_dict() for finding in self.findings]}
+        values: dict[str, Json] = {
+            **named("check"),
+            "fits": self.fits,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
         for name, notes in (("refused", self.refused), ("skipped", self.skipped)):
             if notes:
                 values[name] = [note.to_dict() for note in notes]

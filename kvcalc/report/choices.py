@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
+from kvcalc.report.versions import named
 from kvcalc.units import count, plural
 
 MOST_SHOWN = 12
@@ -62,6 +63,7 @@ class ChoicesReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("choices"),
             "model": self.model,
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
+from kvcalc.report.versions import named
 from kvcalc.units import ratio, short_tokens
 
 NOT_APPLICABLE = "n/a"
@@ -57,6 +58,7 @@ class Comparison(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values: for each row and token count the report, and its ratio to the baseline."""
         return {
+            **named("compare"),
             "title": self.title,
             "baseline": self.baseline,
             "notes": list(self.notes),

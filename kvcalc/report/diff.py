@@ -7,6 +7,7 @@ from kvcalc.report.check import Finding, memory_column, notice_of, refused_row
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, Notice, Rule
 from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled, Table
+from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, common_scale, plural
 
 Verdict = Literal["added", "removed", "no longer fits", "does not fit", "grew too much", "fits again", "changed"]
@@ -168,6 +169,7 @@ class DiffReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("diff"),
             "was": self.was,
             "now": self.now,
             "fails": self.fails,

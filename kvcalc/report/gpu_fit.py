@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
+from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, gigabytes, plural
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class GpuFit(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("fit"),
             "model": self.model,
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),

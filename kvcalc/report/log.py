@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled
+from kvcalc.report.versions import named
 from kvcalc.units import count, plural
 
 
@@ -133,6 +134,7 @@ class LogReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("explain"),
             "file": self.file,
             "model": self.model,
             "engine": self.engine,

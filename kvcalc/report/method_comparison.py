@@ -7,6 +7,7 @@ from kvcalc.report.comparison import LeftOut, not_applicable
 from kvcalc.report.notes import once
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
+from kvcalc.report.versions import named
 from kvcalc.units import ratio, short_tokens
 
 
@@ -118,7 +119,7 @@ class MethodComparison(NamedTuple):
             for row in self.rows
         ]
         left_out = [each.to_dict() for each in self.left_out]
-        return {"title": self.title, "notes": list(self.notes), "rows": rows, "left_out": left_out}
+        return {**named("methods"), "title": self.title, "notes": list(self.notes), "rows": rows, "left_out": left_out}
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each method; with several token counts, a column for each of them."""

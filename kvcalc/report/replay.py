@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain, table_of_sheet
+from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural
 
 SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
@@ -132,6 +133,7 @@ class ReplayReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values; of steps, their numbers."""
         return {
+            **named("replay"),
             "model": self.model,
             "engine": self.engine,
             "engine_version": self.engine_version,

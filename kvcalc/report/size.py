@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
+from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
 
@@ -210,6 +211,7 @@ class Report(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values, as `--format json` prints them."""
         return {
+            **named("size"),
             "model": self.model,
             "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
             "engine": self.engine,

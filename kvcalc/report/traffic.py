@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
+from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural
 
 
@@ -45,6 +46,7 @@ class TrafficReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("traffic"),
             "model": self.model,
             "engine": self.engine,
             "engine_version": self.engine_version,

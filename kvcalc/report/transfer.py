@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
+from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
 
@@ -69,6 +70,7 @@ class TransferReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values; seconds are shown, bytes are exact."""
         return {
+            **named("transfer"),
             "model": self.model,
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),

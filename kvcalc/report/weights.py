@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet
+from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural, ratio
 
 _NOT_KNOWN = "tensors that are not known one by one"
@@ -57,6 +58,7 @@ class WeightsReport(NamedTuple):
             }
         }
         return {
+            **named("weights"),
             "model": self.model,
             "weights_bytes": self.total_bytes,
             "weights_source": self.source,

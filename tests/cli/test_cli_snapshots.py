@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
+from answer_documents import check_schema
 
 from kvcalc import formats
 from kvcalc.report.sheet import Json, plain
@@ -48,7 +49,9 @@ def test_the_whole_output_is_as_it_was_looked_at(cli, path, monkeypatch, documen
     if os.environ.get("KVCALC_UPDATE_SNAPSHOTS"):
         path.write_text(output, "utf-8")
     assert output == path.read_text("utf-8")
-    assert all(is_plain(document.to_dict()) for document in documents)
+    for document in documents:
+        assert is_plain(document.to_dict())
+        check_schema(document.to_dict())
 
 
 def test_what_json_would_change_is_noticed():

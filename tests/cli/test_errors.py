@@ -159,7 +159,7 @@ COMMAND_LINES = {
         "models are named both as arguments and by an option\n"
         "help: name several models as arguments, or one by --preset or --model",
     ),
-    "unknown schema": ("schema plans", "KIND: no schema is called 'plans'\nhelp: did you mean 'plan'?"),
+    "unknown schema": ("schema plans", "KIND: no schema is called 'plans'\nhelp: did you mean 'plan' or 'explain'?"),
     "missing file": (
         "size --tokens 1 --model nowhere.yaml",
         "nowhere.yaml: there is no such file\nhelp: check the path",

@@ -1,0 +1,421 @@
+"""What `--format json` prints and `to_dict()` returns, field by field, as JSON Schemas.
+
+A document has these fields and no others; one whose value is `absent(...)` is there only where it says something.
+Bytes, tokens and counts are whole numbers. What an engine names itself (its settings, what it resolved) is any mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from kvcalc.report.versions import VERSIONS
+
+Schema: TypeAlias = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+FLAG: Schema = {"type": "boolean"}
+NAMED: Schema = {"type": "object"}
+"""A mapping whose names are an engine's, a model's or a method's."""
+ANY: Schema = {}
+_ABSENT = "x-absent"
+
+
+def fields(**named: Schema) -> Schema:
+    """An object with these fields."""
+    properties = {name: {k: v for k, v in rule.items() if k != _ABSENT} for name, rule in named.items()}
+    required = [name for name, rule in named.items() if _ABSENT not in rule]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def absent(rule: Schema) -> Schema:
+    """A field that may not be there."""
+    return {**rule, _ABSENT: True}
+
+
+def maybe(rule: Schema) -> Schema:
+    """The same, or null."""
+    return {**rule, "type": [rule["type"], "null"]}
+
+
+def many(rule: Schema) -> Schema:
+    """A list."""
+    return {"type": "array", "items": rule}
+
+
+def _document(kind: str, **named: Schema) -> Schema:
+    return fields(schema={"const": f"{kind}/{VERSIONS[kind]}"}, **named)
+
+
+_WORKLOAD = fields(tokens=COUNT, sequences=COUNT, kv_dtype=TEXT)
+_ENGINE = {"engine": TEXT, "engine_version": absent(TEXT)}
+_NOTES = many(TEXT)
+_LEFT_OUT = many(fields(label=TEXT, reason=TEXT))
+
+
+def _size() -> Schema:
+    tensor = fields(
+        name=TEXT,
+        dims=NAMED,
+        dtype=TEXT,
+        slots=COUNT,
+        slot_rule=TEXT,
+        saturates_at=maybe(COUNT),
+        bytes_per_slot=COUNT,
+        bytes=COUNT,
+        storage_bytes=COUNT,
+    )
+    group = fields(name=TEXT, attention=TEXT, num_layers=COUNT, layers=many(COUNT), bytes=COUNT, tensors=many(tensor))
+    rank = fields(
+        rank=COUNT,
+        tp_rank=COUNT,
+        pp_rank=COUNT,
+        dp_rank=COUNT,
+        layers=many(COUNT),
+        sequences=COUNT,
+        bytes=COUNT,
+        tensors=NAMED,
+    )
+    return _document(
+        "size",
+        model=TEXT,
+        workload=_WORKLOAD,
+        **_ENGINE,
+        engine_settings=NAMED,
+        total_bytes=COUNT,
+        bytes_per_sequence=COUNT,
+        storage_bytes=COUNT,
+        bytes_per_token=INTEGER,
+        next_token_bytes=INTEGER,
+        growth=fields(bytes=INTEGER, tokens=COUNT),
+        later_growth=many(fields(from_tokens=COUNT, bytes=INTEGER, tokens=COUNT)),
+        fixed_bytes_per_sequence=COUNT,
+        saturated_bytes_per_sequence=COUNT,
+        growing_bytes_per_sequence=COUNT,
+        policy=TEXT,
+        other_policies=NAMED,
+        notes=_NOTES,
+        model_type=TEXT,
+        source=TEXT,
+        groups=many(group),
+        shares_context=absent(FLAG),
+        copies=absent(COUNT),
+        prefill_peak_bytes=absent(COUNT),
+        score_workspace_bytes=absent(COUNT),
+        parallel=absent(fields(tp=COUNT, pp=COUNT, dp=COUNT, dcp=absent(COUNT))),
+        rank_bytes_sum=absent(COUNT),
+        per_rank=absent(many(rank)),
+        layers=absent(many(fields(layer=COUNT, group=TEXT, attention=TEXT, slots=COUNT, bytes=COUNT))),
+        formulas=absent(many(TEXT)),
+        origins=absent(many(fields(group=TEXT, field=TEXT, value=ANY, origin=TEXT))),
+        methods=absent(many(NAMED)),
+    )
+
+
+def _compare() -> Schema:
+    row = fields(label=TEXT, as_built=FLAG, made_of=TEXT, ratios=many(maybe(NUMBER)), reports=many(_size()))
+    return _document("compare", title=TEXT, baseline=TEXT, notes=_NOTES, rows=many(row), left_out=_LEFT_OUT)
+
+
+def _methods() -> Schema:
+    row = fields(
+        method=TEXT,
+        tokens=COUNT,
+        kind=TEXT,
+        steady_bytes=COUNT,
+        prefill_peak_bytes=COUNT,
+        score_workspace_bytes=COUNT,
+        decode_peak_bytes=COUNT,
+        step_copy_bytes=COUNT,
+        ratio=maybe(NUMBER),
+        state=TEXT,
+        flash_attention=FLAG,
+        retraining=FLAG,
+        per_head_paging=FLAG,
+        caveat=TEXT,
+        formula=TEXT,
+        source=TEXT,
+        report=_size(),
+    )
+    return _document("methods", title=TEXT, notes=_NOTES, rows=many(row), left_out=_LEFT_OUT)
+
+
+def _fit() -> Schema:
+    planned = fields(
+        **dict.fromkeys(("model", "engine", "version", "gpu", "parallel"), TEXT),
+        engine_settings=NAMED,
+        available_bytes=many(COUNT),
+        allocated_bytes=many(COUNT),
+        tokens=COUNT,
+        resolved=NAMED,
+        notes=_NOTES,
+        bytes_per_block=absent(many(COUNT)),
+        num_blocks=absent(COUNT),
+        max_model_len=absent(COUNT),
+        max_concurrency=absent(NUMBER),
+        blocks_per_request=absent(COUNT),
+        request_bytes=absent(many(COUNT)),
+        block_size=absent(COUNT),
+        groups=absent(many(NAMED)),
+        stages=absent(many(many(NAMED))),
+        host=absent(many(many(NAMED))),
+        reserved_bytes=absent(COUNT),
+        max_requests=absent(maybe(COUNT)),
+        log_line=absent(TEXT),
+        log_lines=absent(many(TEXT)),
+    )
+    at_best = fields(
+        beside_bytes=many(COUNT),
+        words=TEXT,
+        cache_bytes=INTEGER,
+        max_tokens=maybe(COUNT),
+        max_sequences=maybe(COUNT),
+        fits=maybe(FLAG),
+    )
+    return _document(
+        "fit",
+        model=TEXT,
+        **_ENGINE,
+        engine_settings=NAMED,
+        gpu=fields(name=TEXT, memory_bytes=COUNT, memory_from=TEXT, source=TEXT),
+        gpus=COUNT,
+        parallel=TEXT,
+        workload=fields(tokens=maybe(COUNT), sequences=COUNT, kv_dtype=TEXT),
+        share=TEXT,
+        taken_bytes=COUNT,
+        weights_bytes=COUNT,
+        weights_source=TEXT,
+        reserve_bytes=COUNT,
+        cache_bytes=INTEGER,
+        needed_bytes=maybe(many(COUNT)),
+        fits=maybe(FLAG),
+        max_tokens=maybe(COUNT),
+        max_context=maybe(COUNT),
+        max_sequences=maybe(COUNT),
+        num_blocks=maybe(COUNT),
+        block_bytes=many(COUNT),
+        blocks_per_request=maybe(COUNT),
+        fewest_gpus=maybe(COUNT),
+        fewest_gpus_layout=TEXT,
+        fewest_gpus_by_tp=maybe(COUNT),
+        usual_gpus=maybe(COUNT),
+        usual_gpus_layout=TEXT,
+        binds=TEXT,
+        at_best=maybe(at_best),
+        planned=maybe(planned),
+        notes=_NOTES,
+    )
+
+
+def _choices() -> Schema:
+    choice = fields(
+        gpu=TEXT,
+        num_gpus=COUNT,
+        parallel=TEXT,
+        kv_dtype=TEXT,
+        max_sequences=maybe(COUNT),
+        max_context=maybe(COUNT),
+        fits=FLAG,
+        weights_bytes=COUNT,
+        cache_bytes=INTEGER,
+        copies=maybe(NUMBER),
+        limited_by=TEXT,
+        degrees=NAMED,
+    )
+    return _document(
+        "choices",
+        model=TEXT,
+        **_ENGINE,
+        tokens=COUNT,
+        sequences=COUNT,
+        fits=FLAG,
+        choices=many(choice),
+        notes=_NOTES,
+    )
+
+
+_NOTE = fields(where=TEXT, about=TEXT, why=TEXT, help=absent(TEXT))
+_FINDING = fields(
+    deployment=TEXT,
+    fits=FLAG,
+    model=TEXT,
+    **_ENGINE,
+    parallel=TEXT,
+    workload=_WORKLOAD,
+    needed_bytes=COUNT,
+    available_bytes=INTEGER,
+    missing_bytes=COUNT,
+    limit=TEXT,
+    max_tokens=maybe(COUNT),
+    max_sequences=maybe(COUNT),
+    file=TEXT,
+    line=COUNT,
+    message=TEXT,
+    notes=_NOTES,
+)
+
+
+def _check() -> Schema:
+    return _document(
+        "check", fits=FLAG, findings=many(_FINDING), refused=absent(many(_NOTE)), skipped=absent(many(_NOTE))
+    )
+
+
+def _diff() -> Schema:
+    cause = fields(field=TEXT, was=maybe(TEXT), now=maybe(TEXT), file=TEXT, line=COUNT)
+    change = fields(
+        deployment=TEXT,
+        file=TEXT,
+        verdict=TEXT,
+        fails=FLAG,
+        growth=maybe(NUMBER),
+        was=maybe(_FINDING),
+        now=maybe(_FINDING),
+        causes=many(cause),
+    )
+    notes = many(_NOTE)
+    return _document(
+        "diff", was=TEXT, now=TEXT, fails=FLAG, unchanged=COUNT, changes=many(change), refused=notes, passed_over=notes
+    )
+
+
+def _explain() -> Schema:
+    compared = fields(what=TEXT, logged=TEXT, predicted=TEXT, agrees=FLAG, line=COUNT, decides=FLAG, judged=FLAG)
+    request = fields(tokens=COUNT, requests=COUNT)
+    room = fields(used=ANY, share=ANY, further_requests=many(request), longest=COUNT)
+    return _document(
+        "explain",
+        file=TEXT,
+        model=TEXT,
+        engine=TEXT,
+        agrees=FLAG,
+        outcome={"enum": ["agrees", "differs", "explained", "undecided"]},
+        settings=NAMED,
+        compared=many(compared),
+        explanations=many(TEXT),
+        settings_tried=COUNT,
+        verdict=TEXT,
+        refusal=absent(TEXT),
+        ways=absent(many(fields(flags=TEXT, gives=TEXT))),
+        room=absent(room),
+        notes=_NOTES,
+    )
+
+
+def _transfer() -> Schema:
+    return _document(
+        "transfer",
+        model=TEXT,
+        **_ENGINE,
+        kv_dtype=TEXT,
+        tokens=COUNT,
+        prefill=TEXT,
+        decode=TEXT,
+        request_bytes=COUNT,
+        sent_bytes=COUNT,
+        busiest_link_bytes=COUNT,
+        link_bytes_per_second=maybe(COUNT),
+        seconds=maybe(NUMBER),
+        seconds_if_shared=maybe(NUMBER),
+        prefill_tokens_per_second=maybe(COUNT),
+        in_flight=COUNT,
+        staged_bytes=COUNT,
+        pairs=many(fields(prefill_rank=COUNT, decode_rank=COUNT, bytes=COUNT)),
+        notes=_NOTES,
+    )
+
+
+def _weights() -> Schema:
+    part = fields(name=TEXT, meaning=TEXT, tensors=maybe(COUNT), parameters=maybe(COUNT), bytes=maybe(COUNT))
+    verified = fields(equal=FLAG, parameters=COUNT, source=TEXT, differences=many(TEXT))
+    return _document(
+        "weights",
+        model=TEXT,
+        weights_bytes=COUNT,
+        weights_source=TEXT,
+        estimate=FLAG,
+        parameters=maybe(COUNT),
+        loaded_bytes=COUNT,
+        parts=many(part),
+        parallel=TEXT,
+        rank_bytes=maybe(COUNT),
+        verified=absent(verified),
+        notes=_NOTES,
+    )
+
+
+def _traffic() -> Schema:
+    shares = dict.fromkeys(("quantile", "mean_blocks", "mean_tokens", "expected_blocks", "expected_bytes"), NUMBER)
+    counts = dict.fromkeys(("num_blocks", "block_bytes", "prefix_blocks", "users", "most_blocks"), COUNT)
+    return _document(
+        "traffic",
+        model=TEXT,
+        engine=TEXT,
+        engine_version=TEXT,
+        workload=NAMED,
+        **shares,
+        **counts,
+        share_of_one_more=maybe(NUMBER),
+        user_blocks=NAMED,
+        all_blocks=NAMED,
+        users_at_most=COUNT,
+        users_at_mean=COUNT,
+        notes=_NOTES,
+    )
+
+
+def _replay() -> Schema:
+    step = fields(
+        step=COUNT,
+        used_blocks=COUNT,
+        running=COUNT,
+        waiting=COUNT,
+        preempted=many(TEXT),
+        scheduled_tokens=COUNT,
+        used_after_update=COUNT,
+    )
+    quantiles = ("used_blocks", "used_bytes", "wait_steps", "request_steps")
+    return _document(
+        "replay",
+        model=TEXT,
+        engine=TEXT,
+        engine_version=TEXT,
+        engine_settings=NAMED,
+        scheduler=NAMED,
+        num_blocks=COUNT,
+        block_bytes=COUNT,
+        totals=NAMED,
+        hit_rate=NUMBER,
+        **dict.fromkeys(quantiles, NAMED),
+        mean_used_blocks=NUMBER,
+        mean_wait_steps=NUMBER,
+        step_seconds=maybe(NUMBER),
+        hit_rate_by_blocks=many(many(NUMBER)),
+        notes=_NOTES,
+        steps=absent(many(step)),
+    )
+
+
+ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
+    "size": ("What a cache takes: `kvcalc size`, one of a list where several lengths are asked.", _size),
+    "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
+    "methods": ("A model under methods: `kvcalc compare --methods`.", _methods),
+    "fit": ("What GPUs hold: `kvcalc fit`.", _fit),
+    "choices": ("Layouts to choose from: `kvcalc fit` of several GPUs or dtypes.", _choices),
+    "check": ("Verdicts on deployments: `kvcalc check`.", _check),
+    "diff": ("What changed between two states of deployments: `kvcalc diff`.", _diff),
+    "explain": ("A log, an error or a server next to the prediction: `kvcalc explain`.", _explain),
+    "transfer": ("What a request sends from prefill to decode: `kvcalc transfer`.", _transfer),
+    "weights": ("What weights take: `kvcalc weights`.", _weights),
+    "traffic": ("Users of different lengths: `kvcalc traffic`.", _traffic),
+    "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
+}
+"""By kind: in a sentence, and the schema."""
+
+
+def answer_schema(kind: str) -> Schema:
+    """The schema of a kind of answer."""
+    words, rules = ANSWERS[kind]
+    return {"title": f"kvcalc {kind}", "description": words, **rules()}

@@ -1,0 +1,25 @@
+"""Versions of the documents that `--format json` prints: a document says its own, `"schema": "size/1"`.
+
+A version goes up where a field goes, or means something else; a further field leaves it alone.
+"""
+
+VERSIONS = {
+    "size": 1,
+    "compare": 1,
+    "methods": 1,
+    "fit": 1,
+    "choices": 1,
+    "check": 1,
+    "diff": 1,
+    "explain": 1,
+    "transfer": 1,
+    "weights": 1,
+    "traffic": 1,
+    "replay": 1,
+}
+"""By kind of document; `kvcalc schema KIND` prints what each field is."""
+
+
+def named(kind: str) -> dict[str, str]:
+    """The first field of a document of this kind."""
+    return {"schema": f"{kind}/{VERSIONS[kind]}"}
