@@ -161,6 +161,7 @@ SAME = {
         "compare r1 -t 1K,8192 --variants mha,gqa:8",
     ),
     "the usual variants": (lambda: kvcalc.compare("falcon-7b", tokens=9), "compare falcon-7b -t 9"),
+    "the usual lengths": (lambda: kvcalc.compare(["llama3-8b", "mistral-7b"]), "compare llama3-8b mistral-7b"),
     "models": (
         lambda: kvcalc.compare(["r1", kvcalc.load("llama3-8b")], tokens=["1K", 8192], dtype="fp8"),
         "compare r1 llama3-8b -t 1K,8192 --dtype fp8",

@@ -30,15 +30,13 @@ def token_counts(texts: Sequence[str]) -> list[int]:
     return [tokens for text in texts for tokens in located("--tokens", parse_token_list, text)]
 
 
-USUAL_TOKENS = (1024, 8192, 32768, 131072)
-"""Lengths that are shown where none is asked for: 1K, 8K, 32K, 128K."""
-
-
 def usual_token_counts(engine: Engine, model: Model) -> Sequence[int | None]:
     """Lengths to show of a model where none is asked for: the usual ones up to its own context, and that.
 
     An engine with one context for all makes the model's own (None).
     """
+    from kvcalc.io.asked import USUAL_TOKENS
+
     if engine.SHARES_CONTEXT:
         return [None]
     own = model.max_model_len

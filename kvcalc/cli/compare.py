@@ -35,7 +35,7 @@ def run(
 ) -> int:
     """Runs `kvcalc compare`."""
     check_output_format(format)
-    counts = asking.token_counts(tokens)
+    given = asking.token_counts(tokens)
     terms = asking.terms(batch, dtype, engine, engine_set)
 
     if models and (preset or model):
@@ -52,6 +52,7 @@ def run(
     loaded = _models(models, preset, model, assume, mtp=mtp, hub=hub)
 
     from kvcalc.answers.compare import compare
+    from kvcalc.io.asked import usual_lengths
 
     # A parameter of the usual variants may not suit this model; one that was asked for must.
     asked = None if variants == options.VARIANTS.default else variants
@@ -60,6 +61,7 @@ def run(
         loaded = [asking.with_attention(each, attention) for each in loaded]
     elif attention:
         asked, place = attention, "--attention"
+    counts = given or usual_lengths(loaded)
     questions = [terms.of(each, counts[0]) for each in loaded]
     named = {"variants": asked, "methods": methods}
     show(asking.located(place, compare, questions, counts, **named, explained=explain), format)
@@ -85,7 +87,7 @@ COMMAND = Command(
     ),
     takes=(
         options.MODELS,
-        options.TOKENS._replace(required=True),
+        options.TOKENS,
         options.PRESET,
         options.MODEL,
         options.ATTENTION._replace(

@@ -288,7 +288,7 @@ def transfer(
 def compare(
     models: AnyModel | Sequence[AnyModel],
     *,
-    tokens: int | str | Sequence[int | str],
+    tokens: int | str | Sequence[int | str] | None = None,
     attention: str | None = None,
     variants: Specs | None = None,
     methods: None = None,
@@ -306,7 +306,7 @@ def compare(
 def compare(
     models: AnyModel | Sequence[AnyModel],
     *,
-    tokens: int | str | Sequence[int | str],
+    tokens: int | str | Sequence[int | str] | None = None,
     attention: str | None = None,
     variants: None = None,
     methods: Specs,
@@ -323,7 +323,7 @@ def compare(
 def compare(
     models: AnyModel | Sequence[AnyModel],
     *,
-    tokens: int | str | Sequence[int | str],
+    tokens: int | str | Sequence[int | str] | None = None,
     attention: str | None = None,
     variants: Specs | None = None,
     methods: Specs | None = None,
@@ -339,16 +339,18 @@ def compare(
 ) -> Comparison | MethodComparison:
     """Several models side by side; or one model as if built with other attention, or under methods.
 
-    models: one, or a list of them, each as for `size`. tokens: one length, or several: `1K,32K` or a list. variants:
+    models: one, or a list of them, each as for `size`. tokens: one length, or several: `1K,32K` or a list;
+    without them 1K, 8K, 32K and 128K, as far as a model was made for them. variants:
     `mha,gqa:8` or a list; without them the usual. methods: `all`, or `snapkv,kivi:bits=2`, or a list. attention: what
     one model is compared as; of several models or with methods, what all of them are built with. The rest is as for
     `size`. What does not apply to a model is in `left_out`, with the reason.
     Raises InvalidValueError and UnknownNameError, for a variant or method that was named, too.
     """
     from kvcalc.answers.compare import compare as compared
+    from kvcalc.io.asked import usual_lengths
 
     terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
-    token_counts = lengths(tokens)
+    asked = None if tokens is None else lengths(tokens)
     given = models_in(models)
     if attention is not None and variants is not None:
         raise InvalidValueError(
@@ -360,6 +362,7 @@ def compare(
     chosen = [model_of(each, of_all, (), assume, mtp=mtp, hub=hub) for each in given]
     if not chosen:
         raise InvalidValueError("no model is named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
+    token_counts = asked or usual_lengths(chosen)
     questions = [terms.of(each, token_counts[0]) for each in chosen]
     place = "methods" if methods else "variants" if variants is not None else ""
     if attention is not None and of_all is None:

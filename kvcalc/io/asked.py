@@ -19,6 +19,8 @@ from kvcalc.units import parse_tokens, shown
 if TYPE_CHECKING:
     from fractions import Fraction
 
+USUAL_TOKENS = (1024, 8192, 32768, 131072)
+"""Lengths that are shown where none is asked for: 1K, 8K, 32K, 128K."""
 _DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 
 
@@ -123,3 +125,9 @@ def layout_written(text: str) -> Parallel:
             )
         degrees[name.lower()] = int(number)
     return Parallel(**degrees)
+
+
+def usual_lengths(models: Sequence[Model]) -> Sequence[int]:
+    """Lengths at which models are compared where none is asked for: the usual ones that one of them was made for."""
+    longest = max((model.max_model_len or USUAL_TOKENS[-1] for model in models), default=USUAL_TOKENS[-1])
+    return [length for length in USUAL_TOKENS if length <= longest] or [longest]

@@ -85,8 +85,8 @@ COMMAND_LINES = {
         "--preset and --model each name a model\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
     ),
     "no tokens": (
-        "compare --preset r1",
-        "kvcalc compare: missing option '--tokens' / '-t'\nhelp: `kvcalc compare --help` shows how",
+        "verify --preset r1",
+        "kvcalc verify: missing option '--tokens' / '-t'\nhelp: `kvcalc verify --help` shows how",
     ),
     "unknown option": (
         "size --prset r1",
