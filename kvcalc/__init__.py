@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kvcalc.hardware.gpu import Gpu as Gpu
     from kvcalc.io.api import check as check
     from kvcalc.io.api import compare as compare
+    from kvcalc.io.api import decode as decode
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
     from kvcalc.io.api import presets as presets
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel as Parallel
     from kvcalc.report.check import CheckReport as CheckReport
     from kvcalc.report.comparison import Comparison as Comparison
+    from kvcalc.report.decode import DecodeReport as DecodeReport
     from kvcalc.report.fit import FitReport as FitReport
     from kvcalc.report.gallery import Gallery as Gallery
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
@@ -58,13 +60,14 @@ _HOMES = {
     "kvcalc.fleet.replay": ("replay",),
     "kvcalc.hardware": ("gpus",),
     "kvcalc.hardware.gpu": ("Gpu",),
-    "kvcalc.io.api": ("check", "compare", "fit", "fit_gpus", "presets", "size", "sweep", "transfer"),
+    "kvcalc.io.api": ("check", "compare", "decode", "fit", "fit_gpus", "presets", "size", "sweep", "transfer"),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
     "kvcalc.parallel": ("Parallel",),
     "kvcalc.report.check": ("CheckReport",),
     "kvcalc.report.comparison": ("Comparison",),
+    "kvcalc.report.decode": ("DecodeReport",),
     "kvcalc.report.fit": ("FitReport",),
     "kvcalc.report.gallery": ("Gallery",),
     "kvcalc.report.gpu_fit": ("GpuFit",),

@@ -31,6 +31,7 @@ API_ONLY = {
     "compare": {"engine_settings", "sequences", "kv_dtype"},
     "fit_gpus": {"engine_settings", "parallel", "sequences", "kv_dtype", "num_gpus", "weights_bytes", "reserve_bytes"},
     "transfer": {"engine_settings", "kv_dtype"},
+    "decode": {"parallel", "sequences", "kv_dtype"},
     "check": set(),
     "presets": set(),
 }
@@ -60,6 +61,7 @@ COMMAND_ONLY = {
         "compare": "compare",
         "fit_gpus": "fit",
         "transfer": "transfer",
+        "decode": "decode",
         "check": "check",
         "presets": "presets list",
     }.items(),
@@ -155,6 +157,14 @@ SAME = {
     "prefill and decode, as one": (
         lambda: kvcalc.transfer("r1", tokens="8K", decode=kvcalc.Parallel(8), in_flight=4, mtp=True),
         "transfer r1 --tokens 8K --to tp=8 --in-flight 4 --mtp",
+    ),
+    "a decode step": (
+        lambda: kvcalc.decode("r1", tokens="32K", batch=64, gpu="h200", tp=8),
+        "decode r1 --tokens 32K --batch 64 --gpu h200 --tp 8",
+    ),
+    "a decode step at a bandwidth": (
+        lambda: kvcalc.decode("llama3-8b", tokens=8192, bandwidth="1TB/s", weights_dtype="fp8"),
+        "decode llama3-8b --tokens 8K --bandwidth 1TB/s --weights-dtype fp8",
     ),
     "variants": (
         lambda: kvcalc.compare("r1", tokens="1K,8192", variants=["mha", "gqa:8"]),

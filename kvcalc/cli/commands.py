@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kvcalc.cli.options import Option
 
 NAMES = (
-    *("size", "compare", "fit", "weights", "transfer", "check", "diff", "deployments", "replay", "traffic"),
+    *("size", "compare", "fit", "weights", "decode", "transfer", "check", "diff", "deployments", "replay", "traffic"),
     *("verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema"),
 )
 """Files of this folder that are commands, in the order of help, with - for _."""

@@ -246,6 +246,9 @@ GPU = Option(
     "GPU as `kvcalc gpus` or its driver names it: 4090, h100; auto: this machine's.",
     known=_gpus,
 )
+BANDWIDTH = Option(
+    "bandwidth", ("--bandwidth",), "RATE", "Of each GPU's memory, where it is not known or is another: 3350GB/s."
+)
 MEMORY = Option("memory", ("--memory",), "BYTES", "Of any other device, or of the GPU as you know it: 64GB, 60GiB.")
 GPUS = Option("gpus", ("--gpus",), "N", "GPUs in all: tp x pp x dp.", COUNT)
 WEIGHTS = Option(

@@ -21,8 +21,8 @@ HOW_TO_SAY = (
     "write 671GB, 625GiB or `70B x 4.5bit`, or the path of a model.safetensors.index.json, safetensors files or a GGUF "
     "file"
 )
-EXPERTS = "experts"
-_EMBEDDING, _HEAD, _MTP = "embedding", "head", "mtp"
+EXPERTS, ROUTER, EMBEDDING, HEAD = "experts", "router", "embedding", "head"
+_MTP = "mtp"
 _OF_LAYERS = ("attention", "state", "mlp", "shared experts", "experts", "router", "norm")
 """Parts whose layers are those of the decoder; towers and encoders number their own."""
 _OF_THE_LAST = ("head", "norm", "mtp")
@@ -59,7 +59,8 @@ class Weights(NamedTuple):
     estimate: whether the format decides matrices that were not read. tensors: what they are made of, where that is
     known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
     checkpoint has besides, and engines do not load.
-    widths: what activations are as wide as.
+    widths: what activations are as wide as. experts_per_token: routed experts that a token passes, 0 where there are
+    none or nobody says.
     """
 
     bytes: int
@@ -68,6 +69,7 @@ class Weights(NamedTuple):
     tensors: tuple[Stored, ...] = ()
     unloaded_bytes: int = 0
     widths: Widths | None = None
+    experts_per_token: int = 0
 
     @property
     def parameters(self) -> int | None:
@@ -99,7 +101,14 @@ def counted(inventory: Inventory, form: WeightFormat, words: str) -> Weights:
     tensors = tuple(Stored(tensor, each_bytes) for tensor, each_bytes in stored(inventory.tensors, form))
     total_bytes = sum(each.bytes for each in tensors)
     source = f"{plural(inventory.parameters, 'parameter')} of {inventory.source}, {words} ({form.words})"
-    return Weights(total_bytes, source, not form.exact, tensors, widths=inventory.widths)
+    return Weights(
+        total_bytes,
+        source,
+        not form.exact,
+        tensors,
+        widths=inventory.widths,
+        experts_per_token=inventory.experts_per_token,
+    )
 
 
 def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weights:
@@ -174,17 +183,17 @@ def on_rank(weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = 
         stages = stages_of(model, ranks.pp, sharing)
     except InvalidValueError:  # the engine says so, or has stages of its own
         return -(-weights.bytes // (ranks.tp * ranks.pp))
-    kv_heads = _kv_heads(model)
+    kv_heads = fewest_kv_heads(model)
     held = [Fraction(0)] * ranks.pp
     for each in weights.tensors:
-        for stage, own_bytes in _by_stage(each, stages):
-            held[stage] += own_bytes * _share(each.tensor, kv_heads, ranks)
-    if len(stages) > 1 and any(each.tensor.part == _HEAD and each.tensor.shares for each in weights.tensors):
-        held[-1] += Fraction(sum(each.bytes for each in weights.tensors if each.tensor.part == _EMBEDDING), ranks.tp)
+        for stage, own_bytes in on_stages(each, stages):
+            held[stage] += own_bytes * share_of_rank(each.tensor, kv_heads, ranks)
+    if len(stages) > 1 and any(each.tensor.part == HEAD and each.tensor.shares for each in weights.tensors):
+        held[-1] += Fraction(sum(each.bytes for each in weights.tensors if each.tensor.part == EMBEDDING), ranks.tp)
     return ceil(max(held) * weights.bytes / whole_bytes)
 
 
-def _by_stage(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]]:
+def on_stages(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]]:
     """Stages that hold a tensor, each with its bytes there."""
     tensor, last = each.tensor, len(stages) - 1
     if tensor.part in _OF_LAYERS and tensor.layers:
@@ -197,7 +206,7 @@ def _by_stage(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]
         yield 0, each.bytes
 
 
-def _share(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> Fraction:
+def share_of_rank(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> Fraction:
     """Which share of a tensor each tensor-parallel rank holds."""
     if tensor.part in _COPIED_PARTS or any(name in tensor.name for name in _COPIED):
         return Fraction(1)
@@ -208,7 +217,7 @@ def _share(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> Fract
     return Fraction(1, ranks.tp)
 
 
-def _kv_heads(model: Model) -> int | None:
+def fewest_kv_heads(model: Model) -> int | None:
     """The fewest KV heads of any layer; None where no layer has heads that are copied."""
     found = (part.shared_facts.get("num_kv_heads") for group in model.groups for part in group.parts)
     return min((heads for heads in found if heads), default=None)

@@ -40,7 +40,17 @@ def published(config: Config) -> Published:
         vision=_vision(top.get("vision_config")),
         encoder_layers=_count(own.get("encoder_layers")) or 0,
         vocab_size=_vocabulary(config),
+        index_topk=_index_topk(own),
     )
+
+
+def _index_topk(own: Mapping[str, object]) -> int | None:
+    """Tokens, or entries, that an indexer chooses; MiniMax M3's chooses whole blocks of them."""
+    blocks = own.get("sparse_attention_config")
+    if not isinstance(blocks, Mapping):
+        return _count(own.get("index_topk"))
+    each, number = (_count(blocks.get(name)) for name in ("sparse_block_size", "sparse_topk_blocks"))
+    return each * number if each and number else None
 
 
 def _lengths(config: Config) -> tuple[tuple[str, int], ...]:

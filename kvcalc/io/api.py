@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kvcalc.fleet.weights import Weights
     from kvcalc.report.check import CheckReport
     from kvcalc.report.comparison import Comparison
+    from kvcalc.report.decode import DecodeReport
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
     from kvcalc.report.method_comparison import MethodComparison
@@ -282,6 +283,51 @@ def transfer(
         link_bytes_per_second=None if link is None else located("link", parse_rate, link, "link"),
         in_flight=positive_int(in_flight, "in_flight"),
     )
+
+
+def decode(
+    model: AnyModel,
+    *,
+    tokens: int | str | None = None,
+    batch: int | str | None = None,
+    dtype: str | Dtype | None = None,
+    gpu: str | Gpu | None = None,
+    bandwidth: str | None = None,
+    weights: int | str | PathLike[str] | Weights | None = None,
+    weights_dtype: str | None = None,
+    parallel: Parallel | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    ep: int | None = None,
+    attention: str | None = None,
+    method: Specs = (),
+    assume: str | None = None,
+    hub: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | None = None,
+) -> DecodeReport:
+    """What one decode step reads of cache and weights, and the floor that memory bandwidth sets.
+
+    batch: sequences that decode at the same time, each with `tokens` cached tokens; the model's own context where none
+    are given. gpu: whose bandwidth it is; bandwidth: another, `3350GB/s`. weights: as for `fit_gpus`, known tensor by
+    tensor. The rest is as for `size`. Seconds are a floor; of routed experts there is an estimate, too.
+    Raises InvalidValueError, UnknownNameError, NotApplicableError.
+    """
+    from kvcalc.fleet.decode import decode_step
+    from kvcalc.fleet.weights import loaded
+    from kvcalc.io.asked import bandwidth_of
+    from kvcalc.io.weights import find_weights
+
+    terms = terms_of(batch, sequences, dtype, kv_dtype, "ideal", None)
+    named = gpu.written if isinstance(gpu, Gpu) else gpu
+    device, rate = located("bandwidth" if bandwidth else "gpu", bandwidth_of, named, bandwidth)
+    chosen = model_of(model, attention, method, assume, hub=hub)
+    length = length_of(chosen.max_model_len if tokens is None else one_length(tokens), chosen, terms.engine)
+    given = fspath(weights) if isinstance(weights, PathLike) else weights
+    whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), chosen)
+    ranks = ranks_of(parallel, tp, pp, dp, None, ep)
+    return decode_step(terms.of(chosen, length, ranks), whole, device, rate)
 
 
 @overload

@@ -131,3 +131,24 @@ def usual_lengths(models: Sequence[Model]) -> Sequence[int]:
     """Lengths at which models are compared where none is asked for: the usual ones that one of them was made for."""
     longest = max((model.max_model_len or USUAL_TOKENS[-1] for model in models), default=USUAL_TOKENS[-1])
     return [length for length in USUAL_TOKENS if length <= longest] or [longest]
+
+
+def bandwidth_of(gpu: str | None, given: str | None) -> tuple[str, int | None]:
+    """A device's name and its memory's bytes a second, as given or as it is known; empty and None without either.
+
+    Raises InvalidValueError where a device's bandwidth is not known.
+    """
+    from kvcalc.hardware import gpu_named
+    from kvcalc.units import MB, parse_rate
+
+    card = None if gpu is None else gpu_named(gpu)
+    name = "" if card is None else card.name
+    if given is not None:
+        return name, parse_rate(given, "bandwidth")
+    if card is None:
+        return "", None
+    if card.bandwidth_mb_s is None:
+        raise InvalidValueError(
+            f"the memory bandwidth of {name} is not known", field="gpu", help="give it: --bandwidth 3350GB/s"
+        )
+    return name, card.bandwidth_mb_s * MB

@@ -43,6 +43,7 @@ MODEL_FIELDS = {
     "model_type": "model_type of the model's config.json.",
     "max_model_len": "Longest context that the model was made for, in tokens.",
     "vocab_size": "Logits of a token, which some engines reserve memory for.",
+    "index_topk": "Tokens, or compressed entries, that a query reads where an indexer chooses them.",
     "weights_bytes": "Bytes of the whole checkpoint's weights, as published.",
     "weights_source": "Where those bytes were published.",
     "weights_format": "Format of those weights: bf16, fp8, mxfp4 ...",
@@ -149,7 +150,9 @@ def parse_preset(document: Document) -> Model:
         model_type=top.text("model_type"),
         source=top.text("source"),
         max_model_len=top.integer_or("max_model_len", None),
-        published=Published(vocab_size=top.integer_or("vocab_size", None)),
+        published=Published(
+            vocab_size=top.integer_or("vocab_size", None), index_topk=top.integer_or("index_topk", None)
+        ),
         weights_bytes=top.integer("weights_bytes", most=MAX_WEIGHTS_BYTES) if "weights_bytes" in top else None,
         weights_source=top.text("weights_source"),
         checkpoint=Checkpoint(format=top.text("weights_format")),
@@ -172,6 +175,7 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
         "model_type": model.model_type,
         "max_model_len": model.max_model_len,
         "vocab_size": model.published.vocab_size,
+        "index_topk": model.published.index_topk,
         "weights_bytes": model.weights_bytes,
         "weights_source": model.weights_source,
         "weights_format": model.checkpoint.format,

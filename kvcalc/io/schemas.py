@@ -107,6 +107,7 @@ def _preset() -> dict[str, Json]:
         "model_type": {"type": "string"},
         "max_model_len": _COUNT,
         "vocab_size": _COUNT,
+        "index_topk": _COUNT,
         "weights_bytes": {**_COUNT, "maximum": MAX_WEIGHTS_BYTES},
         "weights_source": {"type": "string"},
         "weights_format": {"type": "string"},

@@ -174,7 +174,7 @@ class Published(NamedTuple):
     sees_images_whole: whether tokens of an image see each other in both directions.
     state_dtype: format of recurrent states that the config itself names, whatever its class does by default.
     vision: the encoder of images, if there is one. encoder_layers: of an encoder whose output layers cross-attend to.
-    vocab_size: logits of a token.
+    vocab_size: logits of a token. index_topk: tokens, or compressed entries, that an indexer chooses for a query.
     """
 
     model_type: str = ""
@@ -190,6 +190,7 @@ class Published(NamedTuple):
     vision: Vision | None = None
     encoder_layers: int = 0
     vocab_size: int | None = None
+    index_topk: int | None = None
 
 
 @dataclass(frozen=True)

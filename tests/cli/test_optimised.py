@@ -35,6 +35,7 @@ ASKED = (
     "compare --preset llama3-8b --tokens 1000 --methods all --explain",
     "fit --preset llama3-8b --engine vllm --gpu h100-80gb --weights 16GB --tokens 8K",
     "weights r1 --tp 8",
+    "decode r1 --tokens 8K --batch 4 --gpu h200 --tp 8",
     "transfer r1 --tokens 8K --link 400Gb/s --from tp=4 --to tp=8",
     "check tests/plans/too_large.yaml --format junit",
     "check tests/data/deployments/k8s-deployment-args--equals/chat.yaml --weights 65GB",

@@ -75,7 +75,7 @@ def _with_tensors(weights: Weights, inventory: Inventory | None, model: Model) -
     own = counted(inventory, find_format(model.checkpoint.format) or weight_format(_FORMAT_BY_DEFAULT), "")
     if weights.source.startswith(GIVEN):
         own = loaded(own, model)  # what is given is what an engine loads
-    return weights._replace(tensors=own.tensors, widths=own.widths)
+    return weights._replace(tensors=own.tensors, widths=own.widths, experts_per_token=own.experts_per_token)
 
 
 def _in_format(model: Model, form: str, inventory: Inventory | None) -> Weights:

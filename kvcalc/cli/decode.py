@@ -1,0 +1,84 @@
+"""`kvcalc decode`: what one decode step reads of cache and weights, and the least time that bandwidth allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvcalc.cli import asking, options
+from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.commands import Command
+from kvcalc.errors import InvalidValueError
+
+
+def run(
+    *,
+    named: str | None,
+    tokens: Sequence[str],
+    preset: str | None,
+    model: str | None,
+    batch: str,
+    dtype: str,
+    attention: str | None,
+    method: Sequence[str],
+    assume: str | None,
+    hub: bool,
+    gpu: str | None,
+    bandwidth: str | None,
+    weights: str | None,
+    weights_dtype: str | None,
+    tp: int,
+    pp: int,
+    dp: int,
+    ep: int,
+    format: str,
+) -> int:
+    """Runs `kvcalc decode`."""
+    check_output_format(format)
+    from kvcalc.io.asked import bandwidth_of
+
+    terms = asking.terms(batch, dtype, "ideal", ())
+    ranks = asking.parallel(tp, pp, dp, ep=ep)
+    device, rate = asking.located("--bandwidth" if bandwidth else "--gpu", bandwidth_of, gpu, bandwidth)
+    chosen = asking.one_model(named, preset, model, attention, assume, hub=hub, methods=method)
+    counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
+    if len(counts) != 1:
+        raise InvalidValueError("one length is asked about at a time", where="--tokens", help="give one number: 8K")
+
+    from kvcalc.fleet.decode import decode_step
+    from kvcalc.fleet.weights import loaded
+
+    whole = loaded(asking.weights(chosen, weights, weights_dtype), chosen)
+    question = terms.of(chosen, counts[0], ranks)
+    show(asking.located("--tp, --pp, --ep" if ranks else "", decode_step, question, whole, device, rate), format)
+    return 0
+
+
+COMMAND = Command(
+    help=(
+        "Bytes of cache and weights that one decode step reads, the floor that memory bandwidth sets, and the context "
+        "at which the cache costs more than the weights."
+    ),
+    epilog="Example: kvcalc decode llama-3.1-8b --tokens 32K --batch 16 --gpu h100",
+    takes=(
+        options.NAMED,
+        options.TOKENS,
+        options.PRESET,
+        options.MODEL,
+        options.BATCH._replace(help="Sequences that decode at the same time."),
+        options.DTYPE,
+        options.ATTENTION,
+        options.METHOD,
+        options.ASSUME,
+        options.HUB,
+        options.GPU,
+        options.BANDWIDTH,
+        options.WEIGHTS,
+        options.WEIGHTS_DTYPE,
+        options.TP,
+        options.PP,
+        options.DP,
+        options.EP,
+        options.FORMAT,
+    ),
+    run=run,
+)

@@ -1,0 +1,180 @@
+"""What one decode step reads of cache and weights, and the least time that memory bandwidth allows it.
+
+    bytes of a step = weights that its tokens pass + sequences * what attention reads of each one's cache
+    seconds        >= bytes of a step / bandwidth
+
+It is a floor: nothing is counted for computation, launches, communication, writes, blocks and padding, nor for what is
+read twice. Of ranks that share the model the step waits for the one that reads most, and passes the stages in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from kvcalc.answers.decode import CacheReads, cache_reads, remarks
+from kvcalc.engines.base.footprint import Footprint
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.routing import Routing, routing_of
+from kvcalc.fleet.weights import (
+    EMBEDDING,
+    EXPERTS,
+    HEAD,
+    Weights,
+    fewest_kv_heads,
+    on_stages,
+    share_of_rank,
+)
+from kvcalc.model import Model
+from kvcalc.model.checkpoint import PARTS
+from kvcalc.parallel import Parallel, Sharing, rank_models, stages_of
+from kvcalc.question import Question
+from kvcalc.report.decode import DecodeReport, Experts, TensorReads, WeightReads
+from kvcalc.units import both_units
+
+_UNREAD = ("encoder", "vision", "mtp")
+"""Parts that a step of plain decoding does not pass."""
+_CLOSE = 1000
+"""Files and what is counted in their format differ by less than a thousandth: headers."""
+_SHARING = Sharing(extra_layers="first")
+
+
+def decode_step(
+    question: Question, weights: Weights, device: str = "", bandwidth_bytes_per_second: int | None = None
+) -> DecodeReport:
+    """What a step of the question's sequences reads, on a GPU of each pipeline stage.
+
+    weights: with their tensors. Raises NotApplicableError where these are not known, or what an indexer or a router
+    chooses; InvalidValueError for ranks that cannot share the model.
+    """
+    ranks = question.parallel or Parallel()
+    sequences = -(-question.sequences // ranks.dp)
+    caches = [cache_reads(question.of_model(stage), question.model) for stage in _stages(question, ranks)]
+    parts, experts = _weights(question, weights, ranks, sequences)
+    return DecodeReport(
+        model=question.model.name,
+        kv_dtype=question.kv_dtype.name,
+        tokens=question.tokens,
+        sequences=question.sequences,
+        sequences_of_gpu=sequences,
+        parallel=str(ranks) if ranks.num_ranks > 1 else "",
+        stages=ranks.pp,
+        cache=tuple(_rows(caches, question.tokens, sequences)),
+        weights=parts,
+        experts=experts,
+        costs_more_from=_costs_more_from(caches, sequences, sum(part.expected_bytes for part in parts)),
+        device=device,
+        bandwidth_bytes_per_second=bandwidth_bytes_per_second,
+        notes=(*question.model.notes, *remarks(question.model), *_notes(question, weights)),
+    )
+
+
+def _stages(question: Question, ranks: Parallel) -> Iterator[Model]:
+    """What a rank of each stage holds of the model."""
+    layout = Parallel(tp=ranks.tp, pp=ranks.pp)
+    yield from (rank.model for rank in rank_models(question.model, layout, _SHARING)[:: ranks.tp])
+
+
+def _rows(caches: Sequence[CacheReads], tokens: int, sequences: int) -> Iterator[TensorReads]:
+    """Each tensor of each group, all stages together."""
+    found: dict[tuple[str, str], TensorReads] = {}
+    for each in (each for cache in caches for each in cache.tensors):
+        slots, read = each.tensor.slot_rule.slots(tokens), each.read_rule.slots(tokens)
+        own = TensorReads(
+            each.group.name,
+            each.tensor.name,
+            len(each.group.layers),
+            str(each.read_rule),
+            sequences * slots * each.layer_bytes,
+            sequences * read * each.layer_bytes,
+        )
+        key = (own.group, own.tensor)
+        found[key] = found[key].with_layers_of(own) if key in found else own
+    yield from found.values()
+
+
+def _costs_more_from(caches: Sequence[CacheReads], sequences: int, weights_bytes: int) -> int | None:
+    """Fewest cached tokens at which a step reads more of the cache than of the weights; None where it never does."""
+    read = Footprint.summed((each.layer_bytes, each.read_rule) for cache in caches for each in cache.tensors)
+    return read.first_above(weights_bytes // sequences)
+
+
+def _weights(
+    question: Question, weights: Weights, ranks: Parallel, sequences: int
+) -> tuple[tuple[WeightReads, ...], Experts | None]:
+    """What a step reads of each part of the weights, on a GPU of each stage; and of a layer's experts."""
+    if not weights.tensors:
+        raise NotApplicableError(
+            f"the weights of {question.model.name} are not known tensor by tensor, so nothing says what a step reads "
+            "of them",
+            help="name a preset, or a config.json where transformers is installed, which counts its tensors",
+        )
+    routing = routing_of(weights)
+    tokens = sequences * max(1, ranks.ep // ranks.tp)  # of all replicas that share the experts
+    held = _held(question, weights, ranks)
+    whole = Fraction(1)
+    shares = dict.fromkeys(PARTS, (whole, whole)) | {part: (Fraction(0), Fraction(0)) for part in _UNREAD}
+    shares[EMBEDDING] = (_rows_of_table(weights, sequences),) * 2
+    if routing is not None:
+        _check_experts(routing, ranks.ep)
+        shares[EXPERTS] = (routing.least(ranks.ep), max(routing.least(ranks.ep), routing.expected(tokens)))
+    parts = tuple(
+        WeightReads(part, int(held[part]), *(int(held[part] * share) for share in shares[part]))
+        for part in PARTS
+        if held.get(part)
+    )
+    return parts, None if routing is None else _experts(routing, ranks.ep, tokens)
+
+
+def _check_experts(routing: Routing, ep: int) -> None:
+    """Raises InvalidValueError for ranks without an expert."""
+    if ep > routing.num_experts:
+        raise InvalidValueError(
+            f"ep ({ep:,}) is more than the {routing.num_experts:,} routed experts of a layer",
+            field="ep",
+            help=f"give at most ep {routing.num_experts}",
+        )
+
+
+def _experts(routing: Routing, ranks: int, tokens: int) -> Experts:
+    return Experts(
+        routing.num_experts // ranks,
+        routing.num_experts,
+        routing.per_token,
+        int(routing.least(ranks) * routing.num_experts / ranks),
+        routing.expected(tokens) * routing.num_experts / ranks,
+        tokens,
+    )
+
+
+def _held(question: Question, weights: Weights, ranks: Parallel) -> dict[str, Fraction]:
+    """Bytes of each part on a GPU of each stage, all stages together; tied logits are read with the embedding's."""
+    stages = stages_of(question.model, ranks.pp, _SHARING)
+    kv_heads = fewest_kv_heads(question.model)
+    scale = Fraction(weights.bytes, sum(each.bytes for each in weights.tensors))
+    held: dict[str, Fraction] = {}
+    for each in weights.tensors:
+        own_bytes = sum(size for _, size in on_stages(each, stages))
+        held[each.tensor.part] = held.get(each.tensor.part, Fraction(0)) + own_bytes * scale * share_of_rank(
+            each.tensor, kv_heads, ranks
+        )
+    return held
+
+
+def _rows_of_table(weights: Weights, sequences: int) -> Fraction:
+    """Share of the embedding that a step reads: a row for each token, and all of it where it makes the logits, too."""
+    if any(each.tensor.part == HEAD and each.tensor.shares for each in weights.tensors):
+        return Fraction(1)
+    rows = max((each.tensor.shape[0] for each in weights.tensors if each.tensor.part == EMBEDDING), default=1)
+    return Fraction(min(sequences, rows), rows)
+
+
+def _notes(question: Question, weights: Weights) -> Iterator[str]:
+    yield from weights.words()
+    if question.parallel and question.parallel.pp > 1:
+        yield "all sequences of a replica pass the stages in turn, as one batch"
+    if question.model.methods and not all(group.is_as_built for group in question.model.groups):
+        yield "the cache is read as the method keeps it, whatever its kernels read besides"
+    counted_bytes = sum(each.bytes for each in weights.tensors)
+    if abs(counted_bytes - weights.bytes) * _CLOSE > weights.bytes:
+        yield f"parts are those of {both_units(counted_bytes)} that were counted, in proportion"

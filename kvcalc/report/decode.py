@@ -1,0 +1,218 @@
+"""What one decode step reads, and the floor under its time."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Column, Json, Line, Sheet
+from kvcalc.units import both_units, count, plural
+
+
+class TensorReads(NamedTuple):
+    """A cached tensor of a group of layers. reads: which of its slots a step reads. Bytes are of all sequences."""
+
+    group: str
+    tensor: str
+    layers: int
+    reads: str
+    held_bytes: int
+    read_bytes: int
+
+    def with_layers_of(self, other: "TensorReads") -> "TensorReads":
+        """Both together."""
+        return self._replace(
+            layers=self.layers + other.layers,
+            held_bytes=self.held_bytes + other.held_bytes,
+            read_bytes=self.read_bytes + other.read_bytes,
+        )
+
+
+class WeightReads(NamedTuple):
+    """A part of the weights. least_bytes: what a step reads at least; expected_bytes: where routing is even."""
+
+    part: str
+    held_bytes: int
+    least_bytes: int
+    expected_bytes: int
+
+
+class Experts(NamedTuple):
+    """Routed experts of a layer: on a GPU, in all, that a token passes, and that a step reads of those on the GPU.
+
+    least: where all tokens choose alike. expected: an estimate for `tokens` tokens that choose evenly.
+    """
+
+    on_gpu: int
+    in_all: int
+    per_token: int
+    least: int
+    expected: Fraction
+    tokens: int
+
+
+class DecodeReport(NamedTuple):
+    """What one step reads on a GPU of each pipeline stage, all stages together.
+
+    sequences: of all replicas; sequences_of_gpu: of one. costs_more_from: fewest cached tokens at which the cache costs
+    more than the weights, as they are expected to be read; None: never. experts: None where there are none.
+    """
+
+    model: str
+    kv_dtype: str
+    tokens: int
+    sequences: int
+    sequences_of_gpu: int
+    parallel: str
+    stages: int
+    cache: tuple[TensorReads, ...]
+    weights: tuple[WeightReads, ...]
+    experts: Experts | None
+    costs_more_from: int | None
+    device: str
+    bandwidth_bytes_per_second: int | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cache_bytes(self) -> int:
+        """What a step reads of the cache."""
+        return sum(row.read_bytes for row in self.cache)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is cached."""
+        return sum(row.held_bytes for row in self.cache)
+
+    @property
+    def weights_bytes(self) -> int:
+        """What a step reads of the weights at least."""
+        return sum(part.least_bytes for part in self.weights)
+
+    @property
+    def expected_weights_bytes(self) -> int:
+        """What a step reads of the weights where routing is even."""
+        return sum(part.expected_bytes for part in self.weights)
+
+    @property
+    def step_bytes(self) -> int:
+        """Cache and weights, at least."""
+        return self.cache_bytes + self.weights_bytes
+
+    @property
+    def expected_step_bytes(self) -> int:
+        """Cache and weights, where routing is even."""
+        return self.cache_bytes + self.expected_weights_bytes
+
+    @property
+    def seconds(self) -> Fraction | None:
+        """The floor under a step's time. None where no bandwidth is known."""
+        return self._seconds(self.step_bytes)
+
+    @property
+    def expected_seconds(self) -> Fraction | None:
+        """The same where routing is even."""
+        return self._seconds(self.expected_step_bytes)
+
+    def _seconds(self, number_bytes: int) -> Fraction | None:
+        rate = self.bandwidth_bytes_per_second
+        return None if rate is None else Fraction(number_bytes, rate)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values; seconds are shown, bytes are exact."""
+        experts = self.experts
+        return {
+            "model": self.model,
+            "kv_dtype": self.kv_dtype,
+            "tokens": self.tokens,
+            "sequences": self.sequences,
+            "parallel": self.parallel,
+            "held_bytes": self.held_bytes,
+            "cache_bytes": self.cache_bytes,
+            "weights_bytes": self.weights_bytes,
+            "expected_weights_bytes": self.expected_weights_bytes,
+            "step_bytes": self.step_bytes,
+            "expected_step_bytes": self.expected_step_bytes,
+            "experts": None if experts is None else {**experts._asdict(), "expected": float(experts.expected)},
+            "costs_more_from_tokens": self.costs_more_from,
+            "device": self.device,
+            "bandwidth_bytes_per_second": self.bandwidth_bytes_per_second,
+            "at_least_seconds": None if self.seconds is None else float(self.seconds),
+            "expected_at_least_seconds": None if self.expected_seconds is None else float(self.expected_seconds),
+            "cache": [row._asdict() for row in self.cache],
+            "weights": [part._asdict() for part in self.weights],
+            "notes": list(self.notes),
+        }
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each cached tensor, and for each part of the weights."""
+        columns = (
+            Column("layers"),
+            Column("what"),
+            Column("number", "count", wide=True),
+            Column("reads"),
+            Column("held", "bytes"),
+            Column("read", "bytes"),
+        )
+        rows = (
+            *((r.group, r.tensor, r.layers, r.reads, r.held_bytes, r.read_bytes) for r in self.cache),
+            *(("weights", w.part, None, self._of_part(w), w.held_bytes, w.expected_bytes) for w in self.weights),
+        )
+        on = "" if not self.parallel else f", on each GPU of {self.parallel}"
+        if self.stages > 1:
+            on = f", on a GPU of each stage of {self.parallel}"
+        title = (
+            f"{self.model}: one decode step of {plural(self.sequences, 'sequence')} at {plural(self.tokens, 'token')}, "
+            f"{self.kv_dtype}{on}"
+        )
+        return (Sheet(title, columns, rows, tuple(self._lines()), self.notes),)
+
+    def _of_part(self, part: WeightReads) -> str:
+        experts = self.experts
+        if part.part == "experts" and experts is not None:
+            return f"{float(experts.expected):,.1f} of {experts.on_gpu:,}"
+        if not part.expected_bytes:
+            return "nothing"
+        return "all" if part.expected_bytes == part.held_bytes else f"{plural(self.sequences_of_gpu, 'row')}"
+
+    @property
+    def _is_estimate(self) -> bool:
+        """Whether routing decides what is read."""
+        return self.expected_step_bytes != self.step_bytes
+
+    def _lines(self) -> list[Line]:
+        held = "" if self.cache_bytes == self.held_bytes else f" of {both_units(self.held_bytes)} held"
+        least = "at least " if self._is_estimate else ""
+        lines = [
+            Line("cache", f"{both_units(self.cache_bytes)}{held}"),
+            Line("weights", f"{least}{both_units(self.weights_bytes)}"),
+        ]
+        if self.experts is not None and self._is_estimate:
+            lines.append(Line("", self._of_experts(self.experts), "detail"))
+        lines.append(Line("a step", f"at least {both_units(self.step_bytes)}", "answer"))
+        if self._is_estimate:
+            lines.append(Line("expected", f"{both_units(self.expected_step_bytes)} (estimate)"))
+        start = "at no context" if self.costs_more_from is None else f"from {plural(self.costs_more_from, 'token')} on"
+        lines.append(Line("crossover", f"the cache costs more than the weights {start}"))
+        lines.extend(self._of_time())
+        return lines
+
+    def _of_experts(self, experts: Experts) -> str:
+        return (
+            f"{experts.least:,} of {experts.on_gpu:,} experts a layer where all tokens choose alike; "
+            f"{float(experts.expected):,.1f} are expected of {plural(experts.tokens, 'token')} that choose "
+            f"{experts.per_token:,} of {experts.in_all:,} evenly (estimate): {both_units(self.expected_weights_bytes)}"
+        )
+
+    def _of_time(self) -> list[Line]:
+        if self.seconds is None or self.expected_seconds is None or self.bandwidth_bytes_per_second is None:
+            return []
+        rate = f"{self.device or 'memory'} at {count(self.bandwidth_bytes_per_second // 10**9)} GB/s"
+        expected = f"; {_milliseconds(self.expected_seconds)} expected (estimate)" if self._is_estimate else ""
+        users = float(self.sequences / self.seconds)
+        each = f"at most {float(1 / self.seconds):,.1f} tokens/s a sequence, {users:,.1f} in all"
+        return [
+            Line("floor", f"{_milliseconds(self.seconds)} a step{expected}: {rate}", "answer"),
+            Line("", each, "detail"),
+        ]
+
+
+def _milliseconds(seconds: Fraction) -> str:
+    return f"{float(seconds * 1000):,.3f} ms"

@@ -1,0 +1,186 @@
+"""What a decode step reads: figures that others measured, numbers by hand, and laws over models, layouts and batches."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kvcalc
+from kvcalc.answers.decode import cache_reads
+from kvcalc.answers.size import sized
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.routing import Routing
+from kvcalc.question import Question
+from kvcalc.report.decode import DecodeReport
+
+DENSE = ("llama-3.1-8b", "gemma-3-27b", "qwen3.5-27b", "falcon-mamba-7b")
+ROUTED = ("r1", "qwen3-30b-a3b", "gpt-oss-20b", "mixtral-8x7b", "longcat-flash", "dbrx")
+INDEXED = ("deepseek-v3.2", "glm-5.2", "deepseek-v4-flash")
+
+
+def read_of(report: DecodeReport) -> dict[tuple[str, str], int]:
+    return {(row.group, row.tensor): row.read_bytes for row in report.cache}
+
+
+def test_gpt_fast_reads_as_much_for_a_token_of_llama_2_7b():
+    """gpt-fast's README (0f925b5d): 104.9 tokens/s at 1397.31 GB/s; 5 tokens of prompt and 200 more fill 208 slots.
+
+    It counts what is counted here, and a mask and rotary tables beside it: half a MB.
+    """
+    report = kvcalc.decode("llama-2-7b", tokens=208)
+    assert report.step_bytes / 10**9 == pytest.approx(1397.31 / 104.9, rel=5e-4)
+    assert (
+        report.weights_bytes == 2 * (6_738_415_616 - 32_000 * 4096) + 2 * 4096
+    )  # all but the embedding, of which a row
+    assert report.cache_bytes == 32 * 2 * 4096 * 2 * 208
+
+
+def test_a_floor_is_bytes_by_bandwidth():
+    report = kvcalc.decode("llama-3.1-8b", tokens="32K", batch=16, gpu="h100")
+    assert report.cache_bytes == 16 * 2**32
+    assert report.seconds == Fraction(report.step_bytes, 3_350 * 10**9)
+
+
+def test_an_indexer_reads_its_keys_and_what_it_chooses():
+    """DeepSeek-V3.2: 61 layers, of 131,072 tokens 2,048 latents of 576, and all keys of 128."""
+    report = kvcalc.decode("deepseek-v3.2", tokens="128K", dtype="fp8")
+    assert report.cache_bytes == 61 * (2048 * 576 + 131_072 * 128)
+    assert report.held_bytes == 61 * 131_072 * (576 + 128)
+
+
+def test_a_layer_that_shares_an_index_reads_what_it_chose():
+    """GLM-5.2: 78 layers read 2,048 latents, and 21 of them keys."""
+    report = kvcalc.decode("glm-5.2", tokens="128K", dtype="fp8")
+    assert report.cache_bytes == 78 * 2048 * 576 + 21 * 131_072 * 128
+
+
+def test_blocks_that_an_indexer_chooses():
+    """MiniMax-M3: 57 layers read 16 blocks of 128 tokens, 3 read all; 4 KV heads of 128, keys of 128."""
+    question = Question.of(kvcalc.load("minimax-m3"), tokens=131_072)
+    token = 2 * 4 * 128 * 2
+    read = cache_reads(question, question.model).read.bytes(131_072)
+    assert read == 57 * (2048 * token + 131_072 * 128 * 2) + 3 * 131_072 * token
+
+
+def test_compressed_entries_of_deepseek_v4():
+    """CSA: a window of 128, 512 of the 32,768 entries, all of their keys; HCA: the window and all 1,024 entries."""
+    report = kvcalc.decode("deepseek-v4-flash", tokens="128K", dtype="fp8")
+    csa, hca = 128 * 512 + 512 * 512 + 32_768 * 128, 128 * 512 + 1024 * 512
+    assert report.cache_bytes == 21 * csa + 20 * hca + 2 * 128 * 512
+
+
+def test_nothing_is_guessed_of_what_is_chosen():
+    config = {"model_type": "glm5_next_text", "num_hidden_layers": 4, "index_topk": None}
+    with pytest.raises(InvalidValueError, match="weights size unknown"):
+        kvcalc.decode(config, tokens=8)
+    with pytest.raises(NotApplicableError, match=r"nothing says how many tokens a query of indexed layers"):
+        kvcalc.decode("glm-5.3-flash", tokens="8K", weights="100GB")
+    with pytest.raises(NotApplicableError, match=r"not known tensor by tensor"):
+        kvcalc.decode(
+            {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},
+            tokens=8,
+            weights="1GB",
+        )
+    with pytest.raises(InvalidValueError, match=r"ep \(16\) is more than the 8 routed experts"):
+        kvcalc.decode("mixtral-8x7b", tokens=8, tp=8, dp=2, ep=16)
+
+
+def test_a_config_says_what_its_indexer_chooses():
+    config = kvcalc.load({"model_type": "deepseek_v32", "num_hidden_layers": 2, "index_topk": 64})
+    assert config.published.index_topk == 64
+
+
+EXPECTED = {
+    (8, 2, 1): Fraction(2),
+    (8, 2, 2): Fraction(7, 2),  # 8 x (1 - 9/16)
+    (128, 8, 2): Fraction(128) * (1 - Fraction(15, 16) ** 2),
+    (4, 4, 3): Fraction(4),
+}
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_experts_that_tokens_are_expected_to_choose(case):
+    number, per_token, tokens = case
+    found = Routing(number, per_token, number).expected(tokens) * number
+    assert abs(found - EXPECTED[case]) < Fraction(1, 2**100)
+
+
+def test_experts_that_do_nothing_are_not_read():
+    """LongCat-Flash: 12 of 768, of which 256 pass their input on."""
+    routing = Routing(512, 12, 768)
+    assert routing.least() == 0
+    assert abs(routing.expected(1) * 512 - 8) < Fraction(1, 2**100)
+
+
+@given(st.integers(1, 512), st.integers(1, 16), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_more_tokens_never_choose_fewer_experts(number, per_token, tokens, more):
+    routing = Routing(number, min(per_token, number), number)
+    few, many = routing.expected(tokens), routing.expected(tokens + more)
+    assert 0 < few <= many + Fraction(1, 2**90)
+    assert many <= 1
+    assert routing.least() <= few + Fraction(1, 2**100)
+
+
+@given(st.sampled_from(DENSE + ROUTED + INDEXED), st.integers(1, 200_000), st.integers(1, 300))
+def test_nothing_is_read_that_is_not_held(name, tokens, batch):
+    report = kvcalc.decode(name, tokens=tokens, batch=batch)
+    held = sized(Question.of(kvcalc.load(name), tokens=tokens, sequences=batch)).total_bytes
+    assert report.cache_bytes <= report.held_bytes == held
+    if name in DENSE + ROUTED:
+        assert report.cache_bytes == held
+    for part in report.weights:
+        assert part.least_bytes <= part.expected_bytes <= part.held_bytes
+    assert report.step_bytes <= report.expected_step_bytes
+    longer = kvcalc.decode(name, tokens=tokens + 4096, batch=batch)
+    more = kvcalc.decode(name, tokens=tokens, batch=batch + 1)
+    assert report.cache_bytes <= longer.cache_bytes
+    assert report.cache_bytes * (batch + 1) == more.cache_bytes * batch
+    assert report.expected_weights_bytes <= more.expected_weights_bytes
+
+
+@given(st.integers(1024, 100_000), st.integers(1, 100_000))
+def test_a_window_is_read_to_its_end_and_no_further(tokens, more):
+    short, long = (read_of(kvcalc.decode("gemma-3-27b", tokens=t)) for t in (tokens, tokens + more))
+    assert short["sliding", "k"] == long["sliding", "k"] == 52 * 16 * 128 * 2 * 1024
+    assert short["full", "k"] < long["full", "k"]
+
+
+@given(st.sampled_from(("llama-3.1-8b", "r1", "deepseek-v3.2", "qwen3-30b-a3b")), st.integers(1, 64))
+def test_the_crossover_is_where_the_cache_overtakes(name, batch):
+    start = kvcalc.decode(name, tokens=1, batch=batch).costs_more_from
+    assert start is not None
+    before, there = (kvcalc.decode(name, tokens=tokens, batch=batch) for tokens in (start - 1 or 1, start))
+    assert there.cache_bytes > there.expected_weights_bytes
+    assert start == 1 or before.cache_bytes <= before.expected_weights_bytes
+
+
+def test_windows_alone_never_overtake():
+    assert kvcalc.decode("falcon-mamba-7b", tokens=1).costs_more_from is None
+
+
+@given(st.sampled_from((1, 2, 4, 8)), st.sampled_from((1, 2, 4)), st.integers(1, 50_000))
+def test_ranks_share_what_divides(tp, pp, tokens):
+    """llama-3.1-8b has 8 KV heads and 32 layers; norms are copied."""
+    whole = kvcalc.decode("llama-3.1-8b", tokens=tokens)
+    shared = kvcalc.decode("llama-3.1-8b", tokens=tokens, tp=tp, pp=pp)
+    assert shared.cache_bytes * tp == whole.cache_bytes
+    norms = {part.part: part.least_bytes for part in whole.weights}["norm"]
+    assert abs(shared.weights_bytes - (whole.weights_bytes - norms) / tp - norms) < 10
+
+
+def test_every_rank_reads_the_whole_latent():
+    whole, shared = (kvcalc.decode("r1", tokens="8K", tp=tp) for tp in (1, 8))
+    assert whole.cache_bytes == shared.cache_bytes
+
+
+def test_replicas_that_share_experts_choose_together():
+    apart = kvcalc.decode("r1", tokens="8K", batch=64, tp=1, dp=8, ep=8)
+    alone = kvcalc.decode("r1", tokens="8K", batch=8)
+    assert apart.experts is not None
+    assert alone.experts is not None
+    assert (apart.experts.tokens, apart.experts.on_gpu, alone.experts.tokens) == (64, 32, 8)
+    assert apart.experts.least == 1
+    assert apart.cache_bytes == alone.cache_bytes
