@@ -130,6 +130,7 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         binds=limiting_term(memory, plan, longest, users),
         planned=report,
         at_best=_at_best(question, plan, ranks, tokens, users),
+        weights_estimate=question.weights.estimate,
         notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
     )
 
@@ -225,6 +226,8 @@ def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | Non
     beside = question.beside(ranks)
     if beside is not None:
         found.append(f"beside them: {beside.words} ({beside.source}); --reserve replaces the estimate")
+    elif question.reserve_bytes == 0:
+        found.append("reserve 0 is given: activations, graphs and the rest are not counted, so this is an upper bound")
     elif question.reserve_bytes is None:
         found.append("nothing is counted beside weights and cache: measure it, and pass it as --reserve")
     if shared > 1:

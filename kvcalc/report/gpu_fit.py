@@ -59,6 +59,7 @@ class GpuFit(NamedTuple):
     binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
     nothing, where every context fits.
     planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
+    weights_estimate: whether the weights were counted in a format that not every tensor need have.
     """
 
     model: str
@@ -98,6 +99,12 @@ class GpuFit(NamedTuple):
     max_model_len: int | None = None
     gpu_memory_from: str = ""
     at_best: AtBest | None = None
+    weights_estimate: bool = False
+
+    @property
+    def estimate(self) -> bool:
+        """Whether any of its numbers rests on an estimate."""
+        return self.weights_estimate or self.at_best is not None
 
     @property
     def log_line(self) -> str:
@@ -133,6 +140,8 @@ class GpuFit(NamedTuple):
             "taken_bytes": self.taken_bytes,
             "weights_bytes": self.weights_bytes,
             "weights_source": self.weights_source,
+            "weights_estimate": self.weights_estimate,
+            "estimate": self.estimate,
             "reserve_bytes": self.reserve_bytes,
             "cache_bytes": self.cache_bytes,
             "needed_bytes": None if self.needed_bytes is None else list(self.needed_bytes),
@@ -165,7 +174,7 @@ class GpuFit(NamedTuple):
         rows = [
             (f"memory of {self.gpu}", self.gpu_bytes),
             (f"taken ({self.share})", self.taken_bytes),
-            ("weights", self.weights_bytes),
+            ("weights, estimated" if self.weights_estimate else "weights", self.weights_bytes),
             ("reserve" if self.at_best is None else "beside them, at most", self.reserve_bytes),
             ("left for the cache", self.cache_bytes),
             *self._needed_rows(),
@@ -178,6 +187,7 @@ class GpuFit(NamedTuple):
 
     def table(self) -> Table:
         """What is asked and what is answered in one row, by the names that JSON has."""
+        best = self.at_best
         return Table.of(
             [
                 {
@@ -208,6 +218,9 @@ class GpuFit(NamedTuple):
                     "fewest_gpus_by_tp": self.fewest_by_tp,
                     "binds": self.binds,
                     "log": self.log_line,
+                    "estimate": self.estimate,
+                    "max_tokens_at_best": self.max_tokens if best is None else best.max_tokens,
+                    "max_sequences_at_best": self.max_sequences if best is None else best.max_sequences,
                 }
             ]
         )
@@ -221,14 +234,15 @@ class GpuFit(NamedTuple):
 
     def _summary(self) -> tuple[Line, ...]:
         lines = [*self._estimated(), self._largest()]
+        at_least = " (at least)" if self.at_best is not None else ""
         if self.tokens is not None:
             lines.extend(self._asked(self.tokens))
         if self.num_blocks is not None:
             sizes = " and ".join(dict.fromkeys(f"{count(each_bytes)} bytes" for each_bytes in self.block_bytes))
-            lines.append(Line("blocks", f"{count(self.num_blocks)} of {sizes}"))
+            lines.append(Line("blocks", f"{count(self.num_blocks)} of {sizes}{at_least}"))
         lines.append(Line("limited by", self._bound()))
         if self.log_line:
-            lines.append(Line("log", self.log_line))
+            lines.append(Line("log", f"{self.log_line}{at_least}"))
         return tuple(lines)
 
     def _estimated(self) -> list[Line]:
@@ -238,7 +252,8 @@ class GpuFit(NamedTuple):
         low, high = self.at_best.beside_bytes
         beside = f"beside them {gigabytes(low)} to {gigabytes(high)} (estimate)"
         cache = f"cache {gigabytes(self.cache_bytes)} to {gigabytes(self.at_best.cache_bytes)}"
-        return [Line("memory", f"weights {gigabytes(self.weights_bytes)} | {beside} | {cache}")]
+        counted = " (estimate)" if self.weights_estimate else ""
+        return [Line("memory", f"weights {gigabytes(self.weights_bytes)}{counted} | {beside} | {cache}")]
 
     def _largest(self) -> Line:
         """The headline: no longer than the model's own context, even where memory holds more."""
