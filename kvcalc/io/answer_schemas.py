@@ -187,6 +187,8 @@ def _fit() -> Schema:
         taken_bytes=COUNT,
         weights_bytes=COUNT,
         weights_source=TEXT,
+        weights_estimate=FLAG,
+        estimate=FLAG,
         reserve_bytes=COUNT,
         cache_bytes=INTEGER,
         needed_bytes=maybe(many(COUNT)),

@@ -42,7 +42,11 @@ PRESETS = {
     **{"Qwen2.5-Math-1.5B": "qwen2.5-1.5b", "Qwen2.5-7B": "qwen2.5-7b", "Qwen2.5-7B-bnb": "qwen2.5-7b"},
     **{"DeepSeek-R1-0528-Qwen3-8B": "qwen3-8b", "Phi-4-bnb": "phi-4", "DeepSeek-R1 (wna16)": "deepseek-r1"},
     **{"Qwen3-235B-A22B": "qwen3-235b-a22b", "Qwen3-235B-A22B-2507": "qwen3-235b-a22b"},
-    **{"Qwen3-Next-80B-A3B": "qwen3-next-80b-a3b", "Qwen3.5-9B": "qwen3.5-9b", "DeepSeek-V4-Flash": "deepseek-v4-flash"},
+    **{
+        "Qwen3-Next-80B-A3B": "qwen3-next-80b-a3b",
+        "Qwen3.5-9B": "qwen3.5-9b",
+        "DeepSeek-V4-Flash": "deepseek-v4-flash",
+    },
     **{"Qwen3.8-27B-AWQ": "qwen3.6-27b", "Qwen3.8-27B-int4": "qwen3.6-27b", "Qwen3.6-35B-A3B-int4": "qwen3.6-35b-a3b"},
 }
 """Presets of the widths of each row's model."""

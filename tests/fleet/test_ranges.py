@@ -40,10 +40,7 @@ def test_both_ends_are_what_a_reserve_of_as_much_answers(model, engine, gpu, par
 def test_more_memory_never_holds_fewer_users(gib, more, engine):
     settings = {"mem_fraction_static": 0.85} if engine == "sglang" else None
     asked = {"engine": engine, "engine_settings": settings, "tokens": 4096, "reserve_bytes": 2 * GIB}
-    small, large = (
-        kvcalc.fit_gpus("qwen3-8b", gpu="h100", memory=f"{each}GiB", **asked)
-        for each in (gib, gib + more)
-    )
+    small, large = (kvcalc.fit_gpus("qwen3-8b", gpu="h100", memory=f"{each}GiB", **asked) for each in (gib, gib + more))
     assert (small.max_sequences or 0) <= (large.max_sequences or 0)
     assert (small.max_tokens or 0) <= (large.max_tokens or 0)
 
@@ -55,7 +52,7 @@ def test_every_format_says_that_it_is_an_estimate(cli):
     low, high = document["max_sequences"], document["at_best"]["max_sequences"]
     assert low < high
     (row,) = csv.DictReader(io.StringIO(cli(f"{line} --format csv").stdout.partition("\n\n")[0]))
-    assert (row["estimate"], row["max_sequences"], row["max_sequences_at_best"]) == ("True", str(low), str(high))
+    assert (row["estimate"], row["max_sequences"], row["max_sequences_at_best"]) == ("true", str(low), str(high))
     for form in ("table", "markdown"):
         assert f"max users {low} to {high}" in " ".join(cli(f"{line} --format {form}").stdout.split())
 
