@@ -221,8 +221,20 @@ CONTEXT = Option(
 )
 OUTPUT = Option("output", ("--output",), "LENGTHS", "What is generated, in the same forms; else users hold contexts.")
 QUANTILE = Option("quantile", ("--quantile",), "PERCENT", "Share of the time without preemption.", default="99")
-SHARED_PREFIX = Option("shared_prefix", ("--shared-prefix",), "N", "Tokens that every prompt begins with: 2K.")
+SHARED_PREFIX = Option(
+    "shared_prefix",
+    ("--shared-prefix",),
+    "TOKENS",
+    "Tokens that prompts begin with: 2K; or by groups of users, 2K:60,8K:30,0:10.",
+)
 PREFIXES = Option("prefixes", ("--prefixes",), "N", "How many different prefixes there are.", COUNT, 1)
+ACTIVE = Option(
+    "active",
+    ("--active",),
+    "PERCENT",
+    "Share of the time that a user's request runs; in the rest its session is idle, and stays cached.",
+    default="100",
+)
 BLOCKS = Option("blocks", ("--blocks",), "N", "Blocks of the pool; else what --gpu and the weights leave.")
 STEP_MS = Option("step_ms", ("--step-ms",), "MS", "What a step takes, for a trace that says times.")
 STEPS = Option("steps", ("--steps",), None, "Each step, too; slower, for short traces.", FLAG)

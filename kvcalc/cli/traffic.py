@@ -11,9 +11,10 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
-    from kvcalc.fleet.traffic.workload import Workload
+    from kvcalc.cli._pool import Asked
+    from kvcalc.engines import Engine
+    from kvcalc.fleet.traffic.mix import Mix
+    from kvcalc.fleet.traffic.store import Store
 
 NONE = 1
 
@@ -28,6 +29,7 @@ def run(
     quantile: str,
     shared_prefix: str | None,
     prefixes: int,
+    active: str,
     blocks: str | None,
     gpu: str | None,
     memory: str | None,
@@ -44,12 +46,8 @@ def run(
     """Runs `kvcalc traffic`."""
     check_output_format(format)
     from kvcalc.cli._pool import asked_for
-    from kvcalc.units import parse_tokens, positive_int
 
-    share = asking.located("--quantile", _share, quantile)
-    workload = _workload(context, output)
-    prefix = 0 if shared_prefix is None else asking.located("--shared-prefix", parse_tokens, shared_prefix, "prefix")
-    groups = asking.located("--prefixes", positive_int, prefixes, "prefixes")
+    mix = mix_asked_for(context, output, quantile, shared_prefix, prefixes, active)
     chosen = asking.one_model(named, preset, model)
     asked = asked_for(
         chosen,
@@ -65,49 +63,60 @@ def run(
         engine_set=engine_set,
         scheduler_set=scheduler_set,
     )
-    from kvcalc.cache.dtypes import dtype_named
-    from kvcalc.fleet.replay import engine_replayed, scheduler_of
+    from kvcalc.fleet.replay import engine_replayed
     from kvcalc.fleet.traffic import users_of
 
     served = engine_replayed(asked.engine, asked.engine_settings)
-    scheduler = scheduler_of(
-        chosen, served, asked.scheduler, dtype_named(asked.dtype), asked.parallel, asked.left_bytes
-    )
-    report = users_of(chosen, served, scheduler, workload, quantile=share, shared_prefix=prefix, prefixes=groups)
+    try:
+        report = users_of(chosen, served, _stores(asked, served), mix)
+    except InvalidValueError as error:
+        raise _at_option(error) from None
     show(report, format)
     return 0 if report.users else NONE
 
 
-def _workload(context: str, output: str | None) -> Workload:
-    """Lengths of --context and --output; of a trace, both."""
-    from pathlib import Path
-
-    from kvcalc.fleet.traffic.workload import Workload, parse_lengths
-    from kvcalc.io.files import is_file
-    from kvcalc.io.traces import read_lengths
-
-    if is_file(Path(context)):
-        if output is not None:
-            raise InvalidValueError("a trace says what is generated, too", where="--output", help="leave --output out")
-        return Workload.joint((prompt, generated) for prompt, generated in read_lengths(Path(context)))
-    prompts = asking.located("--tokens", parse_lengths, context)
-    outputs = None if output is None else asking.located("--output", parse_lengths, output, "output")
-    return Workload.independent(prompts, outputs)
-
-
-def _share(text: str) -> Fraction:
-    """`99` or `99.9` percent."""
-    from fractions import Fraction
-
-    from kvcalc.units import shown
+def mix_asked_for(
+    context: str, output: str | None, quantile: str, shared_prefix: str | None, prefixes: int, active: str
+) -> Mix:
+    """What users do, by the options of a workload, each error under the option that it came from."""
+    from kvcalc.io.workloads import mix_of, trace_or_lengths
 
     try:
-        found = Fraction(text.removesuffix("%")) / 100
-    except (ValueError, ZeroDivisionError):
-        found = Fraction(0)
-    if not 0 < found <= 1:
-        raise InvalidValueError(f"a share is above 0 and at most 100 percent, not {shown(text)}", help="write 99")
-    return found
+        workload = trace_or_lengths(context, output)
+        return mix_of(workload, quantile=quantile, shared_prefix=shared_prefix, prefixes=prefixes, active=active)
+    except InvalidValueError as error:
+        raise _at_option(error) from None
+
+
+def _at_option(error: InvalidValueError) -> InvalidValueError:
+    """The error under the option that its value came from."""
+    return error.at(_OPTIONS[error.field]) if error.field in _OPTIONS and not error.where else error
+
+
+_OPTIONS = {
+    **{"prompt": "--tokens", "output": "--output", "quantile": "--quantile", "active": "--active"},
+    **{"shared_prefix": "--shared-prefix", "prefixes": "--prefixes"},
+}
+"""Options by the names that their values have elsewhere."""
+
+
+def _stores(asked: Asked, served: Engine) -> tuple[Store, ...]:
+    """What users share: blocks of the scheduler that kvcalc has, or what another engine plans of the memory left."""
+    from kvcalc.cache.dtypes import dtype_named
+    from kvcalc.engines.base.traffic import Replayer
+    from kvcalc.fleet.demand import plan_of
+    from kvcalc.fleet.replay import scheduler_of
+    from kvcalc.fleet.traffic.store import stores_of, stores_of_scheduler
+    from kvcalc.parallel import Parallel
+
+    dtype, ranks = dtype_named(asked.dtype), asked.parallel or Parallel()
+    replayed = isinstance(served, Replayer) and served.version == served.REPLAYED
+    if replayed or asked.left_bytes is None:
+        return stores_of_scheduler(
+            scheduler_of(asked.model, served, asked.scheduler, dtype, asked.parallel, asked.left_bytes)
+        )
+    plan = plan_of(asked.model, served, dtype, ranks)
+    return stores_of(asked.model, served, dtype, ranks, plan, asked.left_bytes)
 
 
 COMMAND = Command(
@@ -125,6 +134,7 @@ COMMAND = Command(
         options.QUANTILE,
         options.SHARED_PREFIX,
         options.PREFIXES,
+        options.ACTIVE,
         *options.POOL,
         options.FORMAT,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.answers.size import beyond_the_model
 from kvcalc.engines import Engine
@@ -15,8 +16,11 @@ from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.report.check import CheckReport, Finding, Written
+from kvcalc.report.check import CheckReport, Finding, Mixed, Written
 from kvcalc.report.deployments import Note
+
+if TYPE_CHECKING:
+    from kvcalc.fleet.traffic.mix import Mix
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Deployment:
     """One entry of a plan: what is asked, and what there is for it. remarks: what its author must know.
 
     file, line: where it stands, for findings that point at it; where: the same, for errors. written: its fields as
-    they were written, so that a change can be told by the one that made it.
+    they were written, so that a change can be told by the one that made it. mix: what users do, where their requests
+    differ in length, and mix_where it is written; the question's tokens are then those of the longest.
     """
 
     name: str
@@ -71,6 +76,8 @@ class Deployment:
     where: str = ""
     remarks: tuple[str, ...] = ()
     written: tuple[Written, ...] = ()
+    mix: Mix | None = None
+    mix_where: str = ""
 
     @property
     def ranks(self) -> Parallel:
@@ -113,34 +120,70 @@ def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:
     try:
         return _finding(deployment, plans.of(deployment))
     except KvcalcError as error:
-        raise error.at(deployment.where) if deployment.where else error from None
+        raise error.at(deployment.where) if deployment.where and not error.where else error from None
 
 
 def _finding(deployment: Deployment, plan: Plan) -> Finding:
     asked, ranks = deployment.asked, deployment.ranks
     available_bytes = deployment.limit.available_bytes
     each = -(-asked.sequences // ranks.dp)
-    most = plan.max_sequences(asked.tokens, available_bytes)
+    held = _held(deployment, plan, each)
     return Finding(
         deployment=deployment.name,
         model=asked.model.name,
         tokens=asked.tokens,
         sequences=asked.sequences,
         kv_dtype=asked.engine.cache_format(asked.model, asked.kv_dtype),
-        needed_bytes=max(plan.needed(asked.tokens, each)),
+        needed_bytes=held.needed_bytes,
         available_bytes=available_bytes,
         limit=deployment.limit.words,
         max_tokens=plan.max_tokens(each, available_bytes),
-        max_sequences=None if most is None else most * ranks.dp,
-        fits=plan.fits(asked.tokens, each, available_bytes),
+        max_sequences=None if held.most is None else held.most * ranks.dp,
+        fits=held.fits,
         engine=asked.engine.name,
         engine_version=asked.engine.release_words,
         parallel=str(ranks) if ranks.num_ranks > 1 else "",
         file=deployment.file,
         line=deployment.line,
-        notes=(*_notes(deployment, plan), *deployment.remarks),
+        notes=(*held.notes, *_notes(deployment, plan), *deployment.remarks),
         written=deployment.written,
+        mixed=held.mixed,
     )
+
+
+class _Held(NamedTuple):
+    """What the users of a replica need on each GPU, and how many of them it holds."""
+
+    needed_bytes: int
+    most: int | None
+    fits: bool
+    mixed: Mixed | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _held(deployment: Deployment, plan: Plan, users: int) -> _Held:
+    tokens, available_bytes = deployment.asked.tokens, deployment.limit.available_bytes
+    if deployment.mix is not None:
+        return _held_by_mix(deployment, deployment.mix, plan, users)
+    most = plan.max_sequences(tokens, available_bytes)
+    return _Held(max(plan.needed(tokens, users)), most, plan.fits(tokens, users, available_bytes))
+
+
+def _held_by_mix(deployment: Deployment, mix: Mix, plan: Plan, users: int) -> _Held:
+    """The same where requests differ in length: for the mix's share of the time."""
+    from kvcalc.fleet.traffic import loads_of, most_users, notes_of
+    from kvcalc.fleet.traffic.store import stores_of
+
+    asked, ranks = deployment.asked, deployment.ranks
+    try:
+        stores = stores_of(asked.model, asked.engine, asked.kv_dtype, ranks, plan, deployment.limit.available_bytes)
+        loads = loads_of(stores, mix)
+    except KvcalcError as error:
+        raise error.at(deployment.mix_where) if deployment.mix_where and not error.where else error from None
+    needed = sum((load.needed(users) + load.store.spare) * load.store.unit_bytes for load in loads)
+    most = most_users(loads)
+    mixed = Mixed(mix.described, mix.quantile, min(load.share(users) for load in loads))
+    return _Held(needed, most, users <= most, mixed, (mixed.words, *notes_of(stores, mix)))
 
 
 def _notes(deployment: Deployment, plan: Plan) -> tuple[str, ...]:

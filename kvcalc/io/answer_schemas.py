@@ -50,6 +50,14 @@ def _document(kind: str, **named: Schema) -> Schema:
 
 
 _WORKLOAD = fields(tokens=COUNT, sequences=COUNT, kv_dtype=TEXT)
+_ASKED_OF_DEPLOYMENT = fields(
+    tokens=COUNT,
+    sequences=COUNT,
+    kv_dtype=TEXT,
+    **dict.fromkeys(("prompt", "output", "context", "prefix", "active"), absent(TEXT)),
+    **dict.fromkeys(("quantile", "share"), absent(NUMBER)),
+)
+"""The words of a workload, too, where requests differ in length."""
 _ENGINE = {"engine": TEXT, "engine_version": absent(TEXT)}
 _NOTES = many(TEXT)
 _LEFT_OUT = many(fields(label=TEXT, reason=TEXT))
@@ -245,7 +253,7 @@ _FINDING = fields(
     model=TEXT,
     **_ENGINE,
     parallel=TEXT,
-    workload=_WORKLOAD,
+    workload=_ASKED_OF_DEPLOYMENT,
     needed_bytes=COUNT,
     available_bytes=INTEGER,
     missing_bytes=COUNT,
@@ -350,13 +358,15 @@ def _weights() -> Schema:
 
 def _traffic() -> Schema:
     shares = dict.fromkeys(("quantile", "mean_blocks", "mean_tokens", "expected_blocks", "expected_bytes"), NUMBER)
-    counts = dict.fromkeys(("num_blocks", "block_bytes", "prefix_blocks", "users", "most_blocks"), COUNT)
+    blocks = ("num_blocks", "block_bytes", "prefix_blocks", "most_blocks", "first_blocks")
+    counts = dict.fromkeys((*blocks, "users"), COUNT)
     return _document(
         "traffic",
         model=TEXT,
         engine=TEXT,
         engine_version=TEXT,
         workload=NAMED,
+        unit=TEXT,
         **shares,
         **counts,
         share_of_one_more=maybe(NUMBER),
@@ -364,6 +374,7 @@ def _traffic() -> Schema:
         all_blocks=NAMED,
         users_at_most=COUNT,
         users_at_mean=COUNT,
+        uses=many(fields(name=TEXT, num_units=COUNT, unit_bytes=COUNT, mean=NUMBER, first=COUNT, users=COUNT)),
         notes=_NOTES,
     )
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,6 +58,9 @@ from kvcalc.question import Question
 from kvcalc.report.check import Written
 from kvcalc.units import parse_bytes, parse_tokens, positive_int, shown
 
+if TYPE_CHECKING:
+    from kvcalc.fleet.traffic.mix import Mix
+
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 Tokens = Annotated[
@@ -71,6 +74,34 @@ _SLOTS = ("n_seq_max", "num_parallel")
 """Settings of engines that say how many sequences share a context."""
 _DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "weights_dtype", "reserve")
+
+
+Lengths = Annotated[
+    int | str | dict[int | str, int | str],
+    Field(description="8K, p50=1K,p95=8K,max=32K, or a histogram: {1K: 50, 8K: 30} (tokens: weight)."),
+]
+
+
+class WorkloadEntry(BaseModel):
+    """Requests that differ in length: `trace`, or `prompt` and `output`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    trace: str | None = Field(
+        None, description="File of requests, CSV or JSON lines, as kvcalc replay reads them, relative to this one."
+    )
+    prompt: Lengths | None = Field(None, description="How long prompts are.")
+    output: Lengths | None = Field(
+        None, description="How long what is generated is; if not given, users just hold their contexts."
+    )
+    quantile: float | int | str = Field(99, description="Percent of the time in which nothing may be preempted.")
+    shared_prefix: Lengths | None = Field(
+        None, description="Tokens that prompts begin with; or by groups of users: {2K: 60, 8K: 30, 0: 10}."
+    )
+    prefixes: int = Field(1, description="How many different prefixes of each length there are.")
+    active: float | int | str = Field(
+        100, description="Percent of the time that a user's request runs; in the rest its session is idle, and cached."
+    )
 
 
 class DeploymentEntry(BaseModel):
@@ -91,6 +122,9 @@ class DeploymentEntry(BaseModel):
     )
     tokens: Tokens | None = Field(
         None, description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000); or as args say."
+    )
+    workload: str | WorkloadEntry | None = Field(
+        None, description="Requests that differ in length, in place of tokens: a trace's path, or what they are like."
     )
     sequences: int | None = Field(None, description="Sequences cached at the same time, 1 if not given.")
     concurrency: int | None = Field(None, description="The same: users at a context of that many tokens.")
@@ -238,7 +272,8 @@ class _Row:
         """The entry, read."""
         entry = self._entry
         model = self._model()
-        tokens = self._take("tokens", positive_int, self._take("tokens", parse_tokens, self._tokens(model)), "tokens")
+        mix = self._mix()
+        tokens = self._longest(model, mix) if mix else self._length(model)
         dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
         ranks = self._ranks()
         engine = self._engine()
@@ -251,7 +286,52 @@ class _Row:
             where=self._document.where(self._path),
             remarks=self._remarks(model, engine),
             written=tuple(self._written()),
+            mix=mix,
+            mix_where=self._document.where((*self._path, "workload")) if mix else "",
         )
+
+    def _length(self, model: Model) -> int:
+        tokens = self._take("tokens", parse_tokens, self._tokens(model))
+        return self._take("tokens", positive_int, tokens, "tokens")
+
+    def _longest(self, model: Model, mix: Mix) -> int:
+        """Tokens of the longest request of a workload, as far as it goes."""
+        ends = (self._args.length, model.max_model_len)
+        return min([mix.workload.longest, *(end for end in ends if isinstance(end, int))])
+
+    def _mix(self) -> Mix | None:
+        """What users do, where their requests differ in length."""
+        given = self._entry.workload
+        if given is None:
+            return None
+        if self._entry.tokens is not None:
+            what = "tokens and workload are both given"
+            raise self._refuse(what, "give one of them: a workload says how long requests are", "tokens")
+        entry = WorkloadEntry.model_validate({"trace": given}) if isinstance(given, str) else given
+        if (entry.trace is None) == (entry.prompt is None):
+            both = "given" if entry.trace is not None else "missing"
+            raise self._refuse(f"trace and prompt of a workload are both {both}", "give one of them", "workload")
+        return self._once(("workload", repr(entry)), lambda: self._read_mix(entry))
+
+    def _read_mix(self, entry: WorkloadEntry) -> Mix:
+        from kvcalc.io.workloads import mix_of, trace_of, workload_of
+
+        try:
+            if entry.prompt is None:
+                workload = trace_of(self._folder / str(entry.trace), entry.output)
+            else:
+                workload = workload_of(entry.prompt, entry.output)
+            return mix_of(
+                workload,
+                quantile=entry.quantile,
+                shared_prefix=entry.shared_prefix,
+                prefixes=entry.prefixes,
+                active=entry.active,
+            )
+        except KvcalcError as error:
+            field = getattr(error, "field", "")
+            field = field if field in WorkloadEntry.model_fields else ""
+            raise error.at(self._document.where((*self._path, "workload", *filter(None, [field])))) from None
 
     def _model(self) -> Model:
         entry = self._entry
@@ -464,7 +544,7 @@ class _Row:
 
     def _remarks(self, model: Model, engine: Engine) -> tuple[str, ...]:
         found = [f"{said.about}: {said.why}" for said in self._args.told]
-        if self._entry.tokens is None and self._args.length is None:
+        if self._entry.tokens is None and self._entry.workload is None and self._args.length is None:
             own = self._own_context(model)
             whose = "the model" if own == model.max_model_len else self._engine().TITLE
             found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
@@ -498,15 +578,22 @@ class _Row:
         )
 
 
+_ARMS = ("int", "str", "float", WorkloadEntry.__name__)
+"""Arms of a union in the place of an error, which are no keys."""
+
+
 def _first(error: ValidationError, document: Document) -> KvcalcError:
     """The first of pydantic's errors in the project's words."""
     found = error.errors()[0]
-    path = tuple(step for step in found["loc"] if step not in ("int", "str", "float"))  # arms of a union, not keys
+    in_workload = (each for each in error.errors() if WorkloadEntry.__name__ in each["loc"][:-1])
+    found = next((each for each in in_workload if each["loc"][:3] == found["loc"][:3]), found)
+    path = tuple(step for step in found["loc"] if step not in _ARMS and "[" not in str(step))
     where = document.where(path)
     name = str(path[-1]) if path else document.name
     match found["type"]:
         case "extra_forbidden":
-            known = DeploymentEntry.model_fields if len(path) > 1 else PlanFile.model_fields
+            of = WorkloadEntry if "workload" in path[:-1] else DeploymentEntry if len(path) > 1 else PlanFile
+            known = of.model_fields
             return UnknownNameError.among("field of a plan", name, known).at(where)
         case "missing":
             holder = document.where(path[:-1])

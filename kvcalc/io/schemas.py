@@ -30,6 +30,8 @@ _COUNT: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": MAX_CO
 _OF_PLAN = "A capacity plan: `kvcalc check` says of each deployment whether its cache fits."
 _OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `gpu` (or `memory`) with `weights`."
 
+_OF_WORKLOAD = "Requests that differ in length: `trace`, or `prompt` and `output`."
+
 
 def schema(kind: str) -> dict[str, Json]:
     """JSON Schema of a file (`plan`, `preset`) or of an answer (`size`, `fit` ...).
@@ -46,7 +48,8 @@ def _plan() -> dict[str, Json]:
     entry = plan["$defs"]["DeploymentEntry"]
     for field, arms in _known_names().items():
         _narrowed(entry["properties"][field], arms)
-    definitions = {"DeploymentEntry": _described(entry, _OF_DEPLOYMENT)}
+    workload = _described(plan["$defs"]["WorkloadEntry"], _OF_WORKLOAD)
+    definitions = {"DeploymentEntry": _described(entry, _OF_DEPLOYMENT), "WorkloadEntry": workload}
     return _described({**plan, "$defs": definitions, "title": "kvcalc capacity plan"}, _OF_PLAN)
 
 

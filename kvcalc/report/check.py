@@ -1,5 +1,6 @@
 """Verdicts on the deployments of capacity plans."""
 
+from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
@@ -7,6 +8,9 @@ from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
 from kvcalc.report.sheet import Cell, Column, Json, Kind, Point, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
+
+_BELOW_ALL = 99.99
+"""Percent that are shown where it is all but all of the time."""
 
 
 class Written(NamedTuple):
@@ -19,6 +23,34 @@ class Written(NamedTuple):
     of: str = ""
 
 
+class Mixed(NamedTuple):
+    """A workload of requests that differ in length.
+
+    described: in words, by what it is of. quantile: share of the time in which nothing may be preempted; share: that of
+    the users who are asked about.
+    """
+
+    described: tuple[tuple[str, str], ...]
+    quantile: Fraction
+    share: float
+
+    @property
+    def time(self) -> str:
+        """`99% of the time`."""
+        return f"{100 * float(self.quantile):g}% of the time"
+
+    @property
+    def words(self) -> str:
+        """What it is, and how it goes."""
+        parts = "; ".join(f"{name} {words}" for name, words in self.described)
+        percent = 100 if self.share == 1 else min(100 * self.share, _BELOW_ALL)
+        return f"{parts}: nothing is preempted {percent:.2f}% of the time"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {**dict(self.described), "quantile": float(self.quantile), "share": self.share}
+
+
 class Finding(NamedTuple):
     """Verdict on one deployment of a plan.
 
@@ -28,6 +60,8 @@ class Finding(NamedTuple):
     max_sequences: most sequences at this length, None where they take nothing.
     fits: whether the cache fits the limit. parallel: how GPUs share the model; empty for one.
     engine_version: whose rules hold, where the engine has versions. written: the fields that it was read from.
+    mixed: where requests differ in length; tokens are those of the longest, sequences and max_sequences users, and
+    needed bytes those that are enough for its share of the time.
     """
 
     deployment: str
@@ -48,6 +82,7 @@ class Finding(NamedTuple):
     notes: tuple[str, ...] = ()
     engine_version: str = ""
     written: tuple[Written, ...] = ()
+    mixed: Mixed | None = None
 
     @property
     def missing_bytes(self) -> int:
@@ -62,6 +97,8 @@ class Finding(NamedTuple):
     @property
     def asked(self) -> str:
         """`131,072 tokens x 5 sequences`."""
+        if self.mixed is not None:
+            return f"requests of up to {plural(self.tokens, 'token')} x {plural(self.sequences, 'user')}"
         return f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
 
     def lines(self, *, exact: bool = False) -> tuple[str, ...]:
@@ -73,6 +110,7 @@ class Finding(NamedTuple):
 
     def _balance(self, scale: Scale) -> str:
         on = " on each GPU" if self.parallel else ""
+        on += f" {self.mixed.time}" if self.mixed else ""
         balance = f"needs {scale.of(self.needed_bytes)}{on}, has {scale.of(self.available_bytes)}"
         if self.missing_bytes:
             return f"{balance}: {scale.of(self.missing_bytes)} short"
@@ -81,6 +119,8 @@ class Finding(NamedTuple):
     @property
     def advice(self) -> str:
         """The next step: what would fit, more sequences first."""
+        if self.mixed is not None and self.max_sequences:
+            return f"would fit: {plural(self.max_sequences, 'user')}, {self.mixed.time}"
         if not self.max_sequences and not self.max_tokens:
             if self.available_bytes <= 0:
                 return "nothing fits: weights and reserve leave no byte; use more GPUs, or larger ones"
@@ -135,7 +175,12 @@ class Finding(NamedTuple):
             "engine": self.engine,
             **({"engine_version": self.engine_version} if self.engine_version else {}),
             "parallel": self.parallel,
-            "workload": {"tokens": self.tokens, "sequences": self.sequences, "kv_dtype": self.kv_dtype},
+            "workload": {
+                "tokens": self.tokens,
+                "sequences": self.sequences,
+                "kv_dtype": self.kv_dtype,
+                **(self.mixed.to_dict() if self.mixed else {}),
+            },
             "needed_bytes": self.needed_bytes,
             "available_bytes": self.available_bytes,
             "missing_bytes": self.missing_bytes,

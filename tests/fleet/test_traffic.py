@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from itertools import product
 from math import prod
@@ -15,9 +16,14 @@ import kvcalc
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError
-from kvcalc.fleet.traffic import users_of
-from kvcalc.fleet.traffic.distribution import Blocks, exact_share, exact_weights, held_weights
+from kvcalc.fleet.demand import plan_of
+from kvcalc.fleet.traffic import loads_of, most_users, users_of
+from kvcalc.fleet.traffic.distribution import Blocks, exact_share, exact_weights, steps_by_tokens
+from kvcalc.fleet.traffic.load import Load
+from kvcalc.fleet.traffic.mix import Mix
+from kvcalc.fleet.traffic.store import Store, stores_of, stores_of_scheduler
 from kvcalc.fleet.traffic.workload import Lengths, Workload, fitted, parse_lengths
+from kvcalc.io.workloads import mix_of, prefixes_of
 
 P99 = Fraction(99, 100)
 SMALL = st.lists(st.integers(0, 3), min_size=2, max_size=5).filter(lambda weights: sum(weights[1:]) > 0)
@@ -75,9 +81,19 @@ def test_one_length_is_deterministic(length, num_blocks):
 
 def test_a_user_holds_each_step_of_a_request_by_its_blocks():
     """20 tokens and 15 more, the last of which is never written: steps at 20 to 34 tokens, in blocks of 16."""
-    weights = held_weights([(20, 15, 2)], lambda tokens: -(-tokens // 16), 1024)
-    assert weights == (0, 0, 2 * 13, 2 * 2)
-    assert held_weights([(20, 15, 1)], lambda tokens: -(-tokens // 16), 30) == (0, 0, 10)
+    assert steps_by_tokens([(20, 15, 2)], 1024) == dict.fromkeys(range(20, 35), 2)
+    assert steps_by_tokens([(20, 15, 1)], 30) == dict.fromkeys(range(20, 30), 1)
+    assert weights_of((20, 15, 2)) == (0, 0, 13, 2)
+    assert weights_of((20, 15, 1), longest=30) == (0, 0, 1)
+
+
+def blocks_of_16(tokens: int) -> int:
+    return -(-tokens // 16)
+
+
+def weights_of(*pairs: tuple[int, int, int], longest: int | None = None, **mix: Any) -> tuple[int, ...]:
+    store = Store("blocks", "block", 1000, 1, blocks_of_16, lambda t: t // 16, lambda _p, t: t // 16, longest)
+    return Load(store, Mix(Workload(pairs, ()), **mix)).weights
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -96,11 +112,102 @@ def test_a_request_that_generates_holds_what_a_replay_says(name, asynchronous):
     ]
 
 
+@pytest.mark.parametrize("interval", [0, None, 4096])
+@pytest.mark.parametrize("name", ["llama-3-8b", "gpt-oss-20b", "qwen3-next-80b-a3b", "llama-4-scout", "jamba"])
+@pytest.mark.parametrize(("prompt", "output"), [(700, 1500), (1024, 64), (4097, 300), (3, 5)])
+def test_an_idle_session_keeps_what_its_next_turn_hits(name, interval, prompt, output):
+    """The next turn of a replay sends prompt and output again; an interval must be a multiple of the blocks."""
+    model = kvcalc.load(name)
+    settings = {"num_gpu_blocks": 20_000, "max_model_len": 8192, "async_scheduling": False}
+    try:
+        settings["prefix_cache_retention_interval"] = interval
+        scheduler: Any = Engine.of("vllm@0.32.0").scheduler(model, BF16, settings)
+    except InvalidValueError:
+        return
+    turns = [
+        {"id": 0, "prompt": [["a", prompt]], "output_segment": "b", "output_tokens": output},
+        {"id": 1, "arrival_step": output + 9, "prompt": [["a", prompt], ["b", output], [None, 50]], "output_tokens": 2},
+    ]
+    hits = kvcalc.replay(model, turns, scheduler=settings).hits[1]
+    assert hits == scheduler.resumed_tokens(prompt, prompt + output - 1)
+    assert bool(hits) == bool(scheduler.kept_blocks(prompt, prompt + output - 1))
+
+
+def test_an_idle_session_counts_as_long_as_it_is_idle():
+    """Requests of 20 + 15 tokens, a quarter of the time: 15 steps at 2 or 3 blocks, 45 with the 2 full ones of 34."""
+    assert weights_of((20, 15, 1), active=Fraction(1, 4)) == (0, 0, (13 + 45) // 2, 1)
+
+
+def test_groups_of_users_have_prefixes_of_their_own():
+    """Half begin with 16 tokens, one block, which is not theirs alone."""
+    half = prefixes_of("16:1,0:1", 1)
+    assert weights_of((20, 15, 1), prefixes=half) == (0, 13, 13 + 2, 2)
+    store = Store("blocks", "block", 1000, 1, blocks_of_16, lambda t: t // 16)
+    assert Load(store, Mix(Workload(((200, 1, 1),), ()), prefixes=prefixes_of({32: 1, 160: 9}, 3))).prefix_units == 36
+    assert half.words == "50% none, 50% 16 tokens"
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=3), st.data())
+def test_a_mix_is_equal_to_trying_every_way(pairs, data):
+    users, num_blocks = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12))
+    held = Counter[int]()
+    for prompt, output, times in pairs:
+        for step in range(output):
+            held[blocks_of_16(prompt + step)] += times
+    fits = sum(prod(held[each] for each in way) for way in product(held, repeat=users) if sum(way) <= num_blocks)
+    load = Load(Store("blocks", "block", num_blocks, 1, blocks_of_16), Mix(Workload(tuple(pairs), ())))
+    assert load.share(users) == float(Fraction(fits, held.total() ** users))
+
+
+@given(SMALL, st.integers(1, 40), st.sampled_from([50, 90, 99, 100]))
+def test_what_users_need_is_enough_and_no_less_is(weights, users, percent):
+    weights, share = [0, *weights[1:]], Fraction(percent, 100)
+    pairs = tuple((16 * number, 1, weight) for number, weight in enumerate(weights) if weight)
+    store = Store("blocks", "block", 5, 1, blocks_of_16)
+    needed = Load(store, Mix(Workload(pairs, ()), share)).needed(users)
+    assert exact_share(weights, users, needed) >= share
+    assert share == 1 or exact_share(weights, users, needed - 1) < share
+    assert share < 1 or needed == users * max(number for number, weight in enumerate(weights) if weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("llama-3-8b", "ideal"),
+        ("jamba", "ideal"),
+        ("gpt-oss-20b", "sglang"),
+        ("qwen3-next-80b-a3b", "sglang"),
+        ("llama-3-8b", "tensorrt_llm"),
+        ("gpt-oss-20b", "vllm@0.29"),
+        ("llama-3-8b", "vllm@0.32.0"),
+    ],
+)
+def test_one_length_fits_as_often_as_the_plan_says(name, engine):
+    """Whatever the engine gives out; users of one length all the time are what `fit` counts."""
+    model, chosen, cache_bytes = kvcalc.load(name), Engine.of(engine), 30 * 10**9
+    plan = plan_of(model, chosen, BF16, kvcalc.Parallel())
+    stores = stores_of(model, chosen, BF16, kvcalc.Parallel(), plan, cache_bytes)
+    loads = loads_of(stores, Mix(Workload.independent(parse_lengths("5000"), None)))
+    assert most_users(loads) == plan.max_sequences(5000, cache_bytes)
+
+
+def test_a_wider_mix_never_fits_more():
+    """Of the same mean, 3,000 tokens."""
+    scheduler: Any = Engine.of("vllm@0.32.0").scheduler(kvcalc.load("llama-3-8b"), BF16, {"num_gpu_blocks": 5000})
+    stores = stores_of_scheduler(scheduler)
+    users = [
+        most_users(loads_of(stores, Mix(Workload.independent(parse_lengths(text), None))))
+        for text in ("3000", "2500:90,7500:10", "2000:80,7000:20")
+    ]
+    assert users == sorted(users, reverse=True)
+
+
 def asked(text: str, output: str | None = None, **more: Any) -> Any:
     model, engine = kvcalc.load("llama-3-8b"), Engine.of("vllm@0.32.0")
     scheduler = engine.scheduler(model, BF16, {"num_gpu_blocks": 2001})
     outputs = None if output is None else parse_lengths(output)
-    return users_of(model, engine, scheduler, Workload.independent(parse_lengths(text), outputs), **more)
+    mix = mix_of(Workload.independent(parse_lengths(text), outputs), **more)
+    return users_of(model, engine, stores_of_scheduler(scheduler), mix)
 
 
 def test_users_of_one_context_are_those_that_fit():
@@ -117,7 +224,7 @@ def test_a_shared_prefix_is_held_once():
 
 
 def test_more_of_the_time_takes_fewer_users():
-    users = [asked("1K:50,4K:50", "100", quantile=Fraction(share, 100)).users for share in (50, 90, 99)]
+    users = [asked("1K:50,4K:50", "100", quantile=share).users for share in (50, 90, 99)]
     assert users == sorted(users, reverse=True)
     at_mean, at_most = asked("1K:50,4K:50", "100").users_at_mean, asked("1K:50,4K:50", "100").users_at_most
     assert at_most < users[-1] < at_mean

@@ -44,6 +44,8 @@ MORE = (
     "fit llama3-8b --gpu l40s -e trtllm -t 8K",
     "fit mamba-2.8b --gpu l40s -t 8K",
     "weights llama3-8b --weights-dtype fp8",
+    "check tests/plans/workload.yaml",
+    "traffic qwen3-next-80b-a3b --engine sglang --gpu h200 --tp 2 --context 4K",
 )
 
 

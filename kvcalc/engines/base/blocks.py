@@ -57,14 +57,14 @@ class BlockPlan(ABC):
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
         """Whether the pool has so many blocks."""
-        return sequences * self._blocks_of(tokens) <= self._usable(cache_bytes)
+        return sequences * self._blocks_of(tokens) <= self.usable_blocks(cache_bytes)
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
         """Longest request of which the pool has blocks for so many, up to the longest that the engine takes.
 
         A request fits where it fits by one rule of each group, in every combination.
         """
-        each = self._usable(cache_bytes) // sequences
+        each = self.usable_blocks(cache_bytes) // sequences
         choices = product(*(tuple(dict.fromkeys(rules)) for rules in self.groups))
         found = [Footprint.summed((1, rule) for rule in rules).max_tokens(each) for rules in choices]
         return least([*found, self.max_model_len])
@@ -72,7 +72,7 @@ class BlockPlan(ABC):
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
         """Blocks by those of a request."""
         blocks = self._blocks_of(tokens)
-        return self._usable(cache_bytes) // blocks if blocks else None
+        return self.usable_blocks(cache_bytes) // blocks if blocks else None
 
     def blocks(self, tokens: int | None, cache_bytes: int) -> Blocks:
         """The pool of cache_bytes on each rank, and what a request takes of it."""
@@ -91,7 +91,8 @@ class BlockPlan(ABC):
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> Fitted:
         """The engine's own report of so much memory on a rank of each stage."""
 
-    def _usable(self, cache_bytes: int) -> int:
+    def usable_blocks(self, cache_bytes: int) -> int:
+        """Blocks that requests can get of a pool of cache_bytes on each rank."""
         return max(0, self.blocks_in(max(0, cache_bytes)) - self.spare_blocks)
 
     def _blocks_of(self, tokens: int) -> int:

@@ -14,15 +14,22 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 if TYPE_CHECKING:
     from kvcalc.report.pool import PoolReport
 
+STATES = "states"
+"""Name of the pool of recurrent states."""
 _PLENTY_BYTES = 2**50
 """Memory in which every engine starts that starts at all."""
 
 
-class _Pools(NamedTuple):
-    """What an engine makes of its memory: tokens of the pools, and the most requests at a time."""
+class Pools(NamedTuple):
+    """What an engine makes of its memory: tokens of the pools, the most requests at a time, and states, if any.
+
+    has_several: whether tokens lie in several pools.
+    """
 
     tokens: int
     requests: int | None
+    states: int = 0
+    has_several: bool = False
 
 
 class PoolPlan(ABC):
@@ -30,12 +37,17 @@ class PoolPlan(ABC):
 
     What a user takes of a pool of windows is not asked: that pool is as large as the engine makes it.
     held: what a sequence takes on a rank of each pipeline stage, in whole pages. page: tokens of a page.
+    request_states: states that a running request may hold of their pool; session_states: that stay cached after it.
+    keeps_prefixes: whether what requests have in common is held once, and kept after them.
     """
+
+    request_states = session_states = 0
+    keeps_prefixes = True
 
     def __init__(self, held: tuple[Footprint, ...], page: int) -> None:
         self.held = held
         self.page = page
-        self._known: dict[int, _Pools] = {}
+        self._known: dict[int, Pools] = {}
 
     @property
     def max_model_len(self) -> None:
@@ -63,14 +75,14 @@ class PoolPlan(ABC):
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
         """Tokens of the pools shared evenly, in whole pages."""
-        pools = self._pools(cache_bytes)
+        pools = self.pools_in(cache_bytes)
         if pools.requests is not None and sequences > pools.requests:
             return 0
         return pools.tokens // self.page // sequences * self.page
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
         """Pages of the pools by those of a user, and no more than the engine runs at a time."""
-        pools = self._pools(cache_bytes)
+        pools = self.pools_in(cache_bytes)
         return least([pools.tokens // self.page // -(-tokens // self.page), pools.requests])
 
     def blocks(self, tokens: int | None, cache_bytes: int) -> None:
@@ -81,20 +93,23 @@ class PoolPlan(ABC):
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """The engine's own report of so much memory on a rank of each stage."""
 
-    def _pools(self, cache_bytes: int) -> _Pools:
+    def pools_in(self, cache_bytes: int) -> Pools:
+        """Pools of cache_bytes on each rank."""
         if cache_bytes not in self._known:
             self._known[cache_bytes] = self._planned(max(0, cache_bytes))
         return self._known[cache_bytes]
 
-    def _planned(self, cache_bytes: int) -> _Pools:
+    def _planned(self, cache_bytes: int) -> Pools:
         """Pools in so much memory; none where the engine does not start with it, but would with more."""
         stages = len(self.held)
         try:
             report = self.fit((cache_bytes,) * stages)
         except NotApplicableError:
             self.fit((_PLENTY_BYTES,) * stages)
-            return _Pools(0, None)
-        return _Pools(report.tokens, report.max_requests)
+            return Pools(0, None)
+        states = [pool.slots for pools in report.stages for pool in pools if pool.name == STATES]
+        several = any(sum(pool.name != STATES for pool in pools) > 1 for pools in report.stages)
+        return Pools(report.tokens, report.max_requests, min(states, default=0), several)
 
 
 def check_own_format(engine: str, kv_dtype: Dtype, setting: str) -> None:

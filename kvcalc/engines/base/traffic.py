@@ -82,13 +82,15 @@ class Scheduler(Protocol):
 
     num_blocks: of the pool, all that requests can get. block_bytes: of one, on a rank. block_size: tokens of one, None
     where groups cache in different ways. settings: its own, by name.
-    max_model_len: tokens at which every request ends. evicted: cached blocks that were overwritten so far.
+    max_model_len: tokens at which every request ends. max_requests: that run at the same time.
+    evicted: cached blocks that were overwritten so far.
     """
 
     num_blocks: int
     block_bytes: int
     block_size: int | None
     max_model_len: int
+    max_requests: int
     settings: Mapping[str, object]
     admissions: list[Admission]
 
@@ -105,6 +107,9 @@ class Scheduler(Protocol):
 
     def shared_blocks(self, tokens: int) -> int:
         """Blocks that requests hold in common that begin with so many equal tokens, whatever follows."""
+
+    def kept_blocks(self, prompt: int, tokens: int) -> int:
+        """Cached blocks of a request that ended, with which its next turn goes on: of its prompt, and all written."""
 
     def add(self, request: Request) -> None:
         """A request that arrives before the next step."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.footprint import Footprint
-from kvcalc.engines.base.pools import PoolPlan
+from kvcalc.engines.base.pools import STATES, PoolPlan
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.sglang.compressed import pools_entries
 from kvcalc.engines.sglang.compressed_pools import CompressedStage
@@ -16,7 +16,7 @@ from kvcalc.engines.sglang.pools import pools_of, sizes_of, with_tokens
 from kvcalc.engines.sglang.resolution import cache_dtype, names_context, rows_of, schedule_of
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
-from kvcalc.engines.sglang.stage import STATES, TAILS, stages_of
+from kvcalc.engines.sglang.stage import TAILS, stages_of
 from kvcalc.engines.sglang.tensors import keeps_states_alone
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -48,6 +48,9 @@ class SglangPlan(PoolPlan):
             for part, own in zip(parts, stored, strict=True)
         )
         super().__init__(held, self._schedule.page)
+        self.keeps_prefixes = self._schedule.keeps_prefixes
+        if any(stage.slot_bytes(STATES) for stage in self._stages):
+            self.request_states, self.session_states = self._schedule.states, int(self._schedule.keeps_prefixes)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""

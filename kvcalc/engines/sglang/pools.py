@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kvcalc.engines.base.pools import STATES
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import SglangSettings
-from kvcalc.engines.sglang.stage import DRAFT, DRAFT_SLIDING, DRAFT_STATES, FULL, SLIDING, STATES, TAILS, Stage
+from kvcalc.engines.sglang.stage import DRAFT, DRAFT_SLIDING, DRAFT_STATES, FULL, SLIDING, TAILS, Stage
 from kvcalc.engines.sglang.states import states_of
 from kvcalc.engines.sglang.tensors import TAIL_SCORE
 from kvcalc.errors import NotApplicableError

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.cache.dtypes import BF16
 from kvcalc.cache.tensor import CacheTensor
+from kvcalc.engines.base.pools import STATES
 from kvcalc.engines.sglang.tensors import (
     DRAFTED,
     TAIL_K,
@@ -21,7 +22,7 @@ from kvcalc.engines.sglang.tensors import (
 from kvcalc.engines.sglang.types import INKLING, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
 from kvcalc.model import DRAFTS, LayerGroup, Model
 
-FULL, SLIDING, STATES, TAILS = "full", "sliding", "states", "tails"
+FULL, SLIDING, TAILS = "full", "sliding", "tails"
 DRAFT, DRAFT_SLIDING, DRAFT_STATES = "draft", "draft sliding", "draft states"
 _INDEX = "index_k"
 _UNCOUNTED = "ngram_conv_state"

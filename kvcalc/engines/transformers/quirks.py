@@ -26,7 +26,7 @@ def broadcast_heads(_: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
 
 
 def before_sharing(model: Model) -> Model:
-    """falcon with as many KV heads as query heads, which is what it caches: ranks share those that it repeats.
+    """Falcon with as many KV heads as query heads, which is what it caches: ranks share those that it repeats.
 
     One KV head is left as it is, and so a rank's own is not told from it: a rank must be cut from this.
     """

@@ -1,93 +1,87 @@
 """How many users a pool holds when requests differ in length.
 
 workload       how long requests are
+mix            what users do: requests, shared prefixes, how much of the time they are idle
+store          what an engine's requests take units of
+load           what users of a mix hold of a store
 distribution   what users hold together, by convolution
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from kvcalc.engines import Engine
-from kvcalc.engines.base.traffic import Scheduler
-from kvcalc.errors import InvalidValueError
-from kvcalc.fleet.traffic.distribution import Blocks, held_weights
-from kvcalc.fleet.traffic.workload import Workload
+from kvcalc.fleet.traffic.load import Load
+from kvcalc.fleet.traffic.mix import Mix
+from kvcalc.fleet.traffic.store import Store
 from kvcalc.model import Model
-from kvcalc.report.traffic import TrafficReport
-from kvcalc.units import shown
+from kvcalc.report.traffic import TrafficReport, Use
 
 _ASSUMED = (
     "users are independent of each other, and each starts its next request when one ends; reading a prompt takes no "
-    "time",
+    "time"
 )
+_IDLE = (
+    "users are independent of each other; an idle session keeps what its next request goes on with, and is idle as "
+    "long after a short request as after a long one; reading a prompt takes no time"
+)
+_SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)))
 
 
-def users_of(  # noqa: PLR0913  # what is asked
-    model: Model,
-    engine: Engine,
-    scheduler: Scheduler,
-    workload: Workload,
-    *,
-    quantile: Fraction = Fraction(99, 100),
-    shared_prefix: int = 0,
-    prefixes: int = 1,
-) -> TrafficReport:
+def loads_of(stores: Sequence[Store], mix: Mix) -> tuple[Load, ...]:
+    """What users of a mix hold of each store. Raises InvalidValueError for a mix that the engine would refuse."""
+    mix.check(stores[0].longest)
+    return tuple(Load(store, mix) for store in stores)
+
+
+def most_users(loads: Sequence[Load]) -> int:
+    """Users that every store holds for the quantile of the time."""
+    return min(load.users for load in loads)
+
+
+def notes_of(stores: Sequence[Store], mix: Mix) -> tuple[str, ...]:
+    """What is assumed of stores, and of idle sessions and shared prefixes where there are any."""
+    found = [store.note for store in stores]
+    found += [store.idle_note for store in stores if mix.active < 1]
+    found += [store.prefix_note for store in stores if mix.prefixes.longest]
+    return tuple(filter(None, found))
+
+
+def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) -> TrafficReport:
     """Users at which nothing is preempted for so large a share of the time, beside what one length would say.
 
-    shared_prefix: tokens that every prompt begins with, of which there are `prefixes` different ones; full attention
-    holds each once.
-    Raises InvalidValueError for a workload that the engine would refuse.
+    Raises InvalidValueError for a mix that the engine would refuse.
     """
-    longest = scheduler.max_model_len
-    _check(workload, longest, shared_prefix)
-    common = scheduler.shared_blocks(shared_prefix)
-    left = scheduler.num_blocks - prefixes * common
-
-    def held(tokens: int) -> int:
-        return scheduler.held_blocks(tokens) - common
-
-    one = Blocks(held_weights(workload.pairs, held, longest), max(left, 0))
-    users = one.most_users(quantile) if left > 0 else 0
-    end = min(workload.longest, longest - 1)
-    mean = workload.mean_tokens
+    loads = loads_of(stores, mix)
+    first, store, workload = loads[0], stores[0], mix.workload
+    users, one = most_users(loads), first.units
     return TrafficReport(
         model=model.name,
         engine=engine.name,
         engine_version=engine.release_words,
-        workload=workload.described,
-        quantile=quantile,
-        num_blocks=scheduler.num_blocks,
-        block_bytes=scheduler.block_bytes,
-        prefix_blocks=prefixes * common,
+        workload=mix.described,
+        quantile=mix.quantile,
+        unit=store.unit,
+        num_blocks=store.num_units,
+        block_bytes=store.unit_bytes,
+        prefix_blocks=first.prefix_units,
         users=users,
-        next_share=None if left <= 0 else float(one.share_within(users + 1)),
+        next_share=min(load.share(users + 1) for load in loads) if first.has_room else None,
         mean_blocks=one.mean,
         most_blocks=one.most,
-        mean_tokens=mean,
+        first_blocks=store.held(1),
+        mean_tokens=workload.mean_tokens,
         user_blocks=tuple((name, one.quantile(1, share) or 0) for name, share in _SHOWN),
         all_blocks=tuple((name, one.quantile(users, share) if users else 0) for name, share in _SHOWN),
-        users_at_most=max(left, 0) // max(1, held(end)),
-        users_at_mean=max(left, 0) // max(1, held(round(mean))),
-        notes=_ASSUMED,
+        users_at_most=first.users_at_most,
+        users_at_mean=first.users_at_mean,
+        uses=tuple(_use(load) for load in loads),
+        notes=(_IDLE if mix.active < 1 else _ASSUMED, *notes_of(stores, mix)),
     )
 
 
-_SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)))
-
-
-def _check(workload: Workload, longest: int, shared_prefix: int) -> None:
-    """Raises InvalidValueError for prompts that the engine refuses, and for those that a prefix does not fit in."""
-    prompts = [prompt for prompt, _, _ in workload.pairs]
-    if max(prompts) >= longest:
-        raise InvalidValueError(
-            f"a prompt of {shown(max(prompts))} tokens is not shorter than max_model_len ({longest:,})",
-            field="context",
-            help="shorten it, or raise max_model_len",
-        )
-    if shared_prefix and min(prompts) <= shared_prefix:
-        raise InvalidValueError(
-            f"a prompt of {shown(min(prompts))} tokens has nothing behind a shared prefix of {shown(shared_prefix)}",
-            field="shared_prefix",
-            help="count the prefix into the prompt's tokens",
-        )
+def _use(load: Load) -> Use:
+    store = load.store
+    return Use(store.name, store.num_units, store.unit_bytes, load.units.mean, store.held(1), load.users)

@@ -8,7 +8,7 @@ so near to the one asked for counts as below it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,10 @@ _EXACT_BITS = 2_000_000
 _MOST_USERS = 1 << 20
 
 
-def held_weights(pairs: Sequence[tuple[int, int, int]], held: Callable[[int], int], longest: int) -> tuple[int, ...]:
-    """How often a user holds so many blocks at a random step, by blocks.
+def steps_by_tokens(pairs: Sequence[tuple[int, int, int]], longest: int) -> dict[int, int]:
+    """How many steps there are at which so many tokens are written, by tokens.
 
-    pairs: prompt and output tokens and how often they come. held: blocks by the tokens written. longest: tokens at
-    which every request ends.
+    pairs: prompt and output tokens and how often they come. longest: tokens at which every request ends.
     """
     starts = [0] * (longest + 2)
     for prompt, output, weight in pairs:
@@ -39,9 +38,8 @@ def held_weights(pairs: Sequence[tuple[int, int, int]], held: Callable[[int], in
     for tokens in range(1, longest + 1):
         steps += starts[tokens]
         if steps:
-            blocks = held(tokens)
-            found[blocks] = found.get(blocks, 0) + steps
-    return tuple(found.get(blocks, 0) for blocks in range(max(found) + 1))
+            found[tokens] = steps
+    return found
 
 
 class Blocks:

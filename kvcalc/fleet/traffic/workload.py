@@ -115,14 +115,20 @@ def parse_lengths(text: str, field: str = "context") -> Lengths:
     if "=" in text:
         return fitted([_quantile(part, field) for part in parts], field)
     if ":" in text:
-        weights: Counter[int] = Counter()
-        for part in parts:
-            tokens, colon, weight = part.partition(":")
-            if not colon:
-                raise InvalidValueError(f"{field} has {shown(part)} without a weight", field=field, help=_EXAMPLE)
-            weights[parse_tokens(tokens, field)] += parse_tokens(weight, f"{field} weight")
-        return Lengths.of(weights)
+        return Lengths.of(parse_weights(text, field))
     return Lengths(((parse_tokens(text, field), 1),))
+
+
+def parse_weights(text: str, field: str, least: int = 1) -> dict[int, int]:
+    """Tokens with their weights of `1K:50,8K:30`; at least so many tokens. Raises InvalidValueError."""
+    weights: Counter[int] = Counter()
+    for part in (part.strip() for part in text.split(",")):
+        tokens, colon, weight = part.partition(":")
+        if not colon:
+            raise InvalidValueError(f"{field} has {shown(part)} without a weight", field=field, help=_EXAMPLE)
+        number = 0 if tokens == "0" and not least else parse_tokens(tokens, field)
+        weights[number] += parse_tokens(weight, f"{field} weight")
+    return dict(weights)
 
 
 def fitted(asked: list[tuple[Fraction, int]], field: str = "context") -> Lengths:

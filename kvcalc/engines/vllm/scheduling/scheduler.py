@@ -50,6 +50,7 @@ class VllmScheduler:
         self.rules = rules
         self.settings: Mapping[str, object] = rules.by_name
         self.max_model_len = rules.max_model_len
+        self.max_requests = rules.max_num_seqs
         self.block_bytes = block_bytes
         only = cache.tables[0] if len(cache.tables) == 1 else None
         self.block_size = only.block_size if isinstance(only, FullTable) else None
@@ -103,6 +104,22 @@ class VllmScheduler:
         step, keeps = self.cache.reach.step_tokens, self.cache.reach.keeps_prefixes
         hit = tokens // step * step if keeps else 0
         return sum(hit // table.block_size for table in self.cache.tables if isinstance(table, FullTable))
+
+    def kept_blocks(self, prompt: int, tokens: int) -> int:
+        """Cached blocks of a request that ended, with which its next turn goes on: as far as all groups are kept."""
+        reach = self.cache.reach
+        if not reach.keeps_prefixes:
+            return 0
+        return sum(table.kept_blocks(self.resumed_tokens(prompt, tokens)) for table in self.cache.tables)
+
+    def resumed_tokens(self, prompt: int, tokens: int) -> int:
+        """Tokens that the next turn finds: of the prompt alone where windows or states are kept at its end only."""
+        reach = self.cache.reach
+        sparse = reach.interval is not None and any(table.is_sparse for table in self.cache.tables)
+        end = (prompt - (not reach.drops_last)) // reach.hit_tokens if sparse else tokens // reach.hit_tokens
+        if sparse and reach.interval:
+            end = max(end, tokens // reach.interval * reach.interval // reach.hit_tokens)
+        return max(0, end - reach.drops_last) * reach.hit_tokens
 
     def add(self, request: Request) -> None:
         """A request that arrives before the next step."""

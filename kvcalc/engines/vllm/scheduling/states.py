@@ -71,6 +71,8 @@ class StateTable(Table):
 class AlignedStateTable(StateTable):
     """States of prompts, by the blocks at whose ends they are. fresh: keys of this step, which cannot be hit yet."""
 
+    is_sparse = True
+
     def __init__(self, *place: object, drafts: int, checkpoints: Checkpoints) -> None:
         super().__init__(*place, drafts=drafts)
         self.checkpoints = checkpoints
@@ -79,6 +81,10 @@ class AlignedStateTable(StateTable):
     def held_blocks(self, tokens: int, done: int) -> int:
         """The state that is worked on; where it went into a new block, the one before, until that step is done."""
         return 1 + self.drafts + (ceil_div(tokens, self.block_size) > ceil_div(max(done, 1), self.block_size))
+
+    def kept_blocks(self, resumed: int) -> int:
+        """The state that a prompt goes on from."""
+        return int(resumed > 0)
 
     def eventful(self) -> set[int] | None:
         """Any: a state counts as new at each step until the next block."""

@@ -101,6 +101,13 @@ class Table:
         """Blocks of a request that generates: `tokens` tokens are written, `done` of them before this step."""
         return ceil_div(tokens, self.block_size) - max(0, self.unseen(done)) // self.block_size
 
+    is_sparse = False
+    """Whether only some blocks are kept for later prompts."""
+
+    def kept_blocks(self, resumed: int) -> int:
+        """Blocks that a prompt needs which goes on after `resumed` tokens that are cached."""
+        return resumed // self.block_size - max(0, self.unseen(resumed)) // self.block_size
+
     # taking blocks
 
     def wanted(self, held: Held, hits: Sequence[Block], ask: Wanted) -> int:
@@ -190,6 +197,8 @@ class FullTable(Table):
 
 class WindowTable(Table):
     """Tables of a sliding window."""
+
+    is_sparse = True
 
     def __init__(self, *place: object, window: int, extra_tokens: int, most_blocks: int) -> None:
         super().__init__(*place)  # type: ignore[arg-type]

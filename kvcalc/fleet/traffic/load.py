@@ -1,0 +1,109 @@
+"""What users of a mix hold of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import gcd, isqrt
+
+from kvcalc.fleet.traffic.distribution import Blocks, steps_by_tokens
+from kvcalc.fleet.traffic.mix import Mix
+from kvcalc.fleet.traffic.store import Store
+
+
+@dataclass(frozen=True)
+class Load:
+    """Users of a mix, and the store that they share. Prefixes that they have in common are held once, all the time."""
+
+    store: Store
+    mix: Mix
+
+    @property
+    def longest(self) -> int:
+        """Tokens at which every request ends, of the engine or of its own."""
+        own = self.mix.workload.longest + 1
+        return own if self.store.longest is None else min(own, self.store.longest)
+
+    @cached_property
+    def prefix_units(self) -> int:
+        """Units that shared prefixes hold."""
+        prefixes = self.mix.prefixes
+        return prefixes.each * sum(self.store.shared(tokens) for tokens, _ in prefixes.groups if tokens)
+
+    @cached_property
+    def weights(self) -> tuple[int, ...]:
+        """How often a user holds so many units at a random step, by units, those of its prefix aside."""
+        steps = steps_by_tokens(self.mix.workload.pairs, self.longest)
+        found: dict[int, int] = {}
+        for tokens, weight in self.mix.prefixes.groups:
+            common = self.store.shared(tokens) if tokens else 0
+            for units, times in self._held(steps, common).items():
+                found[units] = found.get(units, 0) + weight * times
+        divisor = gcd(*found.values())
+        return tuple(found.get(units, 0) // divisor for units in range(max(found) + 1))
+
+    def _held(self, steps: Mapping[int, int], common: int) -> dict[int, int]:
+        """How often a user of one group holds so many units: at each step of its requests, and between two of them."""
+        active, pairs = self.mix.active, self.mix.workload.pairs
+        idle = active.denominator - active.numerator
+        requests = sum(weight for _, _, weight in pairs)
+        found: dict[int, int] = {}
+        for tokens, times in steps.items():
+            units = self.store.held(tokens) - common
+            found[units] = found.get(units, 0) + times * active.numerator * requests
+        if idle:
+            each = sum(steps.values()) * idle
+            for prompt, output, weight in pairs:
+                units = max(0, self.store.kept(prompt, min(prompt + output, self.longest) - 1) - common)
+                found[units] = found.get(units, 0) + weight * each
+        return found
+
+    @cached_property
+    def units(self) -> Blocks:
+        """What one user holds, and any number of them, of what prefixes leave."""
+        return Blocks(self.weights, max(0, self.store.num_units - self.prefix_units))
+
+    @property
+    def users_at_most(self) -> int:
+        """Users if each held all the time what one holds at most."""
+        return self.units.num_blocks // max(1, self.units.most)
+
+    @property
+    def users_at_mean(self) -> int:
+        """Users if each request were as long as the mean."""
+        prefixes = self.mix.prefixes
+        common = sum(weight * self.store.shared(tokens) for tokens, weight in prefixes.groups if tokens)
+        held = self.store.held(round(self.mix.workload.mean_tokens)) - common // prefixes.total
+        return self.units.num_blocks // max(1, held)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether prefixes leave anything."""
+        return self.store.num_units > self.prefix_units
+
+    @cached_property
+    def users(self) -> int:
+        """Users that hold no more than there is for the quantile of the time."""
+        return self.units.most_users(self.mix.quantile) if self.has_room else 0
+
+    def share(self, users: int) -> float:
+        """How much of the time so many users hold no more than there is."""
+        return float(self.units.share_within(users)) if self.has_room else 0.0
+
+    def needed(self, users: int) -> int:
+        """Units that are enough for so many users for the quantile of the time, whatever there is."""
+        share = self.mix.quantile
+        most = users * self.units.most
+        if share < 1:
+            most = min(most, self._bound(users, share))
+        found = Blocks(self.weights, most).quantile(users, share) if share < 1 else most
+        return self.prefix_units + (most if found is None else found)
+
+    def _bound(self, users: int, share: Fraction) -> int:
+        """Units that are enough by the mean and the variance alone (Cantelli's inequality)."""
+        one = self.units
+        squares = Fraction(sum(units * units * weight for units, weight in enumerate(self.weights)), one.total)
+        spread = users * (squares - one.mean**2) * share / (1 - share)
+        return int(users * one.mean) + isqrt(int(spread) + 1) + 2

@@ -1,0 +1,201 @@
+"""What requests take units of: blocks of a pool, pages of one, or plain bytes, as each engine gives them out.
+
+    a scheduler that kvcalc has    blocks that its tables hold at each step
+    an engine that plans blocks    what its planner counts for a request of as many tokens
+    an engine with pools           pages of the token pool, states of their own, and as many requests as it runs
+    any other                      bytes, in steps of what a token takes
+
+The first of an engine's stores is the one that grows with tokens; the others limit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from math import gcd
+
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines import Engine
+from kvcalc.engines.base.blocks import BlockPlan
+from kvcalc.engines.base.plan import Plan
+from kvcalc.engines.base.pools import STATES, PoolPlan
+from kvcalc.engines.base.traffic import Replayer, Scheduler
+from kvcalc.errors import NotApplicableError
+from kvcalc.fleet.demand import BytePlan
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.units import plural
+
+REQUESTS = "requests"
+_MOST_UNITS = 1 << 20
+"""Units of a store of bytes; where they would be more, users are counted in larger ones, rounded up."""
+_SAMPLES = 512
+_WHOLE = "a user holds what {title} plans for a request of as many tokens; what it frees meanwhile is not counted"
+_PAGES = "users are counted by the tokens of the largest pool; whether a pool of windows binds first is not asked"
+_STATES = "a session between two requests keeps one state at least, which is what is counted"
+_PREFIXES = "shared prefixes are counted with each user"
+_ROUNDED = "what a user holds is rounded up to {unit}"
+
+
+def _none(*_tokens: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Store:
+    """What is shared, in units. name: what they are, several; unit: one of them.
+
+    held: units of a request while it generates, by the tokens written; shared: of these, what requests have in common
+    that begin with so many equal tokens; kept: of a session between two requests, by its prompt and all tokens written.
+    longest: tokens at which every request ends. spare: units that requests never get. note: what is
+    assumed, idle_note, prefix_note: of idle sessions and of shared prefixes.
+    """
+
+    name: str
+    unit: str
+    num_units: int
+    unit_bytes: int
+    held: Callable[[int], int]
+    shared: Callable[[int], int] = _none
+    kept: Callable[[int, int], int] = _none
+    longest: int | None = None
+    spare: int = 0
+    note: str = ""
+    idle_note: str = ""
+    prefix_note: str = ""
+
+
+def stores_of_scheduler(scheduler: Scheduler) -> tuple[Store, ...]:
+    """Blocks as a scheduler's tables hold them, and requests at a time."""
+    blocks = Store(
+        "blocks",
+        "block",
+        scheduler.num_blocks,
+        scheduler.block_bytes,
+        scheduler.held_blocks,
+        scheduler.shared_blocks,
+        scheduler.kept_blocks,
+        scheduler.max_model_len,
+        spare=1,
+    )
+    return blocks, _requests(scheduler.max_requests)
+
+
+def stores_of(
+    model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel, plan: Plan, cache_bytes: int
+) -> tuple[Store, ...]:
+    """What the ranks of a replica share, with cache_bytes on each.
+
+    Raises NotApplicableError for an engine that has one context for all.
+    """
+    cache_bytes = max(0, cache_bytes)
+    alone = (parallel.pp, parallel.dcp) == (1, 1)
+    if isinstance(engine, Replayer) and engine.version == engine.REPLAYED and alone:
+        return _scheduled(model, engine, kv_dtype, parallel, plan, cache_bytes)
+    if isinstance(plan, BlockPlan):
+        return tuple(_planned(engine, plan, cache_bytes))
+    if isinstance(plan, PoolPlan):
+        return tuple(_pooled(plan, cache_bytes))
+    if isinstance(plan, BytePlan):
+        return (_plain(plan, cache_bytes),)
+    raise NotApplicableError(
+        f"{engine.TITLE} has one context for all users; a mix of lengths is not counted in it",
+        help="use another engine, or give one length",
+    )
+
+
+def _requests(most: int) -> Store:
+    return Store(REQUESTS, "request", most, 0, lambda _tokens: 1)
+
+
+def _scheduled(
+    model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel, plan: Plan, cache_bytes: int
+) -> tuple[Store, ...]:
+    assert isinstance(engine, Replayer)
+    blocks = plan.blocks(None, cache_bytes)
+    assert blocks is not None  # it has a scheduler of blocks
+    return stores_of_scheduler(engine.scheduler(model, kv_dtype, {}, max(1, blocks.num_blocks), parallel))
+
+
+def _planned(engine: Engine, plan: BlockPlan, cache_bytes: int) -> Iterator[Store]:
+    held = cache(plan.request_blocks)
+    usable = plan.usable_blocks(cache_bytes)
+    yield Store(
+        "blocks",
+        "block",
+        usable,
+        max(plan.block_bytes),
+        held,
+        kept=lambda _prompt, tokens: held(tokens),
+        longest=plan.max_model_len,
+        spare=plan.spare_blocks,
+        note=_WHOLE.format(title=engine.TITLE),
+        prefix_note=_PREFIXES,
+    )
+    most, blocks = plan.max_sequences(1, cache_bytes), held(1)
+    if most is not None and blocks and most < usable // blocks:
+        yield _requests(most)
+
+
+def _pooled(plan: PoolPlan, cache_bytes: int) -> Iterator[Store]:
+    page, pools = plan.page, plan.pools_in(cache_bytes)
+
+    def whole_pages(tokens: int) -> int:
+        return tokens // page
+
+    yield Store(
+        "pages" if page > 1 else "tokens",
+        "page" if page > 1 else "token",
+        pools.tokens // page,
+        max(stage.bytes(2 * page) - stage.bytes(page) for stage in plan.held),
+        lambda tokens: -(-tokens // page),
+        whole_pages if plan.keeps_prefixes else _none,
+        lambda _prompt, tokens: whole_pages(tokens) if plan.keeps_prefixes else 0,
+        prefix_note="" if plan.keeps_prefixes else _PREFIXES,
+        note=_PAGES if pools.has_several else "",
+    )
+    if plan.request_states:
+        yield Store(
+            STATES,
+            "state",
+            pools.states,
+            max(2 * stage.bytes(page) - stage.bytes(2 * page) for stage in plan.held) // plan.request_states,
+            lambda _tokens: plan.request_states,
+            kept=lambda _prompt, _tokens: plan.session_states,
+            idle_note=_STATES,
+        )
+    if pools.requests is not None:
+        yield _requests(pools.requests)
+
+
+def _plain(plan: BytePlan, cache_bytes: int) -> Store:
+    def needed(tokens: int) -> int:
+        return max(plan.needed(tokens, 1))
+
+    longest = plan.max_model_len
+    exact = max(1, _common(needed(tokens) for tokens in range(1, 1 + min(_SAMPLES, longest or _SAMPLES))))
+    unit = exact if cache_bytes // exact <= _MOST_UNITS else -(-cache_bytes // _MOST_UNITS)
+
+    @cache
+    def held(tokens: int) -> int:
+        return -(-needed(tokens) // unit)
+
+    return Store(
+        "units",
+        "unit",
+        cache_bytes // unit,
+        unit,
+        held,
+        kept=lambda _prompt, tokens: held(tokens),
+        longest=longest,
+        prefix_note=_PREFIXES,
+        note="" if unit == exact else _ROUNDED.format(unit=plural(unit, "byte")),
+    )
+
+
+def _common(numbers: Iterable[int]) -> int:
+    found = 0
+    for number in numbers:
+        found = gcd(found, number)
+    return found
