@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking, options
@@ -12,6 +13,7 @@ from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.fleet.on_gpus import OnGpus
+    from kvcalc.fleet.weights import Weights
     from kvcalc.parallel import Parallel
     from kvcalc.report.choices import ChoicesReport
 
@@ -62,7 +64,8 @@ def run(
     asked = None if tokens is None else _one(tokens)
     numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
     free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
-    several = len(cards) > 1 or (free and numbers not in (None, [1]))
+    forms = weights_dtype.split(",") if weights_dtype else [None]
+    several = len(cards) > 1 or len(forms) > 1 or (free and numbers not in (None, [1]))
     layout = None if several and free else _layout(numbers, tp, pp, dp, dcp, ep)
     reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
@@ -70,13 +73,14 @@ def run(
     from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.weights import loaded
 
-    whole = loaded(asking.weights(chosen, weights, weights_dtype), terms[0].engine.served(chosen))
+    whole, *others = (loaded(asking.weights(chosen, weights, form), terms[0].engine.served(chosen)) for form in forms)
     on = [
         OnGpus(each.of(chosen, asked or 1, layout), card, whole, reserve_bytes, share or Fraction(1))
         for each, card in zip(terms, cards, strict=True)
     ]
     if several:
-        report = _choices(on, numbers, layout, asked, dtype)
+        formats = [whole, *others] if weights or weights_dtype else None
+        report = _choices(on, numbers, layout, asked, dtype, formats)
         show(report, format)
         return 0 if report.fits else TOO_LARGE
 
@@ -88,18 +92,41 @@ def run(
 
 
 def _choices(
-    on: Sequence[OnGpus], numbers: Sequence[int] | None, layout: Parallel | None, tokens: int | None, dtype: str
+    on: Sequence[OnGpus],
+    numbers: Sequence[int] | None,
+    layout: Parallel | None,
+    tokens: int | None,
+    dtype: str,
+    weights: Sequence[Weights] | None,
 ) -> ChoicesReport:
-    """Layouts of all numbers of GPUs, in the format that is asked for, and in fp8 beside 16 bits."""
-    from kvcalc.cache.dtypes import dtype_named
+    """Layouts of all numbers of GPUs, with the weights that are asked for or all that are published.
+
+    The cache is of the format that is asked for, and of 8 bits where none is.
+    """
     from kvcalc.fleet.choose import USUAL_NUMBERS, choose
 
     length = tokens or on[0].asked.model.max_model_len
     if length is None:
         raise InvalidValueError("no context is given", where="--tokens", help="give the tokens of each user: 32K")
-    asked = on[0].asked.kv_dtype
-    formats = [asked, dtype_named("fp8")] if dtype == options.DTYPE.default else [asked]
-    return choose(on, numbers or USUAL_NUMBERS, length, formats, layout)
+    questions = [replace(question, asked=question.asked.at(length)) for question in on]
+    if dtype == options.DTYPE.default:
+        questions.extend([smaller for question in questions if (smaller := question.in_eight_bits()) is not None])
+    offers = [
+        question.with_weights(each)
+        for question in questions
+        for each in (weights if weights is not None else [question.weights, *_offered(question)])
+    ]
+    return choose(offers, numbers or USUAL_NUMBERS, length, layout)
+
+
+def _offered(question: OnGpus) -> Iterator[Weights]:
+    """Weights of other formats that are published, as they are loaded."""
+    from kvcalc.fleet.weights import loaded
+    from kvcalc.io.weights.offered import offered
+
+    model, engine = question.asked.model, question.asked.engine
+    for weights in offered(model, engine, question.gpu):
+        yield loaded(weights, engine.served(model))
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,6 +1,7 @@
 """Layouts to choose from: what people run on so many GPUs, each asked as `fit` asks one, best first.
 
-tp within a node, stages over nodes (or over cards without fast links), replicas for the rest; experts shared by all of
+A question is of one device, one format of weights and one of the cache: `choose` takes one for each. tp within a node,
+stages over nodes (or over cards without fast links), replicas for the rest; experts shared by all of
 tp x dp where there are replicas; tokens shared by tensor-parallel ranks (dcp) where the engine does that. What an
 engine refuses is left out.
 """
@@ -11,20 +12,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 
-from kvcalc.cache.dtypes import Dtype
-from kvcalc.engines.base.plan import Plan
+from kvcalc.engines.base.beside import Beside
+from kvcalc.engines.base.plan import Plan, least
 from kvcalc.errors import KvcalcError
 from kvcalc.fleet.fewest import NODE_GPUS
-from kvcalc.fleet.fit import limiting_term, users_of_replica
+from kvcalc.fleet.fit import NOTHING_BESIDE, ZERO_RESERVE, beside_words, limiting_term, users_of_replica
+from kvcalc.fleet.memory import Memory
 from kvcalc.fleet.on_gpus import OnGpus
-from kvcalc.fleet.weights import EXPERTS
+from kvcalc.fleet.weights import EXPERTS, Weights
 from kvcalc.parallel import Parallel
 from kvcalc.report.choices import Choice, ChoicesReport
+from kvcalc.units import both_units
 
 MAX_STAGES_IN_NODE = 4
 """Most stages within a node that are tried beside tensor parallelism."""
 
 
+ABOUT = "~: counted tensor by tensor in that format, an estimate"
+QUALITY = "formats differ in quality, which is not judged here"
 USUAL_NUMBERS = (1, 2, 4, 8, 16)
 """GPUs that are tried where nobody says how many."""
 
@@ -33,10 +38,9 @@ def choose(
     questions: Iterable[OnGpus],
     numbers: Sequence[int],
     tokens: int,
-    kv_dtypes: Sequence[Dtype],
     layout: Parallel | None = None,
 ) -> ChoicesReport:
-    """Every layout of `numbers` GPUs, of each of the questions (a device with its weights) in each format, best first.
+    """Every layout of `numbers` GPUs, of each of the questions, best first.
 
     layout: the only one to try, where it is given.
     tokens: context of each user. First those that hold the users who are asked about, on the fewest GPUs; then by users
@@ -49,8 +53,7 @@ def choose(
         choice
         for question in asked
         for ranks in _tried(question, numbers, layout)
-        for kv_dtype in kv_dtypes
-        for choice in _choice(question, ranks, tokens, kv_dtype, refused, too_small)
+        for choice in _choice(question, ranks, tokens, refused, too_small)
     ]
     if refused and not (found or too_small):
         raise refused[0]
@@ -62,7 +65,7 @@ def choose(
         tokens=tokens,
         sequences=first.sequences,
         choices=tuple(sorted(found, key=_rank)),
-        notes=tuple(dict.fromkeys(note for question in asked for note in _notes(question))),
+        notes=_all_notes(asked),
     )
 
 
@@ -96,12 +99,10 @@ def _choice(
     question: OnGpus,
     ranks: Parallel,
     tokens: int,
-    kv_dtype: Dtype,
     refused: list[KvcalcError],
     too_small: list[Parallel],
 ) -> Iterator[Choice]:
     """The answer of one layout; else why there is none: the engine refuses it, or weights leave no room (too_small)."""
-    question = question.in_format(kv_dtype)
     users = users_of_replica(question.asked.sequences, ranks)
     try:
         memory, plan = question.memory(ranks), question.plan(ranks)
@@ -111,25 +112,42 @@ def _choice(
         most = plan.max_sequences(tokens, memory.cache_bytes)
         longest = plan.max_tokens(users, memory.cache_bytes)
         fits = plan.fits(tokens, users, memory.cache_bytes)
+        best = _at_best(question, memory, ranks)
+        most_at_best = most if best is None else plan.max_sequences(tokens, best)
+        longest_at_best = longest if best is None else plan.max_tokens(users, best)
         copies = _copies(question, plan, ranks, tokens)
     except KvcalcError as error:
         refused.append(error)
         return
-    own = question.asked.model.max_model_len
+    asked, weights = question.asked, question.weights
+    beside = question.beside(ranks)
     yield Choice(
         gpu=question.gpu.name,
         num_gpus=ranks.num_ranks,
         parallel=str(ranks),
-        kv_dtype=question.asked.engine.cache_format(question.asked.model, kv_dtype),
+        weights_format=weights.form,
+        weights_repository=weights.repository,
+        weights_estimate=weights.estimate,
+        kv_dtype=asked.engine.cache_format(asked.model, asked.kv_dtype),
         max_sequences=most if most is None else most * ranks.dp,
-        max_context=min((length for length in (longest, own) if length is not None), default=None),
+        max_sequences_at_best=most_at_best if most_at_best is None else most_at_best * ranks.dp,
+        max_context=least((longest, asked.model.max_model_len)),
+        max_context_at_best=least((longest_at_best, asked.model.max_model_len)),
         fits=fits,
         weights_bytes=memory.weights_bytes,
+        beside_bytes=(memory.reserve_bytes,) * 2 if beside is None else (beside.low_bytes, beside.high_bytes),
+        estimate=weights.estimate or beside is not None,
         cache_bytes=memory.cache_bytes,
         copies=copies,
         limited_by=limiting_term(memory, plan, longest, users),
         degrees=tuple(asdict(ranks).items()),
     )
+
+
+def _at_best(question: OnGpus, memory: Memory, ranks: Parallel) -> int | None:
+    """Bytes of the cache with the least beside it that is estimated; None where nothing is."""
+    beside = question.beside(ranks)
+    return None if beside is None else memory.cache_bytes + beside.high_bytes - beside.low_bytes
 
 
 def _copies(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int) -> Fraction | None:
@@ -151,7 +169,42 @@ def _rank(choice: Choice) -> tuple[object, ...]:
     return (not choice.fits, choice.num_gpus if choice.fits else 0, -users, -context, simpler)
 
 
+def _all_notes(asked: Sequence[OnGpus]) -> tuple[str, ...]:
+    """Each once: of the first weights at length, of the others a line."""
+    first = asked[0]
+    found = dict.fromkeys(note for question in asked for note in _notes(question))
+    found.update(dict.fromkeys(first.weights.words()))
+    found.update(dict.fromkeys(_short(each.weights) for each in asked if each.weights != first.weights))
+    found.update(dict.fromkeys(_beside_note(first)))
+    if any(question.weights.estimate for question in asked):
+        found[ABOUT] = None
+    formats = {(question.weights.form, question.asked.kv_dtype, question.asked.engine) for question in asked}
+    if len(formats) > len({question.gpu.name for question in asked}):
+        found[QUALITY] = None
+    return tuple(found)
+
+
+def _short(weights: Weights) -> str:
+    where = f" ({weights.repository})" if weights.repository else ""
+    return f"{'~' if weights.estimate else ''}{weights.form or 'given'}{where}: {both_units(weights.bytes)}"
+
+
 def _notes(question: OnGpus) -> Iterator[str]:
     model, engine = question.asked.model, question.asked.engine
     yield from (*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks())
-    yield from question.weights.words()
+
+
+def _beside_note(question: OnGpus) -> Iterator[str]:
+    if question.reserve_bytes == 0:
+        yield ZERO_RESERVE
+    elif (beside := _some_beside(question)) is not None:
+        yield beside_words(beside)
+    elif question.reserve_bytes is None:
+        yield NOTHING_BESIDE
+
+
+def _some_beside(question: OnGpus) -> Beside | None:
+    try:
+        return question.beside(Parallel())
+    except KvcalcError:
+        return None

@@ -26,7 +26,17 @@ from kvcalc.report.pool import PoolReport
 from kvcalc.units import plural, shown
 
 if TYPE_CHECKING:
+    from kvcalc.engines.base.beside import Beside
     from kvcalc.engines.base.plan import Fitted
+
+
+ZERO_RESERVE = "reserve 0 is given: activations, graphs and the rest are not counted, so this is an upper bound"
+NOTHING_BESIDE = "nothing is counted beside weights and cache: measure it, and pass it as --reserve"
+
+
+def beside_words(beside: Beside) -> str:
+    """What is estimated, as a note."""
+    return f"beside them: {beside.words} ({beside.source}); --reserve replaces the estimate"
 
 
 def device_asked_for(gpu: str | None, memory: int | str | None) -> str:
@@ -225,11 +235,11 @@ def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | Non
     found.extend(question.weights.words())
     beside = question.beside(ranks)
     if beside is not None:
-        found.append(f"beside them: {beside.words} ({beside.source}); --reserve replaces the estimate")
+        found.append(beside_words(beside))
     elif question.reserve_bytes == 0:
-        found.append("reserve 0 is given: activations, graphs and the rest are not counted, so this is an upper bound")
+        found.append(ZERO_RESERVE)
     elif question.reserve_bytes is None:
-        found.append("nothing is counted beside weights and cache: measure it, and pass it as --reserve")
+        found.append(NOTHING_BESIDE)
     if shared > 1:
         found.append(divided_words(question.weights, ranks))
     if model.prompt_cut is not None:

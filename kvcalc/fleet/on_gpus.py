@@ -43,6 +43,18 @@ class OnGpus:
             return self
         return replace(self, asked=self.asked._replace(kv_dtype=kv_dtype), _plans={}, _beside={})
 
+    def in_eight_bits(self) -> OnGpus | None:
+        """The same of a cache of 8 bits; None where it is stored in as many already."""
+        asked = self.asked
+        engine, kv_dtype = asked.engine.in_eight_bits()
+        if engine.cache_format(asked.model, kv_dtype) == asked.engine.cache_format(asked.model, asked.kv_dtype):
+            return None
+        return replace(self, asked=asked._replace(engine=engine, kv_dtype=kv_dtype), _plans={}, _beside={})
+
+    def with_weights(self, weights: Weights) -> OnGpus:
+        """The same of other weights of the model, whose cache is the same: plans are shared."""
+        return replace(self, weights=weights, _beside={})
+
     def beside(self, parallel: Parallel) -> Beside | None:
         """What lies beside weights and cache, as an interval; None where that is given, or not known."""
         widths = self.weights.widths
@@ -66,8 +78,9 @@ class OnGpus:
 
     def plan(self, parallel: Parallel) -> Plan:
         """What users need on each rank. Raises what the engine refuses."""
-        if parallel not in self._plans:
+        shared = replace(parallel, ep=1)  # experts are weights
+        if shared not in self._plans:
             with rules_read() as read:
-                self._plans[parallel] = plan_of(self.asked.model, self.asked.engine, self.asked.kv_dtype, parallel)
+                self._plans[shared] = plan_of(self.asked.model, self.asked.engine, self.asked.kv_dtype, shared)
             self.rules.update(read)
-        return self._plans[parallel]
+        return self._plans[shared]

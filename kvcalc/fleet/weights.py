@@ -60,7 +60,7 @@ class Weights(NamedTuple):
     known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
     checkpoint has besides, and engines do not load.
     widths: what activations are as wide as. experts_per_token: routed experts that a token passes, 0 where there are
-    none or nobody says.
+    none or nobody says. form: their format, and repository: where they are published; empty where that is not known.
     """
 
     bytes: int
@@ -70,6 +70,8 @@ class Weights(NamedTuple):
     unloaded_bytes: int = 0
     widths: Widths | None = None
     experts_per_token: int = 0
+    form: str = ""
+    repository: str = ""
 
     @property
     def parameters(self) -> int | None:

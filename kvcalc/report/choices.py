@@ -11,37 +11,61 @@ MOST_SHOWN = 12
 """Rows of a table for eyes; files have all."""
 
 
-class Choice(NamedTuple):
-    """One layout on GPUs of one kind.
+def between(low: int | None, high: int | None) -> Cell:
+    """A number, two where an estimate leaves it between them, or `any`."""
+    if low is None:
+        return "any"
+    return low if high is None or low == high else f"{count(low)} to {count(high)}"
 
-    max_sequences, max_context: None where any number fits.
+
+class Choice(NamedTuple):
+    """One layout on GPUs of one kind, in one format of weights and one of the cache.
+
+    max_sequences, max_context: None where any number fits; those of the upper end where what lies beside weights and
+    cache is an estimate, and with `_at_best` those of its lower end. beside_bytes: both ends.
     fits: whether it holds the users who are asked about. weights_bytes, cache_bytes: on each GPU. copies: how often the
     ranks of a replica hold what one GPU would hold once. limited_by: the term that leaves no room for more. degrees: of
-    parallelism, by name.
+    parallelism, by name. weights_format, weights_repository: empty where they are not known; weights_estimate: whether
+    their size was counted and not read. estimate: whether any number rests on one.
     """
 
     gpu: str
     num_gpus: int
     parallel: str
+    weights_format: str
+    weights_repository: str
+    weights_estimate: bool
     kv_dtype: str
     max_sequences: int | None
+    max_sequences_at_best: int | None
     max_context: int | None
+    max_context_at_best: int | None
     fits: bool
+    estimate: bool
     weights_bytes: int
+    beside_bytes: tuple[int, int]
     cache_bytes: int
     copies: Fraction | None
     limited_by: str
     degrees: tuple[tuple[str, int], ...]
 
+    @property
+    def formats(self) -> tuple[str, str, str]:
+        """Which device and formats it is of."""
+        return self.gpu, self.weights_format, self.kv_dtype
+
     def row(self) -> dict[str, Cell]:
         """Plain values in one row, degrees by their names."""
-        named = {name: value for name, value in self._asdict().items() if name != "degrees"}
-        return {**named, "copies": None if self.copies is None else float(self.copies), **dict(self.degrees)}
+        named = {name: value for name, value in self._asdict().items() if name not in ("degrees", "beside_bytes")}
+        beside = dict(zip(("beside_least_bytes", "beside_most_bytes"), self.beside_bytes, strict=True))
+        copies = None if self.copies is None else float(self.copies)
+        return {**named, "copies": copies, **beside, **dict(self.degrees)}
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         copies = None if self.copies is None else float(self.copies)
-        return {**self._asdict(), "degrees": dict(self.degrees), "copies": copies}
+        beside = list(self.beside_bytes)
+        return {**self._asdict(), "beside_bytes": beside, "degrees": dict(self.degrees), "copies": copies}
 
 
 class ChoicesReport(NamedTuple):
@@ -85,27 +109,36 @@ class ChoicesReport(NamedTuple):
         columns = (
             Column("GPUs"),
             Column("layout"),
+            Column("weights"),
             Column("KV"),
             Column("max users", "count"),
             Column("max context", "count"),
             Column("copies", "ratio", wide=True),
             Column("weights GB", "gigabytes", wide=True),
-            Column("cache GB", "gigabytes"),
+            Column("cache GB", "gigabytes", wide=True),
             Column("limited by", wide=True),
         )
-        rows = tuple(tuple(self._cells(choice)) for choice in self.choices[:MOST_SHOWN])
+        shown = self._shown()
+        rows = tuple(tuple(self._cells(choice)) for choice in shown)
         title = f"{self.model} in {in_version(self.engine, self.engine_version)}: layouts, best first"
-        return (Sheet(title, columns, rows, self._lines(), (*self._left_out(), *self.notes)),)
+        left_out = self._left_out(len(self.choices) - len(shown))
+        return (Sheet(title, columns, rows, self._lines(), (*left_out, *self.notes)),)
+
+    def _shown(self) -> list[Choice]:
+        """The best of each device and formats, and then the best of all, in their order."""
+        first = {choice.formats: place for place, choice in reversed(list(enumerate(self.choices)))}
+        places = dict.fromkeys([*sorted(first.values()), *range(len(self.choices))])
+        return [self.choices[place] for place in sorted(list(places)[:MOST_SHOWN])]
 
     def _cells(self, choice: Choice) -> list[Cell]:
-        users: Cell = "any" if choice.max_sequences is None else choice.max_sequences
-        context: Cell = "any" if choice.max_context is None else choice.max_context
+        about = "~" if choice.weights_estimate else ""
         cells: list[Cell] = [
             Styled(f"{count(choice.num_gpus)} x {choice.gpu}", "answer" if choice.fits else "alarm"),
             choice.parallel,
+            f"{about}{choice.weights_format or 'given'}",
             choice.kv_dtype,
-            users,
-            context,
+            between(choice.max_sequences, choice.max_sequences_at_best),
+            between(choice.max_context, choice.max_context_at_best),
             None if choice.copies is None else float(choice.copies),
             choice.weights_bytes,
             choice.cache_bytes,
@@ -118,11 +151,12 @@ class ChoicesReport(NamedTuple):
         if not self.choices:
             return (Line("asked", f"{asked}: no layout that was tried holds the weights", "alarm"),)
         best = self.choices[0]
-        on = f"{count(best.num_gpus)} x {best.gpu}, {best.parallel}, {best.kv_dtype}"
+        on = f"{count(best.num_gpus)} x {best.gpu}, {best.parallel}"
+        stored = f"{best.weights_format} weights, " if best.weights_format else ""
         if not best.fits:
             return (Line("asked", f"{asked}: TOO LARGE for every layout that was tried", "alarm"),)
-        return (Line("asked", f"{asked}: fits"), Line("best", on, "answer"))
+        return (Line("asked", f"{asked}: fits"), Line("best", f"{on}, {stored}{best.kv_dtype} cache", "answer"))
 
-    def _left_out(self) -> tuple[str, ...]:
-        more = len(self.choices) - MOST_SHOWN
+    @staticmethod
+    def _left_out(more: int) -> tuple[str, ...]:
         return (f"{plural(more, 'further layout')}: --format json has all",) if more > 0 else ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from dataclasses import replace
 from fractions import Fraction
 
@@ -29,7 +32,7 @@ def chosen(preset: str, gpu: str, numbers, *, users: int = 1, tokens: int = 32_7
     engine = engine_on(gpu, "vllm", None)
     asked = Question.of(load_preset(preset), tokens=tokens, sequences=users, engine=engine)
     on = OnGpus(asked, gpu_named(gpu), WEIGHTS[preset], 0, Fraction(1))
-    return choose([on], numbers, tokens, [dtype_named(name) for name in formats])
+    return choose([on.in_format(dtype_named(name)) for name in formats], numbers, tokens)
 
 
 @pytest.mark.parametrize(("preset", "gpu"), [("r1", "h200"), ("llama-3.1-70b", "h100")])
@@ -87,3 +90,79 @@ def test_what_the_engine_refuses_in_every_layout_is_said_in_its_words(cli):
     outcome = cli("fit r1 --gpu h200 --gpus 8 -e vllm --tokens 8K --engine-set attention_backend=FLASH_ATTN")
     assert outcome.code == 2
     assert "FLASH_ATTN" in outcome.stderr and "no layout" not in outcome.stdout
+
+
+def rows_of(cli, line: str) -> dict:
+    return json.loads(cli(f"{line} --format json").stdout)
+
+
+def test_weights_of_other_formats_are_rows_where_they_are_published(cli):
+    """Qwen/Qwen3-32B-FP8: 34,322,434,048 bytes by the hub (tests/data/checkpoints.tsv)."""
+    report = rows_of(cli, "fit qwen3-32b -e vllm --gpu h200 --gpus 1,2 --tokens 8K")
+    single = [row for row in report["choices"] if row["kv_dtype"] == "bf16" and row["num_gpus"] == 1]
+    found = {row["weights_format"]: row for row in single}
+    assert (found["fp8"]["weights_repository"], found["fp8"]["weights_bytes"]) == ("Qwen/Qwen3-32B-FP8", 34_322_434_048)
+    assert found["fp8"]["weights_estimate"] is False
+    assert (found["awq"]["weights_repository"], found["awq"]["weights_estimate"]) == ("Qwen/Qwen3-32B-AWQ", True)
+    assert found["bf16"]["weights_bytes"] == 65_524_246_528
+    assert not any(form.startswith(("mlx", "q4")) for form in found)
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu", "formats", "caches"),
+    [
+        ("vllm", "t4", {"awq", "fp8"}, {"bf16"}),
+        ("vllm", "v100-32gb", {"bnb-4bit"}, set()),
+        ("llama_cpp", "4090", {"q4_k_m", "q8_0"}, {"bf16", "q8_0"}),
+        ("sglang", "h100", {"awq", "fp8"}, {"bf16", "fp8_e4m3"}),
+        ("mlx_lm", "m3-ultra-256gb", set(), {"bf16", "int8"}),
+        ("tensorrt_llm", "h100", set(), {"bf16", "fp8"}),
+        ("lmdeploy", "h100", set(), {"bf16", "int8"}),
+    ],
+)
+def test_an_engine_is_offered_what_it_loads_and_stores(cli, engine, gpu, formats, caches):
+    report = rows_of(cli, f"fit qwen3-8b -e {engine} --gpu {gpu} --gpus 1,2 --tokens 4K")
+    assert formats <= {row["weights_format"] for row in report["choices"]}
+    assert caches <= {row["kv_dtype"] for row in report["choices"]}
+
+
+def test_weights_that_are_given_or_named_are_the_only_ones(cli):
+    line = "fit qwen3-32b -e vllm --gpu h200 --gpus 1,2 --tokens 8K"
+    given = rows_of(cli, f"{line} --weights 40GB")["choices"]
+    assert {row["weights_format"] for row in given} == {""}
+    named = rows_of(cli, f"{line} --weights-dtype bf16,int4")["choices"]
+    assert {(row["weights_format"], row["weights_estimate"]) for row in named} == {("bf16", False), ("int4", True)}
+    one = rows_of(cli, f"{line} --weights-dtype fp8 --dtype fp8")["choices"]
+    assert {(row["weights_format"], row["kv_dtype"]) for row in one} == {("fp8", "fp8")}
+
+
+def test_a_choice_that_rests_on_an_estimate_says_so_in_every_format(cli):
+    line = "fit llama-3.1-8b -e vllm --gpu h100 --gpus 1,2 --tokens 32K"
+    report = rows_of(cli, line)
+    best = report["choices"][0]
+    low, high = best["beside_bytes"]
+    assert best["estimate"] and low < high
+    assert best["max_sequences"] <= best["max_sequences_at_best"]
+    ends = [rows_of(cli, f"{line} --reserve {end}")["choices"] for end in (high, low)]
+    for rows, name in zip(ends, ("max_sequences", "max_sequences_at_best"), strict=True):
+        (same,) = (
+            row for row in rows if all(row[key] == best[key] for key in ("parallel", "kv_dtype", "weights_format"))
+        )
+        assert same["max_sequences"] == best[name]
+    assert " to " in cli(line).stdout
+    row = next(csv.DictReader(io.StringIO(cli(f"{line} --format csv").stdout)))
+    assert (row["estimate"], int(row["beside_most_bytes"])) == ("true", high)
+    assert "reserve 0 is given" in cli(f"{line} --reserve 0", columns=200).stdout
+
+
+def test_plans_are_shared_among_weights_of_a_model():
+    engine = engine_on("h100", "vllm", None)
+    on = OnGpus(
+        Question.of(load_preset("qwen3-8b"), tokens=8192, engine=engine),
+        gpu_named("h100"),
+        Weights(16 * 10**9, "given"),
+        0,
+        Fraction(1),
+    )
+    other = on.with_weights(Weights(8 * 10**9, "given"))
+    assert other.plan(Parallel(tp=2, ep=2)) is on.plan(Parallel(tp=2))

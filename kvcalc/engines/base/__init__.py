@@ -54,6 +54,7 @@ class Engine(ABC):
     those of all sequences, of which there may be MAX_SEQUENCES.
     VENDORS: makers of the devices whose rules are known; any, where it is empty: a cache is only added up.
     PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
+    LOADS: formats of weights that it loads besides plain ones, each with the least compute capability for it.
     """
 
     TITLE: ClassVar[str]
@@ -65,6 +66,7 @@ class Engine(ABC):
     MAX_SEQUENCES: ClassVar[int] = 0
     VENDORS: ClassVar[tuple[str, ...]] = ()
     PLANS_STAGES: ClassVar[bool] = False
+    LOADS: ClassVar[Mapping[str, tuple[int, int]]] = {}
 
     @staticmethod
     def of(name: str, settings: Mapping[str, object] | None = None) -> Engine:
@@ -200,6 +202,18 @@ class Engine(ABC):
         """
         del model, kv_dtype, ranks, widths, tokens
         return None
+
+    def in_eight_bits(self) -> tuple[Engine, Dtype]:
+        """The engine, and the format to ask it for, whose cache takes 8 bits."""
+        from kvcalc.cache.dtypes import dtype_named
+
+        return self, dtype_named("fp8")
+
+    @classmethod
+    def loads(cls, form: str, capability: tuple[int, int] | None) -> bool:
+        """Whether it loads weights of a format, on a device of such a capability (None: not NVIDIA's)."""
+        least = cls.LOADS.get(form)
+        return least is not None and (capability is None or capability >= least)
 
     def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
         """Bytes of one sequence, or of the whole context, by its tokens."""

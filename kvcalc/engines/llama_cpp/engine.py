@@ -15,6 +15,7 @@ from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.beside import Beside
+from kvcalc.engines.base.loading import GGUF
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.llama_cpp.architectures import (
     DRAFTS,
@@ -42,6 +43,7 @@ LIBRARY, CLI, SERVER = "library", "cli", "server"
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 """Types of K and V."""
 _DTYPES = frozenset(map(dtype_named, TYPES))
+Q8_0 = dtype_named("q8_0")
 _OFF, _AUTO, _ON = "off", "auto", "on"
 _FLAG: Mapping[str | int, bool] = {
     **dict.fromkeys((1, "true", "on", "yes", "enabled"), True),
@@ -65,6 +67,7 @@ class LlamaCpp(Engine):
     RELEASE = LlamaCppRelease
     SHARES_CONTEXT = True
     MAX_SEQUENCES = MAX_SEQUENCES
+    LOADS = GGUF
 
     version: str = setting(
         LlamaCppRelease.newest(),
@@ -119,6 +122,10 @@ class LlamaCpp(Engine):
     def release(self) -> LlamaCppRelease:
         """The version's rules."""
         return LlamaCppRelease(self.version)
+
+    def in_eight_bits(self) -> tuple[LlamaCpp, Dtype]:
+        """Blocks of q8_0."""
+        return self, Q8_0
 
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None

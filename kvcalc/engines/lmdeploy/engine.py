@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.stages import stage_models
@@ -37,6 +37,10 @@ class Lmdeploy(LmdeploySettings):
     )
     SHARE = "cache_max_entry_count"
     FIXED = ""
+
+    def in_eight_bits(self) -> tuple[Lmdeploy, Dtype]:
+        """quant_policy 8, which a question knows as int8."""
+        return self, dtype_named("int8")
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Whole blocks that a request takes, and its states. Raises NotApplicableError for what the engine refuses."""

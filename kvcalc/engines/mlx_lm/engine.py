@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvcalc.attention.mamba import Mamba
-from kvcalc.cache.dtypes import BF16, Dtype
+from kvcalc.cache.dtypes import BF16, Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.loading import MLX
 from kvcalc.engines.base.longest import Longest
 from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.mlx_lm.arrays import Reading
@@ -32,6 +33,7 @@ class MlxLm(Engine):
     TITLE = "MLX-LM"
     VERIFIED = "measured: 1,210 caches of 48 small random models, run on a CPU, equal to the byte"
     RELEASE = MlxLmRelease
+    LOADS = MLX
 
     version: str = setting(MlxLmRelease.newest(), "version of MLX-LM whose rules hold")
     max_kv_size: int | None = setting(
@@ -53,6 +55,10 @@ class MlxLm(Engine):
             one_of(self.kv_bits, "kv_bits", _BITS)
         one_of(self.kv_group_size, "kv_group_size", _GROUPS)
         count_from(self.quantized_kv_start, "quantized_kv_start", 0)
+
+    def in_eight_bits(self) -> tuple[MlxLm, Dtype]:
+        """kv_bits 8, which its command line knows as int8."""
+        return self, dtype_named("int8")
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Arrays of the caches. Raises NotApplicableError for what MLX-LM refuses, and for what is not known of it."""

@@ -9,8 +9,9 @@ from typing import Self
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine
 from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.loading import GGUF
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting
-from kvcalc.engines.llama_cpp.engine import LlamaCpp
+from kvcalc.engines.llama_cpp.engine import Q8_0, LlamaCpp
 from kvcalc.engines.ollama.own import PADDING, OwnEngine
 from kvcalc.engines.ollama.server import BATCHES, by_batch, llama_server, loads_for_one
 from kvcalc.engines.ollama.versions import OllamaRelease
@@ -38,6 +39,7 @@ class Ollama(Engine):
     RELEASE = OllamaRelease
     SHARES_CONTEXT = True
     MAX_SEQUENCES = 256
+    LOADS = GGUF
 
     version: str = setting(OllamaRelease.newest(), "version of Ollama; before 0.30 its own engine runs, then llama.cpp")
     kv_cache_type: str | None = setting(None, "OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; none: f16, or size's kv_dtype")
@@ -93,6 +95,10 @@ class Ollama(Engine):
             raised = [tokens for least, tokens in _BY_MEMORY.items() if self.total_vram_bytes >= least]
             length = raised[0] if raised and self.release.context_by_memory else _CONTEXT
         return (self.num_parallel or 1) * min(length, model.max_model_len or length)
+
+    def in_eight_bits(self) -> tuple[Ollama, Dtype]:
+        """Blocks of q8_0."""
+        return self, Q8_0
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Cells of the context. Raises NotApplicableError for what the engine does not store."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.checks import check_unchanged
+from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.base.pools import check_own_format
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.sglang.beside import beside
@@ -22,7 +23,7 @@ from kvcalc.engines.sglang.memory import default_fraction
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan
 from kvcalc.engines.sglang.resolution import drafts_of, has_own_windows, rows_of, schedule_of
 from kvcalc.engines.sglang.served import served_model
-from kvcalc.engines.sglang.settings import FP4, SglangSettings
+from kvcalc.engines.sglang.settings import AUTO, FP4, SglangSettings
 from kvcalc.engines.sglang.stage import counted_drafts
 from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
@@ -52,6 +53,7 @@ class Sglang(SglangSettings):
         "GPU; 22 sizes in 8 start-up logs of users"
     )
     SUPPORT = SUPPORT
+    LOADS = QUANTISED
     SHARE = "mem_fraction_static"
     FIXED = ""
 
@@ -115,6 +117,14 @@ class Sglang(SglangSettings):
                 help=f"give a share, --engine-set {self.SHARE}=0.85, or a smaller chunked_prefill_size",
             )
         return replace(self, mem_fraction_static=fraction)
+
+    def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
+        """Its own setting, where there is one."""
+        return super().cache_format(model, kv_dtype) if self.kv_cache_dtype == AUTO else self.kv_cache_dtype
+
+    def in_eight_bits(self) -> tuple[Sglang, Dtype]:
+        """With its own setting, which decides the format."""
+        return replace(self, kv_cache_dtype="fp8_e4m3"), BF16
 
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None

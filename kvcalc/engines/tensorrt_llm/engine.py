@@ -7,12 +7,14 @@ whole. Attention data parallelism (enable_attention_dp) is tp=1 and dp here.
 
 from __future__ import annotations
 
-from kvcalc.cache.dtypes import Dtype
+from dataclasses import replace
+
+from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format
 from kvcalc.engines.tensorrt_llm.plan import TensorrtLlmPlan
-from kvcalc.engines.tensorrt_llm.settings import TensorrtLlmSettings
+from kvcalc.engines.tensorrt_llm.settings import AUTO, TensorrtLlmSettings
 from kvcalc.engines.tensorrt_llm.tensors import by_window, dtype_of, tensors_of
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware.gpu import NVIDIA
@@ -35,6 +37,14 @@ class TensorrtLlm(TensorrtLlmSettings):
     )
     SHARE = "free_gpu_memory_fraction"
     FIXED = ""
+
+    def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
+        """Its own setting, where there is one."""
+        return super().cache_format(model, kv_dtype) if self.dtype == AUTO else self.dtype
+
+    def in_eight_bits(self) -> tuple[TensorrtLlm, Dtype]:
+        """With its own setting, which decides the format."""
+        return replace(self, dtype="fp8"), BF16
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Whole blocks that a request takes. Raises NotApplicableError for what the manager does not store."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation
 from kvcalc.engines.base.beside import Beside
+from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.vllm.allocation import allocation_of, told_apart
 from kvcalc.engines.vllm.beside import beside
 from kvcalc.engines.vllm.cpu import cpu_named
@@ -45,6 +46,7 @@ class Vllm(VllmSettings):
         "versions for 22 models on one, all equal; on a CPU 219 of 221 start-ups and requests of 0.32.0"
     )
     SUPPORT = SUPPORT
+    LOADS = QUANTISED
     PLANS_STAGES = True
     SHARE = "gpu_memory_utilization"
     FIXED = "kv_cache_memory_bytes"

@@ -21,7 +21,7 @@ from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights, counted, loaded, re
 from kvcalc.io.files import is_folder
 from kvcalc.io.weights.files import bytes_of_path
 from kvcalc.io.weights.inventories import inventory_of
-from kvcalc.io.weights.published import published_size
+from kvcalc.io.weights.published import of_row, published_size
 from kvcalc.io.weights.written import read_weights
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _in_format(model: Model, form: str, inventory: Inventory | None) -> Weights:
     chosen = weight_format(form)
     if inventory is None:
         raise unknown_weights(f", as the tensors of {model.name} are not known", HOW_TO_SAY)
-    return counted(inventory, chosen, f"in {form}")
+    own = model.checkpoint.repository if form == model.checkpoint.format else ""
+    return counted(inventory, chosen, f"in {form}")._replace(form=form, repository=own)
 
 
 def _of_files(model: Model) -> Weights | None:
@@ -105,9 +106,10 @@ def _published(model: Model) -> Weights | None:
     if rebuilt_as(model):
         return None
     if model.weights_bytes is not None:
-        return weights_of(model)
+        own = model.checkpoint
+        return weights_of(model)._replace(form=own.format, repository=own.repository)
     row = published_size(model.checkpoint.repository)
-    return None if row is None else Weights(row.bytes, f"as published ({row.repository}; {row.source})")
+    return None if row is None else of_row(row)
 
 
 def _by_name(model: Model, inventory: Inventory) -> Weights:
@@ -121,4 +123,5 @@ def _by_name(model: Model, inventory: Inventory) -> Weights:
             f", as {model.name} comes in several formats", "say which: --weights-dtype q4_k_m, or pass --weights 4.9GB"
         )
     found = counted(inventory, known, f"in {form or _FORMAT_BY_DEFAULT}")
+    found = found._replace(form=form or _FORMAT_BY_DEFAULT, repository=model.checkpoint.repository)
     return found if form else found._replace(estimate=True, source=f"{found.source}, a format that is assumed")

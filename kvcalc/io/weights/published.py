@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
+from kvcalc.fleet.weights import Weights
 from kvcalc.hardware import presets_folder
 
 FILE = "checkpoints.tsv"
@@ -31,3 +32,9 @@ def rows() -> dict[str, Published]:
 def published_size(repository: str) -> Published | None:
     """Row of a repository, in any case."""
     return rows().get(repository.lower()) if repository else None
+
+
+def of_row(row: Published) -> Weights:
+    """Weights of a published size."""
+    source = f"as published ({row.repository}; {row.source})"
+    return Weights(row.bytes, source, form=row.form, repository=row.repository)
