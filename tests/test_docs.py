@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ PAGES = [
 @pytest.mark.parametrize(("page", "line", "shown"), PAGES, ids=[line for _, line, _ in PAGES])
 def test_a_command_prints_what_the_page_shows(cli, monkeypatch, page, line, shown):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )  # a page may run kvcalc
     printed = cli(line).stdout
     if os.environ.get("KVCALC_UPDATE_SNAPSHOTS"):
         old, new = (f"$ kvcalc {line}\n{output}```" for output in (shown, printed))

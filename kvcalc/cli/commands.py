@@ -10,7 +10,7 @@ from kvcalc.cli.options import Option
 
 NAMES = (
     *("size", "compare", "fit", "weights", "decode", "transfer", "check", "diff", "deployments", "replay", "traffic"),
-    *("verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema"),
+    *("verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema", "vectors"),
 )
 """Files of this folder that are commands, in the order of help, with - for _."""
 

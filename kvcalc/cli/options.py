@@ -115,6 +115,12 @@ def _formats_of_findings() -> Sequence[str]:
     return (*FOR_ANYTHING, *FOR_FINDINGS)
 
 
+def _measured_engines() -> Sequence[str]:
+    from kvcalc.io.vectors import engine_names
+
+    return engine_names()
+
+
 def _schemas() -> Sequence[str]:
     from kvcalc.io.schemas import SCHEMAS
 
@@ -373,4 +379,9 @@ PRESET_WORDS = Option("words", (), "[WORDS]", "In name, alias, model_type or sou
 KIND = Option(
     "kind", ("--kind",), "NAME", "Only models with layers of this attention: {known}.", known=_attention_kinds
 )
+ESTIMATOR = Option("command", (), "COMMAND", "The estimator, as a shell would start it.", required=True)
+MEASURED_ENGINES = Option(
+    "engines", ("--engine", "-e"), "NAME", "Only vectors of this engine: {known}.", TEXTS, known=_measured_engines
+)
+ANSWER_TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "For the next answer, whichever it is.", COUNT, 60)
 SCHEMA_KIND = Option("kind", (), "KIND", "Kind of file or of answer: {known}.", required=True, known=_schemas)

@@ -418,6 +418,18 @@ def _replay() -> Schema:
     )
 
 
+def _vectors() -> Schema:
+    verdicts = dict.fromkeys(("agreed", "disagreed", "refused", "unanswered"), COUNT)
+    return _document(
+        "vectors",
+        command=TEXT,
+        agrees=FLAG,
+        **verdicts,
+        engines=many(fields(engine=TEXT, version=TEXT, **verdicts)),
+        others=many(fields(id=TEXT, engine=TEXT, version=TEXT, verdict=TEXT, why=TEXT)),
+    )
+
+
 ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "size": ("What a cache takes: `kvcalc size`, one of a list where several lengths are asked.", _size),
     "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
@@ -430,6 +442,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "transfer": ("What a request sends from prefill to decode: `kvcalc transfer`.", _transfer),
     "weights": ("What weights take: `kvcalc weights`.", _weights),
     "traffic": ("Users of different lengths: `kvcalc traffic`.", _traffic),
+    "vectors": ("An estimator beside what was measured: `kvcalc vectors run`.", _vectors),
     "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
 }
 """By kind: in a sentence, and the schema."""

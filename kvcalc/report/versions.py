@@ -16,6 +16,7 @@ VERSIONS = {
     "weights": 1,
     "traffic": 1,
     "replay": 1,
+    "vectors": 1,
 }
 """By kind of document; `kvcalc schema KIND` prints what each field is."""
 

@@ -57,6 +57,8 @@ ASKED = (
     "gpus h100",
     "schema preset",
     "schema plan",
+    "schema size",
+    "vectors list",
 )
 HELP = ("", *NAMES, *COMMANDS)
 LINES = (*ASKED, *(f"{command} --help".strip() for command in HELP))
