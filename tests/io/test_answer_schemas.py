@@ -28,6 +28,7 @@ LINES = {
     "transfer": "transfer r1 -t 1K --from tp=2 --to tp=4 -e vllm --link 400Gb/s",
     "weights": "weights r1 --tp 8",
     "traffic": "traffic llama3-8b --blocks 2000 --context 4K",
+    "vectors": "vectors run 'false' -e sglang",
     "replay": "replay examples/traces/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps --curve",
 }
 MORE = (
