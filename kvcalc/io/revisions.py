@@ -91,7 +91,7 @@ class Revision:
         self.label = name if _PLAIN.fullmatch(name) else object_id[:12]
         self._top = repository.top
         self._files = _listed(repository.top, object_id)
-        self._folders = {".", *(folder for path in self._files for folder in _above(path))}
+        self._folders = {".", *(folder for path in self._files for folder in folders_above(path))}
         self._reader: subprocess.Popen[bytes] | None = None
 
     def paths(self) -> list[str]:
@@ -109,6 +109,10 @@ class Revision:
             return stat.S_IFDIR
         return stat.S_IFREG if path in self._files and not self.is_submodule(path) else 0
 
+    def size(self, path: str) -> int:
+        """Bytes of a file, links followed."""
+        return self._files[self._followed(path)].size
+
     def content(self, path: str) -> bytes:
         """Content of a file. Raises InvalidFileError where it is too large, InvalidValueError where it is not here."""
         return self._content(self._files[self._followed(path)])
@@ -116,7 +120,7 @@ class Revision:
     def _followed(self, path: str) -> str:
         """Where a path leads to, links followed; the path itself where they lead nowhere."""
         for _ in range(_MAX_LINKS):
-            link = next((part for part in (*_above(path), path) if self._is_link(part)), None)
+            link = next((part for part in (*folders_above(path), path) if self._is_link(part)), None)
             if link is None:
                 break
             target = os.fsdecode(self._content(self._files[link]))
@@ -211,7 +215,7 @@ def _listed(top: str, object_id: str) -> dict[str, Blob]:
     return found
 
 
-def _above(path: str) -> list[str]:
+def folders_above(path: str) -> list[str]:
     """The folders that hold a path, the outermost first."""
     parts = path.split("/")
     return ["/".join(parts[:number]) for number in range(1, len(parts))]

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from kvcalc.errors import KvcalcError
 from kvcalc.io.deployments.documents import Around, Document, Source, documents_of
 from kvcalc.io.deployments.forms import Form, form_of, forms
-from kvcalc.io.deployments.forms.kustomize import used_by
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.settling import Outcome, Settled, settle
 from kvcalc.io.deployments.workload import Refused, Told, Workload
@@ -64,7 +63,12 @@ def read_deployments(
     for document in documents:
         reader.read(document)
     spoken = {note.where.rpartition(":")[0] for note in (*reader.refused, *reader.told)}
-    spoken |= {each.deployed.where.rpartition(":")[0] for each in reader.settled} | set(unread)
+    spoken |= (
+        {each.deployed.where.rpartition(":")[0] for each in reader.settled}
+        | set(unread)
+        | reader.built
+        | reader.handed_on
+    )
     return Deployments(
         tuple(_named(reader.settled)),
         _unique(reader.refused),
@@ -81,15 +85,16 @@ class _Reader:
     def __init__(self, around: Around) -> None:
         self._around = around
         self._forms: list[Form] = forms()
-        self._built = used_by(around)
+        self.built = frozenset().union(*(form.uses(around) for form in self._forms))
         self.settled: list[Settled] = []
         self.refused: list[Note] = []
         self.told: list[Note] = []
-        self.formed = set(self._built)
+        self.formed = set(self.built)
+        self.handed_on: set[str] = set()
 
     def read(self, document: Document, depth: int = 0) -> None:
         """All that a document starts, and documents within it."""
-        if depth == 0 and document.file in self._built:
+        if depth == 0 and document.file in self.built:
             return
         form = form_of(document, self._forms)
         if form is None or depth > _DEEPEST:
@@ -98,6 +103,7 @@ class _Reader:
         try:
             for found in form.read(document, self._around._replace(here=document)):
                 if isinstance(found, Document):
+                    self.handed_on.add(document.file)
                     self.read(found, depth + 1)
                 else:
                     self._take(found, document)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from posixpath import normpath
 from typing import NamedTuple
 
 from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
-from kvcalc.errors.foreign import name_shown, quoted
 from kvcalc.io.deployments.documents import STDIN as STDIN_NAME
 from kvcalc.io.deployments.documents import Source
 from kvcalc.io.deployments.reading.flags import names
@@ -50,8 +50,6 @@ _ENGINES = re.compile(
 )
 """Words of which a file of a folder that is looked at closer holds one."""
 _REVISION = re.compile(r"(?P<revision>[^:\s-][^:\s]*):(?P<path>[^\n]*)")
-_GIT_SECONDS = 30
-_MOST_GIT_BYTES = 512 * 2**20
 
 
 class Found(NamedTuple):
@@ -116,7 +114,7 @@ class _Gathered:
         elif is_folder(Path(path)):
             self._folder(path)
         elif revision is not None:
-            for name, content in _git_files(revision["revision"], revision["path"]):
+            for name, content in _of_revision(revision["revision"], revision["path"]):
                 self._candidate(f"{revision['revision']}:{name}", name, partial(bytes, content))
         else:
             self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
@@ -186,45 +184,16 @@ def _stdin() -> str:
     return _text(raw, STDIN_NAME)
 
 
-def _git_files(revision: str, path: str) -> Iterator[tuple[str, bytes]]:
-    """Files of a revision below a path, by the git command line."""
-    listed = _git(
-        "ls-tree",
-        "-r",
-        "-z",
-        "--name-only",
-        "--full-tree",
-        revision,
-        "--",
-        *([path.rstrip("/")] if path.strip("./") else []),
-    )
-    names = [name for name in listed.decode("utf-8", "surrogateescape").split("\0") if name]
-    if not names:
-        raise InvalidFileError(
-            "the revision has no such file", where=f"{revision}:{path}", help="`git ls-tree` lists them"
-        )
-    for name in names[:MOST_FILES]:
-        size = _git("cat-file", "-s", f"{revision}:{name}")
-        if int(size) <= MAX_FILE_BYTES:
-            yield name, _git("cat-file", "blob", f"{revision}:{name}")
+def _of_revision(name: str, path: str) -> Iterator[tuple[str, bytes]]:
+    """Files of a revision below a path, which is meant from the top of the repository, as git takes it."""
+    from kvcalc.io.revisions import Repository, folders_above, revision
 
-
-def _git(*arguments: str) -> bytes:
-    """What git prints. Raises InvalidFileError with its own words."""
-    try:
-        done = subprocess.run(
-            ["git", "--no-pager", "-c", "core.quotepath=off", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InvalidFileError(
-            "there is no such file, and git cannot be asked", where=arguments[-1], help=_HELP
-        ) from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        what = f"there is no such file, and git says: {name_shown(said[0]) if said else 'nothing'}"
-        raise InvalidFileError(what, where=quoted(arguments[-1]), help="write REVISION:PATH, as in main:deploy/")
-    return done.stdout
+    below = normpath(path) if path.strip("/") else "."
+    with revision(Repository.here(), name) as tree:
+        held = (each for each in tree.paths() if tree.kind(each) and below in (".", each, *folders_above(each)))
+        names = list(islice(held, MOST_FILES))
+        if not names:
+            raise InvalidFileError(
+                "the revision has no such file", where=f"{name}:{path}", help="`git ls-tree` lists them"
+            )
+        yield from ((each, tree.content(each)) for each in names if tree.size(each) <= MAX_FILE_BYTES)

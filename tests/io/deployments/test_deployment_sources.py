@@ -108,7 +108,7 @@ def test_a_revision_of_git_is_read(cli, folder):
     assert (before["where"], before["args"]["max-model-len"]) == ("main:deploy/a.yaml:9", 1024)
     assert now["args"]["max-model-len"] == 2048
     (refusal,) = shown(cli, "nothing:deploy/")["refused"]
-    assert "git says" in refusal["why"]
+    assert "is no revision of this repository" in refusal["why"]
     (refusal,) = shown(cli, "main:nowhere/")["refused"]
     assert refusal["why"] == "the revision has no such file"
 

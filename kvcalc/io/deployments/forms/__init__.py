@@ -18,14 +18,22 @@ FORMS = Registry("kvcalc.io.deployments.forms", "form of deployment")
 Read: TypeAlias = Workload | Told | Refused | Document
 
 
+def _none(_: Around) -> frozenset[str]:
+    return frozenset()
+
+
 class Form(NamedTuple):
-    """A form. about: what it is, in a word or two; grammar: of its documents; general: asked when no other will."""
+    """A form. about: what it is, in a word or two; grammar: of its documents; general: asked when no other will.
+
+    uses: files that are read through others of this form, and not on their own.
+    """
 
     about: str
     grammar: str
     is_own: Callable[[Document], bool]
     read: Callable[[Document, Around], Iterable[Read]]
     general: bool = False
+    uses: Callable[[Around], frozenset[str]] = _none
 
 
 def forms() -> list[Form]:

@@ -1,23 +1,28 @@
 """docker-compose: services with a command, an environment and devices; variables from .env, with ${NAME:-default}.
 
-Source: github.com/compose-spec/compose-spec, spec.md, and its interpolation and deploy documents.
+A service that extends another has what that says, and says more; an override file given with its base says more, too.
+Source: github.com/compose-spec/compose-spec, spec.md, and its interpolation, merge, include and deploy documents.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.reading.text import Text
-from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.reading.tree import NOTHING, Node, merged, placed, text_node
 from kvcalc.io.deployments.reading.units import variables
 from kvcalc.io.deployments.reading.words import split
 from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Workload
 
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:?[-?+])([^{}]*))?\}|\$([A-Za-z_]\w*)")
 _KEYS = ("image", "command", "entrypoint", "build", "extends")
+_BASES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_ADDED = ("devices", "env_file", "volumes")
+"""Lists to which another adds; one of environment is merged by name, all others are replaced."""
+_MOST_EXTENDED = 20
 _CDI = re.compile(r"nvidia\.com/gpu=(\w+)")
 
 
@@ -53,22 +58,97 @@ def _value(match: re.Match[str], values: Mapping[str, Text]) -> str | None:
     return word if operator.endswith("-") else None
 
 
+def _used(around: Around) -> frozenset[str]:
+    """Override files that lie beside their base."""
+    return frozenset(over.file for base in around.documents for over in _overrides(base, around))
+
+
+def _overrides(document: Document, around: Around) -> Sequence[Document]:
+    """Files that compose merges into this one without being asked."""
+    if document.stem not in _BASES:
+        return ()
+    stem, _, suffix = document.stem.rpartition(".")
+    beside = dict.fromkeys((f"{stem}.override.{suffix}", f"{stem}.override.yaml", f"{stem}.override.yml"))
+    return [each for name in beside for each in around.files(document.folder + name)][:1]
+
+
 def _read(document: Document, around: Around) -> Iterator[Read]:
     values: dict[str, Text] = {}
     for each in around.beside(document, ".env"):
         values.update(variables(each.text))
     values.update(around.given)
-    for name, service in document.root.at("services").items():
+    for path in _included(document.root):
+        if not around.files(document.folder + path):  # which is else read as any other
+            yield from (each for each in around.beside(document, path) if _is_own(each))
+    root = document.root
+    for over in _overrides(document, around):
+        root = merged(root, placed(over.root, root.at("services").line), _lists)
+    for name, service in root.at("services").items():
         if service.is_mapping:
-            yield _service(document, name, service, values, around)
+            whole, missing = _extended(document, service, values, around)
+            if missing:
+                yield missing
+            start = document.root.at("services", name)
+            yield _service(document, name, whole, start, values, around)
 
 
-def _service(document: Document, name: str, service: Node, values: Mapping[str, Text], around: Around) -> Workload:
+def _included(root: Node) -> Iterator[str]:
+    for entry in root.at("include").each():
+        path = entry.at("path") if entry.is_mapping else entry
+        yield from (str(each.text) for each in (path.each() or [path]) if each.text)
+
+
+def _extended(
+    document: Document, service: Node, values: Mapping[str, Text], around: Around
+) -> tuple[Node, Refused | None]:
+    """A service with what those say that it extends, and what is said of one that is not there."""
+    layers, root, here, seen = [service], document.root, document.file, 0
+    while (extends := layers[-1].at("extends")) and seen < _MOST_EXTENDED:
+        seen += 1
+        file = str(filled(extends.at("file").text, values))
+        name = str(filled(extends.at("service").text if extends.is_mapping else extends.text, values))
+        if file:
+            document = next(iter(around.beside(document, file)), document._replace(root=NOTHING))
+            root = document.root
+        base = root.at("services", name)
+        if not base.is_mapping:
+            place = f"{name} of {file}" if file else name
+            return service, Refused(extends.line, "extends", f"there is no service {place}; give the file that has it")
+        layers.append(placed(base, extends.line) if document.file != here else base)
+    whole = layers.pop()
+    while layers:
+        whole = merged(whole, layers.pop(), _lists)
+    return whole, None
+
+
+def _lists(key: str, base: Node, over: Node) -> Node | None:
+    if key == "environment":
+        named = {**_by_name(base), **_by_name(over)}
+        return Node(list(named.values()), over.line)
+    if key in _ADDED and over:
+        return Node([*(base.each() or [base]), *(over.each() or [over])], over.line)
+    return None
+
+
+def _by_name(environment: Node) -> dict[str, Node]:
+    """Entries of an environment as a list has them, each by its name."""
+    if environment.each():
+        return {item.text.partition("=")[0]: item for item in environment.each()}
+    return {
+        name: text_node(Text.joined((Text.on(node.line, f"{name}="), node.text)) if node else Text.on(node.line, name))
+        for name, node in environment.items()
+    }
+
+
+def _service(
+    document: Document, name: str, service: Node, written: Node, values: Mapping[str, Text], around: Around
+) -> Workload:
+    """What a service starts. written: itself in this file, without what other files say."""
     own, missing = _environment(document, service, values, around)
     command, entry = service.at("command"), service.at("entrypoint")
     words = (*_words(entry, values), *_words(command, values))
     gpus, line, refused = _gpus(service, values)
-    start = command if command else entry if entry else service
+    start = written.first("command", "entrypoint") or (written if written else service)
     scale = service.at("deploy", "replicas").count
     scale = service.at("scale").count if scale is None else scale
     return Workload(
@@ -139,4 +219,4 @@ def _counted(said: Text, line: int) -> tuple[int | None, int, tuple[Refused, ...
     return (int(said), line, ()) if said.isdecimal() else (None, line, (Refused(line, "GPUs", ALL_GPUS),))
 
 
-FORM = Form("docker-compose", YAML, _is_own, _read)
+FORM = Form("docker-compose", YAML, _is_own, _read, uses=_used)

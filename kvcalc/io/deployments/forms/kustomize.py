@@ -1,30 +1,34 @@
 """Kustomize: an overlay is built of the files that were given with it; strategic patches, replicas and images.
 
 A list of a patch replaces the list, but that of containers, which are merged by name.
+Components are applied to what was built before them, in their order; the overlay's own patches come last.
 Source: kubectl.docs.kubernetes.io/references/kustomize/kustomization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.reading import yaml
-from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.reading.tree import MAX_DEPTH, Node, merged, text_node
 from kvcalc.io.deployments.workload import Told
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _BY_NAME = ("containers", "initContainers", "env", "volumes")
+_TAG = re.compile(r"(?::[^/@]*)?(?:@.*)?$")
 _MOST = 100
 """Most kustomizations that one is built of."""
 
 
 def _is_own(document: Document) -> bool:
-    return document.stem in NAMES or document.kind == "Kustomization"
+    return document.stem in NAMES or document.kind in ("Kustomization", "Component")
 
 
-def used_by(around: Around) -> frozenset[str]:
+def _used(around: Around) -> frozenset[str]:
     """Files that a kustomization builds: they are read through it."""
     found: set[str] = set()
     for document in around.documents:
@@ -44,7 +48,7 @@ def _files(document: Document, around: Around) -> set[str]:
         seen.add(held.file)
         patches = [patch for patch, _ in _patches(held, around)]
         seen.update(each.file for each in patches)
-        for each in _resources(held, around):
+        for each in (*_resources(held, around), *_components(held, around)):
             if _is_own(each):
                 left.append(each)
             else:
@@ -53,46 +57,56 @@ def _files(document: Document, around: Around) -> set[str]:
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
-    yield from built(document, around, set())
-    for name in ("helmCharts", "components"):
-        if document.root.at(name).each():
-            yield Told(document.root.at(name).line, name, "not built: give what `kustomize build` prints")
+    yield from _built(document, around, set())
+    if (charts := document.root.at("helmCharts")).each():
+        yield Told(charts.line, "helmCharts", "not built: give what `kustomize build` prints")
 
 
-def built(document: Document, around: Around, seen: set[str]) -> Iterator[Document]:
-    """Documents of a kustomization, patched. seen: kustomizations that are built already, each of which is once."""
+def _built(document: Document, around: Around, seen: set[str], before: Sequence[Document] = ()) -> list[Document]:
+    """Documents of a kustomization, patched; of a component with those `before` it, which it changes.
+
+    seen: kustomizations that are built already, each of which is once.
+    """
     if document.file in seen or len(seen) > _MOST:
-        return
+        return list(before)
     seen.add(document.file)
-    patches = list(_patches(document, around))
+    held = list(before)
     for resource in _resources(document, around):
-        for each in built(resource, around, seen) if _is_own(resource) else [resource]:
-            yield _patched(each, patches, document.root)
+        held += _built(resource, around, seen) if _is_own(resource) else [resource]
+    for component in _components(document, around):
+        held = _built(component, around, seen, held)
+    patches = list(_patches(document, around))
+    return [_patched(each, patches, document.root) for each in held]
 
 
 def _resources(document: Document, around: Around) -> Iterator[Document]:
-    folder = document.folder
-    for entry in (*document.root.at("resources").each(), *document.root.at("bases").each()):
-        path = f"{folder}{entry.text}"
-        found = list(around.files(path))
-        if not found:
-            found = [each for name in NAMES for each in around.files(f"{path}/{name}")]
-        yield from found
+    yield from _named(document, around, "resources", "bases")
+
+
+def _components(document: Document, around: Around) -> Iterator[Document]:
+    yield from (each for each in _named(document, around, "components") if _is_own(each))
+
+
+def _named(document: Document, around: Around, *keys: str) -> Iterator[Document]:
+    """Documents of files and folders that entries name."""
+    for entry in (each for key in keys for each in document.root.at(key).each()):
+        yield from around.beside(document, entry.text) or [
+            each for name in NAMES for each in around.beside(document, f"{entry.text}/{name}")
+        ]
 
 
 def _patches(document: Document, around: Around) -> Iterator[tuple[Document, Node]]:
     """Patches, each with the target that it names."""
-    folder = document.folder
     for entry in document.root.at("patchesStrategicMerge").each():
-        yield from ((each, Node(None, entry.line)) for each in around.files(f"{folder}{entry.text}"))
+        yield from ((each, Node(None, entry.line)) for each in around.beside(document, entry.text))
     for entry in document.root.at("patches").each():
         if entry.at("path").text:
-            yield from ((each, entry.at("target")) for each in around.files(f"{folder}{entry.at('path').text}"))
+            yield from ((each, entry.at("target")) for each in around.beside(document, entry.at("path").text))
         elif entry.at("patch").text:
             for root in yaml.documents(entry.at("patch").text, document.file):
                 yield document.inside(root), entry.at("target")
     for entry in document.root.at("patchesJson6902").each():
-        yield from ((each, entry.at("target")) for each in around.files(f"{folder}{entry.at('path').text}"))
+        yield from ((each, entry.at("target")) for each in around.beside(document, entry.at("path").text))
 
 
 def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: Node) -> Document:
@@ -104,17 +118,19 @@ def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: 
             for operation in patch.root.each():
                 root = _operated(root, operation, str(operation.at("path").text).strip("/").split("/"))
         elif patch.root.is_mapping and (same or (target and named)):
-            root = _merged(root, patch.root, "")
+            root = merged(root, patch.root, _by_name)
             file = patch.file
     for entry in overlay.at("replicas").each():
         if entry.at("name").text == document.name:
-            root = _merged(root, _nested(entry.at("count"), "spec", "replicas"), "")
+            root = merged(root, _nested(entry.at("count"), "spec", "replicas"), _by_name)
+    images = {str(entry.at("name").text): entry for entry in overlay.at("images").each()}
+    root = _with_images(root, images) if images else root
     return document._replace(root=root, file=file, text=document.text)
 
 
 def _operated(node: Node, operation: Node, steps: list[str]) -> Node:
     """A value with one operation of a JSON patch: add, replace or remove."""
-    if not steps or len(steps) > yaml.MAX_DEPTH:
+    if not steps or len(steps) > MAX_DEPTH:
         return operation.at("value")
     key, rest = steps[0].replace("~1", "/").replace("~0", "~"), steps[1:]
     removes, adds = operation.at("op").text == "remove", operation.at("op").text == "add"
@@ -136,31 +152,44 @@ def _operated(node: Node, operation: Node, steps: list[str]) -> Node:
     return Node(items, node.line)
 
 
+def _with_images(node: Node, images: Mapping[str, Node], depth: int = 0) -> Node:
+    """A value whose containers start other images, or the same in another version."""
+    if depth > MAX_DEPTH:
+        return node
+    if node.is_mapping:
+        values = {key: _with_images(each, images, depth + 1) for key, each in node.items()}
+        if (entry := images.get(_repository(node.at("image").text))) is not None:
+            values["image"] = text_node(_renamed(node.at("image").text, entry))
+        return Node(values, node.line)
+    return Node([_with_images(each, images, depth + 1) for each in node.each()], node.line) if node.each() else node
+
+
+def _repository(image: str) -> str:
+    """An image without its tag and digest."""
+    return _TAG.sub("", image)
+
+
+def _renamed(image: Text, entry: Node) -> Text:
+    name, tag, digest = (entry.at(key).text for key in ("newName", "newTag", "digest"))
+    version = f"@{digest}" if digest else f":{tag}" if tag else image[len(_repository(image)) :]
+    return Text.on(image.line_at(0), f"{name or _repository(image)}{version}")
+
+
 def _nested(node: Node, *keys: str) -> Node:
     for key in reversed(keys):
         node = Node({key: node}, node.line)
     return node
 
 
-def _merged(base: Node, patch: Node, key: str, depth: int = 0) -> Node:
-    """A value with what a strategic patch says of it."""
-    if depth > yaml.MAX_DEPTH:
-        return base
-    if isinstance(base.value, Mapping) and isinstance(patch.value, Mapping):
-        values = dict(base.value)
-        for name, node in patch.value.items():
-            if node.value is None:
-                values.pop(name, None)
-            else:
-                values[name] = _merged(values[name], node, name, depth + 1) if name in values else node
-        return Node(values, patch.line)
-    if key in _BY_NAME and base.each() and patch.each():
-        by_name = {str(item.at("name").text): item for item in base.each()}
-        for item in patch.each():
-            name = str(item.at("name").text)
-            by_name[name] = _merged(by_name[name], item, "", depth + 1) if name in by_name else item
-        return Node(list(by_name.values()), patch.line)
-    return patch
+def _by_name(key: str, base: Node, patch: Node) -> Node | None:
+    """Containers and their like, each merged with the one of its name."""
+    if key not in _BY_NAME or not (base.each() and patch.each()):
+        return None
+    by_name = {str(item.at("name").text): item for item in base.each()}
+    for item in patch.each():
+        name = str(item.at("name").text)
+        by_name[name] = merged(by_name[name], item, _by_name) if name in by_name else item
+    return Node(list(by_name.values()), patch.line)
 
 
-FORM = Form("kustomize", YAML, _is_own, _read)
+FORM = Form("kustomize", YAML, _is_own, _read, uses=_used)

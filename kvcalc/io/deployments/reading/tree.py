@@ -6,12 +6,14 @@ Missing is no error: a form asks `node.at("spec", "template", "spec")` and gets 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, Union
 
 from kvcalc.io.deployments.reading.text import Text
 
 Value: TypeAlias = Union["Mapping[str, Node]", "list[Node]", Text, int, float, bool, None]
+MAX_DEPTH = 64
+"""Deepest nesting that is read."""
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
 
 
@@ -108,6 +110,36 @@ class Node:
                 left.extend(reversed(list(node.value.values())))
             elif isinstance(node.value, list):
                 left.extend(reversed(node.value))
+
+
+Lists: TypeAlias = Callable[[str, Node, Node], "Node | None"]
+"""What two values of a key become that are no two mappings; None: the second one."""
+
+
+def merged(base: Node, over: Node, lists: Lists, key: str = "", depth: int = 0) -> Node:
+    """A value with what another says of it: mappings by entry, null takes an entry away, `lists` says of all else."""
+    if depth > MAX_DEPTH:
+        return base
+    if isinstance(base.value, Mapping) and isinstance(over.value, Mapping):
+        values = dict(base.value)
+        for name, node in over.value.items():
+            if node.value is None:
+                values.pop(name, None)
+            else:
+                values[name] = merged(values[name], node, lists, name, depth + 1) if name in values else node
+        return Node(values, over.line)
+    return lists(key, base, over) or over
+
+
+def placed(node: Node, line: int, depth: int = 0) -> Node:
+    """A value of another file, all of it on the line that names it."""
+    if depth > MAX_DEPTH:
+        return Node(None, line)
+    if isinstance(node.value, Mapping):
+        return Node({key: placed(each, line, depth + 1) for key, each in node.value.items()}, line)
+    if isinstance(node.value, list):
+        return Node([placed(each, line, depth + 1) for each in node.value], line)
+    return Node(node.value, line, None if node.written is None else Text.on(line, str(node.written)))
 
 
 NOTHING = Node(None, 1)

@@ -12,9 +12,8 @@ from typing import Any
 from kvcalc.errors import InvalidFileError
 from kvcalc.errors.foreign import quoted
 from kvcalc.io.deployments.reading.text import Text
-from kvcalc.io.deployments.reading.tree import Node, Value
+from kvcalc.io.deployments.reading.tree import MAX_DEPTH, Node, Value
 
-MAX_DEPTH = 64
 MAX_VALUES = 250_000
 """Most values in one file; the largest real manifest known has some 20,000."""
 _MERGE = "<<"
