@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from kvcalc.errors.foreign import MOST_NAME, visible
+from kvcalc.report.chart import Bar, Bars, Chart, Curves, Level
 from kvcalc.report.sheet import Cell, Line, Point, Sheet, Styled
 
 _FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -48,6 +49,28 @@ def visible_sheet(sheet: Sheet) -> Sheet:
         footnote=visible(sheet.footnote),
         points=tuple(Point(visible(point.title), tuple(map(visible, point.lines))) for point in sheet.points),
     )
+
+
+def visible_chart(chart: Chart) -> Chart:
+    """The same chart, each of its texts visible."""
+    notes = tuple(map(visible, chart.notes))
+    shown = chart._replace(title=visible(chart.title), notes=notes)
+    if isinstance(shown, Curves):
+        series = tuple(each._replace(label=visible(each.label, MOST_NAME)) for each in shown.series)
+        return shown._replace(series=series, levels=_visible_labels(shown.levels))
+    if isinstance(shown, Bars):
+        bars = tuple(_visible_bar(bar) for bar in shown.bars)
+        return shown._replace(bars=bars, levels=_visible_labels(shown.levels))
+    return shown._replace(layers=tuple(each._replace(group=visible(each.group, MOST_NAME)) for each in shown.layers))
+
+
+def _visible_labels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    return tuple(level._replace(label=visible(level.label, MOST_NAME)) for level in levels)
+
+
+def _visible_bar(bar: Bar) -> Bar:
+    segments = tuple(each._replace(label=visible(each.label, MOST_NAME)) for each in bar.segments)
+    return Bar(visible(bar.label, MOST_NAME), segments, visible(bar.words, MOST_NAME))
 
 
 def visible_cell(cell: Cell) -> Cell:

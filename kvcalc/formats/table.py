@@ -16,7 +16,7 @@ from kvcalc.formats._cells import cell_text, is_fixed, is_number
 from kvcalc.formats._escapes import no_commands, visible_sheet
 from kvcalc.report.sheet import Cell, Column, Document, Line, Sheet, Style, Styled
 
-_USUAL_WIDTH = 80
+USUAL_WIDTH = 80
 """Columns of a terminal that claims to have none, as COLUMNS=0 does."""
 WIDE = 100
 """Terminal columns from which on the less important table columns are shown."""
@@ -44,7 +44,7 @@ _BLANK = _Shown("", "")
 def write(document: Document, stream: TextIO) -> None:
     """Writes the document's tables. Width, colour and character set are those of the stream and its environment."""
     console = Console(file=stream, highlight=False)
-    console.width = console.width or _USUAL_WIDTH
+    console.width = console.width or USUAL_WIDTH
     with console.capture() as capture:
         for index, sheet in enumerate(document.sheets()):
             if index:
@@ -65,14 +65,14 @@ def _print(sheet: Sheet, console: Console) -> None:
         _print_rows(sheet, console)
     for point in sheet.points:
         console.print()
-        _print_hanging(point.title, console)
+        print_hanging(point.title, console)
         for words in point.lines:
-            _print_hanging(words, console, further=_DETAIL)
+            print_hanging(words, console, further=_DETAIL)
     notes = [*([f"* {sheet.footnote}"] if sheet.footnote else []), *(f"- {note}" for note in sheet.notes)]
     if notes and (sheet.columns or sheet.points):
         console.print()
     for note in notes:
-        _print_hanging(note, console)
+        print_hanging(note, console)
 
 
 def _print_rows(sheet: Sheet, console: Console) -> None:
@@ -157,10 +157,10 @@ def _once(columns: list[Column], rows: list[list[_Shown]]) -> list[list[_Shown]]
 def _print_line(line: Line, label_width: int, console: Console) -> None:
     """Prints a line of a summary, its value behind its label, in the column where the others' are."""
     label = f"{line.label:<{label_width}}" if line.label else ""
-    _print_hanging(f"{label}{line.value}", console, _STYLES[line.style], _DETAIL if line.style == "detail" else 0)
+    print_hanging(f"{label}{line.value}", console, _STYLES[line.style], _DETAIL if line.style == "detail" else 0)
 
 
-def _print_hanging(words: str, console: Console, style: str = "", further: int = 0) -> None:
+def print_hanging(words: str, console: Console, style: str = "", further: int = 0) -> None:
     """Prints words indented, if need be `further` than usual; what they wrap into hangs two further."""
     own = _INDENT + further
     for index, part in enumerate(Text(words, style=style).wrap(console, max(20, console.width - own - 2))):

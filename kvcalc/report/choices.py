@@ -1,11 +1,14 @@
 """Layouts to choose from, best first."""
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Bars
 
 MOST_SHOWN = 12
 """Rows of a table for eyes; files have all."""
@@ -103,6 +106,20 @@ class ChoicesReport(NamedTuple):
         asked = {"model": self.model, "engine": self.engine, "engine_version": self.engine_version}
         of_users = {"tokens": self.tokens, "sequences": self.sequences}
         return Table.of({**asked, **of_users, **choice.row()} for choice in self.choices)
+
+    def charts(self) -> "tuple[Bars, ...]":
+        """Weights and cache of each GPU, the best layout on top."""
+        from kvcalc.report.chart import Bar, Bars, Segment
+
+        bars = tuple(
+            Bar(
+                f"{count(each.num_gpus)} x {each.gpu}, {each.parallel}, {each.kv_dtype}",
+                (Segment("weights", each.weights_bytes, 0), Segment("left for the cache", each.cache_bytes, 2)),
+                "any users" if each.max_sequences is None else plural(each.max_sequences, "user"),
+            )
+            for each in self.choices[:MOST_SHOWN]
+        )
+        return (Bars(self.sheets()[0].title, "memory of each GPU", bars),)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each, the best on top."""

@@ -1,12 +1,15 @@
 """Variants of one model, or several models, side by side."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
 from kvcalc.report.versions import named
 from kvcalc.units import ratio, short_tokens
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Chart
 
 NOT_APPLICABLE = "n/a"
 """What a table has in place of bytes where something does not apply."""
@@ -103,6 +106,15 @@ class Comparison(NamedTuple):
                     self.row_title: each.label,
                     "not_applicable": each.reason,
                 }
+
+    def charts(self) -> "tuple[Chart, ...]":
+        """A bar for each row; with several token counts, a point for each of them."""
+        from kvcalc.report.chart import at_lengths, one_bar_each
+
+        if len(self.rows[0].reports) == 1:
+            return (one_bar_each(self.title, ((row.label, row.reports[0].total_bytes) for row in self.rows)),)
+        lines = [(row.label, tuple((each.tokens, each.total_bytes) for each in row.reports)) for row in self.rows]
+        return (at_lengths(self.title, lines),)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each variant; with several token counts, a column for each of them."""

@@ -8,6 +8,7 @@ from kvcalc.units import both_units, count, gigabytes, plural
 
 if TYPE_CHECKING:
     from kvcalc.report.blocks import BlocksReport
+    from kvcalc.report.chart import Bars, Segment
     from kvcalc.report.fit import FitReport
     from kvcalc.report.pool import PoolReport
 
@@ -119,6 +120,42 @@ class GpuFit(NamedTuple):
         own = self.max_model_len * (self.sequences if self.shares_context else 1)
         return own if self.max_tokens is None else min(own, self.max_tokens)
 
+    @property
+    def free_bytes(self) -> tuple[int, ...]:
+        """Of the cache's share what is asked leaves, on a rank of each pipeline stage; less than nothing: lacking."""
+        return tuple(self.cache_bytes - needed for needed in self.needed_bytes or ())
+
+    @property
+    def untaken_bytes(self) -> int:
+        """Of the GPU's memory what the engine leaves alone."""
+        return self.gpu_bytes - self.taken_bytes
+
+    def charts(self) -> "tuple[Bars, ...]":
+        """Memory of a GPU, part by part, held against what there is; a bar for each stage that differs."""
+        from kvcalc.report.chart import Bar, Bars, Level
+
+        needed = self.needed_bytes or (None,)
+        stages = {parts: stage for stage, parts in reversed([*enumerate(map(self._parts, needed))])}
+        named = sorted((stage, parts) for parts, stage in stages.items())
+        bars = tuple(Bar(f"stage {stage}" if len(named) > 1 else "each GPU", parts) for stage, parts in named)
+        level = Level(f"memory of {self.gpu}", self.gpu_bytes)
+        return (Bars(self.sheets()[0].title, "memory of each GPU", bars, (level,)),)
+
+    def _parts(self, needed: int | None) -> "tuple[Segment, ...]":
+        """Weights, what lies beside them, the cache that is asked for, and what is left of the memory."""
+        from kvcalc.report.chart import Segment
+
+        asked = max(0, self.cache_bytes) if needed is None else needed
+        parts = [
+            Segment("weights", self.weights_bytes, 0),
+            Segment("activations, graphs and the rest", self.reserve_bytes, 1),
+            Segment("left for the cache" if needed is None else "cache asked for", asked, 2),
+            Segment("free for more cache", 0 if needed is None else self.cache_bytes - needed, 3),
+            Segment("left alone by the engine", self.untaken_bytes, 4),
+        ]
+        fits = asked <= self.cache_bytes
+        return tuple(part for part in parts if part.bytes > 0 and (fits or part.tone <= 2))  # noqa: PLR2004  # a tone
+
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
@@ -145,6 +182,8 @@ class GpuFit(NamedTuple):
             "reserve_bytes": self.reserve_bytes,
             "cache_bytes": self.cache_bytes,
             "needed_bytes": None if self.needed_bytes is None else list(self.needed_bytes),
+            "free_bytes": None if self.needed_bytes is None else list(self.free_bytes),
+            "untaken_bytes": self.untaken_bytes,
             "fits": self.fits,
             "max_tokens": self.max_tokens,
             "max_context": self.max_context,

@@ -1,7 +1,7 @@
 """One model under several methods, side by side: what stays, and what was held on the way there."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.comparison import LeftOut, not_applicable
 from kvcalc.report.notes import once
@@ -9,6 +9,9 @@ from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
 from kvcalc.report.versions import named
 from kvcalc.units import ratio, short_tokens
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Chart
 
 
 class MethodRow(NamedTuple):
@@ -120,6 +123,17 @@ class MethodComparison(NamedTuple):
         ]
         left_out = [each.to_dict() for each in self.left_out]
         return {**named("methods"), "title": self.title, "notes": list(self.notes), "rows": rows, "left_out": left_out}
+
+    def charts(self) -> "tuple[Chart, ...]":
+        """A bar for each method; with several token counts, a point for each of them."""
+        from kvcalc.report.chart import at_lengths, one_bar_each
+
+        if len(self.lengths) == 1:
+            return (one_bar_each(self.title, ((row.label, row.report.total_bytes) for row in self.rows)),)
+        lines: dict[str, tuple[tuple[int, int], ...]] = {}
+        for row in self.rows:
+            lines[row.label] = (*lines.get(row.label, ()), (row.report.tokens, row.report.total_bytes))
+        return (at_lengths(self.title, [*lines.items()]),)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each method; with several token counts, a column for each of them."""

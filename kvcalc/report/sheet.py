@@ -1,7 +1,10 @@
 """Tables as values: typed columns, plain cells, and the lines above and below."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Chart
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """What JSON can hold; numbers are exact ints, but for ratios."""
@@ -152,6 +155,12 @@ class Stack(NamedTuple):
     def to_dict(self) -> list[Json]:
         """The list of their values."""
         return [document.to_dict() for document in self.documents]
+
+    def charts(self) -> "tuple[Chart, ...]":
+        """All their charts."""
+        from kvcalc.report.chart import all_charts
+
+        return all_charts(self.documents)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """All their tables."""

@@ -1,11 +1,14 @@
 """The size of one model's cache under one workload in one engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Bars
 
 
 class TensorReport(NamedTuple):
@@ -332,6 +335,20 @@ class Report(NamedTuple):
     def _full_from(self) -> int:
         """Tokens from which on everything is full that is full at this length."""
         return max(tensor.saturates_at or 0 for tensor in self._tensors() if (tensor.saturates_at or 0) <= self.tokens)
+
+    def charts(self) -> "tuple[Bars, ...]":
+        """A bar for each group of layers, made of its tensors."""
+        from kvcalc.report.chart import Bar, Bars, Segment
+
+        tones = {name: tone for tone, name in enumerate(dict.fromkeys(tensor.name for tensor in self._tensors()))}
+        bars = tuple(
+            Bar(
+                f"{group.num_layers} {group.name}",
+                tuple(Segment(tensor.name, tensor.bytes, tones[tensor.name]) for tensor in group.tensors),
+            )
+            for group in self.groups
+        )
+        return (Bars(self.heading(), "bytes of the cache", bars),)
 
     def asked(self) -> tuple[tuple[str, Cell], ...]:
         """The question, by the names that JSON has."""

@@ -1,12 +1,15 @@
 """Other views of a size: layer by layer, at several lengths, and with its formula explained."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.methods import MethodEntry, MethodPage
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table
 from kvcalc.report.size import GroupReport, Report, TensorReport, policy_remarks
 from kvcalc.units import count, plural
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Bars, Curves, Strip
 
 _INDENT = " " * 4
 """Of what explains the formula above it, in JSON."""
@@ -30,6 +33,13 @@ class Layers(NamedTuple):
             for layer in group.layers
         ]
         return sorted(rows)
+
+    def charts(self) -> "tuple[Strip, ...]":
+        """The layers side by side."""
+        from kvcalc.report.chart import Layer, Strip
+
+        layers = tuple(Layer(layer, group, bytes_) for layer, group, _, _, bytes_ in self._rows())
+        return (Strip(self.report.heading(), layers),)
 
     def to_dict(self) -> dict[str, Json]:
         """The report's values with a list `layers`."""
@@ -55,6 +65,13 @@ class Lengths(NamedTuple):
     """Reports of one model at several token counts: a row each."""
 
     reports: tuple[Report, ...]
+
+    def charts(self) -> "tuple[Curves, ...]":
+        """The totals; nothing is said of lengths between them."""
+        from kvcalc.report.chart import at_lengths
+
+        points = tuple((report.tokens, report.total_bytes) for report in self.reports)
+        return (at_lengths(self.sheets()[0].title, [(self.reports[0].model, points)]),)
 
     def to_dict(self) -> list[Json]:
         """The list of the reports' values."""
@@ -95,6 +112,10 @@ class Explanation(NamedTuple):
 
     report: Report
     methods: tuple[MethodEntry, ...] = ()
+
+    def charts(self) -> "tuple[Bars, ...]":
+        """The report's."""
+        return self.report.charts()
 
     def to_dict(self) -> dict[str, Json]:
         """The report's values with `formulas` and `origins`."""

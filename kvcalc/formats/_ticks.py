@@ -1,0 +1,96 @@
+"""Where an axis is labelled, and with what: numbers that people read, in units of their own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvcalc.report.chart import Axis
+from kvcalc.units import short_tokens
+
+_STEPS = (1, 2, 5)
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_KILO = 1024
+_LEAST_RANGE = 2
+"""Factor that a range of a log axis spans at least."""
+
+
+class Tick(NamedTuple):
+    """A number of an axis, and its label."""
+
+    value: int
+    label: str
+
+
+class Scale(NamedTuple):
+    """What an axis shows: from low to high, with its ticks."""
+
+    low: int
+    high: int
+    ticks: tuple[Tick, ...]
+
+
+def scale_of(axis: Axis, least: int, most: int, room: int) -> Scale:
+    """The range of an axis that holds all numbers from `least` to `most`, with at most `room` ticks or so."""
+    if not axis.log:
+        ticks = _linear(axis, most, room)
+        return Scale(0, max(most, ticks[-1].value) if axis.unit != "tokens" else most, ticks)
+    low, high = max(1, least), max(most, _LEAST_RANGE * max(1, least))
+    values = _decades(low, high, room) if axis.unit == "users" else _doublings(low, high, room)
+    return Scale(low, high, tuple(Tick(value, _label(axis, value)) for value in values))
+
+
+def _label(axis: Axis, value: int) -> str:
+    if axis.unit == "bytes":
+        return binary(value)
+    return short_tokens(value) if axis.unit == "tokens" else f"{value:,}"
+
+
+def binary(value: int) -> str:
+    """`1073741824` as `1 GiB`: a whole number of the largest binary unit, or the nearest with two digits."""
+    power = 0
+    while power + 1 < len(_UNITS) and value >= _KILO ** (power + 1):
+        power += 1
+    whole, rest = divmod(value, _KILO**power)
+    return f"{value / _KILO**power:.4g} {_UNITS[power]}" if rest else f"{whole:,} {_UNITS[power]}"
+
+
+def _doublings(low: int, high: int, room: int) -> list[int]:
+    """Powers of two in a range, every one or every second, third ... of them."""
+    first, last = (low - 1).bit_length(), high.bit_length() - 1
+    step = max(1, -(-(last - first + 1) // max(2, room)))
+    start = last - (last - first) // step * step if last >= first else last
+    return [2**power for power in range(start, last + 1, step)] or [low, high]
+
+
+def _decades(low: int, high: int, room: int) -> list[int]:
+    """1, 2, 5 and their tenfolds in a range; powers of ten alone where that would be many."""
+    found = [step * 10**power for power in range(len(str(high))) for step in _STEPS]
+    inside = [value for value in found if low <= value <= high]
+    return inside if len(inside) <= room else [value for value in inside if str(value).strip("0") == "1"]
+
+
+def _linear(axis: Axis, most: int, room: int) -> tuple[Tick, ...]:
+    """Equal steps from nothing on, as long as they are even in the unit."""
+    unit = 1
+    if axis.unit != "users":
+        while unit * _KILO <= most:
+            unit *= _KILO
+    step = _even(most, unit, room, doublings=axis.unit == "tokens")
+    return tuple(Tick(value, _label(axis, value)) for value in range(0, most + 1, step))
+
+
+def _even(most: int, unit: int, room: int, *, doublings: bool) -> int:
+    """The smallest even step of a unit that leaves at most `room` ticks."""
+    if doublings:
+        step = 1
+        while most // step > room:
+            step *= 2
+        return step
+    power = 1
+    while True:
+        for factor in _STEPS:
+            step = factor * power * unit
+            if most // step <= room:
+                return step
+        power *= 10
+

@@ -1,0 +1,175 @@
+"""Charts as values: exact numbers, and what they are of.
+
+Formats draw them and nothing else. Each number of a chart is one that the document has in its JSON; what lies between
+two points is drawn, never said.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from kvcalc.units import both_units, count, plural
+
+Unit = Literal["tokens", "bytes", "users"]
+
+
+class Axis(NamedTuple):
+    """One of two axes. log: whether equal steps are equal factors."""
+
+    label: str
+    unit: Unit
+    log: bool = True
+
+    def said(self, number: int) -> str:
+        """A number of it, in full."""
+        return both_units(number) if self.unit == "bytes" else plural(number, self.unit.removesuffix("s"))
+
+
+class Series(NamedTuple):
+    """One line. points: (x, y), ascending by x; marks: each x of them where a window fills or the growth changes."""
+
+    label: str
+    points: tuple[tuple[int, int], ...]
+    marks: tuple[int, ...] = ()
+
+
+class Level(NamedTuple):
+    """A line across, such as the memory of a GPU."""
+
+    label: str
+    value: int
+
+
+class Curves(NamedTuple):
+    """Lines over an axis. joined: whether a line holds between its points; else only the points do."""
+
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    levels: tuple[Level, ...] = ()
+    notes: tuple[str, ...] = ()
+    joined: bool = True
+
+    def numbers(self) -> set[int]:
+        """Every number that is drawn."""
+        points = (number for series in self.series for point in series.points for number in point)
+        return {*points, *(level.value for level in self.levels)}
+
+    def said(self, series: Series, point: tuple[int, int]) -> str:
+        """`llama-3-70b: 10,737,418,240 bytes (...) at 32,768 tokens`."""
+        x, y = point
+        filled = f"; {MARKED}" if x in series.marks else ""
+        return f"{series.label}: {self.y.said(y)} at {self.x.said(x)}{filled}"
+
+
+def at_lengths(title: str, lines: Sequence[tuple[str, tuple[tuple[int, int], ...]]]) -> Curves:
+    """Bytes of the cache at a few lengths; nothing is said of what lies between them."""
+    x, y = Axis("cached tokens of each sequence", "tokens"), Axis("bytes of the cache", "bytes")
+    return Curves(title, x, y, tuple(Series(label, points) for label, points in lines), joined=False)
+
+
+def one_bar_each(title: str, sizes: Iterable[tuple[str, int]]) -> "Bars":
+    """A bar of the cache of each of several things."""
+    bars = tuple(Bar(label, (Segment("cache", size),)) for label, size in sizes)
+    return Bars(title, "bytes of the cache", bars)
+
+
+MARKED = "growth changes"
+"""What a mark on a line means: a window is full, or a method begins to drop."""
+
+
+class Segment(NamedTuple):
+    """A part of a bar. tone: what it is, by which formats colour it: the same part has the same colour everywhere."""
+
+    label: str
+    bytes: int
+    tone: int = 0
+
+
+class Bar(NamedTuple):
+    """One bar, made of parts that lie on each other. words: a remark at its end."""
+
+    label: str
+    segments: tuple[Segment, ...]
+    words: str = ""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(segment.bytes for segment in self.segments)
+
+
+class Bars(NamedTuple):
+    """Stacked bars of bytes. levels: what they are held against."""
+
+    title: str
+    label: str
+    bars: tuple[Bar, ...]
+    levels: tuple[Level, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def numbers(self) -> set[int]:
+        """Every number that is drawn."""
+        segments = (segment.bytes for bar in self.bars for segment in bar.segments)
+        return {*segments, *(level.value for level in self.levels)}
+
+    def kinds(self) -> tuple[tuple[str, int], ...]:
+        """Labels of the parts with their tones, each once."""
+        return tuple(dict.fromkeys((part.label, part.tone) for bar in self.bars for part in bar.segments))
+
+    def said(self, bar: Bar, segment: Segment) -> str:
+        """`weights: 16,060,522,496 bytes (...)`."""
+        return f"{bar.label}, {segment.label}: {both_units(segment.bytes)}"
+
+
+class Layer(NamedTuple):
+    """A layer and what it holds. group: the equal layers that it is one of."""
+
+    index: int
+    group: str
+    bytes: int
+
+
+class Strip(NamedTuple):
+    """Layers side by side, each by what it holds."""
+
+    title: str
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
+
+    def numbers(self) -> set[int]:
+        """Every number that is drawn."""
+        return {number for layer in self.layers for number in (layer.index, layer.bytes)}
+
+    def kinds(self) -> tuple[tuple[str, int, int], ...]:
+        """Each group with the bytes of one of its layers, and how many layers have so many."""
+        found: dict[tuple[str, int], int] = {}
+        for layer in self.layers:
+            found[layer.group, layer.bytes] = found.get((layer.group, layer.bytes), 0) + 1
+        return tuple((group, bytes_, number) for (group, bytes_), number in found.items())
+
+    def said(self, layer: Layer) -> str:
+        """`layer 3, full: 1,024 bytes`."""
+        return f"layer {count(layer.index)}, {layer.group}: {both_units(layer.bytes)}"
+
+
+Chart: TypeAlias = Curves | Bars | Strip
+
+
+@runtime_checkable
+class Charted(Protocol):
+    """A document that has charts."""
+
+    def charts(self) -> Sequence[Chart]:
+        """One or several, the most important first."""
+        ...
+
+
+def charts_of(document: object) -> tuple[Chart, ...]:
+    """The charts of a document; none of one that has none."""
+    return tuple(document.charts()) if isinstance(document, Charted) else ()
+
+
+def all_charts(documents: Iterable[object]) -> tuple[Chart, ...]:
+    """Those of several documents."""
+    return tuple(chart for document in documents for chart in charts_of(document))

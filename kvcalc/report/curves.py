@@ -1,0 +1,81 @@
+"""Lines over the context: bytes that grow with the tokens, or users that fit."""
+
+from typing import NamedTuple
+
+from kvcalc.report.chart import Axis, Curves, Level, Series
+from kvcalc.report.notes import once
+from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
+from kvcalc.units import plural
+
+
+class Curve(NamedTuple):
+    """One line and what it is of. asked: the model, engine and the like, by name. left_out: tokens beyond its end."""
+
+    label: str
+    asked: tuple[tuple[str, Cell], ...]
+    points: tuple[tuple[int, int], ...]
+    marks: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class CurvesReport(NamedTuple):
+    """Lines on the same axes. of: what is counted, bytes or users; levels: bytes of what they are held against.
+
+    linear: whether axes are drawn in equal steps instead of equal factors. over: what the tokens are those of.
+    """
+
+    title: str
+    of: str
+    curves: tuple[Curve, ...]
+    levels: tuple[Level, ...] = ()
+    notes: tuple[str, ...] = ()
+    linear: bool = False
+    over: str = "cached tokens of each sequence"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values: each line with its points."""
+        return {
+            "title": self.title,
+            "x": self.over,
+            "y": self.of,
+            "series": [
+                {
+                    "label": curve.label,
+                    **dict(curve.asked),
+                    "points": [{"tokens": x, self.of: y} for x, y in curve.points],
+                    "growth_changes_at": list(curve.marks),
+                    "notes": list(curve.notes),
+                }
+                for curve in self.curves
+            ],
+            "levels": [{"label": level.label, "bytes": level.value} for level in self.levels],
+            "notes": list(self.notes),
+        }
+
+    def table(self) -> Table:
+        """A row for each point."""
+        return Table.of(
+            {"series": curve.label, **dict(curve.asked), "tokens": x, self.of: y}
+            for curve in self.curves
+            for x, y in curve.points
+        )
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each point."""
+        y = (Column("bytes", "bytes"), Column("GiB", "gibibytes")) if self.of == "bytes" else (Column("users", "count"),)
+        rows = tuple((curve.label, x, *(value for _ in y)) for curve in self.curves for x, value in curve.points)
+        columns = (Column("series", once=True), Column("tokens", "count"), *y)
+        levels = tuple(f"{level.label}: {plural(level.value, 'byte')}" for level in self.levels)
+        return (Sheet(self.title, columns, rows, notes=(*levels, *self._remarks())),)
+
+    def charts(self) -> tuple[Curves, ...]:
+        """One, of all lines."""
+        y = Axis("bytes of the cache", "bytes", not self.linear)
+        if self.of == "users":
+            y = Axis("users", "users", not self.linear)
+        lines = tuple(Series(curve.label, curve.points, curve.marks) for curve in self.curves)
+        x = Axis(self.over, "tokens", not self.linear)
+        return (Curves(self.title, x, y, lines, self.levels, self._remarks()),)
+
+    def _remarks(self) -> tuple[str, ...]:
+        return (*once((curve.label, note) for curve in self.curves for note in curve.notes), *self.notes)
