@@ -82,6 +82,10 @@ def read_strictly(format: str, text: str) -> None:
         read_markdown(text)
     elif format == "latex":
         read_latex(text)
+    elif format == "tikz":
+        read_tikz(text)
+    elif format == "svg":
+        read_svg(text)
     elif format == "github":
         assert {name for name, *_ in commands(text)} <= {"error", "notice"}
         assert len(commands(text)) == len(text.splitlines())
@@ -119,6 +123,49 @@ def read_latex(text: str) -> None:
         for each in words:
             assert "".join(TEXT_OF_LATEX.findall(each)) == each, each
             assert not re.search("--|''|,,|``", each), each
+
+
+OWN_TIKZ = re.compile(
+    r"% \\usepackage\{pgfplots\} \\pgfplotsset\{compat=1\.18\}|\\(?:begin|end)\{tikzpicture\}|\\begin\{axis\}\[|\]|\\end\{axis\}"
+    r"|\\definecolor\{kvcalc[a-z]+\}\{HTML\}\{[0-9A-F]{6}\}"
+    r"|\\addplot\[[\w ,*=]+\] coordinates \{(?:\(\d+,\d+\) ?)*\};"
+    r"|\\fill\[\w+, draw=white\] \(axis cs:\d+,0\) rectangle \(axis cs:\d+,1\); % \d+ bytes|"
+)
+"""Lines of a picture without a word of anybody else."""
+WORDS_OF_TIKZ = re.compile(
+    r"% (.*)|  title=\{(.*)\}, title style=\{align=left, text width=\\linewidth\},|\\addlegendentry\{(.*)\}"
+    r"|\\draw\[red, densely dashed\] \(axis cs:\d+,\d+\.6\) -- \(axis cs:\d+,-0\.6\) "
+    r"node\[above left, font=\\footnotesize\] \{(.*)\};"
+)
+OPTION_OF_TIKZ = re.compile(r"  (?:[xy]ticklabels=\{((?:\{.*\},?)*)\}|[xy]label=\{(.*)\}|([\w .,;=%{}()!/*\\-]+)),")
+
+
+def read_tikz(text: str) -> None:
+    """Each line is one of the few that a picture has, braces pair, and words are only words."""
+    for line in text.splitlines():
+        if OWN_TIKZ.fullmatch(line):
+            continue
+        match = WORDS_OF_TIKZ.fullmatch(line) or OPTION_OF_TIKZ.fullmatch(line)
+        assert match, line
+        if match.re is OPTION_OF_TIKZ:
+            labels = re.findall(r"\{((?:\\.|\{\}|[^{}\\])*)\},?", match[1]) if match[1] else []
+            words = [*labels, match[2] or ""]
+            assert not match[1] or "".join(f"{{{label}}}," for label in labels)[:-1] == match[1], line
+        else:
+            words = [next((group for group in match.groups() if group), "")]
+        for each in words:
+            assert "".join(TEXT_OF_LATEX.findall(each)) == each, each
+
+
+def read_svg(text: str) -> None:
+    """An XML document of drawings and words: nothing that runs or asks a network."""
+    root = ElementTree.fromstring(text.encode())
+    names = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert names <= {"svg", "title", "defs", "style", "g", "path", "use", "text", "tspan", "clipPath", "rect"}, names
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            assert not name.rpartition("}")[2].startswith("on"), name
+            assert "href" not in name or value.startswith("#"), value
 
 
 def an_object(**required):

@@ -32,6 +32,7 @@ ONLY_USERS = {
     "yaml": {"io"},
     "pydantic": {"io"},
     "rich": {"formats"},
+    "matplotlib": {"formats"},
     "typer": {"cli"},
     "numpy": {"answers", "cache", "fleet", "io"},
     "torch": {"verify"},
@@ -104,7 +105,7 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-HEAVY = {"torch", "rich", "pydantic", "yaml", "numpy", "huggingface_hub"}
+HEAVY = {"torch", "rich", "pydantic", "yaml", "numpy", "huggingface_hub", "matplotlib"}
 
 
 def test_importing_the_command_line_loads_nothing_heavy():

@@ -32,10 +32,11 @@ _SHOWN_PERIODS = 16
 
 
 class Line(NamedTuple):
-    """What a curve is of. method: as it was asked for; empty for the model as it is."""
+    """What a curve is of. method: as it was asked for; empty for the model as it is. model: its name without it."""
 
     question: Question
     method: str = ""
+    model: str = ""
 
     @property
     def asked(self) -> tuple[tuple[str, Cell], ...]:
@@ -43,7 +44,7 @@ class Line(NamedTuple):
         question = self.question
         engine = question.engine
         return (
-            ("model", question.model.name),
+            ("model", self.model or question.model.name),
             ("sequences", question.sequences),
             ("kv_dtype", engine.cache_format(question.model, question.kv_dtype)),
             ("engine", engine.name),
@@ -67,7 +68,8 @@ def lines_of(questions: Iterable[Question], methods: Sequence[str] = ()) -> tupl
         lines.append(Line(question))
         for spec in _named(methods):
             try:
-                lines.append(Line(question.of_model(apply_method(question.model, spec)), spec))
+                changed = question.of_model(apply_method(question.model, spec))
+                lines.append(Line(changed, spec, question.model.name))
             except NotApplicableError as error:
                 left_out[f"{spec} does not apply to {question.model.name}: {error.what}"] = None
     return lines, tuple(left_out)
@@ -151,7 +153,8 @@ def _curve(label: str, line: Line, first: int, last: int, *, linear: bool) -> Cu
     kinks = tuple(kink for kink in growth_changes(footprint) if first <= kink <= last)
     at = samples(first, last, kinks, footprint.period, linear=linear)
     if last > _SHOWN_PERIODS * footprint.period > _SHOWN_PERIODS:
-        notes.append(f"goes in steps of {plural(footprint.period, 'token')}; later ones are drawn as they end")
+        shown = plural(_SHOWN_PERIODS * footprint.period, "token")
+        notes.append(f"in steps of {plural(footprint.period, 'token')}; after {shown} only the end of each is drawn")
     each = last * question.times_held // question.sequences
     return Curve(
         label,
@@ -172,9 +175,7 @@ def growth_changes(footprint: Footprint) -> Iterator[int]:
         before = after
 
 
-def samples(
-    first: int, last: int, kinks: Iterable[int] = (), period: int = 1, *, linear: bool = False
-) -> list[int]:
+def samples(first: int, last: int, kinks: Iterable[int] = (), period: int = 1, *, linear: bool = False) -> list[int]:
     """Token counts at which a curve is drawn: both ends, the kinks, and equal steps or parts of a doubling.
 
     period: tokens after which it repeats itself, as blocks do. Both sides of each step are drawn while steps are few;
@@ -196,7 +197,10 @@ def samples(
 def told_apart(facts: Sequence[Sequence[str]]) -> list[str]:
     """A label for each line: what it does not have in common with all others; the first fact where all are alike."""
     differs = [len(set(column)) > 1 for column in zip(*facts, strict=True)]
-    labels = [", ".join(fact.removesuffix(" engine") for fact, own in zip(each, differs, strict=True) if own) for each in facts]
+    labels = [
+        ", ".join(fact.removesuffix(" engine") for fact, own in zip(each, differs, strict=True) if own)
+        for each in facts
+    ]
     return [label or each[0] for label, each in zip(labels, facts, strict=True)]
 
 
@@ -204,5 +208,3 @@ def in_common(facts: Sequence[Sequence[str]]) -> str:
     """What all lines have in common, but that they are as they are."""
     common = [column[0] for column in zip(*facts, strict=True) if len(set(column)) == 1]
     return ", ".join(fact for fact in common if fact != "as it is")
-
-

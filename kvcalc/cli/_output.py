@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.report.sheet import Document
 
 
-def check_output_format(name: str, *, findings: bool = False) -> None:
-    """Raises KvcalcError for a format that this command has not, before anything is computed."""
+def check_output_format(name: str, *, findings: bool = False, charts: bool = False, to_file: bool = False) -> None:
+    """Raises KvcalcError for a format that this command has not, before anything is computed.
+
+    to_file: whether it goes to a file; what is no text must not go to a terminal.
+    """
     from kvcalc.cli.asking import located
-    from kvcalc.formats import FOR_ANYTHING, FOR_FINDINGS, check_format
+    from kvcalc.formats import FOR_ANYTHING, FOR_CHARTS, FOR_FINDINGS, OF_BYTES, check_format
 
-    located("--format", check_format, name, FOR_ANYTHING + (FOR_FINDINGS if findings else ()))
+    allowed = FOR_ANYTHING + (FOR_FINDINGS if findings else ()) + (FOR_CHARTS if charts else ())
+    located("--format", check_format, name, allowed)
+    if name in OF_BYTES and not to_file and sys.stdout.isatty():
+        raise InvalidValueError(
+            f"{name} is no text, and goes to a terminal", where="--format", help=f"write it to a file: > chart.{name}"
+        )
 
 
-def show(document: Document, format: str) -> None:
-    """Writes the document to stdout, whole."""
+def format_of(given: str | None, file: str | None, otherwise: str) -> str:
+    """The format that is given, else that of the file by its name, else the usual one."""
+    if given is not None or file is None:
+        return given or otherwise
+
+    from kvcalc.cli.asking import located
+    from kvcalc.formats import format_of_file
+
+    return located("--out", format_of_file, Path(file).suffix)
+
+
+def show(document: Document, format: str, file: str | None = None) -> None:
+    """Writes the document, whole, to stdout or to a file."""
     from kvcalc.formats import write
 
-    write(document, format, sys.stdout)
+    if file is None:
+        write(document, format, sys.stdout)
+        return
+
+    from io import BytesIO, TextIOWrapper
+
+    from kvcalc.cli.asking import located
+    from kvcalc.io.files import write_whole
+
+    content = BytesIO()
+    stream = TextIOWrapper(content, "utf-8", errors="backslashreplace", newline="\n")
+    write(document, format, stream)
+    stream.flush()
+    located("--out", write_whole, Path(file), content.getvalue())

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from kvcalc.cli.options import Option
 
 NAMES = (
-    *("size", "compare", "fit", "weights", "decode", "transfer", "check", "diff", "deployments", "replay", "traffic"),
-    *("verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema", "vectors"),
+    *("size", "compare", "plot", "fit", "weights", "decode", "transfer", "check", "diff", "deployments", "replay"),
+    *("traffic", "verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema", "vectors"),
 )
 """Files of this folder that are commands, in the order of help, with - for _."""
 

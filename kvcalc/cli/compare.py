@@ -34,7 +34,7 @@ def run(
     format: str,
 ) -> int:
     """Runs `kvcalc compare`."""
-    check_output_format(format)
+    check_output_format(format, charts=True)
     given = asking.token_counts(tokens)
     terms = asking.terms(batch, dtype, engine, engine_set)
 
@@ -49,7 +49,7 @@ def run(
         raise InvalidValueError(
             "--attention and --variants both say what one model is compared as", help="give one of the two"
         )
-    loaded = _models(models, preset, model, assume, mtp=mtp, hub=hub)
+    loaded = models_of(models, preset, model, assume, mtp=mtp, hub=hub)
 
     from kvcalc.answers.compare import compare
     from kvcalc.io.asked import usual_lengths
@@ -68,7 +68,7 @@ def run(
     return 0
 
 
-def _models(
+def models_of(
     models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool, hub: bool
 ) -> Sequence[Model]:
     """Models that are named as arguments, or one that an option names."""
@@ -103,7 +103,7 @@ COMMAND = Command(
         options.ENGINE,
         options.ENGINE_SET,
         options.EXPLAIN._replace(help="With --methods: formula and source of each."),
-        options.FORMAT,
+        options.FORMAT_OF_CHARTS,
     ),
     run=run,
 )

@@ -51,7 +51,7 @@ def run(
     format: str,
 ) -> int:
     """Runs `kvcalc fit`."""
-    check_output_format(format)
+    check_output_format(format, charts=True)
     from fractions import Fraction
 
     from kvcalc.fleet.memory import share_of
@@ -196,7 +196,7 @@ COMMAND = Command(
         options.DP,
         options.DCP,
         options.EP,
-        options.FORMAT,
+        options.FORMAT_OF_CHARTS,
     ),
     run=run,
 )

@@ -109,6 +109,12 @@ def _formats() -> Sequence[str]:
     return FOR_ANYTHING
 
 
+def _formats_of_charts() -> Sequence[str]:
+    from kvcalc.formats import FOR_ANYTHING, FOR_CHARTS
+
+    return (*FOR_ANYTHING, *FOR_CHARTS)
+
+
 def _formats_of_findings() -> Sequence[str]:
     from kvcalc.formats import FOR_ANYTHING, FOR_FINDINGS
 
@@ -328,6 +334,12 @@ EXACT = Option("exact", ("--exact",), None, "Bytes in full instead of GiB.", FLA
 MAX_GROWTH = Option("max_growth", ("--max-growth",), "PERCENT", "Largest growth of a deployment's bytes: 10%.")
 FORMAT = Option("format", ("--format", "-f"), "NAME", "Output format: {known}.", default="table", known=_formats)
 FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
+FORMAT_OF_CHARTS = FORMAT._replace(
+    help="Output format: {known}. chart: in the terminal; svg and png need kvcalc[plot].", known=_formats_of_charts
+)
+MAX_USERS = Option("max_users", ("--max-users",), None, "Max users that fit on --gpu, instead of bytes.", FLAG)
+LINEAR = Option("linear", ("--linear",), None, "Axes in equal steps instead of doublings.", FLAG)
+OUT = Option("out", ("--out", "-o"), "FILE", "Write to this file; its ending says the format, unless --format does.")
 
 # Arguments of one command -------------------------------------------------------------------------------------------
 

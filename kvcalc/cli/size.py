@@ -44,7 +44,7 @@ def run(
     format: str,
 ) -> int:
     """Runs `kvcalc size`."""
-    check_output_format(format)
+    check_output_format(format, charts=True)
     if by_layer and explain:
         raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
     asked = asking.token_counts((*tokens, *([length] if length else ())))
@@ -146,7 +146,7 @@ COMMAND = Command(
         options.BY_LAYER,
         options.EXPLAIN,
         options.VERIFY,
-        options.FORMAT,
+        options.FORMAT_OF_CHARTS,
     ),
     run=run,
 )

@@ -15,15 +15,16 @@ from kvcalc.units import plural
 
 
 class LineOnGpus(NamedTuple):
-    """What a curve of users is of. ranks: how many GPUs, and how they share the model."""
+    """What a curve of users is of. ranks: how many GPUs, and how they share the model. method, model: as in a Line."""
 
     on: OnGpus
     ranks: Parallel
     method: str = ""
+    model: str = ""
 
     @property
     def _line(self) -> Line:
-        return Line(self.on.asked, self.method)
+        return Line(self.on.asked, self.method, self.model)
 
     @property
     def asked(self) -> tuple[tuple[str, Cell], ...]:
@@ -67,7 +68,7 @@ def _curve(label: str, line: LineOnGpus, first: int, last: int, *, linear: bool)
     if on.asked.engine.SHARES_CONTEXT:
         raise NotApplicableError(
             f"users of {on.asked.engine.name} share one context, whose number is a setting",
-            help="plot its bytes: leave --users out",
+            help="plot its bytes: leave --max-users out",
         )
     memory, plan = on.memory(ranks), on.plan(ranks)
     if memory.cache_bytes <= 0:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
+from warnings import catch_warnings, filterwarnings
 from xml.etree import ElementTree
 
 from kvcalc.formats._escapes import visible_chart, xml
@@ -100,12 +102,18 @@ def png(charts: Sequence[Chart]) -> bytes:
     return stream.getvalue()
 
 
-def _settings(salt: str) -> Any:
-    """matplotlib as it comes, but for our own settings: a user's style does not change what is drawn."""
+@contextmanager
+def _settings(salt: str) -> Iterator[None]:
+    """The library as it comes, but for our own settings: a user's style does not change what is drawn."""
     import matplotlib as mpl
 
-    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
-    return mpl.rc_context({**defaults, **_SETTINGS, "svg.hashsalt": salt})
+    defaults: Any = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+    settings: Any = {**defaults, **_SETTINGS, "svg.hashsalt": salt}
+    with mpl.rc_context(settings), catch_warnings():
+        filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # a name in signs that the font lacks: a box stands there
+        yield
 
 
 def _figure(charts: Sequence[Chart], *, notes: bool) -> _Ready:
@@ -116,7 +124,9 @@ def _figure(charts: Sequence[Chart], *, notes: bool) -> _Ready:
     below = [_wrapped(chart.notes) if notes else [] for chart in charts]
     titles = [wrap(chart.title, _TITLE_CHARACTERS) for chart in charts]
     heights = [_inches(chart) for chart in charts]
-    whole = sum(heights) + sum(0.92 + 0.2 * len(title) + 0.17 * len(own) for title, own in zip(titles, below, strict=True))
+    whole = sum(heights) + sum(
+        0.92 + 0.2 * len(title) + 0.17 * len(own) for title, own in zip(titles, below, strict=True)
+    )
     figure = Figure((_WIDTH_INCHES, whole))
     top = whole
     for chart, title, own, height in zip(charts, titles, below, heights, strict=True):
@@ -313,7 +323,8 @@ def _draw_bars(chart: Bars, axes: Axes, tips: _Tips) -> None:
         _draw_bar(chart, bar, row, most, axes, tips)
     for level in chart.levels:
         _draw_limit(level, axes)
-    _draw_key(_named_parts(chart), axes)
+    if len(chart.kinds()) > 1:
+        _draw_key(_named_parts(chart), axes, _inches(chart))
 
 
 def _draw_bar(chart: Bars, bar: Bar, row: int, most: int, axes: Axes, tips: _Tips) -> None:
@@ -322,7 +333,7 @@ def _draw_bar(chart: Bars, bar: Bar, row: int, most: int, axes: Axes, tips: _Tip
         name = PARTS[segment.tone % len(PARTS)]
         (drawn,) = axes.barh([row], [segment.bytes], left=[left], height=0.7, color=LIGHT[name], linewidth=0)
         drawn.set_gid(tips.id_of(chart.said(bar, segment)))
-        if segment.bytes > _SHARE_FOR_WORDS * most:
+        if len(bar.segments) > 1 and segment.bytes > _SHARE_FOR_WORDS * most:
             colour = LIGHT["words"] if name in PARTS[3:] else LIGHT["on-part"]
             words = gibibytes(segment.bytes)
             axes.text(left + segment.bytes / 2, row, words, ha="center", va="center", color=colour, fontsize=8)
@@ -339,7 +350,7 @@ def _draw_limit(level: Level, axes: Axes) -> None:
         f"{_cut(level.label)}, {gibibytes(level.value)}",
         (level.value, 1),
         (2 if far else -2, 2),
-        ("data", "axes fraction"),  # type: ignore[arg-type]  # a pair is taken, too
+        ("data", "axes fraction"),
         "offset points",
         ha="right" if far else "left",
         va="bottom",
@@ -356,12 +367,11 @@ def _named_parts(chart: Bars) -> list[tuple[str, str]]:
     return [(LIGHT[PARTS[tone % len(PARTS)]], f"{_cut(label)}{sizes.get(label, '')}") for label, tone in chart.kinds()]
 
 
-def _draw_key(named: Sequence[tuple[str, str]], axes: Axes) -> None:
-    """What each colour is, below the axis."""
+def _draw_key(named: Sequence[tuple[str, str]], axes: Axes, height: float) -> None:
+    """What each colour is, below an axis of so many inches."""
     from matplotlib.patches import Patch
 
     patches = [Patch(color=colour, label=words) for colour, words in named]
-    height = axes.get_position().height * axes.figure.get_figheight()  # type: ignore[union-attr]  # it is in a figure
     axes.legend(
         handles=patches,
         loc="upper left",
@@ -383,9 +393,11 @@ def _draw_strip(chart: Strip, axes: Axes, tips: _Tips) -> None:
         return LIGHT[HEAT[min(len(HEAT) - 1, bytes_ * len(HEAT) // most)]]
 
     for layer in chart.layers:
-        (drawn,) = axes.bar([layer.index], [1], width=1, color=colour(layer.bytes), linewidth=0.4, edgecolor=LIGHT["surface"])
+        (drawn,) = axes.bar(
+            [layer.number], [1], width=1, color=colour(layer.bytes), linewidth=0.4, edgecolor=LIGHT["surface"]
+        )
         drawn.set_gid(tips.id_of(chart.said(layer)))
-    first, last = chart.layers[0].index, chart.layers[-1].index
+    first, last = chart.layers[0].number, chart.layers[-1].number
     axes.set_xlim(first - 0.5, last + 0.5)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
@@ -396,7 +408,8 @@ def _draw_strip(chart: Strip, axes: Axes, tips: _Tips) -> None:
     kinds = chart.kinds()
     if len(kinds) > _MOST_KINDS:
         kinds = (min(kinds, key=lambda kind: kind[1]), max(kinds, key=lambda kind: kind[1]))
-    _draw_key([(colour(bytes_), f"{count(n)} {_cut(group)}, {gibibytes(bytes_)}") for group, bytes_, n in kinds], axes)
+    named = [(colour(bytes_), f"{count(n)} {_cut(group)}, {gibibytes(bytes_)}") for group, bytes_, n in kinds]
+    _draw_key(named, axes, _inches(chart))
 
 
 # What a reader of the drawing is told -------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def scale_of(axis: Axis, least: int, most: int, room: int) -> Scale:
     """The range of an axis that holds all numbers from `least` to `most`, with at most `room` ticks or so."""
     if not axis.log:
         ticks = _linear(axis, most, room)
-        return Scale(0, max(most, ticks[-1].value) if axis.unit != "tokens" else most, ticks)
+        return Scale(0, max(most, 1), ticks)
     low, high = max(1, least), max(most, _LEAST_RANGE * max(1, least))
     values = _decades(low, high, room) if axis.unit == "users" else _doublings(low, high, room)
     return Scale(low, high, tuple(Tick(value, _label(axis, value)) for value in values))
@@ -93,4 +93,3 @@ def _even(most: int, unit: int, room: int, *, doublings: bool) -> int:
             if most // step <= room:
                 return step
         power *= 10
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import log2
 from typing import NamedTuple, TextIO
 
@@ -64,17 +64,24 @@ def write(document: Document, stream: TextIO) -> None:
 def _print(chart: Chart, console: Console, signs: _Signs) -> None:
     console.print(Text(chart.title, style="bold"))
     console.print()
-    lines = _curves(chart, console.width, signs) if isinstance(chart, Curves) else _others(chart, console.width, signs)
-    for line in lines:
+    drawn, key = _FORMS[type(chart)]
+    for line in drawn(chart, console.width, signs):
         console.print(line, soft_wrap=True)
+    for index, line in enumerate(key(chart, signs)):
+        if not index:
+            console.print()
+        for part in _hanging(line, console):
+            console.print(part, soft_wrap=True)
     if chart.notes:
         console.print()
     for note in chart.notes:
         print_hanging(f"- {note}", console)
 
 
-def _others(chart: Bars | Strip, width: int, signs: _Signs) -> Iterator[Text]:
-    return _bars(chart, width, signs) if isinstance(chart, Bars) else _strip(chart, width, signs)
+def _hanging(line: Text, console: Console) -> Iterator[Text]:
+    """A line of a key, indented; what it wraps into hangs below its words."""
+    for index, part in enumerate(line.wrap(console, max(_LEAST, console.width - len(_INDENT) - 2))):
+        yield Text(_INDENT + "  " * bool(index)).append_text(part)
 
 
 def _room(width: int, taken: int) -> int:
@@ -100,8 +107,6 @@ def _curves(chart: Curves, width: int, signs: _Signs) -> Iterator[Text]:
             line.append(sign, style)
         yield line
     yield from (Text(f"{_INDENT}{' ' * margin} {words}") for words in _foot(chart.x, x_scale, columns, signs))
-    yield Text("")
-    yield from _key(chart, signs)
 
 
 def _place(axis: Axis, scale: Scale, value: float, cells: int) -> int:
@@ -177,13 +182,13 @@ def _foot(axis: Axis, scale: Scale, columns: int, signs: _Signs) -> Iterator[str
     yield f" {axis.label:^{columns}}".rstrip()
 
 
-def _key(chart: Curves, signs: _Signs) -> Iterator[Text]:
+def _curves_key(chart: Curves, signs: _Signs) -> Iterator[Text]:
     """What each sign is, with the last number of its line."""
     width = max(len(series.label) for series in chart.series)
     alone = len(chart.series) == 1 and chart.joined
     for number, series in enumerate(chart.series):
         sign = signs.fills[8] if alone else signs.points[number % len(signs.points)]
-        line = Text(_INDENT).append(sign, _COLOURS[number % len(_COLOURS)])
+        line = Text().append(sign, _COLOURS[number % len(_COLOURS)])
         if series.points:
             x, y = series.points[-1]
             said = gibibytes(y) if chart.y.unit == "bytes" else count(y)
@@ -194,7 +199,7 @@ def _key(chart: Curves, signs: _Signs) -> Iterator[Text]:
             line.append(f"; {MARKED} at {shown}{more}")
         yield line
     for level in chart.levels:
-        yield Text(_INDENT).append(signs.across, "red").append(f" {level.label}: {gibibytes(level.value)}")
+        yield Text().append(signs.across, "red").append(f" {level.label}: {gibibytes(level.value)}")
 
 
 # Bars ---------------------------------------------------------------------------------------------------------------
@@ -213,14 +218,19 @@ def _bars(chart: Bars, width: int, signs: _Signs) -> Iterator[Text]:
         for column, (sign, style) in enumerate(drawn):
             line.append(*((signs.limit, "bold red") if column in limits else (sign, style)))
         yield line.append(f" {_of_bar(bar.total, bar.words)}")
-    yield Text("")
+
+
+def _bars_key(chart: Bars, signs: _Signs) -> Iterator[Text]:
+    """What each part is; of a bar alone, how large it is."""
+    if len(chart.kinds()) < 2 and not chart.levels:  # noqa: PLR2004  # one part is the whole
+        return
     alone = chart.bars[0] if len(chart.bars) == 1 else None
     sizes = {segment.label: f"  {gibibytes(segment.bytes)}" for segment in alone.segments} if alone else {}
     width = max((len(label) for label, _ in chart.kinds()), default=0)
     for label, tone in chart.kinds():
-        yield Text(_INDENT).append(*_part(tone, signs)).append(f" {label:<{width}}{sizes.get(label, '')}")
+        yield Text().append(*_part(tone, signs)).append(f" {label:<{width}}{sizes.get(label, '')}")
     for level in chart.levels:
-        yield Text(_INDENT).append(signs.limit, "bold red").append(f" {level.label}: {gibibytes(level.value)}")
+        yield Text().append(signs.limit, "bold red").append(f" {level.label}: {gibibytes(level.value)}")
 
 
 def _of_bar(total: int, words: str) -> str:
@@ -246,21 +256,33 @@ def _stacked(parts: Iterable[tuple[int, int]], most: int, columns: int) -> list[
 
 
 def _strip(chart: Strip, width: int, signs: _Signs) -> Iterator[Text]:
-    most = max((layer.bytes for layer in chart.layers), default=0) or 1
     margin = len(count(len(chart.layers)))
     columns = _room(width, len(_INDENT) + margin + 1)
-    groups = {group: number for number, group in enumerate(dict.fromkeys(layer.group for layer in chart.layers))}
-
-    def cell(group: str, bytes_: int) -> _Cell:
-        eighths = max(1, -(-bytes_ * 8 // most)) if bytes_ else 0
-        return signs.fills[eighths], _COLOURS[groups[group] % len(_COLOURS)]
-
     for start in range(0, len(chart.layers), columns):
-        line = Text(f"{_INDENT}{chart.layers[start].index:>{margin}} ")
+        line = Text(f"{_INDENT}{chart.layers[start].number:>{margin}} ")
         for layer in chart.layers[start : start + columns]:
-            line.append(*cell(layer.group, layer.bytes))
+            line.append(*_layer(chart, layer.group, layer.bytes, signs))
         yield line
-    yield Text("")
+
+
+def _layer(chart: Strip, group: str, bytes_: int, signs: _Signs) -> _Cell:
+    """A column as high as what a layer holds, of what the largest does."""
+    most = max((layer.bytes for layer in chart.layers), default=0) or 1
+    groups = [*dict.fromkeys(layer.group for layer in chart.layers)]
+    eighths = max(1, -(-bytes_ * 8 // most)) if bytes_ else 0
+    return signs.fills[eighths], _COLOURS[groups.index(group) % len(_COLOURS)]
+
+
+def _strip_key(chart: Strip, signs: _Signs) -> Iterator[Text]:
+    """What each group holds."""
     for group, bytes_, number in chart.kinds():
         said = f"{plural(number, 'layer')}, {gibibytes(bytes_)} each"
-        yield Text(_INDENT).append(*cell(group, bytes_)).append(f" {group}: {said}")
+        yield Text().append(*_layer(chart, group, bytes_, signs)).append(f" {group}: {said}")
+
+
+_FORMS: dict[type, tuple[Callable[..., Iterator[Text]], Callable[..., Iterator[Text]]]] = {
+    Curves: (_curves, _curves_key),
+    Bars: (_bars, _bars_key),
+    Strip: (_strip, _strip_key),
+}
+"""How each form of chart is drawn, and what is said of its signs."""

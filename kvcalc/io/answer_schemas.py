@@ -200,6 +200,8 @@ def _fit() -> Schema:
         reserve_bytes=COUNT,
         cache_bytes=INTEGER,
         needed_bytes=maybe(many(COUNT)),
+        free_bytes=maybe(many(INTEGER)),
+        untaken_bytes=INTEGER,
         fits=maybe(FLAG),
         max_tokens=maybe(COUNT),
         max_context=maybe(COUNT),
@@ -430,6 +432,29 @@ def _vectors() -> Schema:
     )
 
 
+def _plot() -> Schema:
+    series = fields(
+        label=TEXT,
+        **dict.fromkeys(("model", "engine", "engine_version", "kv_dtype", "method"), TEXT),
+        sequences=absent(COUNT),
+        gpu=absent(TEXT),
+        gpus=absent(COUNT),
+        parallel=absent(TEXT),
+        points=many(fields(tokens=COUNT, bytes=absent(COUNT), users=absent(COUNT))),
+        growth_changes_at=many(COUNT),
+        notes=_NOTES,
+    )
+    return _document(
+        "plot",
+        title=TEXT,
+        x=TEXT,
+        y={"enum": ["bytes", "users"]},
+        series=many(series),
+        levels=many(fields(label=TEXT, bytes=COUNT)),
+        notes=_NOTES,
+    )
+
+
 ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "size": ("What a cache takes: `kvcalc size`, one of a list where several lengths are asked.", _size),
     "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
@@ -443,6 +468,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "weights": ("What weights take: `kvcalc weights`.", _weights),
     "traffic": ("Users of different lengths: `kvcalc traffic`.", _traffic),
     "vectors": ("An estimator beside what was measured: `kvcalc vectors run`.", _vectors),
+    "plot": ("Curves over the context: `kvcalc plot`.", _plot),
     "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
 }
 """By kind: in a sentence, and the schema."""

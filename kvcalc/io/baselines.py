@@ -6,7 +6,6 @@ Plain JSON in a fixed order, so that a change of it can be read in a pull reques
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from json import dumps
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvcalc import __version__
-from kvcalc.errors import InvalidFileError, InvalidValueError
+from kvcalc.errors import InvalidValueError
 from kvcalc.io.documents import Keys, parse_json, read_text
-from kvcalc.io.files import reason
+from kvcalc.io.files import write_whole
 from kvcalc.report.check import Finding, Written
 from kvcalc.units import shown
 
@@ -99,15 +98,7 @@ def write_baseline(path: Path, findings: Iterable[Finding]) -> None:
     """Keeps findings in a file, which is there whole or not at all. Raises InvalidFileError where it cannot be."""
     entries = sorted((_entry(finding, path.parent) for finding in findings), key=lambda each: str(each["file"]))
     text = dumps({"version": 1, "kvcalc": __version__, "findings": entries}, indent=1) + "\n"
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=path.parent, delete=False) as new:
-            new.write(text)
-        Path(new.name).chmod(0o644)
-        Path(new.name).replace(path)
-    except (OSError, ValueError) as error:
-        raise InvalidFileError(
-            f"cannot be written: {reason(error)}", where=str(path), help="name a file in a folder that is there"
-        ) from None
+    write_whole(path, text.encode("ascii"))
 
 
 def _entry(finding: Finding, folder: Path) -> dict[str, object]:

@@ -133,6 +133,21 @@ def _copied(tree: Tree, inner: str, path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file, which is there whole or not at all. Raises InvalidFileError where it cannot be."""
+    import tempfile  # brings random and compressors with it
+
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as new:
+            new.write(content)
+        Path(new.name).chmod(0o644)
+        Path(new.name).replace(path)
+    except (OSError, ValueError) as error:
+        raise InvalidFileError(
+            f"cannot be written: {reason(error)}", where=str(path), help="name a file in a folder that is there"
+        ) from None
+
+
 def exists(path: Path) -> bool:
     """Whether something is there; what cannot be the name of anything is not."""
     return _kind(path) != 0

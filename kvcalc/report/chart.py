@@ -70,7 +70,7 @@ def at_lengths(title: str, lines: Sequence[tuple[str, tuple[tuple[int, int], ...
 
 def one_bar_each(title: str, sizes: Iterable[tuple[str, int]]) -> "Bars":
     """A bar of the cache of each of several things."""
-    bars = tuple(Bar(label, (Segment("cache", size),)) for label, size in sizes)
+    bars = tuple(Bar(label, (Segment("cache", size, 2),)) for label, size in sizes)
     return Bars(title, "bytes of the cache", bars)
 
 
@@ -125,7 +125,7 @@ class Bars(NamedTuple):
 class Layer(NamedTuple):
     """A layer and what it holds. group: the equal layers that it is one of."""
 
-    index: int
+    number: int
     group: str
     bytes: int
 
@@ -139,7 +139,7 @@ class Strip(NamedTuple):
 
     def numbers(self) -> set[int]:
         """Every number that is drawn."""
-        return {number for layer in self.layers for number in (layer.index, layer.bytes)}
+        return {number for layer in self.layers for number in (layer.number, layer.bytes)}
 
     def kinds(self) -> tuple[tuple[str, int, int], ...]:
         """Each group with the bytes of one of its layers, and how many layers have so many."""
@@ -150,7 +150,7 @@ class Strip(NamedTuple):
 
     def said(self, layer: Layer) -> str:
         """`layer 3, full: 1,024 bytes`."""
-        return f"layer {count(layer.index)}, {layer.group}: {both_units(layer.bytes)}"
+        return f"layer {count(layer.number)}, {layer.group}: {both_units(layer.bytes)}"
 
 
 Chart: TypeAlias = Curves | Bars | Strip

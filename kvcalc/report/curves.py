@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kvcalc.report.chart import Axis, Curves, Level, Series
 from kvcalc.report.notes import once
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
+from kvcalc.report.versions import named
 from kvcalc.units import plural
 
 
@@ -35,6 +36,7 @@ class CurvesReport(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values: each line with its points."""
         return {
+            **named("plot"),
             "title": self.title,
             "x": self.over,
             "y": self.of,
@@ -62,8 +64,14 @@ class CurvesReport(NamedTuple):
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each point."""
-        y = (Column("bytes", "bytes"), Column("GiB", "gibibytes")) if self.of == "bytes" else (Column("users", "count"),)
-        rows = tuple((curve.label, x, *(value for _ in y)) for curve in self.curves for x, value in curve.points)
+        y = (
+            (Column("bytes", "bytes"), Column("GiB", "gibibytes"))
+            if self.of == "bytes"
+            else (Column("users", "count"),)
+        )
+        rows: tuple[tuple[Cell, ...], ...] = tuple(
+            (curve.label, x, *(value for _ in y)) for curve in self.curves for x, value in curve.points
+        )
         columns = (Column("series", once=True), Column("tokens", "count"), *y)
         levels = tuple(f"{level.label}: {plural(level.value, 'byte')}" for level in self.levels)
         return (Sheet(self.title, columns, rows, notes=(*levels, *self._remarks())),)
@@ -78,4 +86,8 @@ class CurvesReport(NamedTuple):
         return (Curves(self.title, x, y, lines, self.levels, self._remarks()),)
 
     def _remarks(self) -> tuple[str, ...]:
-        return (*once((curve.label, note) for curve in self.curves for note in curve.notes), *self.notes)
+        common = [note for note in self.curves[0].notes if all(note in curve.notes for curve in self.curves)]
+        if len(self.curves) == 1:
+            return (*common, *self.notes)
+        own = once((curve.label, note) for curve in self.curves for note in curve.notes if note not in common)
+        return (*common, *own, *self.notes)

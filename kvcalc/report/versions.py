@@ -17,6 +17,7 @@ VERSIONS = {
     "traffic": 1,
     "replay": 1,
     "vectors": 1,
+    "plot": 1,
 }
 """By kind of document; `kvcalc schema KIND` prints what each field is."""
 

@@ -102,7 +102,7 @@ COMMAND_LINES = {
     ),
     "format of another command": (
         "size --preset r1 --tokens 1 --format junit",
-        "--format: the format junit renders findings of `kvcalc check` and `kvcalc diff` only\nhelp: use table, json, csv, markdown, latex",
+        "--format: the format junit renders findings of `kvcalc check` and `kvcalc diff` only\nhelp: use table, json, csv, markdown, latex, chart, svg, png, tikz",
     ),
     "unknown engine": (
         "size --preset r1 --tokens 1 --engine idel",

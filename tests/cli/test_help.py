@@ -46,7 +46,7 @@ def test_help_of_size_names_engines_formats_and_dtypes(cli):
     shown = words(cli("size --help").stdout)
     engines = {"ideal", "vllm", "sglang", "llama_cpp", "ollama", "mlx_lm", "lmdeploy", "tensorrt_llm", "transformers"}
     assert engines | {"table", "json", "csv", "markdown"} | {dtype.name for dtype in DTYPES} <= shown
-    assert set(FORMATS.names()) <= words(cli("check --help").stdout)
+    assert set(FORMATS.names()) <= words(cli("check --help").stdout) | words(cli("size --help").stdout)
     assert set(attention_kinds()) <= words(cli("presets list --help").stdout)
 
 
@@ -90,7 +90,7 @@ OFFERED = {
     "methods show sn": {"snapkv"},
     "size --attention ml": {"mla", "mla-naive", "mlkv"},
     "size --assume m": {"mha", "mla"},
-    "schema p": {"plan", "preset"},
+    "schema p": {"plan", "plot", "preset"},
     "presets list --kind ml": {"mla", "mla-naive", "mlstm"},
     "presets show r1": {"r1"},
     "verify --device c": {"cpu", "cuda"},

@@ -33,6 +33,7 @@ ASKED = (
     "size --preset llama3-8b --tokens 8000 --method snapkv --explain --format json",
     "compare --preset r1 --tokens 1000",
     "compare --preset llama3-8b --tokens 1000 --methods all --explain",
+    "plot gpt-oss-20b --tokens 64,1K --format json",
     "fit --preset llama3-8b --engine vllm --gpu h100-80gb --weights 16GB --tokens 8K",
     "weights r1 --tp 8",
     "decode r1 --tokens 8K --batch 4 --gpu h200 --tp 8",

@@ -29,6 +29,7 @@ LINES = {
     "weights": "weights r1 --tp 8",
     "traffic": "traffic llama3-8b --blocks 2000 --context 4K",
     "vectors": "vectors run 'false' -e sglang",
+    "plot": "plot gpt-oss-20b llama3-8b -e ideal,vllm -t 32K --gpu h100",
     "replay": "replay examples/traces/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps --curve",
 }
 MORE = (
@@ -47,6 +48,7 @@ MORE = (
     "weights llama3-8b --weights-dtype fp8",
     "check tests/plans/workload.yaml",
     "traffic qwen3-next-80b-a3b --engine sglang --gpu h200 --tp 2 --context 4K",
+    "plot llama3.1-8b --max-users --gpu h100,l40s -e vllm",
 )
 
 
