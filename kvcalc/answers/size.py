@@ -6,20 +6,18 @@ bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_sl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from kvcalc.answers.changed import asked_before
+from kvcalc.answers.tiers import tiers_of
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
+from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
 from kvcalc.units import both_units, plural
-
-if TYPE_CHECKING:
-    from kvcalc.parallel import Parallel
 
 
 def sized(question: Question) -> Report:
@@ -98,6 +96,7 @@ class _Allocated:
             parallel=str(question.parallel or ""),
             per_rank=self.ranks.reports(question) if self.ranks else (),
             dcp=question.parallel.dcp if question.parallel else 1,
+            tiers=tiers_of(question, question.parallel or Parallel()),
         )
 
 

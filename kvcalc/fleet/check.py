@@ -8,9 +8,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.answers.size import beyond_the_model
+from kvcalc.answers.tiers import on_node, tiers_of
 from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Plan, Planner
-from kvcalc.errors import KvcalcError
+from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware.gpu import Gpu
@@ -18,6 +19,7 @@ from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.check import CheckReport, Finding, Mixed, Written
 from kvcalc.report.deployments import Note
+from kvcalc.report.tiers import HOST, NodeTier, Tier
 
 if TYPE_CHECKING:
     from kvcalc.fleet.traffic.mix import Mix
@@ -59,6 +61,22 @@ class Limit:
         return cls(memory.cache_bytes, words)
 
 
+class Host(NamedTuple):
+    """Host memory of a node, None where nobody says how much. gpus_per_node: None for all of them, up to 8.
+
+    offloaded_bytes: of each GPU's weights, that are kept there. spread_bytes: that a device may have more for its cache
+    than it has at least, as part of its memory is an estimate.
+    """
+
+    memory_bytes: int | None = None
+    gpus_per_node: int | None = None
+    offloaded_bytes: int = 0
+    spread_bytes: int = 0
+
+
+_UNKNOWN_HOST = Host()
+
+
 @dataclass(frozen=True)
 class Deployment:
     """One entry of a plan: what is asked, and what there is for it. remarks: what its author must know.
@@ -78,6 +96,7 @@ class Deployment:
     written: tuple[Written, ...] = ()
     mix: Mix | None = None
     mix_where: str = ""
+    host: Host = _UNKNOWN_HOST
 
     @property
     def ranks(self) -> Parallel:
@@ -128,7 +147,8 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
     available_bytes = deployment.limit.available_bytes
     each = -(-asked.sequences // ranks.dp)
     held = _held(deployment, plan, each)
-    return Finding(
+    tiers = _tiers(deployment)
+    finding = Finding(
         deployment=deployment.name,
         model=asked.model.name,
         tokens=asked.tokens,
@@ -145,10 +165,28 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         parallel=str(ranks) if ranks.num_ranks > 1 else "",
         file=deployment.file,
         line=deployment.line,
-        notes=(*held.notes, *_notes(deployment, plan), *deployment.remarks),
+        notes=(*held.notes, *_notes(deployment, plan), *map(str, tiers), *deployment.remarks),
         written=deployment.written,
         mixed=held.mixed,
+        tiers=tiers,
+        host_memory_bytes=deployment.host.memory_bytes,
     )
+    return finding._replace(fits=finding.fits and not finding.missing_host_bytes)
+
+
+def _tiers(deployment: Deployment) -> tuple[NodeTier, ...]:
+    """What is kept off the devices; none where the engine would not start, of which the device's verdict speaks."""
+    asked, ranks, host = deployment.asked, deployment.ranks, deployment.host
+    try:
+        cache_bytes = deployment.limit.available_bytes + host.spread_bytes
+        found = tiers_of(asked, ranks, cache_bytes, host.gpus_per_node, at_most=host.spread_bytes > 0)
+    except NotApplicableError:
+        found = ()
+    if not host.offloaded_bytes:
+        return found
+    each_bytes = host.offloaded_bytes
+    weights = Tier("weights", HOST, each_bytes, ranks.tp * ranks.pp * each_bytes, "kept there of each GPU")
+    return (*found, on_node(weights, ranks, host.gpus_per_node))
 
 
 class _Held(NamedTuple):

@@ -63,7 +63,14 @@ def _change(
 def _numbers(finding: Finding) -> tuple[object, ...]:
     """All that a change may be about."""
     return (
-        *(finding.needed_bytes, finding.available_bytes, finding.max_tokens, finding.max_sequences, finding.fits),
+        *(
+            finding.needed_bytes,
+            finding.available_bytes,
+            finding.max_tokens,
+            finding.max_sequences,
+            finding.fits,
+            finding.missing_host_bytes,
+        ),
         *(finding.tokens, finding.sequences, finding.kv_dtype, finding.parallel),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvcalc.answers.changed import before_change
 from kvcalc.answers.planned import in_words, said
+from kvcalc.answers.tiers import tiers_of
 from kvcalc.engines import Engine
 from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.base.plan import Plan, Planner
@@ -23,6 +24,7 @@ from kvcalc.parallel import Parallel
 from kvcalc.report.blocks import BlocksReport
 from kvcalc.report.gpu_fit import AtBest, GpuFit
 from kvcalc.report.pool import PoolReport
+from kvcalc.report.tiers import NodeTier
 from kvcalc.units import plural, shown
 
 if TYPE_CHECKING:
@@ -141,8 +143,24 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         planned=report,
         at_best=_at_best(question, plan, ranks, tokens, users),
         weights_estimate=question.weights.estimate,
+        tiers=_tiers(question, ranks, tokens or _longest(question, longest)),
         notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
     )
+
+
+def _longest(question: OnGpus, longest: int | None) -> int:
+    """Tokens where none are asked about: as many as memory holds and the model was made for."""
+    known = [length for length in (longest, question.asked.model.max_model_len) if length]
+    return min(known, default=1)
+
+
+def _tiers(question: OnGpus, ranks: Parallel, tokens: int) -> tuple[NodeTier, ...]:
+    """Caches off the devices, at most; none where the engine would not start, which is said elsewhere."""
+    asked, cache_bytes = question.asked._replace(tokens=tokens), question.memory(ranks, at_best=True).cache_bytes
+    try:
+        return tiers_of(asked, ranks, cache_bytes, at_most=question.beside(ranks) is not None)
+    except NotApplicableError:
+        return ()
 
 
 def _at_best(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int | None, users: int) -> AtBest | None:

@@ -63,6 +63,21 @@ _NOTES = many(TEXT)
 _LEFT_OUT = many(fields(label=TEXT, reason=TEXT))
 
 
+_TIERS = absent(
+    many(
+        fields(
+            name=TEXT,
+            medium=TEXT,
+            rank_bytes=maybe(COUNT),
+            gpus_of_node=COUNT,
+            node_bytes=maybe(COUNT),
+            at_most=FLAG,
+            words=TEXT,
+        )
+    )
+)
+
+
 def _size() -> Schema:
     tensor = fields(
         name=TEXT,
@@ -115,6 +130,7 @@ def _size() -> Schema:
         parallel=absent(fields(tp=COUNT, pp=COUNT, dp=COUNT, dcp=absent(COUNT))),
         rank_bytes_sum=absent(COUNT),
         per_rank=absent(many(rank)),
+        tiers=_TIERS,
         layers=absent(many(fields(layer=COUNT, group=TEXT, attention=TEXT, slots=COUNT, bytes=COUNT))),
         formulas=absent(many(TEXT)),
         origins=absent(many(fields(group=TEXT, field=TEXT, value=ANY, origin=TEXT))),
@@ -217,6 +233,7 @@ def _fit() -> Schema:
         binds=TEXT,
         at_best=maybe(at_best),
         planned=maybe(planned),
+        tiers=_TIERS,
         notes=_NOTES,
     )
 
@@ -269,6 +286,8 @@ _FINDING = fields(
     limit=TEXT,
     max_tokens=maybe(COUNT),
     max_sequences=maybe(COUNT),
+    tiers=_TIERS,
+    host=absent(fields(needed_bytes=COUNT, available_bytes=maybe(COUNT), missing_bytes=COUNT)),
     file=TEXT,
     line=COUNT,
     message=TEXT,
@@ -319,6 +338,41 @@ def _explain() -> Schema:
         refusal=absent(TEXT),
         ways=absent(many(fields(flags=TEXT, gives=TEXT))),
         room=absent(room),
+        notes=_NOTES,
+    )
+
+
+def _decode() -> Schema:
+    experts = fields(
+        **dict.fromkeys(("on_gpu", "in_all", "per_token", "least", "tokens"), COUNT),
+        expected=NUMBER,
+    )
+    tensor = fields(group=TEXT, tensor=TEXT, layers=COUNT, reads=TEXT, held_bytes=COUNT, read_bytes=COUNT)
+    part = fields(part=TEXT, **dict.fromkeys(("held_bytes", "least_bytes", "expected_bytes"), COUNT))
+    counts = (
+        "held_bytes",
+        "cache_bytes",
+        "weights_bytes",
+        "expected_weights_bytes",
+        "step_bytes",
+        "expected_step_bytes",
+    )
+    return _document(
+        "decode",
+        model=TEXT,
+        kv_dtype=TEXT,
+        tokens=COUNT,
+        sequences=COUNT,
+        parallel=TEXT,
+        **dict.fromkeys(counts, COUNT),
+        experts=maybe(experts),
+        costs_more_from_tokens=maybe(COUNT),
+        device=TEXT,
+        bandwidth_bytes_per_second=maybe(COUNT),
+        at_least_seconds=maybe(NUMBER),
+        expected_at_least_seconds=maybe(NUMBER),
+        cache=many(tensor),
+        weights=many(part),
         notes=_NOTES,
     )
 
@@ -464,6 +518,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "check": ("Verdicts on deployments: `kvcalc check`.", _check),
     "diff": ("What changed between two states of deployments: `kvcalc diff`.", _diff),
     "explain": ("A log, an error or a server next to the prediction: `kvcalc explain`.", _explain),
+    "decode": ("What a decode step reads: `kvcalc decode`.", _decode),
     "transfer": ("What a request sends from prefill to decode: `kvcalc transfer`.", _transfer),
     "weights": ("What weights take: `kvcalc weights`.", _weights),
     "traffic": ("Users of different lengths: `kvcalc traffic`.", _traffic),

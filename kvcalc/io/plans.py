@@ -31,15 +31,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kvcalc.answers.tiers import USUAL_NODE
 from kvcalc.cache.dtypes import dtype_named
 from kvcalc.engines import Engine
 from kvcalc.engines.base import split_version
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
 from kvcalc.engines.base.versions import NEAREST
 from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.errors.foreign import quoted
-from kvcalc.fleet.check import Deployment, Limit
+from kvcalc.fleet.check import Deployment, Host, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.weights import Weights, loaded, on_rank
@@ -165,6 +167,12 @@ class DeploymentEntry(BaseModel):
     )
     weights_dtype: str | None = Field(None, description="Count the weights in this format: fp8, int4, q4_k_m ...")
     reserve: Bytes | None = Field(None, description="Bytes for activations, graphs and everything else on each GPU.")
+    host_memory: Bytes | None = Field(
+        None, description="Memory of each node's host for caches that engines keep there, HiCache's or offloaded ones."
+    )
+    gpus_per_node: int | None = Field(
+        None, description="GPUs of a node; if not given, all of the deployment, which are then at most 8."
+    )
 
 
 class PlanFile(BaseModel):
@@ -288,6 +296,7 @@ class _Row:
             written=tuple(self._written()),
             mix=mix,
             mix_where=self._document.where((*self._path, "workload")) if mix else "",
+            host=self._host(engine, ranks, model, tokens),
         )
 
     def _length(self, model: Model) -> int:
@@ -332,6 +341,23 @@ class _Row:
             field = getattr(error, "field", "")
             field = field if field in WorkloadEntry.model_fields else ""
             raise error.at(self._document.where((*self._path, "workload", *filter(None, [field])))) from None
+
+    def _host(self, engine: Engine, ranks: Parallel, model: Model, tokens: int) -> Host:
+        """The host's memory of each node, and what is kept there of weights."""
+        entry = self._entry
+        memory = entry.host_memory
+        memory_bytes = None if memory is None else self._take("host_memory", parse_bytes, memory, "host_memory")
+        each = entry.gpus_per_node
+        per_node = None if each is None else self._take("gpus_per_node", positive_int, each, "gpus_per_node")
+        if memory_bytes is not None and per_node is None and ranks.num_ranks > USUAL_NODE:
+            raise self._refuse(
+                f"{ranks.num_ranks:,} GPUs stand on several nodes, and nothing says on how many",
+                "add gpus_per_node: 8",
+                "host_memory",
+            )
+        beside = None if entry.budget is not None else self._beside(engine.settled(model, ranks), model, ranks, tokens)
+        spread_bytes = 0 if beside is None else beside.high_bytes - beside.low_bytes
+        return Host(memory_bytes, per_node, self._args.offloaded_bytes, spread_bytes)
 
     def _model(self) -> Model:
         entry = self._entry
@@ -493,12 +519,16 @@ class _Row:
         entry = self._entry
         if entry.reserve is not None:
             return self._take("reserve", parse_bytes, entry.reserve, "reserve"), "reserve"
-        widths = self._weights(model, engine).widths
-        if widths is None:
-            return 0, ""
-        dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
-        found = self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens if tokens > 1 else None)
+        found = self._beside(engine, model, ranks, tokens)
         return (0, "") if found is None else (found.high_bytes, "beside them (estimate, at most; reserve replaces it)")
+
+    def _beside(self, engine: Engine, model: Model, ranks: Parallel, tokens: int) -> Beside | None:
+        """What lies beside weights and cache, as far as that is estimated; None where it is given, or not known."""
+        widths = None if self._entry.reserve is not None else self._weights(model, engine).widths
+        if widths is None:
+            return None
+        dtype = self._take("kv_dtype", dtype_named, self._entry.kv_dtype)
+        return self._take("gpu", engine.beside, model, dtype, ranks, widths, tokens if tokens > 1 else None)
 
     def _weights(self, model: Model, engine: Engine) -> Weights:
         """The weights as they are given, or as anything else says (`kvcalc.io.weights`)."""

@@ -1,11 +1,13 @@
 """Verdicts on the deployments of capacity plans."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
 from kvcalc.report.sheet import Cell, Column, Json, Kind, Point, Sheet, Styled, Table, in_version
+from kvcalc.report.tiers import NodeTier, host_bytes
 from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
 
@@ -58,10 +60,12 @@ class Finding(NamedTuple):
     limit: how the available bytes came about, as words and the bytes between them.
     max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
     max_sequences: most sequences at this length, None where they take nothing.
-    fits: whether the cache fits the limit. parallel: how GPUs share the model; empty for one.
+    fits: whether the cache fits the limit, and what is kept off the devices the host's memory. parallel: how GPUs share
+    the model; empty for one.
     engine_version: whose rules hold, where the engine has versions. written: the fields that it was read from.
     mixed: where requests differ in length; tokens are those of the longest, sequences and max_sequences users, and
     needed bytes those that are enough for its share of the time.
+    tiers: caches off the devices, on each node; host_memory_bytes: of a node, None where nobody says.
     """
 
     deployment: str
@@ -83,6 +87,18 @@ class Finding(NamedTuple):
     engine_version: str = ""
     written: tuple[Written, ...] = ()
     mixed: Mixed | None = None
+    tiers: tuple[NodeTier, ...] = ()
+    host_memory_bytes: int | None = None
+
+    @property
+    def missing_host_bytes(self) -> int:
+        """Bytes that a node's memory lacks; 0 where it holds them, or nobody says how much it is."""
+        return 0 if self.host_memory_bytes is None else max(0, host_bytes(self.tiers) - self.host_memory_bytes)
+
+    @property
+    def _fits_devices(self) -> bool:
+        """Whether nothing but the host's memory is too small."""
+        return self.fits or bool(self.missing_host_bytes and not self.missing_bytes)
 
     @property
     def missing_bytes(self) -> int:
@@ -106,7 +122,22 @@ class Finding(NamedTuple):
         scale = IN_FULL if exact else common_scale(self.needed_bytes, self.available_bytes)
         asked = (self.model, self.asked, self.kv_dtype, self.parallel)
         cause = f"{', '.join(filter(None, asked))}; {scale.words(self.limit)}"
-        return (self._balance(scale), cause, *(() if self.fits else (self.advice,)))
+        return (
+            self._balance(scale),
+            cause,
+            *(() if self._fits_devices else (self.advice,)),
+            *self._of_host(exact=exact),
+        )
+
+    def _of_host(self, *, exact: bool) -> Iterator[str]:
+        """Whether the host's memory holds what is kept there, where both are known."""
+        if self.host_memory_bytes is None or not self.tiers:
+            return
+        needed = host_bytes(self.tiers)
+        scale = IN_FULL if exact else common_scale(needed, self.host_memory_bytes)
+        words = f"host memory of a node: needs {scale.of(needed)}, has {scale.of(self.host_memory_bytes)}"
+        short = self.missing_host_bytes
+        yield f"{words}: {scale.of(short)} short; lower what is kept there" if short else words
 
     def _balance(self, scale: Scale) -> str:
         on = " on each GPU" if self.parallel else ""
@@ -114,7 +145,7 @@ class Finding(NamedTuple):
         balance = f"needs {scale.of(self.needed_bytes)}{on}, has {scale.of(self.available_bytes)}"
         if self.missing_bytes:
             return f"{balance}: {scale.of(self.missing_bytes)} short"
-        return balance if self.fits else f"{balance}, but the settings of {self.engine} allow less"
+        return balance if self._fits_devices else f"{balance}, but the settings of {self.engine} allow less"
 
     @property
     def advice(self) -> str:
@@ -141,7 +172,9 @@ class Finding(NamedTuple):
     @property
     def verdict(self) -> str:
         """In a word: memory is too small, or what the engine's own settings make of it."""
-        return "fits" if self.fits else "TOO LARGE" if self.missing_bytes else "OVER LIMIT"
+        if self.fits:
+            return "fits"
+        return "TOO LARGE" if self.missing_bytes else "HOST TOO SMALL" if self.missing_host_bytes else "OVER LIMIT"
 
     def row(self) -> dict[str, Cell]:
         """Plain values in one row."""
@@ -161,6 +194,8 @@ class Finding(NamedTuple):
             "missing_bytes": self.missing_bytes,
             "max_tokens": self.max_tokens,
             "max_sequences": self.max_sequences,
+            "host_bytes": host_bytes(self.tiers),
+            "host_memory_bytes": self.host_memory_bytes,
             "file": self.file,
             "line": self.line,
             "notes": "; ".join(self.notes),
@@ -187,11 +222,20 @@ class Finding(NamedTuple):
             "limit": IN_FULL.words(self.limit),
             "max_tokens": self.max_tokens,
             "max_sequences": self.max_sequences,
+            **(self._host_data() if self.tiers else {}),
             "file": self.file,
             "line": self.line,
             "message": self.message,
             "notes": list(self.notes),
         }
+
+    def _host_data(self) -> dict[str, Json]:
+        host = {
+            "needed_bytes": host_bytes(self.tiers),
+            "available_bytes": self.host_memory_bytes,
+            "missing_bytes": self.missing_host_bytes,
+        }
+        return {"tiers": [tier.to_dict() for tier in self.tiers], "host": host}
 
 
 class CheckReport(NamedTuple):
@@ -226,7 +270,7 @@ class CheckReport(NamedTuple):
         """One for each deployment, and one for what cannot be checked."""
         found = (
             Notice(
-                TOO_LARGE if finding.missing_bytes else OVER_LIMIT,
+                TOO_LARGE if finding.missing_bytes or finding.missing_host_bytes else OVER_LIMIT,
                 not finding.fits,
                 finding.deployment,
                 "fits" if finding.fits else "does not fit",

@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet
+from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
 
@@ -119,6 +120,7 @@ class DecodeReport(NamedTuple):
         """Plain values; seconds are shown, bytes are exact."""
         experts = self.experts
         return {
+            **named("decode"),
             "model": self.model,
             "kv_dtype": self.kv_dtype,
             "tokens": self.tokens,

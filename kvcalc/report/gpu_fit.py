@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
+from kvcalc.report.tiers import NodeTier, tier_lines
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, gigabytes, plural
 
@@ -61,6 +62,7 @@ class GpuFit(NamedTuple):
     nothing, where every context fits.
     planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
     weights_estimate: whether the weights were counted in a format that not every tensor need have.
+    tiers: caches off the devices, on each node.
     """
 
     model: str
@@ -101,6 +103,7 @@ class GpuFit(NamedTuple):
     gpu_memory_from: str = ""
     at_best: AtBest | None = None
     weights_estimate: bool = False
+    tiers: tuple[NodeTier, ...] = ()
 
     @property
     def estimate(self) -> bool:
@@ -199,6 +202,7 @@ class GpuFit(NamedTuple):
             "binds": self.binds,
             "at_best": None if self.at_best is None else self.at_best.to_dict(),
             "planned": None if self.planned is None else self.planned.to_dict(),
+            **({"tiers": [tier.to_dict() for tier in self.tiers]} if self.tiers else {}),
             "notes": list(self.notes),
         }
 
@@ -280,6 +284,7 @@ class GpuFit(NamedTuple):
             sizes = " and ".join(dict.fromkeys(f"{count(each_bytes)} bytes" for each_bytes in self.block_bytes))
             lines.append(Line("blocks", f"{count(self.num_blocks)} of {sizes}{at_least}"))
         lines.append(Line("limited by", self._bound()))
+        lines.extend(tier_lines(self.tiers))
         if self.log_line:
             lines.append(Line("log", f"{self.log_line}{at_least}"))
         return tuple(lines)

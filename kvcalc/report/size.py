@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
+from kvcalc.report.tiers import NodeTier, tier_lines
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
@@ -126,6 +127,7 @@ class Report(NamedTuple):
     policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
     parallel: layout of the ranks that share the model, in words; dcp: how many of them share tokens; per_rank: what
     each of them holds. All else is the whole model's. engine_version: whose rules hold, where the engine has versions.
+    tiers: what the engine keeps of caches off its devices, on each node.
     """
 
     model: str
@@ -153,6 +155,7 @@ class Report(NamedTuple):
     shares_context: bool = False
     copies: int = 1
     engine_version: str = ""
+    tiers: tuple[NodeTier, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -243,6 +246,7 @@ class Report(NamedTuple):
             **({"copies": self.copies} if self.copies > 1 else {}),
             **({} if self.prefill_peak_bytes is None else self._prefill_data()),
             **(self._ranks_data() if self.per_rank else {}),
+            **({"tiers": [tier.to_dict() for tier in self.tiers]} if self.tiers else {}),
         }
 
     def _prefill_data(self) -> dict[str, Json]:
@@ -264,7 +268,10 @@ class Report(NamedTuple):
         return ", ".join(filter(None, (self.model, workload, self.kv_dtype, self.engine_words, self.parallel)))
 
     def summary(self) -> tuple[Line, ...]:
-        """The answer: total, per sequence, and the parts that grow, are full, or never change."""
+        """The answer: total, per sequence, and the parts that grow, are full, or never change; then other places."""
+        return (*self._of_device(), *tier_lines(self.tiers))
+
+    def _of_device(self) -> tuple[Line, ...]:
         lines = [Line("total", both_units(self.total_bytes), "answer")]
         if self.storage_bytes != self.total_bytes:
             lines.append(Line("in memory", both_units(self.storage_bytes)))

@@ -12,6 +12,7 @@ VERSIONS = {
     "check": 1,
     "diff": 1,
     "explain": 1,
+    "decode": 1,
     "transfer": 1,
     "weights": 1,
     "traffic": 1,

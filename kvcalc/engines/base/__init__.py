@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvcalc.model.checkpoint import Widths
     from kvcalc.parallel import Parallel, Sharing
     from kvcalc.report.sheet import Json
+    from kvcalc.report.tiers import Tier
 
 ENGINES = Registry("kvcalc.engines", "engine", shared=("base",))
 
@@ -42,6 +43,19 @@ OTHER_NAMES = {
 
 Allocation = tuple[tuple[CacheTensor, ...], ...]
 """For each group of a model, the tensors of one of its layers and one sequence."""
+
+
+class Workload(NamedTuple):
+    """What an engine runs: tokens of a sequence, or of the one context that all share, and sequences of a replica.
+
+    cache_bytes: that the device has for the cache, on each GPU; None where that is not asked about. at_most: whether it
+    may have less, as part of its memory is an estimate.
+    """
+
+    tokens: int
+    sequences: int
+    cache_bytes: int | None = None
+    at_most: bool = False
 
 
 class Engine(ABC):
@@ -214,6 +228,14 @@ class Engine(ABC):
         """Whether it loads weights of a format, on a device of such a capability (None: not NVIDIA's)."""
         least = cls.LOADS.get(form)
         return least is not None and (capability is None or capability >= least)
+
+    def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
+        """What it keeps of caches off its devices, in host memory and on disks, by its settings.
+
+        Raises NotApplicableError and InvalidValueError as the engine refuses it.
+        """
+        del model, kv_dtype, ranks, workload
+        return ()
 
     def footprint(self, model: Model, kv_dtype: Dtype) -> Footprint:
         """Bytes of one sequence, or of the whole context, by its tokens."""

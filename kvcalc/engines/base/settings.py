@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 _MEANING = "meaning"
+_MOST = 10**9
+"""Numbers from which on nobody can have meant one."""
 
 
 class Setting(NamedTuple):
@@ -54,6 +56,15 @@ def count_from(value: object, field: str, least: int) -> None:
     if type(value) is int and value < least == 0:
         raise InvalidValueError(f"{field} must be at least 0, not {shown(value)}", field=field, help=f"write {field}=0")
     positive_int(value, field)
+
+
+def number_above_zero(value: object, field: str) -> None:
+    """Raises InvalidValueError where a setting is neither None nor a number above 0 that can be meant."""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST):
+        return
+    raise InvalidValueError(
+        f"{field} must be a number above 0, not {shown(value)}", field=field, help=f"write {field}=2"
+    )
 
 
 def flag(value: object, field: str) -> None:

@@ -13,7 +13,7 @@ from typing import Self
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import Dtype, dtype_named
-from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base import Allocation, Engine, Workload
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.loading import GGUF
 from kvcalc.engines.base.settings import count_from, one_of, setting
@@ -32,11 +32,13 @@ from kvcalc.engines.llama_cpp.architectures import (
 from kvcalc.engines.llama_cpp.beside import beside
 from kvcalc.engines.llama_cpp.cells import MAX_SEQUENCES, Cells
 from kvcalc.engines.llama_cpp.tensors import STATES, Layout, head_widths, widest_values
+from kvcalc.engines.llama_cpp.tiers import UNLIMITED, Kept, tiers_of
 from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
 from kvcalc.model import Model, with_draft_layers
 from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel
+from kvcalc.report.tiers import Tier
 from kvcalc.units import plural, shown
 
 LIBRARY, CLI, SERVER = "library", "cli", "server"
@@ -93,6 +95,12 @@ class LlamaCpp(Engine):
         None, "one cache for all sequences, any of which may fill it; else each has its share"
     )
     flash_attn: str = setting(_AUTO, "on, off or auto (1, 0, -1), which counts as on when memory is allocated")
+    ctx_checkpoints: int | None = setting(
+        None, "context checkpoints of each slot in host memory; none: as the server has it (32), otherwise 0"
+    )
+    cache_ram: int | None = setting(
+        None, "MiB of prompts in host memory, -1 for no limit; none: as the server has it (8,192), otherwise 0"
+    )
 
     def __post_init__(self) -> None:
         one_of(self.defaults, "defaults", (LIBRARY, CLI, SERVER))
@@ -101,6 +109,9 @@ class LlamaCpp(Engine):
         if not (self.n_batch or self.n_ubatch):
             raise InvalidValueError("n_batch and n_ubatch cannot both be zero", field="n_batch", help="write n_batch=1")
         count_from(self.n_seq_max, "n_seq_max", 1)
+        count_from(self.ctx_checkpoints, "ctx_checkpoints", 0)
+        if self.cache_ram != UNLIMITED:
+            count_from(self.cache_ram, "cache_ram", 0)
         for field, name in (("type_k", self.type_k), ("type_v", self.type_v)):
             self._set(field, None if name is None else _cache_type(name, field).name)
         for field, word in (("swa_full", self.swa_full), ("kv_unified", self.kv_unified)):
@@ -137,6 +148,24 @@ class LlamaCpp(Engine):
         streams = 1 if settings.kv_unified else settings.n_seq_max or 1
         ubatch = min(self.n_batch, self.n_ubatch or self.n_batch)
         return beside(widths, model, -(-context // streams), ubatch, flash_attn=self.flash_attn != _OFF)
+
+    def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
+        """Context checkpoints and prompts that a server keeps in the host's memory."""
+        del ranks
+        settings, of_server = self.serving(workload.sequences), self.defaults == SERVER
+        release = self.release
+        checkpoints, cache_ram = self.ctx_checkpoints, self.cache_ram
+        if checkpoints is None:
+            checkpoints = release.server_checkpoints if of_server else 0
+        if cache_ram is None:
+            cache_ram = release.server_cache_ram if of_server else 0
+        if not (checkpoints or cache_ram):
+            return ()
+        architecture, slots = architecture_of(model), settings.n_seq_max or 1
+        cells = _cells(architecture, settings, flash_attn=settings.flash_attn != _OFF, hybrid=_is_hybrid(model))
+        windows = architecture in WINDOWED and release.window_caches and not settings.swa_full
+        kept = Kept(slots, cells.streams, checkpoints, cache_ram, windows, cells.state_rows)
+        return tuple(tiers_of(model, settings.allocate(model, kv_dtype), kept, workload.tokens, kv_dtype))
 
     def serving(self, sequences: int) -> Self:
         """With a value for each setting, for so many sequences.

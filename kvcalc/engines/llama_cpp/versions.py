@@ -64,6 +64,15 @@ class LlamaCppRelease(DatedRelease):
     server_slots = Rule(
         "slots of llama-server where nobody says how many", 1, {"2025.11.2": 4}, "#16736 (seen in b7079)"
     )
+    server_checkpoints = Rule(
+        "context checkpoints of each slot of llama-server where nobody says how many",
+        0,
+        {"2025.8.14": 3, "2025.10.7": 8, "2026.3.6": 32},
+        "#15293, #16453; 8 in b7966 and 32 in logs of May 2026, about #20087",
+    )
+    server_cache_ram = Rule(
+        "MiB of prompts that llama-server keeps in host memory where nobody says", 0, {"2025.10.9": 8192}, "#16391"
+    )
     latent_values = Rule("whether MLA has a V, the latent a second time", True, {"2026.1.24": False}, "#19067")
     index_caches = Rule(
         "whether indexers have caches", False, {"2026.5.31": True}, "llama-kv-cache-dsa.cpp, between 0.3.20 and 0.3.24"

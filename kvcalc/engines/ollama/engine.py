@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
-from kvcalc.engines.base import Allocation, Engine
+from kvcalc.engines.base import Allocation, Engine, Workload
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.loading import GGUF
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting
@@ -17,6 +17,8 @@ from kvcalc.engines.ollama.server import BATCHES, by_batch, llama_server, loads_
 from kvcalc.engines.ollama.versions import OllamaRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.report.tiers import Tier
 from kvcalc.units import GIB
 
 _TYPES = ("f16", "q8_0", "q4_0")
@@ -104,6 +106,13 @@ class Ollama(Engine):
         """Cells of the context. Raises NotApplicableError for what the engine does not store."""
         check_unchanged(model, self.TITLE)
         return self._of_server(model, kv_dtype) if self.release.starts_llama_server else self._own(model, kv_dtype)
+
+    def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
+        """What llama-server keeps by its own defaults, to which Ollama passes no flag."""
+        if not self.release.starts_llama_server:
+            return ()
+        one = workload._replace(sequences=1) if loads_for_one(model) else workload
+        return self._server(model, self.num_batch or _BATCH, kv_dtype).tiers(model, kv_dtype, ranks, one)
 
     def _own(self, model: Model, kv_dtype: Dtype) -> Allocation:
         name = _type_of(self, kv_dtype)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kvcalc.cache.dtypes import BF16, Dtype
-from kvcalc.engines.base import Allocation
+from kvcalc.engines.base import Allocation, Workload
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.loading import QUANTISED
@@ -27,6 +27,7 @@ from kvcalc.engines.sglang.settings import AUTO, FP4, SglangSettings
 from kvcalc.engines.sglang.stage import counted_drafts
 from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
+from kvcalc.engines.sglang.tiers import tiers_of
 from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, WITHOUT_PREFIXES, is_of, type_of
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -34,6 +35,7 @@ from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import Model
 from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
+from kvcalc.report.tiers import Tier
 
 _SHARING = Sharing(
     kv_heads="floor",
@@ -133,6 +135,13 @@ class Sglang(SglangSettings):
         del model, kv_dtype, widths, tokens
         found = beside(ranks.tp)
         return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
+
+    def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
+        """HiCache's copies of the pools that the device has, and LMCache."""
+        planned = None
+        if self.enable_hierarchical_cache and workload.cache_bytes and not is_compressed(self.served(model)):
+            planned = self.plan(model, kv_dtype, ranks).fit((workload.cache_bytes,) * ranks.pp)
+        return tuple(tiers_of(self, ranks, planned, at_most=workload.at_most))
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.

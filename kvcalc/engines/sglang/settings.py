@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvcalc.cache.dtypes import BF16, FP8, Dtype, dtype_named
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.devices import known_device
-from kvcalc.engines.base.settings import count_from, flag, one_of, setting, share
+from kvcalc.engines.base.settings import count_from, flag, number_above_zero, one_of, setting, share
 from kvcalc.engines.sglang.versions import SglangRelease
 
 AUTO = "auto"
@@ -95,6 +96,16 @@ class SglangSettings(Engine):
     speculative_num_steps: int | None = setting(None, "tokens that are drafted in a row; none: 3")
     speculative_eagle_topk: int | None = setting(None, "branches of a draft; none: 1")
     speculative_num_draft_tokens: int | None = setting(None, "tokens that are verified at once; none: steps and one")
+    enable_hierarchical_cache: bool = setting(False, "HiCache: a copy of the pools in host memory, of each rank")
+    hicache_ratio: float | None = setting(
+        None, "host pools to those of the device; none: 2, of a buffer_only mode 1.2, or what the host has room for"
+    )
+    hicache_size: int = setting(0, "GB (10^9 bytes) of host memory for each rank, in the place of the ratio")
+    hicache_host_memory_mode: str = setting("cache", "cache, or buffer_only before a storage backend")
+    enable_lmcache: bool = setting(False, "LMCache in the place of HiCache")
+    lmcache: Mapping[str, object] | None = setting(
+        None, "LMCache's own configuration: max_local_cpu_size, max_local_disk_size, in GiB of each rank"
+    )
     disable_cuda_graph: bool = setting(False, "no CUDA graphs, for which mem_fraction_static leaves room otherwise")
 
     def __post_init__(self) -> None:
@@ -120,7 +131,11 @@ class SglangSettings(Engine):
                 share(part, field, example)
         for field in ("disable_hybrid_swa_memory", "disable_radix_cache", "disable_overlap_schedule"):
             flag(getattr(self, field), field)
-        flag(self.disable_cuda_graph, "disable_cuda_graph")
+        for field in ("disable_cuda_graph", "enable_hierarchical_cache", "enable_lmcache"):
+            flag(getattr(self, field), field)
+        one_of(self.hicache_host_memory_mode, "hicache_host_memory_mode", ("cache", "buffer_only"))
+        number_above_zero(self.hicache_ratio, "hicache_ratio")
+        count_from(self.hicache_size, "hicache_size", 0)
 
     def _check_counts(self) -> None:
         for field, value in (

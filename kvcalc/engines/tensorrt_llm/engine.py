@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kvcalc.cache.dtypes import BF16, Dtype
-from kvcalc.engines.base import Allocation
+from kvcalc.engines.base import Allocation, Workload
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format
 from kvcalc.engines.tensorrt_llm.plan import TensorrtLlmPlan
@@ -20,6 +20,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel, Sharing
+from kvcalc.report.tiers import HOST, Tier
 
 _SHARING = Sharing(
     kv_heads="ceil", extra_layers="first", caveat="some of what the ranks hold is twice there, or never written"
@@ -64,6 +65,15 @@ class TensorrtLlm(TensorrtLlmSettings):
             )
         check_own_format(self.name, kv_dtype, "dtype")
         return TensorrtLlmPlan(model, self, ranks, _SHARING)
+
+    def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
+        """Blocks that wait in the host's memory, of each rank."""
+        del model, kv_dtype, workload
+        size_bytes = self.host_cache_size
+        if not size_bytes:
+            return ()
+        words = "host_cache_size, each rank, in whole blocks"
+        return (Tier("host cache", HOST, size_bytes, ranks.tp * ranks.pp * size_bytes, words, at_most=True),)
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """(memory - what is in use) * free_gpu_memory_fraction."""

@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from kvcalc.cache.dtypes import BF16, Dtype
-from kvcalc.engines.base import Allocation
+from kvcalc.engines.base import Allocation, Workload
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.vllm.allocation import allocation_of, told_apart
@@ -23,11 +23,13 @@ from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, lon
 from kvcalc.engines.vllm.scheduling.settings import REPLAYED, SchedulerSettings
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
+from kvcalc.engines.vllm.tiers import tiers_of
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import CPU, NVIDIA
 from kvcalc.model import Model, with_draft_layers, with_drafts_apart
 from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
+from kvcalc.report.tiers import Tier
 
 if TYPE_CHECKING:
     from kvcalc.engines.base.traffic import Scheduler
@@ -105,6 +107,11 @@ class Vllm(VllmSettings):
         minor = int(self.version.split(".")[1])
         found = beside(widths, run.max_num_batched_tokens, run.max_num_seqs, ranks.tp, minor)
         return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
+
+    def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
+        """What its connectors keep on the host."""
+        del model, kv_dtype, workload
+        return tuple(tiers_of(self, ranks))
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """ceil(memory * gpu_memory_utilization) less what is in use, as vLLM multiplies them (gpu_worker.py)."""

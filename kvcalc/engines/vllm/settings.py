@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kvcalc.engines.base import Engine
-from kvcalc.engines.base.settings import count_from, one_of, setting, share
+from kvcalc.engines.base.settings import count_from, number_above_zero, one_of, setting, share
 from kvcalc.engines.vllm.backends import BACKENDS
 from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
@@ -67,6 +67,16 @@ class VllmSettings(Engine):
         None, "kernels of attention, as TRITON_ATTN; none: by the model and the GPU"
     )
     use_v2_model_runner: bool = setting(True, "false: the older one (VLLM_USE_V2_MODEL_RUNNER)")
+    kv_offloading_size: float | None = setting(
+        None, "GiB of host memory for blocks, all ranks of a replica together; none: no such blocks"
+    )
+    kv_offloading_backend: str = setting("native", "who keeps them: native or lmcache")
+    kv_transfer_config: Mapping[str, object] | None = setting(
+        None, "connectors, of which some keep blocks on the host: kv_connector, kv_connector_extra_config"
+    )
+    lmcache: Mapping[str, object] | None = setting(
+        None, "LMCache's own configuration, where a connector of it is used: max_local_cpu_size, max_local_disk_size"
+    )
 
     @property
     def release(self) -> VllmRelease:
@@ -92,6 +102,8 @@ class VllmSettings(Engine):
         for field in ("disable_hybrid_kv_cache_manager", "enable_prefix_caching", "async_scheduling"):
             _flag(getattr(self, field), field)
         _flag(self.use_v2_model_runner, "use_v2_model_runner")
+        one_of(self.kv_offloading_backend, "kv_offloading_backend", ("native", "lmcache"))
+        number_above_zero(self.kv_offloading_size, "kv_offloading_size")
         share(self.gpu_memory_utilization, "gpu_memory_utilization", self.release.gpu_memory_utilization)
         _list(self.kv_cache_dtype_skip_layers, "kv_cache_dtype_skip_layers", (int, str))
         _list(self.pp_layer_partition, "pp_layer_partition", (int,))

@@ -154,12 +154,36 @@ def kv_transfer(given: Given, reading: Reading) -> None:
     if not hybrid and not reading.has("disable-hybrid-kv-cache-manager"):
         reading.settings["disable_hybrid_kv_cache_manager"] = True
     kept = "" if hybrid else "; vLLM then allocates windows as full attention"
+    if reading.knows("kv_transfer_config") and not _KEEPING.isdisjoint(connectors):
+        reading.settings["kv_transfer_config"] = _sizes(found)
     reading.tell(
         given,
         f"{', '.join(connectors)} leaves the bytes of a block as they are, and its own buffers are not counted{kept}",
     )
     role = {"kv_producer": "prefill", "kv_consumer": "decode"}.get(str(found.get("kv_role")))
     reading.role = role or reading.role
+
+
+_KEEPING = frozenset(
+    words("""
+    OffloadingConnector SimpleCPUOffloadConnector LMCacheConnector LMCacheConnectorV1 LMCacheMPConnector
+""")
+)
+"""Connectors that keep blocks off the device."""
+_SIZES = ("cpu_bytes_to_use", "cpu_bytes_to_use_per_rank", "lmcache.max_local_cpu_size", "lmcache.max_local_disk_size")
+"""What connectors keep off the device, by which of their own settings."""
+
+
+def _sizes(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A connector and what it keeps off the device; other settings may hold addresses and passwords."""
+    extra = found.get("kv_connector_extra_config")
+    extra = extra if isinstance(extra, Mapping) else {}
+    kept: dict[str, Any] = {name: extra[name] for name in _SIZES if isinstance(extra.get(name), int | float)}
+    kept |= {name: True for name in ("lmcache.local_disk", "secondary_tiers") if extra.get(name)}
+    inner = extra.get("connectors")
+    if isinstance(inner, list):
+        kept["connectors"] = [_sizes(each) for each in inner if isinstance(each, Mapping)]
+    return {"kv_connector": found.get("kv_connector"), "kv_connector_extra_config": kept}
 
 
 def _connectors(found: Mapping[str, Any]) -> list[str]:

@@ -11,11 +11,12 @@ from kvcalc.units import GIB
 
 if TYPE_CHECKING:
     from kvcalc.io.engine_args._reading import Reading
-    from kvcalc.io.engine_args._rows import Given
+    from kvcalc.io.engine_args._rows import Given, Variable
 
 _OFF = ("", "0", "false", "False")
 _SURELY_ALL = 99
 """Layers that people ask for where they mean all of them."""
+_LMCACHE_FILES = ("LMCACHE_CONFIG_FILE", "lmcache-config-file")
 _GIB = re.compile(r"\d{1,7}(\.\d{1,9})?")
 
 
@@ -39,6 +40,36 @@ def offloaded_weights(given: Given, reading: Reading) -> None:
     reading.offloaded_bytes = int(Fraction(given.text) * GIB)
     if reading.offloaded_bytes:
         reading.ignores(given, f"{given.text} GiB of the weights of each GPU are kept on the host", tells=True)
+
+
+def lmcache(given: Given, reading: Reading) -> None:
+    """A variable or a flag of LMCache: how much host memory and disk it takes of each rank."""
+    name = given.flag.name
+    if name in _LMCACHE_FILES:
+        reading.tell(
+            given, "LMCache's file is not read: give its sizes as LMCACHE_MAX_LOCAL_CPU_SIZE, or 5 GiB is taken"
+        )
+        return
+    if reading.is_unknown(given, given.text):
+        return
+    field = name.removeprefix("LMCACHE_").lower()
+    own = dict(reading.settings.get("lmcache") or {})
+    if field == "local_disk":
+        own[field] = bool(given.text)
+    elif _GIB.fullmatch(given.text):
+        own[field] = float(given.text)
+    else:
+        reading.refuse(given, "must be a number of GiB", f"write {name}=20", wrong=True)
+        return
+    reading.settings["lmcache"] = own
+
+
+def lmcache_variables() -> tuple[Variable, ...]:
+    """LMCache's own variables, by whichever engine it stands."""
+    from kvcalc.io.engine_args._rows import Flag, Reads, Variable
+
+    names = ("LMCACHE_MAX_LOCAL_CPU_SIZE", "LMCACHE_MAX_LOCAL_DISK_SIZE", "LMCACHE_LOCAL_DISK", "LMCACHE_CONFIG_FILE")
+    return tuple(Variable(name, Flag(name, Reads(lmcache, decides=name not in _LMCACHE_FILES))) for name in names)
 
 
 def device_ids(given: Given, reading: Reading) -> None:

@@ -243,6 +243,10 @@ class Reading:
         else:
             self.model, self._model_at = text, self._place(at)
 
+    def knows(self, setting: str) -> bool:
+        """Whether the engine has such a setting."""
+        return setting in self._kinds
+
     def has(self, name: str) -> bool:
         """Whether a flag is given."""
         return name in self._given

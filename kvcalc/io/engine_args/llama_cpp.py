@@ -1,7 +1,7 @@
 """Arguments of llama.cpp's llama-server and llama-cli, and the variables that stand for them.
 
-Source: common/arg.cpp of llama.cpp (0.5.0-dev). Weights in the host's memory (override-tensor, n-cpu-moe) and prompts
-kept there (cache-ram, ctx-checkpoints) leave the cache as it is.
+Source: common/arg.cpp of llama.cpp (0.5.0-dev). Weights in the host's memory (override-tensor, n-cpu-moe) leave the
+cache as it is; prompts and checkpoints that are kept there (cache-ram, ctx-checkpoints) are counted apart.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _SETTINGS = (
     Flag("flash-attn", Sets("flash_attn", _FLASH), ("fa",), "maybe", ("on", "off", "auto", *_FLASH)),
     Flag("swa-full", Sets("swa_full"), takes="switch"),
     Flag("kv-unified", Sets("kv_unified"), ("kvu",), "switch"),
+    Flag("ctx-checkpoints", Sets("ctx_checkpoints"), ("ctxcp", "swa-checkpoints")),
+    Flag("cache-ram", Sets("cache_ram"), ("cram",)),
     Flag("model", Names("model"), ("m",)),
     Flag("hf-repo", Names("model"), ("hf", "hfr")),
     Flag("n-gpu-layers", Reads(layers_on_gpu), ("gpu-layers", "ngl")),
@@ -155,7 +157,7 @@ _IGNORED = (
         _HOST,
         switch="cache-prompt cache-idle-slots context-shift",
         value="""
-            cache-ram|cram ctx-checkpoints|ctxcp|swa-checkpoints checkpoint-min-step|cms cache-reuse defrag-thold|dt
+            checkpoint-min-step|cms cache-reuse defrag-thold|dt
         """,
     ),
     Flag("cont-batching", Ignored("the order of requests"), ("cb",), "switch", off=("nocb",)),
@@ -192,6 +194,8 @@ _OF_VARIABLES = {
     "LLAMA_ARG_FLASH_ATTN": "flash-attn",
     "LLAMA_ARG_SWA_FULL": "swa-full",
     "LLAMA_ARG_KV_UNIFIED": "kv-unified",
+    "LLAMA_ARG_CTX_CHECKPOINTS": "ctx-checkpoints",
+    "LLAMA_ARG_CACHE_RAM": "cache-ram",
     "LLAMA_ARG_MODEL": "model",
     "LLAMA_ARG_HF_REPO": "hf-repo",
     "LLAMA_ARG_N_GPU_LAYERS": "n-gpu-layers",

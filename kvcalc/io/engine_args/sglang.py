@@ -12,6 +12,8 @@ from kvcalc.io.engine_args._own import (
     disaggregation,
     draft,
     lifts_length,
+    lmcache,
+    lmcache_variables,
     offloaded_weights,
 )
 from kvcalc.io.engine_args._program import Program
@@ -36,13 +38,17 @@ _SETTINGS = (
             kv-cache-dtype mem-fraction-static page-size attention-backend context-length max-total-tokens
             max-running-requests chunked-prefill-size swa-full-tokens-ratio max-mamba-cache-size
             mamba-full-memory-ratio mamba-ssm-dtype mamba-radix-cache-strategy speculative-algorithm
-            speculative-num-steps speculative-eagle-topk speculative-num-draft-tokens
+            speculative-num-steps speculative-eagle-topk speculative-num-draft-tokens hicache-ratio hicache-size
+            hicache-host-memory-mode
         """)
     ),
     *(
         Flag(name, Sets(name.replace("-", "_")), takes="switch")
-        for name in words("disable-hybrid-swa-memory disable-radix-cache disable-overlap-schedule disable-cuda-graph")
+        for name in words("""
+            disable-hybrid-swa-memory disable-radix-cache disable-overlap-schedule disable-cuda-graph enable-lmcache
+        """)
     ),
+    Flag("enable-hierarchical-cache", Sets("enable_hierarchical_cache"), ("enable-hicache",), "switch"),
     Flag("dsa-prefill-backend", Sets("dsa_prefill_backend"), ("nsa-prefill-backend",)),
     Flag("dsa-decode-backend", Sets("dsa_decode_backend"), ("nsa-decode-backend",)),
 )
@@ -327,21 +333,20 @@ _IGNORED = (
     *rows(
         _HOST,
         switch="""
-            enable-hierarchical-cache|enable-hicache enable-lmcache enable-flexkv
-            enable-unified-cache-external-linker
+            enable-flexkv enable-unified-cache-external-linker
         """,
     ),
     *rows(
         Ignored("a cache in the host's memory"),
         value="""
-            hicache-host-memory-mode hicache-ratio hicache-size hicache-write-policy hicache-io-backend
+            hicache-write-policy hicache-io-backend
             hicache-mem-layout hicache-storage-backend hicache-storage-prefetch-policy
             hicache-storage-backend-extra-config hicache-storage-prefetch-retry-poll-interval
             hicache-storage-prefetch-retry-max-attempts hicache-host-memory-fraction
-            unified-cache-external-linker-backend unified-cache-external-linker-config lmcache-config-file
-            flexkv-config-file
+            unified-cache-external-linker-backend unified-cache-external-linker-config flexkv-config-file
         """,
     ),
+    Flag("lmcache-config-file", Reads(lmcache, decides=False)),
     *rows(
         Ignored("adapters, which --enable-lora loads"),
         switch="""
@@ -460,7 +465,7 @@ PROGRAM = Program(
     ),
     length="context_length",
     flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED),
-    variables=(Variable(_LONGER, Flag(_LONGER, Reads(lifts_length, decides=False))),),
+    variables=(Variable(_LONGER, Flag(_LONGER, Reads(lifts_length, decides=False))), *lmcache_variables()),
     own_variables=("SGLANG_", "SGL_"),
     harmless=_HARMLESS,
     not_served=("SGLANG_CACHE_DIT*", "SGLANG_DIFFUSION*"),

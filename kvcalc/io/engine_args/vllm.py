@@ -14,6 +14,7 @@ from kvcalc.io.engine_args._own import (
     config_file,
     device_ids,
     lifts_length,
+    lmcache_variables,
     offloaded_weights,
     prefills,
     role,
@@ -65,6 +66,8 @@ _OWN = (
     Flag("hf-overrides", Reads(model_overrides)),
     Flag("attention-config", Reads(attention_config), ("ac",)),
     Flag("kv-transfer-config", Reads(kv_transfer)),
+    Flag("kv-offloading-size", Sets("kv_offloading_size", {"0": None, "0.0": None})),
+    Flag("kv-offloading-backend", Sets("kv_offloading_backend")),
     Flag("mamba-cache-mode", Reads(block_sizes_of_states)),
     Flag("cpu-offload-gb", Reads(offloaded_weights)),
     Flag("config", Reads(config_file, decides=False)),
@@ -87,14 +90,6 @@ _OMNI = Refused(
 _REFUSED = (
     *rows(
         Refused("ranks that share a prompt are not modelled", nothing=("1",)), value="prefill-context-parallel-size|pcp"
-    ),
-    *rows(
-        Refused(
-            "a second cache in the host's memory is not counted",
-            "leave it out for the cache on the GPU",
-            nothing=("0", "0.0"),
-        ),
-        value="kv-offloading-size",
     ),
     *rows(Refused("what it holds is not known here", nothing=("{}", "null", "None")), value="additional-config"),
     *rows(Refused("the size of state blocks follows from the model here"), value="mamba-block-size"),
@@ -283,7 +278,7 @@ _IGNORED = (
     ),
     *rows(
         Ignored("how weights are kept on the host, where --cpu-offload-gb asks for it"),
-        value="kv-offloading-backend offload-backend offload-prefetch-step",
+        value="offload-backend offload-prefetch-step",
         values="cpu-offload-params offload-params",
     ),
     *rows(
@@ -367,7 +362,12 @@ _REMOVED = (
         until="0.12.0",
     ),
     *rows(_OLD, switch="disable-log-requests", value="logits-processor-pattern", until="0.16.0"),
-    *rows(_OLD, switch="use-gpu-for-pooling-score", value="swap-space", until="0.17.1"),
+    *rows(_OLD, switch="use-gpu-for-pooling-score", until="0.17.1"),
+    *rows(
+        Ignored("V1 allocates no swap space; V0 took so many GiB of the host for each GPU"),
+        value="swap-space",
+        until="0.17.1",
+    ),
     *rows(_OLD, switch="disable-frontend-multiprocessing", until="0.18.1"),
     *rows(_OLD, value="max-long-partial-prefills max-num-partial-prefills", until="0.26.0"),
     *rows(_OLD, switch="calculate-kv-scales", value="override-attention-dtype", until="0.27.1"),
@@ -389,6 +389,7 @@ _VARIABLES = (
     Variable("VLLM_ATTENTION_BACKEND", _ATTENTION),
     Variable(_CHUNKS, Flag(_CHUNKS, Reads(allows_hybrid))),
     Variable("VLLM_CPU_KVCACHE_SPACE", Flag("VLLM_CPU_KVCACHE_SPACE", Reads(cache_space))),
+    *lmcache_variables(),
     Variable("VLLM_MLA_DISABLE", Flag("VLLM_MLA_DISABLE", Refused(_EXPANDED, nothing=("", "0", "false", "False")))),
     Variable(
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN", Flag("VLLM_ALLOW_LONG_MAX_MODEL_LEN", Reads(lifts_length, decides=False))

@@ -399,11 +399,19 @@ def test_sglang_shares_attention_and_halves_servers(flags, parallel, role, setti
 CONNECTORS = {
     # vLLM 0.33: connectors that are SupportsHMA keep the hybrid manager, config/vllm.py; up to 0.20.2 none does
     "hybrid": ("NixlConnector", "", {}),
-    "plain": ("LMCacheConnectorV1", "", {"disable_hybrid_kv_cache_manager": True}),
+    "plain": ("P2pNcclConnector", "", {"disable_hybrid_kv_cache_manager": True}),
     "said otherwise": (
-        "LMCacheConnectorV1",
+        "P2pNcclConnector",
         "--no-disable-hybrid-kv-cache-manager",
         {"disable_hybrid_kv_cache_manager": False},
+    ),
+    "on the host": (
+        "LMCacheConnectorV1",
+        "",
+        {
+            "disable_hybrid_kv_cache_manager": True,
+            "kv_transfer_config": {"kv_connector": "LMCacheConnectorV1", "kv_connector_extra_config": {}},
+        },
     ),
 }
 

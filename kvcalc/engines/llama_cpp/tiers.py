@@ -1,0 +1,71 @@
+"""What llama-server keeps in the host's memory: context checkpoints of each slot, and prompts of slots that moved on.
+
+A checkpoint is the part of a slot's state that cannot be cut back: recurrent states, and the cells of sliding layers. A
+model that has neither makes none. `--ctx-checkpoints` of them are kept for each slot, the oldest leave first. Prompts
+fill up to `--cache-ram` MiB, or one prompt's state where that is more; their checkpoints count there again.
+
+Headers of about 1 KB a checkpoint, and what a draft context adds for each token, are not counted.
+Source: llama.cpp, tools/server/server-context.cpp and server-task.cpp; #15293, #16391.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from kvcalc.cache.dtypes import Dtype
+from kvcalc.cache.tensor import CacheTensor
+from kvcalc.engines.base import Allocation
+from kvcalc.engines.llama_cpp.tensors import STATES
+from kvcalc.model import LayerGroup, Model
+from kvcalc.report.tiers import HOST, Tier
+from kvcalc.units import MIB, both_units
+
+UNLIMITED = -1
+
+
+class Kept(NamedTuple):
+    """What a server keeps: slots, streams of their cache, checkpoints of each slot, and MiB of prompts.
+
+    windows: whether sliding layers have cells of their own. state_rows: rows of a recurrent state.
+    """
+
+    slots: int
+    streams: int
+    checkpoints: int
+    cache_ram: int
+    windows: bool
+    state_rows: int
+
+
+def tiers_of(model: Model, allocation: Allocation, kept: Kept, tokens: int, kv_dtype: Dtype) -> Iterator[Tier]:
+    """Checkpoints and prompts. tokens: of the whole context."""
+    state_bytes = _state_bytes(model.groups, allocation, kept, tokens, kv_dtype)
+    if kept.checkpoints and state_bytes:
+        all_bytes = kept.slots * kept.checkpoints * state_bytes
+        words = f"{kept.slots:,} slots x {kept.checkpoints:,} of {both_units(state_bytes)}"
+        yield Tier("context checkpoints", HOST, all_bytes, all_bytes, words, at_most=True)
+    if kept.cache_ram == UNLIMITED:
+        yield Tier("prompt cache", HOST, None, None, "no limit (cache_ram -1)")
+    elif kept.cache_ram:
+        prompts_bytes = kept.cache_ram * MIB
+        words = f"cache_ram {kept.cache_ram:,} MiB, or one prompt's state"
+        yield Tier("prompt cache", HOST, prompts_bytes, prompts_bytes, words, at_most=True)
+
+
+def _state_bytes(groups: Sequence[LayerGroup], allocation: Allocation, kept: Kept, tokens: int, kv_dtype: Dtype) -> int:
+    """What one checkpoint holds at most."""
+    return sum(
+        len(group.layers) * tensor.bytes_per_slot(kv_dtype) * _slots(tensor, group, kept, tokens)
+        for group, tensors in zip(groups, allocation, strict=True)
+        for tensor in tensors
+    )
+
+
+def _slots(tensor: CacheTensor, group: LayerGroup, kept: Kept, tokens: int) -> int:
+    """Slots of a tensor that are part of a checkpoint: one sequence's state, or the cells of its stream."""
+    if tensor.slot_rule.constant is not None:
+        has_states = any(isinstance(part, STATES) for part in group.parts)
+        return tensor.slot_rule.constant // kept.state_rows if has_states else 0
+    limited = any(limit in group.facts for limit in ("sliding_window", "attention_chunk_size"))
+    return tensor.slot_rule.slots(tokens) // kept.streams if kept.windows and limited else 0

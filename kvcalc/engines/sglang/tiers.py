@@ -1,0 +1,77 @@
+"""HiCache: a copy of each pool of the device in the host's memory, of each rank.
+
+    with a ratio   pages of a pool = int(its slots * hicache_ratio) // page_size + 1
+    with a size    hicache_size * 10^9 bytes of each rank, shared out by the pools' sizes, in slots; then the same
+
+States are pages of one. Products are in floats, as there. Where neither is given the ratio is 2, and less where
+hicache_host_memory_fraction of the memory that the host has free does not hold it.
+Source: SGLang 0.5.23, mem_cache/pool_host/base.py, mem_cache/pool_host/mamba.py,
+mem_cache/hybrid_cache/hybrid_pool_assembler.py (_split_hicache_size), arg_groups/hicache_hook.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kvcalc.engines.base.lmcache import lmcache_tiers
+from kvcalc.engines.base.pools import STATES
+from kvcalc.engines.sglang.settings import SglangSettings
+from kvcalc.engines.sglang.stage import TAILS
+from kvcalc.parallel import Parallel
+from kvcalc.report.pool import Pool, PoolReport
+from kvcalc.report.tiers import HOST, Tier
+from kvcalc.units import GB
+
+NAME = "HiCache"
+_RATIO, _BUFFER_RATIO = 2.0, 1.2
+"""hicache_ratio where nobody says it: of a cache, and of a buffer before storage."""
+BUFFER_ONLY = "buffer_only"
+
+
+def tiers_of(
+    settings: SglangSettings, ranks: Parallel, planned: PoolReport | None, *, at_most: bool = False
+) -> Iterator[Tier]:
+    """What the host keeps. planned: the device's pools; None where they are not known, or have no such copy.
+
+    at_most: whether the pools may be smaller.
+    """
+    if settings.enable_lmcache:
+        yield from lmcache_tiers(settings.lmcache or {}, ranks)
+    if not settings.enable_hierarchical_cache:
+        return
+    ratio = settings.hicache_ratio
+    default = _BUFFER_RATIO if settings.hicache_host_memory_mode == BUFFER_ONLY else _RATIO
+    words = f"hicache_ratio {default if ratio is None else ratio:g}"
+    if settings.hicache_size:
+        words = f"hicache_size {settings.hicache_size:,} GB, each rank"
+    if planned is None:
+        size_bytes = settings.hicache_size * GB or None
+        all_bytes = None if size_bytes is None else ranks.tp * ranks.pp * size_bytes
+        known = "" if size_bytes else " of the pools on the device, which `kvcalc fit` knows"
+        yield Tier(NAME, HOST, size_bytes, all_bytes, f"{words}{known}", at_most=True)
+        return
+    page = int(str(dict(planned.resolved)["page_size"]))
+    stages = [sum(_host_bytes(pools, settings, default, page)) for pools in planned.stages]
+    by_default = not settings.hicache_size and ratio is None
+    words += ", its default; less where 80% of the host's free memory do not hold it" if by_default else ""
+    less = by_default or (at_most and not settings.hicache_size)
+    yield Tier(NAME, HOST, max(stages), ranks.tp * sum(stages), words, at_most=less)
+
+
+def _host_bytes(pools: Sequence[Pool], settings: SglangSettings, default: float, page: int) -> Iterator[int]:
+    """Bytes of the copy of each pool of a rank; what belongs to running requests has none."""
+    copied = [pool for pool in pools if pool.name != TAILS and not _is_of_running(pool)]
+    whole_bytes = sum(pool.bytes for pool in copied)
+    for pool in copied:
+        step = 1 if pool.name == STATES else page
+        if settings.hicache_size:
+            share = settings.hicache_size * pool.bytes / whole_bytes
+            slots = int(share * 1e9 // pool.bytes_per_slot)
+        else:
+            slots = int(pool.slots * (default if settings.hicache_ratio is None else settings.hicache_ratio))
+        yield (slots // step + 1) * step * pool.bytes_per_slot
+
+
+def _is_of_running(pool: Pool) -> bool:
+    """Whether its slots are those of requests that run, as states of drafts are."""
+    return pool.name == STATES and pool.slot.endswith("draft")

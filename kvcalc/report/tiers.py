@@ -1,0 +1,67 @@
+"""Where an engine keeps caches off its devices: host memory and disks, apart from what the devices hold."""
+
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Json, Line
+from kvcalc.units import both_units, plural
+
+HOST, DISK = "host memory", "disk"
+
+
+class Tier(NamedTuple):
+    """What one engine keeps in one place. medium: HOST or DISK.
+
+    rank_bytes: of the rank that keeps most; replica_bytes: of all ranks of a replica. None: nothing limits it, or it is
+    not known; words then say why. at_most: whether it fills up to that. words: how the number came about.
+    """
+
+    name: str
+    medium: str
+    rank_bytes: int | None
+    replica_bytes: int | None
+    words: str
+    at_most: bool = False
+
+
+class NodeTier(NamedTuple):
+    """A tier on one node. num_gpus: GPUs of a node that keep something; node_bytes: of all of them."""
+
+    tier: Tier
+    num_gpus: int
+    node_bytes: int | None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        tier = self.tier
+        return {
+            "name": tier.name,
+            "medium": tier.medium,
+            "rank_bytes": tier.rank_bytes,
+            "gpus_of_node": self.num_gpus,
+            "node_bytes": self.node_bytes,
+            "at_most": tier.at_most,
+            "words": tier.words,
+        }
+
+    @property
+    def words(self) -> str:
+        """`HiCache: 48.00 GiB on a node of 4 GPUs (...)`."""
+        tier = self.tier
+        if self.node_bytes is None:
+            return f"{tier.name}: {tier.words}"
+        most = "at most " if tier.at_most else ""
+        on = "" if self.num_gpus == 1 else f" on a node of {plural(self.num_gpus, 'GPU')}"
+        return f"{tier.name}: {most}{both_units(self.node_bytes)}{on} ({tier.words})"
+
+    def __str__(self) -> str:
+        return f"in {self.tier.medium}, {self.words}" if self.tier.medium == HOST else f"on disk, {self.words}"
+
+
+def host_bytes(tiers: tuple[NodeTier, ...]) -> int:
+    """Host memory of a node that the tiers take, those without a limit aside."""
+    return sum(each.node_bytes or 0 for each in tiers if each.tier.medium == HOST)
+
+
+def tier_lines(tiers: tuple[NodeTier, ...]) -> tuple[Line, ...]:
+    """A line for each."""
+    return tuple(Line(each.tier.medium, each.words) for each in tiers)

@@ -1,0 +1,94 @@
+"""`check` counts what engines keep on the host against the memory that a plan gives each node."""
+
+from __future__ import annotations
+
+import pytest
+
+import kvcalc
+from kvcalc.errors import InvalidValueError
+from kvcalc.units import GIB
+
+BASE = {"name": "chat", "tokens": "32K", "gpu": "h100", "reserve": "4GiB"}
+SERVER = {**BASE, "args": "llama-server -hf unsloth/Qwen3.5-27B-GGUF -c 32768", "weights": "16GB"}
+OFFLOADS = {**BASE, "args": "vllm serve meta-llama/Llama-3.1-8B --kv-offloading-size 64 --tensor-parallel-size 2"}
+CASES = {
+    # host memory: needed on a node, and whether 64 GiB hold it
+    "checkpoints and prompts of llama-server": (SERVER, 4 * 32 * 156_893_184 + 8 * GIB, True),
+    "fewer": ({**SERVER, "args": f"{SERVER['args']} --ctx-checkpoints 4 --cache-ram 0"}, 4 * 4 * 156_893_184, True),
+    "by a variable": (
+        {**SERVER, "args": f"LLAMA_ARG_CACHE_RAM=100000 {SERVER['args']} -ctxcp 0"},
+        100_000 * 2**20,
+        False,
+    ),
+    "offloading of vLLM": (OFFLOADS, 64 * GIB, True),
+    "of each replica": (
+        {**OFFLOADS, "args": f"{OFFLOADS['args']} --data-parallel-size 2", "sequences": 2},
+        128 * GIB,
+        False,
+    ),
+    "LMCache of each rank": (
+        {
+            **BASE,
+            "args": "LMCACHE_MAX_LOCAL_CPU_SIZE=40 vllm serve meta-llama/Llama-3.1-8B -tp 2 "
+            """--kv-transfer-config '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'""",
+        },
+        80 * GIB,
+        False,
+    ),
+    "HiCache by its size": (
+        {
+            **BASE,
+            "args": "python -m sglang.launch_server --model meta-llama/Llama-3.1-8B --tp 4 --mem-fraction-static 0.85 "
+            "--enable-hierarchical-cache --hicache-size 10 --page-size 1",
+        },
+        4 * (10 * 10**9 // 32_768 + 1) * 32_768,
+        True,
+    ),
+    "host cache of TensorRT-LLM": (
+        {
+            **BASE,
+            "args": f"""trtllm-serve meta-llama/Llama-3.1-8B --tp_size 2 --kv_cache_config '{{"host_cache_size": {2**35}}}'""",
+        },
+        2 * 2**35,
+        True,
+    ),
+    "weights that are kept there": (
+        {**BASE, "args": "vllm serve meta-llama/Llama-3.1-8B --cpu-offload-gb 10 -tp 2"},
+        20 * GIB,
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_kept_on_the_host_is_counted_against_it(case):
+    entry, needed, holds = CASES[case]
+    (finding,) = kvcalc.check({**entry, "host_memory": "64GiB"}).findings
+    data = finding.to_dict()["host"]
+    assert data["needed_bytes"] == needed
+    assert finding.fits is holds
+    assert data["missing_bytes"] == max(0, needed - 64 * GIB)
+    assert finding.verdict == ("fits" if holds else "HOST TOO SMALL")
+    assert ("short" in finding.message) is not holds
+
+
+def test_without_a_host_it_is_said():
+    (finding,) = kvcalc.check(SERVER).findings
+    assert finding.fits
+    assert [note for note in finding.notes if note.startswith("in host memory, context checkpoints: at most")]
+
+
+def test_several_nodes_have_a_size():
+    many = {**OFFLOADS, "tp": 2, "dp": 8, "sequences": 8, "host_memory": "200GiB"}
+    with pytest.raises(InvalidValueError, match=r"16 GPUs stand on several nodes"):
+        kvcalc.check(many)
+    (finding,) = kvcalc.check({**many, "gpus_per_node": 4}).findings
+    assert finding.to_dict()["host"]["needed_bytes"] == 128 * GIB
+
+
+def test_fit_and_size_show_it_apart(cli):
+    shown = cli("fit llama-3.1-8b --gpu h100 --engine sglang --engine-set enable_hierarchical_cache=1 -t 8K").stdout
+    assert "HiCache: at most" in shown
+    assert "hicache_ratio 2, its default" in shown
+    shown = cli("size qwen3.5-27b 32K --engine llama_cpp --engine-set defaults=server").stdout
+    assert "4 slots x 32 of 156,893,184 bytes" in shown
