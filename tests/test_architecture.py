@@ -37,6 +37,9 @@ ONLY_USERS = {
     "numpy": {"answers", "cache", "fleet", "io"},
     "torch": {"verify"},
     "transformers": {"verify"},
+    "mcp": {"cli"},
+    "mcp_types": {"cli"},
+    "anyio": {"cli"},
 }
 """Rooms that may import a library; cache and io name numpy's arrays in types alone, fleet convolves distributions."""
 

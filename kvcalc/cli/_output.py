@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,8 @@ from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.report.sheet import Document
+
+_taken: ContextVar[list[Document] | None] = ContextVar("taken", default=None)
 
 
 def check_output_format(name: str, *, findings: bool = False, charts: bool = False, to_file: bool = False) -> None:
@@ -43,6 +48,10 @@ def show(document: Document, format: str, file: str | None = None) -> None:
     """Writes the document, whole, to stdout or to a file."""
     from kvcalc.formats import write
 
+    taken = _taken.get()
+    if taken is not None:
+        taken.append(document)
+        return
     if file is None:
         write(document, format, sys.stdout)
         return
@@ -57,3 +66,14 @@ def show(document: Document, format: str, file: str | None = None) -> None:
     write(document, format, stream)
     stream.flush()
     located("--out", write_whole, Path(file), content.getvalue())
+
+
+@contextmanager
+def taking() -> Iterator[list[Document]]:
+    """Documents that commands show meanwhile, in place of writing them."""
+    documents: list[Document] = []
+    token = _taken.set(documents)
+    try:
+        yield documents
+    finally:
+        _taken.reset(token)

@@ -90,11 +90,11 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _SHELL_SIGNAL_BASE = 128
 """Exit codes above it name a signal, as shells tell it."""
-_EXTRA_OF = {"transformers": "against"}
+_EXTRA_OF = {"transformers": "against", "mcp": "mcp"}
 """The extra that a library comes with, where it is not `verify`."""
 
 
-def needs(*libraries: str) -> None:
+def needs(*libraries: str, by: str = "verify") -> None:
     """Raises KvcalcError with the command that installs the first of the libraries that is not there."""
     from importlib.util import find_spec
 
@@ -105,4 +105,4 @@ def needs(*libraries: str) -> None:
             there = False
         if not there:
             extra = _EXTRA_OF.get(library, "verify")
-            raise KvcalcError(f"verify needs {library}, which is not installed: pip install 'kvcalc[{extra}]'", help="")
+            raise KvcalcError(f"{by} needs {library}, which is not installed: pip install 'kvcalc[{extra}]'", help="")
