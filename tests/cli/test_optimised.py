@@ -78,7 +78,8 @@ def printed(*options: str) -> dict[str, list]:
 
 
 def test_every_command_is_asked():
-    assert {line.split()[0] for line in ASKED} == set(NAMES)
+    """All but mcp, which serves until its input ends, and says what the other commands say."""
+    assert {line.split()[0] for line in ASKED} == set(NAMES) - {"mcp"}
 
 
 def test_the_output_is_the_same_without_docstrings():
