@@ -4,12 +4,20 @@
 
 A window keeps what it sees, so it is read whole, and so are states. Where an indexer chooses, a step reads index_topk
 tokens of latents, or of K and V, and every key of the index; of compressed entries index_topk. What waits to be
-compressed is not read. Source: DeepSeek-V3.2 report, section 2.1; DeepSeek-V4 report, section 2.3.
+compressed is not read.
+
+Quest reads of a cache that keeps everything the least and the largest key of each page, and the pages that score best:
+
+    K and V of min(t, token_budget) tokens, and 2 keys for each ceil(t / page_size) pages
+
+in layers that see everything, but for the first ones. Nothing is saved in memory: the pages' keys come on top.
+Source: DeepSeek-V3.2 report, section 2.1; DeepSeek-V4 report, section 2.3; Quest, arXiv 2406.10774, section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from kvcalc.attention.compressed import CompressedAttention
@@ -17,18 +25,45 @@ from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.attention.none import NoCache
 from kvcalc.attention.region_summary import RegionSummary
-from kvcalc.cache.slots.primitives import AtMost, Constant, Floor
+from kvcalc.cache.slots.primitives import AtMost, Ceil, Constant, Floor
 from kvcalc.cache.slots.rule import SlotRule, ordinal
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base.footprint import Footprint
-from kvcalc.errors import NotApplicableError
+from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.question import Question
+from kvcalc.units import parse_tokens, positive_int, shown
 
 _ENTRIES = ("compressed_kv",)
 _WAITING = ("pending", "overlap", "open_region", "index_gate", "index_mask")
 """Tensors that a step reads only when a group of tokens is full, or not at all."""
 _NOTHING = SlotRule(Constant(0), "nothing")
+_KEYS_OF_PAGE = 2
+
+
+class Quest(NamedTuple):
+    """Pages of a cache that a query chooses, as in Quest. full_layers: first layers that read everything."""
+
+    token_budget: int
+    page_size: int = 16
+    full_layers: int = 2
+
+    @classmethod
+    def of(cls, spec: str) -> Quest:
+        """`token_budget=1024,page_size=16`, or the budget alone. Raises InvalidValueError."""
+        given: dict[str, int] = {}
+        for part in spec.split(","):
+            name, equals, value = (each.strip() for each in part.rpartition("="))
+            name = name if equals else cls._fields[0]
+            if name not in cls._fields or name in given:
+                raise InvalidValueError(
+                    f"Quest has no such parameter: {shown(name)}", help=f"write {', '.join(cls._fields)}"
+                )
+            least = 0 if name == cls._fields[-1] else 1
+            given[name] = 0 if value == str(least) == "0" else positive_int(parse_tokens(value, name), name)
+        if cls._fields[0] not in given:
+            raise InvalidValueError("nothing says how many tokens are read", help="write token_budget=1024")
+        return cls(**given)
 
 
 class ReadTensor(NamedTuple):
@@ -61,20 +96,53 @@ class CacheReads(NamedTuple):
         return Footprint.summed((each.layer_bytes, each.tensor.slot_rule) for each in self.tensors)
 
 
-def cache_reads(question: Question, whole: Model) -> CacheReads:
-    """What a step reads of each tensor. whole: the model that the question's is a rank's share of.
+def cache_reads(question: Question, whole: Model, quest: Quest | None = None, first_layer: int = 0) -> CacheReads:
+    """What a step reads of each tensor. whole: the model that the question's is a rank's share of, from first_layer on.
 
     Raises NotApplicableError where nobody says how many tokens are chosen.
     """
     model, kv_dtype = question.model, question.kv_dtype
     allocation = question.engine.allocate(model, kv_dtype)
-    return CacheReads(
+    found = CacheReads(
         tuple(
             ReadTensor(group, tensor, _read_rule(tensor, group, whole), tensor.bytes_per_slot(kv_dtype))
             for group, tensors in zip(model.groups, allocation, strict=True)
             for tensor in tensors
         )
     )
+    if quest is None:
+        return found
+    return CacheReads(tuple(own for each in found.tensors for own in _by_pages(each, quest, first_layer)))
+
+
+def check_pages(model: Model) -> None:
+    """Raises NotApplicableError where no layer has K and V of every token, among which pages are chosen."""
+    kept = [t for group in model.groups for t in group.tensors if t.name == "k" and t.slot_rule.window is None]
+    if not kept:
+        raise NotApplicableError(
+            f"no layer of {model.name} caches K and V of every token, of which Quest chooses pages",
+            help="leave it out: latents, windows and states are read as they are",
+        )
+
+
+def _by_pages(each: ReadTensor, quest: Quest, first_layer: int) -> Iterator[ReadTensor]:
+    """A tensor as Quest reads it, with the keys of its pages; others as they are."""
+    group, tensor, read_rule, slot_bytes = each
+    if tensor.name not in ("k", "v") or read_rule is not tensor.slot_rule or tensor.slot_rule.window is not None:
+        yield each
+        return
+    full = tuple(layer for layer in group.layers if layer + first_layer < quest.full_layers)
+    paged = tuple(layer for layer in group.layers if layer + first_layer >= quest.full_layers)
+    if full:
+        yield each._replace(group=replace(group, layers=full, name=f"{group.name}, first"))
+    if paged:
+        of_pages = replace(group, layers=paged)
+        words = f"at most {quest.token_budget:,}"
+        yield ReadTensor(of_pages, tensor, SlotRule(AtMost(tensor.slot_rule, quest.token_budget), words), slot_bytes)
+        if tensor.name == "k":
+            pages = SlotRule(Ceil(tensor.slot_rule, 1, quest.page_size), f"every page of {quest.page_size:,}")
+            keys = tensor._replace(name="keys of pages", slot_rule=pages)
+            yield ReadTensor(of_pages, keys, pages, _KEYS_OF_PAGE * slot_bytes)
 
 
 def remarks(model: Model) -> Iterator[str]:

@@ -90,6 +90,16 @@ def weights(model: Model, given: str | None, form: str | None) -> Weights:
     return located(option, find_weights, model, None, form, inventory=inventory)
 
 
+def known_weights(model: Model, given: str | None, form: str | None) -> Weights | None:
+    """The same, or None where nothing says their size and nobody gave it."""
+    try:
+        return weights(model, given, form)
+    except InvalidValueError as error:
+        if error.field != "weights" or given is not None or form is not None:
+            raise
+        return None
+
+
 def _counted_here(model: Model) -> Inventory | None:
     """Tensors of the class of a config.json; None where transformers is not installed, or has no such class."""
     from importlib.util import find_spec

@@ -22,6 +22,7 @@ def run(
     method: Sequence[str],
     assume: str | None,
     hub: bool,
+    quest: str | None,
     gpu: str | None,
     bandwidth: str | None,
     weights: str | None,
@@ -44,12 +45,16 @@ def run(
     if len(counts) != 1:
         raise InvalidValueError("one length is asked about at a time", where="--tokens", help="give one number: 8K")
 
+    from kvcalc.answers.decode import Quest
     from kvcalc.fleet.decode import decode_step
     from kvcalc.fleet.weights import loaded
 
-    whole = loaded(asking.weights(chosen, weights, weights_dtype), chosen)
+    pages = None if quest is None else asking.located("--quest", Quest.of, quest)
+    found = asking.known_weights(chosen, weights, weights_dtype)
+    whole = None if found is None else loaded(found, chosen)
     question = terms.of(chosen, counts[0], ranks)
-    show(asking.located("--tp, --pp, --ep" if ranks else "", decode_step, question, whole, device, rate), format)
+    place = "--tp, --pp, --ep" if ranks else ""
+    show(asking.located(place, decode_step, question, whole, device, rate, pages), format)
     return 0
 
 
@@ -70,6 +75,7 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.HUB,
+        options.QUEST,
         options.GPU,
         options.BANDWIDTH,
         options.WEIGHTS,

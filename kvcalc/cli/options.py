@@ -270,6 +270,12 @@ GPU = Option(
     "GPU as `kvcalc gpus` or its driver names it: 4090, h100; auto: this machine's.",
     known=_gpus,
 )
+QUEST = Option(
+    "quest",
+    ("--quest",),
+    "SPEC",
+    "Pages that a query reads, as in Quest: token_budget=1024,page_size=16,full_layers=2; the budget alone will do.",
+)
 BANDWIDTH = Option(
     "bandwidth", ("--bandwidth",), "RATE", "Of each GPU's memory, where it is not known or is another: 3350GB/s."
 )

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from kvcalc.answers.decode import CacheReads, cache_reads, remarks
+from kvcalc.answers.decode import CacheReads, Quest, cache_reads, check_pages, remarks
 from kvcalc.engines.base.footprint import Footprint
-from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors import InvalidValueError
 from kvcalc.fleet.routing import Routing, routing_of
 from kvcalc.fleet.weights import (
     EMBEDDING,
@@ -40,17 +40,29 @@ _SHARING = Sharing(extra_layers="first")
 
 
 def decode_step(
-    question: Question, weights: Weights, device: str = "", bandwidth_bytes_per_second: int | None = None
+    question: Question,
+    weights: Weights | None,
+    device: str = "",
+    bandwidth_bytes_per_second: int | None = None,
+    quest: Quest | None = None,
 ) -> DecodeReport:
     """What a step of the question's sequences reads, on a GPU of each pipeline stage.
 
-    weights: with their tensors. Raises NotApplicableError where these are not known, or what an indexer or a router
-    chooses; InvalidValueError for ranks that cannot share the model.
+    weights: None where nothing says their size; what is read of them is then not counted, nor where their tensors are
+    not known. quest: pages that a query chooses of a cache that keeps everything.
+    Raises NotApplicableError where nothing says what an indexer or a router chooses; InvalidValueError for ranks that
+    cannot share the model.
     """
+    if quest is not None:
+        check_pages(question.model)
     ranks = question.parallel or Parallel()
     sequences = -(-question.sequences // ranks.dp)
-    caches = [cache_reads(question.of_model(stage), question.model) for stage in _stages(question, ranks)]
-    parts, experts = _weights(question, weights, ranks, sequences)
+    caches = [
+        cache_reads(question.of_model(stage), question.model, quest, first_layer)
+        for first_layer, stage in _stages(question, ranks)
+    ]
+    known = weights if weights is not None and weights.tensors else None
+    parts, experts = ((), None) if known is None else _weights(question, known, ranks, sequences)
     return DecodeReport(
         model=question.model.name,
         kv_dtype=question.kv_dtype.name,
@@ -62,17 +74,19 @@ def decode_step(
         cache=tuple(_rows(caches, question.tokens, sequences)),
         weights=parts,
         experts=experts,
-        costs_more_from=_costs_more_from(caches, sequences, sum(part.expected_bytes for part in parts)),
+        costs_more_from=_costs_more_from(caches, sequences, sum(part.expected_bytes for part in parts))
+        if parts
+        else None,
         device=device,
         bandwidth_bytes_per_second=bandwidth_bytes_per_second,
-        notes=(*question.model.notes, *remarks(question.model), *_notes(question, weights)),
+        notes=(*question.model.notes, *remarks(question.model), *_notes(question, known)),
     )
 
 
-def _stages(question: Question, ranks: Parallel) -> Iterator[Model]:
-    """What a rank of each stage holds of the model."""
+def _stages(question: Question, ranks: Parallel) -> Iterator[tuple[int, Model]]:
+    """What a rank of each stage holds of the model, and its first layer."""
     layout = Parallel(tp=ranks.tp, pp=ranks.pp)
-    yield from (rank.model for rank in rank_models(question.model, layout, _SHARING)[:: ranks.tp])
+    yield from ((rank.first_layer, rank.model) for rank in rank_models(question.model, layout, _SHARING)[:: ranks.tp])
 
 
 def _rows(caches: Sequence[CacheReads], tokens: int, sequences: int) -> Iterator[TensorReads]:
@@ -103,12 +117,6 @@ def _weights(
     question: Question, weights: Weights, ranks: Parallel, sequences: int
 ) -> tuple[tuple[WeightReads, ...], Experts | None]:
     """What a step reads of each part of the weights, on a GPU of each stage; and of a layer's experts."""
-    if not weights.tensors:
-        raise NotApplicableError(
-            f"the weights of {question.model.name} are not known tensor by tensor, so nothing says what a step reads "
-            "of them",
-            help="name a preset, or a config.json where transformers is installed, which counts its tensors",
-        )
     routing = routing_of(weights)
     tokens = sequences * max(1, ranks.ep // ranks.tp)  # of all replicas that share the experts
     held = _held(question, weights, ranks)
@@ -169,7 +177,13 @@ def _rows_of_table(weights: Weights, sequences: int) -> Fraction:
     return Fraction(min(sequences, rows), rows)
 
 
-def _notes(question: Question, weights: Weights) -> Iterator[str]:
+def _notes(question: Question, weights: Weights | None) -> Iterator[str]:
+    if weights is None:
+        yield (
+            "what a step reads of the weights is not counted, as their tensors are not known; those of presets are, and of "
+            "a config.json where transformers is installed"
+        )
+        return
     yield from weights.words()
     if question.parallel and question.parallel.pp > 1:
         yield "all sequences of a replica pass the stages in turn, as one batch"

@@ -293,6 +293,7 @@ def decode(
     dtype: str | Dtype | None = None,
     gpu: str | Gpu | None = None,
     bandwidth: str | None = None,
+    quest: str | None = None,
     weights: int | str | PathLike[str] | Weights | None = None,
     weights_dtype: str | None = None,
     parallel: Parallel | None = None,
@@ -311,9 +312,11 @@ def decode(
 
     batch: sequences that decode at the same time, each with `tokens` cached tokens; the model's own context where none
     are given. gpu: whose bandwidth it is; bandwidth: another, `3350GB/s`. weights: as for `fit_gpus`, known tensor by
-    tensor. The rest is as for `size`. Seconds are a floor; of routed experts there is an estimate, too.
+    tensor, else not counted. quest: pages that a query reads, `token_budget=1024`. The rest is as for `size`. Seconds
+    are a floor; of routed experts there is an estimate, too.
     Raises InvalidValueError, UnknownNameError, NotApplicableError.
     """
+    from kvcalc.answers.decode import Quest
     from kvcalc.fleet.decode import decode_step
     from kvcalc.fleet.weights import loaded
     from kvcalc.io.asked import bandwidth_of
@@ -325,9 +328,15 @@ def decode(
     chosen = model_of(model, attention, method, assume, hub=hub)
     length = length_of(chosen.max_model_len if tokens is None else one_length(tokens), chosen, terms.engine)
     given = fspath(weights) if isinstance(weights, PathLike) else weights
-    whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), chosen)
+    try:
+        whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), chosen)
+    except InvalidValueError as error:
+        if error.field != "weights" or given is not None or weights_dtype is not None:
+            raise
+        whole = None
     ranks = ranks_of(parallel, tp, pp, dp, None, ep)
-    return decode_step(terms.of(chosen, length, ranks), whole, device, rate)
+    pages = None if quest is None else located("quest", Quest.of, quest)
+    return decode_step(terms.of(chosen, length, ranks), whole, device, rate, pages)
 
 
 @overload

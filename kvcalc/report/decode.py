@@ -184,7 +184,7 @@ class DecodeReport(NamedTuple):
         least = "at least " if self._is_estimate else ""
         lines = [
             Line("cache", f"{both_units(self.cache_bytes)}{held}"),
-            Line("weights", f"{least}{both_units(self.weights_bytes)}"),
+            Line("weights", f"{least}{both_units(self.weights_bytes)}" if self.weights else "not counted"),
         ]
         if self.experts is not None and self._is_estimate:
             lines.append(Line("", self._of_experts(self.experts), "detail"))
@@ -192,7 +192,8 @@ class DecodeReport(NamedTuple):
         if self._is_estimate:
             lines.append(Line("expected", f"{both_units(self.expected_step_bytes)} (estimate)"))
         start = "at no context" if self.costs_more_from is None else f"from {plural(self.costs_more_from, 'token')} on"
-        lines.append(Line("crossover", f"the cache costs more than the weights {start}"))
+        if self.weights:
+            lines.append(Line("crossover", f"the cache costs more than the weights {start}"))
         lines.extend(self._of_time())
         return lines
 

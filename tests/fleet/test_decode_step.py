@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvcalc
-from kvcalc.answers.decode import cache_reads
 from kvcalc.answers.size import sized
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.fleet.routing import Routing
@@ -18,7 +17,7 @@ from kvcalc.report.decode import DecodeReport
 
 DENSE = ("llama-3.1-8b", "gemma-3-27b", "qwen3.5-27b", "falcon-mamba-7b")
 ROUTED = ("r1", "qwen3-30b-a3b", "gpt-oss-20b", "mixtral-8x7b", "longcat-flash", "dbrx")
-INDEXED = ("deepseek-v3.2", "glm-5.2", "deepseek-v4-flash")
+INDEXED = ("deepseek-v3.2", "glm-5.2", "deepseek-v4-flash", "minimax-m3", "deepseek-v4.1")
 
 
 def read_of(report: DecodeReport) -> dict[tuple[str, str], int]:
@@ -59,10 +58,11 @@ def test_a_layer_that_shares_an_index_reads_what_it_chose():
 
 def test_blocks_that_an_indexer_chooses():
     """MiniMax-M3: 57 layers read 16 blocks of 128 tokens, 3 read all; 4 KV heads of 128, keys of 128."""
-    question = Question.of(kvcalc.load("minimax-m3"), tokens=131_072)
     token = 2 * 4 * 128 * 2
-    read = cache_reads(question, question.model).read.bytes(131_072)
-    assert read == 57 * (2048 * token + 131_072 * 128 * 2) + 3 * 131_072 * token
+    assert (
+        kvcalc.decode("minimax-m3", tokens="128K").cache_bytes
+        == 57 * (2048 * token + 131_072 * 128 * 2) + 3 * 131_072 * token
+    )
 
 
 def test_compressed_entries_of_deepseek_v4():
@@ -73,19 +73,48 @@ def test_compressed_entries_of_deepseek_v4():
 
 
 def test_nothing_is_guessed_of_what_is_chosen():
-    config = {"model_type": "glm5_next_text", "num_hidden_layers": 4, "index_topk": None}
-    with pytest.raises(InvalidValueError, match="weights size unknown"):
-        kvcalc.decode(config, tokens=8)
     with pytest.raises(NotApplicableError, match=r"nothing says how many tokens a query of indexed layers"):
-        kvcalc.decode("glm-5.3-flash", tokens="8K", weights="100GB")
-    with pytest.raises(NotApplicableError, match=r"not known tensor by tensor"):
-        kvcalc.decode(
-            {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},
-            tokens=8,
-            weights="1GB",
-        )
+        kvcalc.decode("glm-5.3-flash", tokens="8K")
     with pytest.raises(InvalidValueError, match=r"ep \(16\) is more than the 8 routed experts"):
         kvcalc.decode("mixtral-8x7b", tokens=8, tp=8, dp=2, ep=16)
+
+
+@pytest.mark.parametrize("weights", [None, "1GB"])
+def test_weights_whose_tensors_are_not_known_are_not_counted(weights):
+    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
+    report = kvcalc.decode(config, tokens=8, weights=weights)
+    assert report.step_bytes == report.cache_bytes == 2 * 2 * 64 * 2 * 8
+    assert report.costs_more_from is None
+    assert [note for note in report.notes if "is not counted" in note]
+
+
+def test_quest_reads_an_eighth():
+    """Quest, section 3.4: of 64K tokens, with pages of 16 and a budget of 4K, 1/16 + 4K/64K = 1/8 is read."""
+    whole = kvcalc.decode("llama-2-7b", tokens="64K")
+    paged = kvcalc.decode("llama-2-7b", tokens="64K", quest="4096,full_layers=0")
+    assert paged.cache_bytes * 8 == whole.cache_bytes
+    first = kvcalc.decode("llama-2-7b", tokens="64K", quest="token_budget=4K,page_size=16")
+    assert first.cache_bytes == whole.cache_bytes * 2 // 32 + paged.cache_bytes * 30 // 32
+    assert kvcalc.decode("llama-2-7b", tokens="64K", pp=2, quest="4096").cache_bytes == first.cache_bytes
+
+
+@given(st.sampled_from(("llama-3.1-8b", "gemma-3-27b")), st.integers(1, 100_000), st.integers(1, 5000))
+def test_quest_reads_no_more_than_pages_and_budget(name, tokens, budget):
+    whole, paged = (kvcalc.decode(name, tokens=tokens, quest=quest) for quest in (None, str(budget)))
+    keys = sum(row.read_bytes for row in paged.cache if row.tensor == "keys of pages")
+    assert paged.cache_bytes - keys <= whole.cache_bytes
+    assert (paged.cache_bytes - keys == whole.cache_bytes) is (tokens <= budget)
+
+
+def test_quest_chooses_among_keys():
+    with pytest.raises(NotApplicableError, match="no layer of deepseek-r1 caches K and V of every token"):
+        kvcalc.decode("r1", tokens=8, quest="1024")
+
+
+@pytest.mark.parametrize("spec", ["pages=2", "page_size=16", "token_budget=x", "1,token_budget=2"])
+def test_other_parameters_are_none_of_quest(spec):
+    with pytest.raises(InvalidValueError):
+        kvcalc.decode("llama-2-7b", tokens=8, quest=spec)
 
 
 def test_a_config_says_what_its_indexer_chooses():
