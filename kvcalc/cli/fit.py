@@ -13,6 +13,7 @@ from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.fleet.on_gpus import OnGpus
+    from kvcalc.fleet.traffic.mix import Mix
     from kvcalc.fleet.weights import Weights
     from kvcalc.parallel import Parallel
     from kvcalc.report.choices import ChoicesReport
@@ -34,6 +35,12 @@ def run(
     gpus: str | None,
     tokens: str | None,
     batch: str,
+    workload: str | None,
+    output: str | None,
+    quantile: str,
+    shared_prefix: str | None,
+    prefixes: int,
+    active: str,
     dtype: str,
     attention: str | None,
     method: Sequence[str],
@@ -65,8 +72,9 @@ def run(
     numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
     free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
     forms = weights_dtype.split(",") if weights_dtype else [None]
+    mix = _mix(workload, asked, output, quantile, shared_prefix, prefixes, active)
     several = len(cards) > 1 or len(forms) > 1 or (free and numbers not in (None, [1]))
-    layout = None if several and free else _layout(numbers, tp, pp, dp, dcp, ep)
+    layout = None if (several or mix) and free else _layout(None if mix else numbers, tp, pp, dp, dcp, ep)
     reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
 
@@ -78,6 +86,8 @@ def run(
         OnGpus(each.of(chosen, asked or 1, layout), card, whole, reserve_bytes, share or Fraction(1))
         for each, card in zip(terms, cards, strict=True)
     ]
+    if mix is not None:
+        return _replicas(on, mix, layout, numbers, format)
     if several:
         formats = [whole, *others] if weights or weights_dtype else None
         report = _choices(on, numbers, layout, asked, dtype, formats)
@@ -89,6 +99,49 @@ def run(
     one = fitted(on[0], layout or _layout(None, 1, 1, 1, 1, 1), asked)
     show(one, format)
     return TOO_LARGE if one.fits is False else 0
+
+
+def _mix(
+    workload: str | None,
+    tokens: int | None,
+    output: str | None,
+    quantile: str,
+    shared_prefix: str | None,
+    prefixes: int,
+    active: str,
+) -> Mix | None:
+    """What users do, where --workload says it. Raises InvalidValueError where --tokens says it, too."""
+    if workload is None:
+        return None
+    if tokens is not None:
+        raise InvalidValueError(
+            "--workload says how long requests are, too", where="--tokens", help="leave one of them out"
+        )
+    from kvcalc.cli._mix import mix_asked_for
+
+    return mix_asked_for(workload, output, quantile, shared_prefix, prefixes, active, "--workload")
+
+
+def _replicas(
+    on: Sequence[OnGpus], mix: Mix, layout: Parallel | None, numbers: Sequence[int] | None, format: str
+) -> int:
+    """Replicas that serve a mix, and the exit code."""
+    from kvcalc.cli._mix import at_option
+    from kvcalc.fleet.replicas import replicas_of
+
+    if layout is not None and layout.ep > 1:
+        raise InvalidValueError(
+            "experts are shared by replicas, whose number is asked for", where="--ep", help="leave it out"
+        )
+    given = max(numbers) if numbers else None
+    if given is None and layout is not None and layout.dp > 1:
+        given = layout.num_ranks
+    try:
+        report = replicas_of(on, mix, layout, given)
+    except InvalidValueError as error:
+        raise at_option(error, "--workload") from None
+    show(report, format)
+    return 0 if report.fits else TOO_LARGE
 
 
 def _choices(
@@ -181,7 +234,13 @@ COMMAND = Command(
             kind=options.TEXT,
         ),
         options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),
-        options.BATCH._replace(help="Users: which context fits?"),
+        options.BATCH._replace(flags=("--batch", "-b", "--users"), help="Users: which context fits?"),
+        options.WORKLOAD,
+        options.OUTPUT._replace(help=f"With --workload: {options.OUTPUT.help[0].lower()}{options.OUTPUT.help[1:]}"),
+        options.QUANTILE._replace(help="With --workload: share of the time without preemption."),
+        options.SHARED_PREFIX,
+        options.PREFIXES,
+        options.ACTIVE,
         options.DTYPE,
         options.ATTENTION,
         options.METHOD,

@@ -231,6 +231,13 @@ CONTEXT = Option(
     "Prompts: 8K; p50=4K,p95=32K,max=128K; 1K:50,8K:30 (tokens:weight); or a trace's path, with its outputs.",
     required=True,
 )
+WORKLOAD = Option(
+    "workload",
+    ("--workload",),
+    "LENGTHS",
+    "Requests that differ in length, in place of --tokens: a trace's path, or p50=4K,p95=32K,max=128K. How many "
+    "replicas of which layout serve the --users, and what one more GPU brings.",
+)
 OUTPUT = Option("output", ("--output",), "LENGTHS", "What is generated, in the same forms; else users hold contexts.")
 QUANTILE = Option("quantile", ("--quantile",), "PERCENT", "Share of the time without preemption.", default="99")
 SHARED_PREFIX = Option(

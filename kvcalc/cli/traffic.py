@@ -13,7 +13,6 @@ from kvcalc.errors import InvalidValueError
 if TYPE_CHECKING:
     from kvcalc.cli._pool import Asked
     from kvcalc.engines import Engine
-    from kvcalc.fleet.traffic.mix import Mix
     from kvcalc.fleet.traffic.store import Store
 
 NONE = 1
@@ -45,6 +44,7 @@ def run(
 ) -> int:
     """Runs `kvcalc traffic`."""
     check_output_format(format)
+    from kvcalc.cli._mix import at_option, mix_asked_for
     from kvcalc.cli._pool import asked_for
 
     mix = mix_asked_for(context, output, quantile, shared_prefix, prefixes, active)
@@ -70,34 +70,9 @@ def run(
     try:
         report = users_of(chosen, served, _stores(asked, served), mix)
     except InvalidValueError as error:
-        raise _at_option(error) from None
+        raise at_option(error) from None
     show(report, format)
     return 0 if report.users else NONE
-
-
-def mix_asked_for(
-    context: str, output: str | None, quantile: str, shared_prefix: str | None, prefixes: int, active: str
-) -> Mix:
-    """What users do, by the options of a workload, each error under the option that it came from."""
-    from kvcalc.io.workloads import mix_of, trace_or_lengths
-
-    try:
-        workload = trace_or_lengths(context, output)
-        return mix_of(workload, quantile=quantile, shared_prefix=shared_prefix, prefixes=prefixes, active=active)
-    except InvalidValueError as error:
-        raise _at_option(error) from None
-
-
-def _at_option(error: InvalidValueError) -> InvalidValueError:
-    """The error under the option that its value came from."""
-    return error.at(_OPTIONS[error.field]) if error.field in _OPTIONS and not error.where else error
-
-
-_OPTIONS = {
-    **{"prompt": "--tokens", "output": "--output", "quantile": "--quantile", "active": "--active"},
-    **{"shared_prefix": "--shared-prefix", "prefixes": "--prefixes"},
-}
-"""Options by the names that their values have elsewhere."""
 
 
 def _stores(asked: Asked, served: Engine) -> tuple[Store, ...]:

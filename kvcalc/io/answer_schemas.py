@@ -419,6 +419,32 @@ def _weights() -> Schema:
     )
 
 
+def _replicas() -> Schema:
+    fleet = fields(
+        gpu=TEXT,
+        replica=TEXT,
+        binds=TEXT,
+        **dict.fromkeys(("replica_gpus", "replica_users", "cache_bytes", "held"), COUNT),
+        **dict.fromkeys(("replicas", "gpus"), maybe(COUNT)),
+        **dict.fromkeys(("share", "share_with_one_more"), NUMBER),
+    )
+    step = fields(gpus=COUNT, used=COUNT, gpu=TEXT, parallel=TEXT, users=COUNT, share=NUMBER)
+    return _document(
+        "replicas",
+        model=TEXT,
+        engine=TEXT,
+        engine_version=absent(TEXT),
+        workload=NAMED,
+        quantile=NUMBER,
+        users=COUNT,
+        most_gpus=maybe(COUNT),
+        fits=FLAG,
+        fleets=many(fleet),
+        steps=many(step),
+        notes=_NOTES,
+    )
+
+
 def _traffic() -> Schema:
     shares = dict.fromkeys(("quantile", "mean_blocks", "mean_tokens", "expected_blocks", "expected_bytes"), NUMBER)
     blocks = ("num_blocks", "block_bytes", "prefix_blocks", "most_blocks", "first_blocks")
@@ -515,6 +541,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "methods": ("A model under methods: `kvcalc compare --methods`.", _methods),
     "fit": ("What GPUs hold: `kvcalc fit`.", _fit),
     "choices": ("Layouts to choose from: `kvcalc fit` of several GPUs or dtypes.", _choices),
+    "replicas": ("Replicas that serve a workload: `kvcalc fit --workload`.", _replicas),
     "check": ("Verdicts on deployments: `kvcalc check`.", _check),
     "diff": ("What changed between two states of deployments: `kvcalc diff`.", _diff),
     "explain": ("A log, an error or a server next to the prediction: `kvcalc explain`.", _explain),

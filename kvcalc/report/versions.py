@@ -9,6 +9,7 @@ VERSIONS = {
     "methods": 1,
     "fit": 1,
     "choices": 1,
+    "replicas": 1,
     "check": 1,
     "diff": 1,
     "explain": 1,

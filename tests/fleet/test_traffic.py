@@ -53,13 +53,22 @@ def test_most_users_are_those_that_fit_and_no_more(weights, divisor, num_blocks)
 
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=40).filter(any), st.integers(1, 60))
 def test_floats_are_as_near_as_they_say(weights, users):
+    """Sums of sums, and the power of a spectrum where what users hold ends in its period."""
     blocks = Blocks(weights, 300)
-    floats = blocks._of(users).cumsum()
+    found = [blocks._by_doubling(users)] + [blocks._by_spectrum(users)] * blocks._ends_in_time(users)
     exact = exact_weights(weights, users)
-    total, so_far = sum(weights) ** users, 0
-    for found, weight in zip(floats, exact, strict=False):
-        so_far += weight
-        assert abs(found - so_far / total) < 1e-12
+    total = sum(weights) ** users
+    for floats in found:
+        so_far = 0
+        for share, weight in zip(floats.cumsum(), exact, strict=False):
+            so_far += weight
+            assert abs(share - so_far / total) < 1e-12
+
+
+@pytest.mark.parametrize("users", [1, 7, 40])
+def test_the_spectrum_is_used_where_it_matters(users):
+    assert Blocks([0, 5, 3, 1], 300)._ends_in_time(users)
+    assert not Blocks([0, 5, 3, 1], 300)._ends_in_time(2000)
 
 
 @given(SMALL, st.integers(1, 30), st.integers(1, 4))

@@ -23,7 +23,7 @@ class BlockPlan(ABC):
     block_bytes: of one block, on a rank of each pipeline stage. groups: for each group of layers that shares a block
     table, the rules by which a request takes blocks of it; the one that takes most decides. spare_blocks: that are
     never given out. max_model_len: longest request; None: nobody says. num_blocks: of the pool, where a setting fixes
-    them whatever the memory is.
+    them whatever the memory is. max_requests: that run at a time, where a setting says it.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class BlockPlan(ABC):
         spare_blocks: int = 0,
         max_model_len: int | None = None,
         num_blocks: int | None = None,
+        max_requests: int | None = None,
     ) -> None:
         self.block_bytes = block_bytes
         self.groups = groups
         self.spare_blocks = spare_blocks
         self.max_model_len = max_model_len
         self.num_blocks = num_blocks
+        self.max_requests = max_requests
 
     @property
     def speaks_for_engine(self) -> bool:

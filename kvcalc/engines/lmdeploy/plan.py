@@ -56,6 +56,7 @@ class LmdeployPlan(BlockPlan):
             ((serving.block_rule,),),
             spare_blocks=_DUMMY_BLOCKS,
             max_model_len=settings.session_len or model.published.longest_tokens or model.max_model_len,
+            max_requests=settings.batches,
         )
 
     def _reserve_of(self, model: Model) -> Reserve:

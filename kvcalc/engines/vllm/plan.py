@@ -35,6 +35,7 @@ class VllmPlan(BlockPlan):
             spare_blocks=_NULL_BLOCKS,
             max_model_len=limits.max_model_len if known else None,
             num_blocks=settings.num_gpu_blocks_override,
+            max_requests=planned.run.max_num_seqs,
         )
         self._model = model
         self._settings = settings

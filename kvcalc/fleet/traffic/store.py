@@ -133,9 +133,8 @@ def _planned(engine: Engine, plan: BlockPlan, cache_bytes: int) -> Iterator[Stor
         note=_WHOLE.format(title=engine.TITLE),
         prefix_note=_PREFIXES,
     )
-    most, blocks = plan.max_sequences(1, cache_bytes), held(1)
-    if most is not None and blocks and most < usable // blocks:
-        yield _requests(most)
+    if plan.max_requests is not None:
+        yield _requests(plan.max_requests)
 
 
 def _pooled(plan: PoolPlan, cache_bytes: int) -> Iterator[Store]:

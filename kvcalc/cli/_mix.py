@@ -1,0 +1,42 @@
+"""The workload that options ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvcalc.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from kvcalc.fleet.traffic.mix import Mix
+
+
+def mix_asked_for(
+    lengths: str,
+    output: str | None,
+    quantile: str,
+    shared_prefix: str | None,
+    prefixes: int,
+    active: str,
+    option: str = "--tokens",
+) -> Mix:
+    """What users do, by the options of a workload, each error under the option that it came from."""
+    from kvcalc.io.workloads import mix_of, trace_or_lengths
+
+    try:
+        workload = trace_or_lengths(lengths, output)
+        return mix_of(workload, quantile=quantile, shared_prefix=shared_prefix, prefixes=prefixes, active=active)
+    except InvalidValueError as error:
+        raise at_option(error, option) from None
+
+
+def at_option(error: InvalidValueError, option: str = "--tokens") -> InvalidValueError:
+    """The error under the option that its value came from. option: that has the lengths of prompts."""
+    places = {**_OPTIONS, "prompt": option}
+    return error.at(places[error.field]) if error.field in places and not error.where else error
+
+
+_OPTIONS = {
+    **{"output": "--output", "quantile": "--quantile", "active": "--active"},
+    **{"shared_prefix": "--shared-prefix", "prefixes": "--prefixes"},
+}
+"""Options by the names that their values have elsewhere."""

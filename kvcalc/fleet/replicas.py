@@ -1,0 +1,191 @@
+"""How many replicas, and so GPUs, serve users whose requests differ in length; and what one more GPU brings.
+
+A replica of tp x pp GPUs holds so many users for a quantile of the time (`kvcalc.fleet.traffic`), and users / those
+replicas are needed, all of one layout. Users are spread evenly, and stay with their replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.fleet.fewest import MAX_GPUS, NODE_GPUS, is_usual
+from kvcalc.fleet.on_gpus import OnGpus
+from kvcalc.fleet.traffic import loads_of, most_users, notes_of
+from kvcalc.fleet.traffic.load import Load
+from kvcalc.fleet.traffic.mix import Mix
+from kvcalc.fleet.traffic.store import stores_of
+from kvcalc.parallel import Parallel
+from kvcalc.report.replicas import Fleet, ReplicasReport, Step
+from kvcalc.units import count
+
+_MOST_STAGES = 4
+_FURTHER = (1, 2, 4, 8)
+"""GPUs more than are needed for which users are shown, too."""
+_SPREAD = "users are spread evenly over replicas of one layout, and stay with theirs"
+
+
+class Replica(NamedTuple):
+    """One replica of a layout on GPUs of one kind, and what users of the mix hold of it."""
+
+    question: OnGpus
+    layout: Parallel
+    loads: tuple[Load, ...]
+    users: int
+    notes: tuple[str, ...]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.layout.num_ranks
+
+    def needed(self, users: int) -> int | None:
+        """Replicas that hold so many users; None where one holds none."""
+        return -(-users // self.users) if self.users else None
+
+    def held(self, gpus: int) -> int:
+        """Users that so many GPUs hold."""
+        return gpus // self.gpus * self.users
+
+    def share(self, users: int, gpus: int) -> float:
+        """How much of the time nothing is preempted on a replica, of so many GPUs that share users; 0 without one."""
+        replicas = gpus // self.gpus
+        return min(load.share(-(-users // replicas)) for load in self.loads) if replicas else 0.0
+
+
+def _times(layout: Parallel, replicas: int) -> Parallel:
+    return Parallel(layout.tp, layout.pp, replicas, layout.dcp)
+
+
+def replicas_of(
+    questions: Iterable[OnGpus], mix: Mix, layout: Parallel | None = None, most_gpus: int | None = None
+) -> ReplicasReport:
+    """Replicas of every usual layout, on each of the devices, that hold all users, fewest GPUs first.
+
+    layout: the only one to try, where it is given. most_gpus: that there are.
+    Raises what every layout is refused with, and InvalidValueError for a mix that the engine refuses.
+    """
+    asked = [_at_longest(question, mix) for question in questions]
+    refused: list[KvcalcError] = []
+    found = [
+        replica
+        for question in asked
+        for ranks in ([_times(layout, 1)] if layout else _layouts(question, most_gpus or MAX_GPUS))
+        for replica in _replica(question, ranks, mix, refused)
+    ]
+    if refused and not found:
+        raise refused[0]
+    first = asked[0].asked
+    users = first.sequences
+    ordered = sorted(found, key=lambda replica: _rank(replica, users))
+    return ReplicasReport(
+        model=first.model.name,
+        engine=first.engine.name,
+        engine_version=first.engine.release_words,
+        workload=mix.described,
+        quantile=mix.quantile,
+        users=users,
+        most_gpus=most_gpus,
+        fleets=tuple(_fleet(replica, users) for replica in ordered),
+        steps=tuple(_steps(found, users, most_gpus)),
+        notes=tuple(dict.fromkeys((_SPREAD, *_notes(asked, ordered)))),
+    )
+
+
+def _at_longest(question: OnGpus, mix: Mix) -> OnGpus:
+    """The question about the longest request, by which what lies beside weights and cache is estimated."""
+    own = question.asked.model.max_model_len
+    longest = mix.workload.longest if own is None else min(own, mix.workload.longest)
+    return replace(question, asked=question.asked.at(longest))
+
+
+def _layouts(question: OnGpus, most_gpus: int) -> Iterator[Parallel]:
+    """A replica's layouts as people run them: within a node, or stages of whole nodes; stages within one, too."""
+    for tp in (1, 2, 4, 8):
+        for pp in range(1, _MOST_STAGES + 1):
+            usual = is_usual(tp, pp) or tp * pp <= NODE_GPUS
+            if usual and tp * pp <= most_gpus and pp <= question.asked.model.num_layers:
+                yield Parallel(tp=tp, pp=pp)
+
+
+def _replica(question: OnGpus, layout: Parallel, mix: Mix, refused: list[KvcalcError]) -> Iterator[Replica]:
+    """What users hold of one replica; none where the engine refuses the layout, or weights leave nothing."""
+    asked = question.asked
+    try:
+        memory, plan = question.memory(layout), question.plan(layout)
+        if memory.cache_bytes <= 0:
+            return
+        stores = stores_of(asked.model, asked.engine, asked.kv_dtype, layout, plan, memory.cache_bytes)
+        loads = loads_of(stores, mix)
+    except KvcalcError as error:
+        if isinstance(error, InvalidValueError) and error.field in _OF_THE_MIX:
+            raise
+        refused.append(error)
+        return
+    yield Replica(question, layout, loads, most_users(loads), notes_of(stores, mix))
+
+
+_OF_THE_MIX = ("prompt", "shared_prefix")
+"""Fields of errors that no layout changes."""
+
+
+def _rank(replica: Replica, users: int) -> tuple[object, ...]:
+    needed = replica.needed(users)
+    gpus = float("inf") if needed is None else needed * replica.gpus
+    return gpus, replica.gpus, replica.layout.pp, -replica.users
+
+
+def _fleet(replica: Replica, users: int) -> Fleet:
+    needed = replica.needed(users)
+    memory = replica.question.memory(replica.layout)
+    gpus = None if needed is None else needed * replica.gpus
+    more = None if gpus is None else gpus + replica.gpus
+    return Fleet(
+        gpu=replica.question.gpu.name,
+        replica=str(replica.layout),
+        replica_gpus=replica.gpus,
+        replica_users=replica.users,
+        cache_bytes=memory.cache_bytes,
+        replicas=needed,
+        gpus=gpus,
+        held=0 if gpus is None else replica.held(gpus),
+        share=0.0 if gpus is None else replica.share(users, gpus),
+        share_with_one_more=0.0 if more is None else replica.share(users, more),
+        binds=min(replica.loads, key=lambda load: load.users).store.name,
+    )
+
+
+def _steps(found: Sequence[Replica], users: int, most_gpus: int | None) -> Iterator[Step]:
+    """What other numbers of GPUs hold than the fewest that are enough, each by the layout that holds most."""
+    enough = [needed * each.gpus for each in found if (needed := each.needed(users)) is not None]
+    if not enough:
+        return
+    fewest = min(enough)
+    for gpus in (fewest - 1, fewest, *(fewest + more for more in _FURTHER)):
+        able = [each for each in found if each.held(gpus)]
+        if not able or (most_gpus is not None and gpus > most_gpus):
+            continue
+        best = max(able, key=lambda each: (each.held(gpus), -each.gpus))
+        replicas = gpus // best.gpus
+        yield Step(
+            gpus=gpus,
+            used=replicas * best.gpus,
+            gpu=best.question.gpu.name,
+            parallel=str(_times(best.layout, replicas)),
+            users=best.held(gpus),
+            share=best.share(users, gpus),
+        )
+
+
+def _notes(asked: Sequence[OnGpus], ordered: Sequence[Replica]) -> Iterator[str]:
+    for question in asked:
+        model, engine = question.asked.model, question.asked.engine
+        yield from (*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks())
+        yield from question.weights.words()
+    for replica in ordered[:1]:
+        yield from replica.notes
+        beside = replica.question.beside(replica.layout)
+        if beside is not None:
+            yield f"beside weights and cache at most {count(beside.high_bytes)} bytes on each GPU, an estimate"
