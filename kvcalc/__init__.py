@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
     from kvcalc.io.api import presets as presets
+    from kvcalc.io.api import replicas as replicas
     from kvcalc.io.api import size as size
     from kvcalc.io.api import sweep as sweep
     from kvcalc.io.api import transfer as transfer
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
     from kvcalc.report.method_comparison import MethodComparison as MethodComparison
     from kvcalc.report.replay import ReplayReport as ReplayReport
+    from kvcalc.report.replicas import ReplicasReport as ReplicasReport
     from kvcalc.report.size import Report as Report
     from kvcalc.report.transfer import TransferReport as TransferReport
 
@@ -60,7 +62,18 @@ _HOMES = {
     "kvcalc.fleet.replay": ("replay",),
     "kvcalc.hardware": ("gpus",),
     "kvcalc.hardware.gpu": ("Gpu",),
-    "kvcalc.io.api": ("check", "compare", "decode", "fit", "fit_gpus", "presets", "size", "sweep", "transfer"),
+    "kvcalc.io.api": (
+        "check",
+        "compare",
+        "decode",
+        "fit",
+        "fit_gpus",
+        "presets",
+        "replicas",
+        "size",
+        "sweep",
+        "transfer",
+    ),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),
@@ -73,6 +86,7 @@ _HOMES = {
     "kvcalc.report.gpu_fit": ("GpuFit",),
     "kvcalc.report.method_comparison": ("MethodComparison",),
     "kvcalc.report.replay": ("ReplayReport",),
+    "kvcalc.report.replicas": ("ReplicasReport",),
     "kvcalc.report.size": ("Report",),
     "kvcalc.report.transfer": ("TransferReport",),
 }

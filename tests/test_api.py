@@ -54,6 +54,10 @@ COMMAND_ONLY = {
 """Options that say how an answer is shown or what it is compared with, or how a model is written: the first argument, in Python."""
 
 
+OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", "active"}
+"""Options with which `kvcalc fit` answers as `kvcalc.replicas` does."""
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     {
@@ -67,8 +71,17 @@ COMMAND_ONLY = {
     }.items(),
 )
 def test_a_function_takes_what_its_command_takes(name, command):
-    options = {option.name for option in COMMANDS[command].takes} - COMMAND_ONLY
+    options = {option.name for option in COMMANDS[command].takes} - COMMAND_ONLY - OF_A_WORKLOAD
     assert set(inspect.signature(getattr(kvcalc, name)).parameters) - {"model"} - API_ONLY[name] == options
+
+
+def test_replicas_are_those_of_the_command(cli):
+    assert set(inspect.signature(kvcalc.replicas).parameters) > OF_A_WORKLOAD
+    line = (
+        "fit llama3-8b -e vllm --gpu l40s,h100 --users 900 --workload 1K:5,4K:1 --output 200 --active 50 --format json"
+    )
+    asked = {"users": 900, "workload": {"1K": 5, 4096: 1}, "output": 200, "active": 50, "gpu": ["l40s", "h100"]}
+    assert kvcalc.replicas("llama3-8b", **asked).to_dict() == json.loads(cli(line).stdout)
 
 
 def test_what_is_not_given_has_the_default_of_the_command(cli):

@@ -42,12 +42,14 @@ if TYPE_CHECKING:
 
     from kvcalc.engines.base.plan import Fitted
     from kvcalc.fleet.weights import Weights
+    from kvcalc.io.workloads import Given
     from kvcalc.report.check import CheckReport
     from kvcalc.report.comparison import Comparison
     from kvcalc.report.decode import DecodeReport
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
     from kvcalc.report.method_comparison import MethodComparison
+    from kvcalc.report.replicas import ReplicasReport
     from kvcalc.report.size import Report
     from kvcalc.report.transfer import TransferReport
 
@@ -337,6 +339,65 @@ def decode(
     ranks = ranks_of(parallel, tp, pp, dp, None, ep)
     pages = None if quest is None else located("quest", Quest.of, quest)
     return decode_step(terms.of(chosen, length, ranks), whole, device, rate, pages)
+
+
+def replicas(
+    model: AnyModel,
+    *,
+    users: int | str,
+    workload: Given | PathLike[str],
+    gpu: str | Gpu | Sequence[str | Gpu] | None = None,
+    output: Given | None = None,
+    quantile: float | str = 99,
+    shared_prefix: Given | None = None,
+    prefixes: int = 1,
+    active: float | str = 100,
+    memory: int | str | None = None,
+    weights: int | str | PathLike[str] | Weights | None = None,
+    weights_dtype: str | None = None,
+    reserve: int | str | None = None,
+    gpus: int | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str = "vllm",
+    engine_settings: Settings = None,
+    utilization: float | Fraction | str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dcp: int | None = None,
+) -> ReplicasReport:
+    """How many replicas of which layout serve users whose requests differ in length, fewest GPUs first.
+
+    workload: a trace's path, `p50=1K,p95=8K,max=32K`, `1K:50,8K:30`, a histogram {1024: 50, 8192: 30}; output: what is
+    generated, in the same forms but the path. quantile: percent of the time in which nothing may be preempted;
+    shared_prefix, prefixes, active: as for `kvcalc traffic`. gpu: one, or several to choose from. gpus: that there are.
+    tp, pp, dcp: of a replica; all usual ones without. The rest is as for `fit_gpus`.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    """
+    from kvcalc.fleet.fit import device_asked_for
+    from kvcalc.fleet.memory import share_of
+    from kvcalc.fleet.on_gpus import OnGpus
+    from kvcalc.fleet.replicas import replicas_of
+    from kvcalc.fleet.weights import loaded
+    from kvcalc.hardware import gpu_named
+    from kvcalc.io.weights import find_weights
+    from kvcalc.io.workloads import mix_of, trace_or_lengths, workload_of
+
+    path = fspath(workload) if isinstance(workload, PathLike) else workload
+    requests = trace_or_lengths(path, output) if isinstance(path, str) else workload_of(path, output)
+    mix = mix_of(requests, quantile=quantile, shared_prefix=shared_prefix, prefixes=prefixes, active=active)
+    share = None if utilization is None else located("utilization", share_of, utilization, "utilization")
+    reserved = None if reserve is None else bytes_of("reserve", reserve)
+    chosen = model_of(model, None, (), None)
+    several: Sequence[str | Gpu | None] = [gpu] if gpu is None or isinstance(gpu, str | Gpu) else gpu
+    questions = []
+    for each in several:
+        named = each.written if isinstance(each, Gpu) else each
+        card = located("gpu" if named else "memory", gpu_named, located("memory", device_asked_for, named, memory))
+        terms = terms_of(users, None, dtype, None, engine, engine_settings, on=(card.written, share))
+        given = fspath(weights) if isinstance(weights, PathLike) else weights
+        whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), terms.engine.served(chosen))
+        questions.append(OnGpus(terms.of(chosen, 1, None), card, whole, reserved, share or Fraction(1)))
+    return replicas_of(questions, mix, ranks_of(None, tp, pp, None, dcp), gpus)
 
 
 @overload
