@@ -119,7 +119,7 @@ def test_the_number_of_measured_presets_is_that_of_the_rows():
 
 
 def test_the_changelog_knows_this_version():
-    assert f"## {kvcalc.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{kvcalc.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_project_names_no_unpinned_torch_for_its_tests():
