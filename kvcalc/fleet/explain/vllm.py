@@ -52,7 +52,7 @@ USED_BLOCKS = "blocks"
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
     "block_size": (32, 64, 128),
-    "gpu": ("a100-80gb", "rtx-3090", "rtx-4090", "h100-80gb", "b200"),
+    "gpu": ("cpu", "a100-80gb", "rtx-3090", "rtx-4090", "h100-80gb", "b200"),
     "max_num_batched_tokens": (2048, 4096, 8192, 16_384),
     "speculative": tuple({"method": "mtp", "num_speculative_tokens": number} for number in (1, 2, 3)),
     "mamba_ssm_cache_dtype": ("float16", "float32"),
