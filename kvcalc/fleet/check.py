@@ -17,7 +17,7 @@ from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
-from kvcalc.report.check import CheckReport, Finding, Mixed, Written
+from kvcalc.report.check import NODE, CheckReport, Finding, Mixed, Written
 from kvcalc.report.deployments import Note
 from kvcalc.report.tiers import HOST, NodeTier, Tier
 
@@ -65,13 +65,18 @@ class Host(NamedTuple):
     """Host memory of a node, None where nobody says how much. gpus_per_node: None for all of them, up to 8.
 
     offloaded_bytes: of each GPU's weights, that are kept there. spread_bytes: that a device may have more for its cache
-    than it has at least, as part of its memory is an estimate.
+    than it has at least, as part of its memory is an estimate. words: whose memory it is.
     """
 
     memory_bytes: int | None = None
     gpus_per_node: int | None = None
     offloaded_bytes: int = 0
     spread_bytes: int = 0
+    words: str = NODE
+
+    def of_container(self, memory_bytes: int, gpus: int, words: str) -> Host:
+        """The same where a container of so many GPUs may take so much."""
+        return self._replace(memory_bytes=memory_bytes, gpus_per_node=gpus, words=words)
 
 
 _UNKNOWN_HOST = Host()
@@ -170,6 +175,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         mixed=held.mixed,
         tiers=tiers,
         host_memory_bytes=deployment.host.memory_bytes,
+        host_words=deployment.host.words,
     )
     return finding._replace(fits=finding.fits and not finding.missing_host_bytes)
 

@@ -180,8 +180,8 @@ def _rows_of_table(weights: Weights, sequences: int) -> Fraction:
 def _notes(question: Question, weights: Weights | None) -> Iterator[str]:
     if weights is None:
         yield (
-            "what a step reads of the weights is not counted, as their tensors are not known; those of presets are, and of "
-            "a config.json where transformers is installed"
+            "what a step reads of the weights is not counted, as their tensors are not known; those of presets are, "
+            "and of a config.json where transformers is installed"
         )
         return
     yield from weights.words()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from kvcalc.io.deployments.settling import Settled
 from kvcalc.io.deployments.skipping import sorted_notes
 from kvcalc.io.deployments.sources import Found, found, opener
 from kvcalc.io.deployments.workload import ALL_GPUS
+from kvcalc.report.check import CONTAINER
 from kvcalc.report.deployments import Note
 
 _PLAN = re.compile(r"(?m)^(?:deployments|\s*[\"']deployments[\"'])\s*:")
@@ -134,4 +136,9 @@ def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iter
     said = {"name": deployed.name, "model": deployed.model, "gpu": given.gpu or deployed.gpu}
     entry = DeploymentEntry.model_validate({**said, "weights": given.weights, "reserve": given.reserve})
     folder = Path(_file(settled)).parent
-    yield deployment_of(entry, command, deployed.where, folder, known, hub=given.hub)
+    found = deployment_of(entry, command, deployed.where, folder, known, hub=given.hub)
+    workload = settled.workload
+    if workload.memory_bytes is not None and workload.container_gpus:
+        limit = (workload.memory_bytes, workload.container_gpus, CONTAINER)
+        found = replace(found, host=found.host.of_container(*limit))
+    yield found

@@ -15,6 +15,10 @@ _BELOW_ALL = 99.99
 """Percent that are shown where it is all but all of the time."""
 
 
+NODE, CONTAINER = "host memory of a node", "memory limit of its container"
+"""Whose memory holds what is kept off the devices."""
+
+
 class Written(NamedTuple):
     """A field that a deployment was read from: how it was written, and where. of: the field that names the file."""
 
@@ -89,6 +93,7 @@ class Finding(NamedTuple):
     mixed: Mixed | None = None
     tiers: tuple[NodeTier, ...] = ()
     host_memory_bytes: int | None = None
+    host_words: str = NODE
 
     @property
     def missing_host_bytes(self) -> int:
@@ -135,7 +140,7 @@ class Finding(NamedTuple):
             return
         needed = host_bytes(self.tiers)
         scale = IN_FULL if exact else common_scale(needed, self.host_memory_bytes)
-        words = f"host memory of a node: needs {scale.of(needed)}, has {scale.of(self.host_memory_bytes)}"
+        words = f"{self.host_words}: needs {scale.of(needed)}, has {scale.of(self.host_memory_bytes)}"
         short = self.missing_host_bytes
         yield f"{words}: {scale.of(short)} short; lower what is kept there" if short else words
 

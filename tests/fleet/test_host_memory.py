@@ -92,3 +92,39 @@ def test_fit_and_size_show_it_apart(cli):
     assert "hicache_ratio 2, its default" in shown
     shown = cli("size qwen3.5-27b 32K --engine llama_cpp --engine-set defaults=server").stdout
     assert "4 slots x 32 of 156,893,184 bytes" in shown
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: chat}}
+spec:
+  nodeSelector: {{nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3}}
+  containers:
+    - name: vllm
+      image: vllm/vllm-openai:v0.33.0
+      args: [--model, meta-llama/Llama-3.1-8B-Instruct, --tensor-parallel-size, "2", {flags}]
+      resources:
+        limits: {{nvidia.com/gpu: 2, memory: {memory}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("memory", "flags", "verdict"),
+    [
+        ("64Gi", '--kv-offloading-size, "60"', "fits"),
+        ("64Gi", '--kv-offloading-size, "80"', "HOST TOO SMALL"),
+        ("64G", '--kv-offloading-size, "60"', "HOST TOO SMALL"),
+        ("1Gi", "--enforce-eager", "fits"),
+        ("lots", '--kv-offloading-size, "80"', "fits"),
+    ],
+)
+def test_a_container_holds_what_its_limit_allows(tmp_path, memory, flags, verdict):
+    path = tmp_path / "pod.yaml"
+    path.write_text(POD.format(memory=memory, flags=flags))
+    report = kvcalc.check(str(path))
+    assert not report.refused
+    (finding,) = report.findings
+    assert finding.verdict == verdict
+    if verdict != "fits":
+        assert "memory limit of its container" in finding.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.io.deployments.documents import Around, Document
@@ -22,6 +23,12 @@ _GPU = re.compile(
 _SHELL = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
 _CONFIG_FLAG = "--config"
 _MIG = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb)(?:\.me)?")
+_QUANTITY = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)(|[kMGT]|[KMGT]i)")
+_UNITS = {
+    **{"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12},
+    **{"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40},
+}
+"""A quantity of Kubernetes, in bytes."""
 _MOST_EXPANDED = 64 * 1024
 """Longest value that variables may grow to, in characters."""
 BEFORE = "an init container: it runs before the others and holds no cache"
@@ -99,6 +106,12 @@ def gpus_of(container: Node) -> tuple[int | None, int]:
     return None, container.at("resources").line
 
 
+def memory_of(container: Node) -> int | None:
+    """Bytes of a container's memory limit; None where it has none, or is written in another way."""
+    match = _QUANTITY.fullmatch(container.at("resources", "limits", "memory").text)
+    return None if match is None else int(Fraction(match[1]) * _UNITS[match[2]])
+
+
 def _slice(container: Node, whole: Kind | None) -> Kind | None:
     """The slice of a GPU that a container asks for, of the GPU that its node has."""
     for key, node in (*container.at("resources", "limits").items(), *container.at("resources", "requests").items()):
@@ -173,6 +186,8 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
         model=pod.model if pod.model is not None else _stored(values),
         gpus=None if gpus is None else gpus * pod.nodes + pod.more_gpus,
         gpus_line=line,
+        memory_bytes=memory_of(container),
+        container_gpus=gpus,
         kind=kind,
         replicas=pod.replicas,
         replicas_max=pod.replicas_max,

@@ -44,6 +44,7 @@ class Workload(NamedTuple):
     arguments the words are, where the form says it.
     variables: its environment. secret: names of variables whose values are not to be had. model: what the form says.
     settings: of an engine without a command line. gpus: of one replica over all its nodes, with its line. kind: which.
+    memory_bytes, container_gpus: memory limit and GPUs of one container, where it states them.
     replicas: None where another document says it. runs_many: why no model is said. bare: whether it is a command line
     alone, which has no environment. says: what else is to be said of it.
     """
@@ -61,6 +62,8 @@ class Workload(NamedTuple):
     settings: Mapping[str, object] | None = None
     gpus: int | None = None
     gpus_line: int = 0
+    memory_bytes: int | None = None
+    container_gpus: int | None = None
     kind: Kind | None = None
     replicas: int | None = 1
     replicas_max: int | None = None
