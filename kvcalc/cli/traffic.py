@@ -13,7 +13,8 @@ from kvcalc.errors import InvalidValueError
 if TYPE_CHECKING:
     from kvcalc.cli._pool import Asked
     from kvcalc.engines import Engine
-    from kvcalc.fleet.traffic.store import Store
+    from kvcalc.fleet.traffic.mix import Mix
+    from kvcalc.report.traffic import TrafficReport
 
 NONE = 1
 
@@ -64,34 +65,36 @@ def run(
         scheduler_set=scheduler_set,
     )
     from kvcalc.fleet.replay import engine_replayed
-    from kvcalc.fleet.traffic import users_of
 
     served = engine_replayed(asked.engine, asked.engine_settings)
     try:
-        report = users_of(chosen, served, _stores(asked, served), mix)
+        report = _answer(asked, served, mix)
     except InvalidValueError as error:
         raise at_option(error) from None
     show(report, format)
     return 0 if report.users else NONE
 
 
-def _stores(asked: Asked, served: Engine) -> tuple[Store, ...]:
-    """What users share: blocks of the scheduler that kvcalc has, or what another engine plans of the memory left."""
+def _answer(asked: Asked, served: Engine, mix: Mix) -> TrafficReport:
+    """Users of blocks of the scheduler that kvcalc has, or of what another engine plans of the memory left."""
     from kvcalc.cache.dtypes import dtype_named
     from kvcalc.engines.base.traffic import Replayer
     from kvcalc.fleet.demand import plan_of
     from kvcalc.fleet.replay import scheduler_of
+    from kvcalc.fleet.traffic import users_of
+    from kvcalc.fleet.traffic.balance import balance_of
     from kvcalc.fleet.traffic.store import stores_of, stores_of_scheduler
     from kvcalc.parallel import Parallel
 
+    model, left_bytes = asked.model, asked.left_bytes
     dtype, ranks = dtype_named(asked.dtype), asked.parallel or Parallel()
     replayed = isinstance(served, Replayer) and served.version == served.REPLAYED
-    if replayed or asked.left_bytes is None:
-        return stores_of_scheduler(
-            scheduler_of(asked.model, served, asked.scheduler, dtype, asked.parallel, asked.left_bytes)
-        )
-    plan = plan_of(asked.model, served, dtype, ranks)
-    return stores_of(asked.model, served, dtype, ranks, plan, asked.left_bytes)
+    if replayed or left_bytes is None:
+        scheduler = scheduler_of(model, served, asked.scheduler, dtype, asked.parallel, left_bytes)
+        return users_of(model, served, stores_of_scheduler(scheduler), mix)
+    plan = plan_of(model, served, dtype, ranks)
+    report = users_of(model, served, stores_of(model, served, dtype, ranks, plan, left_bytes), mix)
+    return report._replace(balance=balance_of(plan, left_bytes, mix))
 
 
 COMMAND = Command(

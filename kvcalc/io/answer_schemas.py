@@ -464,6 +464,7 @@ def _traffic() -> Schema:
         users_at_most=COUNT,
         users_at_mean=COUNT,
         uses=many(fields(name=TEXT, num_units=COUNT, unit_bytes=COUNT, mean=NUMBER, first=COUNT, users=COUNT)),
+        balance=absent(fields(states=COUNT, tokens=COUNT, users=COUNT, setting=NAMED)),
         notes=_NOTES,
     )
 

@@ -28,6 +28,26 @@ class Use(NamedTuple):
         return {**self._asdict(), "mean": float(self.mean)}
 
 
+class Balance(NamedTuple):
+    """States and tokens of one memory with which most users fit. setting: of the engine, that makes it so."""
+
+    states: int
+    tokens: int
+    users: int
+    setting: tuple[str, float] | None
+
+    @property
+    def words(self) -> str:
+        """How many users, with which setting."""
+        named = "" if self.setting is None else f"; {self.setting[0]}={self.setting[1]:g}"
+        return f"{plural(self.users, 'user')} with {count(self.states)} states and {count(self.tokens)} tokens{named}"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        setting: dict[str, Json] = {} if self.setting is None else {self.setting[0]: self.setting[1]}
+        return {"states": self.states, "tokens": self.tokens, "users": self.users, "setting": setting}
+
+
 class TrafficReport(NamedTuple):
     """Users at which nothing is preempted for a share of the time, and the blocks that they hold.
 
@@ -36,7 +56,8 @@ class TrafficReport(NamedTuple):
     shared prefixes hold. next_share: how much of the time one user more would fit. mean_blocks, most_blocks,
     user_blocks: of one user, its prefix aside. all_blocks: of all of them, by quantiles, theirs and the prefixes'
     apart; None where the pool is smaller. users_at_most, users_at_mean: if each request were as long as the longest, or
-    as the mean. uses: every store that limits users, the one that grows with tokens first.
+    as the mean. uses: every store that limits users, the one that grows with tokens first. balance: of states and
+    tokens, where they have pools of their own.
     """
 
     model: str
@@ -60,6 +81,7 @@ class TrafficReport(NamedTuple):
     users_at_mean: int
     uses: tuple[Use, ...]
     notes: tuple[str, ...] = ()
+    balance: Balance | None = None
 
     @property
     def expected_blocks(self) -> Fraction:
@@ -92,6 +114,7 @@ class TrafficReport(NamedTuple):
             "users_at_most": self.users_at_most,
             "users_at_mean": self.users_at_mean,
             "uses": [use.to_dict() for use in self.uses],
+            **({"balance": self.balance.to_dict()} if self.balance else {}),
             "notes": list(self.notes),
         }
 
@@ -131,7 +154,8 @@ class TrafficReport(NamedTuple):
             (use.name, use.num_units, use.num_units * use.unit_bytes or None, float(use.mean), use.first, use.users)
             for use in (self.uses[0], *self._limits)
         )
-        return Sheet("What each pool holds", columns, rows)
+        lines = () if self.balance is None else (Line("balanced", self.balance.words, "answer"),)
+        return Sheet("What each pool holds", columns, rows, lines)
 
     def _all(self, whole: int | None) -> tuple[int | None, int | None]:
         if whole is None:
@@ -150,6 +174,8 @@ class TrafficReport(NamedTuple):
             *(Line(name, words) for name, words in self.workload),
             Line("expected", self._expected()),
         ]
+        if self.first_blocks > 1:
+            lines.append(Line("first token", f"{plural(self.first_blocks, self.unit)}, whatever the length"))
         if self.prefix_blocks:
             lines.append(Line("prefixes", f"{plural(self.prefix_blocks, self.unit)}, held once"))
         return lines

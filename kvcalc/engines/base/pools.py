@@ -89,6 +89,16 @@ class PoolPlan(ABC):
         """None: pools are of several sizes of pages."""
         del tokens, cache_bytes
 
+    def with_states(self, states: int) -> PoolPlan | None:
+        """The same with so many states in their pool; None where the engine has no pool of states."""
+        del states
+        return None
+
+    def states_setting(self, states: int, cache_bytes: int) -> tuple[str, float] | None:
+        """The engine's setting that makes as many states of cache_bytes on a rank, and its value."""
+        del states, cache_bytes
+        return None
+
     @abstractmethod
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """The engine's own report of so much memory on a rank of each stage."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
 
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines.base.checks import check_unchanged
@@ -25,6 +27,7 @@ from kvcalc.parallel import Parallel, Sharing, rounded_heads
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import GIB
 
+_RATIO_DIGITS = 10_000
 _TORCH_DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
 _TORCH_STORED = {"fp8_e5m2": "torch.float8_e5m2", "fp8_e4m3": "torch.float8_e4m3fn", "mxfp8": "torch.float8_e4m3fn"}
 
@@ -34,6 +37,7 @@ class SglangPlan(PoolPlan):
 
     def __init__(self, model: Model, settings: SglangSettings, ranks: Parallel, sharing: Sharing) -> None:
         self._model, self._settings = model, settings
+        self._ranks, self._sharing = ranks, sharing
         self._schedule = schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp)
         (whole,) = stage_models(model, ranks.tp, 1, sharing)
         rows = rows_of(model, settings, BF16, self._schedule)
@@ -51,6 +55,20 @@ class SglangPlan(PoolPlan):
         self.keeps_prefixes = self._schedule.keeps_prefixes
         if any(stage.slot_bytes(STATES) for stage in self._stages):
             self.request_states, self.session_states = self._schedule.states, int(self._schedule.keeps_prefixes)
+
+    def with_states(self, states: int) -> SglangPlan:
+        """The same with max_mamba_cache_size: so many states on a rank."""
+        asked = replace(self._settings, max_mamba_cache_size=states * self._schedule.dp, mamba_full_memory_ratio=None)
+        return SglangPlan(self._model, asked, self._ranks, self._sharing)
+
+    def states_setting(self, states: int, cache_bytes: int) -> tuple[str, float] | None:
+        """mamba_full_memory_ratio that makes as many states of cache_bytes on a rank; None where drafts have a part."""
+        if self._schedule.drafts is not None:
+            return None
+        stage = max(self._stages, key=lambda stage: stage.largest_state_bytes)
+        taken = (states + 1) * stage.largest_state_bytes
+        ratio = ceil(_RATIO_DIGITS * taken / (cache_bytes - taken)) / _RATIO_DIGITS if taken < cache_bytes else None
+        return None if ratio is None else ("mamba_full_memory_ratio", ratio)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
         """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""

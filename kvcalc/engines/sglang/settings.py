@@ -125,7 +125,6 @@ class SglangSettings(Engine):
         for field, part, example in (
             ("mem_fraction_static", self.mem_fraction_static, 0.85),
             ("swa_full_tokens_ratio", self.swa_full_tokens_ratio, 0.8),
-            ("mamba_full_memory_ratio", self.mamba_full_memory_ratio, 0.9),
         ):
             if part is not None:
                 share(part, field, example)
@@ -135,6 +134,7 @@ class SglangSettings(Engine):
             flag(getattr(self, field), field)
         one_of(self.hicache_host_memory_mode, "hicache_host_memory_mode", ("cache", "buffer_only"))
         number_above_zero(self.hicache_ratio, "hicache_ratio")
+        number_above_zero(self.mamba_full_memory_ratio, "mamba_full_memory_ratio")
         count_from(self.hicache_size, "hicache_size", 0)
 
     def _check_counts(self) -> None:

@@ -3,7 +3,8 @@
 What one user holds at a random step is counted in whole numbers: each request for as many steps as it generates, at
 each with the blocks of the tokens written then. N users hold the N-fold convolution. It is exact, in integers, where
 that is small; otherwise it is in 64-bit floats by FFT, whose sums are off by less than ROUNDING, and a share that comes
-so near to the one asked for counts as below it.
+so near to the one asked for counts as below it. Pools of more than half a million blocks are counted in steps of
+several blocks, rounded up for each user.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ROUNDING = 1e-9
 _EXACT_BITS = 2_000_000
 """Largest product of integers that is worth to be exact."""
 _MOST_USERS = 1 << 20
+_MOST_PLACES = 1 << 19
+"""Blocks that are told apart; of more, users are counted in steps of several, rounded up."""
 _NEARLY_ALL = 0.999999
 _PERIODS = 4
 """Period of a spectrum, in times the blocks that there are: what users hold beyond it comes back at its start."""
@@ -61,9 +64,13 @@ class Blocks:
         self.num_blocks = num_blocks
         self.total = sum(weights)
         self._known: dict[int, NDArray[np.float64]] = {}
-        self._floats: NDArray[np.float64] = np.array(
-            [weight / self.total for weight in weights[: num_blocks + 1]], dtype=np.float64
-        )
+        self._step = num_blocks // _MOST_PLACES + 1
+        self._room = num_blocks // self._step
+        self._floats: NDArray[np.float64] = np.zeros(min(self._room, -(-(len(self.weights) - 1) // self._step)) + 1)
+        for blocks, weight in enumerate(self.weights[: num_blocks + 1]):
+            place = -(-blocks // self._step)
+            if weight and place <= self._room:
+                self._floats[place] += weight / self.total
 
     @property
     def mean(self) -> Fraction:
@@ -82,7 +89,8 @@ class Blocks:
             return Fraction(1)
         if self._is_small(users):
             return exact_share(self.weights, users, within)
-        return min(float(self._of(users)[: within + 1].sum()), 1 - ROUNDING)  # not all of the time, as it may be less
+        found = float(self._of(users)[: within // self._step + 1].sum())
+        return min(found, 1 - ROUNDING)  # not all of the time, as it may be less
 
     def quantile(self, users: int, share: Fraction) -> int | None:
         """The fewest blocks that are enough for so large a share of the time; None where there are not so many."""
@@ -91,7 +99,7 @@ class Blocks:
         sums = np.cumsum(self._of(users))
         enough = np.nonzero(sums >= float(share) + ROUNDING)[0]
         if len(enough):
-            return int(enough[0])
+            return int(enough[0]) * self._step
         return self.num_blocks if users * self.most <= self.num_blocks else None
 
     def most_users(self, share: Fraction) -> int:
@@ -102,7 +110,7 @@ class Blocks:
         """
         least = next(blocks for blocks, weight in enumerate(self.weights) if weight)
         ceiling = min(_MOST_USERS, self.num_blocks // least if least else _MOST_USERS)
-        low = high = min(ceiling, self._pointed_to(share))
+        low = high = min(ceiling, self.users_about(share))
         step = 1
         while low and not self._fits(low, share):
             low, high, step = max(0, low - step), low, 2 * step
@@ -118,7 +126,7 @@ class Blocks:
                 high = middle
         return low
 
-    def _pointed_to(self, share: Fraction) -> int:
+    def users_about(self, share: Fraction) -> int:
         """About how many users that are, by their mean and variance."""
         mean = float(self.mean)
         squares = sum(blocks * blocks * weight for blocks, weight in enumerate(self.weights)) / self.total
@@ -152,7 +160,7 @@ class Blocks:
 
     @cached_property
     def _period(self) -> int:
-        return 1 << (_PERIODS * (self.num_blocks + 1)).bit_length()
+        return 1 << (_PERIODS * (self._room + 1)).bit_length()
 
     @cached_property
     def _log_means(self) -> list[tuple[float, float]]:
@@ -166,7 +174,7 @@ class Blocks:
 
     def _by_spectrum(self, users: int) -> NDArray[np.float64]:
         """A power of the spectrum of one user."""
-        found: NDArray[np.float64] = np.fft.irfft(_power(self._spectrum, users), self._period)[: self.num_blocks + 1]
+        found: NDArray[np.float64] = np.fft.irfft(_power(self._spectrum, users), self._period)[: self._room + 1]
         return np.maximum(found, 0.0)
 
     def _by_doubling(self, users: int) -> NDArray[np.float64]:
@@ -186,7 +194,7 @@ class Blocks:
         length = len(one) + len(other) - 1
         size = 1 << (length - 1).bit_length()
         spectrum: NDArray[Any] = np.fft.rfft(one, size) * np.fft.rfft(other, size)
-        found: NDArray[np.float64] = np.fft.irfft(spectrum, size)[: min(length, self.num_blocks + 1)]
+        found: NDArray[np.float64] = np.fft.irfft(spectrum, size)[: min(length, self._room + 1)]
         return np.maximum(found, 0.0)
 
 

@@ -88,6 +88,11 @@ class Load:
         """Users that hold no more than there is for the quantile of the time."""
         return self.units.most_users(self.mix.quantile) if self.has_room else 0
 
+    @property
+    def users_about(self) -> int:
+        """About as many, by the mean and the variance."""
+        return self.units.users_about(self.mix.quantile) if self.has_room else 0
+
     def share(self, users: int) -> float:
         """How much of the time so many users hold no more than there is."""
         return float(self.units.share_within(users)) if self.has_room else 0.0

@@ -96,7 +96,7 @@ def stores_of(
     if isinstance(plan, BlockPlan):
         return tuple(_planned(engine, plan, cache_bytes))
     if isinstance(plan, PoolPlan):
-        return tuple(_pooled(plan, cache_bytes))
+        return tuple(pooled_stores(plan, cache_bytes))
     if isinstance(plan, BytePlan):
         return (_plain(plan, cache_bytes),)
     raise NotApplicableError(
@@ -137,7 +137,8 @@ def _planned(engine: Engine, plan: BlockPlan, cache_bytes: int) -> Iterator[Stor
         yield _requests(plan.max_requests)
 
 
-def _pooled(plan: PoolPlan, cache_bytes: int) -> Iterator[Store]:
+def pooled_stores(plan: PoolPlan, cache_bytes: int) -> Iterator[Store]:
+    """Pages of the token pool, states where they have a pool, and requests at a time."""
     page, pools = plan.page, plan.pools_in(cache_bytes)
 
     def whole_pages(tokens: int) -> int:
