@@ -41,6 +41,7 @@ COMMAND_ONLY = {
     "update_baseline",
     "max_growth",
     "exact",
+    "launch",
     "format",
     "named",
     "preset",

@@ -77,3 +77,10 @@ def taking() -> Iterator[list[Document]]:
         yield documents
     finally:
         _taken.reset(token)
+
+
+def show_text(text: str) -> None:
+    """Writes a text of its own form, line by line, without what a terminal would obey."""
+    from kvcalc.errors.foreign import visible
+
+    sys.stdout.write("".join(visible(line, len(line)) + "\n" for line in text.splitlines()))

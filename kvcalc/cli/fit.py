@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking, options
+from kvcalc.cli._launching import engine_of, show_best, show_one
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from kvcalc.fleet.traffic.mix import Mix
     from kvcalc.fleet.weights import Weights
     from kvcalc.parallel import Parallel
-    from kvcalc.report.choices import ChoicesReport
 
 TOO_LARGE = 1
 _MOST_NUMBERS = 64
@@ -41,7 +41,7 @@ def run(
     shared_prefix: str | None,
     prefixes: int,
     active: str,
-    dtype: str,
+    dtype: str | None,
     attention: str | None,
     method: Sequence[str],
     assume: str | None,
@@ -55,10 +55,13 @@ def run(
     dp: int,
     dcp: int,
     ep: int,
+    launch: str | None,
     format: str,
 ) -> int:
     """Runs `kvcalc fit`."""
     check_output_format(format, charts=True)
+    if launch is not None:
+        engine, engine_set = engine_of(launch, engine, engine_set)
     from fractions import Fraction
 
     from kvcalc.fleet.memory import share_of
@@ -67,7 +70,8 @@ def run(
     names = gpu.split(",") if gpu else [None]
     cards = [asking.device(name, memory) for name in names]
     share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
-    terms = [asking.terms_on(card.written, share, batch, dtype, engine, engine_set) for card in cards]
+    stored = dtype or str(options.DTYPE.default)
+    terms = [asking.terms_on(card.written, share, batch, stored, engine, engine_set) for card in cards]
     asked = None if tokens is None else _one(tokens)
     numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
     free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
@@ -87,17 +91,31 @@ def run(
         for each, card in zip(terms, cards, strict=True)
     ]
     if mix is not None:
+        if launch is not None:
+            raise InvalidValueError(
+                "requests of a mix say no longest one", where="--as", help="give --tokens in place of --workload"
+            )
         return _replicas(on, mix, layout, numbers, format)
     if several:
         formats = [whole, *others] if weights or weights_dtype else None
-        report = _choices(on, numbers, layout, asked, dtype, formats)
-        show(report, format)
+        offers, length = _offers(on, asked, dtype, formats)
+        from kvcalc.fleet.choose import USUAL_NUMBERS, choose
+
+        report = choose(offers, numbers or USUAL_NUMBERS, length, layout)
+        if launch is not None and report.fits:
+            show_best(report, offers, launch)
+        else:
+            show(report, format)
         return 0 if report.fits else TOO_LARGE
 
     from kvcalc.fleet.fit import fitted
 
-    one = fitted(on[0], layout or _layout(None, 1, 1, 1, 1, 1), asked)
-    show(one, format)
+    ranks = layout or _layout(None, 1, 1, 1, 1, 1)
+    one = fitted(on[0], ranks, asked)
+    if launch is not None and one.fits is not False:
+        show_one(one, on[0], ranks, launch)
+    else:
+        show(one, format)
     return TOO_LARGE if one.fits is False else 0
 
 
@@ -144,32 +162,24 @@ def _replicas(
     return 0 if report.fits else TOO_LARGE
 
 
-def _choices(
-    on: Sequence[OnGpus],
-    numbers: Sequence[int] | None,
-    layout: Parallel | None,
-    tokens: int | None,
-    dtype: str,
-    weights: Sequence[Weights] | None,
-) -> ChoicesReport:
-    """Layouts of all numbers of GPUs, with the weights that are asked for or all that are published.
+def _offers(
+    on: Sequence[OnGpus], tokens: int | None, dtype: str | None, weights: Sequence[Weights] | None
+) -> tuple[list[OnGpus], int]:
+    """Questions of each device, with the weights that are asked for or all that are published, and their context.
 
-    The cache is of the format that is asked for, and of 8 bits where none is.
+    The cache is of the format that is asked for, and of 8 bits as well where none is.
     """
-    from kvcalc.fleet.choose import USUAL_NUMBERS, choose
-
     length = tokens or on[0].asked.model.max_model_len
     if length is None:
         raise InvalidValueError("no context is given", where="--tokens", help="give the tokens of each user: 32K")
     questions = [replace(question, asked=question.asked.at(length)) for question in on]
-    if dtype == options.DTYPE.default:
+    if dtype is None:
         questions.extend([smaller for question in questions if (smaller := question.in_eight_bits()) is not None])
-    offers = [
+    return [
         question.with_weights(each)
         for question in questions
         for each in (weights if weights is not None else [question.weights, *_offered(question)])
-    ]
-    return choose(offers, numbers or USUAL_NUMBERS, length, layout)
+    ], length
 
 
 def _offered(question: OnGpus) -> Iterator[Weights]:
@@ -241,7 +251,9 @@ COMMAND = Command(
         options.SHARED_PREFIX,
         options.PREFIXES,
         options.ACTIVE,
-        options.DTYPE,
+        options.DTYPE._replace(
+            default=None, help=f"{options.DTYPE.help} Default: bf16, and 8 bits as well in a table of layouts."
+        ),
         options.ATTENTION,
         options.METHOD,
         options.ASSUME,
@@ -255,6 +267,7 @@ COMMAND = Command(
         options.DP,
         options.DCP,
         options.EP,
+        options.LAUNCH,
         options.FORMAT_OF_CHARTS,
     ),
     run=run,

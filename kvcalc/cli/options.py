@@ -305,6 +305,12 @@ RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activation
 ESTIMATED_RESERVE = RESERVE._replace(
     help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
 )
+LAUNCH = Option(
+    "launch",
+    ("--as",),
+    "FORM",
+    "Print how the best layout is started: vllm, sglang or llama-server (one line), compose or kubernetes.",
+)
 UTILIZATION = Option(
     "utilization", ("--utilization",), "SHARE", "Share of the GPU's memory in use; default: the engine's."
 )

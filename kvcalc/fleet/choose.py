@@ -69,6 +69,17 @@ def choose(
     )
 
 
+def question_of(choice: Choice, questions: Iterable[OnGpus]) -> OnGpus:
+    """The question whose answer a choice is."""
+    return next(each for each in questions if choice.formats == _formats(each))
+
+
+def _formats(question: OnGpus) -> tuple[str, str, str]:
+    asked = question.asked
+    stored = asked.engine.cache_format(asked.model, asked.kv_dtype)
+    return question.gpu.name, question.weights.form, stored
+
+
 def _tried(question: OnGpus, numbers: Sequence[int], layout: Parallel | None) -> Iterator[Parallel]:
     if layout is not None:
         yield layout

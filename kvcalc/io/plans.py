@@ -493,7 +493,7 @@ class _Row:
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
-        self._check_weighed()
+        self._check_weighed(self._weights(model, engine))
         of = "memory" if entry.gpu is None else "gpu"
         settled: Engine = self._take(of, engine.settled, model, ranks)
         return self._take(
@@ -506,12 +506,16 @@ class _Row:
             *self._reserve(settled, model, ranks, tokens),
         )
 
-    def _check_weighed(self) -> None:
-        """Raises where args change what a GPU holds beside the cache in a way that the entry does not say."""
+    def _check_weighed(self, weights: Weights) -> None:
+        """Raises where args change what a GPU holds beside the cache in a way that the entry does not say.
+
+        Experts are shared by ranks of several replicas where the tensors are known, whose experts are then divided.
+        """
         for weighed in self._args.weighed:
-            if weighed.needs == "ranks" or (weighed.needs == "reserve" and self._entry.reserve is None):
+            of_ranks = weighed.needs == "ranks" or (weighed.needs == "experts" and not weights.tensors)
+            if of_ranks or (weighed.needs == "reserve" and self._entry.reserve is None):
                 adds = "add --reserve" if self._by_flags else "add reserve:"
-                asks = "give a budget for the cache" if weighed.needs == "ranks" else f"{adds} and their bytes"
+                asks = "give a budget for the cache" if of_ranks else f"{adds} and their bytes"
                 raise self._refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
 
     def _reserve(self, engine: Engine, model: Model, ranks: Parallel, tokens: int) -> tuple[int, str]:

@@ -128,6 +128,17 @@ def attention_replicas(given: Given, reading: Reading) -> None:
     )
 
 
+def expert_parallel(given: Given, reading: Reading) -> None:
+    """--enable-expert-parallel: the tensor-parallel ranks of all replicas share the routed experts."""
+    ranks = reading.parallel.get("tp", 1) * reading.parallel.get("dp", 1)
+    if given.off or ranks == 1:
+        return
+    reading.parallel["ep"] = ranks
+    if reading.has_replicas:
+        why = "replicas then share experts, and no GPU holds all weights of its rank"
+        reading.weighs(given, why, "experts")
+
+
 def disaggregation(given: Given, reading: Reading) -> None:
     """The half of a server that reads prompts, or the one that writes answers, which keeps no prefixes by itself."""
     mode = given.text

@@ -93,19 +93,18 @@ class Names:
 
 @dataclass(frozen=True)
 class Weighs:
-    """Leaves the cache as it is, and changes what else the GPU holds. among_replicas: only where dp is over 1.
+    """Leaves the cache as it is, and changes what else the GPU holds.
 
     needs: what a fit on a GPU must be given for it: `weights`, `reserve`, or `ranks`, which it cannot be given.
     """
 
     why: str
     needs: Literal["weights", "reserve", "ranks"]
-    among_replicas: bool = False
     decides: ClassVar[bool] = True
 
     def read(self, given: Given, reading: Reading) -> None:
         """Notes that a fit of weights and cache needs to know."""
-        if not (given.off or (self.among_replicas and not reading.has_replicas)):
+        if not given.off:
             reading.weighs(given, self.why, self.needs)
 
 

@@ -13,6 +13,7 @@ from kvcalc.io.engine_args._own import (
     cache_space,
     config_file,
     device_ids,
+    expert_parallel,
     lifts_length,
     lmcache_variables,
     offloaded_weights,
@@ -71,13 +72,10 @@ _OWN = (
     Flag("mamba-cache-mode", Reads(block_sizes_of_states)),
     Flag("cpu-offload-gb", Reads(offloaded_weights)),
     Flag("config", Reads(config_file, decides=False)),
+    Flag("enable-expert-parallel", Reads(expert_parallel), ("ep",), "switch"),
     Flag("device-ids", Reads(device_ids, decides=False)),
 )
 _WEIGHS = (
-    *rows(
-        Weighs("replicas then share experts, and no GPU holds all weights of its rank", "ranks", among_replicas=True),
-        switch="enable-expert-parallel|ep",
-    ),
     *rows(
         Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization|q quantization-config"
     ),

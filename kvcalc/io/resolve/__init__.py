@@ -42,6 +42,8 @@ _FP8 = "fp8"
 _HOW = "--hub from the Hugging Face Hub, --model path/to/config.json, or the folder that it was downloaded to"
 _HOW_ELSE = f"Else read its config.json: {_HOW}"
 _REPOSITORIES = "write ORGANISATION/NAME, @revision, :Q4_K_M or /file.gguf after it where needed; a path as ./path"
+_GGUF = "gguf"
+"""Format of repositories that have files of several quantisations."""
 _MAY_DECLARE = (
     "its checkpoint may declare an FP8 cache, as its kin do, and its config was not read; "
     "where it does, ask for --dtype fp8"
@@ -103,7 +105,7 @@ def _known(name: str, path: Path) -> Resolved:
         return Resolved(path=path, words=(f"read from the folder {name_shown(name)}",))
     if find_preset(name) is not None:
         return Resolved(preset=name)
-    for found in (_listed(name), _on_disk(name)):
+    for found in (_listed(name), _on_disk(name), _quantised(reference)):
         if found is not None:
             return found
     if len(name) <= LONGEST and (found := _by_rule(name)) is not None:
@@ -134,6 +136,16 @@ def repository_named(name: str, revision: str = "") -> Resolved:
 def is_path(text: str) -> bool:
     """Whether a string is written as a path: it has a separator or the suffix of a model's file."""
     return "/" in text or os.sep in text or text.endswith(FILE_SUFFIXES) or text in (".", "..")
+
+
+def _quantised(reference: Reference | None) -> Resolved | None:
+    """A GGUF file by its quantisation, of a repository that is known by the rest of its name."""
+    if reference is None or not reference.quantisation:
+        return None
+    found = _listed(reference.id) or _by_rule(reference.id)
+    if found is None or not found.preset or found.weights != _GGUF:
+        return None
+    return replace(found, as_published=False, weights=reference.quantisation.lower())
 
 
 def _listed(name: str) -> Resolved | None:

@@ -26,7 +26,7 @@ from kvcalc.io.weights.written import read_weights
 
 if TYPE_CHECKING:
     from kvcalc.model import Model
-    from kvcalc.model.checkpoint import Inventory
+    from kvcalc.model.checkpoint import Checkpoint, Inventory
 
 __all__ = ["bytes_of_path", "find_weights", "read_weights"]
 _GGUF = ".gguf"
@@ -84,8 +84,17 @@ def _in_format(model: Model, form: str, inventory: Inventory | None) -> Weights:
     chosen = weight_format(form)
     if inventory is None:
         raise unknown_weights(f", as the tensors of {model.name} are not known", HOW_TO_SAY)
-    own = model.checkpoint.repository if form == model.checkpoint.format else ""
-    return counted(inventory, chosen, f"in {form}")._replace(form=form, repository=own)
+    found = counted(inventory, chosen, f"in {form}")
+    return found._replace(form=form, repository=_repository(model.checkpoint, form))
+
+
+def _repository(own: Checkpoint, form: str) -> str:
+    """Where weights are published in a format; empty where that is not known."""
+    if form == own.format:
+        return own.repository
+    from kvcalc.io.weights.repositories import repositories_of
+
+    return repositories_of(own).get(form, "")
 
 
 def _of_files(model: Model) -> Weights | None:

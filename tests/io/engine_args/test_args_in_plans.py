@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+import kvcalc
+
 SERVE = "vllm serve deepseek-ai/DeepSeek-R1"
 
 ROW = f"""deployments:
@@ -109,6 +111,17 @@ def test_replicas_share_experts_and_not_the_cache(cli, tmp_path):
     assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 62 * 16_385 * 16 * 2 * 8 * 128 * 2
 
 
+def test_experts_of_replicas_are_divided_where_the_tensors_are_known(cli, tmp_path):
+    """vLLM's ranks of two replicas each hold an eighth of attention and a sixteenth of the experts."""
+    line = (
+        "vllm serve r1 --tensor-parallel-size 8 --data-parallel-size 2 --enable-expert-parallel --max-model-len 32768"
+    )
+    found = finding(cli, tmp_path, plan_of(args=line, concurrency=2).replace('"budget": "40GiB"', '"gpu": "h200"'))
+    one = kvcalc.fit_gpus("r1", gpu="h200", tp=8, dp=2, ep=16, engine="vllm", tokens=32_768, batch=2)
+    assert found["parallel"] == "TP 8, DP 2, EP 16"
+    assert found["available_bytes"] == one.cache_bytes
+
+
 def test_groups_of_attention_hold_whole_latents(cli, tmp_path):
     """tp 8 with dp 8 and DP attention: each rank holds the latents of its own requests."""
     line = "python -m sglang.launch_server --model-path r1 --tp 8 --dp 8 --enable-dp-attention --context-length 32768"
@@ -180,7 +193,9 @@ PLAN_ERRORS = {
         "{file}:3: deployments[0].args: --enable-dbo: two batches at a time change what is in flight",
     ),
     "experts of replicas on a GPU": (
-        ROW.replace("--kv-cache-dtype fp8", "--enable-expert-parallel -dp 2"),
+        ROW.replace("--kv-cache-dtype fp8", "--enable-expert-parallel -dp 2").replace(
+            "deepseek-ai/DeepSeek-R1", "kimi-k3"
+        ),
         "{file}:3: deployments[0].args: --enable-expert-parallel: replicas then share experts, and no GPU holds all "
         "weights of its rank\nhelp: give a budget for the cache",
     ),

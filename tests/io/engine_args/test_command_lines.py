@@ -366,7 +366,8 @@ def test_defaults_and_flags_that_another_settles_ask_for_nothing(line):
 def test_experts_of_replicas_leave_the_cache_and_change_the_weights():
     one, several = (read_command(f"{SERVE} --enable-expert-parallel -dp {dp}") for dp in (1, 8))
     assert (one.refused, one.weighed, several.refused) == ((), (), ())
-    assert [(each.about, each.needs) for each in several.weighed] == [("--enable-expert-parallel", "ranks")]
+    assert [(each.about, each.needs) for each in several.weighed] == [("--enable-expert-parallel", "experts")]
+    assert (one.parallel, several.parallel["ep"]) == ({"dp": 1}, 8)
 
 
 def test_what_else_a_gpu_holds_is_weighed():

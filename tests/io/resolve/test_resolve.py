@@ -277,3 +277,11 @@ def test_a_repository_that_is_not_known_says_that_the_hub_can_be_asked(name):
     with pytest.raises(kvcalc.UnknownNameError, match="no repository called") as refused:
         resolve(name)
     assert "--hub" in refused.value.help
+
+
+def test_a_gguf_file_is_named_by_its_quantisation():
+    """bartowski/Qwen3-8B-GGUF has a file for each, as llama.cpp's -hf names it."""
+    model = kvcalc.load("bartowski/Qwen3-8B-GGUF:Q4_K_M")
+    assert (model.checkpoint.preset, model.checkpoint.format) == ("qwen3-8b", "q4_k_m")
+    with pytest.raises(kvcalc.KvcalcError):
+        kvcalc.load("Qwen/Qwen3-8B:Q4_K_M")
