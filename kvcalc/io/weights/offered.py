@@ -1,7 +1,8 @@
 """Weights of a model that are published in other formats than its own, as far as an engine loads them.
 
 A repository whose size was read (presets/checkpoints.tsv) is exact; one that is known by name alone
-(presets/repositories.tsv) is counted in its format, and an estimate. One repository stands for each format.
+(presets/repositories.tsv) is counted in its format, and an estimate. Of formats that take as much, the first stands
+for the others; `--weights-dtype` asks for any.
 """
 
 from __future__ import annotations
@@ -20,17 +21,29 @@ if TYPE_CHECKING:
     from kvcalc.hardware.gpu import Gpu
     from kvcalc.model import Model
 
+_ALIKE_PERCENT = 10
+"""Difference up to which two formats are one to a plan."""
+
 
 def offered(model: Model, engine: Engine, gpu: Gpu) -> Iterator[Weights]:
     """Weights of each format of which there is a repository, but for the model's own; none of a rebuilt model."""
     own = model.checkpoint
     if not own.preset or own.path or rebuilt_as(model):
         return
-    for form, repository in repositories_of(own).items():
-        if form == own.format or not engine.loads(form, gpu.compute_capability):
-            continue
-        other = own._replace(repository=repository, format=form)
-        try:
-            yield find_weights(replace(model, checkpoint=other, weights_bytes=None, weights_source=""))
-        except KvcalcError:
-            continue
+    forms = repositories_of(own)
+    loaded = [form for form in engine.LOADS if form in forms and engine.loads(form, gpu.compute_capability)]
+    found = [_published(model, form, forms[form]) for form in loaded if form != own.format]
+    kept: list[int] = []
+    for weights in sorted(filter(None, found), key=lambda weights: weights.estimate):
+        if all(abs(weights.bytes - other) * 100 > other * _ALIKE_PERCENT for other in kept):
+            kept.append(weights.bytes)
+            yield weights
+
+
+def _published(model: Model, form: str, repository: str) -> Weights | None:
+    """The weights of a repository; None where their size is not known."""
+    other = model.checkpoint._replace(repository=repository, format=form)
+    try:
+        return find_weights(replace(model, checkpoint=other, weights_bytes=None, weights_source=""))
+    except KvcalcError:
+        return None
