@@ -57,6 +57,11 @@ class Choice(NamedTuple):
         """Which device and formats it is of."""
         return self.gpu, self.weights_format, self.kv_dtype
 
+    @property
+    def stored(self) -> str:
+        """Formats of weights and cache in one word."""
+        return f"{self.weights_format}/{self.kv_dtype}" if self.weights_format else self.kv_dtype
+
     def row(self) -> dict[str, Cell]:
         """Plain values in one row, degrees by their names."""
         named = {name: value for name, value in self._asdict().items() if name not in ("degrees", "beside_bytes")}
@@ -113,7 +118,7 @@ class ChoicesReport(NamedTuple):
 
         bars = tuple(
             Bar(
-                f"{count(each.num_gpus)} x {each.gpu}, {each.parallel}, {each.kv_dtype}",
+                f"{count(each.num_gpus)} x {each.gpu}, {each.parallel}, {each.stored}",
                 (Segment("weights", each.weights_bytes, 0), Segment("left for the cache", each.cache_bytes, 2)),
                 "any users" if each.max_sequences is None else plural(each.max_sequences, "user"),
             )
