@@ -10,10 +10,11 @@ from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.base.versions import Rule, rules_read
+from kvcalc.errors import NotApplicableError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import Memory, memory_of
 from kvcalc.fleet.weights import Weights, on_rank
-from kvcalc.hardware.gpu import Gpu
+from kvcalc.hardware.gpu import MIG_NAME, Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 
@@ -67,7 +68,16 @@ class OnGpus:
         return self._beside[parallel]
 
     def memory(self, parallel: Parallel, *, at_best: bool = False) -> Memory:
-        """Memory of each GPU. at_best: with the least that is estimated to lie beside weights and cache."""
+        """Memory of each GPU. at_best: with the least that is estimated to lie beside weights and cache.
+
+        Raises NotApplicableError for ranks that share a model on MIG slices.
+        """
+        if self.gpu.memory_from == MIG_NAME and parallel.tp * parallel.pp > 1:
+            raise NotApplicableError(
+                f"no ranks share a model on MIG slices ({parallel} on {self.gpu.name}): a process sees one slice, and "
+                "none shares memory with another",
+                help="take one slice for each replica (dp), or the whole GPU",
+            )
         engine = self.asked.engine.settled(self.asked.model, parallel)
         weights = on_rank(self.weights, self.asked.model, parallel, engine.sharing)
         beside = self.beside(parallel)

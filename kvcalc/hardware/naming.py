@@ -25,8 +25,10 @@ _MAKERS = re.compile(
 )
 _SHARED = re.compile(r"[\s_-]shared$", re.IGNORECASE)
 """Kubernetes' label of a GPU whose time several pods share: each may take all of its memory."""
-_MIG = re.compile(r"[\s_-]mig[\s_-](\d+)g\.(\d+)gb(?:[+.]me)?$", re.IGNORECASE)
+_MIG = re.compile(r"(?:[\s_-]mig[\s_-]|:(?:mig-)?)(\d+)g\.(\d+)gb(?:[+.]me)?$", re.IGNORECASE)
 """A slice of a GPU by its profile: a seventh's multiple, and gigabytes."""
+_SLICE_ALONE = re.compile(r"(?:nvidia\.com/)?(?:mig[\s_-])?(\d+g\.\d+gb)(?:[+.]me)?", re.IGNORECASE)
+"""A slice as Kubernetes names it, which says nothing of the GPU."""
 _CAPABILITY = re.compile(r"sm(\d{1,2})(\d)")
 """Any NVIDIA GPU by what its cores can do, as compilers write it: sm_90."""
 _ANY_OF_IT = "any GPU of that compute capability"
@@ -45,6 +47,16 @@ def device(name: str) -> Gpu:
     Raises UnknownNameError with the nearest, InvalidValueError with the candidates.
     """
     whole = _SHARED.sub("", name)
+    if (alone := _SLICE_ALONE.fullmatch(whole)) is not None:
+        raise InvalidValueError(
+            f"{quoted(name)} is a slice of a GPU that is not named", help=f"name it: h100-80gb-mig-{alone[1].lower()}"
+        )
+    if "+" in whole and not whole.endswith("+me"):
+        raise InvalidValueError(
+            f"{quoted(name)} names unlike GPUs: engines that share a model among ranks give each as much as the least "
+            "of them holds, and llama.cpp splits it by what is free when it starts",
+            help="ask about the GPU with the least memory, as many times as there are GPUs: --gpu 3090 --gpus 2",
+        )
     profile = _MIG.search(whole)
     if profile:
         return _slice(device(whole[: profile.start()]), profile[1], profile[2])

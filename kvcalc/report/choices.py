@@ -58,6 +58,12 @@ class Choice(NamedTuple):
         return self.gpu, self.weights_format, self.kv_dtype
 
     @property
+    def users(self) -> str:
+        """How many it holds, in words."""
+        most = between(self.max_sequences, self.max_sequences_at_best)
+        return plural(most, "user") if isinstance(most, int) else f"{most} users"
+
+    @property
     def stored(self) -> str:
         """Formats of weights and cache in one word."""
         return f"{self.weights_format}/{self.kv_dtype}" if self.weights_format else self.kv_dtype
@@ -120,7 +126,7 @@ class ChoicesReport(NamedTuple):
             Bar(
                 f"{count(each.num_gpus)} x {each.gpu}, {each.parallel}, {each.stored}",
                 (Segment("weights", each.weights_bytes, 0), Segment("left for the cache", each.cache_bytes, 2)),
-                "any users" if each.max_sequences is None else plural(each.max_sequences, "user"),
+                each.users,
             )
             for each in self.choices[:MOST_SHOWN]
         )

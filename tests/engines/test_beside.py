@@ -145,3 +145,23 @@ def test_larger_batches_never_take_less(widths, tokens, sequences, ranks, versio
     assert 0 <= small.low_bytes <= small.high_bytes
     assert small.low_bytes <= large.low_bytes
     assert small.high_bytes <= large.high_bytes
+
+
+PRINTED = {
+    "stored-file:70682754770": ("llama-3.1-8b", "h100", "vllm@0.31", {}, 131_072),
+    "stored-file:38962983769": (
+        *("Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "l40s", "vllm@0.10.2"),
+        *({"tp": 8, "ep": 8}, 32_768),
+    ),
+    "stored-file:7292846353": ("qwen3-next-80b-a3b", "h200", "vllm@0.10.2", {"tp": 2}, 262_144),
+}
+"""Start-ups whose model, card and version are all known: by source, what `fit` is asked."""
+
+
+@pytest.mark.parametrize("source", PRINTED)
+def test_the_cache_that_vllm_printed_lies_in_the_range_of_fit(source):
+    """With weights as published or counted, and defaults of batches: nothing of the start-up but its command."""
+    (row,) = [row for row in VLLM if row["source"] == source]
+    model, gpu, engine, layout, tokens = PRINTED[source]
+    found = kvcalc.fit_gpus(model, gpu=gpu, engine=engine, tokens=tokens, **layout)
+    assert found.cache_bytes <= row["kv_gib"] * GIB <= found.at_best.cache_bytes

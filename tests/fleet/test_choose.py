@@ -166,3 +166,18 @@ def test_plans_are_shared_among_weights_of_a_model():
     )
     other = on.with_weights(Weights(8 * 10**9, "given"))
     assert other.plan(Parallel(tp=2, ep=2)) is on.plan(Parallel(tp=2))
+
+
+def test_slices_hold_replicas_and_no_ranks_of_one(cli):
+    """NVIDIA's guide to MIG: a process enumerates a single slice, and slices have no peer-to-peer."""
+    report = rows_of(cli, "fit llama-3.1-8b -e vllm --gpu h100:3g.40gb --gpus 2,4 --tokens 8K")
+    assert {row["parallel"] for row in report["choices"]} == {"DP 2", "DP 4"}
+    refused = cli("fit llama-3.1-8b -e vllm --gpu h100:3g.40gb --tp 2 --tokens 8K")
+    assert (refused.code, "no ranks share a model on MIG slices" in refused.stderr) == (2, True)
+
+
+def test_unlike_cards_on_one_command_are_refused_with_what_engines_do(cli):
+    outcome = cli("fit qwen3-8b -e vllm --gpu 3090+4090 --tp 2 --tokens 8K")
+    assert outcome.code == 2
+    assert "as much as the least of them holds" in outcome.stderr
+    assert "--gpu 3090 --gpus 2" in outcome.stderr

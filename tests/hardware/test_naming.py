@@ -141,6 +141,7 @@ def test_a_mig_slice_has_the_memory_of_its_profile():
     gpu = gpu_named("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb")
     assert (gpu.name, gpu.memory_bytes, gpu.compute_capability) == ("a100-40gb-mig-1g.5gb", 5 * GB, (8, 0))
     assert gpu_named("NVIDIA H100 80GB HBM3 MIG 3g.40gb").memory_bytes == 40 * GB
+    assert gpu_named("h100:3g.40gb") == gpu_named("h100:mig-3g.40gb") == gpu_named("h100-80gb-mig-3g.40gb")
     assert gpu_named("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb-SHARED").name == "h100-80gb-mig-1g.10gb"
     assert gpu_named(gpu.written) == gpu
     assert "MIG profile" in gpu.remarks()[0]
@@ -174,7 +175,9 @@ REFUSED = {
     "4090 laptop": "no GPU is called '4090 laptop'",
     "4090 48gb": "'4090 48gb' is of no size in which that GPU is known",
     "m3-max-65gb": "'m3-max-65gb' is of no size in which that GPU is known",
-    "MIG 1g.5gb": "no GPU is called 'MIG 1g.5gb'",
+    "MIG 1g.5gb": "'MIG 1g.5gb' is a slice of a GPU that is not named",
+    "nvidia.com/mig-3g.40gb": "'nvidia.com/mig-3g.40gb' is a slice of a GPU that is not named",
+    "3090+4090": "'3090+4090' names unlike GPUs",
     "cpu": "the memory of a CPU is not known by a name (cpu)",
     "h100@much": "memory must be a number of bytes with its unit, not 'much'",
     "h100@0GB": "memory must be more than nothing",
