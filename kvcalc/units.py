@@ -247,6 +247,12 @@ def gibibytes(number_bytes: int) -> str:
     return _scaled(number_bytes, (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)))
 
 
+def exact_bytes(number_bytes: int) -> str:
+    """`671000000000` as `671GB`, `8589934592` as `8GiB`: as short as the exact number can be written with its unit."""
+    whole = [f"{number_bytes // size}{name}" for name, size in _BYTE_UNITS.items() if number_bytes % size == 0]
+    return min(whole, key=len)
+
+
 def both_units(number_bytes: int) -> str:
     """`7027200000` as `7,027,200,000 bytes (7.03 GB, 6.54 GiB)`; small numbers need no second name."""
     exact = f"{number_bytes:,} byte{'' if number_bytes == 1 else 's'}"

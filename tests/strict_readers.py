@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import jsonschema
 
 from kvcalc.cli import main
+from kvcalc.formats.html import _SCRIPT as PAGE_SCRIPT
 from kvcalc.report.notices import RULES
 
 
@@ -78,14 +79,8 @@ def read_strictly(format: str, text: str) -> None:
         read_gitlab(json.loads(text))
     elif format == "junit":
         ElementTree.fromstring(text.encode())
-    elif format == "markdown":
-        read_markdown(text)
-    elif format == "latex":
-        read_latex(text)
-    elif format == "tikz":
-        read_tikz(text)
-    elif format == "svg":
-        read_svg(text)
+    elif format in READERS:
+        READERS[format](text)
     elif format == "github":
         assert {name for name, *_ in commands(text)} <= {"error", "notice"}
         assert len(commands(text)) == len(text.splitlines())
@@ -157,11 +152,49 @@ def read_tikz(text: str) -> None:
             assert "".join(TEXT_OF_LATEX.findall(each)) == each, each
 
 
+OF_SVG = {"svg", "title", "defs", "style", "g", "path", "use", "text", "tspan", "clipPath", "rect"}
+OF_HTML = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "main",
+        "footer",
+        "nav",
+        "section",
+        "script",
+        "a",
+        "br",
+    ),
+    *("h1", "h2", "h3", "h4", "p", "strong", "ul", "li", "dl", "dt", "dd", "div", "span", "code", "details", "summary"),
+    *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
+}
+
+
 def read_svg(text: str) -> None:
     """An XML document of drawings and words: nothing that runs or asks a network."""
-    root = ElementTree.fromstring(text.encode())
+    read_elements(ElementTree.fromstring(text.encode()), OF_SVG)
+
+
+def read_html(text: str) -> None:
+    """A page that is well-formed XML, of the elements that kvcalc writes; its one script is kvcalc's own."""
+    doctype, _, rest = text.partition("\n")
+    assert doctype == "<!DOCTYPE html>"
+    root = ElementTree.fromstring(rest.encode())
+    read_elements(root, OF_HTML | OF_SVG)
+    assert [script.text.strip() for script in root.iter("script")] == [PAGE_SCRIPT]
+    assert len(list(root.iter("h1"))) == 1
+    assert root.get("lang") == "en"
+
+
+def read_elements(root: ElementTree.Element, known: set[str]) -> None:
+    """Elements of known names, none of which acts or asks a network."""
     names = {element.tag.rpartition("}")[2] for element in root.iter()}
-    assert names <= {"svg", "title", "defs", "style", "g", "path", "use", "text", "tspan", "clipPath", "rect"}, names
+    assert names <= known, names - known
     for element in root.iter():
         for name, value in element.attrib.items():
             assert not name.rpartition("}")[2].startswith("on"), name
@@ -296,3 +329,6 @@ def assert_message(done: Printed) -> None:
     lines = done.err.splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) < 4000
+
+
+READERS = {"markdown": read_markdown, "latex": read_latex, "tikz": read_tikz, "svg": read_svg, "html": read_html}

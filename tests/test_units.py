@@ -7,6 +7,7 @@ import pytest
 from kvcalc.errors import InvalidValueError
 from kvcalc.units import (
     both_units,
+    exact_bytes,
     parse_bytes,
     parse_token_list,
     parse_tokens,
@@ -154,3 +155,18 @@ def test_the_largest_count_is_a_million_millions():
 )
 def test_parameters_are_shown_as_models_are_named(number, shown):
     assert short_count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (671 * 10**9, "671GB"),
+        (8 * 2**30, "8GiB"),
+        (16_100_000_000, "16100MB"),
+        (16_060_522_497, "16060522497B"),
+        (0, "0B"),
+    ],
+)
+def test_bytes_are_written_short_and_exact(number, written):
+    assert exact_bytes(number) == written
+    assert parse_bytes(written, "weights") == number or number < 2**20

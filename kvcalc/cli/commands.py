@@ -9,20 +9,9 @@ from typing import NamedTuple
 from kvcalc.cli.options import Option
 
 NAMES = (
-    *("size", "compare", "plot", "fit", "weights", "decode", "transfer", "check", "diff", "deployments", "replay"),
-    *(
-        "traffic",
-        "verify",
-        "explain",
-        "explain-log",
-        "presets",
-        "methods",
-        "engines",
-        "gpus",
-        "schema",
-        "vectors",
-        "mcp",
-    ),
+    *("size", "compare", "plot", "fit", "weights", "decode", "transfer", "check", "diff", "report", "deployments"),
+    *("replay", "traffic", "verify", "explain", "explain-log", "presets", "methods", "engines", "gpus", "schema"),
+    *("vectors", "mcp"),
 )
 """Files of this folder that are commands, in the order of help, with - for _."""
 

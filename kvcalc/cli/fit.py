@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking, options
@@ -169,27 +168,12 @@ def _offers(
 
     The cache is of the format that is asked for, and of 8 bits as well where none is.
     """
+    from kvcalc.io.offers import all_offers
+
     length = tokens or on[0].asked.model.max_model_len
     if length is None:
         raise InvalidValueError("no context is given", where="--tokens", help="give the tokens of each user: 32K")
-    questions = [replace(question, asked=question.asked.at(length)) for question in on]
-    if dtype is None:
-        questions.extend([smaller for question in questions if (smaller := question.in_eight_bits()) is not None])
-    return [
-        question.with_weights(each)
-        for question in questions
-        for each in (weights if weights is not None else [question.weights, *_offered(question)])
-    ], length
-
-
-def _offered(question: OnGpus) -> Iterator[Weights]:
-    """Weights of other formats that are published, as they are loaded."""
-    from kvcalc.fleet.weights import loaded
-    from kvcalc.io.weights.offered import offered
-
-    model, engine = question.asked.model, question.asked.engine
-    for weights in offered(model, engine, question.gpu):
-        yield loaded(weights, engine.served(model))
+    return all_offers(on, length, weights, usual=dtype is None), length
 
 
 def _numbers(text: str) -> list[int]:

@@ -80,7 +80,7 @@ def run(
 
 def _explained(model: Model) -> tuple[MethodEntry, ...]:
     """What changed the model, with the parameters that it was given."""
-    from kvcalc.cli.methods import entry_of
+    from kvcalc.methods._entry import entry_of
 
     return tuple(entry_of(applied.name, applied.arguments) for applied in model.methods)
 

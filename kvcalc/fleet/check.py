@@ -22,6 +22,7 @@ from kvcalc.report.deployments import Note
 from kvcalc.report.tiers import HOST, NodeTier, Tier
 
 if TYPE_CHECKING:
+    from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.traffic.mix import Mix
 
 
@@ -88,7 +89,8 @@ class Deployment:
 
     file, line: where it stands, for findings that point at it; where: the same, for errors. written: its fields as
     they were written, so that a change can be told by the one that made it. mix: what users do, where their requests
-    differ in length, and mix_where it is written; the question's tokens are then those of the longest.
+    differ in length, and mix_where it is written; the question's tokens are then those of the longest. on: the same
+    asked of its GPUs, where it names them and nothing moves weights elsewhere.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Deployment:
     mix: Mix | None = None
     mix_where: str = ""
     host: Host = _UNKNOWN_HOST
+    on: OnGpus | None = None
 
     @property
     def ranks(self) -> Parallel:

@@ -14,7 +14,7 @@ from kvcalc.report.sheet import Document
 FORMATS = Registry("kvcalc.formats", "format")
 FOR_FINDINGS = ("github", "gitlab", "junit", "sarif")
 FOR_CHARTS = ("chart", "svg", "png", "tikz")
-FOR_ANYTHING = ("table", "json", "csv", "markdown", "latex")
+FOR_ANYTHING = ("table", "json", "csv", "markdown", "latex", "html")
 OF_BYTES = ("png",)
 """Formats that are no text: a terminal does not take them."""
 _DRAWN = ("svg", "png")
@@ -27,6 +27,7 @@ _SUFFIXES = {
     ".svg": "svg",
     ".png": "png",
     ".tex": "tikz",
+    ".html": "html",
 }
 _ONLY = {
     FOR_FINDINGS: "renders findings of `kvcalc check` and `kvcalc diff` only",

@@ -536,6 +536,18 @@ def _plot() -> Schema:
     )
 
 
+def _report() -> Schema:
+    part = fields(title=TEXT, command=TEXT, document=maybe(NAMED), remark=TEXT)
+    return _document(
+        "report",
+        title=TEXT,
+        command=TEXT,
+        check=NAMED,
+        deployments=many(fields(deployment=TEXT, parts=many(part))),
+        left_out=COUNT,
+    )
+
+
 ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "size": ("What a cache takes: `kvcalc size`, one of a list where several lengths are asked.", _size),
     "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
@@ -551,6 +563,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "weights": ("What weights take: `kvcalc weights`.", _weights),
     "traffic": ("Users of different lengths: `kvcalc traffic`.", _traffic),
     "vectors": ("An estimator beside what was measured: `kvcalc vectors run`.", _vectors),
+    "report": ("A page about deployments: `kvcalc report`.", _report),
     "plot": ("Curves over the context: `kvcalc plot`.", _plot),
     "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
 }

@@ -44,6 +44,7 @@ from kvcalc.errors.foreign import quoted
 from kvcalc.fleet.check import Deployment, Host, Limit
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
+from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.weights import Weights, loaded, on_rank
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
@@ -285,9 +286,10 @@ class _Row:
         dtype = self._take("kv_dtype", dtype_named, entry.kv_dtype)
         ranks = self._ranks()
         engine = self._engine()
+        asked = Question(model, tokens, self._sequences(), dtype, engine, ranks)
         return Deployment(
             name=entry.name,
-            asked=Question(model, tokens, self._sequences(), dtype, engine, ranks),
+            asked=asked,
             limit=self._limit(engine, ranks, model, tokens),
             file=self._document.name if self._file else "",
             line=self._document.lines.get(self._path, 0),
@@ -297,7 +299,18 @@ class _Row:
             mix=mix,
             mix_where=self._document.where((*self._path, "workload")) if mix else "",
             host=self._host(engine, ranks, model, tokens),
+            on=self._on_gpus(asked),
         )
+
+    def _on_gpus(self, asked: Question) -> OnGpus | None:
+        """The question asked of its GPUs; None for a budget, and where layers lie elsewhere."""
+        entry, gpu = self._entry, self._gpu()
+        if entry.budget is not None or gpu is None or self._args.offloaded_bytes:
+            return None
+        given = entry.gpu_memory_utilization
+        reserve = None if entry.reserve is None else self._take("reserve", parse_bytes, entry.reserve, "reserve")
+        weights = self._weights(asked.model, asked.engine)
+        return OnGpus(asked, gpu, weights, reserve, Fraction(1) if given is None else share_of(given))
 
     def _length(self, model: Model) -> int:
         tokens = self._take("tokens", parse_tokens, self._tokens(model))

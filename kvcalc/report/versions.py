@@ -20,6 +20,7 @@ VERSIONS = {
     "replay": 1,
     "vectors": 1,
     "plot": 1,
+    "report": 1,
 }
 """By kind of document; `kvcalc schema KIND` prints what each field is."""
 

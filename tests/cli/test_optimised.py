@@ -41,6 +41,7 @@ ASKED = (
     "check tests/plans/too_large.yaml --format junit",
     "check tests/data/deployments/k8s-deployment-args--equals/chat.yaml --weights 65GB",
     "diff tests/plans/was tests/plans/now",
+    "report examples/plans/prod.yaml --format json",
     "deployments tests/data/deployments",
     "check tests/plans/too_large.yaml --format sarif",
     "replay examples/traces/counts.jsonl llama3-8b --blocks 3000 --steps",

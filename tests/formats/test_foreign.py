@@ -18,7 +18,7 @@ from kvcalc.errors import KvcalcError
 from kvcalc.errors.foreign import MOST_NAME, MOST_TEXT, listed, name_shown, quoted, visible
 from kvcalc.formats._escapes import csv_cell, latex, markdown, no_commands
 
-FORMATS = ("table", "json", "csv", "markdown", "latex")
+FORMATS = ("table", "json", "csv", "markdown", "latex", "html")
 ALL_FORMATS = (*FORMATS, "github", "gitlab", "junit", "sarif")
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -66,6 +66,11 @@ def test_the_strict_readers_can_refuse():
         ("latex", "\\input{x}\n"),
         ("latex", "\\caption{a--b}\n"),
         ("latex", "\\begin{tabular}{lr}\na & b & c \\\\\n"),
+        ("html", "<!DOCTYPE html>\n<html lang='en'><body><h1>a</h1><br></body></html>"),
+        ("html", "<!DOCTYPE html>\n<html lang='en'><body><h1>a</h1><script>alert(1)</script></body></html>"),
+        ("html", "<!DOCTYPE html>\n<html lang='en'><body><h1><img src='x'/></h1></body></html>"),
+        ("svg", "<svg onload='x'/>"),
+        ("tikz", "\\input{x}\n"),
         ("junit", "<a>\x01</a>"),
         ("github", "::error file=a::x\n"),
         ("github", "no command\n"),

@@ -31,6 +31,7 @@ LINES = {
     "weights": "weights r1 --tp 8",
     "traffic": "traffic llama3-8b --blocks 2000 --context 4K",
     "vectors": "vectors run 'false' -e sglang",
+    "report": "report examples/plans",
     "plot": "plot gpt-oss-20b llama3-8b -e ideal,vllm -t 32K --gpu h100",
     "replay": "replay examples/traces/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps --curve",
 }

@@ -138,12 +138,10 @@ class Sglang(SglangSettings):
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
         """HiCache's copies of the pools that the device has, and LMCache."""
-        planned, why = None, "of the pools on the device, which `kvcalc fit` knows"
-        if is_compressed(model):
-            why = "of the pools on the device; kvcalc does not know how SGLang copies those of compressed attention"
-        elif self.enable_hierarchical_cache and workload.cache_bytes:
+        planned = None
+        if self.enable_hierarchical_cache and workload.cache_bytes and not is_compressed(self.served(model)):
             planned = self.plan(model, kv_dtype, ranks).fit((workload.cache_bytes,) * ranks.pp)
-        return tuple(tiers_of(self, ranks, planned or why, at_most=workload.at_most))
+        return tuple(tiers_of(self, ranks, planned, at_most=workload.at_most))
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.

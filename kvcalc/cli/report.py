@@ -1,0 +1,69 @@
+"""`kvcalc report`: a page about deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvcalc.cli import options
+from kvcalc.cli._output import check_output_format, format_of, show
+from kvcalc.cli.check import REFUSED
+from kvcalc.cli.commands import Command
+from kvcalc.errors import InvalidFileError
+
+
+def run(
+    *,
+    paths: Sequence[str],
+    variables: Sequence[str],
+    hub: bool,
+    gpu: str | None,
+    weights: str | None,
+    reserve: str | None,
+    out: str | None,
+    format: str | None,
+) -> int:
+    """Runs `kvcalc report`."""
+    chosen = format_of(format, out, "html")
+    check_output_format(chosen, to_file=out is not None)
+
+    from shlex import join
+
+    from kvcalc.fleet.check import check
+    from kvcalc.io.checking import Given, to_check
+    from kvcalc.io.deployments.given import variables_of
+    from kvcalc.io.page import page_of
+
+    asked = to_check(paths, Given(gpu, weights, reserve, variables_of(variables), hub))
+    report = check(*asked)
+    if not report.findings and len(report.refused) == 1:
+        raise report.refused[0].error()
+    if not report.findings and not report.refused:
+        raise InvalidFileError(
+            "no deployment is found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
+        )
+    given = {"--gpu": gpu, "--weights": weights, "--reserve": reserve}
+    words = [*paths, *(word for each in variables for word in ("--set", each)), *(["--hub"] if hub else [])]
+    words += [word for option, value in given.items() if value is not None for word in (option, value)]
+    page = page_of(asked.deployments, report, f"kvcalc report {join(words)}", "KV cache of the deployments")
+    show(page, chosen, out)
+    return REFUSED if report.refused else 0 if report.fits else 1
+
+
+COMMAND = Command(
+    help=(
+        "A page about deployments: verdicts, memory, layouts, curves, formulas, and the command that prints each.\n\n"
+        "One file without a network. Exit code 0: all fit, 1: one does not, 2: bad input."
+    ),
+    epilog="Example: kvcalc report k8s/ --gpu h100 -o report.html",
+    takes=(
+        options.CHECKED_FILES,
+        options.SET,
+        options.HUB._replace(help="Read the models of all plans from the Hugging Face Hub."),
+        options.GPU._replace(help="GPU of deployments whose files do not name it."),
+        options.WEIGHTS,
+        options.ESTIMATED_RESERVE,
+        options.OUT,
+        options.FORMAT._replace(default=None, help="Output format: {known}; default: html."),
+    ),
+    run=run,
+)

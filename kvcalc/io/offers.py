@@ -1,0 +1,33 @@
+"""What there is to choose from: every published format of a model's weights, and formats of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from kvcalc.fleet.on_gpus import OnGpus
+from kvcalc.fleet.weights import Weights, loaded
+from kvcalc.io.weights.offered import offered
+
+
+def all_offers(on: Sequence[OnGpus], tokens: int, weights: Sequence[Weights] | None, *, usual: bool) -> list[OnGpus]:
+    """Questions of users of so many tokens: each device with each format of weights and of the cache.
+
+    weights: those that are asked for; None: the model's own, and all that are published. usual: whether no format of
+    the cache is asked for, so that one of 8 bits is tried, too.
+    """
+    questions = [replace(question, asked=question.asked.at(tokens)) for question in on]
+    if usual:
+        questions.extend([smaller for question in questions if (smaller := question.in_eight_bits()) is not None])
+    return [
+        question.with_weights(each)
+        for question in questions
+        for each in (weights if weights is not None else [question.weights, *_published(question)])
+    ]
+
+
+def _published(question: OnGpus) -> Iterator[Weights]:
+    """Weights of other formats that are published, as they are loaded."""
+    model, engine = question.asked.model, question.asked.engine
+    for weights in offered(model, engine, question.gpu):
+        yield loaded(weights, engine.served(model))
