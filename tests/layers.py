@@ -65,6 +65,7 @@ LAYERS = {
     "chunk": [GroupedQueryAttention(num_query_heads=6, num_kv_heads=2, head_dim=8, attention_chunk_size=16)],
     "reference window": [GroupedQueryAttention(num_query_heads=6, num_kv_heads=2, head_dim=8, reference_window=9)],
     "mla": [LATENT],
+    "mla, window": [MultiHeadLatentAttention(**{**LATENT.__dict__, "sliding_window": 7})],
     "mla without positions": [MultiHeadLatentAttention(**{**LATENT.__dict__, "qk_rope_head_dim": 0})],
     "mla naive": [NAIVE],
     "gated deltanet": [DELTA],
