@@ -59,7 +59,7 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.check import Written
-from kvcalc.units import parse_bytes, parse_tokens, positive_int, shown
+from kvcalc.units import both_units, parse_bytes, parse_tokens, positive_int, shown
 
 if TYPE_CHECKING:
     from kvcalc.fleet.traffic.mix import Mix
@@ -294,7 +294,7 @@ class _Row:
             file=self._document.name if self._file else "",
             line=self._document.lines.get(self._path, 0),
             where=self._document.where(self._path),
-            remarks=self._remarks(model, engine),
+            remarks=self._remarks(model, engine, ranks),
             written=tuple(self._written()),
             mix=mix,
             mix_where=self._document.where((*self._path, "workload")) if mix else "",
@@ -506,7 +506,8 @@ class _Row:
             )
         given = entry.gpu_memory_utilization
         utilization = Fraction(1) if given is None else self._take("gpu_memory_utilization", share_of, given)
-        self._check_weighed(self._weights(model, engine))
+        adapters_bytes = self._adapters(engine, model, ranks)
+        self._check_weighed(self._weights(model, engine), adapters_bytes)
         of = "memory" if entry.gpu is None else "gpu"
         settled: Engine = self._take(of, engine.settled, model, ranks)
         return self._take(
@@ -516,28 +517,41 @@ class _Row:
             gpu,
             utilization,
             max(0, on_rank(self._weights(model, engine), model, ranks, settled.sharing) - self._args.offloaded_bytes),
-            *self._reserve(settled, model, ranks, tokens),
+            *self._reserve(settled, model, ranks, tokens, adapters_bytes or 0),
         )
 
-    def _check_weighed(self, weights: Weights) -> None:
+    def _adapters(self, engine: Engine, model: Model, ranks: Parallel) -> int | None:
+        """Buffers for adapters; None where args load none, where they are not known, and where a reserve has them."""
+        adapters = self._args.adapters
+        if adapters is None or self._entry.reserve is not None:
+            return None
+        return adapters.on_rank(self._weights(model, engine), model, ranks, engine.sharing)
+
+    def _check_weighed(self, weights: Weights, adapters_bytes: int | None) -> None:
         """Raises where args change what a GPU holds beside the cache in a way that the entry does not say.
 
         Experts are shared by ranks of several replicas where the tensors are known, whose experts are then divided.
         """
         for weighed in self._args.weighed:
             of_ranks = weighed.needs == "ranks" or (weighed.needs == "experts" and not weights.tensors)
-            if of_ranks or (weighed.needs == "reserve" and self._entry.reserve is None):
+            unknown = weighed.needs == "reserve" or (weighed.needs == "adapters" and adapters_bytes is None)
+            if of_ranks or (unknown and self._entry.reserve is None):
                 adds = "add --reserve" if self._by_flags else "add reserve:"
                 asks = "give a budget for the cache" if of_ranks else f"{adds} and their bytes"
                 raise self._refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
 
-    def _reserve(self, engine: Engine, model: Model, ranks: Parallel, tokens: int) -> tuple[int, str]:
+    def _reserve(
+        self, engine: Engine, model: Model, ranks: Parallel, tokens: int, adapters_bytes: int
+    ) -> tuple[int, str]:
         """What lies beside weights and cache, as it is given or as the engine is estimated to need at most."""
         entry = self._entry
         if entry.reserve is not None:
             return self._take("reserve", parse_bytes, entry.reserve, "reserve"), "reserve"
         found = self._beside(engine, model, ranks, tokens)
-        return (0, "") if found is None else (found.high_bytes, "beside them (estimate, at most; reserve replaces it)")
+        if found is None:
+            return adapters_bytes, "adapters" if adapters_bytes else ""
+        too = ", adapters too" if adapters_bytes else ""
+        return found.high_bytes + adapters_bytes, f"beside them{too} (estimate, at most; reserve replaces it)"
 
     def _beside(self, engine: Engine, model: Model, ranks: Parallel, tokens: int) -> Beside | None:
         """What lies beside weights and cache, as far as that is estimated; None where it is given, or not known."""
@@ -589,7 +603,7 @@ class _Row:
         line = lines.get((*self._path, at), lines.get(self._path, 0))
         return Written(name, in_short(value), self._document.name if self._file else "", line)
 
-    def _remarks(self, model: Model, engine: Engine) -> tuple[str, ...]:
+    def _remarks(self, model: Model, engine: Engine, ranks: Parallel) -> tuple[str, ...]:
         found = [f"{said.about}: {said.why}" for said in self._args.told]
         if self._entry.tokens is None and self._entry.workload is None and self._args.length is None:
             own = self._own_context(model)
@@ -600,6 +614,8 @@ class _Row:
             found.extend(gpu.remarks())
         if gpu is not None:
             found.extend(self._weights(model, engine).words())
+            if (adapters_bytes := self._adapters(engine, model, ranks)) is not None:
+                found.append(f"{both_units(adapters_bytes)} of each GPU are kept for {self._args.adapters}")
         return tuple(found)
 
     def _take(self, field: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:

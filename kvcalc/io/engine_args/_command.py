@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
+
+if TYPE_CHECKING:
+    from kvcalc.fleet.adapters import Adapters
 
 
 class Said(NamedTuple):
@@ -19,7 +22,8 @@ class Said(NamedTuple):
 class Weighed(NamedTuple):
     """A flag that leaves the cache as it is and changes what else a GPU holds.
 
-    needs: what a fit on a GPU must be given for it: weights, reserve, or nothing that it could be given (`refused`).
+    needs: what a fit on a GPU must be given for it: weights, reserve, or what it cannot be given (ranks); of adapters
+    a reserve where their bytes are not known.
     """
 
     about: str
@@ -55,7 +59,8 @@ class Command(NamedTuple):
     settings: the same as fields of the engine. parallel: degrees (tp, pp, dp, dcp).
     tokens: of a context that all sequences share; length: of the longest request, or those tokens.
     draft: a checkpoint that drafts. overrides: of the model's config, max_model_len alone, None where it goes as far as
-    the command says. offloaded_bytes: of the weights of each GPU, kept on the host.
+    the command says. offloaded_bytes: of the weights of each GPU, kept on the host. adapters: slots for them, where it
+    loads some and says how many.
     gpus: that it may use, where something says so. role: prefill or decode.
     told: what a reader is to know. ignored: every flag that changes no cache, and why. weighed: those that change what
     else a GPU holds. refused: what cannot be read or is not modelled.
@@ -76,6 +81,7 @@ class Command(NamedTuple):
     draft: str | None = None
     overrides: Mapping[str, Any] = {}
     offloaded_bytes: int = 0
+    adapters: Adapters | None = None
     gpus: int | None = None
     role: str | None = None
     told: tuple[Said, ...] = ()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvcalc.io.engine_args._rows import Given, Variable
 
 _OFF = ("", "0", "false", "False")
+_MOST_OF_ADAPTERS = 65_536
 _SURELY_ALL = 99
 """Layers that people ask for where they mean all of them."""
 _LMCACHE_FILES = ("LMCACHE_CONFIG_FILE", "lmcache-config-file")
@@ -40,6 +41,20 @@ def offloaded_weights(given: Given, reading: Reading) -> None:
     reading.offloaded_bytes = int(Fraction(given.text) * GIB)
     if reading.offloaded_bytes:
         reading.ignores(given, f"{given.text} GiB of the weights of each GPU are kept on the host", tells=True)
+
+
+def adapters(given: Given, reading: Reading) -> None:
+    """--enable-lora, --max-loras and --max-lora-rank of vLLM: slots for adapters, and the highest rank of one."""
+    if given.flag.name == "enable-lora":
+        if not given.off:
+            reading.adapters = {**(reading.adapters or {})}
+            reading.weighs(given, "adapters take memory beside the weights; the cache stays as it is", "adapters")
+    elif reading.has("enable-lora") and not reading.is_unknown(given, given.text):
+        if not given.text.isdecimal() or not 0 < int(given.text) <= _MOST_OF_ADAPTERS:
+            reading.refuse(given, "must be a whole number from 1", f"write {given.spelled} 16", wrong=True)
+            return
+        reading.adapters = {**(reading.adapters or {}), given.flag.name.replace("-", "_"): int(given.text)}
+        reading.ignores(given, "adapters, which --enable-lora loads")
 
 
 def lmcache(given: Given, reading: Reading) -> None:

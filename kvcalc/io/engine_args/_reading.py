@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.engines.base import engine_class
 from kvcalc.engines.base.reading import OFF, ON, Kind, kinds_of, read_value
@@ -18,6 +18,9 @@ from kvcalc.io.engine_args._removed import removed_in, removed_words
 from kvcalc.io.engine_args._rows import Degree, Flag, Given, Names, Sets, Variable
 from kvcalc.io.engine_args._secrets import could_be_secret, value_shown, variable_shown, without_secrets
 from kvcalc.io.engine_args._shell import UNKNOWN
+
+if TYPE_CHECKING:
+    from kvcalc.fleet.adapters import Adapters
 
 _MATTERS = re.compile(
     r"cache|kv|mem|block|page|parallel|batch|seqs|ctx|context|len|dtype|mamba|spec|draft|window|swa|attention|attn|"
@@ -65,6 +68,7 @@ class Reading:
         self.role: str | None = None
         self.gpus: int | None = None
         self.offloaded_bytes = 0
+        self.adapters: dict[str, int] | None = None
         self._name = name
         self._before, self._of_file, self._of_line = before, 0, 0
         self._kinds: Mapping[str, Kind] = kinds_of(engine_class(program.engine)) if program.engine else {}
@@ -116,6 +120,13 @@ class Reading:
         self._of_line = len(words)
         return [*words, *(of_file or ())] if file_wins else [*(of_file or ()), *words]
 
+    def _adapters(self) -> Adapters | None:
+        if self.adapters is None:
+            return None
+        from kvcalc.fleet.adapters import Adapters
+
+        return Adapters(**self.adapters)
+
     def _command(self) -> Command:
         return Command(
             program=self._name,
@@ -131,6 +142,7 @@ class Reading:
             draft=self.draft,
             overrides=self.overrides,
             offloaded_bytes=self.offloaded_bytes,
+            adapters=self._adapters(),
             gpus=self.gpus,
             role=self.role,
             told=tuple(dict.fromkeys(self._told)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kvcalc.io.engine_args._objects import attention_config, kv_transfer, model_overrides, speculative, speculative_part
 from kvcalc.io.engine_args._own import (
+    adapters,
     allows_hybrid,
     block_sizes_of_states,
     cache_space,
@@ -79,7 +80,7 @@ _WEIGHS = (
     *rows(
         Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization|q quantization-config"
     ),
-    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), switch="enable-lora"),
+    *rows(Reads(adapters), switch="enable-lora", value="max-loras max-lora-rank"),
 )
 _OMNI = Refused(
     "vLLM-Omni serves several stages, each with an engine of its own, or a diffusion model without a KV cache",
@@ -271,7 +272,7 @@ _IGNORED = (
             enable-mixed-moe-lora-format enable-moe-shared-loras enable-tower-connector-lora fully-sharded-loras
             specialize-active-lora
         """,
-        value="default-mm-loras lora-dtype max-cpu-loras max-lora-cls-labels max-lora-rank max-loras",
+        value="default-mm-loras lora-dtype max-cpu-loras max-lora-cls-labels",
         values="lora-modules lora-target-modules",
     ),
     *rows(

@@ -372,7 +372,7 @@ def test_experts_of_replicas_leave_the_cache_and_change_the_weights():
 
 def test_what_else_a_gpu_holds_is_weighed():
     command = read_command("vllm serve m --enable-lora --max-loras 4 --max-lora-rank 64 -q fp8 --cpu-offload-gb 10")
-    assert [(each.about, each.needs) for each in command.weighed] == [("--enable-lora", "reserve"), ("-q", "weights")]
+    assert [(each.about, each.needs) for each in command.weighed] == [("--enable-lora", "adapters"), ("-q", "weights")]
     assert command.offloaded_bytes == 10 * 2**30
     assert told(command) == ["--cpu-offload-gb"]
 

@@ -1,0 +1,87 @@
+"""LoRA adapters beside the weights: the buffers that a server keeps for them, whether or not one is loaded.
+
+A slot has two matrices for each projection as the checkpoint stores it: A (rank x in) and B (out x rank); in some
+classes embeddings and logits have them, too.
+bytes = max_loras x max_lora_rank x sum over projections and layers of (in + out) x 2.
+Ranks that split what comes out of a projection hold all of A and their part of B; those that split what goes in hold
+their part of A and all of B.
+Source: vLLM 0.32.0 lora/layers/, create_lora_weights; its CPU build allocated these bytes for the models of
+`tests/data/lora.jsonl`.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from kvcalc.errors import InvalidValueError
+from kvcalc.fleet.weights import Stored, Weights, fewest_kv_heads, on_stages, share_of_rank
+from kvcalc.model import Model
+from kvcalc.model.checkpoint import WeightTensor
+from kvcalc.parallel import EVENLY, Parallel, Sharing, stages_of
+from kvcalc.units import plural
+
+_PROJECTIONS, _OF_TOKENS = ("attention", "mlp"), ("embedding", "head")
+_KNOWN = {*_PROJECTIONS, *_OF_TOKENS, "norm"}
+"""Parts of a dense decoder. With any other its buffers are not known."""
+_OF_TYPES = {
+    **dict.fromkeys(("llama", "qwen3", "phi3"), (*_PROJECTIONS, *_OF_TOKENS)),
+    **dict.fromkeys(("qwen2", "mistral", "gemma2", "gemma3_text"), _PROJECTIONS),
+    "olmo2": (*_PROJECTIONS, "embedding"),
+}
+"""Parts that have adapters, of each type that was measured."""
+_SPLIT_ON_INPUT = ("o_proj", "down_proj")
+_MATRIX = 2
+"""Dimensions of one."""
+_ELEMENT_BYTES = 2
+"""In the model's dtype, as `--lora-dtype auto` is."""
+
+
+class Adapters(NamedTuple):
+    """Slots for adapters, and the highest rank of one: --max-loras and --max-lora-rank, with vLLM's own defaults."""
+
+    max_loras: int = 1
+    max_lora_rank: int = 16
+
+    def __str__(self) -> str:
+        return f"{plural(self.max_loras, 'adapter')} of rank {self.max_lora_rank:,}"
+
+    def on_rank(self, weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = EVENLY) -> int | None:
+        """Bytes on a rank of the stage that holds most; None where its buffers are not known.
+
+        That is where the tensors are not, for models with experts, states or towers, and for types not measured.
+        """
+        parts = _OF_TYPES.get(model.model_type)
+        if parts is None or not weights.tensors or any(each.tensor.part not in _KNOWN for each in weights.tensors):
+            return None
+        try:
+            stages = stages_of(model, ranks.pp, sharing)
+        except InvalidValueError:  # the engine says so, or has stages of its own
+            return None
+        held, kv_heads = [0] * ranks.pp, fewest_kv_heads(model)
+        for each in weights.tensors:
+            widths = _widths(each.tensor, kv_heads, ranks) if each.tensor.part in parts else 0
+            counted = Stored(each.tensor, (widths,) * max(1, len(each.tensor.layers)))
+            for stage, own in on_stages(counted, stages):
+                held[stage] += own
+        held[-1] += _tied_logits(weights) if "head" in parts else 0
+        return max(held) * self.max_loras * self.max_lora_rank * _ELEMENT_BYTES
+
+
+def _widths(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> int:
+    """What both matrices of a projection are as wide as on a rank, together; 0 for what has none."""
+    if len(tensor.shape) != _MATRIX or tensor.shares:
+        return 0
+    out, into = tensor.shape
+    if tensor.part in _OF_TOKENS:
+        return out + into
+    share = share_of_rank(tensor, kv_heads, ranks)
+    if any(name in tensor.name for name in _SPLIT_ON_INPUT):
+        return out + ceil(into * share)
+    return ceil(out * share) + into
+
+
+def _tied_logits(weights: Weights) -> int:
+    """The same for logits that use the embeddings, which have an adapter of their own."""
+    tied = (each.tensor for each in weights.tensors if each.tensor.part == "head" and each.tensor.shares)
+    return next((sum(tensor.shape) for tensor in tied), 0)
