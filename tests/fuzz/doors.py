@@ -41,8 +41,8 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
 FINDINGS = ("table", "json", "csv", "markdown", "latex", "github", "gitlab", "junit", "sarif")
 ENGINE_NAMES = ENGINES.names()
-RUNS_TORCH = re.compile(r"verify|--verify|completion")
-"""Commands that build modules or change the shell have tests of their own."""
+RUNS_TORCH = re.compile(r"verify|--verify|completion|^vectors|^mcp")
+"""Commands that build modules, start others or change the shell have tests of their own."""
 
 
 class Door(NamedTuple):
@@ -241,10 +241,11 @@ def plans() -> list[str]:
 
 @cache
 def command_lines() -> list[list[str]]:
-    """Command lines of the snapshots and of the README."""
+    """Command lines of the snapshots and of the pages."""
     snapshots = sorted((ROOT / "tests" / "snapshots").glob("*.txt"))
     shown = [path.read_text("utf-8").splitlines()[0] for path in snapshots]
-    shown += re.findall(r"^\$ kvcalc .*", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        shown += re.findall(r"^\$ kvcalc .*", page.read_text("utf-8"), re.MULTILINE)
     lines = [shlex.split(line.partition("kvcalc")[2]) for line in shown]
     return [line for line in lines if line and not RUNS_TORCH.search(" ".join(line))]
 
