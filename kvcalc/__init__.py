@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import size as size
     from kvcalc.io.api import sweep as sweep
     from kvcalc.io.api import transfer as transfer
+    from kvcalc.io.cluster import on_ray as on_ray
     from kvcalc.io.loading import load as load
     from kvcalc.methods import apply_method as apply_method
     from kvcalc.model import Model as Model
@@ -74,6 +75,7 @@ _HOMES = {
         "sweep",
         "transfer",
     ),
+    "kvcalc.io.cluster": ("on_ray",),
     "kvcalc.io.loading": ("load",),
     "kvcalc.methods": ("apply_method",),
     "kvcalc.model": ("Model",),

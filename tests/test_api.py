@@ -55,7 +55,7 @@ COMMAND_ONLY = {
 """Options that say how an answer is shown or what it is compared with, or how a model is written: the first argument, in Python."""
 
 
-OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", "active"}
+OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", "active", "on"}
 """Options with which `kvcalc fit` answers as `kvcalc.replicas` does."""
 
 
@@ -77,7 +77,7 @@ def test_a_function_takes_what_its_command_takes(name, command):
 
 
 def test_replicas_are_those_of_the_command(cli):
-    assert set(inspect.signature(kvcalc.replicas).parameters) > OF_A_WORKLOAD
+    assert set(inspect.signature(kvcalc.replicas).parameters) > OF_A_WORKLOAD - {"on"}
     line = (
         "fit llama3-8b -e vllm --gpu l40s,h100 --users 900 --workload 1K:5,4K:1 --output 200 --active 50 --format json"
     )

@@ -34,6 +34,7 @@ ONLY_USERS = {
     "rich": {"formats"},
     "matplotlib": {"formats"},
     "typer": {"cli"},
+    "ray": {"io"},
     "numpy": {"answers", "cache", "fleet", "io"},
     "torch": {"verify"},
     "transformers": {"verify"},

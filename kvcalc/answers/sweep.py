@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
+from kvcalc.answers.spread import spread
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 INT64_MAX = 2**63 - 1
+POINTS_OF_A_PART = 2**18
+"""Points that a worker is sent at a time: 2 MiB of tokens, and as much comes back."""
 POINTS_AT_ONCE = 2**14
 """Points worked on together: few enough that what lies between two steps stays in the processor's cache."""
 _HELP = f"give whole numbers from 1 to {MAX_COUNT:,}, for instance a numpy array of int64"
 
 
-def sweep(
+def sweep(  # noqa: PLR0913  # what is asked, and of whom
     models: Model | Sequence[Model],
     *,
     tokens: ArrayLike,
@@ -30,11 +34,13 @@ def sweep(
     kv_dtype: str | Dtype = "bf16",
     engine: str | Engine = "ideal",
     engine_settings: Mapping[str, object] | None = None,
+    executor: Executor | None = None,
 ) -> NDArray[np.int64]:
     """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
 
     tokens, sequences: whole numbers, or arrays of them that broadcast together.
     Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
+    executor: whose workers do it, in parts of POINTS_OF_A_PART.
     Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
     """
     import numpy as np  # takes longer to import than all of kvcalc, so only who sweeps waits for it
@@ -53,7 +59,8 @@ def sweep(
             help="give both one shape, or one of them an axis of length 1",
         ) from None
     if with_settings.SHARES_CONTEXT:
-        shared = _shared_contexts(several, with_settings, dtype, token_counts, sequence_counts)
+        each = [([model], with_settings, dtype, token_counts, sequence_counts) for model in several]
+        shared = np.concatenate([*spread(_shared_contexts, each, executor)])
         return shared[0] if isinstance(models, Model) else shared
     footprints = [with_settings.footprint(model, dtype) for model in several]
     for longest in filter(None, (with_settings.longest(model, dtype) for model in several)):
@@ -63,6 +70,9 @@ def sweep(
     # One batch size for all points stays one number, which numpy spreads by itself.
     flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(sequence_counts, shape)
     totals: NDArray[np.int64] = np.empty((len(footprints), flat_tokens.size), np.int64)
+    if executor is not None:
+        _sweep_on(executor, footprints, flat_tokens, flat_sequences, totals)
+        return totals.reshape(shape if isinstance(models, Model) else (len(footprints), *shape))
     for footprint, total in zip(footprints, totals, strict=True):
         for start in range(0, flat_tokens.size, POINTS_AT_ONCE):
             part = slice(start, start + POINTS_AT_ONCE)
@@ -71,16 +81,44 @@ def sweep(
     return totals.reshape(shape if isinstance(models, Model) else (len(footprints), *shape))
 
 
-def _shared_contexts(
-    models: Sequence[Model],
-    engine: Engine,
-    kv_dtype: Dtype,
+def _sweep_on(
+    executor: Executor,
+    footprints: Sequence[Footprint],
     tokens: NDArray[np.int64],
     sequences: NDArray[np.int64],
+    totals: NDArray[np.int64],
+) -> None:
+    """Totals by workers, model by model and part by part."""
+    places = [
+        (row, slice(start, start + POINTS_OF_A_PART))
+        for row in range(len(footprints))
+        for start in range(0, tokens.size, POINTS_OF_A_PART)
+    ]
+    parts = ((footprints[row], tokens[part], sequences[part] if sequences.ndim else sequences) for row, part in places)
+    for (row, part), found in zip(places, spread(_totals, parts, executor), strict=True):
+        totals[row, part] = found
+
+
+def _totals(part: tuple[Footprint, NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Totals of one part."""
+    import numpy as np
+
+    footprint, tokens, sequences = part
+    found: NDArray[np.int64] = np.empty(tokens.size, np.int64)
+    for start in range(0, tokens.size, POINTS_AT_ONCE):
+        within = slice(start, start + POINTS_AT_ONCE)
+        batch = sequences[within] if sequences.ndim else sequences
+        np.multiply(footprint.bytes(tokens[within]), batch, out=found[within])
+    return found
+
+
+def _shared_contexts(
+    part: tuple[Sequence[Model], Engine, Dtype, NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
     """Totals of contexts that all of their sequences share: (models, ...); one footprint for each number of them."""
     import numpy as np
 
+    models, engine, kv_dtype, tokens, sequences = part
     tokens, sequences = np.broadcast_arrays(tokens, sequences)
     totals: NDArray[np.int64] = np.empty((len(models), *tokens.shape), np.int64)
     for number in np.unique(sequences).tolist():

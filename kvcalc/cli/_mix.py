@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from kvcalc.cli import asking
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from kvcalc.fleet.traffic.mix import Mix
 
 
@@ -40,3 +44,12 @@ _OPTIONS = {
     **{"shared_prefix": "--shared-prefix", "prefixes": "--prefixes"},
 }
 """Options by the names that their values have elsewhere."""
+
+
+def workers(on: str | None) -> AbstractContextManager[Executor | None]:
+    """The cluster that --on names, for as long as it is used; None without one."""
+    if on is None:
+        return nullcontext()
+    from kvcalc.io.cluster import on_ray
+
+    return asking.located("--on", on_ray, on)

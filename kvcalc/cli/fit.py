@@ -40,6 +40,7 @@ def run(
     shared_prefix: str | None,
     prefixes: int,
     active: str,
+    on: str | None,
     dtype: str | None,
     attention: str | None,
     method: Sequence[str],
@@ -75,7 +76,7 @@ def run(
     numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
     free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
     forms = weights_dtype.split(",") if weights_dtype else [None]
-    mix = _mix(workload, asked, output, quantile, shared_prefix, prefixes, active)
+    mix = _mix(workload, asked, output, quantile, shared_prefix, prefixes, active, on)
     several = len(cards) > 1 or len(forms) > 1 or (free and numbers not in (None, [1]))
     layout = None if (several or mix) and free else _layout(None if mix else numbers, tp, pp, dp, dcp, ep)
     reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
@@ -85,7 +86,7 @@ def run(
     from kvcalc.fleet.weights import loaded
 
     whole, *others = (loaded(asking.weights(chosen, weights, form), terms[0].engine.served(chosen)) for form in forms)
-    on = [
+    questions = [
         OnGpus(each.of(chosen, asked or 1, layout), card, whole, reserve_bytes, share or Fraction(1))
         for each, card in zip(terms, cards, strict=True)
     ]
@@ -94,10 +95,10 @@ def run(
             raise InvalidValueError(
                 "requests of a mix say no longest one", where="--as", help="give --tokens in place of --workload"
             )
-        return _replicas(on, mix, layout, numbers, format)
+        return _replicas(questions, mix, layout, numbers, on, format)
     if several:
         formats = [whole, *others] if weights or weights_dtype else None
-        offers, length = _offers(on, asked, dtype, formats)
+        offers, length = _offers(questions, asked, dtype, formats)
         from kvcalc.fleet.choose import USUAL_NUMBERS, choose
 
         report = choose(offers, numbers or USUAL_NUMBERS, length, layout)
@@ -110,9 +111,9 @@ def run(
     from kvcalc.fleet.fit import fitted
 
     ranks = layout or _layout(None, 1, 1, 1, 1, 1)
-    one = fitted(on[0], ranks, asked)
+    one = fitted(questions[0], ranks, asked)
     if launch is not None and one.fits is not False:
-        show_one(one, on[0], ranks, launch)
+        show_one(one, questions[0], ranks, launch)
     else:
         show(one, format)
     return TOO_LARGE if one.fits is False else 0
@@ -126,9 +127,13 @@ def _mix(
     shared_prefix: str | None,
     prefixes: int,
     active: str,
+    on: str | None,
 ) -> Mix | None:
     """What users do, where --workload says it. Raises InvalidValueError where --tokens says it, too."""
     if workload is None:
+        for option, given in (("--output", output), ("--on", on)):
+            if given is not None:
+                raise InvalidValueError("there is no --workload", where=option, help="give it, or leave this out")
         return None
     if tokens is not None:
         raise InvalidValueError(
@@ -140,10 +145,15 @@ def _mix(
 
 
 def _replicas(
-    on: Sequence[OnGpus], mix: Mix, layout: Parallel | None, numbers: Sequence[int] | None, format: str
+    questions: Sequence[OnGpus],
+    mix: Mix,
+    layout: Parallel | None,
+    numbers: Sequence[int] | None,
+    on: str | None,
+    format: str,
 ) -> int:
     """Replicas that serve a mix, and the exit code."""
-    from kvcalc.cli._mix import at_option
+    from kvcalc.cli._mix import at_option, workers
     from kvcalc.fleet.replicas import replicas_of
 
     if layout is not None and layout.ep > 1:
@@ -154,7 +164,8 @@ def _replicas(
     if given is None and layout is not None and layout.dp > 1:
         given = layout.num_ranks
     try:
-        report = replicas_of(on, mix, layout, given)
+        with workers(on) as executor:
+            report = replicas_of(questions, mix, layout, given, executor)
     except InvalidValueError as error:
         raise at_option(error, "--workload") from None
     show(report, format)
@@ -235,6 +246,7 @@ COMMAND = Command(
         options.SHARED_PREFIX,
         options.PREFIXES,
         options.ACTIVE,
+        options.ON,
         options.DTYPE._replace(
             default=None, help=f"{options.DTYPE.help} Default: bf16, and 8 bits as well in a table of layouts."
         ),

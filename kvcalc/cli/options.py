@@ -238,6 +238,12 @@ WORKLOAD = Option(
     "Requests that differ in length, in place of --tokens: a trace's path, or p50=4K,p95=32K,max=128K. How many "
     "replicas of which layout serve the --users, and what one more GPU brings.",
 )
+ON = Option(
+    "on",
+    ("--on",),
+    "ADDRESS",
+    "Ray cluster whose workers count the layouts: ray://host:10001, host:6379, auto (kvcalc[ray]).",
+)
 OUTPUT = Option("output", ("--output",), "LENGTHS", "What is generated, in the same forms; else users hold contexts.")
 QUANTILE = Option("quantile", ("--quantile",), "PERCENT", "Share of the time without preemption.", default="99")
 SHARED_PREFIX = Option(

@@ -38,6 +38,10 @@ class OnGpus:
     _plans: dict[Parallel, Plan] = field(default_factory=dict)
     _beside: dict[Parallel, Beside | None] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, object]:
+        """What another process gets: the question, none of its plans."""
+        return {**vars(self), "rules": set(), "_plans": {}, "_beside": {}}
+
     def in_format(self, kv_dtype: Dtype) -> OnGpus:
         """The same of a cache in another format."""
         if kv_dtype == self.asked.kv_dtype:

@@ -7,16 +7,18 @@ replicas are needed, all of one layout. Users are spread evenly, and stay with t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import NamedTuple
 
+from kvcalc.answers.spread import spread
 from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.fleet.fewest import MAX_GPUS, NODE_GPUS, is_usual
 from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.traffic import loads_of, most_users, notes_of
 from kvcalc.fleet.traffic.load import Load
 from kvcalc.fleet.traffic.mix import Mix
-from kvcalc.fleet.traffic.store import stores_of
+from kvcalc.fleet.traffic.store import Store, stores_of
 from kvcalc.parallel import Parallel
 from kvcalc.report.replicas import Fleet, ReplicasReport, Step
 from kvcalc.units import count
@@ -28,12 +30,19 @@ _SPREAD = "users are spread evenly over replicas of one layout, and stay with th
 
 
 class Replica(NamedTuple):
-    """One replica of a layout on GPUs of one kind, and what users of the mix hold of it."""
+    """One replica of a layout on GPUs of one kind, and what users of the mix hold of it.
+
+    users: that it holds for the quantile of the time. share, share_with_one_more: how much of the time nothing is
+    preempted with as many replicas as hold all users, and with one more.
+    """
 
     question: OnGpus
     layout: Parallel
-    loads: tuple[Load, ...]
     users: int
+    binds: str
+    cache_bytes: int
+    share: float
+    share_with_one_more: float
     notes: tuple[str, ...]
 
     @property
@@ -49,32 +58,37 @@ class Replica(NamedTuple):
         """Users that so many GPUs hold."""
         return gpus // self.gpus * self.users
 
-    def share(self, users: int, gpus: int) -> float:
-        """How much of the time nothing is preempted on a replica, of so many GPUs that share users; 0 without one."""
-        replicas = gpus // self.gpus
-        return min(load.share(-(-users // replicas)) for load in self.loads) if replicas else 0.0
 
+class _Part(NamedTuple):
+    """A layout to count, as a worker gets it."""
 
-def _times(layout: Parallel, replicas: int) -> Parallel:
-    return Parallel(layout.tp, layout.pp, replicas, layout.dcp)
+    question: OnGpus
+    layout: Parallel
+    mix: Mix
 
 
 def replicas_of(
-    questions: Iterable[OnGpus], mix: Mix, layout: Parallel | None = None, most_gpus: int | None = None
+    questions: Iterable[OnGpus],
+    mix: Mix,
+    layout: Parallel | None = None,
+    most_gpus: int | None = None,
+    executor: Executor | None = None,
 ) -> ReplicasReport:
     """Replicas of every usual layout, on each of the devices, that hold all users, fewest GPUs first.
 
-    layout: the only one to try, where it is given. most_gpus: that there are.
+    layout: the only one to try, where it is given. most_gpus: that there are. executor: whose workers take
+    a layout each.
     Raises what every layout is refused with, and InvalidValueError for a mix that the engine refuses.
     """
     asked = [_at_longest(question, mix) for question in questions]
-    refused: list[KvcalcError] = []
-    found = [
-        replica
+    parts = [
+        _Part(question, ranks, mix)
         for question in asked
         for ranks in ([_times(layout, 1)] if layout else _layouts(question, most_gpus or MAX_GPUS))
-        for replica in _replica(question, ranks, mix, refused)
     ]
+    outcomes = list(spread(_counted, parts, executor))
+    found = [each for each in outcomes if isinstance(each, Replica)]
+    refused = [each for each in outcomes if isinstance(each, KvcalcError)]
     if refused and not found:
         raise refused[0]
     first = asked[0].asked
@@ -89,9 +103,13 @@ def replicas_of(
         users=users,
         most_gpus=most_gpus,
         fleets=tuple(_fleet(replica, users) for replica in ordered),
-        steps=tuple(_steps(found, users, most_gpus)),
+        steps=tuple(_steps(found, mix, users, most_gpus)),
         notes=tuple(dict.fromkeys((_SPREAD, *_notes(asked, ordered)))),
     )
+
+
+def _times(layout: Parallel, replicas: int) -> Parallel:
+    return Parallel(layout.tp, layout.pp, replicas, layout.dcp)
 
 
 def _at_longest(question: OnGpus, mix: Mix) -> OnGpus:
@@ -110,21 +128,45 @@ def _layouts(question: OnGpus, most_gpus: int) -> Iterator[Parallel]:
                 yield Parallel(tp=tp, pp=pp)
 
 
-def _replica(question: OnGpus, layout: Parallel, mix: Mix, refused: list[KvcalcError]) -> Iterator[Replica]:
-    """What users hold of one replica; none where the engine refuses the layout, or weights leave nothing."""
-    asked = question.asked
+def _counted(part: _Part) -> Replica | KvcalcError | None:
+    """What users hold of one replica; None where weights leave nothing, or why the engine refuses the layout."""
+    question, layout, mix = part
+    users = question.asked.sequences
     try:
-        memory, plan = question.memory(layout), question.plan(layout)
-        if memory.cache_bytes <= 0:
-            return
-        stores = stores_of(asked.model, asked.engine, asked.kv_dtype, layout, plan, memory.cache_bytes)
-        loads = loads_of(stores, mix)
+        cache_bytes = question.memory(layout).cache_bytes
+        if cache_bytes <= 0:
+            return None
+        stores, loads = _held(part, cache_bytes)
     except KvcalcError as error:
         if isinstance(error, InvalidValueError) and error.field in _OF_THE_MIX:
             raise
-        refused.append(error)
-        return
-    yield Replica(question, layout, loads, most_users(loads), notes_of(stores, mix))
+        return error
+    most = most_users(loads)
+    needed = -(-users // most) if most else 0
+    return Replica(
+        question=question,
+        layout=layout,
+        users=most,
+        binds=min(loads, key=lambda load: load.users).store.name,
+        cache_bytes=cache_bytes,
+        share=_share(loads, users, needed),
+        share_with_one_more=_share(loads, users, needed + 1) if needed else 0.0,
+        notes=notes_of(stores, mix),
+    )
+
+
+def _held(part: _Part, cache_bytes: int) -> tuple[tuple[Store, ...], tuple[Load, ...]]:
+    """What a replica's ranks share, and what users hold of it."""
+    question, layout, mix = part
+    asked = question.asked
+    plan = question.plan(layout)
+    stores = stores_of(asked.model, asked.engine, asked.kv_dtype, layout, plan, cache_bytes)
+    return stores, loads_of(stores, mix)
+
+
+def _share(loads: Sequence[Load], users: int, replicas: int) -> float:
+    """How much of the time nothing is preempted on one of so many replicas that share users; 0 without one."""
+    return min(load.share(-(-users // replicas)) for load in loads) if replicas else 0.0
 
 
 _OF_THE_MIX = ("prompt", "shared_prefix")
@@ -139,43 +181,45 @@ def _rank(replica: Replica, users: int) -> tuple[object, ...]:
 
 def _fleet(replica: Replica, users: int) -> Fleet:
     needed = replica.needed(users)
-    memory = replica.question.memory(replica.layout)
     gpus = None if needed is None else needed * replica.gpus
-    more = None if gpus is None else gpus + replica.gpus
     return Fleet(
         gpu=replica.question.gpu.name,
         replica=str(replica.layout),
         replica_gpus=replica.gpus,
         replica_users=replica.users,
-        cache_bytes=memory.cache_bytes,
+        cache_bytes=replica.cache_bytes,
         replicas=needed,
         gpus=gpus,
         held=0 if gpus is None else replica.held(gpus),
-        share=0.0 if gpus is None else replica.share(users, gpus),
-        share_with_one_more=0.0 if more is None else replica.share(users, more),
-        binds=min(replica.loads, key=lambda load: load.users).store.name,
+        share=replica.share,
+        share_with_one_more=replica.share_with_one_more,
+        binds=replica.binds,
     )
 
 
-def _steps(found: Sequence[Replica], users: int, most_gpus: int | None) -> Iterator[Step]:
+def _steps(found: Sequence[Replica], mix: Mix, users: int, most_gpus: int | None) -> Iterator[Step]:
     """What other numbers of GPUs hold than the fewest that are enough, each by the layout that holds most."""
     enough = [needed * each.gpus for each in found if (needed := each.needed(users)) is not None]
     if not enough:
         return
     fewest = min(enough)
+    loads: dict[tuple[str, Parallel], tuple[Load, ...]] = {}
     for gpus in (fewest - 1, fewest, *(fewest + more for more in _FURTHER)):
         able = [each for each in found if each.held(gpus)]
         if not able or (most_gpus is not None and gpus > most_gpus):
             continue
         best = max(able, key=lambda each: (each.held(gpus), -each.gpus))
         replicas = gpus // best.gpus
+        key = (best.question.gpu.name, best.layout)
+        if key not in loads:
+            loads[key] = _held(_Part(best.question, best.layout, mix), best.cache_bytes)[1]
         yield Step(
             gpus=gpus,
             used=replicas * best.gpus,
             gpu=best.question.gpu.name,
             parallel=str(_times(best.layout, replicas)),
             users=best.held(gpus),
-            share=best.share(users, gpus),
+            share=_share(loads[key], users, replicas),
         )
 
 

@@ -8,6 +8,7 @@ Values are read as the command line reads them (`arguments`, `asked`); an error 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from fractions import Fraction
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, TypeAlias, overload
@@ -106,11 +107,13 @@ def sweep(
     engine_settings: Settings = None,
     sequences: ArrayLike | None = None,
     kv_dtype: str | Dtype | None = None,
+    executor: Executor | None = None,
 ) -> NDArray[np.int64]:
     """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `batch`.
 
     tokens, batch: whole numbers, or arrays of them that broadcast together; tokens also as `1K,32K` or a list of such
     texts. Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
+    executor: of concurrent.futures, or `kvcalc.on_ray(address)`; its workers get the points in parts.
     The rest is as for `size`.
     Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
     """
@@ -127,6 +130,7 @@ def sweep(
         sequences=1 if users is None else users,
         kv_dtype=terms.kv_dtype,
         engine=terms.engine,
+        executor=executor,
     )
 
 
@@ -364,13 +368,15 @@ def replicas(
     tp: int | None = None,
     pp: int | None = None,
     dcp: int | None = None,
+    executor: Executor | None = None,
 ) -> ReplicasReport:
     """How many replicas of which layout serve users whose requests differ in length, fewest GPUs first.
 
     workload: a trace's path, `p50=1K,p95=8K,max=32K`, `1K:50,8K:30`, a histogram {1024: 50, 8192: 30}; output: what is
     generated, in the same forms but the path. quantile: percent of the time in which nothing may be preempted;
     shared_prefix, prefixes, active: as for `kvcalc traffic`. gpu: one, or several to choose from. gpus: that there are.
-    tp, pp, dcp: of a replica; all usual ones without. The rest is as for `fit_gpus`.
+    tp, pp, dcp: of a replica; all usual ones without. executor: whose workers take a layout each. The rest
+    is as for `fit_gpus`.
     Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
     """
     from kvcalc.fleet.fit import device_asked_for
@@ -397,7 +403,7 @@ def replicas(
         given = fspath(weights) if isinstance(weights, PathLike) else weights
         whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), terms.engine.served(chosen))
         questions.append(OnGpus(terms.of(chosen, 1, None), card, whole, reserved, share or Fraction(1)))
-    return replicas_of(questions, mix, ranks_of(None, tp, pp, None, dcp), gpus)
+    return replicas_of(questions, mix, ranks_of(None, tp, pp, None, dcp), gpus, executor)
 
 
 @overload

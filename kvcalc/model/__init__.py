@@ -73,6 +73,11 @@ class Origin(NamedTuple):
         return f"{self.place(self.path)} {self.words}"
 
 
+def sent(fields: Mapping[str, object]) -> dict[str, object]:
+    """Fields as another process gets them: read-only mappings as plain ones."""
+    return {name: dict(value) if isinstance(value, MappingProxyType) else value for name, value in fields.items()}
+
+
 @dataclass(frozen=True)
 class LayerGroup:
     """Layers that are alike.
@@ -91,6 +96,9 @@ class LayerGroup:
     tensors: tuple[CacheTensor, ...]
     origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     uncut: tuple[CacheTensor, ...] = ()
+
+    def __getstate__(self) -> dict[str, object]:
+        return sent(vars(self))
 
     @classmethod
     def of(
@@ -230,6 +238,9 @@ class Model:
     weights_bytes: int | None = None
     weights_source: str = ""
     checkpoint: Checkpoint = field(default=Checkpoint(), compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return sent(vars(self))
 
     def __post_init__(self) -> None:
         layers = sorted(layer for group in (*self.groups, *self.draft_groups) for layer in group.layers)

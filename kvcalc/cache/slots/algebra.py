@@ -160,6 +160,11 @@ class Expression:
             self._hash = hash(self._identity(self))
             return self._hash
 
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        """What another process gets: all but the hash, which differs there."""
+        names = {name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())} - {"_hash"}
+        return None, {name: getattr(self, name) for name in sorted(names) if hasattr(self, name)}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(repr(getattr(self, name)) for name in self._fields)})"
 

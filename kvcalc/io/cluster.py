@@ -1,0 +1,82 @@
+"""A Ray cluster that is there already, as an executor of concurrent.futures; nothing of kvcalc's own in between.
+
+Ray sends a task again where its worker is lost; what it gives up is done here (`kvcalc.answers.spread`). The workers
+have kvcalc installed, of the same version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from importlib import import_module
+from typing import Any
+
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.units import shown
+
+_EXAMPLE = "write ray://host:10001, host:6379, or auto for the cluster that this machine is part of"
+
+
+class RayExecutor(Executor):
+    """Tasks of a Ray cluster. ray: the module, connected."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._tasks: dict[Callable[..., Any], Any] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A task of the cluster."""
+        if fn not in self._tasks:
+            self._tasks[fn] = self._ray.remote(fn)
+        found: Future[Any] = self._tasks[fn].remote(*args, **kwargs).future()
+        return found
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the cluster, which goes on."""
+        del wait, cancel_futures
+        self._ray.shutdown()
+
+
+def on_ray(address: str) -> RayExecutor:
+    """The cluster at an address: `ray://host:10001`, `host:6379`, or `auto`. Use it in a `with`, to leave it again.
+
+    Raises NotApplicableError without the package ray, InvalidValueError where no cluster answers.
+    """
+    if not isinstance(address, str) or not address.strip():
+        raise InvalidValueError(f"no address of a Ray cluster: {shown(address)}", field="on", help=_EXAMPLE)
+    try:
+        ray: Any = import_module("ray")
+    except ImportError:
+        raise NotApplicableError(
+            "spreading work over a Ray cluster needs the package ray", help="pip install 'kvcalc[ray]'"
+        ) from None
+    try:
+        ray.init(address=address, logging_level="error", log_to_driver=False, ignore_reinit_error=True)
+    except Exception as error:
+        raise InvalidValueError(
+            f"no Ray cluster answers at {shown(address)} ({type(error).__name__})", field="on", help=_EXAMPLE
+        ) from None
+    executor = RayExecutor(ray)
+    _check_workers(executor, address)
+    return executor
+
+
+def _check_workers(executor: RayExecutor, address: str) -> None:
+    """Raises InvalidValueError where workers lack kvcalc, or have it in another version: all would be done here."""
+    try:
+        theirs = executor.submit(_own_version).result()
+    except Exception as error:
+        theirs = f"none that can be imported ({type(error).__name__})"
+    if theirs != _own_version():
+        executor.shutdown()
+        raise InvalidValueError(
+            f"workers of {shown(address)} have kvcalc {theirs}, and here it is {_own_version()}",
+            field="on",
+            help="install the same kvcalc on all machines of the cluster",
+        )
+
+
+def _own_version() -> str:
+    from kvcalc import __version__
+
+    return __version__
