@@ -27,6 +27,11 @@ def main() -> None:
             [*command, "size", "--preset", "r1", "--tokens", "100000"], capture_output=True, text=True, check=True
         )
         assert "7,027,200,000 bytes" in done.stdout, done.stdout
+    own = f"{SCRIPT} vectors answer"
+    assert (
+        subprocess.run([SCRIPT, "vectors", "run", own, "-e", "ollama"], capture_output=True, check=False).returncode
+        == 0
+    )
     plan = CHECKOUT / "examples" / "plans" / "prod.yaml"
     assert subprocess.run([SCRIPT, "check", plan], capture_output=True, check=False).returncode == 0
     assert subprocess.run([SCRIPT, "schema", "plan"], capture_output=True, check=False).returncode == 0
