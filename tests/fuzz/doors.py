@@ -244,7 +244,7 @@ def command_lines() -> list[list[str]]:
     """Command lines of the snapshots, and of pages that show the questions."""
     snapshots = sorted((ROOT / "tests" / "snapshots").glob("*.txt"))
     shown = [path.read_text("utf-8").splitlines()[0] for path in snapshots]
-    for page in (ROOT / "docs" / f"{name}.md" for name in ("size", "compare", "methods", "fit", "explain", "plans")):
+    for page in (ROOT / "docs" / f"{name}.md" for name in ("size", "compare", "methods", "explain", "plans")):
         shown += re.findall(r"^\$ kvcalc .*", page.read_text("utf-8"), re.MULTILINE)
     lines = [shlex.split(line.partition("kvcalc")[2]) for line in shown]
     return [line for line in lines if line and not RUNS_TORCH.search(" ".join(line))]
