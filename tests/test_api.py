@@ -42,6 +42,7 @@ COMMAND_ONLY = {
     "max_growth",
     "exact",
     "launch",
+    "others",
     "format",
     "named",
     "preset",

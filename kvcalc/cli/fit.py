@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._launching import engine_of, show_best, show_one
+from kvcalc.cli._others import others_on
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
@@ -55,6 +57,7 @@ def run(
     dp: int,
     dcp: int,
     ep: int,
+    others: Sequence[str],
     launch: str | None,
     format: str,
 ) -> int:
@@ -85,11 +88,17 @@ def run(
     from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.weights import loaded
 
-    whole, *others = (loaded(asking.weights(chosen, weights, form), terms[0].engine.served(chosen)) for form in forms)
+    whole, *more = (loaded(asking.weights(chosen, weights, form), terms[0].engine.served(chosen)) for form in forms)
     questions = [
         OnGpus(each.of(chosen, asked or 1, layout), card, whole, reserve_bytes, share or Fraction(1))
         for each, card in zip(terms, cards, strict=True)
     ]
+    if others and (several or mix is not None or launch is not None):
+        raise InvalidValueError(
+            "other models are counted on one GPU, in one layout",
+            where="--with",
+            help="leave --gpus, --workload and --as out, and name one --gpu",
+        )
     if mix is not None:
         if launch is not None:
             raise InvalidValueError(
@@ -97,7 +106,7 @@ def run(
             )
         return _replicas(questions, mix, layout, numbers, on, format)
     if several:
-        formats = [whole, *others] if weights or weights_dtype else None
+        formats = [whole, *more] if weights or weights_dtype else None
         offers, length = _offers(questions, asked, dtype, formats)
         from kvcalc.fleet.choose import USUAL_NUMBERS, choose
 
@@ -110,6 +119,8 @@ def run(
 
     from kvcalc.fleet.fit import fitted
 
+    if others:
+        questions = [replace(questions[0], others=others_on(others, questions[0], terms[0], asked))]
     ranks = layout or _layout(None, 1, 1, 1, 1, 1)
     one = fitted(questions[0], ranks, asked)
     if launch is not None and one.fits is not False:
@@ -263,6 +274,7 @@ COMMAND = Command(
         options.DP,
         options.DCP,
         options.EP,
+        options.WITH,
         options.LAUNCH,
         options.FORMAT_OF_CHARTS,
     ),

@@ -311,6 +311,13 @@ RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activation
 ESTIMATED_RESERVE = RESERVE._replace(
     help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
 )
+WITH = Option(
+    "others",
+    ("--with",),
+    "MODEL",
+    "Another model on the same GPU, with the same engine: qwen3-0.6b,tokens=8K,users=4.",
+    TEXTS,
+)
 LAUNCH = Option(
     "launch",
     ("--as",),

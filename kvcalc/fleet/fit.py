@@ -143,6 +143,7 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         planned=report,
         at_best=_at_best(question, plan, ranks, tokens, users),
         weights_estimate=question.weights.estimate,
+        others=question.others,
         tiers=_tiers(question, ranks, tokens or _longest(question, longest)),
         notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
     )
@@ -251,6 +252,9 @@ def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | Non
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
     found = [*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks()]
     found.extend(question.weights.words())
+    if question.others:
+        taken = [(each.model, each.most_bytes) for each in question.others]
+        found.append(engine.together(model.name, question.gpu.memory_bytes, taken))
     beside = question.beside(ranks)
     if beside is not None:
         found.append(beside_words(beside))

@@ -17,6 +17,7 @@ from kvcalc.fleet.weights import Weights, on_rank
 from kvcalc.hardware.gpu import MIG_NAME, Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
+from kvcalc.report.others import Other
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class OnGpus:
     weights: of the whole model; what a rank holds of them: `kvcalc.fleet.weights.on_rank`. reserve_bytes: on each GPU;
     None: what the engine is estimated to hold there beside weights and cache, as far as that is known. A layout is
     planned once.
-    rules: of the engine's versions, which its plans read.
+    rules: of the engine's versions, which its plans read. others: models on the same GPU, of which there is then one.
     """
 
     asked: Question
@@ -34,6 +35,7 @@ class OnGpus:
     weights: Weights
     reserve_bytes: int | None
     utilization: Fraction
+    others: tuple[Other, ...] = ()
     rules: set[Rule[Any]] = field(default_factory=set)
     _plans: dict[Parallel, Plan] = field(default_factory=dict)
     _beside: dict[Parallel, Beside | None] = field(default_factory=dict)
@@ -74,8 +76,13 @@ class OnGpus:
     def memory(self, parallel: Parallel, *, at_best: bool = False) -> Memory:
         """Memory of each GPU. at_best: with the least that is estimated to lie beside weights and cache.
 
-        Raises NotApplicableError for ranks that share a model on MIG slices.
+        Raises NotApplicableError for ranks that share a model on MIG slices, or GPUs with other models.
         """
+        if self.others and parallel.num_ranks > 1:
+            raise NotApplicableError(
+                f"other models are counted on one GPU, and {parallel} has {parallel.num_ranks}",
+                help="leave the layout out, or pass what the others take as --reserve",
+            )
         if self.gpu.memory_from == MIG_NAME and parallel.tp * parallel.pp > 1:
             raise NotApplicableError(
                 f"no ranks share a model on MIG slices ({parallel} on {self.gpu.name}): a process sees one slice, and "
@@ -88,7 +95,8 @@ class OnGpus:
         reserve_bytes = self.reserve_bytes or 0
         if beside is not None:
             reserve_bytes = beside.low_bytes if at_best else beside.high_bytes
-        return memory_of(engine, self.gpu, weights, reserve_bytes, self.utilization)
+        others = sum(each.least_bytes if at_best else each.most_bytes for each in self.others)
+        return memory_of(engine, self.gpu, weights, reserve_bytes + others, self.utilization)
 
     def plan(self, parallel: Parallel) -> Plan:
         """What users need on each rank. Raises what the engine refuses."""

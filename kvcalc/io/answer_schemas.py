@@ -190,6 +190,16 @@ def _fit() -> Schema:
         log_line=absent(TEXT),
         log_lines=absent(many(TEXT)),
     )
+    other = fields(
+        model=TEXT,
+        tokens=COUNT,
+        sequences=COUNT,
+        weights_bytes=COUNT,
+        beside_bytes=many(COUNT),
+        cache_bytes=COUNT,
+        least_bytes=COUNT,
+        most_bytes=COUNT,
+    )
     at_best = fields(
         beside_bytes=many(COUNT),
         words=TEXT,
@@ -212,6 +222,7 @@ def _fit() -> Schema:
         weights_bytes=COUNT,
         weights_source=TEXT,
         weights_estimate=FLAG,
+        others=absent(many(other)),
         estimate=FLAG,
         reserve_bytes=COUNT,
         cache_bytes=INTEGER,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kvcalc.report.blocks import BlocksReport
     from kvcalc.report.chart import Bars, Segment
     from kvcalc.report.fit import FitReport
+    from kvcalc.report.others import Other
     from kvcalc.report.pool import PoolReport
 
 
@@ -61,7 +62,8 @@ class GpuFit(NamedTuple):
     binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
     nothing, where every context fits.
     planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
-    weights_estimate: whether the weights were counted in a format that not every tensor need have.
+    others: models on the same GPU, whose bytes are part of
+    reserve_bytes. weights_estimate: whether the weights were counted in a format that not every tensor need have.
     tiers: caches off the devices, on each node.
     """
 
@@ -103,6 +105,7 @@ class GpuFit(NamedTuple):
     gpu_memory_from: str = ""
     at_best: AtBest | None = None
     weights_estimate: bool = False
+    others: "tuple[Other, ...]" = ()
     tiers: tuple[NodeTier, ...] = ()
 
     @property
@@ -181,6 +184,7 @@ class GpuFit(NamedTuple):
             "weights_bytes": self.weights_bytes,
             "weights_source": self.weights_source,
             "weights_estimate": self.weights_estimate,
+            **({"others": [each.to_dict() for each in self.others]} if self.others else {}),
             "estimate": self.estimate,
             "reserve_bytes": self.reserve_bytes,
             "cache_bytes": self.cache_bytes,
@@ -218,7 +222,8 @@ class GpuFit(NamedTuple):
             (f"memory of {self.gpu}", self.gpu_bytes),
             (f"taken ({self.share})", self.taken_bytes),
             ("weights, estimated" if self.weights_estimate else "weights", self.weights_bytes),
-            ("reserve" if self.at_best is None else "beside them, at most", self.reserve_bytes),
+            ("reserve" if self.at_best is None else "beside them, at most", self.reserve_bytes - self._of_others()),
+            *((str(each), each.most_bytes) for each in self.others),
             ("left for the cache", self.cache_bytes),
             *self._needed_rows(),
         ]
@@ -268,6 +273,10 @@ class GpuFit(NamedTuple):
             ]
         )
 
+    def _of_others(self) -> int:
+        """Bytes of other models, which are part of reserve_bytes."""
+        return sum(each.most_bytes for each in self.others)
+
     def _needed_rows(self) -> list[tuple[str, int]]:
         if self.needed_bytes is None:
             return []
@@ -297,7 +306,11 @@ class GpuFit(NamedTuple):
         beside = f"beside them {gigabytes(low)} to {gigabytes(high)} (estimate)"
         cache = f"cache {gigabytes(self.cache_bytes)} to {gigabytes(self.at_best.cache_bytes)}"
         counted = " (estimate)" if self.weights_estimate else ""
-        return [Line("memory", f"weights {gigabytes(self.weights_bytes)}{counted} | {beside} | {cache}")]
+        terms = [f"weights {gigabytes(self.weights_bytes)}{counted}", beside]
+        if self.others:
+            least = sum(each.least_bytes for each in self.others)
+            terms.append(f"other models {gigabytes(least)} to {gigabytes(self._of_others())} (estimate)")
+        return [Line("memory", " | ".join([*terms, cache]))]
 
     def _largest(self) -> Line:
         """The headline: no longer than the model's own context, even where memory holds more."""

@@ -10,7 +10,7 @@ checks     refusals that several engines share; `tensors` and `stages`, steps th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
@@ -216,6 +216,12 @@ class Engine(ABC):
         """
         del model, kv_dtype, ranks, widths, tokens
         return None
+
+    def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
+        """How it and other models share a GPU, each of which takes so many bytes: what a user has to set."""
+        del model, gpu_bytes
+        names = ", ".join(name for name, _ in others)
+        return f"{names} on the same GPU, each with its own weights, cache, and what lies beside them"
 
     def in_eight_bits(self) -> tuple[Engine, Dtype]:
         """The engine, and the format to ask it for, whose cache takes 8 bits."""

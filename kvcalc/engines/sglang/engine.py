@@ -8,6 +8,7 @@ here. The layers of EAGLE drafts that the model itself has are counted where the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kvcalc.cache.dtypes import BF16, Dtype
@@ -142,6 +143,15 @@ class Sglang(SglangSettings):
         if self.enable_hierarchical_cache and workload.cache_bytes and not is_compressed(self.served(model)):
             planned = self.plan(model, kv_dtype, ranks).fit((workload.cache_bytes,) * ranks.pp)
         return tuple(tiers_of(self, ranks, planned, at_most=workload.at_most))
+
+    def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
+        """A share of what is free when it starts, which depends on the order."""
+        del gpu_bytes
+        names = ", ".join(name for name, _ in others)
+        return (
+            f"each SGLang takes {self.SHARE} of what is free when it starts: with {names} started before {model} the "
+            "same bytes are a larger share"
+        )
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.

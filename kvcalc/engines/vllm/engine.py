@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from kvcalc.cache.dtypes import BF16, Dtype
@@ -34,6 +34,8 @@ from kvcalc.report.tiers import Tier
 if TYPE_CHECKING:
     from kvcalc.engines.base.traffic import Scheduler
 
+_STEPS = 1000
+"""Shares are written in thousandths."""
 _SHARING = Sharing(extra_layers="before last", drafts_last=True, tokens=True)
 """get_pp_indices; heads that do not divide are refused."""
 
@@ -112,6 +114,13 @@ class Vllm(VllmSettings):
         """What its connectors keep on the host."""
         del model, kv_dtype, workload
         return tuple(tiers_of(self, ranks))
+
+    def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
+        """A share of the whole GPU for each, which add up."""
+        shares = {name: ceil(taken * _STEPS / gpu_bytes) / _STEPS for name, taken in others}
+        own = floor((self.gpu_memory_utilization - sum(shares.values())) * _STEPS) / _STEPS
+        said = ", ".join(f"{name} {share:g}" for name, share in [(model, max(0, own)), *shares.items()])
+        return f"each vLLM takes a share of the whole GPU ({self.SHARE}): {said}"
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """ceil(memory * gpu_memory_utilization) less what is in use, as vLLM multiplies them (gpu_worker.py)."""

@@ -1,0 +1,37 @@
+"""Another model on the same GPU, and what it takes of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvcalc.report.sheet import Json
+from kvcalc.units import plural
+
+
+class Other(NamedTuple):
+    """What it takes, in bytes, with a cache for its users. beside_bytes: least and most beside weights and cache."""
+
+    model: str
+    tokens: int
+    sequences: int
+    weights_bytes: int
+    beside_bytes: tuple[int, int]
+    cache_bytes: int
+
+    @property
+    def least_bytes(self) -> int:
+        """All of it, with the least beside it."""
+        return self.weights_bytes + self.beside_bytes[0] + self.cache_bytes
+
+    @property
+    def most_bytes(self) -> int:
+        """All of it, with the most beside it."""
+        return self.weights_bytes + self.beside_bytes[1] + self.cache_bytes
+
+    def __str__(self) -> str:
+        return f"{self.model}, {plural(self.sequences, 'user')} at {plural(self.tokens, 'token')}"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        totals = {"least_bytes": self.least_bytes, "most_bytes": self.most_bytes}
+        return {**self._asdict(), "beside_bytes": list(self.beside_bytes), **totals}
