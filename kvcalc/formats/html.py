@@ -7,6 +7,7 @@ charts say the number under the pointer and commands are copied by a click.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import TextIO
 
 from kvcalc import __version__
@@ -119,8 +120,9 @@ def write(document: Document, stream: TextIO) -> None:
 
 def fragment(document: Document) -> str:
     """The document as part of another page, such as a notebook."""
-    pieces = "\n".join(_document(document, 3, "kvcalc"))
-    return f'<div class="kvcalc"><style>{_html.STYLE}</style>\n{pieces}\n</div>'
+    name = "k" + sha256(repr(document).encode("utf-8", "surrogatepass")).hexdigest()[:10]  # apart from its neighbours
+    pieces = "\n".join(_document(document, 3, name))
+    return f'<div class="kvcalc" style="padding: 0.8rem 1rem"><style>{_html.STYLE}</style>\n{pieces}\n</div>'
 
 
 def _page(document: Document) -> Iterator[str]:

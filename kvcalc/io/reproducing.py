@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kvcalc.fleet.check import Deployment
     from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.weights import Weights
+    from kvcalc.model import Model
 
 _DOOR = Door("--batch", "--dtype", "--engine", "--engine-set", "--attention", "--method", "--mtp")
 _GPU = "gpu"
@@ -128,9 +129,15 @@ def _model(deployment: Deployment) -> tuple[str, ...] | None:
             again = _DOOR.changed(load_named(name), methods=changes[1::2])
         except KvcalcError:
             continue
-        if again == model:
+        if _is_same(again, model):
             return (name, *changes)
     return None
+
+
+def _is_same(again: Model, model: Model) -> bool:
+    """Whether two models are the same to every engine, which reads more than the layers."""
+    read = (model.published, model.older_readings)
+    return again == model and (again.published, again.older_readings) == read
 
 
 def _names(deployment: Deployment) -> Iterator[str]:

@@ -251,6 +251,12 @@ class Model:
                 help="number the layers of all groups from 0 without a gap",
             )
 
+    def _repr_html_(self) -> str:
+        from kvcalc.registry import Registry
+
+        html: str = Registry("kvcalc.answers", "answer").module("card").html_card(self)  # above: found when it is shown
+        return html
+
     @property
     def num_layers(self) -> int:
         """Layers in all."""

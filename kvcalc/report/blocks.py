@@ -1,7 +1,8 @@
 """What an engine makes of its memory that has one pool of blocks for all layers, and states beside it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.planned import asked, common, title
 from kvcalc.report.pool import Pool
 from kvcalc.report.sheet import Column, Json, Line, Sheet
@@ -90,6 +91,13 @@ class BlocksReport(NamedTuple):
             "log_lines": list(self.log_lines),
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each pool."""

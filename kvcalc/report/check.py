@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
 from kvcalc.report.sheet import Cell, Column, Json, Kind, Point, Sheet, Styled, Table, in_version
 from kvcalc.report.tiers import NodeTier, host_bytes
@@ -291,6 +292,13 @@ class CheckReport(NamedTuple):
     def table(self) -> Table:
         """A row for each deployment, and for each that cannot be checked."""
         return Table.of((*(finding.row() for finding in self.findings), *map(refused_row, self.refused)))
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment; a few lines on each that does not fit."""

@@ -1,8 +1,9 @@
 """Layouts to choose from, best first."""
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
@@ -131,6 +132,13 @@ class ChoicesReport(NamedTuple):
             for each in self.choices[:MOST_SHOWN]
         )
         return (Bars(self.sheets()[0].title, "memory of each GPU", bars),)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each, the best on top."""

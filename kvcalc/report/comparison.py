@@ -1,8 +1,9 @@
 """Variants of one model, or several models, side by side."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
 from kvcalc.report.versions import named
@@ -115,6 +116,13 @@ class Comparison(NamedTuple):
             return (one_bar_each(self.title, ((row.label, row.reports[0].total_bytes) for row in self.rows)),)
         lines = [(row.label, tuple((each.tokens, each.total_bytes) for each in row.reports)) for row in self.rows]
         return (at_lengths(self.title, lines),)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each variant; with several token counts, a column for each of them."""

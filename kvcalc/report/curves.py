@@ -1,8 +1,9 @@
 """Lines over the context: bytes that grow with the tokens, or users that fit."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvcalc.report.chart import Axis, Curves, Level, Series
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.notes import once
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.versions import named
@@ -61,6 +62,13 @@ class CurvesReport(NamedTuple):
             for curve in self.curves
             for x, y in curve.points
         )
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each point."""

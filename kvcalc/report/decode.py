@@ -1,8 +1,9 @@
 """What one decode step reads, and the floor under its time."""
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
@@ -142,6 +143,13 @@ class DecodeReport(NamedTuple):
             "weights": [part._asdict() for part in self.weights],
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each cached tensor, and for each part of the weights."""

@@ -1,7 +1,8 @@
 """What an engine's own planner makes of a model and of the memory that there is."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.planned import asked, common, title
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
@@ -112,6 +113,13 @@ class FitReport(NamedTuple):
             "log_line": self.log_line,
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each group."""

@@ -1,7 +1,8 @@
 """The list of shipped models."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Sheet
 from kvcalc.units import short_count
 
@@ -61,6 +62,13 @@ class Gallery(NamedTuple):
     def to_dict(self) -> list[Json]:
         """Plain values."""
         return [entry.to_dict() for entry in self.entries]
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each model."""

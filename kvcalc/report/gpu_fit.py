@@ -1,7 +1,8 @@
 """What GPUs hold of a model's cache, and which term of their memory binds."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
 from kvcalc.report.tiers import NodeTier, tier_lines
 from kvcalc.report.versions import named
@@ -209,6 +210,13 @@ class GpuFit(NamedTuple):
             **({"tiers": [tier.to_dict() for tier in self.tiers]} if self.tiers else {}),
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each term of a GPU's memory."""

@@ -1,9 +1,10 @@
 """One model under several methods, side by side: what stays, and what was held on the way there."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.comparison import LeftOut, not_applicable
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.notes import once
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
@@ -134,6 +135,13 @@ class MethodComparison(NamedTuple):
         for row in self.rows:
             lines[row.label] = (*lines.get(row.label, ()), (row.report.tokens, row.report.total_bytes))
         return (at_lengths(self.title, [*lines.items()]),)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each method; with several token counts, a column for each of them."""

@@ -1,7 +1,8 @@
 """What an engine that keeps its caches in pools makes of the memory that there is."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.planned import asked, common, title
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
@@ -96,6 +97,13 @@ class PoolReport(NamedTuple):
             "log_lines": list(self.log_lines),
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each pool of each pipeline stage."""

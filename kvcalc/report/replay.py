@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain, table_of_sheet
 from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural
@@ -159,6 +160,13 @@ class ReplayReport(NamedTuple):
         """Steps or the curve where they are asked for, else quantiles."""
         sheet = self.sheets()[-1]
         return table_of_sheet(sheet._replace(asked=self._asked()))
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """Distributions of what was in use, and of what requests waited."""

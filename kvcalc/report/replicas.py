@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
@@ -83,6 +84,13 @@ class ReplicasReport(NamedTuple):
             "steps": [dict(step._asdict()) for step in self.steps],
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each layout, the fewest GPUs on top; then what other numbers of GPUs hold."""

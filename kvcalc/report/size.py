@@ -1,8 +1,9 @@
 """The size of one model's cache under one workload in one engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
 from kvcalc.report.tiers import NodeTier, tier_lines
 from kvcalc.report.versions import named
@@ -392,6 +393,13 @@ class Report(NamedTuple):
             for group in self.groups
             for tensor in group.tensors
         )
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each tensor of each group."""

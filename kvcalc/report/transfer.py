@@ -1,8 +1,9 @@
 """What one request sends from prefill to decode, and what a link makes of it."""
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
@@ -90,6 +91,13 @@ class TransferReport(NamedTuple):
             "pairs": [pair._asdict() for pair in self.pairs],
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """A row for each pair."""
