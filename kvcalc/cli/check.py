@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,14 @@ def run(
         where = "--update-baseline" if update_baseline else "--max-growth"
         raise InvalidValueError("there is no baseline", where=where, help="name its file: --baseline kvcalc.json")
 
+    from kvcalc.io.fleets import is_fleet
+
+    if is_fleet(list(paths)):
+        _check_plain(baseline, {"--gpu": gpu, "--weights": weights, "--reserve": reserve, "--set": variables})
+        from kvcalc.cli._fleet import checked
+
+        return checked(paths[0], hub=hub, format=format)
+
     from kvcalc.fleet.check import check as check_deployments
     from kvcalc.io.checking import Given, to_check
     from kvcalc.io.deployments.given import variables_of
@@ -58,6 +66,17 @@ def run(
         write_baseline(Path(baseline), report.findings)
     show(report, format)
     return REFUSED if report.refused else 0 if report.fits or update_baseline else 1
+
+
+def _check_plain(baseline: str | None, given: Mapping[str, object]) -> None:
+    """Raises InvalidValueError for what a fleet file says itself, or is not kept of one."""
+    if baseline is not None:
+        raise InvalidValueError(
+            "a fleet is not kept as a baseline", where="--baseline", help="keep plans, or leave it out"
+        )
+    for option, value in given.items():
+        if value:
+            raise InvalidValueError("each line of a fleet says it", where=option, help="write it into the lines")
 
 
 def _compared(report: CheckReport, baseline: Path, max_growth: str | None, format: str) -> int:

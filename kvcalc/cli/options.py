@@ -395,7 +395,7 @@ SET = Option(
 )
 CHECKED_FILES = DEPLOYMENT_FILES._replace(
     help="Plans (`kvcalc schema plan`), manifests, compose files, values, scripts, units; folders; - for standard "
-    "input; REVISION:PATH of git."
+    "input; REVISION:PATH of git; a fleet.jsonl of any size, a deployment on each line."
 )
 LOG = Option(
     "log",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
@@ -112,6 +112,10 @@ class Deployment:
         return self.asked.parallel or Parallel()
 
 
+_MOST_PLANS = 1024
+"""Plans that are remembered at a time."""
+
+
 class _Plans:
     """What engines plan, by what it depends on: files ask of the same models again and again."""
 
@@ -121,6 +125,8 @@ class _Plans:
     def of(self, deployment: Deployment) -> Plan:
         """The deployment's; what it is known by stays alive with it."""
         asked, ranks = deployment.asked, deployment.ranks
+        if len(self._known) >= _MOST_PLANS:
+            self._known.clear()
         key = (id(asked.model), id(asked.engine), asked.kv_dtype.name, *(ranks.tp, ranks.pp, ranks.dcp))
         if key not in self._known:
             self._known[key] = deployment, plan_of(asked.model, asked.engine, asked.kv_dtype, ranks)
@@ -141,6 +147,19 @@ def check(deployments: Iterable[Deployment], refused: Iterable[Note] = (), skipp
         except KvcalcError as error:
             notes.append(Note.of(error, deployment.where))
     return CheckReport(tuple(findings), tuple(notes), tuple(skipped))
+
+
+def verdicts(deployments: Iterable[Deployment | Note]) -> Iterator[Finding | Note]:
+    """The same one by one, of as many as there are; what could not be read goes along."""
+    plans = _Plans()
+    for each in deployments:
+        if isinstance(each, Note):
+            yield each
+            continue
+        try:
+            yield _located_finding(each, plans)
+        except KvcalcError as error:
+            yield Note.of(error, each.where)
 
 
 def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:

@@ -15,7 +15,15 @@ def write(document: Document, stream: TextIO) -> None:
 
 def dumped(values: Json) -> str:
     """Values as indented JSON, in which no workflow's command is read."""
-    text = dumps(values, indent=2)  # in ASCII: whatever acts on a terminal is an escape
+    return _inert(dumps(values, indent=2)) + "\n"  # in ASCII: whatever acts on a terminal is an escape
+
+
+def line_of(values: Json) -> str:
+    """The same on one line."""
+    return _inert(dumps(values))
+
+
+def _inert(text: str) -> str:
     for command in ("##[", "##vso["):  # two hashes stand in texts alone, and may be an escape there
         text = text.replace(command, f"\\u0023{command[1:]}")
-    return text + "\n"
+    return text

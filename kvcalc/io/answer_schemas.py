@@ -306,6 +306,11 @@ _FINDING = fields(
 )
 
 
+def _fleet() -> Schema:
+    totals = fields(fits=FLAG, deployments=COUNT, failing=COUNT, refused=COUNT)
+    return _document("fleet", findings=many({"anyOf": [_FINDING, _NOTE]}), totals=totals)
+
+
 def _check() -> Schema:
     return _document(
         "check", fits=FLAG, findings=many(_FINDING), refused=absent(many(_NOTE)), skipped=absent(many(_NOTE))
@@ -566,6 +571,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "fit": ("What GPUs hold: `kvcalc fit`.", _fit),
     "choices": ("Layouts to choose from: `kvcalc fit` of several GPUs or dtypes.", _choices),
     "replicas": ("Replicas that serve a workload: `kvcalc fit --workload`.", _replicas),
+    "fleet": ("Verdicts on a stream of deployments, as they came: `kvcalc check FLEET.jsonl`.", _fleet),
     "check": ("Verdicts on deployments: `kvcalc check`.", _check),
     "diff": ("What changed between two states of deployments: `kvcalc diff`.", _diff),
     "explain": ("A log, an error or a server next to the prediction: `kvcalc explain`.", _explain),

@@ -193,8 +193,13 @@ def load_plan(path: Path, *, hub: bool = False) -> list[Deployment]:
     return parse_plan(read_yaml(path), path, hub=hub)
 
 
-def parse_plan(document: Document, path: Path | None = None, *, hub: bool = False) -> list[Deployment]:
-    """Deployments of a plan's values; paths in it are relative to its file, or to where this runs."""
+def parse_plan(
+    document: Document, path: Path | None = None, *, hub: bool = False, known: dict[Hashable, Any] | None = None
+) -> list[Deployment]:
+    """Deployments of a plan's values; paths in it are relative to its file, or to where this runs.
+
+    known: what other plans have read already, and what this one reads.
+    """
     try:
         plan = PlanFile.model_validate(document.data)
     except ValidationError as error:
@@ -212,7 +217,7 @@ def parse_plan(document: Document, path: Path | None = None, *, hub: bool = Fals
                 help="give each deployment its own name",
             )
         names[entry.name] = index
-    known: dict[Hashable, Any] = {}
+    known = {} if known is None else known
     return [
         _Row(entry, document, ("deployments", index), path, known, hub=hub).deployment()
         for index, entry in enumerate(plan.deployments)

@@ -11,6 +11,7 @@ VERSIONS = {
     "choices": 1,
     "replicas": 1,
     "check": 1,
+    "fleet": 1,
     "diff": 1,
     "explain": 1,
     "decode": 1,
