@@ -102,7 +102,7 @@ COMMAND_LINES = {
     ),
     "format of another command": (
         "size --preset r1 --tokens 1 --format junit",
-        "--format: the format junit renders findings of `kvcalc check` and `kvcalc diff` only\nhelp: use table, json, csv, markdown, latex, chart, svg, png, tikz",
+        "--format: the format junit renders findings of `kvcalc check` and `kvcalc diff` only\nhelp: use table, json, csv, markdown, latex, html, chart, svg, png, tikz",
     ),
     "unknown engine": (
         "size --preset r1 --tokens 1 --engine idel",
@@ -159,7 +159,10 @@ COMMAND_LINES = {
         "models are named both as arguments and by an option\n"
         "help: name several models as arguments, or one by --preset or --model",
     ),
-    "unknown schema": ("schema plans", "KIND: no schema is called 'plans'\nhelp: did you mean 'plan' or 'explain'?"),
+    "unknown schema": (
+        "schema plans",
+        "KIND: no schema is called 'plans'\nhelp: did you mean 'plan' or 'explain' or 'replicas'?",
+    ),
     "missing file": (
         "size --tokens 1 --model nowhere.yaml",
         "nowhere.yaml: there is no such file\nhelp: check the path",
