@@ -88,9 +88,18 @@ def test_a_library_keeps_nothing_and_no_limit_is_said():
     assert "no limit" in str(found["prompt cache"])
 
 
+def test_what_is_not_known_is_said():
+    (found, _) = kept("deepseek-v4-flash", "llama_cpp", {"defaults": "server"}).values()
+    assert found.node_bytes is None
+    settings = {"enable_hierarchical_cache": True, "mem_fraction_static": 0.85}
+    found = kept("deepseek-v4-flash", "sglang", settings, cache_bytes=50 * 10**9)["HiCache"]
+    assert "kvcalc does not know how SGLang copies those of compressed attention" in str(found)
+
+
 def test_ollama_starts_a_server_that_keeps_prompts():
     """27 prompts, 7377.676 MiB (limits: 8192.000 MiB ...): ollama/ollama#18265."""
     assert kept("llama-3.1-8b", "ollama")["prompt cache"].node_bytes == 8192 * MIB
+    assert kept("gemma-3-27b", "ollama", sequences=4)["context checkpoints"].tier.words.startswith("4 slots x 32 of")
     assert not kept("llama-3.1-8b", "ollama@0.24")
 
 

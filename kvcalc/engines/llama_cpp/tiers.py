@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation
@@ -21,6 +22,7 @@ from kvcalc.model import LayerGroup, Model
 from kvcalc.report.tiers import HOST, Tier
 from kvcalc.units import MIB, both_units
 
+NAME = "context checkpoints"
 UNLIMITED = -1
 
 
@@ -40,11 +42,12 @@ class Kept(NamedTuple):
 
 def tiers_of(model: Model, allocation: Allocation, kept: Kept, tokens: int, kv_dtype: Dtype) -> Iterator[Tier]:
     """Checkpoints and prompts. tokens: of the whole context."""
-    state_bytes = _state_bytes(model.groups, allocation, kept, tokens, kv_dtype)
-    if kept.checkpoints and state_bytes:
+    if kept.checkpoints and any(isinstance(part, CompressedAttention) for g in model.groups for part in g.parts):
+        yield Tier(NAME, HOST, None, None, "how much of compressed entries one holds is not known here")
+    elif kept.checkpoints and (state_bytes := _state_bytes(model.groups, allocation, kept, tokens, kv_dtype)):
         all_bytes = kept.slots * kept.checkpoints * state_bytes
         words = f"{kept.slots:,} slots x {kept.checkpoints:,} of {both_units(state_bytes)}"
-        yield Tier("context checkpoints", HOST, all_bytes, all_bytes, words, at_most=True)
+        yield Tier(NAME, HOST, all_bytes, all_bytes, words, at_most=True)
     if kept.cache_ram == UNLIMITED:
         yield Tier("prompt cache", HOST, None, None, "no limit (cache_ram -1)")
     elif kept.cache_ram:

@@ -111,8 +111,9 @@ class Ollama(Engine):
         """What llama-server keeps by its own defaults, to which Ollama passes no flag."""
         if not self.release.starts_llama_server:
             return ()
-        one = workload._replace(sequences=1) if loads_for_one(model) else workload
-        return self._server(model, self.num_batch or _BATCH, kv_dtype).tiers(model, kv_dtype, ranks, one)
+        own = workload._replace(sequences=1) if loads_for_one(model) else workload
+        server = self.serving(workload.sequences)._server(model, self.num_batch or _BATCH, kv_dtype)
+        return server.tiers(model, kv_dtype, ranks, own._replace(sequences=server.n_seq_max or 1))
 
     def _own(self, model: Model, kv_dtype: Dtype) -> Allocation:
         name = _type_of(self, kv_dtype)

@@ -139,10 +139,12 @@ class Sglang(SglangSettings):
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
         """HiCache's copies of the pools that the device has, and LMCache."""
-        planned = None
-        if self.enable_hierarchical_cache and workload.cache_bytes and not is_compressed(self.served(model)):
+        planned, why = None, "of the pools on the device, which `kvcalc fit` knows"
+        if is_compressed(model):
+            why = "of the pools on the device; kvcalc does not know how SGLang copies those of compressed attention"
+        elif self.enable_hierarchical_cache and workload.cache_bytes:
             planned = self.plan(model, kv_dtype, ranks).fit((workload.cache_bytes,) * ranks.pp)
-        return tuple(tiers_of(self, ranks, planned, at_most=workload.at_most))
+        return tuple(tiers_of(self, ranks, planned or why, at_most=workload.at_most))
 
     def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
         """A share of what is free when it starts, which depends on the order."""

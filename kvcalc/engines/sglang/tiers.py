@@ -29,9 +29,9 @@ BUFFER_ONLY = "buffer_only"
 
 
 def tiers_of(
-    settings: SglangSettings, ranks: Parallel, planned: PoolReport | None, *, at_most: bool = False
+    settings: SglangSettings, ranks: Parallel, planned: PoolReport | str, *, at_most: bool = False
 ) -> Iterator[Tier]:
-    """What the host keeps. planned: the device's pools; None where they are not known, or have no such copy.
+    """What the host keeps. planned: the device's pools, or why they are not known.
 
     at_most: whether the pools may be smaller.
     """
@@ -44,10 +44,10 @@ def tiers_of(
     words = f"hicache_ratio {default if ratio is None else ratio:g}"
     if settings.hicache_size:
         words = f"hicache_size {settings.hicache_size:,} GB, each rank"
-    if planned is None:
+    if isinstance(planned, str):
         size_bytes = settings.hicache_size * GB or None
         all_bytes = None if size_bytes is None else ranks.tp * ranks.pp * size_bytes
-        known = "" if size_bytes else " of the pools on the device, which `kvcalc fit` knows"
+        known = "" if size_bytes else f" {planned}"
         yield Tier(NAME, HOST, size_bytes, all_bytes, f"{words}{known}", at_most=True)
         return
     page = int(str(dict(planned.resolved)["page_size"]))
