@@ -84,6 +84,11 @@ COMMAND_LINES = {
         "size --tokens 1 --preset r1 --model x.yaml",
         "--preset and --model each name a model\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
     ),
+    "a configuration that is none": (
+        "size r1 1K --engine vllm --engine-set lmcache=5",
+        "--engine-set: lmcache must be a mapping of names and values, not '5'\n"
+        "help: for instance lmcache: {max_local_cpu_size: 20}",
+    ),
     "no tokens": (
         "verify --preset r1",
         "kvcalc verify: missing option '--tokens' / '-t'\nhelp: `kvcalc verify --help` shows how",

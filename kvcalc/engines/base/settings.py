@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field as dataclass_field
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -80,4 +81,14 @@ def share(value: object, field: str, example: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise InvalidValueError(
             f"{field} must be above 0 and at most 1, not {shown(value)}", field=field, help=f"write {field}={example}"
+        )
+
+
+def mapping(value: object, field: str, example: str) -> None:
+    """Raises InvalidValueError for what is neither a mapping nor left out."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidValueError(
+            f"{field} must be a mapping of names and values, not {shown(value)}",
+            field=field,
+            help=f"for instance {field}: {example}",
         )

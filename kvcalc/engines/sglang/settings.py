@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvcalc.cache.dtypes import BF16, FP8, Dtype, dtype_named
 from kvcalc.engines.base import Engine
 from kvcalc.engines.base.devices import known_device
-from kvcalc.engines.base.settings import count_from, flag, number_above_zero, one_of, setting, share
+from kvcalc.engines.base.settings import count_from, flag, mapping, number_above_zero, one_of, setting, share
 from kvcalc.engines.sglang.versions import SglangRelease
 
 AUTO = "auto"
@@ -130,6 +130,7 @@ class SglangSettings(Engine):
                 share(part, field, example)
         for field in ("disable_hybrid_swa_memory", "disable_radix_cache", "disable_overlap_schedule"):
             flag(getattr(self, field), field)
+        mapping(self.lmcache, "lmcache", "{max_local_cpu_size: 20}")
         for field in ("disable_cuda_graph", "enable_hierarchical_cache", "enable_lmcache"):
             flag(getattr(self, field), field)
         one_of(self.hicache_host_memory_mode, "hicache_host_memory_mode", ("cache", "buffer_only"))

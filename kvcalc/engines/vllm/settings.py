@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kvcalc.engines.base import Engine
-from kvcalc.engines.base.settings import count_from, number_above_zero, one_of, setting, share
+from kvcalc.engines.base.settings import count_from, mapping, number_above_zero, one_of, setting, share
 from kvcalc.engines.vllm.backends import BACKENDS
 from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.dtypes import ELEMENT_BYTES, check_cache_dtype
@@ -102,6 +102,7 @@ class VllmSettings(Engine):
         for field in ("disable_hybrid_kv_cache_manager", "enable_prefix_caching", "async_scheduling"):
             _flag(getattr(self, field), field)
         _flag(self.use_v2_model_runner, "use_v2_model_runner")
+        mapping(self.lmcache, "lmcache", "{max_local_cpu_size: 20}")
         one_of(self.kv_offloading_backend, "kv_offloading_backend", ("native", "lmcache"))
         number_above_zero(self.kv_offloading_size, "kv_offloading_size")
         share(self.gpu_memory_utilization, "gpu_memory_utilization", self.release.gpu_memory_utilization)
