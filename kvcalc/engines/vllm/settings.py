@@ -102,6 +102,7 @@ class VllmSettings(Engine):
         for field in ("disable_hybrid_kv_cache_manager", "enable_prefix_caching", "async_scheduling"):
             _flag(getattr(self, field), field)
         _flag(self.use_v2_model_runner, "use_v2_model_runner")
+        mapping(self.kv_transfer_config, "kv_transfer_config", "{kv_connector: NixlConnector}")
         mapping(self.lmcache, "lmcache", "{max_local_cpu_size: 20}")
         one_of(self.kv_offloading_backend, "kv_offloading_backend", ("native", "lmcache"))
         number_above_zero(self.kv_offloading_size, "kv_offloading_size")
