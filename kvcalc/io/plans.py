@@ -655,13 +655,16 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
     found = error.errors()[0]
     in_workload = (each for each in error.errors() if WorkloadEntry.__name__ in each["loc"][:-1])
     found = next((each for each in in_workload if each["loc"][:3] == found["loc"][:3]), found)
-    path = tuple(step for step in found["loc"] if step not in _ARMS and "[" not in str(step))
+    *above, last = found["loc"] or ("",)
+    path = tuple(step for step in above if step not in _ARMS and "[" not in str(step))
+    is_key = found["type"] in ("extra_forbidden", "missing")  # which may be spelled as anything
+    path = (*path, last) if last and (is_key or (last not in _ARMS and "[" not in str(last))) else path
     where = document.where(path)
     name = str(path[-1]) if path else document.name
     match found["type"]:
         case "extra_forbidden":
             of = WorkloadEntry if "workload" in path[:-1] else DeploymentEntry if len(path) > 1 else PlanFile
-            known = of.model_fields
+            known = [field.alias or name for name, field in of.model_fields.items()]
             return UnknownNameError.among("field of a plan", name, known).at(where)
         case "missing":
             holder = document.where(path[:-1])
