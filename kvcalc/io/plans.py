@@ -658,7 +658,7 @@ def _first(error: ValidationError, document: Document) -> KvcalcError:
     *above, last = found["loc"] or ("",)
     path = tuple(step for step in above if step not in _ARMS and "[" not in str(step))
     is_key = found["type"] in ("extra_forbidden", "missing")  # which may be spelled as anything
-    path = (*path, last) if last and (is_key or (last not in _ARMS and "[" not in str(last))) else path
+    path = (*path, last) if last != "" and (is_key or (last not in _ARMS and "[" not in str(last))) else path
     where = document.where(path)
     name = str(path[-1]) if path else document.name
     match found["type"]:
