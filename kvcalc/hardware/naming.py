@@ -14,7 +14,7 @@ from kvcalc.errors import InvalidValueError, KvcalcError, UnknownNameError
 from kvcalc.errors.foreign import listed, quoted
 from kvcalc.hardware.catalogue import Entry, Naming, entry, gpu_of, namings
 from kvcalc.hardware.gpu import MIG_NAME, NVIDIA, Gpu
-from kvcalc.units import GB, gigabytes
+from kvcalc.units import GB, both_units, gigabytes
 
 HELP = "`kvcalc gpus` lists them; any other by its memory, such as 64GB"
 _TRADEMARKS = re.compile(r"\((?:r|tm)\)")
@@ -27,6 +27,8 @@ _SHARED = re.compile(r"[\s_-]shared$", re.IGNORECASE)
 """Kubernetes' label of a GPU whose time several pods share: each may take all of its memory."""
 _MIG = re.compile(r"(?:[\s_-]mig[\s_-]|:(?:mig-)?)(\d+)g\.(\d+)gb(?:[+.]me)?$", re.IGNORECASE)
 """A slice of a GPU by its profile: a seventh's multiple, and gigabytes."""
+_SEVENTHS = (1, 2, 3, 4, 7)
+"""Compute slices of a MIG profile, as NVIDIA's MIG User Guide has them for each GPU."""
 _SLICE_ALONE = re.compile(r"(?:nvidia\.com/)?(?:mig[\s_-])?(\d+g\.\d+gb)(?:[+.]me)?", re.IGNORECASE)
 """A slice as Kubernetes names it, which says nothing of the GPU."""
 _CAPABILITY = re.compile(r"sm(\d{1,2})(\d)")
@@ -154,6 +156,13 @@ def _chip(name: str, compact: str, chip: Naming) -> Gpu:
 def _slice(whole: Gpu, sevenths: str, size: str) -> Gpu:
     """A MIG slice: memory as the name of its profile has it, of which its driver reports somewhat more."""
     own = f"{whole.name}-mig-{sevenths}g.{size}gb"
+    if int(sevenths) not in _SEVENTHS or int(size) * GB > whole.memory_bytes:
+        raise InvalidValueError(
+            f"{quoted(own)} is no slice of {whole.name}: MIG has slices of {listed([str(n) for n in _SEVENTHS], 5)} "
+            f"sevenths, and none of more memory than the GPU ({both_units(whole.memory_bytes)})",
+            field="gpu",
+            help="`nvidia-smi mig -lgip` lists them, as in h100-80gb-mig-3g.40gb",
+        )
     return whole.with_memory(int(size) * GB, MIG_NAME, f"profile {sevenths}g.{size}gb", own)._replace(name=own)
 
 

@@ -176,6 +176,8 @@ REFUSED = {
     "4090 48gb": "'4090 48gb' is of no size in which that GPU is known",
     "m3-max-65gb": "'m3-max-65gb' is of no size in which that GPU is known",
     "MIG 1g.5gb": "'MIG 1g.5gb' is a slice of a GPU that is not named",
+    "h100:9g.80gb": "'h100-80gb-mig-9g.80gb' is no slice of h100-80gb",
+    "a100-40gb:3g.80gb": "'a100-40gb-mig-3g.80gb' is no slice of a100-40gb",
     "nvidia.com/mig-3g.40gb": "'nvidia.com/mig-3g.40gb' is a slice of a GPU that is not named",
     "3090+4090": "'3090+4090' names unlike GPUs",
     "cpu": "the memory of a CPU is not known by a name (cpu)",
