@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
@@ -185,14 +186,22 @@ def on_rank(weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = 
         stages = stages_of(model, ranks.pp, sharing)
     except InvalidValueError:  # the engine says so, or has stages of its own
         return -(-weights.bytes // (ranks.tp * ranks.pp))
-    kv_heads = fewest_kv_heads(model)
-    held = [Fraction(0)] * ranks.pp
-    for each in weights.tensors:
+    heaviest_bytes = _of_heaviest(weights.tensors, tuple(stages), fewest_kv_heads(model), ranks)
+    return ceil(heaviest_bytes * weights.bytes / whole_bytes)
+
+
+@lru_cache(maxsize=256)
+def _of_heaviest(
+    tensors: tuple[Stored, ...], stages: tuple[range, ...], kv_heads: int | None, ranks: Parallel
+) -> Fraction:
+    """Bytes on a rank of the stage that holds most. Plans ask it of thousands of deployments of a few models."""
+    held = [Fraction(0)] * len(stages)
+    for each in tensors:
         for stage, own_bytes in on_stages(each, stages):
             held[stage] += own_bytes * share_of_rank(each.tensor, kv_heads, ranks)
-    if len(stages) > 1 and any(each.tensor.part == HEAD and each.tensor.shares for each in weights.tensors):
-        held[-1] += Fraction(sum(each.bytes for each in weights.tensors if each.tensor.part == EMBEDDING), ranks.tp)
-    return ceil(max(held) * weights.bytes / whole_bytes)
+    if len(stages) > 1 and any(each.tensor.part == HEAD and each.tensor.shares for each in tensors):
+        held[-1] += Fraction(sum(each.bytes for each in tensors if each.tensor.part == EMBEDDING), ranks.tp)
+    return max(held)
 
 
 def on_stages(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]]:
