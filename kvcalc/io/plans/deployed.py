@@ -1,0 +1,87 @@
+"""An entry of a plan, as the deployment that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvcalc.cache.dtypes import dtype_named
+from kvcalc.engines import Engine
+from kvcalc.fleet.check import Deployment
+from kvcalc.io.plans.asked import (
+    engine_of,
+    length_of,
+    longest_of,
+    mix_of,
+    model_of,
+    own_context_of,
+    ranks_of,
+    sequences_of,
+)
+from kvcalc.io.plans.device import gpu_of
+from kvcalc.io.plans.holding import adapters_bytes_of, host_of, limit_of, on_gpus_of, weights_of
+from kvcalc.io.plans.row import Row
+from kvcalc.io.written import facts_of, written_of
+from kvcalc.model import Model
+from kvcalc.parallel import Parallel
+from kvcalc.question import Question
+from kvcalc.report.check import Written
+from kvcalc.units import both_units
+
+
+def deployed(row: Row) -> Deployment:
+    """The entry, read."""
+    entry = row.entry
+    model = model_of(row)
+    mix = mix_of(row)
+    tokens = longest_of(row, model, mix) if mix else length_of(row, model)
+    dtype = row.take("kv_dtype", dtype_named, entry.kv_dtype)
+    ranks = ranks_of(row)
+    engine = engine_of(row)
+    asked = Question(model, tokens, sequences_of(row), dtype, engine, ranks)
+    return Deployment(
+        name=entry.name,
+        asked=asked,
+        limit=limit_of(row, engine, ranks, model, tokens),
+        file=row.document.name if row.file else "",
+        line=row.document.lines.get(row.path, 0),
+        where=row.document.where(row.path),
+        remarks=_remarks(row, model, engine, ranks),
+        written=tuple(_written(row)),
+        mix=mix,
+        mix_where=row.document.where((*row.path, "workload")) if mix else "",
+        host=host_of(row, engine, ranks, model, tokens),
+        on=on_gpus_of(row, asked),
+    )
+
+
+def _remarks(row: Row, model: Model, engine: Engine, ranks: Parallel) -> tuple[str, ...]:
+    found = [f"{said.about}: {said.why}" for said in row.args.told]
+    if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
+        own = own_context_of(row, model)
+        whose = "the model" if own == model.max_model_len else engine_of(row).TITLE
+        found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
+    gpu = None if row.entry.budget is not None else gpu_of(row)
+    if gpu is not None:
+        found.extend(gpu.remarks())
+    if gpu is not None:
+        found.extend(weights_of(row, model, engine).words())
+        if (adapters_bytes := adapters_bytes_of(row, engine, model, ranks)) is not None:
+            found.append(f"{both_units(adapters_bytes)} of each GPU are kept for {row.args.adapters}")
+    return tuple(found)
+
+
+def _written(row: Row) -> Iterator[Written]:
+    """The fields that decide, as they were written: the entry's, those of what starts it, and its model's file."""
+    entry = {name: value for name, value in row.entry if name in row.entry.model_fields_set}
+    for field, value in entry.items():
+        if field not in ("name", "args", "engine_settings") and value is not None:
+            at = field.removesuffix("_")
+            yield row.written(at, value, at)
+    for name, value in row.entry.engine_settings.items():
+        yield row.written(f"engine_settings.{name}", value, "engine_settings")
+    of = "from" if row.entry.from_ else "args"
+    for name, value in written_of(row.args).items():
+        yield row.written(name if row.by_flags else f"{of}: {name}", value, of)
+    given = row.entry.model
+    name, of = (str(row.args.model or ""), f"{of}: model") if given is None else (given, "model")
+    yield from row.once(("facts", name), lambda: facts_of(name, row.folder, of))

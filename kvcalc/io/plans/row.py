@@ -1,0 +1,102 @@
+"""One entry of a plan, with what starts it, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from kvcalc.engines.base import split_version
+from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.io.documents import Document, Keys
+from kvcalc.io.engine_args import Command, drafted, has_draft, read_arguments
+from kvcalc.io.loading import load_named
+from kvcalc.io.plans.form import DeploymentEntry
+from kvcalc.io.written import in_short
+from kvcalc.model import Model
+from kvcalc.report.check import Written
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
+
+
+class Row:
+    """One entry on its way to a Deployment. known: what other entries have read already; args: what starts it."""
+
+    def __init__(  # noqa: PLR0913  # where it stands, and what is known already
+        self,
+        entry: DeploymentEntry,
+        document: Document,
+        path: Keys,
+        file: Path | None,
+        known: dict[Hashable, Any],
+        command: Command | None = None,
+        *,
+        hub: bool = False,
+    ) -> None:
+        self.entry = entry
+        self.document = document
+        self.path = path
+        self.file = "" if file is None else str(file)
+        self.folder = Path() if file is None else file.parent
+        self.known = known
+        self.hub = hub
+        self.args = command or _NO_COMMAND
+        self.by_flags = command is not None
+        if entry.from_ is not None:
+            self.entry, self.args = self.take("from", self._started, entry)
+        elif entry.args is not None:
+            engine = entry.engine and split_version(entry.engine)[0]
+            words = entry.args if isinstance(entry.args, str) else tuple(entry.args)
+            self.args = self.take("args", read_arguments, words, engine, self.folder)
+        self.draft: Model | None = None
+        if has_draft(self.args):
+            self.draft = self.take("args", load_named, str(self.args.draft), self.folder)
+            self.args = self.take("args", drafted, self.args, self.draft)
+
+    def _started(self, entry: DeploymentEntry) -> tuple[DeploymentEntry, Command]:
+        """The entry with what the file says that it refers to."""
+        from kvcalc.io.deployments.referring import referred
+
+        if entry.args is not None:
+            raise self.refuse("from and args are both given, and both say what is started", "give one of them", "args")
+        found = self.once(
+            ("from", entry.from_, entry.name), lambda: referred(self.folder, entry.from_ or "", entry.name)
+        )
+        deployed, command = found
+        more = {"model": entry.model or deployed.model}
+        if entry.gpu is None and entry.memory is None and entry.budget is None:
+            more["gpu"] = deployed.gpu
+        return entry.model_copy(update=more), command
+
+    def written(self, name: str, value: object, at: str) -> Written:
+        """A field that decides, as it was written; at: the key that it stands under."""
+        lines = self.document.lines
+        line = lines.get((*self.path, at), lines.get(self.path, 0))
+        return Written(name, in_short(value), self.document.name if self.file else "", line)
+
+    def take(self, field: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
+        """Result of `read`, its errors located at the field."""
+        try:
+            return read(*values, **named)
+        except KvcalcError as error:
+            raise error.at(self.document.where((*self.path, field))) from None
+
+    def once(self, key: Hashable, read: Callable[[], Result]) -> Result:
+        """Result of `read`, which entries that ask for the same share."""
+        if key not in self.known:
+            self.known[key] = read()
+        found: Result = self.known[key]
+        return found
+
+    def missing(self, name: str) -> InvalidValueError:
+        """The error where a field is needed."""
+        return self.refuse(f"{name} is missing", f"add {name}; `kvcalc schema plan` lists all")
+
+    def refuse(self, what: str, help: str, field: str | None = None) -> InvalidValueError:
+        """The error at the entry, or at one of its fields."""
+        return InvalidValueError(
+            what, where=self.document.where((*self.path, field) if field else self.path), help=help
+        )
