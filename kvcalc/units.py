@@ -229,6 +229,11 @@ def short_tokens(tokens: int) -> str:
     return min((*whole, count(tokens)), key=len)
 
 
+def short_share(share: float) -> str:
+    """`0.99` as `99%`, `0.5396` as `53.96%`."""
+    return f"{100 * share:.4g}%"
+
+
 def short_count(number: int) -> str:
     """`671026419200` as `671B`, `8030261248` as `8.03B`: parameters, as people name models by them."""
     for name, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):

@@ -123,7 +123,7 @@ def read_latex(text: str) -> None:
 OWN_TIKZ = re.compile(
     r"% \\usepackage\{pgfplots\} \\pgfplotsset\{compat=1\.18\}|\\(?:begin|end)\{tikzpicture\}|\\begin\{axis\}\[|\]|\\end\{axis\}"
     r"|\\definecolor\{kvcalc[a-z]+\}\{HTML\}\{[0-9A-F]{6}\}"
-    r"|\\addplot\[[\w ,*=]+\] coordinates \{(?:\(\d+,\d+\) ?)*\};"
+    r"|\\addplot\[[\w ,*=]+\] coordinates \{(?:\(\d+(?:\.\d+)?,\d+(?:\.\d+)?\) ?)*\};"
     r"|\\fill\[\w+, draw=white\] \(axis cs:\d+,0\) rectangle \(axis cs:\d+,1\); % \d+ bytes|"
 )
 """Lines of a picture without a word of anybody else."""

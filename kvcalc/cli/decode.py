@@ -34,7 +34,7 @@ def run(
     format: str,
 ) -> int:
     """Runs `kvcalc decode`."""
-    check_output_format(format)
+    check_output_format(format, charts=True)
     from kvcalc.io.asked import bandwidth_of
 
     terms = asking.terms(batch, dtype, "ideal", ())
@@ -84,7 +84,7 @@ COMMAND = Command(
         options.PP,
         options.DP,
         options.EP,
-        options.FORMAT,
+        options.FORMAT_OF_CHARTS,
     ),
     run=run,
 )

@@ -39,7 +39,7 @@ def run(
     format: str,
 ) -> int:
     """Runs `kvcalc replay`."""
-    check_output_format(format)
+    check_output_format(format, charts=True)
     from pathlib import Path
 
     from kvcalc.cli._pool import asked_for
@@ -120,7 +120,7 @@ COMMAND = Command(
         options.STEP_MS,
         options.STEPS,
         options.CURVE,
-        options.FORMAT,
+        options.FORMAT_OF_CHARTS,
     ),
     run=run,
 )

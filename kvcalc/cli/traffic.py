@@ -44,7 +44,7 @@ def run(
     format: str,
 ) -> int:
     """Runs `kvcalc traffic`."""
-    check_output_format(format)
+    check_output_format(format, charts=True)
     from kvcalc.cli._mix import at_option, mix_asked_for
     from kvcalc.cli._pool import asked_for
 
@@ -114,7 +114,7 @@ COMMAND = Command(
         options.PREFIXES,
         options.ACTIVE,
         *options.POOL,
-        options.FORMAT,
+        options.FORMAT_OF_CHARTS,
     ),
     run=run,
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from kvcalc.answers.curves import samples
 from kvcalc.answers.decode import CacheReads, Quest, cache_reads, check_pages, remarks
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import InvalidValueError
@@ -36,6 +37,9 @@ _UNREAD = ("encoder", "vision", "mtp")
 """Parts that a step of plain decoding does not pass."""
 _CLOSE = 1000
 """Files and what is counted in their format differ by less than a thousandth: headers."""
+_USUAL_LAST, _BELOW, _BEYOND = 131_072, 4096, 16
+"""Of a chart: its last length where the model has none; how many times shorter its first is; and how many times longer
+than the model's own it gets so that both lines cross."""
 _SHARING = Sharing(extra_layers="first")
 
 
@@ -63,6 +67,8 @@ def decode_step(
     ]
     known = weights if weights is not None and weights.tensors else None
     parts, experts = ((), None) if known is None else _weights(question, known, ranks, sequences)
+    read = _read(caches)
+    crossing = read.first_above(sum(part.expected_bytes for part in parts) // sequences) if parts else None
     return DecodeReport(
         model=question.model.name,
         kv_dtype=question.kv_dtype.name,
@@ -74,12 +80,11 @@ def decode_step(
         cache=tuple(_rows(caches, question.tokens, sequences)),
         weights=parts,
         experts=experts,
-        costs_more_from=_costs_more_from(caches, sequences, sum(part.expected_bytes for part in parts))
-        if parts
-        else None,
+        costs_more_from=crossing,
         device=device,
         bandwidth_bytes_per_second=bandwidth_bytes_per_second,
         notes=(*question.model.notes, *remarks(question.model), *_notes(question, known)),
+        by_tokens=tuple((tokens, sequences * read.bytes(tokens)) for tokens in _lengths(question, read, crossing)),
     )
 
 
@@ -107,10 +112,17 @@ def _rows(caches: Sequence[CacheReads], tokens: int, sequences: int) -> Iterator
     yield from found.values()
 
 
-def _costs_more_from(caches: Sequence[CacheReads], sequences: int, weights_bytes: int) -> int | None:
-    """Fewest cached tokens at which a step reads more of the cache than of the weights; None where it never does."""
-    read = Footprint.summed((each.layer_bytes, each.read_rule) for cache in caches for each in cache.tensors)
-    return read.first_above(weights_bytes // sequences)
+def _read(caches: Sequence[CacheReads]) -> Footprint:
+    """What a step of one sequence reads, all stages together."""
+    return Footprint.summed((each.layer_bytes, each.read_rule) for cache in caches for each in cache.tensors)
+
+
+def _lengths(question: Question, read: Footprint, crossing: int | None) -> list[int]:
+    """Lengths that a chart shows: up to the model's own, and to where the lines cross unless that is far beyond."""
+    own = max(question.tokens, question.model.max_model_len or _USUAL_LAST)
+    last = max(own, crossing) if crossing is not None and crossing <= _BEYOND * own else own
+    kinks = (*read.kinks, question.tokens, *([] if crossing is None else [crossing]))
+    return samples(max(1, last // _BELOW), last, kinks, read.period)
 
 
 def _weights(

@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 from kvcalc.formats._escapes import visible_chart, xml
 from kvcalc.formats._palette import HEAT, LIGHT, PARTS, SERIES
 from kvcalc.formats._ticks import Scale, scale_of
-from kvcalc.report.chart import Axis, Bar, Bars, Chart, Curves, Level, Series, Strip
-from kvcalc.units import count, gibibytes, short_tokens
+from kvcalc.report.chart import Axis, Bar, Bars, Chart, Curves, Level, Number, Series, Strip
+from kvcalc.units import count, gibibytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ _TITLE_CHARACTERS, _NOTE_CHARACTERS, _LABEL_CHARACTERS = 84, 112, 44
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _APART = 0.062
 """Of an axis' height between two labels."""
-_FEW_MARKS = 6
+_FEW_MARKS, _MANY_POINTS = 6, 100
 _SHARE_FOR_WORDS = 0.13
 """Of a chart's width that a part of a bar has, if its size is to stand in it."""
 _MOST_KINDS = 8
@@ -124,12 +124,11 @@ def _figure(charts: Sequence[Chart], *, notes: bool) -> _Ready:
     below = [_wrapped(chart.notes) if notes else [] for chart in charts]
     titles = [wrap(chart.title, _TITLE_CHARACTERS) for chart in charts]
     heights = [_inches(chart) for chart in charts]
-    whole = sum(heights) + sum(
-        0.92 + 0.2 * len(title) + 0.17 * len(own) for title, own in zip(titles, below, strict=True)
-    )
+    feet = [_foot_points(chart) / 72 + 0.07 + 0.17 * len(own) for chart, own in zip(charts, below, strict=True)]
+    whole = sum(heights) + sum(feet) + sum(0.27 + 0.2 * len(title) for title in titles)
     figure = Figure((_WIDTH_INCHES, whole))
     top = whole
-    for chart, title, own, height in zip(charts, titles, below, heights, strict=True):
+    for chart, title, own, height, foot in zip(charts, titles, below, heights, feet, strict=True):
         over = 12 if isinstance(chart, Bars) and chart.levels else 0  # points: a limit has its words there
         top -= 0.1 + 0.2 * len(title) + over / 72
         axes = figure.add_axes((0.02, (top - height) / whole, 0.96, height / whole))
@@ -156,7 +155,7 @@ def _figure(charts: Sequence[Chart], *, notes: bool) -> _Ready:
                 va="top",
                 annotation_clip=False,
             )
-        top -= height + 0.65 + 0.17 * len(own)
+        top -= height + foot
     return _Ready(figure, tips)
 
 
@@ -230,10 +229,11 @@ def _set_axis(axes: Axes, which: str, axis: Axis, scale: Scale) -> None:
     set_of["label"](axis.label)
 
 
-def _draw_series(chart: Curves, series: Series, number: int, axes: Axes, tips: _Tips, named: set[int]) -> None:
-    """One line. named: marks that are to be labelled with their tokens."""
+def _draw_series(chart: Curves, series: Series, number: int, axes: Axes, tips: _Tips, named: set[Number]) -> None:
+    """One line. named: marks that are to be labelled with their number."""
     colour = LIGHT[SERIES[number % len(SERIES)]]
     drawn = [point for point in series.points if point[1] > 0 or not chart.y.log]
+    last = max(x for each in chart.series for x, _ in each.points)
     if chart.joined:
         axes.plot(*_columns(drawn), color=colour, linewidth=1.6, linestyle=_DASHES[number % len(_DASHES)])
     else:
@@ -242,23 +242,24 @@ def _draw_series(chart: Curves, series: Series, number: int, axes: Axes, tips: _
         marked = x in series.marks
         if chart.joined and not (marked or _is_round(x) or not chart.x.log):
             continue
-        size = 6 if marked else 5 if not chart.joined else 2.5
+        size = 6 if marked else 5 if not chart.joined else 2.5 if len(drawn) <= _MANY_POINTS else 1
         (dot,) = axes.plot([x], [y], "o", markersize=size, color=colour)
         if marked:
             dot.set_markerfacecolor(LIGHT["surface"])
         dot.set_gid(tips.id_of(chart.said(series, (x, y))))
         if x in named and marked:
+            side = "right" if x == last else "center"
             axes.annotate(
-                short_tokens(x), (x, y), (0, -11), textcoords="offset points", ha="center", color=colour, fontsize=7.5
+                chart.x.short(x), (x, y), (0, -12), textcoords="offset points", ha=side, color=colour, fontsize=7.5
             )
 
 
-def _columns(points: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+def _columns(points: Sequence[tuple[Number, Number]]) -> tuple[list[Number], list[Number]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _is_round(tokens: int) -> bool:
-    return tokens.bit_count() == 1
+def _is_round(number: Number) -> bool:
+    return int(number).bit_count() == 1
 
 
 def _label_lines(chart: Curves, axes: Axes, scale: Scale) -> None:
@@ -268,7 +269,7 @@ def _label_lines(chart: Curves, axes: Axes, scale: Scale) -> None:
         last = next((y for _, y in reversed(series.points) if y > 0 or not chart.y.log), scale.low)
         wanted.append((_height(axes, last), series.label, LIGHT[SERIES[number % len(SERIES)]]))
     wanted += [
-        (_height(axes, level.value), f"{level.label}, {gibibytes(level.value)}", LIGHT["alarm"])
+        (_height(axes, level.value), f"{level.label}, {chart.y.short(level.value)}", LIGHT["alarm"])
         for level in chart.levels
     ]
     for at, (_, label, colour) in _spread(wanted):
@@ -285,7 +286,7 @@ def _label_lines(chart: Curves, axes: Axes, scale: Scale) -> None:
         )
 
 
-def _height(axes: Axes, value: int) -> float:
+def _height(axes: Axes, value: Number) -> float:
     """How high a value is on the axis, from 0 to 1."""
     return float(axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1])
 

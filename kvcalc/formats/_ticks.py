@@ -4,45 +4,56 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvcalc.report.chart import Axis
-from kvcalc.units import short_tokens
+from kvcalc.report.chart import BYTES, SHARE, TOKENS, Axis, Number
+from kvcalc.units import short_share, short_tokens
 
 _STEPS = (1, 2, 5)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _KILO = 1024
 _LEAST_RANGE = 2
 """Factor that a range of a log axis spans at least."""
+_IN_DOUBLINGS = (BYTES, TOKENS)
+"""Units that people count in powers of two; any other is counted in powers of ten."""
+_TENTHS = 10
 
 
 class Tick(NamedTuple):
     """A number of an axis, and its label."""
 
-    value: int
+    value: Number
     label: str
 
 
 class Scale(NamedTuple):
     """What an axis shows: from low to high, with its ticks."""
 
-    low: int
-    high: int
+    low: Number
+    high: Number
     ticks: tuple[Tick, ...]
 
 
-def scale_of(axis: Axis, least: int, most: int, room: int) -> Scale:
+def scale_of(axis: Axis, least: Number, most: Number, room: int) -> Scale:
     """The range of an axis that holds all numbers from `least` to `most`, with at most `room` ticks or so."""
+    if axis.unit == SHARE:
+        return Scale(0, 1, _shares(room))
     if not axis.log:
-        ticks = _linear(axis, most, room)
+        ticks = _linear(axis, int(most), room)
         return Scale(0, max(most, 1), ticks)
-    low, high = max(1, least), max(most, _LEAST_RANGE * max(1, least))
-    values = _decades(low, high, room) if axis.unit == "users" else _doublings(low, high, room)
+    low, high = max(1, int(least)), max(int(most), _LEAST_RANGE * max(1, int(least)))
+    values = _doublings(low, high, room) if axis.unit in _IN_DOUBLINGS else _decades(low, high, room)
     return Scale(low, high, tuple(Tick(value, _label(axis, value)) for value in values))
 
 
 def _label(axis: Axis, value: int) -> str:
-    if axis.unit == "bytes":
+    if axis.unit == BYTES:
         return binary(value)
-    return short_tokens(value) if axis.unit == "tokens" else f"{value:,}"
+    return short_tokens(value) if axis.unit == TOKENS else f"{value:,}"
+
+
+def _shares(room: int) -> tuple[Tick, ...]:
+    """From none to all, in tenths or in fifths."""
+    step = 1 if room >= _TENTHS else 2
+    return tuple(Tick(tenth / _TENTHS, short_share(tenth / _TENTHS)) for tenth in range(0, _TENTHS + 1, step))
 
 
 def binary(value: int) -> str:
@@ -72,10 +83,10 @@ def _decades(low: int, high: int, room: int) -> list[int]:
 def _linear(axis: Axis, most: int, room: int) -> tuple[Tick, ...]:
     """Equal steps from nothing on, as long as they are even in the unit."""
     unit = 1
-    if axis.unit != "users":
+    if axis.unit in _IN_DOUBLINGS:
         while unit * _KILO <= most:
             unit *= _KILO
-    step = _even(most, unit, room, doublings=axis.unit == "tokens")
+    step = _even(most, unit, room, doublings=axis.unit == TOKENS)
     return tuple(Tick(value, _label(axis, value)) for value in range(0, most + 1, step))
 
 

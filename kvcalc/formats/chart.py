@@ -13,9 +13,9 @@ from rich.text import Text
 from kvcalc.formats._escapes import no_commands, visible_chart
 from kvcalc.formats._ticks import Scale, scale_of
 from kvcalc.formats.table import USUAL_WIDTH, print_hanging
-from kvcalc.report.chart import MARKED, Axis, Bars, Chart, Curves, Strip, charts_of
+from kvcalc.report.chart import Axis, Bars, Chart, Curves, Number, Series, Strip, charts_of
 from kvcalc.report.sheet import Document
-from kvcalc.units import count, gibibytes, plural, short_tokens
+from kvcalc.units import count, gibibytes, plural
 
 _HEIGHT = 16
 _LEAST, _MOST = 20, 100
@@ -139,7 +139,7 @@ def _grid(chart: Curves, x_scale: Scale, y_scale: Scale, columns: int, signs: _S
 
 
 def _heights(
-    chart: Curves, points: Sequence[tuple[int, int]], x_scale: Scale, y_scale: Scale, columns: int
+    chart: Curves, points: Sequence[tuple[Number, Number]], x_scale: Scale, y_scale: Scale, columns: int
 ) -> Iterator[tuple[int, float]]:
     """How high a line is in each column that it reaches, as a share of the axis: straight between two points."""
     drawn = [(_share(chart.x, x_scale, x), _share(chart.y, y_scale, y)) for x, y in points if y > 0 or not chart.y.log]
@@ -183,23 +183,29 @@ def _foot(axis: Axis, scale: Scale, columns: int, signs: _Signs) -> Iterator[str
 
 
 def _curves_key(chart: Curves, signs: _Signs) -> Iterator[Text]:
-    """What each sign is, with the last number of its line."""
+    """What each sign is, with the number that its line comes to."""
     width = max(len(series.label) for series in chart.series)
     alone = len(chart.series) == 1 and chart.joined
     for number, series in enumerate(chart.series):
         sign = signs.fills[8] if alone else signs.points[number % len(signs.points)]
         line = Text().append(sign, _COLOURS[number % len(_COLOURS)])
         if series.points:
-            x, y = series.points[-1]
-            said = gibibytes(y) if chart.y.unit == "bytes" else count(y)
-            line.append(f" {series.label:<{width}}  {said} at {short_tokens(x)}")
+            line.append(f" {series.label:<{width}}  {_end(chart, series)}")
         if series.marks:
-            shown = ", ".join(map(short_tokens, series.marks[:4]))
+            shown = ", ".join(map(chart.x.short, series.marks[:4]))
             more = f" and {len(series.marks) - 4} more" if len(series.marks) > 4 else ""  # noqa: PLR2004  # as shown
-            line.append(f"; {MARKED} at {shown}{more}")
+            line.append(f"; {chart.marked} at {shown}{more}")
         yield line
     for level in chart.levels:
-        yield Text().append(signs.across, "red").append(f" {level.label}: {gibibytes(level.value)}")
+        yield Text().append(signs.across, "red").append(f" {level.label}: {chart.y.short(level.value)}")
+
+
+def _end(chart: Curves, series: Series) -> str:
+    """The last number of a line, or its highest where it falls again."""
+    last, highest = series.points[-1], max(series.points, key=lambda point: point[1])
+    x, y = max(last, highest, key=lambda point: point[1])
+    most = "" if y == last[1] else "at most "
+    return f"{most}{chart.y.short(y)} at {chart.x.short(x)}"
 
 
 # Bars ---------------------------------------------------------------------------------------------------------------

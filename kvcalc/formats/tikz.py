@@ -11,7 +11,7 @@ from typing import TextIO
 from kvcalc.formats._escapes import latex, visible_chart
 from kvcalc.formats._palette import HEAT, LIGHT, PARTS, SERIES
 from kvcalc.formats._ticks import Scale, scale_of
-from kvcalc.report.chart import Axis, Bars, Chart, Curves, Strip, charts_of
+from kvcalc.report.chart import Axis, Bars, Chart, Curves, Number, Strip, charts_of
 from kvcalc.report.sheet import Document
 
 _PREAMBLE = r"% \usepackage{pgfplots} \pgfplotsset{compat=1.18}"
@@ -91,7 +91,7 @@ def _of_curves(chart: Curves) -> tuple[list[str], list[str]]:
     return options, plots
 
 
-def _coordinates(points: Iterable[tuple[int, int]]) -> str:
+def _coordinates(points: Iterable[tuple[Number, Number]]) -> str:
     return " ".join(f"({x},{y})" for x, y in points)
 
 

@@ -389,6 +389,7 @@ def _decode() -> Schema:
         expected_at_least_seconds=maybe(NUMBER),
         cache=many(tensor),
         weights=many(part),
+        cache_bytes_by_tokens=many(fields(tokens=COUNT, bytes=COUNT)),
         notes=_NOTES,
     )
 
@@ -481,6 +482,8 @@ def _traffic() -> Schema:
         users_at_mean=COUNT,
         uses=many(fields(name=TEXT, num_units=COUNT, unit_bytes=COUNT, mean=NUMBER, first=COUNT, users=COUNT)),
         balance=absent(fields(states=COUNT, tokens=COUNT, users=COUNT, setting=NAMED)),
+        distribution=many(fields(share=NUMBER, blocks=COUNT)),
+        by_users=many(fields(users=COUNT, blocks=maybe(COUNT), at_mean=COUNT, at_most=COUNT)),
         notes=_NOTES,
     )
 
@@ -508,6 +511,7 @@ def _replay() -> Schema:
         totals=NAMED,
         hit_rate=NUMBER,
         **dict.fromkeys(quantiles, NAMED),
+        used_blocks_by_share=many(fields(share=NUMBER, blocks=COUNT)),
         mean_used_blocks=NUMBER,
         mean_wait_steps=NUMBER,
         step_seconds=maybe(NUMBER),

@@ -5,31 +5,42 @@ two points is drawn, never said.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from kvcalc.units import both_units, count, plural
+from kvcalc.units import both_units, count, gibibytes, plural, short_share, short_tokens
 
-Unit = Literal["tokens", "bytes", "users"]
+Number: TypeAlias = int | float
+"""A number of an axis: a float is a share of 1, all others are whole."""
+BYTES, TOKENS, SHARE = "bytes", "tokens", "share"
+"""Units that are read in a way of their own; any other is a noun in the plural, as users and blocks are."""
 
 
 class Axis(NamedTuple):
     """One of two axes. log: whether equal steps are equal factors."""
 
     label: str
-    unit: Unit
+    unit: str
     log: bool = True
 
-    def said(self, number: int) -> str:
+    def said(self, number: Number) -> str:
         """A number of it, in full."""
-        return both_units(number) if self.unit == "bytes" else plural(number, self.unit.removesuffix("s"))
+        if self.unit == BYTES:
+            return both_units(int(number))
+        return short_share(number) if self.unit == SHARE else plural(int(number), self.unit.removesuffix("s"))
+
+    def short(self, number: Number) -> str:
+        """A number of it, as short as it can be read."""
+        if self.unit == BYTES:
+            return gibibytes(int(number))
+        return short_tokens(int(number)) if self.unit == TOKENS else self.said(number)
 
 
 class Series(NamedTuple):
-    """One line. points: (x, y), ascending by x; marks: each x of them where a window fills or the growth changes."""
+    """One line. points: (x, y), ascending by x; marks: those x at which something happens, as `Curves.marked` says."""
 
     label: str
-    points: tuple[tuple[int, int], ...]
-    marks: tuple[int, ...] = ()
+    points: tuple[tuple[Number, Number], ...]
+    marks: tuple[Number, ...] = ()
 
 
 class Level(NamedTuple):
@@ -39,8 +50,15 @@ class Level(NamedTuple):
     value: int
 
 
+GROWTH_CHANGES = "growth changes"
+"""What a mark on a line over the context means: a window is full, or a method begins to drop."""
+
+
 class Curves(NamedTuple):
-    """Lines over an axis. joined: whether a line holds between its points; else only the points do."""
+    """Lines over an axis. joined: whether a line holds between its points; else only the points do.
+
+    marked: what a mark on a line means.
+    """
 
     title: str
     x: Axis
@@ -49,22 +67,23 @@ class Curves(NamedTuple):
     levels: tuple[Level, ...] = ()
     notes: tuple[str, ...] = ()
     joined: bool = True
+    marked: str = GROWTH_CHANGES
 
-    def numbers(self) -> set[int]:
+    def numbers(self) -> set[Number]:
         """Every number that is drawn."""
         points = (number for series in self.series for point in series.points for number in point)
         return {*points, *(level.value for level in self.levels)}
 
-    def said(self, series: Series, point: tuple[int, int]) -> str:
+    def said(self, series: Series, point: tuple[Number, Number]) -> str:
         """`llama-3-70b: 10,737,418,240 bytes (...) at 32,768 tokens`."""
         x, y = point
-        filled = f"; {MARKED}" if x in series.marks else ""
-        return f"{series.label}: {self.y.said(y)} at {self.x.said(x)}{filled}"
+        mark = f"; {self.marked}" if x in series.marks else ""
+        return f"{series.label}: {self.y.said(y)} at {self.x.said(x)}{mark}"
 
 
 def at_lengths(title: str, lines: Sequence[tuple[str, tuple[tuple[int, int], ...]]]) -> Curves:
     """Bytes of the cache at a few lengths; nothing is said of what lies between them."""
-    x, y = Axis("cached tokens of each sequence", "tokens"), Axis("bytes of the cache", "bytes")
+    x, y = Axis("cached tokens of each sequence", TOKENS), Axis("bytes of the cache", BYTES)
     return Curves(title, x, y, tuple(Series(label, points) for label, points in lines), joined=False)
 
 
@@ -72,10 +91,6 @@ def one_bar_each(title: str, sizes: Iterable[tuple[str, int]]) -> "Bars":
     """A bar of the cache of each of several things."""
     bars = tuple(Bar(label, (Segment("cache", size, 2),)) for label, size in sizes)
     return Bars(title, "bytes of the cache", bars)
-
-
-MARKED = "growth changes"
-"""What a mark on a line means: a window is full, or a method begins to drop."""
 
 
 class Segment(NamedTuple):
@@ -100,7 +115,7 @@ class Bar(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """Stacked bars of bytes. levels: what they are held against."""
+    """Stacked bars of bytes. levels: bytes that they are held against."""
 
     title: str
     label: str
@@ -108,7 +123,7 @@ class Bars(NamedTuple):
     levels: tuple[Level, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def numbers(self) -> set[int]:
+    def numbers(self) -> set[Number]:
         """Every number that is drawn."""
         segments = (segment.bytes for bar in self.bars for segment in bar.segments)
         return {*segments, *(level.value for level in self.levels)}
@@ -137,7 +152,7 @@ class Strip(NamedTuple):
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
 
-    def numbers(self) -> set[int]:
+    def numbers(self) -> set[Number]:
         """Every number that is drawn."""
         return {number for layer in self.layers for number in (layer.number, layer.bytes)}
 

@@ -1,12 +1,15 @@
 """What one decode step reads, and the floor under its time."""
 
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Curves
 
 
 class TensorReads(NamedTuple):
@@ -55,7 +58,8 @@ class DecodeReport(NamedTuple):
     """What one step reads on a GPU of each pipeline stage, all stages together.
 
     sequences: of all replicas; sequences_of_gpu: of one. costs_more_from: fewest cached tokens at which the cache costs
-    more than the weights, as they are expected to be read; None: never. experts: None where there are none.
+    more than the weights, as they are expected to be read; None: never. experts: None where there are none. by_tokens:
+    what a step reads of the cache at several lengths.
     """
 
     model: str
@@ -72,6 +76,7 @@ class DecodeReport(NamedTuple):
     device: str
     bandwidth_bytes_per_second: int | None
     notes: tuple[str, ...] = ()
+    by_tokens: tuple[tuple[int, int], ...] = ()
 
     @property
     def cache_bytes(self) -> int:
@@ -141,8 +146,25 @@ class DecodeReport(NamedTuple):
             "expected_at_least_seconds": None if self.expected_seconds is None else float(self.expected_seconds),
             "cache": [row._asdict() for row in self.cache],
             "weights": [part._asdict() for part in self.weights],
+            "cache_bytes_by_tokens": [{"tokens": tokens, "bytes": read} for tokens, read in self.by_tokens],
             "notes": list(self.notes),
         }
+
+    def charts(self) -> "tuple[Curves, ...]":
+        """What a step reads of the cache over the context, and of the weights: lines that cross."""
+        from kvcalc.report.chart import BYTES, TOKENS, Axis, Curves, Series
+
+        crossing = tuple(tokens for tokens, _ in self.by_tokens if tokens == self.costs_more_from and self.weights)
+        lines = [Series("cache", self.by_tokens, crossing)]
+        ends = (self.by_tokens[0][0], self.by_tokens[-1][0])
+        weights = {"weights": self.weights_bytes} if self.weights else {}
+        if self._is_estimate:
+            weights = {"weights, at least": self.weights_bytes, "weights, estimated": self.expected_weights_bytes}
+        lines += [Series(label, tuple((tokens, read) for tokens in ends)) for label, read in weights.items()]
+        x, y = Axis("cached tokens of each sequence", TOKENS), Axis("bytes that a decode step reads", BYTES)
+        title = f"{self.model}: bytes of a decode step by context, {self._whose}"
+        marked = "more than the weights from here on"
+        return (Curves(title, x, y, tuple(lines), notes=self.notes, marked=marked),)
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -165,14 +187,22 @@ class DecodeReport(NamedTuple):
             *((r.group, r.tensor, r.layers, r.reads, r.held_bytes, r.read_bytes) for r in self.cache),
             *(("weights", w.part, None, self._of_part(w), w.held_bytes, w.expected_bytes) for w in self.weights),
         )
-        on = "" if not self.parallel else f", on each GPU of {self.parallel}"
-        if self.stages > 1:
-            on = f", on a GPU of each stage of {self.parallel}"
-        title = (
-            f"{self.model}: one decode step of {plural(self.sequences, 'sequence')} at {plural(self.tokens, 'token')}, "
-            f"{self.kv_dtype}{on}"
-        )
+        at = f"{plural(self.sequences, 'sequence')} at {plural(self.tokens, 'token')}"
+        title = f"{self.model}: one decode step of {at}, {self.kv_dtype}{self._where}"
         return (Sheet(title, columns, rows, tuple(self._lines()), self.notes),)
+
+    @property
+    def _whose(self) -> str:
+        """Sequences, format and GPUs, in words."""
+        return f"{plural(self.sequences, 'sequence')}, {self.kv_dtype}{self._where}"
+
+    @property
+    def _where(self) -> str:
+        if not self.parallel:
+            return ""
+        return (
+            f", on a GPU of each stage of {self.parallel}" if self.stages > 1 else f", on each GPU of {self.parallel}"
+        )
 
     def _of_part(self, part: WeightReads) -> str:
         experts = self.experts

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
-from kvcalc.report.tiers import NodeTier, tier_lines
+from kvcalc.report.tiers import NodeTier, tier_charts, tier_lines
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, gigabytes, plural
 
@@ -138,7 +138,7 @@ class GpuFit(NamedTuple):
         return self.gpu_bytes - self.taken_bytes
 
     def charts(self) -> "tuple[Bars, ...]":
-        """Memory of a GPU, part by part, held against what there is; a bar for each stage that differs."""
+        """Memory of a GPU, part by part, held against what there is; a bar for each stage that differs. And tiers."""
         from kvcalc.report.chart import Bar, Bars, Level
 
         needed = self.needed_bytes or (None,)
@@ -146,7 +146,8 @@ class GpuFit(NamedTuple):
         named = sorted((stage, parts) for parts, stage in stages.items())
         bars = tuple(Bar(f"stage {stage}" if len(named) > 1 else "each GPU", parts) for stage, parts in named)
         level = Level(f"memory of {self.gpu}", self.gpu_bytes)
-        return (Bars(self.sheets()[0].title, "memory of each GPU", bars, (level,)),)
+        of_gpu = Bars(self.sheets()[0].title, "memory of each GPU", bars, (level,))
+        return (of_gpu, *tier_charts(self.tiers, self.model))
 
     def _parts(self, needed: int | None) -> "tuple[Segment, ...]":
         """Weights, what lies beside them, the cache that is asked for, and what is left of the memory."""

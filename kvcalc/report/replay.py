@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain, table_of_sheet
 from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural
 
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Curves
+
 SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
 """Quantiles that are shown, by name."""
+OF_A_CURVE = (*(Fraction(part, 20) for part in range(1, 20)), Fraction(99, 100), Fraction(999, 1000), Fraction(1))
+"""Shares of the time at which a curve says what is held."""
+_MOST_POINTS = 400
+"""Steps that are drawn; of more, the fullest of each few."""
 
 
 class Step(NamedTuple):
@@ -146,6 +153,9 @@ class ReplayReport(NamedTuple):
             "hit_rate": self.hit_rate,
             "used_blocks": {name: self.used_blocks(share) for name, share in SHOWN},
             "used_bytes": {name: self.used_blocks(share) * self.block_bytes for name, share in SHOWN},
+            "used_blocks_by_share": [
+                {"share": float(share), "blocks": self.used_blocks(share)} for share in OF_A_CURVE
+            ],
             "mean_used_blocks": mean(self.used),
             "wait_steps": {name: quantile(self.waits, share) for name, share in SHOWN},
             "mean_wait_steps": mean(self.waits),
@@ -160,6 +170,47 @@ class ReplayReport(NamedTuple):
         """Steps or the curve where they are asked for, else quantiles."""
         sheet = self.sheets()[-1]
         return table_of_sheet(sheet._replace(asked=self._asked()))
+
+    def charts(self) -> tuple[Curves, ...]:
+        """Blocks in use over the steps that were kept, else by the share of them; and hit rates of caches."""
+        return (self._over_steps() if self.steps else self._by_share(), *([self._hits()] if self.curve else []))
+
+    def _over_steps(self) -> Curves:
+        from kvcalc.report.chart import Axis, Curves, Level, Series
+
+        of_each = -(-len(self.steps) // _MOST_POINTS)
+        parts = (self.steps[first : first + of_each] for first in range(0, len(self.steps), of_each))
+        drawn = [max(part, key=lambda step: step.used_blocks) for part in parts]
+        preempting = tuple(step.step for step in drawn if step.preempted)
+        line = Series("in use", tuple((step.step, step.used_blocks) for step in drawn), preempting)
+        x, y = Axis("step", "steps", log=False), Axis("blocks in use", "blocks", log=False)
+        few = (f"of each {count(of_each)} steps the one with most blocks is drawn",) if of_each > 1 else ()
+        levels = (Level("the pool", self.num_blocks),)
+        return Curves(self._title, x, y, (line,), levels, (*few, *self.notes), marked="requests are preempted")
+
+    def _by_share(self) -> Curves:
+        from kvcalc.report.chart import SHARE, Axis, Curves, Level, Series
+
+        points = tuple((float(share), self.used_blocks(share)) for share in OF_A_CURVE)
+        x, y = (
+            Axis("share of the steps that hold no more", SHARE, log=False),
+            Axis("blocks in use", "blocks", log=False),
+        )
+        return Curves(self._title, x, y, (Series("in use", points),), (Level("the pool", self.num_blocks),), self.notes)
+
+    def _hits(self) -> Curves:
+        from kvcalc.report.chart import SHARE, Axis, Curves, Series
+
+        points = tuple((blocks, float(share)) for blocks, share in self.curve)
+        here = tuple(blocks for blocks, _ in points if blocks == self.num_blocks)
+        x, y = Axis("blocks of the cache", "blocks"), Axis("prompt tokens that it hits", SHARE, log=False)
+        line = Series("hit rate", points, here)
+        return Curves(f"{self._title}, hit rate by cache size", x, y, (line,), joined=False, marked="this pool")
+
+    @property
+    def _title(self) -> str:
+        served = in_version(self.engine, self.engine_version)
+        return f"{self.model} in {served}: {plural(self.totals.requests, 'request')}"
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -189,10 +240,9 @@ class ReplayReport(NamedTuple):
             )
             for name, share in SHOWN
         )
-        title = (
-            f"{self.model} in {in_version(self.engine, self.engine_version)}: {plural(self.totals.requests, 'request')}"
-        )
-        sheets = [Sheet(title, columns, rows, tuple(self._lines()), self.notes, asked=self._asked(), label_width=13)]
+        sheets = [
+            Sheet(self._title, columns, rows, tuple(self._lines()), self.notes, asked=self._asked(), label_width=13)
+        ]
         if self.curve:
             shares = tuple((blocks, blocks * self.block_bytes, float(share)) for blocks, share in self.curve)
             curve = (Column("blocks", "count"), Column("bytes", "bytes"), Column("hit rate", "ratio"))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
-from kvcalc.report.tiers import NodeTier, tier_lines
+from kvcalc.report.tiers import NodeTier, tier_charts, tier_lines
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
@@ -345,7 +345,7 @@ class Report(NamedTuple):
         return max(tensor.saturates_at or 0 for tensor in self._tensors() if (tensor.saturates_at or 0) <= self.tokens)
 
     def charts(self) -> "tuple[Bars, ...]":
-        """A bar for each group of layers, made of its tensors."""
+        """A bar for each group of layers, made of its tensors; and what is kept off the devices."""
         from kvcalc.report.chart import Bar, Bars, Segment
 
         tones = {name: tone for tone, name in enumerate(dict.fromkeys(tensor.name for tensor in self._tensors()))}
@@ -356,7 +356,7 @@ class Report(NamedTuple):
             )
             for group in self.groups
         )
-        return (Bars(self.heading(), "bytes of the cache", bars),)
+        return (Bars(self.heading(), "bytes of the cache", bars), *tier_charts(self.tiers, self.model))
 
     def asked(self) -> tuple[tuple[str, Cell], ...]:
         """The question, by the names that JSON has."""

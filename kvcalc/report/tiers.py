@@ -1,9 +1,12 @@
 """Where an engine keeps caches off its devices: host memory and disks, apart from what the devices hold."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvcalc.report.sheet import Json, Line
 from kvcalc.units import both_units, plural
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Bars
 
 HOST, DISK = "host memory", "disk"
 
@@ -65,3 +68,27 @@ def host_bytes(tiers: tuple[NodeTier, ...]) -> int:
 def tier_lines(tiers: tuple[NodeTier, ...]) -> tuple[Line, ...]:
     """A line for each."""
     return tuple(Line(each.tier.medium, each.words) for each in tiers)
+
+
+def tier_charts(tiers: tuple[NodeTier, ...], title: str, host_memory_bytes: int | None = None) -> "tuple[Bars, ...]":
+    """What a node keeps off its devices, a bar for each medium; none where nothing is kept or known.
+
+    title: of what keeps it; host_memory_bytes: of a node, where that is known.
+    """
+    from kvcalc.report.chart import Bar, Bars, Level, Segment
+
+    known = [(each, each.node_bytes) for each in tiers if each.node_bytes]
+    media = dict.fromkeys(each.tier.medium for each, _ in known)
+    bars = tuple(
+        Bar(
+            medium,
+            tuple(Segment(e.tier.name, size, tone) for tone, (e, size) in enumerate(known) if e.tier.medium == medium),
+        )
+        for medium in media
+    )
+    if not bars:
+        return ()
+    gpus = max(each.num_gpus for each, _ in known)
+    node = "" if gpus == 1 else f", on a node of {plural(gpus, 'GPU')}"
+    levels = () if host_memory_bytes is None else (Level("host memory of the node", host_memory_bytes),)
+    return (Bars(f"{title}: caches off the GPU{node}", "bytes on a node", bars, levels, tuple(map(str, tiers))),)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
 from kvcalc.report.versions import named
-from kvcalc.units import count, gibibytes, plural
+from kvcalc.units import count, gibibytes, plural, short_share
+
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Curves
 
 
 class Use(NamedTuple):
@@ -48,6 +53,18 @@ class Balance(NamedTuple):
         return {"states": self.states, "tokens": self.tokens, "users": self.users, "setting": setting}
 
 
+class ByUsers(NamedTuple):
+    """What so many users hold, prefixes and all: for the quantile of the time, None where that is more than there is.
+
+    at_mean, at_most: if each request were as long as the mean, or held all the time what one holds at most.
+    """
+
+    users: int
+    blocks: int | None
+    at_mean: int
+    at_most: int
+
+
 class TrafficReport(NamedTuple):
     """Users at which nothing is preempted for a share of the time, and the blocks that they hold.
 
@@ -57,7 +74,8 @@ class TrafficReport(NamedTuple):
     user_blocks: of one user, its prefix aside. all_blocks: of all of them, by quantiles, theirs and the prefixes'
     apart; None where the pool is smaller. users_at_most, users_at_mean: if each request were as long as the longest, or
     as the mean. uses: every store that limits users, the one that grows with tokens first. balance: of states and
-    tokens, where they have pools of their own.
+    tokens, where they have pools of their own. distribution: blocks that all of them hold, prefixes and all, for which
+    share of the time they are enough. by_users: what other numbers of users hold.
     """
 
     model: str
@@ -82,6 +100,8 @@ class TrafficReport(NamedTuple):
     uses: tuple[Use, ...]
     notes: tuple[str, ...] = ()
     balance: Balance | None = None
+    distribution: tuple[tuple[Fraction, int], ...] = ()
+    by_users: tuple[ByUsers, ...] = ()
 
     @property
     def expected_blocks(self) -> Fraction:
@@ -115,8 +135,63 @@ class TrafficReport(NamedTuple):
             "users_at_mean": self.users_at_mean,
             "uses": [use.to_dict() for use in self.uses],
             **({"balance": self.balance.to_dict()} if self.balance else {}),
+            "distribution": [{"share": float(share), "blocks": blocks} for share, blocks in self.distribution],
+            "by_users": [each._asdict() for each in self.by_users],
             "notes": list(self.notes),
         }
+
+    def charts(self) -> tuple[Curves, ...]:
+        """Blocks by users, next to what one length would say; and how much of the time the users hold how many."""
+        return (*([self._by_users()] if self.by_users else []), *([self._distributed()] if self.distribution else []))
+
+    def _by_users(self) -> Curves:
+        from kvcalc.report.chart import Axis, Curves, Level, Series
+
+        lines = (
+            ("all at the maximum", self.users_at_most, [each.at_most for each in self.by_users]),
+            (f"{short_share(float(self.quantile))} of the time", self.users, [each.blocks for each in self.by_users]),
+            ("all at the mean", self.users_at_mean, [each.at_mean for each in self.by_users]),
+        )
+        series = tuple(Series(label, self._that_fit(held), (most,)) for label, most, held in lines)
+        x, y = Axis("users", "users"), Axis(f"{self.unit}s that they hold", f"{self.unit}s")
+        shown = tuple(each for each in series if each.points)
+        title = f"{self._title}, {self.unit}s by users"
+        pool = (Level("the pool", self.num_blocks),)
+        return Curves(title, x, y, shown, pool, (self._limited, *self.notes), marked="the most that fit")
+
+    def _that_fit(self, held: Sequence[int | None]) -> tuple[tuple[int, int], ...]:
+        """What numbers of users hold, as far as there is so much; where not one fits, what one would hold."""
+        each = zip(self.by_users, held, strict=True)
+        known = tuple((row.users, blocks) for row, blocks in each if blocks is not None)
+        return tuple(point for point in known if point[1] <= self.num_blocks) or known[:1]
+
+    @property
+    def _limited(self) -> str:
+        """The answer, and which pool gives it."""
+        last = min(self.uses, key=lambda use: use.users, default=None)
+        by = "" if last is None or last is self.uses[0] else f", limited by {last.name}"
+        return f"{plural(self.users, 'user')} for {short_share(float(self.quantile))} of the time{by}"
+
+    def _distributed(self) -> Curves:
+        from kvcalc.report.chart import SHARE, Axis, Curves, Level, Series
+
+        points = tuple((float(share), blocks) for share, blocks in self.distribution)
+        line = Series(plural(self.users, "user"), points)
+        x = Axis("share of the time in which they hold no more", SHARE, log=False)
+        y = Axis(f"{self.unit}s that they hold", f"{self.unit}s", log=False)
+        title = f"{self._title}, {self.unit}s of {plural(self.users, 'user')}"
+        return Curves(title, x, y, (line,), (Level("the pool", self.num_blocks),), self.notes)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.model} in {in_version(self.engine, self.engine_version)}"
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """Blocks of a user and of all of them."""
@@ -130,7 +205,7 @@ class TrafficReport(NamedTuple):
             (name, each, *self._all(whole))
             for (name, each), (_, whole) in zip(self.user_blocks, self.all_blocks, strict=True)
         ]
-        title = f"{self.model} in {in_version(self.engine, self.engine_version)}: users of different lengths"
+        title = f"{self._title}: users of different lengths"
         asked = (("model", self.model), ("engine", self.engine), ("engine_version", self.engine_version))
         first = Sheet(title, columns, tuple(rows), tuple(self._lines()), self.notes, asked=asked, label_width=17)
         return (first, self._uses()) if self._limits else (first,)

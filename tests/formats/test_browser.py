@@ -23,6 +23,10 @@ PAGES = {
     "report": "report examples/plans tests/plans/too_large.yaml tests/plans/served_too_large.yaml",
     "plot": "plot gpt-oss-20b llama3-70b --tokens 128K --gpu h200 --format html",
     "size": "size r1 -t 100000 --explain --format html",
+    "tiers": "size qwen3.5-27b -e llama_cpp --engine-set defaults=server -t 32K --format html",
+    "decode": "decode qwen3-30b-a3b -t 32K -b 8 --gpu h100 --format html",
+    "traffic": "traffic llama3-8b --blocks 2000 --context examples/traces/azure.csv --format html",
+    "replay": "replay examples/traces/mooncake.jsonl llama3-8b --blocks 3000 --curve --steps --format html",
     "compare": "compare r1 llama3-70b -t 1K,32K --format html",
     "presets": "presets list --format html",
 }

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -16,11 +18,13 @@ import kvcalc
 from kvcalc import formats
 from kvcalc.answers.curves import MOST_CURVES, Line, growing, samples
 from kvcalc.cli import main
+from kvcalc.fleet.traffic.distribution import Blocks
 from kvcalc.formats import FORMATS
 from kvcalc.formats._escapes import visible_chart
 from kvcalc.question import Question
 from kvcalc.report.chart import Axis, Bar, Bars, Curves, Layer, Level, Segment, Series, Strip, charts_of
 
+TRACES = Path(__file__).parents[2] / "examples" / "traces"
 COMMANDS = (
     "size gpt-oss-20b -t 8192",
     "size gemma3-27b -t 32K --by-layer",
@@ -40,6 +44,21 @@ COMMANDS = (
     "plot llama3-8b --methods snapkv,kivi --linear",
     "plot gpt-oss-20b -e ideal,vllm@0.25.1,vllm,llama_cpp",
     "plot llama3.1-8b --max-users --gpu h100,l40s -e vllm --dtype bf16,fp8",
+    "size qwen3.5-27b -e llama_cpp --engine-set defaults=server -t 32K",
+    "fit llama-3.1-8b -e sglang --gpu h100 --gpus 2 --tp 2 -t 32K --engine-set enable_hierarchical_cache=1",
+    "fit llama-3.1-70b -e vllm --gpu h100 --gpus 4 --tp 4 -t 32K --engine-set kv_offloading_size=200",
+    "decode llama-3.1-8b -t 32K -b 16 --gpu h100",
+    "decode qwen3-30b-a3b -t 32K -b 8",
+    "decode gpt-oss-20b -t 8K --tp 2",
+    "decode jamba-1.5-mini -t 8K",
+    f"traffic llama3-8b --blocks 2000 --context {TRACES}/azure.csv",
+    f"traffic llama3-8b --blocks 400 --context {TRACES}/azure.csv",
+    "traffic qwen3-next-80b-a3b -e sglang --gpu h200 --tp 2 --context p50=1K,p95=8K,max=32K --output 300",
+    "traffic llama3-8b --blocks 2000 --context 1K:50,4K:30 --output 300 --shared-prefix 512:60,0:40 --active 20",
+    "traffic llama3-8b --blocks 20 --context 1K --output 300",
+    f"replay {TRACES}/azure.csv llama3-8b --blocks 2000 --step-ms 20",
+    f"replay {TRACES}/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps",
+    f"replay {TRACES}/mooncake.jsonl llama3-8b --blocks 3000 --step-ms 20 --curve",
 )
 DRAWN = ("svg", "png", "tikz", "chart")
 
@@ -57,13 +76,13 @@ def document_of(cli, monkeypatch):
     return of
 
 
-def ints(values: object) -> set[int]:
-    """Every whole number in plain values."""
+def numbers(values: object) -> set[int | float]:
+    """Every number in plain values."""
     if isinstance(values, dict):
-        return {number for each in values.values() for number in ints(each)}
+        return {number for each in values.values() for number in numbers(each)}
     if isinstance(values, list | tuple):
-        return {number for each in values for number in ints(each)}
-    return {values} if isinstance(values, int) and not isinstance(values, bool) else set()
+        return {number for each in values for number in numbers(each)}
+    return {values} if isinstance(values, int | float) and not isinstance(values, bool) else set()
 
 
 def written(document, format: str) -> bytes:
@@ -83,14 +102,14 @@ def test_every_number_of_a_chart_is_in_its_json(document_of, line):
     assert charts
     for chart in charts:
         assert chart.numbers()
-        assert all(type(number) is int for number in chart.numbers())
-        assert chart.numbers() <= ints(document.to_dict())
+        assert all(type(number) is int or 0 <= number <= 1 for number in chart.numbers())
+        assert chart.numbers() <= numbers(document.to_dict())
 
 
 def test_a_number_that_json_has_not_is_noticed(document_of):
     (chart,) = charts_of(document_of("plot gpt-oss-20b -t 1K"))
     other = chart._replace(levels=(Level("x", 12345678901),))
-    assert not other.numbers() <= ints(document_of("plot gpt-oss-20b -t 1K").to_dict())
+    assert not other.numbers() <= numbers(document_of("plot gpt-oss-20b -t 1K").to_dict())
 
 
 @pytest.mark.parametrize("engine", ["ideal", "vllm", "sglang", "llama_cpp", "transformers"])
@@ -104,6 +123,54 @@ def test_each_point_is_what_size_answers(name, engine):
     (curve,) = report.curves
     for tokens, bytes_ in curve.points[:: max(1, len(curve.points) // 9)]:
         assert bytes_ == kvcalc.size(model, tokens=tokens, batch=3, engine=engine).total_bytes
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "gpt-oss-20b", "deepseek-v3.2", "qwen3-30b-a3b"])
+def test_each_point_of_a_decode_step_is_what_decode_answers(name):
+    report = kvcalc.decode(name, tokens="4K", batch=3)
+    cache, *weights = charts_of(report)[0].series
+    for tokens, bytes_ in cache.points[:: max(1, len(cache.points) // 5)]:
+        assert kvcalc.decode(name, tokens=tokens, batch=3).cache_bytes == bytes_
+    assert dict(cache.points)[4096] == report.cache_bytes
+    (crossing,) = cache.marks
+    dearest = max(bytes_ for line in weights for _, bytes_ in line.points)
+    before, at = (kvcalc.decode(name, tokens=crossing + off, batch=3).cache_bytes for off in (-1, 0))
+    assert before <= dearest < at
+
+
+def test_lines_of_users_end_at_the_answers_and_nobody_holds_less_than_before(document_of):
+    report = document_of(f"traffic llama3-8b --blocks 2000 --context {TRACES}/azure.csv")
+    by_users, distribution = charts_of(report)
+    ends = {series.label: series.points[-1][0] for series in by_users.series}
+    assert ends == {
+        "all at the maximum": report.users_at_most,
+        "99% of the time": report.users,
+        "all at the mean": report.users_at_mean,
+    }
+    assert ends["all at the maximum"] < ends["99% of the time"] < ends["all at the mean"]
+    for line in (*by_users.series, *distribution.series):
+        assert [*line.points] == sorted(line.points, key=lambda point: (point[0], point[1]))
+        assert all(held <= report.num_blocks for _, held in line.points)
+    assert dict(distribution.series[0].points)[0.99] == dict(by_users.series[1].points)[report.users]
+
+
+def test_a_distribution_is_the_shares_of_its_convolution():
+    """Two users that hold 1, 2 or 3 blocks, each a third of the time: 2 to 6 together, in 9 cases."""
+    held = Blocks([0, 1, 1, 1], 5)
+    ninths = [Fraction(cases, 9) for cases in (1, 2, 3, 6, 8, 9)]
+    assert [*held.quantiles(2, ninths)] == [2, 3, 3, 4, 5, None]
+    for share in ninths[:-1]:
+        enough = held.quantile(2, share)
+        assert held.share_within(2, enough) >= share > held.share_within(2, enough - 1)
+
+
+def test_a_replay_is_drawn_with_its_peak_and_where_it_preempts(document_of):
+    report = document_of(f"replay {TRACES}/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps")
+    (line,) = charts_of(report)[0].series
+    assert max(used for _, used in line.points) == report.totals.peak_used
+    used = {step.step: step.used_blocks for step in report.steps}
+    assert all(used[step] == blocks for step, blocks in line.points)
+    assert len(line.points) < len(report.steps)
 
 
 @pytest.mark.parametrize(

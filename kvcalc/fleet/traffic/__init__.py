@@ -9,7 +9,7 @@ distribution   what users hold together, by convolution
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from kvcalc.engines import Engine
@@ -17,7 +17,7 @@ from kvcalc.fleet.traffic.load import Load
 from kvcalc.fleet.traffic.mix import Mix
 from kvcalc.fleet.traffic.store import Store
 from kvcalc.model import Model
-from kvcalc.report.traffic import TrafficReport, Use
+from kvcalc.report.traffic import ByUsers, TrafficReport, Use
 
 _ASSUMED = (
     "users are independent of each other, and each starts its next request when one ends; reading a prompt takes no "
@@ -27,6 +27,8 @@ _IDLE = (
     "users are independent of each other; an idle session keeps what its next request goes on with, and is idle as "
     "long after a short request as after a long one; reading a prompt takes no time"
 )
+_OF_A_CURVE = (*(Fraction(part, 20) for part in range(1, 20)), Fraction(99, 100), Fraction(999, 1000))
+"""Shares of the time at which a distribution says what is held."""
 _SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)))
 
 
@@ -79,7 +81,30 @@ def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) ->
         users_at_mean=first.users_at_mean,
         uses=tuple(_use(load) for load in loads),
         notes=(_IDLE if mix.active < 1 else _ASSUMED, *notes_of(stores, mix)),
+        distribution=tuple(_distribution(first, users)),
+        by_users=tuple(_by_users(first, users)),
     )
+
+
+def _distribution(load: Load, users: int) -> Iterator[tuple[Fraction, int]]:
+    """Units that are enough for which share of the time, as far as there are so many."""
+    shares = sorted({*_OF_A_CURVE, load.mix.quantile}) if users else []
+    for share, units in zip(shares, load.units.quantiles(users, shares), strict=True):
+        if units is not None:
+            yield share, load.prefix_units + units
+
+
+def _by_users(load: Load, users: int) -> Iterator[ByUsers]:
+    """What numbers of users hold: 1, 2, 3, 4, 6, 8 ... and each that is an answer, up to the largest of these."""
+    answers = {users, load.users, load.users_at_most, load.users_at_mean} - {0}
+    answers = answers or {1}
+    last = max(answers)
+    steps = {step * 2**power for power in range(last.bit_length()) for step in (1, 3)}
+    mean, most = load.held_at_mean, load.units.most
+    for number in sorted({step for step in steps if step <= last} | answers):
+        held = load.units.quantile(number, load.mix.quantile) if number <= load.users else None
+        fixed = load.prefix_units
+        yield ByUsers(number, None if held is None else fixed + held, fixed + number * mean, fixed + number * most)
 
 
 def _use(load: Load) -> Use:

@@ -9,9 +9,11 @@ several blocks, rounded up for each user.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
+from itertools import accumulate
 from math import log
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -94,13 +96,20 @@ class Blocks:
 
     def quantile(self, users: int, share: Fraction) -> int | None:
         """The fewest blocks that are enough for so large a share of the time; None where there are not so many."""
+        return next(self.quantiles(users, (share,)))
+
+    def quantiles(self, users: int, shares: Sequence[Fraction]) -> Iterator[int | None]:
+        """The same for several shares in ascending order, in one pass."""
         if self._is_small(users):
-            return exact_quantile(self.weights, users, share, self.num_blocks)
+            yield from exact_quantiles(self.weights, users, shares, self.num_blocks)
+            return
         sums = np.cumsum(self._of(users))
-        enough = np.nonzero(sums >= float(share) + ROUNDING)[0]
-        if len(enough):
-            return int(enough[0]) * self._step
-        return self.num_blocks if users * self.most <= self.num_blocks else None
+        for share in shares:
+            enough = np.nonzero(sums >= float(share) + ROUNDING)[0]
+            if len(enough):
+                yield int(enough[0]) * self._step
+            else:
+                yield self.num_blocks if users * self.most <= self.num_blocks else None
 
     def most_users(self, share: Fraction) -> int:
         """Users that hold no more blocks than there are for so large a share of the time.
@@ -222,11 +231,10 @@ def exact_share(weights: Sequence[int], users: int, within: int) -> Fraction:
     return Fraction(sum(exact_weights(weights, users)[: within + 1]), sum(weights) ** users)
 
 
-def exact_quantile(weights: Sequence[int], users: int, share: Fraction, most: int) -> int | None:
-    """The fewest blocks that are enough for so large a share of the time; None where that is more than `most`."""
-    left = share * sum(weights) ** users
-    for blocks, weight in enumerate(exact_weights(weights, users)[: most + 1]):
-        left -= weight
-        if left <= 0:
-            return blocks
-    return None
+def exact_quantiles(weights: Sequence[int], users: int, shares: Sequence[Fraction], most: int) -> Iterator[int | None]:
+    """The fewest blocks that are enough for shares of the time, which ascend; None where that is more than `most`."""
+    whole = sum(weights) ** users
+    sums = list(accumulate(exact_weights(weights, users)[: most + 1]))
+    for share in shares:
+        blocks = bisect_left(sums, share * whole)
+        yield blocks if blocks < len(sums) else None

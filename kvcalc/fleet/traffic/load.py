@@ -73,10 +73,14 @@ class Load:
     @property
     def users_at_mean(self) -> int:
         """Users if each request were as long as the mean."""
+        return self.units.num_blocks // max(1, self.held_at_mean)
+
+    @property
+    def held_at_mean(self) -> int:
+        """Units of a request as long as the mean, those of its prefix aside."""
         prefixes = self.mix.prefixes
         common = sum(weight * self.store.shared(tokens) for tokens, weight in prefixes.groups if tokens)
-        held = self.store.held(round(self.mix.workload.mean_tokens)) - common // prefixes.total
-        return self.units.num_blocks // max(1, held)
+        return self.store.held(round(self.mix.workload.mean_tokens)) - common // prefixes.total
 
     @property
     def has_room(self) -> bool:
