@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvcalc.cache.dtypes import dtype_named
-from kvcalc.engines import Engine
 from kvcalc.fleet.check import Deployment
 from kvcalc.io.plans.asked import (
     engine_of,
@@ -17,12 +16,9 @@ from kvcalc.io.plans.asked import (
     ranks_of,
     sequences_of,
 )
-from kvcalc.io.plans.device import gpu_of
-from kvcalc.io.plans.holding import adapters_bytes_of, host_of, limit_of, on_gpus_of, weights_of
+from kvcalc.io.plans.holding import Holding
 from kvcalc.io.plans.row import Row
 from kvcalc.io.written import facts_of, written_of
-from kvcalc.model import Model
-from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.check import Written
 from kvcalc.units import both_units
@@ -38,35 +34,34 @@ def deployed(row: Row) -> Deployment:
     ranks = ranks_of(row)
     engine = engine_of(row)
     asked = Question(model, tokens, sequences_of(row), dtype, engine, ranks)
+    holding = Holding(row, asked)
     return Deployment(
         name=entry.name,
         asked=asked,
-        limit=limit_of(row, engine, ranks, model, tokens),
+        limit=holding.limit(),
         file=row.document.name if row.file else "",
         line=row.document.lines.get(row.path, 0),
         where=row.document.where(row.path),
-        remarks=_remarks(row, model, engine, ranks),
+        remarks=_remarks(row, asked, holding),
         written=tuple(_written(row)),
         mix=mix,
         mix_where=row.document.where((*row.path, "workload")) if mix else "",
-        host=host_of(row, engine, ranks, model, tokens),
-        on=on_gpus_of(row, asked),
+        host=holding.host(),
+        on=holding.on_gpus(),
     )
 
 
-def _remarks(row: Row, model: Model, engine: Engine, ranks: Parallel) -> tuple[str, ...]:
+def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     found = [f"{said.about}: {said.why}" for said in row.args.told]
     if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
-        own = own_context_of(row, model)
-        whose = "the model" if own == model.max_model_len else engine_of(row).TITLE
+        own = own_context_of(row, asked.model)
+        whose = "the model" if own == asked.model.max_model_len else asked.engine.TITLE
         found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
-    gpu = None if row.entry.budget is not None else gpu_of(row)
-    if gpu is not None:
-        found.extend(gpu.remarks())
-    if gpu is not None:
-        found.extend(weights_of(row, model, engine).words())
-        if (adapters_bytes := adapters_bytes_of(row, engine, model, ranks)) is not None:
-            found.append(f"{both_units(adapters_bytes)} of each GPU are kept for {row.args.adapters}")
+    if holding.gpu is not None:
+        found.extend(holding.gpu.remarks())
+        found.extend(holding.weights.words())
+        if holding.adapters_bytes is not None:
+            found.append(f"{both_units(holding.adapters_bytes)} of each GPU are kept for {row.args.adapters}")
     return tuple(found)
 
 
