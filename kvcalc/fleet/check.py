@@ -53,9 +53,10 @@ class Limit:
         It may be negative. Raises InvalidValueError where an engine's own share is not known.
         """
         memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
-        if isinstance(engine, Planner) and engine.fixed_bytes is not None:
+        planner = engine if isinstance(engine, Planner) else None
+        if planner is not None and planner.fixed_bytes is not None:
             return cls(memory.cache_bytes, (memory.share,))
-        share = memory.share if isinstance(engine, Planner) else f"{float(utilization):g}"
+        share = f"{float(utilization):g}" if planner is None else memory.share
         words: tuple[str | int, ...] = (f"{gpu.name} ", gpu.memory_bytes, f" x {share} - ", weights_bytes, " weights")
         if reserve_bytes:
             words = (*words, " - ", reserve_bytes, f" {reserve_words}")

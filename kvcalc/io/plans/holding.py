@@ -114,7 +114,9 @@ class Holding:
     @cached_property
     def _settled(self) -> Engine:
         """The engine with the settings that it works out on its ranks."""
-        return self._row.take(self._of, self._engine.settled, self._model, self._ranks)
+        engine, model, ranks = self._engine, self._model, self._ranks
+        key = ("settled", id(engine), id(model), ranks)
+        return self._row.once(key, lambda: self._row.take(self._of, engine.settled, model, ranks))
 
     @cached_property
     def _given_reserve(self) -> int | None:
