@@ -312,7 +312,7 @@ REFUSED = {
         lambda: kvcalc.compare(["r1", "llama3-8b"], tokens=1, variants="mha"),
         "one model is compared as others, and several are named",
     ),
-    "no models": (lambda: kvcalc.compare([], tokens=1), "no model is named"),
+    "no models": (lambda: kvcalc.compare([], tokens=1), "no model named"),
     "no lengths": (lambda: kvcalc.compare("r1", tokens=[]), "no tokens are given"),
     "an unknown method": (
         lambda: kvcalc.compare("r1", tokens=1, methods="snapvk"),

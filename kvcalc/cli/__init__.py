@@ -1,8 +1,8 @@
 """The command line: each command is a thin file that loads, calls, renders, and returns an exit code.
 
-Exit codes: 0 fine, 1 a plan does not fit, 2 bad input. Errors go to stderr as `where: what` and `help: what to try`;
-nothing is on stdout then. Start-up is part of the product: a plain command line is read without typer, only the command
-that runs is loaded, and it imports what it needs when it runs.
+Exit codes: 0 fine, 1 a plan does not fit, 2 bad input. Errors go to stderr as `where: what` and `help: what to try`,
+with nothing on stdout. Start-up is part of the product: a plain command line is read without typer, only the command
+that runs is loaded, and it imports its dependencies when it runs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from kvcalc.errors.foreign import visible
 
 OK, INTERRUPTED = 0, 130
 _ON_ONE_LINE = "1000"
-"""Columns for what completion says of a word: fish reads each line as one more word."""
+"""Width for completion descriptions: fish reads every line as another completion."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code; prints errors instead of raising them."""
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # closed by whoever started us: it stays silent
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # closed by the parent process: stay silent
     if sys.stdout is None:
-        return _print_error(InvalidValueError("standard output is closed", help="leave out >&-"))
+        return _print_error(InvalidValueError("standard output is closed", help="remove >&-"))
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's character set lacks is printed as an escape, not as a crash.
+        # A character that the terminal cannot encode is printed as an escape instead of raising.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -54,7 +54,7 @@ def run() -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    """Runs a plain command line at once; the application takes any other, completes words, and knows Windows' globs."""
+    """Runs a plain command line directly; the typer application handles the rest, completion and Windows' globs."""
     from kvcalc.cli.plain import read
     from kvcalc.cli.spellings import spelled_out
 
@@ -85,5 +85,5 @@ def _print_error(error: KvcalcError) -> int:
 
 
 def _drop_what_is_left(stream: TextIO) -> None:
-    """Lets nothing more be written: Python would try once more at its end, and say that it failed."""
+    """Redirects stdout to devnull: Python would flush it again at exit and print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,12 +18,12 @@ _TOLD_EVERY = 256
 
 
 def checked(path: str, *, hub: bool, format: str) -> int:
-    """Verdicts as they come, where they are written to a file; else their counts, and the first that do not fit."""
+    """Streams verdicts to a file; otherwise prints their counts and the first that do not fit."""
     if format not in _FORMATS:
         raise InvalidValueError(
-            f"a fleet is written as {' or '.join(_FORMATS)}, not as {format}",
+            f"a fleet supports --format {' or '.join(_FORMATS)}, not {format}",
             where="--format",
-            help="use one of them, or write the deployments into plans",
+            help="use one of them, or move the deployments into plan files",
         )
     found = _told(Path(path), hub=hub)
     if format == "json":
@@ -65,7 +65,7 @@ def _counted(found: Iterator[Finding | Note]) -> FleetReport:
 
 
 def _as_json(found: Iterator[Finding | Note], path: str) -> int:
-    """One document, written as it comes: what is refused stands among the findings, with its reason."""
+    """One JSON document, written incrementally; refused lines are findings with their reason."""
     from kvcalc.formats.json import line_of
     from kvcalc.report.versions import named
 
@@ -88,7 +88,7 @@ def _as_json(found: Iterator[Finding | Note], path: str) -> int:
 
 def _check_any(report: FleetReport, path: str) -> None:
     if not report.deployments and not report.refused:
-        raise InvalidFileError("no deployment is found", where=path, help="write one on each line, as a JSON object")
+        raise InvalidFileError("no deployments found", where=path, help="write one JSON object per line")
 
 
 def _code(report: FleetReport) -> int:

@@ -1,4 +1,4 @@
-"""`--as`: a layout as the engine is started with it."""
+"""`--as`: the command or manifest that starts the engine in a layout."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ _SERVER_DEFAULTS = {"llama-server": ("defaults=server",)}
 
 
 def engine_of(launch: str, engine: str, engine_set: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The engine whose command line --as asks for, with its settings.
+    """The engine that --as starts, with its settings.
 
-    Raises InvalidValueError where --engine is another.
+    Raises InvalidValueError if --engine names another one.
     """
     from kvcalc.engines.base import split_version
     from kvcalc.errors import UnknownNameError
     from kvcalc.io.engine_args._writing import FORMS, SERVERS
 
     if launch not in FORMS:
-        raise UnknownNameError.among("form of a command line", launch, FORMS).at("--as")
+        raise UnknownNameError.among("launch format", launch, FORMS).at("--as")
     server = SERVERS.get(launch)
     if server is None or split_version(engine)[0] == server:
         return engine, [*_SERVER_DEFAULTS.get(launch, ()), *engine_set]
     if engine != options.ENGINE.default:
         raise InvalidValueError(
-            f"the command line of {launch} is asked for, and the engine is {engine}",
+            f"--as {launch} conflicts with --engine {engine}",
             where="--as",
-            help=f"leave --engine out, or ask for --engine {server}",
+            help=f"remove --engine, or use --engine {server}",
         )
     return server, [*_SERVER_DEFAULTS.get(launch, ()), *engine_set]
 
 
 def show_best(report: ChoicesReport, offers: Sequence[OnGpus], launch: str) -> None:
-    """The best layout as it is started."""
+    """The best layout, as it would be started."""
     from kvcalc.fleet.choose import question_of
     from kvcalc.parallel import Parallel
     from kvcalc.report.choices import between
@@ -56,12 +56,12 @@ def show_best(report: ChoicesReport, offers: Sequence[OnGpus], launch: str) -> N
 
 
 def show_one(one: GpuFit, question: OnGpus, ranks: Parallel, launch: str) -> None:
-    """The layout that was asked about as it is started, for the longest request where no context was."""
+    """The given layout, as it would be started; for the longest request unless a context is given."""
     from kvcalc.report.choices import between
 
     tokens = one.tokens or one.max_context
     if not tokens:
-        raise InvalidValueError("no context is given", where="--tokens", help="give the tokens of each user: 32K")
+        raise InvalidValueError("no context given", where="--tokens", help="pass the tokens of each user: --tokens 32K")
     users = one.sequences if one.tokens is None else one.max_sequences
     most = users if one.tokens is None or one.at_best is None else one.at_best.max_sequences
     _show(question, ranks, tokens, launch, between(users, most), estimate=one.estimate)

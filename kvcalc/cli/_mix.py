@@ -23,7 +23,7 @@ def mix_asked_for(
     active: str,
     option: str = "--tokens",
 ) -> Mix:
-    """What users do, by the options of a workload, each error under the option that it came from."""
+    """The workload given by its options; each error names its option."""
     from kvcalc.io.workloads import mix_of, trace_or_lengths
 
     try:
@@ -34,7 +34,7 @@ def mix_asked_for(
 
 
 def at_option(error: InvalidValueError, option: str = "--tokens") -> InvalidValueError:
-    """The error under the option that its value came from. option: that has the lengths of prompts."""
+    """The error, naming the option that its value came from. option: the one with prompt lengths."""
     places = {**_OPTIONS, "prompt": option}
     return error.at(places[error.field]) if error.field in places and not error.where else error
 
@@ -43,11 +43,11 @@ _OPTIONS = {
     **{"output": "--output", "quantile": "--quantile", "active": "--active"},
     **{"shared_prefix": "--shared-prefix", "prefixes": "--prefixes"},
 }
-"""Options by the names that their values have elsewhere."""
+"""Options by the names of their values in the library."""
 
 
 def workers(on: str | None) -> AbstractContextManager[Executor | None]:
-    """The cluster that --on names, for as long as it is used; None without one."""
+    """The cluster named by --on, open while in use; None without one."""
     if on is None:
         return nullcontext()
     from kvcalc.io.cluster import on_ray

@@ -1,4 +1,4 @@
-"""`--with`: other models on the same GPU, each as it is written: qwen3-0.6b,tokens=8K,users=4."""
+"""`--with`: other models on the same GPU, each written as qwen3-0.6b,tokens=8K,users=4."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRITE = "write a model, its context and its users: qwen3-0.6b,tokens=8K,users=4
 
 
 def others_on(texts: Sequence[str], question: OnGpus, terms: Terms, tokens: int | None) -> tuple[Other, ...]:
-    """Each of them in the question's engine, on its GPU."""
+    """Each other model, in the question's engine and on its GPU."""
     return tuple(asking.located("--with", _other, text, question, terms, tokens) for text in texts)
 
 
@@ -36,7 +36,7 @@ def _other(text: str, question: OnGpus, terms: Terms, tokens: int | None) -> Oth
         raise InvalidValueError(f"not another model: {quoted(text)}", help=_WRITE)
     length = parse_tokens(found["tokens"], "tokens") if "tokens" in found else tokens
     if length is None:
-        raise InvalidValueError(f"no context of {quoted(name)} is given", help=_WRITE)
+        raise InvalidValueError(f"no context given for {quoted(name)}", help=_WRITE)
     model = load_named(name)
     users = parse_tokens(found.get("users", "1"), "users")
     asked = terms._replace(sequences=users).of(model, length)

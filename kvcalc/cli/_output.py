@@ -18,9 +18,9 @@ _taken: ContextVar[list[Document] | None] = ContextVar("taken", default=None)
 
 
 def check_output_format(name: str, *, findings: bool = False, charts: bool = False, to_file: bool = False) -> None:
-    """Raises KvcalcError for a format that this command has not, before anything is computed.
+    """Raises KvcalcError for a format that this command does not support, before anything is computed.
 
-    to_file: whether it goes to a file; what is no text must not go to a terminal.
+    to_file: whether the document goes to a file; binary formats must not go to a terminal.
     """
     from kvcalc.cli.asking import located
     from kvcalc.formats import FOR_ANYTHING, FOR_CHARTS, FOR_FINDINGS, OF_BYTES, check_format
@@ -29,12 +29,14 @@ def check_output_format(name: str, *, findings: bool = False, charts: bool = Fal
     located("--format", check_format, name, allowed)
     if name in OF_BYTES and not to_file and sys.stdout.isatty():
         raise InvalidValueError(
-            f"{name} is no text, and goes to a terminal", where="--format", help=f"write it to a file: > chart.{name}"
+            f"{name} is binary, and standard output is a terminal",
+            where="--format",
+            help=f"write it to a file: > chart.{name}",
         )
 
 
 def format_of(given: str | None, file: str | None, otherwise: str) -> str:
-    """The format that is given, else that of the file by its name, else the usual one."""
+    """The given format, else the one of the file's suffix, else the default."""
     if given is not None or file is None:
         return given or otherwise
 
@@ -70,7 +72,7 @@ def show(document: Document, format: str, file: str | None = None) -> None:
 
 @contextmanager
 def taking() -> Iterator[list[Document]]:
-    """Documents that commands show meanwhile, in place of writing them."""
+    """Captures the documents that commands show, instead of writing them."""
     documents: list[Document] = []
     token = _taken.set(documents)
     try:
@@ -80,7 +82,7 @@ def taking() -> Iterator[list[Document]]:
 
 
 def show_text(text: str) -> None:
-    """Writes a text of its own form, line by line, without what a terminal would obey."""
+    """Writes a preformatted text line by line, with control characters escaped."""
     from kvcalc.errors.foreign import visible
 
     sys.stdout.write("".join(visible(line, len(line)) + "\n" for line in text.splitlines()))

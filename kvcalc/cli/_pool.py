@@ -1,4 +1,4 @@
-"""The pool of blocks that an option or a GPU makes, and the scheduler that serves from it."""
+"""The block pool given by an option or sized from a GPU, and the scheduler that serves from it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """What is served, by which engine and how, with what the cache has.
+    """The model, engine and scheduler, with the memory or blocks of the cache.
 
-    engine: with its version. left_bytes: for the cache on a rank, None where a setting says how many blocks there are.
+    engine: with its version. left_bytes: for the cache of a rank; None if a setting gives the number of blocks.
     """
 
     model: Model
@@ -44,7 +44,7 @@ def asked_for(  # options
     engine_set: Sequence[str],
     scheduler_set: Sequence[str],
 ) -> Asked:
-    """What the options of a pool ask for, each error under the option that it came from."""
+    """The pool given by its options; each error names its option."""
     from kvcalc.fleet.replay import engine_replayed
 
     version = asking.located("--engine", engine_replayed, engine)
@@ -73,10 +73,10 @@ def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict
 
 
 def _check_pool(device: str | None, scheduler: Mapping[str, object], engine: Mapping[str, object]) -> None:
-    """Raises InvalidValueError where nothing says how large the pool is."""
+    """Raises InvalidValueError if the size of the pool is unknown."""
     if not (device or "num_gpu_blocks" in scheduler or "num_gpu_blocks_override" in engine):
         raise InvalidValueError(
-            "nothing says how many blocks the pool has", help="give --blocks, or --gpu for what weights leave of it"
+            "pool size unknown", help="pass --blocks, or --gpu to size the pool from the memory that the weights leave"
         )
 
 
@@ -92,7 +92,7 @@ def _left(  # options
     engine_set: Sequence[str],
     layout: Parallel | None,
 ) -> tuple[int, dict[str, object]]:
-    """What weights and the rest leave for the cache on a GPU, and the engine's settings on it."""
+    """Memory of a GPU left for the cache after weights and the rest, and the engine's settings on it."""
     from fractions import Fraction
 
     from kvcalc.fleet.memory import share_of
@@ -110,9 +110,9 @@ def _left(  # options
     left = question.memory(layout or Parallel()).cache_bytes
     if left <= 0:
         raise InvalidValueError(
-            f"weights and reserve leave nothing of {card.name} for the cache",
+            f"weights and reserve leave no memory of {card.name} for the cache",
             where="--gpu",
-            help="use --tp, or --weights",
+            help="raise --tp, or correct --weights",
         )
     settings = {name: value for name, value in terms.engine.settings_by_name().items() if value is not None}
     return left, dict(settings)

@@ -1,4 +1,4 @@
-"""Commands as tools of an agent: each takes the options of its command as typed arguments, and answers as it does."""
+"""Commands as an agent's tools: each takes its command's options as typed arguments and gives the same answer."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ ANSWERED_BY = {
     "explain": ("explain",),
     "transfer": ("transfer",),
 }
-"""Commands that are tools, each with the kinds of document that it answers with (`kvcalc schema KIND`)."""
+"""Commands that are tools, each with the kinds of document it returns (`kvcalc schema KIND`)."""
 _LEFT_OUT = frozenset(
     {
-        *("preset", "model", "length"),  # the model and its length have one argument each
-        *("format", "by_layer", "exact"),  # an answer has words and values, whole
+        *("preset", "model", "length"),  # model and context have one argument each
+        *("format", "by_layer", "exact"),  # an answer always has both text and values
         *("verify",),  # starts processes
         *("baseline", "update_baseline", "max_growth", "out"),  # write files
     }
 )
 _NAMES = {"named": "model"}
-"""Arguments that are named otherwise than the option that they are."""
+"""Arguments whose name differs from their option's."""
 _STREAM = "-"
 _FILE_ARGUMENTS = ("log", "paths")
 
 
 class Answered(NamedTuple):
-    """What a tool says: words for eyes, and the documents; or an error in words alone."""
+    """A tool's result: text for people and the documents; or an error as text only."""
 
     words: str
     documents: tuple[Json, ...] = ()
@@ -73,7 +73,7 @@ def output_schema(name: str) -> dict[str, Any]:
 
 
 def call(name: str, arguments: Mapping[str, Any]) -> Answered:
-    """Runs a tool. An error has the words that the command line prints."""
+    """Runs a tool. Errors read as on the command line."""
     from kvcalc.cli._output import taking
 
     try:
@@ -115,7 +115,7 @@ def _command(name: str) -> Command:
 
 
 def _options(name: str) -> dict[str, Option]:
-    """Options of a command that its tool takes, by the names of its arguments."""
+    """A command's options that its tool takes, by argument name."""
     return {
         _NAMES.get(option.name, option.name): option for option in _command(name).takes if option.name not in _LEFT_OUT
     }
@@ -140,7 +140,7 @@ def _default(option: Option) -> dict[str, Any]:
 
 
 def _given(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What the command gets: the arguments, and defaults of all its other options. Raises KvcalcError for a bad one."""
+    """Arguments for the command, with the defaults of all other options. Raises KvcalcError for a bad one."""
     options = _options(name)
     for argument in arguments:
         if argument not in options:
@@ -161,7 +161,7 @@ def _unset(option: Option) -> object:
 
 
 def _value(argument: str, option: Option, value: object) -> object:
-    """A value as the command line would hand it on. Raises InvalidValueError for one of another type."""
+    """A value as the command line would pass it. Raises InvalidValueError for another type."""
     if option.kind == FLAG and isinstance(value, bool):
         return value
     if option.kind == COUNT and isinstance(value, int) and not isinstance(value, bool):
@@ -177,8 +177,8 @@ def _value(argument: str, option: Option, value: object) -> object:
 
 def _text(argument: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidValueError(f"{argument} must be a text, not {shown(value)}", help="see the tool's schema")
+        raise InvalidValueError(f"{argument} must be a string, not {shown(value)}", help="see the tool's schema")
     if argument in _FILE_ARGUMENTS and value == _STREAM:
-        what = f"{argument} cannot be -: standard input is the client's"
+        what = f"{argument} cannot be -: standard input belongs to the client"
         raise InvalidValueError(what, help="give a path, or the text itself")
     return str(value)

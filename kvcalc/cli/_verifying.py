@@ -1,4 +1,4 @@
-"""How commands have a cache measured: in processes of their own, with a progress bar on a terminal."""
+"""Measures a cache in separate processes, with a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def verified(
 ) -> Verification | RanksVerification:
     """The model's cache, measured in a fresh process, or in one for each rank of a parallel layout.
 
-    timeout_seconds: by when all ranks are done; None: long enough.
+    timeout_seconds: limit for all ranks; None: a generous default.
     """
     needs("torch", "psutil")
     if parallel is not None:
@@ -41,7 +41,7 @@ def verified(
 
 
 def measured(work: str, *arguments: Any, **question: Any) -> Verification:
-    """What a function of the verify package measures in a fresh process."""
+    """The result of a function of the verify package, run in a fresh process."""
     from kvcalc.formats._progress import progress_bar
     from kvcalc.verify.child import in_child
 
@@ -60,15 +60,15 @@ def _on_ranks(model: Model, parallel: Parallel, **question: Any) -> RanksVerific
         try:
             from kvcalc.verify.ranks import verify_ranks
         except (ImportError, MemoryError, OSError) as error:
-            help = "raise the limits of this shell (ulimit -v, ulimit -n), or install torch again"
-            raise KvcalcError(f"the libraries that verify needs cannot be loaded: {error}", help=help) from None
+            help = "raise this shell's limits (ulimit -v, ulimit -n), or reinstall torch"
+            raise KvcalcError(f"verify's libraries cannot be loaded: {error}", help=help) from None
 
     return verify_ranks(model, parallel, **question)
 
 
 @contextmanager
 def _ending_at_once() -> Iterator[None]:
-    """Lets signals end this process while it imports, without a word: an import may swallow KeyboardInterrupt.
+    """Lets signals end this process silently while it imports: an import may swallow KeyboardInterrupt.
 
     The server that forks ranks ends with this process; its socket is removed as at any exit.
     """
@@ -89,13 +89,13 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _SHELL_SIGNAL_BASE = 128
-"""Exit codes above it name a signal, as shells tell it."""
+"""Exit codes above it are 128 + a signal, as in shells."""
 _EXTRA_OF = {"transformers": "against", "mcp": "mcp"}
-"""The extra that a library comes with, where it is not `verify`."""
+"""The extra that installs a library, if it is not `verify`."""
 
 
 def needs(*libraries: str, by: str = "verify") -> None:
-    """Raises KvcalcError with the command that installs the first of the libraries that is not there."""
+    """Raises KvcalcError with the command that installs the first missing library."""
     from importlib.util import find_spec
 
     for library in libraries:

@@ -1,4 +1,4 @@
-"""The typer application, made from the rows of `options.py`: help, completion, and words for what is wrong."""
+"""The typer application, made from the rows of `options.py`: help, completion, and usage errors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def run_line(line: Sequence[str]) -> int:
-    """Runs a command line. Raises KvcalcError for one that cannot be read."""
+    """Runs a command line. Raises KvcalcError if it cannot be parsed."""
     try:
         code = _whole()(args=line, prog_name="kvcalc", standalone_mode=False)
     except Exception as error:
-        # Usage errors of the parsing library, whose class has moved from release to release; each can say itself.
+        # Usage errors of the parsing library; the class moved between releases, but each formats its own message.
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message()
         if not message.startswith("Usage:"):
             raise _usage_error(error, message) from None
-        print(message, file=sys.stderr)  # no command was named: the message is the whole help
+        print(message, file=sys.stderr)  # no command given: the message is the complete help
         return KvcalcError.exit_code
     return code if isinstance(code, int) else 0
 
 
 class _Group(TyperGroup):
-    """Commands, each described by its whole first sentence."""
+    """Commands, each described by the first sentence of its help."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -47,7 +47,7 @@ class _Group(TyperGroup):
 
 
 class _Commands(_Group):
-    """Commands that are imported when they are asked for."""
+    """Commands, imported on demand."""
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002
         return list(NAMES)
@@ -59,7 +59,7 @@ class _Commands(_Group):
         command.name, command.short_help = cmd_name, _first_sentence(command.help or "")
         return command
 
-    def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ARG002  # no application is made for this
+    def format_commands(self, ctx: object, formatter: Any) -> None:  # noqa: ARG002  # does not build the application
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_sentence(command_named(name).help)) for name in NAMES])
 
@@ -69,7 +69,7 @@ def _first_sentence(text: str) -> str:
 
 
 class _Command(TyperCommand):
-    """A command whose help names arguments as their rows do; what typer adds differs from release to release."""
+    """A command whose help names arguments as their rows do; what typer adds varies between releases."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         arguments = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
@@ -95,7 +95,7 @@ def _whole() -> typer.Typer:
         help="How many bytes the KV cache of a language model takes: exact, explained, and checked in CI.",
         epilog="Example: kvcalc size --preset r1 --tokens 100000",
         no_args_is_help=True,
-        rich_markup_mode=None,  # plain help: it needs no rich, which would double the time it takes
+        rich_markup_mode=None,  # plain help without rich, which would double its run time
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
     )
@@ -150,7 +150,7 @@ def _add(app: typer.Typer, name: str, path: str, command: Command) -> None:
 
 
 def _parameter(option: Option) -> Parameter:
-    """How typer is told of a row. It keeps every value, even where one is meant, so that none is lost in silence."""
+    """A row as a typer option. It keeps every value, even if only one is expected, so that none is dropped silently."""
     kind: object = list[str] if option.flags or option.kind == TEXTS else str
     default: object = ... if option.required else None if option.default is None else [str(option.default)]
     if option.kind == FLAG:
@@ -165,14 +165,14 @@ def _parameter(option: Option) -> Parameter:
 
 
 def _help(option: Option) -> str:
-    """What an option is, the names that it takes, and how else it may be written."""
+    """An option's meaning, known names and aliases."""
     known = ", ".join(option.known()) if option.known and "{known}" in option.help else ""
     about, also = option.help.replace("{known}", known), others(option.flags)
     return f"{about} Also {', '.join(also)}." if also else about
 
 
 def _offered(option: Option) -> Callable[[str], list[str]] | None:
-    """What the shell offers for a value that is begun."""
+    """Completions for a partial value."""
     if option.known is None:
         return None
 
@@ -183,7 +183,7 @@ def _offered(option: Option) -> Callable[[str], list[str]] | None:
 
 
 def _value(path: str, option: Option, given: object) -> object:
-    """What `run` gets for an option. Raises InvalidValueError where one that holds one value has two."""
+    """The value passed to `run` for an option. Raises InvalidValueError if a single-value option has two."""
     if option.kind == FLAG or isinstance(given, str):
         return given
     texts = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
@@ -205,13 +205,13 @@ def _flags(option: Option) -> str:
 
 
 def _count(option: Option, text: str) -> int:
-    """The whole number that a text is. Raises InvalidValueError."""
+    """Parses a whole number. Raises InvalidValueError."""
     try:
         return int(text)
     except ValueError:
         flag = option.flags[0]
         what = f"must be a whole number, not {shown(text)}"
-        raise InvalidValueError(what, where=flag, help=f"write digits, as in {flag} 8") from None
+        raise InvalidValueError(what, where=flag, help=f"for example {flag} 8") from None
 
 
 def _usage_error(error: Any, message: str) -> KvcalcError:

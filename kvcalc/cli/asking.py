@@ -1,4 +1,4 @@
-"""How the values of options become what the library takes, each error under the option that it came from."""
+"""Converts option values to the library's arguments; each error names its option."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.errors import located as located  # noqa: PLC0414  # the commands take it from here
+from kvcalc.errors import located as located  # noqa: PLC0414  # re-exported for the commands
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -24,16 +24,16 @@ _ARGUMENT = "MODEL"
 
 
 def token_counts(texts: Sequence[str]) -> list[int]:
-    """Token counts of all --tokens, each of which may hold several, separated by commas."""
+    """Token counts of all --tokens, each a comma-separated list."""
     from kvcalc.units import parse_token_list
 
     return [tokens for text in texts for tokens in located("--tokens", parse_token_list, text)]
 
 
 def usual_token_counts(engine: Engine, model: Model) -> Sequence[int | None]:
-    """Lengths to show of a model where none is asked for: the usual ones up to its own context, and that.
+    """Default token counts for a model: the usual ones up to its context, and the context itself.
 
-    An engine with one context for all makes the model's own (None).
+    None (the model's context) for an engine with one context for all models.
     """
     from kvcalc.io.asked import USUAL_TOKENS
 
@@ -67,14 +67,14 @@ def terms(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None)
 def terms_on(
     gpu: str, share: Fraction | None, batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None
 ) -> Terms:
-    """The same, with the engine on a GPU, of whose memory it takes a share."""
+    """The same, with the engine on a GPU and its share of the memory."""
     return _door().terms_on(gpu, share, batch, dtype, engine, settings(engine, engine_set))
 
 
 def weights(model: Model, given: str | None, form: str | None) -> Weights:
-    """The model's weights by --weights or --weights-dtype, or by what else knows them (`kvcalc.io.weights`).
+    """The model's weights from --weights or --weights-dtype, or from other sources (`kvcalc.io.weights`).
 
-    Those of a config.json are counted from its class, where transformers is installed.
+    For a config.json they are counted from its class if transformers is installed.
     """
     from kvcalc.io.weights import find_weights
 
@@ -91,7 +91,7 @@ def weights(model: Model, given: str | None, form: str | None) -> Weights:
 
 
 def known_weights(model: Model, given: str | None, form: str | None) -> Weights | None:
-    """The same, or None where nothing says their size and nobody gave it."""
+    """The same, or None if their size is neither given nor known."""
     try:
         return weights(model, given, form)
     except InvalidValueError as error:
@@ -101,7 +101,7 @@ def known_weights(model: Model, given: str | None, form: str | None) -> Weights 
 
 
 def _counted_here(model: Model) -> Inventory | None:
-    """Tensors of the class of a config.json; None where transformers is not installed, or has no such class."""
+    """Tensors of a config.json's class; None if transformers is not installed or lacks the class."""
     from importlib.util import find_spec
 
     if not (find_spec("transformers") and find_spec("torch")):
@@ -148,7 +148,7 @@ def settings(engine: str, engine_set: Sequence[str] | None) -> dict[str, object]
 
 
 def parallel(tp: int, pp: int, dp: int, dcp: int = 1, ep: int = 1) -> Parallel | None:
-    """Layout of --tp, --pp, --dp, --dcp and --ep; None for one rank, which needs none."""
+    """Layout from --tp, --pp, --dp, --dcp and --ep; None for a single rank."""
     if (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1):
         return None
 
@@ -170,18 +170,18 @@ def one_model(
     hub: bool = False,
     methods: Sequence[str] | None = None,
 ) -> Model:
-    """The model named as an argument, by --preset or by --model, as --mtp, --attention and then each --method want it.
+    """The model named by the argument, --preset or --model, changed by --mtp, --attention and each --method.
 
-    hub: whether --hub reads it.
+    hub: whether to read it from the hub (--hub).
 
-    Raises InvalidValueError where none is named, or several are.
+    Raises InvalidValueError if none or several are named.
     """
     from kvcalc.io.loading import load_named
 
     given = [(option, name) for option, name in ((_ARGUMENT, named), ("--preset", preset), ("--model", path)) if name]
     if len(given) != 1:
-        state = " and ".join(option for option, _ in given) + " each name a model" if given else "no model is named"
-        raise InvalidValueError(state, help="name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json")
+        state = " and ".join(option for option, _ in given) + " each name a model" if given else "no model named"
+        raise InvalidValueError(state, help="name one: r1, Qwen/Qwen3-8B, qwen3:8b or path/to/config.json")
     ((option, name),) = given
     _known_assumption(assume)
     model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume, hub=hub)
@@ -189,7 +189,7 @@ def one_model(
 
 
 def with_attention(model: Model, attention: str) -> Model:
-    """The model as --attention wants it."""
+    """The model with the attention given by --attention."""
     return _door().changed(model, attention=attention)
 
 

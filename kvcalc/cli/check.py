@@ -1,4 +1,4 @@
-"""`kvcalc check`: do deployments fit, of plans and as manifests, compose files, scripts and units have them?"""
+"""`kvcalc check`: do the deployments of plans, manifests, compose files, scripts and units fit?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvcalc.report.check import CheckReport
 
 REFUSED = 2
-"""Exit code where something cannot be checked, whatever else was found."""
+"""Exit code if anything cannot be checked, whatever else was found."""
 
 
 def run(
@@ -36,7 +36,7 @@ def run(
     check_output_format(format, findings=True)
     if baseline is None and (update_baseline or max_growth is not None):
         where = "--update-baseline" if update_baseline else "--max-growth"
-        raise InvalidValueError("there is no baseline", where=where, help="name its file: --baseline kvcalc.json")
+        raise InvalidValueError("no baseline given", where=where, help="pass its file: --baseline kvcalc.json")
 
     from kvcalc.io.fleets import is_fleet
 
@@ -56,7 +56,7 @@ def run(
         raise report.refused[0].error()
     if not report.findings and not report.refused:
         raise InvalidFileError(
-            "no deployment is found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
+            "no deployments found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
         )
     if baseline is not None and not update_baseline:
         return _compared(report, Path(baseline), max_growth, format)
@@ -69,18 +69,20 @@ def run(
 
 
 def _check_plain(baseline: str | None, given: Mapping[str, object]) -> None:
-    """Raises InvalidValueError for what a fleet file says itself, or is not kept of one."""
+    """Raises InvalidValueError for options that a fleet file sets itself, or that do not apply to fleets."""
     if baseline is not None:
         raise InvalidValueError(
-            "a fleet is not kept as a baseline", where="--baseline", help="keep plans, or leave it out"
+            "a fleet cannot be kept as a baseline", where="--baseline", help="use plan files, or remove the option"
         )
     for option, value in given.items():
         if value:
-            raise InvalidValueError("each line of a fleet says it", where=option, help="write it into the lines")
+            raise InvalidValueError(
+                "a fleet sets this on each line", where=option, help="add it to the lines of the file"
+            )
 
 
 def _compared(report: CheckReport, baseline: Path, max_growth: str | None, format: str) -> int:
-    """Shows what changed since a baseline; only what it does not know already fails."""
+    """Shows what changed since a baseline; failures that the baseline already has do not count."""
     from kvcalc import __version__
     from kvcalc.fleet.diff import changes
     from kvcalc.io.baselines import known_as, read_baseline
@@ -104,10 +106,9 @@ def _compared(report: CheckReport, baseline: Path, max_growth: str | None, forma
 
 COMMAND = Command(
     help=(
-        "Whether each deployment's cache fits its budget or GPU. Exit code 0: all fit, 1: one does not, "
-        "2: bad input.\n\n"
-        "With --baseline what changed since it was kept: 1 only where something no longer fits, or grew by more than "
-        "--max-growth."
+        "Whether each deployment's cache fits its budget or GPU. Exit code 0: all fit, 1: one does not, 2: bad "
+        "input.\n\nWith --baseline: what changed since it was written; 1 only if something no longer fits, or grew by "
+        "more than --max-growth."
     ),
     epilog="Example: kvcalc check plans/*.yaml k8s/ --format github",
     takes=(

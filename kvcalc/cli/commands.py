@@ -1,4 +1,4 @@
-"""The commands, each a file that is imported when it is asked for and ends with its `COMMAND`."""
+"""The commands, each a file that is imported on demand and ends with its `COMMAND`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NAMES = (
 
 
 class Command(NamedTuple):
-    """What a command says of itself, the options that it takes, and what it does.
+    """A command: its help, options and function.
 
-    takes: rows of `options.py` in the order of help; an argument's place is its place among the arguments.
-    run: gets each by its name, and returns the exit code.
+    takes: rows of `options.py` in the order of help; arguments are positional in this order.
+    run: takes each by its name and returns the exit code.
     """
 
     help: str

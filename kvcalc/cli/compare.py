@@ -40,21 +40,23 @@ def run(
 
     if models and (preset or model):
         raise InvalidValueError(
-            "models are named both as arguments and by an option",
-            help="name several models as arguments, or one by --preset or --model",
+            "models are named both by arguments and by an option",
+            help="name several models as arguments, or one with --preset or --model",
         )
     if explain and not methods:
-        raise InvalidValueError("only methods are explained here", where="--explain", help="add --methods all")
+        raise InvalidValueError(
+            "--explain needs --methods", where="--explain", help="add --methods all, or use kvcalc size --explain"
+        )
     if attention and variants != options.VARIANTS.default:
         raise InvalidValueError(
-            "--attention and --variants both say what one model is compared as", help="give one of the two"
+            "--attention and --variants both choose what the model is compared as", help="pass only one of them"
         )
     loaded = models_of(models, preset, model, assume, mtp=mtp, hub=hub)
 
     from kvcalc.answers.compare import compare
     from kvcalc.io.asked import usual_lengths
 
-    # A parameter of the usual variants may not suit this model; one that was asked for must.
+    # A default variant may not suit this model; a requested one must.
     asked = None if variants == options.VARIANTS.default else variants
     place = "--methods" if methods else "" if asked is None else "--variants"
     if attention and (methods or len(loaded) > 1):
@@ -71,7 +73,7 @@ def run(
 def models_of(
     models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool, hub: bool
 ) -> Sequence[Model]:
-    """Models that are named as arguments, or one that an option names."""
+    """Models named by the arguments, or the one named by an option."""
     from kvcalc.io.loading import load
 
     if not models:
@@ -90,9 +92,7 @@ COMMAND = Command(
         options.TOKENS,
         options.PRESET,
         options.MODEL,
-        options.ATTENTION._replace(
-            help="What if it had other attention: mqa, gqa:8, mla:512+64; with several models or --methods: each."
-        ),
+        options.ATTENTION._replace(help="Replace the attention: mqa, gqa:8, mla:512+64; applies to every model."),
         options.VARIANTS,
         options.METHODS,
         options.ASSUME,

@@ -1,4 +1,4 @@
-"""`kvcalc decode`: what one decode step reads of cache and weights, and the least time that bandwidth allows it."""
+"""`kvcalc decode`: bytes of cache and weights that one decode step reads, and the time floor set by bandwidth."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(
     chosen = asking.one_model(named, preset, model, attention, assume, hub=hub, methods=method)
     counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
     if len(counts) != 1:
-        raise InvalidValueError("one length is asked about at a time", where="--tokens", help="give one number: 8K")
+        raise InvalidValueError("expected a single token count", where="--tokens", help="pass one, for example 8K")
 
     from kvcalc.answers.decode import Quest
     from kvcalc.fleet.decode import decode_step
@@ -60,8 +60,8 @@ def run(
 
 COMMAND = Command(
     help=(
-        "Bytes of cache and weights that one decode step reads, the floor that memory bandwidth sets, and the context "
-        "at which the cache costs more than the weights."
+        "Bytes of cache and weights that one decode step reads, the time floor set by memory bandwidth, and the "
+        "context at which the cache costs more than the weights."
     ),
     epilog="Example: kvcalc decode llama-3.1-8b --tokens 32K --batch 16 --gpu h100",
     takes=(
@@ -69,7 +69,7 @@ COMMAND = Command(
         options.TOKENS,
         options.PRESET,
         options.MODEL,
-        options.BATCH._replace(help="Sequences that decode at the same time."),
+        options.BATCH._replace(help="Sequences decoded in one step."),
         options.DTYPE,
         options.ATTENTION,
         options.METHOD,

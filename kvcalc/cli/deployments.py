@@ -1,4 +1,4 @@
-"""`kvcalc deployments`: what files start, and what is missing; nothing is sized."""
+"""`kvcalc deployments`: what the files start, and what is missing; sizes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*, paths: Sequence[str], variables: Sequence[str], format: str) -> int:
 
 
 COMMAND = Command(
-    help="What manifests, compose files, charts' values, scripts and units start: engine, model, arguments, GPUs.",
+    help="What manifests, compose files, Helm values, scripts and units start: engine, model, arguments, GPUs.",
     epilog="Example: kvcalc deployments k8s/ --format json",
     takes=(options.DEPLOYMENT_FILES, options.SET, options.FORMAT),
     run=run,

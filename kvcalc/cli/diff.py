@@ -1,4 +1,4 @@
-"""`kvcalc diff`: what a change of files does to the caches of the deployments in them."""
+"""`kvcalc diff`: what a change does to the caches of the deployments in the files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(
         file_before=was.key,
         file_after=now.key,
         max_growth=agreed,
-        otherwise=Cause("what a file that it names holds", "as it was", "another"),
+        otherwise=Cause("contents of a file that it names", "before the change", "another"),
     )
     known = tuple(change for change in found if change.now is not None or change.file not in unread)
     passed_over = tuple(dict.fromkeys((*before.refused, *was.told, *before.skipped, *now.told, *after.skipped)))
@@ -59,10 +59,10 @@ def run(
 
 COMMAND = Command(
     help=(
-        "What a change does to each deployment's cache: bytes, users and context, and the field that made it.\n\n"
-        "BASE and HEAD are files, folders or git revisions; without HEAD a revision is compared with the files as they "
-        "are now. Exit code 0: all is as agreed, 1: something no longer fits, or grew by more than --max-growth, "
-        "2: bad input."
+        "What a change does to each deployment's cache: bytes, users and context, and the field that caused it.\n\n"
+        "BASE and HEAD are files, folders or git revisions; without HEAD, a revision is compared with the working "
+        "tree. Exit code 0: nothing got worse, 1: something no longer fits, or grew by more than --max-growth, 2: bad "
+        "input."
     ),
     epilog="Example: kvcalc diff main HEAD plans/ --max-growth 10% --format markdown",
     takes=(

@@ -1,4 +1,4 @@
-"""`kvcalc engines`: who may allocate a cache, in which versions, and with which settings."""
+"""`kvcalc engines`: the engines that allocate a cache, with their versions and settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show_engine(*, name: str, format: str) -> int:
 
 
 def _entry_of(name: str) -> EngineEntry:
-    """An engine by default, or in the version that its name asks for."""
+    """An engine with its defaults, or in the version given in its name."""
     from kvcalc.engines import Engine
     from kvcalc.engines.base.plan import Planner
     from kvcalc.engines.base.settings import settings_of
@@ -72,7 +72,7 @@ def _rules_of(engine: Engine) -> tuple[RuleEntry, ...]:
 
 
 def _in_words(value: object) -> str:
-    """A value as users write it."""
+    """A value as users would write it."""
     from enum import Enum
 
     if isinstance(value, Enum):
@@ -88,15 +88,15 @@ COMMAND = Group(
     help="Engines that allocate a cache: list them, or show one with its versions and settings.",
     commands={
         "list": Command(
-            help="Every engine, with its versions and how it was verified.",
+            help="All engines, with their versions and how they were verified.",
             epilog="Example: kvcalc engines list",
             takes=(options.FORMAT,),
             run=list_engines,
         ),
         "show": Command(
             help=(
-                "One engine: settings with their defaults and meanings, versions, and the rules that changed between "
-                "them."
+                "One engine: settings with defaults and meanings, versions, and the rules that changed between "
+                "versions."
             ),
             epilog="Example: kvcalc engines show vllm",
             takes=(options.ENGINE_NAME, options.FORMAT),

@@ -1,4 +1,4 @@
-"""`kvcalc explain`: does the prediction agree with what an engine's log, error or running server says of its cache?"""
+"""`kvcalc explain`: does the prediction agree with an engine's log, error or running server?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvcalc.model import Model
 
 _OF_WEIGHTS = ("weights", "gpu")
-"""Fields that an error about what --weights leave may name."""
+"""Fields that an error about the memory left by --weights may name."""
 _EXIT_CODES = {"agrees": 0, "explained": 0, "differs": 1, "undecided": 2}
 
 
@@ -64,7 +64,7 @@ def run(
 
 
 def _model_named_in(reading: Reading, where: str, *, mtp: bool) -> Model:
-    """The model that the log or the server names. Raises InvalidValueError where that is none that is known."""
+    """The model named by the log or the server. Raises InvalidValueError if it is not known."""
     from kvcalc.io.said import model_named_in
     from kvcalc.model import with_draft_layers
 
@@ -72,9 +72,9 @@ def _model_named_in(reading: Reading, where: str, *, mtp: bool) -> Model:
     if served is None:
         named = f" ({reading.model})" if reading.model else ""
         raise InvalidValueError(
-            f"this log of {reading.engine} does not say what its model is made of{named}",
+            f"this {reading.engine} log does not describe its model{named}",
             where=where,
-            help="name it: --preset r1, or --model path/to/config.json",
+            help="name the model: --preset r1, or --model path/to/config.json",
         )
     return asking.located("--mtp", with_draft_layers, served) if mtp else served
 
@@ -90,7 +90,7 @@ def _on_gpu(gpu: str | None) -> dict[str, Any]:
 
 
 def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
-    """What lies beside the cache, as a reading has it."""
+    """Memory besides the cache, as given by the log."""
     if weights is None:
         return {}
 
@@ -106,11 +106,10 @@ def _beside(weights: str | None, reserve: str) -> dict[str, Any]:
 COMMAND = Command(
     help=(
         "Check a prediction against an engine's start-up log, its start-up error, or its running server; if they "
-        "differ, find the setting that explains it.\n\n"
-        "WHAT is a file, - for a pipe, the pasted text, or an address such as http://127.0.0.1:8000, the only one that "
-        "is then contacted. An error is answered with the ways out of it, a server with the room that it has left. "
-        "Name the model where the log does not. Exit code 0: the prediction agrees, 1: it does not, 2: the log does "
-        "not say enough to tell, or bad input."
+        "differ, find the setting that explains it.\n\nWHAT is a file, - for a pipe, the pasted text, or an address "
+        "such as http://127.0.0.1:8000, the only host contacted. An error is answered with ways to fix it, a server "
+        "with the capacity it has left. Name the model if the log does not. Exit code 0: the prediction agrees, 1: it "
+        "does not, 2: the log is not sufficient to tell, or bad input."
     ),
     epilog="Example: kvcalc explain vllm.log qwen3-14b",
     takes=(
@@ -123,11 +122,11 @@ COMMAND = Command(
         options.HUB,
         options.LOGGED_ENGINE,
         options.ENGINE_SET,
-        options.TP._replace(help="Tensor-parallel ranks, over the log's.", default=None),
-        options.PP._replace(help="Pipeline stages, over the log's.", default=None),
+        options.TP._replace(help="Tensor-parallel ranks; overrides the log.", default=None),
+        options.PP._replace(help="Pipeline stages; overrides the log.", default=None),
         options.GPU,
-        options.WEIGHTS._replace(help="Of the whole model, where vLLM's memory follows from it."),
-        options.RESERVE._replace(help="With --weights: what else lies on each GPU."),
+        options.WEIGHTS._replace(help="Weights of the whole model, to derive vLLM's cache memory."),
+        options.RESERVE._replace(help="With --weights: other memory on each GPU."),
         options.FORMAT,
     ),
     run=run,

@@ -1,4 +1,4 @@
-"""`kvcalc fit`: what GPUs hold of a model's cache beside its weights."""
+"""`kvcalc fit`: how much of a model's cache fits on GPUs next to its weights."""
 
 from __future__ import annotations
 
@@ -95,14 +95,16 @@ def run(
     ]
     if others and (several or mix is not None or launch is not None):
         raise InvalidValueError(
-            "other models are counted on one GPU, in one layout",
+            "--with needs one GPU and one layout",
             where="--with",
-            help="leave --gpus, --workload and --as out, and name one --gpu",
+            help="remove --gpus, --workload and --as, and name one --gpu",
         )
     if mix is not None:
         if launch is not None:
             raise InvalidValueError(
-                "requests of a mix say no longest one", where="--as", help="give --tokens in place of --workload"
+                "a workload does not give the longest request that --as needs",
+                where="--as",
+                help="pass --tokens instead of --workload",
             )
         return _replicas(questions, mix, layout, numbers, on, format)
     if several:
@@ -140,15 +142,17 @@ def _mix(
     active: str,
     on: str | None,
 ) -> Mix | None:
-    """What users do, where --workload says it. Raises InvalidValueError where --tokens says it, too."""
+    """The workload given by --workload. Raises InvalidValueError if --tokens is given, too."""
     if workload is None:
         for option, given in (("--output", output), ("--on", on)):
             if given is not None:
-                raise InvalidValueError("there is no --workload", where=option, help="give it, or leave this out")
+                raise InvalidValueError(
+                    "this option needs --workload", where=option, help="add --workload, or remove this option"
+                )
         return None
     if tokens is not None:
         raise InvalidValueError(
-            "--workload says how long requests are, too", where="--tokens", help="leave one of them out"
+            "--workload already gives the length of requests", where="--tokens", help="remove one of them"
         )
     from kvcalc.cli._mix import mix_asked_for
 
@@ -163,13 +167,15 @@ def _replicas(
     on: str | None,
     format: str,
 ) -> int:
-    """Replicas that serve a mix, and the exit code."""
+    """Replicas that serve a workload, and the exit code."""
     from kvcalc.cli._mix import at_option, workers
     from kvcalc.fleet.replicas import replicas_of
 
     if layout is not None and layout.ep > 1:
         raise InvalidValueError(
-            "experts are shared by replicas, whose number is asked for", where="--ep", help="leave it out"
+            "--ep shares experts among replicas, and --workload asks for the number of replicas",
+            where="--ep",
+            help="remove --ep",
         )
     given = max(numbers) if numbers else None
     if given is None and layout is not None and layout.dp > 1:
@@ -186,15 +192,15 @@ def _replicas(
 def _offers(
     on: Sequence[OnGpus], tokens: int | None, dtype: str | None, weights: Sequence[Weights] | None
 ) -> tuple[list[OnGpus], int]:
-    """Questions of each device, with the weights that are asked for or all that are published, and their context.
+    """Questions for each device, with the requested weights or all that are published, and their context.
 
-    The cache is of the format that is asked for, and of 8 bits as well where none is.
+    The cache has the requested format; by default bf16 and 8 bits.
     """
     from kvcalc.io.offers import all_offers
 
     length = tokens or on[0].asked.model.max_model_len
     if length is None:
-        raise InvalidValueError("no context is given", where="--tokens", help="give the tokens of each user: 32K")
+        raise InvalidValueError("no context given", where="--tokens", help="pass the tokens of each user: --tokens 32K")
     return all_offers(on, length, weights, usual=dtype is None), length
 
 
@@ -209,19 +215,21 @@ def _numbers(text: str) -> list[int]:
     except ValueError:
         found = []
     if not found or len(found) > _MOST_NUMBERS:
-        raise InvalidValueError(f"a number of GPUs, not {shown(text)}", help="write 8, 4,8 or 1-16")
+        raise InvalidValueError(f"expected a number of GPUs, not {shown(text)}", help="write 8, 4,8 or 1-16")
     return [positive_int(number, "gpus", most=MAX_GPUS) for number in found]
 
 
 def _one(tokens: str) -> int:
     first, *others = asking.token_counts([tokens])
     if others:
-        raise InvalidValueError("one context is asked about at a time", where="--tokens", help="give one number")
+        raise InvalidValueError(
+            "expected a single context", where="--tokens", help="pass one, for example --tokens 32K"
+        )
     return first
 
 
 def _layout(numbers: Sequence[int] | None, tp: int, pp: int, dp: int, dcp: int, ep: int) -> Parallel:
-    """The ranks, as many as there are GPUs."""
+    """The layout, with as many ranks as GPUs."""
     from kvcalc.fleet.fit import layout_of
     from kvcalc.parallel import Parallel
 
@@ -246,11 +254,13 @@ COMMAND = Command(
         options.WEIGHTS_DTYPE,
         options.ESTIMATED_RESERVE,
         options.GPUS._replace(
-            help="GPUs in all: 8, or several numbers: 4,8 or 1-16. Without a layout, each is tried.",
+            help="Total GPUs: 8, or several counts: 4,8 or 1-16. Without a layout, all layouts are tried.",
             kind=options.TEXT,
         ),
-        options.TOKENS._replace(help="Context of each user: how many users fit?", kind=options.TEXT),
-        options.BATCH._replace(flags=("--batch", "-b", "--users"), help="Users: which context fits?"),
+        options.TOKENS._replace(help="Context of each user; answers how many users fit.", kind=options.TEXT),
+        options.BATCH._replace(
+            flags=("--batch", "-b", "--users"), help="Concurrent users; answers which context fits."
+        ),
         options.WORKLOAD,
         options.OUTPUT._replace(help=f"With --workload: {options.OUTPUT.help[0].lower()}{options.OUTPUT.help[1:]}"),
         options.QUANTILE._replace(help="With --workload: share of the time without preemption."),
@@ -259,7 +269,7 @@ COMMAND = Command(
         options.ACTIVE,
         options.ON,
         options.DTYPE._replace(
-            default=None, help=f"{options.DTYPE.help} Default: bf16, and 8 bits as well in a table of layouts."
+            default=None, help=f"{options.DTYPE.help} Default: bf16; tables of layouts also try 8 bits."
         ),
         options.ATTENTION,
         options.METHOD,

@@ -1,4 +1,4 @@
-"""`kvcalc gpus`: devices with the memory that their driver reports, and where each number came from."""
+"""`kvcalc gpus`: devices with the memory that their driver reports, and the source of each number."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def run(*, words: Sequence[str], format: str) -> int:
 
 
 def _words_of(gpu: Gpu) -> str:
-    """What a word is looked for in."""
+    """The text that search words are matched against."""
     return " ".join((gpu.name, *gpu.aliases, gpu.vendor, gpu.kind, gpu.generation, gpu.memory_from)).lower()
 
 
 def _asked_back() -> tuple[AskedName, ...]:
-    """Names that do not say enough, each with what may be meant."""
+    """Ambiguous names, each with its candidates."""
     from kvcalc.hardware.naming import asked_back
     from kvcalc.report.gpus import AskedName
 

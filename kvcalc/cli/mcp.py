@@ -1,4 +1,4 @@
-"""`kvcalc mcp`: the commands that answer questions, as tools of an agent, over standard input and output."""
+"""`kvcalc mcp`: commands as tools for agents, over standard input and output."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 _INSTRUCTIONS = (
-    "Exact bytes of KV caches. Every number is an exact integer with its source; an estimate is called one, and what "
-    "is ambiguous or not known is refused with what to try next: never fill in a number that was refused. Tokens are "
-    "read as vLLM reads them: 128k is 128,000 and 128K is 131,072. GB is 10^9 bytes, GiB is 2^30. `answers` hold the "
-    "values in bytes; the text is a table of the same."
+    "Exact bytes of KV caches. Every number is an exact integer with its source; estimates are marked as such, and "
+    "ambiguous or unknown input is refused with a suggestion: never fill in a number that was refused. Token counts "
+    "follow vLLM: 128k is 128,000 and 128K is 131,072. GB is 10^9 bytes, GiB is 2^30. `answers` holds the values in "
+    "bytes; the text is a table of the same values."
 )
 
 
@@ -55,7 +55,7 @@ def server() -> Server[dict[str, object]]:
 
 
 async def _list_tools(
-    context: ServerRequestContext[dict[str, object]],  # noqa: ARG001  # what handlers take
+    context: ServerRequestContext[dict[str, object]],  # noqa: ARG001  # signature of handlers
     params: PaginatedRequestParams | None,  # noqa: ARG001
 ) -> ListToolsResult:
     from mcp_types import ListToolsResult, Tool, ToolAnnotations
@@ -96,8 +96,8 @@ async def _call_tool(
 
 
 COMMAND = Command(
-    help="Serve size, compare, fit, check, explain and transfer as tools of an agent (Model Context Protocol, stdio).",
-    epilog="Example, in an agent's list of servers: kvcalc mcp (pip install 'kvcalc[mcp]')",
+    help="Serve size, compare, fit, check, explain and transfer as tools for agents (Model Context Protocol, stdio).",
+    epilog="Example, in an agent's server list: kvcalc mcp (pip install 'kvcalc[mcp]')",
     takes=(),
     run=run,
 )

@@ -1,4 +1,4 @@
-"""`kvcalc methods`: what reduces a cache, and with which parameters."""
+"""`kvcalc methods`: methods that reduce a cache, and their parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMAND = Group(
     help="Methods that reduce a cache: list them, or show one with its parameters.",
     commands={
         "list": Command(
-            help="Every method, with what it asks for.",
+            help="All methods, with their parameters.",
             epilog="Example: kvcalc methods list",
             takes=(options.FORMAT,),
             run=list_methods,

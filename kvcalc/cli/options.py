@@ -1,6 +1,6 @@
-"""The options of all commands: a row each. A command lists those that it takes, changed where it means them otherwise.
+"""The options of all commands, one row each. A command lists the ones it takes, with changes where its meaning differs.
 
-`application.py` makes help, completion and errors from these rows; `plain.py` reads a plain command line by them.
+`application.py` makes help, completion and errors from these rows; `plain.py` parses plain command lines with them.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 TEXT, COUNT, FLAG, TEXTS = "text", "count", "flag", "texts"
-"""What an option holds: a text, a whole number, whether it is there, or the texts of all the times it is given."""
+"""The type of an option's value: text, whole number, flag, or the texts of all its uses."""
 
 
 class Option(NamedTuple):
-    """How an option is written and described, and what its command gets.
+    """An option's spelling, help and value.
 
     name: parameter of the command's `run`.
-    flags: all ways to write it, the long one first; none for an argument.
-    help: what it is; {known} in it stands for all names that it takes.
-    default: what `run` gets without it, but () for TEXTS and False for FLAG.
-    known: the names that it takes, which the shell offers by their beginning.
+    flags: all spellings, the long one first; none for an argument.
+    help: its meaning; {known} stands for all names it takes.
+    default: value for `run` if not given; () for TEXTS and False for FLAG.
+    known: the names it takes, completed by the shell.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Option(NamedTuple):
     known: Callable[[], Sequence[str]] | None = None
 
     def offered(self, incomplete: str) -> list[str]:
-        """Names that begin as what was typed; those of the hub only once their organisation is begun."""
+        """Names that start with the typed text; hub ids only after part of their organisation."""
         begun = incomplete.lower()
         names = self.known() if self.known else ()
         return sorted(name for name in names if name.lower().startswith(begun) and (begun or "/" not in name))
 
 
-# Names that options take; each is looked up when help or the shell asks for it --------------------------------------
+# Names that options take, looked up when help or the shell needs them ------------------------------------------------
 
 
 def _presets() -> Sequence[str]:
@@ -151,19 +151,19 @@ ASSUME = Option(
 HUB = Option(
     "hub", ("--hub",), None, "Read the model from the Hugging Face Hub: its config and headers, no weights.", FLAG
 )
-MTP = Option("mtp", ("--mtp",), None, "With the layers that predict further tokens.", FLAG)
+MTP = Option("mtp", ("--mtp",), None, "Include the layers for multi-token prediction.", FLAG)
 ATTENTION = Option(
     "attention",
     ("--attention",),
     "KIND",
-    "What if it had other attention: mqa, gqa:8, mla:512+64; `kvcalc methods list` has all architectures.",
+    "Replace the attention: mqa, gqa:8, mla:512+64; `kvcalc methods list` has all architectures.",
     known=_architectures,
 )
 METHOD = Option(
     "method",
     ("--method",),
     "SPEC",
-    "What a method leaves, with its parameters: snapkv:window_size=64; `kvcalc methods list` has all.",
+    "Apply a method, with parameters: snapkv:window_size=64; `kvcalc methods list` has all.",
     TEXTS,
     known=_methods,
 )
@@ -171,23 +171,23 @@ VARIANTS = Option(
     "variants",
     ("--variants",),
     "LIST",
-    "What one model is compared as, separated by commas.",
+    "Variants to compare, separated by commas.",
     default="mha,gqa:16,gqa:8,mqa,mla",
 )
 METHODS = Option(
     "methods",
     ("--methods",),
     "LIST",
-    "all, or methods with commas between (`kvcalc methods list`): one model under each of them.",
+    "Methods to compare, separated by commas, or all (`kvcalc methods list`).",
 )
 
-# What is asked of it ------------------------------------------------------------------------------------------------
+# The question -------------------------------------------------------------------------------------------------------
 
 TOKENS = Option(
     "tokens",
     ("--tokens", "-t"),
     "N",
-    "Cached tokens of a sequence: 100000, 128k (128,000), 128K (131,072); 1K,32K for several.",
+    "Cached tokens per sequence: 100000, 128k (128,000), 128K (131,072); several: 1K,32K.",
     TEXTS,
 )
 LENGTH = Option("length", (), "[TOKENS]", "The same as --tokens: 32k.")
@@ -204,7 +204,7 @@ ENGINE = Option(
     "engine",
     ("--engine", "-e"),
     "NAME",
-    "Engine to model: {known}; or a version of it: vllm@0.33 (`kvcalc engines list`).",
+    "Engine to model: {known}; with a version: vllm@0.33 (`kvcalc engines list`).",
     default="ideal",
     known=_engines,
 )
@@ -215,63 +215,66 @@ ENGINE_SET = Option(
     "engine_set",
     ("--engine-set",),
     "NAME=VALUE",
-    "A setting of the engine: window=full; `kvcalc engines show NAME` has all.",
+    "Engine setting: window=full; `kvcalc engines show NAME` has all.",
     TEXTS,
 )
 
 # Traffic ------------------------------------------------------------------------------------------------------------
 
 SCHEDULER_SET = Option(
-    "scheduler_set", ("--scheduler-set",), "NAME=VALUE", "A setting of its scheduler, such as max_num_seqs=128.", TEXTS
+    "scheduler_set", ("--scheduler-set",), "NAME=VALUE", "Scheduler setting: max_num_seqs=128.", TEXTS
 )
 CONTEXT = Option(
     "context",
     ("--tokens", "-t"),
     "LENGTHS",
-    "Prompts: 8K; p50=4K,p95=32K,max=128K; 1K:50,8K:30 (tokens:weight); or a trace's path, with its outputs.",
+    "Prompts: 8K; p50=4K,p95=32K,max=128K; 1K:50,8K:30 (tokens:weight); or the path of a trace, which has outputs, "
+    "too.",
     required=True,
 )
 WORKLOAD = Option(
     "workload",
     ("--workload",),
     "LENGTHS",
-    "Requests that differ in length, in place of --tokens: a trace's path, or p50=4K,p95=32K,max=128K. How many "
-    "replicas of which layout serve the --users, and what one more GPU brings.",
+    "Lengths of requests, instead of --tokens: path of a trace, or p50=4K,p95=32K,max=128K. Answers how many replicas "
+    "of which layout serve --users, and what one more GPU adds.",
 )
 ON = Option(
     "on",
     ("--on",),
     "ADDRESS",
-    "Ray cluster whose workers count the layouts: ray://host:10001, host:6379, auto (kvcalc[ray]).",
+    "Ray cluster to run on: ray://host:10001, host:6379, auto (kvcalc[ray]).",
 )
-OUTPUT = Option("output", ("--output",), "LENGTHS", "What is generated, in the same forms; else users hold contexts.")
+OUTPUT = Option(
+    "output", ("--output",), "LENGTHS", "Generated tokens, in the same forms; without it, lengths are whole contexts."
+)
 QUANTILE = Option("quantile", ("--quantile",), "PERCENT", "Share of the time without preemption.", default="99")
 SHARED_PREFIX = Option(
     "shared_prefix",
     ("--shared-prefix",),
     "TOKENS",
-    "Tokens that prompts begin with: 2K; or by groups of users, 2K:60,8K:30,0:10.",
+    "Shared prefix of prompts: 2K; or by groups of users, 2K:60,8K:30,0:10.",
 )
-PREFIXES = Option("prefixes", ("--prefixes",), "N", "How many different prefixes there are.", COUNT, 1)
+PREFIXES = Option("prefixes", ("--prefixes",), "N", "Number of different prefixes.", COUNT, 1)
 ACTIVE = Option(
     "active",
     ("--active",),
     "PERCENT",
-    "Share of the time that a user's request runs; in the rest its session is idle, and stays cached.",
+    "Share of the time a user's request runs; otherwise the session is idle and stays cached.",
     default="100",
 )
-BLOCKS = Option("blocks", ("--blocks",), "N", "Blocks of the pool; else what --gpu and the weights leave.")
-STEP_MS = Option("step_ms", ("--step-ms",), "MS", "What a step takes, for a trace that says times.")
-STEPS = Option("steps", ("--steps",), None, "Each step, too; slower, for short traces.", FLAG)
-CURVE = Option("curve", ("--curve",), None, "Hit rates of other cache sizes, too.", FLAG)
+BLOCKS = Option("blocks", ("--blocks",), "N", "Blocks in the pool; default: what the weights leave on --gpu.")
+STEP_MS = Option("step_ms", ("--step-ms",), "MS", "Duration of a step, for a trace with arrival times.")
+STEPS = Option("steps", ("--steps",), None, "Also list every step; slower, for short traces.", FLAG)
+CURVE = Option("curve", ("--curve",), None, "Also show hit rates at other cache sizes.", FLAG)
 
 # The GPUs -----------------------------------------------------------------------------------------------------------
 
-TP = Option("tp", ("--tp",), "N", "Tensor-parallel ranks, which share heads.", COUNT, 1)
-PP = Option("pp", ("--pp",), "N", "Pipeline stages, which share layers.", COUNT, 1)
-DP = Option("dp", ("--dp",), "N", "Data-parallel replicas, which share sequences.", COUNT, 1)
-DCP = Option("dcp", ("--dcp",), "N", "Tensor-parallel ranks that share tokens, where an engine does.", COUNT, 1)
-EP = Option("ep", ("--ep",), "N", "Ranks that share routed experts, of all replicas; default: as --tp.", COUNT, 1)
+TP = Option("tp", ("--tp",), "N", "Tensor-parallel ranks, which divide the heads.", COUNT, 1)
+PP = Option("pp", ("--pp",), "N", "Pipeline stages, which divide the layers.", COUNT, 1)
+DP = Option("dp", ("--dp",), "N", "Data-parallel replicas, which divide the sequences.", COUNT, 1)
+DCP = Option("dcp", ("--dcp",), "N", "Decode-context-parallel ranks, which divide the tokens.", COUNT, 1)
+EP = Option("ep", ("--ep",), "N", "Ranks, across replicas, that divide the routed experts; default: --tp.", COUNT, 1)
 LINK = Option("link", ("--link",), "RATE", "Rate of each GPU's link: 400Gb/s (bits), 50GB/s (bytes).")
 FROM = Option("prefill", ("--from",), "LAYOUT", "Layout of prefill: tp=4, or tp=8,pp=2.", default="tp=1")
 TO = Option("decode", ("--to",), "LAYOUT", "Layout of decode.", default="tp=1")
@@ -287,29 +290,38 @@ QUEST = Option(
     "quest",
     ("--quest",),
     "SPEC",
-    "Pages that a query reads, as in Quest: token_budget=1024,page_size=16,full_layers=2; the budget alone will do.",
+    "Read only selected pages, as in Quest: token_budget=1024,page_size=16,full_layers=2, or only the budget.",
 )
 BANDWIDTH = Option(
-    "bandwidth", ("--bandwidth",), "RATE", "Of each GPU's memory, where it is not known or is another: 3350GB/s."
+    "bandwidth", ("--bandwidth",), "RATE", "Memory bandwidth of each GPU, if unknown or different: 3350GB/s."
 )
-MEMORY = Option("memory", ("--memory",), "BYTES", "Of any other device, or of the GPU as you know it: 64GB, 60GiB.")
-GPUS = Option("gpus", ("--gpus",), "N", "GPUs in all: tp x pp x dp.", COUNT)
+MEMORY = Option(
+    "memory", ("--memory",), "BYTES", "Memory of an unlisted device, or to override the GPU's: 64GB, 60GiB."
+)
+GPUS = Option("gpus", ("--gpus",), "N", "Total GPUs: tp x pp x dp.", COUNT)
 WEIGHTS = Option(
     "weights",
     ("--weights",),
     "BYTES|PATH",
-    "Of the whole model: 671GB, 70B x 4.5bit, or safetensors (index, files, folder) or GGUF to read it from; "
+    "Weights of the whole model: 671GB, 70B x 4.5bit, or a path to safetensors (index, files, folder) or GGUF; "
     "default: the model's own files, as published, or counted tensor by tensor (`kvcalc weights`).",
 )
 WEIGHTS_DTYPE = Option(
     "weights_dtype",
     ("--weights-dtype",),
     "NAME",
-    "Count the weights in another format: fp8, int4, nvfp4, q4_k_m.",
+    "Size the weights in another format: fp8, int4, nvfp4, q4_k_m.",
 )
-RESERVE = Option("reserve", ("--reserve",), "BYTES", "On each GPU for activations, graphs and the rest.", default="0")
+RESERVE = Option(
+    "reserve",
+    ("--reserve",),
+    "BYTES",
+    "Memory kept on each GPU for activations, CUDA graphs and the rest.",
+    default="0",
+)
 ESTIMATED_RESERVE = RESERVE._replace(
-    help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
+    help="Memory kept on each GPU for activations, CUDA graphs and the rest; default: an estimate for the engine.",
+    default=None,
 )
 WITH = Option(
     "others",
@@ -322,10 +334,10 @@ LAUNCH = Option(
     "launch",
     ("--as",),
     "FORM",
-    "Print how the best layout is started: vllm, sglang or llama-server (one line), compose or kubernetes.",
+    "Print the launch command of the best layout: vllm, sglang or llama-server (one line), compose or kubernetes.",
 )
 UTILIZATION = Option(
-    "utilization", ("--utilization",), "SHARE", "Share of the GPU's memory in use; default: the engine's."
+    "utilization", ("--utilization",), "SHARE", "Share of the GPU's memory to use; default: the engine's."
 )
 
 POOL = (
@@ -337,95 +349,107 @@ POOL = (
     UTILIZATION,
     TP,
     DTYPE,
-    ENGINE._replace(default="vllm", help="Engine whose scheduler serves it: vllm, vllm@0.32.0."),
+    ENGINE._replace(default="vllm", help="Engine whose scheduler to replay: vllm, vllm@0.32.0."),
     ENGINE_SET,
     SCHEDULER_SET,
 )
-"""What says which scheduler serves from how large a pool."""
+"""Options that choose the scheduler and the size of its pool."""
 
-# What is run --------------------------------------------------------------------------------------------------------
+# Verification -------------------------------------------------------------------------------------------------------
 
 DEVICE = Option(
-    "device", ("--device",), "NAME", "cpu, cuda, or meta: shapes of any size.", known=lambda: ("cpu", "cuda", "meta")
+    "device",
+    ("--device",),
+    "NAME",
+    "cpu, cuda, or meta (shapes only, any size).",
+    known=lambda: ("cpu", "cuda", "meta"),
 )
-LAYERS = Option("layers", ("--layers",), "N", "Only the first N layers of the model.", COUNT)
-DECODE_STEPS = Option("decode_steps", ("--decode-steps",), "N", "Tokens that come one by one.", COUNT, 2)
-ATTENDED_TOKENS = Option("attended_tokens", ("--attended-tokens",), "N", "Longest prompt to attend; 256.", COUNT)
-ENCODER_TOKENS = Option("encoder_tokens", ("--encoder-tokens",), "N", "What cross-attention looks at.", COUNT)
-TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "By when all ranks are done; 1800.", COUNT)
+LAYERS = Option("layers", ("--layers",), "N", "Build only the first N layers.", COUNT)
+DECODE_STEPS = Option("decode_steps", ("--decode-steps",), "N", "Tokens decoded one by one.", COUNT, 2)
+ATTENDED_TOKENS = Option(
+    "attended_tokens", ("--attended-tokens",), "N", "Longest prompt to attend; default: 256.", COUNT
+)
+ENCODER_TOKENS = Option("encoder_tokens", ("--encoder-tokens",), "N", "Tokens that cross-attention attends to.", COUNT)
+TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "Time limit for all ranks; default: 1800.", COUNT)
 AGAINST = Option(
-    "against", ("--against",), "NAME", "Another library's classes: {known}.", known=lambda: ("transformers",)
+    "against",
+    ("--against",),
+    "NAME",
+    "Verify against another library's classes: {known}.",
+    known=lambda: ("transformers",),
 )
 
-# What is shown ------------------------------------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------------------------
 
-BY_LAYER = Option("by_layer", ("--by-layer",), None, "A row for each layer.", FLAG)
-EXPLAIN = Option("explain", ("--explain",), None, "The formula with its numbers, and where each came from.", FLAG)
-VERIFY = Option("verify", ("--verify",), None, "Build the attention in torch, run it, and measure the cache.", FLAG)
-EXACT = Option("exact", ("--exact",), None, "Bytes in full instead of GiB.", FLAG)
-MAX_GROWTH = Option("max_growth", ("--max-growth",), "PERCENT", "Largest growth of a deployment's bytes: 10%.")
+BY_LAYER = Option("by_layer", ("--by-layer",), None, "One row per layer.", FLAG)
+EXPLAIN = Option("explain", ("--explain",), None, "The formula with its numbers, and the source of each.", FLAG)
+VERIFY = Option("verify", ("--verify",), None, "Build the attention in torch, run it and measure its cache.", FLAG)
+EXACT = Option("exact", ("--exact",), None, "Exact bytes instead of GiB.", FLAG)
+MAX_GROWTH = Option("max_growth", ("--max-growth",), "PERCENT", "Largest growth allowed in a deployment's bytes: 10%.")
 FORMAT = Option("format", ("--format", "-f"), "NAME", "Output format: {known}.", default="table", known=_formats)
 FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 FORMAT_OF_CHARTS = FORMAT._replace(
-    help="Output format: {known}. chart: in the terminal; svg and png need kvcalc[plot].", known=_formats_of_charts
+    help="Output format: {known}. chart is for terminals; svg and png need kvcalc[plot].", known=_formats_of_charts
 )
-MAX_USERS = Option("max_users", ("--max-users",), None, "Max users that fit on --gpu, instead of bytes.", FLAG)
-LINEAR = Option("linear", ("--linear",), None, "Axes in equal steps instead of doublings.", FLAG)
-OUT = Option("out", ("--out", "-o"), "FILE", "Write to this file; its ending says the format, unless --format does.")
+MAX_USERS = Option("max_users", ("--max-users",), None, "Plot max users on --gpu instead of bytes.", FLAG)
+LINEAR = Option("linear", ("--linear",), None, "Linear axes instead of logarithmic ones.", FLAG)
+OUT = Option("out", ("--out", "-o"), "FILE", "Write to this file; its suffix sets the format unless --format does.")
 
-# Arguments of one command -------------------------------------------------------------------------------------------
+# Arguments of single commands ---------------------------------------------------------------------------------------
 
 BASE = Option(
-    "base", (), "BASE", "File, folder or revision of git, as it was; or a range of two revisions.", required=True
+    "base", (), "BASE", "File, folder or git revision before the change; or a range of two revisions.", required=True
 )
-HEAD = Option("head", (), "[HEAD]", "As it is now; of a revision, the working tree if not given.")
-PATHS = Option("paths", (), "[PATHS]", "Only files and folders of these names.", TEXTS)
-BASELINE = Option("baseline", ("--baseline",), "FILE", "Compare with what this file keeps; new failures alone count.")
-UPDATE_BASELINE = Option("update_baseline", ("--update-baseline",), None, "Write --baseline anew.", FLAG)
+HEAD = Option("head", (), "[HEAD]", "The same after the change; default for a revision: the working tree.")
+PATHS = Option("paths", (), "[PATHS]", "Only these files and folders.", TEXTS)
+BASELINE = Option("baseline", ("--baseline",), "FILE", "Compare with this baseline file; only new failures count.")
+UPDATE_BASELINE = Option("update_baseline", ("--update-baseline",), None, "Rewrite the --baseline file.", FLAG)
 DEPLOYMENT_FILES = Option(
     "paths",
     (),
     "PATHS",
-    "Manifests, compose files, values, scripts, units; folders; - for standard input; REVISION:PATH of git.",
+    "Manifests, compose files, Helm values, scripts, units; folders; - for standard input; git's REVISION:PATH.",
     TEXTS,
     required=True,
 )
 SET = Option(
-    "variables", ("--set",), "NAME=VALUE", "A variable that the files use and do not set, such as MODEL_ID=r1.", TEXTS
+    "variables", ("--set",), "NAME=VALUE", "Value for a variable that the files use but do not set: MODEL_ID=r1.", TEXTS
 )
 CHECKED_FILES = DEPLOYMENT_FILES._replace(
-    help="Plans (`kvcalc schema plan`), manifests, compose files, values, scripts, units; folders; - for standard "
-    "input; REVISION:PATH of git; a fleet.jsonl of any size, a deployment on each line."
+    help="Plans (`kvcalc schema plan`), manifests, compose files, Helm values, scripts, units; folders; - for standard "
+    "input; git's REVISION:PATH; or a fleet.jsonl of any size with one deployment per line."
 )
 LOG = Option(
     "log",
     (),
     "WHAT",
-    "Log or error of an engine ({known}), address of a server, or - for a pipe.",
+    "Log or error of an engine ({known}), address of a server, or - for standard input.",
     required=True,
     known=_logged_engines,
 )
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias (`kvcalc presets list`).", required=True, known=_presets)
 PRESET_FILES = Option("paths", (), "PATHS", "Preset files or config.json files.", TEXTS, required=True)
 TRACE = Option("trace", (), "TRACE", "CSV or JSON lines of requests.", required=True)
-CONFIG = Option("path", (), "PATH", "A config.json, or a directory that holds one.", required=True)
-ENGINE_NAME = Option("name", (), "NAME", "One of {known}; in a version: vllm@0.33.", required=True, known=_engines)
-METHOD_NAME = Option("name", (), "NAME", "Method, as `kvcalc methods list` names it.", required=True, known=_methods)
+CONFIG = Option("path", (), "PATH", "A config.json, or a directory with one.", required=True)
+ENGINE_NAME = Option("name", (), "NAME", "One of {known}; with a version: vllm@0.33.", required=True, known=_engines)
+METHOD_NAME = Option("name", (), "NAME", "Name of a method (`kvcalc methods list`).", required=True, known=_methods)
 GPU_WORDS = Option(
     "words",
     (),
     "[WORDS]",
-    "A device, or words that describe several: nvidia hopper.",
+    "Name of a device, or words to search for: nvidia hopper.",
     TEXTS,
     known=_gpus,
 )
-PRESET_WORDS = Option("words", (), "[WORDS]", "In name, alias, model_type or source: qwen 27b.", TEXTS, known=_presets)
+PRESET_WORDS = Option(
+    "words", (), "[WORDS]", "Words to search for in name, alias, model_type or source: qwen 27b.", TEXTS, known=_presets
+)
 KIND = Option(
     "kind", ("--kind",), "NAME", "Only models with layers of this attention: {known}.", known=_attention_kinds
 )
-ESTIMATOR = Option("command", (), "COMMAND", "The estimator, as a shell would start it.", required=True)
+ESTIMATOR = Option("command", (), "COMMAND", "The estimator's command line.", required=True)
 MEASURED_ENGINES = Option(
     "engines", ("--engine", "-e"), "NAME", "Only vectors of this engine: {known}.", TEXTS, known=_measured_engines
 )
-ANSWER_TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "For the next answer, whichever it is.", COUNT, 60)
+ANSWER_TIMEOUT = Option("timeout", ("--timeout",), "SECONDS", "Time limit for each answer.", COUNT, 60)
 SCHEMA_KIND = Option("kind", (), "KIND", "Kind of file or of answer: {known}.", required=True, known=_schemas)

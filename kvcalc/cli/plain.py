@@ -1,7 +1,7 @@
-"""A plain command line, read without typer, whose import takes longer than sizing a model.
+"""Parses plain command lines without typer, whose import takes longer than sizing a model.
 
-Plain is a known command with known options, each in full and with its value. Anything else, a mistake or a wish for
-help, is for `application.py`, which reads the same rows and has the words for it.
+A plain command line is a known command with known options, each in full and with its value. Everything else (mistakes,
+help, completion) is left to `application.py`, which reads the same rows.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _MOST_DIGITS = 9
 
 
 class _NotPlainError(Exception):
-    """The line is not for this file to read."""
+    """The command line is not plain."""
 
 
 def read(line: Sequence[str]) -> tuple[Command, dict[str, object]] | None:
-    """The command of a plain line and what its `run` gets; None where the line is not plain."""
+    """The command of a plain line and the arguments of its `run`; None if the line is not plain."""
     try:
         command, words = _command(line)
         given = _texts(command.takes, words)
@@ -41,7 +41,7 @@ def _command(line: Sequence[str]) -> tuple[Command, Sequence[str]]:
 
 
 def _texts(options: Sequence[Option], words: Sequence[str]) -> dict[str, list[str]]:
-    """All that each option was given, by its name and in the order of the line."""
+    """All values of each option, by its name, in order."""
     by_flag = {flag: option for option in options for flag in option.flags}
     given: dict[str, list[str]] = {option.name: [] for option in options}
     arguments = []
@@ -67,7 +67,7 @@ def _next(rest: Iterator[str]) -> str:
 
 
 def _arguments(options: Sequence[Option], words: list[str]) -> dict[str, list[str]]:
-    """The words that stand alone, dealt out to the arguments from left to right."""
+    """Positional words, assigned to the arguments from left to right."""
     given = {}
     for option in options:
         if not option.flags:
@@ -79,7 +79,7 @@ def _arguments(options: Sequence[Option], words: list[str]) -> dict[str, list[st
 
 
 def _value(option: Option, texts: list[str]) -> object:
-    """What `run` gets for an option."""
+    """The value passed to `run` for an option."""
     if (option.required and not texts) or (option.kind != TEXTS and len(texts) > 1):
         raise _NotPlainError
     if option.kind == TEXTS:

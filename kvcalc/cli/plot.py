@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _USUAL_LAST = 131_072
 _BELOW = 4096
-"""How many times shorter the first length is than the last, where it is not given."""
+"""The last length divided by the default first length."""
 
 
 def run(
@@ -87,7 +87,7 @@ def run(
 
 
 class _Room(NamedTuple):
-    """What leaves room for users on a GPU, as options say. share: of its memory; layout: of the ranks."""
+    """Options that decide the room for users on a GPU. share: of its memory; layout: of the ranks."""
 
     weights: str | None
     weights_dtype: str | None
@@ -105,7 +105,7 @@ def _room(
     *,
     users: bool,
 ) -> _Room:
-    """The options about GPUs, read. Raises InvalidValueError for one that bytes do not depend on."""
+    """The options about GPUs, parsed. Raises InvalidValueError for one that bytes do not depend on."""
     from kvcalc.fleet.memory import share_of
     from kvcalc.units import parse_bytes
 
@@ -118,7 +118,7 @@ def _room(
     )
     for option, value in options_given:
         if value is not None and not users:
-            raise InvalidValueError("bytes of a whole cache do not depend on it", where=option, help="add --max-users")
+            raise InvalidValueError("the bytes of a cache do not depend on it", where=option, help="add --max-users")
     share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
     reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
     return _Room(weights, weights_dtype, reserve_bytes, share, layout)
@@ -127,11 +127,11 @@ def _room(
 def _asked(
     cards: Sequence[Gpu], share: Fraction | None, batch: str, dtype: str, engine: str, engine_set: Sequence[str]
 ) -> list[tuple[Gpu | None, Terms]]:
-    """What is asked of each model: by each engine and in each format, on each of the devices if there are some."""
+    """Questions for each model: every engine and format, on every device if any."""
     engines, dtypes = engine.split(","), dtype.split(",")
     if len(engines) > 1 and engine_set:
         raise InvalidValueError(
-            "settings are those of one engine, and several are named", where="--engine-set", help="name one --engine"
+            "--engine-set applies to one engine, and several are named", where="--engine-set", help="name one --engine"
         )
     named = [(name, each) for name in engines for each in dtypes]
     if not cards:
@@ -144,26 +144,28 @@ def _asked(
 
 
 def _cards(gpu: str | None, memory: str | None, *, users: bool) -> Sequence[Gpu]:
-    """Devices of --gpu and --memory; none where bytes are plotted and neither is given."""
+    """Devices of --gpu and --memory; none if bytes are plotted and neither is given."""
     if not (gpu or memory or users):
         return ()
     return [asking.device(name, memory) for name in (gpu.split(",") if gpu else [None])]
 
 
 def _range(between: Sequence[int], loaded: Sequence[Model], *, linear: bool) -> tuple[int, int]:
-    """First and last length. Raises InvalidValueError where they are not a range."""
+    """First and last length. Raises InvalidValueError if they are not a range."""
     if len(between) > 2:  # noqa: PLR2004  # from and to
         raise InvalidValueError(
-            f"a range is from one length to another, and {len(between)} are given",
+            f"a range has 2 token counts, and {len(between)} are given",
             where="--tokens",
-            help="give the last, 128K, or both, 1K,128K",
+            help="pass the last (128K) or both (1K,128K)",
         )
     own = max((each.max_model_len or 0 for each in loaded), default=0)
     last = between[-1] if between else own or _USUAL_LAST
     first = between[0] if len(between) > 1 else 1 if linear else max(1, last // _BELOW)
     if first >= last:
         raise InvalidValueError(
-            f"a range goes from {first:,} to {last:,} tokens", where="--tokens", help="give the shorter first: 1K,128K"
+            f"the range starts at {first:,} tokens and ends at {last:,}",
+            where="--tokens",
+            help="put the smaller one first: 1K,128K",
         )
     return first, last
 
@@ -171,7 +173,7 @@ def _range(between: Sequence[int], loaded: Sequence[Model], *, linear: bool) -> 
 def _lines(
     model: Model, asked: Sequence[tuple[Gpu | None, Terms]], specs: Sequence[str], room: _Room
 ) -> Iterator[LineOnGpus]:
-    """What is asked of one model on GPUs: a line for each device, engine, format and method."""
+    """Questions for one model on GPUs: a curve for each device, engine, format and method."""
     from fractions import Fraction
 
     from kvcalc.answers.curves import lines_of
@@ -195,8 +197,8 @@ def _lines(
 COMMAND = Command(
     help=(
         "Curves over the context: bytes of models, engines, versions, formats and methods, or users that fit.\n\n"
-        "A chart in the terminal; with --out a file: .svg, .png, .tex, .csv, .json. Other charts: --format chart or "
-        "svg of size, compare and fit."
+        "Draws a chart in the terminal, or with --out a file: .svg, .png, .tex, .csv, .json. Other charts: --format "
+        "chart or svg of size, compare and fit."
     ),
     epilog=(
         "Examples: kvcalc plot r1 llama3-70b gpt-oss-120b --tokens 128K, "
@@ -205,7 +207,7 @@ COMMAND = Command(
     takes=(
         options.MODELS,
         options.TOKENS._replace(
-            help="The last length, 128K, or the first and the last, 1K,128K; default: the model's."
+            help="Last token count (128K), or first and last (1K,128K); default: the model's context."
         ),
         options.PRESET,
         options.MODEL,
@@ -217,7 +219,9 @@ COMMAND = Command(
         options.DTYPE._replace(help=f"{options.DTYPE.help} Several: bf16,fp8."),
         options.ENGINE._replace(help=f"{options.ENGINE.help} Several: ideal,vllm@0.25.1,vllm."),
         options.ENGINE_SET,
-        options.GPU._replace(help=f"{options.GPU.help} Several: h100,h200. Without --max-users: its memory as a line."),
+        options.GPU._replace(
+            help=f"{options.GPU.help} Several: h100,h200. Without --max-users, draws its memory as a line."
+        ),
         options.MEMORY,
         options.MAX_USERS,
         options.WEIGHTS,

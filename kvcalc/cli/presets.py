@@ -1,4 +1,4 @@
-"""`kvcalc presets`: the shipped models, and files of one's own."""
+"""`kvcalc presets`: the shipped models, and your own files."""
 
 from __future__ import annotations
 
@@ -58,33 +58,30 @@ COMMAND = Group(
     help="Shipped models: list and show them; validate a file; write one from a config.json.",
     commands={
         "list": Command(
-            help=(
-                "Shipped presets with their attention, context and bytes per token: all, or those that every word "
-                "describes."
-            ),
+            help=("Shipped presets with attention, context and bytes per token: all, or those that match every word."),
             epilog="Examples: kvcalc presets list qwen 27b, kvcalc presets list --kind mla --format json",
             takes=(options.PRESET_WORDS, options.KIND, options.FORMAT),
             run=list_presets,
         ),
         "show": Command(
-            help="The preset's file, as it is.",
+            help="Print a preset's file.",
             epilog="Example: kvcalc presets show r1",
             takes=(options.PRESET_NAME,),
             run=show_preset,
         ),
         "validate": Command(
-            help="Whether files are models that kvcalc can size; the first error is printed with its line.",
+            help="Check that kvcalc can size the models in files; prints the first error with its line.",
             epilog="Example: kvcalc presets validate my-model.yaml",
             takes=(options.PRESET_FILES,),
             run=validate,
         ),
         "new": Command(
-            help="Writes a preset YAML, made from a config.json, to stdout.",
+            help="Write a preset made from a config.json to stdout.",
             epilog="Example: kvcalc presets new path/to/config.json > my-model.yaml",
             takes=(
                 options.CONFIG,
                 options.ASSUME,
-                options.HUB._replace(help="PATH is a repository of the Hugging Face Hub."),
+                options.HUB._replace(help="PATH is a repository on the Hugging Face Hub."),
             ),
             run=new,
         ),

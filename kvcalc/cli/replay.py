@@ -86,7 +86,7 @@ def run(
 
 
 def _step(text: str) -> Fraction:
-    """Seconds of a step, of so many milliseconds."""
+    """Seconds of a step, given in milliseconds."""
     from fractions import Fraction
 
     from kvcalc.units import shown
@@ -96,16 +96,14 @@ def _step(text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         found = Fraction(0)
     if found <= 0:
-        raise InvalidValueError(
-            f"a step takes a number of milliseconds above 0, not {shown(text)}", help="for instance --step-ms 25"
-        )
+        raise InvalidValueError(f"expected milliseconds above 0, not {shown(text)}", help="for example --step-ms 25")
     return found
 
 
 COMMAND = Command(
     help=(
-        "Replay a trace as the engine schedules it: blocks in use, preemptions, prefix hits, queueing. "
-        "Exit code 1: requests were left that never fit."
+        "Replay a trace as the engine schedules it: blocks in use, preemptions, prefix hits, queueing. Exit code 1: "
+        "some requests never fit."
     ),
     epilog=(
         "Example: kvcalc replay trace.csv llama3-8b --gpu h100 --step-ms 25. Traces: CSV or JSON lines of "

@@ -39,7 +39,7 @@ def run(
         raise report.refused[0].error()
     if not report.findings and not report.refused:
         raise InvalidFileError(
-            "no deployment is found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
+            "no deployments found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
         )
     given = {"--gpu": gpu, "--weights": weights, "--reserve": reserve}
     words = [*paths, *(word for each in variables for word in ("--set", each)), *(["--hub"] if hub else [])]
@@ -51,15 +51,15 @@ def run(
 
 COMMAND = Command(
     help=(
-        "A page about deployments: verdicts, memory, layouts, curves, formulas, and the command that prints each.\n\n"
-        "One file without a network. Exit code 0: all fit, 1: one does not, 2: bad input."
+        "A page about deployments: verdicts, memory, layouts, curves, formulas, and the command that reproduces each.\n\n"
+        "A single self-contained file. Exit code 0: all fit, 1: one does not, 2: bad input."
     ),
     epilog="Example: kvcalc report k8s/ --gpu h100 -o report.html",
     takes=(
         options.CHECKED_FILES,
         options.SET,
         options.HUB._replace(help="Read the models of all plans from the Hugging Face Hub."),
-        options.GPU._replace(help="GPU of deployments whose files do not name it."),
+        options.GPU._replace(help="GPU for deployments whose files do not name one."),
         options.WEIGHTS,
         options.ESTIMATED_RESERVE,
         options.OUT,

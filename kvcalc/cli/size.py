@@ -46,7 +46,7 @@ def run(
     """Runs `kvcalc size`."""
     check_output_format(format, charts=True)
     if by_layer and explain:
-        raise InvalidValueError("--by-layer and --explain are two views", help="ask for one of them")
+        raise InvalidValueError("--by-layer and --explain cannot be combined", help="pass only one of them")
     asked = asking.token_counts((*tokens, *([length] if length else ())))
     terms = asking.terms(batch, dtype, engine, engine_set)
     parallel = asking.parallel(tp, pp, dp, dcp)
@@ -79,33 +79,33 @@ def run(
 
 
 def _explained(model: Model) -> tuple[MethodEntry, ...]:
-    """What changed the model, with the parameters that it was given."""
+    """The methods applied to the model, with their parameters."""
     from kvcalc.methods._entry import entry_of
 
     return tuple(entry_of(applied.name, applied.arguments) for applied in model.methods)
 
 
 def _check_verifiable(engine: Engine, *, several: bool) -> None:
-    """Raises InvalidValueError for what torch modules say nothing of."""
+    """Raises InvalidValueError for options that do not apply to torch modules."""
     if several:
         raise InvalidValueError(
-            "one answer is verified at a time",
+            "--verify needs a single answer",
             where="--verify",
-            help="give one --tokens, no --by-layer and no --explain",
+            help="pass one --tokens, and neither --by-layer nor --explain",
         )
 
     from kvcalc.engines.ideal import Ideal
 
     if not isinstance(engine, Ideal) or engine != Ideal(encoder_tokens=engine.encoder_tokens):
         raise InvalidValueError(
-            "the torch modules hold what the model itself needs, which is the ideal engine as it is by default",
+            "the torch modules allocate what the model itself needs, which is the ideal engine with its defaults",
             where="--verify",
-            help="leave --engine and its settings out; for transformers: kvcalc verify --against transformers",
+            help="remove --engine and its settings; for transformers: kvcalc verify --against transformers",
         )
 
 
 def _verify(question: Question, report: Report, format: str) -> int:
-    """The size and, below it, what was measured; 1 where they differ."""
+    """The size and, below it, the measurement; exit code 1 if they differ."""
     from kvcalc.cli._verifying import NOT_EQUAL, verified
     from kvcalc.report.sheet import Stack
 

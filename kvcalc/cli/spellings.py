@@ -1,4 +1,4 @@
-"""Other ways to write what `options.py` has: words of engines and of people, each read as the option that it means.
+"""Aliases for the options of `options.py`: spellings that engines and people use.
 
 --max-model-len 32k   as   --tokens 32k          --json   as   --format json          version   as   --version
 """
@@ -13,13 +13,13 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("--kv-cache-dtype", "--cache-type"), ("--dtype",)),
     "--json": ("--format", "json"),
 }
-"""What each spelling stands for. A value that follows it follows the option."""
+"""The option that each alias stands for; a value after the alias becomes the option's."""
 _OF_KVCALC = {"version": "--version", "-v": "--version", "-V": "--version", "help": "--help"}
 _ENDS_OPTIONS = "--"
 
 
 def spelled_out(line: Sequence[str]) -> list[str]:
-    """A command line with the options that its spellings stand for."""
+    """The command line with aliases replaced by options."""
     if line and line[0] in _OF_KVCALC:
         return [*line[1:], _OF_KVCALC[line[0]]] if line[0] == "help" else [_OF_KVCALC[line[0]], *line[1:]]
     words: list[str] = []
@@ -36,5 +36,5 @@ def spelled_out(line: Sequence[str]) -> list[str]:
 
 
 def others(flags: Sequence[str]) -> list[str]:
-    """The spellings that stand for an option, or for it and a value."""
+    """The aliases of an option, with or without a value."""
     return [name for name, option in SPELLINGS.items() if option[0] in flags]

@@ -1,4 +1,4 @@
-"""`kvcalc traffic`: users that a pool holds when their requests differ in length."""
+"""`kvcalc traffic`: users that fit when their requests differ in length."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run(
 
 
 def _answer(asked: Asked, served: Engine, mix: Mix) -> TrafficReport:
-    """Users of blocks of the scheduler that kvcalc has, or of what another engine plans of the memory left."""
+    """Users by the scheduler that kvcalc replays, or by another engine's plan of the remaining memory."""
     from kvcalc.cache.dtypes import dtype_named
     from kvcalc.engines.base.traffic import Replayer
     from kvcalc.fleet.demand import plan_of
@@ -99,8 +99,8 @@ def _answer(asked: Asked, served: Engine, mix: Mix) -> TrafficReport:
 
 COMMAND = Command(
     help=(
-        "How many users fit when their requests differ in length: a distribution, not one length. "
-        "Exit code 1: not one does."
+        "How many users fit when requests differ in length: a distribution instead of one length. Exit code 1: no "
+        "user fits."
     ),
     epilog="Example: kvcalc traffic llama3-8b --gpu h100 --context p50=1K,p95=4K,max=7K --output p50=200,max=1K",
     takes=(

@@ -1,4 +1,4 @@
-"""`kvcalc transfer`: what prefill sends to decode for one request, by pair of ranks, and how long that takes."""
+"""`kvcalc transfer`: bytes that prefill sends to decode for one request, by pair of ranks, and the time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(
     chosen = asking.one_model(named, preset, model, assume=assume, mtp=mtp, hub=hub, methods=method)
     counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
     if len(counts) != 1:
-        raise InvalidValueError("one request is asked about at a time", where="--tokens", help="give one number: 8K")
+        raise InvalidValueError("expected a single token count", where="--tokens", help="pass one, for example 8K")
 
     from kvcalc.fleet.transfer import transfer
 
@@ -54,8 +54,8 @@ def run(
 
 COMMAND = Command(
     help=(
-        "Bytes that one request's cache sends from prefill to decode GPUs, by pair of ranks; seconds on the link, and "
-        "what decode sets aside meanwhile."
+        "Bytes of one request's cache that go from prefill to decode GPUs, by pair of ranks; seconds on the link, and "
+        "what decode reserves meanwhile."
     ),
     epilog="Example: kvcalc transfer kimi-k2.5 --tokens 8150 --dtype fp8 --link 400Gb/s --from tp=4 --to tp=8",
     takes=(

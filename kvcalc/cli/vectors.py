@@ -1,4 +1,4 @@
-"""`kvcalc vectors`: what engines were measured to take, and any estimator beside it."""
+"""`kvcalc vectors`: measured allocations of engines, to check any estimator against."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(*, command: str, engines: Sequence[str], timeout: int, format: str) -> i
     try:
         words = split(command)
     except ValueError as error:
-        raise InvalidValueError(f"COMMAND has {str(error).lower()}", help="quote it as a shell wants it") from None
+        raise InvalidValueError(f"COMMAND has {str(error).lower()}", help="fix its shell quoting") from None
     if not words:
         raise InvalidValueError("COMMAND is empty", help="name the estimator's command: 'python3 estimator.py'")
     seconds = asking.located("--timeout", positive_int, timeout, "timeout")
@@ -58,25 +58,25 @@ def answer() -> int:
 
 
 COMMAND = Group(
-    help="What engines were measured to take: list it, or hold an estimator against it.",
+    help="Measured allocations of engines: list them, or check an estimator against them.",
     commands={
         "list": Command(
-            help="Engines and versions that were measured, and how.",
+            help="Engines and versions that were measured, and how they were.",
             epilog="Example: kvcalc vectors list",
             takes=(options.FORMAT,),
             run=list_vectors,
         ),
         "run": Command(
-            help="Run an estimator: a JSON question a line on its input, a JSON answer a line on its output.",
+            help="Run an estimator: one JSON question per line on its input, one JSON answer per line on its output.",
             epilog=(
-                "Example: kvcalc vectors run 'python3 estimator.py' --engine vllm. Exit code 1 where an answer differs "
-                "or is missing; what is refused is counted apart."
+                "Example: kvcalc vectors run 'python3 estimator.py' --engine vllm. Exit code 1: an answer differs or "
+                "is missing; refusals are counted separately."
             ),
             takes=(options.ESTIMATOR, options.MEASURED_ENGINES, options.ANSWER_TIMEOUT, options.FORMAT),
             run=run,
         ),
         "answer": Command(
-            help="kvcalc as such an estimator: answers questions on standard input.",
+            help="kvcalc as an estimator: answers questions from standard input.",
             epilog="Example: kvcalc vectors run 'kvcalc vectors answer'",
             takes=(),
             run=answer,

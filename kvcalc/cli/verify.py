@@ -1,4 +1,4 @@
-"""`kvcalc verify`: the cache built from torch modules, run, and held against the prediction."""
+"""`kvcalc verify`: the cache built from torch modules, run, and compared with the prediction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(
     check_output_format(format)
     counts = asking.token_counts(tokens)
     if len(counts) > 1:
-        raise InvalidValueError("--tokens: verify takes one token count", help="run it once for each")
+        raise InvalidValueError("--tokens: verify needs a single token count", help="run it once per token count")
     terms = asking.terms(batch, dtype, "ideal", None)
     asked: dict[str, Any] = {
         "tokens": counts[0],
@@ -76,20 +76,23 @@ def run(
 
 
 def _check_against(against: str, model: str | None, ours: dict[str, Any]) -> None:
-    """Raises KvcalcError where --against is not transformers, or an option is for kvcalc's own modules."""
+    """Raises KvcalcError if --against is not transformers, or an option applies to kvcalc's own modules only."""
     if against != "transformers":
         raise UnknownNameError.among("library to verify against", against, ["transformers"]).at("--against")
     given = [option for option, value in ours.items() if value]
     if given or model is None:
         raise InvalidValueError(
-            f"{given[0]} is for kvcalc's own modules" if given else "the library's class is built from a config.json",
+            f"{given[0]} applies to kvcalc's own modules only"
+            if given
+            else "the library's class is built from a config.json",
             where="--against transformers",
             help="name the model by its config: --model path/to/config.json",
         )
 
 
 COMMAND = Command(
-    help="Builds the model's attention in torch, runs it, and compares what its cache took: exit 1 where it differs.",
+    help="Build the model's attention in torch, run it and compare its cache with the prediction. Exit code 1: they "
+    "differ.",
     epilog="Example: kvcalc verify --preset r1 --tokens 100000 --device meta",
     takes=(
         options.TOKENS._replace(required=True),

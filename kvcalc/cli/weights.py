@@ -1,4 +1,4 @@
-"""`kvcalc weights`: how many bytes a model's weights take, part by part, and on each GPU."""
+"""`kvcalc weights`: bytes of a model's weights, by part and on each GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NOT_EQUAL = 1
 _MOST_DIFFERENCES = 5
 _CLOSE = 100
-"""Files and what is counted in their format differ by less than a hundredth: headers, scales of another kind."""
+"""Files and the count in their format differ by less than 1%: headers, other kinds of scales."""
 
 
 def run(
@@ -70,7 +70,7 @@ def run(
 
 
 def _parts(weights: Weights) -> Iterator[WeightsPart]:
-    """What each part takes; parameters alone where the files have another format than was counted."""
+    """Bytes of each part; parameters only, if the files have another format than the count."""
     from kvcalc.model.checkpoint import PARTS
     from kvcalc.report.weights import WeightsPart
 
@@ -82,13 +82,13 @@ def _parts(weights: Weights) -> Iterator[WeightsPart]:
 
 
 def _verified(report: WeightsReport, model: Model, weights: Weights) -> WeightsReport:
-    """With what the class itself has, built on the meta device and held against the tensors that were counted."""
+    """Adds the class's own tensors, built on the meta device and compared with the counted ones."""
     built = asking.tensors_of_class(model)
     if built is None:
         raise InvalidValueError(
-            f"nothing says how the class of {model.name} is built",
+            f"{model.name} has no config to build its class from",
             where="--verify",
-            help="name its config.json, or the folder that holds it",
+            help="name its config.json, or the folder with it",
         )
     known = tuple(each.tensor for each in weights.tensors)
     return report._replace(
@@ -97,7 +97,7 @@ def _verified(report: WeightsReport, model: Model, weights: Weights) -> WeightsR
 
 
 def _differences(built: Inventory, known: tuple[WeightTensor, ...]) -> list[str]:
-    """Tensors that the class has otherwise; those of multi-token prediction are in no class."""
+    """Tensors that differ from the class's; no class has those of multi-token prediction."""
     of_class = {(t.name, t.shape, t.layers) for t in built.tensors}
     counted = {(t.name, t.shape, t.layers) for t in known if t.part != "mtp"}
     found = [f"{name} {'x'.join(map(str, shape))}" for name, shape, _ in sorted(of_class ^ counted)]

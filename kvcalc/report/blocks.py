@@ -1,4 +1,4 @@
-"""What an engine makes of its memory that has one pool of blocks for all layers, and states beside it."""
+"""Plan of an engine with one block pool for all layers, plus states."""
 
 from typing import Any, NamedTuple
 
@@ -10,11 +10,11 @@ from kvcalc.units import both_units, count, plural
 
 
 class BlocksReport(NamedTuple):
-    """Blocks that fit, the tokens that they hold, and the requests.
+    """Blocks that fit, the tokens they hold, and the requests.
 
     available_bytes, stages: of a rank of each pipeline stage; the first pool of a stage is its blocks. block_size:
-    tokens of a block. max_model_len: longest request that the engine takes. request_blocks: that it takes.
-    max_requests: that run at the same time. reserved_bytes: that are kept for what is no cache, before blocks are made.
+    tokens of a block. max_model_len: longest request the engine accepts. request_blocks: blocks it takes.
+    max_requests: concurrent requests. reserved_bytes: memory set aside before blocks are allocated.
     log_lines: the engine's lines of its start-up log. resolved: what else it chose, by its names.
     """
 
@@ -37,7 +37,7 @@ class BlocksReport(NamedTuple):
 
     @property
     def num_blocks(self) -> int:
-        """Blocks on every rank, those that are never given out among them."""
+        """Blocks on every rank, including those that are never given out."""
         return self.stages[0][0].slots + self.stages[0][0].spare_slots
 
     @property
@@ -47,17 +47,17 @@ class BlocksReport(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens of the blocks that requests are given."""
+        """Tokens of the blocks that requests can use."""
         return self.stages[0][0].slots * self.block_size
 
     @property
     def max_concurrency(self) -> float:
-        """Requests of max_model_len tokens whose blocks there are, were there no other limit."""
+        """Requests of max_model_len tokens that the blocks hold, ignoring other limits."""
         return self.stages[0][0].slots / self.request_blocks
 
     @property
     def allocated_bytes(self) -> tuple[int, ...]:
-        """What blocks and states take on a rank of each pipeline stage."""
+        """Bytes of blocks and states on a rank of each pipeline stage."""
         return tuple(sum(pool.bytes for pool in pools) for pools in self.stages)
 
     @property
@@ -67,10 +67,10 @@ class BlocksReport(NamedTuple):
 
     @property
     def kept_words(self) -> str:
-        """What is taken off the memory before blocks are made."""
+        """Memory set aside before blocks are allocated."""
         kept = [f"{both_units(self.reserved_bytes)} for logits"]
         kept += [f"{both_units(pool.bytes)} for {pool.name}" for pool in self.stages[0][1:]]
-        return f"{', '.join(kept)}, before blocks are made"
+        return f"{', '.join(kept)}, before blocks are allocated"
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
@@ -96,7 +96,7 @@ class BlocksReport(NamedTuple):
         return html_of(self)
 
     def to_frame(self) -> Any:
-        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is installed."""
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:

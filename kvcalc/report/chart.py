@@ -1,7 +1,7 @@
-"""Charts as values: exact numbers, and what they are of.
+"""Charts as values: exact numbers and their meaning.
 
-Formats draw them and nothing else. Each number of a chart is one that the document has in its JSON; what lies between
-two points is drawn, never said.
+Formats draw only these. Every number in a chart is also in the document's JSON; the line between two points is only
+drawn.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,14 @@ BYTES, TOKENS, SHARE = "bytes", "tokens", "share"
 
 
 class Axis(NamedTuple):
-    """One of two axes. log: whether equal steps are equal factors."""
+    """One of two axes. log: whether the scale is logarithmic."""
 
     label: str
     unit: str
     log: bool = True
 
     def said(self, number: Number) -> str:
-        """A number of it, in full."""
+        """One of its numbers, in full."""
         if self.unit == BYTES:
             return both_units(int(number))
         return short_share(number) if self.unit == SHARE else plural(int(number), self.unit.removesuffix("s"))
@@ -44,7 +44,7 @@ class Series(NamedTuple):
 
 
 class Level(NamedTuple):
-    """A line across, such as the memory of a GPU."""
+    """A horizontal line, such as the memory of a GPU."""
 
     label: str
     value: int
@@ -55,7 +55,7 @@ GROWTH_CHANGES = "growth changes"
 
 
 class Curves(NamedTuple):
-    """Lines over an axis. joined: whether a line holds between its points; else only the points do.
+    """Curves over an axis. joined: whether values between points are valid; otherwise only the points are.
 
     marked: what a mark on a line means.
     """
@@ -70,7 +70,7 @@ class Curves(NamedTuple):
     marked: str = GROWTH_CHANGES
 
     def numbers(self) -> set[Number]:
-        """Every number that is drawn."""
+        """All numbers drawn."""
         points = (number for series in self.series for point in series.points for number in point)
         return {*points, *(level.value for level in self.levels)}
 
@@ -82,19 +82,19 @@ class Curves(NamedTuple):
 
 
 def at_lengths(title: str, lines: Sequence[tuple[str, tuple[tuple[int, int], ...]]]) -> Curves:
-    """Bytes of the cache at a few lengths; nothing is said of what lies between them."""
+    """Bytes of the cache at a few token counts; no claim about values in between."""
     x, y = Axis("cached tokens of each sequence", TOKENS), Axis("bytes of the cache", BYTES)
     return Curves(title, x, y, tuple(Series(label, points) for label, points in lines), joined=False)
 
 
 def one_bar_each(title: str, sizes: Iterable[tuple[str, int]]) -> "Bars":
-    """A bar of the cache of each of several things."""
+    """One bar of cache bytes for each of several items."""
     bars = tuple(Bar(label, (Segment("cache", size, 2),)) for label, size in sizes)
     return Bars(title, "bytes of the cache", bars)
 
 
 class Segment(NamedTuple):
-    """A part of a bar. tone: what it is, by which formats colour it: the same part has the same colour everywhere."""
+    """A part of a bar. tone: its role; the same role has the same colour everywhere."""
 
     label: str
     bytes: int
@@ -102,7 +102,7 @@ class Segment(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One bar, made of parts that lie on each other. words: a remark at its end."""
+    """One bar of stacked parts. words: a remark at its end."""
 
     label: str
     segments: tuple[Segment, ...]
@@ -110,7 +110,7 @@ class Bar(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of its parts."""
         return sum(segment.bytes for segment in self.segments)
 
 
@@ -124,12 +124,12 @@ class Bars(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def numbers(self) -> set[Number]:
-        """Every number that is drawn."""
+        """All numbers drawn."""
         segments = (segment.bytes for bar in self.bars for segment in bar.segments)
         return {*segments, *(level.value for level in self.levels)}
 
     def kinds(self) -> tuple[tuple[str, int], ...]:
-        """Labels of the parts with their tones, each once."""
+        """Labels and tones of the parts, each once."""
         return tuple(dict.fromkeys((part.label, part.tone) for bar in self.bars for part in bar.segments))
 
     def said(self, bar: Bar, segment: Segment) -> str:
@@ -138,7 +138,7 @@ class Bars(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer and what it holds. group: the equal layers that it is one of."""
+    """A layer and its bytes. group: the group of equal layers that it belongs to."""
 
     number: int
     group: str
@@ -146,18 +146,18 @@ class Layer(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Layers side by side, each by what it holds."""
+    """Layers side by side, with the bytes of each."""
 
     title: str
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
 
     def numbers(self) -> set[Number]:
-        """Every number that is drawn."""
+        """All numbers drawn."""
         return {number for layer in self.layers for number in (layer.number, layer.bytes)}
 
     def kinds(self) -> tuple[tuple[str, int, int], ...]:
-        """Each group with the bytes of one of its layers, and how many layers have so many."""
+        """Each group with the bytes of one layer and the number of such layers."""
         found: dict[tuple[str, int], int] = {}
         for layer in self.layers:
             found[layer.group, layer.bytes] = found.get((layer.group, layer.bytes), 0) + 1
@@ -173,18 +173,18 @@ Chart: TypeAlias = Curves | Bars | Strip
 
 @runtime_checkable
 class Charted(Protocol):
-    """A document that has charts."""
+    """A document with charts."""
 
     def charts(self) -> Sequence[Chart]:
-        """One or several, the most important first."""
+        """Its charts, the most important first."""
         ...
 
 
 def charts_of(document: object) -> tuple[Chart, ...]:
-    """The charts of a document; none of one that has none."""
+    """The charts of a document, if any."""
     return tuple(document.charts()) if isinstance(document, Charted) else ()
 
 
 def all_charts(documents: Iterable[object]) -> tuple[Chart, ...]:
-    """Those of several documents."""
+    """The charts of several documents."""
     return tuple(chart for document in documents for chart in charts_of(document))

@@ -13,15 +13,15 @@ from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
 
 _BELOW_ALL = 99.99
-"""Percent that are shown where it is all but all of the time."""
+"""Largest percentage shown below 100%."""
 
 
 NODE, CONTAINER = "host memory of a node", "memory limit of its container"
-"""Whose memory holds what is kept off the devices."""
+"""Owners of the memory that holds caches off the devices."""
 
 
 class Written(NamedTuple):
-    """A field that a deployment was read from: how it was written, and where. of: the field that names the file."""
+    """A field of a deployment: how and where it was written. of: the field that names the file."""
 
     field: str
     value: str
@@ -31,10 +31,10 @@ class Written(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """A workload of requests that differ in length.
+    """A workload with requests of different lengths.
 
-    described: in words, by what it is of. quantile: share of the time in which nothing may be preempted; share: that of
-    the users who are asked about.
+    described: its description by part. quantile: required share of the time without preemption; share: that of the
+      requested users.
     """
 
     described: tuple[tuple[str, str], ...]
@@ -48,7 +48,7 @@ class Mixed(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What it is, and how it goes."""
+        """The workload and its outcome."""
         parts = "; ".join(f"{name} {words}" for name, words in self.described)
         percent = 100 if self.share == 1 else min(100 * self.share, _BELOW_ALL)
         return f"{parts}: nothing is preempted {percent:.2f}% of the time"
@@ -61,16 +61,16 @@ class Mixed(NamedTuple):
 class Finding(NamedTuple):
     """Verdict on one deployment of a plan.
 
-    needed_bytes, available_bytes: on one GPU where several share the model, the one that has least to spare.
-    limit: how the available bytes came about, as words and the bytes between them.
-    max_tokens: longest context at this number of sequences, None where any length fits; 0 where none does.
-    max_sequences: most sequences at this length, None where they take nothing.
-    fits: whether the cache fits the limit, and what is kept off the devices the host's memory. parallel: how GPUs share
+    needed_bytes, available_bytes: on one GPU; if several share the model, the one with the least to spare.
+    limit: how the available bytes were derived, as words with bytes between them.
+    max_tokens: longest context at this number of sequences; None if any length fits, 0 if none does.
+    max_sequences: most sequences at this length; None if they take no memory.
+    fits: whether the cache fits the limit, and caches off the devices fit the host's memory. parallel: how GPUs share
     the model; empty for one.
-    engine_version: whose rules hold, where the engine has versions. written: the fields that it was read from.
-    mixed: where requests differ in length; tokens are those of the longest, sequences and max_sequences users, and
-    needed bytes those that are enough for its share of the time.
-    tiers: caches off the devices, on each node; host_memory_bytes: of a node, None where nobody says.
+    engine_version: version whose rules apply, if the engine has versions. written: the fields it was read from.
+    mixed: set if requests differ in length; then tokens are the longest request's, sequences and max_sequences count
+      users, and the needed bytes suffice for its share of the time.
+    tiers: caches off the devices, on each node; host_memory_bytes: of a node; None if unknown.
     """
 
     deployment: str
@@ -98,22 +98,22 @@ class Finding(NamedTuple):
 
     @property
     def missing_host_bytes(self) -> int:
-        """Bytes that a node's memory lacks; 0 where it holds them, or nobody says how much it is."""
+        """Bytes missing in a node's memory; 0 if it is sufficient or unknown."""
         return 0 if self.host_memory_bytes is None else max(0, host_bytes(self.tiers) - self.host_memory_bytes)
 
     @property
     def _fits_devices(self) -> bool:
-        """Whether nothing but the host's memory is too small."""
+        """Whether only the host's memory is too small."""
         return self.fits or bool(self.missing_host_bytes and not self.missing_bytes)
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes that are lacking; 0 where it fits."""
+        """Missing bytes; 0 if it fits."""
         return max(0, self.needed_bytes - self.available_bytes)
 
     @property
     def place(self) -> str:
-        """`plan.yaml:14: `; empty for a deployment that has no file."""
+        """`plan.yaml:14: `; empty for a deployment without a file."""
         return f"{self.file}:{self.line}: " if self.file else ""
 
     @property
@@ -124,7 +124,7 @@ class Finding(NamedTuple):
         return f"{plural(self.tokens, 'token')} x {plural(self.sequences, 'sequence')}"
 
     def lines(self, *, exact: bool = False) -> tuple[str, ...]:
-        """What is needed and what there is, the cause, and the next step if it does not fit; bytes in one unit."""
+        """Needed and available bytes, the cause, and the next step if it does not fit; bytes in one unit."""
         scale = IN_FULL if exact else common_scale(self.needed_bytes, self.available_bytes)
         asked = (self.model, self.asked, self.kv_dtype, self.parallel)
         cause = f"{', '.join(filter(None, asked))}; {scale.words(self.limit)}"
@@ -136,14 +136,14 @@ class Finding(NamedTuple):
         )
 
     def _of_host(self, *, exact: bool) -> Iterator[str]:
-        """Whether the host's memory holds what is kept there, where both are known."""
+        """Whether the host's memory suffices, if both sizes are known."""
         if self.host_memory_bytes is None or not self.tiers:
             return
         needed = host_bytes(self.tiers)
         scale = IN_FULL if exact else common_scale(needed, self.host_memory_bytes)
         words = f"{self.host_words}: needs {scale.of(needed)}, has {scale.of(self.host_memory_bytes)}"
         short = self.missing_host_bytes
-        yield f"{words}: {scale.of(short)} short; lower what is kept there" if short else words
+        yield f"{words}: {scale.of(short)} short; lower the size of the host cache" if short else words
 
     def _balance(self, scale: Scale) -> str:
         on = " on each GPU" if self.parallel else ""
@@ -160,8 +160,8 @@ class Finding(NamedTuple):
             return f"would fit: {plural(self.max_sequences, 'user')}, {self.mixed.time}"
         if not self.max_sequences and not self.max_tokens:
             if self.available_bytes <= 0:
-                return "nothing fits: weights and reserve leave no byte; use more GPUs, or larger ones"
-            return "nothing fits: not one sequence of one token"
+                return "nothing fits: weights and reserve take all memory; use more or larger GPUs"
+            return "nothing fits, not even one sequence of one token"
         pairs = ((self.max_sequences, self.tokens), (self.sequences, self.max_tokens))
         parts = [
             f"{plural(number, 'sequence')} of {plural(tokens, 'token')}"
@@ -177,7 +177,7 @@ class Finding(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In a word: memory is too small, or what the engine's own settings make of it."""
+        """The verdict in a word: the memory or the engine's settings are too small."""
         if self.fits:
             return "fits"
         return "TOO LARGE" if self.missing_bytes else "HOST TOO SMALL" if self.missing_host_bytes else "OVER LIMIT"
@@ -245,9 +245,9 @@ class Finding(NamedTuple):
 
 
 class CheckReport(NamedTuple):
-    """Verdicts on all deployments given. refused: what cannot be checked; skipped: files of folders that hold none.
+    """Verdicts on all deployments. refused: what cannot be checked; skipped: files in folders that have no deployment.
 
-    exact: whether eyes see bytes in full, too.
+    exact: whether tables show exact bytes.
     """
 
     findings: tuple[Finding, ...]
@@ -273,7 +273,7 @@ class CheckReport(NamedTuple):
         return values
 
     def notices(self) -> tuple[Notice, ...]:
-        """One for each deployment, and one for what cannot be checked."""
+        """One for each deployment, and one for each that cannot be checked."""
         found = (
             Notice(
                 TOO_LARGE if finding.missing_bytes or finding.missing_host_bytes else OVER_LIMIT,
@@ -290,7 +290,7 @@ class CheckReport(NamedTuple):
         return (*found, *map(notice_of, self.refused))
 
     def table(self) -> Table:
-        """A row for each deployment, and for each that cannot be checked."""
+        """One row for each deployment, and for each that cannot be checked."""
         return Table.of((*(finding.row() for finding in self.findings), *map(refused_row, self.refused)))
 
     def _repr_html_(self) -> str:
@@ -344,17 +344,17 @@ def memory_column(*, exact: bool) -> tuple[str, Kind]:
 
 
 def refused_row(note: Note) -> dict[str, Cell]:
-    """What cannot be checked, in one row."""
+    """A deployment that cannot be checked, as a row."""
     file, line = _place(note)
     return {"deployment": note.about, "verdict": "refused", "file": file, "line": line, "notes": note.sentence}
 
 
 def notice_of(note: Note) -> Notice:
-    """What cannot be checked, as CI systems show it."""
+    """A deployment that cannot be checked, as a notice for CI."""
     return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *_place(note))
 
 
 def _place(note: Note) -> tuple[str, int]:
-    """File and line of what cannot be checked."""
+    """File and line of a deployment that cannot be checked."""
     file, _, line = note.where.rpartition(":")
     return (file, int(line)) if line.isascii() and line.isdecimal() else (note.where, 0)

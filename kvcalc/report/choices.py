@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from kvcalc.report.chart import Bars
 
 MOST_SHOWN = 12
-"""Rows of a table for eyes; files have all."""
+"""Rows shown in a table; files have all."""
 
 
 def between(low: int | None, high: int | None) -> Cell:
-    """A number, two where an estimate leaves it between them, or `any`."""
+    """A number, a range if it rests on an estimate, or `any`."""
     if low is None:
         return "any"
     return low if high is None or low == high else f"{count(low)} to {count(high)}"
@@ -25,12 +25,12 @@ def between(low: int | None, high: int | None) -> Cell:
 class Choice(NamedTuple):
     """One layout on GPUs of one kind, in one format of weights and one of the cache.
 
-    max_sequences, max_context: None where any number fits; those of the upper end where what lies beside weights and
-    cache is an estimate, and with `_at_best` those of its lower end. beside_bytes: both ends.
-    fits: whether it holds the users who are asked about. weights_bytes, cache_bytes: on each GPU. copies: how often the
-    ranks of a replica hold what one GPU would hold once. limited_by: the term that leaves no room for more. degrees: of
-    parallelism, by name. weights_format, weights_repository: empty where they are not known; weights_estimate: whether
-    their size was counted and not read. estimate: whether any number rests on one.
+    max_sequences, max_context: None if any number fits; if other memory is an estimate they follow its upper end, and
+    those with `_at_best` its lower end. beside_bytes: both ends.
+    fits: whether it holds the requested users. weights_bytes, cache_bytes: on each GPU. copies: of the cache within a
+      replica. limited_by: the limiting factor. degrees: of parallelism, by name. weights_format, weights_repository:
+      empty if unknown; weights_estimate: whether their size was counted instead of read. estimate: whether any number
+      rests on one.
     """
 
     gpu: str
@@ -55,18 +55,18 @@ class Choice(NamedTuple):
 
     @property
     def formats(self) -> tuple[str, str, str]:
-        """Which device and formats it is of."""
+        """Its device and formats."""
         return self.gpu, self.weights_format, self.kv_dtype
 
     @property
     def users(self) -> str:
-        """How many it holds, in words."""
+        """How many users it holds, in words."""
         most = between(self.max_sequences, self.max_sequences_at_best)
         return plural(most, "user") if isinstance(most, int) else f"{most} users"
 
     @property
     def stored(self) -> str:
-        """Formats of weights and cache in one word."""
+        """Formats of weights and cache as one label."""
         return f"{self.weights_format}/{self.kv_dtype}" if self.weights_format else self.kv_dtype
 
     def row(self) -> dict[str, Cell]:
@@ -84,7 +84,7 @@ class Choice(NamedTuple):
 
 
 class ChoicesReport(NamedTuple):
-    """All of them. tokens: context of each user; sequences: users who are asked about."""
+    """All layouts. tokens: context of each user; sequences: requested users."""
 
     model: str
     engine: str
@@ -96,7 +96,7 @@ class ChoicesReport(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether any layout holds what is asked."""
+        """Whether any layout holds the requested users."""
         return any(choice.fits for choice in self.choices)
 
     def to_dict(self) -> dict[str, Json]:
@@ -114,7 +114,7 @@ class ChoicesReport(NamedTuple):
         }
 
     def table(self) -> Table:
-        """A row for each, however many, with the question."""
+        """One row for each layout, with the question."""
         asked = {"model": self.model, "engine": self.engine, "engine_version": self.engine_version}
         of_users = {"tokens": self.tokens, "sequences": self.sequences}
         return Table.of({**asked, **of_users, **choice.row()} for choice in self.choices)
@@ -141,7 +141,7 @@ class ChoicesReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each, the best on top."""
+        """One row for each layout, best first."""
         columns = (
             Column("GPUs"),
             Column("layout"),
@@ -161,7 +161,7 @@ class ChoicesReport(NamedTuple):
         return (Sheet(title, columns, rows, self._lines(), (*left_out, *self.notes)),)
 
     def _shown(self) -> list[Choice]:
-        """The best of each device and formats, and then the best of all, in their order."""
+        """The best layout of each device and formats, then the best of the others, in order."""
         first = {choice.formats: place for place, choice in reversed(list(enumerate(self.choices)))}
         places = dict.fromkeys([*sorted(first.values()), *range(len(self.choices))])
         return [self.choices[place] for place in sorted(list(places)[:MOST_SHOWN])]
@@ -185,14 +185,14 @@ class ChoicesReport(NamedTuple):
     def _lines(self) -> tuple[Line, ...]:
         asked = f"{plural(self.sequences, 'user')} at {plural(self.tokens, 'token')}"
         if not self.choices:
-            return (Line("asked", f"{asked}: no layout that was tried holds the weights", "alarm"),)
+            return (Line("asked", f"{asked}: no layout tried holds the weights", "alarm"),)
         best = self.choices[0]
         on = f"{count(best.num_gpus)} x {best.gpu}, {best.parallel}"
         stored = f"{best.weights_format} weights, " if best.weights_format else ""
         if not best.fits:
-            return (Line("asked", f"{asked}: TOO LARGE for every layout that was tried", "alarm"),)
+            return (Line("asked", f"{asked}: TOO LARGE for every layout tried", "alarm"),)
         return (Line("asked", f"{asked}: fits"), Line("best", f"{on}, {stored}{best.kv_dtype} cache", "answer"))
 
     @staticmethod
     def _left_out(more: int) -> tuple[str, ...]:
-        return (f"{plural(more, 'further layout')}: --format json has all",) if more > 0 else ()
+        return (f"{plural(more, 'more layout')}: --format json has all",) if more > 0 else ()

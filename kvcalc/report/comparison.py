@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from kvcalc.report.chart import Chart
 
 NOT_APPLICABLE = "n/a"
-"""What a table has in place of bytes where something does not apply."""
+"""Shown instead of bytes if something does not apply."""
 
 
 class LeftOut(NamedTuple):
-    """A variant, method or model that was asked for and does not apply. label: as rows are named; reason: why."""
+    """A requested variant, method or model that does not apply. label: of its row; reason: why."""
 
     label: str
     reason: str
 
     @property
     def note(self) -> str:
-        """In a sentence."""
+        """The same as a sentence."""
         return f"{self.label} does not apply: {self.reason}"
 
     def to_dict(self) -> dict[str, Json]:
@@ -33,7 +33,7 @@ class LeftOut(NamedTuple):
 
 
 class ComparisonRow(NamedTuple):
-    """One variant or model: its report at each token count. made_of: the kinds of its layers, for a model."""
+    """One variant or model: its report at each token count. made_of: the layer kinds of a model."""
 
     label: str
     reports: tuple[Report, ...]
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
     """Variants of one model, or several models, side by side.
 
     row_title: what a row is, such as attention or model.
-    baseline: label of the row that the ratios are taken to. left_out: what does not apply, and why.
+    baseline: label of the row that ratios refer to. left_out: what does not apply, and why.
     """
 
     title: str
@@ -80,7 +80,7 @@ class Comparison(NamedTuple):
         }
 
     def table(self) -> Table:
-        """A row for each variant or model at each length, what does not apply among them."""
+        """One row for each variant or model at each token count, including those that do not apply."""
         return Table.of((*self._long_rows(), *self._left_out_rows()))
 
     def _long_rows(self) -> Iterable[dict[str, Cell]]:
@@ -109,7 +109,7 @@ class Comparison(NamedTuple):
                 }
 
     def charts(self) -> "tuple[Chart, ...]":
-        """A bar for each row; with several token counts, a point for each of them."""
+        """A bar for each row; with several token counts, a point for each."""
         from kvcalc.report.chart import at_lengths, one_bar_each
 
         if len(self.rows[0].reports) == 1:
@@ -125,7 +125,7 @@ class Comparison(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """One row for each variant; with several token counts, a column for each of them."""
+        """One row for each variant; with several token counts, a column for each."""
         single = len(self.rows[0].reports) == 1
         return (self._at_one_length() if single else self._at_many_lengths(),)
 
@@ -171,7 +171,7 @@ class Comparison(NamedTuple):
         return self._sheet(columns, rows)
 
     def _sheet(self, columns: tuple[Column, ...], rows: tuple[tuple[Cell, ...], ...]) -> Sheet:
-        """The rows, and below them one for each that does not apply, with its reason."""
+        """The rows, then one with its reason for each that does not apply."""
         before = 1 + len(self._made_of_column())
         empty: tuple[Cell, ...] = (None,) * (before - 1)
         more = tuple((each.label, *empty, *not_applicable(columns[before:])) for each in self.left_out)
@@ -189,7 +189,7 @@ class Comparison(NamedTuple):
 
 
 def not_applicable(columns: Iterable[Column]) -> tuple[Cell, ...]:
-    """Cells of what does not apply: that it does not where bytes would stand, and nothing elsewhere."""
+    """Cells of a row that does not apply: a remark instead of bytes, and nothing elsewhere."""
     return tuple(NOT_APPLICABLE if column.kind in ("gigabytes", "gibibytes") else None for column in columns)
 
 

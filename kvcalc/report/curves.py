@@ -1,4 +1,4 @@
-"""Lines over the context: bytes that grow with the tokens, or users that fit."""
+"""Curves over the context: bytes of the cache, or users that fit."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from kvcalc.units import plural
 
 
 class Curve(NamedTuple):
-    """One line and what it is of. asked: the model, engine and the like, by name. left_out: tokens beyond its end."""
+    """One curve with its question. asked: model, engine and so on, by name. left_out: tokens beyond its end."""
 
     label: str
     asked: tuple[tuple[str, Cell], ...]
@@ -21,9 +21,9 @@ class Curve(NamedTuple):
 
 
 class CurvesReport(NamedTuple):
-    """Lines on the same axes. of: what is counted, bytes or users; levels: bytes of what they are held against.
+    """Curves on the same axes. of: the quantity, bytes or users; levels: bytes of reference lines.
 
-    linear: whether axes are drawn in equal steps instead of equal factors. over: what the tokens are those of.
+    linear: whether the axes are linear instead of logarithmic. over: what the tokens belong to.
     """
 
     title: str
@@ -35,7 +35,7 @@ class CurvesReport(NamedTuple):
     over: str = "cached tokens of each sequence"
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values: each line with its points."""
+        """Plain values: each curve with its points."""
         return {
             **named("plot"),
             "title": self.title,
@@ -56,7 +56,7 @@ class CurvesReport(NamedTuple):
         }
 
     def table(self) -> Table:
-        """A row for each point."""
+        """One row for each point."""
         return Table.of(
             {"series": curve.label, **dict(curve.asked), "tokens": x, self.of: y}
             for curve in self.curves
@@ -71,7 +71,7 @@ class CurvesReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each point."""
+        """One row for each point."""
         y = (
             (Column("bytes", "bytes"), Column("GiB", "gibibytes"))
             if self.of == "bytes"
@@ -85,7 +85,7 @@ class CurvesReport(NamedTuple):
         return (Sheet(self.title, columns, rows, notes=(*levels, *self._remarks())),)
 
     def charts(self) -> tuple[Curves, ...]:
-        """One, of all lines."""
+        """One chart of all curves."""
         y = Axis("bytes of the cache", "bytes", not self.linear)
         if self.of == "users":
             y = Axis("users", "users", not self.linear)

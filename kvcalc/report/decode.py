@@ -1,4 +1,4 @@
-"""What one decode step reads, and the floor under its time."""
+"""Bytes read by one decode step, and the floor of its time."""
 
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TensorReads(NamedTuple):
-    """A cached tensor of a group of layers. reads: which of its slots a step reads. Bytes are of all sequences."""
+    """A cached tensor of a group of layers. reads: the slots that a step reads. Bytes are of all sequences."""
 
     group: str
     tensor: str
@@ -32,7 +32,7 @@ class TensorReads(NamedTuple):
 
 
 class WeightReads(NamedTuple):
-    """A part of the weights. least_bytes: what a step reads at least; expected_bytes: where routing is even."""
+    """A part of the weights. least_bytes: the minimum a step reads; expected_bytes: with even routing."""
 
     part: str
     held_bytes: int
@@ -41,9 +41,9 @@ class WeightReads(NamedTuple):
 
 
 class Experts(NamedTuple):
-    """Routed experts of a layer: on a GPU, in all, that a token passes, and that a step reads of those on the GPU.
+    """Routed experts of a layer: on a GPU, in total, per token, and those on the GPU that a step reads.
 
-    least: where all tokens choose alike. expected: an estimate for `tokens` tokens that choose evenly.
+    least: if all tokens choose the same. expected: an estimate for `tokens` tokens that choose evenly.
     """
 
     on_gpu: int
@@ -55,10 +55,10 @@ class Experts(NamedTuple):
 
 
 class DecodeReport(NamedTuple):
-    """What one step reads on a GPU of each pipeline stage, all stages together.
+    """Bytes that one step reads on a GPU of each pipeline stage, all stages together.
 
     sequences: of all replicas; sequences_of_gpu: of one. costs_more_from: fewest cached tokens at which the cache costs
-    more than the weights, as they are expected to be read; None: never. experts: None where there are none. by_tokens:
+    more than the expected weights; None: never. experts: None without routed experts. by_tokens:
     what a step reads of the cache at several lengths.
     """
 
@@ -80,42 +80,42 @@ class DecodeReport(NamedTuple):
 
     @property
     def cache_bytes(self) -> int:
-        """What a step reads of the cache."""
+        """Bytes of the cache that a step reads."""
         return sum(row.read_bytes for row in self.cache)
 
     @property
     def held_bytes(self) -> int:
-        """What is cached."""
+        """Bytes cached."""
         return sum(row.held_bytes for row in self.cache)
 
     @property
     def weights_bytes(self) -> int:
-        """What a step reads of the weights at least."""
+        """Minimum bytes of the weights that a step reads."""
         return sum(part.least_bytes for part in self.weights)
 
     @property
     def expected_weights_bytes(self) -> int:
-        """What a step reads of the weights where routing is even."""
+        """Bytes of the weights that a step reads with even routing."""
         return sum(part.expected_bytes for part in self.weights)
 
     @property
     def step_bytes(self) -> int:
-        """Cache and weights, at least."""
+        """Minimum of cache and weights."""
         return self.cache_bytes + self.weights_bytes
 
     @property
     def expected_step_bytes(self) -> int:
-        """Cache and weights, where routing is even."""
+        """Cache and weights with even routing."""
         return self.cache_bytes + self.expected_weights_bytes
 
     @property
     def seconds(self) -> Fraction | None:
-        """The floor under a step's time. None where no bandwidth is known."""
+        """The floor of a step's time; None if the bandwidth is unknown."""
         return self._seconds(self.step_bytes)
 
     @property
     def expected_seconds(self) -> Fraction | None:
-        """The same where routing is even."""
+        """The same with even routing."""
         return self._seconds(self.expected_step_bytes)
 
     def _seconds(self, number_bytes: int) -> Fraction | None:
@@ -123,7 +123,7 @@ class DecodeReport(NamedTuple):
         return None if rate is None else Fraction(number_bytes, rate)
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values; seconds are shown, bytes are exact."""
+        """Plain values; bytes are exact, seconds rounded."""
         experts = self.experts
         return {
             **named("decode"),
@@ -174,7 +174,7 @@ class DecodeReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each cached tensor, and for each part of the weights."""
+        """One row for each cached tensor and each part of the weights."""
         columns = (
             Column("layers"),
             Column("what"),
@@ -214,7 +214,7 @@ class DecodeReport(NamedTuple):
 
     @property
     def _is_estimate(self) -> bool:
-        """Whether routing decides what is read."""
+        """Whether the bytes read depend on routing."""
         return self.expected_step_bytes != self.step_bytes
 
     def _lines(self) -> list[Line]:
@@ -229,7 +229,7 @@ class DecodeReport(NamedTuple):
         lines.append(Line("a step", f"at least {both_units(self.step_bytes)}", "answer"))
         if self._is_estimate:
             lines.append(Line("expected", f"{both_units(self.expected_step_bytes)} (estimate)"))
-        start = "at no context" if self.costs_more_from is None else f"from {plural(self.costs_more_from, 'token')} on"
+        start = "at no context" if self.costs_more_from is None else f"from {plural(self.costs_more_from, 'token')}"
         if self.weights:
             lines.append(Line("crossover", f"the cache costs more than the weights {start}"))
         lines.extend(self._of_time())
@@ -237,8 +237,8 @@ class DecodeReport(NamedTuple):
 
     def _of_experts(self, experts: Experts) -> str:
         return (
-            f"{experts.least:,} of {experts.on_gpu:,} experts a layer where all tokens choose alike; "
-            f"{float(experts.expected):,.1f} are expected of {plural(experts.tokens, 'token')} that choose "
+            f"{experts.least:,} of {experts.on_gpu:,} experts per layer if all tokens choose the same; "
+            f"{float(experts.expected):,.1f} expected for {plural(experts.tokens, 'token')} choosing "
             f"{experts.per_token:,} of {experts.in_all:,} evenly (estimate): {both_units(self.expected_weights_bytes)}"
         )
 
@@ -248,9 +248,9 @@ class DecodeReport(NamedTuple):
         rate = f"{self.device or 'memory'} at {count(self.bandwidth_bytes_per_second // 10**9)} GB/s"
         expected = f"; {_milliseconds(self.expected_seconds)} expected (estimate)" if self._is_estimate else ""
         users = float(self.sequences / self.seconds)
-        each = f"at most {float(1 / self.seconds):,.1f} tokens/s a sequence, {users:,.1f} in all"
+        each = f"at most {float(1 / self.seconds):,.1f} tokens/s per sequence, {users:,.1f} in total"
         return [
-            Line("floor", f"{_milliseconds(self.seconds)} a step{expected}: {rate}", "answer"),
+            Line("floor", f"{_milliseconds(self.seconds)} per step{expected}: {rate}", "answer"),
             Line("", each, "detail"),
         ]
 

@@ -1,4 +1,4 @@
-"""Deployments as files hold them: what was read, what is missing and where, and nothing sized."""
+"""Deployments as written in files: what was read, and what is missing where. Nothing is sized."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.report.sheet import Column, Json, Sheet, in_version
 from kvcalc.units import plural
 
-_HELP = "`kvcalc deployments PATH` shows all that was read"
+_HELP = "`kvcalc deployments PATH` shows everything that was read"
 THE_FILE = "the file"
-"""What a note is about that is of a whole file."""
+"""Subject of a note on a whole file."""
 
 
 class Note(NamedTuple):
-    """What is said of a place. where: FILE:LINE; about: what it is about, in a word; why: a sentence.
+    """A note on a place in a file. where: FILE:LINE; about: its subject; why: a sentence.
 
-    help: what to try next, where a sentence does not say it already.
+    help: what to try next, unless the sentence says so.
     """
 
     where: str
@@ -27,17 +27,17 @@ class Note(NamedTuple):
 
     @classmethod
     def of(cls, error: KvcalcError, name: str = "") -> Self:
-        """An error at its place. name: of the file where it does not say it."""
+        """An error as a note. name: of the file, if the error does not have it."""
         where, _, about = error.where.partition(": ")
         return cls(where or name, about or THE_FILE, error.what, error.help)
 
     @property
     def sentence(self) -> str:
-        """Why, and what to try next."""
+        """The reason, and what to try next."""
         return f"{self.why}; {self.help}" if self.help else self.why
 
     def error(self) -> KvcalcError:
-        """The same, to be raised."""
+        """The same as an exception."""
         where = self.where if self.about == THE_FILE else f"{self.where}: {self.about}"
         return InvalidFileError(self.why, where=where, help=self.help or _HELP)
 
@@ -53,9 +53,9 @@ class Note(NamedTuple):
 class Deployed(NamedTuple):
     """An engine that a file starts.
 
-    args: what decides the cache, by the engine's own long flag names without dashes in front. gpus: of one replica over
-    all its nodes; gpu: name of a device; None where the file does not say. role: prefill or decode. version: as the
-    image's tag says. replicas_max: where it scales. where: FILE:LINE of what starts it.
+    args: what decides the cache, by the engine's long flag names without leading dashes. gpus: of one replica across
+      its nodes; gpu: name of a device; None if the file does not say. role: prefill or decode. version: from the
+      image's tag. replicas_max: if it autoscales. where: FILE:LINE of its start.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Deployed(NamedTuple):
 
 
 class DeploymentsReport(NamedTuple):
-    """What was read of all files. skipped: files of a folder that hold no deployment."""
+    """Everything read from the files. skipped: files in folders that have no deployment."""
 
     deployments: tuple[Deployed, ...]
     refused: tuple[Note, ...] = ()
@@ -98,7 +98,7 @@ class DeploymentsReport(NamedTuple):
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each deployment, and tables of what was refused, reported and skipped."""
+        """One row for each deployment, and tables of what was refused, reported and skipped."""
         columns = (
             Column("deployment"),
             Column("engine"),
@@ -145,6 +145,6 @@ def arguments_shown(args: Mapping[str, Json]) -> str:
 
 
 def notes_sheet(title: str, notes: tuple[Note, ...]) -> Sheet:
-    """A table of what is said of places."""
+    """A table of notes."""
     columns = (Column("where"), Column("about"), Column("why"))
     return Sheet(f"{title}: {len(notes):,}", columns, tuple((each.where, each.about, each.sentence) for each in notes))

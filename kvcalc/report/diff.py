@@ -1,4 +1,4 @@
-"""What changed between two states of the same deployments: bytes, users and contexts, and the fields that did it."""
+"""Changes between two states of the same deployments: bytes, users and contexts, and the fields that caused them."""
 
 from fractions import Fraction
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ _FAILURES: dict[str, Rule] = {"no longer fits": NO_LONGER_FITS, "grew too much":
 
 
 class Cause(NamedTuple):
-    """A field that was written otherwise. was, now: None where it was not written. file, line: where it stands now."""
+    """A field whose text changed. was, now: None if not written. file, line: its place now."""
 
     field: str
     was: str | None
@@ -30,9 +30,9 @@ class Cause(NamedTuple):
         """`plans/prod.yaml:5: tokens 128K -> 256K`."""
         place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
         if self.was is None:
-            return f"{place}{self.field} {self.now}, not given before"
+            return f"{place}{self.field} {self.now}, not set before"
         if self.now is None:
-            return f"{place}{self.field} {self.was}, no longer given"
+            return f"{place}{self.field} {self.was}, no longer set"
         return f"{place}{self.field} {self.was} -> {self.now}"
 
     def to_dict(self) -> dict[str, Json]:
@@ -41,9 +41,9 @@ class Cause(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One deployment, before and after; one of them is None where it was added or removed.
+    """One deployment, before and after; None before if it was added, None after if removed.
 
-    file: as both sides know it. causes: fields that changed; max_growth: largest growth of its bytes that is agreed to.
+    file: relative path on both sides. causes: fields that changed; max_growth: largest growth allowed.
     """
 
     deployment: str
@@ -55,14 +55,14 @@ class Change(NamedTuple):
 
     @property
     def growth(self) -> Fraction | None:
-        """By which part of what was needed more is needed now; None where nothing was."""
+        """Growth of the needed bytes as a fraction; None if none were needed before."""
         if self.was is None or self.now is None or not self.was.needed_bytes:
             return None
         return Fraction(self.now.needed_bytes - self.was.needed_bytes, self.was.needed_bytes)
 
     @property
     def grew_too_much(self) -> bool:
-        """Whether it grew by more than is agreed to; from nothing to anything is more."""
+        """Whether it grew by more than allowed; growth from zero always counts."""
         if self.max_growth is None or self.was is None or self.now is None:
             return False
         if self.growth is None:
@@ -71,7 +71,7 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """In a word or two."""
+        """The verdict in a word or two."""
         if self.now is None:
             return "removed"
         if not self.now.fits and (self.was is None or self.was.fits):
@@ -84,11 +84,11 @@ class Change(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether it fitted or was not there and does not fit now, or grew by more than is agreed to."""
+        """Whether it does not fit now but did before or is new, or grew by more than allowed."""
         return self.verdict in ("no longer fits", "does not fit", "grew too much")
 
     def lines(self, *, exact: bool = False) -> tuple[str, ...]:
-        """What was, what is, and the causes; the next step where it does not fit."""
+        """Before, after and the causes; the next step if it does not fit."""
         causes = tuple(cause.words for cause in self.causes)
         advice = (self.now.advice,) if self.now is not None and not self.now.fits else ()
         return (self._balance(exact=exact), *causes, *advice)
@@ -115,7 +115,7 @@ class Change(NamedTuple):
         return f" ({percent(self.growth)})" if self.growth else ""
 
     def row(self) -> dict[str, Cell]:
-        """Plain values in one row: what both sides may have, as it was and as it is now."""
+        """Plain values in one row, before and after."""
         sides = {"was": self.was and self.was.row(), "now": self.now and self.now.row()}
         compared = ("model", "tokens", "sequences", "kv_dtype", "engine", "engine_version", "parallel")
         numbers = ("needed_bytes", "available_bytes", "max_tokens", "max_sequences")
@@ -147,10 +147,10 @@ class Change(NamedTuple):
 
 
 class DiffReport(NamedTuple):
-    """Deployments that changed from `was` to `now`, in the order of now, removed ones last.
+    """Deployments that changed from `was` to `now`, in the order of `now`, removed ones last.
 
-    unchanged: how many did not. exact: whether eyes see bytes in full. refused: what of now cannot be checked;
-    passed_over: what of before was not, and files without deployments.
+    unchanged: number of the others. exact: whether tables show exact bytes. refused: what cannot be checked now;
+      passed_over: what could not be before, and files without deployments.
     """
 
     was: str
@@ -163,7 +163,7 @@ class DiffReport(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether any change does."""
+        """Whether any change fails."""
         return any(change.fails for change in self.changes)
 
     def to_dict(self) -> dict[str, Json]:
@@ -180,7 +180,8 @@ class DiffReport(NamedTuple):
         }
 
     def notices(self) -> tuple[Notice, ...]:
-        """One for each change, at the first field that made it or at its deployment, and for what cannot be checked."""
+        """One for each change, at its first cause or its deployment, and one for each deployment that cannot be
+        checked."""
         return (*map(self._notice, self.changes), *map(notice_of, self.refused))
 
     def _notice(self, change: Change) -> Notice:
@@ -194,11 +195,11 @@ class DiffReport(NamedTuple):
         return Notice(rule, change.fails, change.deployment, change.verdict, lines, file, line, here.notes)
 
     def table(self) -> Table:
-        """A row for each change, and for what cannot be checked."""
+        """One row for each change and for each deployment that cannot be checked."""
         return Table.of((*(change.row() for change in self.changes), *map(refused_row, self.refused)))
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """One row for each change, and below it what made it."""
+        """One row for each change, followed by its causes."""
         unit, kind = memory_column(exact=self.exact)
         columns = (
             Column("deployment"),
@@ -211,7 +212,7 @@ class DiffReport(NamedTuple):
             Column("file", wide=True),
         )
         points = tuple(Point(self._title(change), change.lines(exact=self.exact)) for change in self.changes)
-        named = (("Refused", self.refused), ("Passed over", self.passed_over))
+        named = (("Refused", self.refused), ("Ignored", self.passed_over))
         more = tuple(notes_sheet(title, notes) for title, notes in named if notes)
         if not self.changes:
             return (Sheet(self._summary(), (), ()), *more)
@@ -247,7 +248,7 @@ def _row(change: Change) -> tuple[Cell, ...]:
 
 
 def percent(growth: Fraction | None) -> str:
-    """A growth as `+12.5%`, to a tenth of a per cent; what is less is not rounded to nothing."""
+    """A growth as `+12.5%`, to a tenth of a percent; smaller changes are not rounded to zero."""
     if growth is None:
         return ""
     number = float(growth * _PERCENT)

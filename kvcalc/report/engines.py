@@ -1,4 +1,4 @@
-"""Engines to choose from, and one of them with its versions and settings."""
+"""The list of engines, and one engine with its versions and settings."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from kvcalc.report.sheet import Column, Json, Sheet, plain
 
 
 class SettingEntry(NamedTuple):
-    """A setting: its name, its default (and in words), and what it means."""
+    """A setting: its name, default (also in words) and meaning."""
 
     name: str
     default: Json
@@ -15,7 +15,7 @@ class SettingEntry(NamedTuple):
 
 
 class RuleEntry(NamedTuple):
-    """A rule that changed between versions. values: for each version that changed it, the value from there on."""
+    """A rule that changed between versions. values: for each version that changed it, the value from then on."""
 
     name: str
     what: str
@@ -29,10 +29,10 @@ class RuleEntry(NamedTuple):
 
 
 class EngineEntry(NamedTuple):
-    """An engine: how its rules were established, for which versions, and its settings with their defaults.
+    """An engine: how and for which versions its rules were established, and its settings with defaults.
 
-    versions: those whose rules were established; answered: the range that is answered. Both are empty where no version
-    is told from another. plans: whether it plans its memory, so that `fit` gives its own report.
+    versions: those whose rules were established; answered: the supported range. Both are empty if the engine has no
+      versions. plans: whether it plans its memory, so that `fit` shows the engine's own report.
     """
 
     name: str
@@ -71,7 +71,7 @@ class EngineList(NamedTuple):
         return [entry.to_dict() for entry in self.entries]
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each."""
+        """One row for each."""
         columns = (Column("engine"), Column("versions"), Column("plans memory"), Column("how it was verified"))
         rows = tuple(
             (entry.name, entry.answered, "yes" if entry.plans else "no", entry.verified) for entry in self.entries
@@ -80,7 +80,7 @@ class EngineList(NamedTuple):
 
 
 class EnginePage(NamedTuple):
-    """One engine, all that is known of it."""
+    """Everything known about one engine."""
 
     entry: EngineEntry
 

@@ -1,4 +1,4 @@
-"""What an engine's own planner makes of a model and of the memory that there is."""
+"""Plan of an engine's own planner for a model and the available memory."""
 
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ from kvcalc.units import both_units, count, plural
 class FitGroup(NamedTuple):
     """Layers that share a block table.
 
-    kind: as the engine names it. caches: what they register, such as attn or indexer. layers: their indices.
-    block_size: tokens of a block. page_bytes: what one layer keeps in a block, each size once, ascending.
-    blocks_per_request: that one request of max_model_len tokens takes.
+    kind: the engine's name for it. caches: what the layers register, such as attn or indexer. layers: their indices.
+    block_size: tokens of a block. page_bytes: bytes of one layer in a block, distinct sizes ascending.
+    blocks_per_request: for one request of max_model_len tokens.
     """
 
     kind: str
@@ -36,13 +36,13 @@ class FitGroup(NamedTuple):
 
 
 class FitReport(NamedTuple):
-    """Blocks that fit, and the requests that fit them.
+    """Blocks that fit, and the requests that fit in them.
 
-    available_bytes, bytes_per_block: of a rank of each pipeline stage. num_blocks: on every rank, the block that is
-    never given out among them. request_blocks: that one request of max_model_len tokens takes.
-    block_size: tokens of a block of the model's attention. resolved: what else the engine chose, by its names.
-    counted_block_size: tokens of a block of each group, where the engine reports those that its blocks hold; 0 where it
-    reports those of its requests.
+    available_bytes, bytes_per_block: of a rank of each pipeline stage. num_blocks: on every rank, including the block
+    that is never given out. request_blocks: for one request of max_model_len tokens.
+    block_size: tokens of a block of the model's attention. resolved: other choices of the engine, by its names.
+    counted_block_size: tokens per block of each group, if the engine reports tokens that blocks hold; 0 if it reports
+      tokens of requests.
     """
 
     model: str
@@ -64,14 +64,14 @@ class FitReport(NamedTuple):
 
     @property
     def max_concurrency(self) -> float:
-        """num_blocks / request_blocks, as the engine prints it: requests of max_model_len tokens at the same time."""
+        """num_blocks / request_blocks, as the engine prints it: concurrent requests of max_model_len tokens."""
         return self.num_blocks / self.request_blocks
 
     @property
     def tokens(self) -> int:
-        """int(max_concurrency * max_model_len), by the engine's own arithmetic, which is in floats.
+        """int(max_concurrency * max_model_len), in the engine's own float arithmetic.
 
-        Where it counts blocks: num_blocks // groups * counted_block_size.
+        If it counts blocks: num_blocks // groups * counted_block_size.
         """
         if self.counted_block_size:
             return self.num_blocks // len(self.groups) * self.counted_block_size
@@ -79,12 +79,12 @@ class FitReport(NamedTuple):
 
     @property
     def allocated_bytes(self) -> tuple[int, ...]:
-        """What the cache takes on a rank of each pipeline stage."""
+        """Bytes of the cache on a rank of each pipeline stage."""
         return tuple(self.num_blocks * each_bytes for each_bytes in self.bytes_per_block)
 
     @property
     def request_bytes(self) -> tuple[int, ...]:
-        """What one request of max_model_len tokens takes on a rank of each pipeline stage."""
+        """Bytes of one request of max_model_len tokens on a rank of each pipeline stage."""
         return tuple(self.request_blocks * each_bytes for each_bytes in self.bytes_per_block)
 
     @property

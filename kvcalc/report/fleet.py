@@ -10,7 +10,7 @@ from kvcalc.report.sheet import Json, Line, Sheet
 from kvcalc.units import count, plural
 
 MOST_SHOWN = 20
-"""Deployments that do not fit, and refused ones, which are kept."""
+"""Number of deployments that do not fit, and of refused ones, to keep."""
 
 
 class FleetReport(NamedTuple):
@@ -28,11 +28,11 @@ class FleetReport(NamedTuple):
         return not self.failing
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values, those of the whole stream aside."""
+        """Plain values."""
         return {"fits": self.fits, "deployments": self.deployments, "failing": self.failing, "refused": self.refused}
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """What there is, and a table of the first that do not fit."""
+        """The counts, and a table of the first that do not fit."""
         kept = CheckReport(self.first_failing, self.first_refused)
         table, *notes = kept.sheets()
         if not self.first_failing:

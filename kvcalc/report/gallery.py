@@ -10,9 +10,9 @@ from kvcalc.units import short_count
 class Entry(NamedTuple):
     """One model.
 
-    kinds: of attention, by name. parameters: of the whole model; None where that is not known.
-    first_token_bytes: what the first token of a sequence takes, in bf16, states of a fixed size with it; growth: bytes
-    that so many tokens add from there on. Both are None where that depends on what an encoder makes.
+    kinds: of attention, by name. parameters: of the whole model; None if unknown.
+    first_token_bytes: of a sequence's first token in bf16, with fixed-size states; growth: bytes added per number of
+      tokens from then on. Both are None if they depend on an encoder's output.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
     @property
     def bytes_per_token(self) -> int | None:
-        """What a token adds in a short context, rounded up where several share a slot."""
+        """Bytes that a token adds in a short context, rounded up if several share a slot."""
         return None if self.growth is None else -(-self.growth[0] // self.growth[1])
 
     def to_dict(self) -> dict[str, Json]:
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """All of them, or some."""
+    """All models, or a selection."""
 
     entries: tuple[Entry, ...]
 

@@ -1,4 +1,4 @@
-"""What GPUs hold of a model's cache, and which term of their memory binds."""
+"""How much of a model's cache fits on GPUs, and the limiting factor."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +20,7 @@ _LABEL_WIDTH = 13
 
 
 def _to(low: int, high: int) -> str:
-    """`27 to 28`; one number where both are."""
+    """`27 to 28`; one number if both are equal."""
     return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
@@ -30,9 +30,9 @@ def _layout(gpus: int, layout: str) -> str:
 
 
 class AtBest(NamedTuple):
-    """What fits where the least lies beside weights and cache, of an estimate between two bounds.
+    """What fits at the lower bound of an estimate of other memory.
 
-    beside_bytes: the bounds. words: what is counted, and where the bounds came from. The rest is as in GpuFit.
+    beside_bytes: the bounds. words: what is counted, and the source of the bounds. The rest is as in GpuFit.
     """
 
     beside_bytes: tuple[int, int]
@@ -48,23 +48,23 @@ class AtBest(NamedTuple):
 
 
 class GpuFit(NamedTuple):
-    """Memory of each GPU by term, and the contexts and users that its cache holds. Bytes are of one GPU.
+    """Memory of each GPU by term, and the contexts and users that fit. Bytes are of one GPU.
 
-    tokens: context that was asked about, None where none was; sequences: users, of all replicas together.
-    share: how much of a GPU the engine takes, in words. taken_bytes: weights + reserve + cache.
+    tokens: requested context, None if none was; sequences: users of all replicas together.
+    share: share of a GPU that the engine takes, in words. taken_bytes: weights + reserve + cache.
     gpu_memory_from: how the memory of the GPU was established. weights_source: where weights_bytes came from.
-    needed_bytes: by what is asked, on a rank of each pipeline stage; fits: whether that is there.
-    max_tokens: largest context of so many users, None where any fits; 0 where none does. max_sequences: most users of
-    so many tokens, None where tokens take nothing or were not asked about.
-    num_blocks, block_bytes, request_blocks: of engines that give out blocks; block_bytes on a rank of each stage.
-    fewest: smallest number of GPUs that holds what is asked, with fewest_layout; fewest_by_tp: without pipeline stages;
-    usual_gpus: as people lay them out, tensor parallelism within a node and stages over whole ones.
-    shares_context: whether tokens are those of one context for all users. max_model_len: that the model was made for.
-    binds: the term that leaves room for no more: weights, reserve, cache (of a stage), the longest request (model), or
-    nothing, where every context fits.
-    planned: the engine's own report, where it has a planner and would start. engine_version: whose rules hold.
-    others: models on the same GPU, whose bytes are part of
-    reserve_bytes. weights_estimate: whether the weights were counted in a format that not every tensor need have.
+    needed_bytes: for the requested users, on a rank of each pipeline stage; fits: whether they are available.
+    max_tokens: largest context at this number of users; None if any fits, 0 if none does. max_sequences: most users at
+    this context; None if tokens take no memory or no context was given. num_blocks, block_bytes, request_blocks: of
+    engines with blocks; block_bytes on a rank of each stage.
+    fewest: the fewest GPUs that suffice, with fewest_layout; fewest_by_tp: without pipeline stages; usual_gpus: in
+    common layouts, with tensor parallelism within a node and stages across nodes.
+    shares_context: whether all users share one context of these tokens. max_model_len: context of the model.
+    binds: the limiting factor: weights, reserve, cache (of a stage), the longest request (model), or nothing if every
+    context fits.
+    planned: the engine's own report, if it has a planner and would start. engine_version: version whose rules apply.
+    others: models on the same GPU, whose bytes are part of reserve_bytes. weights_estimate: whether the weights were
+    counted in a format that some tensors may not have.
     tiers: caches off the devices, on each node.
     """
 
@@ -116,12 +116,12 @@ class GpuFit(NamedTuple):
 
     @property
     def log_line(self) -> str:
-        """The line of the engine's start-up log; empty where it has no planner or would not start."""
+        """The line of the engine's start-up log; empty if it has no planner or would not start."""
         return self.planned.log_line if self.planned else ""
 
     @property
     def max_context(self) -> int | None:
-        """Largest context of each user, or of all who share one, that memory holds and the model was made for."""
+        """Largest context of each user, or of all users that share one, that fits memory and model."""
         if self.max_model_len is None:
             return self.max_tokens
         own = self.max_model_len * (self.sequences if self.shares_context else 1)
@@ -129,16 +129,16 @@ class GpuFit(NamedTuple):
 
     @property
     def free_bytes(self) -> tuple[int, ...]:
-        """Of the cache's share what is asked leaves, on a rank of each pipeline stage; less than nothing: lacking."""
+        """Memory for the cache that the request leaves on a rank of each pipeline stage; negative: missing."""
         return tuple(self.cache_bytes - needed for needed in self.needed_bytes or ())
 
     @property
     def untaken_bytes(self) -> int:
-        """Of the GPU's memory what the engine leaves alone."""
+        """Memory of the GPU that the engine does not use."""
         return self.gpu_bytes - self.taken_bytes
 
     def charts(self) -> "tuple[Bars, ...]":
-        """Memory of a GPU, part by part, held against what there is; a bar for each stage that differs. And tiers."""
+        """Memory of a GPU, part by part, against its total; a bar for each stage that differs. And tiers."""
         from kvcalc.report.chart import Bar, Bars, Level
 
         needed = self.needed_bytes or (None,)
@@ -150,16 +150,16 @@ class GpuFit(NamedTuple):
         return (of_gpu, *tier_charts(self.tiers, self.model))
 
     def _parts(self, needed: int | None) -> "tuple[Segment, ...]":
-        """Weights, what lies beside them, the cache that is asked for, and what is left of the memory."""
+        """Weights, other memory, the requested cache, and what is left."""
         from kvcalc.report.chart import Segment
 
         asked = max(0, self.cache_bytes) if needed is None else needed
         parts = [
             Segment("weights", self.weights_bytes, 0),
-            Segment("activations, graphs and the rest", self.reserve_bytes, 1),
-            Segment("left for the cache" if needed is None else "cache asked for", asked, 2),
+            Segment("activations, CUDA graphs and the rest", self.reserve_bytes, 1),
+            Segment("left for the cache" if needed is None else "requested cache", asked, 2),
             Segment("free for more cache", 0 if needed is None else self.cache_bytes - needed, 3),
-            Segment("left alone by the engine", self.untaken_bytes, 4),
+            Segment("not used by the engine", self.untaken_bytes, 4),
         ]
         fits = asked <= self.cache_bytes
         return tuple(part for part in parts if part.bytes > 0 and (fits or part.tone <= 2))  # noqa: PLR2004  # a tone
@@ -231,7 +231,7 @@ class GpuFit(NamedTuple):
             (f"memory of {self.gpu}", self.gpu_bytes),
             (f"taken ({self.share})", self.taken_bytes),
             ("weights, estimated" if self.weights_estimate else "weights", self.weights_bytes),
-            ("reserve" if self.at_best is None else "beside them, at most", self.reserve_bytes - self._of_others()),
+            ("reserve" if self.at_best is None else "other memory, at most", self.reserve_bytes - self._of_others()),
             *((str(each), each.most_bytes) for each in self.others),
             ("left for the cache", self.cache_bytes),
             *self._needed_rows(),
@@ -243,7 +243,7 @@ class GpuFit(NamedTuple):
         return (Sheet(title, columns, cells, self._summary(), self.notes, label_width=_LABEL_WIDTH),)
 
     def table(self) -> Table:
-        """What is asked and what is answered in one row, by the names that JSON has."""
+        """Question and answer in one row, by the names of JSON."""
         best = self.at_best
         return Table.of(
             [
@@ -308,11 +308,11 @@ class GpuFit(NamedTuple):
         return tuple(lines)
 
     def _estimated(self) -> list[Line]:
-        """The terms of memory where one of them is an interval."""
+        """The terms of memory if one of them is an interval."""
         if self.at_best is None:
             return []
         low, high = self.at_best.beside_bytes
-        beside = f"beside them {gigabytes(low)} to {gigabytes(high)} (estimate)"
+        beside = f"other memory {gigabytes(low)} to {gigabytes(high)} (estimate)"
         cache = f"cache {gigabytes(self.cache_bytes)} to {gigabytes(self.at_best.cache_bytes)}"
         counted = " (estimate)" if self.weights_estimate else ""
         terms = [f"weights {gigabytes(self.weights_bytes)}{counted}", beside]
@@ -322,10 +322,10 @@ class GpuFit(NamedTuple):
         return [Line("memory", " | ".join([*terms, cache]))]
 
     def _largest(self) -> Line:
-        """The headline: no longer than the model's own context, even where memory holds more."""
+        """The headline: at most the model's own context, even if memory holds more."""
         users, most = plural(self.sequences, "user"), self.max_context
         if self.max_tokens == 0:
-            return Line("max context", f"none: not one token of {users} fits", "alarm")
+            return Line("max context", f"none: not even one token of {users} fits", "alarm")
         if most is None:
             return Line("max context", f"any ({users})", "answer")
         whose = f"shared by {users}" if self.shares_context and self.sequences > 1 else f"({users})"
@@ -334,7 +334,7 @@ class GpuFit(NamedTuple):
         if most == self.max_tokens and best is not None and best > most:
             longest = best if self.max_model_len is None else max(most, min(best, self.max_model_len))
             return Line("max context", f"{_to(most, longest)} tokens {whose}", "answer")
-        more = "" if most == self.max_tokens else f", the model's own; memory holds {held}"
+        more = "" if most == self.max_tokens else f", the model's context; memory holds {held}"
         return Line("max context", f"{plural(most, 'token')} {whose}{more}", "answer")
 
     def _asked(self, tokens: int) -> list[Line]:
@@ -351,7 +351,7 @@ class GpuFit(NamedTuple):
             most = _to(self.max_sequences or 0, self.at_best.max_sequences or 0)
         verdict = "fits" if self.fits else "TOO LARGE"
         if not self.fits and self.at_best is not None and self.at_best.fits:
-            verdict = "may not fit: only where little lies beside the weights"
+            verdict = "may not fit: depends on memory besides the weights"
         return [
             Line("asked", f"{at}{blocks}: {verdict}", style),
             Line("max users", f"{most} {length}"),
@@ -359,9 +359,9 @@ class GpuFit(NamedTuple):
         ]
 
     def _fewest(self) -> str:
-        """Usual layouts first; then the very fewest, and those without stages, where they differ."""
+        """Common layouts first; then the fewest GPUs, and those without stages if they differ."""
         if self.fewest is None:
-            return "no layout that was tried holds what is asked"
+            return "no layout tried fits the request"
         least = f"minimum {_layout(self.fewest, self.fewest_layout)}"
         if self.usual_gpus is not None and self.usual_gpus != self.fewest:
             return f"{_layout(self.usual_gpus, self.usual_layout)}; {least}"
@@ -371,13 +371,13 @@ class GpuFit(NamedTuple):
 
     def _bound(self) -> str:
         if self.max_context is not None and self.max_context != self.max_tokens:
-            return "the model's own context, not memory"
+            return "the model's context, not memory"
         words = {
             "weights": f"the weights: {both_units(self.weights_bytes)} of {both_units(self.taken_bytes)}",
-            "reserve": f"the reserve: {both_units(self.reserve_bytes)} beside the weights",
+            "reserve": f"the reserve: {both_units(self.reserve_bytes)} besides the weights",
             "model": "max_model_len, not memory",
             "settings": "the engine's settings, not memory",
             "nothing": "nothing: the cache does not grow with the context",
-            "cache": "the cache, on every rank alike" if self.num_gpus > 1 else "the cache",
+            "cache": "the cache, the same on every rank" if self.num_gpus > 1 else "the cache",
         }
         return words.get(self.binds, f"the {self.binds}")

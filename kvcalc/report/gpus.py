@@ -1,4 +1,4 @@
-"""Devices to choose from, and one of them with all that is known of it."""
+"""The list of devices, and everything known about one of them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,7 +11,7 @@ _OF_CAPABILITIES = "developer.nvidia.com/cuda-gpus"
 
 
 class AskedName(NamedTuple):
-    """A name that does not say which device it is, or how much memory that has. candidates: what may be meant."""
+    """An ambiguous name: the device or its memory size is not clear. candidates: possible devices."""
 
     name: str
     why: str
@@ -47,7 +47,7 @@ def facts_of(gpu: Gpu) -> dict[str, Json]:
 
 
 class GpuList(NamedTuple):
-    """Devices, and names that are asked back."""
+    """Devices, and ambiguous names."""
 
     gpus: tuple[Gpu, ...]
     asked: tuple[AskedName, ...] = ()
@@ -57,7 +57,7 @@ class GpuList(NamedTuple):
         return [facts_of(gpu) for gpu in self.gpus]
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each."""
+        """One row for each."""
         columns = (
             Column("device"),
             Column("memory, bytes", "bytes"),
@@ -69,18 +69,18 @@ class GpuList(NamedTuple):
             Column("kind", wide=True),
         )
         rows = tuple(_row(gpu) for gpu in self.gpus)
-        note = "`kvcalc gpus NAME` shows one with its sources; any other by its memory: --memory 64GB"
+        note = "`kvcalc gpus NAME` shows one with its sources; for unlisted devices pass the memory: --memory 64GB"
         devices = Sheet("Devices and the memory that their drivers report", columns, rows, notes=(note,))
         return (devices, self._names()) if self.asked else (devices,)
 
     def _names(self) -> Sheet:
         columns = (Column("name"), Column("why it is asked back"), Column("may be"))
         rows = tuple((each.name, each.why, ", ".join(each.candidates)) for each in self.asked)
-        return Sheet("Names that do not say enough", columns, rows)
+        return Sheet("Ambiguous names", columns, rows)
 
 
 class GpuPage(NamedTuple):
-    """One device, all that is known of it."""
+    """Everything known about one device."""
 
     gpu: Gpu
 
@@ -89,7 +89,7 @@ class GpuPage(NamedTuple):
         return facts_of(self.gpu)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each fact, with its source."""
+        """One row for each fact, with its source."""
         gpu = self.gpu
         columns = (Column("fact"), Column("value"), Column("source", once=True))
         title = f"{gpu.name}: {' '.join(filter(None, (gpu.vendor, gpu.kind)))}"
@@ -138,6 +138,6 @@ def _if_known(fact: str, value: str | int | None, source: str = "") -> Iterator[
 
 
 def _thousands(number: int) -> str:
-    """`4022800` as `4,022.8`: thousands of what it counts, exact."""
+    """`4022800` as `4,022.8`: in thousands, exact."""
     whole, rest = divmod(number, 1000)  # a thousand
     return f"{count(whole)}.{rest:03}".rstrip("0").rstrip(".") if rest else count(whole)

@@ -1,6 +1,6 @@
-"""An engine's command line for a layout, and the files around it: docker compose, a Kubernetes Deployment.
+"""An engine's command line for a layout, also as docker compose or Kubernetes Deployment.
 
-Nothing here is read back to compute with; `kvcalc check` reads it as it reads anybody's.
+Nothing here is used for computing; `kvcalc check` reads these files like any other.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ MANIFESTS = (COMPOSE, KUBERNETES)
 
 
 class Launch(NamedTuple):
-    """How an engine is started.
+    """The start of an engine.
 
-    words: its command. image: of a container that has it, where it listens to a port. name: of the service. gpus: of
-    one process; replicas: how often it is started. gpu: as `kvcalc gpus` calls it. says: what it holds, in words.
+    words: its command. image: container image, if it listens on a port. name: of the service. gpus: of one process;
+      replicas: number of processes. gpu: name in `kvcalc gpus`. says: what it holds, in words.
     """
 
     words: tuple[str, ...]
@@ -31,11 +31,11 @@ class Launch(NamedTuple):
 
     @property
     def line(self) -> str:
-        """One line for a shell."""
+        """As one shell line."""
         return shlex.join(self.words)
 
     def written(self, form: str) -> str:
-        """The line, or the file of that form."""
+        """As a shell line, or as a file of that form."""
         if form not in MANIFESTS:
             return f"{self.line}\n"
         body = self._compose() if form == COMPOSE else self._kubernetes()
@@ -91,7 +91,7 @@ class Launch(NamedTuple):
 
 
 def _quoted(text: str) -> str:
-    """A string of YAML in double quotes, which JSON's are."""
+    """A double-quoted YAML string, which is also a JSON string."""
     return json.dumps(text)
 
 

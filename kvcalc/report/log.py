@@ -1,4 +1,4 @@
-"""What an engine's start-up log, its error or its running server says of its cache, held against the prediction."""
+"""An engine's start-up log, error or running server compared with the prediction of its cache."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -9,10 +9,10 @@ from kvcalc.units import count, plural
 
 
 class Compared(NamedTuple):
-    """One number of a log. logged, predicted: as they are printed; line: where it stands in the log.
+    """One number of a log. logged, predicted: as printed; line: its line in the log.
 
-    decides: whether it was predicted from bytes that are stated, so that it might well have been another number;
-    without them a number of blocks that fits it is nearly always found. judged: whether it can be predicted at all.
+    decides: whether it was predicted from stated bytes, so that agreement is evidence; without them almost any number
+      can be matched by some number of blocks. judged: whether it can be predicted at all.
     """
 
     what: str
@@ -25,7 +25,7 @@ class Compared(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """The verdict in a word."""
         if not self.judged:
             return "not judged"
         return "OTHER" if not self.agrees else "equal" if self.decides else "possible"
@@ -36,7 +36,7 @@ class Compared(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A change that would help. flags: as the engine takes them, or in words; gives: what it brings, with numbers."""
+    """A change that would help. flags: as the engine takes them, or in words; gives: its effect, with numbers."""
 
     flags: str
     gives: str
@@ -47,10 +47,10 @@ class Way(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a running server holds and still takes.
+    """What a running server holds, and its remaining capacity.
 
-    used: how full its cache is, in words; share: of the whole. requests: further requests, by their tokens. longest:
-    tokens of one further request, 0 for none.
+    used: how full its cache is, in words; share: as a fraction. requests: additional requests that fit, by tokens.
+      longest: tokens of the longest one, 0 if none fits.
     """
 
     used: str
@@ -60,9 +60,9 @@ class Room(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The further requests in a sentence."""
+        """The additional requests as a sentence."""
         if not self.longest:
-            return "not one more request"
+            return "no further request"
         each = ", ".join(f"{count(number)} of {plural(tokens, 'token')}" for tokens, number in self.requests)
         return f"{each}; the longest single one {plural(self.longest, 'token')}"
 
@@ -77,13 +77,13 @@ class Room(NamedTuple):
 
 
 class LogReport(NamedTuple):
-    """Numbers of a log beside the predicted ones, within the rounding of their print.
+    """Logged numbers next to the predicted ones, compared within their printed rounding.
 
-    read: settings that the log says, and those that were given. explanations: settings that would make all numbers
-    agree, the simplest first, where they do not. tried: how many were tried. missing: what would decide, in words,
-    where nothing disagrees and nothing that agrees decides. excuse: why numbers differ although the prediction is
-    right. refusal: the error that ended the start-up. ways: out of it, or to more room, the cheapest first. room: of a
-    running server.
+    read: settings from the log, and those passed. explanations: settings with which all numbers would agree, the
+      simplest first, if they do not. tried: number of settings tried. missing: what would decide, in words, if nothing
+      disagrees but the agreement is no evidence. excuse: why numbers differ although the prediction is right. refusal:
+      the error that ended the start-up. ways: fixes, or ways to more capacity, the cheapest first. room: of a running
+      server.
     """
 
     file: str
@@ -102,19 +102,19 @@ class LogReport(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether every number does, and one of them might not have."""
+        """Whether every number agrees, and at least one is evidence."""
         return self.outcome == "agrees"
 
     @property
     def outcome(self) -> Literal["agrees", "differs", "explained", "undecided"]:
-        """Of all numbers together."""
+        """The verdict on all numbers."""
         if not all(compared.agrees for compared in self.compared):
             return "explained" if self.excuse else "differs"
         return "agrees" if any(compared.decides for compared in self.compared) else "undecided"
 
     @property
     def verdict(self) -> str:
-        """The answer in a sentence."""
+        """The answer as a sentence."""
         said = "error" if self.refusal else "server" if self.room else "log"
         if self.outcome == "agrees":
             return f"the prediction agrees with the {said}, {self._closeness}"
@@ -124,12 +124,12 @@ class LogReport(NamedTuple):
             return f"explained: {self.excuse}"
         differs = f"the prediction does not agree with the {said}"
         if self.explanations:
-            return f"{differs}; it would with {' or with '.join(self.explanations)}"
-        return f"{differs}, and none of {count(self.tried)} other settings explains it"
+            return f"{differs}; it would agree with {' or with '.join(self.explanations)}"
+        return f"{differs}, and none of {count(self.tried)} other settings explains the difference"
 
     @property
     def _closeness(self) -> str:
-        return "to the last digit" if self.room else "within the rounding of what was printed"
+        return "to the last digit" if self.room else "within the printed rounding"
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
@@ -173,7 +173,7 @@ class LogReport(NamedTuple):
             yield Line("in use", self.room.used)
             yield Line("more", self.room.words, "answer")
         for number, way in enumerate(self.ways, 1):
-            label = "to raise it" if self.room else "way out"
+            label = "to get more" if self.room else "fix"
             yield Line(f"{label} {number}" if len(self.ways) > 1 else label, f"{way.flags}: {way.gives}")
         if self.read:
             yield Line("settings", ", ".join(f"{name}={value}" for name, value in self.read))

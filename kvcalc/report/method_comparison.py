@@ -1,4 +1,4 @@
-"""One model under several methods, side by side: what stays, and what was held on the way there."""
+"""One model under several methods, side by side: steady size and peaks."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class MethodRow(NamedTuple):
-    """A method on the model at one length. spec: as it was asked for; empty for the model as it is.
+    """A method on the model at one token count. spec: as requested; empty for the unchanged model.
 
-    prefill_peak_bytes: most that the cache takes while the prompt is read. decode_peak_bytes: most in the next step.
-    step_copy_bytes: what its code writes beside that in a step, of one layer. state: what is kept beside keys and
-    values, in words. title, source, formula: what it is, who says so, and how much it keeps.
+    prefill_peak_bytes: peak of the cache during prefill. decode_peak_bytes: peak in the next step. step_copy_bytes:
+      additional copies that its code makes in a step, of one layer. state: what is kept besides keys and values, in
+      words. title, source, formula: of the method.
     """
 
     spec: str
@@ -40,12 +40,12 @@ class MethodRow(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The method as it was asked for."""
+        """The method as requested."""
         return self.spec or "as it is"
 
 
 class MethodComparison(NamedTuple):
-    """Rows of one model, method by method and length by length; the first are the model as it is: ratios are to it.
+    """Rows of one model by method and token count; the first are the unchanged model, to which ratios refer.
 
     left_out: methods that do not apply, and why.
     """
@@ -69,7 +69,7 @@ class MethodComparison(NamedTuple):
         return ratio(row.report.total_bytes, base.total_bytes)
 
     def table(self) -> Table:
-        """A row for each method at each length, what does not apply among them."""
+        """One row for each method at each token count, including those that do not apply."""
         return Table.of((*map(self._long_row, self.rows), *self._left_out_rows()))
 
     def _long_row(self, row: MethodRow) -> dict[str, Cell]:
@@ -99,7 +99,7 @@ class MethodComparison(NamedTuple):
                 yield {**dict(row.report.asked()), "method": each.label, "not_applicable": each.reason}
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values, the whole report of each row among them."""
+        """Plain values, including the complete report of each row."""
         rows: list[Json] = [
             {
                 "method": row.spec,
@@ -126,7 +126,7 @@ class MethodComparison(NamedTuple):
         return {**named("methods"), "title": self.title, "notes": list(self.notes), "rows": rows, "left_out": left_out}
 
     def charts(self) -> "tuple[Chart, ...]":
-        """A bar for each method; with several token counts, a point for each of them."""
+        """A bar for each method; with several token counts, a point for each."""
         from kvcalc.report.chart import at_lengths, one_bar_each
 
         if len(self.lengths) == 1:
@@ -144,7 +144,7 @@ class MethodComparison(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each method; with several token counts, a column for each of them."""
+        """One row for each method; with several token counts, a column for each."""
         columns, rows = self._at_one_length() if len(self.lengths) == 1 else self._at_many_lengths()
         more = tuple((each.label, *not_applicable(columns[1:])) for each in self.left_out)
         caveats = once((row.label, row.caveat) for row in self.rows if row.caveat)

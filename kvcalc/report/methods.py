@@ -1,4 +1,4 @@
-"""Methods to choose from, and one of them with its parameters."""
+"""The list of methods, and one method with its parameters."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,9 +7,9 @@ from kvcalc.report.sheet import Column, Json, Line, Sheet, plain
 
 
 class MethodEntry(NamedTuple):
-    """A method: what it is, what it asks for, and its parameters with their defaults, in words.
+    """A method: what it does, its spec, and its parameters with defaults, in words.
 
-    formula: how much stays. meanings: of the parameters. remarks: what else is to be known, a paragraph each.
+    formula: how much it keeps. meanings: of the parameters. remarks: further notes, a paragraph each.
     """
 
     name: str
@@ -27,7 +27,7 @@ class MethodEntry(NamedTuple):
     remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values; `description`: the formula and what else is to be known."""
+        """Plain values; `description`: the formula and further notes."""
         values: dict[str, Json] = {name: plain(value) for name, value in self._asdict().items()}
         return {**values, "description": "\n\n".join((self.formula, *self.remarks))}
 
@@ -42,7 +42,7 @@ class MethodList(NamedTuple):
         return [entry.to_dict() for entry in self.entries]
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each, those of a kind together."""
+        """One row for each, grouped by kind."""
         columns = (
             Column("kind", once=True),
             Column("method"),
@@ -55,11 +55,11 @@ class MethodList(NamedTuple):
             (e.kind, e.name, e.title, _yes(e.flash_attention), _yes(e.retraining), _yes(e.per_head_paging))
             for e in sorted(self.entries, key=lambda entry: (entry.kind, entry.name))
         )
-        return (Sheet("Methods", columns, rows, notes=("`kvcalc methods show NAME` tells parameters and source",)),)
+        return (Sheet("Methods", columns, rows, notes=("`kvcalc methods show NAME` shows parameters and source",)),)
 
 
 class MethodPage(NamedTuple):
-    """One method, all that is known of it. given: whether its parameters are those that it was given."""
+    """Everything known about one method. given: whether its parameters were passed."""
 
     entry: MethodEntry
     given: bool = False
@@ -69,7 +69,7 @@ class MethodPage(NamedTuple):
         return self.entry.to_dict()
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """Its traits above a row for each parameter."""
+        """Its traits, and one row for each parameter."""
         entry = self.entry
         lines = (
             Line("formula", entry.formula),
@@ -89,7 +89,7 @@ class MethodPage(NamedTuple):
 
 _LABEL_WIDTH = 17
 _COPIES = {
-    "kept": "the authors' code writes what a layer keeps anew",
+    "kept": "the authors' code rewrites a layer's kept tokens",
     "whole": "the authors' code restores a whole layer",
 }
 

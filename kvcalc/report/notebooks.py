@@ -1,4 +1,4 @@
-"""Answers as notebooks show them, and as data frames."""
+"""Answers as HTML for notebooks, and as data frames."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from kvcalc.report.sheet import Cell, Document
 
 _PAGES = Registry("kvcalc.formats", "format")
-"""Formats know reports, not the other way round: the one for pages is found by its name, when a notebook asks."""
+"""Formats import reports, not the other way round: the HTML format is found by name when a notebook needs it."""
 
 
 def html_of(document: Document) -> str:
-    """The document as HTML that stands in a page of others."""
+    """The document as HTML for embedding in another page."""
     fragment: str = _PAGES.module("html").fragment(document)
     return fragment
 
 
 def frame_of(document: Document) -> Any:
-    """The table for programs (`--format csv`) as a data frame: of the library that is imported already, else installed.
+    """The table of `--format csv` as a data frame of the library already imported, else of one installed.
 
-    Bytes and counts are 64-bit integers, and what is empty is missing, never a float. Raises KvcalcError where there is
-    no library for data frames.
+    Bytes and counts are 64-bit integers, and empty cells are missing values, never floats. Raises KvcalcError without a
+    data frame library.
     """
     from importlib.util import find_spec
 
@@ -36,7 +36,7 @@ def frame_of(document: Document) -> Any:
 
     table = table_of(document)
     columns = {name: [_plain(row[i]) for row in table.rows] for i, name in enumerate(table.names)}
-    for name in sorted(_MAKERS, key=lambda name: name not in sys.modules):  # in order, but what is imported first
+    for name in sorted(_MAKERS, key=lambda name: name not in sys.modules):  # in order, those already imported first
         if find_spec(name) is not None:
             return _MAKERS[name](import_module(name), columns)
     raise KvcalcError(
@@ -50,7 +50,7 @@ def _plain(cell: Cell) -> Cell:
 
 
 def _pandas(library: Any, columns: dict[str, list[Cell]]) -> Any:
-    """Nullable columns: numpy's would make floats of whole numbers where one is missing."""
+    """Nullable columns: numpy's would turn integers into floats if one is missing."""
     return library.DataFrame(
         {name: library.array(cells, dtype=_DTYPES[_type(cells)]) for name, cells in columns.items()}
     )
@@ -77,7 +77,7 @@ _DTYPES = {"int": "Int64", "float": "Float64", "bool": "boolean", "text": "strin
 
 
 def _type(cells: Sequence[Cell]) -> str:
-    """What a column holds: text where it holds several kinds, or nothing."""
+    """Type of a column: text if it has several types, or none."""
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds == {bool}:
         return "bool"

@@ -1,4 +1,4 @@
-"""Another model on the same GPU, and what it takes of it."""
+"""Another model on the same GPU, and its memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kvcalc.units import plural
 
 
 class Other(NamedTuple):
-    """What it takes, in bytes, with a cache for its users. beside_bytes: least and most beside weights and cache."""
+    """Its bytes, with a cache for its users. beside_bytes: bounds of other memory."""
 
     model: str
     tokens: int
@@ -20,12 +20,12 @@ class Other(NamedTuple):
 
     @property
     def least_bytes(self) -> int:
-        """All of it, with the least beside it."""
+        """Total with the lower bound of other memory."""
         return self.weights_bytes + self.beside_bytes[0] + self.cache_bytes
 
     @property
     def most_bytes(self) -> int:
-        """All of it, with the most beside it."""
+        """Total with the upper bound of other memory."""
         return self.weights_bytes + self.beside_bytes[1] + self.cache_bytes
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""A page about deployments: the verdicts, and for each of them its answers with the commands that print them."""
+"""A page about deployments: the verdicts, and for each its answers with the commands that reproduce them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One answer. about: what it is, in a sentence; command: what prints it, empty where no single command does.
+    """One answer. about: one sentence; command: the command that prints it, empty if no single command does.
 
-    document: None where there is no answer, and remark says why. folded: whether readers open its tables themselves.
+    document: None without an answer; then remark says why. folded: whether its tables start collapsed.
     """
 
     title: str
@@ -26,13 +26,13 @@ class Part(NamedTuple):
     folded: bool = False
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values, those of the document among them."""
+        """Plain values, including the document's."""
         document = None if self.document is None else self.document.to_dict()
         return {"title": self.title, "command": self.command, "document": document, "remark": self.remark}
 
 
 class Section(NamedTuple):
-    """One deployment. lines: the verdict in a few lines; fits: None for what is not judged."""
+    """One deployment. lines: the verdict in a few lines; fits: None without a verdict."""
 
     title: str
     verdict: str
@@ -44,23 +44,24 @@ class Section(NamedTuple):
 
 @runtime_checkable
 class Sectioned(Protocol):
-    """A document of sections, which a page sets one below the other."""
+    """A document of sections."""
 
     def summary(self) -> Document:
-        """What stands above all sections."""
+        """Lines above the sections."""
         ...
 
     def sections(self) -> Sequence[Section]:
-        """Each with its parts."""
+        """The sections with their parts."""
         ...
 
     def heading(self) -> tuple[str, str, str]:
-        """The title, what it comes to, and the command that made it."""
+        """The title, the summary, and the command that made it."""
         ...
 
 
 class Page(NamedTuple):
-    """The check of files, and a section for each deployment. command: what made it; left_out: findings without one."""
+    """The check of files, and a section for each deployment. command: that made it; left_out: findings without a
+    section."""
 
     title: str
     command: str
@@ -69,7 +70,7 @@ class Page(NamedTuple):
     left_out: int = 0
 
     def heading(self) -> tuple[str, str, str]:
-        """The title, what it comes to, and the command that made it."""
+        """The title, the summary, and the command that made it."""
         return self.title, self.check.sheets()[0].title.partition(": ")[2], self.command
 
     def summary(self) -> CheckReport:
@@ -77,7 +78,7 @@ class Page(NamedTuple):
         return self.check
 
     def sections(self) -> tuple[Section, ...]:
-        """One for each deployment."""
+        """One section for each deployment."""
         return tuple(
             Section(
                 finding.deployment,
@@ -91,7 +92,7 @@ class Page(NamedTuple):
         )
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values: those of the check, and of each part."""
+        """Plain values of the check and of each part."""
         return {
             **named("report"),
             "title": self.title,
@@ -105,19 +106,19 @@ class Page(NamedTuple):
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """Those of the check, then all others."""
+        """Sheets of the check, then of the parts."""
         documents = [part.document for _, parts in self.details for part in parts if part.document is not None]
         return (*self.check.sheets(), *(sheet for document in documents for sheet in document.sheets()))
 
     def charts(self) -> "tuple[Chart, ...]":
-        """All of them."""
+        """All charts."""
         from kvcalc.report.chart import all_charts
 
         return all_charts(part.document for _, parts in self.details for part in parts)
 
 
 def _lines(finding: Finding) -> "list[Line]":
-    """The verdict, what is asked, and what would fit."""
+    """The verdict, the request, and what would fit."""
     balance, cause, *advice = finding.lines()
     lines = [Line("verdict", f"{finding.verdict}: {balance}", "answer" if finding.fits else "alarm")]
     lines.append(Line("asked", cause))

@@ -1,4 +1,4 @@
-"""What the reports of engines' own planners have in common: who was asked, how, and of which memory."""
+"""Common parts of planners' reports: engine, question and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kvcalc.report.sheet import Cell, Json, plain
 
 
 class Planned(Protocol):
-    """What such a report says of the question, each field as in `kvcalc.fit`."""
+    """The question of such a report, each field as in `kvcalc.fit`."""
 
     @property
     def model(self) -> str: ...  # noqa: D102
@@ -48,6 +48,6 @@ def common(report: Planned) -> tuple[tuple[str, Cell], ...]:
 
 
 def title(report: Planned) -> str:
-    """The question in a line."""
+    """The question as one line."""
     ranks = f", {report.parallel}" if report.parallel else ""
     return f"{report.model} in {report.engine} {report.version} on {report.gpu}{ranks}"

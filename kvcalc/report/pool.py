@@ -1,4 +1,4 @@
-"""What an engine that keeps its caches in pools makes of the memory that there is."""
+"""Plan of an engine that keeps its caches in pools."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,10 @@ from kvcalc.units import both_units, count, plural
 
 
 class Pool(NamedTuple):
-    """Memory that the layers of one kind share: slots that requests are given, and spare ones that they never are.
+    """Memory shared by layers of one kind: slots for requests, and spare slots that are never given out.
 
-    name: the kind, such as full, sliding or states. layers: how many share it. slot: what a slot holds, in words.
-    slot_bytes: of all layers together, by tensor. spare_slots: such as the page that padded writes go to.
+    name: the kind, such as full, sliding or states. layers: number of layers. slot: contents of a slot, in words.
+    slot_bytes: of all layers together, by tensor. spare_slots: such as the page for padded writes.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Pool(NamedTuple):
 
 
 class PoolReport(NamedTuple):
-    """Pools that fit, and the tokens that they hold.
+    """Pools that fit, and the tokens they hold.
 
-    available_bytes, stages: of a rank of each pipeline stage. tokens: that all requests may have cached together, as
-    the engine names it in its log. max_requests: that may run at the same time, where the pools limit it.
-    log_lines: the engine's lines of its start-up log, of its first rank. resolved: what else it chose, by its names.
-    host: pools in the memory of a rank's host, of each stage; none where the engine keeps nothing there.
+    available_bytes, stages: of a rank of each pipeline stage. tokens: cached tokens of all requests together, as in the
+    engine's log. max_requests: concurrent requests, if the pools limit them.
+    log_lines: the engine's lines of its start-up log, of its first rank. resolved: its other choices, by its names.
+    host: pools in host memory of a rank of each stage; empty if the engine keeps none there.
     """
 
     model: str
@@ -76,7 +76,7 @@ class PoolReport(NamedTuple):
 
     @property
     def allocated_bytes(self) -> tuple[int, ...]:
-        """What the pools take on a rank of each pipeline stage."""
+        """Bytes of the pools on a rank of each pipeline stage."""
         return tuple(sum(pool.bytes for pool in pools) for pools in self.stages)
 
     @property

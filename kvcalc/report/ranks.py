@@ -1,4 +1,4 @@
-"""What was predicted of the caches of several ranks, beside what each of them took."""
+"""Predicted and measured caches of several ranks."""
 
 from typing import NamedTuple, Self
 
@@ -9,19 +9,19 @@ from kvcalc.units import both_units, count, plural
 
 
 class MeasuredRank(NamedTuple):
-    """What one rank was predicted to hold, and what it measured of itself."""
+    """Predicted and measured cache of one rank."""
 
     predicted: RankReport
     measured: Verification
 
     @property
     def equal(self) -> bool:
-        """Whether each tensor of the rank is as predicted, and their sum what the whole model's report says of it."""
+        """Whether each tensor of the rank is as predicted, and their sum equals the rank's in the model's report."""
         return self.measured.equal and self.measured.predicted_bytes == self.predicted.bytes
 
     @property
     def verdict(self) -> str:
-        """`equal`, or what differs."""
+        """`equal`, or the difference."""
         return "equal" if self.equal else f"{self.measured.storage_bytes - self.predicted.bytes:+,} bytes"
 
     def to_dict(self) -> dict[str, Json]:
@@ -33,10 +33,10 @@ class MeasuredRank(NamedTuple):
 
 
 class RanksVerification(NamedTuple):
-    """One model's cache, shared by real ranks of which each ran and measured its own.
+    """One model's cache across real ranks, each of which ran and measured its own.
 
-    parallel: layout of the ranks. backend: of torch.distributed, by which they told each other what they took.
-    whole_bytes: what the model's cache is predicted to take where one rank holds all of it.
+    parallel: layout of the ranks. backend: of torch.distributed, over which they exchanged results.
+    whole_bytes: predicted cache of the model on a single rank.
     """
 
     model: str
@@ -50,7 +50,7 @@ class RanksVerification(NamedTuple):
     ranks: tuple[MeasuredRank, ...]
 
     def of_model(self, notes: tuple[str, ...]) -> Self:
-        """The same, with what a reader must know of the model."""
+        """The same, with notes on the model."""
         return self._replace(ranks=tuple(each._replace(measured=each.measured.of_model(notes)) for each in self.ranks))
 
     @property
@@ -70,7 +70,7 @@ class RanksVerification(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was run, and how, as the ranks say it."""
+        """What was run, and how, as reported by the ranks."""
         return tuple(dict.fromkeys(note for rank in self.ranks for note in rank.measured.notes))
 
     def to_dict(self) -> dict[str, Json]:
@@ -79,7 +79,7 @@ class RanksVerification(NamedTuple):
         return {**self._asdict(), **totals, "notes": list(self.notes), "ranks": [rank.to_dict() for rank in self.ranks]}
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each rank."""
+        """One row for each rank."""
         columns = (
             Column("rank", "count"),
             Column("layers"),

@@ -1,4 +1,4 @@
-"""What an engine's scheduler made of a trace: its steps, and what they come to."""
+"""A trace replayed by an engine's scheduler: its steps and their totals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvcalc.report.chart import Curves
 
 SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99, 100)), ("peak", Fraction(1)))
-"""Quantiles that are shown, by name."""
+"""Quantiles shown, by name."""
 OF_A_CURVE = (*(Fraction(part, 20) for part in range(1, 20)), Fraction(99, 100), Fraction(999, 1000), Fraction(1))
 """Shares of the time at which a curve says what is held."""
 _MOST_POINTS = 400
@@ -23,12 +23,11 @@ _MOST_POINTS = 400
 
 
 class Step(NamedTuple):
-    """One turn of the scheduler. Blocks are those in use, the block that is never given out left out.
+    """One step of the scheduler. Blocks are those in use, without the block that is never given out.
 
-    used_blocks, running, waiting: once the batch is scheduled. used_after_update: once its tokens are there.
-    preempted: ids, in order. group_blocks: of each group, shared ones as often as they are shared; None where nothing
-    was scheduled. evicted_blocks: cached blocks that were overwritten. finished: ids. tokens: of each request that was
-    scheduled.
+    used_blocks, running, waiting: after the batch is scheduled. used_after_update: after its tokens are generated.
+    preempted: ids, in order. group_blocks: of each group, shared blocks once per request; None if nothing was
+    scheduled. evicted_blocks: cached blocks that were overwritten. finished: ids. tokens: of each scheduled request.
     """
 
     step: int
@@ -47,8 +46,8 @@ class Step(NamedTuple):
 class Totals(NamedTuple):
     """Sums of a replay.
 
-    sum_used: blocks in use, added up over steps; so are running_steps and waiting_steps. hit_tokens_first: of each
-    request's first admission; hit_tokens_all: of those after preemptions, too. stalled: whether requests were left that
+    sum_used: blocks in use, summed over steps, as are running_steps and waiting_steps. hit_tokens_first: of each
+    request's first admission; hit_tokens_all: including admissions after preemption. stalled: whether some requests
     never fit.
     """
 
@@ -74,7 +73,7 @@ class Totals(NamedTuple):
 
 
 def _plain(step: Step) -> dict[str, Json]:
-    """A step's numbers, and the ids of those that were preempted."""
+    """A step's numbers, and the ids of preempted requests."""
     return {
         "step": step.step,
         "used_blocks": step.used_blocks,
@@ -87,7 +86,7 @@ def _plain(step: Step) -> dict[str, Json]:
 
 
 def quantile(counts: Mapping[int, int], share: Fraction) -> int:
-    """The smallest number that so large a share of all is not above; 0 of nothing."""
+    """The smallest number that at least this share of all does not exceed; 0 of nothing."""
     left = share * sum(counts.values())
     for number in sorted(counts):
         left -= counts[number]
@@ -97,7 +96,7 @@ def quantile(counts: Mapping[int, int], share: Fraction) -> int:
 
 
 def mean(counts: Mapping[int, int]) -> float:
-    """Mean of what was counted."""
+    """Mean of a histogram."""
     total = sum(counts.values())
     return sum(number * times for number, times in counts.items()) / total if total else 0.0
 
@@ -105,11 +104,11 @@ def mean(counts: Mapping[int, int]) -> float:
 class ReplayReport(NamedTuple):
     """A trace, replayed.
 
-    num_blocks: that requests can get. block_bytes: of one, on a rank. steps: each of them, empty where they were only
-    counted. hits: tokens that each request found in the prefix cache when it was first admitted, by id. used, waits,
-    spans: how many steps had so many blocks in use; how many requests waited so many steps for their admission, and
-    took so many from arrival to their last token. step_seconds: what a step was said to take, None where steps are the
-    clock. curve: the share of prompt tokens that a cache of so many blocks would hit, by blocks.
+    num_blocks: usable by requests. block_bytes: of one block, on a rank. steps: all steps, empty if only counted. hits:
+    prefix-cache hit tokens of each request at first admission, by id. used, waits, spans: histograms of blocks in use
+    per step, of steps until admission, and of steps from arrival to the last token per request. step_seconds: given
+    duration of a step, None if steps are the clock. curve: share of prompt tokens that a cache of a given number of
+    blocks would hit, by blocks.
     """
 
     model: str
@@ -131,15 +130,15 @@ class ReplayReport(NamedTuple):
 
     @property
     def hit_rate(self) -> float:
-        """Share of prompt tokens that the prefix cache had."""
+        """Share of prompt tokens found in the prefix cache."""
         return self.totals.hit_tokens_first / self.totals.prompt_tokens if self.totals.prompt_tokens else 0.0
 
     def used_blocks(self, share: Fraction) -> int:
-        """Blocks that are enough for so large a share of the steps."""
+        """Blocks that suffice for this share of the steps."""
         return quantile(self.used, share)
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values; of steps, their numbers."""
+        """Plain values."""
         return {
             **named("replay"),
             "model": self.model,
@@ -167,7 +166,7 @@ class ReplayReport(NamedTuple):
         }
 
     def table(self) -> Table:
-        """Steps or the curve where they are asked for, else quantiles."""
+        """Steps or the curve if requested, else quantiles."""
         sheet = self.sheets()[-1]
         return table_of_sheet(sheet._replace(asked=self._asked()))
 
@@ -220,7 +219,7 @@ class ReplayReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """Distributions of what was in use, and of what requests waited."""
+        """Distributions of blocks in use and of waiting times."""
         columns = (
             Column("quantile"),
             Column("blocks", "count"),
@@ -285,7 +284,7 @@ class ReplayReport(NamedTuple):
         ]
         if totals.stalled:
             left = plural(totals.requests - totals.finished, "request")
-            lines.insert(0, Line("stalled", f"{left} never fit, and nothing moved any more", "alarm"))
+            lines.insert(0, Line("stalled", f"{left} never fit; the replay stalled", "alarm"))
         return lines
 
     def _duration(self) -> str:

@@ -1,4 +1,4 @@
-"""How many GPUs serve users whose requests differ in length, by layout, and what one more brings."""
+"""GPUs needed for users whose requests differ in length, by layout, and what one more GPU adds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kvcalc.report.versions import named
 from kvcalc.units import count, plural
 
 MOST_SHOWN = 8
-"""Rows of a table for eyes; files have all."""
+"""Rows shown in a table; files have all."""
 
 
 class Fleet(NamedTuple):
-    """Replicas of one layout. None: one replica holds no user.
+    """Replicas of one layout. None: a replica does not hold even one user.
 
-    replica_users: that one holds for the quantile of the time. held: by all of them. share: how much of the time
-    nothing is preempted on a replica with the users who are asked about; share_with_one_more: with one replica more.
-    binds: the pool that leaves no room for more users.
+    replica_users: users of one replica at the quantile of the time. held: users of all replicas. share: share of the
+      time without preemption on a replica, with the requested users; share_with_one_more: with one more replica.
+    binds: the pool that limits the users.
     """
 
     gpu: str
@@ -36,7 +36,7 @@ class Fleet(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a number of GPUs holds in the layout that holds most; used: GPUs of whole replicas among them."""
+    """Users that a number of GPUs holds in its best layout; used: GPUs in whole replicas."""
 
     gpus: int
     used: int
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 class ReplicasReport(NamedTuple):
-    """All layouts, fewest GPUs first. users: who are asked about; most_gpus: that there are."""
+    """All layouts, fewest GPUs first. users: requested users; most_gpus: GPUs available."""
 
     model: str
     engine: str
@@ -62,7 +62,7 @@ class ReplicasReport(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether any layout holds the users, on the GPUs that there are."""
+        """Whether any layout holds the users on the available GPUs."""
         return bool(self.fleets) and self._holds(self.fleets[0])
 
     def _holds(self, fleet: Fleet) -> bool:
@@ -93,7 +93,7 @@ class ReplicasReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each layout, the fewest GPUs on top; then what other numbers of GPUs hold."""
+        """One row for each layout, fewest GPUs first; then what other numbers of GPUs hold."""
         columns = (
             Column("GPUs"),
             Column("replicas", "count"),
@@ -108,7 +108,7 @@ class ReplicasReport(NamedTuple):
         rows = tuple(self._cells(fleet) for fleet in self.fleets[:MOST_SHOWN])
         title = f"{self.model} in {in_version(self.engine, self.engine_version)}: GPUs for {plural(self.users, 'user')}"
         more = len(self.fleets) - MOST_SHOWN
-        left_out = (f"{plural(more, 'further layout')}: --format json has all",) if more > 0 else ()
+        left_out = (f"{plural(more, 'more layout')}: --format json has all",) if more > 0 else ()
         asked = (("model", self.model), ("engine", self.engine), ("engine_version", self.engine_version))
         first = Sheet(title, columns, rows, tuple(self._lines()), (*left_out, *self.notes), asked=asked, label_width=9)
         return (first, self._more()) if self.steps else (first,)
@@ -131,13 +131,13 @@ class ReplicasReport(NamedTuple):
         share = f"{100 * float(self.quantile):g}%"
         lines = [Line(name, words) for name, words in self.workload]
         if not self.fleets or self.fleets[0].gpus is None:
-            return [*lines, Line("asked", "TOO LARGE: no layout that was tried holds one user", "alarm")]
+            return [*lines, Line("asked", "TOO LARGE: no layout tried holds even one user", "alarm")]
         best = self.fleets[0]
         needs = f"{count(best.gpus or 0)} x {best.gpu}: {plural(best.replicas or 0, 'replica')} of {best.replica}"
         if not self.fits:
-            short = f"TOO LARGE for {plural(self.most_gpus or 0, 'GPU')}: it takes {needs}"
+            short = f"TOO LARGE for {plural(self.most_gpus or 0, 'GPU')}: needs {needs}"
             return [*lines, Line("fewest", short, "alarm")]
-        return [*lines, Line("fewest", f"{needs}; nothing is preempted {share} of the time", "answer")]
+        return [*lines, Line("fewest", f"{needs}; no preemption {share} of the time", "answer")]
 
     def _more(self) -> Sheet:
         columns = (
@@ -151,9 +151,9 @@ class ReplicasReport(NamedTuple):
             (step.gpus, step.used, f"{step.gpu}, {step.parallel}", step.users, _percent(step.share))
             for step in self.steps
         )
-        return Sheet("What other numbers of GPUs hold", columns, rows)
+        return Sheet("Users by number of GPUs", columns, rows)
 
 
 def _percent(share: float) -> str:
-    """`99.21%`; what is all but all of the time is no 100%."""
+    """`99.21%`; shares just below 1 are not rounded to 100%."""
     return "100%" if share == 1 else f"{min(100 * share, 99.99):.2f}%"

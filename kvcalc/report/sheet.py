@@ -7,16 +7,16 @@ if TYPE_CHECKING:
     from kvcalc.report.chart import Chart
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
-"""What JSON can hold; numbers are exact ints, but for ratios."""
+"""JSON scalars; numbers are exact ints, except ratios."""
 Kind = Literal["text", "count", "bytes", "gigabytes", "gibibytes", "ratio", "bar"]
 _OF_BYTES: tuple[Kind, ...] = ("bytes", "gigabytes", "gibibytes")
 _UNITS = ("bytes", "gb", "gib")
 Style = Literal["plain", "answer", "alarm", "detail"]
-"""How a terminal stresses words: the answer, what does not hold, what belongs to the line above."""
+"""How a terminal highlights text: the answer, a failure, details of the line above."""
 
 
 class Line(NamedTuple):
-    """A line above a table. label: what the value is of; empty where the value is a sentence."""
+    """A line above a table. label: of the value; empty if the value is a sentence."""
 
     label: str
     value: str
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class Styled(NamedTuple):
-    """A cell of a text column, stressed."""
+    """A highlighted cell of a text column."""
 
     words: str
     style: Style
@@ -39,10 +39,10 @@ Cell: TypeAlias = str | int | float | Styled | None
 class Column(NamedTuple):
     """A column of a sheet.
 
-    kind: how a format may show its cells; a bar is a share of 1, for eyes alone.
-    wide: shown on a terminal only where there is room; files always have it.
-    once: on a terminal, left blank where it repeats the row above; files always have it.
-    key: its name in such files, as in JSON; default: the title in lower case, with the unit of what is written there.
+    kind: how a format may show its cells; a bar is a share of 1, only for display.
+    wide: shown on a terminal only if there is room; files always have it.
+    once: left blank on a terminal if it repeats the row above; files always have it.
+    key: its name in files, as in JSON; default: the title in lower case, with the unit used there.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Column(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`total GiB` as `total_bytes`: files for programs have bytes, whichever unit eyes see."""
+        """`total GiB` as `total_bytes`: files have bytes, whatever unit the table shows."""
         if self.key:
             return self.key
         words = "".join(c if c.isalnum() else " " for c in self.title.lower()).split()
@@ -63,18 +63,18 @@ class Column(NamedTuple):
 
 
 class Point(NamedTuple):
-    """What is said of one thing below a table: which, and short lines about it."""
+    """Remarks on one row below a table: the row, and short lines about it."""
 
     title: str
     lines: tuple[str, ...]
 
 
 class Sheet(NamedTuple):
-    """A table with what stands above and below it. Cells are plain values of their column's kind; None is empty.
+    """A table with the text above and below it. Cells are plain values of their column's kind; None is empty.
 
-    points: what is said of single rows; footnote: what a `*` in the table means; notes follow them.
-    asked: what all rows have in common, by name: columns of files that programs read; eyes have it in the title.
-    label_width: characters that a terminal gives labels and the gap after them, whichever lines there are.
+    points: remarks on single rows; footnote: meaning of a `*` in the table; notes follow them.
+    asked: what all rows have in common, by name: columns of files; the title has it for people.
+    label_width: characters on a terminal for labels and the gap after them.
     """
 
     title: str
@@ -89,28 +89,28 @@ class Sheet(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One table for programs: a name for each column, a row for each thing; bytes and counts are whole numbers."""
+    """One table for programs: column names and rows; bytes and counts are integers."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Cell]]) -> "Table":
-        """Table of rows by name; a name that a row has not is empty there."""
+        """Table from rows by column name; missing names are empty."""
         listed = list(rows)
         names = tuple(dict.fromkeys(name for row in listed for name in row))
         return cls(names, tuple(tuple(row.get(name) for name in names) for row in listed))
 
 
 def plain(value: Json) -> Json:
-    """A value of lists, mappings and scalars alone: what JSON gives back when it is read."""
+    """A value of only lists, mappings and scalars, as JSON round-trips it."""
     if isinstance(value, Mapping):
         return {name: plain(each) for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 class Document(Protocol):
-    """What a format renders."""
+    """Anything that a format can render."""
 
     def to_dict(self) -> Json:
         """Plain values, as `--format json` prints them; a list for a document that is one."""
@@ -123,15 +123,15 @@ class Document(Protocol):
 
 @runtime_checkable
 class Tabled(Protocol):
-    """A document whose table for programs is another than what eyes see."""
+    """A document whose table for programs differs from the displayed one."""
 
     def table(self) -> Table:
-        """One row for each thing that was asked."""
+        """One row for each answer."""
         ...
 
 
 def table_of(document: Document) -> Table:
-    """A document as one table for programs: its own, or the first of its sheets with what all rows have in common."""
+    """A document as one table for programs: its own, or its first sheet with the values common to all rows."""
     if isinstance(document, Tabled):
         return document.table()
     sheet = next((sheet for sheet in document.sheets() if sheet.columns), None)
@@ -139,7 +139,7 @@ def table_of(document: Document) -> Table:
 
 
 def table_of_sheet(sheet: Sheet) -> Table:
-    """Each column once, whichever units eyes see it in."""
+    """Each column once, whatever units the table shows."""
     named = {column.name: i for i, column in reversed([*enumerate(sheet.columns)]) if column.kind != "bar"}
     shown = [i for i, column in enumerate(sheet.columns) if named.get(column.name) == i]
     common = [(name, cell) for name, cell in sheet.asked if name not in named]
@@ -148,7 +148,7 @@ def table_of_sheet(sheet: Sheet) -> Table:
 
 
 class Stack(NamedTuple):
-    """Several documents, one after the other."""
+    """Several documents in sequence."""
 
     documents: tuple[Document, ...]
 
@@ -168,7 +168,7 @@ class Stack(NamedTuple):
 
 
 def in_version(engine: str, version: str) -> str:
-    """`vllm 0.33.0`, `llama_cpp (llama-cpp-python 0.3.36)`; the engine alone where it has no versions."""
+    """`vllm 0.33.0`, `llama_cpp (llama-cpp-python 0.3.36)`; only the engine if it has no versions."""
     if not version:
         return engine
     return f"{engine} {version}" if version[0].isdecimal() else f"{engine} ({version})"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class TensorReport(NamedTuple):
     """One tensor of a group. `slots` are those of one layer and sequence; `bytes` is the group's, all sequences.
 
-    element_cost: what `dtype` takes, in words, such as `2 bytes` or `34 bytes for 32`.
-    saturates_at: tokens from which on no further slot is taken; 0 for a state, None where each token takes one.
-    storage_bytes: what the memory behind it takes, where an engine keeps more than it sees.
+    element_cost: bytes of `dtype` in words, such as `2 bytes` or `34 bytes for 32`.
+    saturates_at: tokens from which no further slot is used; 0 for a state, None if every token uses one.
+    storage_bytes: memory behind it, if an engine keeps more than the tensor's view.
     """
 
     name: str
@@ -79,7 +79,7 @@ class GroupReport(NamedTuple):
 
 
 class RankReport(NamedTuple):
-    """What one of several ranks holds: its groups, with the layers as the whole model counts them."""
+    """The share of one rank: its groups, with layer indices of the whole model."""
 
     rank: int
     tp_rank: int
@@ -116,19 +116,19 @@ class RankReport(NamedTuple):
 class Report(NamedTuple):
     """Size of one model's cache under one workload in one engine. Every number is an exact int, in bytes.
 
-    next_token_bytes: what the next token adds to one sequence at this length: a whole block, nothing, or less than
-    nothing where it lets tokens that waited be compressed.
-    growth: bytes that one sequence grows by at this length, in so many tokens; bytes_per_token is their share.
-    later_growth: the same from those tokens on at which a window fills, each with its growth.
-    fixed_bytes_per_sequence: what one sequence takes before its first token.
-    shares_context: whether all sequences share one context, of which `tokens` is the whole; growth is then its own.
-    prefill_peak_bytes: most that the cache takes while a prompt is read that a method cuts; None where none does.
-    score_workspace_bytes: what the scores take that it chooses by, meanwhile.
-    copies: how often the engine holds each sequence, as often as a beam search has beams.
-    policy: the engine's policy in force, in words; other_policies: what others would give, where they differ.
-    parallel: layout of the ranks that share the model, in words; dcp: how many of them share tokens; per_rank: what
-    each of them holds. All else is the whole model's. engine_version: whose rules hold, where the engine has versions.
-    tiers: what the engine keeps of caches off its devices, on each node.
+    next_token_bytes: what the next token adds to one sequence at this length: a whole block, nothing, or a negative
+    number if it lets pending tokens be compressed.
+    growth: bytes that one sequence grows by at this length, and in how many tokens; bytes_per_token is the ratio.
+    later_growth: the same for each later length at which a window fills.
+    fixed_bytes_per_sequence: bytes of one sequence before its first token.
+    shares_context: whether all sequences share one context of `tokens`; growth then refers to that context.
+    prefill_peak_bytes: peak of the cache during prefill if a method cuts the prompt; otherwise None.
+    score_workspace_bytes: scores that the method selects by, during prefill only.
+    copies: of each sequence in the engine, one per beam in beam search.
+    policy: the engine's active policy, in words; other_policies: results of others, if different.
+    parallel: layout of the ranks, in words; dcp: number of ranks that divide the tokens; per_rank: the share of each
+    rank. Everything else is the whole model's. engine_version: version whose rules apply, if the engine has versions.
+    tiers: caches that the engine keeps off its devices, on each node.
     """
 
     model: str
@@ -165,7 +165,7 @@ class Report(NamedTuple):
 
     @property
     def bytes_per_token(self) -> int:
-        """What a token adds to one sequence from this length on; rounded up where several share a slot or a block."""
+        """Bytes that a token adds to one sequence from this length on; rounded up if several share a slot or block."""
         return -(-self.growth[0] // self.growth[1])
 
     @property
@@ -180,32 +180,32 @@ class Report(NamedTuple):
 
     @property
     def engine_words(self) -> str:
-        """The engine, and whose rules hold."""
+        """The engine and its version."""
         return f"{in_version(self.engine, self.engine_version)} engine"
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes of the memory behind the tensors, where an engine keeps more than it sees."""
+        """Memory behind the tensors, if an engine keeps more than the tensors' views."""
         return sum(tensor.storage_bytes for tensor in self._tensors())
 
     @property
     def rank_bytes_sum(self) -> int:
-        """Bytes of all ranks: more than the total where several hold the same."""
+        """Bytes of all ranks: more than the total if ranks hold copies."""
         return sum(rank.bytes for rank in self.per_rank)
 
     @property
     def most_rank_bytes(self) -> int:
-        """Bytes of the rank that holds most."""
+        """Bytes of the largest rank."""
         return max(rank.bytes for rank in self.per_rank)
 
     @property
     def saturated_bytes_per_sequence(self) -> int:
-        """What the tensors take that were growing and are full at this length."""
+        """Bytes of tensors that grew and are full at this length."""
         return self._bytes_where(lambda ends: 0 < ends <= self.tokens)
 
     @property
     def growing_bytes_per_sequence(self) -> int:
-        """What the tensors take that still grow."""
+        """Bytes of tensors that still grow."""
         return self.bytes_per_sequence - self._bytes_where(lambda ends: ends <= self.tokens)
 
     def _bytes_where(self, holds: Callable[[int], bool]) -> int:
@@ -263,13 +263,13 @@ class Report(NamedTuple):
         }
 
     def heading(self) -> str:
-        """The question that this answers, in one line."""
+        """The question, as one line."""
         between = "for" if self.shares_context else "x"
         workload = f"{plural(self.tokens, 'token')} {between} {plural(self.sequences, 'sequence')}"
         return ", ".join(filter(None, (self.model, workload, self.kv_dtype, self.engine_words, self.parallel)))
 
     def summary(self) -> tuple[Line, ...]:
-        """The answer: total, per sequence, and the parts that grow, are full, or never change; then other places."""
+        """The answer: total, per sequence, and the parts that grow, are full, or never change; then tiers."""
         return (*self._of_device(), *tier_lines(self.tiers))
 
     def _of_device(self) -> tuple[Line, ...]:
@@ -279,7 +279,7 @@ class Report(NamedTuple):
         if self.prefill_peak_bytes is not None:
             lines.append(Line("in prefill", f"{both_units(self.prefill_peak_bytes)} at most"))
         if self.score_workspace_bytes:
-            lines.append(Line("scores", f"{both_units(self.score_workspace_bytes)} beside it, for a while"))
+            lines.append(Line("scores", f"{both_units(self.score_workspace_bytes)} extra, during prefill only"))
         if self.sequences > 1 and not self.shares_context:
             lines.append(Line("per sequence", both_units(self.bytes_per_sequence)))
         lines += self._rank_lines()
@@ -295,26 +295,26 @@ class Report(NamedTuple):
             lines.append(Line("growing", f"{both_units(growing)}{each}, {self._growth_words()}"))
         if saturated:
             lines.append(
-                Line("saturated", f"{both_units(saturated)}{each}, full from {count(self._full_from())} tokens on")
+                Line("saturated", f"{both_units(saturated)}{each}, full from {count(self._full_from())} tokens")
             )
         if fixed:
             lines.append(Line("fixed", f"{both_units(fixed)}{each}, whatever the length"))
         return tuple(lines)
 
     def _context_lines(self) -> Iterator[Line]:
-        """Parts of a context that all sequences share."""
+        """Parts of a context shared by all sequences."""
         ends = [(tensor.bytes, tensor.saturates_at) for tensor in self._tensors()]
         growing = sum(bytes_ for bytes_, end in ends if end is None or end > self.tokens)
         fixed = sum(bytes_ for bytes_, end in ends if end == 0)
         if growing:
             yield Line("growing", f"{both_units(growing)}, {self._growth_words()}")
         if saturated := self.total_bytes - growing - fixed:
-            yield Line("saturated", f"{both_units(saturated)}, full from {count(self._full_from())} tokens on")
+            yield Line("saturated", f"{both_units(saturated)}, full from {count(self._full_from())} tokens")
         if fixed:
             yield Line("fixed", f"{both_units(fixed)}, whatever the length")
 
     def _rank_lines(self) -> Iterator[Line]:
-        """What a rank holds, and where ranks hold the same, what all of them do."""
+        """Bytes per rank, and of all ranks if they hold copies."""
         if not self.per_rank:
             return
         most, least = self.most_rank_bytes, min(rank.bytes for rank in self.per_rank)
@@ -324,11 +324,11 @@ class Report(NamedTuple):
             yield Line("all ranks", f"{both_units(self.rank_bytes_sum)}, {self._copies()}")
 
     def _copies(self) -> str:
-        """`8 copies of c_kv, k_rope`: tensors of which all ranks together hold more than the model has, or less."""
+        """`8 copies of c_kv, k_rope`: tensors whose total over all ranks is more or less than the model's."""
         whole = _bytes_by_name(self.groups)
         held = _bytes_by_name(group for rank in self.per_rank for group in rank.groups)
         copied: dict[str, list[str]] = {}
-        for name in dict.fromkeys((*whole, *held)):  # padding may be on ranks alone, or on the whole
+        for name in dict.fromkeys((*whole, *held)):  # padding may be on the ranks only, or on the whole model
             own, bytes_ = whole.get(name, 0), held.get(name, 0)
             if bytes_ != own:
                 more = "more" if bytes_ > own else "less"
@@ -338,10 +338,10 @@ class Report(NamedTuple):
 
     def _growth_words(self) -> str:
         steps = ((_growth(bytes_, self.growth[1]), tokens) for tokens, bytes_ in self.later_growth)
-        return ", ".join((_growth(*self.growth), *(f"{words} from {count(tokens)} on" for words, tokens in steps)))
+        return ", ".join((_growth(*self.growth), *(f"{words} from {count(tokens)}" for words, tokens in steps)))
 
     def _full_from(self) -> int:
-        """Tokens from which on everything is full that is full at this length."""
+        """Token count from which everything that is full at this length is full."""
         return max(tensor.saturates_at or 0 for tensor in self._tensors() if (tensor.saturates_at or 0) <= self.tokens)
 
     def charts(self) -> "tuple[Bars, ...]":
@@ -359,7 +359,7 @@ class Report(NamedTuple):
         return (Bars(self.heading(), "bytes of the cache", bars), *tier_charts(self.tiers, self.model))
 
     def asked(self) -> tuple[tuple[str, Cell], ...]:
-        """The question, by the names that JSON has."""
+        """The question, by the names of JSON."""
         return (
             ("model", self.model),
             ("tokens", self.tokens),
@@ -371,7 +371,7 @@ class Report(NamedTuple):
         )
 
     def policy_remarks(self) -> tuple[str, ...]:
-        """Which policy the numbers follow, and what another would give, where that differs."""
+        """The policy behind the numbers, and the results of others if different."""
         return policy_remarks((self,))
 
     def table(self) -> Table:
@@ -436,8 +436,10 @@ def _bytes_by_name(groups: Iterable[GroupReport]) -> dict[str, int]:
 
 
 def _growth(bytes_: int, tokens: int) -> str:
-    """`+24,576 a token`; where it comes in steps that do not divide, `+320 in 128 tokens`."""
-    return f"+{count(bytes_)} in {count(tokens)} tokens" if bytes_ % tokens else f"+{count(bytes_ // tokens)} a token"
+    """`+24,576 per token`; if it comes in steps that do not divide evenly, `+320 per 128 tokens`."""
+    return (
+        f"+{count(bytes_)} per {count(tokens)} tokens" if bytes_ % tokens else (f"+{count(bytes_ // tokens)} per token")
+    )
 
 
 def _growth_data(growth: tuple[int, int]) -> dict[str, int]:
@@ -445,7 +447,7 @@ def _growth_data(growth: tuple[int, int]) -> dict[str, int]:
 
 
 def policy_remarks(reports: Sequence[Report]) -> tuple[str, ...]:
-    """For reports of one model at several lengths: the policy in force, and what each other one would give."""
+    """For reports of one model at several lengths: the active policy, and the results of each other one."""
     others = dict.fromkeys(words for report in reports for words, _ in report.other_policies)
     return tuple(
         f"{reports[0].policy}; {words}: "

@@ -1,4 +1,4 @@
-"""Where an engine keeps caches off its devices: host memory and disks, apart from what the devices hold."""
+"""Caches that an engine keeps off its devices: in host memory and on disk."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,10 +12,10 @@ HOST, DISK = "host memory", "disk"
 
 
 class Tier(NamedTuple):
-    """What one engine keeps in one place. medium: HOST or DISK.
+    """A cache of one engine in one place. medium: HOST or DISK.
 
-    rank_bytes: of the rank that keeps most; replica_bytes: of all ranks of a replica. None: nothing limits it, or it is
-    not known; words then say why. at_most: whether it fills up to that. words: how the number came about.
+    rank_bytes: of the largest rank; replica_bytes: of all ranks of a replica. None: unlimited or unknown; words then
+      say why. at_most: whether the bytes are an upper limit. words: derivation of the number.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Tier(NamedTuple):
 
 
 class NodeTier(NamedTuple):
-    """A tier on one node. num_gpus: GPUs of a node that keep something; node_bytes: of all of them."""
+    """A tier on one node. num_gpus: GPUs of the node that use it; node_bytes: of all of them."""
 
     tier: Tier
     num_gpus: int
@@ -61,12 +61,12 @@ class NodeTier(NamedTuple):
 
 
 def host_bytes(tiers: tuple[NodeTier, ...]) -> int:
-    """Host memory of a node that the tiers take, those without a limit aside."""
+    """Host memory of a node for all tiers with a limit."""
     return sum(each.node_bytes or 0 for each in tiers if each.tier.medium == HOST)
 
 
 def tier_lines(tiers: tuple[NodeTier, ...]) -> tuple[Line, ...]:
-    """A line for each."""
+    """One line for each."""
     return tuple(Line(each.tier.medium, each.words) for each in tiers)
 
 

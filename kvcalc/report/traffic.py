@@ -1,4 +1,4 @@
-"""How many users a pool holds for most of the time, and what they hold."""
+"""Users that a pool holds for a share of the time, and their memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Use(NamedTuple):
-    """One of the stores that users share: what one holds on average and before its first token, and how many it holds.
+    """A store shared by users: average and initial units per user, and its number of users.
 
-    unit_bytes: of a unit; 0 where it takes no memory, such as requests that may run at a time.
+    unit_bytes: of a unit; 0 for limits without memory, such as concurrent requests.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Use(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """States and tokens of one memory with which most users fit. setting: of the engine, that makes it so."""
+    """The split of memory into states and tokens for the most users. setting: of the engine, to get it."""
 
     states: int
     tokens: int
@@ -43,7 +43,7 @@ class Balance(NamedTuple):
 
     @property
     def words(self) -> str:
-        """How many users, with which setting."""
+        """The users and the setting."""
         named = "" if self.setting is None else f"; {self.setting[0]}={self.setting[1]:g}"
         return f"{plural(self.users, 'user')} with {count(self.states)} states and {count(self.tokens)} tokens{named}"
 
@@ -66,16 +66,16 @@ class ByUsers(NamedTuple):
 
 
 class TrafficReport(NamedTuple):
-    """Users at which nothing is preempted for a share of the time, and the blocks that they hold.
+    """Users that fit without preemption for a share of the time, and the blocks they hold.
 
-    workload: how long requests are, in words. unit: what requests get, a block, a page, a token. num_blocks: of these,
-    that there are, block_bytes of each; first_blocks: that a request holds with its first token. prefix_blocks: what
-    shared prefixes hold. next_share: how much of the time one user more would fit. mean_blocks, most_blocks,
-    user_blocks: of one user, its prefix aside. all_blocks: of all of them, by quantiles, theirs and the prefixes'
-    apart; None where the pool is smaller. users_at_most, users_at_mean: if each request were as long as the longest, or
-    as the mean. uses: every store that limits users, the one that grows with tokens first. balance: of states and
-    tokens, where they have pools of their own. distribution: blocks that all of them hold, prefixes and all, for which
-    share of the time they are enough. by_users: what other numbers of users hold.
+    workload: lengths of requests, in words. unit: of allocation: a block, a page or a token. num_blocks: number of
+    units, of block_bytes each; first_blocks: of a request with its first token. prefix_blocks: of shared prefixes.
+    next_share: share of the time that one more user would fit. mean_blocks, most_blocks, user_blocks: of one user
+    without its prefix. all_blocks: of all users, by quantile, without and with prefixes; None if the pool is smaller.
+    users_at_most, users_at_mean: if every request had the maximum or mean length. uses: every store that limits users,
+    the one that grows with tokens first. balance: of states and tokens, if they have separate pools. distribution:
+    blocks that all of them hold, prefixes and all, for which share of the time they are enough. by_users: what other
+    numbers of users hold.
     """
 
     model: str
@@ -212,7 +212,7 @@ class TrafficReport(NamedTuple):
 
     @property
     def _limits(self) -> tuple[Use, ...]:
-        """Other stores than that of tokens, where one has memory of its own or lets fewer users run."""
+        """Stores other than the one for tokens, if one has its own memory or admits fewer users."""
         others = self.uses[1:]
         return others if any(use.unit_bytes or use.users < self.uses[0].users for use in others) else ()
 
@@ -240,7 +240,7 @@ class TrafficReport(NamedTuple):
 
     def _lines(self) -> list[Line]:
         share = f"{100 * float(self.quantile):g}%"
-        lines = [Line("users", f"{count(self.users)}: nothing is preempted {share} of the time", "answer")]
+        lines = [Line("users", f"{count(self.users)}: no preemption {share} of the time", "answer")]
         if self.next_share is not None:
             lines.append(Line("one more", f"{100 * self.next_share:.2f}% of the time"))
         lines += [

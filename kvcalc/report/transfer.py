@@ -1,4 +1,4 @@
-"""What one request sends from prefill to decode, and what a link makes of it."""
+"""Bytes that one request sends from prefill to decode, and their time on a link."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from kvcalc.units import both_units, count, plural
 
 
 class Pair(NamedTuple):
-    """Bytes that one rank of prefill sends one rank of decode."""
+    """Bytes that one prefill rank sends to one decode rank."""
 
     prefill_rank: int
     decode_rank: int
@@ -18,11 +18,11 @@ class Pair(NamedTuple):
 
 
 class TransferReport(NamedTuple):
-    """The cache of one request on its way.
+    """The transfer of one request's cache.
 
-    request_bytes: of the whole cache, once. pairs: who sends whom how much; what decode ranks hold copies of is sent to
-    each. link_bytes_per_second: of each GPU's own link, None where no link is asked about. staged_bytes: what a decode
-    rank sets aside for `in_flight` requests while they arrive.
+    request_bytes: of the whole cache, once. pairs: bytes by sender and receiver; copies are sent to each decode rank
+      that holds one. link_bytes_per_second: of each GPU's own link; None without a link. staged_bytes: memory that a
+      decode rank reserves for `in_flight` requests while they arrive.
     """
 
     model: str
@@ -46,7 +46,7 @@ class TransferReport(NamedTuple):
 
     @property
     def busiest_bytes(self) -> int:
-        """On the link of the rank that sends or receives most."""
+        """On the busiest rank's link."""
         loads: dict[tuple[str, int], int] = {}
         for pair in self.pairs:
             for end in (("prefill", pair.prefill_rank), ("decode", pair.decode_rank)):
@@ -55,21 +55,21 @@ class TransferReport(NamedTuple):
 
     @property
     def seconds(self) -> Fraction | None:
-        """At least: the busiest link at its full rate. None without a link."""
+        """Lower bound: the busiest link at its full rate. None without a link."""
         return None if self.link_bytes_per_second is None else Fraction(self.busiest_bytes, self.link_bytes_per_second)
 
     @property
     def seconds_if_shared(self) -> Fraction | None:
-        """At least, where one link carries it all."""
+        """Lower bound if a single link carries everything."""
         return None if self.link_bytes_per_second is None else Fraction(self.sent_bytes, self.link_bytes_per_second)
 
     @property
     def prefill_tokens_per_second(self) -> int | None:
-        """Tokens that prefill may produce in a second before links of its GPUs are full."""
+        """Prefill tokens per second at which its GPUs' links are saturated."""
         return int(self.tokens / self.seconds) if self.seconds else None
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values; seconds are shown, bytes are exact."""
+        """Plain values; bytes are exact, seconds rounded."""
         return {
             **named("transfer"),
             "model": self.model,
@@ -100,7 +100,7 @@ class TransferReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each pair."""
+        """One row for each pair."""
         columns = (
             Column("prefill rank", "count"),
             Column("decode rank", "count"),
@@ -120,12 +120,12 @@ class TransferReport(NamedTuple):
         lines = [Line("request", both_units(self.request_bytes), "answer")]
         if self.sent_bytes != self.request_bytes:
             times = Fraction(self.sent_bytes, self.request_bytes)
-            copies = f"{float(times):.2f}x: what several decode ranks hold is sent to each"
+            copies = f"{float(times):.2f}x: copies are sent to each decode rank that holds them"
             lines.append(Line("sent", f"{both_units(self.sent_bytes)}, {copies}"))
         lines.append(Line("busiest link", both_units(self.busiest_bytes)))
         if self.seconds is not None and self.seconds_if_shared is not None:
-            shared = f"; {_milliseconds(self.seconds_if_shared)} on one link for all"
-            lines.append(Line("at least", f"{_milliseconds(self.seconds)} on a link for each GPU{shared}", "answer"))
+            shared = f"; {_milliseconds(self.seconds_if_shared)} if all GPUs share one link"
+            lines.append(Line("at least", f"{_milliseconds(self.seconds)} with one link per GPU{shared}", "answer"))
             rate = self.prefill_tokens_per_second or 0
             lines.append(
                 Line("link limit", f"{count(rate)} prefill tokens/s, {float(1 / self.seconds):,.1f} requests/s")

@@ -1,4 +1,4 @@
-"""An estimator beside what engines were measured to take."""
+"""An estimator checked against measured engines."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from kvcalc.units import plural
 AGREED, DISAGREED, REFUSES, UNANSWERED = "agreed", "disagreed", "refused", "unanswered"
 VERDICTS = (AGREED, DISAGREED, REFUSES, UNANSWERED)
 _SHOWN = 10
-"""Vectors that eyes see of those that went wrong; JSON has all."""
+"""Failed vectors shown in a table; JSON has all."""
 
 
 class Outcome(NamedTuple):
-    """What became of one vector. verdict: one of VERDICTS; why: what differs, or why there is no answer."""
+    """Result of one vector. verdict: one of VERDICTS; why: what differs, or why there is no answer."""
 
     id: str
     engine: str
@@ -24,18 +24,18 @@ class Outcome(NamedTuple):
 
 
 class VectorsReport(NamedTuple):
-    """All of them. command: that was run."""
+    """Results of all vectors. command: of the estimator."""
 
     command: str
     outcomes: tuple[Outcome, ...]
 
     @property
     def agrees(self) -> bool:
-        """Whether every answer agrees; what was refused is no answer, what was not answered is no agreement."""
+        """Whether every answer agrees; refusals do not count, missing answers fail."""
         return not any(outcome.verdict in (DISAGREED, UNANSWERED) for outcome in self.outcomes)
 
     def _counts(self) -> dict[tuple[str, str], dict[str, int]]:
-        """By engine and version, how many have which verdict."""
+        """Counts of verdicts by engine and version."""
         found: dict[tuple[str, str], dict[str, int]] = {}
         for outcome in self.outcomes:
             own = found.setdefault((outcome.engine, outcome.version), dict.fromkeys(VERDICTS, 0))
@@ -46,7 +46,7 @@ class VectorsReport(NamedTuple):
         return {verdict: sum(outcome.verdict == verdict for outcome in self.outcomes) for verdict in VERDICTS}
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values: counts, and each vector that did not agree."""
+        """Plain values: counts, and each vector that does not agree."""
         others = [outcome for outcome in self.outcomes if outcome.verdict != AGREED]
         return {
             **named("vectors"),
@@ -60,11 +60,11 @@ class VectorsReport(NamedTuple):
         }
 
     def table(self) -> Table:
-        """A row for each vector."""
+        """One row for each vector."""
         return Table.of({**outcome._asdict()} for outcome in self.outcomes)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each version of each engine; below it, what went wrong first."""
+        """One row for each engine and version, then the first failures."""
         columns = (Column("engine", once=True), Column("version"), *(Column(each, "count") for each in VERDICTS))
         rows: tuple[tuple[Cell, ...], ...] = tuple(
             (engine, version, *own.values()) for (engine, version), own in self._counts().items()
@@ -80,7 +80,7 @@ class VectorsReport(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Vectors of one version of an engine. how: they were measured, each way once."""
+    """Vectors of one version of an engine. how: ways of measuring, each once."""
 
     engine: str
     version: str
@@ -90,7 +90,7 @@ class Measured(NamedTuple):
 
 
 class VectorsList(NamedTuple):
-    """What was measured."""
+    """The measured vectors."""
 
     rows: tuple[Measured, ...]
 
@@ -114,7 +114,7 @@ class VectorsList(NamedTuple):
         return [{**row._asdict(), "how": list(row.how)} for row in self.rows]
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each version of each engine."""
+        """One row for each engine and version."""
         columns = (
             Column("engine", once=True),
             Column("version"),

@@ -1,4 +1,4 @@
-"""What was predicted of a cache, beside what its tensors really took."""
+"""A predicted cache next to its measured tensors."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
@@ -8,11 +8,11 @@ from kvcalc.units import both_units, count, plural
 
 
 class MeasuredTensor(NamedTuple):
-    """One tensor of a group, or all that its layers hold; all its layers and sequences.
+    """One tensor of a group, or all tensors of some layers; over all layers and sequences.
 
-    shape: of one layer. logical_bytes: elements times their size. storage_bytes: the memory behind them, each once.
-    predicted_storage_bytes: None where no memory but the tensors' own is predicted.
-    layers: those that the row is of. shapes: of all tensors of one layer, where the row is of several.
+    shape: of one layer. logical_bytes: elements times their size. storage_bytes: storages behind them, each once.
+      predicted_storage_bytes: None if the tensors' own memory is predicted. layers: indices. shapes: of all tensors of
+      one layer, if the row combines several.
     """
 
     group: str
@@ -28,17 +28,17 @@ class MeasuredTensor(NamedTuple):
 
     @property
     def expected_storage_bytes(self) -> int:
-        """Of the memory behind the tensors, as predicted."""
+        """Predicted memory behind the tensors."""
         return self.predicted_bytes if self.predicted_storage_bytes is None else self.predicted_storage_bytes
 
     @property
     def equal(self) -> bool:
-        """Whether tensors and the memory behind them are as predicted, to the byte."""
+        """Whether tensors and the memory behind them match the prediction to the byte."""
         return self.predicted_bytes == self.logical_bytes and self.expected_storage_bytes == self.storage_bytes
 
     @property
     def verdict(self) -> str:
-        """`equal`, or what differs."""
+        """`equal`, or the difference."""
         if self.equal:
             return "equal"
         if self.predicted_bytes != self.logical_bytes:
@@ -47,16 +47,16 @@ class MeasuredTensor(NamedTuple):
 
     @property
     def measured_bytes(self) -> int:
-        """What stands beside predicted_bytes: the memory, or the tensors where the memory is predicted by itself."""
+        """Value compared with predicted_bytes: the memory, or the tensors if memory is predicted separately."""
         return self.storage_bytes if self.predicted_storage_bytes is None else self.logical_bytes
 
     @property
     def shape_words(self) -> str:
-        """`1 x 8 x 1000 x 64`, of each tensor of a layer; what several have is told once."""
+        """`1 x 8 x 1000 x 64`, of each tensor of a layer; shapes in common are shown once."""
         return ", ".join(dict.fromkeys(" x ".join(map(str, shape)) for shape in self.shapes or (self.shape,)))
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain values; of the layers only where the row says which they are."""
+        """Plain values; with layers only if the row names them."""
         plain = {**self._asdict(), "shape": list(self.shape), "equal": self.equal}
         if not self.layers:
             return {name: value for name, value in plain.items() if name not in _OF_WHOLE_LAYERS}
@@ -67,17 +67,17 @@ _OF_WHOLE_LAYERS = ("predicted_storage_bytes", "layers", "shapes")
 
 
 _JUDGED_FROM_BYTES = 256 * 2**20
-"""Resident memory is counted in pages and shared with what runs beside; smaller caches drown in that."""
+"""Resident memory comes in pages and includes everything else in the process; smaller caches drown in that noise."""
 _PER_CENT = 100
 
 
 class MemoryReading(NamedTuple):
-    """What memory itself says of a cache.
+    """A cache as seen by the memory system.
 
-    kind: `resident` pages of the process, or bytes that CUDA's allocator has `allocated`. predicted_bytes: what the
-    tensors' storages come to there. The others are of CUDA's allocator alone. reserved_bytes, peak_bytes: with weights
-    and work. spare_bytes: what large blocks may keep beyond what was asked for. storage_bytes, requested_bytes: of the
-    storages, as predicted, and as the allocator was asked for them, neither of them rounded.
+    kind: `resident` pages of the process, or bytes that CUDA's allocator has `allocated`. predicted_bytes: of the
+      tensors' storages there. The others apply to CUDA's allocator only. reserved_bytes, peak_bytes: with weights and
+      workspaces. spare_bytes: what large blocks may hold beyond the request. storage_bytes, requested_bytes: of the
+      storages, as predicted and as requested from the allocator, both unrounded.
     """
 
     kind: str
@@ -91,7 +91,7 @@ class MemoryReading(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """To the byte for what was allocated; within 1% for what is resident, from 256 MiB on."""
+        """To the byte for allocated memory; within 1% for resident memory, from 256 MiB on."""
         if self.kind == "allocated":
             in_blocks = 0 <= self.measured_bytes - self.predicted_bytes <= self.spare_bytes
             return in_blocks and self.requested_bytes == self.storage_bytes
@@ -102,23 +102,23 @@ class MemoryReading(NamedTuple):
         """For people."""
         off = self.measured_bytes - self.predicted_bytes
         if self.kind == "resident":
-            judged = "" if self.predicted_bytes >= _JUDGED_FROM_BYTES else "; too little to be judged"
+            judged = "" if self.predicted_bytes >= _JUDGED_FROM_BYTES else "; too small to judge"
             return (Line("resident", f"{both_units(self.measured_bytes)}, {off:+,} bytes{judged}"),)
         return (
             Line(
                 "allocated", f"{both_units(self.measured_bytes)}, {off:+,} bytes of {self.predicted_bytes:,} predicted"
             ),
-            Line("reserved", f"{both_units(self.reserved_bytes or 0)}, with weights and work"),
-            Line("peak", f"{both_units(self.peak_bytes or 0)}, with weights and work"),
+            Line("reserved", f"{both_units(self.reserved_bytes or 0)}, with weights and workspaces"),
+            Line("peak", f"{both_units(self.peak_bytes or 0)}, with weights and workspaces"),
         )
 
 
 class Verification(NamedTuple):
-    """One model's cache, built, run, and measured.
+    """One model's cache, built, run and measured.
 
-    device: cpu, cuda or meta. tokens: of each sequence, of which the last decode_steps went through attention one by
-    one. notes: what was run in place of the whole, and how. against: whose classes were run; kvcalc's own modules if
-    empty. memory: what the process or the allocator says, where it can be asked.
+    device: cpu, cuda or meta. tokens: of each sequence; the last decode_steps were decoded one by one. notes: what was
+      run instead of the full model, and how. against: library whose classes were run; kvcalc's own modules if empty.
+      memory: of the process or the allocator, if available.
     """
 
     model: str
@@ -133,12 +133,12 @@ class Verification(NamedTuple):
     memory: MemoryReading | None = None
 
     def of_model(self, notes: tuple[str, ...]) -> Self:
-        """The same, with what a reader must know of the model."""
+        """The same, with notes on the model."""
         return self._replace(notes=(*notes, *self.notes))
 
     @property
     def equal(self) -> bool:
-        """Whether every tensor is as predicted, and the memory too."""
+        """Whether every tensor and the memory match the prediction."""
         return all(tensor.equal for tensor in self.tensors) and (self.memory is None or self.memory.equal)
 
     @property
@@ -158,7 +158,7 @@ class Verification(NamedTuple):
 
     @property
     def expected_storage_bytes(self) -> int:
-        """Of the memory behind all tensors, as predicted."""
+        """Predicted memory behind all tensors."""
         return sum(tensor.expected_storage_bytes for tensor in self.tensors)
 
     def to_dict(self) -> dict[str, Json]:
@@ -173,7 +173,7 @@ class Verification(NamedTuple):
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each tensor of each group."""
+        """One row for each tensor of each group."""
         columns = (
             Column("layers", once=True),
             Column("tensor"),
@@ -205,7 +205,7 @@ class Verification(NamedTuple):
         return (Sheet(title, columns, rows, lines, self.notes, asked=workload(self)),)
 
     def _memory_lines(self) -> Iterator[Line]:
-        """The memory behind the tensors, where more was predicted or found than they take."""
+        """The memory behind the tensors, if predicted or measured to be larger than the tensors."""
         predicted, held = self.expected_storage_bytes, self.storage_bytes
         if predicted != self.predicted_bytes or held != self.measured_bytes:
             verdict = "as predicted" if predicted == held else f"{both_units(predicted)} predicted"
@@ -236,7 +236,7 @@ def workload(run: Run) -> tuple[tuple[str, Cell], ...]:
 
 
 class Judged(Protocol):
-    """What was measured and has a verdict."""
+    """Measured values with a verdict."""
 
     @property
     def equal(self) -> bool: ...  # noqa: D102
@@ -245,12 +245,12 @@ class Judged(Protocol):
 
 
 def stressed(judged: Judged) -> Cell:
-    """The verdict as a cell, stressed where something differs."""
+    """The verdict as a cell, highlighted if it differs."""
     return judged.verdict if judged.equal else Styled(judged.verdict, "alarm")
 
 
 def verdict_line(wrong: Sequence[str]) -> Line:
-    """The verdict on all that was measured; wrong: what differs."""
+    """The overall verdict; wrong: what differs."""
     return (
         Line("verdict", f"not equal: {', '.join(wrong)}", "alarm") if wrong else Line("verdict", "equal, to the byte")
     )

@@ -1,6 +1,6 @@
-"""Versions of the documents that `--format json` prints: a document says its own, `"schema": "size/1"`.
+"""Versions of the documents that `--format json` prints: each document names its own, `"schema": "size/1"`.
 
-A version goes up where a field goes, or means something else; a further field leaves it alone.
+A version goes up if a field is removed or changes its meaning; a new field does not change it.
 """
 
 VERSIONS = {

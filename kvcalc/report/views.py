@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kvcalc.report.chart import Bars, Curves, Strip
 
 _INDENT = " " * 4
-"""Of what explains the formula above it, in JSON."""
+"""Keys in JSON of the explanation of the formula."""
 
 
 class Layers(NamedTuple):
@@ -62,12 +62,12 @@ class Layers(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """Reports of one model at several token counts: a row each."""
+    """Reports of one model at several token counts, one row each."""
 
     reports: tuple[Report, ...]
 
     def charts(self) -> "tuple[Curves, ...]":
-        """The totals; nothing is said of lengths between them."""
+        """The totals; no claim about token counts in between."""
         from kvcalc.report.chart import at_lengths
 
         points = tuple((report.tokens, report.total_bytes) for report in self.reports)
@@ -105,9 +105,9 @@ class Lengths(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A report with its formula, numbers put in, and where each factor came from.
+    """A report with its formula in numbers and the source of each factor.
 
-    methods: what changed the model, each explained by itself.
+    methods: applied to the model, each explained separately.
     """
 
     report: Report
@@ -130,11 +130,11 @@ class Explanation(NamedTuple):
         }
 
     def table(self) -> Table:
-        """The report's: formulas and factors are for eyes and JSON."""
+        """The report's; formulas and factors are in tables and JSON only."""
         return self.report.table()
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """The report, its formulas, and a row for each factor."""
+        """The report, its formulas, and one row for each factor."""
         report = self.report
         factors = tuple((group, field, value, origin) for group, field, value, origin in self._origins())
         columns = (Column("group", once=True), Column("factor"), Column("value", "count"), Column("where it came from"))
@@ -164,7 +164,7 @@ class Explanation(NamedTuple):
 
 
 def _formula(group: GroupReport, tensor: TensorReport, times: str, tokens: int) -> Iterator[Line]:
-    """Bytes of one tensor, numbers put in; times: how often a layer has it."""
+    """Bytes of one tensor in numbers; times: its count in a layer."""
     layers, slots = plural(group.num_layers, "layer"), plural(tensor.slots, "slot")
     bytes_ = plural(tensor.bytes_per_slot, "byte")
     dims = " x ".join(f"{name} {count(size)}" for name, size in tensor.dims)

@@ -1,4 +1,4 @@
-"""What a model's weights take, by part, and what a rank holds of them."""
+"""Bytes of a model's weights by part, and of a rank's share."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural, ratio
 
-_NOT_KNOWN = "tensors that are not known one by one"
+_NOT_KNOWN = "tensors not known individually"
 
 
 class WeightsPart(NamedTuple):
-    """One part of a checkpoint, such as `experts`. meaning: what that is. Counts are None where they are not known."""
+    """One part of a checkpoint, such as `experts`. meaning: its description. Counts are None if unknown."""
 
     name: str
     meaning: str
@@ -22,10 +22,9 @@ class WeightsPart(NamedTuple):
 class WeightsReport(NamedTuple):
     """A model's weights.
 
-    total_bytes: of the whole checkpoint. parameters: None where its tensors are not known. estimate: whether a format
-    was assumed of matrices that were not read. loaded_bytes: what engines load of it. rank_bytes: what the rank holds
-    that holds most, None where no layout is asked about. counted: parameters of the class itself where it was built,
-    differences: tensors that it has otherwise.
+    total_bytes: of the whole checkpoint. parameters: None if its tensors are unknown. estimate: whether a format was
+      assumed for matrices that were not read. loaded_bytes: loaded by engines. rank_bytes: of the largest rank, None
+      without a layout. counted: parameters of the class, if it was built; differences: tensors that differ from it.
     """
 
     model: str
@@ -44,7 +43,7 @@ class WeightsReport(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether nothing that was counted differs."""
+        """Whether all counted tensors agree."""
         return not self.differences
 
     def to_dict(self) -> dict[str, Json]:
@@ -73,7 +72,7 @@ class WeightsReport(NamedTuple):
         }
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each part."""
+        """One row for each part."""
         columns = (
             Column("part"),
             Column("what it is", wide=True),

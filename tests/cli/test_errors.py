@@ -78,11 +78,11 @@ COMMAND_LINES = {
     "zero batch": ("size --preset r1 --tokens 1 --batch 0", "--batch: batch must be at least 1, not 0"),
     "no model": (
         "size --tokens 1",
-        "no model is named\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
+        "no model named\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b or path/to/config.json",
     ),
     "two models": (
         "size --tokens 1 --preset r1 --model x.yaml",
-        "--preset and --model each name a model\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b, or path/to/config.json",
+        "--preset and --model each name a model\nhelp: name one: r1, Qwen/Qwen3-8B, qwen3:8b or path/to/config.json",
     ),
     "a configuration that is none": (
         "size r1 1K --engine vllm --engine-set lmcache=5",
@@ -152,7 +152,7 @@ COMMAND_LINES = {
     ),
     "two views": (
         "size --preset r1 --tokens 1 --by-layer --explain",
-        "--by-layer and --explain are two views\nhelp: ask for one of them",
+        "--by-layer and --explain cannot be combined\nhelp: pass only one of them",
     ),
     "variant that cannot be built": (
         "compare --preset falcon-7b --tokens 1 --variants mha,gqa:16",
@@ -161,8 +161,8 @@ COMMAND_LINES = {
     ),
     "models and a preset": (
         "compare r1 --preset r1 --tokens 1",
-        "models are named both as arguments and by an option\n"
-        "help: name several models as arguments, or one by --preset or --model",
+        "models are named both by arguments and by an option\n"
+        "help: name several models as arguments, or one with --preset or --model",
     ),
     "unknown schema": (
         "schema plans",

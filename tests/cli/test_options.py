@@ -97,4 +97,4 @@ def test_a_count_that_is_no_number_is_refused(cli, text):
     assert outcome.code == 2
     what, help = outcome.stderr.splitlines()
     assert what.startswith(f"--tp: must be a whole number, not {text[:9]!r}"[:40])
-    assert help == "help: write digits, as in --tp 8"
+    assert help == "help: for example --tp 8"

@@ -197,7 +197,7 @@ def test_equal_prefixes_have_one_number_and_others_never():
         ({"engine": "sglang"}, NotApplicableError, "the scheduler of SGLang is not replayed"),
         ({"engine": "vllm@0.31.0"}, NotApplicableError, "kvcalc replays the scheduler of vLLM 0.32.0, not of 0.31.0"),
         ({"scheduler": {"num_gpu_block": 9}}, UnknownNameError, "no setting of vLLM's scheduler is called"),
-        ({"scheduler": {}}, InvalidValueError, "nothing says how many blocks the pool has"),
+        ({"scheduler": {}}, InvalidValueError, "pool size unknown"),
         ({"scheduler": {"num_gpu_blocks": 0}}, InvalidValueError, "num_gpu_blocks must be"),
         (
             {"scheduler": {"num_gpu_blocks": 99, "policy": "lifo"}},

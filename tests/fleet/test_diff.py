@@ -120,8 +120,8 @@ def written(**values):
     ("was", "now", "words"),
     [
         (written(tokens="1K"), written(tokens="2K"), ["a.yaml:3: tokens 1K -> 2K"]),
-        (written(), written(dtype="fp8"), ["a.yaml:3: dtype fp8, not given before"]),
-        (written(dtype="fp8"), written(), ["a.yaml:3: dtype fp8, no longer given"]),
+        (written(), written(dtype="fp8"), ["a.yaml:3: dtype fp8, not set before"]),
+        (written(dtype="fp8"), written(), ["a.yaml:3: dtype fp8, no longer set"]),
         (
             (Written("heads", "8", "m.json", 2, "model"), *written(model="m.json")),
             (Written("heads", "4", "m.json", 2, "model"), *written(model="m.json")),

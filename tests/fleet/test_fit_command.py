@@ -301,8 +301,8 @@ def test_replicas_are_tried_and_usual_layouts_come_first():
 
 def test_the_headline_is_no_longer_than_the_models_own_context(cli):
     outcome = cli("fit -p gpt-oss-20b --gpu h100 --weights 13GB -t 32K", columns=120)
-    assert "  max context  131,072 tokens (1 user), the model's own; memory holds 2,931,409\n" in outcome.stdout
-    assert "  limited by   the model's own context, not memory\n" in outcome.stdout
+    assert "  max context  131,072 tokens (1 user), the model's context; memory holds 2,931,409\n" in outcome.stdout
+    assert "  limited by   the model's context, not memory\n" in outcome.stdout
     report = json.loads(cli("fit -p gpt-oss-20b --gpu h100 --weights 13GB -t 32K --format json").stdout)
     assert (report["max_context"], report["max_tokens"]) == (131_072, 2_931_409)
 
@@ -407,8 +407,14 @@ WRONG = {
         f"{ASKED} --gpus 8 --tp 4",
         "--gpus: 8 GPUs are not the 4 of tp 4 x pp 1 x dp 1\nhelp: say how they share the model",
     ),
-    "no number of GPUs": (f"{ASKED} --gpus many", "--gpus: a number of GPUs, not 'many'\nhelp: write 8, 4,8 or 1-16"),
-    "several contexts": (f"{ASKED} -t 1K,2K", "--tokens: one context is asked about at a time\nhelp: give one number"),
+    "no number of GPUs": (
+        f"{ASKED} --gpus many",
+        "--gpus: expected a number of GPUs, not 'many'\nhelp: write 8, 4,8 or 1-16",
+    ),
+    "several contexts": (
+        f"{ASKED} -t 1K,2K",
+        "--tokens: expected a single context\nhelp: pass one, for example --tokens 32K",
+    ),
     "a share": (f"{ASKED} --utilization 90", "--utilization: utilization must be above 0 and at most 1, not 90.0"),
     "no share": (f"{ASKED} --utilization half", "--utilization: utilization must be a number, not 'half'"),
     "a share said twice": (

@@ -92,13 +92,11 @@ def test_replicas_are_pods_of_their_own(cli, tmp_path):
 ERRORS = {
     "a form that is not known": (
         "fit r1 --gpu h200 --as helm",
-        "--as: no form of a command line is called 'helm'\n"
-        "help: known: compose, kubernetes, llama-server, sglang, vllm\n",
+        "--as: no launch format is called 'helm'\nhelp: known: compose, kubernetes, llama-server, sglang, vllm\n",
     ),
     "another engine": (
         "fit qwen3-8b --gpu h100 -e sglang --as vllm",
-        "--as: the command line of vllm is asked for, and the engine is sglang\n"
-        "help: leave --engine out, or ask for --engine vllm\n",
+        "--as: --as vllm conflicts with --engine sglang\nhelp: remove --engine, or use --engine vllm\n",
     ),
     "an engine whose command lines are not written": (
         "fit qwen3-8b --gpu h100 -e lmdeploy --as compose --tokens 8K",

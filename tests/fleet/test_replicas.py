@@ -71,8 +71,8 @@ def test_requests_at_a_time_limit_a_replica(replicas):
         ("--gpu l4 --users 1 -e vllm --workload 1K --tokens 1K", 2, "--tokens: --workload says how long"),
         ("--gpu h100 --users 1 -e vllm --workload 1K --ep 2 --tp 2", 2, "--ep: experts are shared by replicas"),
         ("--gpu h100 --users 1 -e vllm --workload 1K --active 0", 2, "--active: a share is above 0"),
-        ("--gpu h100 --users 1 --output 5", 2, "--output: there is no --workload"),
-        ("--gpu h100 --users 1 --on auto", 2, "--on: there is no --workload"),
+        ("--gpu h100 --users 1 --output 5", 2, "--output: this option needs --workload"),
+        ("--gpu h100 --users 1 --on auto", 2, "--on: this option needs --workload"),
         ("--gpu h100 --users 1 -e llama_cpp --workload 1K", 2, "a mix of lengths is not counted in it"),
     ],
 )

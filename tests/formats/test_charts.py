@@ -351,16 +351,19 @@ def test_a_file_has_the_format_of_its_ending(cli, tmp_path, name, begins):
         ("plot r1 -o chart", "--out: a name without an ending says no format"),
         ("plot r1 -t 1K -o missing/chart.json", "cannot be written: No such file or directory"),
         ("weights r1 -f svg", "--format: the format svg draws charts, and this answer has none"),
-        ("plot r1 -t 1K,2K,4K", "--tokens: a range is from one length to another, and 3 are given"),
-        ("plot r1 -t 2K,1K", "--tokens: a range goes from 2,048 to 1,024 tokens"),
-        ("plot r1 --weights 10GB", "--weights: bytes of a whole cache do not depend on it"),
-        ("plot r1 --tp 2", "--tp, --pp, --dp, --dcp, --ep: bytes of a whole cache do not depend on it"),
+        ("plot r1 -t 1K,2K,4K", "--tokens: a range has 2 token counts, and 3 are given"),
+        ("plot r1 -t 2K,1K", "--tokens: the range starts at 2,048 tokens and ends at 1,024"),
+        ("plot r1 --weights 10GB", "--weights: the bytes of a cache do not depend on it"),
+        ("plot r1 --tp 2", "--tp, --pp, --dp, --dcp, --ep: the bytes of a cache do not depend on it"),
         ("plot r1 --max-users", "--gpu: nothing says which GPU holds the cache"),
         ("plot r1 --max-users --gpu l40s -t 1K", "weights and the rest leave nothing for the cache"),
         ("plot llama3-8b --max-users --gpu l40s -e llama_cpp -t 1K", "users of llama_cpp share one context"),
-        ("plot r1 -e ideal,vllm --engine-set block_size=32", "settings are those of one engine, and several are named"),
+        (
+            "plot r1 -e ideal,vllm --engine-set block_size=32",
+            "--engine-set applies to one engine, and several are named",
+        ),
         ("plot r1 -e nope", "--engine: no engine is called 'nope'"),
-        ("plot", "no model is named"),
+        ("plot", "no model named"),
     ],
 )
 def test_what_cannot_be_plotted_is_refused(cli, tmp_path, monkeypatch, line, message):
@@ -386,4 +389,4 @@ def test_without_the_library_the_error_names_the_extra_and_tables_work(cli, monk
 def test_a_picture_does_not_go_to_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert main(["plot", "r1", "-t", "1K", "-f", "png"]) == 2
-    assert "png is no text, and goes to a terminal" in capsys.readouterr().err
+    assert "png is binary, and standard output is a terminal" in capsys.readouterr().err

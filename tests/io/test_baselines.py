@@ -124,8 +124,8 @@ def test_what_is_no_baseline(folder, text, said):
     [
         (("--baseline", "none.json"), "none.json: there is no such file"),
         (("--baseline", "no/where.json", "--update-baseline"), "no/where.json: cannot be written: No such file"),
-        (("--update-baseline",), "--update-baseline: there is no baseline"),
-        (("--max-growth", "1%"), "--max-growth: there is no baseline"),
+        (("--update-baseline",), "--update-baseline: no baseline given"),
+        (("--max-growth", "1%"), "--max-growth: no baseline given"),
     ],
 )
 def test_wrong_options(folder, options, said):

@@ -67,7 +67,7 @@ def test_a_manifest_is_checked_as_a_plan_of_the_same_is(cli, folder):
             "--weights: is the size of one model, and 2 are served: llama-3.1-8b, r1",
         ),
         (DEPLOYMENT, "--set x", "--set: value 1 is not of the form NAME=VALUE"),
-        ("kind: Service\n", "", "no deployment is found"),
+        ("kind: Service\n", "", "no deployments found"),
     ],
 )
 def test_what_is_missing_is_asked_for(cli, folder, words, line, error):

@@ -107,7 +107,7 @@ PATHS = {
 
 OTHERWISE = {
     **{(command, "fifo.gguf"): "is a pipe that nobody writes to" for command in ("check", "explain-log -p r1")},
-    ("check", "folder.yaml"): "no deployment is found",
+    ("check", "folder.yaml"): "no deployments found",
 }
 """What a command says that reads pipes, or folders."""
 

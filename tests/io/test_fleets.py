@@ -70,9 +70,9 @@ def test_one_bad_line_spoils_no_other(cli, fleet):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--format csv", "--format: a fleet is written as table or json, not as csv"),
-        ("--gpu h100", "--gpu: each line of a fleet says it"),
-        ("--baseline b.json", "--baseline: a fleet is not kept as a baseline"),
+        ("--format csv", "--format: a fleet supports --format table or json, not csv"),
+        ("--gpu h100", "--gpu: a fleet sets this on each line"),
+        ("--baseline b.json", "--baseline: a fleet cannot be kept as a baseline"),
     ],
 )
 def test_what_a_fleet_does_not_take(cli, fleet, options, words):
@@ -82,7 +82,7 @@ def test_what_a_fleet_does_not_take(cli, fleet, options, words):
 
 def test_an_empty_one_and_a_missing_one(cli, tmp_path):
     (tmp_path / "fleet.jsonl").touch()
-    assert "no deployment is found" in cli(f"check {tmp_path}/fleet.jsonl").stderr
+    assert "no deployments found" in cli(f"check {tmp_path}/fleet.jsonl").stderr
     assert "there is no such file" in cli(f"check {tmp_path}/none.jsonl").stderr
 
 

@@ -349,7 +349,7 @@ def test_all_methods_of_a_model_in_one_table():
             "--preset r1 --tokens 1K --methods all -e transformers",
             "--methods: methods are compared in the ideal engine",
         ),
-        ("--preset r1 --tokens 1K --explain", "--explain: only methods are explained here"),
+        ("--preset r1 --tokens 1K --explain", "--explain: --explain needs --methods"),
     ],
 )
 def test_what_cannot_be_compared(cli, line, message):

@@ -50,7 +50,7 @@ FINDING = Finding("chat", "r1", 1000, 4, "fp8", 100 * GIB, 80 * GIB, LIMIT, 800,
             (
                 "needs 100.00 GiB, has -1.00 GiB: 101.00 GiB short",
                 "r1, 1,000 tokens x 4 sequences, fp8; x",
-                "nothing fits: weights and reserve leave no byte; use more GPUs, or larger ones",
+                "nothing fits: weights and reserve take all memory; use more or larger GPUs",
             ),
         ),
         (
@@ -58,7 +58,7 @@ FINDING = Finding("chat", "r1", 1000, 4, "fp8", 100 * GIB, 80 * GIB, LIMIT, 800,
             (
                 "needs 100.00 GiB, has 0.00 GiB: 100.00 GiB short",
                 "r1, 1,000 tokens x 4 sequences, fp8; x",
-                "nothing fits: not one sequence of one token",
+                "nothing fits, not even one sequence of one token",
             ),
         ),
     ],

@@ -196,7 +196,7 @@ def test_a_fresh_process_finds_its_pages(cli):
     [
         ("--preset r1 --tokens 10 --dtype int4", "torch has no tensors of int4"),
         ("--preset r1 --tokens 10 --device tpu", "device must be one of cpu, cuda, meta, not 'tpu'"),
-        ("--preset r1 --tokens 1k,2k --device meta", "--tokens: verify takes one token count"),
+        ("--preset r1 --tokens 1k,2k --device meta", "--tokens: verify needs a single token count"),
         ("--preset r1 --tokens 10 --decode-steps 0 --device meta", "decode_steps must be at least 1, not 0"),
         ("--preset r1 --tokens 10 --encoder-tokens -3 --device meta", "encoder_tokens must be at least 1, not -3"),
         ("--preset r1 --tokens 10 --layers 0 --device meta", "layers must be at least 1, not 0"),
@@ -294,9 +294,12 @@ def test_size_verifies_one_answer_of_the_ideal_engine(cli, line):
     ("line", "message"),
     [
         ("--against vllm --preset r1", "--against: no library to verify against is called 'vllm'"),
-        ("--against transformers --preset r1", "--against transformers: --preset is for kvcalc's own modules"),
+        ("--against transformers --preset r1", "--against transformers: --preset applies to kvcalc's own modules only"),
         ("--against transformers", "--against transformers: the library's class is built from a config.json"),
-        ("--against transformers --model x --tp 2", "--against transformers: --tp is for kvcalc's own modules"),
+        (
+            "--against transformers --model x --tp 2",
+            "--against transformers: --tp applies to kvcalc's own modules only",
+        ),
     ],
 )
 def test_what_is_verified_against_another_library_comes_from_a_config(cli, line, message):
