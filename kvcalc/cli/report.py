@@ -51,7 +51,7 @@ def run(
 
 COMMAND = Command(
     help=(
-        "A page about deployments: verdicts, memory, layouts, curves, formulas, and the command that reproduces each.\n\n"
+        "A page about deployments: verdicts, memory, layouts, curves, formulas and the command to reproduce each.\n\n"
         "A single self-contained file. Exit code 0: all fit, 1: one does not, 2: bad input."
     ),
     epilog="Example: kvcalc report k8s/ --gpu h100 -o report.html",

@@ -483,7 +483,7 @@ def compare(
     of_all = attention if methods or len(given) > 1 else None
     chosen = [model_of(each, of_all, (), assume, mtp=mtp, hub=hub) for each in given]
     if not chosen:
-        raise InvalidValueError("no model is named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
+        raise InvalidValueError("no model named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
     token_counts = asked or usual_lengths(chosen)
     questions = [terms.of(each, token_counts[0]) for each in chosen]
     place = "methods" if methods else "variants" if variants is not None else ""

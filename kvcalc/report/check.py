@@ -34,7 +34,7 @@ class Mixed(NamedTuple):
     """A workload with requests of different lengths.
 
     described: its description by part. quantile: required share of the time without preemption; share: that of the
-      requested users.
+    requested users.
     """
 
     described: tuple[tuple[str, str], ...]
@@ -51,7 +51,7 @@ class Mixed(NamedTuple):
         """The workload and its outcome."""
         parts = "; ".join(f"{name} {words}" for name, words in self.described)
         percent = 100 if self.share == 1 else min(100 * self.share, _BELOW_ALL)
-        return f"{parts}: nothing is preempted {percent:.2f}% of the time"
+        return f"{parts}: no preemption {percent:.2f}% of the time"
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
@@ -69,7 +69,7 @@ class Finding(NamedTuple):
     the model; empty for one.
     engine_version: version whose rules apply, if the engine has versions. written: the fields it was read from.
     mixed: set if requests differ in length; then tokens are the longest request's, sequences and max_sequences count
-      users, and the needed bytes suffice for its share of the time.
+    users, and the needed bytes suffice for its share of the time.
     tiers: caches off the devices, on each node; host_memory_bytes: of a node; None if unknown.
     """
 

@@ -28,9 +28,9 @@ class Choice(NamedTuple):
     max_sequences, max_context: None if any number fits; if other memory is an estimate they follow its upper end, and
     those with `_at_best` its lower end. beside_bytes: both ends.
     fits: whether it holds the requested users. weights_bytes, cache_bytes: on each GPU. copies: of the cache within a
-      replica. limited_by: the limiting factor. degrees: of parallelism, by name. weights_format, weights_repository:
-      empty if unknown; weights_estimate: whether their size was counted instead of read. estimate: whether any number
-      rests on one.
+    replica. limited_by: the limiting factor. degrees: of parallelism, by name. weights_format, weights_repository:
+    empty if unknown; weights_estimate: whether their size was counted instead of read. estimate: whether any number
+    rests on one.
     """
 
     gpu: str

@@ -54,8 +54,8 @@ class Deployed(NamedTuple):
     """An engine that a file starts.
 
     args: what decides the cache, by the engine's long flag names without leading dashes. gpus: of one replica across
-      its nodes; gpu: name of a device; None if the file does not say. role: prefill or decode. version: from the
-      image's tag. replicas_max: if it autoscales. where: FILE:LINE of its start.
+    its nodes; gpu: name of a device; None if the file does not say. role: prefill or decode. version: from the
+    image's tag. replicas_max: if it autoscales. where: FILE:LINE of its start.
     """
 
     name: str

@@ -150,7 +150,7 @@ class DiffReport(NamedTuple):
     """Deployments that changed from `was` to `now`, in the order of `now`, removed ones last.
 
     unchanged: number of the others. exact: whether tables show exact bytes. refused: what cannot be checked now;
-      passed_over: what could not be before, and files without deployments.
+    passed_over: what could not be before, and files without deployments.
     """
 
     was: str
@@ -180,8 +180,7 @@ class DiffReport(NamedTuple):
         }
 
     def notices(self) -> tuple[Notice, ...]:
-        """One for each change, at its first cause or its deployment, and one for each deployment that cannot be
-        checked."""
+        """One for each change, at its first cause or deployment, and for each deployment that cannot be checked."""
         return (*map(self._notice, self.changes), *map(notice_of, self.refused))
 
     def _notice(self, change: Change) -> Notice:

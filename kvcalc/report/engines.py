@@ -32,7 +32,7 @@ class EngineEntry(NamedTuple):
     """An engine: how and for which versions its rules were established, and its settings with defaults.
 
     versions: those whose rules were established; answered: the supported range. Both are empty if the engine has no
-      versions. plans: whether it plans its memory, so that `fit` shows the engine's own report.
+    versions. plans: whether it plans its memory, so that `fit` shows the engine's own report.
     """
 
     name: str

@@ -42,7 +42,7 @@ class FitReport(NamedTuple):
     that is never given out. request_blocks: for one request of max_model_len tokens.
     block_size: tokens of a block of the model's attention. resolved: other choices of the engine, by its names.
     counted_block_size: tokens per block of each group, if the engine reports tokens that blocks hold; 0 if it reports
-      tokens of requests.
+    tokens of requests.
     """
 
     model: str

@@ -12,7 +12,7 @@ class Entry(NamedTuple):
 
     kinds: of attention, by name. parameters: of the whole model; None if unknown.
     first_token_bytes: of a sequence's first token in bf16, with fixed-size states; growth: bytes added per number of
-      tokens from then on. Both are None if they depend on an encoder's output.
+    tokens from then on. Both are None if they depend on an encoder's output.
     """
 
     name: str

@@ -17,7 +17,7 @@ class Launch(NamedTuple):
     """The start of an engine.
 
     words: its command. image: container image, if it listens on a port. name: of the service. gpus: of one process;
-      replicas: number of processes. gpu: name in `kvcalc gpus`. says: what it holds, in words.
+    replicas: number of processes. gpu: name in `kvcalc gpus`. says: what it holds, in words.
     """
 
     words: tuple[str, ...]

@@ -12,7 +12,7 @@ class Compared(NamedTuple):
     """One number of a log. logged, predicted: as printed; line: its line in the log.
 
     decides: whether it was predicted from stated bytes, so that agreement is evidence; without them almost any number
-      can be matched by some number of blocks. judged: whether it can be predicted at all.
+    can be matched by some number of blocks. judged: whether it can be predicted at all.
     """
 
     what: str
@@ -50,7 +50,7 @@ class Room(NamedTuple):
     """What a running server holds, and its remaining capacity.
 
     used: how full its cache is, in words; share: as a fraction. requests: additional requests that fit, by tokens.
-      longest: tokens of the longest one, 0 if none fits.
+    longest: tokens of the longest one, 0 if none fits.
     """
 
     used: str
@@ -80,10 +80,10 @@ class LogReport(NamedTuple):
     """Logged numbers next to the predicted ones, compared within their printed rounding.
 
     read: settings from the log, and those passed. explanations: settings with which all numbers would agree, the
-      simplest first, if they do not. tried: number of settings tried. missing: what would decide, in words, if nothing
-      disagrees but the agreement is no evidence. excuse: why numbers differ although the prediction is right. refusal:
-      the error that ended the start-up. ways: fixes, or ways to more capacity, the cheapest first. room: of a running
-      server.
+    simplest first, if they do not. tried: number of settings tried. missing: what would decide, in words, if nothing
+    disagrees but the agreement is no evidence. excuse: why numbers differ although the prediction is right. refusal:
+    the error that ended the start-up. ways: fixes, or ways to more capacity, the cheapest first. room: of a running
+    server.
     """
 
     file: str

@@ -19,8 +19,8 @@ class MethodRow(NamedTuple):
     """A method on the model at one token count. spec: as requested; empty for the unchanged model.
 
     prefill_peak_bytes: peak of the cache during prefill. decode_peak_bytes: peak in the next step. step_copy_bytes:
-      additional copies that its code makes in a step, of one layer. state: what is kept besides keys and values, in
-      words. title, source, formula: of the method.
+    additional copies that its code makes in a step, of one layer. state: what is kept besides keys and values, in
+    words. title, source, formula: of the method.
     """
 
     spec: str

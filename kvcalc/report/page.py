@@ -60,8 +60,7 @@ class Sectioned(Protocol):
 
 
 class Page(NamedTuple):
-    """The check of files, and a section for each deployment. command: that made it; left_out: findings without a
-    section."""
+    """The check of files, and a section for each deployment. left_out: findings without a section."""
 
     title: str
     command: str

@@ -18,7 +18,7 @@ class Fleet(NamedTuple):
     """Replicas of one layout. None: a replica does not hold even one user.
 
     replica_users: users of one replica at the quantile of the time. held: users of all replicas. share: share of the
-      time without preemption on a replica, with the requested users; share_with_one_more: with one more replica.
+    time without preemption on a replica, with the requested users; share_with_one_more: with one more replica.
     binds: the pool that limits the users.
     """
 

@@ -15,7 +15,7 @@ class Tier(NamedTuple):
     """A cache of one engine in one place. medium: HOST or DISK.
 
     rank_bytes: of the largest rank; replica_bytes: of all ranks of a replica. None: unlimited or unknown; words then
-      say why. at_most: whether the bytes are an upper limit. words: derivation of the number.
+    say why. at_most: whether the bytes are an upper limit. words: derivation of the number.
     """
 
     name: str

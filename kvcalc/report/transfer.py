@@ -21,8 +21,8 @@ class TransferReport(NamedTuple):
     """The transfer of one request's cache.
 
     request_bytes: of the whole cache, once. pairs: bytes by sender and receiver; copies are sent to each decode rank
-      that holds one. link_bytes_per_second: of each GPU's own link; None without a link. staged_bytes: memory that a
-      decode rank reserves for `in_flight` requests while they arrive.
+    that holds one. link_bytes_per_second: of each GPU's own link; None without a link. staged_bytes: memory that a
+    decode rank reserves for `in_flight` requests while they arrive.
     """
 
     model: str

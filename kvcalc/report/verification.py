@@ -11,8 +11,8 @@ class MeasuredTensor(NamedTuple):
     """One tensor of a group, or all tensors of some layers; over all layers and sequences.
 
     shape: of one layer. logical_bytes: elements times their size. storage_bytes: storages behind them, each once.
-      predicted_storage_bytes: None if the tensors' own memory is predicted. layers: indices. shapes: of all tensors of
-      one layer, if the row combines several.
+    predicted_storage_bytes: None if the tensors' own memory is predicted. layers: indices. shapes: of all tensors of
+    one layer, if the row combines several.
     """
 
     group: str
@@ -75,9 +75,9 @@ class MemoryReading(NamedTuple):
     """A cache as seen by the memory system.
 
     kind: `resident` pages of the process, or bytes that CUDA's allocator has `allocated`. predicted_bytes: of the
-      tensors' storages there. The others apply to CUDA's allocator only. reserved_bytes, peak_bytes: with weights and
-      workspaces. spare_bytes: what large blocks may hold beyond the request. storage_bytes, requested_bytes: of the
-      storages, as predicted and as requested from the allocator, both unrounded.
+    tensors' storages there. The others apply to CUDA's allocator only. reserved_bytes, peak_bytes: with weights and
+    workspaces. spare_bytes: what large blocks may hold beyond the request. storage_bytes, requested_bytes: of the
+    storages, as predicted and as requested from the allocator, both unrounded.
     """
 
     kind: str
@@ -117,8 +117,8 @@ class Verification(NamedTuple):
     """One model's cache, built, run and measured.
 
     device: cpu, cuda or meta. tokens: of each sequence; the last decode_steps were decoded one by one. notes: what was
-      run instead of the full model, and how. against: library whose classes were run; kvcalc's own modules if empty.
-      memory: of the process or the allocator, if available.
+    run instead of the full model, and how. against: library whose classes were run; kvcalc's own modules if empty.
+    memory: of the process or the allocator, if available.
     """
 
     model: str

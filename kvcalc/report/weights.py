@@ -23,8 +23,8 @@ class WeightsReport(NamedTuple):
     """A model's weights.
 
     total_bytes: of the whole checkpoint. parameters: None if its tensors are unknown. estimate: whether a format was
-      assumed for matrices that were not read. loaded_bytes: loaded by engines. rank_bytes: of the largest rank, None
-      without a layout. counted: parameters of the class, if it was built; differences: tensors that differ from it.
+    assumed for matrices that were not read. loaded_bytes: loaded by engines. rank_bytes: of the largest rank, None
+    without a layout. counted: parameters of the class, if it was built; differences: tensors that differ from it.
     """
 
     model: str

@@ -142,7 +142,7 @@ class _Sheets(NamedTuple):
 
 UNWRITABLE = {
     "> /dev/full": (2, "standard output: No space left on device\nhelp: write the output somewhere else\n"),
-    ">&-": (2, "standard output is closed\nhelp: leave out >&-\n"),
+    ">&-": (2, "standard output is closed\nhelp: remove >&-\n"),
     "2>&-": (0, ""),
     "2> /dev/full": (0, ""),
     "| head -1": (0, ""),

@@ -46,7 +46,7 @@ def test_shares_of_vllm_add_up_to_the_whole(cli):
         (f"{LINE} -e vllm --tp 2 {OTHER}", "other models are counted on one GPU, and TP 2 has 2"),
         (f"{LINE} -e vllm --with qwen3-0.6b,n=4", "--with: not another model: 'qwen3-0.6b,n=4'"),
         (f"{LINE} -e vllm --with nobody-9b", "--with: no preset is called 'nobody-9b'"),
-        ("fit llama-3.1-8b --gpu h100 -e vllm --with qwen3-0.6b", "--with: no context of 'qwen3-0.6b' is given"),
+        ("fit llama-3.1-8b --gpu h100 -e vllm --with qwen3-0.6b", "--with: no context given for 'qwen3-0.6b'"),
     ],
 )
 def test_what_is_not_answered_is_refused(cli, line, message):

@@ -66,10 +66,10 @@ def test_requests_at_a_time_limit_a_replica(replicas):
     ("options", "code", "words"),
     [
         ("--gpu l40s --users 900 -e vllm --workload 5000 --gpus 2", 1, "TOO LARGE for 2 GPUs"),
-        ("--gpu l4 --users 1 -e vllm --workload 1K --weights 900GB", 1, "no layout that was tried holds one user"),
+        ("--gpu l4 --users 1 -e vllm --workload 1K --weights 900GB", 1, "no layout tried holds even one user"),
         ("--gpu l4 --users 1 -e vllm --workload 9K", 2, "--workload: a prompt of 9216 tokens is not shorter"),
-        ("--gpu l4 --users 1 -e vllm --workload 1K --tokens 1K", 2, "--tokens: --workload says how long"),
-        ("--gpu h100 --users 1 -e vllm --workload 1K --ep 2 --tp 2", 2, "--ep: experts are shared by replicas"),
+        ("--gpu l4 --users 1 -e vllm --workload 1K --tokens 1K", 2, "--tokens: --workload already gives the length"),
+        ("--gpu h100 --users 1 -e vllm --workload 1K --ep 2 --tp 2", 2, "--ep: --ep shares experts among replicas"),
         ("--gpu h100 --users 1 -e vllm --workload 1K --active 0", 2, "--active: a share is above 0"),
         ("--gpu h100 --users 1 --output 5", 2, "--output: this option needs --workload"),
         ("--gpu h100 --users 1 --on auto", 2, "--on: this option needs --workload"),
