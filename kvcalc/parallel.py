@@ -80,7 +80,8 @@ class Sharing(NamedTuple):
     (`last`) or 2 + 3 + 3 + 2 (`before last`), or the layout is refused (`none`).
     stages: layers of each stage where a setting gives them, and what that setting is called.
     drafts_last: whether layers that guess tokens ahead count as none of them, and all stand on the last stage.
-    tokens: whether the engine says what ranks hold that share tokens (dcp).
+    tokens: whether the engine says what ranks hold that share tokens (dcp). experts: whether replicas may share routed
+    experts (ep).
     caveat: what a reader of rounded heads must know.
     """
 
@@ -89,6 +90,7 @@ class Sharing(NamedTuple):
     stages: tuple[tuple[int, ...], str] | None = None
     drafts_last: bool = False
     tokens: bool = False
+    experts: bool = False
     caveat: str = ""
 
 

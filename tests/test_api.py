@@ -159,11 +159,11 @@ SAME = {
     ),
     "a GPU of the list": (
         lambda: kvcalc.fit_gpus("llama3-8b", gpu=next(g for g in kvcalc.gpus() if g.name == "h200"), weights="16GB"),
-        "fit llama3-8b --gpu h200 --weights 16GB",
+        "fit llama3-8b --gpu h200 --weights 16GB --gpus 1",
     ),
     "other memory": (
         lambda: kvcalc.fit_gpus("llama3-8b", memory="64GB", weights="16GB", utilization=0.9),
-        "fit llama3-8b --memory 64GB --weights 16GB --utilization 0.9",
+        "fit llama3-8b --memory 64GB --weights 16GB --utilization 0.9 --tp 1",
     ),
     "prefill and decode": (
         lambda: kvcalc.transfer("kimi-k2.5", tokens=8150, dtype="fp8", prefill="tp=4", decode="tp=8", link="400Gb/s"),

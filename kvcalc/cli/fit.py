@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kvcalc.fleet.traffic.mix import Mix
     from kvcalc.fleet.weights import Weights
     from kvcalc.parallel import Parallel
+    from kvcalc.report.choices import ChoicesReport
 
 TOO_LARGE = 1
 _MOST_NUMBERS = 64
@@ -52,11 +53,11 @@ def run(
     engine: str,
     engine_set: Sequence[str],
     utilization: str | None,
-    tp: int,
-    pp: int,
-    dp: int,
-    dcp: int,
-    ep: int,
+    tp: int | None,
+    pp: int | None,
+    dp: int | None,
+    dcp: int | None,
+    ep: int | None,
     others: Sequence[str],
     launch: str | None,
     format: str,
@@ -77,11 +78,12 @@ def run(
     terms = [asking.terms_on(card.written, share, batch, stored, engine, engine_set) for card in cards]
     asked = None if tokens is None else _one(tokens)
     numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
-    free = (tp, pp, dp, dcp, ep) == (1, 1, 1, 1, 1)
+    degrees = (tp, pp, dp, dcp, ep)
+    free = all(degree is None for degree in degrees)
     forms = weights_dtype.split(",") if weights_dtype else [None]
     mix = _mix(workload, asked, output, quantile, shared_prefix, prefixes, active, on)
     several = len(cards) > 1 or len(forms) > 1 or (free and numbers not in (None, [1]))
-    layout = None if (several or mix) and free else _layout(None if mix else numbers, tp, pp, dp, dcp, ep)
+    layout = None if (several or mix) and free else _layout(None if mix else numbers, *degrees)
     reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
     chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
 
@@ -107,29 +109,60 @@ def run(
                 help="pass --tokens instead of --workload",
             )
         return _replicas(questions, mix, layout, numbers, on, format)
-    if several:
-        formats = [whole, *more] if weights or weights_dtype else None
-        offers, length = _offers(questions, asked, dtype, formats)
-        from kvcalc.fleet.choose import USUAL_NUMBERS, choose
-
-        report = choose(offers, numbers or USUAL_NUMBERS, length, layout)
-        if launch is not None and report.fits:
-            show_best(report, offers, launch)
-        else:
-            show(report, format)
-        return 0 if report.fits else TOO_LARGE
+    formats = [whole, *more] if weights or weights_dtype else None
+    length = asked or chosen.max_model_len
+    if several and length is None:
+        raise InvalidValueError("no context given", where="--tokens", help="pass the tokens of each user: --tokens 32K")
+    if several and length is not None:
+        return _show_table(*_table(questions, length, dtype, formats, numbers, layout), launch, format)
 
     from kvcalc.fleet.fit import fitted
 
     if others:
         questions = [replace(questions[0], others=others_on(others, questions[0], terms[0], asked))]
-    ranks = layout or _layout(None, 1, 1, 1, 1, 1)
+    ranks = layout or _layout(None)
     one = fitted(questions[0], ranks, asked)
-    if launch is not None and one.fits is not False:
+    if free and numbers is None and not others and length is not None:
+        report, offers = _table(questions, length, dtype, formats, None, None)
+        if report.fits and not one.holds:
+            return _show_table(report, offers, launch, format)
+        one = one._replace(layouts=report.best() if report.choices else None)
+    if launch is not None and one.holds:
         show_one(one, questions[0], ranks, launch)
     else:
         show(one, format)
-    return TOO_LARGE if one.fits is False else 0
+    return 0 if one.holds else TOO_LARGE
+
+
+def _table(
+    on: Sequence[OnGpus],
+    tokens: int,
+    dtype: str | None,
+    weights: Sequence[Weights] | None,
+    numbers: Sequence[int] | None,
+    layout: Parallel | None,
+) -> tuple[ChoicesReport, list[OnGpus]]:
+    """Layouts, best first, and the questions they answer.
+
+    Each device, with the requested weights or all that are published; the cache has the requested format, by default
+    bf16 and 8 bits.
+    """
+    from kvcalc.fleet.choose import USUAL_NUMBERS, choose, choose_usual
+    from kvcalc.io.offers import all_offers
+
+    offers = all_offers(on, tokens, weights, usual=dtype is None)
+    if numbers is None and layout is None:
+        return choose_usual(offers, tokens), offers
+    return choose(offers, numbers or USUAL_NUMBERS, tokens, layout), offers
+
+
+def _show_table(report: ChoicesReport, offers: Sequence[OnGpus], launch: str | None, format: str) -> int:
+    """Shows the layouts, or how the best of them is started; and the exit code."""
+    if launch is not None and report.fits:
+        show_best(report, offers, launch)
+    else:
+        show(report, format)
+    return 0 if report.fits else TOO_LARGE
 
 
 def _mix(
@@ -189,21 +222,6 @@ def _replicas(
     return 0 if report.fits else TOO_LARGE
 
 
-def _offers(
-    on: Sequence[OnGpus], tokens: int | None, dtype: str | None, weights: Sequence[Weights] | None
-) -> tuple[list[OnGpus], int]:
-    """Questions for each device, with the requested weights or all that are published, and their context.
-
-    The cache has the requested format; by default bf16 and 8 bits.
-    """
-    from kvcalc.io.offers import all_offers
-
-    length = tokens or on[0].asked.model.max_model_len
-    if length is None:
-        raise InvalidValueError("no context given", where="--tokens", help="pass the tokens of each user: --tokens 32K")
-    return all_offers(on, length, weights, usual=dtype is None), length
-
-
 def _numbers(text: str) -> list[int]:
     """Numbers of GPUs: 8, 4,8 or 1-16. Raises InvalidValueError."""
     from kvcalc.fleet.fewest import MAX_GPUS
@@ -228,12 +246,14 @@ def _one(tokens: str) -> int:
     return first
 
 
-def _layout(numbers: Sequence[int] | None, tp: int, pp: int, dp: int, dcp: int, ep: int) -> Parallel:
-    """The layout, with as many ranks as GPUs."""
+def _layout(numbers: Sequence[int] | None, *degrees: int | None) -> Parallel:
+    """The layout, with as many ranks as GPUs. degrees: tp, pp, dp, dcp, ep; None is 1."""
     from kvcalc.fleet.fit import layout_of
     from kvcalc.parallel import Parallel
 
-    ranks = asking.located("--tp, --pp, --dp, --dcp, --ep", Parallel, tp, pp, dp, dcp, ep)
+    ranks = asking.located(
+        "--tp, --pp, --dp, --dcp, --ep", Parallel, *(1 if degree is None else degree for degree in degrees)
+    )
     for number in numbers or ():
         asking.located("--gpus", layout_of, number, ranks)
     return ranks
@@ -241,7 +261,8 @@ def _layout(numbers: Sequence[int] | None, tp: int, pp: int, dp: int, dcp: int, 
 
 COMMAND = Command(
     help=(
-        "Contexts, users and GPUs that fit next to the weights, and the limiting factor. Exit code 1: it does not fit."
+        "Contexts, users and GPUs that fit next to the weights, and the limiting factor. Without a layout: layouts and "
+        "formats, best first. Exit code 1: it does not fit."
     ),
     epilog="Example: kvcalc fit --preset r1 --engine vllm --gpu h200 --gpus 8 --tp 8 --weights 671GB --tokens 128K",
     takes=(
@@ -279,11 +300,11 @@ COMMAND = Command(
         options.ENGINE,
         options.ENGINE_SET,
         options.UTILIZATION,
-        options.TP,
-        options.PP,
-        options.DP,
-        options.DCP,
-        options.EP,
+        options.TP._replace(default=None),
+        options.PP._replace(default=None),
+        options.DP._replace(default=None),
+        options.DCP._replace(default=None),
+        options.EP._replace(default=None),
         options.WITH,
         options.LAUNCH,
         options.FORMAT_OF_CHARTS,

@@ -12,6 +12,7 @@ from kvcalc.engines.base.settings import count_from, one_of, setting
 from kvcalc.engines.base.tensors import per_tensor, with_encoder_tokens
 from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.model import Model
+from kvcalc.parallel import Sharing
 
 HONOURED, FULL = "honoured", "full"
 _FORMATS = (
@@ -50,6 +51,11 @@ class Ideal(Engine):
         for field, _, _ in _FORMATS:
             if getattr(self, field) is not None:
                 _format_of(field, getattr(self, field))
+
+    @property
+    def sharing(self) -> Sharing:
+        """Evenly, or not at all."""
+        return Sharing(experts=True)
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """The model's own tensors, with a slot for every token where windows are not honoured.

@@ -15,7 +15,7 @@ from fractions import Fraction
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan, least
 from kvcalc.errors import KvcalcError
-from kvcalc.fleet.fewest import NODE_GPUS
+from kvcalc.fleet.fewest import MAX_GPUS, NODE_GPUS
 from kvcalc.fleet.fit import NOTHING_BESIDE, ZERO_RESERVE, beside_words, limiting_term, users_of_replica
 from kvcalc.fleet.memory import Memory
 from kvcalc.fleet.on_gpus import OnGpus
@@ -27,7 +27,8 @@ from kvcalc.units import both_units
 MAX_STAGES_IN_NODE = 4
 """Most stages within a node that are tried beside tensor parallelism."""
 
-
+DEGREES = (1, 2, 4, 8)
+"""Ranks of a node that share heads (tp) or tokens (dcp)."""
 ABOUT = "~: counted tensor by tensor in that format, an estimate"
 QUALITY = "formats differ in quality, which is not judged here"
 USUAL_NUMBERS = (1, 2, 4, 8, 16)
@@ -69,6 +70,42 @@ def choose(
     )
 
 
+def choose_usual(questions: Iterable[OnGpus], tokens: int) -> ChoicesReport:
+    """The same of usual numbers of GPUs; where none of them is enough, of as many as hold all users."""
+    asked = list(questions)
+    report = first = choose(asked, USUAL_NUMBERS, tokens)
+    number = max(USUAL_NUMBERS)
+    while not report.fits:
+        number = _more(report, number)
+        if number > MAX_GPUS:
+            return first
+        report = choose(asked, (number,), tokens)
+    return report if number in USUAL_NUMBERS else _on_fewest(asked, report, tokens)
+
+
+def _on_fewest(asked: Sequence[OnGpus], report: ChoicesReport, tokens: int) -> ChoicesReport:
+    """The layouts of the fewest nodes on which the best choice's formats hold all users."""
+    best = report.choices[0]
+    question = question_of(best, asked)
+    low, high = max(USUAL_NUMBERS) // NODE_GPUS, -(-best.num_gpus // NODE_GPUS)
+    while high - low > 1:
+        nodes = (low + high) // 2
+        held = choose([question], (nodes * NODE_GPUS,), tokens).fits
+        low, high = (low, nodes) if held else (nodes, high)
+    number = high * NODE_GPUS
+    return report if number >= best.num_gpus else choose(asked, (number,), tokens)
+
+
+def _more(report: ChoicesReport, tried: int) -> int:
+    """GPUs of as many replicas of some layout as hold all users; twice as many as were tried where none holds one."""
+    enough = [
+        -(-report.sequences // choice.max_sequences) * choice.num_gpus
+        for choice in report.choices
+        if choice.max_sequences
+    ]
+    return min(enough, default=2 * tried)
+
+
 def question_of(choice: Choice, questions: Iterable[OnGpus]) -> OnGpus:
     """The question whose answer a choice is."""
     return next(each for each in questions if choice.formats == _formats(each))
@@ -90,13 +127,13 @@ def _tried(question: OnGpus, numbers: Sequence[int], layout: Parallel | None) ->
 
 def layouts(gpus: int, *, experts: bool = False) -> Iterator[Parallel]:
     """Layouts of so many GPUs as people run them."""
-    for tp in (1, 2, 4, 8):
+    for tp in DEGREES:
         for pp in range(1, gpus // tp + 1):
             dp, rest = divmod(gpus, tp * pp)
             usual = pp == 1 or pp <= MAX_STAGES_IN_NODE or tp == NODE_GPUS
             if rest or not usual:
                 continue
-            for dcp in (degree for degree in (1, 2, 4, 8) if degree <= tp):
+            for dcp in (degree for degree in DEGREES if degree <= tp):
                 yield Parallel(tp, pp, dp, dcp)
                 if experts and dp > 1:
                     yield Parallel(tp, pp, dp, dcp, ep=tp * dp)
@@ -164,11 +201,19 @@ def _at_best(question: OnGpus, memory: Memory, ranks: Parallel) -> int | None:
 def _copies(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int) -> Fraction | None:
     """How often a replica's ranks hold what one GPU would hold once: latents and heads that are copied."""
     try:
-        alone = sum(question.plan(Parallel()).needed(tokens, 1))
-        held = sum(plan.needed(tokens, 1)) * ranks.tp
+        alone = _of_request(question.plan(Parallel()), tokens)
+        held = _of_request(plan, tokens) * ranks.tp
     except KvcalcError:
         return None
     return Fraction(held, alone) if alone else None
+
+
+def _of_request(plan: Plan, tokens: int) -> int:
+    """Bytes of a request on a rank of each stage, all together; of blocks without what is kept beside them."""
+    blocks = plan.blocks(tokens, 0)
+    if blocks is None or blocks.request_blocks is None:
+        return sum(plan.needed(tokens, 1))
+    return blocks.request_blocks * sum(blocks.block_bytes)
 
 
 def _rank(choice: Choice) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines import Engine
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.base.versions import Rule, rules_read
@@ -18,6 +19,20 @@ from kvcalc.hardware.gpu import MIG_NAME, Gpu
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.others import Other
+
+
+def check_shared(engine: Engine, gpu: Gpu, parallel: Parallel) -> None:
+    """Raises NotApplicableError for ranks that share a model on MIG slices, or experts where the engine's do not."""
+    if gpu.memory_from == MIG_NAME and max(parallel.tp * parallel.pp, parallel.ep) > 1:
+        raise NotApplicableError(
+            f"no ranks share a model on MIG slices ({parallel} on {gpu.name}): a process sees one slice, and none "
+            "shares memory with another",
+            help="take one slice for each replica (dp), or the whole GPU",
+        )
+    if parallel.ep > 1 and not engine.sharing.experts:
+        raise NotApplicableError(
+            f"ranks of {engine.TITLE} share no experts ({parallel})", help="leave ep out, or name another --engine"
+        )
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,12 @@ class OnGpus:
     def __getstate__(self) -> dict[str, object]:
         """What another process gets: the question, none of its plans."""
         return {**vars(self), "rules": set(), "_plans": {}, "_beside": {}}
+
+    def at(self, tokens: int) -> OnGpus:
+        """The same of users of so many tokens."""
+        if tokens == self.asked.tokens:
+            return self
+        return replace(self, asked=self.asked.at(tokens), _beside={})
 
     def in_format(self, kv_dtype: Dtype) -> OnGpus:
         """The same of a cache in another format."""
@@ -76,19 +97,14 @@ class OnGpus:
     def memory(self, parallel: Parallel, *, at_best: bool = False) -> Memory:
         """Memory of each GPU. at_best: with the least that is estimated to lie beside weights and cache.
 
-        Raises NotApplicableError for ranks that share a model on MIG slices, or GPUs with other models.
+        Raises NotApplicableError for ranks that cannot share the model so (`check_shared`), or GPUs with other models.
         """
         if self.others and parallel.num_ranks > 1:
             raise NotApplicableError(
                 f"other models are counted on one GPU, and {parallel} has {parallel.num_ranks}",
                 help="leave the layout out, or pass what the others take as --reserve",
             )
-        if self.gpu.memory_from == MIG_NAME and parallel.tp * parallel.pp > 1:
-            raise NotApplicableError(
-                f"no ranks share a model on MIG slices ({parallel} on {self.gpu.name}): a process sees one slice, and "
-                "none shares memory with another",
-                help="take one slice for each replica (dp), or the whole GPU",
-            )
+        check_shared(self.asked.engine, self.gpu, parallel)
         engine = self.asked.engine.settled(self.asked.model, parallel)
         weights = on_rank(self.weights, self.asked.model, parallel, engine.sharing)
         beside = self.beside(parallel)

@@ -245,6 +245,7 @@ def _fit() -> Schema:
         at_best=maybe(at_best),
         planned=maybe(planned),
         tiers=_TIERS,
+        layouts=absent(_choices()),
         notes=_NOTES,
     )
 

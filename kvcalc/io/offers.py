@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.weights import Weights, loaded
@@ -16,7 +15,7 @@ def all_offers(on: Sequence[OnGpus], tokens: int, weights: Sequence[Weights] | N
     weights: those that are asked for; None: the model's own, and all that are published. usual: whether no format of
     the cache is asked for, so that one of 8 bits is tried, too.
     """
-    questions = [replace(question, asked=question.asked.at(tokens)) for question in on]
+    questions = [question.at(tokens) for question in on]
     if usual:
         questions.extend([smaller for question in questions if (smaller := question.in_eight_bits()) is not None])
     return [

@@ -58,7 +58,7 @@ class Words(NamedTuple):
 
     def fit(self, tokens: int, dtype: str) -> str:
         """`kvcalc fit` on the layout of the deployment."""
-        return _line("fit", *self._on_gpus(tokens, dtype), *self.ranks)
+        return _line("fit", *self._on_gpus(tokens, dtype), *(self.ranks or ("--gpus", "1")))
 
     def choices(self, tokens: int, dtype: str, numbers: Sequence[int]) -> str:
         """`kvcalc fit` of several numbers of GPUs."""

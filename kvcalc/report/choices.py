@@ -1,5 +1,6 @@
 """Layouts to choose from, best first."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 12
 """Rows shown in a table; files have all."""
+MOST_AFTER = 8
+"""Rows shown after the answer for one layout."""
 
 
 def between(low: int | None, high: int | None) -> Cell:
@@ -142,6 +145,23 @@ class ChoicesReport(NamedTuple):
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each layout, best first."""
+        shown = self._shown(MOST_SHOWN)
+        title = f"{self.model} in {in_version(self.engine, self.engine_version)}: layouts, best first"
+        left_out = self._left_out(len(self.choices) - len(shown))
+        return (Sheet(title, *self._table_of(shown), self._lines(), (*left_out, *self.notes)),)
+
+    def best(self) -> "ChoicesReport":
+        """Only the rows that follow the answer for one layout."""
+        return self._replace(choices=tuple(self._shown(MOST_AFTER)))
+
+    def sheet_after(self, notes: Sequence[str]) -> Sheet:
+        """What follows the answer for one layout, which has shown `notes` already."""
+        title = f"layouts and formats for {self._asked()}, best first"
+        more = "all layouts: --gpus 1,2,4,8,16; one layout in full: --tp, --pp, --dp, --ep, --dcp"
+        return Sheet(title, *self._table_of(self.choices), notes=(*(n for n in self.notes if n not in notes), more))
+
+    def _table_of(self, shown: Sequence[Choice]) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
+        """Columns and rows; neither if there is no row."""
         columns = (
             Column("GPUs"),
             Column("layout"),
@@ -154,17 +174,13 @@ class ChoicesReport(NamedTuple):
             Column("cache GB", "gigabytes", wide=True),
             Column("limited by", wide=True),
         )
-        shown = self._shown()
-        rows = tuple(tuple(self._cells(choice)) for choice in shown)
-        title = f"{self.model} in {in_version(self.engine, self.engine_version)}: layouts, best first"
-        left_out = self._left_out(len(self.choices) - len(shown))
-        return (Sheet(title, columns, rows, self._lines(), (*left_out, *self.notes)),)
+        return (columns if shown else (), tuple(tuple(self._cells(choice)) for choice in shown))
 
-    def _shown(self) -> list[Choice]:
+    def _shown(self, most: int) -> list[Choice]:
         """The best layout of each device and formats, then the best of the others, in order."""
         first = {choice.formats: place for place, choice in reversed(list(enumerate(self.choices)))}
         places = dict.fromkeys([*sorted(first.values()), *range(len(self.choices))])
-        return [self.choices[place] for place in sorted(list(places)[:MOST_SHOWN])]
+        return [self.choices[place] for place in sorted(list(places)[:most])]
 
     def _cells(self, choice: Choice) -> list[Cell]:
         about = "~" if choice.weights_estimate else ""
@@ -183,7 +199,7 @@ class ChoicesReport(NamedTuple):
         return cells
 
     def _lines(self) -> tuple[Line, ...]:
-        asked = f"{plural(self.sequences, 'user')} at {plural(self.tokens, 'token')}"
+        asked = self._asked()
         if not self.choices:
             return (Line("asked", f"{asked}: no layout tried holds the weights", "alarm"),)
         best = self.choices[0]
@@ -192,6 +208,9 @@ class ChoicesReport(NamedTuple):
         if not best.fits:
             return (Line("asked", f"{asked}: TOO LARGE for every layout tried", "alarm"),)
         return (Line("asked", f"{asked}: fits"), Line("best", f"{on}, {stored}{best.kv_dtype} cache", "answer"))
+
+    def _asked(self) -> str:
+        return f"{plural(self.sequences, 'user')} at {plural(self.tokens, 'token')}"
 
     @staticmethod
     def _left_out(more: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from kvcalc.units import both_units, count, gigabytes, plural
 if TYPE_CHECKING:
     from kvcalc.report.blocks import BlocksReport
     from kvcalc.report.chart import Bars, Segment
+    from kvcalc.report.choices import ChoicesReport
     from kvcalc.report.fit import FitReport
     from kvcalc.report.others import Other
     from kvcalc.report.pool import PoolReport
@@ -65,7 +66,7 @@ class GpuFit(NamedTuple):
     planned: the engine's own report, if it has a planner and would start. engine_version: version whose rules apply.
     others: models on the same GPU, whose bytes are part of reserve_bytes. weights_estimate: whether the weights were
     counted in a format that some tensors may not have.
-    tiers: caches off the devices, on each node.
+    tiers: caches off the devices, on each node. layouts: the best of all, if no layout was given.
     """
 
     model: str
@@ -108,6 +109,12 @@ class GpuFit(NamedTuple):
     weights_estimate: bool = False
     others: "tuple[Other, ...]" = ()
     tiers: tuple[NodeTier, ...] = ()
+    layouts: "ChoicesReport | None" = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds what is asked; a single token, where no context is."""
+        return self.fits is not False and self.max_tokens != 0
 
     @property
     def estimate(self) -> bool:
@@ -209,6 +216,7 @@ class GpuFit(NamedTuple):
             "at_best": None if self.at_best is None else self.at_best.to_dict(),
             "planned": None if self.planned is None else self.planned.to_dict(),
             **({"tiers": [tier.to_dict() for tier in self.tiers]} if self.tiers else {}),
+            **({"layouts": self.layouts.to_dict()} if self.layouts else {}),
             "notes": list(self.notes),
         }
 
@@ -240,7 +248,8 @@ class GpuFit(NamedTuple):
         layout = f", {self.parallel}" if self.num_gpus > 1 else ""
         title = f"{self.model} in {in_version(self.engine, self.engine_version)} on {on}{layout}, {self.kv_dtype}"
         cells = tuple((*row, row[1], row[1]) for row in rows)
-        return (Sheet(title, columns, cells, self._summary(), self.notes, label_width=_LABEL_WIDTH),)
+        own = Sheet(title, columns, cells, self._summary(), self.notes, label_width=_LABEL_WIDTH)
+        return (own,) if self.layouts is None else (own, self.layouts.sheet_after(self.notes))
 
     def table(self) -> Table:
         """Question and answer in one row, by the names of JSON."""

@@ -181,3 +181,68 @@ def test_unlike_cards_on_one_command_are_refused_with_what_engines_do(cli):
     assert outcome.code == 2
     assert "as much as the least of them holds" in outcome.stderr
     assert "--gpu 3090 --gpus 2" in outcome.stderr
+
+
+ONE = "fit llama-3.1-8b -e vllm --gpu h100 --tokens 32K"
+MORE = "fit llama-3.1-70b -e vllm --gpu h100 --tokens 32K"
+
+
+def test_without_a_layout_one_gpu_that_holds_it_is_answered_in_full_and_the_best_layouts_follow(cli):
+    report = rows_of(cli, ONE)
+    assert report["schema"].startswith("fit/")
+    layouts = report.pop("layouts")
+    assert report == rows_of(cli, f"{ONE} --tp 1") == rows_of(cli, f"{ONE} --gpus 1")
+    every = rows_of(cli, f"{ONE} --gpus 1,2,4,8,16")
+    assert layouts["choices"][0] == every["choices"][0]
+    assert all(row in every["choices"] for row in layouts["choices"])
+    shown = cli(ONE).stdout
+    assert shown.startswith(cli(f"{ONE} --tp 1").stdout.rstrip())
+    assert "layouts and formats for 1 user at 32,768 tokens, best first" in shown
+
+
+@pytest.mark.parametrize("given", ["", " --users 40"])
+def test_without_a_layout_what_one_gpu_does_not_hold_is_answered_by_the_best_layouts(cli, given):
+    outcome = cli(f"{MORE}{given}")
+    assert (outcome.code, outcome.stdout) == (0, cli(f"{MORE}{given} --gpus 1,2,4,8,16").stdout)
+    alone = cli(f"{MORE}{given} --tp 1")
+    assert (alone.code, "TOO LARGE" in alone.stdout) == (1, True)
+
+
+def test_without_a_layout_users_get_as_many_gpus_as_hold_them(cli):
+    report = rows_of(cli, f"{MORE} --users 3000")
+    best = report["choices"][0]
+    assert report["fits"] and best["num_gpus"] > 16 and best["max_sequences"] >= 3000
+    fewer = rows_of(cli, f"{MORE} --users 3000 --gpus {best['num_gpus'] - 8}")
+    of_the_same = [row for row in fewer["choices"] if row["weights_format"] == best["weights_format"]]
+    assert of_the_same and not any(row["fits"] for row in of_the_same)
+
+
+def test_without_a_layout_nothing_that_holds_it_is_the_answer_of_one_gpu(cli):
+    line = "fit llama-3.1-70b -e llama_cpp --gpu t4 --tokens 8K"
+    assert (cli(line).code, cli(line).stdout) == (1, cli(f"{line} --tp 1").stdout)
+    assert cli("fit llama-3.1-70b -e llama_cpp --gpu t4").code == 1
+
+
+def test_the_best_layout_is_how_it_is_started(cli):
+    assert cli(f"{ONE} --as vllm").stdout == cli(f"{ONE} --tp 1 --as vllm").stdout
+    assert cli(f"{MORE} --as vllm").stdout == cli(f"{MORE} --gpus 1,2,4,8,16 --as vllm").stdout
+
+
+@pytest.mark.parametrize("engine", ["llama_cpp", "lmdeploy"])
+def test_experts_are_shared_by_replicas_where_the_engine_does_that(cli, engine):
+    report = rows_of(cli, f"fit qwen3-30b-a3b -e {engine} --gpu h100 --gpus 2,4 --tokens 8K")
+    assert {row["degrees"]["ep"] for row in report["choices"]} == {1}
+    refused = cli(f"fit qwen3-30b-a3b -e {engine} --gpu h100 --dp 2 --ep 2 --tokens 8K")
+    assert (refused.code, "share no experts (DP 2, EP 2)" in refused.stderr) == (2, True)
+    of_vllm = rows_of(cli, "fit qwen3-30b-a3b -e vllm --gpu h100 --gpus 2,4 --tokens 8K")
+    assert {row["degrees"]["ep"] for row in of_vllm["choices"]} == {1, 2, 4}
+
+
+def test_check_refuses_ranks_of_slices_as_fit_does(cli, tmp_path):
+    script = tmp_path / "run.sh"
+    script.write_text("vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2\n")
+    refused = cli(f"check {script} --gpu h100:3g.40gb")
+    assert refused.code == 2
+    assert "run.sh:1: gpu: no ranks share a model on MIG slices (TP 2 on h100-80gb-mig-3g.40gb)" in refused.stderr
+    script.write_text("vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2 --max-model-len 8K\n")
+    assert cli(f"check {script} --gpu h100:3g.40gb").code == 0

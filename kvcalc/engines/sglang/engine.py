@@ -41,6 +41,7 @@ from kvcalc.report.tiers import Tier
 _SHARING = Sharing(
     kv_heads="floor",
     extra_layers="last",
+    experts=True,
     caveat="so are SGLang's pools laid out, but most of its model classes refuse to load then",
 )
 """max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""

@@ -23,7 +23,10 @@ from kvcalc.parallel import Parallel, Sharing
 from kvcalc.report.tiers import HOST, Tier
 
 _SHARING = Sharing(
-    kv_heads="ceil", extra_layers="first", caveat="some of what the ranks hold is twice there, or never written"
+    kv_heads="ceil",
+    extra_layers="first",
+    experts=True,
+    caveat="some of what the ranks hold is twice there, or never written",
 )
 """(num_kv_heads + tp - 1) // tp of each layer (KVCacheManager), and layers left over in the first stages (Mapping)."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _STEPS = 1000
 """Shares are written in thousandths."""
-_SHARING = Sharing(extra_layers="before last", drafts_last=True, tokens=True)
+_SHARING = Sharing(extra_layers="before last", drafts_last=True, tokens=True, experts=True)
 """get_pp_indices; heads that do not divide are refused."""
 
 

@@ -11,7 +11,7 @@ from kvcalc.engines.base.beside import Beside
 from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.fleet.check import Host, Limit
 from kvcalc.fleet.memory import share_of
-from kvcalc.fleet.on_gpus import OnGpus
+from kvcalc.fleet.on_gpus import OnGpus, check_shared
 from kvcalc.fleet.weights import Weights, loaded, on_rank
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.io.plans.device import gpu_of
@@ -65,6 +65,7 @@ class Holding:
             )
         utilization = row.take("gpu_memory_utilization", self._utilization)
         self._check_weighed()
+        row.take(self._of, check_shared, self._engine, self.gpu, self._ranks)
         sharing = self._settled.sharing
         weights_bytes = on_rank(self.weights, self._model, self._ranks, sharing) - row.args.offloaded_bytes
         return row.take(
