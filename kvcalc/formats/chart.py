@@ -201,11 +201,12 @@ def _curves_key(chart: Curves, signs: _Signs) -> Iterator[Text]:
 
 
 def _end(chart: Curves, series: Series) -> str:
-    """The last number of a line, or its highest where it falls again."""
-    last, highest = series.points[-1], max(series.points, key=lambda point: point[1])
-    x, y = max(last, highest, key=lambda point: point[1])
-    most = "" if y == last[1] else "at most "
-    return f"{most}{chart.y.short(y)} at {chart.x.short(x)}"
+    """The last number of a line, or its highest where it rises and falls."""
+    (_, first), (x, last) = series.points[0], series.points[-1]
+    at, highest = max(series.points, key=lambda point: point[1])
+    if highest > max(first, last):
+        return f"at most {chart.y.short(highest)} at {chart.x.short(at)}"
+    return f"{chart.y.short(last)} at {chart.x.short(x)}"
 
 
 # Bars ---------------------------------------------------------------------------------------------------------------
