@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import decode as decode
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
+    from kvcalc.io.api import plot as plot
     from kvcalc.io.api import presets as presets
     from kvcalc.io.api import replicas as replicas
     from kvcalc.io.api import size as size
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel as Parallel
     from kvcalc.report.check import CheckReport as CheckReport
     from kvcalc.report.comparison import Comparison as Comparison
+    from kvcalc.report.curves import CurvesReport as CurvesReport
     from kvcalc.report.decode import DecodeReport as DecodeReport
     from kvcalc.report.fit import FitReport as FitReport
     from kvcalc.report.gallery import Gallery as Gallery
@@ -69,6 +71,7 @@ _HOMES = {
         "decode",
         "fit",
         "fit_gpus",
+        "plot",
         "presets",
         "replicas",
         "size",
@@ -82,6 +85,7 @@ _HOMES = {
     "kvcalc.parallel": ("Parallel",),
     "kvcalc.report.check": ("CheckReport",),
     "kvcalc.report.comparison": ("Comparison",),
+    "kvcalc.report.curves": ("CurvesReport",),
     "kvcalc.report.decode": ("DecodeReport",),
     "kvcalc.report.fit": ("FitReport",),
     "kvcalc.report.gallery": ("Gallery",),

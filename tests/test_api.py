@@ -32,6 +32,7 @@ API_ONLY = {
     "fit_gpus": {"engine_settings", "parallel", "sequences", "kv_dtype", "num_gpus", "weights_bytes", "reserve_bytes"},
     "transfer": {"engine_settings", "kv_dtype"},
     "decode": {"parallel", "sequences", "kv_dtype"},
+    "plot": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "check": set(),
     "presets": set(),
 }
@@ -44,6 +45,7 @@ COMMAND_ONLY = {
     "launch",
     "others",
     "format",
+    "out",
     "named",
     "preset",
     "model",
@@ -68,6 +70,7 @@ OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", 
         "fit_gpus": "fit",
         "transfer": "transfer",
         "decode": "decode",
+        "plot": "plot",
         "check": "check",
         "presets": "presets list",
     }.items(),
@@ -181,6 +184,18 @@ SAME = {
         lambda: kvcalc.decode("llama3-8b", tokens=8192, bandwidth="1TB/s", weights_dtype="fp8"),
         "decode llama3-8b --tokens 8K --bandwidth 1TB/s --weights-dtype fp8",
     ),
+    "curves": (
+        lambda: kvcalc.plot(["r1", kvcalc.load("gpt-oss-20b")], tokens=["1K", 32768], batch=4, gpu="h200"),
+        "plot r1 gpt-oss-20b --tokens 1K,32K --batch 4 --gpu h200",
+    ),
+    "curves of everything": (
+        lambda: kvcalc.plot("llama3-8b", methods=["snapkv"], engine=["ideal", "vllm@0.25.1"], dtype="bf16,fp8"),
+        "plot llama3-8b --methods snapkv --engine ideal,vllm@0.25.1 --dtype bf16,fp8",
+    ),
+    "curves of users": (
+        lambda: kvcalc.plot("llama3.1-8b", max_users=True, gpu=["h100", "l40s"], tp=2, engine="vllm", tokens="32K"),
+        "plot llama3.1-8b --max-users --gpu h100,l40s --tp 2 --engine vllm --tokens 32K",
+    ),
     "variants": (
         lambda: kvcalc.compare("r1", tokens="1K,8192", variants=["mha", "gqa:8"]),
         "compare r1 -t 1K,8192 --variants mha,gqa:8",
@@ -249,6 +264,13 @@ REFUSED = {
     "two numbers of GPUs": (
         lambda: kvcalc.fit_gpus("r1", gpu="h200", gpus=8, num_gpus=4),
         "gpus (8) and num_gpus (4) are the same",
+    ),
+    "a plot of users on no GPU": (lambda: kvcalc.plot("r1", max_users=True), "memory: nothing says which GPU"),
+    "a plot of bytes on ranks": (lambda: kvcalc.plot("r1", tp=2), "the bytes of a cache do not depend on parallel"),
+    "a plot of nothing": (lambda: kvcalc.plot([]), "no model named"),
+    "settings of two engines": (
+        lambda: kvcalc.plot("r1", engine="ideal,vllm", engine_settings={"block_size": 32}),
+        "engine_settings: engine_settings applies to one engine",
     ),
     "two weights": (
         lambda: kvcalc.fit_gpus("r1", gpu="h200", weights="671GB", weights_bytes=1),

@@ -30,10 +30,12 @@ from kvcalc.io.arguments import (
     model_of,
     models_in,
     one_length,
+    one_or_several,
     ranks_of,
     terms_of,
     used,
 )
+from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.units import shown
 
@@ -43,9 +45,11 @@ if TYPE_CHECKING:
 
     from kvcalc.engines.base.plan import Fitted
     from kvcalc.fleet.weights import Weights
+    from kvcalc.io.asked import Terms
     from kvcalc.io.workloads import Given
     from kvcalc.report.check import CheckReport
     from kvcalc.report.comparison import Comparison
+    from kvcalc.report.curves import CurvesReport
     from kvcalc.report.decode import DecodeReport
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
@@ -481,15 +485,102 @@ def compare(
             help="give one of the two",
         )
     of_all = attention if methods or len(given) > 1 else None
-    chosen = [model_of(each, of_all, (), assume, mtp=mtp, hub=hub) for each in given]
-    if not chosen:
-        raise InvalidValueError("no model named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
+    chosen = _several(given, of_all, assume, mtp=mtp, hub=hub)
     token_counts = asked or usual_lengths(chosen)
     questions = [terms.of(each, token_counts[0]) for each in chosen]
     place = "methods" if methods else "variants" if variants is not None else ""
     if attention is not None and of_all is None:
         variants, place = attention, "attention"
     return located(place, compared, questions, token_counts, variants=variants, methods=methods)
+
+
+def _several(
+    models: Sequence[AnyModel], attention: str | None, assume: str | None, *, mtp: bool, hub: bool
+) -> list[Model]:
+    """The models that are meant, of which there is one at least."""
+    if not models:
+        raise InvalidValueError("no model named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
+    return [model_of(each, attention, (), assume, mtp=mtp, hub=hub) for each in models]
+
+
+def plot(
+    models: AnyModel | Sequence[AnyModel],
+    *,
+    tokens: int | str | Sequence[int | str] | None = None,
+    methods: Specs | None = None,
+    batch: int | str | None = None,
+    dtype: str | Dtype | Sequence[str | Dtype] | None = None,
+    engine: str | Engine | Sequence[str | Engine] = "ideal",
+    engine_settings: Settings = None,
+    gpu: str | Gpu | Sequence[str | Gpu] | None = None,
+    memory: int | str | None = None,
+    max_users: bool = False,
+    weights: int | str | PathLike[str] | Weights | None = None,
+    weights_dtype: str | None = None,
+    reserve: int | str | None = None,
+    utilization: float | Fraction | str | None = None,
+    parallel: Parallel | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    ep: int | None = None,
+    linear: bool = False,
+    assume: str | None = None,
+    mtp: bool = False,
+    hub: bool = False,
+    sequences: int | str | None = None,
+    kv_dtype: str | Dtype | Sequence[str | Dtype] | None = None,
+) -> CurvesReport:
+    """Curves over the context: bytes of models, engines, versions, formats and methods, or users that fit (max_users).
+
+    A notebook draws them; `charts()` has them as values, `to_frame()` and `to_dict()` every point. tokens: the last
+    length, or the first and the last: `1K,128K`; default: the model's own. methods: `snapkv,kivi` or a list; dtype,
+    engine and gpu: one or several, `bf16,fp8` or a list. gpu: whose memory is drawn, and with max_users on which users
+    are counted. linear: axes in equal steps instead of doublings. The rest is as for `fit_gpus`.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError where engines refuse all of them.
+    """
+    from kvcalc.fleet.fit import device_asked_for
+    from kvcalc.fleet.memory import share_of
+    from kvcalc.hardware import gpu_named
+    from kvcalc.io.plots import Names, Room, Wanted, curves_of, of_all
+    from kvcalc.io.weights import find_weights
+    from kvcalc.methods import specs_in
+
+    layout = ranks_of(parallel, tp, pp, dp, dcp, ep)
+    on_gpus = {"weights": weights, "weights_dtype": weights_dtype, "reserve": reserve, "utilization": utilization}
+    unused = [name for name, value in {**on_gpus, "parallel": layout}.items() if value is not None and not max_users]
+    if unused:
+        raise InvalidValueError(
+            f"the bytes of a cache do not depend on {unused[0]}", field=unused[0], help="add max_users=True"
+        )
+    share = None if utilization is None else located("utilization", share_of, utilization, "utilization")
+
+    def device(each: str | Gpu | None) -> Gpu:
+        named = each.written if isinstance(each, Gpu) else each
+        return located("gpu" if named else "memory", gpu_named, located("memory", device_asked_for, named, memory))
+
+    def terms(card: Gpu | None, form: str | Dtype | None, name: str | Engine) -> Terms:
+        on = None if card is None else (card.written, share)
+        return terms_of(batch, sequences, form, None, name, engine_settings, on)
+
+    def weighed(model: Model) -> Weights:
+        given = fspath(weights) if isinstance(weights, PathLike) else weights
+        return located("weights", find_weights, model, given, weights_dtype)
+
+    used("dtype", dtype, "kv_dtype", kv_dtype)
+    wanted = gpu is not None or memory is not None or max_users
+    cards = [device(each) for each in one_or_several(gpu)] if wanted else []
+    names = Names("tokens", "methods", "engine_settings")
+    formats = one_or_several(kv_dtype if dtype is None else dtype)
+    engines = one_or_several(engine)
+    asked = of_all(engines, formats, cards if max_users else (), terms, engine_settings, names)
+    chosen = _several(models_in(models), None, assume, mtp=mtp, hub=hub)
+    specs = specs_in(methods) if isinstance(methods, str) else methods or ()
+    between = [] if tokens is None else lengths(tokens)
+    reserved = None if reserve is None else bytes_of("reserve", reserve)
+    room = Room(weighed, reserved, share, layout) if max_users else None
+    return curves_of(Wanted(chosen, asked, specs, between, linear, cards, room), names)
 
 
 def check(

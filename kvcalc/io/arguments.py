@@ -183,6 +183,13 @@ def are_several(models: AnyModel | Sequence[AnyModel]) -> bool:
     return not isinstance(models, Model | str | PathLike | Mapping) and isinstance(models, Iterable)
 
 
+def one_or_several(values: Any) -> Sequence[Any]:
+    """A list of what is given, of which there may be several: `bf16,fp8`, or a list."""
+    if isinstance(values, str):
+        return [each.strip() for each in values.split(",")]
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
 def models_in(models: AnyModel | Sequence[AnyModel]) -> Sequence[AnyModel]:
     """One model or several, as a list."""
     listed: list[AnyModel] = list(models) if are_several(models) else [models]  # type: ignore[list-item, arg-type]

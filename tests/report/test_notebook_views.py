@@ -15,6 +15,7 @@ import kvcalc
 from kvcalc.report import notebooks
 from kvcalc.report.sheet import Column, Sheet, table_of
 
+REQUESTS = [{"id": 0, "arrival_step": 0, "prompt": [["s", 20]], "output_segment": None, "output_tokens": 30}]
 ANSWERS = {
     "size": lambda: kvcalc.size("gpt-oss-20b", tokens=8192),
     "ranks": lambda: kvcalc.size("r1", tokens=1000, tp=8),
@@ -26,6 +27,9 @@ ANSWERS = {
     "check": lambda: kvcalc.check({"name": "a", "model": "r1", "tokens": "1K", "budget": "1GB"}),
     "presets": lambda: kvcalc.presets("qwen"),
     "transfer": lambda: kvcalc.transfer("r1", tokens="8K"),
+    "decode": lambda: kvcalc.decode("qwen3-30b-a3b", tokens="8K", gpu="h100"),
+    "plot": lambda: kvcalc.plot(["gpt-oss-20b", "r1"], tokens="1K,32K", gpu="l40s"),
+    "replay": lambda: kvcalc.replay(kvcalc.load("llama3-8b"), REQUESTS, scheduler={"num_gpu_blocks": 9}),
 }
 
 
@@ -94,13 +98,37 @@ def test_whole_numbers_stay_whole_where_one_is_missing():
     assert [str(dtype) for dtype in frame.dtypes] == ["Int64", "Int64", "string", "Float64", "boolean"]
 
 
-@pytest.mark.parametrize("library", ["polars", "pyarrow"])
-def test_other_libraries_have_the_same(library, monkeypatch):
-    module = pytest.importorskip(library)
-    monkeypatch.delitem(sys.modules, "pandas", raising=False)
+ROWS = {
+    "polars": lambda frame: frame.rows(),
+    "pyarrow": lambda frame: [tuple(row.values()) for row in frame.to_pylist()],
+}
+"""Libraries beside pandas, and how each says what is in a frame."""
+
+
+@pytest.fixture(params=ROWS)
+def library(request, monkeypatch):
+    """One that is installed, as if it were the one that is imported."""
+    pytest.importorskip(request.param)
+    for other in {"pandas", *ROWS} - {request.param}:
+        monkeypatch.delitem(sys.modules, other, raising=False)
+    return request.param
+
+
+def test_other_libraries_have_the_same(library):
     frame = notebooks.frame_of(_Answer())
-    assert type(frame).__module__.partition(".")[0] == module.__name__
-    assert (frame["a"][0] if library == "polars" else frame["a"][0].as_py()) == 2**53 + 1
+    assert type(frame).__module__.partition(".")[0] == library
+    assert ROWS[library](frame) == [(2**53 + 1, None, "a", 1.5, True), (None, 3, None, 2.0, None)]
+
+
+def test_a_frame_of_another_library_has_the_table_that_csv_has(library, answer):
+    frame, table = answer.to_frame(), table_of(answer)
+    names = frame.columns if library == "polars" else frame.column_names
+    assert tuple(names) == table.names
+    for kept, row in zip(ROWS[library](frame), table.rows, strict=True):
+        for cell, wanted in zip(kept, row, strict=True):
+            assert cell == (wanted if wanted is None or isinstance(wanted, int | float) else str(wanted)) or (
+                cell == str(wanted)  # a column of several kinds is one of texts
+            )
 
 
 def test_the_library_that_is_imported_is_taken_first(monkeypatch):
