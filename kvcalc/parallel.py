@@ -15,7 +15,7 @@ from kvcalc.cache.slots.methods import packed
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.cache.tensor import Dim, Rounding
 from kvcalc.errors import InvalidValueError
-from kvcalc.model import DRAFTS, LayerGroup, Model
+from kvcalc.model import LayerGroup, Model
 from kvcalc.units import positive_int
 
 
@@ -137,7 +137,7 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
 
 def stages_of(model: Model, pp: int, sharing: Sharing = EVENLY) -> list[range]:
     """Layers of each pipeline stage. Raises InvalidValueError where they cannot be shared so."""
-    drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS and sharing.drafts_last)
+    drafts = sum(len(group.layers) for group in model.groups if group.drafts and sharing.drafts_last)
     layers = _layers_of_stages(model.num_layers - drafts, pp, sharing)
     layers[-1] = range(layers[-1].start, model.num_layers)
     return layers

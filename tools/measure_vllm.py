@@ -10,10 +10,11 @@ Needs an environment of its own, without a GPU; vLLM without its kernels, and wh
         python-multipart pyzmq regex sentencepiece setproctitle tiktoken uvicorn uvloop watchfiles
 Run: vllm/bin/python tools/measure_vllm.py tests/data/vllm_versions.jsonl.gz new.jsonl.gz --configs FOLDER
 
-Rows are {"name", "config" or "model", "question": {"available_bytes", "parallel", "engine_settings"}}, a line each; a
-"model" is a FOLDER/model.json, settings are arguments of vLLM with `gpu` and `usage` (server, llm). They are written
-again with what this vLLM plans as `want`, or {"refused": true} and its words. Of a file with rows of several versions
-those of --of VERSION are asked (the newest). --check compares with the rows' own numbers and writes nothing.
+Rows are {"name", "config" or "model", "question": {"available_bytes", "parallel", "engine_settings"}}, a line each,
+and "drafter", the config of a model that drafts; a "model" is a FOLDER/model.json. Settings are arguments of vLLM with
+`gpu` and `usage` (server, llm). They are written again with what this vLLM plans as `want`, or {"refused": true} and
+its words. Of a file with rows of several versions those of --of VERSION are asked (the newest). --check compares with
+the rows' own numbers and writes nothing.
 
 What runs is vLLM's own: EngineArgs, VllmConfig, the model's class built on meta, each layer's spec, the choice of block
 and layout, groups, plan and capacity. Played: torch.cuda, packages of kernels, ranks (torch's fake process group), and
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from played_gpu import Anything, in_a_child, play_cuda, play_packages
-from vllm_rows import Row, arguments_of, config_of, row_of, run
+from vllm_rows import Row, arguments_of, config_of, row_of, run, with_drafter
 
 GPUS = {
     "NVIDIA H100 80GB HBM3": ((9, 0), 85_899_345_920),
@@ -53,6 +54,8 @@ EXTENSIONS = ("_C_stable_libtorch", "_moe_C_stable_libtorch", "_deepselect_C", "
 MORE_EXTENSIONS = ("_flashmla_extension_C", "_qutlass_C", "cumem_allocator")
 FLASH_ATTENTION = ("vllm_flash_attn._vllm_fa2_C", "vllm_flash_attn._vllm_fa3_C")
 COMMUNICATOR = "vllm.distributed.device_communicators.base_device_communicator.DeviceCommunicatorBase"
+LOADERS = ("standalone_ar.speculator", "eagle.utils")
+"""Modules that load a draft."""
 LIMIT_SECONDS = 120
 """After which a row is given up: a class that waits for another rank would wait for ever."""
 MOST_RANKS = 64
@@ -122,7 +125,7 @@ def answer_of(row: Row, configs: Path | None) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(config))
         try:
-            return planned(folder, row["question"])
+            return planned(folder, with_drafter(row, folder))
         except Exception as error:  # whatever
             #  it refuses with is the answer
             return {"refused": f"{type(error).__name__}: {error}"[:500]}
@@ -169,11 +172,33 @@ def stage_of(folder: str, question: Row, stage: int) -> tuple[Any, Row, list[str
     with set_current_vllm_config(vllm_config):
         connect(vllm_config, stage)
         with set_default_torch_dtype(vllm_config.model_config.dtype), torch.device("meta"):
-            initialize_model(vllm_config)
+            model = initialize_model(vllm_config)
+            if vllm_config.speculative_config is not None:
+                load_drafts(vllm_config, model)
         current_platform.update_block_size_for_backend(vllm_config)
         register_all_kvcache_specs(vllm_config)
         worker = types.SimpleNamespace(vllm_config=vllm_config)
         return vllm_config, get_kv_cache_spec(vllm_config), WorkerBase.get_supported_kv_cache_layouts(worker)
+
+
+def load_drafts(vllm_config: Any, model: Any) -> None:
+    """Builds the layers that draft, as the last stage does: by the class that would run them, on meta."""
+    from importlib import import_module
+
+    import torch
+    from vllm.distributed import get_pp_group
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.v1.worker.gpu import spec_decode
+
+    def get_model(*, vllm_config: Any, model_config: Any = None, prefix: str = "", **_: Any) -> Any:
+        return initialize_model(vllm_config, prefix=prefix, model_config=model_config)
+
+    for name in LOADERS:
+        import_module(f"{spec_decode.__name__}.{name}").get_model = get_model
+    if get_pp_group().is_last_rank:
+        speculator = spec_decode.init_speculator(vllm_config, torch.device("meta"), None)
+        if hasattr(speculator, "load_model"):  # ngram has nothing to load
+            speculator.load_model(model)
 
 
 def connect(vllm_config: Any, stage: int) -> None:

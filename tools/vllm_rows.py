@@ -61,6 +61,19 @@ def config_of(row: Row, folder: Path | None) -> Row:
     return _unquantised(config) | inner
 
 
+def with_drafter(row: Row, folder: str) -> Row:
+    """The row's question, with the model that drafts, if it has one, as a folder in this one."""
+    question: Row = row["question"]
+    if "drafter" not in row:
+        return question
+    draft = Path(folder, "drafter")
+    draft.mkdir()
+    (draft / "config.json").write_text(json.dumps(row["drafter"]))
+    settings = question["engine_settings"]
+    speculative = {**settings["speculative"], "model": str(draft)}
+    return {**question, "engine_settings": {**settings, "speculative": speculative}}
+
+
 def _unquantised(config: Row) -> Row:
     return {key: value for key, value in config.items() if key != "quantization_config"}
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kvcalc.errors import InvalidValueError
 from kvcalc.methods import METHODS
 from kvcalc.methods._traits import ARCHITECTURE
-from kvcalc.model import DRAFTS, Model
+from kvcalc.model import Model
 from kvcalc.model.checkpoint import PARTS, Inventory, WeightTensor, Widths
 from kvcalc.model.weight_formats import WeightFormat, stored
 from kvcalc.parallel import EVENLY, Parallel, Sharing, stages_of
@@ -154,12 +154,24 @@ def loaded(weights: Weights, model: Model) -> Weights:
 
     The same where the tensors are not known, where there are none, and where the model was asked for with them.
     """
-    drafts = any(group.name == DRAFTS for group in model.groups)
+    drafts = any(group.drafts for group in model.groups)
     kept = tuple(each for each in weights.tensors if drafts or each.tensor.part != _MTP)
     if len(kept) == len(weights.tensors):
         return weights
     left_bytes = weights.bytes * sum(each.bytes for each in kept) // sum(each.bytes for each in weights.tensors)
     return weights._replace(bytes=left_bytes, tensors=kept, unloaded_bytes=weights.bytes - left_bytes)
+
+
+def with_drafter(weights: Weights, drafts: Weights, name: str) -> Weights:
+    """Both together, where a checkpoint of this name drafts, which stands on the last stage."""
+    both = weights.tensors and drafts.tensors
+    own = (each._replace(tensor=each.tensor._replace(part=_MTP)) for each in drafts.tensors)
+    return weights._replace(
+        bytes=weights.bytes + drafts.bytes,
+        source=f"{weights.source}; of them {both_units(drafts.bytes)} of {name}, which drafts: {drafts.source}",
+        estimate=weights.estimate or drafts.estimate,
+        tensors=(*weights.tensors, *own) if both else (),
+    )
 
 
 def divided_words(weights: Weights, ranks: Parallel) -> str:

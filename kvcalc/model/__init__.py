@@ -20,6 +20,10 @@ MAX_LAYERS = 10_000
 """Most layers taken for real; the deepest published decoders have a few hundred."""
 
 
+DRAFTS, _DRAFT = "mtp", "draft"
+"""Name of a group of multi-token-prediction layers, and what the names of another model's begin with."""
+
+
 class Attention(Protocol):
     """What every attention kind offers: its facts are its dataclass fields."""
 
@@ -111,6 +115,11 @@ class LayerGroup:
         """Group whose tensors are those of its parts."""
         several = tuple(parts) if isinstance(parts, Sequence) else (parts,)
         return cls(name, tuple(layers), several, _tensors_of(several), origins or {})
+
+    @property
+    def drafts(self) -> bool:
+        """Whether its layers guess tokens ahead, of the model itself (multi-token prediction) or of another."""
+        return self.name == DRAFTS or self.name.startswith(f"{_DRAFT} ")
 
     @property
     def own_tensors(self) -> tuple[CacheTensor, ...]:
@@ -210,7 +219,7 @@ class Model:
     max_model_len: longest context that the model was made for, where its config says so.
     notes: what a reader of any number must know, such as dimensions that a what-if took; part of every output.
     draft_groups: layers that guess tokens ahead (multi-token prediction), numbered on from the last layer. They are
-    not part of the model until `with_draft_layers` says so.
+    not part of the model until `with_draft_layers` says so. drafter: the model that they are layers of, if another.
     prompt_cut: when the prompt is cut, where a method cuts it.
     methods: what changed the model, in its order.
     published: what engines read of its config beside the cache.
@@ -229,6 +238,7 @@ class Model:
     notes: tuple[str, ...] = ()
     origins: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     draft_groups: tuple[LayerGroup, ...] = ()
+    drafter: Model | None = None
     prompt_cut: PromptCut | None = None
     methods: tuple[Applied, ...] = ()
     published: Published = field(default=Published(), compare=False)
@@ -269,10 +279,6 @@ class Model:
         return tuple(by_layer[layer] for layer in range(self.num_layers))
 
 
-DRAFTS = "mtp"
-"""Name of a group of multi-token-prediction layers."""
-
-
 def with_draft_layers(model: Model) -> Model:
     """`model` with its multi-token-prediction layers, which cache tokens as its other layers do.
 
@@ -284,21 +290,32 @@ def with_draft_layers(model: Model) -> Model:
             help="leave the option out, or add num_mtp_layers to the preset",
         )
     number = sum(len(group.layers) for group in model.draft_groups)
-    note = f"with {plural(number, 'layer')} of multi-token prediction"
+    whose = "of multi-token prediction" if model.drafter is None else f"of {model.drafter.name}, which drafts"
+    note = f"with {plural(number, 'layer')} {whose}"
     return replace(model, groups=(*model.groups, *model.draft_groups), draft_groups=(), notes=(*model.notes, note))
+
+
+def with_drafter(model: Model, drafter: Model, groups: Iterable[LayerGroup]) -> Model:
+    """`model` with layers of another model to guess tokens ahead, numbered on from its last layer."""
+    layers = sorted((layer, group.name) for group in groups for layer in group.layers)
+    parts = {f"{_DRAFT} {group.name}": group.parts for group in groups}
+    origins = {f"{_DRAFT} {group.name}": group.origins for group in groups}
+    names = [f"{_DRAFT} {name}" for _, name in layers]
+    return replace(model, draft_groups=group_layers(names, parts, origins, first=model.num_layers), drafter=drafter)
 
 
 def with_drafts_apart(model: Model) -> Model:
     """`model` with the multi-token-prediction layers beside its others, if they were added to them."""
-    own = tuple(group for group in model.groups if group.name != DRAFTS)
-    added = tuple(group for group in model.groups if group.name == DRAFTS)
+    own = tuple(group for group in model.groups if not group.drafts)
+    added = tuple(group for group in model.groups if group.drafts)
     return replace(model, groups=own, draft_groups=added) if own and added else model
 
 
 def without_origins(model: Model) -> Model:
     """`model` without where its facts stood, which another process need not know, and which cannot be sent to it."""
     groups = tuple(replace(group, origins={}) for group in model.groups)
-    return replace(model, groups=groups, origins={}, older_readings={})
+    drafter = model.drafter and without_origins(model.drafter)
+    return replace(model, groups=groups, origins={}, older_readings={}, drafter=drafter)
 
 
 def group_layers(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
-from kvcalc.errors import InvalidValueError, UnknownNameError
+from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
 from kvcalc.model import Model
 from kvcalc.registry import Registry
 from kvcalc.units import shown
@@ -200,6 +200,14 @@ class Engine(ABC):
     def served(self, model: Model) -> Model:
         """`model` as it is loaded with these settings, which may want its draft layers, too."""
         return model
+
+    def drafted_by(self, model: Model, drafter: Model) -> Model:
+        """`model` with the layers of another checkpoint that drafts. Raises NotApplicableError if not modelled."""
+        del model
+        raise NotApplicableError(
+            f"what {self.TITLE} caches for drafts of another checkpoint ({drafter.name}) is not modelled",
+            help="size the draft model by itself, or leave the drafts out",
+        )
 
     def settled(self, model: Model, ranks: Parallel) -> Self:
         """This engine with the settings that it works out for a model on its ranks, as the share of memory it takes."""

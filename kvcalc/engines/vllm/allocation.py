@@ -15,7 +15,7 @@ from kvcalc.engines.vllm.planner import Planned
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import STATE, Spec
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import DRAFTS, LayerGroup, Model
+from kvcalc.model import LayerGroup, Model
 
 _BYTE = Dtype("byte", 1, 1, "padding")
 
@@ -38,7 +38,7 @@ def told_apart(model: Model, unquantised: Collection[int]) -> Model:
 
 def _told_apart(group: LayerGroup, unquantised: Collection[int]) -> Iterator[LayerGroup]:
     own = tuple(layer for layer in group.layers if layer in unquantised)
-    if group.name == DRAFTS or not own or own == group.layers:
+    if group.drafts or not own or own == group.layers:
         yield group
         return
     yield replace(group, layers=tuple(layer for layer in group.layers if layer not in unquantised))

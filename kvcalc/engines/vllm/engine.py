@@ -14,12 +14,14 @@ from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.vllm.allocation import allocation_of, told_apart
 from kvcalc.engines.vllm.beside import beside
 from kvcalc.engines.vllm.cpu import cpu_named
+from kvcalc.engines.vllm.drafting import drafted_by
 from kvcalc.engines.vllm.dtypes import COMPUTED, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
 from kvcalc.engines.vllm.planner import PARTITION, Planned, plan
 from kvcalc.engines.vllm.quirks import is_one_of
-from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, Ranks, declared_format, longest_by_config, settle
+from kvcalc.engines.vllm.ranks import Ranks
+from kvcalc.engines.vllm.run import DEFAULT_MAX_LEN, declared_format, longest_by_config, settle
 from kvcalc.engines.vllm.scheduling.settings import REPLAYED, SchedulerSettings
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.support import SUPPORT
@@ -157,9 +159,13 @@ class Vllm(VllmSettings):
 
     def _with_drafts(self, model: Model) -> Model:
         apart = self._apart(model)
-        if not self.speculative or not settle(apart, self._settled(apart, BF16), Ranks()).has_drafts:
+        if not self.speculative or not settle(apart, self._settled(apart, BF16), Ranks()).speculation.has_layers:
             return model
         return with_draft_layers(replace(apart, draft_groups=draft_groups(apart))) if apart is model else model
+
+    def drafted_by(self, model: Model, drafter: Model) -> Model:
+        """With all layers of the draft, or with those of multi-token prediction, as its method and its type have it."""
+        return drafted_by(model, drafter, self)
 
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
         """kv_cache_dtype as it is resolved: what is asked for, or by the checkpoint, or else the model's own."""

@@ -7,7 +7,7 @@ Source: vLLM, model_executor/layers/attention/, layers/mamba/, and models/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
@@ -94,17 +94,20 @@ def caches_of(model: Model, run: Run) -> list[Cache]:
 
     Raises NotApplicableError for a layer that vLLM has no cache for.
     """
+    groups = {layer: group for group in model.groups for layer in group.layers} | _full_at_the_end(model)
+    caches = list(_caches_of(model, groups, run))
+    if run.speculation.has_layers:
+        drafts = {layer: group for group in draft_groups(model) for layer in group.layers}
+        caches += _caches_of(model.drafter or model, drafts, run.of_drafts(model.num_layers))
+    return caches
+
+
+def _caches_of(model: Model, groups: Mapping[int, LayerGroup], run: Run) -> Iterator[Cache]:
+    """Caches of these layers, which are `model`'s."""
     sparse = any(map(_indexes, model.groups))
-    groups = {layer: group for group in model.groups for layer in group.layers}
-    groups |= _full_at_the_end(model)
-    if run.has_drafts:
-        groups |= {layer: group for group in draft_groups(model) for layer in group.layers}
-    return [
-        cache
-        for layer in sorted(groups)
-        for part in _in_order(groups[layer])
-        for cache in _builder(part, model, run)(part, Place(model, groups[layer], layer, sparse), run)
-    ]
+    for layer in sorted(groups):
+        for part in _in_order(groups[layer]):
+            yield from _builder(part, model, run)(part, Place(model, groups[layer], layer, sparse), run)
 
 
 def _full_at_the_end(model: Model) -> dict[int, LayerGroup]:
@@ -120,8 +123,9 @@ def _full_at_the_end(model: Model) -> dict[int, LayerGroup]:
 def draft_groups(model: Model) -> tuple[LayerGroup, ...]:
     """Groups of the layers that guess tokens ahead, as vLLM builds them."""
     if model.draft_groups:
-        indexers = [part for group in model.groups for part in group.parts if isinstance(part, Indexer)]
-        own = quirks.is_one_of(model, quirks.INDEXES_FOR_DRAFTS) and indexers[:1]
+        whose = model.drafter or model
+        indexers = [part for group in whose.groups for part in group.parts if isinstance(part, Indexer)]
+        own = quirks.is_one_of(whose, quirks.INDEXES_FOR_DRAFTS) and indexers[:1]
         return tuple(
             replace(group, parts=(*group.parts, *own)) if own and not _indexes(group) else group
             for group in model.draft_groups

@@ -15,7 +15,8 @@ from kvcalc.engines.vllm.cpu import check_kernel_blocks
 from kvcalc.engines.vllm.grouping import Group, groups_of
 from kvcalc.engines.vllm.layers import Cache, caches_of
 from kvcalc.engines.vllm.layouts import is_block_outermost, layout_of
-from kvcalc.engines.vllm.run import Ranks, Run, settle
+from kvcalc.engines.vllm.ranks import Ranks
+from kvcalc.engines.vllm.run import Run, settle
 from kvcalc.engines.vllm.settings import VllmSettings
 from kvcalc.engines.vllm.specs import STATE, Limits
 from kvcalc.engines.vllm.support import SUPPORT
@@ -63,7 +64,8 @@ class Capacity(NamedTuple):
 
 def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
     """Groups and pages of `model` on these ranks. Raises NotApplicableError for what vLLM refuses, in its words."""
-    SUPPORT.check(model, settings.version)
+    for loaded in filter(None, (model, model.drafter)):
+        SUPPORT.check(loaded, settings.version)
     ranks = ranks_of(model, settings, parallel)
     _check_as_published(model, settings)
     run = settle(model, settings, ranks)
@@ -81,7 +83,20 @@ def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
     )
     if run.cpu is not None:
         check_kernel_blocks(_read_in_blocks(groups, caches))
+    older = run.cpu is not None or not settings.use_v2_model_runner or run.release.drafts_in_one_group
+    if model.drafter is not None and older:
+        _check_drafts_together(groups, caches, model.num_layers)
     return Planned(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
+
+
+def _check_drafts_together(groups: Sequence[Group], caches: Sequence[Cache], first: int) -> None:
+    """Raises NotApplicableError where the layers that draft, which begin with `first`, are of several groups."""
+    drafting = {position for position, cache in enumerate(caches) if cache.layer >= first}
+    if sum(not drafting.isdisjoint(group.members) for group in groups) > 1:
+        raise NotApplicableError(
+            "All drafting layers should belong to the same kv cache group",
+            help="draft with a model whose layers are all of one kind, or leave speculative out",
+        )
 
 
 def _read_in_blocks(groups: Sequence[Group], caches: Sequence[Cache]) -> list[tuple[int, Backend]]:

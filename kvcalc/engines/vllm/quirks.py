@@ -41,6 +41,23 @@ FULL_AFTER_LAST_GROUP = {"bailing_hybrid"}
 """Types whose layers after the last whole group are full where they are Kimi Delta Attention (bailing_moe_v3.py)."""
 UNMENTIONED_DRAFT = {"mimo_v2_flash": True, "qwen3_next": False}
 """Types with one draft layer that their config does not mention, and whether it has a window (their *_mtp.py)."""
+DRAFTS_AS_MTP = {
+    *(
+        "bailing_hybrid",
+        "deepseek_v3",
+        "deepseek_v32",
+        "deepseek_v4",
+        "deepseek_v41",
+        "deepseek_v41_text",
+        "dots3_note",
+    ),
+    *("ernie4_5_moe", "exaone4_5", "exaone4_5_text", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm5_next"),
+    *("glm5_next_text", "glm_moe_dsa", "glm_ocr", "glm_ocr_text", "hy_v3", "hy_v4", "kimi_k3", "longcat_flash"),
+    *("minimax_m3", "minimax_m3_vl", "mimo", "mimo_v2", "mimo_v2_flash", "pangu_ultra_moe", "qwen3_5"),
+    *("qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp", "qwen4_exp_text", "step3p5"),
+    *("step3p7", "step5"),
+}
+"""Types of which a draft is loaded as its layers of multi-token prediction alone (config/speculative.py)."""
 INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
 """Types whose draft layers always have an indexer of their own (deepseek_v2.py)."""
 FP8_ON_BLACKWELL = {"glm_moe_dsa", "glm5_next", "glm5_next_text"}

@@ -5,7 +5,6 @@ Source: vLLM, engine/arg_utils.py, config/vllm.py, config/model.py, model_execut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from kvcalc.attention._state import StateCache
@@ -36,14 +35,16 @@ from kvcalc.engines.vllm.cpu import (
     state_dtype_on_cpu,
     whole_prompts,
 )
+from kvcalc.engines.vllm.drafting import Speculation, speculation_of
 from kvcalc.engines.vllm.dtypes import FP8, MODEL, TURBOQUANT
+from kvcalc.engines.vllm.ranks import Ranks
 from kvcalc.engines.vllm.settings import LLM, SERVER, VllmSettings
 from kvcalc.engines.vllm.specs import Limits
 from kvcalc.engines.vllm.versions import LatentBlocks, PrefixStates, VllmRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.model import Model
-from kvcalc.units import GIB, shown
+from kvcalc.units import GIB
 
 DEFAULT_BLOCK_SIZE = 16
 _FLASHMLA_BLOCK, _CUTLASS_BLOCK, _FLASHINFER_WIDTH = 64, 128, 128  # platforms/cuda.py, up to 0.17
@@ -66,20 +67,7 @@ _BOUNDARY_LAYERS = 2
 """Layers at either end that TurboQuant leaves in the model's dtype."""
 _OLDEST = (7, 0)
 """Least compute capability that vLLM was built for."""
-_MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
-"""Ways to guess tokens ahead: by layers of the model's own, or without any layer."""
-
-
 _LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-class Ranks(NamedTuple):
-    """How many ranks share the model. partition: layers of each pipeline stage."""
-
-    tp: int = 1
-    pp: int = 1
-    dcp: int = 1
-    partition: tuple[int, ...] = ()
 
 
 class Run(NamedTuple):
@@ -107,8 +95,7 @@ class Run(NamedTuple):
     is_hybrid: bool
     keeps_prefixes: bool
     unifies_windows: bool
-    num_speculative_tokens: int
-    has_drafts: bool
+    speculation: Speculation
     skipped_layers: frozenset[int]
     skips_windows: bool
     auto_fit: bool
@@ -118,6 +105,17 @@ class Run(NamedTuple):
     def release(self) -> VllmRelease:
         """The version's rules."""
         return VllmRelease(self.version)
+
+    @property
+    def num_speculative_tokens(self) -> int:
+        """Tokens that are guessed ahead."""
+        return self.speculation.tokens
+
+    def of_drafts(self, first: int) -> Run:
+        """The run as layers that draft have it. first: the index of the first of them."""
+        own = self.speculation
+        skipped = frozenset(first + layer for layer in self.skipped_layers) if own.standalone else self.skipped_layers
+        return self._replace(cache_dtype=own.cache_dtype or self.cache_dtype, skipped_layers=skipped)
 
     @property
     def cpu(self) -> Cpu | None:
@@ -134,6 +132,8 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
     """Run of `model` with `settings` on `ranks`. Raises what vLLM would refuse."""
     gpu, cpu = _device(settings), cpu_named(settings.gpu)
     _check_ranks(model, ranks)
+    if model.drafter is not None:
+        _check_ranks(model.drafter, Ranks(ranks.tp))
     release = settings.release
     whole = reads_prompts_whole(cpu, latents=_has_latents(model))
     states, others = _has_states(model)
@@ -149,7 +149,8 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
         keeps_prefixes = _keeps_states(model, release)
     model_dtype = _model_dtype(model, settings)
     cache_dtype = _cache_dtype(model, settings, gpu, model_dtype)
-    drafts, speculative_tokens, modules = _speculation(model, settings)
+    speculation = speculation_of(model, settings, ranks)
+    ahead = speculation.tokens - 1 if speculation.modules > 1 and release.keeps_for_drafts else 0
     longest = _max_model_len(model, settings)
     batched, sequences = _batches(model, settings, gpu, ranks, longest, encoder=encoder)
     batched = whole_prompts(longest) if whole else batched
@@ -161,6 +162,7 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
     skipped, skips_windows = _skipped_layers(model, settings, cache_dtype, is_hybrid=is_hybrid)
     chunked = any("attention_chunk_size" in group.facts for group in model.groups)
     unifies = settings.disable_hybrid_kv_cache_manager
+    follows = speculation.has_layers and not speculation.standalone  # reads what the model hands on (use_eagle)
     return Run(
         version=settings.version,
         gpu=gpu,
@@ -170,9 +172,9 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
             in_flight_tokens=(concurrent if not _has_windows(model) or release.batches_in_flight else 1) * batched,
             encoder_tokens=_encoder_tokens(model, release) or batched,
             dcp=ranks.dcp,
-            extra_window_tokens=max(0, speculative_tokens - 1) if modules > 1 and release.keeps_for_drafts else 0,
+            extra_window_tokens=ahead,
             keeps_states=states and keeps_prefixes,
-            speculative_tokens=speculative_tokens if speculative_tokens and release.counts_draft_states else 0,
+            speculative_tokens=speculation.tokens if release.counts_draft_states else 0,
             batch_tokens=batched,
         ),
         model_dtype=model_dtype,
@@ -184,9 +186,8 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
         max_num_seqs=sequences,
         is_hybrid=is_hybrid,
         keeps_prefixes=keeps_prefixes,
-        unifies_windows=(chunked and (drafts or release.unifies_chunks)) if unifies is None else unifies,
-        num_speculative_tokens=speculative_tokens,
-        has_drafts=drafts,
+        unifies_windows=(chunked and (follows or release.unifies_chunks)) if unifies is None else unifies,
+        speculation=speculation,
         skipped_layers=skipped,
         skips_windows=skips_windows,
         auto_fit=settings.max_model_len == -1,
@@ -388,54 +389,6 @@ def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str, cpu: C
     if by_config and model.model_type.startswith(quirks.STATES_AS_CONFIG_SAYS):
         return conv, by_config
     return conv, conv
-
-
-def _speculation(model: Model, settings: VllmSettings) -> tuple[bool, int, int]:
-    """Whether draft layers are there, how many tokens they guess ahead, and how many modules guess them."""
-    speculative = settings.speculative
-    if not speculative:
-        return False, 0, 0
-    if not isinstance(speculative, Mapping):
-        raise InvalidValueError(
-            f"speculative must be a mapping, not {shown(speculative)}",
-            field="speculative",
-            help='for instance {"method": "mtp", "num_speculative_tokens": 1}',
-        )
-    method, asked = str(speculative.get("method", _MTP)), speculative.get("num_speculative_tokens")
-    drafts = sum(len(group.layers) for group in model.draft_groups)
-    if quirks.is_one_of(model, quirks.UNMENTIONED_DRAFT):
-        drafts = drafts or 1
-    if method in _LAYERLESS:
-        return False, _speculative_tokens(asked, 0), 0
-    if not (method == _MTP or method.endswith("_mtp")):
-        raise NotApplicableError(
-            f"the layers of the draft model of speculative method {shown(method)} are not in this model's config",
-            help=f"use {_MTP}, {' or '.join(_LAYERLESS)}; another model's draft layers cannot be known",
-        )
-    if not drafts:
-        raise NotApplicableError(
-            f"{model.name} has no multi-token-prediction layers for speculative method {shown(method)}",
-            help="leave speculative out",
-        )
-    tokens = _speculative_tokens(asked, drafts)
-    if tokens > drafts and tokens % drafts:
-        raise NotApplicableError(
-            f"num_speculative_tokens ({tokens}) must be divisible by n_predict={drafts}",
-            help=f"guess a multiple of {drafts} tokens",
-        )
-    return True, tokens, min(drafts, tokens)
-
-
-def _speculative_tokens(asked: object, default: int) -> int:
-    if asked is None and default:
-        return default
-    if type(asked) is not int or asked < 1:
-        raise InvalidValueError(
-            f"num_speculative_tokens must be a whole number of at least 1, not {shown(asked)}",
-            field="speculative",
-            help='for instance {"method": "mtp", "num_speculative_tokens": 1}',
-        )
-    return asked
 
 
 def longest_by_config(model: Model) -> int | None:

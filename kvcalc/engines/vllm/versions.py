@@ -187,6 +187,18 @@ class VllmRelease(Release):
         {"0.11.1": PrefixStates.ALL, "0.15.0": PrefixStates.ALL_OR_ALIGN, "0.28.0": PrefixStates.ALIGN},
         f"{_MODEL_CONFIGS} (MambaModelConfig)",
     )
+    draft_models = Rule(
+        "a whole model drafts for another",
+        old=False,
+        since={"0.15.0": True},
+        source="config/speculative.py",
+    )
+    drafts_in_one_group = Rule(
+        "a draft model's layers must share one group of blocks",
+        old=True,
+        since={"0.32.0": False},
+        source="v1/spec_decode/llm_base_proposer.py; v1/worker/gpu/spec_decode/standalone_ar/",
+    )
     counts_draft_states = Rule(
         "a block of states for each token guessed ahead",
         old=False,

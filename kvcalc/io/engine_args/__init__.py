@@ -29,7 +29,7 @@ from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
 from kvcalc.io.engine_args._launch import of_statement, program_words, started
 from kvcalc.io.engine_args._program import Program, version_of
 from kvcalc.io.engine_args._secrets import could_be_secret
-from kvcalc.io.engine_args._served import drafted, has_draft, served_model
+from kvcalc.io.engine_args._served import has_draft, served_model
 from kvcalc.io.engine_args._shell import statements
 from kvcalc.io.engine_args._started import Started
 from kvcalc.registry import Registry
@@ -42,7 +42,6 @@ __all__ = [
     "Said",
     "Weighed",
     "could_be_secret",
-    "drafted",
     "has_draft",
     "program_of",
     "read_arguments",

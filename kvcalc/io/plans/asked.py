@@ -100,15 +100,18 @@ def model_of(row: Row) -> Model:
     if entry.model is None and row.args.model is None:
         raise row.missing("model")
     of, name = ("args", row.args.model) if entry.model is None else ("model", entry.model)
+    drafts = row.draft and (row.draft.name, repr(engine_of(row)))
     return row.once(
-        ("model", of, name, entry.attention, row.args.draft, row.args.length, repr(row.args.overrides)),
+        ("model", of, name, entry.attention, drafts, row.args.length, repr(row.args.overrides)),
         lambda: _read_model(row, of, str(name)),
     )
 
 
 def _read_model(row: Row, of: str, name: str) -> Model:
     model = row.take(of, load_named, name, row.folder, hub=row.hub)
-    model = served_model(model, row.args, row.draft)
+    model = served_model(model, row.args)
+    if row.draft is not None:
+        model = row.take("args", engine_of(row).drafted_by, model, row.draft)
     if row.entry.attention is None:
         return model
     return row.take("attention", apply_method, model, row.entry.attention)

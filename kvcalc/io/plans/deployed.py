@@ -21,7 +21,7 @@ from kvcalc.io.plans.row import Row
 from kvcalc.io.written import facts_of, written_of
 from kvcalc.question import Question
 from kvcalc.report.check import Written
-from kvcalc.units import both_units
+from kvcalc.units import both_units, plural
 
 
 def deployed(row: Row) -> Deployment:
@@ -53,6 +53,8 @@ def deployed(row: Row) -> Deployment:
 
 def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     found = [f"{said.about}: {said.why}" for said in row.args.told]
+    if row.draft is not None and (drafting := sum(len(group.layers) for group in asked.model.draft_groups)):
+        found.append(f"{plural(drafting, 'layer')} of {row.draft.name} draft, planned as layers of this model")
     if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
         own = own_context_of(row, asked.model)
         whose = "the model" if own == asked.model.max_model_len else asked.engine.TITLE

@@ -101,8 +101,37 @@ def test_the_layer_of_an_eagle_is_one_more_layer(cli, tmp_path):
     drafts = '{"method": "eagle3", "model": "./eagle", "num_speculative_tokens": 3}'
     found = finding(cli, tmp_path, plan_of(args=f"{line} --speculative-config '{drafts}'"))
     assert found["needed_bytes"] == 33 * 513 * 16 * 2 * 8 * 128 * 2
-    assert "--speculative-config: one layer of eagle drafts, planned as a layer of this model" in found["notes"]
+    assert "1 layer of eagle draft, planned as layers of this model" in found["notes"]
     assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 32 * 513 * 16 * 2 * 8 * 128 * 2
+
+
+def test_a_whole_model_drafts(cli, tmp_path):
+    """80 layers of 8 heads of 128 and 16 of 8 of 64, 513 blocks of 16 tokens; weights of both on each of 4 GPUs."""
+    line = "vllm serve meta-llama/Llama-3.1-70B-Instruct -tp 4 --max-model-len 8192"
+    drafts = '{"model": "meta-llama/Llama-3.2-1B-Instruct", "num_speculative_tokens": 5}'
+    drafted = f"{line} --speculative-config '{drafts}'"
+    found = finding(cli, tmp_path, plan_of(args=drafted))
+    assert found["needed_bytes"] == 513 * 16 * 2 * 2 * 2 * (80 * 128 + 16 * 64)
+    assert "16 layers of llama-3.2-1b draft, planned as layers of this model" in found["notes"]
+    on_gpu = {"budget": None, "gpu": "h100-80gb", "reserve": 0}
+    with_both, alone = (finding(cli, tmp_path, plan_of(args=each, **on_gpu)) for each in (drafted, line))
+    less = alone["available_bytes"] - with_both["available_bytes"]
+    copied = (2 * 16 + 1) * 2048 * 2  # two norms a layer and the last, which every rank holds whole
+    assert less == pytest.approx((2_471_628_800 - copied) / 4 + copied, rel=1e-3)
+
+
+def test_weights_of_a_draft_that_nobody_says_are_asked_for(cli, tmp_path):
+    config = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 32, "num_key_value_heads": 8}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.json").write_text(json.dumps(config | {"hidden_size": 4096}))
+    drafts = '{"method": "eagle3", "model": "./own", "num_speculative_tokens": 3}'
+    line = f"vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 8192 --speculative-config '{drafts}'"
+    outcome, plan = checked(cli, tmp_path, plan_of(args=line, budget=None, gpu="h100-80gb"))
+    assert outcome.code == 2
+    assert outcome.stderr.startswith(
+        f"{plan}:1: deployments[0].args: own, which drafts: weights size unknown\nhelp: add "
+    )
+    assert finding(cli, tmp_path, plan_of(args=line, budget=None, gpu="h100-80gb", reserve="4GB"))["fits"]
 
 
 def test_replicas_share_experts_and_not_the_cache(cli, tmp_path):
@@ -208,12 +237,18 @@ PLAN_ERRORS = {
         ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method eagle3 --speculative-config.model a/b"),
         "{file}:3: deployments[0].args: no repository called a/b is known here",
     ),
-    "a draft of many layers": (
-        ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method draft_model --spec-model r1").replace(
-            "--spec-model", "--speculative-config.model"
+    "a draft of layers that are not known": (
+        ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method medusa --speculative-config.model qwen3-8b"),
+        "{file}:3: deployments[0].args: what layers of qwen3-8b cache under the speculative method 'medusa' is not known "
+        "here\nhelp: use draft_model, eagle, eagle3 or mtp",
+    ),
+    "a draft in an engine that is not known to draft": (
+        ROW.replace(SERVE, "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1").replace(
+            "--tensor-parallel-size 8 --kv-cache-dtype fp8 --max-model-len 32K",
+            "--tp 8 --speculative-draft-model-path qwen3-8b",
         ),
-        "{file}:3: deployments[0].args: drafts of another checkpoint are modelled for vLLM's eagle and eagle3 with one "
-        "layer alone\nhelp: size the draft model",
+        "{file}:3: deployments[0].args: what SGLang caches for drafts of another checkpoint (qwen3-8b) is not modelled\n"
+        "help: size the draft model by itself",
     ),
     "an engine that is not modelled": (
         "deployments:\n  - name: a\n    args: text-generation-launcher --model-id r1\n    budget: 1GB\n",
