@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import fit_gpus as fit_gpus
     from kvcalc.io.api import plot as plot
     from kvcalc.io.api import presets as presets
+    from kvcalc.io.api import replays as replays
     from kvcalc.io.api import replicas as replicas
     from kvcalc.io.api import size as size
     from kvcalc.io.api import sweep as sweep
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
     from kvcalc.report.method_comparison import MethodComparison as MethodComparison
     from kvcalc.report.replay import ReplayReport as ReplayReport
+    from kvcalc.report.replays import ReplaysReport as ReplaysReport
     from kvcalc.report.replicas import ReplicasReport as ReplicasReport
     from kvcalc.report.size import Report as Report
     from kvcalc.report.transfer import TransferReport as TransferReport
@@ -73,6 +75,7 @@ _HOMES = {
         "fit_gpus",
         "plot",
         "presets",
+        "replays",
         "replicas",
         "size",
         "sweep",
@@ -92,6 +95,7 @@ _HOMES = {
     "kvcalc.report.gpu_fit": ("GpuFit",),
     "kvcalc.report.method_comparison": ("MethodComparison",),
     "kvcalc.report.replay": ("ReplayReport",),
+    "kvcalc.report.replays": ("ReplaysReport",),
     "kvcalc.report.replicas": ("ReplicasReport",),
     "kvcalc.report.size": ("Report",),
     "kvcalc.report.transfer": ("TransferReport",),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
-from kvcalc.answers.spread import spread
+from kvcalc.answers.spread import Redone, spread
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
@@ -40,7 +40,7 @@ def sweep(  # noqa: PLR0913  # what is asked, and of whom
 
     tokens, sequences: whole numbers, or arrays of them that broadcast together.
     Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
-    executor: whose workers do it, in parts of POINTS_OF_A_PART.
+    executor: whose workers do it, in parts of POINTS_OF_A_PART; a RuntimeWarning says which parts they failed at.
     Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
     """
     import numpy as np  # takes longer to import than all of kvcalc, so only who sweeps waits for it
@@ -60,7 +60,9 @@ def sweep(  # noqa: PLR0913  # what is asked, and of whom
         ) from None
     if with_settings.SHARES_CONTEXT:
         each = [([model], with_settings, dtype, token_counts, sequence_counts) for model in several]
-        shared = np.concatenate([*spread(_shared_contexts, each, executor)])
+        redone = Redone()
+        shared = np.concatenate([*spread(_shared_contexts, each, executor, redone)])
+        redone.warn()
         return shared[0] if isinstance(models, Model) else shared
     footprints = [with_settings.footprint(model, dtype) for model in several]
     for longest in filter(None, (with_settings.longest(model, dtype) for model in several)):
@@ -95,8 +97,10 @@ def _sweep_on(
         for start in range(0, tokens.size, POINTS_OF_A_PART)
     ]
     parts = ((footprints[row], tokens[part], sequences[part] if sequences.ndim else sequences) for row, part in places)
-    for (row, part), found in zip(places, spread(_totals, parts, executor), strict=True):
+    redone = Redone()
+    for (row, part), found in zip(places, spread(_totals, parts, executor, redone), strict=True):
         totals[row, part] = found
+    redone.warn()
 
 
 def _totals(part: tuple[Footprint, NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kvcalc.cli import asking
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.engines import Engine
+    from kvcalc.fleet.replay.serving import Serving
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
-
-
-class Asked(NamedTuple):
-    """The model, engine and scheduler, with the memory or blocks of the cache.
-
-    engine: with its version. left_bytes: for the cache of a rank; None if a setting gives the number of blocks.
-    """
-
-    model: Model
-    engine: str
-    engine_settings: dict[str, object]
-    scheduler: dict[str, object]
-    dtype: str
-    parallel: Parallel | None
-    left_bytes: int | None
 
 
 def asked_for(  # options
@@ -43,9 +29,10 @@ def asked_for(  # options
     engine: str,
     engine_set: Sequence[str],
     scheduler_set: Sequence[str],
-) -> Asked:
-    """The pool given by its options; each error names its option."""
+) -> Serving:
+    """What is served, given by the options of a pool; each error names its option."""
     from kvcalc.fleet.replay import engine_replayed
+    from kvcalc.fleet.replay.serving import Serving
 
     version = asking.located("--engine", engine_replayed, engine)
     named = f"{version.name}@{version.version}" if version.version else version.name
@@ -56,7 +43,7 @@ def asked_for(  # options
     left = None
     if gpu is not None or memory is not None:
         left, given = _left(model, gpu, memory, weights, reserve, utilization, dtype, named, engine_set, layout)
-    return Asked(model, named, given, scheduler, dtype, layout, left)
+    return Serving(model, named, given, scheduler, dtype, layout, left)
 
 
 def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict[str, object]:

@@ -188,6 +188,19 @@ def one_model(
     return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
 
 
+def several_models(named: str | None, preset: str | None, path: str | None) -> list[Model]:
+    """Models of one argument or option, as `one_model`: several have commas between their names."""
+    from kvcalc.io.files import exists
+
+    given = [name for name in (named, preset, path) if name]
+    if len(given) != 1 or "," not in given[0] or exists(Path(given[0])):
+        return [one_model(named, preset, path)]
+    return [
+        one_model(*(each if name else None for name in (named, preset, path)))
+        for each in dict.fromkeys(given[0].split(","))
+    ]
+
+
 def with_attention(model: Model, attention: str) -> Model:
     """The model with the attention given by --attention."""
     return _door().changed(model, attention=attention)

@@ -429,7 +429,13 @@ LOG = Option(
 )
 PRESET_NAME = Option("name", (), "NAME", "Preset or alias (`kvcalc presets list`).", required=True, known=_presets)
 PRESET_FILES = Option("paths", (), "PATHS", "Preset files or config.json files.", TEXTS, required=True)
-TRACE = Option("trace", (), "TRACE", "CSV or JSON lines of requests.", required=True)
+TRACES = Option(
+    "traces",
+    (),
+    "TRACES",
+    "CSV or JSON lines of requests, folders of them, or patterns: 'traces/*.csv'. The last one is the model.",
+    TEXTS,
+)
 CONFIG = Option("path", (), "PATH", "A config.json, or a directory with one.", required=True)
 ENGINE_NAME = Option("name", (), "NAME", "One of {known}; with a version: vllm@0.33.", required=True, known=_engines)
 METHOD_NAME = Option("name", (), "NAME", "Name of a method (`kvcalc methods list`).", required=True, known=_methods)

@@ -67,12 +67,12 @@ def _next(rest: Iterator[str]) -> str:
 
 
 def _arguments(options: Sequence[Option], words: list[str]) -> dict[str, list[str]]:
-    """Positional words, assigned to the arguments from left to right."""
+    """Positional words, assigned to the arguments from left to right; one after a list keeps its own."""
     given = {}
-    for option in options:
-        if not option.flags:
-            taken = len(words) if option.kind == TEXTS else 1
-            given[option.name], words = words[:taken], words[taken:]
+    arguments = [option for option in options if not option.flags]
+    for place, option in enumerate(arguments, 1):
+        taken = max(0, len(words) - len(arguments[place:])) if option.kind == TEXTS else 1
+        given[option.name], words = words[:taken], words[taken:]
     if words:
         raise _NotPlainError
     return given

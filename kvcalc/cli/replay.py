@@ -12,13 +12,16 @@ from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from fractions import Fraction
+    from pathlib import Path
 
-STALLED = 1
+    from kvcalc.fleet.replay.serving import Serving
+
+STALLED, REFUSED = 1, 2
 
 
 def run(
     *,
-    trace: str,
+    traces: Sequence[str],
     named: str | None,
     preset: str | None,
     model: str | None,
@@ -36,46 +39,57 @@ def run(
     step_ms: str | None,
     steps: bool,
     curve: bool,
+    on: str | None,
     format: str,
 ) -> int:
     """Runs `kvcalc replay`."""
     check_output_format(format, charts=True)
-    from pathlib import Path
-
     from kvcalc.cli._pool import asked_for
+    from kvcalc.io.replays import trace_paths
+
+    words = [*traces, *([named] if named else [])]
+    last = words.pop() if words and not (preset or model) else None
+    chosen = asking.several_models(last, preset, model)
+    paths = trace_paths(words)
+    servings = [
+        asked_for(
+            each,
+            blocks=blocks,
+            gpu=gpu,
+            memory=memory,
+            weights=weights,
+            reserve=reserve,
+            utilization=utilization,
+            tp=tp,
+            dtype=dtype,
+            engine=engine,
+            engine_set=engine_set,
+            scheduler_set=scheduler_set,
+        )
+        for each in chosen
+    ]
+    step_seconds = None if step_ms is None else asking.located("--step-ms", _step, step_ms)
+    if len(paths) == len(servings) == 1 and on is None:
+        return _one(paths[0], servings[0], step_seconds, steps=steps, curve=curve, format=format)
+    if steps:
+        raise InvalidValueError(
+            "each step is shown of one trace for one model, replayed here", where="--steps", help="leave it out"
+        )
+    return _several(paths, servings, step_seconds, curve=curve, on=on, format=format)
+
+
+def _one(path: Path, serving: Serving, step_seconds: Fraction | None, *, steps: bool, curve: bool, format: str) -> int:
     from kvcalc.fleet.replay import replay
     from kvcalc.formats._progress import progress_bar
     from kvcalc.io.traces import count_lines, read_trace
 
-    chosen = asking.one_model(named, preset, model)
-    asked = asked_for(
-        chosen,
-        blocks=blocks,
-        gpu=gpu,
-        memory=memory,
-        weights=weights,
-        reserve=reserve,
-        utilization=utilization,
-        tp=tp,
-        dtype=dtype,
-        engine=engine,
-        engine_set=engine_set,
-        scheduler_set=scheduler_set,
-    )
-    step_seconds = None if step_ms is None else asking.located("--step-ms", _step, step_ms)
-    path = Path(trace)
     requests = read_trace(path, step_seconds)
     whole = count_lines(path)
     with progress_bar(f"replaying {path.name}") as bar:
         report = replay(
-            chosen,
+            serving.model,
             requests,
-            engine=asked.engine,
-            engine_settings=asked.engine_settings,
-            scheduler=asked.scheduler,
-            kv_dtype=asked.dtype,
-            parallel=asked.parallel,
-            available_bytes=asked.left_bytes,
+            **serving.settings,
             every_step=steps,
             step_seconds=step_seconds,
             curve=curve,
@@ -83,6 +97,26 @@ def run(
         )
     show(report, format)
     return STALLED if report.totals.stalled else 0
+
+
+def _several(
+    paths: Sequence[Path],
+    servings: Sequence[Serving],
+    step_seconds: Fraction | None,
+    *,
+    curve: bool,
+    on: str | None,
+    format: str,
+) -> int:
+    check_output_format(format)
+    from kvcalc.cli._mix import workers
+    from kvcalc.formats._progress import progress_bar
+    from kvcalc.io.replays import replays
+
+    with progress_bar("replaying traces") as bar, workers(on) as executor:
+        report = replays(paths, servings, step_seconds=step_seconds, curve=curve, executor=executor, progress=bar)
+    show(report, format)
+    return REFUSED if report.refused else STALLED if report.stalled else 0
 
 
 def _step(text: str) -> Fraction:
@@ -102,22 +136,24 @@ def _step(text: str) -> Fraction:
 
 COMMAND = Command(
     help=(
-        "Replay a trace as the engine schedules it: blocks in use, preemptions, prefix hits, queueing. Exit code 1: "
-        "some requests never fit."
+        "Replay traces as the engine schedules them: blocks in use, preemptions, prefix hits, queueing. Exit code 1: "
+        "some requests never fit, 2: a trace is refused."
     ),
     epilog=(
         "Example: kvcalc replay trace.csv llama3-8b --gpu h100 --step-ms 25. Traces: CSV or JSON lines of "
-        "prompt_tokens and output_tokens, Azure's (ContextTokens) or Mooncake's (hash_ids)."
+        "prompt_tokens and output_tokens, Azure's (ContextTokens) or Mooncake's (hash_ids). Several traces and models "
+        "are a row each: kvcalc replay traces/*.csv llama3-8b,gpt-oss-20b --gpu h100 --on auto"
     ),
     takes=(
-        options.TRACE,
-        options.NAMED,
+        options.TRACES,
+        options.NAMED._replace(help=f"{options.NAMED.help} Several: r1,llama3-8b."),
         options.PRESET,
         options.MODEL,
         *options.POOL,
         options.STEP_MS,
         options.STEPS,
         options.CURVE,
+        options.ON,
         options.FORMAT_OF_CHARTS,
     ),
     run=run,

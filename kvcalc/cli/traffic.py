@@ -11,8 +11,8 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from kvcalc.cli._pool import Asked
     from kvcalc.engines import Engine
+    from kvcalc.fleet.replay.serving import Serving
     from kvcalc.fleet.traffic.mix import Mix
     from kvcalc.report.traffic import TrafficReport
 
@@ -75,7 +75,7 @@ def run(
     return 0 if report.users else NONE
 
 
-def _answer(asked: Asked, served: Engine, mix: Mix) -> TrafficReport:
+def _answer(asked: Serving, served: Engine, mix: Mix) -> TrafficReport:
     """Users by the scheduler that kvcalc replays, or by another engine's plan of the remaining memory."""
     from kvcalc.cache.dtypes import dtype_named
     from kvcalc.engines.base.traffic import Replayer
@@ -86,8 +86,8 @@ def _answer(asked: Asked, served: Engine, mix: Mix) -> TrafficReport:
     from kvcalc.fleet.traffic.store import stores_of, stores_of_scheduler
     from kvcalc.parallel import Parallel
 
-    model, left_bytes = asked.model, asked.left_bytes
-    dtype, ranks = dtype_named(asked.dtype), asked.parallel or Parallel()
+    model, left_bytes = asked.model, asked.available_bytes
+    dtype, ranks = dtype_named(str(asked.kv_dtype)), asked.parallel or Parallel()
     replayed = isinstance(served, Replayer) and served.version == served.REPLAYED
     if replayed or left_bytes is None:
         scheduler = scheduler_of(model, served, asked.scheduler, dtype, asked.parallel, left_bytes)

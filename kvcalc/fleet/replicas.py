@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import NamedTuple
 
-from kvcalc.answers.spread import spread
+from kvcalc.answers.spread import Redone, spread
 from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.fleet.fewest import MAX_GPUS, NODE_GPUS, is_usual
 from kvcalc.fleet.on_gpus import OnGpus
@@ -86,7 +86,8 @@ def replicas_of(
         for question in asked
         for ranks in ([_times(layout, 1)] if layout else _layouts(question, most_gpus or MAX_GPUS))
     ]
-    outcomes = list(spread(_counted, parts, executor))
+    redone = Redone()
+    outcomes = list(spread(_counted, parts, executor, redone))
     found = [each for each in outcomes if isinstance(each, Replica)]
     refused = [each for each in outcomes if isinstance(each, KvcalcError)]
     if refused and not found:
@@ -104,7 +105,7 @@ def replicas_of(
         most_gpus=most_gpus,
         fleets=tuple(_fleet(replica, users) for replica in ordered),
         steps=tuple(_steps(found, mix, users, most_gpus)),
-        notes=tuple(dict.fromkeys((_SPREAD, *_notes(asked, ordered)))),
+        notes=tuple(dict.fromkeys((_SPREAD, *_notes(asked, ordered), *redone.notes))),
     )
 
 

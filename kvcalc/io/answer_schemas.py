@@ -499,9 +499,19 @@ def _replay() -> Schema:
         scheduled_tokens=COUNT,
         used_after_update=COUNT,
     )
+    by_share = many(fields(share=NUMBER, blocks=COUNT))
+    return _document("replay", **_replayed(), used_blocks_by_share=by_share, steps=absent(many(step)))
+
+
+def _replays() -> Schema:
+    runs = many(fields(trace=TEXT, **_replayed()))
+    return _document("replays", replays=runs, refused=many(_NOTE), notes=_NOTES)
+
+
+def _replayed() -> dict[str, Schema]:
+    """What a trace came to."""
     quantiles = ("used_blocks", "used_bytes", "wait_steps", "request_steps")
-    return _document(
-        "replay",
+    return dict(
         model=TEXT,
         engine=TEXT,
         engine_version=TEXT,
@@ -512,13 +522,11 @@ def _replay() -> Schema:
         totals=NAMED,
         hit_rate=NUMBER,
         **dict.fromkeys(quantiles, NAMED),
-        used_blocks_by_share=many(fields(share=NUMBER, blocks=COUNT)),
         mean_used_blocks=NUMBER,
         mean_wait_steps=NUMBER,
         step_seconds=maybe(NUMBER),
         hit_rate_by_blocks=many(many(NUMBER)),
         notes=_NOTES,
-        steps=absent(many(step)),
     )
 
 
@@ -588,6 +596,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "report": ("A page about deployments: `kvcalc report`.", _report),
     "plot": ("Curves over the context: `kvcalc plot`.", _plot),
     "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
+    "replays": ("Several traces, or one for several models: `kvcalc replay`.", _replays),
 }
 """By kind: in a sentence, and the schema."""
 

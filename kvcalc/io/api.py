@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
     from kvcalc.report.method_comparison import MethodComparison
+    from kvcalc.report.replays import ReplaysReport
     from kvcalc.report.replicas import ReplicasReport
     from kvcalc.report.size import Report
     from kvcalc.report.transfer import TransferReport
@@ -408,6 +409,52 @@ def replicas(
         whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), terms.engine.served(chosen))
         questions.append(OnGpus(terms.of(chosen, 1, None), card, whole, reserved, share or Fraction(1)))
     return replicas_of(questions, mix, ranks_of(None, tp, pp, None, dcp), gpus, executor)
+
+
+def replays(
+    models: AnyModel | Sequence[AnyModel],
+    traces: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    engine: str = "vllm",
+    engine_settings: Settings = None,
+    scheduler: Settings = None,
+    kv_dtype: str | Dtype = "bf16",
+    parallel: Parallel | None = None,
+    available_bytes: int | None = None,
+    step_seconds: float | Fraction | None = None,
+    curve: bool = False,
+    executor: Executor | None = None,
+) -> ReplaysReport:
+    """What the engine's scheduler makes of each trace with each model, as `kvcalc.replay` does, a row for each.
+
+    traces: paths of CSV or JSON lines, folders of them, or patterns. step_seconds: what a step
+    takes, for traces that say times. executor: of concurrent.futures, or `kvcalc.on_ray(address)`; its workers get the
+    traces. The rest is as for `kvcalc.replay`.
+    Raises KvcalcError where nothing can be replayed; `ReplaysReport.refused` has what else could not.
+    """
+    from kvcalc.fleet.replay import engine_replayed
+    from kvcalc.fleet.replay.serving import Serving
+    from kvcalc.io.replays import replays as replayed
+    from kvcalc.io.replays import trace_paths
+
+    several = [traces] if isinstance(traces, str | PathLike) else traces
+    served = located("engine", engine_replayed, engine, engine_settings)
+    named = f"{served.name}@{served.version}" if served.version else served.name
+    servings = [
+        Serving(
+            model_of(each, None, (), None),
+            named,
+            dict(engine_settings or {}),
+            dict(scheduler or {}),
+            kv_dtype,
+            parallel,
+            available_bytes,
+        )
+        for each in models_in(models)
+    ]
+    step = None if step_seconds is None else Fraction(str(step_seconds))
+    paths = trace_paths([fspath(each) for each in several])
+    return replayed(paths, servings, step_seconds=step, curve=curve, executor=executor)
 
 
 @overload

@@ -1,7 +1,7 @@
 """A Ray cluster that is there already, as an executor of concurrent.futures; nothing of kvcalc's own in between.
 
-Ray sends a task again where its worker is lost; what it gives up is done here (`kvcalc.answers.spread`). The workers
-have kvcalc installed, of the same version.
+Ray sends a task again where its worker is lost; what it gives up is done here, and said (`kvcalc.answers.spread`). The
+workers have kvcalc installed, of the same version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.units import shown
 
 _EXAMPLE = "write ray://host:10001, host:6379, or auto for the cluster that this machine is part of"
+_TOKENS = "where the cluster wants a token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+"""What Ray from 2.60 on asks for by default. Source: Ray, _private/authentication/authentication_token_setup.py."""
 
 
 class RayExecutor(Executor):
@@ -54,7 +56,9 @@ def on_ray(address: str) -> RayExecutor:
         ray.init(address=address, logging_level="error", log_to_driver=False, ignore_reinit_error=True)
     except Exception as error:
         raise InvalidValueError(
-            f"no Ray cluster answers at {shown(address)} ({type(error).__name__})", field="on", help=_EXAMPLE
+            f"no Ray cluster answers at {shown(address)} ({type(error).__name__})",
+            field="on",
+            help=f"{_EXAMPLE}; {_TOKENS}",
         ) from None
     executor = RayExecutor(ray)
     _check_workers(executor, address)

@@ -101,6 +101,58 @@ def mean(counts: Mapping[int, int]) -> float:
     return sum(number * times for number, times in counts.items()) / total if total else 0.0
 
 
+class Replayed(NamedTuple):
+    """What a trace came to: of a replay all but its steps and its requests, so that many can be kept.
+
+    used, waits, spans: by quantile, blocks in use, steps from arrival to admission, and to the last token.
+    """
+
+    model: str
+    engine: str
+    engine_version: str
+    engine_settings: tuple[tuple[str, Json], ...]
+    scheduler_settings: tuple[tuple[str, Json], ...]
+    num_blocks: int
+    block_bytes: int
+    totals: Totals
+    used: tuple[tuple[str, int], ...]
+    mean_used: float
+    waits: tuple[tuple[str, int], ...]
+    mean_wait: float
+    spans: tuple[tuple[str, int], ...]
+    step_seconds: Fraction | None
+    curve: tuple[tuple[int, Fraction], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of prompt tokens that the prefix cache had."""
+        return self.totals.hit_tokens_first / self.totals.prompt_tokens if self.totals.prompt_tokens else 0.0
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "engine_settings": plain(dict(self.engine_settings)),
+            "scheduler": plain(dict(self.scheduler_settings)),
+            "num_blocks": self.num_blocks,
+            "block_bytes": self.block_bytes,
+            "totals": self.totals._asdict(),
+            "hit_rate": self.hit_rate,
+            "used_blocks": dict(self.used),
+            "used_bytes": {name: blocks * self.block_bytes for name, blocks in self.used},
+            "mean_used_blocks": self.mean_used,
+            "wait_steps": dict(self.waits),
+            "mean_wait_steps": self.mean_wait,
+            "request_steps": dict(self.spans),
+            "step_seconds": None if self.step_seconds is None else float(self.step_seconds),
+            "hit_rate_by_blocks": [[blocks, float(share)] for blocks, share in self.curve],
+            "notes": list(self.notes),
+        }
+
+
 class ReplayReport(NamedTuple):
     """A trace, replayed.
 
@@ -131,39 +183,39 @@ class ReplayReport(NamedTuple):
     @property
     def hit_rate(self) -> float:
         """Share of prompt tokens found in the prefix cache."""
-        return self.totals.hit_tokens_first / self.totals.prompt_tokens if self.totals.prompt_tokens else 0.0
+        return self.summary.hit_rate
 
     def used_blocks(self, share: Fraction) -> int:
         """Blocks that suffice for this share of the steps."""
         return quantile(self.used, share)
 
+    @property
+    def summary(self) -> Replayed:
+        """What it came to, without its steps and requests."""
+        return Replayed(
+            model=self.model,
+            engine=self.engine,
+            engine_version=self.engine_version,
+            engine_settings=self.engine_settings,
+            scheduler_settings=self.scheduler_settings,
+            num_blocks=self.num_blocks,
+            block_bytes=self.block_bytes,
+            totals=self.totals,
+            used=tuple((name, self.used_blocks(share)) for name, share in SHOWN),
+            mean_used=mean(self.used),
+            waits=tuple((name, quantile(self.waits, share)) for name, share in SHOWN),
+            mean_wait=mean(self.waits),
+            spans=tuple((name, quantile(self.spans, share)) for name, share in SHOWN),
+            step_seconds=self.step_seconds,
+            curve=self.curve,
+            notes=self.notes,
+        )
+
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        return {
-            **named("replay"),
-            "model": self.model,
-            "engine": self.engine,
-            "engine_version": self.engine_version,
-            "engine_settings": plain(dict(self.engine_settings)),
-            "scheduler": plain(dict(self.scheduler_settings)),
-            "num_blocks": self.num_blocks,
-            "block_bytes": self.block_bytes,
-            "totals": self.totals._asdict(),
-            "hit_rate": self.hit_rate,
-            "used_blocks": {name: self.used_blocks(share) for name, share in SHOWN},
-            "used_bytes": {name: self.used_blocks(share) * self.block_bytes for name, share in SHOWN},
-            "used_blocks_by_share": [
-                {"share": float(share), "blocks": self.used_blocks(share)} for share in OF_A_CURVE
-            ],
-            "mean_used_blocks": mean(self.used),
-            "wait_steps": {name: quantile(self.waits, share) for name, share in SHOWN},
-            "mean_wait_steps": mean(self.waits),
-            "request_steps": {name: quantile(self.spans, share) for name, share in SHOWN},
-            "step_seconds": None if self.step_seconds is None else float(self.step_seconds),
-            "hit_rate_by_blocks": [[blocks, float(share)] for blocks, share in self.curve],
-            "notes": list(self.notes),
-            **({"steps": [_plain(step) for step in self.steps]} if self.steps else {}),
-        }
+        by_share = [{"share": float(share), "blocks": self.used_blocks(share)} for share in OF_A_CURVE]
+        steps: dict[str, Json] = {"steps": [_plain(step) for step in self.steps]} if self.steps else {}
+        return {**named("replay"), **self.summary.to_dict(), "used_blocks_by_share": by_share, **steps}
 
     def table(self) -> Table:
         """Steps or the curve if requested, else quantiles."""

@@ -19,6 +19,7 @@ VERSIONS = {
     "weights": 1,
     "traffic": 1,
     "replay": 1,
+    "replays": 1,
     "vectors": 1,
     "plot": 1,
     "report": 1,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 
 import kvcalc
 from kvcalc.answers import sweep as sweeping
-from kvcalc.answers.spread import spread
+from kvcalc.answers.spread import Redone, spread
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
@@ -61,8 +65,63 @@ def test_a_lost_worker_costs_no_result(executor, tmp_path):
 
 
 def test_what_is_refused_there_is_refused_here(executor):
-    with pytest.raises(kvcalc.InvalidValueError, match="prompt of 9216 tokens"):
+    """In its own words, without the traceback that Ray puts in front."""
+    with pytest.raises(kvcalc.InvalidValueError, match=r"^a prompt of 9216 tokens"):
         kvcalc.replicas("llama3-8b", users=5, workload="9K", gpu="l40s", executor=executor)
+
+
+TRACES = Path(__file__).parents[2] / "examples" / "traces"
+
+
+def test_replays_are_those_of_one_process(executor):
+    asked = {"scheduler": {"num_gpu_blocks": 3000}, "step_seconds": 0.02}
+    models = ["llama3-8b", "gpt-oss-20b"]
+    report = kvcalc.replays(models, TRACES, **asked, executor=executor)
+    assert report == kvcalc.replays(models, TRACES, **asked)
+    assert len(report.runs) == 6
+
+
+def test_a_part_that_fails_there_is_done_here_and_said(executor):
+    here = os.getpid()
+
+    def failing(part: int) -> int:
+        if os.getpid() != here:
+            raise MemoryError(part)
+        return 2 * part
+
+    redone = Redone()
+    assert list(spread(failing, range(5), executor, redone)) == [0, 2, 4, 6, 8]
+    assert redone.notes == (
+        "5 of 5 parts failed on workers (RayTaskError(MemoryError)) and had to be computed on this machine",
+    )
+
+
+@pytest.fixture(scope="module")
+def client_address(cluster, tmp_path_factory):
+    """The same cluster, by the server that ray://host:10001 is of."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    of_server = ["--address", cluster, "--host", "127.0.0.1", "--port", str(port), "--mode", "legacy"]
+    log = tmp_path_factory.mktemp("ray") / "server.log"
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "ray.util.client.server", *of_server], stdout=file, stderr=file
+        )
+    yield f"ray://127.0.0.1:{port}"
+    server.terminate()
+    server.wait(10)
+
+
+def test_the_command_line_uses_the_cluster(client_address):
+    """In a process of its own, which joins the cluster and leaves it again."""
+    line = ["replay", str(TRACES), "llama3-8b", "--blocks", "3000", "--step-ms", "20", "--format", "json"]
+    command = [sys.executable, "-m", "kvcalc", *line]
+    there, here = (
+        subprocess.run([*command, *more], capture_output=True, text=True, check=True, timeout=120).stdout
+        for more in (["--on", client_address], [])
+    )
+    assert json.loads(there) == json.loads(here)
 
 
 def test_no_cluster_is_said(cluster):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import pytest
@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 
 import kvcalc
 from kvcalc.answers import sweep as sweeping
-from kvcalc.answers.spread import spread
+from kvcalc.answers.spread import Redone, spread
 from kvcalc.errors import InvalidValueError, KvcalcError
-
-HERE = os.getpid()
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,7 @@ def doubled(part: int) -> int:
 
 def lethal(part: int) -> int:
     """Ends the worker that gets part 5, as a machine that is lost would."""
-    if part == 5 and os.getpid() != HERE:
+    if part == 5 and parent_process() is not None:
         os._exit(1)
     return 2 * part
 
@@ -71,12 +69,52 @@ def test_results_are_those_of_one_process_in_order(parts, under_way):
 def test_a_lost_worker_costs_no_result():
     """The pool is broken from part 5 on: what it had, and what it takes no more, is done here."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-        assert list(spread(lethal, range(50), executor, under_way=4)) == [2 * part for part in range(50)]
+        redone = Redone()
+        assert list(spread(lethal, range(50), executor, redone, under_way=4)) == [2 * part for part in range(50)]
+    assert redone.parts == 50
+    assert 1 <= redone.failed["BrokenProcessPool"] == redone.failed.total() <= 50
+    assert "of 50 parts failed on workers (BrokenProcessPool) and had to be computed on this" in redone.notes[0]
+
+
+class Closed(Executor):
+    """Takes nothing, as a cluster that is gone: what that raises is its own affair."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        raise ConnectionError("secret of the cluster")
+
+
+def test_an_executor_that_takes_nothing_costs_no_result_and_is_said():
+    redone = Redone()
+    assert list(spread(doubled, [1, 2], Closed(), redone)) == [2, 4]
+    assert redone.notes == ("2 of 2 parts failed on workers (ConnectionError) and had to be computed on this machine",)
+    with pytest.warns(RuntimeWarning, match=r"3 of 3 parts failed on workers \(ConnectionError\)"):
+        found = kvcalc.sweep(["r1", "llama3-8b", "jamba"], tokens=[1, 2], executor=Closed())
+    assert (found == kvcalc.sweep(["r1", "llama3-8b", "jamba"], tokens=[1, 2])).all()
+    asked = {"users": 500, "workload": "1K:5,4K:1", "output": 200, "gpu": "l40s", "tp": 1}
+    report, plain = kvcalc.replicas("llama3-8b", **asked, executor=Closed()), kvcalc.replicas("llama3-8b", **asked)
+    assert report._replace(notes=plain.notes) == plain
+    assert set(report.notes) - set(plain.notes) == {
+        "14 of 14 parts failed on workers (ConnectionError) and had to be computed on this machine"
+    }
+
+
+@given(st.lists(st.integers(1, 9), max_size=30), st.integers(1, 12))
+def test_what_is_under_way_is_bounded_by_its_cost(parts, most):
+    """A part that costs more than may be under way goes alone."""
+    counting = Counting()
+    found = []
+    for result in spread(doubled, parts, counting, under_way=most, cost=lambda part: part):
+        found.append(result)
+        assert counting.under_way == 0 or sum(parts[len(found) : len(found) + counting.under_way]) <= max(most, 9)
+    assert found == list(map(doubled, parts))
+    if all(part * 2 > most for part in parts):
+        assert counting.most <= 1
 
 
 def test_what_is_refused_is_raised_as_it_is(processes):
-    with pytest.raises(InvalidValueError, match="here: part 1") as caught:
-        list(spread(refused, [1, 2], processes))
+    with pytest.raises(InvalidValueError, match=r"^here: part 1$") as caught:
+        list(spread(refused, [1, 2], processes, redone := Redone()))
+    assert not redone.notes
     assert (caught.value.field, caught.value.help) == ("part", "another")
 
 

@@ -34,6 +34,7 @@ LINES = {
     "vectors": "vectors run 'false' -e sglang",
     "report": "report examples/plans",
     "plot": "plot gpt-oss-20b llama3-8b -e ideal,vllm -t 32K --gpu h100",
+    "replays": "replay examples/traces llama3-8b,gpt-oss-20b --blocks 3000 --step-ms 20",
     "replay": "replay examples/traces/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps --curve",
 }
 MORE = (

@@ -2,6 +2,7 @@
 
 requests   what is replayed, checked at the door
 steps      the loop, step by step or from event to event
+serving    all of a replay but its trace
 distances  which cache would hit how much, from one pass over the trace
 """
 
