@@ -70,7 +70,7 @@ def read_deployments(
         | reader.handed_on
     )
     return Deployments(
-        tuple(_named(reader.settled)),
+        tuple(_named(_once(reader.settled))),
         _unique(reader.refused),
         _unique(reader.told),
         unread,
@@ -120,6 +120,14 @@ class _Reader:
         else:
             notes = self.refused if isinstance(found, Refused) else self.told
             notes.append(Note(f"{document.file}:{found.line}", found.about, found.why))
+
+
+def _once(settled: Iterable[Settled]) -> list[Settled]:
+    """Deployments, each once: of overlays that leave it as it is, each says the same."""
+    found: dict[str, Settled] = {}
+    for each in settled:
+        found.setdefault(repr(each.deployed), each)
+    return list(found.values())
 
 
 def _named(settled: Sequence[Settled]) -> Iterator[Settled]:

@@ -14,7 +14,7 @@ from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.units import entries
 
 _NIM = re.compile(r"(?:^|/)nvcr\.io/nim/([\w.-]+/[\w.-]+)|^nim/([\w.-]+/[\w.-]+)")
-_DJL = re.compile(r"(?:djl-serving|deepjavalibrary/djl)[\w.-]*(?::|$)")
+_DJL = re.compile(r"(?:djl-serving|djl-inference|deepjavalibrary/djl)[\w.-]*(?::|$)")
 _LOCAL_AI = re.compile(r"(?:^|/)local-?ai/local-?ai(?::|$)")
 _DJL_KEYS = names("""
     max_model_len tensor_parallel_degree pipeline_parallel_degree gpu_memory_utilization max_rolling_batch_size

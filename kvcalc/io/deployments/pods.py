@@ -12,7 +12,7 @@ from kvcalc.io.deployments.kinds import kind_of, kind_of_pod
 from kvcalc.io.deployments.reading import yaml
 from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.text import Text
-from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.reading.tree import Node, text_node
 from kvcalc.io.deployments.workload import Kind, Told, Workload
 
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_.-][\w.-]*)\)")
@@ -115,13 +115,19 @@ def memory_of(container: Node) -> int | None:
 def _slice(container: Node, whole: Kind | None) -> Kind | None:
     """The slice of a GPU that a container asks for, of the GPU that its node has."""
     for key, node in (*container.at("resources", "limits").items(), *container.at("resources", "requests").items()):
-        match = _MIG.fullmatch(key)
-        if match is None:
-            continue
-        if whole is not None and whole.name is not None:
-            return whole if "-mig-" in whole.name else kind_of(f"{whole.name}-mig-{match[1]}", node.line)
-        return Kind(None, node.line, f"a slice {match[1]} of a GPU that is not named: --gpu h100-80gb-mig-{match[1]}")
+        if _MIG.fullmatch(key):
+            return kind_of_slice(text_node(Text.on(node.line, key)), whole)
     return whole
+
+
+def kind_of_slice(resource: Node, whole: Kind | None) -> Kind | None:
+    """What a resource of slices names, of a GPU that its node has; another resource is the whole of it."""
+    match = _MIG.fullmatch(resource.text)
+    if match is None:
+        return whole
+    if whole is not None and whole.name is not None:
+        return whole if "-mig-" in whole.name else kind_of(f"{whole.name}-mig-{match[1]}", resource.line)
+    return Kind(None, resource.line, f"a slice {match[1]} of a GPU that is not named: --gpu NAME-mig-{match[1]}")
 
 
 class Pod(NamedTuple):

@@ -143,7 +143,10 @@ def _notes(file: str, says: Sequence[Told | Refused]) -> tuple[tuple[Note, ...],
 
 def _no_engine(place: _Place) -> tuple[Note, ...]:
     workload = place.workload
-    return (Note(place.at(workload.line), workload.part or workload.name, _NO_ENGINE),)
+    unknown = UNKNOWN.search(workload.image)
+    unset = f" that is known: its image is {_variable(unknown[0])}, which nothing sets" if unknown else ""
+    why = _NO_ENGINE + unset
+    return (Note(place.at(workload.line), workload.part or workload.name, why),)
 
 
 def _script_of(words: Sequence[Text]) -> Text | None:
@@ -152,7 +155,7 @@ def _script_of(words: Sequence[Text]) -> Text | None:
         return None
     for index, word in enumerate(words[1:-1], 1):
         if _WITH_TEXT.fullmatch(word):
-            return words[index + 1]
+            return next((each for each in words[index + 1 :] if each != "--"), None)
     return None
 
 
@@ -171,7 +174,7 @@ def _commands(workload: Workload, script: Text | None, folder: Path | None) -> t
     try:
         words = [str(word) for word in workload.words]
         image = workload.image or None
-        if image is not None and workload.is_command and not words[0].startswith("-"):
+        if image is not None and workload.is_command and words and not words[0].startswith("-"):
             read_command(words, variables, engine=workload.program or None)  # raises where it is another program
         return (read_command(words, variables, engine=program or None, image=image, folder=folder),)
     except InvalidValueError:
@@ -201,13 +204,12 @@ def _settled(command: Command, place: _Place) -> _One:
     args |= workload.settings or {}
     gpus = workload.gpus if workload.gpus is not None else command.gpus
     ranks = _ranks(command)
-    if gpus is None and _said_ranks(command):
+    said = _said_ranks(command)
+    if gpus is None and said:
         gpus = ranks
-    elif gpus is not None and ranks > gpus and not any(name in args for name in _REST_OF_NODES):
+    elif gpus is not None and ranks > gpus and said and not any(name in args for name in _REST_OF_NODES):
         where = place.at(workload.gpus_line if workload.gpus is not None else line)
-        refused.append(
-            Note(where, "GPUs", f"{_said_ranks(command)} needs {ranks} GPUs, and there are {gpus}: it would not start")
-        )
+        refused.append(Note(where, "GPUs", f"{said} needs {ranks} GPUs, and there are {gpus}: it would not start"))
     if command.engine is None and not any(_is_of_engine(refusal, command) for refusal in command.refused):
         decides = f"; there decide {command.title and _decides(command)}" if _decides(command) else ""
         refused.append(Note(place.at(line), "engine", f"{command.title} is not modelled{decides}"))

@@ -151,8 +151,9 @@ def _behind(words: Sequence[str], starter: Starter, length: int, found: dict[str
 def _of_shell(words: Sequence[str], variables: Mapping[str, str], depth: int) -> list[Started]:
     """What the text starts that a shell is given with -c; nothing where it is given a file."""
     for index, word in enumerate(words):
-        if word.startswith("-") and "c" in word and not word.startswith("--") and index + 1 < len(words):
-            found = statements(words[index + 1], variables)
+        if word.startswith("-") and "c" in word and not word.startswith("--"):
+            text = next((each for each in words[index + 1 :] if each != "--"), None)
+            found = statements(text, variables) if text is not None else []
             return [one for each in found for one in of_statement(each, depth)]
     return []
 

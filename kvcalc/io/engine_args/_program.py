@@ -93,11 +93,15 @@ class Program:
 
 
 _TAG = re.compile(r":(?:[a-z][a-z0-9]*-)*v?(\d+\.\d+(?:\.\d+)?)(?:[.-]?(post|rc)\d+)?(?![\w.]*/)", re.IGNORECASE)
+_TAGGED_BY_OTHERS = re.compile(r"(?:^|/)lmcache/")
+"""Images that hold an engine and are numbered as something else."""
 _BUILD = re.compile(r":(?:[a-z0-9]+-)*(b\d{3,6})$")
 
 
 def version_of(image: str) -> str | None:
     """The version that an image's tag names; None for latest, nightly, a digest, or a tag that is another's."""
     name = image.partition("@")[0]
+    if _TAGGED_BY_OTHERS.search(name):
+        return None
     found = _TAG.search(name) or _BUILD.search(name)
     return found[1] if found else None

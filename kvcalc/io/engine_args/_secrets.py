@@ -33,11 +33,15 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.,:+/ -]{0,40}")
 _NUMBER = re.compile(r"-?[0-9][0-9_,]*(\.[0-9]+)?[kKmMgG]?i?")
 _RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+]{24,}={0,2}")
 """Letters and digits without a break, longer than any name of a format or a kernel."""
+_DIGESTS = re.compile(r"(?<=snapshots/)[0-9a-f]{40}(?![0-9A-Za-z])|(?<=sha256[-:])[0-9a-f]{64}(?![0-9A-Za-z])")
+"""A commit in the cache of Hugging Face, and a digest of a blob or an image, which are no secrets."""
 
 
 def could_be_secret(text: str) -> bool:
     """Whether a word holds what credentials begin with, carries them in an address, or is a long run of characters."""
-    return bool(_TOKENS.search(text) or _IN_URL.search(text) or any(map(_RANDOM.fullmatch, _PARTS.split(text))))
+    if is_credential(text):
+        return True
+    return any(map(_RANDOM.fullmatch, _PARTS.split(_DIGESTS.sub("", text))))
 
 
 def is_credential(text: str) -> bool:

@@ -453,6 +453,17 @@ _HARMLESS = words("""
 
 _LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 
+_DYNAMO = rows(
+    Ignored("how NVIDIA Dynamo routes requests"),
+    switch="use-sglang-tokenizer",
+    value="""
+        endpoint migration-limit custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv request-plane
+        event-plane namespace
+    """,
+    apart=True,
+)
+"""Of python -m dynamo.sglang, which takes the rest as SGLang does."""
+
 PROGRAM = Program(
     title="SGLang",
     engine="sglang",
@@ -464,7 +475,7 @@ PROGRAM = Program(
         "python -m dynamo.sglang",
     ),
     length="context_length",
-    flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED),
+    flags=(*_SETTINGS, *_LAYOUT, *_OWN, *_WEIGHS, *_REFUSED, *_IGNORED, *_REMOVED, *_DYNAMO),
     variables=(Variable(_LONGER, Flag(_LONGER, Reads(lifts_length, decides=False))), *lmcache_variables()),
     own_variables=("SGLANG_", "SGL_"),
     harmless=_HARMLESS,

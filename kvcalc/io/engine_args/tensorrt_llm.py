@@ -19,7 +19,7 @@ _FLAGS = (
     Flag("pp-size", Degree("pp"), ("pipeline-parallel-size",)),
     Flag("kv-cache-config", Reads(cache_config)),
     Flag("enable-attention-dp", Reads(attention_replicas), takes="switch"),
-    Flag("config", Reads(config_file, decides=False), ("extra-llm-api-options",)),
+    Flag("config", Reads(config_file, decides=False), ("extra-llm-api-options", "extra-engine-args")),
     Flag("server-role", Reads(role)),
     Flag("model", Names("model"), ("model-path",)),
     *rows(
@@ -44,7 +44,8 @@ _FLAGS = (
     *rows(
         Ignored("where ranks and experts are"),
         value="""
-            ep-size|moe-expert-parallel-size moe-tensor-parallel-size cluster-size|moe-cluster-parallel-size
+            ep-size|moe-expert-parallel-size|expert-parallel-size moe-tensor-parallel-size
+            cluster-size|moe-cluster-parallel-size
             gpus-per-node cache-transceiver-config disagg-cluster-uri metadata-server-config-file
         """,
     ),
@@ -61,6 +62,19 @@ _FLAGS = (
         """,
         values="custom-module-dirs",
     ),
+    *rows(
+        Ignored("how NVIDIA Dynamo routes requests"),
+        switch="publish-events-and-metrics use-nixl-connect",
+        value="""
+            endpoint encode-endpoint migration-limit served-model-name modality disaggregation-strategy
+            custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv request-plane event-plane namespace
+            dyn-encoder-cache-capacity-gb
+        """,
+        apart=True,
+    ),
+    Flag("kv-block-size", Sets("tokens_per_block"), apart=True),
+    *rows(Reads(role, decides=False), value="disaggregation-mode", apart=True),
+    *rows(Refused("settings of the engine as JSON, which are not read"), value="override-engine-args", apart=True),
 )
 
 PROGRAM = Program(

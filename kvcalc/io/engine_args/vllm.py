@@ -423,7 +423,7 @@ _HARMLESS = words("""
 _DYNAMO = (
     *rows(
         Ignored("how NVIDIA Dynamo routes requests"),
-        switch="is-decode-worker enable-local-indexer use-kv-events enable-multimodal",
+        switch="is-decode-worker enable-local-indexer use-kv-events enable-multimodal use-vllm-tokenizer",
         value="""
             endpoint migration-limit custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv
             request-plane event-plane kv-events-port-range multimodal-worker namespace

@@ -18,6 +18,8 @@ from kvcalc.io.deployments.workload import Kind, Workload
 _TYPES = ("service", "task", "dev-environment")
 _MEMORY = re.compile(r"\d+(?:\.\d+)?GB", re.IGNORECASE)
 _RANGE = re.compile(r"(\d+)?\.\.(\d+)?")
+_MEMORIES = re.compile(r"(?:\d+(?:\.\d+)?(?:GB)?)?\.\.(?:\d+(?:\.\d+)?(?:GB)?)?", re.IGNORECASE)
+_ANY = "any GPU of that memory; say which by --gpu"
 
 
 def _is_own(document: Document) -> bool:
@@ -63,7 +65,7 @@ def _gpu(node: Node) -> tuple[int | None, Kind | None]:
         name, count = node.at("name").text, node.at("count")
         fixed = count.count if count else 1
         size = node.at("memory").text
-        return fixed, _kind(str(name), str(size), node.line) if name else None
+        return fixed, _kind(str(name), str(size), node.line) if name else Kind(None, node.line, _ANY) if size else None
     if node.count is not None:
         return node.count, None
     parts = [part for part in node.text.split(":") if part]
@@ -72,8 +74,9 @@ def _gpu(node: Node) -> tuple[int | None, Kind | None]:
     counts = [part for part in parts[1:] if part.isdecimal()]
     ranges = any(_RANGE.fullmatch(part) for part in parts[1:])
     memory = next((part for part in parts if _MEMORY.fullmatch(part)), "")
-    named = parts[0] if not _MEMORY.fullmatch(parts[0]) and not parts[0].isdecimal() else ""
-    return None if ranges else int(counts[0]) if counts else 1, _kind(named, memory, node.line) if named else None
+    by_memory = _MEMORY.fullmatch(parts[0]) or _MEMORIES.fullmatch(parts[0])
+    kind = Kind(None, node.line, _ANY) if by_memory else _kind(parts[0], memory, node.line)
+    return None if ranges else int(counts[0]) if counts else 1, kind
 
 
 def _kind(name: str, memory: str, line: int) -> Kind:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read, of_kinds
 from kvcalc.io.deployments.kinds import kind_of_pod
-from kvcalc.io.deployments.pods import Pod, workload_of
+from kvcalc.io.deployments.pods import Pod, environment, workload_of
 from kvcalc.io.deployments.reading import yaml
 from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.tree import Node
@@ -22,6 +22,7 @@ _ROLES = ("prefill", "decode")
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
+    common = environment(Node({"env": document.root.at("spec", "envs")}, document.root.line), around).values
     for name, service in document.root.at("spec", "services").items():
         pod_spec = service.at("extraPodSpec")
         container = pod_spec.at("mainContainer")
@@ -38,6 +39,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             role if role in _ROLES else None,
             nodes=nodes,
             kind=kind_of_pod(pod_spec),
+            more={name: value for name, value in common.items() if name != _CONFIG},
         )
         read = workload_of(document, container if container else service, pod_spec, pod, around)
         if not read.words:

@@ -5,6 +5,7 @@ What storageUri names stands behind /mnt/models. Source: kserve.github.io/websit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
@@ -21,6 +22,8 @@ _SERVICE = "InferenceService"
 _ENGINES = ("kserve-container",)
 _ID = "--model-id="
 _HUGGING_FACE = ("huggingface", "vllm")
+_OWN_SERVER = re.compile(r"huggingface-?server")
+"""KServe's own image for models of the hub, which starts vLLM with the arguments that it is given."""
 
 
 def model_of_uri(uri: Text) -> Text | None:
@@ -82,6 +85,8 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
         words = tuple(word for word in words if word is not served)
         pod = pod._replace(model=served.part(len(_ID), len(served)))
     gpus, line = gpus_of(model)
+    if base is not None and _OWN_SERVER.search(base.image):
+        base = base._replace(words=tuple(_without_names(base.words)), program="vllm")
     inner = base or Workload(document.name, model.line, program=_program(model), replicas=pod.replicas, model=pod.model)
     yield inner._replace(
         line=next((node for node in (model.at("args"), model.at("storageUri"), model) if node), model).line,

@@ -5,7 +5,9 @@ Source: github.com/llm-d-incubation/llm-d-modelservice, charts/llm-d-modelservic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import NamedTuple, Self
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
@@ -16,7 +18,10 @@ from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Kind
 
 _HALVES = ("decode", "prefill")
-_DEGREES = {"tensor": "tensor-parallel-size", "pipeline": "pipeline-parallel-size", "data": "data-parallel-size"}
+_SERVES = ("vllmServe", "imageDefault", "")
+_SIMULATOR = re.compile(r"llm-d-inference-sim")
+_MOUNTED = "/model-cache"
+"""Where the chart mounts a volume with models."""
 
 
 def _is_own(document: Document) -> bool:
@@ -25,43 +30,88 @@ def _is_own(document: Document) -> bool:
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
-    artifacts = document.root.at("modelArtifacts")
-    uri = artifacts.at("uri").text
-    name = artifacts.at("name").text
-    model = name if name else Text.on(uri.line, uri.partition("://")[2] or str(uri)) if uri else None
+    model = _model(document.root.at("modelArtifacts"))
     for half in _HALVES:
         spec = document.root.at(half)
         if not spec.is_mapping or spec.at("create").is_false:
             continue
-        parallelism = spec.at("parallelism")
+        ranks = _Ranks.of(spec.at("parallelism"))
         replicas = spec.at("replicas").count
-        pod = Pod(half, 1 if replicas is None else replicas, half, model=model, kind=_kind(spec, document.root))
+        pod = Pod(
+            half,
+            1 if replicas is None else replicas,
+            half,
+            nodes=ranks.workers,
+            model=model,
+            kind=_kind(spec, document.root),
+            more=ranks.variables(),
+        )
         for container in spec.at("containers").each():
             read = workload_of(document, container, spec, pod, around)
-            serves = container.at("modelCommand").text in ("vllmServe", "")
-            words = [
-                Text.on(parallelism.at(key).line, f"--{flag}={parallelism.at(key).text}")
-                for key, flag in _DEGREES.items()
-                if (parallelism.at(key).count or 1) > 1
-            ]
+            serves = container.at("modelCommand").text in _SERVES and not _is_command(read.words)
+            serves = serves and not _SIMULATOR.search(read.image)
             yield read._replace(
-                words=(*words, *read.words) if serves else read.words,
-                program="vllm" if serves and not _is_command(read.words) else "",
-                gpus=_ranks(parallelism) if read.gpus is None else read.gpus,
-                gpus_line=parallelism.line,
+                words=(*ranks.words(), *read.words) if serves else read.words,
+                program="vllm" if serves else "",
+                gpus=ranks.gpus if read.gpus is None else read.gpus,
+                gpus_line=read.gpus_line if read.gpus is not None else ranks.line,
             )
+
+
+def _model(artifacts: Node) -> Text | None:
+    """What the chart writes for `vllm serve`; the name is what clients call it, and may be a nickname."""
+    uri, name = artifacts.at("uri").text, artifacts.at("name").text
+    protocol, _, path = uri.partition("://")
+    if not path or "{{" in path:
+        return name or (uri if uri else None)
+    if protocol == "pvc" and "/" in name:
+        return name  # what the files of a volume are, only their name says
+    if protocol == "pvc":
+        mount = str(artifacts.at("mountPath").text) or _MOUNTED
+        return Text.on(uri.line, f"{mount}/{path.partition('/')[2]}")
+    if protocol == "pvc+hf":
+        return Text.on(uri.line, "/".join(path.split("/")[-2:]))
+    return Text.on(uri.line, path if protocol == "hf" else str(uri))
 
 
 def _is_command(words: tuple[Text, ...]) -> bool:
     return bool(words) and not words[0].startswith("-")
 
 
-def _ranks(parallelism: Node) -> int:
-    counts = (
-        parallelism.at("tensor").count or 1,
-        parallelism.at("dataLocal").count or parallelism.at("data").count or 1,
-    )
-    return counts[0] * counts[1]
+class _Ranks(NamedTuple):
+    """Degrees as the chart works them out: of data, its share of a worker and the workers, two give the third."""
+
+    line: int
+    tensor: int
+    data: int
+    local: int
+    workers: int
+
+    @classmethod
+    def of(cls, parallelism: Node) -> Self:
+        """The degrees that are said, and those that follow."""
+        data, local, workers = (parallelism.at(name).count or 0 for name in ("data", "dataLocal", "workers"))
+        tensor = parallelism.at("tensor").count or 1
+        whole = data or local * (workers or 1) or 1
+        share = local or (data // workers if data and workers else data) or 1
+        several = workers or (data // local if data and local else 1)
+        return cls(parallelism.line, tensor, whole, share, max(several, 1))
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all workers."""
+        return self.tensor * self.local * self.workers
+
+    def words(self) -> list[Text]:
+        """The flags that the chart writes."""
+        said = (("tensor-parallel-size", self.tensor), ("data-parallel-size", self.data))
+        return [Text.on(self.line, f"--{flag}={count}") for flag, count in said if count > 1]
+
+    def variables(self) -> dict[str, Text]:
+        """The variables that the chart sets, for commands of one's own."""
+        said = {"TP_SIZE": self.tensor, "DP_SIZE": self.data, "DP_SIZE_LOCAL": self.local}
+        said["LWS_GROUP_SIZE"] = self.workers
+        return {name: Text.on(self.line, str(count)) for name, count in said.items()}
 
 
 def _kind(spec: Node, root: Node) -> Kind | None:

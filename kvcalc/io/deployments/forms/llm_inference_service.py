@@ -27,17 +27,36 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     prefill = spec.at("prefill")
     halves = [(spec, "decode" if prefill else None, "")] + ([(prefill, "prefill", "/prefill")] if prefill else [])
     for half, role, suffix in halves:
-        nodes = 1 + (1 if half.at("worker") else 0)
+        nodes = _nodes(half)
         replicas = half.at("replicas").count
         pod = Pod(
             document.name + suffix,
             1 if replicas is None else replicas,
             role,
-            more_gpus=gpus_of_pod(half.at("worker")) if nodes > 1 else 0,
+            more_gpus=(nodes - 1) * gpus_of_pod(half.at("worker")),
             model=model,
         )
+        if not half.at("template", "containers").each():
+            yield _bare(pod, half, spec)
         for read in workloads(document, half.at("template"), pod, around):
             yield _served(read, half) if isinstance(read, Workload) else read
+
+
+def _bare(pod: Pod, half: Node, spec: Node) -> Workload:
+    """What the controller starts where nothing is said of its pod."""
+    start = spec.at("model", "uri")
+    return _served(Workload(pod.name, start.line, model=pod.model, replicas=pod.replicas, role=pod.role), half)
+
+
+def _nodes(half: Node) -> int:
+    """Pods of one replica: with workers one for each share of the data ranks, or for each pipeline stage; else one."""
+    if not half.at("worker"):
+        return 1
+    degrees = half.at("parallelism")
+    data, local = degrees.at("data").count, degrees.at("dataLocal").count
+    if data and local:
+        return max(1, data // local)
+    return degrees.at("pipeline").count or 2
 
 
 def _served(read: Workload, half: Node) -> Workload:
@@ -52,6 +71,8 @@ def _served(read: Workload, half: Node) -> Workload:
         for name, flag in _DEGREES.items()
         if parallelism.at(name)
     ]
+    if parallelism.at("expert").is_true:
+        words.append(Text.on(parallelism.at("expert").line, "--enable-expert-parallel"))
     line = read.line if additional is None else additional.line - 1
     variables = {name: value for name, value in read.variables.items() if name != _ADDITIONAL}
     return read._replace(words=tuple(words), program="vllm", line=line, variables=variables)

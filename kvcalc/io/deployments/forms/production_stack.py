@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.kinds import kind_of_pod, kind_of_terms
-from kvcalc.io.deployments.pods import environment
+from kvcalc.io.deployments.pods import environment, kind_of_slice
 from kvcalc.io.deployments.reading.flags import flag_words
-from kvcalc.io.deployments.reading.tree import Node
+from kvcalc.io.deployments.reading.text import Text
+from kvcalc.io.deployments.reading.tree import NOTHING, Node
 from kvcalc.io.deployments.workload import Told, Workload
 
-_NO_FLAGS = ("extraArgs", "v0", "v1", "tensorParallelSizeFrom")
+_FLAGS = (
+    *("enableChunkedPrefill", "enablePrefixCaching", "maxModelLen", "dtype", "tensorParallelSize", "maxNumSeqs"),
+    *("gpuMemoryUtilization", "maxLoras", "runner", "convert", "pipelineParallelSize"),
+)
+"""What the chart's template writes as a flag."""
+_NO_FLAGS = ("extraArgs", "v0", "v1", "prometheusMultiprocDir")
 _ROLES = {"kv_producer": "prefill", "kv_consumer": "decode"}
 _ON_GPU = "cuda"
 
@@ -29,18 +35,23 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         cache = spec.at("lmcacheConfig")
         if cache.at("enabled").is_true:
             yield from _of_cache(cache)
+        for name, setting in spec.at("vllmConfig").items():
+            if name not in (*_FLAGS, *_NO_FLAGS):
+                yield Told(setting.line, name, "no setting of the chart, which writes no flag for it: see extraArgs")
         yield _model(document, spec, around)
 
 
 def _model(document: Document, spec: Node, around: Around) -> Workload:
     config, cache = spec.at("vllmConfig"), spec.at("lmcacheConfig")
     values, secret = environment(spec, around)
-    settings = [(name, node) for name, node in config.items() if name not in _NO_FLAGS]
+    settings = [(name, node) for name, node in config.items() if name in _FLAGS]
+    lora = spec.at("enableLoRA")
+    switches = (Text.on(lora.line, "--enable-lora"),) if lora.is_true else ()
     asked, visible = spec.at("requestGPU"), cache.at("cudaVisibleDevices")
     gpus = asked.count
     if gpus is None and visible.text:
         gpus = len(str(visible.text).split(","))
-    head = spec.at("raySpec", "headNode")
+    head = spec.at("raySpec", "headNode") if not spec.at("raySpec", "enabled").is_false else NOTHING
     terms = kind_of_terms(spec.at("nodeSelectorTerms"))
     count = spec.at("replicaCount").count
     replicas = 1 if count is None else count
@@ -49,7 +60,7 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
     return Workload(
         name=document.prefix + str(spec.at("name").text),
         line=spec.line,
-        words=(*flag_words(settings), *(node.text for node in config.at("extraArgs").each())),
+        words=(*switches, *flag_words(settings), *(node.text for node in config.at("extraArgs").each())),
         image=f"{spec.at('repository').text}:{spec.at('tag').text}",
         program="vllm",
         variables=values,
@@ -57,7 +68,7 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
         model=spec.at("modelURL").text or None,
         gpus=gpus,
         gpus_line=(asked if asked else visible if visible else spec).line,
-        kind=terms or kind_of_pod(spec),
+        kind=kind_of_slice(spec.at("requestGPUType"), terms or kind_of_pod(spec)),
         replicas=replicas,
         role=_ROLES.get(str(cache.at("kvRole").text)),
     )

@@ -42,7 +42,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             "is not valid Python", where=f"{document.file}:{line}", help="check its brackets"
         ) from error
     known: dict[str, object] = {name: str(value) for name, value in around.given.items()}
-    reader = _Program(known)
+    reader = _Program()
     reader.body(tree.body, known)
     name = reader.app or document.stem
     for index, (line, words, gpu) in enumerate(reader.commands):
@@ -67,10 +67,10 @@ _Gpus = tuple[int | None, Kind | None]
 class _Program:
     """Statements in their order, with the names that are known."""
 
-    def __init__(self, known: dict[str, object]) -> None:
+    def __init__(self) -> None:
         self.app = ""
         self.commands: list[tuple[int, list[str], _Gpus]] = []
-        self._outer = known
+        self._joined: set[str] = set()
 
     def body(
         self, statements: list[ast.stmt], known: dict[str, object], gpu: _Gpus = (None, None), depth: int = 0
@@ -84,7 +84,10 @@ class _Program:
         for name, line in lists.items():
             value = known.get(name)
             if isinstance(value, list) and _starts(value):
-                self.commands.append((line, [str(word) for word in value], gpu))
+                words = [str(word) for word in value]
+                if name in self._joined:  # a shell divides it again
+                    words = [str(word) for word in split(Text.on(1, " ".join(words)))]
+                self.commands.append((line, words, gpu))
 
     def _statement(
         self, statement: ast.stmt, known: dict[str, object], gpu: _Gpus, lists: dict[str, int], depth: int
@@ -141,6 +144,8 @@ class _Program:
                 if isinstance(node.func, ast.Name)
                 else ""
             )
+            if name == "join" and len(node.args) == 1 and isinstance(node.args[0], ast.Name):
+                self._joined.add(node.args[0].id)
             if name == "App" and not self.app:
                 first = (
                     node.args[0]

@@ -19,6 +19,13 @@ _GRES = re.compile(r"(?:gres/)?gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*\))?"
 _GPUS = re.compile(r"(?:([A-Za-z][\w.-]*):)?(\d+)")
 _PER_NODE = ("--gres", "--gpus-per-node")
 _IN_ALL = ("-G", "--gpus")
+_HANDED_ON = {
+    "--gpus-per-node": "SLURM_GPUS_PER_NODE",
+    "--ntasks-per-node": "SLURM_NTASKS_PER_NODE",
+    "-n": "SLURM_NTASKS",
+    "--ntasks": "SLURM_NTASKS",
+}
+"""Options whose values Slurm hands on as variables."""
 FENCE = re.compile(r"^\s*(?:```|~~~)")
 
 
@@ -30,7 +37,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         name=str(name) if name is not None else document.stem,
         line=1,
         script=_commands(document),
-        variables=dict(around.given),
+        variables={**_of_slurm(options, gpus), **around.given},
         gpus=gpus,
         gpus_line=line,
         kind=kind,
@@ -65,10 +72,29 @@ def _options(text: Text) -> Iterator[tuple[str, Text]]:
             yield match[1], Text.on(line.line, match[2] or "")
 
 
+def _nodes(options: dict[str, Text]) -> Text | None:
+    """Nodes of a job, where their number is said."""
+    said = options.get("--nodes", options.get("-N"))
+    return said if said is not None and said.isdecimal() else None
+
+
+def _of_slurm(options: dict[str, Text], gpus: int | None) -> dict[str, Text]:
+    """Variables that Slurm sets for a job, as far as its options say them."""
+    nodes = _nodes(options)
+    found = {} if nodes is None else dict.fromkeys(("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), nodes)
+    count = int(nodes) if nodes is not None else 1
+    if options and gpus is not None and gpus % count == 0:
+        found["SLURM_GPUS_ON_NODE"] = Text.on(1, str(gpus // count))
+    for option, variable in _HANDED_ON.items():
+        said = options.get(option)
+        if said is not None and said.isdecimal():
+            found[variable] = said
+    return found
+
+
 def _gpus(options: dict[str, Text]) -> tuple[int | None, Kind | None, int]:
     """GPUs of a job over all its nodes, which, and the line."""
-    nodes_said = options.get("--nodes", options.get("-N"))
-    nodes = int(nodes_said) if nodes_said is not None and nodes_said.isdecimal() else 1
+    nodes = int(_nodes(options) or 1)
     for option in (*_PER_NODE, *_IN_ALL):
         said = options.get(option)
         if said is None:

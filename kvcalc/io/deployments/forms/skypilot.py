@@ -54,7 +54,7 @@ def _accelerators(resources: Node) -> tuple[int | None, Kind | None, int]:
     named = [_said(each.at("accelerators").text) for each in several if each.at("accelerators").text]
     if not node and several:
         node = Node(None, several[0].line)
-    named += [(key, value.count or 1) for key, value in node.items()]
+    named += [(key, value.count or 1) if value else _said(key) for key, value in node.items()]  # {A:1, B:1} is a set
     named += [_said(item.text) for item in node.each()]
     if node.text:
         named.append(_said(node.text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Mapping
 
 UNKNOWN = "${computed}"
@@ -24,6 +25,12 @@ def _constant(node: ast.Constant, known: Mapping[str, object], depth: int) -> ob
 
 def _name(node: ast.Name, known: Mapping[str, object], depth: int) -> object:  # noqa: ARG001
     return known.get(node.id, f"${{{node.id}}}")
+
+
+def _own(node: ast.Attribute, known: Mapping[str, object], depth: int) -> object:  # noqa: ARG001
+    """self.NAME, which the class sets to a constant."""
+    own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    return known.get(node.attr, UNKNOWN) if own else UNKNOWN
 
 
 def _items(node: ast.List | ast.Tuple, known: Mapping[str, object], depth: int) -> list[object]:
@@ -75,11 +82,15 @@ def joined(one: list[object], other: list[object]) -> list[object]:
 
 
 def _call(node: ast.Call, known: Mapping[str, object], depth: int) -> object:
-    """str(N), " ".join(LIST), and a default: os.environ.get("NAME", "...")."""
+    """str(N), " ".join(LIST), a default, as of os.environ.get("NAME", "..."), JSON, and a model of BentoML."""
     inner = [value_of(each, known, depth) for each in node.args]
     match node.func, inner:
         case ast.Name(id="str" | "int"), [str() | int() as value]:
             return value
+        case ast.Attribute(attr="dumps"), [dict() as fields] if UNKNOWN not in str(fields):
+            return json.dumps(fields)
+        case ast.Attribute(attr="HuggingFaceModel"), [str() as model, *_]:
+            return model
         case ast.Attribute(attr="join"), [list() as words]:
             return " ".join(map(str, words))
         case ast.Attribute(attr="get" | "getenv"), [str(), str() as default]:
@@ -90,6 +101,7 @@ def _call(node: ast.Call, known: Mapping[str, object], depth: int) -> object:
 _READERS: Mapping[type[ast.expr], Callable[..., object]] = {
     ast.Constant: _constant,
     ast.Name: _name,
+    ast.Attribute: _own,
     ast.List: _items,
     ast.Tuple: _items,
     ast.Dict: _mapping,
