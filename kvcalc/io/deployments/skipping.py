@@ -8,7 +8,7 @@ from kvcalc.io.deployments import Deployments
 from kvcalc.io.deployments.sources import Found
 from kvcalc.report.deployments import THE_FILE, DeploymentsReport, Note
 
-_NOTHING = "no deployment is found in it"
+_NOTHING = "no deployments found in it"
 
 
 class Sorted(NamedTuple):
