@@ -59,7 +59,7 @@ def test_a_folder_is_read_and_what_holds_nothing_is_listed(cli, folder):
     assert [(each["where"], each["why"][:24]) for each in found["skipped"]] == [
         ("k8s/broken.yaml:3", "is not valid YAML: did n"),
         ("k8s/chart.yaml:2", "a Helm template that is "),
-        ("k8s/service.yaml", "no deployments found i"),
+        ("k8s/service.yaml", "no deployments found in "),
     ]
 
 
