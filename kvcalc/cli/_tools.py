@@ -15,17 +15,23 @@ from kvcalc.units import shown
 ANSWERED_BY = {
     "size": ("size",),
     "compare": ("compare", "methods"),
-    "fit": ("fit", "choices"),
+    "fit": ("fit", "choices", "replicas"),
     "check": ("check",),
+    "diff": ("diff",),
+    "deployments": ("deployments",),
     "explain": ("explain",),
+    "decode": ("decode",),
+    "traffic": ("traffic",),
     "transfer": ("transfer",),
+    "weights": ("weights",),
 }
 """Commands that are tools, each with the kinds of document it returns (`kvcalc schema KIND`)."""
 _LEFT_OUT = frozenset(
     {
         *("preset", "model", "length"),  # model and context have one argument each
         *("format", "by_layer", "exact"),  # an answer always has both text and values
-        *("verify",),  # starts processes
+        *("verify", "on"),  # start processes, ask a cluster
+        *("launch",),  # prints a command line in place of an answer
         *("baseline", "update_baseline", "max_growth", "out"),  # write files
     }
 )

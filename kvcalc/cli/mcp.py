@@ -96,7 +96,7 @@ async def _call_tool(
 
 
 COMMAND = Command(
-    help="Serve size, compare, fit, check, explain and transfer as tools for agents (Model Context Protocol, stdio).",
+    help="Serve size, compare, fit, check, diff and more as tools for agents (Model Context Protocol, stdio).",
     epilog="Example, in an agent's server list: kvcalc mcp (pip install 'kvcalc[mcp]')",
     takes=(),
     run=run,

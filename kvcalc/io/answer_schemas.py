@@ -45,7 +45,12 @@ def many(rule: Schema) -> Schema:
     return {"type": "array", "items": rule}
 
 
-def _document(kind: str, **named: Schema) -> Schema:
+def all_of(rule: Schema, *names: str) -> dict[str, Schema]:
+    """Fields that one rule holds for."""
+    return dict.fromkeys(names, rule)
+
+
+def _document(kind: str, /, **named: Schema) -> Schema:
     return fields(schema={"const": f"{kind}/{VERSIONS[kind]}"}, **named)
 
 
@@ -54,11 +59,12 @@ _ASKED_OF_DEPLOYMENT = fields(
     tokens=COUNT,
     sequences=COUNT,
     kv_dtype=TEXT,
-    **dict.fromkeys(("prompt", "output", "context", "prefix", "active"), absent(TEXT)),
-    **dict.fromkeys(("quantile", "share"), absent(NUMBER)),
+    **all_of(absent(TEXT), "prompt", "output", "context", "prefix", "active"),
+    **all_of(absent(NUMBER), "quantile", "share"),
 )
 """The words of a workload, too, where requests differ in length."""
 _ENGINE = {"engine": TEXT, "engine_version": absent(TEXT)}
+_OF_MODEL = {"model": TEXT, **_ENGINE}
 _NOTES = many(TEXT)
 _LEFT_OUT = many(fields(label=TEXT, reason=TEXT))
 
@@ -86,16 +92,11 @@ def _size() -> Schema:
         slots=COUNT,
         slot_rule=TEXT,
         saturates_at=maybe(COUNT),
-        bytes_per_slot=COUNT,
-        bytes=COUNT,
-        storage_bytes=COUNT,
+        **all_of(COUNT, "bytes_per_slot", "bytes", "storage_bytes"),
     )
     group = fields(name=TEXT, attention=TEXT, num_layers=COUNT, layers=many(COUNT), bytes=COUNT, tensors=many(tensor))
     rank = fields(
-        rank=COUNT,
-        tp_rank=COUNT,
-        pp_rank=COUNT,
-        dp_rank=COUNT,
+        **all_of(COUNT, "rank", "tp_rank", "pp_rank", "dp_rank"),
         layers=many(COUNT),
         sequences=COUNT,
         bytes=COUNT,
@@ -107,16 +108,12 @@ def _size() -> Schema:
         workload=_WORKLOAD,
         **_ENGINE,
         engine_settings=NAMED,
-        total_bytes=COUNT,
-        bytes_per_sequence=COUNT,
-        storage_bytes=COUNT,
+        **all_of(COUNT, "total_bytes", "bytes_per_sequence", "storage_bytes"),
         bytes_per_token=INTEGER,
         next_token_bytes=INTEGER,
         growth=fields(bytes=INTEGER, tokens=COUNT),
         later_growth=many(fields(from_tokens=COUNT, bytes=INTEGER, tokens=COUNT)),
-        fixed_bytes_per_sequence=COUNT,
-        saturated_bytes_per_sequence=COUNT,
-        growing_bytes_per_sequence=COUNT,
+        **all_of(COUNT, "fixed_bytes_per_sequence", "saturated_bytes_per_sequence", "growing_bytes_per_sequence"),
         policy=TEXT,
         other_policies=NAMED,
         notes=_NOTES,
@@ -124,9 +121,7 @@ def _size() -> Schema:
         source=TEXT,
         groups=many(group),
         shares_context=absent(FLAG),
-        copies=absent(COUNT),
-        prefill_peak_bytes=absent(COUNT),
-        score_workspace_bytes=absent(COUNT),
+        **all_of(absent(COUNT), "copies", "prefill_peak_bytes", "score_workspace_bytes"),
         parallel=absent(fields(tp=COUNT, pp=COUNT, dp=COUNT, dcp=absent(COUNT))),
         rank_bytes_sum=absent(COUNT),
         per_rank=absent(many(rank)),
@@ -148,19 +143,13 @@ def _methods() -> Schema:
         method=TEXT,
         tokens=COUNT,
         kind=TEXT,
-        steady_bytes=COUNT,
-        prefill_peak_bytes=COUNT,
-        score_workspace_bytes=COUNT,
-        decode_peak_bytes=COUNT,
-        step_copy_bytes=COUNT,
+        **all_of(
+            COUNT, "steady_bytes", "prefill_peak_bytes", "score_workspace_bytes", "decode_peak_bytes", "step_copy_bytes"
+        ),
         ratio=maybe(NUMBER),
         state=TEXT,
-        flash_attention=FLAG,
-        retraining=FLAG,
-        per_head_paging=FLAG,
-        caveat=TEXT,
-        formula=TEXT,
-        source=TEXT,
+        **all_of(FLAG, "flash_attention", "retraining", "per_head_paging"),
+        **all_of(TEXT, "caveat", "formula", "source"),
         report=_size(),
     )
     return _document("methods", title=TEXT, notes=_NOTES, rows=many(row), left_out=_LEFT_OUT)
@@ -168,7 +157,7 @@ def _methods() -> Schema:
 
 def _fit() -> Schema:
     planned = fields(
-        **dict.fromkeys(("model", "engine", "version", "gpu", "parallel"), TEXT),
+        **all_of(TEXT, "model", "engine", "version", "gpu", "parallel"),
         engine_settings=NAMED,
         available_bytes=many(COUNT),
         allocated_bytes=many(COUNT),
@@ -192,13 +181,9 @@ def _fit() -> Schema:
     )
     other = fields(
         model=TEXT,
-        tokens=COUNT,
-        sequences=COUNT,
-        weights_bytes=COUNT,
+        **all_of(COUNT, "tokens", "sequences", "weights_bytes"),
         beside_bytes=many(COUNT),
-        cache_bytes=COUNT,
-        least_bytes=COUNT,
-        most_bytes=COUNT,
+        **all_of(COUNT, "cache_bytes", "least_bytes", "most_bytes"),
     )
     at_best = fields(
         beside_bytes=many(COUNT),
@@ -210,8 +195,7 @@ def _fit() -> Schema:
     )
     return _document(
         "fit",
-        model=TEXT,
-        **_ENGINE,
+        **_OF_MODEL,
         engine_settings=NAMED,
         gpu=fields(name=TEXT, memory_bytes=COUNT, memory_from=TEXT, source=TEXT),
         gpus=COUNT,
@@ -230,10 +214,7 @@ def _fit() -> Schema:
         free_bytes=maybe(many(INTEGER)),
         untaken_bytes=INTEGER,
         fits=maybe(FLAG),
-        max_tokens=maybe(COUNT),
-        max_context=maybe(COUNT),
-        max_sequences=maybe(COUNT),
-        num_blocks=maybe(COUNT),
+        **all_of(maybe(COUNT), "max_tokens", "max_context", "max_sequences", "num_blocks"),
         block_bytes=many(COUNT),
         blocks_per_request=maybe(COUNT),
         fewest_gpus=maybe(COUNT),
@@ -254,15 +235,10 @@ def _choices() -> Schema:
     choice = fields(
         gpu=TEXT,
         num_gpus=COUNT,
-        parallel=TEXT,
-        weights_format=TEXT,
-        weights_repository=TEXT,
+        **all_of(TEXT, "parallel", "weights_format", "weights_repository"),
         weights_estimate=FLAG,
         kv_dtype=TEXT,
-        max_sequences=maybe(COUNT),
-        max_sequences_at_best=maybe(COUNT),
-        max_context=maybe(COUNT),
-        max_context_at_best=maybe(COUNT),
+        **all_of(maybe(COUNT), "max_sequences", "max_sequences_at_best", "max_context", "max_context_at_best"),
         fits=FLAG,
         estimate=FLAG,
         weights_bytes=COUNT,
@@ -274,8 +250,7 @@ def _choices() -> Schema:
     )
     return _document(
         "choices",
-        model=TEXT,
-        **_ENGINE,
+        **_OF_MODEL,
         tokens=COUNT,
         sequences=COUNT,
         fits=FLAG,
@@ -321,9 +296,7 @@ def _check() -> Schema:
 def _diff() -> Schema:
     cause = fields(field=TEXT, was=maybe(TEXT), now=maybe(TEXT), file=TEXT, line=COUNT)
     change = fields(
-        deployment=TEXT,
-        file=TEXT,
-        verdict=TEXT,
+        **all_of(TEXT, "deployment", "file", "verdict"),
         fails=FLAG,
         growth=maybe(NUMBER),
         was=maybe(_FINDING),
@@ -342,9 +315,7 @@ def _explain() -> Schema:
     room = fields(used=ANY, share=ANY, further_requests=many(request), longest=COUNT)
     return _document(
         "explain",
-        file=TEXT,
-        model=TEXT,
-        engine=TEXT,
+        **all_of(TEXT, "file", "model", "engine"),
         agrees=FLAG,
         outcome={"enum": ["agrees", "differs", "explained", "undecided"]},
         settings=NAMED,
@@ -361,11 +332,11 @@ def _explain() -> Schema:
 
 def _decode() -> Schema:
     experts = fields(
-        **dict.fromkeys(("on_gpu", "in_all", "per_token", "least", "tokens"), COUNT),
+        **all_of(COUNT, "on_gpu", "in_all", "per_token", "least", "tokens"),
         expected=NUMBER,
     )
     tensor = fields(group=TEXT, tensor=TEXT, layers=COUNT, reads=TEXT, held_bytes=COUNT, read_bytes=COUNT)
-    part = fields(part=TEXT, **dict.fromkeys(("held_bytes", "least_bytes", "expected_bytes"), COUNT))
+    part = fields(part=TEXT, **all_of(COUNT, "held_bytes", "least_bytes", "expected_bytes"))
     counts = (
         "held_bytes",
         "cache_bytes",
@@ -398,15 +369,12 @@ def _decode() -> Schema:
 def _transfer() -> Schema:
     return _document(
         "transfer",
-        model=TEXT,
-        **_ENGINE,
+        **_OF_MODEL,
         kv_dtype=TEXT,
         tokens=COUNT,
         prefill=TEXT,
         decode=TEXT,
-        request_bytes=COUNT,
-        sent_bytes=COUNT,
-        busiest_link_bytes=COUNT,
+        **all_of(COUNT, "request_bytes", "sent_bytes", "busiest_link_bytes"),
         link_bytes_per_second=maybe(COUNT),
         seconds=maybe(NUMBER),
         seconds_if_shared=maybe(NUMBER),
@@ -439,12 +407,10 @@ def _weights() -> Schema:
 
 def _replicas() -> Schema:
     fleet = fields(
-        gpu=TEXT,
-        replica=TEXT,
-        binds=TEXT,
-        **dict.fromkeys(("replica_gpus", "replica_users", "cache_bytes", "held"), COUNT),
-        **dict.fromkeys(("replicas", "gpus"), maybe(COUNT)),
-        **dict.fromkeys(("share", "share_with_one_more"), NUMBER),
+        **all_of(TEXT, "gpu", "replica", "binds"),
+        **all_of(COUNT, "replica_gpus", "replica_users", "cache_bytes", "held"),
+        **all_of(maybe(COUNT), "replicas", "gpus"),
+        **all_of(NUMBER, "share", "share_with_one_more"),
     )
     step = fields(gpus=COUNT, used=COUNT, gpu=TEXT, parallel=TEXT, users=COUNT, share=NUMBER)
     return _document(
@@ -469,9 +435,7 @@ def _traffic() -> Schema:
     counts = dict.fromkeys((*blocks, "users"), COUNT)
     return _document(
         "traffic",
-        model=TEXT,
-        engine=TEXT,
-        engine_version=TEXT,
+        **all_of(TEXT, "model", "engine", "engine_version"),
         workload=NAMED,
         unit=TEXT,
         **shares,
@@ -491,10 +455,7 @@ def _traffic() -> Schema:
 
 def _replay() -> Schema:
     step = fields(
-        step=COUNT,
-        used_blocks=COUNT,
-        running=COUNT,
-        waiting=COUNT,
+        **all_of(COUNT, "step", "used_blocks", "running", "waiting"),
         preempted=many(TEXT),
         scheduled_tokens=COUNT,
         used_after_update=COUNT,
@@ -512,9 +473,7 @@ def _replayed() -> dict[str, Schema]:
     """What a trace came to."""
     quantiles = ("used_blocks", "used_bytes", "wait_steps", "request_steps")
     return dict(
-        model=TEXT,
-        engine=TEXT,
-        engine_version=TEXT,
+        **all_of(TEXT, "model", "engine", "engine_version"),
         engine_settings=NAMED,
         scheduler=NAMED,
         num_blocks=COUNT,
@@ -545,7 +504,7 @@ def _vectors() -> Schema:
 def _plot() -> Schema:
     series = fields(
         label=TEXT,
-        **dict.fromkeys(("model", "engine", "engine_version", "kv_dtype", "method"), TEXT),
+        **all_of(TEXT, "model", "engine", "engine_version", "kv_dtype", "method"),
         sequences=absent(COUNT),
         gpu=absent(TEXT),
         gpus=absent(COUNT),
@@ -577,6 +536,66 @@ def _report() -> Schema:
     )
 
 
+def _deployments() -> Schema:
+    deployed = fields(
+        **all_of(TEXT, "name", "engine", "where"),
+        **all_of(maybe(TEXT), "model", "gpu", "role"),
+        **all_of(maybe(COUNT), "gpus", "replicas"),
+        args=NAMED,
+        version=absent(TEXT),
+        replicas_max=absent(COUNT),
+    )
+    notes = many(_NOTE)
+    return _document("deployments", deployments=many(deployed), refused=notes, told=notes, skipped=absent(notes))
+
+
+def _model() -> Schema:
+    layers = fields(num_layers=COUNT, group=TEXT, attention=TEXT)
+    return _document(
+        "model",
+        **all_of(TEXT, "name", "model_type", "source"),
+        **all_of(many(TEXT), "aliases", "kinds"),
+        **all_of(maybe(COUNT), "max_model_len", "parameters", "first_token_bytes", "bytes_per_token"),
+        layers=many(layers),
+    )
+
+
+def _gpu() -> Schema:
+    return _document(
+        "gpu",
+        **all_of(TEXT, "name", "vendor", "kind", "memory_from", "memory_source", "specs_source", "note"),
+        **all_of(many(TEXT), "aliases", "remarks"),
+        **all_of(maybe(TEXT), "compute_capability", "architecture", "interconnect"),
+        **all_of(maybe(COUNT), "nvidia_smi_mib", "windows_mib", "newer_macos_bytes", "bandwidth_mb_s"),
+        **all_of(maybe(COUNT), "bf16_gflops", "fp8_gflops"),
+        memory_bytes=COUNT,
+        seen_mib=maybe(many(COUNT)),
+        ecc=maybe(NAMED),
+    )
+
+
+def _engine() -> Schema:
+    rule = fields(**all_of(TEXT, "name", "what", "old", "source"), since=NAMED)
+    return _document(
+        "engine",
+        **all_of(TEXT, "name", "title", "verified", "answered"),
+        versions=many(TEXT),
+        plans=FLAG,
+        settings=NAMED,
+        rules=many(rule),
+    )
+
+
+def _method() -> Schema:
+    return _document(
+        "method",
+        **all_of(TEXT, "name", "kind", "title", "source", "formula", "step_copy", "caveat", "description"),
+        **all_of(FLAG, "flash_attention", "retraining", "per_head_paging"),
+        **all_of(NAMED, "parameters", "meanings"),
+        remarks=many(TEXT),
+    )
+
+
 ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "size": ("What a cache takes: `kvcalc size`, one of a list where several lengths are asked.", _size),
     "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
@@ -595,6 +614,11 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "vectors": ("An estimator beside what was measured: `kvcalc vectors run`.", _vectors),
     "report": ("A page about deployments: `kvcalc report`.", _report),
     "plot": ("Curves over the context: `kvcalc plot`.", _plot),
+    "deployments": ("What files start: `kvcalc deployments`.", _deployments),
+    "model": ("A shipped model: `kvcalc presets list`, one of a list.", _model),
+    "gpu": ("A device: `kvcalc gpus`, one of a list, or `kvcalc gpus NAME`.", _gpu),
+    "engine": ("An engine: `kvcalc engines list`, one of a list, or `kvcalc engines show NAME`.", _engine),
+    "method": ("A method: `kvcalc methods list`, one of a list, or `kvcalc methods show NAME`.", _method),
     "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
     "replays": ("Several traces, or one for several models: `kvcalc replay`.", _replays),
 }

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.sheet import Column, Json, Line, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
@@ -172,6 +172,18 @@ class DecodeReport(NamedTuple):
     def to_frame(self) -> Any:
         """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
         return frame_of(self)
+
+    def table(self) -> Table:
+        """One row for each cached tensor and each part of the weights, with the question."""
+        common: dict[str, Cell] = {"model": self.model, "tokens": self.tokens, "sequences": self.sequences}
+        common |= {"kv_dtype": self.kv_dtype, "parallel": self.parallel, "device": self.device}
+        cached = ({"of": "cache", **row._asdict()} for row in self.cache)
+        weighed = (
+            {"of": "weights", "part": w.part, "held_bytes": w.held_bytes, "read_bytes": w.least_bytes}
+            | {"expected_bytes": w.expected_bytes}
+            for w in self.weights
+        )
+        return Table.of({**common, **row} for row in (*cached, *weighed))
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each cached tensor and each part of the weights."""

@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.report.sheet import Column, Json, Sheet, in_version
+from kvcalc.report.versions import named
 from kvcalc.units import plural
 
 _HELP = "`kvcalc deployments PATH` shows everything that was read"
@@ -91,6 +92,7 @@ class DeploymentsReport(NamedTuple):
         """Plain values."""
         skipped = {"skipped": [note.to_dict() for note in self.skipped]} if self.skipped else {}
         return {
+            **named("deployments"),
             "deployments": [deployment.to_dict() for deployment in self.deployments],
             "refused": [note.to_dict() for note in self.refused],
             "told": [note.to_dict() for note in self.told],

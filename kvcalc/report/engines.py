@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Sheet, plain
+from kvcalc.report.versions import named
 
 
 class SettingEntry(NamedTuple):
@@ -47,6 +48,7 @@ class EngineEntry(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("engine"),
             "name": self.name,
             "title": self.title,
             "verified": self.verified,

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Sheet
+from kvcalc.report.versions import named
 from kvcalc.units import short_count
 
 
@@ -39,6 +40,7 @@ class Entry(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return {
+            **named("model"),
             "name": self.name,
             "aliases": list(self.aliases),
             "layers": [
@@ -79,7 +81,7 @@ class Gallery(NamedTuple):
             Column("layers"),
             *parameters,
             Column("context", "count"),
-            Column("bytes per token", "bytes"),
+            Column("bytes per token", "bytes", key="bytes_per_token"),
         )
         rows = tuple(
             (

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvcalc.hardware.gpu import APPLE, Gpu
-from kvcalc.report.sheet import Cell, Column, Json, Sheet
+from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
+from kvcalc.report.versions import named
 from kvcalc.units import both_units, count
 
 _OF_CAPABILITIES = "developer.nvidia.com/cuda-gpus"
@@ -22,6 +23,7 @@ def facts_of(gpu: Gpu) -> dict[str, Json]:
     """Plain values of a device; units end their names."""
     capability = gpu.compute_capability
     return {
+        **named("gpu"),
         "name": gpu.name,
         "aliases": list(gpu.aliases),
         "vendor": gpu.vendor,
@@ -87,6 +89,11 @@ class GpuPage(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
         return facts_of(self.gpu)
+
+    def table(self) -> Table:
+        """One row, by the names that JSON has."""
+        facts = facts_of(self.gpu).items()
+        return Table.of([{n: v for n, v in facts if n != "schema" and isinstance(v, str | int | float | None)}])
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each fact, with its source."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from kvcalc.report.sheet import Column, Json, Line, Sheet, plain
+from kvcalc.report.versions import named
 
 
 class MethodEntry(NamedTuple):
@@ -29,7 +30,7 @@ class MethodEntry(NamedTuple):
     def to_dict(self) -> dict[str, Json]:
         """Plain values; `description`: the formula and further notes."""
         values: dict[str, Json] = {name: plain(value) for name, value in self._asdict().items()}
-        return {**values, "description": "\n\n".join((self.formula, *self.remarks))}
+        return {**named("method"), **values, "description": "\n\n".join((self.formula, *self.remarks))}
 
 
 class MethodList(NamedTuple):

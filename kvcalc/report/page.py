@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from kvcalc.report.check import CheckReport, Finding
-from kvcalc.report.sheet import Document, Json, Line, Sheet
+from kvcalc.report.sheet import Document, Json, Line, Sheet, Table
 from kvcalc.report.versions import named
 from kvcalc.units import plural
 
@@ -103,6 +103,10 @@ class Page(NamedTuple):
             ],
             "left_out": self.left_out,
         }
+
+    def table(self) -> Table:
+        """That of the check."""
+        return self.check.table()
 
     def sheets(self) -> tuple[Sheet, ...]:
         """Sheets of the check, then of the parts."""

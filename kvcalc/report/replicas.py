@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
 
@@ -91,6 +91,13 @@ class ReplicasReport(NamedTuple):
     def to_frame(self) -> Any:
         """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
         return frame_of(self)
+
+    def table(self) -> Table:
+        """One row for each layout, by the names that JSON has."""
+        asked: dict[str, Cell] = {"model": self.model, "engine": self.engine, "engine_version": self.engine_version}
+        return Table.of(
+            {**asked, "users": self.users, **fleet._asdict(), "fits": self._holds(fleet)} for fleet in self.fleets
+        )
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each layout, fewest GPUs first; then what other numbers of GPUs hold."""

@@ -156,6 +156,12 @@ class Stack(NamedTuple):
         """The list of their values."""
         return [document.to_dict() for document in self.documents]
 
+    def table(self) -> Table:
+        """Rows of all that are of one kind; of several kinds, those of the first."""
+        first = self.documents[0]
+        alike = [table_of(document) for document in self.documents if type(document) is type(first)]
+        return Table.of(dict(zip(table.names, row, strict=True)) for table in alike for row in table.rows)
+
     def charts(self) -> "tuple[Chart, ...]":
         """All their charts."""
         from kvcalc.report.chart import all_charts

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, in_version
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural, short_share
 
@@ -192,6 +192,22 @@ class TrafficReport(NamedTuple):
     def to_frame(self) -> Any:
         """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
         return frame_of(self)
+
+    def table(self) -> Table:
+        """One row for each quantile, by names that do not depend on the unit."""
+        asked: dict[str, Cell] = {"model": self.model, "engine": self.engine, "engine_version": self.engine_version}
+        pool: dict[str, Cell] = {
+            "users": self.users,
+            "unit": self.unit,
+            "num_blocks": self.num_blocks,
+            "block_bytes": self.block_bytes,
+        }
+        rows = zip(self.user_blocks, self.all_blocks, strict=True)
+        return Table.of(
+            {**asked, **pool, "quantile": name, "user_blocks": each}
+            | dict(zip(("all_blocks", "all_bytes"), self._all(whole), strict=True))
+            for (name, each), (_, whole) in rows
+        )
 
     def sheets(self) -> tuple[Sheet, ...]:
         """Blocks of a user and of all of them."""

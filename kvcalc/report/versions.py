@@ -23,6 +23,11 @@ VERSIONS = {
     "vectors": 1,
     "plot": 1,
     "report": 1,
+    "deployments": 1,
+    "model": 1,
+    "gpu": 1,
+    "engine": 1,
+    "method": 1,
 }
 """By kind of document; `kvcalc schema KIND` prints what each field is."""
 

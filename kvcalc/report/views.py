@@ -91,7 +91,7 @@ class Lengths(NamedTuple):
                     Column("total bytes", "bytes"),
                     Column("total GB", "gigabytes"),
                     Column("total GiB", "gibibytes"),
-                    Column("bytes per token", "bytes"),
+                    Column("bytes per token", "bytes", key="bytes_per_token"),
                     *ranks,
                 ),
                 tuple(

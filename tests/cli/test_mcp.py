@@ -35,7 +35,11 @@ CALLS = {
     "compare": {"models": ["llama3-8b", "r1"], "tokens": "4K,32K"},
     "fit": {"model": "r1", "gpu": "h200", "gpus": 8, "tp": 8, "engine": "vllm", "weights": "671GB", "tokens": "128K"},
     "check": {"paths": "examples/plans/prod.yaml"},
+    "diff": {"base": "tests/plans/was", "head": "tests/plans/now"},
+    "deployments": {"paths": ["tests/data/deployments", "examples/plans"]},
     "explain": {"log": "tests/logs/vllm_error_minimax.log", "model": "minimax-m2.7", "tp": 2},
+    "decode": {"model": "qwen3-30b-a3b", "tokens": "32K", "batch": 8, "gpu": "h100"},
+    "traffic": {"model": "llama3-8b", "context": "examples/traces/azure.csv", "blocks": 2000},
     "transfer": {
         "model": "r1",
         "tokens": "8K",
@@ -44,12 +48,18 @@ CALLS = {
         "link": "400Gb/s",
         "engine": "vllm",
     },
+    "weights": {"model": "r1", "tp": 8},
 }
 LINES = {
     "size": "size r1 -t 100000",
     "compare": "compare llama3-8b r1 -t 4K,32K",
     "fit": "fit r1 --gpu h200 --gpus 8 --tp 8 -e vllm --weights 671GB -t 128K",
     "check": "check examples/plans/prod.yaml",
+    "diff": "diff tests/plans/was tests/plans/now",
+    "deployments": "deployments tests/data/deployments examples/plans",
+    "decode": "decode qwen3-30b-a3b -t 32K -b 8 --gpu h100",
+    "traffic": "traffic llama3-8b --context examples/traces/azure.csv --blocks 2000",
+    "weights": "weights r1 --tp 8",
     "explain": "explain tests/logs/vllm_error_minimax.log minimax-m2.7 --tp 2",
     "transfer": "transfer r1 -t 8K --from tp=2 --to tp=4 --link 400Gb/s -e vllm",
 }
@@ -75,9 +85,9 @@ def session():
     return {tool.name: tool for tool in tools}, results
 
 
-def test_the_tools_are_six_with_schemas(session):
+def test_each_tool_has_schemas(session):
     tools, _ = session
-    assert list(tools) == ["size", "compare", "fit", "check", "explain", "transfer"] == list(CALLS)
+    assert list(tools) == list(CALLS) == list(_tools.ANSWERED_BY)
     for name, tool in tools.items():
         jsonschema.Draft202012Validator.check_schema(tool.input_schema)
         jsonschema.Draft202012Validator.check_schema(tool.output_schema)
@@ -124,6 +134,7 @@ def test_several_lengths_are_several_answers():
     [
         ("verify", {}, "no tool is called 'verify'"),
         ("size", {"mdoel": "r1"}, "no argument of size is called 'mdoel'\nhelp: did you mean 'model'?"),
+        ("fit", {"model": "r1", "gpu": "h200", "on": "ray://x:1"}, "no argument of fit is called 'on'"),
         ("size", {"model": "r1", "verify": True}, "no argument of size is called 'verify'"),
         ("check", {"paths": "x", "update_baseline": True}, "no argument of check is called 'update_baseline'"),
         ("check", {}, "check: paths is missing"),

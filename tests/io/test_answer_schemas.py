@@ -5,6 +5,7 @@ tests/cli/test_cli_snapshots.py validates the documents of all snapshots, too.
 
 from __future__ import annotations
 
+import csv
 import json
 from copy import deepcopy
 
@@ -35,6 +36,11 @@ LINES = {
     "report": "report examples/plans",
     "plot": "plot gpt-oss-20b llama3-8b -e ideal,vllm -t 32K --gpu h100",
     "replays": "replay examples/traces llama3-8b,gpt-oss-20b --blocks 3000 --step-ms 20",
+    "deployments": "deployments tests/data/deployments",
+    "model": "presets list deepseek",
+    "gpu": "gpus h100",
+    "engine": "engines show vllm",
+    "method": "methods show snapkv",
     "replay": "replay examples/traces/azure.csv llama3-8b --blocks 2000 --step-ms 20 --steps --curve",
 }
 MORE = (
@@ -56,6 +62,11 @@ MORE = (
     "weights llama3-8b --weights-dtype fp8",
     "check tests/plans/workload.yaml",
     "traffic qwen3-next-80b-a3b --engine sglang --gpu h200 --tp 2 --context 4K",
+    "size r1 -t 1K,2K",
+    "gpus",
+    "engines list",
+    "methods list",
+    "presets list",
     "plot llama3.1-8b --max-users --gpu h100,l40s -e vllm",
 )
 
@@ -66,6 +77,61 @@ def test_a_document_has_the_fields_that_its_schema_names(cli, line, monkeypatch)
     done = cli(f"{line} --format json")
     assert done.code != 2, done.stderr
     assert check_schema(json.loads(done.stdout))
+
+
+NO_TABLE = {"fleet"}
+"""Answers that come as a stream, in two forms."""
+
+
+@pytest.mark.parametrize("line", [line for kind, line in LINES.items() if kind not in NO_TABLE] + [*MORE])
+def test_csv_is_one_table_with_the_question_in_it(cli, line, monkeypatch):
+    monkeypatch.chdir(__file__.rpartition("/tests/")[0])
+    done = cli(f"{line} --format csv")
+    names, *rows = csv.reader(done.stdout.splitlines())
+    assert rows
+    assert {len(row) for row in rows} == {len(names)}
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if name != name.lower() or not name.isidentifier()]
+    assert not {"per_token_bytes", "number", "value"} & {*names} - ({"value"} if "engines" in line else set())
+    document = json.loads(cli(f"{line} --format json").stdout)
+    listed = document if isinstance(document, list) else [document]
+    for fact in ("model", "engine", "engine_version", "kv_dtype"):
+        if fact in listed[0]:
+            assert fact in names, fact
+    for name in names:
+        if name.endswith(("_bytes", "_tokens", "_users")) or name in ("bytes", "tokens", "users", "gpus"):
+            assert all(row[names.index(name)].lstrip("-").isdecimal() or not row[names.index(name)] for row in rows), (
+                name
+            )
+
+
+def test_several_lengths_layer_by_layer_are_all_in_csv(cli):
+    rows = csv.DictReader(cli("size r1 -t 1K,2K --by-layer --format csv").stdout.splitlines())
+    assert sorted({(int(row["tokens"]), int(row["layer"])) for row in rows}) == [
+        (tokens, layer) for tokens in (1024, 2048) for layer in range(61)
+    ]
+
+
+@pytest.mark.parametrize("engine", ["ideal", "vllm", "llama_cpp", "sglang"])
+@pytest.mark.parametrize(("name", "growth"), [("r1", 61 * 576 * 2), ("llama3-70b", 80 * 2 * 8 * 128 * 2)])
+def test_bytes_per_token_means_the_same_everywhere(cli, name, growth, engine):
+    """What a token adds to a sequence: layers x elements x 2 bytes, in an engine with blocks, too."""
+
+    def table(line):
+        return [*csv.DictReader(cli(f"{line} --format csv").stdout.splitlines())]
+
+    asked = f"{name} -t 8K -e {engine}"
+    size = json.loads(cli(f"size {asked} --format json").stdout)
+    assert size["bytes_per_token"] * size["growth"]["tokens"] >= size["growth"]["bytes"]
+    found = {
+        size["bytes_per_token"],
+        *(int(row["bytes_per_token"]) for row in table(f"size {name} -t 8K,8K -e {engine}")),
+        *(int(row["bytes_per_token"]) for row in table(f"compare {asked}") if row["as_built"] == "true"),
+        *(int(row["bytes_per_token"]) for row in table(f"compare {asked} --methods kv-dtype:bf16")[:1]),
+    }
+    assert len(found) == 1
+    if engine != "vllm" or name != "r1":  # vLLM stores R1's latents in rows of its own width
+        assert found == {growth}
 
 
 def test_each_kind_is_run():
