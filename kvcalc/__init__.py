@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import decode as decode
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
+    from kvcalc.io.api import fits as fits
     from kvcalc.io.api import plot as plot
     from kvcalc.io.api import presets as presets
     from kvcalc.io.api import replays as replays
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kvcalc.report.curves import CurvesReport as CurvesReport
     from kvcalc.report.decode import DecodeReport as DecodeReport
     from kvcalc.report.fit import FitReport as FitReport
+    from kvcalc.report.fits import FitsReport as FitsReport
     from kvcalc.report.gallery import Gallery as Gallery
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
     from kvcalc.report.method_comparison import MethodComparison as MethodComparison
@@ -73,6 +75,7 @@ _HOMES = {
         "decode",
         "fit",
         "fit_gpus",
+        "fits",
         "plot",
         "presets",
         "replays",
@@ -91,6 +94,7 @@ _HOMES = {
     "kvcalc.report.curves": ("CurvesReport",),
     "kvcalc.report.decode": ("DecodeReport",),
     "kvcalc.report.fit": ("FitReport",),
+    "kvcalc.report.fits": ("FitsReport",),
     "kvcalc.report.gallery": ("Gallery",),
     "kvcalc.report.gpu_fit": ("GpuFit",),
     "kvcalc.report.method_comparison": ("MethodComparison",),

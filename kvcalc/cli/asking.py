@@ -188,16 +188,39 @@ def one_model(
     return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
 
 
-def several_models(named: str | None, preset: str | None, path: str | None) -> list[Model]:
-    """Models of one argument or option, as `one_model`: several have commas between their names."""
+def several_models(
+    named: str | None,
+    preset: str | None,
+    path: str | None,
+    attention: str | None = None,
+    assume: str | None = None,
+    *,
+    mtp: bool = False,
+    hub: bool = False,
+    methods: Sequence[str] | None = None,
+) -> list[Model]:
+    """Models of one argument or option, each as `one_model` has it: several have commas between their names."""
     from kvcalc.io.files import exists
 
     given = [name for name in (named, preset, path) if name]
-    if len(given) != 1 or "," not in given[0] or exists(Path(given[0])):
-        return [one_model(named, preset, path)]
+    several = len(given) == 1 and "," in given[0] and not exists(Path(given[0]))
+    words = list(dict.fromkeys(given[0].split(","))) if several else [None]
+
+    def alone(word: str | None, option: str | None) -> str | None:
+        return option if word is None or not option else word
+
     return [
-        one_model(*(each if name else None for name in (named, preset, path)))
-        for each in dict.fromkeys(given[0].split(","))
+        one_model(
+            alone(word, named),
+            alone(word, preset),
+            alone(word, path),
+            attention,
+            assume,
+            mtp=mtp,
+            hub=hub,
+            methods=methods,
+        )
+        for word in words
     ]
 
 

@@ -14,6 +14,7 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from kvcalc.cli._fits import Asked
     from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.traffic.mix import Mix
     from kvcalc.fleet.weights import Weights
@@ -66,35 +67,24 @@ def run(
     check_output_format(format, charts=True)
     if launch is not None:
         engine, engine_set = engine_of(launch, engine, engine_set)
-    from fractions import Fraction
+    from kvcalc.cli._fits import alone, fits, gpu_terms
 
-    from kvcalc.fleet.memory import share_of
-    from kvcalc.units import parse_bytes
-
-    names = gpu.split(",") if gpu else [None]
-    cards = [asking.device(name, memory) for name in names]
-    share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
-    stored = dtype or str(options.DTYPE.default)
-    terms = [asking.terms_on(card.written, share, batch, stored, engine, engine_set) for card in cards]
+    given = gpu_terms(gpu, memory, weights, weights_dtype, reserve, utilization, dtype, batch, engine, engine_set)
     asked = None if tokens is None else _one(tokens)
     numbers = None if gpus is None else asking.located("--gpus", _numbers, gpus)
     degrees = (tp, pp, dp, dcp, ep)
     free = all(degree is None for degree in degrees)
-    forms = weights_dtype.split(",") if weights_dtype else [None]
-    mix = _mix(workload, asked, output, quantile, shared_prefix, prefixes, active, on)
-    several = len(cards) > 1 or len(forms) > 1 or (free and numbers not in (None, [1]))
+    mixes = _mixes(workload, asked, output, quantile, shared_prefix, prefixes, active)
+    mix = mixes[0].mix if mixes else None
+    several = given.are_several or (free and numbers not in (None, [1]))
     layout = None if (several or mix) and free else _layout(None if mix else numbers, *degrees)
-    reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
-    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
-
-    from kvcalc.fleet.on_gpus import OnGpus
-    from kvcalc.fleet.weights import loaded
-
-    whole, *more = (loaded(asking.weights(chosen, weights, form), terms[0].engine.served(chosen)) for form in forms)
-    questions = [
-        OnGpus(each.of(chosen, asked or 1, layout), card, whole, reserve_bytes, share or Fraction(1))
-        for each, card in zip(terms, cards, strict=True)
-    ]
+    models = asking.several_models(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
+    if len(models) > 1 or len(mixes) > 1:
+        alone({"--as": launch, "--with": others, "--weights": weights if len(models) > 1 else None})
+        return fits(models, mixes, given, asked, numbers, None if free else layout, on, format)
+    (chosen,) = models
+    questions, (whole, *more) = given.asked_of(chosen, asked, layout)
+    terms = given.terms
     if others and (several or mix is not None or launch is not None):
         raise InvalidValueError(
             "--with needs one GPU and one layout",
@@ -114,7 +104,7 @@ def run(
     if several and length is None:
         raise InvalidValueError("no context given", where="--tokens", help="pass the tokens of each user: --tokens 32K")
     if several and length is not None:
-        return _show_table(*_table(questions, length, dtype, formats, numbers, layout), launch, format)
+        return _show_table(*_table(questions, length, dtype, formats, numbers, layout, on), launch, format)
 
     from kvcalc.fleet.fit import fitted
 
@@ -123,7 +113,7 @@ def run(
     ranks = layout or _layout(None)
     one = fitted(questions[0], ranks, asked)
     if free and numbers is None and not others and length is not None:
-        report, offers = _table(questions, length, dtype, formats, None, None)
+        report, offers = _table(questions, length, dtype, formats, None, None, on)
         if report.fits and not one.holds:
             return _show_table(report, offers, launch, format)
         one = one._replace(layouts=report.best() if report.choices else None)
@@ -141,19 +131,22 @@ def _table(
     weights: Sequence[Weights] | None,
     numbers: Sequence[int] | None,
     layout: Parallel | None,
+    address: str | None,
 ) -> tuple[ChoicesReport, list[OnGpus]]:
     """Layouts, best first, and the questions they answer.
 
     Each device, with the requested weights or all that are published; the cache has the requested format, by default
     bf16 and 8 bits.
     """
+    from kvcalc.cli._mix import workers
     from kvcalc.fleet.choose import USUAL_NUMBERS, choose, choose_usual
     from kvcalc.io.offers import all_offers
 
     offers = all_offers(on, tokens, weights, usual=dtype is None)
-    if numbers is None and layout is None:
-        return choose_usual(offers, tokens), offers
-    return choose(offers, numbers or USUAL_NUMBERS, tokens, layout), offers
+    with workers(address) as executor:
+        if numbers is None and layout is None:
+            return choose_usual(offers, tokens, executor), offers
+        return choose(offers, numbers or USUAL_NUMBERS, tokens, layout, executor), offers
 
 
 def _show_table(report: ChoicesReport, offers: Sequence[OnGpus], launch: str | None, format: str) -> int:
@@ -165,7 +158,7 @@ def _show_table(report: ChoicesReport, offers: Sequence[OnGpus], launch: str | N
     return 0 if report.fits else TOO_LARGE
 
 
-def _mix(
+def _mixes(
     workload: str | None,
     tokens: int | None,
     output: str | None,
@@ -173,23 +166,21 @@ def _mix(
     shared_prefix: str | None,
     prefixes: int,
     active: str,
-    on: str | None,
-) -> Mix | None:
-    """The workload given by --workload. Raises InvalidValueError if --tokens is given, too."""
+) -> list[Asked]:
+    """The workloads given by --workload, none without it. Raises InvalidValueError if --tokens is given, too."""
     if workload is None:
-        for option, given in (("--output", output), ("--on", on)):
-            if given is not None:
-                raise InvalidValueError(
-                    "this option needs --workload", where=option, help="add --workload, or remove this option"
-                )
-        return None
+        if output is not None:
+            raise InvalidValueError(
+                "this option needs --workload", where="--output", help="add --workload, or remove this option"
+            )
+        return []
     if tokens is not None:
         raise InvalidValueError(
             "--workload already gives the length of requests", where="--tokens", help="remove one of them"
         )
-    from kvcalc.cli._mix import mix_asked_for
+    from kvcalc.cli._fits import mixes_of
 
-    return mix_asked_for(workload, output, quantile, shared_prefix, prefixes, active, "--workload")
+    return mixes_of(workload, output, quantile, shared_prefix, prefixes, active)
 
 
 def _replicas(
@@ -268,7 +259,7 @@ COMMAND = Command(
     takes=(
         options.GPU._replace(help=f"{options.GPU.help} Several: h100,h200."),
         options.MEMORY,
-        options.NAMED,
+        options.NAMED._replace(help=f"{options.NAMED.help} Several: r1,llama3-8b."),
         options.PRESET,
         options.MODEL,
         options.WEIGHTS,

@@ -9,9 +9,12 @@ engine refuses is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict
 from fractions import Fraction
+from typing import NamedTuple
 
+from kvcalc.answers.spread import Redone, spread
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan, least
 from kvcalc.errors import KvcalcError
@@ -40,22 +43,21 @@ def choose(
     numbers: Sequence[int],
     tokens: int,
     layout: Parallel | None = None,
+    executor: Executor | None = None,
 ) -> ChoicesReport:
     """Every layout of `numbers` GPUs, of each of the questions, best first.
 
-    layout: the only one to try, where it is given.
+    layout: the only one to try, where it is given. executor: whose workers get a layout each.
     tokens: context of each user. First those that hold the users who are asked about, on the fewest GPUs; then by users
     and by the longest context.
     """
     asked = list(questions)
-    refused: list[KvcalcError] = []
-    too_small: list[Parallel] = []
-    found = [
-        choice
-        for question in asked
-        for ranks in _tried(question, numbers, layout)
-        for choice in _choice(question, ranks, tokens, refused, too_small)
-    ]
+    redone = Redone()
+    parts = (_Part(question, ranks, tokens) for question in asked for ranks in _tried(question, numbers, layout))
+    outcomes = list(spread(_outcome, parts, executor, redone))
+    found = [choice for outcome in outcomes for choice in outcome.choices]
+    refused = [error for outcome in outcomes for error in outcome.refused]
+    too_small = [ranks for outcome in outcomes for ranks in outcome.too_small]
     if refused and not (found or too_small):
         raise refused[0]
     first = asked[0].asked
@@ -66,20 +68,42 @@ def choose(
         tokens=tokens,
         sequences=first.sequences,
         choices=tuple(sorted(found, key=_rank)),
-        notes=_all_notes(asked),
+        notes=(*_all_notes(asked), *redone.notes),
     )
 
 
-def choose_usual(questions: Iterable[OnGpus], tokens: int) -> ChoicesReport:
+class _Part(NamedTuple):
+    """A layout to try, as a worker gets it."""
+
+    question: OnGpus
+    ranks: Parallel
+    tokens: int
+
+
+class _Outcome(NamedTuple):
+    """What became of it, as `_choice` says."""
+
+    choices: list[Choice]
+    refused: list[KvcalcError]
+    too_small: list[Parallel]
+
+
+def _outcome(part: _Part) -> _Outcome:
+    refused: list[KvcalcError] = []
+    too_small: list[Parallel] = []
+    return _Outcome([*_choice(*part, refused, too_small)], refused, too_small)
+
+
+def choose_usual(questions: Iterable[OnGpus], tokens: int, executor: Executor | None = None) -> ChoicesReport:
     """The same of usual numbers of GPUs; where none of them is enough, of as many as hold all users."""
     asked = list(questions)
-    report = first = choose(asked, USUAL_NUMBERS, tokens)
+    report = first = choose(asked, USUAL_NUMBERS, tokens, None, executor)
     number = max(USUAL_NUMBERS)
     while not report.fits:
         number = _more(report, number)
         if number > MAX_GPUS:
             return first
-        report = choose(asked, (number,), tokens)
+        report = choose(asked, (number,), tokens, None, executor)
     return report if number in USUAL_NUMBERS else _on_fewest(asked, report, tokens)
 
 

@@ -429,6 +429,12 @@ def _replicas() -> Schema:
     )
 
 
+def _fits() -> Schema:
+    layouts = {"anyOf": [answer_schema("replicas"), answer_schema("choices")]}
+    fit = fields(trace=maybe(TEXT), layouts=layouts)
+    return _document("fits", fits=many(fit), refused=many(_NOTE), notes=_NOTES)
+
+
 def _traffic() -> Schema:
     shares = dict.fromkeys(("quantile", "mean_blocks", "mean_tokens", "expected_blocks", "expected_bytes"), NUMBER)
     blocks = ("num_blocks", "block_bytes", "prefix_blocks", "most_blocks", "first_blocks")
@@ -601,6 +607,7 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
     "methods": ("A model under methods: `kvcalc compare --methods`.", _methods),
     "fit": ("What GPUs hold: `kvcalc fit`.", _fit),
+    "fits": ("The best layout of many models, or traces: `kvcalc fit r1,llama3-8b`.", _fits),
     "choices": ("Layouts to choose from: `kvcalc fit` of several GPUs or dtypes.", _choices),
     "replicas": ("Replicas that serve a workload: `kvcalc fit --workload`.", _replicas),
     "fleet": ("Verdicts on a stream of deployments, as they came: `kvcalc check FLEET.jsonl`.", _fleet),

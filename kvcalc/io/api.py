@@ -7,7 +7,7 @@ Values are read as the command line reads them (`arguments`, `asked`); an error 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from fractions import Fraction
 from os import PathLike, fspath
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
-from kvcalc.errors import InvalidValueError, located
+from kvcalc.errors import InvalidValueError, KvcalcError, located
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.io.arguments import (
     AnyModel,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kvcalc.report.comparison import Comparison
     from kvcalc.report.curves import CurvesReport
     from kvcalc.report.decode import DecodeReport
+    from kvcalc.report.fits import FitsReport
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
     from kvcalc.report.method_comparison import MethodComparison
@@ -384,31 +385,80 @@ def replicas(
     is as for `fit_gpus`.
     Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
     """
-    from kvcalc.fleet.fit import device_asked_for
-    from kvcalc.fleet.memory import share_of
-    from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.replicas import replicas_of
-    from kvcalc.fleet.weights import loaded
-    from kvcalc.hardware import gpu_named
-    from kvcalc.io.weights import find_weights
-    from kvcalc.io.workloads import mix_of, trace_or_lengths, workload_of
+    from kvcalc.io.on_devices import devices_of, mix_asked, questions_on
 
-    path = fspath(workload) if isinstance(workload, PathLike) else workload
-    requests = trace_or_lengths(path, output) if isinstance(path, str) else workload_of(path, output)
-    mix = mix_of(requests, quantile=quantile, shared_prefix=shared_prefix, prefixes=prefixes, active=active)
-    share = None if utilization is None else located("utilization", share_of, utilization, "utilization")
+    mix = mix_asked(workload, output, quantile, shared_prefix, prefixes, active)
+    on = devices_of(gpu, memory, users, dtype, engine, engine_settings, utilization)
     reserved = None if reserve is None else bytes_of("reserve", reserve)
-    chosen = model_of(model, None, (), None)
-    several: Sequence[str | Gpu | None] = [gpu] if gpu is None or isinstance(gpu, str | Gpu) else gpu
-    questions = []
-    for each in several:
-        named = each.written if isinstance(each, Gpu) else each
-        card = located("gpu" if named else "memory", gpu_named, located("memory", device_asked_for, named, memory))
-        terms = terms_of(users, None, dtype, None, engine, engine_settings, on=(card.written, share))
-        given = fspath(weights) if isinstance(weights, PathLike) else weights
-        whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), terms.engine.served(chosen))
-        questions.append(OnGpus(terms.of(chosen, 1, None), card, whole, reserved, share or Fraction(1)))
+    given = fspath(weights) if isinstance(weights, PathLike) else weights
+    questions = questions_on(on, model_of(model, None, (), None), given, weights_dtype, reserved)
     return replicas_of(questions, mix, ranks_of(None, tp, pp, None, dcp), gpus, executor)
+
+
+def fits(
+    models: AnyModel | Sequence[AnyModel],
+    *,
+    users: int | str,
+    gpu: str | Gpu | Sequence[str | Gpu] | None = None,
+    tokens: int | str | None = None,
+    workload: Given | PathLike[str] | Sequence[Given | PathLike[str]] | None = None,
+    output: Given | None = None,
+    quantile: float | str = 99,
+    shared_prefix: Given | None = None,
+    prefixes: int = 1,
+    active: float | str = 100,
+    memory: int | str | None = None,
+    weights_dtype: str | None = None,
+    reserve: int | str | None = None,
+    gpus: int | Sequence[int] | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str = "vllm",
+    engine_settings: Settings = None,
+    utilization: float | Fraction | str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    executor: Executor | None = None,
+) -> FitsReport:
+    """The layouts of each model that hold `users`, best first; where requests differ in length, with each workload.
+
+    tokens: context of each user, the model's own without. workload: in place of it, as for `replicas`, or a list.
+    gpus: numbers of GPUs to try. dtype: of the cache; 8 bits are tried as well where none is given. executor: of
+    concurrent.futures, or `kvcalc.on_ray(address)`; its workers get a model with a workload each.
+    Raises KvcalcError where nothing can be asked; `FitsReport.refused` has what else could not.
+    """
+    from kvcalc.fleet.fits import Job, fits_of
+    from kvcalc.io.offers import all_offers
+    from kvcalc.io.on_devices import devices_of, mix_asked, questions_on, workloads_in
+
+    listed = workloads_in(workload)
+    if listed and tokens is not None:
+        raise InvalidValueError("a workload says how long requests are", field="tokens", help="leave one of them out")
+    mixes = [(each, mix_asked(each, output, quantile, shared_prefix, prefixes, active)) for each in listed]
+    on = devices_of(gpu, memory, users, dtype, engine, engine_settings, utilization)
+    reserved = None if reserve is None else bytes_of("reserve", reserve)
+    layout = ranks_of(None, tp, pp, dp, dcp)
+    numbers = None if gpus is None else (gpus,) if isinstance(gpus, int) else tuple(gpus)
+
+    def jobs(model: AnyModel) -> Iterator[Job]:
+        chosen = model_of(model, None, (), None)
+        try:
+            questions = questions_on(on, chosen, None, weights_dtype, reserved)
+            if not mixes:
+                length = length_of(chosen.max_model_len if tokens is None else tokens, chosen, on[0].terms.engine)
+                whole = [questions[0].weights] if weights_dtype else None
+                questions = all_offers(questions, length or 1, whole, usual=dtype is None)
+                yield Job(chosen.name, "", tuple(questions), None, length or 1, numbers, layout)
+        except KvcalcError as error:
+            yield Job(chosen.name, "", (), error=error)
+            return
+        for each, mix in mixes:
+            trace = str(fspath(each)) if isinstance(each, PathLike) else each if isinstance(each, str) else ""
+            yield Job(chosen.name, trace, tuple(questions), mix, 0, numbers, layout)
+
+    return fits_of((job for model in models_in(models) for job in jobs(model)), executor)
 
 
 def replays(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -59,8 +59,9 @@ class ReplaysReport(NamedTuple):
         }
 
     def table(self) -> Table:
-        """A row for each."""
-        return Table.of(run.row() for run in self.runs)
+        """A row for each, and what is refused."""
+        refused = ({"trace": note.where, "refused": note.sentence} for note in self.refused)
+        return Table.of((*(run.row() for run in self.runs), *refused))
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -85,7 +86,7 @@ class ReplaysReport(NamedTuple):
             Column("steps", "count", wide=True),
         )
         title = f"{plural(len(self.runs), 'replay')} in {', '.join(dict.fromkeys(map(_engine, self.runs)))}"
-        rows = tuple(_cells(run, self._folder) for run in self.runs)
+        rows = tuple(map(_cells, self.runs, self._traces))
         notes = (*dict.fromkeys(note for run in self.runs for note in run.replayed.notes), *self.notes)
         sheets = [Sheet(title, columns, rows, tuple(self._lines()), notes, label_width=11)]
         if any(run.replayed.curve for run in self.runs):
@@ -96,14 +97,10 @@ class ReplaysReport(NamedTuple):
         return tuple(sheets)
 
     @property
-    def _folder(self) -> str:
-        """The folder that all traces are in; empty where they are in several."""
-        folders = {str(PurePath(run.trace).parent) for run in self.runs}
-        return folders.pop() if len(folders) == 1 else ""
+    def _traces(self) -> list[str]:
+        return short([run.trace for run in self.runs])
 
     def _lines(self) -> Iterator[Line]:
-        if self._folder not in ("", "."):
-            yield Line("traces", f"in {self._folder}")
         stalled = sum(run.replayed.totals.stalled for run in self.runs)
         if stalled:
             yield Line("stalled", f"{count(stalled)}: requests were left that never fit", "alarm")
@@ -119,8 +116,8 @@ class ReplaysReport(NamedTuple):
             Column("hit rate", "ratio"),
         )
         rows = tuple(
-            (_shown(run, self._folder), run.replayed.model, blocks, blocks * run.replayed.block_bytes, float(share))
-            for run in self.runs
+            (trace, run.replayed.model, blocks, blocks * run.replayed.block_bytes, float(share))
+            for run, trace in zip(self.runs, self._traces, strict=True)
             for blocks, share in run.replayed.curve
         )
         return Sheet("hit rate by cache size", columns, rows)
@@ -130,16 +127,17 @@ def _engine(run: Run) -> str:
     return in_version(run.replayed.engine, run.replayed.engine_version)
 
 
-def _shown(run: Run, folder: str) -> str:
-    """The trace, without the folder that all are in."""
-    return PurePath(run.trace).name if folder else run.trace
+def short(traces: Sequence[str]) -> list[str]:
+    """Traces by their names, without the folder where all are in one."""
+    folders = {PurePath(trace).parent for trace in traces}
+    return [PurePath(trace).name for trace in traces] if len(folders) == 1 else list(traces)
 
 
-def _cells(run: Run, folder: str) -> tuple[Cell, ...]:
+def _cells(run: Run, trace: str) -> tuple[Cell, ...]:
     one = run.replayed
     used, waits = dict(one.used), dict(one.waits)
     return (
-        _shown(run, folder),
+        trace,
         Styled(f"{one.model} STALLED", "alarm") if one.totals.stalled else one.model,
         one.totals.requests,
         used["p99"],

@@ -8,6 +8,7 @@ VERSIONS = {
     "compare": 1,
     "methods": 1,
     "fit": 1,
+    "fits": 1,
     "choices": 1,
     "replicas": 1,
     "check": 1,

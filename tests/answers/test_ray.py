@@ -81,6 +81,13 @@ def test_replays_are_those_of_one_process(executor):
     assert len(report.runs) == 6
 
 
+def test_fits_are_those_of_one_process(executor):
+    models = ["llama3-8b", "gpt-oss-20b"]
+    for more in ({"tokens": "8K"}, {"workload": [TRACES / "azure.csv", TRACES / "counts.jsonl"], "tp": 1}):
+        asked = {"users": 100, "gpu": ["l40s", "h100"], **more}
+        assert kvcalc.fits(models, **asked, executor=executor) == kvcalc.fits(models, **asked)
+
+
 def test_a_part_that_fails_there_is_done_here_and_said(executor):
     here = os.getpid()
 

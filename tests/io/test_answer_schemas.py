@@ -35,6 +35,7 @@ LINES = {
     "vectors": "vectors run 'false' -e sglang",
     "report": "report examples/plans",
     "plot": "plot gpt-oss-20b llama3-8b -e ideal,vllm -t 32K --gpu h100",
+    "fits": "fit llama3-8b,gpt-oss-20b --gpu l40s --tokens 4K --users 5 -e vllm",
     "replays": "replay examples/traces llama3-8b,gpt-oss-20b --blocks 3000 --step-ms 20",
     "deployments": "deployments tests/data/deployments",
     "model": "presets list deepseek",
