@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -92,6 +94,17 @@ def test_its_chart_has_the_numbers_of_the_answer():
     rows = kvcalc.compare("r1", tokens=100_000).rows
     for row in rows:
         assert f"{row.reports[0].total_bytes / 2**30:.2f} GiB" in words
+
+
+def test_its_chart_is_what_the_command_draws(cli):
+    """By the release of matplotlib that dev pins; another may place a label otherwise."""
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    if f"matplotlib=={version('matplotlib')}" not in pins:
+        pytest.skip("another release of matplotlib")
+    printed = cli("compare r1 --tokens 100000 --format svg").stdout
+    if os.environ.get("KVCALC_UPDATE_SNAPSHOTS"):
+        (ROOT / "docs/r1.svg").write_text(printed, "utf-8")
+    assert printed == (ROOT / "docs/r1.svg").read_text("utf-8")
 
 
 def test_the_changelog_knows_this_version():
