@@ -12,6 +12,7 @@ from kvcalc.errors import InvalidFileError, KvcalcError
 from kvcalc.errors.foreign import listed, name_shown
 from kvcalc.fleet.explain import Reading
 from kvcalc.io.engine_logs import log_text, looked_for, read_lines, split_lines
+from kvcalc.io.engine_logs._outside import error_outside
 from kvcalc.io.files import exists
 from kvcalc.model import Model
 
@@ -58,6 +59,8 @@ def _of_text(text: str, where: str, engine: str | None) -> Reading:
 
     lines = split_lines(text)
     reading = read_lines(lines, engine) or saved(text, engine)
+    if reading is None and (error := error_outside(lines)) is not None:
+        raise InvalidFileError(error[1], where=f"{where}:{error[0]}", help=error[2])
     if reading is None:
         raise InvalidFileError(
             f"none of its {len(lines):,} lines reports a cache", where=where, help=f"looked for {looked_for(engine)}"

@@ -401,6 +401,22 @@ PUBLISHED = {
     "Ollama, Gemma 3 12B, ollama/ollama#12000": (GEMMA3_12B, _OFFLOAD.format("992.0 MiB", 8192, 1)),
     "Ollama, Llama 3.2 3B, stored file 40749440253": ("llama-3.2-3b", _LOADED.format(4096, "448.0 MiB")),
     "Ollama, gpt-oss-120b, stored file 56930313189": ("gpt-oss-120b", _LOADED.format(8192, "450.0 MiB")),
+    "TensorRT-LLM 0.8, Llama 2 7B, NVIDIA/TensorRT-LLM#1400": (
+        "llama-2-7b",
+        "[TensorRT-LLM][INFO] Allocate 69524783104 bytes for k/v cache. \n"
+        "[TensorRT-LLM][INFO] Using 132608 tokens in paged KV cache.\n",
+    ),
+    "llama.cpp in early 2025, Mistral 7B, fedora-copr/logdetective#106": (
+        "mistral-7b-v0.1",
+        "llama_new_context_with_model: n_ctx      = 32768\nllama_new_context_with_model: n_batch    = 512\n"
+        "llama_kv_cache_init:      CUDA0 KV buffer size =  4096.00 MiB\n"
+        "llama_new_context_with_model: KV self size  = 4096.00 MiB, K (f16): 2048.00 MiB, V (f16): 2048.00 MiB\n",
+    ),
+    "SGLang, Qwen3-235B on four ranks, vllm-project/vllm#21348": (
+        "qwen3-235b-a22b",
+        "server_args=ServerArgs(tp_size=4, mem_fraction_static=0.93)\n"
+        "KV Cache is allocated. #tokens: 367404, K size: 8.23 GB, V size: 8.23 GB\n",
+    ),
     "TurboMind, InternLM/lmdeploy#3411": (
         "internlm2.5-7b",
         "[TM][INFO] [BlockManager] block_size = 8.000 MB\n[TM][INFO] [BlockManager] max_block_count = 6214\n",
@@ -652,7 +668,7 @@ def test_weights_say_the_memory_that_a_log_does_not(tmp_path, cli):
     assert cli(f"{told} --engine-set gpu_memory_utilization=0.9").code == 0
     outcome = cli(told, columns=200)  # 0.92 is the default
     assert outcome.code == 1
-    assert "it would with gpu_memory_utilization=0.9 or with version=0.19.0\n" in outcome.stdout  # 0.9 by default
+    assert "it would agree with gpu_memory_utilization=0.9 or with version=0.19.0\n" in outcome.stdout  # 0.9 by default
     assert cli(f"{told} --reserve 3002219888").code == 0  # the other 0.02 of the memory
     asked = f"explain-log {log} --preset qwen3-8b --weights 16.4GB"
     assert cli(asked).stderr.startswith("--weights: nothing says of which GPU the weights leave something\nhelp: add")
@@ -691,6 +707,35 @@ def test_the_memory_that_older_logs_state_is_read():
     ]
     report = explain(kvcalc.load("llama-3.1-8b"), LOG_FORMATS.module("vllm").read(lines))
     assert report.outcome == "agrees"
+
+
+MEMORIES = {
+    "0.6.4": (
+        "Memory profiling results: total_gpu_memory=79.10GiB initial_memory_usage=15.52GiB non_torch_memory=0.62GiB "
+        "kv_cache_size=54.06GiB gpu_memory_utilization=0.90",
+        "# GPU blocks: 27680, # CPU blocks: 2048",
+        "54.06 GiB",
+    ),
+    "0.8.1, which calls the device as PyTorch does": (
+        "PyTorch activation peak memory takes 1.20GiB; the rest of the memory reserved for KV Cache is 54.06GiB.",
+        "# cuda blocks: 27680, # CPU blocks: 2048",
+        "54.06 GiB",
+    ),
+    "0.11, fixed": (
+        "Initial free memory 78.52 GiB, reserved 10.00 GiB memory for KV Cache as specified by kv_cache_memory_bytes "
+        "config and skipped memory profiling.",
+        "GPU KV cache size: 81,920 tokens\nMaximum concurrency for 8,192 tokens per request: 10.00x",
+        "10.00 GiB",
+    ),
+}
+"""Lines as these versions print them; the numbers are those of Llama 3.1 8B, 131,072 bytes a token, by arithmetic."""
+
+
+@pytest.mark.parametrize(("memory", "cache", "said"), MEMORIES.values(), ids=MEMORIES)
+def test_what_a_version_says_of_its_memory_is_read_with_the_blocks_of_the_gpu(memory, cache, said):
+    reading = LOG_FORMATS.module("vllm").read([memory, *cache.split("\n")])
+    assert str(reading.caches[0]["memory"]) == said
+    assert explain(kvcalc.load("llama-3.1-8b"), reading).outcome == "agrees"
 
 
 def test_a_start_up_of_tensorrt_llm_that_measures_first_prints_two_pools(tmp_path):

@@ -304,6 +304,68 @@ def test_an_error_is_read_as_it_is_pasted(cli):
     assert cli(["explain-log", ROWS[0].text, "minimax-m2.7", "--tp", "2", "-f", "json"]).stdout == said.stdout
 
 
+def test_an_error_that_a_window_broke_within_words_is_read():
+    text = ROWS[0].text
+    at = text.index("cache is needed") + 4
+    broken = text[:40] + "\n" + text[40:at] + "\n" + text[at:]
+    one, other = (read_lines(each.splitlines()).refusal.numbers for each in (text, broken))
+    assert {name: str(printed) for name, printed in other.items()} == {name: str(each) for name, each in one.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "RuntimeError: Not enough memory to allocate KV cache.\nPossible fixes: increase --mem-fraction-static, ...",
+            "mem_fraction_static leaves no memory",
+        ),
+        (
+            'msg="model request too large for system" requested="33.3 GiB" available="7.7 GiB" total="15.4 GiB"',
+            "need more memory than is free",
+        ),
+    ],
+)
+def test_what_other_versions_say_is_the_same_error(text, words):
+    assert words in read_lines(text.splitlines()).refusal.words
+
+
+OUTSIDE = {
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB of "
+    "which 1.20 GiB is free.": ("2.00 GiB more were asked for and 1.20 GiB were free", "gpu_memory_utilization"),
+    "CUDA out of memory. Tried to allocate 1.63 GiB (GPU 0; 44.56 GiB total capacity; 27.91 GiB already allocated; "
+    "565.31 MiB free; 27.93 GiB reserved)": (
+        "1.63 GiB more were asked for and 565.31 MiB were free",
+        "fewer sequences",
+    ),
+    "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests.": (
+        "a first batch of 1024 requests",
+        "--max-num-seqs",
+    ),
+    "ValueError: User-specified max_model_len (65536) is greater than the derived max_model_len "
+    "(max_position_embeddings=40960 or model_max_length=None in model's config.json).": (
+        "max_model_len is 65536, and the model's config ends at 40960",
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1",
+    ),
+    "llama_model_load: error loading model: unable to allocate CUDA0 buffer": ("the weights do not fit", "-ngl"),
+    "Error: 500 Internal Server Error: memory layout cannot be allocated": (
+        "no layout of the model's layers",
+        "num_ctx",
+    ),
+    "RuntimeError: No enough gpu memory for kv cache.": ("LMDeploy has no memory left", "--cache-max-entry-count"),
+    "Not enough memory to handle 4096 prefill tokens. You need": ("a batch of 4096 tokens", "max-batch-prefill-tokens"),
+}
+"""Errors of a start-up that no cache is to blame for: what they say, and what to do."""
+
+
+@pytest.mark.parametrize(("text", "expected"), OUTSIDE.items())
+def test_an_error_outside_of_the_cache_is_named_with_a_way_out(text, expected):
+    with pytest.raises(kvcalc.InvalidFileError) as refusal:
+        read_said(f"INFO starting\n{text}")
+    assert expected[0] in refusal.value.what
+    assert expected[1] in refusal.value.help
+    assert refusal.value.where == "the pasted text:2"
+
+
 def test_an_error_is_read_from_a_pipe():
     command = [sys.executable, "-m", "kvcalc", "explain", "-", "minimax-m2.7", "--tp", "2"]
     done = subprocess.run(command, input=ROWS[0].text, capture_output=True, text=True, check=False)
@@ -325,7 +387,7 @@ def test_the_model_that_a_log_names_is_taken(cli):
     assert cli(["explain", cached]).code == 0
     unknown = cli(["explain", text.replace("Qwen/Qwen3-8B", "/models/mine")])
     assert unknown.code == 2
-    assert "does not say what its model is made of (/models/mine)" in unknown.stderr
+    assert "does not describe its model (/models/mine)" in unknown.stderr
 
 
 @given(st.sampled_from([row.text for row in ROWS]), st.data())

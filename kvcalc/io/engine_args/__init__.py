@@ -26,7 +26,7 @@ from pathlib import Path
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
-from kvcalc.io.engine_args._launch import of_statement, program_words, started
+from kvcalc.io.engine_args._launch import of_statement, program_words, started, starts_a_shell
 from kvcalc.io.engine_args._program import Program, version_of
 from kvcalc.io.engine_args._secrets import could_be_secret
 from kvcalc.io.engine_args._served import has_draft, served_model
@@ -180,7 +180,7 @@ def _read(one: Started, folder: Path | None, engine: str | None = None) -> Comma
         words = program_words(one.words)[length:]
     elif engine is not None:
         name, program, words = engine, program_of(engine), list(one.words)
-    elif own is not None and own[1].starts:
+    elif own is not None and own[1].starts and not starts_a_shell(one.words):
         name, program, words = *own, list(one.words)
     else:
         return None

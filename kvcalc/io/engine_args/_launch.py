@@ -68,6 +68,8 @@ _STARTERS = {
     **dict.fromkeys(("conda run", "mamba run", "micromamba run"), _options("-n --name -p --prefix --cwd")),
     "srun": _OF_SLURM,
     **dict.fromkeys(("mpirun", "mpiexec", "orterun"), _OF_MPI),
+    **{"gdb": _options("-ex -x --command"), "-": Starter(), "%": Starter(), "$": Starter(), "command:": Starter()},
+    **{"cmd:": Starter(), "run:": Starter()},
     "trtllm-llmapi-launch": Starter(),
     **dict.fromkeys(("apptainer exec", "singularity exec", "apptainer run", "singularity run"), _OF_APPTAINER),
     **dict.fromkeys(
@@ -168,6 +170,11 @@ def base_name(word: str) -> str:
     name = re.split(r"[/\\]", word)[-1]
     name = name[:-4] if name.lower().endswith(".exe") else name
     return "python" if _PYTHON.fullmatch(name) else name
+
+
+def starts_a_shell(words: Sequence[str]) -> bool:
+    """Whether a container is opened with a shell."""
+    return bool(words) and base_name(words[0]) in _SHELLS
 
 
 def program_words(words: Sequence[str]) -> list[str]:

@@ -15,6 +15,8 @@ Value = str | tuple[str, ...]
 BLANK, ENDS_WORD = " \t\r", " \t\r\n;|&()<>"
 _OPERATOR = re.compile(r"&&|\|\||;;|\|&|[;|&()\n]")
 _REDIRECTION = re.compile(r"\d*(&>>?|<<<|<<-?|>>|>&|<&|>\||<>|[<>])|&>>?")
+_LEFT = re.compile(r"<([A-Za-z-][\w ./:|-]{0,60})>(?=[\s\"')]|$)")
+"""`<model-name>`, a place that is left to be filled in; a shell would redirect, and nothing of that is meant."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _SPECIAL = re.compile(r"[@*#?0-9]")
 ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=")
@@ -25,6 +27,12 @@ _DEEP, _LARGE = 20, 10**12
 UNKNOWN_OUTPUT = "$(...)"
 """Stands for what a command would print."""
 OPEN_QUOTE = "the arguments cannot be split into words: a quote is not closed"
+
+
+def left_open(name: str) -> str:
+    """A place that is left to be filled in, as a word."""
+    shown = re.sub(r"[^A-Z0-9]+", "-", name.upper()).strip("-")
+    return f"<{shown}>" if re.fullmatch(r"[A-Z].+", shown) else "<VALUE>"
 
 
 class Token(NamedTuple):
@@ -57,6 +65,10 @@ class Lexer:
             line = self.text.count("\n", 0, self.at) + 1
             if self.at >= len(self.text):
                 return None
+            left = _LEFT.match(self.text, self.at)
+            if left is not None:
+                self.at = left.end()
+                return Token("", (left_open(left[1]),), line)
             redirection = _REDIRECTION.match(self.text, self.at)
             if redirection is not None:
                 self._redirection(redirection)

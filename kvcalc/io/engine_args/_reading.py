@@ -17,7 +17,7 @@ from kvcalc.io.engine_args._program import Program
 from kvcalc.io.engine_args._removed import removed_in, removed_words
 from kvcalc.io.engine_args._rows import Degree, Flag, Given, Names, Sets, Variable
 from kvcalc.io.engine_args._secrets import could_be_secret, value_shown, variable_shown, without_secrets
-from kvcalc.io.engine_args._shell import UNKNOWN
+from kvcalc.io.engine_args._shell import UNKNOWN, is_left_open
 
 if TYPE_CHECKING:
     from kvcalc.fleet.adapters import Adapters
@@ -28,6 +28,7 @@ _MATTERS = re.compile(
 )
 _TYPO, _NEAR = 0.85, 0.6
 """How alike two names are, of 1, of which one is the other misspelt; and that are worth naming."""
+_LEFT_OPEN = "a place that is left to be filled in"
 _OF_SCRIPT = ("${@}", "${*}")
 _MODEL = Names("model")
 _SEVERAL_NODES = ("nnodes", "distributed-executor-backend", "dist-init-addr", "enable-dp-attention", "attn-dp-size")
@@ -227,13 +228,16 @@ class Reading:
     def is_unknown(self, about: Given | Place, text: str) -> bool:
         """Whether a value holds a variable or a template that nothing sets, which is then refused."""
         match = UNKNOWN.search(text)
+        if match is None and is_left_open(text):
+            self.refuse(about, _LEFT_OPEN, "write its value", wrong=True)
+            return True
         if match is None:
             return False
         name = re.search(r"[A-Za-z_][\w.]*|\d", match[0])
         if match[0].startswith("{{"):
             what = "a template that nothing fills in"
         elif match[0].startswith("<"):
-            what = "a place that is left to be filled in"
+            what = _LEFT_OPEN
         else:
             is_set = f"{variable_shown(name[0])} is a variable that nothing sets" if name else ""
             what = is_set or "the output of a command, which is not run"

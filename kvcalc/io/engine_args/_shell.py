@@ -16,8 +16,11 @@ UNKNOWN = re.compile(
     r"\$\([A-Za-z_]\w*\)|\$\(\.\.\.\)|\$\{[^}]{0,80}\}|\$[A-Za-z_]\w*|\{\{.{0,200}?\}\}|<[A-Z][A-Z0-9_-]+>", re.DOTALL
 )
 """A variable, a template or the output of a command in a word: something that nothing here sets."""
+_LEFT_OPEN = re.compile(r"<[A-Za-z][\w ./:|-]{0,80}>|\.\.\.|\u2026")
 _CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\[ \t]+|[ \t][\^`](?=\r?\n)\r?\n")
 """A backslash at the end of a line that YAML folded; and how the shells of Windows go on."""
+_BLANKS = str.maketrans("\u00a0\u2007\u202f", "   ")
+"""Blanks of web pages that do not break, which a pasted line holds."""
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
 _UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _LONGEST = 64 * 1024
@@ -27,6 +30,11 @@ _CLOSES = ("fi", "done", "esac")
 _SETS = ("export", "declare", "local", "readonly", "typeset")
 _TESTS = ("[", "[[", "test")
 _ENDS_OF_COMMANDS = ("then", "do", "else", "elif", "{", "}", "!", "function", *_OPENS, *_CLOSES)
+
+
+def is_left_open(text: str) -> bool:
+    """Whether a word is a place that is left to be filled in: `<model>`, or three dots."""
+    return _LEFT_OPEN.fullmatch(text) is not None
 
 
 class Statement(NamedTuple):
@@ -51,7 +59,8 @@ def statements(text: str, environment: Mapping[str, str] | None = None) -> list[
 
     Raises InvalidValueError for a quote or bracket that is not closed.
     """
-    unfolded = _WINDOWS.sub(lambda match: match[0].replace("\\", "/").replace(" ", "_"), _CONTINUED.sub(" ", text))
+    plain = _CONTINUED.sub(" ", text.translate(_BLANKS))
+    unfolded = _WINDOWS.sub(lambda match: match[0].replace("\\", "/").replace(" ", "_"), plain)
     return list(_Shell(unfolded, environment).run())
 
 

@@ -114,7 +114,7 @@ _REFUSED = (
         value="runner convert",
     ),
     *rows(
-        Refused("a model that pools keeps no cache between steps", nothing=("auto", "generate")),
+        Refused("a model that pools keeps no cache between steps", nothing=("auto", "generate", "transcription")),
         value="task",
         until="0.12.0",
     ),
@@ -443,6 +443,7 @@ PROGRAM = Program(
         "vllm serve",
         "python -m vllm.entrypoints.openai.api_server",
         "python -m vllm.entrypoints.api_server",
+        "python -m vllm.entrypoints.grpc_server",
         "python -m vllm.entrypoints.cli.main serve",
         "python -m vllm serve",
         "python -m dynamo.vllm",

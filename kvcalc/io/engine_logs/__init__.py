@@ -93,6 +93,16 @@ class Lines(list[str]):
     def _starts(self) -> list[int]:
         return list(accumulate((len(line) + 1 for line in self), initial=0))
 
+    def last_match(self, pattern: re.Pattern[str]) -> tuple[int, re.Match[str] | None]:
+        """The last match and its line; else that of the text as it is where a window broke it within words."""
+        found = list(pattern.finditer(self.text))
+        if found:
+            return self.number_at(found[-1].start()), found[-1]
+        found = list(pattern.finditer("".join(self)))
+        if found:
+            return bisect_right(list(accumulate(map(len, self), initial=0)), found[-1].start()), found[-1]
+        return 0, None
+
     def number_at(self, place: int) -> int:
         """Number of the line that holds a place of the text, from 1 on."""
         return bisect_right(self._starts, place)
@@ -118,11 +128,9 @@ def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[in
 def last_in(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[int, re.Match[str]] | None:
     """The last match that may go over the ends of lines, as in a message that a terminal or a window has wrapped."""
     log = lines if isinstance(lines, Lines) else Lines(lines)
-    every = list(pattern.finditer(log.text))
-    if not every:
+    number, found = log.last_match(pattern)
+    if found is None:
         return None
-    found = every[-1]
-    number = log.number_at(found.start())
     if absurd := _ABSURD.search(found[0]):
         raise _absurd(number, absurd[0])
     return number, found

@@ -23,6 +23,7 @@ _TOO_LITTLE = re.compile(
     r"requires\s+more\s+(?:system\s+)?memory\s+\((\d+(?:\.\d+)?) ([KMG]iB)\)\s+than\s+is\s+available\s+"
     r"\((\d+(?:\.\d+)?) ([KMG]iB)\)"
 )
+_TOO_LARGE = re.compile(rf"model request too large for system\\?\" requested={_SIZE}\\?\"? available={_SIZE}")
 _COUNTS = {
     "tokens": r"--ctx-size[ =](\d+)|\bKvSize:(\d+)",
     "num_parallel": r"--parallel[ =](\d+)|\bParallel:(\d+)|OLLAMA_NUM_PARALLEL[:=](\d+)",
@@ -71,8 +72,9 @@ def _on_devices(lines: Sequence[str]) -> list[Printed]:
 
 
 def _refusal(lines: Sequence[str]) -> Refusal | None:
-    if (one := last_in(_TOO_LITTLE, lines)) is None:
+    ends = [one for pattern in (_TOO_LITTLE, _TOO_LARGE) if (one := last_in(pattern, lines)) is not None]
+    if not ends:
         return None
-    line, found = one
+    line, found = max(ends, key=lambda one: one[0])
     numbers = {NEEDED: Printed(found[1], found[2], line), AVAILABLE: Printed(found[3], found[4], line)}
     return Refusal("the model and its cache need more memory than is free", line, numbers)

@@ -26,7 +26,9 @@ _STATES = re.compile(
     r"Mamba Cache is allocated\. max_mamba_cache_size: (\d+), conv_state size: (\d+(?:\.\d+)?) ?GB, "
     r"ssm_state size: (\d+(?:\.\d+)?) ?GB"
 )
-_REFUSED = re.compile(r"Not\s+enough\s+memory\.\s+Please\s+try\s+to\s+increase\s+--mem-fraction-static")
+_REFUSED = re.compile(
+    r"Not\s+enough\s+memory(?:\.\s+Please\s+try\s+to\s+increase\s+--mem-fraction-static|\s+to\s+allocate\s+KV\s+cache)"
+)
 _BEGIN = re.compile(r"Load weight begin\. avail mem=(\d+(?:\.\d+)?) GB")
 _END = re.compile(r"Load weight end\..*avail mem=(\d+(?:\.\d+)?) GB(?:, mem usage=(\d+(?:\.\d+)?) GB)?")
 _STORED = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}

@@ -1,4 +1,7 @@
-"""TensorRT-LLM: `[MemUsageChange] Allocated 16.05 GiB for max tokens in paged KV cache (263008)`."""
+"""TensorRT-LLM: `[MemUsageChange] Allocated 16.05 GiB for max tokens in paged KV cache (263008)`.
+
+Older builds: `Allocate 69524783104 bytes for k/v cache.` and `Using 132608 tokens in paged KV cache.`
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,19 @@ from kvcalc.report.sheet import Json
 
 LOOKED_FOR = "'Allocated ... GiB for max tokens in paged KV cache (...)'"
 _POOL = re.compile(r"Allocated (\d+(?:\.\d+)?) GiB for max tokens in paged KV cache \((\d+)\)")
-_BLOCK = re.compile(r"Number of tokens per block: (\d+)")
+_BYTES = re.compile(r"Allocate (\d+) bytes for k/v cache")
+_USED = re.compile(r"Using (\d+) (?:total )?tokens in paged KV cache")
+_BLOCK = re.compile(r"(?:Number of tokens per block: |\btokens per block=)(\d+)")
 _RANKS = {"tp": r"(?:tp_size|tensor_parallel_size)[=:] ?(\d+)", "pp": r"(?:pp_size|pipeline_parallel_size)[=:] ?(\d+)"}
+
+
+def _of_older_builds(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, Printed]]:
+    """The pool of builds before 0.9, whose bytes and tokens stand on two lines."""
+    size = next(((number, found[1]) for number, found in matches(_BYTES, lines)), None)
+    tokens = next(((number, found[1]) for number, found in matches(_USED, lines)), None)
+    if size is None or tokens is None:
+        return {}
+    return {(size[1], tokens[1]): {"size": Printed(size[1], "", size[0]), "tokens": Printed(tokens[1], "", tokens[0])}}
 
 
 def read(lines: Sequence[str]) -> Reading | None:
@@ -21,6 +35,7 @@ def read(lines: Sequence[str]) -> Reading | None:
         (found[1], found[2]): {"size": Printed(found[1], "GiB", number), "tokens": Printed(found[2], "", number)}
         for number, found in reversed(list(matches(_POOL, lines)))
     }
+    pools |= _of_older_builds(lines) if not pools else {}
     if not pools:
         return None
     settings: dict[str, Json] = {}

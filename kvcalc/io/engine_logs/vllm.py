@@ -22,17 +22,19 @@ LOOKED_FOR = (
     "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...', "
     "'To serve at least one request ...'"
 )
-_NUMBER, _SIZE = r"(\d[\d,]*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
+_NUMBER, _SIZE = r"(\d+(?:,\d{3})*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
 _TOKENS = re.compile(rf" KV cache size: {_NUMBER} tokens")
 _CONCURRENCY = re.compile(rf"Maximum concurrency for {_NUMBER} tokens per request: (\d+(?:\.\d+)?)x")
 _BLOCKS = (
-    re.compile(rf"# (?:GPU|CUDA|CPU) blocks: {_NUMBER}"),
+    re.compile(rf"# \w{{2,12}} blocks: {_NUMBER}"),  # V0: "# cuda blocks: 9, # CPU blocks: 2"
     re.compile(rf"num_gpu_blocks(?<!\wnum_gpu_blocks)(?: is)?[:=] ?{_NUMBER}(?! with)"),
 )
 _OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_blocks_override={_NUMBER}")
 _MEMORY = (
     re.compile(r"Available KV cache memory: (\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"memory reserved for KV Cache is (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"\bkv_cache_size=(\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"reserved (\d+(?:\.\d+)?) GiB memory for KV Cache as specified by kv_cache_memory_bytes"),
     re.compile(r"Explicitly set \((\d+(?:\.\d+)?)/\d+(?:\.\d+)?\) GiB for KV cache"),
 )
 _MODEL = re.compile(r"model(?<!\wmodel)'?[=:] ?'([^']+)'")

@@ -49,6 +49,11 @@ STARTED = [
     f"docker run --gpus all --entrypoint vllm vllm/vllm-openai {SERVE.removeprefix('vllm ')}",
     f"docker run --gpus all nvcr.io/nvidia/vllm:25.09-py3 {SERVE}",
     f"docker run rocm/vllm bash -c '{SERVE}'",
+    f"docker run rocm/vllm bash -i -lc -- '{SERVE}'",
+    SERVE.replace(" ", "\u00a0"),
+    f"- {SERVE}",
+    f"command: {SERVE}",
+    "python -m vllm.entrypoints.grpc_server --model Qwen/Qwen3-8B --max-model-len 8192",
 ]
 
 
@@ -138,6 +143,7 @@ def test_gpus_of_a_container(option, gpus):
         ("vllm/vllm-openai:v0.9.0@sha256:0123", "0.9.0"),
         ("registry:5000/vllm/vllm-openai:v0.12.0", "0.12.0"),
         ("vllm/vllm-openai:latest", None),
+        ("lmcache/vllm-openai:v0.3.9", None),
         ("vllm/vllm-openai:nightly-0123abc", None),
         ("vllm/vllm-openai", None),
         ("registry:5000/vllm/vllm-openai", None),
@@ -160,6 +166,30 @@ def test_an_image_alone_says_whose_arguments_they_are():
     assert (command.engine, command.model, command.parallel, command.version) == ("vllm", "m", {"tp": 2}, "0.11.0")
     with pytest.raises(InvalidValueError, match="no command that is known"):
         read_command(["--model", "m"], image="ghcr.io/me/own:1")
+
+
+@pytest.mark.parametrize(
+    "line", ["docker run -it --entrypoint /bin/bash vllm/vllm-openai:v0.10.0", "docker run -it vllm/vllm-openai bash"]
+)
+def test_a_shell_in_the_image_of_an_engine_starts_none(line):
+    assert read_commands(line) == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        ("lmdeploy serve api_server <model_path> --server-port 23333", [3]),
+        ("vllm serve <model name> --max-model-len 8192", [2]),
+        ("vllm serve ... --max-model-len <length>", [2, 3]),
+        (["vllm", "serve", "<your-model>", "--max-model-len", "<n>"], [2, 3]),
+    ],
+)
+def test_a_place_that_is_left_open_is_no_model_and_no_redirection(words, places):
+    command = read_command(words)
+    assert command.model is None
+    assert [(refusal.at, refusal.why) for refusal in command.refused] == [
+        (at, "a place that is left to be filled in") for at in places
+    ]
 
 
 def test_a_list_of_words_is_taken_as_it_is():

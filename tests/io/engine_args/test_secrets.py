@@ -122,6 +122,8 @@ def test_no_credential_is_in_any_message(secret, place):
         "Asian-model",
         "turboquant_4bit_nc",
         "FLASHINFER_MLA",
+        "/root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/9c925d64d72725edaf899c6cb9c377fd0709d9c5",
+        "/root/.ollama/models/blobs/sha256-" + "6a0746a1ec1aef3e" * 4,
     ],
 )
 def test_names_of_models_and_formats_are_no_secrets(name):

@@ -1,0 +1,85 @@
+"""Errors of a start-up that are none of the cache: memory that ran out elsewhere, and lengths that a model has not.
+
+They report no cache that could be predicted; what they say and what to do about it is told instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kvcalc.io.engine_logs import Lines
+
+_LESS = (
+    "leave more outside of the cache: a lower gpu_memory_utilization or mem_fraction_static, fewer sequences or "
+    "batched tokens; `kvcalc fit MODEL --gpu NAME` shows what fits"
+)
+_WEIGHTS = "keep fewer layers on the GPU (-ngl), or use a smaller quantisation; `kvcalc weights MODEL` sizes them"
+
+
+class _Error(NamedTuple):
+    """An error: how it is found, what it says with its groups filled in, and the next thing to try."""
+
+    pattern: re.Pattern[str]
+    what: str
+    help: str
+
+
+_ERRORS = (
+    _Error(
+        re.compile(
+            r"out of memory\. Tried to allocate (?P<size>[\d.]+ [KMG]iB)[^\n]*?"
+            r"(?:of which (?P<free>[\d.]+ [KMG]iB) is free|(?P<left>[\d.]+ [KMG]iB) free)"
+        ),
+        "memory ran out outside of the cache: {size} more were asked for and {free} were free",
+        _LESS,
+    ),
+    _Error(
+        re.compile(r"out of memory occurred when warming up sampler with (?P<size>\d+) dummy requests"),
+        "memory ran out outside of the cache, in a first batch of {size} requests",
+        "lower --max-num-seqs, or --gpu-memory-utilization",
+    ),
+    _Error(
+        re.compile(
+            r"User-specified max_model_len \((?P<size>\d+)\) is greater than the derived max_model_len \([^)\n]*?"
+            r"=(?P<free>\d+)"
+        ),
+        "max_model_len is {size}, and the model's config ends at {free}: memory is not what stopped it",
+        "lower --max-model-len, or set VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 with rope scaling in --hf-overrides",
+    ),
+    _Error(
+        re.compile(r"(?:unable to allocate (?P<size>\w+) buffer|(?P<free>failed to load model)[^\n]*out of memory)"),
+        "the weights do not fit the device ({size}), and no cache was made",
+        _WEIGHTS,
+    ),
+    _Error(
+        re.compile(r"memory layout cannot be allocated"),
+        "Ollama found no layout of the model's layers that fits the memory that was free",
+        "unload other models (ollama stop), or ask for a shorter num_ctx; `kvcalc size MODEL --engine ollama` sizes it",
+    ),
+    _Error(
+        re.compile(r"No enough (?:gpu )?memory for (?:kv cache|runtime)", re.IGNORECASE),
+        "LMDeploy has no memory left for its cache beside the weights",
+        "raise --cache-max-entry-count where memory is free, lower --max-prefill-token-num, or add --tp",
+    ),
+    _Error(
+        re.compile(r"Not enough memory to handle (?P<size>\d+) (?:total|prefill) tokens"),
+        "TGI has no memory for a batch of {size} tokens, and its cache is not modelled",
+        "lower --max-batch-prefill-tokens, or size the model with --engine ideal",
+    ),
+)
+
+
+def error_outside(lines: Sequence[str]) -> tuple[int, str, str] | None:
+    """The last such error: its line, what it says, and the next thing to try; None where there is none."""
+    log = lines if isinstance(lines, Lines) else Lines(lines)
+    found: list[tuple[int, str, str]] = []
+    for error in _ERRORS:
+        number, match = log.last_match(error.pattern)
+        if match is not None:
+            numbers = {name: text for name, text in match.groupdict().items() if text}
+            numbers.setdefault("free", numbers.get("left", "less"))
+            numbers.setdefault("size", "all of it")
+            found.append((number, error.what.format(**numbers), error.help))
+    return max(found, default=None)
