@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import check as check
     from kvcalc.io.api import compare as compare
     from kvcalc.io.api import decode as decode
+    from kvcalc.io.api import diff as diff
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
     from kvcalc.io.api import fits as fits
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kvcalc.report.comparison import Comparison as Comparison
     from kvcalc.report.curves import CurvesReport as CurvesReport
     from kvcalc.report.decode import DecodeReport as DecodeReport
+    from kvcalc.report.diff import DiffReport as DiffReport
     from kvcalc.report.fit import FitReport as FitReport
     from kvcalc.report.fits import FitsReport as FitsReport
     from kvcalc.report.gallery import Gallery as Gallery
@@ -73,6 +75,7 @@ _HOMES = {
         "check",
         "compare",
         "decode",
+        "diff",
         "fit",
         "fit_gpus",
         "fits",
@@ -93,6 +96,7 @@ _HOMES = {
     "kvcalc.report.comparison": ("Comparison",),
     "kvcalc.report.curves": ("CurvesReport",),
     "kvcalc.report.decode": ("DecodeReport",),
+    "kvcalc.report.diff": ("DiffReport",),
     "kvcalc.report.fit": ("FitReport",),
     "kvcalc.report.fits": ("FitsReport",),
     "kvcalc.report.gallery": ("Gallery",),

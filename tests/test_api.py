@@ -20,7 +20,19 @@ R1 = kvcalc.load("r1")
 
 
 def test_the_names_of_the_contract_are_there():
-    functions = {"load", "size", "sweep", "fit", "fit_gpus", "compare", "check", "presets", "gpus", "apply_method"}
+    functions = {
+        "load",
+        "size",
+        "sweep",
+        "fit",
+        "fit_gpus",
+        "compare",
+        "check",
+        "diff",
+        "presets",
+        "gpus",
+        "apply_method",
+    }
     assert set(kvcalc.__all__) >= functions | {"Model", "Parallel", "Gpu", "Report", "KvcalcError"}
     assert set(kvcalc.__all__) <= set(dir(kvcalc))
     assert all(getattr(kvcalc, name) for name in kvcalc.__all__)
@@ -34,6 +46,7 @@ API_ONLY = {
     "decode": {"parallel", "sequences", "kv_dtype"},
     "plot": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "check": set(),
+    "diff": {"max_growth"},
     "presets": set(),
 }
 """Arguments that no option is called like: Python's own values, and names that were there before."""
@@ -72,6 +85,7 @@ OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", 
         "decode": "decode",
         "plot": "plot",
         "check": "check",
+        "diff": "diff",
         "presets": "presets list",
     }.items(),
 )
@@ -105,6 +119,7 @@ def test_a_model_is_named_as_on_the_command_line(cli, monkeypatch, name):
     assert kvcalc.size(kvcalc.load(name), tokens=1024).to_dict() == printed
 
 
+MANIFEST = "tests/data/deployments/k8s-deployment-args--equals/chat.yaml"
 SAME = {
     "lengths, users, format": (
         lambda: kvcalc.size("r1", tokens="128K", dtype="fp8", batch=8),
@@ -214,6 +229,18 @@ SAME = {
     "plans": (
         lambda: kvcalc.check([Path("examples/plans/prod.yaml"), "examples/plans/served.yaml"]),
         "check examples/plans/prod.yaml examples/plans/served.yaml",
+    ),
+    "a manifest, and what it leaves out": (
+        lambda: kvcalc.check(MANIFEST, weights="65GB", batch=12, tokens=8192, memory="64GB"),
+        f"check {MANIFEST} --weights 65GB --users 12 --tokens 8K --memory 64GB",
+    ),
+    "a manifest and a budget": (
+        lambda: kvcalc.check(MANIFEST, budget=8 * 2**30, batch="3"),
+        f"check {MANIFEST} --budget 8GiB --users 3",
+    ),
+    "two files": (
+        lambda: kvcalc.diff("tests/plans/was/served.yaml", Path("tests/plans/now/served.yaml"), max_growth="60%"),
+        "diff tests/plans/was/served.yaml tests/plans/now/served.yaml --max-growth 60%",
     ),
     "presets": (lambda: kvcalc.presets("deepseek v3", kind="MLA"), "presets list deepseek v3 --kind mla"),
 }

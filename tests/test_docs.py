@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import yaml
@@ -60,6 +61,7 @@ CONFIG = {
 def test_the_python_example_is_true(monkeypatch, tmp_path):
     (tmp_path / "path/to").mkdir(parents=True)
     (tmp_path / "path/to/config.json").write_text(json.dumps(CONFIG))
+    copytree(ROOT / "tests" / "plans", tmp_path / "plans")
     monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.*?)```", text("python.md"), re.DOTALL)[1]
     values: dict = {}

@@ -24,8 +24,12 @@ def run(
     variables: Sequence[str],
     hub: bool,
     gpu: str | None,
+    memory: str | None,
+    budget: str | None,
     weights: str | None,
     reserve: str | None,
+    tokens: str | None,
+    batch: str | None,
     baseline: str | None,
     update_baseline: bool,
     max_growth: str | None,
@@ -41,16 +45,28 @@ def run(
     from kvcalc.io.fleets import is_fleet
 
     if is_fleet(list(paths)):
-        _check_plain(baseline, {"--gpu": gpu, "--weights": weights, "--reserve": reserve, "--set": variables})
+        added = {"--gpu": gpu, "--memory": memory, "--budget": budget, "--weights": weights, "--reserve": reserve}
+        _check_plain(baseline, {**added, "--tokens": tokens, "--batch": batch, "--set": variables})
         from kvcalc.cli._fleet import checked
 
         return checked(paths[0], hub=hub, format=format)
 
     from kvcalc.fleet.check import check as check_deployments
     from kvcalc.io.checking import Given, to_check
-    from kvcalc.io.deployments.given import variables_of
 
-    asked = to_check(paths, Given(gpu, weights, reserve, variables_of(variables), hub))
+    given = Given.of(
+        variables,
+        hub=hub,
+        dashes="--",
+        gpu=gpu,
+        memory=memory,
+        budget=budget,
+        weights=weights,
+        reserve=reserve,
+        tokens=tokens,
+        batch=batch,
+    )
+    asked = to_check(paths, given)
     report = check_deployments(*asked)._replace(exact=exact)
     if not report.findings and len(report.refused) == 1:
         raise report.refused[0].error()
@@ -115,9 +131,7 @@ COMMAND = Command(
         options.CHECKED_FILES,
         options.SET,
         options.HUB._replace(help="Read the models of all plans from the Hugging Face Hub."),
-        options.GPU,
-        options.WEIGHTS,
-        options.ESTIMATED_RESERVE,
+        *options.ADDED,
         options.BASELINE,
         options.UPDATE_BASELINE,
         options.MAX_GROWTH._replace(help="With --baseline: largest growth of a deployment's bytes: 10%."),

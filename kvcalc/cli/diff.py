@@ -18,8 +18,12 @@ def run(
     variables: Sequence[str],
     hub: bool,
     gpu: str | None,
+    memory: str | None,
+    budget: str | None,
     weights: str | None,
     reserve: str | None,
+    tokens: str | None,
+    batch: str | None,
     max_growth: str | None,
     exact: bool,
     format: str,
@@ -27,32 +31,24 @@ def run(
     """Runs `kvcalc diff`."""
     check_output_format(format, findings=True)
 
-    from kvcalc.fleet.check import check
-    from kvcalc.fleet.diff import changes
-    from kvcalc.io.checking import Given, of_files
-    from kvcalc.io.deployments.given import variables_of
-    from kvcalc.io.sides import two_sides
-    from kvcalc.report.diff import Cause, DiffReport
+    from kvcalc.io.checking import Given
+    from kvcalc.io.differences import differences
     from kvcalc.units import parse_percent
 
     agreed = None if max_growth is None else asking.located("--max-growth", parse_percent, max_growth, "max_growth")
-    given = Given(gpu, weights, reserve, variables_of(variables), hub)
-    with two_sides(base, head, paths) as (was, now):
-        before, after = (check(*of_files(side.files, given)) for side in (was, now))
-    if len(after.refused) == 1 and not after.findings:
-        raise after.refused[0].error()
-    unread = {now.key(now.shown.get(file, file)) for note in after.refused for file in (note.where.rpartition(":")[0],)}
-    found, unchanged = changes(
-        was.findings(before.findings),
-        now.findings(after.findings),
-        file_before=was.key,
-        file_after=now.key,
-        max_growth=agreed,
-        otherwise=Cause("contents of a file that it names", "before the change", "another"),
+    given = Given.of(
+        variables,
+        hub=hub,
+        dashes="--",
+        gpu=gpu,
+        memory=memory,
+        budget=budget,
+        weights=weights,
+        reserve=reserve,
+        tokens=tokens,
+        batch=batch,
     )
-    known = tuple(change for change in found if change.now is not None or change.file not in unread)
-    passed_over = tuple(dict.fromkeys((*before.refused, *was.told, *before.skipped, *now.told, *after.skipped)))
-    report = DiffReport(was.name, now.name, known, unchanged, exact, after.refused, passed_over)
+    report = differences(base, head, paths, given, agreed)._replace(exact=exact)
     show(report, format)
     return REFUSED if report.refused else 1 if report.fails else 0
 
@@ -71,11 +67,7 @@ COMMAND = Command(
         options.PATHS,
         options.SET,
         options.HUB._replace(help="Read the models of all plans from the Hugging Face Hub."),
-        options.GPU,
-        options.WEIGHTS,
-        options.RESERVE._replace(
-            help="On each GPU for activations, graphs and the rest; default: an estimate for the engine.", default=None
-        ),
+        *options.ADDED,
         options.MAX_GROWTH,
         options.EXACT,
         options.FORMAT_OF_FINDINGS,

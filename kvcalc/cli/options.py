@@ -298,6 +298,7 @@ BANDWIDTH = Option(
 MEMORY = Option(
     "memory", ("--memory",), "BYTES", "Memory of an unlisted device, or to override the GPU's: 64GB, 60GiB."
 )
+BUDGET = Option("budget", ("--budget",), "BYTES", "Memory for the cache on each GPU, instead of --gpu: 40GiB.")
 GPUS = Option("gpus", ("--gpus",), "N", "Total GPUs: tp x pp x dp.", COUNT)
 WEIGHTS = Option(
     "weights",
@@ -323,6 +324,16 @@ ESTIMATED_RESERVE = RESERVE._replace(
     help="Memory kept on each GPU for activations, CUDA graphs and the rest; default: an estimate for the engine.",
     default=None,
 )
+ADDED = (
+    GPU._replace(help=f"{GPU.help} For deployments whose files do not name one."),
+    MEMORY,
+    BUDGET,
+    WEIGHTS,
+    ESTIMATED_RESERVE,
+    TOKENS._replace(help="Context of each user: 32K; default: what the files say.", kind=TEXT),
+    BATCH._replace(flags=("--batch", "-b", "--users"), default=None, help="Concurrent users of each deployment."),
+)
+"""What users add to deployments whose files do not say it (`kvcalc/io/checking.py`, Given)."""
 WITH = Option(
     "others",
     ("--with",),

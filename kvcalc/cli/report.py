@@ -17,8 +17,12 @@ def run(
     variables: Sequence[str],
     hub: bool,
     gpu: str | None,
+    memory: str | None,
+    budget: str | None,
     weights: str | None,
     reserve: str | None,
+    tokens: str | None,
+    batch: str | None,
     out: str | None,
     format: str | None,
 ) -> int:
@@ -30,10 +34,21 @@ def run(
 
     from kvcalc.fleet.check import check
     from kvcalc.io.checking import Given, to_check
-    from kvcalc.io.deployments.given import variables_of
     from kvcalc.io.page import page_of
 
-    asked = to_check(paths, Given(gpu, weights, reserve, variables_of(variables), hub))
+    given = Given.of(
+        variables,
+        hub=hub,
+        dashes="--",
+        gpu=gpu,
+        memory=memory,
+        budget=budget,
+        weights=weights,
+        reserve=reserve,
+        tokens=tokens,
+        batch=batch,
+    )
+    asked = to_check(paths, given)
     report = check(*asked)
     if not report.findings and len(report.refused) == 1:
         raise report.refused[0].error()
@@ -41,9 +56,8 @@ def run(
         raise InvalidFileError(
             "no deployments found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
         )
-    given = {"--gpu": gpu, "--weights": weights, "--reserve": reserve}
     words = [*paths, *(word for each in variables for word in ("--set", each)), *(["--hub"] if hub else [])]
-    words += [word for option, value in given.items() if value is not None for word in (option, value)]
+    words += [word for name, value in given.fields.items() for word in (given.called[name], str(value))]
     page = page_of(asked.deployments, report, f"kvcalc report {join(words)}", "KV cache of the deployments")
     show(page, chosen, out)
     return REFUSED if report.refused else 0 if report.fits else 1
@@ -59,9 +73,7 @@ COMMAND = Command(
         options.CHECKED_FILES,
         options.SET,
         options.HUB._replace(help="Read the models of all plans from the Hugging Face Hub."),
-        options.GPU._replace(help="GPU for deployments whose files do not name one."),
-        options.WEIGHTS,
-        options.ESTIMATED_RESERVE,
+        *options.ADDED,
         options.OUT,
         options.FORMAT._replace(default=None, help="Output format: {known}; default: html."),
     ),

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kvcalc.report.comparison import Comparison
     from kvcalc.report.curves import CurvesReport
     from kvcalc.report.decode import DecodeReport
+    from kvcalc.report.diff import DiffReport
     from kvcalc.report.fits import FitsReport
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
@@ -686,19 +687,23 @@ def check(
     variables: Sequence[str] = (),
     hub: bool = False,
     gpu: str | None = None,
-    weights: str | None = None,
-    reserve: str | None = None,
+    memory: int | str | None = None,
+    budget: int | str | None = None,
+    weights: int | str | None = None,
+    reserve: int | str | None = None,
+    tokens: int | str | None = None,
+    batch: int | str | None = None,
 ) -> CheckReport:
     """Whether each deployment fits its budget or GPU, and what would.
 
     paths: of plans, manifests, compose files, scripts or folders; the mapping that a plan holds (`kvcalc schema plan`
     describes it), one deployment of it, or several of these. variables: `NAME=VALUE` of what files use and do not set.
-    gpu, weights, reserve: of deployments of files that do not say them. hub: models are read from the Hugging Face Hub.
+    gpu, memory, budget (bytes that the cache may take on each GPU), weights, reserve, tokens, batch: of deployments of
+    files that do not say them. hub: models are read from the Hugging Face Hub.
     Raises KvcalcError where nothing can be checked, with file and line; `CheckReport.refused` has what else could not.
     """
     from kvcalc.fleet.check import check as checked
     from kvcalc.io.checking import Given, to_check
-    from kvcalc.io.deployments.given import variables_of
     from kvcalc.io.documents import Document
     from kvcalc.io.plans import parse_plan
 
@@ -712,11 +717,64 @@ def check(
             files.append(fspath(plan))
     if not files:
         return checked(deployments)
-    asked = to_check(files, Given(gpu, weights, reserve, variables_of(variables), hub))
+    given = Given.of(
+        variables,
+        hub=hub,
+        gpu=gpu,
+        memory=memory,
+        budget=budget,
+        weights=weights,
+        reserve=reserve,
+        tokens=tokens,
+        batch=batch,
+    )
+    asked = to_check(files, given)
     report = checked((*deployments, *asked.deployments), asked.refused, asked.skipped)
     if not report.findings and report.refused:
         raise report.refused[0].error()
     return report
+
+
+def diff(
+    base: str | PathLike[str],
+    head: str | PathLike[str] | None = None,
+    paths: Sequence[str | PathLike[str]] = (),
+    *,
+    variables: Sequence[str] = (),
+    hub: bool = False,
+    gpu: str | None = None,
+    memory: int | str | None = None,
+    budget: int | str | None = None,
+    weights: int | str | None = None,
+    reserve: int | str | None = None,
+    tokens: int | str | None = None,
+    batch: int | str | None = None,
+    max_growth: str | None = None,
+) -> DiffReport:
+    """What a change does to the cache of each deployment: bytes, users, context, and the field that made it.
+
+    base, head: files, folders, or revisions of git (`main`, `main..HEAD`); without head a revision is compared with the
+    files as they are. paths: of revisions, only these files and folders. max_growth: 10%, the largest that is agreed;
+    `DiffReport.fails` says whether any deployment grew by more, or no longer fits. The rest is as for `check`.
+    Raises KvcalcError for what is neither file nor revision, and where nothing can be checked.
+    """
+    from kvcalc.io.checking import Given
+    from kvcalc.io.differences import differences
+    from kvcalc.units import parse_percent
+
+    agreed = None if max_growth is None else located("max_growth", parse_percent, max_growth, "max_growth")
+    given = Given.of(
+        variables,
+        hub=hub,
+        gpu=gpu,
+        memory=memory,
+        budget=budget,
+        weights=weights,
+        reserve=reserve,
+        tokens=tokens,
+        batch=batch,
+    )
+    return differences(fspath(base), None if head is None else fspath(head), [fspath(p) for p in paths], given, agreed)
 
 
 def presets(words: Specs = (), kind: str | None = None) -> Gallery:

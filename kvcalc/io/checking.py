@@ -8,31 +8,71 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors import InvalidValueError, KvcalcError, located
 from kvcalc.errors.foreign import listed
 from kvcalc.fleet.check import Deployment
 from kvcalc.io.deployments import Deployments, read_deployments
 from kvcalc.io.deployments.documents import YAML, Source, grammar_of
+from kvcalc.io.deployments.given import variables_of
 from kvcalc.io.deployments.settling import Settled
 from kvcalc.io.deployments.skipping import sorted_notes
 from kvcalc.io.deployments.sources import Found, found, opener
 from kvcalc.io.deployments.workload import ALL_GPUS
 from kvcalc.report.check import CONTAINER
 from kvcalc.report.deployments import Note
+from kvcalc.units import parse_tokens
 
+_USERS = "concurrency"
 _PLAN = re.compile(r"(?m)^(?:deployments|\s*[\"']deployments[\"'])\s*:")
 _MOST_MODELS = 5
 _MANIFEST = re.compile(r"(?m)^\s*[\"']?(?:apiVersion|kind)[\"']?\s*:")
 
 
-class Given(NamedTuple):
-    """What the user adds to deployments of files that do not say it."""
+_OF_DEVICE = ("gpu", "memory", "budget")
 
-    gpu: str | None = None
-    weights: str | None = None
-    reserve: str | None = None
+
+class Given(NamedTuple):
+    """What the user adds to deployments of files that do not say it.
+
+    fields: of a plan's entry, by name. called: what the user calls each of them, such as --gpu.
+    """
+
+    fields: Mapping[str, object] = {}
+    called: Mapping[str, str] = {}
     variables: Mapping[str, str] = {}
     hub: bool = False
+
+    @classmethod
+    def of(  # noqa: PLR0913  # what may be added, as the command line and Python have it
+        cls,
+        variables: Sequence[str] = (),
+        *,
+        hub: bool = False,
+        dashes: str = "",
+        gpu: str | None = None,
+        memory: int | str | None = None,
+        budget: int | str | None = None,
+        weights: int | str | None = None,
+        reserve: int | str | None = None,
+        tokens: int | str | None = None,
+        batch: int | str | None = None,
+    ) -> Given:
+        """Of values as people write them. dashes: what stands before a name where it was given.
+
+        Raises InvalidValueError for users that are no count.
+        """
+        users = None if batch is None else located(f"{dashes}batch", parse_tokens, batch, "batch")
+        added = {"gpu": gpu, "memory": memory, "budget": budget, "weights": weights, "reserve": reserve}
+        fields = {
+            name: value for name, value in {**added, "tokens": tokens, _USERS: users}.items() if value is not None
+        }
+        called = {name: f"{dashes}{'batch' if name == _USERS else name}" for name in fields}
+        return cls(fields, called, variables_of(variables), hub)
+
+    @property
+    def names_device(self) -> bool:
+        """Whether it says what holds the cache."""
+        return any(name in self.fields for name in _OF_DEVICE)
 
 
 class ToCheck(NamedTuple):
@@ -63,8 +103,8 @@ def of_files(files: Found, given: Given) -> ToCheck:
             entries.extend((source.name, each) for each in _of_plan(source, hub=given.hub))
         except KvcalcError as error:
             refused.append(Note.of(error, source.name))
-    if given.weights is not None:
-        _check_weights(read.settled)
+    if "weights" in given.fields:
+        _check_weights(read.settled, given.called["weights"])
     known: dict[Hashable, Any] = {}
     for settled in read.settled:
         try:
@@ -76,13 +116,13 @@ def of_files(files: Found, given: Given) -> ToCheck:
     return ToCheck(tuple(each for _, each in entries), tuple(dict.fromkeys(refused)), (*notes.skipped, *notes.empty))
 
 
-def _check_weights(settled: Sequence[Settled]) -> None:
+def _check_weights(settled: Sequence[Settled], where: str) -> None:
     """Raises InvalidValueError where weights of one model are given, and several are served."""
     models = sorted({each.deployed.model for each in settled if each.deployed.model is not None})
     if len(models) > 1:
         raise InvalidValueError(
             f"is the size of one model, and {len(models):,} are served: {listed(models, _MOST_MODELS)}",
-            where="--weights",
+            where=where,
             help="check them one by one, or write a plan that refers to them (from: FILE) with the weights of each",
         )
 
@@ -122,8 +162,8 @@ def _file(settled: Settled) -> str:
 
 
 def _is_answered(note: Note, given: Given) -> bool:
-    """Whether the user says which GPU it is; and of how many are seen, the engine's ranks say what they use."""
-    return (note.about == "GPU" and given.gpu is not None) or note.why == ALL_GPUS
+    """Whether the user says what holds the cache; and of how many are seen, the engine's ranks say what they use."""
+    return (note.about == "GPU" and given.names_device) or note.why == ALL_GPUS
 
 
 def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iterator[Deployment]:
@@ -133,10 +173,12 @@ def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iter
     deployed, command = settled.deployed, settled.command
     if settled.refused or command is None or deployed.model is None:
         return
-    said = {"name": deployed.name, "model": deployed.model, "gpu": given.gpu or deployed.gpu}
-    entry = DeploymentEntry.model_validate({**said, "weights": given.weights, "reserve": given.reserve})
+    said: dict[str, object] = {"name": deployed.name, "model": deployed.model}
+    if "budget" not in given.fields:
+        said["gpu"] = deployed.gpu
+    entry = DeploymentEntry.model_validate({**said, **given.fields})
     folder = Path(_file(settled)).parent
-    found = deployment_of(entry, command, deployed.where, folder, known, hub=given.hub)
+    found = deployment_of(entry, command, deployed.where, folder, known, hub=given.hub, called=given.called)
     workload = settled.workload
     if workload.memory_bytes is not None and workload.container_gpus:
         limit = (workload.memory_bytes, workload.container_gpus, CONTAINER)

@@ -1,10 +1,11 @@
 """Changes between two states of the same deployments: bytes, users and contexts, and the fields that caused them."""
 
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kvcalc.report.check import Finding, memory_column, notice_of, refused_row
 from kvcalc.report.deployments import Note, notes_sheet
+from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, Notice, Rule
 from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled, Table
 from kvcalc.report.versions import named
@@ -165,6 +166,13 @@ class DiffReport(NamedTuple):
     def fails(self) -> bool:
         """Whether any change fails."""
         return any(change.fails for change in self.changes)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""

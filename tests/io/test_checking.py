@@ -84,6 +84,50 @@ def test_what_is_said_on_the_line_is_added(cli, folder):
     assert "2,147,483,648 bytes reserve" in finding["limit"]
 
 
+def test_users_and_a_budget_are_added_as_a_plan_has_them(cli, folder):
+    """llama-3.1-8b keeps 131,072 bytes a token, in blocks of 16; the null block is one more."""
+    (folder / "a.yaml").write_text(UNSAID)
+    (found,) = data(cli("check a.yaml --budget 40GiB --users 40 --tokens 4K --format json"))["findings"]
+    assert (found["workload"]["sequences"], found["workload"]["tokens"], found["fits"]) == (40, 4096, True)
+    assert found["needed_bytes"] == 40 * 4096 * 131_072 + 16 * 131_072
+    assert found["available_bytes"] == 40 * 2**30
+    (folder / "plan.yaml").write_text(
+        "deployments:\n- {name: NAME, from: a.yaml, budget: 40GiB, concurrency: 40, tokens: 4K}\n"
+    )
+    (planned,) = data(cli("check plan.yaml --format json"))["findings"]
+    said = {"file": "", "line": 0, "notes": [], "message": ""}
+    assert {**planned, **said} == {**found, **said}
+
+
+def test_a_budget_stands_in_for_the_gpu_of_a_manifest(cli, folder):
+    (folder / "a.yaml").write_text(DEPLOYMENT)
+    (found,) = data(cli("check a.yaml --budget 1GB --format json"))["findings"]
+    assert (found["available_bytes"], found["fits"]) == (10**9, False)
+    (larger,) = data(cli("check a.yaml --memory 141GB --weights 16GB --format json"))["findings"]
+    (smaller,) = data(cli("check a.yaml --weights 16GB --format json"))["findings"]
+    assert larger["available_bytes"] > smaller["available_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("--gpu h100x", "--gpu: no GPU is called 'h100x'"),
+        ("--users no --budget 1GB", "--batch: batch must be a positive whole number, not 'no'"),
+        ("--budget 1", "--budget: budget would be 1 byte"),
+        ("--gpu h100 --budget 1GB", "--gpu: gpu and budget cannot both be given"),
+        ("--gpu h100 --tokens much", "--tokens: tokens must be a positive whole number, not 'much'"),
+        ("--gpu h100 --reserve 2", "--reserve: reserve would be 2 bytes"),
+    ],
+)
+def test_what_is_added_wrongly_is_located_at_its_option(cli, folder, line, error):
+    (folder / "a.yaml").write_text(DEPLOYMENT + "---\n" + DEPLOYMENT.replace("NAME", "second"))
+    for command in ("check a.yaml", "diff a.yaml a.yaml"):
+        outcome = cli(f"{command} {line}")
+        assert (outcome.code, outcome.stdout) == (2, "")
+        assert outcome.stderr.startswith(error)
+        assert outcome.stderr.count("\n") == 2
+
+
 def test_one_that_cannot_be_checked_leaves_the_others_alone(cli, folder):
     (folder / "a.yaml").write_text(
         DEPLOYMENT + "---\n" + DEPLOYMENT.replace("NAME", "second").replace("llama-3.1-8b", "$(M)")

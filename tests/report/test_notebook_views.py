@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from kvcalc.report import notebooks
 from kvcalc.report.sheet import Column, Sheet, table_of
 
 REQUESTS = [{"id": 0, "arrival_step": 0, "prompt": [["s", 20]], "output_segment": None, "output_tokens": 30}]
+PLANS = Path(__file__).parents[1] / "plans"
 ANSWERS = {
     "size": lambda: kvcalc.size("gpt-oss-20b", tokens=8192),
     "ranks": lambda: kvcalc.size("r1", tokens=1000, tp=8),
@@ -25,6 +27,7 @@ ANSWERS = {
     "pool": lambda: kvcalc.fit("llama3-8b", engine="sglang", available_bytes="40GiB"),
     "fit_gpus": lambda: kvcalc.fit_gpus("llama3-8b", gpu="h100", tokens="8K"),
     "check": lambda: kvcalc.check({"name": "a", "model": "r1", "tokens": "1K", "budget": "1GB"}),
+    "diff": lambda: kvcalc.diff(PLANS / "was", PLANS / "now"),
     "presets": lambda: kvcalc.presets("qwen"),
     "transfer": lambda: kvcalc.transfer("r1", tokens="8K"),
     "decode": lambda: kvcalc.decode("qwen3-30b-a3b", tokens="8K", gpu="h100"),

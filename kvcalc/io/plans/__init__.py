@@ -24,7 +24,7 @@ deployments:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,20 @@ def parse_plan(
     ]
 
 
-def deployment_of(
-    entry: DeploymentEntry, command: Command, where: str, folder: Path, known: dict[Hashable, Any], *, hub: bool = False
+def deployment_of(  # noqa: PLR0913  # what starts it, and what is added to it
+    entry: DeploymentEntry,
+    command: Command,
+    where: str,
+    folder: Path,
+    known: dict[Hashable, Any],
+    *,
+    hub: bool = False,
+    called: Mapping[str, str] | None = None,
 ) -> Deployment:
-    """A deployment that a file starts, with what is added to it. where: FILE:LINE. Raises KvcalcError."""
+    """A deployment that a file starts, with what is added to it. where: FILE:LINE; called: names of added fields.
+
+    Raises KvcalcError.
+    """
     file, _, line = where.rpartition(":")
     document = Document(file, None, {(): int(line)})
-    return deployed(Row(entry, document, (), folder / Path(file).name, known, command, hub=hub))
+    return deployed(Row(entry, document, (), folder / Path(file).name, known, command, hub=hub, called=called))

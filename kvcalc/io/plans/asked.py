@@ -145,7 +145,7 @@ def ranks_of(row: Row) -> Parallel:
     except InvalidValueError as error:
         own = error.field in _DEGREES and getattr(row.entry, error.field) is not None
         field = error.field if own else "args" if row.args.parallel else next(iter(degrees))
-        raise error.at(row.document.where((*row.path, field))) from None
+        raise error.at(row.where(field)) from None
     if row.entry.gpus is None:
         return ranks
     return row.take("gpus", layout_of, row.entry.gpus, ranks)

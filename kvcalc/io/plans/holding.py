@@ -60,7 +60,7 @@ class Holding:
         if self.gpu is None:
             raise row.refuse(
                 "there is neither a budget nor a gpu",
-                "add --gpu h100-80gb; a plan with from: may give a budget"
+                "add --gpu h100-80gb, or --budget 40GiB for the cache alone"
                 if row.by_flags
                 else "add budget: 80GB, or gpu: h100-80gb with weights: 16GB",
             )
@@ -172,7 +172,7 @@ class Holding:
             help = f"add {adds} {error.help.removeprefix('write ')}" if given is None else error.help
             raise row.refuse(error.what, help, field) from None
         except KvcalcError as error:
-            raise error.at(row.document.where((*row.path, field))) from None
+            raise error.at(row.where(field)) from None
         return self._with_drafter(loaded(found, row.take(field, self._engine.served, self._model)))
 
     def _with_drafter(self, weights: Weights) -> Weights:

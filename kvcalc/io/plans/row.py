@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +23,11 @@ _NO_COMMAND = Command("", "", None, None, None, {}, {}, {})
 
 
 class Row:
-    """One entry on its way to a Deployment. known: what other entries have read already; args: what starts it."""
+    """One entry on its way to a Deployment.
+
+    known: what other entries have read already; args: what starts it; called: what fields are called that stand in no
+    file, such as --gpu.
+    """
 
     def __init__(  # noqa: PLR0913  # where it stands, and what is known already
         self,
@@ -35,6 +39,7 @@ class Row:
         command: Command | None = None,
         *,
         hub: bool = False,
+        called: Mapping[str, str] | None = None,
     ) -> None:
         self.entry = entry
         self.document = document
@@ -43,6 +48,7 @@ class Row:
         self.folder = Path() if file is None else file.parent
         self.known = known
         self.hub = hub
+        self.called = called or {}
         self.args = command or _NO_COMMAND
         self.by_flags = command is not None
         if entry.from_ is not None:
@@ -81,7 +87,7 @@ class Row:
         try:
             return read(*values, **named)
         except KvcalcError as error:
-            raise error.at(self.document.where((*self.path, field))) from None
+            raise error.at(self.where(field)) from None
 
     def once(self, key: Hashable, read: Callable[[], Result]) -> Result:
         """Result of `read`, which entries that ask for the same share."""
@@ -96,6 +102,10 @@ class Row:
 
     def refuse(self, what: str, help: str, field: str | None = None) -> InvalidValueError:
         """The error at the entry, or at one of its fields."""
-        return InvalidValueError(
-            what, where=self.document.where((*self.path, field) if field else self.path), help=help
-        )
+        return InvalidValueError(what, where=self.where(field), help=help)
+
+    def where(self, field: str | None = None) -> str:
+        """Place of the entry, or of one of its fields, for an error."""
+        if field is not None and field in self.called:
+            return self.called[field]
+        return self.document.where((*self.path, field) if field else self.path)
