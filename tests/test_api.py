@@ -43,7 +43,7 @@ API_ONLY = {
     "compare": {"engine_settings", "sequences", "kv_dtype"},
     "fit_gpus": {"engine_settings", "parallel", "sequences", "kv_dtype", "num_gpus", "weights_bytes", "reserve_bytes"},
     "transfer": {"engine_settings", "kv_dtype"},
-    "decode": {"parallel", "sequences", "kv_dtype"},
+    "decode": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "plot": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "check": set(),
     "diff": {"max_growth"},

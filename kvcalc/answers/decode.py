@@ -11,15 +11,19 @@ Quest reads of a cache that keeps everything the least and the largest key of ea
     K and V of min(t, token_budget) tokens, and 2 keys for each ceil(t / page_size) pages
 
 in layers that see everything, but for the first ones. Nothing is saved in memory: the pages' keys come on top.
+
+Of what an engine stores, kernels read rows: a slot's bytes in its format, without the block around it and its padding.
+Layers that share the cache of an earlier layer read that layer's, each of them again.
 Source: DeepSeek-V3.2 report, section 2.1; DeepSeek-V4 report, section 2.3; Quest, arXiv 2406.10774, section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from kvcalc.answers.stored import Layers
 from kvcalc.attention.compressed import CompressedAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.mla import MultiHeadLatentAttention
@@ -28,7 +32,7 @@ from kvcalc.attention.region_summary import RegionSummary
 from kvcalc.cache.slots.primitives import AtMost, Ceil, Constant, Floor
 from kvcalc.cache.slots.rule import SlotRule, ordinal
 from kvcalc.cache.tensor import CacheTensor
-from kvcalc.engines.base.footprint import Footprint
+from kvcalc.engines.base.rows import Row
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import LayerGroup, Model
 from kvcalc.question import Question
@@ -38,6 +42,7 @@ _ENTRIES = ("compressed_kv",)
 _WAITING = ("pending", "overlap", "open_region", "index_gate", "index_mask")
 """Tensors that a step reads only when a group of tokens is full, or not at all."""
 _NOTHING = SlotRule(Constant(0), "nothing")
+_ONCE = SlotRule(Constant(1), "once")
 _KEYS_OF_PAGE = 2
 
 
@@ -67,52 +72,88 @@ class Quest(NamedTuple):
 
 
 class ReadTensor(NamedTuple):
-    """A tensor of a group's layers: what each of them keeps of it, and the rule by which a step reads that."""
+    """A stored tensor of layers: the rule by which a step reads rows of it, and bytes of those of one layer.
+
+    layers: their indices in the whole model. held_rule, held_bytes: slots that are stored, and bytes of one; nothing
+    where the rows are those of other layers. owner: the group of these.
+    """
 
     group: LayerGroup
-    tensor: CacheTensor
+    layers: tuple[int, ...]
+    stored: CacheTensor
     read_rule: SlotRule
-    slot_bytes: int
+    row_bytes: int
+    held_bytes: int
+    owner: str = ""
 
     @property
-    def layer_bytes(self) -> int:
-        """Bytes of one slot in all layers of the group."""
-        return self.slot_bytes * len(self.group.layers)
+    def name(self) -> str:
+        """`k`, `k of full`."""
+        return f"{self.stored.name} of {self.owner}" if self.owner else self.stored.name
 
 
-class CacheReads(NamedTuple):
-    """What one sequence's step reads. read, held: bytes by cached tokens."""
+def cache_reads(question: Question, layers: Layers, whole: Model) -> Iterator[ReadTensor]:
+    """What a step of one sequence reads of each tensor. layers: what ranks store of the whole model, of every stage.
 
-    tensors: tuple[ReadTensor, ...]
-
-    @property
-    def read(self) -> Footprint:
-        """Bytes that a step reads, by tokens."""
-        return Footprint.summed((each.layer_bytes, each.read_rule) for each in self.tensors)
-
-    @property
-    def held(self) -> Footprint:
-        """Bytes that are cached, by tokens."""
-        return Footprint.summed((each.layer_bytes, each.tensor.slot_rule) for each in self.tensors)
-
-
-def cache_reads(question: Question, whole: Model, quest: Quest | None = None, first_layer: int = 0) -> CacheReads:
-    """What a step reads of each tensor. whole: the model that the question's is a rank's share of, from first_layer on.
-
-    Raises NotApplicableError where nobody says how many tokens are chosen.
+    Raises NotApplicableError where nothing says how many tokens are chosen.
     """
-    model, kv_dtype = question.model, question.kv_dtype
-    allocation = question.engine.allocate(model, kv_dtype)
-    found = CacheReads(
-        tuple(
-            ReadTensor(group, tensor, _read_rule(tensor, group, whole), tensor.bytes_per_slot(kv_dtype))
-            for group, tensors in zip(model.groups, allocation, strict=True)
-            for tensor in tensors
-        )
-    )
-    if quest is None:
-        return found
-    return CacheReads(tuple(own for each in found.tensors for own in _by_pages(each, quest, first_layer)))
+    kv_dtype, engine = question.kv_dtype, question.serving
+    found = []
+    for group, first_layer, stored in layers:
+        own = tuple(first_layer + layer for layer in group.layers)
+        for row in engine.rows(group, stored, kv_dtype):
+            rule = _rule_of(row, group, whole, at_all=not _reader(group))
+            found.append(ReadTensor(group, own, row.stored, rule, row.bytes, row.stored.bytes_per_slot(kv_dtype)))
+    yield from found
+    for group, first_layer, _ in layers:
+        if (reader := _reader(group)) is not None:
+            yield from _of_others(group, [first_layer + layer for layer in group.layers], reader, found)
+
+
+def _rule_of(row: Row, group: LayerGroup, whole: Model, *, at_all: bool) -> SlotRule:
+    """Slots that a step reads of a stored tensor; at_all: whether the layers read what is stored of them."""
+    if not at_all or not row.bytes:
+        return _NOTHING
+    if row.of is None:
+        return _ONCE
+    rule, kept = _read_rule(row.of, group, whole), _most(row.stored.slot_rule)
+    seen = _most(rule)
+    if kept is None or not row.is_slot or (seen is not None and seen <= kept):
+        return rule
+    return SlotRule(AtMost(rule, kept), f"{rule}, at most {kept:,}", window=rule.window)
+
+
+def _most(rule: SlotRule) -> int | None:
+    """Slots that there are at most; None for a rule without an end."""
+    full = rule.saturates_at
+    return None if full is None else rule.slots(full)
+
+
+def _reader(group: LayerGroup) -> NoCache | None:
+    """The part that attends to the cache of an earlier layer."""
+    return next((part for part in group.parts if isinstance(part, NoCache) and part.reads_cache), None)
+
+
+def _of_others(
+    group: LayerGroup, layers: Sequence[int], reader: NoCache, found: Sequence[ReadTensor]
+) -> Iterator[ReadTensor]:
+    """Rows that the layers of a group read of the nearest earlier layer of their kind that caches tokens."""
+    offered = [
+        each
+        for each in found
+        if each.read_rule is not _NOTHING
+        and each.read_rule.constant is None
+        and (each.read_rule.window is not None) == reader.reads_sliding
+    ]
+    read: dict[int, list[int]] = {}
+    for layer in layers:
+        nearest = max((own for each in offered for own in each.layers if own < layer), default=None)
+        if nearest is not None:
+            read.setdefault(nearest, []).append(layer)
+    for nearest, own in read.items():
+        for each in offered:
+            if nearest in each.layers:
+                yield each._replace(group=group, layers=tuple(own), held_bytes=0, owner=each.group.name)
 
 
 def check_pages(model: Model) -> None:
@@ -125,31 +166,29 @@ def check_pages(model: Model) -> None:
         )
 
 
-def _by_pages(each: ReadTensor, quest: Quest, first_layer: int) -> Iterator[ReadTensor]:
+def by_pages(each: ReadTensor, quest: Quest) -> Iterator[ReadTensor]:
     """A tensor as Quest reads it, with the keys of its pages; others as they are."""
-    group, tensor, read_rule, slot_bytes = each
-    if tensor.name not in ("k", "v") or read_rule is not tensor.slot_rule or tensor.slot_rule.window is not None:
+    stored, rule = each.stored, each.read_rule
+    if stored.name not in ("k", "v") or rule is not stored.slot_rule or rule.window is not None:
         yield each
         return
-    full = tuple(layer for layer in group.layers if layer + first_layer < quest.full_layers)
-    paged = tuple(layer for layer in group.layers if layer + first_layer >= quest.full_layers)
+    full = tuple(layer for layer in each.layers if layer < quest.full_layers)
+    paged = tuple(layer for layer in each.layers if layer >= quest.full_layers)
     if full:
-        yield each._replace(group=replace(group, layers=full, name=f"{group.name}, first"))
+        yield each._replace(group=replace(each.group, name=f"{each.group.name}, first"), layers=full)
     if paged:
-        of_pages = replace(group, layers=paged)
         words = f"at most {quest.token_budget:,}"
-        yield ReadTensor(of_pages, tensor, SlotRule(AtMost(tensor.slot_rule, quest.token_budget), words), slot_bytes)
-        if tensor.name == "k":
-            pages = SlotRule(Ceil(tensor.slot_rule, 1, quest.page_size), f"every page of {quest.page_size:,}")
-            keys = tensor._replace(name="keys of pages", slot_rule=pages)
-            yield ReadTensor(of_pages, keys, pages, _KEYS_OF_PAGE * slot_bytes)
+        yield each._replace(layers=paged, read_rule=SlotRule(AtMost(rule, quest.token_budget), words))
+        if stored.name == "k":
+            pages = SlotRule(Ceil(rule, 1, quest.page_size), f"every page of {quest.page_size:,}")
+            keys = stored._replace(name="keys of pages", slot_rule=pages)
+            both = _KEYS_OF_PAGE * each.row_bytes
+            held_bytes = both if each.held_bytes else 0
+            yield ReadTensor(each.group, paged, keys, pages, both, held_bytes, each.owner)
 
 
 def remarks(model: Model) -> Iterator[str]:
     """What the numbers leave out."""
-    readers = sum(len(group.layers) for group in model.groups if any(isinstance(part, NoCache) for part in group.parts))
-    if readers:
-        yield f"{readers:,} layers keep no cache; what any of them reads of another layer's is not counted"
     if any(group.facts.get("closed_groups") for group in model.groups):
         yield "entries are counted once, for the layers that make them; what other layers read of them is not counted"
 

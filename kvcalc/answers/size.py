@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvcalc.answers.changed import asked_before
+from kvcalc.answers.stored import Layers, stored_by_stage
 from kvcalc.answers.tiers import tiers_of
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import KvcalcError, NotApplicableError
-from kvcalc.model import LayerGroup, Model
+from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
@@ -102,8 +103,6 @@ class _Allocated:
 
 _INDEX = "index_"
 """Beginning of the names of an indexer's tensors."""
-Layers = list[tuple[LayerGroup, int, tuple[CacheTensor, ...]]]
-"""Groups of equal layers, each with the index that its layer 0 has in the whole model, and what a layer stores."""
 
 
 class _Ranks:
@@ -121,13 +120,7 @@ class _Ranks:
         self.sequences = parallel.sequences_of_rank(question.sequences)
         self.copies = engine.copies
         self.ranks = rank_models(model, parallel, engine.sharing)
-        planned = engine.allocate_rank(model, kv_dtype, parallel)
-        by_group = planned and {group.name: own for group, own in zip(model.groups, planned, strict=True)}
-        self.stages: list[Layers] = []
-        for rank in self.ranks[: parallel.tp * parallel.pp : parallel.tp]:
-            groups = rank.model.groups
-            own = [by_group[g.name] for g in groups] if by_group else engine.allocate(rank.model, kv_dtype)
-            self.stages.append([(g, rank.first_layer, tensors) for g, tensors in zip(groups, own, strict=True)])
+        self.stages = stored_by_stage(engine, model, kv_dtype, self.ranks, parallel)
         self.remarks = rounded_heads(model, parallel.tp, engine.sharing)
 
     def reports(self, question: Question) -> tuple[RankReport, ...]:

@@ -16,9 +16,10 @@ class NoCache(Facts):
     Source: Gemma 3n and 4 (num_kv_shared_layers); Nemotron-H (blocks of MLP or MoE alone).
     """
 
-    FLAGS = ("reads_sliding",)
+    FLAGS = ("reads_cache", "reads_sliding")
 
-    reads_sliding: Annotated[bool, "whether the layer whose cache it reads looks back only so far"] = False
+    reads_cache: Annotated[bool, "whether it attends to the cache of an earlier layer"] = False
+    reads_sliding: Annotated[bool, "whether that layer looks back only so far"] = False
 
     @property
     def label(self) -> str:

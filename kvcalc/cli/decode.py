@@ -22,6 +22,8 @@ def run(
     method: Sequence[str],
     assume: str | None,
     hub: bool,
+    engine: str,
+    engine_set: Sequence[str],
     quest: str | None,
     gpu: str | None,
     bandwidth: str | None,
@@ -37,8 +39,11 @@ def run(
     check_output_format(format, charts=True)
     from kvcalc.io.asked import bandwidth_of
 
-    terms = asking.terms(batch, dtype, "ideal", ())
     ranks = asking.parallel(tp, pp, dp, ep=ep)
+    if gpu is None or engine == options.ENGINE.default:
+        terms = asking.terms(batch, dtype, engine, engine_set)
+    else:
+        terms = asking.terms_on(asking.device(gpu, None).written, None, batch, dtype, engine, engine_set)
     device, rate = asking.located("--bandwidth" if bandwidth else "--gpu", bandwidth_of, gpu, bandwidth)
     chosen = asking.one_model(named, preset, model, attention, assume, hub=hub, methods=method)
     counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
@@ -51,7 +56,7 @@ def run(
 
     pages = None if quest is None else asking.located("--quest", Quest.of, quest)
     found = asking.known_weights(chosen, weights, weights_dtype)
-    whole = None if found is None else loaded(found, chosen)
+    whole = None if found is None else loaded(found, terms.engine.served(chosen))
     question = terms.of(chosen, counts[0], ranks)
     place = "--tp, --pp, --ep" if ranks else ""
     show(asking.located(place, decode_step, question, whole, device, rate, pages), format)
@@ -75,6 +80,8 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.HUB,
+        options.ENGINE,
+        options.ENGINE_SET,
         options.QUEST,
         options.GPU,
         options.BANDWIDTH,

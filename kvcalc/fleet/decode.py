@@ -13,9 +13,12 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from kvcalc.answers.curves import samples
-from kvcalc.answers.decode import CacheReads, Quest, cache_reads, check_pages, remarks
+from kvcalc.answers.decode import Quest, ReadTensor, by_pages, cache_reads, check_pages, remarks
+from kvcalc.answers.stored import stored_by_stage
+from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
-from kvcalc.errors import InvalidValueError
+from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.fleet.on_gpus import check_experts
 from kvcalc.fleet.routing import Routing, routing_of
 from kvcalc.fleet.weights import (
     EMBEDDING,
@@ -26,21 +29,22 @@ from kvcalc.fleet.weights import (
     on_stages,
     share_of_rank,
 )
-from kvcalc.model import Model
 from kvcalc.model.checkpoint import PARTS
 from kvcalc.parallel import Parallel, Sharing, rank_models, stages_of
 from kvcalc.question import Question
 from kvcalc.report.decode import DecodeReport, Experts, TensorReads, WeightReads
-from kvcalc.units import both_units
+from kvcalc.units import both_units, plural
 
 _UNREAD = ("encoder", "vision", "mtp")
 """Parts that a step of plain decoding does not pass."""
+_PROJECTS = "projection"
+"""In names of matrices next to an embedding's tables."""
 _CLOSE = 1000
 """Files and what is counted in their format differ by less than a thousandth: headers."""
 _USUAL_LAST, _BELOW, _BEYOND = 131_072, 4096, 16
 """Of a chart: its last length where the model has none; how many times shorter its first is; and how many times longer
 than the model's own it gets so that both lines cross."""
-_SHARING = Sharing(extra_layers="first")
+_IDEAL = "ideal"
 
 
 def decode_step(
@@ -57,27 +61,26 @@ def decode_step(
     Raises NotApplicableError where nothing says what an indexer or a router chooses; InvalidValueError for ranks that
     cannot share the model.
     """
-    if quest is not None:
-        check_pages(question.model)
+    _check(question, quest)
     ranks = question.parallel or Parallel()
-    sequences = -(-question.sequences // ranks.dp)
-    caches = [
-        cache_reads(question.of_model(stage), question.model, quest, first_layer)
-        for first_layer, stage in _stages(question, ranks)
-    ]
+    sharing = _sharing(question.engine)
+    sequences = -(-question.sequences // ranks.dp) * question.engine.copies
+    cache = _cache(question, ranks, sharing, quest)
     known = weights if weights is not None and weights.tensors else None
-    parts, experts = ((), None) if known is None else _weights(question, known, ranks, sequences)
-    read = _read(caches)
+    parts, experts = ((), None) if known is None else _weights(question, known, ranks, sharing, sequences)
+    read = Footprint.summed((each.row_bytes * len(each.layers), each.read_rule) for each in cache)
     crossing = read.first_above(sum(part.expected_bytes for part in parts) // sequences) if parts else None
     return DecodeReport(
         model=question.model.name,
-        kv_dtype=question.kv_dtype.name,
+        engine=question.engine.name,
+        engine_version=question.engine.release_words,
+        kv_dtype=question.engine.cache_format(question.model, question.kv_dtype),
         tokens=question.tokens,
         sequences=question.sequences,
         sequences_of_gpu=sequences,
         parallel=str(ranks) if ranks.num_ranks > 1 else "",
         stages=ranks.pp,
-        cache=tuple(_rows(caches, question.tokens, sequences)),
+        cache=tuple(_rows(cache, question, sequences)),
         weights=parts,
         experts=experts,
         costs_more_from=crossing,
@@ -88,33 +91,60 @@ def decode_step(
     )
 
 
-def _stages(question: Question, ranks: Parallel) -> Iterator[tuple[int, Model]]:
-    """What a rank of each stage holds of the model, and its first layer."""
-    layout = Parallel(tp=ranks.tp, pp=ranks.pp)
-    yield from ((rank.first_layer, rank.model) for rank in rank_models(question.model, layout, _SHARING)[:: ranks.tp])
+def _check(question: Question, quest: Quest | None) -> None:
+    """Raises NotApplicableError for pages that the engine does not choose, and where a step makes several tokens."""
+    engine, model = question.engine, question.model
+    if quest is not None:
+        check_pages(model)
+        if engine.name != _IDEAL:
+            raise NotApplicableError(
+                f"no kernel of {engine.TITLE} chooses pages as Quest does", help="leave --engine or --quest out"
+            )
+    if len(engine.served(model).groups) > len(model.groups):
+        raise NotApplicableError(
+            f"with these settings {engine.TITLE} drafts tokens, and a step then verifies several",
+            help="leave the setting of speculation out",
+        )
+    check_experts(engine, question.parallel or Parallel())
 
 
-def _rows(caches: Sequence[CacheReads], tokens: int, sequences: int) -> Iterator[TensorReads]:
+def _sharing(engine: Engine) -> Sharing:
+    """How ranks share layers and heads; where no engine is asked about, layers left over go to the first stages."""
+    return engine.sharing._replace(extra_layers="first") if engine.name == _IDEAL else engine.sharing
+
+
+def _cache(question: Question, ranks: Parallel, sharing: Sharing, quest: Quest | None) -> list[ReadTensor]:
+    """What a step of one sequence reads on a rank of each stage, all stages together."""
+    engine, layout = question.serving, Parallel(tp=ranks.tp, pp=ranks.pp)
+    model = engine.served(question.model)
+    if engine.SHARES_CONTEXT and layout.num_ranks > 1:
+        raise NotApplicableError(
+            f"the engine {engine.name} holds one context in one process, which no ranks share",
+            help="leave --tp and --pp (parallel) out, or take another engine",
+        )
+    stages = stored_by_stage(engine, model, question.kv_dtype, rank_models(model, layout, sharing), layout)
+    found = cache_reads(question, [group for stage in stages for group in stage], model)
+    return list(found) if quest is None else [own for each in found for own in by_pages(each, quest)]
+
+
+def _rows(cache: Sequence[ReadTensor], question: Question, sequences: int) -> Iterator[TensorReads]:
     """Each tensor of each group, all stages together."""
+    shares = question.engine.SHARES_CONTEXT
+    tokens, times = (question.tokens * sequences, 1) if shares else (question.tokens, sequences)
     found: dict[tuple[str, str], TensorReads] = {}
-    for each in (each for cache in caches for each in cache.tensors):
-        slots, read = each.tensor.slot_rule.slots(tokens), each.read_rule.slots(tokens)
+    for each in cache:
+        layers = len(each.layers)
         own = TensorReads(
             each.group.name,
-            each.tensor.name,
-            len(each.group.layers),
+            each.name,
+            layers,
             str(each.read_rule),
-            sequences * slots * each.layer_bytes,
-            sequences * read * each.layer_bytes,
+            times * each.stored.slot_rule.slots(tokens) * each.held_bytes * layers,
+            sequences * each.read_rule.slots(question.tokens) * each.row_bytes * layers,
         )
         key = (own.group, own.tensor)
         found[key] = found[key].with_layers_of(own) if key in found else own
     yield from found.values()
-
-
-def _read(caches: Sequence[CacheReads]) -> Footprint:
-    """What a step of one sequence reads, all stages together."""
-    return Footprint.summed((each.layer_bytes, each.read_rule) for cache in caches for each in cache.tensors)
 
 
 def _lengths(question: Question, read: Footprint, crossing: int | None) -> list[int]:
@@ -126,24 +156,39 @@ def _lengths(question: Question, read: Footprint, crossing: int | None) -> list[
 
 
 def _weights(
-    question: Question, weights: Weights, ranks: Parallel, sequences: int
+    question: Question, weights: Weights, ranks: Parallel, sharing: Sharing, sequences: int
 ) -> tuple[tuple[WeightReads, ...], Experts | None]:
     """What a step reads of each part of the weights, on a GPU of each stage; and of a layer's experts."""
     routing = routing_of(weights)
     tokens = sequences * max(1, ranks.ep // ranks.tp)  # of all replicas that share the experts
-    held = _held(question, weights, ranks)
+    held = _held(question, weights, ranks, sharing)
     whole = Fraction(1)
     shares = dict.fromkeys(PARTS, (whole, whole)) | {part: (Fraction(0), Fraction(0)) for part in _UNREAD}
-    shares[EMBEDDING] = (_rows_of_table(weights, sequences),) * 2
+    of_embedding, rows = _share_of_embedding(weights, sequences)
+    shares[EMBEDDING] = (of_embedding,) * 2
     if routing is not None:
         _check_experts(routing, ranks.ep)
         shares[EXPERTS] = (routing.least(ranks.ep), max(routing.least(ranks.ep), routing.expected(tokens)))
     parts = tuple(
-        WeightReads(part, int(held[part]), *(int(held[part] * share) for share in shares[part]))
+        WeightReads(
+            part,
+            int(held[part]),
+            int(held[part] * shares[part][0]),
+            int(held[part] * shares[part][1]),
+            rows if part == EMBEDDING else _words_of(part, routing, ranks.ep, tokens),
+        )
         for part in PARTS
         if held.get(part)
     )
     return parts, None if routing is None else _experts(routing, ranks.ep, tokens)
+
+
+def _words_of(part: str, routing: Routing | None, ep: int, tokens: int) -> str:
+    """What a step reads of a part."""
+    if part == EXPERTS and routing is not None:
+        experts = _experts(routing, ep, tokens)
+        return f"{float(experts.expected):,.1f} of {experts.on_gpu:,}"
+    return "nothing" if part in _UNREAD else "all"
 
 
 def _check_experts(routing: Routing, ep: int) -> None:
@@ -167,9 +212,9 @@ def _experts(routing: Routing, ranks: int, tokens: int) -> Experts:
     )
 
 
-def _held(question: Question, weights: Weights, ranks: Parallel) -> dict[str, Fraction]:
+def _held(question: Question, weights: Weights, ranks: Parallel, sharing: Sharing) -> dict[str, Fraction]:
     """Bytes of each part on a GPU of each stage, all stages together; tied logits are read with the embedding's."""
-    stages = stages_of(question.model, ranks.pp, _SHARING)
+    stages = stages_of(question.model, ranks.pp, sharing)
     kv_heads = fewest_kv_heads(question.model)
     scale = Fraction(weights.bytes, sum(each.bytes for each in weights.tensors))
     held: dict[str, Fraction] = {}
@@ -181,12 +226,22 @@ def _held(question: Question, weights: Weights, ranks: Parallel) -> dict[str, Fr
     return held
 
 
-def _rows_of_table(weights: Weights, sequences: int) -> Fraction:
-    """Share of the embedding that a step reads: a row for each token, and all of it where it makes the logits, too."""
-    if any(each.tensor.part == HEAD and each.tensor.shares for each in weights.tensors):
-        return Fraction(1)
-    rows = max((each.tensor.shape[0] for each in weights.tensors if each.tensor.part == EMBEDDING), default=1)
-    return Fraction(min(sequences, rows), rows)
+def _share_of_embedding(weights: Weights, sequences: int) -> tuple[Fraction, str]:
+    """Share of the embedding's part that a step reads, and what that is.
+
+    Of a table a row for each token, unless it makes the logits, too; projections whole.
+    """
+    tied = {each.tensor.shares for each in weights.tensors if each.tensor.part == HEAD}
+    tables = [each for each in weights.tensors if each.tensor.part == EMBEDDING]
+    read = Fraction(0)
+    for each in tables:
+        rows = each.tensor.shape[0]
+        whole = each.tensor.name in tied or _PROJECTS in each.tensor.name
+        read += each.bytes if whole else each.bytes * Fraction(min(sequences, rows), rows)
+    share = read / (sum(each.bytes for each in tables) or 1)
+    rows_read = plural(sequences, "row")
+    words = "all" if share == 1 else rows_read if not any(each.tensor.name in tied for each in tables) else ""
+    return share, words or f"table of the logits, {rows_read}"
 
 
 def _notes(question: Question, weights: Weights | None) -> Iterator[str]:

@@ -29,6 +29,11 @@ def check_shared(engine: Engine, gpu: Gpu, parallel: Parallel) -> None:
             "shares memory with another",
             help="take one slice for each replica (dp), or the whole GPU",
         )
+    check_experts(engine, parallel)
+
+
+def check_experts(engine: Engine, parallel: Parallel) -> None:
+    """Raises NotApplicableError for ranks that share experts where the engine's do not."""
     if parallel.ep > 1 and not engine.sharing.experts:
         raise NotApplicableError(
             f"ranks of {engine.TITLE} share no experts ({parallel})", help="leave ep out, or name another --engine"

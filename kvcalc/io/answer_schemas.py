@@ -336,7 +336,7 @@ def _decode() -> Schema:
         expected=NUMBER,
     )
     tensor = fields(group=TEXT, tensor=TEXT, layers=COUNT, reads=TEXT, held_bytes=COUNT, read_bytes=COUNT)
-    part = fields(part=TEXT, **all_of(COUNT, "held_bytes", "least_bytes", "expected_bytes"))
+    part = fields(part=TEXT, **all_of(COUNT, "held_bytes", "least_bytes", "expected_bytes"), reads=TEXT)
     counts = (
         "held_bytes",
         "cache_bytes",
@@ -348,6 +348,7 @@ def _decode() -> Schema:
     return _document(
         "decode",
         model=TEXT,
+        **_ENGINE,
         kv_dtype=TEXT,
         tokens=COUNT,
         sequences=COUNT,

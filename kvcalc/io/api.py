@@ -304,6 +304,8 @@ def decode(
     tokens: int | str | None = None,
     batch: int | str | None = None,
     dtype: str | Dtype | None = None,
+    engine: str = "ideal",
+    engine_settings: Settings = None,
     gpu: str | Gpu | None = None,
     bandwidth: str | None = None,
     quest: str | None = None,
@@ -332,17 +334,19 @@ def decode(
     from kvcalc.answers.decode import Quest
     from kvcalc.fleet.decode import decode_step
     from kvcalc.fleet.weights import loaded
+    from kvcalc.hardware import gpu_named
     from kvcalc.io.asked import bandwidth_of
     from kvcalc.io.weights import find_weights
 
-    terms = terms_of(batch, sequences, dtype, kv_dtype, "ideal", None)
     named = gpu.written if isinstance(gpu, Gpu) else gpu
+    on = None if named is None or engine == "ideal" else (located("gpu", gpu_named, named).written, None)
+    terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings, on=on)
     device, rate = located("bandwidth" if bandwidth else "gpu", bandwidth_of, named, bandwidth)
     chosen = model_of(model, attention, method, assume, hub=hub)
     length = length_of(chosen.max_model_len if tokens is None else one_length(tokens), chosen, terms.engine)
     given = fspath(weights) if isinstance(weights, PathLike) else weights
     try:
-        whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), chosen)
+        whole = loaded(located("weights", find_weights, chosen, given, weights_dtype), terms.engine.served(chosen))
     except InvalidValueError as error:
         if error.field != "weights" or given is not None or weights_dtype is not None:
             raise

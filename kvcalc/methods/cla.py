@@ -40,5 +40,5 @@ def apply(model: Model, sharing_factor: int = 2) -> Model:
     rest = tuple(layer for layer in group.layers if layer % sharing_factor)
     groups = [replace(group, layers=first)]
     if rest:
-        groups.append(LayerGroup.of("shared", rest, NoCache()))
+        groups.append(LayerGroup.of("shared", rest, NoCache(reads_cache=True)))
     return replace(model, name=f"{model.name} with CLA{sharing_factor}", groups=tuple(groups))

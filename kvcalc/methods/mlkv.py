@@ -60,7 +60,7 @@ def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_h
     names = ("all" if layer in caching else "shared" for layer in range(layers))
     label = f"MLKV-{number * num_key_value_heads}"  # by all of its KV heads, as the paper names them
     origins = {"all": origins_of((keeps,), model.groups[0], label)}
-    groups = group_layers(names, {"all": keeps, "shared": NoCache()}, origins)
+    groups = group_layers(names, {"all": keeps, "shared": NoCache(reads_cache=True)}, origins)
     note = f"as {label}: {plural(num_key_value_heads, 'KV head')} in {number} of {plural(layers, 'layer')}"
     drafts = rebuilt_drafts(model, label, keeps)
     return replace(

@@ -72,7 +72,7 @@ def apply(
     )
     half = model.num_layers // 2
     names = ("self",) * half + ("global",) + ("cross",) * (half - 1)
-    parts = {"self": forgets, "global": keeps, "cross": NoCache()}
+    parts = {"self": forgets, "global": keeps, "cross": NoCache(reads_cache=True)}
     origins = {name: origins_of((part,), model.groups[0], "YOCO") for name, part in parts.items()}
     groups = group_layers(names, parts, origins)
     note = f"as YOCO: {plural(half, 'layer')} of {_words(forgets)}; layer {half} caches "

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, plural
 
@@ -32,12 +32,13 @@ class TensorReads(NamedTuple):
 
 
 class WeightReads(NamedTuple):
-    """A part of the weights. least_bytes: the minimum a step reads; expected_bytes: with even routing."""
+    """A part of the weights. least_bytes: the minimum a step reads; expected_bytes: with even routing, of `reads`."""
 
     part: str
     held_bytes: int
     least_bytes: int
     expected_bytes: int
+    reads: str
 
 
 class Experts(NamedTuple):
@@ -77,6 +78,8 @@ class DecodeReport(NamedTuple):
     bandwidth_bytes_per_second: int | None
     notes: tuple[str, ...] = ()
     by_tokens: tuple[tuple[int, int], ...] = ()
+    engine: str = "ideal"
+    engine_version: str = ""
 
     @property
     def cache_bytes(self) -> int:
@@ -128,6 +131,8 @@ class DecodeReport(NamedTuple):
         return {
             **named("decode"),
             "model": self.model,
+            "engine": self.engine,
+            **({"engine_version": self.engine_version} if self.engine_version else {}),
             "kv_dtype": self.kv_dtype,
             "tokens": self.tokens,
             "sequences": self.sequences,
@@ -162,7 +167,7 @@ class DecodeReport(NamedTuple):
             weights = {"weights, at least": self.weights_bytes, "weights, estimated": self.expected_weights_bytes}
         lines += [Series(label, tuple((tokens, read) for tokens in ends)) for label, read in weights.items()]
         x, y = Axis("cached tokens of each sequence", TOKENS), Axis("bytes that a decode step reads", BYTES)
-        title = f"{self.model}: bytes of a decode step by context, {self._whose}"
+        title = f"{self._of}: bytes of a decode step by context, {self._whose}"
         marked = "more than the weights from here on"
         return (Curves(title, x, y, tuple(lines), notes=self.notes, marked=marked),)
 
@@ -176,11 +181,12 @@ class DecodeReport(NamedTuple):
     def table(self) -> Table:
         """One row for each cached tensor and each part of the weights, with the question."""
         common: dict[str, Cell] = {"model": self.model, "tokens": self.tokens, "sequences": self.sequences}
+        common |= {"engine": self.engine, "engine_version": self.engine_version}
         common |= {"kv_dtype": self.kv_dtype, "parallel": self.parallel, "device": self.device}
         cached = ({"of": "cache", **row._asdict()} for row in self.cache)
         weighed = (
-            {"of": "weights", "part": w.part, "held_bytes": w.held_bytes, "read_bytes": w.least_bytes}
-            | {"expected_bytes": w.expected_bytes}
+            {"of": "weights", "part": w.part, "reads": w.reads, "held_bytes": w.held_bytes}
+            | {"read_bytes": w.least_bytes, "expected_bytes": w.expected_bytes}
             for w in self.weights
         )
         return Table.of({**common, **row} for row in (*cached, *weighed))
@@ -197,11 +203,17 @@ class DecodeReport(NamedTuple):
         )
         rows = (
             *((r.group, r.tensor, r.layers, r.reads, r.held_bytes, r.read_bytes) for r in self.cache),
-            *(("weights", w.part, None, self._of_part(w), w.held_bytes, w.expected_bytes) for w in self.weights),
+            *(("weights", w.part, None, w.reads, w.held_bytes, w.expected_bytes) for w in self.weights),
         )
         at = f"{plural(self.sequences, 'sequence')} at {plural(self.tokens, 'token')}"
-        title = f"{self.model}: one decode step of {at}, {self.kv_dtype}{self._where}"
+        title = f"{self._of}: one decode step of {at}, {self.kv_dtype}{self._where}"
         return (Sheet(title, columns, rows, tuple(self._lines()), self.notes),)
+
+    @property
+    def _of(self) -> str:
+        """The model, and its engine if one was named."""
+        engine = in_version(self.engine, self.engine_version)
+        return self.model if engine == "ideal" else f"{self.model} in {engine}"
 
     @property
     def _whose(self) -> str:
@@ -215,14 +227,6 @@ class DecodeReport(NamedTuple):
         return (
             f", on a GPU of each stage of {self.parallel}" if self.stages > 1 else f", on each GPU of {self.parallel}"
         )
-
-    def _of_part(self, part: WeightReads) -> str:
-        experts = self.experts
-        if part.part == "experts" and experts is not None:
-            return f"{float(experts.expected):,.1f} of {experts.on_gpu:,}"
-        if not part.expected_bytes:
-            return "nothing"
-        return "all" if part.expected_bytes == part.held_bytes else f"{plural(self.sequences_of_gpu, 'row')}"
 
     @property
     def _is_estimate(self) -> bool:

@@ -152,8 +152,8 @@ FIT = "fit --preset gpt-oss-20b --engine vllm --gpu h100-80gb --weights 14GB"
         (f"{SIZE} --tokens 8K,16K,32K", [(1, 1, 1)]),
         (f"{SIZE} --tokens 8K --explain", [(1, 1, 1)]),
         (f"{SIZE} --tokens 8K --tp 2", [(1, 1, 1), (2, 1, 1)]),  # the whole, and what a rank of such a layout holds
-        (FIT, [(1, 1, 1)]),
-        (f"{FIT} --tokens 32K", [(1, 1, 1)]),
+        (f"{FIT} --tp 1", [(1, 1, 1)]),
+        (f"{FIT} --tp 1 --tokens 32K", [(1, 1, 1)]),
         (f"{FIT} --tp 2", [(2, 1, 1)]),
     ],
 )

@@ -213,3 +213,95 @@ def test_replicas_that_share_experts_choose_together():
     assert (apart.experts.tokens, apart.experts.on_gpu, alone.experts.tokens) == (64, 32, 8)
     assert apart.experts.least == 1
     assert apart.cache_bytes == alone.cache_bytes
+
+
+def test_layers_that_share_a_cache_read_it_again():
+    """Gemma 4 E2B: of 28 sliding layers 12 cache 512 tokens of 1 head of 256, of 7 full ones 3 cache heads of 512."""
+    report = kvcalc.decode("gemma-4-e2b", tokens=8192)
+    assert report.cache_bytes == 2 * 2 * (28 * 512 * 256 + 7 * 8192 * 512)
+    assert report.held_bytes == 2 * 2 * (12 * 512 * 256 + 3 * 8192 * 512)
+    assert kvcalc.decode("gemma-4-e2b", tokens=8192, pp=7).cache_bytes == report.cache_bytes
+
+
+def test_sharing_among_layers_saves_memory_and_no_reads():
+    whole = kvcalc.decode("llama-3.1-8b", tokens=4096)
+    shared = kvcalc.decode("llama-3.1-8b", tokens=4096, attention="cla:sharing_factor=2")
+    assert (shared.cache_bytes, shared.held_bytes * 2) == (whole.cache_bytes, whole.held_bytes)
+
+
+def test_a_cache_for_half_of_the_layers_is_read_by_each():
+    """YOCO-3B: 13 layers have a state each, and 13 read one cache of 8 heads of 128."""
+    read = read_of(kvcalc.decode("yoco-3b", tokens=1000))
+    cache = 2 * 1000 * 8 * 128 * 2
+    assert read["global", "k"] + read["global", "v"] == cache
+    assert read["cross", "k of global"] + read["cross", "v of global"] == 12 * cache
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_sparse_attention_reads_rows_as_the_engine_stores_them(engine):
+    """DeepSeek-V4-Flash: entries of 584 bytes (448 fp8, 64 bf16, 8 of scales), index keys of 128 fp8 and a float32.
+
+    vLLM 0.33 models/deepseek_v4 and SGLang mem_cache/deepseek_v4_memory_pool.py pad pages; padding is not read.
+    """
+    report = kvcalc.decode("deepseek-v4-flash", tokens="128K", engine=engine, gpu="h200")
+    csa, hca = (128 + 512) * 584 + 32_768 * 132, (128 + 1024) * 584
+    assert report.cache_bytes == 21 * csa + 20 * hca + 2 * 128 * 584
+    assert report.cache_bytes < report.held_bytes
+
+
+def test_latents_in_fp8_are_read_with_their_scales():
+    """fp8_ds_mla of vLLM: 512 fp8, 4 scales in float32 and 64 in bf16 are 656 bytes; index keys 132."""
+    report = kvcalc.decode("deepseek-v3.2", tokens="128K", dtype="fp8", engine="vllm", gpu="h200", tp=8)
+    assert report.cache_bytes == 61 * (2048 * 656 + 131_072 * 132)
+
+
+def test_ranks_hold_heads_as_the_engine_shares_them():
+    """vLLM: with 16 ranks each of 8 KV heads is there twice. SGLang: 3 ranks of 8 heads hold 2 each."""
+    whole = kvcalc.decode("llama-3.1-8b", tokens=4096, engine="vllm").cache_bytes
+    assert kvcalc.decode("llama-3.1-8b", tokens=4096, engine="vllm", tp=16).cache_bytes * 8 == whole
+    assert whole == 4096 * 131_072
+
+
+def test_what_an_engine_let_go_is_not_read():
+    """LMDeploy keeps one table for all layers of Gemma 2, so that full ones see what the sliding ones' blocks hold."""
+    report = kvcalc.decode("gemma-2-2b", tokens=5000, engine="lmdeploy")
+    assert read_of(report)["full", "k"] == 13 * 4160 * 4 * 256 * 2 <= report.held_bytes
+
+
+def test_tables_beside_the_logits_are_read_by_rows():
+    """Gemma 4 E2B: tied logits 262,144 x 1,536 and a projection 8,960 x 1,536 whole, of 262,144 x 8,960 one row."""
+    report = kvcalc.decode("gemma-4-e2b", tokens=8)
+    embedding = next(part for part in report.weights if part.part == "embedding")
+    assert abs(embedding.least_bytes - 2 * (1536 * (262_144 + 8_960) + 8_960)) <= 1
+
+
+@given(
+    st.sampled_from(("vllm", "sglang", "lmdeploy", "tensorrt_llm", "transformers", "mlx_lm")),
+    st.sampled_from(("llama-3.1-8b", "gemma-3-27b", "r1", "qwen3-next-80b-a3b", "gpt-oss-20b", "gemma-2-9b")),
+    st.integers(1, 50_000),
+    st.integers(1, 5),
+)
+def test_no_engine_reads_what_it_does_not_hold(engine, name, tokens, batch):
+    try:
+        report = kvcalc.decode(name, tokens=tokens, batch=batch, engine=engine)
+    except NotApplicableError:
+        return
+    assert 0 < report.cache_bytes <= report.held_bytes
+    assert report.cache_bytes == batch * kvcalc.decode(name, tokens=tokens, engine=engine).cache_bytes
+
+
+REFUSED = {
+    "pages that no kernel chooses": (
+        {"engine": "vllm", "quest": "1024"},
+        "no kernel of vLLM chooses pages as Quest does",
+    ),
+    "ranks of one process": ({"engine": "llama_cpp", "tp": 2}, "holds one context in one process"),
+    "experts": ({"engine": "llama_cpp", "dp": 2, "ep": 2}, "share no experts"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_an_engine_does_not_do_is_refused(case):
+    asked, words = REFUSED[case]
+    with pytest.raises(NotApplicableError, match=words):
+        kvcalc.decode("llama-3.1-8b", tokens=4096, **asked)

@@ -4,6 +4,7 @@ settings   fields of engines, their meanings and checks; `reading` types what wa
 versions   the rules that changed between an engine's versions, as data
 support    the model types that an engine has no class for, as data
 plan       what an engine's memory holds: of whole blocks (`blocks`), of pools of pages (`pools`)
+rows       what a kernel reads of a stored tensor for one slot of the model's own
 checks     refusals that several engines share; `tensors` and `stages`, steps that they share
 """
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.errors import InvalidValueError, NotApplicableError, UnknownNameError
-from kvcalc.model import Model
+from kvcalc.model import LayerGroup, Model
 from kvcalc.registry import Registry
 from kvcalc.units import shown
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from kvcalc.engines.base.beside import Beside
     from kvcalc.engines.base.footprint import Footprint
     from kvcalc.engines.base.longest import Longest
+    from kvcalc.engines.base.rows import Row
     from kvcalc.engines.base.support import Support
     from kvcalc.engines.base.versions import Release
     from kvcalc.model.checkpoint import Widths
@@ -69,6 +71,7 @@ class Engine(ABC):
     VENDORS: makers of the devices whose rules are known; any, where it is empty: a cache is only added up.
     PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
     LOADS: formats of weights that it loads besides plain ones, each with the least compute capability for it.
+    HOLDS: stored tensors with names of its own, each with those of the model's tensors that it may hold.
     """
 
     TITLE: ClassVar[str]
@@ -81,6 +84,7 @@ class Engine(ABC):
     VENDORS: ClassVar[tuple[str, ...]] = ()
     PLANS_STAGES: ClassVar[bool] = False
     LOADS: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    HOLDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @staticmethod
     def of(name: str, settings: Mapping[str, object] | None = None) -> Engine:
@@ -179,6 +183,12 @@ class Engine(ABC):
 
         Raises NotApplicableError where it cannot hold this model.
         """
+
+    def rows(self, group: LayerGroup, stored: tuple[CacheTensor, ...], kv_dtype: Dtype) -> tuple[Row, ...]:
+        """What a kernel reads at a time of each tensor that is stored of a group's layers."""
+        from kvcalc.engines.base.rows import rows_of
+
+        return tuple(rows_of(group.tensors, stored, self.HOLDS, kv_dtype))
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation | None:
         """What a rank stores of each layer, where the engine plans all ranks together.

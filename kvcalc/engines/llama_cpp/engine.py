@@ -70,6 +70,7 @@ class LlamaCpp(Engine):
     SHARES_CONTEXT = True
     MAX_SEQUENCES = MAX_SEQUENCES
     LOADS = GGUF
+    HOLDS = {"k": ("c_kv", "kv"), "v": ("c_kv",), "compressed_k": ("compressed_kv",)}  # noqa: RUF012  # never changed
 
     version: str = setting(
         LlamaCppRelease.newest(),

@@ -35,6 +35,7 @@ class Lmdeploy(LmdeploySettings):
     VERIFIED = (
         "985 of 987 sizes, plans and refusals of its own PyTorch engine, run without a GPU; TurboMind from source"
     )
+    HOLDS = {"k": ("c_kv",), "v": ("c_kv",)}  # noqa: RUF012  # never changed
     SHARE = "cache_max_entry_count"
     FIXED = ""
 

@@ -34,6 +34,7 @@ class MlxLm(Engine):
     VERIFIED = "measured: 1,210 caches of 48 small random models, run on a CPU, equal to the byte"
     RELEASE = MlxLmRelease
     LOADS = MLX
+    HOLDS = {"k": ("c_kv",), "v": ("c_kv",)}  # noqa: RUF012  # never changed
 
     version: str = setting(MlxLmRelease.newest(), "version of MLX-LM whose rules hold")
     max_kv_size: int | None = setting(

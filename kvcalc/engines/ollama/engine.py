@@ -42,6 +42,7 @@ class Ollama(Engine):
     SHARES_CONTEXT = True
     MAX_SEQUENCES = 256
     LOADS = GGUF
+    HOLDS = {"k": ("c_kv", "kv"), "v": ("c_kv",), "compressed_k": ("compressed_kv",)}  # noqa: RUF012  # never changed
 
     version: str = setting(OllamaRelease.newest(), "version of Ollama; before 0.30 its own engine runs, then llama.cpp")
     kv_cache_type: str | None = setting(None, "OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; none: f16, or size's kv_dtype")

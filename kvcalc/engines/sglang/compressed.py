@@ -25,6 +25,7 @@ from kvcalc.cache.slots.engines import blocks
 from kvcalc.cache.slots.layers import EVERY_TOKEN, last_tokens, once
 from kvcalc.cache.slots.rule import SlotRule
 from kvcalc.cache.tensor import CacheTensor, Dim
+from kvcalc.engines.base.rows import Row
 from kvcalc.engines.sglang.schedule import Drafts, Schedule
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
@@ -47,6 +48,7 @@ _V41 = {(1, True), (_PAIR, True)}, f"{_PAIR} to 1 or each alone, with an index"
 """Rates of groups, with whether there is an index, and the same in words."""
 _ENTRY = Dtype("v4", 1, 1, "448 fp8, 64 bf16, 7 scales and a spare byte")
 _ENTRY_BYTES = 448 + 2 * 64 + 8
+_PAGE_BYTES = "page_bytes"
 _STEP_BYTES = 576
 """What a page is a multiple of (DeepSeekV4SingleKVPool)."""
 _INDEX_IN_FP4 = Dtype(
@@ -118,7 +120,12 @@ def _closed_groups(
 
 def _page(entries: int) -> Dim:
     """Bytes of a page of so many entries."""
-    return Dim("page_bytes", -(-entries * _ENTRY_BYTES // _STEP_BYTES) * _STEP_BYTES)
+    return Dim(_PAGE_BYTES, -(-entries * _ENTRY_BYTES // _STEP_BYTES) * _STEP_BYTES)
+
+
+def out_of_page(row: Row) -> Row:
+    """A row of entries, of which the slot is a page; others as they are."""
+    return row._replace(bytes=_ENTRY_BYTES, is_slot=False) if row.stored.dims[0].name == _PAGE_BYTES else row
 
 
 def _state_row(part: CompressedAttention) -> tuple[Dim, ...]:

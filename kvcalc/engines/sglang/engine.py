@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kvcalc.cache.dtypes import BF16, Dtype
+from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Workload
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.base.pools import check_own_format
+from kvcalc.engines.base.rows import Row
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.sglang.beside import beside
-from kvcalc.engines.sglang.compressed import is_compressed
+from kvcalc.engines.sglang.compressed import is_compressed, out_of_page
 from kvcalc.engines.sglang.memory import default_fraction
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan
 from kvcalc.engines.sglang.resolution import drafts_of, has_own_windows, rows_of, schedule_of
@@ -33,7 +35,7 @@ from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, WITHO
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import NVIDIA
-from kvcalc.model import Model
+from kvcalc.model import LayerGroup, Model
 from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
 from kvcalc.report.tiers import Tier
@@ -70,6 +72,10 @@ class Sglang(SglangSettings):
         settings = self._for(model)
         rows = rows_of(model, settings, kv_dtype, schedule_of(model, settings))
         return tuple(rows.of(model, group) for group in model.groups)
+
+    def rows(self, group: LayerGroup, stored: tuple[CacheTensor, ...], kv_dtype: Dtype) -> tuple[Row, ...]:
+        """The same, with entries taken out of their pages."""
+        return tuple(map(out_of_page, super().rows(group, stored, kv_dtype)))
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation:
         """The same of a rank, among whose stages nothing overlaps, and which may hold copies of what others hold."""

@@ -47,6 +47,7 @@ class Transformers(Engine):
         "5.24.0, all equal"
     )
     RELEASE = TransformersRelease
+    HOLDS = {"k": ("c_kv", "kv"), "v": ("c_kv", "kv")}  # noqa: RUF012  # never changed
     ALIASES = {"transformers_version": "version"}  # noqa: RUF012  # never changed
 
     version: str = setting(

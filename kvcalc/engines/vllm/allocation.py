@@ -9,14 +9,22 @@ from math import prod
 from kvcalc.cache.dtypes import Dtype
 from kvcalc.cache.tensor import CacheTensor, Dim
 from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.rows import ONCE, STATES_OF_A_BLOCK
 from kvcalc.engines.vllm.dtypes import MODEL
-from kvcalc.engines.vllm.layers import Cache
+from kvcalc.engines.vllm.layers import ATTENTION, Cache
 from kvcalc.engines.vllm.planner import Planned
 from kvcalc.engines.vllm.run import Run
 from kvcalc.engines.vllm.specs import STATE, Spec
 from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 
+_STATE = (ONCE,)
+HOLDS = {
+    **{ATTENTION: ("k", "c_kv"), "indexer": ("index_k",), "cross_attn": ("cross_k",)},
+    **{"window": ("kv",), "entries": ("compressed_kv",)},
+    **{"states": _STATE, "n-gram conv": _STATE, "conv": _STATE},
+}
+"""Caches, with the tensors of a model that they may hold; the others wait to be made into entries, or are padding."""
 _BYTE = Dtype("byte", 1, 1, "padding")
 
 
@@ -64,7 +72,7 @@ def _tensors_of(cache: Cache, spec: Spec, run: Run) -> tuple[CacheTensor, ...]:
     found = []
     if elements:
         stored = Dtype(_name_of(spec, run), elements, spec.state_bytes, f"vLLM {run.version}, kv_cache_interface.py")
-        dims = (Dim("states of a block", states), *cache.dims)
+        dims = (Dim(STATES_OF_A_BLOCK, states), *cache.dims)
         found.append(CacheTensor(cache.name, dims, rule, stored, quantizable=False))
     padding_bytes = spec.page_bytes - spec.unpadded_bytes
     if padding_bytes:

@@ -11,7 +11,7 @@ from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation, Workload
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.loading import QUANTISED
-from kvcalc.engines.vllm.allocation import allocation_of, told_apart
+from kvcalc.engines.vllm.allocation import HOLDS, allocation_of, told_apart
 from kvcalc.engines.vllm.beside import beside
 from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.drafting import drafted_by
@@ -53,6 +53,7 @@ class Vllm(VllmSettings):
     )
     SUPPORT = SUPPORT
     LOADS = QUANTISED
+    HOLDS = HOLDS
     PLANS_STAGES = True
     SHARE = "gpu_memory_utilization"
     FIXED = "kv_cache_memory_bytes"

@@ -17,7 +17,7 @@ from kvcalc.units import positive_int, shown
 
 FULL, SLIDING, CHUNKED, REFERENCE = "full", "sliding", "chunked", "reference"
 INDEXED, LINEAR, CONV, HYBRID, HYBRID_SLIDING = "indexed", "linear", "conv", "hybrid", "hybrid-sliding"
-CSA, HCA, MLP, SHARED = "csa", "hca", "mlp", "shared"
+CSA, HCA, MLP, SHARED, SHARED_SLIDING = "csa", "hca", "mlp", "shared", "shared-sliding"
 ALL = "all"
 """Name of the only group of a model whose layers are all alike."""
 
@@ -78,6 +78,8 @@ class Decoder(NamedTuple):
 
 
 NO_CACHE = Layer((NoCache(),))
+READS_CACHE = Layer((NoCache(reads_cache=True),))
+READS_SLIDING = Layer((NoCache(reads_cache=True, reads_sliding=True),))
 
 
 class Facts:
@@ -216,8 +218,8 @@ def cross_layer(config: Config, layer: Layer) -> Layer:
 def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: str = "layer_types") -> list[str]:
     """Kind of each layer: as `layer_types` says, else `default` of the number of layers.
 
-    Layers from the last num_kv_shared_layers on cache nothing. Raises InvalidValueError where layer_types has another
-    length or names a kind that nobody knows.
+    The last num_kv_shared_layers cache nothing, and read a layer of their own kind. Raises InvalidValueError where
+    layer_types has another length or names a kind that nobody knows.
     """
     layers = num_layers(config)
     if field in config:
@@ -244,7 +246,8 @@ def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: 
             f"num_kv_shared_layers ({shared}) leaves no layer of {layers} with a cache to share",
             "give fewer shared layers than num_hidden_layers",
         )
-    return kinds[: layers - shared] + [SHARED] * shared
+    own = layers - shared
+    return kinds[:own] + [SHARED_SLIDING if kind in REACH_FIELDS else SHARED for kind in kinds[own:]]
 
 
 def whole_number_or(config: Config, name: str, default: int) -> int:
@@ -308,7 +311,8 @@ def decoder_of(
 
 
 def _built(kind: str, config: Config, layer_of: Callable[[str, Config], Layer]) -> Layer:
-    return NO_CACHE if kind in (MLP, SHARED) else layer_of(kind, config)
+    alike = {MLP: NO_CACHE, SHARED: READS_CACHE, SHARED_SLIDING: READS_SLIDING}
+    return alike[kind] if kind in alike else layer_of(kind, config)
 
 
 def _group_name(kind: str, layer: Layer, layers: Mapping[str, Layer]) -> str:

@@ -7,11 +7,11 @@ configuration_gemma4.py.
 from __future__ import annotations
 
 from kvcalc.attention.gqa import GroupedQueryAttention
-from kvcalc.attention.none import NoCache
 from kvcalc.io.families._config import Config
 from kvcalc.io.families._decoder import (
     FULL,
     SHARED,
+    SHARED_SLIDING,
     SLIDING,
     Decoder,
     Layer,
@@ -29,7 +29,6 @@ UNUSED = ("sliding_window_size",)
 """Gemma 2: sliding_window a second time."""
 _PERIODS = {"gemma2": 2, "gemma3n_text": 5}
 _PERIOD = 6
-_SHARED_SLIDING = "shared-sliding"
 _GLOBAL_HEAD_DIM = 512
 """Width of a full layer's heads in Gemma 4 where the config does not say it."""
 
@@ -41,19 +40,9 @@ def decoder(config: Config) -> Decoder:
     """
     period = config.integer_or("sliding_window_pattern", None) if config.model_type == "gemma3_text" else None
     kinds = kinds_of(config, full_each(period or _PERIODS.get(config.model_type, _PERIOD)))
-    if config.model_type in _GEMMA4:
-        kinds = _gemma4_kinds(config, kinds)
+    if config.model_type in _GEMMA4 and not {SHARED, SHARED_SLIDING} & {*kinds}:
+        kinds = [*kinds[:-1], FULL]
     return decoder_of(config, kinds, _gemma4_layer if config.model_type in _GEMMA4 else _layer)
-
-
-def _gemma4_kinds(config: Config, kinds: list[str]) -> list[str]:
-    """The last layer is full, and layers that share a cache read one of their own kind."""
-    if SHARED not in kinds:
-        return [*kinds[:-1], FULL]
-    own = kinds_of(config.with_values({"num_kv_shared_layers": 0}), full_each(_PERIOD))
-    return [
-        _SHARED_SLIDING if (kind, alone) == (SHARED, SLIDING) else kind for kind, alone in zip(kinds, own, strict=True)
-    ]
 
 
 def _layer(kind: str, config: Config) -> Layer:
@@ -70,8 +59,6 @@ def _sees_both_sides(config: Config) -> bool:
 
 
 def _gemma4_layer(kind: str, config: Config) -> Layer:
-    if kind == _SHARED_SLIDING:
-        return Layer((NoCache(reads_sliding=True),))
     only(config, kind, FULL, SLIDING)
     if kind != FULL or "per_layer_config" in config:  # as transformers saves it: per layer, and done
         return _layer(kind, config)

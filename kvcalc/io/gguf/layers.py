@@ -15,7 +15,10 @@ from kvcalc.io.families._decoder import (
     INDEXED,
     LINEAR,
     NO_CACHE,
+    READS_CACHE,
+    READS_SLIDING,
     SHARED,
+    SHARED_SLIDING,
     SLIDING,
     Decoder,
     Layer,
@@ -138,7 +141,7 @@ class _Layers:
             if self.architecture not in BOTH:
                 return LINEAR, states
         if index >= KV_FROM_START.get(self.architecture, self.count) or index >= self.count - self._sharing():
-            return SHARED, NO_CACHE
+            return (SHARED_SLIDING, READS_SLIDING) if self._reach(index) else (SHARED, READS_CACHE)
         if not self.kv_heads[index] or self.blocks[index]:
             return NONE, NO_CACHE
         if self.ratios:
