@@ -200,8 +200,11 @@ def _part(part: Part, name: str) -> Iterator[str]:
 
 def _document(document: Document, level: int, name: str, *, titled: bool = True) -> Iterator[str]:
     """The charts of a document, then its tables; a table that a chart has shown already is folded."""
-    charts = charts_of(document) if _html.draws() else ()
-    yield from (_html.chart(each, f"{name}-{number}") for number, each in enumerate(charts))
-    for number, sheet in enumerate(document.sheets()):
+    charts, sheets = charts_of(document) if _html.draws() else (), document.sheets()
+    said = {note for sheet in sheets for note in sheet.notes}
+    for number, chart in enumerate(charts):
+        own = tuple(note for note in chart.notes if note not in said)
+        yield from _html.chart(chart._replace(notes=own), f"{name}-{number}")
+    for number, sheet in enumerate(sheets):
         drawn = bool(charts) and number == 0  # its title stands in the chart
         yield from _html.sheet(sheet, level, titled=not drawn and (titled or number > 0), folded=drawn)

@@ -244,8 +244,8 @@ class ReplayReport(NamedTuple):
 
         points = tuple((float(share), self.used_blocks(share)) for share in OF_A_CURVE)
         x, y = (
-            Axis("share of the steps that hold no more", SHARE, log=False),
-            Axis("blocks in use", "blocks", log=False),
+            Axis("share of the steps", SHARE, log=False),
+            Axis("blocks in use at most", "blocks", log=False),
         )
         return Curves(self._title, x, y, (Series("in use", points),), (Level("the pool", self.num_blocks),), self.notes)
 
@@ -254,7 +254,7 @@ class ReplayReport(NamedTuple):
 
         points = tuple((blocks, float(share)) for blocks, share in self.curve)
         here = tuple(blocks for blocks, _ in points if blocks == self.num_blocks)
-        x, y = Axis("blocks of the cache", "blocks"), Axis("prompt tokens that it hits", SHARE, log=False)
+        x, y = Axis("blocks of the cache", "blocks"), Axis("share of prompt tokens hit", SHARE, log=False)
         line = Series("hit rate", points, here)
         return Curves(f"{self._title}, hit rate by cache size", x, y, (line,), joined=False, marked="this pool")
 

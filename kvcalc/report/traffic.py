@@ -153,7 +153,7 @@ class TrafficReport(NamedTuple):
             ("all at the mean", self.users_at_mean, [each.at_mean for each in self.by_users]),
         )
         series = tuple(Series(label, self._that_fit(held), (most,)) for label, most, held in lines)
-        x, y = Axis("users", "users"), Axis(f"{self.unit}s that they hold", f"{self.unit}s")
+        x, y = Axis("users", "users"), Axis(f"{self.unit}s held", f"{self.unit}s")
         shown = tuple(each for each in series if each.points)
         title = f"{self._title}, {self.unit}s by users"
         pool = (Level("the pool", self.num_blocks),)
@@ -177,10 +177,10 @@ class TrafficReport(NamedTuple):
 
         points = tuple((float(share), blocks) for share, blocks in self.distribution)
         line = Series(plural(self.users, "user"), points)
-        x = Axis("share of the time in which they hold no more", SHARE, log=False)
-        y = Axis(f"{self.unit}s that they hold", f"{self.unit}s", log=False)
+        x = Axis("share of the time", SHARE, log=False)
+        y = Axis(f"{self.unit}s held at most", f"{self.unit}s", log=False)
         title = f"{self._title}, {self.unit}s of {plural(self.users, 'user')}"
-        return Curves(title, x, y, (line,), (Level("the pool", self.num_blocks),), self.notes)
+        return Curves(title, x, y, (line,), (Level("the pool", self.num_blocks),))
 
     @property
     def _title(self) -> str:

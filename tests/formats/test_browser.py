@@ -26,7 +26,7 @@ PAGES = {
     "tiers": "size qwen3.5-27b -e llama_cpp --engine-set defaults=server -t 32K --format html",
     "decode": "decode qwen3-30b-a3b -t 32K -b 8 --gpu h100 --format html",
     "traffic": "traffic llama3-8b --blocks 2000 --context examples/traces/azure.csv --format html",
-    "replay": "replay examples/traces/mooncake.jsonl llama3-8b --blocks 3000 --curve --steps --format html",
+    "replay": "replay examples/traces/mooncake.jsonl llama3-8b --blocks 3000 --step-ms 20 --curve --steps --format html",
     "compare": "compare r1 llama3-70b -t 1K,32K --format html",
     "presets": "presets list --format html",
 }
