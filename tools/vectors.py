@@ -142,6 +142,27 @@ def vllm() -> Iterator[Row]:
         answer = {name: row["want"][name] for name in ("total_bytes", "num_blocks", "tokens") if name in row["want"]}
         yield vector(*engine_of(row["question"]), question, answer, "vLLM's CPU build, started and asked", row["call"])
 
+    for row in read("vllm_drafts"):
+        if not (drafts_of_stages(row) or row["name"].startswith("mtp ")):
+            yield drafted(row)
+
+
+def drafts_of_stages(row: Row) -> bool:
+    """Whether ranks share it otherwise than by tensor parallelism, of which nothing ran."""
+    return bool(row["question"].get("parallel", {}).keys() - {"tp"})
+
+
+def drafted(row: Row) -> Row:
+    """Start-ups with the drafts of another checkpoint: 0.33.0 planned, and 0.32.0's CPU build, which ran."""
+    asked = dict(row["question"])
+    settings = {"gpu": "h100-80gb", **asked.pop("engine_settings")}
+    settings["speculative"] = {**settings["speculative"], "model": "draft"}
+    question = {"config": row["config"], "draft": row["drafter"], **renamed(asked), "settings": settings}
+    names = ("num_blocks", "tokens", "bytes_per_block", "total_bytes", "refused")
+    how = "vLLM's CPU build, started and asked" if "call" in row else "vLLM's own planner, run without a GPU"
+    answer = {name: row["want"][name] for name in names if name in row["want"]}
+    return vector(*engine_of(row["question"]), question, answer, how, row.get("call", "fit"))
+
 
 def sglang() -> Iterator[Row]:
     """Start-ups that SGLang planned, drafts left out; arguments of the start-up that the question needs are in it."""
@@ -201,7 +222,16 @@ def lmdeploy() -> Iterator[Row]:
         yield vector("lmdeploy", "0.18.0", question, row["want"], how, row["call"])
 
 
-ENGINES = (transformers, vllm, sglang, llama_cpp, mlx_lm, ollama, lmdeploy)
+def tensorrt_llm() -> Iterator[Row]:
+    """Pools of manager V1, on a rank of the first pipeline stage."""
+    known = {entry["name"]: entry["config"] for entry in read("tensorrt_llm_facts")}
+    how = "a transcript of TensorRT-LLM's Python arithmetic, not the package"
+    for row in spread([row for row in read("tensorrt_llm") if row["stage"] == 0], 120):
+        question = {"config": known[row["model"]], **renamed(row["question"])}
+        yield vector("tensorrt_llm", "1", question, {"pools": row["want"]["pools"]}, how, row["call"])
+
+
+ENGINES = (transformers, vllm, sglang, llama_cpp, mlx_lm, ollama, lmdeploy, tensorrt_llm)
 
 
 def written(name: str, rows: Iterable[Row]) -> str:

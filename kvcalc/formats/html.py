@@ -204,7 +204,7 @@ def _document(document: Document, level: int, name: str, *, titled: bool = True)
     said = {note for sheet in sheets for note in sheet.notes}
     for number, chart in enumerate(charts):
         own = tuple(note for note in chart.notes if note not in said)
-        yield from _html.chart(chart._replace(notes=own), f"{name}-{number}")
+        yield _html.chart(chart._replace(notes=own), f"{name}-{number}")
     for number, sheet in enumerate(sheets):
         drawn = bool(charts) and number == 0  # its title stands in the chart
         yield from _html.sheet(sheet, level, titled=not drawn and (titled or number > 0), folded=drawn)

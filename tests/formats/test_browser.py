@@ -169,6 +169,7 @@ def test_a_page_is_accessible_in_both_themes(page, tmp_path, name, scheme):
     assert found["heads"] == 0  # scope-attr-valid
     assert found["stuck"] == 0  # scrollable-region-focusable
     assert found["loaded"] == []
+    assert (found["drawings"] > 0) == (name != "presets")
 
 
 @pytest.mark.parametrize("width", [400, 900, 1400])

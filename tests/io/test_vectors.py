@@ -45,7 +45,17 @@ def test_each_vector_is_as_the_schema_says():
         SCHEMA.validate(vector._asdict())
     assert not SCHEMA.is_valid({**ALL[0]._asdict(), "answer": {}})
     assert not SCHEMA.is_valid({**ALL[0]._asdict(), "engine": "x"})
-    assert len({vector.id for vector in ALL}) == len(ALL) == 1564
+    assert len({vector.id for vector in ALL}) == len(ALL) == 1763
+
+
+def test_drafts_and_pools_are_asked_and_answered():
+    drafts = [vector for vector in ALL if "draft" in vector.question]
+    assert len(drafts) == 79
+    assert any(vector.answer == {"refused": True} for vector in drafts)
+    assert all("tensor" not in vector.how or vector.engine == "tensorrt_llm" for vector in ALL)
+    without = {**drafts[0].question, "engine": "vllm", "version": "0.33.0"}
+    del without["draft"]
+    assert answered(json.dumps(without)) != {**drafts[0].answer}
 
 
 def test_the_files_are_what_the_tool_makes_of_the_measured_rows(tmp_path, monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError, KvcalcError, located
 from kvcalc.io.vectors import REFUSED
 from kvcalc.parallel import Parallel
+from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import shown
 
 _NO_QUESTION = "a question is a JSON object with ask, engine, and config or gguf"
@@ -52,13 +54,17 @@ def _asked(question: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     ranks = question.get("parallel") or {}
     if not isinstance(ranks, dict) or not ranks.keys() <= _DEGREES:
         raise InvalidValueError(f"parallel must be an object of tp, pp, dp and dcp, not {shown(ranks)}", help=_HELP)
-    named = {
+    named: dict[str, Any] = {
         "engine": f"{question['engine']}@{version}" if version else question["engine"],
         "engine_settings": question.get("settings"),
         "parallel": Parallel(**ranks) if ranks else None,
         "kv_dtype": question.get("kv_dtype"),
     }
-    return load(question.get("config") or question["gguf"]), named
+    model = load(question.get("config") or question["gguf"])
+    if "draft" not in question:
+        return model, named
+    engine = located("settings", Engine.of, named["engine"], named.pop("engine_settings"))
+    return engine.drafted_by(model, load(question["draft"])), {**named, "engine": engine}
 
 
 def _sized(question: dict[str, Any]) -> dict[str, Any]:
@@ -79,4 +85,12 @@ def _fitted(question: dict[str, Any]) -> dict[str, Any]:
     report = fit(model, available_bytes=question.get("available_bytes"), **named)
     names = ("num_blocks", "tokens", "bytes_per_block")
     found = {name: getattr(report, name) for name in names if hasattr(report, name)}
+    found |= _pools(report.stages, report.host) if isinstance(report, PoolReport) and report.stages else {}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def _pools(stages: Sequence[Sequence[Pool]], host: Sequence[Sequence[Pool]]) -> dict[str, Any]:
+    """Blocks of each pool of the first stage, on the device and in host memory."""
+    own = stages[0]
+    kept = [pool.slots for pool in host[0]] if host else [0] * len(own)
+    return {"pools": [[pool.slots, more] for pool, more in zip(own, kept, strict=True)]}
