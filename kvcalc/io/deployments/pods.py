@@ -165,7 +165,8 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
     values = {**pod.more, **values}
     command, args = container.at("command"), container.at("args")
     words = tuple(expanded(node.text, values) for node in (*_words(command), *_words(args)))
-    script, words = _of_files(words, _mounted(container, spec, around))
+    files = _mounted(container, spec, around)
+    script, words = _of_files(words, files)
     start = next((node for node in (args, command) if node), container)
     gpus, line = gpus_of(container)
     kind = _slice(container, pod.kind or kind_of_pod(spec))
@@ -198,6 +199,7 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
         replicas=pod.replicas,
         replicas_max=pod.replicas_max,
         role=pod.role,
+        files=files,
         says=tuple(says),
     )
 

@@ -166,7 +166,7 @@ def _speaks_of_engines(script: str) -> bool:
 def _commands(workload: Workload, script: Text | None, folder: Path | None) -> tuple[Command, ...]:
     variables = {name: str(value) for name, value in workload.variables.items()}
     if script is not None:
-        return read_commands(str(script), None if workload.bare else variables, folder=folder)
+        return read_commands(str(script), None if workload.bare else variables, folder=folder, files=workload.files)
     program = workload.program or _program_of(workload)
     known = [name.replace("-", "_") for name in PROGRAMS.names()]
     if (program and program not in known) or not (workload.words or program or workload.image):
@@ -176,7 +176,8 @@ def _commands(workload: Workload, script: Text | None, folder: Path | None) -> t
         image = workload.image or None
         if image is not None and workload.is_command and words and not words[0].startswith("-"):
             read_command(words, variables, engine=workload.program or None)  # raises where it is another program
-        return (read_command(words, variables, engine=program or None, image=image, folder=folder),)
+        files = workload.files
+        return (read_command(words, variables, engine=program or None, image=image, folder=folder, files=files),)
     except InvalidValueError:
         return ()
 

@@ -46,7 +46,7 @@ class Workload(NamedTuple):
     settings: of an engine without a command line. gpus: of one replica over all its nodes, with its line. kind: which.
     memory_bytes, container_gpus: memory limit and GPUs of one container, where it states them.
     replicas: None where another document says it. runs_many: why no model is said. bare: whether it is a command line
-    alone, which has no environment. says: what else is to be said of it.
+    alone, which has no environment. files: that it finds at a path. says: what else is to be said of it.
     """
 
     name: str
@@ -72,4 +72,5 @@ class Workload(NamedTuple):
     group: int = 0
     runs_many: str = ""
     bare: bool = False
+    files: Mapping[str, Text] = {}
     says: tuple[Told | Refused, ...] = ()

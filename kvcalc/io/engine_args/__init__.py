@@ -62,15 +62,20 @@ def program_of(name: str) -> Program:
 
 
 def read_commands(
-    text: str, environment: Mapping[str, str] | None = None, *, folder: Path | None = None
+    text: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> tuple[Command, ...]:
     """Every engine that a text of a shell starts, in order, each with its line.
 
     environment: variables of whoever runs it. With one, `${A:-b}` is b where nothing sets A; a bare line has none.
-    folder: where files are that its arguments name. Raises InvalidValueError for a text that cannot be divided.
+    folder: where files are that its arguments name. files: contents of such by path, over those of the folder.
+    Raises InvalidValueError for a text that cannot be divided.
     """
     found = [one for statement in statements(text, environment) for one in of_statement(statement)]
-    return tuple(command for one in found if (command := _read(one, folder)) is not None)
+    return tuple(command for one in found if (command := _read(one, folder, files=files)) is not None)
 
 
 def read_command(
@@ -80,6 +85,7 @@ def read_command(
     engine: str | None = None,
     image: str | None = None,
     folder: Path | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Command:
     """The engine that a line starts, or a list of words, in which nothing is expanded.
 
@@ -97,7 +103,7 @@ def read_command(
         variables = found[0].variables if found else environment or {}
         found = [Started(given, variables, is_command=False)]
     found = [one._replace(image=one.image or image) for one in found]
-    commands = [command for one in found if (command := _read(one, folder, engine)) is not None]
+    commands = [command for one in found if (command := _read(one, folder, engine, files)) is not None]
     if len(commands) == 1:
         return commands[0]
     raise InvalidValueError(
@@ -166,7 +172,9 @@ def _of_image(image: str | None) -> tuple[str, Program] | None:
     return next(((name, program_of(name)) for name in _names() if program_of(name).is_of(image)), None)
 
 
-def _read(one: Started, folder: Path | None, engine: str | None = None) -> Command | None:
+def _read(
+    one: Started, folder: Path | None, engine: str | None = None, files: Mapping[str, str] | None = None
+) -> Command | None:
     """A program as it is started; None where it is no engine that is known."""
     from kvcalc.io.engine_args._files import words_of_file
     from kvcalc.io.engine_args._reading import Reading
@@ -186,7 +194,7 @@ def _read(one: Started, folder: Path | None, engine: str | None = None) -> Comma
         return None
     version = version_of(one.image) if one.image and own is not None and own[0] == name else None
     before = one.skipped + len(one.words) - len(words)
-    of_file = words_of_file(words, program, folder)
+    of_file = words_of_file(words, program, folder, {**(files or {}), **one.files})
     read = Reading(name, program, version, before=before, defaults=defaults).read(words, one.variables, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus)

@@ -11,13 +11,21 @@ from kvcalc.errors import KvcalcError
 from kvcalc.io.engine_args._program import Program
 
 
-def words_of_file(words: Sequence[str], program: Program, folder: Path | None) -> list[str] | None:
+def words_of_file(
+    words: Sequence[str], program: Program, folder: Path | None, files: Mapping[str, str]
+) -> list[str] | None:
     """The words of the file that the line names; None where it names none, or the file is not beside what is read.
 
-    Only a file there is opened: an absolute path is one of the server.
+    files: contents by path, as a manifest or a script has them. Else only a file beside what is read is opened:
+    an absolute path is one of the server.
     """
     named = _named(words, program)
-    if named is None or folder is None or Path(named).is_absolute():
+    if named is None:
+        return None
+    if named in files:
+        found = _mapping_of(files[named])
+        return None if found is None else list(_words(found, program))
+    if folder is None or Path(named).is_absolute():
         return None
     found = _mapping(folder / named)
     return None if found is None else list(_words(found, program))
@@ -40,6 +48,19 @@ def _mapping(path: Path) -> Mapping[str, Any] | None:
     except KvcalcError:
         return None
     return found if isinstance(found, Mapping) and all(isinstance(key, str) for key in found) else None
+
+
+def _mapping_of(text: str) -> Mapping[str, Any] | None:
+    """What a text holds, read as manifests are."""
+    from kvcalc.io.deployments.reading import yaml
+    from kvcalc.io.deployments.reading.text import Text
+
+    try:
+        roots = yaml.documents(Text.of_file(text), "configuration")
+    except KvcalcError:
+        return None
+    found = roots[0].plain() if len(roots) == 1 else None
+    return found if isinstance(found, Mapping) else None
 
 
 def _words(found: Mapping[str, Any], program: Program) -> Iterator[str]:

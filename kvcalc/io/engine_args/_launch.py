@@ -70,6 +70,7 @@ _STARTERS = {
     **dict.fromkeys(("mpirun", "mpiexec", "orterun"), _OF_MPI),
     **{"gdb": _options("-ex -x --command"), "-": Starter(), "%": Starter(), "$": Starter(), "command:": Starter()},
     **{"cmd:": Starter(), "run:": Starter()},
+    "shifter": Starter(),
     "trtllm-llmapi-launch": Starter(),
     **dict.fromkeys(("apptainer exec", "singularity exec", "apptainer run", "singularity run"), _OF_APPTAINER),
     **dict.fromkeys(
@@ -162,7 +163,10 @@ def _of_shell(words: Sequence[str], variables: Mapping[str, str], depth: int) ->
 
 def of_statement(statement: Statement, depth: int = 0) -> list[Started]:
     """What a command of a text starts."""
-    return [one._replace(line=statement.line) for one in started(statement.words, statement.variables, depth)]
+    return [
+        one._replace(line=statement.line, files={**one.files, **statement.files})
+        for one in started(statement.words, statement.variables, depth)
+    ]
 
 
 def base_name(word: str) -> str:

@@ -23,7 +23,7 @@ ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 _IN_BRACES = re.compile(r"([A-Za-z_]\w*|[0-9@*#?])(\[[@*]\])?(:?[-=+?])?(.*)", re.DOTALL)
 _LIST_ALONE = re.compile(r'"\$\{\w+\[@\]\}"')
 _ARITHMETIC = re.compile(r"[0-9+\-*/%() \t]{1,80}")
-_DEEP, _LARGE = 20, 10**12
+_DEEP, _LARGE, _MOST_FILES = 20, 10**12, 50
 UNKNOWN_OUTPUT = "$(...)"
 """Stands for what a command would print."""
 OPEN_QUOTE = "the arguments cannot be split into words: a quote is not closed"
@@ -48,6 +48,7 @@ class Lexer:
     """A shell text, word by word. Values of variables may change from one word to the next.
 
     defaults: whether `${A:-b}` is b where nothing sets A; a line without its environment does not know.
+    files: what here-documents write, by path.
     """
 
     def __init__(self, text: str, values: dict[str, Value], *, defaults: bool, depth: int = 0) -> None:
@@ -55,8 +56,10 @@ class Lexer:
         self.at = 0
         self.values = values
         self.defaults = defaults
+        self.files: dict[str, str] = {}
         self._depth = depth
-        self._here: list[str] = []
+        self._here: list[tuple[str, bool]] = []
+        self._written = ""
 
     def token(self) -> Token | None:
         """The next operator or word; None at the end. Redirections and comments are passed over."""
@@ -116,19 +119,36 @@ class Lexer:
     def _redirection(self, match: re.Match[str]) -> None:
         self.at = match.end()
         self._blanks()
+        quoted = self.text[self.at : self.at + 1] in ("'", '"', "\\")
         target = self.word() if self.at < len(self.text) and self.text[self.at] not in "\n;|()" else []
         if (match[1] or "").rstrip("-") == "<<":
-            self._here.append(" ".join(target))
+            self._here.append((" ".join(target), quoted))
+        elif (match[1] or match[0]) == ">":
+            self._written = " ".join(target)
 
     def _here_documents(self) -> None:
-        for delimiter in self._here:
+        """Passes over what follows a line with `<<`, and keeps what is written into a file."""
+        for delimiter, quoted in self._here:
+            start = last = self.at
             while self.at < len(self.text):
+                last = self.at
                 end = self.text.find("\n", self.at)
                 end = len(self.text) if end < 0 else end
                 line, self.at = self.text[self.at : end].strip(), end + 1
                 if line == delimiter:
                     break
-        self._here = []
+            if self._written and len(self.files) < _MOST_FILES:
+                content = self.text[start:last]
+                self.files[self._written] = content if quoted or "$" not in content else self._filled(content)
+        self._here, self._written = [], ""
+
+    def _filled(self, content: str) -> str:
+        """A here-document with its variables filled in; what is not known stays by its name."""
+        quoted = '"' + content.replace('"', '\\"') + '"'
+        try:
+            return " ".join(Lexer(quoted, self.values, defaults=self.defaults, depth=self._depth + 1).word())
+        except InvalidValueError:
+            return content
 
     def word(self) -> list[str]:
         """The words that the one at this place becomes: none, one, or several where a variable holds several."""

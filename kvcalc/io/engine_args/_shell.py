@@ -23,6 +23,8 @@ _BLANKS = str.maketrans("\u00a0\u2007\u202f", "   ")
 """Blanks of web pages that do not break, which a pasted line holds."""
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
 _UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_OF_MACHINE = re.compile(r"(?:RANK|INDEX|NODE_?ID|PROC_?ID|LOCAL_?ID|HOSTNAME|HOST_?IP)$", re.IGNORECASE)
+"""Variables that say which of several machines this is: set by whoever starts them, never empty."""
 _LONGEST = 64 * 1024
 """Longest value of a variable, in characters."""
 _OPENS = {"if": "if", "while": "loop", "until": "loop", "for": "list", "select": "list", "case": "list"}
@@ -38,12 +40,16 @@ def is_left_open(text: str) -> bool:
 
 
 class Statement(NamedTuple):
-    """A command: its words, the variables that it sees, and its line. sure: whether no condition is before it."""
+    """A command: its words, the variables that it sees, and its line. sure: whether no condition is before it.
+
+    files: what the text wrote before it, by path.
+    """
 
     words: tuple[str, ...]
     variables: Mapping[str, str]
     line: int
     sure: bool = True
+    files: Mapping[str, str] = {}
 
 
 class _Block(NamedTuple):
@@ -164,7 +170,8 @@ class _Shell:
     def _unset_as_empty(self, word: str) -> str:
         """A word of a test, in which a variable that nothing sets is empty where the environment is known."""
         match = _UNSET.fullmatch(word)
-        return "" if match and self._lexer.defaults and match[1] not in self._doubtful else word
+        known = match is not None and self._lexer.defaults and not _OF_MACHINE.search(match[1])
+        return "" if match and known and match[1] not in self._doubtful else word
 
     def _restore(self, own: Mapping[str, str], before: Mapping[str, Value]) -> None:
         """Takes back what was assigned."""
@@ -185,7 +192,7 @@ class _Shell:
             return None
         self._status = None
         visible = {name: str(self._values[name]) for name in self._exported if isinstance(self._values.get(name), str)}
-        return Statement(tuple(words), {**visible, **own}, line, runs is True)
+        return Statement(tuple(words), {**visible, **own}, line, runs is True, self._lexer.files)
 
 
 def _tested(words: list[str]) -> bool | None:

@@ -12,7 +12,7 @@ class Started(NamedTuple):
     words: the program first, where is_command says so; of a container perhaps arguments alone.
 
     image, name: of the container. gpus: that it may use, where that is said. line: of the text it stands in, from 1.
-    skipped: words before its own, of those it was started with.
+    skipped: words before its own, of those it was started with. files: that the text wrote before, by path.
     """
 
     words: tuple[str, ...]
@@ -23,6 +23,7 @@ class Started(NamedTuple):
     gpus: int | None = None
     line: int = 0
     skipped: int = 0
+    files: Mapping[str, str] = {}
 
     def inside(self, outer: Started) -> Self:
         """The same, in a container."""

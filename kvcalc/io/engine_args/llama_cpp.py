@@ -213,7 +213,8 @@ _OF_VARIABLES = {
     "LLAMA_ARG_MODELS_DIR": "models-dir",
     "LLAMA_ARG_MODELS_PRESET": "models-preset",
 }
-_FLAGS = (*_SETTINGS, *_REFUSED, *_IGNORED)
+_OF_FULL_IMAGE = (*rows(Ignored("which program of the full image runs"), switch="server", apart=True),)
+_FLAGS = (*_SETTINGS, *_REFUSED, *_IGNORED, *_OF_FULL_IMAGE)
 _BY_NAME = {flag.name: flag for flag in _FLAGS}
 
 PROGRAM = Program(
@@ -224,7 +225,7 @@ PROGRAM = Program(
     variables=tuple(Variable(name, _BY_NAME[flag]) for name, flag in _OF_VARIABLES.items()),
     harmless=("LLAMA_ARG_*", "LLAMA_API_KEY"),
     own_variables=("LLAMA_ARG_",),
-    images=(r"ggml-org/llama\.cpp:server", r"ggerganov/llama\.cpp:server"),
+    images=(r"ggml-org/llama\.cpp:(?:server|full)", r"ggerganov/llama\.cpp:(?:server|full)"),
     starts=True,
     defaults_of={
         "llama-cli": {"defaults": "cli"},

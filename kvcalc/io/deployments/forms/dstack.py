@@ -33,6 +33,8 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     variables = dict(_env(root.at("env")))
     if count is not None:
         variables["DSTACK_GPUS_NUM"] = variables["DSTACK_GPUS_PER_NODE"] = Text.on(gpu.line, str(count))
+    nodes = root.at("nodes").count or 1
+    variables |= {"DSTACK_NODES_NUM": Text.on(gpu.line, str(nodes)), "DSTACK_NODE_RANK": Text.on(gpu.line, "0")}
     least, most = _replicas(root.at("replicas"))
     commands = root.at("commands").each()
     pieces = [piece for node in commands for piece in (node.text, Text.on(node.line, "\n"))]
@@ -42,7 +44,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         script=Text.joined(pieces) if pieces else None,
         image=str(root.at("image").text),
         variables={**variables, **around.given},
-        gpus=count,
+        gpus=None if count is None else count * nodes,
         gpus_line=gpu.line,
         kind=kind,
         replicas=least,

@@ -1,28 +1,31 @@
 """DynamoGraphDeployment of NVIDIA Dynamo: services, each with a pod; a frontend is no engine.
 
-Source: docs.nvidia.com/dynamo, API reference of the Kubernetes operator, v1alpha1.
+Source: docs.nvidia.com/dynamo, API reference of the Kubernetes operator, v1alpha1 and v1beta1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read, of_kinds
 from kvcalc.io.deployments.kinds import kind_of_pod
-from kvcalc.io.deployments.pods import Pod, environment, workload_of
+from kvcalc.io.deployments.pods import Pod, environment, workload_of, workloads
 from kvcalc.io.deployments.reading import yaml
 from kvcalc.io.deployments.reading.flags import flag_words
+from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Told, Workload
 
 _CONFIG = "DYN_DEPLOYMENT_CONFIG"
 _NO_FLAGS = ("ServiceArgs", "common-configs", "remote-prefill", "conditional-disagg", "router")
 _ROLES = ("prefill", "decode")
+_NO_ENGINES = ("frontend", "planner", "epp")
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
     common = environment(Node({"env": document.root.at("spec", "envs")}, document.root.line), around).values
+    yield from _components(document, common, around)
     for name, service in document.root.at("spec", "services").items():
         pod_spec = service.at("extraPodSpec")
         container = pod_spec.at("mainContainer")
@@ -51,6 +54,27 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
             gpus=read.gpus if gpus is None else gpus * nodes,
             gpus_line=line if gpus is not None else read.gpus_line,
         )
+
+
+def _components(document: Document, common: Mapping[str, Text], around: Around) -> Iterator[Read]:
+    """Components of v1beta1, each with a whole pod; its type says which half it is."""
+    for component in document.root.at("spec", "components").each():
+        name, half = str(component.at("name").text), str(component.at("type").text)
+        spec = component.at("podTemplate", "spec")
+        replicas = component.at("replicas").count
+        nodes = component.at("multinode", "nodeCount").count or 1
+        if half in _NO_ENGINES:
+            yield Told(component.line, name, "no engine in it")
+            continue
+        pod = Pod(
+            f"{document.name}/{name}",
+            1 if replicas is None else replicas,
+            half if half in _ROLES else None,
+            nodes=nodes,
+            more=common,
+        )
+        for read in workloads(document, spec, pod, around):
+            yield read._replace(part="") if isinstance(read, Workload) else read
 
 
 def _of_config(read: Workload, envs: Node, name: str) -> Workload:

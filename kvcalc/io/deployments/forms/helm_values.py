@@ -31,7 +31,8 @@ def _containers(node: Node, name: str, depth: int) -> Iterator[tuple[str, Node]]
     """Mappings with an image and arguments, with the key that holds them."""
     if depth > _DEEPEST:
         return
-    if "image" in node and any(node.at(key).each() or node.at(key).text for key in _ARGS):
+    holders = (node, node.at("image"))
+    if "image" in node and any(each.at(key).each() or each.at(key).text for each in holders for key in _ARGS):
         yield name, node
         return
     for key, inner in node.items():
@@ -66,8 +67,10 @@ def _as_container(node: Node) -> Node:
         parts = [str(image.at(key).text) for key in ("registry", "repository") if image.at(key).text]
         tag = str(image.at("tag").text)
         named = Text.on(image.line, "/".join(parts) + (f":{tag}" if tag else ""))
-    args = [*node.at("args").each(), *node.at("extraArgs").each()]
+    args = [*image.at("args").each(), *node.at("args").each(), *node.at("extraArgs").each()]
     values = {key: inner for key, inner in node.items() if key not in ("image", "extraArgs", "args")}
+    if image.at("command") and not node.at("command"):
+        values["command"] = image.at("command")
     values["image"] = text_node(named)
     if args:
         values["args"] = Node(args, args[0].line)

@@ -25,9 +25,14 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         document.name,
         _replicas(spec),
         more_gpus=(size - 1) * gpus_of_pod(worker),
-        more={"LWS_GROUP_SIZE": Text.on(template.line, str(size))},
+        more={name: Text.on(template.line, value) for name, value in leads(size).items()},
     )
     yield from workloads(document, leader, pod, around)
+
+
+def leads(size: int) -> dict[str, str]:
+    """Variables that the controller sets for the leader of a group."""
+    return {"LWS_GROUP_SIZE": str(size), "LWS_WORKER_INDEX": "0"}
 
 
 def gpus_of_pod(spec: Node) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.forms.leader_worker_set import leads
 from kvcalc.io.deployments.kinds import kind_of_labels, kind_of_pod
 from kvcalc.io.deployments.pods import Pod, workload_of
 from kvcalc.io.deployments.reading.text import Text
@@ -109,8 +110,7 @@ class _Ranks(NamedTuple):
 
     def variables(self) -> dict[str, Text]:
         """The variables that the chart sets, for commands of one's own."""
-        said = {"TP_SIZE": self.tensor, "DP_SIZE": self.data, "DP_SIZE_LOCAL": self.local}
-        said["LWS_GROUP_SIZE"] = self.workers
+        said = {"TP_SIZE": self.tensor, "DP_SIZE": self.data, "DP_SIZE_LOCAL": self.local, **leads(self.workers)}
         return {name: Text.on(self.line, str(count)) for name, count in said.items()}
 
 

@@ -85,6 +85,8 @@ def _of_slurm(options: dict[str, Text], gpus: int | None) -> dict[str, Text]:
     count = int(nodes) if nodes is not None else 1
     if options and gpus is not None and gpus % count == 0:
         found["SLURM_GPUS_ON_NODE"] = Text.on(1, str(gpus // count))
+    if options:
+        found |= {name: Text.on(1, "0") for name in ("SLURM_PROCID", "SLURM_NODEID", "SLURM_LOCALID")}
     for option, variable in _HANDED_ON.items():
         said = options.get(option)
         if said is not None and said.isdecimal():
@@ -104,7 +106,19 @@ def _gpus(options: dict[str, Text]) -> tuple[int | None, Kind | None, int]:
             continue
         count = int(match[2] or 1) * (nodes if option in _PER_NODE else 1)
         return count, kind_of(match[1], said.line) if match[1] else None, said.line
-    return None, None, 1
+    return _of_tasks(options, nodes)
+
+
+def _of_tasks(options: dict[str, Text], nodes: int) -> tuple[int | None, Kind | None, int]:
+    """GPUs that a job asks for by task."""
+    said = options.get("--gpus-per-task")
+    match = None if said is None else _GPUS.fullmatch(said)
+    if said is None or match is None:
+        return None, None, 1
+    of_node, of_job = options.get("--ntasks-per-node"), options.get("--ntasks", options.get("-n"))
+    tasks = nodes * int(of_node) if of_node is not None and of_node.isdecimal() else nodes
+    tasks = int(of_job) if of_job is not None and of_job.isdecimal() else tasks
+    return int(match[2]) * tasks, kind_of(match[1], said.line) if match[1] else None, said.line
 
 
 FORM = Form("shell script", SHELL, lambda _: True, _read, general=True)

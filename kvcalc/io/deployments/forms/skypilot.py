@@ -28,6 +28,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     nodes = root.at("num_nodes").count or 1
     variables = {name: node.text for name, node in root.at("envs").items() if node.text}
     variables["SKYPILOT_NUM_NODES"] = Text.on(line, str(nodes))
+    variables["SKYPILOT_NODE_RANK"] = Text.on(line, "0")  # the head, which starts the server
     if count is not None:
         variables["SKYPILOT_NUM_GPUS_PER_NODE"] = Text.on(line, str(count))
     service = root.at("service")
@@ -41,7 +42,8 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         gpus=None if count is None else count * nodes,
         gpus_line=line,
         kind=kind,
-        replicas=replicas if replicas is not None else policy.at("min_replicas").count or 1,
+        image=str(root.at("resources", "image_id").text).removeprefix("docker:"),
+        replicas=next((each for each in (replicas, policy.at("min_replicas").count) if each is not None), 1),
         replicas_max=policy.at("max_replicas").count,
         group=id(root.value),
     )
