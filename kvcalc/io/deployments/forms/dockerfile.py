@@ -17,6 +17,8 @@ from kvcalc.io.deployments.workload import Workload
 
 _INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+")
 _PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_AS = re.compile(r"\s+as\s+", re.IGNORECASE)
+_PLATFORM = re.compile(r"^--platform=\S+\s+")
 _HEREDOC = re.compile(r"<<-?['\"]?(\w+)['\"]?")
 
 
@@ -26,9 +28,9 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     stages: dict[str, str] = {}
     for name, rest in instructions(document.text):
         if name == "FROM":
-            base, _, alias = filled(rest, values).partition(" AS ") if " AS " in rest else rest.partition(" as ")
-            image, entry, command = stages.get(base.strip(), base.strip()), None, None
-            stages[alias.strip()] = image
+            base, *alias = _AS.split(_PLATFORM.sub("", filled(rest, values)).strip(), maxsplit=1)
+            image, entry, command = stages.get(base, base), None, None
+            stages.update(dict.fromkeys(alias, image))
         elif name in ("ENV", "ARG"):
             values.update(_pairs(rest, values))
         elif name == "ENTRYPOINT":

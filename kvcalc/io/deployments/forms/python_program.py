@@ -205,6 +205,8 @@ def _gpus(decorator: ast.expr, known: Mapping[str, object]) -> _Gpus:
                 return int(match[2] or 1), kind_of(match[1], line, bare=True)
         if keyword.arg == "resources" and isinstance(value, dict):
             count, name = value.get("gpu"), value.get("gpu_type")
+            if isinstance(name, str) and UNKNOWN in name:
+                name = None
             return count if isinstance(count, int) else None, kind_of(str(name), line) if name else None
     return None, None
 
