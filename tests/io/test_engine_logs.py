@@ -709,6 +709,17 @@ def test_the_memory_that_older_logs_state_is_read():
     assert report.outcome == "agrees"
 
 
+def test_of_the_ranks_of_one_start_up_the_least_is_what_all_use():
+    """Before 0.11 each rank of vLLM printed its own; a later start-up is another one."""
+    lines = ["non-default args: {'max_model_len': 8192}"]
+    for tokens, count in (("81,920", "10.00"), ("65,536", "8.00"), ("81,920", "10.00")):
+        lines += [f"GPU KV cache size: {tokens} tokens", f"Maximum concurrency for 8,192 tokens per request: {count}x"]
+    read = LOG_FORMATS.module("vllm").read
+    assert [str(each) for each in read(lines).caches[0].values()] == ["65,536", "8.00"]
+    assert [str(each) for each in read([*lines[:5], *lines]).caches[0].values()] == ["65,536", "8.00"]
+    assert [str(each) for each in read([*lines, *lines[:3]]).caches[0].values()] == ["81,920", "10.00"]
+
+
 MEMORIES = {
     "0.6.4": (
         "Memory profiling results: total_gpu_memory=79.10GiB initial_memory_usage=15.52GiB non_torch_memory=0.62GiB "

@@ -24,6 +24,8 @@ LOOKED_FOR = (
 )
 _NUMBER, _SIZE = r"(\d+(?:,\d{3})*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
 _TOKENS = re.compile(rf" KV cache size: {_NUMBER} tokens")
+_BEGUN = re.compile(r"non-default args|LLM engine \(?v?\d")
+"""How a start-up begins, once in each process."""
 _CONCURRENCY = re.compile(rf"Maximum concurrency for {_NUMBER} tokens per request: (\d+(?:\.\d+)?)x")
 _BLOCKS = (
     re.compile(rf"# \w{{2,12}} blocks: {_NUMBER}"),  # V0: "# cuda blocks: 9, # CPU blocks: 2"
@@ -122,16 +124,25 @@ def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]
     """Numbers of the cache by name, and the length of the requests that concurrency counts."""
     numbers: dict[str, Printed] = {}
     length = None
-    for number, found in matches(_TOKENS, lines):
-        numbers["tokens"] = Printed(found[1], "", number)
-    for number, found in matches(_CONCURRENCY, lines):
-        numbers[REQUESTS], length = Printed(found[2], "", number), Printed(found[1], "", number)
+    tokens = [Printed(found[1], "", number) for number, found in matches(_TOKENS, lines)]
+    if tokens:
+        numbers["tokens"] = _least(tokens, lines)
+    counts = {Printed(found[2], "", n): Printed(found[1], "", n) for n, found in matches(_CONCURRENCY, lines)}
+    if counts:
+        numbers[REQUESTS] = _least(list(counts), lines)
+        length = counts[numbers[REQUESTS]]
     for number, found in (each for line in _BLOCKS for each in matches(line, lines)):
         numbers["blocks"] = Printed(found[1], "", number)
     for number, found in matches(_OVERRIDE, lines):
         numbers[BEFORE_OVERRIDE] = Printed(found[1], "", number)
         numbers.pop("blocks", None)
     return numbers, length
+
+
+def _least(printed: Sequence[Printed], lines: Sequence[str]) -> Printed:
+    """The least that ranks of the last start-up print, which is what all of them use; of equals the last."""
+    begin = max((n for n, _ in matches(_BEGUN, lines) if n < printed[-1].line), default=0)
+    return min(reversed([each for each in printed if each.line > begin]), key=lambda each: each.value)
 
 
 def _refusal(lines: Sequence[str]) -> Refusal | None:
