@@ -31,6 +31,8 @@ _UNITS = {
 """A quantity of Kubernetes, in bytes."""
 _MOST_EXPANDED = 64 * 1024
 """Longest value that variables may grow to, in characters."""
+_HELD = ("data", "stringData")
+"""Where a Secret holds its values, which are not read."""
 BEFORE = "an init container: it runs before the others and holds no cache"
 _SIDECAR = "a sidecar, which is no engine"
 
@@ -70,6 +72,8 @@ def environment(container: Node, around: Around) -> Environment:
         name = str(source.at("configMapRef", "name").text)
         for key, node in _data(around, name).items():
             values[prefix + key] = node.text
+        if (hidden := around.named(("Secret",), str(source.at("secretRef", "name").text))) is not None:
+            secret.update(prefix + key for part in _HELD for key, _ in hidden.root.at(part).items())
     for entry in container.at("env").each():
         name = str(entry.at("name").text)
         if entry.at("value"):

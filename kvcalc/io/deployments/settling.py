@@ -166,6 +166,7 @@ def _speaks_of_engines(script: str) -> bool:
 def _commands(workload: Workload, script: Text | None, folder: Path | None) -> tuple[Command, ...]:
     variables = {name: str(value) for name, value in workload.variables.items()}
     if script is not None:
+        variables |= {name: f"${{{name}}}" for name in workload.secret if name not in variables}  # set, and not known
         return read_commands(str(script), None if workload.bare else variables, folder=folder, files=workload.files)
     program = workload.program or _program_of(workload)
     known = [name.replace("-", "_") for name in PROGRAMS.names()]
