@@ -102,6 +102,19 @@ def test_a_wrong_import_is_noticed(room, source):
     assert violations(room, source)
 
 
+def helpers_taken(source: str) -> set[str]:
+    """Helpers of the reader of command lines that a source imports past its door."""
+    return {module for module in imports_of(source) if module.startswith("kvcalc.io.engine_args._")}
+
+
+def test_command_lines_are_read_through_the_door_of_their_room():
+    """What other rooms of io need of it stands in its __all__."""
+    outside = [path for path in PACKAGE.glob("io/**/*.py") if "engine_args" not in path.parts]
+    assert PACKAGE / "io" / "deployments" / "settling.py" in outside
+    assert {path for path in outside if helpers_taken(path.read_text())} == set()
+    assert helpers_taken("from kvcalc.io.engine_args._shell import UNKNOWN")
+
+
 def loaded_by(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after `code`."""
     script = f"import sys\n{code}\nsys.stderr.write(' '.join({{m.split('.')[0] for m in sys.modules}}))"

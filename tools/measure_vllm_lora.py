@@ -43,7 +43,8 @@ def measured(row: dict[str, Any]) -> int:
             for name, value in vars(layer).items():
                 if name.endswith(("a_stacked", "b_stacked")):
                     for tensor in value if isinstance(value, tuple | list) else (value,):
-                        held[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+                        storage = tensor.untyped_storage()  # those of experts are views of one
+                        held[storage.data_ptr()] = storage.nbytes()
         return sum(held.values())
 
 

@@ -21,7 +21,7 @@ from kvcalc.io.deployments.forms import Form, form_of, forms
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.settling import Outcome, Settled, settle
 from kvcalc.io.deployments.workload import Refused, Told, Workload
-from kvcalc.io.engine_args._secrets import HIDDEN, is_credential
+from kvcalc.io.engine_args import HIDDEN, is_credential
 from kvcalc.report.deployments import Note
 
 _DEEPEST = 8

@@ -15,7 +15,7 @@ from kvcalc.hardware import gpu_named
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Kind
-from kvcalc.io.engine_args._secrets import is_credential
+from kvcalc.io.engine_args import is_credential
 
 GKE = "cloud.google.com/gke-accelerator"
 _LABELS = (

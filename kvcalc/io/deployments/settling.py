@@ -15,10 +15,18 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.io.deployments.own import own_server
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.workload import Refused, Told, Workload
-from kvcalc.io.engine_args import PROGRAMS, Command, Refusal, program_of, read_command, read_commands
-from kvcalc.io.engine_args._program import version_of
-from kvcalc.io.engine_args._secrets import could_be_secret, without_secrets
-from kvcalc.io.engine_args._shell import UNKNOWN
+from kvcalc.io.engine_args import (
+    PROGRAMS,
+    UNKNOWN,
+    Command,
+    Refusal,
+    could_be_secret,
+    program_of,
+    read_command,
+    read_commands,
+    version_of,
+    without_secrets,
+)
 from kvcalc.report.deployments import Deployed, Note
 
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")

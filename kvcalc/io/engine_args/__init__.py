@@ -28,14 +28,16 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
 from kvcalc.io.engine_args._launch import of_statement, program_words, started, starts_a_shell
 from kvcalc.io.engine_args._program import Program, version_of
-from kvcalc.io.engine_args._secrets import could_be_secret
+from kvcalc.io.engine_args._secrets import HIDDEN, could_be_secret, is_credential, without_secrets
 from kvcalc.io.engine_args._served import has_draft, served_model
-from kvcalc.io.engine_args._shell import statements
+from kvcalc.io.engine_args._shell import UNKNOWN, statements
 from kvcalc.io.engine_args._started import Started
 from kvcalc.registry import Registry
 
 __all__ = [
+    "HIDDEN",
     "PROGRAMS",
+    "UNKNOWN",
     "Command",
     "Program",
     "Refusal",
@@ -43,11 +45,14 @@ __all__ = [
     "Weighed",
     "could_be_secret",
     "has_draft",
+    "is_credential",
     "program_of",
     "read_arguments",
     "read_command",
     "read_commands",
     "served_model",
+    "version_of",
+    "without_secrets",
 ]
 
 _NEXT_FLAG = re.compile(r"[ \t]*\r?\n\s*(?=-)")

@@ -229,7 +229,9 @@ PLAN_ERRORS = {
         "weights of its rank\nhelp: give a budget for the cache",
     ),
     "adapters without a reserve": (
-        ROW.replace("--kv-cache-dtype fp8", "--enable-lora").replace("    reserve: 0\n", ""),
+        ROW.replace("--kv-cache-dtype fp8", "--enable-lora")
+        .replace("    reserve: 0\n", "")
+        .replace("deepseek-ai/DeepSeek-R1", "qwen3-next-80b-a3b"),
         "{file}:3: deployments[0].args: --enable-lora: adapters take memory beside the weights; the cache stays as it is"
         "\nhelp: add reserve: and their bytes",
     ),
