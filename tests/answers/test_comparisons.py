@@ -76,7 +76,7 @@ def test_attention_works_as_it_does_in_size(cli):
     ]
     both = cli("compare llama3-8b --tokens 4K --attention gqa:4 --variants mha")
     assert both.code == 2
-    assert both.stderr.startswith("--attention and --variants both say")
+    assert both.stderr.startswith("--attention and --variants both choose")
 
 
 def test_python_takes_attention_too():
