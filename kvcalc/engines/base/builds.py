@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar
 
@@ -36,6 +37,7 @@ class DatedRelease(Release):
         return "" if day is None else f"{day.year}.{day.month}.{day.day}"
 
     @classmethod
+    @lru_cache(maxsize=1024)  # each rule of an engine asks for it
     def day_of(cls, version: str) -> date | None:
         """Day of a version's source."""
         if _BUILD.fullmatch(version):

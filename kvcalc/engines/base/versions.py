@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 from kvcalc.errors import InvalidValueError
@@ -219,6 +220,7 @@ class Release:
         return number
 
 
+@lru_cache(maxsize=1024)
 def _order(version: str) -> Number:
     """What versions are ordered by: 0.28 and 0.28.0 are one."""
     number = list(number_of(version) or ())
@@ -227,6 +229,7 @@ def _order(version: str) -> Number:
     return tuple(number)
 
 
+@lru_cache(maxsize=1024)
 def number_of(version: str) -> Number | None:
     """`5.15.1` as (5, 15, 1); None for what is no version."""
     parts = version.split(".")
