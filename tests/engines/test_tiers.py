@@ -145,6 +145,28 @@ def test_hicache_copies_each_pool():
     assert "kvcalc fit" in str(later)
 
 
+def test_a_decode_side_keeps_requests_that_are_retracted():
+    """SGLang 0.5.23, resolve_decode_retraction_backup: a fifth of the slots, or those of the longest request."""
+    decode = {"disaggregation_mode": "decode", "disable_radix_cache": True, "mem_fraction_static": 0.85}
+    token = 32 * 2 * 8 * 128 * 2
+
+    def pool(memory: int, **more) -> int:
+        settings = {**decode, "page_size": 64, "context_length": 32_768, **more}
+        found = kept("llama-3.1-8b", "sglang", settings, cache_bytes=memory)
+        return found["retracted requests"].node_bytes if found else 0
+
+    slots = 40 * 10**9 // token // 64 * 64 - 64
+    assert pool(40 * 10**9) == pytest.approx(slots * token / 5, abs=64 * token)
+    small = 32_768 + 64 * 16  # tokens of the device: one request of 32,771 fills nearly all, in pages of 64
+    assert pool((small + 64) * token) == (32_832 + 64) * token
+    assert pool(40 * 10**9, disaggregation_decode_retraction_backup="cpu_tensor") == 0
+    assert pool(40 * 10**9, disable_radix_cache=False) == 0
+    assert not kept("r1", "sglang", decode, cache_bytes=40 * 10**9)  # latents are kept as tensors of each request
+    whole = {**decode, "page_size": 64, "disaggregation_decode_enable_offload_kvcache": True}
+    offloaded = kept("llama-3.1-8b", "sglang", whole, cache_bytes=40 * 10**9)["decode offloading"]
+    assert offloaded.node_bytes == pytest.approx(2 * slots * token, abs=256 * token)
+
+
 def test_offloading_is_of_a_replica_and_lmcache_of_a_rank():
     ranks = Parallel(tp=4, dp=2)
     offloaded = kept("llama-3.1-8b", "vllm", {"kv_offloading_size": 64}, ranks)["KV offloading"]

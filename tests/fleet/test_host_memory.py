@@ -6,6 +6,7 @@ import pytest
 
 import kvcalc
 from kvcalc.errors import InvalidValueError
+from kvcalc.report.tiers import DISK, HOST
 from kvcalc.units import GIB
 
 BASE = {"name": "chat", "tokens": "32K", "gpu": "h100", "reserve": "4GiB"}
@@ -128,3 +129,75 @@ def test_a_container_holds_what_its_limit_allows(tmp_path, memory, flags, verdic
     assert finding.verdict == verdict
     if verdict != "fits":
         assert "memory limit of its container" in finding.message
+
+
+LMCACHE = """\
+chunk_size: 256
+local_cpu: true
+max_local_cpu_size: {size}
+local_disk: "file:///nvme"
+max_local_disk_size: 500.0
+remote_url: "redis://:hunter2@cache:6379"
+"""
+STARTED = (
+    "vllm serve meta-llama/Llama-3.1-8B-Instruct -tp 2 --max-model-len 8192 "
+    """--kv-transfer-config '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'"""
+)
+
+
+def of_script(tmp_path, words: str, size: object = 40) -> dict[str, int | None]:
+    """Bytes on the node by where they are, of a script beside LMCache's file."""
+    (tmp_path / "lmcache.yaml").write_text(LMCACHE.format(size=size))
+    (tmp_path / "run.sh").write_text(f"{words}\n")
+    (finding,) = kvcalc.check(str(tmp_path / "run.sh"), gpu="h100").findings
+    assert "hunter2" not in str(finding)
+    return {tier.tier.medium: tier.node_bytes for tier in finding.tiers if tier.tier.name == "LMCache"}
+
+
+def test_lmcaches_file_is_read_where_a_deployment_names_it(tmp_path):
+    """LMCache, integration/vllm/utils.py: the file first, and variables over it; each rank takes its own."""
+    named = f"LMCACHE_CONFIG_FILE=lmcache.yaml {STARTED}"
+    assert of_script(tmp_path, named) == {HOST: 2 * 40 * GIB, DISK: 2 * 500 * GIB}
+    assert of_script(tmp_path, f"LMCACHE_MAX_LOCAL_CPU_SIZE=10 {named}")[HOST] == 2 * 10 * GIB
+    assert of_script(tmp_path, f"LMCACHE_CONFIG_FILE=/etc/lmcache.yaml {STARTED}") == {HOST: 2 * 5 * GIB}
+    sglang = "python -m sglang.launch_server --model meta-llama/Llama-3.1-8B-Instruct --tp 2 --enable-lmcache"
+    assert of_script(tmp_path, f"{sglang} --lmcache-config-file lmcache.yaml")[HOST] == 2 * 40 * GIB
+
+
+def test_lmcaches_file_of_a_config_map_counts_against_its_container(tmp_path):
+    path = tmp_path / "pod.yaml"
+    path.write_text(MOUNTED)
+    (finding,) = kvcalc.check(str(path)).findings
+    assert finding.verdict == "HOST TOO SMALL"
+    assert finding.to_dict()["host"] == {
+        "needed_bytes": 30 * GIB,
+        "available_bytes": 20 * GIB,
+        "missing_bytes": 10 * GIB,
+    }
+    assert not [note for note in finding.notes if "LMCACHE_CONFIG_FILE" in note]
+
+
+MOUNTED = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: lmcache}
+data:
+  lmcache.yaml: |
+    chunk_size: 256
+    max_local_cpu_size: 30
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: llama}
+spec:
+  nodeSelector: {nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3}
+  containers:
+  - name: vllm
+    image: vllm/vllm-openai:v0.30.0
+    command: [vllm, serve, meta-llama/Llama-3.1-8B-Instruct]
+    args: [--max-model-len=8192, --kv-transfer-config, '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}']
+    env: [{name: LMCACHE_CONFIG_FILE, value: /etc/lmcache/lmcache.yaml}]
+    volumeMounts: [{name: lmcache, mountPath: /etc/lmcache}]
+    resources: {limits: {nvidia.com/gpu: 1, memory: 20Gi}}
+  volumes: [{name: lmcache, configMap: {name: lmcache}}]
+"""

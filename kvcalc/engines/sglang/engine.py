@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kvcalc.attention.gqa import GroupedQueryAttention
+from kvcalc.attention.none import NoCache
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base import Allocation, Workload
@@ -26,11 +28,11 @@ from kvcalc.engines.sglang.memory import default_fraction
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan
 from kvcalc.engines.sglang.resolution import drafts_of, has_own_windows, rows_of, schedule_of
 from kvcalc.engines.sglang.served import served_model
-from kvcalc.engines.sglang.settings import AUTO, FP4, SglangSettings
+from kvcalc.engines.sglang.settings import AUTO, FP4, HOST_POOL, SglangSettings
 from kvcalc.engines.sglang.stage import counted_drafts
 from kvcalc.engines.sglang.support import SUPPORT
 from kvcalc.engines.sglang.tensors import is_sliding, rows_without_use
-from kvcalc.engines.sglang.tiers import tiers_of
+from kvcalc.engines.sglang.tiers import tier_of_decode, tiers_of
 from kvcalc.engines.sglang.types import CROSS_ATTENDING, EXPANDED_LATENTS, WITHOUT_PREFIXES, is_of, type_of
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -145,13 +147,30 @@ class Sglang(SglangSettings):
         return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """HiCache's copies of the pools that the device has, and LMCache."""
+        """HiCache's copies of the pools that the device has, LMCache, and what a decode side keeps."""
         planned, why = None, "of the pools on the device, which `kvcalc fit` knows"
         if is_compressed(model):
             why = "of the pools on the device; kvcalc does not know how SGLang copies those of compressed attention"
-        elif self.enable_hierarchical_cache and workload.cache_bytes:
+        elif (self.enable_hierarchical_cache or self._has_host_pool(model)) and workload.cache_bytes:
             planned = self.plan(model, kv_dtype, ranks).fit((workload.cache_bytes,) * ranks.pp)
-        return tuple(tiers_of(self, ranks, planned or why, at_most=workload.at_most))
+        found = tuple(tiers_of(self, ranks, planned or why, at_most=workload.at_most))
+        if planned is None or self.enable_hierarchical_cache or not self._has_host_pool(model):
+            return found
+        longest = self.context_length or model.max_model_len
+        return (*found, tier_of_decode(self, ranks, planned, longest, at_most=workload.at_most))
+
+    def _has_host_pool(self, model: Model) -> bool:
+        """Whether it is a decode side with a pool on the host: to offload, or for requests that are retracted.
+
+        The latter is there by itself where keys and values are cached, without states and prefixes.
+        """
+        if self.disaggregation_mode != "decode":
+            return False
+        if self.disaggregation_decode_enable_offload_kvcache:
+            return True
+        backup = self.disaggregation_decode_retraction_backup
+        heads = all(isinstance(p, GroupedQueryAttention | NoCache) for group in model.groups for p in group.parts)
+        return backup == HOST_POOL or (backup is None and self.disable_radix_cache and heads)
 
     def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
         """A share of what is free when it starts, which depends on the order."""

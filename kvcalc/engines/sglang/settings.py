@@ -12,6 +12,8 @@ from kvcalc.engines.base.settings import count_from, flag, mapping, number_above
 from kvcalc.engines.sglang.versions import SglangRelease
 
 AUTO = "auto"
+HOST_POOL = "host_pool"
+"""Where a decode side keeps requests that are retracted: a pool of its own on the host."""
 UNCHUNKED = -1
 """chunked_prefill_size where a prompt is read at once."""
 _MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
@@ -106,6 +108,13 @@ class SglangSettings(Engine):
     lmcache: Mapping[str, object] | None = setting(
         None, "LMCache's own configuration: max_local_cpu_size, max_local_disk_size, in GiB of each rank"
     )
+    disaggregation_mode: str = setting("null", "null, prefill, or decode, whose host keeps requests that are retracted")
+    disaggregation_decode_enable_offload_kvcache: bool = setting(
+        False, "the decode side copies its cache to host memory, on the way to a storage backend"
+    )
+    disaggregation_decode_retraction_backup: str | None = setting(
+        None, "where the decode side keeps retracted requests: host_pool, cpu_tensor or none; none set: by the cache"
+    )
     disable_cuda_graph: bool = setting(False, "no CUDA graphs, for which mem_fraction_static leaves room otherwise")
 
     def __post_init__(self) -> None:
@@ -133,6 +142,11 @@ class SglangSettings(Engine):
         mapping(self.lmcache, "lmcache", "{max_local_cpu_size: 20}")
         for field in ("disable_cuda_graph", "enable_hierarchical_cache", "enable_lmcache"):
             flag(getattr(self, field), field)
+        one_of(self.disaggregation_mode, "disaggregation_mode", ("null", "prefill", "decode"))
+        flag(self.disaggregation_decode_enable_offload_kvcache, "disaggregation_decode_enable_offload_kvcache")
+        if self.disaggregation_decode_retraction_backup is not None:
+            field = "disaggregation_decode_retraction_backup"
+            one_of(self.disaggregation_decode_retraction_backup, field, (HOST_POOL, "cpu_tensor", "none"))
         one_of(self.hicache_host_memory_mode, "hicache_host_memory_mode", ("cache", "buffer_only"))
         number_above_zero(self.hicache_ratio, "hicache_ratio")
         number_above_zero(self.mamba_full_memory_ratio, "mamba_full_memory_ratio")

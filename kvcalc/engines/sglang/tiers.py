@@ -12,17 +12,21 @@ mem_cache/hybrid_cache/hybrid_pool_assembler.py (_split_hicache_size), arg_group
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from kvcalc.engines.base.lmcache import lmcache_tiers
 from kvcalc.engines.base.pools import STATES
 from kvcalc.engines.sglang.settings import SglangSettings
-from kvcalc.engines.sglang.stage import TAILS
+from kvcalc.engines.sglang.stage import FULL, TAILS
 from kvcalc.parallel import Parallel
 from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.report.tiers import HOST, Tier
 from kvcalc.units import GB
 
-NAME = "HiCache"
+NAME, RETRACTED, OFFLOADED = "HiCache", "retracted requests", "decode offloading"
+_RETRACTED_RATIO = 0.2
+_MORE_CONTEXT = 4
+"""Slots that a request may take beyond its context (get_req_to_token_extra_context_len)."""
 _RATIO, _BUFFER_RATIO = 2.0, 1.2
 """hicache_ratio where nobody says it: of a cache, and of a buffer before storage."""
 BUFFER_ONLY = "buffer_only"
@@ -37,8 +41,31 @@ def tiers_of(
     """
     if settings.enable_lmcache:
         yield from lmcache_tiers(settings.lmcache or {}, ranks)
-    if not settings.enable_hierarchical_cache:
-        return
+    if settings.enable_hierarchical_cache:
+        yield _copies(NAME, settings, ranks, planned, at_most=at_most)
+
+
+def tier_of_decode(
+    settings: SglangSettings, ranks: Parallel, planned: PoolReport, longest: int | None, *, at_most: bool = False
+) -> Tier:
+    """What the host of a decode side keeps of requests: of those that are retracted, or of all of them.
+
+    A pool for retracted requests alone has a fifth of the slots of the device, or those of the longest request that
+    runs, of `longest` tokens. Source: mem_cache/kv_cache_builder.py (resolve_decode_retraction_backup).
+    """
+    if settings.disaggregation_decode_enable_offload_kvcache:
+        return _copies(OFFLOADED, settings, ranks, planned, at_most=at_most)
+    if settings.hicache_ratio is None and not settings.hicache_size:
+        page = int(str(dict(planned.resolved)["page_size"]))
+        slots = min(pool.slots for pools in planned.stages for pool in pools if pool.name == FULL)
+        tokens = slots if longest is None else min(longest + _MORE_CONTEXT - 1, slots)
+        ratio = max(_RETRACTED_RATIO, -(-tokens // page) * page / slots)
+        settings = replace(settings, hicache_ratio=ratio)
+    return _copies(RETRACTED, settings, ranks, planned, at_most=at_most)
+
+
+def _copies(name: str, settings: SglangSettings, ranks: Parallel, planned: PoolReport | str, *, at_most: bool) -> Tier:
+    """Copies of the device's pools on the host of each rank."""
     ratio = settings.hicache_ratio
     default = _BUFFER_RATIO if settings.hicache_host_memory_mode == BUFFER_ONLY else _RATIO
     words = f"hicache_ratio {default if ratio is None else ratio:g}"
@@ -48,14 +75,13 @@ def tiers_of(
         size_bytes = settings.hicache_size * GB or None
         all_bytes = None if size_bytes is None else ranks.tp * ranks.pp * size_bytes
         known = "" if size_bytes else f" {planned}"
-        yield Tier(NAME, HOST, size_bytes, all_bytes, f"{words}{known}", at_most=True)
-        return
+        return Tier(name, HOST, size_bytes, all_bytes, f"{words}{known}", at_most=True)
     page = int(str(dict(planned.resolved)["page_size"]))
     stages = [sum(_host_bytes(pools, settings, default, page)) for pools in planned.stages]
     by_default = not settings.hicache_size and ratio is None
     words += ", its default; less where 80% of the host's free memory do not hold it" if by_default else ""
     less = by_default or (at_most and not settings.hicache_size)
-    yield Tier(NAME, HOST, max(stages), ranks.tp * sum(stages), words, at_most=less)
+    return Tier(name, HOST, max(stages), ranks.tp * sum(stages), words, at_most=less)
 
 
 def _host_bytes(pools: Sequence[Pool], settings: SglangSettings, default: float, page: int) -> Iterator[int]:

@@ -14,6 +14,7 @@ from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node, text_node
 from kvcalc.io.deployments.workload import Kind, Told, Workload
+from kvcalc.io.engine_args._files import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
 
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_.-][\w.-]*)\)")
 _GPU = re.compile(
@@ -171,6 +172,9 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
     words = tuple(expanded(node.text, values) for node in (*_words(command), *_words(args)))
     files = _mounted(container, spec, around)
     script, words = _of_files(words, files)
+    if (lmcache := files.get(str(values.get(LMCACHE_FILE)))) is not None:
+        values = {**_of_lmcache(lmcache), **values}
+        del values[LMCACHE_FILE]
     start = next((node for node in (args, command) if node), container)
     gpus, line = gpus_of(container)
     kind = _slice(container, pod.kind or kind_of_pod(spec))
@@ -249,6 +253,15 @@ def _of_files(words: tuple[Text, ...], files: Mapping[str, Text]) -> tuple[Text 
             config = tuple(flag_words(settings, off=False))
             return None, (*words[:at], *config, *words[at + (1 if equals else 2) :])
     return None, words
+
+
+def _of_lmcache(file: Text) -> dict[str, Text]:
+    """Variables that say what LMCache's file says, which a ConfigMap holds."""
+    entries = {str(key): node.text for root in yaml.documents(file, LMCACHE_FILE) for key, node in root.items()}
+    lines = {key: text.line for key, text in entries.items()}
+    named = {key: f"LMCACHE_{key.upper()}" for key in LMCACHE_SIZES}
+    found = lmcache_variables(entries.items())
+    return {named[key]: Text.on(lines[key], found[named[key]]) for key in entries if named.get(key) in found}
 
 
 def _words(node: Node) -> list[Node]:

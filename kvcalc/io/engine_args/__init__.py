@@ -181,7 +181,7 @@ def _read(
     one: Started, folder: Path | None, engine: str | None = None, files: Mapping[str, str] | None = None
 ) -> Command | None:
     """A program as it is started; None where it is no engine that is known."""
-    from kvcalc.io.engine_args._files import words_of_file
+    from kvcalc.io.engine_args._files import variables_of_lmcache, words_of_file
     from kvcalc.io.engine_args._reading import Reading
 
     named, own = _program_in(one), _of_image(one.image)
@@ -200,7 +200,10 @@ def _read(
     version = version_of(one.image) if one.image and own is not None and own[0] == name else None
     before = one.skipped + len(one.words) - len(words)
     of_file = words_of_file(words, program, folder, {**(files or {}), **one.files})
-    read = Reading(name, program, version, before=before, defaults=defaults).read(words, one.variables, of_file)
+    of_lmcache = variables_of_lmcache(words, one.variables, folder)
+    reading = Reading(name, program, version, before=before, defaults=defaults)
+    reading.has_lmcache_file = of_lmcache is not None
+    read = reading.read(words, one.variables if of_lmcache is None else of_lmcache, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus)
 

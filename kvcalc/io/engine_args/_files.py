@@ -1,14 +1,23 @@
-"""Files of arguments that a command line names, as `vllm serve --config FILE`: their words in its place."""
+"""Files that a command line names: of arguments, as `vllm serve --config FILE`, and of LMCache's sizes.
+
+Only a file beside what is read is opened: an absolute path is one of the server.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvcalc.errors import KvcalcError
 from kvcalc.io.engine_args._program import Program
+
+_LMCACHE = "LMCACHE_"
+LMCACHE_FILE = f"{_LMCACHE}CONFIG_FILE"
+_LMCACHE_FLAGS = ("--lmcache-config-file",)
+LMCACHE_SIZES = ("max_local_cpu_size", "max_local_disk_size", "local_disk")
+"""Keys of LMCache's file that say what it takes."""
 
 
 def words_of_file(
@@ -16,33 +25,46 @@ def words_of_file(
 ) -> list[str] | None:
     """The words of the file that the line names; None where it names none, or the file is not beside what is read.
 
-    files: contents by path, as a manifest or a script has them. Else only a file beside what is read is opened:
-    an absolute path is one of the server.
+    files: contents by path, as a manifest or a script has them.
     """
-    named = _named(words, program)
-    if named is None:
-        return None
-    if named in files:
-        found = _mapping_of(files[named])
-        return None if found is None else list(_words(found, program))
-    if folder is None or Path(named).is_absolute():
-        return None
-    found = _mapping(folder / named)
+    named = _named(words, program.config_flags)
+    found = _mapping(named, folder) if named not in files else _mapping_of(files[named])
     return None if found is None else list(_words(found, program))
 
 
-def _named(words: Sequence[str], program: Program) -> str | None:
-    """The name of the file: what follows --config, or is its value."""
+def variables_of_lmcache(
+    words: Sequence[str], variables: Mapping[str, str], folder: Path | None
+) -> dict[str, str] | None:
+    """LMCache's variables as its file sets them, and as they are set over it; None where no file of it is read.
+
+    Source: LMCache, integration/vllm/utils.py (lmcache_get_or_create_config): variables update what the file says.
+    """
+    found = _mapping(variables.get(LMCACHE_FILE) or _named(words, _LMCACHE_FLAGS), folder)
+    return None if found is None else {**lmcache_variables(found.items()), **variables}
+
+
+def lmcache_variables(entries: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Entries of LMCache's file that take memory, by the names of the variables that say the same."""
+    own = {key: value for key, value in entries if key in LMCACHE_SIZES and value not in (None, False, "")}
+    return {f"{_LMCACHE}{key.upper()}": str(value) for key, value in own.items()}
+
+
+def _named(words: Sequence[str], flags: Collection[str]) -> str | None:
+    """The name of the file: what follows one of the flags, or is its value."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name in program.config_flags and (equals or index + 1 < len(words)):
+        if name in flags and (equals or index + 1 < len(words)):
             return value if equals else words[index + 1]
     return None
 
 
-def _mapping(path: Path) -> Mapping[str, Any] | None:
+def _mapping(named: str | None, folder: Path | None) -> Mapping[str, Any] | None:
+    """What a file holds that stands beside what is read."""
     from kvcalc.io.documents import read_yaml
 
+    if not named or folder is None or Path(named).is_absolute():
+        return None
+    path = folder / named
     try:
         found = read_yaml(path).data
     except KvcalcError:

@@ -61,9 +61,12 @@ def lmcache(given: Given, reading: Reading) -> None:
     """A variable or a flag of LMCache: how much host memory and disk it takes of each rank."""
     name = given.flag.name
     if name in _LMCACHE_FILES:
-        reading.tell(
-            given, "LMCache's file is not read: give its sizes as LMCACHE_MAX_LOCAL_CPU_SIZE, or 5 GiB is taken"
-        )
+        if not reading.has_lmcache_file:
+            reading.tell(
+                given,
+                "LMCache's file is not beside what was read: put it there, or give LMCACHE_MAX_LOCAL_CPU_SIZE; else 5 "
+                "GiB of each rank are taken",
+            )
         return
     if reading.is_unknown(given, given.text):
         return
@@ -165,6 +168,8 @@ def disaggregation(given: Given, reading: Reading) -> None:
     reading.role = mode
     if mode == "decode" and not reading.has("disaggregation-decode-enable-radix-cache"):
         reading.settings["disable_radix_cache"] = True
+    if mode == "decode":
+        reading.settings["disaggregation_mode"] = mode
     kept = "; no prefixes are kept, and slots for requests on their way are not counted" if mode == "decode" else ""
     reading.tell(given, f"this is the half for {mode}{kept}")
 

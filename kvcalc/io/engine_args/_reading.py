@@ -82,6 +82,7 @@ class Reading:
         self._model_at: int | None = None
         self._names_model = False
         self.has_file = False
+        self.has_lmcache_file = False
 
     # The whole -------------------------------------------------------------------------------------------------
 

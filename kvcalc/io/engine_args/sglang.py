@@ -39,13 +39,14 @@ _SETTINGS = (
             max-running-requests chunked-prefill-size swa-full-tokens-ratio max-mamba-cache-size
             mamba-full-memory-ratio mamba-ssm-dtype mamba-radix-cache-strategy speculative-algorithm
             speculative-num-steps speculative-eagle-topk speculative-num-draft-tokens hicache-ratio hicache-size
-            hicache-host-memory-mode
+            hicache-host-memory-mode disaggregation-decode-retraction-backup
         """)
     ),
     *(
         Flag(name, Sets(name.replace("-", "_")), takes="switch")
         for name in words("""
             disable-hybrid-swa-memory disable-radix-cache disable-overlap-schedule disable-cuda-graph enable-lmcache
+            disaggregation-decode-enable-offload-kvcache
         """)
     ),
     Flag("enable-hierarchical-cache", Sets("enable_hierarchical_cache"), ("enable-hicache",), "switch"),
@@ -362,12 +363,11 @@ _IGNORED = (
     *rows(
         Ignored("how a server that is taken apart hands caches on"),
         switch="""
-            disaggregation-decode-enable-radix-cache disaggregation-decode-enable-offload-kvcache
-            disaggregation-enable-kv-checksum enable-pd-role-switch
+            disaggregation-decode-enable-radix-cache disaggregation-enable-kv-checksum enable-pd-role-switch
         """,
         value="""
             disaggregation-transfer-backend disaggregation-bootstrap-port disaggregation-ib-device
-            disaggregation-decode-retraction-backup num-reserved-decode-tokens disaggregation-decode-extra-slots
+            num-reserved-decode-tokens disaggregation-decode-extra-slots
             disaggregation-decode-polling-interval optimistic-prefill-attempts
             disaggregation-decode-host-receive-threshold disaggregation-decode-allocation-policy
         """,

@@ -385,8 +385,13 @@ def test_what_else_a_gpu_holds_is_weighed():
         ("--tp 8 --attn-dp-size 4", {"tp": 2, "dp": 4}, None, {}),
         ("--tp 8 --enable-dp-attention", {"tp": 8}, None, {}),
         ("--disaggregation-mode prefill", {}, "prefill", {}),
-        ("--disaggregation-mode decode", {}, "decode", {"disable_radix_cache": True}),
-        ("--disaggregation-mode decode --disaggregation-decode-enable-radix-cache", {}, "decode", {}),
+        ("--disaggregation-mode decode", {}, "decode", {"disable_radix_cache": True, "disaggregation_mode": "decode"}),
+        (
+            "--disaggregation-mode decode --disaggregation-decode-enable-radix-cache",
+            {},
+            "decode",
+            {"disaggregation_mode": "decode"},
+        ),
     ],
 )
 def test_sglang_shares_attention_and_halves_servers(flags, parallel, role, settings):
