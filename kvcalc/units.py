@@ -252,6 +252,11 @@ def gibibytes(number_bytes: int) -> str:
     return _scaled(number_bytes, (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)))
 
 
+def milliseconds(seconds: Fraction) -> str:
+    """`24.994 ms`."""
+    return f"{float(seconds * 1000):,.3f} ms"  # milli
+
+
 def exact_bytes(number_bytes: int) -> str:
     """`671000000000` as `671GB`, `8589934592` as `8GiB`: as short as the exact number can be written with its unit."""
     whole = [f"{number_bytes // size}{name}" for name, size in _BYTE_UNITS.items() if number_bytes % size == 0]

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.planned import asked, common, title
+from kvcalc.report.planned import asked, common, memory_lines, title
 from kvcalc.report.pool import Pool
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
@@ -118,15 +118,11 @@ class BlocksReport(NamedTuple):
 
     def _summary(self) -> tuple[Line, ...]:
         longest = plural(self.max_model_len, "token")
-        taken = dict.fromkeys(
-            f"{both_units(taken)} of {both_units(available)}"
-            for taken, available in zip(self.allocated_bytes, self.available_bytes, strict=True)
-        )
         blocks = f"{count(self.num_blocks)} of {count(self.block_size)} tokens"
         return (
             Line("total", plural(self.tokens, "token"), "answer"),
             Line("blocks", blocks),
-            *(Line("memory", words) for words in taken),
+            *memory_lines(self),
             Line("kept", self.kept_words),
             Line("one request", f"{longest}: {plural(self.request_blocks, 'block')}"),
             Line(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version
 from kvcalc.report.versions import named
-from kvcalc.units import both_units, count, plural
+from kvcalc.units import both_units, count, milliseconds, plural
 
 if TYPE_CHECKING:
     from kvcalc.report.chart import Curves
@@ -262,14 +262,10 @@ class DecodeReport(NamedTuple):
         if self.seconds is None or self.expected_seconds is None or self.bandwidth_bytes_per_second is None:
             return []
         rate = f"{self.device or 'memory'} at {count(self.bandwidth_bytes_per_second // 10**9)} GB/s"
-        expected = f"; {_milliseconds(self.expected_seconds)} expected (estimate)" if self._is_estimate else ""
+        expected = f"; {milliseconds(self.expected_seconds)} expected (estimate)" if self._is_estimate else ""
         users = float(self.sequences / self.seconds)
         each = f"at most {float(1 / self.seconds):,.1f} tokens/s per sequence, {users:,.1f} in total"
         return [
-            Line("floor", f"{_milliseconds(self.seconds)} per step{expected}: {rate}", "answer"),
+            Line("floor", f"{milliseconds(self.seconds)} per step{expected}: {rate}", "answer"),
             Line("", each, "detail"),
         ]
-
-
-def _milliseconds(seconds: Fraction) -> str:
-    return f"{float(seconds * 1000):,.3f} ms"

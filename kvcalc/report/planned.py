@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kvcalc.report.sheet import Cell, Json, plain
+from kvcalc.report.sheet import Cell, Json, Line, plain
+from kvcalc.units import both_units
 
 
 class Planned(Protocol):
@@ -24,6 +25,8 @@ class Planned(Protocol):
     def parallel(self) -> str: ...  # noqa: D102
     @property
     def available_bytes(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def allocated_bytes(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 def asked(report: Planned) -> dict[str, Json]:
@@ -45,6 +48,13 @@ def common(report: Planned) -> tuple[tuple[str, Cell], ...]:
         *(("model", report.model), ("engine", report.engine), ("engine_version", report.version)),
         *(("gpu", report.gpu), ("parallel", report.parallel)),
     )
+
+
+def memory_lines(report: Planned) -> tuple[Line, ...]:
+    """What is allocated of what is available, once for stages that are alike."""
+    stages = zip(report.allocated_bytes, report.available_bytes, strict=True)
+    words = dict.fromkeys(f"{both_units(allocated)} of {both_units(available)}" for allocated, available in stages)
+    return tuple(Line("memory", each) for each in words)
 
 
 def title(report: Planned) -> str:

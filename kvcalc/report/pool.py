@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.planned import asked, common, title
+from kvcalc.report.planned import asked, common, memory_lines, title
 from kvcalc.report.sheet import Column, Json, Line, Sheet
-from kvcalc.units import both_units, count, plural
+from kvcalc.units import count, plural
 
 
 class Pool(NamedTuple):
@@ -124,14 +124,10 @@ class PoolReport(NamedTuple):
         return (Sheet(title(self), columns, rows, self._summary(), self.notes, asked=common(self)),)
 
     def _summary(self) -> tuple[Line, ...]:
-        taken = dict.fromkeys(
-            f"{both_units(taken)} of {both_units(available)}"
-            for taken, available in zip(self.allocated_bytes, self.available_bytes, strict=True)
-        )
         most = [] if self.max_requests is None else [f"at most {count(self.max_requests)} at a time"]
         return (
             Line("total", plural(self.tokens, "token"), "answer"),
-            *(Line("memory", words) for words in taken),
+            *memory_lines(self),
             *(Line("requests", words) for words in most),
             *(Line("log", line) for line in self.log_lines),
         )

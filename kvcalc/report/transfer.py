@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
 from kvcalc.report.versions import named
-from kvcalc.units import both_units, count, plural
+from kvcalc.units import both_units, count, milliseconds, plural
 
 
 class Pair(NamedTuple):
@@ -124,8 +124,8 @@ class TransferReport(NamedTuple):
             lines.append(Line("sent", f"{both_units(self.sent_bytes)}, {copies}"))
         lines.append(Line("busiest link", both_units(self.busiest_bytes)))
         if self.seconds is not None and self.seconds_if_shared is not None:
-            shared = f"; {_milliseconds(self.seconds_if_shared)} if all GPUs share one link"
-            lines.append(Line("at least", f"{_milliseconds(self.seconds)} with one link per GPU{shared}", "answer"))
+            shared = f"; {milliseconds(self.seconds_if_shared)} if all GPUs share one link"
+            lines.append(Line("at least", f"{milliseconds(self.seconds)} with one link per GPU{shared}", "answer"))
             rate = self.prefill_tokens_per_second or 0
             lines.append(
                 Line("link limit", f"{count(rate)} prefill tokens/s, {float(1 / self.seconds):,.1f} requests/s")
@@ -133,7 +133,3 @@ class TransferReport(NamedTuple):
         about = plural(self.in_flight, "request")
         lines.append(Line("staging", f"{both_units(self.staged_bytes)} on each decode GPU for {about} in flight"))
         return lines
-
-
-def _milliseconds(seconds: Fraction) -> str:
-    return f"{float(seconds * 1000):,.3f} ms"
