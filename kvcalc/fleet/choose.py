@@ -278,7 +278,7 @@ def _beside_note(question: OnGpus) -> Iterator[str]:
     if question.reserve_bytes == 0:
         yield ZERO_RESERVE
     elif (beside := _some_beside(question)) is not None:
-        yield beside_words(beside)
+        yield beside_words(f"{beside.words} ({beside.source})")
     elif question.reserve_bytes is None:
         yield NOTHING_BESIDE
 

@@ -36,9 +36,9 @@ ZERO_RESERVE = "reserve 0 is given: activations, graphs and the rest are not cou
 NOTHING_BESIDE = "nothing is counted beside weights and cache: measure it, and pass it as --reserve"
 
 
-def beside_words(beside: Beside) -> str:
-    """What is estimated, as a note."""
-    return f"beside them: {beside.words} ({beside.source}); --reserve replaces the estimate"
+def beside_words(counted: Beside | str) -> str:
+    """What is estimated, as a note: with the bounds of each term, or in words alone."""
+    return f"beside them: {counted}; --reserve replaces the estimate"
 
 
 def device_asked_for(gpu: str | None, memory: int | str | None) -> str:
@@ -174,6 +174,7 @@ def _at_best(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int | None, 
     return AtBest(
         beside_bytes=(beside.low_bytes, beside.high_bytes),
         words=f"{beside.words}; {beside.source}",
+        terms=beside.terms,
         cache_bytes=cache_bytes,
         max_tokens=plan.max_tokens(users, cache_bytes),
         max_sequences=most if most is None else most * ranks.dp,

@@ -188,6 +188,7 @@ def _fit() -> Schema:
     at_best = fields(
         beside_bytes=many(COUNT),
         words=TEXT,
+        terms=many(fields(words=TEXT, low_bytes=INTEGER, high_bytes=INTEGER, source=TEXT)),
         cache_bytes=INTEGER,
         max_tokens=maybe(COUNT),
         max_sequences=maybe(COUNT),

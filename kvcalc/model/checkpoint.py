@@ -6,6 +6,7 @@ prediction are told apart, since ranks share some of them, copy others, and leav
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import NamedTuple
 
@@ -62,7 +63,8 @@ class Widths(NamedTuple):
 
     hidden_size: of the residual stream. intermediate_size: of all feed-forward layers that one token passes in a layer:
     a dense one, or its experts with the shared ones. vocab_size: logits of a token. has_towers, has_states: whether
-    there are images or recurrent layers, which take memory of their own.
+    there are images or recurrent layers, which take memory of their own. tower_size: of the encoder of images, 0 where
+    its patches are not told apart; any_image_size: whether it sees images of any size, and videos, as patches in time.
     """
 
     hidden_size: int
@@ -70,6 +72,8 @@ class Widths(NamedTuple):
     vocab_size: int
     has_towers: bool = False
     has_states: bool = False
+    tower_size: int = 0
+    any_image_size: bool = False
 
 
 class Inventory(NamedTuple):
@@ -99,13 +103,23 @@ class Inventory(NamedTuple):
         dense = self._rows("mlp")
         routed = self._rows("experts") * self.experts_per_token + self._rows("shared experts")
         parts = {tensor.part for tensor in self.tensors}
-        return Widths(hidden_size, max(dense, routed), vocab_size, "vision" in parts, "state" in parts)
+        patch = next((t.shape for t in self.tensors if t.part == "vision" and _PATCH.search(t.name)), ())
+        return Widths(
+            hidden_size,
+            max(dense, routed),
+            vocab_size,
+            has_towers="vision" in parts,
+            has_states="state" in parts,
+            tower_size=patch[0] if patch else 0,
+            any_image_size=len(patch) == len(("width", "colours", "time", "height", "breadth")),
+        )
 
     def _rows(self, part: str) -> int:
         """Columns of the widest second matrix of a feed-forward part: what its activations are as wide as."""
         return max((t.shape[-1] for t in self.tensors if t.part == part and _is_second(t)), default=0)
 
 
+_PATCH = re.compile(r"patch_embed\w*\.(\w+\.)?weight$")
 _SECOND = ("down_proj", "fc2", "dense_4h_to_h", "w2", "output_linear", "c_proj", "wo")
 
 

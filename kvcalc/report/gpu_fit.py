@@ -9,6 +9,7 @@ from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, gigabytes, plural
 
 if TYPE_CHECKING:
+    from kvcalc.report.beside import Term
     from kvcalc.report.blocks import BlocksReport
     from kvcalc.report.chart import Bars, Segment
     from kvcalc.report.choices import ChoicesReport
@@ -33,11 +34,13 @@ def _layout(gpus: int, layout: str) -> str:
 class AtBest(NamedTuple):
     """What fits at the lower bound of an estimate of other memory.
 
-    beside_bytes: the bounds. words: what is counted, and the source of the bounds. The rest is as in GpuFit.
+    beside_bytes: the bounds. words: what is counted, and the source of the bounds. terms: each part of it with its own.
+    The rest is as in GpuFit.
     """
 
     beside_bytes: tuple[int, int]
     words: str
+    terms: "tuple[Term, ...]"
     cache_bytes: int
     max_tokens: int | None
     max_sequences: int | None
@@ -45,7 +48,8 @@ class AtBest(NamedTuple):
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
-        return {**self._asdict(), "beside_bytes": list(self.beside_bytes)}
+        terms: list[Json] = [dict(term._asdict()) for term in self.terms]
+        return {**self._asdict(), "beside_bytes": list(self.beside_bytes), "terms": terms}
 
 
 class GpuFit(NamedTuple):

@@ -1,32 +1,67 @@
 """What lies on a GPU beside weights and cache: activations, graphs, workspaces, contexts.
 
-Part of it is arithmetic, part was only ever measured, so it is an interval: the true number lies between two bounds in
-nine cases of ten. A reserve that is given takes its place.
+Some terms are arithmetic, others were only ever measured, so each is an interval with its source: the true sum lies
+between the sums of their bounds in nine cases of ten. A reserve that is given takes its place.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import groupby
 from typing import NamedTuple
 
-from kvcalc.units import GIB, gibibytes
+from kvcalc.hardware.gpu import Gpu
+from kvcalc.report.beside import Term
 
-_UNIFIED_BYTES = 6 * GIB
+_UNIFIED_GIB = 6
 """What start-ups of one model differed by, on one GB10."""
+_ALONE_GIB, _RANKS_GIB = (Fraction(1, 5), Fraction(6, 5)), (Fraction(6, 5), Fraction(33, 10))
+"""Least and most that PyTorch's context takes of one GPU, and with NCCL of several."""
+_WITH_CPU_GIB = (6, 13)
+"""Of memory that an operating system has its own part of."""
+_CONTEXTS = "free memory that SGLang printed before it loads"
 
 
 class Beside(NamedTuple):
-    """Bytes on each GPU, between two bounds. words: what is counted; source: where the bounds came from."""
+    """Bytes on each GPU, between two bounds, and the terms that they are made of."""
 
-    low_bytes: int
-    high_bytes: int
-    words: str
-    source: str
+    terms: tuple[Term, ...]
 
-    def on_unified_memory(self) -> Beside:
-        """The same where the operating system takes from the same memory: no lower bound, and more at most."""
-        return self._replace(
-            low_bytes=0, high_bytes=self.high_bytes + _UNIFIED_BYTES, words=f"{self.words}; memory shared with the CPU"
-        )
+    @property
+    def low_bytes(self) -> int:
+        """The least of all terms."""
+        return max(0, sum(term.low_bytes for term in self.terms))
+
+    @property
+    def high_bytes(self) -> int:
+        """The most of all terms."""
+        return max(0, sum(term.high_bytes for term in self.terms))
+
+    @property
+    def words(self) -> str:
+        """What is counted."""
+        return ", ".join(term.words for term in self.terms)
+
+    @property
+    def source(self) -> str:
+        """Where the bounds came from."""
+        return "; ".join(dict.fromkeys(term.source for term in self.terms))
 
     def __str__(self) -> str:
-        return f"{gibibytes(self.low_bytes)} to {gibibytes(self.high_bytes)}: {self.words} ({self.source})"
+        """Each term with its bounds, those of one source together."""
+        by_source = groupby(self.terms, key=lambda term: term.source)
+        return "; ".join(f"{', '.join(map(str, terms))} ({source})" for source, terms in by_source)
+
+    def on_unified_memory(self) -> Beside:
+        """The same where the operating system takes of the same memory, or gives back, while an engine measures it."""
+        term = Term.of("memory shared with the CPU", -_UNIFIED_GIB, _UNIFIED_GIB, "start-ups on one GB10")
+        return Beside((*self.terms, term))
+
+
+def context(gpu: Gpu, ranks: int) -> Term:
+    """What a process with PyTorch holds on each of its GPUs before it loads anything."""
+    if gpu.is_unified:
+        return Term.of("CUDA context, and what the CPU holds of the same memory", *_WITH_CPU_GIB, _CONTEXTS)
+    if ranks == 1:
+        return Term.of("CUDA context", *_ALONE_GIB, _CONTEXTS)
+    return Term.of("CUDA context and communicators", *_RANKS_GIB, _CONTEXTS)

@@ -15,9 +15,11 @@ from fractions import Fraction
 from kvcalc.engines.base.beside import Beside
 from kvcalc.model import Model
 from kvcalc.model.checkpoint import Widths
-from kvcalc.units import GIB, MIB
+from kvcalc.report.beside import Term
+from kvcalc.units import MIB
 
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
+_PRINTED = "llama.cpp's reports"
 _BACKEND_MIB = (400, 750)
 _OTHER_BUILDS = (Fraction(9, 10), Fraction(6, 5))
 """What other builds and backends reported of the same contexts, against this rule."""
@@ -48,8 +50,12 @@ def _heads(model: Model) -> tuple[int, int, int]:
 def beside(widths: Widths, model: Model, cells: int, ubatch: int, *, flash_attn: bool) -> Beside:
     """The interval on one device."""
     buffer = compute_bytes(widths, model, cells, ubatch, flash_attn=flash_attn)
-    low, high = (
-        int(buffer * share) + backend * MIB for share, backend in zip(_OTHER_BUILDS, _BACKEND_MIB, strict=True)
-    )
-    towers = GIB if widths.has_towers else 0
-    return Beside(low, high + towers, "compute buffer and the backend's context", "llama.cpp's reports")
+    low, high = (int(buffer * share) for share in _OTHER_BUILDS)
+    least, most = _BACKEND_MIB
+    found = [
+        Term("compute buffer", low, high, "its rule in 90 contexts"),
+        Term("the backend's context", least * MIB, most * MIB, _PRINTED),
+    ]
+    if widths.has_towers:
+        found.append(Term.of("an encoder of images", 0, 1, _PRINTED))
+    return Beside(tuple(found))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation
+from kvcalc.engines.base.beside import Beside, context
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.lmdeploy.plan import LmdeployPlan
@@ -22,8 +23,10 @@ from kvcalc.engines.lmdeploy.serving import IN_TURBOMIND, is_compressed, policy_
 from kvcalc.engines.lmdeploy.settings import POLICY_NAMES, PYTORCH, LmdeploySettings
 from kvcalc.engines.lmdeploy.tensors import tensors_of
 from kvcalc.errors import NotApplicableError
+from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import DRAFTS, Model
+from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel
 
 
@@ -67,6 +70,13 @@ class Lmdeploy(LmdeploySettings):
                 )
         (own,) = stage_models(model, ranks.tp, 1, self.sharing)
         return LmdeployPlan(own, self.allocate(own, kv_dtype), serving_of(own, self, kv_dtype), self)
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """PyTorch's context and communicators: logits and states come off in the plan, and nothing else does."""
+        del model, kv_dtype, widths, tokens
+        return Beside((context(gpu_named(self.gpu), ranks.tp),))
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """All that is free: states, logits and the share of blocks come off it in the plan."""

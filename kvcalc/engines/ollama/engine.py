@@ -8,6 +8,7 @@ from typing import Self
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines.base import Allocation, Engine, Workload
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.loading import GGUF
 from kvcalc.engines.base.settings import count_from, flag, one_of, setting
@@ -17,6 +18,7 @@ from kvcalc.engines.ollama.server import BATCHES, by_batch, llama_server, loads_
 from kvcalc.engines.ollama.versions import OllamaRelease
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.model import Model
+from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel
 from kvcalc.report.tiers import Tier
 from kvcalc.units import GIB
@@ -115,6 +117,16 @@ class Ollama(Engine):
         own = workload._replace(sequences=1) if loads_for_one(model) else workload
         server = self.serving(workload.sequences)._server(model, self.num_batch or _BATCH, kv_dtype)
         return server.tiers(model, kv_dtype, ranks, own._replace(sequences=server.n_seq_max or 1))
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """What llama-server holds with Ollama's batch; None where Ollama's own engine ran, whose graphs are its own."""
+        if not self.release.starts_llama_server:
+            return None
+        context = tokens or self.own_context(model) or 1
+        batch = self.num_batch or max(batch for least, batch in BATCHES.items() if context >= least)
+        return self._server(model, batch, kv_dtype).beside(model, kv_dtype, ranks, widths, context)
 
     def _own(self, model: Model, kv_dtype: Dtype) -> Allocation:
         name = _type_of(self, kv_dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.none import NoCache
@@ -141,10 +142,10 @@ class Sglang(SglangSettings):
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """Context and communicators, which lessen the memory that the share is taken of."""
-        del model, kv_dtype, widths, tokens
-        found = beside(ranks.tp)
-        return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
+        """What the pool loses by context and communicators, which lessen the memory that the share is taken of."""
+        del kv_dtype, widths, tokens
+        share = Fraction(self.settled(model, ranks).mem_fraction_static or 0)
+        return beside(gpu_named(self.gpu), ranks.tp, share)
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
         """HiCache's copies of the pools that the device has, LMCache, and what a decode side keeps."""

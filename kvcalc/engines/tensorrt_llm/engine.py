@@ -11,14 +11,18 @@ from dataclasses import replace
 
 from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines.base import Allocation, Workload
+from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.checks import check_unchanged
 from kvcalc.engines.base.pools import check_own_format
+from kvcalc.engines.tensorrt_llm.beside import beside
 from kvcalc.engines.tensorrt_llm.plan import TensorrtLlmPlan
 from kvcalc.engines.tensorrt_llm.settings import AUTO, TensorrtLlmSettings
 from kvcalc.engines.tensorrt_llm.tensors import by_window, dtype_of, tensors_of
 from kvcalc.errors import NotApplicableError
+from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import NVIDIA
 from kvcalc.model import Model
+from kvcalc.model.checkpoint import Widths
 from kvcalc.parallel import Parallel, Sharing
 from kvcalc.report.tiers import HOST, Tier
 
@@ -77,6 +81,13 @@ class TensorrtLlm(TensorrtLlmSettings):
             return ()
         words = "host_cache_size, each rank, in whole blocks"
         return (Tier("host cache", HOST, size_bytes, ranks.tp * ranks.pp * size_bytes, words, at_most=True),)
+
+    def beside(
+        self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
+    ) -> Beside | None:
+        """Activations of a step, and what is outside of PyTorch; None where that has the system's files in it."""
+        del model, kv_dtype, tokens
+        return None if gpu_named(self.gpu).is_unified else beside(widths, self.max_num_tokens, ranks.tp)
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """(memory - what is in use) * free_gpu_memory_fraction."""

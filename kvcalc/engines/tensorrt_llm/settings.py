@@ -40,6 +40,7 @@ class TensorrtLlmSettings(Engine):
     free_gpu_memory_fraction: float = setting(
         0.9, "share of what is free once weights are loaded and activations were measured"
     )
+    max_num_tokens: int = setting(8192, "tokens of a step, by which the memory of its activations is estimated")
     max_tokens: int | None = setting(None, "most tokens of the pool; the smaller of the two holds")
     host_cache_size: int | None = setting(
         None, "bytes of each rank's host for blocks that wait there; none: no such blocks"
@@ -54,6 +55,7 @@ class TensorrtLlmSettings(Engine):
         one_of(self.dtype, "dtype", _DTYPES)
         for field, value in (
             ("tokens_per_block", self.tokens_per_block),
+            ("max_num_tokens", self.max_num_tokens),
             ("max_tokens", self.max_tokens),
             ("max_seq_len", self.max_seq_len),
         ):

@@ -1,16 +1,20 @@
 """What vLLM takes of its share of a GPU beside weights and cache.
 
     forward = 2 * T * (3 * intermediate / tp + 4 * hidden)     T: max_num_batched_tokens, 16-bit activations
-    sampler = c * S * vocabulary                                S: max_num_seqs; c: bytes of a logit, by version
-    low     = 0.9 * max(forward, sampler)
-    high    = 1.1 * max(forward, sampler, encoder of images) + what stays: workspaces, communicators, graphs
+    sampler = c * S * vocabulary                               S: max_num_seqs; c: bytes of a logit, by version
+    encoder = 2 * p * e * width                                p: patches of the largest image; e: elements of each
+    peak    = 0.9 to 1.1 times the largest of them
 
-The CUDA context and NCCL are not in it: since 0.7 vLLM takes its snapshot after them, so they lie in what the share
-leaves over. Graphs are charged since 0.21; up to 0.8 there are ranks that do not sample. Up to 0.26 the profile run
-sorts logits (values, indices and probabilities in addition to the logits); since 0.27 neither runner does: logits in 16
-bits, their copy in 32, and what Gumbel noise takes at most.
+What stays (workspaces, communicators, graphs) is measured. The CUDA context and NCCL are not in it: since 0.7 vLLM
+takes its snapshot after them, so they lie in what the share leaves over. Graphs are charged since 0.21; up to 0.8, and
+on pipeline stages, there are ranks that do not sample.
+
+Bytes of a logit: up to 0.16 the profile run sorts logits (values, indices and probabilities in addition to them),
+unless FlashInfer samples; from 0.17 on a kernel chooses without a sort (logits in 32 bits, their copy, two buffers);
+0.26 has either runner; from 0.27 on neither sorts: logits in 16 bits, their copy in 32, and what Gumbel noise takes.
+An image of 16,384 tokens, four patches each, is the largest that processors of the Qwen family let through.
 Source: vLLM, v1/worker/gpu_worker.py (determine_available_memory), v1/worker/gpu/model_runner.py (_dummy_sampler_run),
-v1/sample/ops/topk_topp_sampler.py; the other bounds by figures that vLLM printed in 48 start-ups of 0.6 to 0.31.
+v1/sample/ops/topk_topp_sampler.py; the other bounds by figures that vLLM printed in 120 start-ups of 0.6 to 0.31.
 """
 
 from __future__ import annotations
@@ -20,65 +24,107 @@ from typing import NamedTuple
 
 from kvcalc.engines.base.beside import Beside
 from kvcalc.model.checkpoint import Widths
+from kvcalc.parallel import Parallel
+from kvcalc.report.beside import Term
 from kvcalc.units import GIB
 
 _HALF_BYTES = 2
 _GATE_UP_ACT, _HIDDEN_BUFFERS = 3, 4
 _LOW, _HIGH = Fraction(9, 10), Fraction(11, 10)
-_STATES_GIB = Fraction(13, 10)
-"""What hybrid models keep more than others, workspaces of their kernels."""
+_READ, _PRINTED = "arithmetic of its profile run", "start-ups that vLLM printed"
+_READ_OF_IMAGES = f"{_READ}, images by {_PRINTED}"
+
+
+class Batch(NamedTuple):
+    """What the profile run computes: max_num_batched_tokens, max_num_seqs, and tokens of the longest request."""
+
+    tokens: int
+    sequences: int
+    longest: int
 
 
 class _Terms(NamedTuple):
     """What differs between versions. first: the first minor version that has them.
 
-    logit_bytes: least and most of the sampler; None: a rank may not sample. context_gib, graphs_gib: most that is
-    charged for the CUDA context, and for graphs of a usual batch, on one GPU and on several. encoder_gib: the largest
-    peak of an encoder of images that was printed, rounded up.
+    logit_bytes: least and most of the sampler; None: a rank may not sample. encoder_gib: the largest peak of an encoder
+    of images of unknown size that was printed, rounded up. Then whether images of any size have a known peak, the CUDA
+    context is charged, graphs are, and hybrid models keep workspaces.
     """
 
     first: int
-    logit_bytes: tuple[int | None, int]
-    context_gib: tuple[Fraction, Fraction]
-    graphs_gib: tuple[int, int]
+    logit_bytes: tuple[Fraction | None, Fraction]
     encoder_gib: int
+    knows_encoder: bool = True
+    charges_context: bool = False
+    charges_graphs: bool = False
+    keeps_for_states: bool = False
 
 
-_CONTEXT = (Fraction(18, 10), Fraction(36, 10))
-_NO_CONTEXT, _NO_GRAPHS = (Fraction(0), Fraction(0)), (0, 0)
-_GRAPHS, _USUAL_BATCH, _LARGER_GRAPHS = (1, 2), 256, (1, 3)
-"""Graphs of up to 256 sequences, and what those of more take in addition."""
-_WORKSPACES_GIB = (Fraction(6, 10), Fraction(17, 10))
-"""Non-torch memory and buffers that stay, on one GPU and on several (which may share symmetric memory)."""
+_SORTED, _CHOSEN = Fraction(79, 2), (Fraction(14), Fraction(33, 2))
 _VERSIONS = (
-    _Terms(27, (6, 14), _NO_CONTEXT, _GRAPHS, 3),
-    _Terms(26, (10, 39), _NO_CONTEXT, _GRAPHS, 3),
-    _Terms(21, (38, 39), _NO_CONTEXT, _GRAPHS, 3),
-    _Terms(19, (38, 39), _NO_CONTEXT, _NO_GRAPHS, 3),
-    _Terms(9, (38, 39), _NO_CONTEXT, _NO_GRAPHS, 7),
-    _Terms(7, (None, 39), _NO_CONTEXT, _NO_GRAPHS, 7),
-    _Terms(0, (None, 39), _CONTEXT, _NO_GRAPHS, 7),
+    _Terms(27, (Fraction(6), Fraction(16)), 3, charges_graphs=True, keeps_for_states=True),
+    _Terms(26, (Fraction(10), Fraction(30)), 3, charges_graphs=True),
+    _Terms(21, _CHOSEN, 3, charges_graphs=True),
+    _Terms(17, _CHOSEN, 3),
+    _Terms(9, (Fraction(16), _SORTED), 7, knows_encoder=False),
+    _Terms(7, (None, _SORTED), 7, knows_encoder=False),
+    _Terms(0, (None, _SORTED), 7, knows_encoder=False, charges_context=True),
 )
+_WORKSPACES_GIB = (Fraction(6, 10), Fraction(24, 10))
+"""Non-torch memory and buffers that stay, on one GPU and on several (which may share symmetric memory)."""
+_CONTEXT_GIB = (Fraction(18, 10), Fraction(36, 10))
+_GRAPHS_GIB, _USUAL_BATCH, _LARGER_GRAPHS_GIB = (1, 2), 256, (1, 2)
+"""Graphs of up to 256 sequences, and what those of more take in addition: 3.45 GiB were the most on several GPUs, and
+the estimate that is charged is 1.16 times what they take, in the median."""
+_STATES_GIB = Fraction(7, 10)
+"""What hybrid models keep more than others, workspaces of their kernels."""
+_LARGEST_IMAGE_TOKENS, _PATCHES = 16_384, 4
+_WHOLE, _DIVIDED = (4, 9), (6, 16)
+"""Elements of a patch, in widths of the encoder, at least and at most: what each rank holds, and what ranks divide."""
 
 
-def beside(widths: Widths, batch_tokens: int, sequences: int, ranks: int, minor: int) -> Beside:
-    """The interval of a rank among `ranks` tensor-parallel ones, in vLLM 0.`minor`."""
-    terms = next(each for each in _VERSIONS if minor >= each.first)
-    least, most = terms.logit_bytes
-    sampled = min(sequences, batch_tokens) * widths.vocab_size
-    layer = _GATE_UP_ACT * Fraction(widths.intermediate_size, ranks) + _HIDDEN_BUFFERS * widths.hidden_size
-    forward = _HALF_BYTES * batch_tokens * layer
-    several = int(ranks > 1)
-    stays = _WORKSPACES_GIB[several] + terms.context_gib[several] + terms.graphs_gib[several]
-    if terms.graphs_gib[several] and sequences > _USUAL_BATCH:
-        stays += _LARGER_GRAPHS[several]
-    peak = max(forward, Fraction(most * sampled))
-    words = "activations, sampler, graphs and workspaces"
+def beside(widths: Widths, batch: Batch, ranks: Parallel, minor: int) -> Beside:
+    """The interval of a rank of such a layout, in vLLM 0.`minor`."""
+    version = next(each for each in _VERSIONS if minor >= each.first)
+    several = int(ranks.tp > 1)
+    found = [
+        _peak(widths, batch, ranks, version),
+        Term.of("workspaces and communicators", 0, _WORKSPACES_GIB[several], _PRINTED),
+    ]
+    if version.charges_context:
+        found.append(Term.of("the CUDA context", 0, _CONTEXT_GIB[several], _PRINTED))
+    if version.charges_graphs:
+        larger = _LARGER_GRAPHS_GIB[several] if batch.sequences > _USUAL_BATCH else 0
+        found.append(Term.of("graphs", 0, _GRAPHS_GIB[several] + larger, _PRINTED))
+    if version.keeps_for_states and widths.has_states:
+        found.append(Term.of("workspaces of hybrid layers", 0, _STATES_GIB, _PRINTED))
+    return Beside(tuple(found))
+
+
+def _peak(widths: Widths, batch: Batch, ranks: Parallel, version: _Terms) -> Term:
+    """Bytes while the profile run is at its largest."""
+    least, most = version.logit_bytes
+    logits = min(batch.sequences, batch.tokens) * widths.vocab_size
+    layer = _GATE_UP_ACT * Fraction(widths.intermediate_size, ranks.tp) + _HIDDEN_BUFFERS * widths.hidden_size
+    forward = _HALF_BYTES * batch.tokens * layer
+    low = max(forward, logits * (least or 0) if ranks.pp == 1 else 0)
+    high = max(forward, logits * most)
+    words, source = "peak of activations and sampler", _READ
     if widths.has_towers:
-        peak = max(peak, Fraction(terms.encoder_gib * GIB))
-        words = f"{words}, and an image encoder's peak, which is not known"
-    if widths.has_states:
-        stays, words = stays + _STATES_GIB, f"{words}, and states of hybrid layers"
-    low = _LOW * max(forward, Fraction((least or 0) * sampled))
-    high = _HIGH * peak + stays * GIB
-    return Beside(int(low), int(high), words, "estimate from start-ups that vLLM printed")
+        encoder = _encoder(widths, batch, ranks.tp, version)
+        low, high = max(low, encoder[0]), max(high, encoder[1] / _HIGH)
+        words, source = "peak of activations, sampler and image encoder", _READ_OF_IMAGES
+    return Term(words, int(_LOW * low), int(_HIGH * high), source)
+
+
+def _encoder(widths: Widths, batch: Batch, tp: int, version: _Terms) -> tuple[Fraction, Fraction]:
+    """Least and most bytes of an encoder's own peak; the least is 0 where nothing says how large its images are."""
+    if not (version.knows_encoder and widths.any_image_size):
+        return Fraction(0), Fraction(version.encoder_gib * GIB)
+    low, high = (
+        _HALF_BYTES * _PATCHES * tokens * widths.tower_size * (whole + Fraction(divided, tp))
+        for tokens, whole, divided in zip(
+            (min(_LARGEST_IMAGE_TOKENS, batch.longest), _LARGEST_IMAGE_TOKENS), _WHOLE, _DIVIDED, strict=True
+        )
+    )
+    return low, high

@@ -12,7 +12,7 @@ from kvcalc.engines.base import Allocation, Workload
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.vllm.allocation import HOLDS, allocation_of, told_apart
-from kvcalc.engines.vllm.beside import beside
+from kvcalc.engines.vllm.beside import Batch, beside
 from kvcalc.engines.vllm.cpu import cpu_named
 from kvcalc.engines.vllm.drafting import drafted_by
 from kvcalc.engines.vllm.dtypes import COMPUTED, MODEL, TURBOQUANT
@@ -109,8 +109,8 @@ class Vllm(VllmSettings):
         if self.kv_cache_memory_bytes is not None or cpu_named(self.gpu) is not None:
             return None
         run = settle(self._apart(model), self._settled(model, kv_dtype), Ranks())
-        minor = int(self.version.split(".")[1])
-        found = beside(widths, run.max_num_batched_tokens, run.max_num_seqs, ranks.tp, minor)
+        batch = Batch(run.max_num_batched_tokens, run.max_num_seqs, run.limits.max_model_len)
+        found = beside(widths, batch, ranks, int(self.version.split(".")[1]))
         return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:

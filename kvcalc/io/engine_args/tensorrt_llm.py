@@ -13,6 +13,7 @@ from kvcalc.io.engine_args._rows import Degree, Flag, Ignored, Names, Reads, Ref
 
 _FLAGS = (
     Flag("max-seq-len", Sets("max_seq_len")),
+    Flag("max-num-tokens", Sets("max_num_tokens")),
     Flag("kv-cache-free-gpu-memory-fraction", Sets("free_gpu_memory_fraction"), ("free-gpu-memory-fraction",)),
     Flag("kv-cache-dtype", Sets("dtype")),
     Flag("tp-size", Degree("tp"), ("tensor-parallel-size",)),
@@ -37,7 +38,7 @@ _FLAGS = (
         Ignored("what a step computes, which is part of the reserve"),
         switch="enable-chunked-prefill",
         value="""
-            max-batch-size max-num-tokens cuda-graph-config torch-compile-config moe-config attn-backend
+            max-batch-size cuda-graph-config torch-compile-config moe-config attn-backend
             scheduler-config
         """,
     ),
