@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -100,6 +101,58 @@ def test_the_number_of_measured_presets_is_that_of_the_rows():
 
 def test_the_number_of_devices_is_that_of_the_list():
     assert int(re.search(r"memory of (\d+) devices", text("measured.md"))[1]) == len(gpus())
+
+
+def measured_rows(name: str) -> list[dict]:
+    with gzip.open(ROOT / "tests" / "data" / f"{name}.jsonl.gz", "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+COUNTED = {
+    "transformers": (r"8,690 of (\d+) caches", lambda rows: [sum(len(row["cases"]) for row in rows)]),
+    "vllm_versions": (
+        r"(\d+) start-ups of (\d+) models planned by (\d+) versions' own code",
+        lambda rows: [len(rows), len({row["model"] for row in rows}), len({row["question"]["engine"] for row in rows})],
+    ),
+    "vllm": (
+        r"(\d+) start-ups of (\d+) models on 4 GPUs planned by vLLM",
+        lambda rows: [len(rows), len({row["model"] for row in rows})],
+    ),
+    "vllm_cpu": (r"219 of (\d+) start-ups and live requests", lambda rows: [len(rows)]),
+    "llama_cpp": (
+        r"(\d+) contexts of the library over (\d+) models of (\d+) architectures",
+        lambda rows: [
+            sum(not row.get("rejected") for row in rows),
+            *(len({row[of] for row in rows}) for of in ("model", "arch")),
+        ],
+    ),
+    "sglang": (
+        r"(\d+) start-ups of (\d+) models on 4 GPUs planned by SGLang",
+        lambda rows: [len(rows), len({row["model"] for row in rows})],
+    ),
+    "mlx_lm": (
+        r"all of (\d+) caches that MLX-LM made on a CPU of (\d+) small models",
+        lambda rows: [len(rows), len({row["name"] for row in rows})],
+    ),
+    "ollama": (
+        r"(\d+) contexts of its own Go code over (\d+) models",
+        lambda rows: [len(rows), len({row["model"] for row in rows})],
+    ),
+    "lmdeploy": (r"(\d+) sizes and plans of 0.18 of which", lambda rows: [len(rows)]),
+    "lmdeploy_more": (r"and (\d+) plans and refusals of four versions", lambda rows: [len(rows)]),
+    "tensorrt_llm": (r"(\d+) plans of a transcript", lambda rows: [len(rows)]),
+    "methods": (r"350 of (\d+) caches that the authors", lambda rows: [len(rows)]),
+}
+"""Files of tests/data: the words of the table that say how many rows they have, and how these are counted."""
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_table_of_what_was_measured_counts_the_rows_that_there_are(name):
+    """How many of them are equal, the tests of each engine say."""
+    words, count = COUNTED[name]
+    found = re.search(words, text("measured.md").replace(",", "").replace("8690", "8,690"))
+    assert found, words
+    assert [int(number) for number in found.groups()] == count(measured_rows(name))
 
 
 def test_start_here_leads_to_each_page_and_command():
