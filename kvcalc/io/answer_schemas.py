@@ -492,7 +492,7 @@ def _replayed() -> dict[str, Schema]:
         mean_used_blocks=NUMBER,
         mean_wait_steps=NUMBER,
         step_seconds=maybe(NUMBER),
-        hit_rate_by_blocks=many(many(NUMBER)),
+        **dict.fromkeys(("hit_rate_by_blocks", "hit_rate_by_host_blocks"), many(many(NUMBER))),
         notes=_NOTES,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,10 +101,22 @@ def mean(counts: Mapping[int, int]) -> float:
     return sum(number * times for number, times in counts.items()) / total if total else 0.0
 
 
+CURVE = (
+    Column("blocks", "count"),
+    Column("bytes", "bytes"),
+    Column("host blocks", "count"),
+    Column("host bytes", "bytes"),
+    Column("hit rate", "ratio"),
+    Column("from host", "ratio"),
+)
+"""Columns of hit rates; blocks of a rank, and host memory of all of them."""
+
+
 class Replayed(NamedTuple):
     """What a trace came to: of a replay all but its steps and its requests, so that many can be kept.
 
-    used, waits, spans: by quantile, blocks in use, steps from arrival to admission, and to the last token.
+    used, waits, spans: by quantile, blocks in use, steps from arrival to admission, and to the last token. curve: hit
+    rates of other caches, by blocks; host_curve: of this one with host tiers. ranks: that have a block each.
     """
 
     model: str
@@ -122,12 +134,25 @@ class Replayed(NamedTuple):
     spans: tuple[tuple[str, int], ...]
     step_seconds: Fraction | None
     curve: tuple[tuple[int, Fraction], ...]
+    host_curve: tuple[tuple[int, Fraction], ...]
+    ranks: int
     notes: tuple[str, ...]
 
     @property
     def hit_rate(self) -> float:
         """Share of prompt tokens that the prefix cache had."""
         return self.totals.hit_tokens_first / self.totals.prompt_tokens if self.totals.prompt_tokens else 0.0
+
+    @property
+    def curve_rows(self) -> Iterator[tuple[Cell, ...]]:
+        """Other caches than the pool, and then the pool with host tiers; each as CURVE has it."""
+        own = dict(self.curve).get(self.num_blocks, Fraction(0))
+        for blocks, share in self.curve:
+            yield blocks, blocks * self.block_bytes, None, None, float(share), None
+        pool = (self.num_blocks, self.num_blocks * self.block_bytes)
+        for blocks, share in self.host_curve:
+            host = (blocks, blocks * self.block_bytes * self.ranks)
+            yield *pool, *host, float(share), float(share - own)
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
@@ -149,6 +174,7 @@ class Replayed(NamedTuple):
             "request_steps": dict(self.spans),
             "step_seconds": None if self.step_seconds is None else float(self.step_seconds),
             "hit_rate_by_blocks": [[blocks, float(share)] for blocks, share in self.curve],
+            "hit_rate_by_host_blocks": [[blocks, float(share)] for blocks, share in self.host_curve],
             "notes": list(self.notes),
         }
 
@@ -160,7 +186,8 @@ class ReplayReport(NamedTuple):
     prefix-cache hit tokens of each request at first admission, by id. used, waits, spans: histograms of blocks in use
     per step, of steps until admission, and of steps from arrival to the last token per request. step_seconds: given
     duration of a step, None if steps are the clock. curve: share of prompt tokens that a cache of a given number of
-    blocks would hit, by blocks.
+    blocks would hit, by blocks; host_curve: that this one would hit with a host tier, by its blocks. ranks: that hold
+    each block.
     """
 
     model: str
@@ -178,6 +205,8 @@ class ReplayReport(NamedTuple):
     spans: Mapping[int, int]
     step_seconds: Fraction | None = None
     curve: tuple[tuple[int, Fraction], ...] = ()
+    host_curve: tuple[tuple[int, Fraction], ...] = ()
+    ranks: int = 1
     notes: tuple[str, ...] = ()
 
     @property
@@ -208,6 +237,8 @@ class ReplayReport(NamedTuple):
             spans=tuple((name, quantile(self.spans, share)) for name, share in SHOWN),
             step_seconds=self.step_seconds,
             curve=self.curve,
+            host_curve=self.host_curve,
+            ranks=self.ranks,
             notes=self.notes,
         )
 
@@ -295,9 +326,7 @@ class ReplayReport(NamedTuple):
             Sheet(self._title, columns, rows, tuple(self._lines()), self.notes, asked=self._asked(), label_width=13)
         ]
         if self.curve:
-            shares = tuple((blocks, blocks * self.block_bytes, float(share)) for blocks, share in self.curve)
-            curve = (Column("blocks", "count"), Column("bytes", "bytes"), Column("hit rate", "ratio"))
-            sheets.append(Sheet("hit rate by cache size", curve, shares))
+            sheets.append(Sheet("hit rate by cache size", CURVE, tuple(self.summary.curve_rows)))
         if self.steps:
             names = ("step", "used blocks", "running", "waiting", "preempted", "scheduled tokens", "used after update")
             each = tuple((*step[:4], len(step.preempted), *step[5:7]) for step in self.steps)

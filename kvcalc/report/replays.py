@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kvcalc.report.deployments import Note
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.replay import Replayed
+from kvcalc.report.replay import CURVE, Replayed
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
@@ -108,17 +108,11 @@ class ReplaysReport(NamedTuple):
             yield Line("refused", count(len(self.refused)), "alarm")
 
     def _curves(self) -> Sheet:
-        columns = (
-            Column("trace", once=True),
-            Column("model", once=True),
-            Column("blocks", "count"),
-            Column("bytes", "bytes"),
-            Column("hit rate", "ratio"),
-        )
+        columns = (Column("trace", once=True), Column("model", once=True), *CURVE)
         rows = tuple(
-            (trace, run.replayed.model, blocks, blocks * run.replayed.block_bytes, float(share))
+            (trace, run.replayed.model, *row)
             for run, trace in zip(self.runs, self._traces, strict=True)
-            for blocks, share in run.replayed.curve
+            for row in run.replayed.curve_rows
         )
         return Sheet("hit rate by cache size", columns, rows)
 

@@ -60,6 +60,58 @@ def test_one_pass_says_what_a_cache_of_any_size_hits(random: Random, num_blocks:
     assert at_least <= hit_tokens(requests, num_blocks) <= at_most
 
 
+def two_tiers(requests: list[Request], device_blocks: int, host_blocks: int) -> int:
+    """Tokens hit by two lists of blocks, the least recently used first, with every token in full: one by one."""
+    device: list[tuple[object, ...]] = []
+    host: list[tuple[object, ...]] = []
+    hits = 0
+    for request in requests:
+        pieces = (*request.prompt, (request.output_segment, request.output_tokens - 1))
+        tokens = [(segment, at) for segment, length in pieces for at in range(length)]
+        blocks = [tuple(tokens[:end]) for end in range(UNIT, len(tokens) + 1, UNIT)]
+        of_prompt, sought = request.prompt_tokens // UNIT, (request.prompt_tokens - 1) // UNIT
+        found = 0
+        for tier in (device, host):
+            while found < sought and blocks[found] in tier:
+                found += 1
+        hits += found * UNIT
+        for tier, used, most in ((device, blocks, device_blocks), (host, blocks[:of_prompt], host_blocks)):
+            tier[:] = [*(each for each in tier if each not in used), *reversed(used)][-most:] if most else []
+    return hits
+
+
+@given(st.integers(0, 2**32 - 1).map(Random), st.integers(1, 120), st.integers(0, 120))
+def test_one_pass_says_what_a_host_tier_of_any_size_adds(random: Random, device_blocks: int, host_blocks: int):
+    requests = sessions(random)
+    distances = Distances(UNIT, device_blocks)
+    for request in requests:
+        distances.add(request)
+    said = distances.hit_rate(device_blocks, host_blocks) * distances.prompt_tokens
+    assert said == two_tiers(requests, device_blocks, host_blocks)
+    assert distances.hit_rate(device_blocks) <= distances.hit_rate(device_blocks, host_blocks) <= 1
+
+
+def test_outputs_are_not_on_the_host():
+    """A turn of 64 and 65 tokens: the next one finds all 8 blocks on a device, and of a host tier the prompt's 4."""
+    turns = [Request(0, 0, (("a", 64),), "b", 65), Request(1, 999, (("a", 64), ("b", 65), ("c", 9)), None, 1)]
+    for device_blocks, tokens in ((8, 128), (1, 64)):
+        distances = Distances(UNIT, device_blocks)
+        for turn in turns:
+            distances.add(turn)
+        assert distances.hit_rate(device_blocks, 100) * distances.prompt_tokens == tokens
+
+
+def test_a_host_tier_of_the_settings_is_among_the_sizes():
+    """3 GiB of two ranks that hold 1 MiB of a block each."""
+    model, settings = kvcalc.load("llama-3-8b"), {"kv_offloading_size": 3}
+    asked = {"engine_settings": settings, "scheduler": {"num_gpu_blocks": 1001}, "parallel": kvcalc.Parallel(tp=2)}
+    report = kvcalc.replay(model, [], **asked, curve=True)
+    assert report.block_bytes == 2**20
+    assert [blocks for blocks, _ in report.host_curve] == [1000, 1536, 2000, 4000, 8000, 16000, 32000]
+    without = kvcalc.replay(model, [], **asked)
+    assert any("those of the device's cache alone" in note for note in without.notes)
+
+
 @given(st.integers(0, 2**32 - 1).map(Random))
 def test_a_larger_cache_hits_no_less(random: Random):
     distances = Distances(UNIT)

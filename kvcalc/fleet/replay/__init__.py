@@ -8,15 +8,16 @@ distances  which cache would hit how much, from one pass over the trace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
 from kvcalc.engines import ENGINES, Engine
+from kvcalc.engines.base import Workload
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.traffic import Replayer, Request, Scheduler
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.fleet.replay.distances import distances_of, hit_rates, watched
+from kvcalc.fleet.replay.distances import distances_of, hit_rates, host_hit_rates, watched
 from kvcalc.fleet.replay.requests import requests_of
 from kvcalc.fleet.replay.steps import counted, stepped
 from kvcalc.model import Model
@@ -24,11 +25,17 @@ from kvcalc.parallel import Parallel
 from kvcalc.report.fit import FitReport
 from kvcalc.report.replay import ReplayReport
 from kvcalc.report.sheet import Json
+from kvcalc.report.tiers import HOST
 from kvcalc.units import shown
 
 _CURVE = (
     "hit rates by cache size are exact, to a block, for requests one after another; an estimate for those that overlap"
 )
+_HOST = (
+    "a host tier has the full blocks of prompts, copied to it when they are computed, the least recently used evicted: "
+    "vLLM's OffloadingConnector with its defaults, as read, not measured"
+)
+_NO_HOST = "steps and hits are those of the device's cache alone; --curve has the hit rate with a host tier"
 
 
 def replay(  # noqa: PLR0913  # what is asked, and of whom
@@ -54,8 +61,8 @@ def replay(  # noqa: PLR0913  # what is asked, and of whom
     cache on a rank, where no setting says how many blocks there are.
     every_step: whether the report has each step; without, one group of full attention is replayed from event to event,
     a million requests in less than a minute. step_seconds: what the report says of a step; steps are the clock.
-    curve: whether to say which cache would hit how much, of several sizes. progress: is told how many requests arrived
-    so far.
+    curve: whether to say which cache would hit how much, of several sizes and with host tiers. progress: is told how
+    many requests arrived so far.
     Raises InvalidValueError, UnknownNameError, and NotApplicableError for engines that are not replayed.
     """
     if not isinstance(model, Model):
@@ -63,6 +70,9 @@ def replay(  # noqa: PLR0913  # what is asked, and of whom
     chosen = engine_replayed(engine, engine_settings)
     dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
     at_work = scheduler_of(model, chosen, scheduler or {}, dtype, parallel, available_bytes)
+    ranks = parallel or Parallel()
+    host_bytes = _host_bytes(chosen, model, dtype, ranks)
+    host_blocks = host_bytes // (at_work.block_bytes * ranks.num_ranks)
     checked = requests_of(requests, at_work.max_model_len)
     distances = distances_of(at_work) if curve else None
     if distances is not None:
@@ -85,8 +95,24 @@ def replay(  # noqa: PLR0913  # what is asked, and of whom
         spans=outcome.spans,
         step_seconds=step_seconds,
         curve=() if distances is None else hit_rates(distances, at_work.num_blocks),
-        notes=(*chosen.version_notes, *chosen.caveats(model), *((_CURVE,) if curve else ())),
+        host_curve=() if distances is None else host_hit_rates(distances, host_blocks),
+        ranks=ranks.num_ranks,
+        notes=(*chosen.version_notes, *chosen.caveats(model), *_notes(host_bytes, curve=curve)),
     )
+
+
+def _host_bytes(engine: Engine, model: Model, kv_dtype: Dtype, ranks: Parallel) -> int:
+    """Host memory that the engine's settings give all ranks for blocks off the device; 0 without."""
+    tiers = engine.tiers(model, kv_dtype, ranks, Workload(1, 1, None))
+    return sum(tier.replica_bytes or 0 for tier in tiers if tier.medium == HOST)
+
+
+def _notes(host_bytes: int, *, curve: bool) -> Iterator[str]:
+    if curve:
+        yield _CURVE
+        yield _HOST
+    elif host_bytes:
+        yield _NO_HOST
 
 
 def engine_replayed(name: str, settings: Mapping[str, object] | None = None) -> Engine:

@@ -12,7 +12,7 @@ Source: Mattson et al., Evaluation techniques for storage hierarchies, 1970.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 from kvcalc.engines.base.tokens import Paths, Tokens
@@ -53,41 +53,66 @@ class _Sums:
         return found
 
 
-class Distances:
-    """Stack distances of a trace, request by request. prompt_tokens: seen so far."""
+class _Recency:
+    """Blocks by when they were used last, a stretch of each request's; the least recently used go first."""
 
-    def __init__(self, block_size: int) -> None:
-        self.block_size = block_size
-        self.prompt_tokens = 0
-        self.found: Counter[int] = Counter()
-        self._paths = Paths()
+    def __init__(self) -> None:
         self._last: dict[int, tuple[int, int]] = {}
         self._left = _Sums()
         self._first: list[int] = []
 
-    def add(self, request: Request) -> None:
-        """The next request of the trace: what it would hit, and what it leaves behind."""
-        size, number = self.block_size, len(self._first)
-        prompt = request.prompt_tokens
-        self.prompt_tokens += prompt
-        named = self._named(request)
-        sought = (prompt - 1) // size
-        moved: Counter[int] = Counter()
-        for place, key in enumerate(named):
+    def distances(self, named: Sequence[int]) -> list[int]:
+        """How large a cache has each of these blocks, up to the first that none has."""
+        found = []
+        for key in named:
             last = self._last.get(key)
             if last is None:
                 break
             owner, at = last
-            if place < sought:
-                self.found[self._left.after(owner) + at - self._first[owner] + 1] += 1
-            moved[owner] += 1
-        for owner, blocks in moved.items():
-            self._first[owner] += blocks
-            self._left.add(owner, -blocks)
+            found.append(self._left.after(owner) + at - self._first[owner] + 1)
+        return found
+
+    def use(self, named: Sequence[int], blocks: int) -> None:
+        """A request that used `blocks` blocks, the first of them known by these numbers."""
+        number = len(self._first)
+        moved = Counter(self._last[key][0] for key in named if key in self._last)
+        for owner, blocks_moved in moved.items():
+            self._first[owner] += blocks_moved
+            self._left.add(owner, -blocks_moved)
         for place, key in enumerate(named):
             self._last[key] = (number, place)
         self._first.append(0)
-        self._left.append((prompt + request.output_tokens - 1) // size)
+        self._left.append(blocks)
+
+
+class Distances:
+    """Stack distances of a trace, request by request. prompt_tokens: seen so far.
+
+    found: how often a block was so far away; hosted: how far those were in a host tier that a cache of num_blocks does
+    not have. A host tier holds the full blocks of prompts, copied to it once they are computed.
+    """
+
+    def __init__(self, block_size: int, num_blocks: int = 0) -> None:
+        self.block_size = block_size
+        self.num_blocks = num_blocks
+        self.prompt_tokens = 0
+        self.found: Counter[int] = Counter()
+        self.hosted: Counter[int] = Counter()
+        self._paths = Paths()
+        self._device, self._host = _Recency(), _Recency()
+
+    def add(self, request: Request) -> None:
+        """The next request of the trace: what it would hit, and what it leaves behind."""
+        size, prompt = self.block_size, request.prompt_tokens
+        self.prompt_tokens += prompt
+        named = self._named(request)
+        sought = (prompt - 1) // size
+        own = self._device.distances(named[:sought])
+        self.found.update(own)
+        had = sum(distance <= self.num_blocks for distance in own)
+        self.hosted.update(self._host.distances(named[:sought])[had:])
+        self._device.use(named, (prompt + request.output_tokens - 1) // size)
+        self._host.use(named[: prompt // size], prompt // size)
 
     def _named(self, request: Request) -> list[int]:
         """A number for each full block that another request may have, too."""
@@ -97,9 +122,10 @@ class Distances:
         tokens = Tokens(self._paths, request.prompt, request.output_segment, self.block_size)
         return [tokens.prefix(place) for place in range(1, blocks + 1)]
 
-    def hit_rate(self, num_blocks: int) -> Fraction:
-        """Share of prompt tokens that a cache of so many blocks hits."""
+    def hit_rate(self, num_blocks: int, host_blocks: int = 0) -> Fraction:
+        """Share of prompt tokens that a cache of so many blocks hits; with a host tier, this one's of num_blocks."""
         hits = sum(times for distance, times in self.found.items() if distance <= num_blocks)
+        hits += sum(times for distance, times in self.hosted.items() if distance <= host_blocks)
         return Fraction(hits * self.block_size, self.prompt_tokens) if self.prompt_tokens else Fraction(0)
 
 
@@ -113,6 +139,8 @@ def common_tokens(request: Request) -> int:
     return found
 
 
+_HOSTS = (1, 2, 4, 8, 16, 32)
+"""Sizes of host tiers whose hit rate is shown, in times the pool."""
 _SIZES = tuple(Fraction(2) ** power for power in range(-4, 4))
 """Sizes whose hit rate is shown, in times the pool."""
 
@@ -123,13 +151,19 @@ def distances_of(scheduler: Scheduler) -> Distances:
         raise NotApplicableError(
             "hit rates by cache size are known for one group of full attention only", help="leave the curve out"
         )
-    return Distances(scheduler.block_size)
+    return Distances(scheduler.block_size, scheduler.num_blocks)
 
 
 def hit_rates(distances: Distances, num_blocks: int) -> tuple[tuple[int, Fraction], ...]:
     """The hit rate of caches from a sixteenth of the pool up to eight of them."""
     sizes = dict.fromkeys(max(1, int(size * num_blocks)) for size in _SIZES)
     return tuple((size, distances.hit_rate(size)) for size in sizes)
+
+
+def host_hit_rates(distances: Distances, own: int | None) -> tuple[tuple[int, Fraction], ...]:
+    """The hit rate of the pool with a host tier of one to 32 times its blocks, and of the engine's own size."""
+    sizes = {times * distances.num_blocks for times in _HOSTS} | ({own} if own else set())
+    return tuple((size, distances.hit_rate(distances.num_blocks, size)) for size in sorted(sizes))
 
 
 def watched(requests: Iterable[Request], distances: Distances) -> Iterator[Request]:
