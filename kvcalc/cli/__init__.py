@@ -55,14 +55,22 @@ def run() -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Runs a plain command line directly; the typer application handles the rest, completion and Windows' globs."""
+    from kvcalc.cli.spellings import as_written, spelled_out
+
+    line = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run_words(spelled_out(line))
+    except KvcalcError as error:
+        raise as_written(line, error) from None
+
+
+def _run_words(words: Sequence[str]) -> int:
     from kvcalc.cli.plain import read
-    from kvcalc.cli.spellings import spelled_out
 
     completing = "_KVCALC_COMPLETE" in os.environ
     if completing:
         os.environ["COLUMNS"] = _ON_ONE_LINE
     for_typer = completing or os.name == "nt"
-    words = spelled_out(sys.argv[1:] if arguments is None else arguments)
     plain = None if for_typer else read(words)
     if plain is not None:
         command, given = plain

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvcalc.errors import KvcalcError
+
 SPELLINGS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("--context", "--ctx", "--seq-len", "--max-model-len", "-c"), ("--tokens",)),
     **dict.fromkeys(("--users", "--sequences", "--concurrency", "-n"), ("--batch",)),
@@ -33,6 +35,17 @@ def spelled_out(line: Sequence[str]) -> list[str]:
         else:
             words += [f"{option[0]}={value}"] if equals else option
     return words
+
+
+def as_written(line: Sequence[str], error: KvcalcError) -> KvcalcError:
+    """The error, at the option as the line spells it."""
+    words = line[: line.index(_ENDS_OPTIONS)] if _ENDS_OPTIONS in line else line
+    names = (word.partition("=")[0] for word in words)
+    written = {SPELLINGS[name][0]: name for name in names if name in SPELLINGS}
+    option, colon, rest = error.where.partition(": ")
+    if option in written and option not in words:
+        error.where = f"{written[option]}{colon}{rest}"
+    return error
 
 
 def others(flags: Sequence[str]) -> list[str]:

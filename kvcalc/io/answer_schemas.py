@@ -438,7 +438,9 @@ def _fits() -> Schema:
 
 
 def _traffic() -> Schema:
-    shares = dict.fromkeys(("quantile", "mean_blocks", "mean_tokens", "expected_blocks", "expected_bytes"), NUMBER)
+    shares = dict.fromkeys(
+        ("quantile", "mean_blocks", "mean_tokens", "expected_blocks", "expected_bytes", "expected_tokens"), NUMBER
+    )
     blocks = ("num_blocks", "block_bytes", "prefix_blocks", "most_blocks", "first_blocks")
     counts = dict.fromkeys((*blocks, "users"), COUNT)
     return _document(
@@ -451,6 +453,8 @@ def _traffic() -> Schema:
         share_of_one_more=maybe(NUMBER),
         user_blocks=NAMED,
         all_blocks=NAMED,
+        user_tokens=NAMED,
+        **dict.fromkeys(("held_blocks", "held_tokens", "held_bytes"), NAMED),
         users_at_most=COUNT,
         users_at_mean=COUNT,
         uses=many(fields(name=TEXT, num_units=COUNT, unit_bytes=COUNT, mean=NUMBER, first=COUNT, users=COUNT)),

@@ -72,6 +72,7 @@ class TrafficReport(NamedTuple):
     units, of block_bytes each; first_blocks: of a request with its first token. prefix_blocks: of shared prefixes.
     next_share: share of the time that one more user would fit. mean_blocks, most_blocks, user_blocks: of one user
     without its prefix. all_blocks: of all users, by quantile, without and with prefixes; None if the pool is smaller.
+    expected_tokens, held_tokens: that all users and their prefixes hold, on average and by quantile; user_tokens: one.
     users_at_most, users_at_mean: if every request had the maximum or mean length. uses: every store that limits users,
     the one that grows with tokens first. balance: of states and tokens, if they have separate pools. distribution:
     blocks that all of them hold, prefixes and all, for which share of the time they are enough. by_users: what other
@@ -95,6 +96,9 @@ class TrafficReport(NamedTuple):
     mean_tokens: Fraction
     user_blocks: tuple[tuple[str, int], ...]
     all_blocks: tuple[tuple[str, int | None], ...]
+    expected_tokens: Fraction
+    user_tokens: tuple[tuple[str, int], ...]
+    held_tokens: tuple[tuple[str, int], ...]
     users_at_most: int
     users_at_mean: int
     uses: tuple[Use, ...]
@@ -131,6 +135,11 @@ class TrafficReport(NamedTuple):
             "all_blocks": dict(self.all_blocks),
             "expected_blocks": float(self.expected_blocks),
             "expected_bytes": float(self.expected_blocks * self.block_bytes),
+            "expected_tokens": float(self.expected_tokens),
+            "user_tokens": dict(self.user_tokens),
+            "held_blocks": {name: self._all(whole)[0] for name, whole in self.all_blocks},
+            "held_tokens": dict(self.held_tokens),
+            "held_bytes": {name: self._all(whole)[1] for name, whole in self.all_blocks},
             "users_at_most": self.users_at_most,
             "users_at_mean": self.users_at_mean,
             "uses": [use.to_dict() for use in self.uses],
@@ -214,17 +223,28 @@ class TrafficReport(NamedTuple):
         columns = (
             Column("quantile"),
             Column(f"{self.unit}s a user", "count"),
+            *((Column("tokens a user", "count", wide=True),) if self._rounds else ()),
             Column(f"{self.unit}s of all", "count"),
+            *((Column("tokens of all", "count"),) if self._rounds else ()),
             Column("bytes of all", "bytes"),
         )
-        rows: list[tuple[Cell, ...]] = [
-            (name, each, *self._all(whole))
-            for (name, each), (_, whole) in zip(self.user_blocks, self.all_blocks, strict=True)
-        ]
+        rows: list[tuple[Cell, ...]] = []
+        user_tokens, held_tokens = dict(self.user_tokens), dict(self.held_tokens)
+        for (name, each), (_, whole) in zip(self.user_blocks, self.all_blocks, strict=True):
+            blocks, held_bytes = self._all(whole)
+            if self._rounds:
+                rows.append((name, each, user_tokens[name], blocks, held_tokens[name], held_bytes))
+            else:
+                rows.append((name, each, blocks, held_bytes))
         title = f"{self._title}: users of different lengths"
         asked = (("model", self.model), ("engine", self.engine), ("engine_version", self.engine_version))
         first = Sheet(title, columns, tuple(rows), tuple(self._lines()), self.notes, asked=asked, label_width=17)
         return (first, self._uses()) if self._limits else (first,)
+
+    @property
+    def _rounds(self) -> bool:
+        """Whether what is allocated is larger than a token."""
+        return self.unit != "token"
 
     @property
     def _limits(self) -> tuple[Use, ...]:
@@ -274,4 +294,7 @@ class TrafficReport(NamedTuple):
     def _expected(self) -> str:
         held_bytes = int(self.expected_blocks * self.block_bytes)
         blocks = f"{float(self.expected_blocks):,.1f} of {plural(self.num_blocks, self.unit)}"
-        return f"{blocks} ({gibibytes(held_bytes)}), {float(self.mean_blocks):,.1f} a user"
+        if not self._rounds:
+            return f"{blocks} ({gibibytes(held_bytes)}), {float(self.mean_blocks):,.1f} a user"
+        of_tokens = f"{float(self.expected_tokens):,.1f} tokens, {float(self.mean_blocks):,.1f} {self.unit}s a user"
+        return f"{blocks} ({gibibytes(held_bytes)}) for {of_tokens}"

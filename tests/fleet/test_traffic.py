@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from fractions import Fraction
 from itertools import product
@@ -293,3 +294,42 @@ def test_other_forms_are_refused(text, words):
 def test_what_the_engine_refuses_is_refused(text, more, words):
     with pytest.raises(InvalidValueError, match=words):
         asked(text, **more)
+
+
+@pytest.mark.parametrize("active", [Fraction(1), Fraction(1, 3)])
+@pytest.mark.parametrize("prefix", [0, 33])
+def test_tokens_of_all_are_those_of_every_way(active, prefix):
+    """A few users of requests of 40 + 3 and 70 + 2 tokens: every step of each, with every step of the others."""
+    settings = {"num_gpu_blocks": 13, "max_model_len": 1024}
+    engine, model = Engine.of("vllm@0.32.0"), kvcalc.load("llama-3-8b")
+    stores = stores_of_scheduler(engine.scheduler(model, BF16, settings))
+    workload = Workload(((40, 3, 1), (70, 2, 1)), ())
+    report = users_of(model, engine, stores, Mix(workload, P99, prefixes_of(prefix or None, 1), active))
+    shared = prefix // 16 * 16
+    one = Counter({tokens - shared: 2 * active.numerator for tokens in (40, 41, 42, 70, 71)})
+    for prompt, output in ((40, 3), (70, 2)):
+        one[(prompt + output - 1) // 16 * 16 - shared] += 5 * (active.denominator - active.numerator)
+    total = sum(one.values())
+    ways = Counter[int]()
+    for way in product(one.items(), repeat=report.users):
+        ways[sum(tokens for tokens, _ in way)] += prod(weight for _, weight in way)
+    assert 2 <= report.users <= 5
+    assert report.expected_tokens == shared + report.users * Fraction(sum(t * w for t, w in one.items()), total)
+    for name, share in (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", P99)):
+        enough = next(
+            tokens
+            for tokens in sorted(ways)
+            if sum(weight for each, weight in ways.items() if each <= tokens) >= share * total**report.users
+        )
+        assert dict(report.held_tokens)[name] == shared + enough
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm@0.33.0", "sglang", "tensorrt_llm", "ideal"])
+def test_blocks_hold_the_tokens(cli, engine):
+    line = f"traffic llama3-8b --gpu l40s --context 1K:5,4K:1 --output 200 -e {engine} --format json"
+    said = json.loads(cli(line).stdout)
+    for name, tokens in said["held_tokens"].items():
+        assert said["held_bytes"][name] == said["held_blocks"][name] * said["block_bytes"]
+        assert 0.97 * tokens * 2**17 <= said["held_bytes"][name] + 200 * 2**17
+    assert said["expected_tokens"] == pytest.approx(said["users"] * said["mean_tokens"])
+    assert said["user_tokens"]["p99"] <= 4096 + 199

@@ -108,8 +108,14 @@ class Scheduler(Protocol):
     def shared_blocks(self, tokens: int) -> int:
         """Blocks that requests hold in common that begin with so many equal tokens, whatever follows."""
 
+    def shared_tokens(self, tokens: int) -> int:
+        """Tokens that those blocks hold."""
+
     def kept_blocks(self, prompt: int, tokens: int) -> int:
         """Cached blocks of a request that ended, with which its next turn goes on: of its prompt, and all written."""
+
+    def kept_tokens(self, prompt: int, tokens: int) -> int:
+        """Tokens that those hold."""
 
     def add(self, request: Request) -> None:
         """A request that arrives before the next step."""

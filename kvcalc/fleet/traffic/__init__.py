@@ -15,7 +15,7 @@ from fractions import Fraction
 from kvcalc.engines import Engine
 from kvcalc.fleet.traffic.load import Load
 from kvcalc.fleet.traffic.mix import Mix
-from kvcalc.fleet.traffic.store import Store
+from kvcalc.fleet.traffic.store import TOKEN, Store
 from kvcalc.model import Model
 from kvcalc.report.traffic import ByUsers, TrafficReport, Use
 
@@ -59,6 +59,7 @@ def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) ->
     loads = loads_of(stores, mix)
     first, store, workload = loads[0], stores[0], mix.workload
     users, one = most_users(loads), first.units
+    tokens = first if store.unit == TOKEN else Load(store.in_tokens, mix)
     return TrafficReport(
         model=model.name,
         engine=engine.name,
@@ -77,13 +78,30 @@ def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) ->
         mean_tokens=workload.mean_tokens,
         user_blocks=tuple((name, one.quantile(1, share) or 0) for name, share in _SHOWN),
         all_blocks=tuple((name, one.quantile(users, share) if users else 0) for name, share in _SHOWN),
+        expected_tokens=tokens.prefix_units + users * tokens.units.mean,
+        user_tokens=tuple(_named_quantiles(tokens, 1, own=True)),
+        held_tokens=tuple(_named_quantiles(tokens, users)),
         users_at_most=first.users_at_most,
         users_at_mean=first.users_at_mean,
         uses=tuple(_use(load) for load in loads),
-        notes=(_IDLE if mix.active < 1 else _ASSUMED, *notes_of(stores, mix)),
+        notes=(_IDLE if mix.active < 1 else _ASSUMED, *notes_of(stores, mix), *_rounded(tokens, users)),
         distribution=tuple(_distribution(first, users)),
         by_users=tuple(_by_users(first, users)),
     )
+
+
+def _named_quantiles(load: Load, users: int, *, own: bool = False) -> Iterator[tuple[str, int]]:
+    """Units of so many users and their prefixes, by quantile. own: without the prefixes."""
+    shares = [share for _, share in _SHOWN]
+    found = load.quantiles(users, shares) if users else [load.prefix_units for _ in shares]
+    for (name, _), units in zip(_SHOWN, found, strict=True):
+        yield name, units - own * load.prefix_units
+
+
+def _rounded(tokens: Load, users: int) -> Iterator[str]:
+    step = tokens.rounded_to(users, _SHOWN[-1][1])
+    if step > 1:
+        yield f"tokens of all are counted with those of each user rounded up to {step}"
 
 
 def _distribution(load: Load, users: int) -> Iterator[tuple[Fraction, int]]:

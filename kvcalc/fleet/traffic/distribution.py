@@ -59,18 +59,21 @@ def steps_by_tokens(pairs: Sequence[tuple[int, int, int]], longest: int) -> dict
 
 
 class Blocks:
-    """What one user holds, and from it what any number of them do. num_blocks: that there are."""
+    """What one user holds, and from it what any number of them do.
+
+    num_blocks: that there are. step: blocks to which what each user holds is rounded up, where there are very many.
+    """
 
     def __init__(self, weights: Sequence[int], num_blocks: int) -> None:
         self.weights = tuple(weights)
         self.num_blocks = num_blocks
         self.total = sum(weights)
         self._known: dict[int, NDArray[np.float64]] = {}
-        self._step = num_blocks // _MOST_PLACES + 1
-        self._room = num_blocks // self._step
-        self._floats: NDArray[np.float64] = np.zeros(min(self._room, -(-(len(self.weights) - 1) // self._step)) + 1)
+        self.step = num_blocks // _MOST_PLACES + 1
+        self._room = num_blocks // self.step
+        self._floats: NDArray[np.float64] = np.zeros(min(self._room, -(-(len(self.weights) - 1) // self.step)) + 1)
         for blocks, weight in enumerate(self.weights[: num_blocks + 1]):
-            place = -(-blocks // self._step)
+            place = -(-blocks // self.step)
             if weight and place <= self._room:
                 self._floats[place] += weight / self.total
 
@@ -91,7 +94,7 @@ class Blocks:
             return Fraction(1)
         if self._is_small(users):
             return exact_share(self.weights, users, within)
-        found = float(self._of(users)[: within // self._step + 1].sum())
+        found = float(self._of(users)[: within // self.step + 1].sum())
         return min(found, 1 - ROUNDING)  # not all of the time, as it may be less
 
     def quantile(self, users: int, share: Fraction) -> int | None:
@@ -107,7 +110,7 @@ class Blocks:
         for share in shares:
             enough = np.nonzero(sums >= float(share) + ROUNDING)[0]
             if len(enough):
-                yield int(enough[0]) * self._step
+                yield int(enough[0]) * self.step
             else:
                 yield self.num_blocks if users * self.most <= self.num_blocks else None
 

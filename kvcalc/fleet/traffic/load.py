@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -103,12 +103,22 @@ class Load:
 
     def needed(self, users: int) -> int:
         """Units that are enough for so many users for the quantile of the time, whatever there is."""
-        share = self.mix.quantile
+        return self.quantiles(users, [self.mix.quantile])[0]
+
+    def quantiles(self, users: int, shares: Sequence[Fraction]) -> list[int]:
+        """Units that are enough for so many users and their prefixes for each share of the time, whatever there is."""
+        blocks = Blocks(self.weights, self._enough(users, max(shares)))
+        found = [blocks.quantile(users, share) if share < 1 else None for share in shares]
+        return [self.prefix_units + (blocks.num_blocks if each is None else each) for each in found]
+
+    def rounded_to(self, users: int, share: Fraction) -> int:
+        """Units to which what each user holds is rounded up there."""
+        return Blocks(self.weights, self._enough(users, share)).step
+
+    def _enough(self, users: int, share: Fraction) -> int:
+        """Units that are enough for so large a share of the time, and not many more."""
         most = users * self.units.most
-        if share < 1:
-            most = min(most, self._bound(users, share))
-        found = Blocks(self.weights, most).quantile(users, share) if share < 1 else most
-        return self.prefix_units + (most if found is None else found)
+        return min(most, self._bound(users, share)) if share < 1 else most
 
     def _bound(self, users: int, share: Fraction) -> int:
         """Units that are enough by the mean and the variance alone (Cantelli's inequality)."""

@@ -28,6 +28,7 @@ from kvcalc.parallel import Parallel
 from kvcalc.units import plural
 
 REQUESTS = "requests"
+TOKEN = "token"
 _MOST_UNITS = 1 << 20
 """Units of a store of bytes; where they would be more, users are counted in larger ones, rounded up."""
 _SAMPLES = 512
@@ -48,8 +49,9 @@ class Store:
 
     held: units of a request while it generates, by the tokens written; shared: of these, what requests have in common
     that begin with so many equal tokens; kept: of a session between two requests, by its prompt and all tokens written.
-    longest: tokens at which every request ends. spare: units that requests never get. note: what is
-    assumed, idle_note, prefix_note: of idle sessions and of shared prefixes.
+    shared_tokens, kept_tokens: the same, by how many tokens those hold. longest: tokens at which every request ends.
+    spare: units that requests never get. note: what is assumed, idle_note, prefix_note: of idle sessions and of shared
+    prefixes.
     """
 
     name: str
@@ -64,6 +66,22 @@ class Store:
     note: str = ""
     idle_note: str = ""
     prefix_note: str = ""
+    shared_tokens: Callable[[int], int] = _none
+    kept_tokens: Callable[[int, int], int] = _none
+
+    @property
+    def in_tokens(self) -> Store:
+        """What is held of it, counted in tokens, of which there are any number."""
+        return Store(
+            "tokens",
+            TOKEN,
+            0,
+            0,
+            lambda tokens: tokens,
+            self.shared_tokens,
+            self.kept_tokens,
+            longest=self.longest,
+        )
 
 
 def stores_of_scheduler(scheduler: Scheduler) -> tuple[Store, ...]:
@@ -78,6 +96,8 @@ def stores_of_scheduler(scheduler: Scheduler) -> tuple[Store, ...]:
         scheduler.kept_blocks,
         scheduler.max_model_len,
         spare=1,
+        shared_tokens=scheduler.shared_tokens,
+        kept_tokens=scheduler.kept_tokens,
     )
     return blocks, _requests(scheduler.max_requests)
 
@@ -128,6 +148,7 @@ def _planned(engine: Engine, plan: BlockPlan, cache_bytes: int) -> Iterator[Stor
         max(plan.block_bytes),
         held,
         kept=lambda _prompt, tokens: held(tokens),
+        kept_tokens=lambda _prompt, tokens: tokens,
         longest=plan.max_model_len,
         spare=plan.spare_blocks,
         note=_WHOLE.format(title=engine.TITLE),
@@ -146,12 +167,14 @@ def pooled_stores(plan: PoolPlan, cache_bytes: int) -> Iterator[Store]:
 
     yield Store(
         "pages" if page > 1 else "tokens",
-        "page" if page > 1 else "token",
+        "page" if page > 1 else TOKEN,
         pools.tokens // page,
         max(stage.bytes(2 * page) - stage.bytes(page) for stage in plan.held),
         lambda tokens: -(-tokens // page),
         whole_pages if plan.keeps_prefixes else _none,
         lambda _prompt, tokens: whole_pages(tokens) if plan.keeps_prefixes else 0,
+        shared_tokens=lambda tokens: whole_pages(tokens) * page if plan.keeps_prefixes else 0,
+        kept_tokens=lambda _prompt, tokens: whole_pages(tokens) * page if plan.keeps_prefixes else 0,
         prefix_note="" if plan.keeps_prefixes else _PREFIXES,
         note=_PAGES if pools.has_several else "",
     )
@@ -188,6 +211,7 @@ def _plain(plan: BytePlan, cache_bytes: int) -> Store:
         unit,
         held,
         kept=lambda _prompt, tokens: held(tokens),
+        kept_tokens=lambda _prompt, tokens: tokens,
         longest=longest,
         prefix_note=_PREFIXES,
         note="" if unit == exact else _ROUNDED.format(unit=plural(unit, "byte")),

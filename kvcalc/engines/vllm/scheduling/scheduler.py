@@ -101,16 +101,24 @@ class VllmScheduler:
 
     def shared_blocks(self, tokens: int) -> int:
         """Blocks of a prefix that all requests have in common: of full attention, as far as a hit reaches."""
-        step, keeps = self.cache.reach.step_tokens, self.cache.reach.keeps_prefixes
-        hit = tokens // step * step if keeps else 0
+        hit = self.shared_tokens(tokens)
         return sum(hit // table.block_size for table in self.cache.tables if isinstance(table, FullTable))
+
+    def shared_tokens(self, tokens: int) -> int:
+        """Tokens of it that a hit reaches, where a group of full attention keeps them."""
+        reach = self.cache.reach
+        full = any(isinstance(table, FullTable) for table in self.cache.tables)
+        return tokens // reach.step_tokens * reach.step_tokens if reach.keeps_prefixes and full else 0
 
     def kept_blocks(self, prompt: int, tokens: int) -> int:
         """Cached blocks of a request that ended, with which its next turn goes on: as far as all groups are kept."""
-        reach = self.cache.reach
-        if not reach.keeps_prefixes:
+        if not self.cache.reach.keeps_prefixes:
             return 0
         return sum(table.kept_blocks(self.resumed_tokens(prompt, tokens)) for table in self.cache.tables)
+
+    def kept_tokens(self, prompt: int, tokens: int) -> int:
+        """Tokens of a request that ended which its next turn finds."""
+        return self.resumed_tokens(prompt, tokens) if self.cache.reach.keeps_prefixes else 0
 
     def resumed_tokens(self, prompt: int, tokens: int) -> int:
         """Tokens that the next turn finds: of the prompt alone where windows or states are kept at its end only."""
