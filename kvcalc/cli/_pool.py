@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from kvcalc.cli import asking
 from kvcalc.errors import InvalidValueError
@@ -15,35 +15,38 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
 
 
-def asked_for(  # options
-    model: Model,
-    *,
-    blocks: str | None,
-    gpu: str | None,
-    memory: str | None,
-    weights: str | None,
-    reserve: str | None,
-    utilization: str | None,
-    tp: int,
-    dtype: str,
-    engine: str,
-    engine_set: Sequence[str],
-    scheduler_set: Sequence[str],
-) -> Serving:
+class PoolOptions(TypedDict):
+    """What `run` of a command gets for `options.POOL`."""
+
+    blocks: str | None
+    gpu: str | None
+    memory: str | None
+    weights: str | None
+    reserve: str | None
+    utilization: str | None
+    tp: int
+    dtype: str
+    engine: str
+    engine_set: Sequence[str]
+    scheduler_set: Sequence[str]
+
+
+def asked_for(model: Model, given: PoolOptions) -> Serving:
     """What is served, given by the options of a pool; each error names its option."""
     from kvcalc.fleet.replay import engine_replayed
     from kvcalc.fleet.replay.serving import Serving
 
-    version = asking.located("--engine", engine_replayed, engine)
+    version = asking.located("--engine", engine_replayed, given["engine"])
     named = f"{version.name}@{version.version}" if version.version else version.name
-    layout = asking.parallel(tp, 1, 1)
-    given = asking.settings(named, engine_set)
-    scheduler = _scheduler(version, scheduler_set, blocks)
-    _check_pool(gpu or memory, scheduler, given)
+    layout = asking.parallel(given["tp"], 1, 1)
+    settings = asking.settings(named, given["engine_set"])
+    scheduler = _scheduler(version, given["scheduler_set"], given["blocks"])
+    device = given["gpu"] or given["memory"]
+    _check_pool(device, scheduler, settings)
     left = None
-    if gpu is not None or memory is not None:
-        left, given = _left(model, gpu, memory, weights, reserve, utilization, dtype, named, engine_set, layout)
-    return Serving(model, named, given, scheduler, dtype, layout, left)
+    if device is not None:
+        left, settings = _left(model, given, named, layout)
+    return Serving(model, named, settings, scheduler, given["dtype"], layout, left)
 
 
 def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict[str, object]:
@@ -67,39 +70,32 @@ def _check_pool(device: str | None, scheduler: Mapping[str, object], engine: Map
         )
 
 
-def _left(  # options
-    model: Model,
-    gpu: str | None,
-    memory: str | None,
-    weights: str | None,
-    reserve: str | None,
-    utilization: str | None,
-    dtype: str,
-    engine: str,
-    engine_set: Sequence[str],
-    layout: Parallel | None,
-) -> tuple[int, dict[str, object]]:
+def _left(model: Model, given: PoolOptions, engine: str, layout: Parallel | None) -> tuple[int, dict[str, object]]:
     """Memory of a GPU left for the cache after weights and the rest, and the engine's settings on it."""
-    from fractions import Fraction
-
-    from kvcalc.fleet.memory import share_of
-    from kvcalc.fleet.on_gpus import OnGpus
-    from kvcalc.fleet.weights import loaded
+    from kvcalc.cli._fits import gpu_terms
     from kvcalc.parallel import Parallel
-    from kvcalc.units import parse_bytes
 
-    card = asking.device(gpu, memory)
-    share = None if utilization is None else asking.located("--utilization", share_of, utilization, "utilization")
-    terms = asking.terms_on(card.written, share, "1", dtype, engine, engine_set)
-    whole = loaded(asking.weights(model, weights, None), terms.engine.served(model))
-    reserve_bytes = None if reserve is None else asking.located("--reserve", parse_bytes, reserve, "reserve")
-    question = OnGpus(terms.of(model, 1, layout), card, whole, reserve_bytes, share or Fraction(1))
+    terms = gpu_terms(
+        given["gpu"],
+        given["memory"],
+        given["weights"],
+        None,
+        given["reserve"],
+        given["utilization"],
+        given["dtype"],
+        "1",
+        engine,
+        given["engine_set"],
+    )
+    if terms.are_several:
+        raise InvalidValueError("expected a single GPU", where="--gpu", help="pass one, for example --gpu h100")
+    (question,), _ = terms.asked_of(model, 1, layout)
     left = question.memory(layout or Parallel()).cache_bytes
     if left <= 0:
         raise InvalidValueError(
-            f"weights and reserve leave no memory of {card.name} for the cache",
+            f"weights and reserve leave no memory of {question.gpu.name} for the cache",
             where="--gpu",
             help="raise --tp, or correct --weights",
         )
-    settings = {name: value for name, value in terms.engine.settings_by_name().items() if value is not None}
+    settings = {name: value for name, value in question.asked.engine.settings_by_name().items() if value is not None}
     return left, dict(settings)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli._pool import PoolOptions, asked_for
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
@@ -25,49 +26,22 @@ def run(
     named: str | None,
     preset: str | None,
     model: str | None,
-    blocks: str | None,
-    gpu: str | None,
-    memory: str | None,
-    weights: str | None,
-    reserve: str | None,
-    utilization: str | None,
-    tp: int,
-    dtype: str,
-    engine: str,
-    engine_set: Sequence[str],
-    scheduler_set: Sequence[str],
     step_ms: str | None,
     steps: bool,
     curve: bool,
     on: str | None,
     format: str,
+    **pool: Unpack[PoolOptions],
 ) -> int:
     """Runs `kvcalc replay`."""
     check_output_format(format, charts=True)
-    from kvcalc.cli._pool import asked_for
     from kvcalc.io.replays import trace_paths
 
     words = [*traces, *([named] if named else [])]
     last = words.pop() if words and not (preset or model) else None
     chosen = asking.several_models(last, preset, model)
     paths = trace_paths(words)
-    servings = [
-        asked_for(
-            each,
-            blocks=blocks,
-            gpu=gpu,
-            memory=memory,
-            weights=weights,
-            reserve=reserve,
-            utilization=utilization,
-            tp=tp,
-            dtype=dtype,
-            engine=engine,
-            engine_set=engine_set,
-            scheduler_set=scheduler_set,
-        )
-        for each in chosen
-    ]
+    servings = [asked_for(each, pool) for each in chosen]
     step_seconds = None if step_ms is None else asking.located("--step-ms", _step, step_ms)
     if len(paths) == len(servings) == 1 and on is None:
         return _one(paths[0], servings[0], step_seconds, steps=steps, curve=curve, format=format)

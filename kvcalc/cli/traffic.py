@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli._pool import PoolOptions, asked_for
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
@@ -30,40 +30,16 @@ def run(
     shared_prefix: str | None,
     prefixes: int,
     active: str,
-    blocks: str | None,
-    gpu: str | None,
-    memory: str | None,
-    weights: str | None,
-    reserve: str | None,
-    utilization: str | None,
-    tp: int,
-    dtype: str,
-    engine: str,
-    engine_set: Sequence[str],
-    scheduler_set: Sequence[str],
     format: str,
+    **pool: Unpack[PoolOptions],
 ) -> int:
     """Runs `kvcalc traffic`."""
     check_output_format(format, charts=True)
     from kvcalc.cli._mix import at_option, mix_asked_for
-    from kvcalc.cli._pool import asked_for
 
     mix = mix_asked_for(context, output, quantile, shared_prefix, prefixes, active)
     chosen = asking.one_model(named, preset, model)
-    asked = asked_for(
-        chosen,
-        blocks=blocks,
-        gpu=gpu,
-        memory=memory,
-        weights=weights,
-        reserve=reserve,
-        utilization=utilization,
-        tp=tp,
-        dtype=dtype,
-        engine=engine,
-        engine_set=engine_set,
-        scheduler_set=scheduler_set,
-    )
+    asked = asked_for(chosen, pool)
     from kvcalc.fleet.replay import engine_replayed
 
     served = engine_replayed(asked.engine, asked.engine_settings)

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from kvcalc.cli._pool import PoolOptions
 from kvcalc.cli.commands import NAMES, Command, command_named
 from kvcalc.cli.options import COUNT, FLAG, TEXT, TEXTS
 
@@ -27,16 +28,25 @@ TYPES = {TEXT: "str", COUNT: "int", FLAG: "bool", TEXTS: "Sequence[str]"}
 
 
 def wanted(command: Command) -> dict[str, str]:
-    """The parameters that `run` has to have, by what its rows say."""
+    """The parameters that `run` has to have, by what its rows say; those of a pool, which it takes as one, come last."""
+    rows = sorted(command.takes, key=lambda option: takes_pool(command) and option.name in POOL)
     return {
         option.name: TYPES[option.kind]
         + (" | None" if option.kind in (TEXT, COUNT) and option.default is None and not option.required else "")
-        for option in command.takes
+        for option in rows
     }
 
 
+POOL = {name: each.__forward_arg__ for name, each in PoolOptions.__annotations__.items()}
+
+
+def takes_pool(command: Command) -> bool:
+    return "pool" in inspect.signature(command.run).parameters
+
+
 def taken(command: Command) -> dict[str, str]:
-    return {name: each.annotation for name, each in inspect.signature(command.run).parameters.items()}
+    found = {name: each.annotation for name, each in inspect.signature(command.run).parameters.items()}
+    return {**found, **POOL} if found.pop("pool", "") == "Unpack[PoolOptions]" else found
 
 
 @pytest.mark.parametrize("name", COMMANDS)

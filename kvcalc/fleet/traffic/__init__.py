@@ -93,13 +93,17 @@ def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) ->
 def _named_quantiles(load: Load, users: int, *, own: bool = False) -> Iterator[tuple[str, int]]:
     """Units of so many users and their prefixes, by quantile. own: without the prefixes."""
     shares = [share for _, share in _SHOWN]
-    found = load.quantiles(users, shares) if users else [load.prefix_units for _ in shares]
+    if load.store.unit_bytes:  # a pool of tokens, which says it of those that there are
+        of_pool = [load.units.quantile(users, share) if users else 0 for share in shares]
+        found = [load.prefix_units + (load.units.num_blocks if each is None else each) for each in of_pool]
+    else:
+        found = load.quantiles(users, shares) if users else [load.prefix_units for _ in shares]
     for (name, _), units in zip(_SHOWN, found, strict=True):
         yield name, units - own * load.prefix_units
 
 
 def _rounded(tokens: Load, users: int) -> Iterator[str]:
-    step = tokens.rounded_to(users, _SHOWN[-1][1])
+    step = 1 if tokens.store.unit_bytes else tokens.rounded_to(users, _SHOWN[-1][1])
     if step > 1:
         yield f"tokens of all are counted with those of each user rounded up to {step}"
 
