@@ -166,7 +166,7 @@ COMMAND_LINES = {
     ),
     "unknown schema": (
         "schema plans",
-        "KIND: no schema is called 'plans'\nhelp: did you mean 'plan' or 'explain' or 'replicas'?",
+        "KIND: no schema is called 'plans'\nhelp: did you mean 'plan' or 'replays' or 'explain'?",
     ),
     "missing file": (
         "size --tokens 1 --model nowhere.yaml",
