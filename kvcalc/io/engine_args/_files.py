@@ -28,7 +28,7 @@ def words_of_file(
     files: contents by path, as a manifest or a script has them.
     """
     named = _named(words, program.config_flags)
-    found = _mapping(named, folder) if named not in files else _mapping_of(files[named])
+    found = _mapping_of(files[named]) if named is not None and named in files else _mapping(named, folder)
     return None if found is None else list(_words(found, program))
 
 
