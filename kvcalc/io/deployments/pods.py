@@ -14,7 +14,7 @@ from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node, text_node
 from kvcalc.io.deployments.workload import Kind, Told, Workload
-from kvcalc.io.engine_args._files import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
+from kvcalc.io.engine_args import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
 
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_.-][\w.-]*)\)")
 _GPU = re.compile(

@@ -27,6 +27,7 @@ from pathlib import Path
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
 from kvcalc.io.engine_args._launch import of_statement, program_words, started, starts_a_shell
+from kvcalc.io.engine_args._lmcache import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
 from kvcalc.io.engine_args._program import Program, version_of
 from kvcalc.io.engine_args._secrets import HIDDEN, could_be_secret, is_credential, without_secrets
 from kvcalc.io.engine_args._served import has_draft, served_model
@@ -36,6 +37,8 @@ from kvcalc.registry import Registry
 
 __all__ = [
     "HIDDEN",
+    "LMCACHE_FILE",
+    "LMCACHE_SIZES",
     "PROGRAMS",
     "UNKNOWN",
     "Command",
@@ -46,6 +49,7 @@ __all__ = [
     "could_be_secret",
     "has_draft",
     "is_credential",
+    "lmcache_variables",
     "program_of",
     "read_arguments",
     "read_command",

@@ -6,18 +6,13 @@ Only a file beside what is read is opened: an absolute path is one of the server
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvcalc.errors import KvcalcError
+from kvcalc.io.engine_args._lmcache import LMCACHE_FILE, LMCACHE_FLAGS, lmcache_variables
 from kvcalc.io.engine_args._program import Program
-
-_LMCACHE = "LMCACHE_"
-LMCACHE_FILE = f"{_LMCACHE}CONFIG_FILE"
-_LMCACHE_FLAGS = ("--lmcache-config-file",)
-LMCACHE_SIZES = ("max_local_cpu_size", "max_local_disk_size", "local_disk")
-"""Keys of LMCache's file that say what it takes."""
 
 
 def words_of_file(
@@ -39,14 +34,8 @@ def variables_of_lmcache(
 
     Source: LMCache, integration/vllm/utils.py (lmcache_get_or_create_config): variables update what the file says.
     """
-    found = _mapping(variables.get(LMCACHE_FILE) or _named(words, _LMCACHE_FLAGS), folder)
+    found = _mapping(variables.get(LMCACHE_FILE) or _named(words, LMCACHE_FLAGS), folder)
     return None if found is None else {**lmcache_variables(found.items()), **variables}
-
-
-def lmcache_variables(entries: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Entries of LMCache's file that take memory, by the names of the variables that say the same."""
-    own = {key: value for key, value in entries if key in LMCACHE_SIZES and value not in (None, False, "")}
-    return {f"{_LMCACHE}{key.upper()}": str(value) for key, value in own.items()}
 
 
 def _named(words: Sequence[str], flags: Collection[str]) -> str | None:

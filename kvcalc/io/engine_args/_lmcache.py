@@ -1,0 +1,17 @@
+"""LMCache's file of settings: who names it, and what of it takes memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_LMCACHE = "LMCACHE_"
+LMCACHE_FILE = f"{_LMCACHE}CONFIG_FILE"
+LMCACHE_FLAGS = ("--lmcache-config-file",)
+LMCACHE_SIZES = ("max_local_cpu_size", "max_local_disk_size", "local_disk")
+"""Keys of the file that say what it takes."""
+
+
+def lmcache_variables(entries: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Entries of LMCache's file that take memory, by the names of the variables that say the same."""
+    own = {key: value for key, value in entries if key in LMCACHE_SIZES and value not in (None, False, "")}
+    return {f"{_LMCACHE}{key.upper()}": str(value) for key, value in own.items()}
