@@ -66,4 +66,4 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     )
 
 
-FORM = Form("arguments of an engine", YAML, _is_own, _read)
+FORM = Form("arguments of an engine", YAML, _is_own, _read, general=True)
