@@ -292,7 +292,7 @@ REFUSED = {
         lambda: kvcalc.fit_gpus("r1", gpu="h200", gpus=8, num_gpus=4),
         "gpus (8) and num_gpus (4) are the same",
     ),
-    "a plot of users on no GPU": (lambda: kvcalc.plot("r1", max_users=True), "memory: nothing says which GPU"),
+    "a plot of users on no GPU": (lambda: kvcalc.plot("r1", max_users=True), "memory: no GPU given"),
     "a plot of bytes on ranks": (lambda: kvcalc.plot("r1", tp=2), "the bytes of a cache do not depend on parallel"),
     "a plot of nothing": (lambda: kvcalc.plot([]), "no model named"),
     "settings of two engines": (
@@ -351,7 +351,7 @@ REFUSED = {
         "deepseek-r1 is a Model, which nothing is assumed of",
     ),
     "an unknown GPU": (lambda: kvcalc.fit_gpus("r1", gpu="h2000"), "gpu: no GPU is called 'h2000'"),
-    "no GPU": (lambda: kvcalc.fit_gpus("r1"), "memory: nothing says which GPU holds the cache"),
+    "no GPU": (lambda: kvcalc.fit_gpus("r1"), "memory: no GPU given"),
     "memory without a unit": (lambda: kvcalc.fit_gpus("r1", memory="80"), "memory would be 80 bytes"),
     "an engine with settings twice": (
         lambda: kvcalc.size("r1", tokens=1, engine=Engine.of("vllm"), engine_settings={"block_size": 32}),
@@ -359,7 +359,7 @@ REFUSED = {
     ),
     "variants of several": (
         lambda: kvcalc.compare(["r1", "llama3-8b"], tokens=1, variants="mha"),
-        "one model is compared as others, and several are named",
+        "variants compares one model, and several are named",
     ),
     "no models": (lambda: kvcalc.compare([], tokens=1), "no model named"),
     "no lengths": (lambda: kvcalc.compare("r1", tokens=[]), "no tokens are given"),

@@ -111,7 +111,7 @@ def measured_rows(name: str) -> list[dict]:
 COUNTED = {
     "transformers": (r"8,690 of (\d+) caches", lambda rows: [sum(len(row["cases"]) for row in rows)]),
     "vllm_versions": (
-        r"(\d+) start-ups of (\d+) models planned by (\d+) versions' own code",
+        r"(\d+) start-ups of (\d+) models, planned by the code of (\d+) versions",
         lambda rows: [len(rows), len({row["model"] for row in rows}), len({row["question"]["engine"] for row in rows})],
     ),
     "vllm": (
@@ -131,7 +131,7 @@ COUNTED = {
         lambda rows: [len(rows), len({row["model"] for row in rows})],
     ),
     "mlx_lm": (
-        r"all of (\d+) caches that MLX-LM made on a CPU of (\d+) small models",
+        r"all (\d+) caches that MLX-LM created on a CPU for (\d+) small models",
         lambda rows: [len(rows), len({row["name"] for row in rows})],
     ),
     "ollama": (
@@ -140,8 +140,8 @@ COUNTED = {
     ),
     "lmdeploy": (r"(\d+) sizes and plans of 0.18 of which", lambda rows: [len(rows)]),
     "lmdeploy_more": (r"and (\d+) plans and refusals of four versions", lambda rows: [len(rows)]),
-    "tensorrt_llm": (r"(\d+) plans of a transcript", lambda rows: [len(rows)]),
-    "methods": (r"350 of (\d+) caches that the authors", lambda rows: [len(rows)]),
+    "tensorrt_llm": (r"(\d+) plans by a transcription", lambda rows: [len(rows)]),
+    "methods": (r"350 of (\d+) caches of the authors", lambda rows: [len(rows)]),
 }
 """Files of tests/data: the words of the table that say how many rows they have, and how these are counted."""
 

@@ -1,4 +1,4 @@
-"""A model as a notebook shows it: its groups of layers, what each caches, and what a token takes."""
+"""A model as shown in a notebook: its groups of layers, what each caches, and the bytes of a token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORMAT = "bf16"
 
 
 class Card(NamedTuple):
-    """What a model is. rows: layers, attention, tensor, what is kept of it, and bytes of a slot."""
+    """A summary of a model. rows: layers, attention, tensor, tokens kept, and bytes per slot."""
 
     name: str
     facts: tuple[tuple[str, str], ...]
@@ -32,20 +32,20 @@ class Card(NamedTuple):
         return {"name": self.name, **dict(self.facts), "tensors": tensors, "notes": list(self.notes)}
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each tensor."""
+        """One row for each tensor."""
         columns = (
             Column("layers", once=True),
             Column("attention", once=True),
             Column("tensor"),
             Column("tokens kept"),
-            Column(f"bytes of a slot, {_FORMAT}", "bytes"),
+            Column(f"bytes per slot, {_FORMAT}", "bytes"),
         )
         lines = tuple(Line(label, value) for label, value in self.facts)
         return (Sheet(self.name, columns, self.rows, lines, self.notes),)
 
 
 def card(model: Model) -> Card:
-    """The card of a model, as its layers need it."""
+    """The card of a model, without an engine."""
     dtype = dtype_named(_FORMAT)
     facts = {
         "layers": count(model.num_layers),
@@ -69,5 +69,5 @@ def card(model: Model) -> Card:
 
 
 def html_card(model: Model) -> str:
-    """The card as a notebook shows it."""
+    """The card as HTML for a notebook."""
     return html_of(card(model))

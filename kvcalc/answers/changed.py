@@ -1,6 +1,6 @@
-"""Whether a rule that changed lately moved an answer: the same question, asked of the versions before each change.
+"""Whether a recent change of a rule affects an answer: the same question for the versions before each change.
 
-Newest first, and only where the answer read one of the rules that changed; no other can have moved it.
+Newest first, and only if the answer used one of the changed rules; no other can affect it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _PATCH = ".0"
 def asked_before(
     engine: Engine, ask: Callable[[Engine], Answer], says: Callable[[Answer], object]
 ) -> tuple[Answer, str, Answer | None]:
-    """The answer of `engine`; and where a recent change moved it: `vLLM 0.26`, and the answer before.
+    """The answer of `engine`, and if a recent change affected it: `vLLM 0.26`, and the answer before.
 
-    says: what of an answer is compared. Settings stay as they are. A version that refuses ends the search.
-    Raises what `ask` raises of `engine` itself.
+    says: the part of an answer to compare. Settings stay the same. A version that refuses ends the search. Raises what
+    `ask` raises for `engine` itself.
     """
     if engine.RELEASE is None:
         return ask(engine), "", None
@@ -44,7 +44,7 @@ def before_change(
     ask: Callable[[Engine], Answer],
     says: Callable[[Answer], object],
 ) -> tuple[str, Answer | None]:
-    """The same of an answer that is there, with the rules that it read."""
+    """The same for an existing answer, with the rules that it used."""
     if engine.RELEASE is None or not is_dataclass(engine):
         return "", None
 

@@ -1,4 +1,4 @@
-"""Side by side: one model as if built with other attention, or several models as they are."""
+"""Comparisons: one model as if built with other attention, or several models."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def compare(
     methods: str | Sequence[str] | None = None,
     explained: bool = False,
 ) -> Comparison | MethodComparison:
-    """Several models as they are; or one as each of `variants`, or under each of `methods`.
+    """Compares several models; or one as each of `variants`, or under each of `methods`.
 
-    variants: `mha,gqa:8` or a list; None: the usual. methods: `all`, or `snapkv,kivi:bits=2` or a list. What does not
-    apply to the model is a row with the reason.
-    Raises UnknownNameError, InvalidValueError for what does not go together, and for a bad parameter.
+    variants: `mha,gqa:8` or a list; None: the defaults. methods: `all`, or `snapkv,kivi:bits=2` or a list. What does
+    not apply to the model becomes a row with the reason. Raises UnknownNameError, and InvalidValueError for conflicting
+    arguments or a bad parameter.
     """
     if len(questions) == 1:
         (question,) = questions
@@ -47,27 +47,27 @@ def compare(
     for field, given in (("variants", variants is not None), ("methods", bool(methods))):
         if given:
             raise InvalidValueError(
-                "one model is compared as others, and several are named",
+                f"{field} compares one model, and several are named",
                 field=field,
-                help=f"name one model, or leave {field} out",
+                help=f"name one model, or remove {field}",
             )
     return compare_models(questions, token_counts)
 
 
 def _specs(given: str | Sequence[str]) -> Sequence[str]:
-    """Variants or methods that may be written in one text."""
+    """Variants or methods, possibly written as one text."""
     return specs_in(given) if isinstance(given, str) else given
 
 
 def _under_methods(
     question: Question, methods: str | Sequence[str], token_counts: Sequence[int], *, explained: bool
 ) -> MethodComparison:
-    """A model under all methods, or under those that are named."""
+    """A model under all methods, or under the named ones."""
     if question.engine != Ideal():
         raise InvalidValueError(
             f"methods are compared in the ideal engine, not in {question.engine.name}",
             field="methods",
-            help="leave the engine out; `kvcalc size --method` sizes one method in an engine",
+            help="remove the engine; `kvcalc size --method` sizes one method in an engine",
         )
     specs = _specs(methods)
     named = None if list(specs) == [ALL_METHODS] else specs
@@ -77,17 +77,17 @@ def _under_methods(
 def compare_variants(
     question: Question, variants: Sequence[str], token_counts: Sequence[int], *, optional: bool = False
 ) -> Comparison:
-    """A model with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios are to the first of them.
+    """A model with the attention of each of `variants` (`mha`, `gqa:8` ...); ratios refer to the first one.
 
-    The variant that the model is itself is marked; where none is, the model comes last as a row of its own. One that
-    the model cannot have, or its engine, is left out with the reason.
-    optional: so is one whose parameter does not suit the model.
-    Raises UnknownNameError, InvalidValueError for a bad parameter.
+    The variant equal to the model itself is marked; without one, the model is added as the last row. Variants that the
+    model or its engine cannot have are left out with the reason.
+    optional: also those whose parameter does not suit the model. Raises UnknownNameError, InvalidValueError for a bad
+    parameter.
     """
     model = question.model
     rows: list[ComparisonRow] = []
     left_out: list[LeftOut] = []
-    notes: dict[str, None] = {}  # in order, each once
+    notes: dict[str, None] = {}  # in order, without duplicates
     for spec in variants:
         try:
             variant = apply_method(model, spec)
@@ -107,7 +107,7 @@ def compare_variants(
 
 
 def compare_models(questions: Sequence[Question], token_counts: Sequence[int]) -> Comparison:
-    """The same of several models; ratios are to the first that the engine takes, and it takes one at least."""
+    """The same for several models; ratios refer to the first one that the engine supports, and it must support one."""
     rows: list[ComparisonRow] = []
     left_out: list[LeftOut] = []
     refused: NotApplicableError | None = None
@@ -129,7 +129,7 @@ def compare_models(questions: Sequence[Question], token_counts: Sequence[int]) -
 
 
 def _made_of(model: Model) -> str:
-    """Kinds of the layers that cache something, such as `36 Gated DeltaNet, 12 GQA-2`."""
+    """Kinds of the caching layers, such as `36 Gated DeltaNet, 12 GQA-2`."""
     layers: dict[str, int] = {}
     for group in model.groups:
         if group.tensors:
@@ -175,10 +175,10 @@ def compare_methods(
     *,
     explained: bool = False,
 ) -> MethodComparison:
-    """A model as it is and under each method of `specs`; None: every method. What does not apply says why.
+    """A model without and with each method of `specs`; None: every method. Those that do not apply say why.
 
-    token_counts: lengths; the question's own where none are given. explained: with the formula and the source of each.
-    Raises UnknownNameError and InvalidValueError for a method that was asked for by name with a bad parameter.
+    token_counts: default: the question's. explained: with the formula and the source of each. Raises UnknownNameError,
+    and InvalidValueError for a method requested by name with a bad parameter.
     """
     model = question.model
     questions = [question.at(tokens) for tokens in token_counts or (question.tokens,)]
@@ -205,7 +205,7 @@ def compare_methods(
 
 
 def _method_row(spec: str, question: Question, before: Model) -> MethodRow:
-    """A method's row at one length. question: of the model under it. before: the model without it."""
+    """A method's row at one token count. question: with the method applied. before: the model without it."""
     report = sized(question)
     peak = report.total_bytes if report.prefill_peak_bytes is None else report.prefill_peak_bytes
     step = decode_peak_bytes(question)
@@ -233,7 +233,7 @@ def _method_row(spec: str, question: Question, before: Model) -> MethodRow:
 
 
 def _state(model: Model, before: Model) -> str:
-    """Tensors that the method put beside those of the parts, by name; keys and values of some heads are theirs."""
+    """Tensors that the method added to those of the parts, by name, except keys and values of some heads."""
     own = {tensor.name for group in model.groups for tensor in group.own_tensors}
     known = own | {tensor.name for group in before.groups for tensor in group.tensors}
     added = (t for group in model.groups for t in group.tensors if t.name not in known and not _of_some_heads(t))
@@ -241,5 +241,5 @@ def _state(model: Model, before: Model) -> str:
 
 
 def _of_some_heads(tensor: CacheTensor) -> bool:
-    """Whether it holds keys or values as the model made them, of those heads that keep their tokens alike."""
+    """Whether it holds the model's own keys or values, of heads that keep the same number of tokens."""
     return kind_of(tensor) in ("k", "v") and tensor.dtype is None and tensor.quantizable

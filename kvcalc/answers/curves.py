@@ -1,7 +1,7 @@
-"""Bytes against tokens: the curve of each model, engine, format and method, exact at each of its points.
+"""Bytes over tokens: a curve for each model, engine, format and method, exact at each point.
 
-A curve is sampled a few times in each doubling, and wherever its slot rules say that its growth changes: a window that
-fills between two samples would else be cut off.
+A curve is sampled a few times per doubling, and wherever its slot rules change their growth: otherwise a window that
+fills between two samples would be cut off.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from kvcalc.units import plural
 
 Of = TypeVar("Of")
 MOST_CURVES = 12
-"""Curves that can still be told apart."""
+"""Most curves that can be distinguished."""
 ALL_METHODS = "all"
 _IN_AN_OCTAVE = ((1, 1), (19, 16), (181, 128), (215, 128))
-"""Factors of a power of two at which a curve is sampled: 2 ** (k / 4), as fractions."""
+"""Factors between powers of two at which a curve is sampled: 2 ** (k / 4), as fractions."""
 _EQUAL_STEPS = 64
 """Samples of a linear axis."""
 _SHOWN_PERIODS = 16
-"""Periods, from the first on, of which each step is drawn; later ones only as they end."""
+"""Number of periods drawn step by step; later ones only at their end."""
 
 
 class Line(NamedTuple):
-    """What a curve is of. method: as it was asked for; empty for the model as it is. model: its name without it."""
+    """The question of a curve. method: as requested; empty without one. model: its name without the method."""
 
     question: Question
     method: str = ""
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
     @property
     def asked(self) -> tuple[tuple[str, Cell], ...]:
-        """The question, by the names that reports have."""
+        """The question, by the names of reports."""
         question = self.question
         engine = question.engine
         return (
@@ -54,14 +54,14 @@ class Line(NamedTuple):
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What tells curves apart, in words: model, engine, format, method."""
+        """What distinguishes curves, in words: model, engine, format, method."""
         asked = dict(self.asked)
         engine = in_version(str(asked["engine"]), str(asked["engine_version"]))
         return str(asked["model"]), f"{engine} engine", str(asked["kv_dtype"]), self.method or "as it is"
 
 
 def lines_of(questions: Iterable[Question], methods: Sequence[str] = ()) -> tuple[list[Line], tuple[str, ...]]:
-    """A line for each question, as it is and under each method; and why some methods are left out."""
+    """A line for each question, without and with each method; and why some methods are left out."""
     lines: list[Line] = []
     left_out: dict[str, None] = {}
     for question in questions:
@@ -76,27 +76,27 @@ def lines_of(questions: Iterable[Question], methods: Sequence[str] = ()) -> tupl
 
 
 def _named(methods: Sequence[str]) -> Sequence[str]:
-    """The methods; of `all`, every one that needs no parameter."""
+    """The methods; for `all`, every one that needs no parameter."""
     if list(methods) != [ALL_METHODS]:
         return methods
     return [name for name in METHODS.names() if ... not in parameters(METHODS.module(name).apply).values()]
 
 
 def check_number(curves: int) -> None:
-    """Raises InvalidValueError for more curves than can be told apart."""
+    """Raises InvalidValueError for more curves than can be distinguished."""
     if curves > MOST_CURVES:
         raise InvalidValueError(
-            f"{curves:,} curves cannot be told apart in one chart",
-            help=f"ask for at most {MOST_CURVES}: fewer models, engines, formats or methods",
+            f"{curves:,} curves are too many for one chart (limit {MOST_CURVES:,})",
+            help="name fewer models, engines, formats or methods",
         )
 
 
 def growing(
     lines: Sequence[Line], first: int, last: int, *, linear: bool = False, levels: Sequence[Level] = ()
 ) -> CurvesReport:
-    """Bytes of the cache from `first` to `last` tokens, a curve for each line; what an engine refuses is left out.
+    """Bytes of the cache from `first` to `last` tokens, a curve for each line; refused lines are left out.
 
-    Raises NotApplicableError where engines refuse all of them, InvalidValueError for too many.
+    Raises NotApplicableError if engines refuse all of them, InvalidValueError for too many.
     """
     check_number(len(lines))
     labels = told_apart([line.facts for line in lines])
@@ -126,7 +126,7 @@ def _sequences(lines: Sequence[Line]) -> str:
 def those_that_can(
     curve: Callable[[str, Of], Curve], labels: Sequence[str], lines: Sequence[Of]
 ) -> tuple[tuple[Curve, ...], tuple[str, ...]]:
-    """Curves of all lines but those that are refused, and why these are. Raises the first refusal where all are."""
+    """Curves of all accepted lines, and reasons for the refused ones. Raises the first refusal if none is accepted."""
     curves: list[Curve] = []
     refused: list[tuple[str, NotApplicableError]] = []
     for label, line in zip(labels, lines, strict=True):
@@ -154,7 +154,9 @@ def _curve(label: str, line: Line, first: int, last: int, *, linear: bool) -> Cu
     at = samples(first, last, kinks, footprint.period, linear=linear)
     if last > _SHOWN_PERIODS * footprint.period > _SHOWN_PERIODS:
         shown = plural(_SHOWN_PERIODS * footprint.period, "token")
-        notes.append(f"in steps of {plural(footprint.period, 'token')}; after {shown} only the end of each is drawn")
+        notes.append(
+            f"in steps of {plural(footprint.period, 'token')}; after {shown} only the end of each step is drawn"
+        )
     each = last * question.times_held // question.sequences
     return Curve(
         label,
@@ -166,7 +168,7 @@ def _curve(label: str, line: Line, first: int, last: int, *, linear: bool) -> Cu
 
 
 def growth_changes(footprint: Footprint) -> Iterator[int]:
-    """Token counts from which on a sequence grows otherwise."""
+    """Token counts at which the growth of a sequence changes."""
     before = footprint.growth(0)
     for kink in footprint.kinks:
         after = footprint.growth(kink)
@@ -176,10 +178,10 @@ def growth_changes(footprint: Footprint) -> Iterator[int]:
 
 
 def samples(first: int, last: int, kinks: Iterable[int] = (), period: int = 1, *, linear: bool = False) -> list[int]:
-    """Token counts at which a curve is drawn: both ends, the kinks, and equal steps or parts of a doubling.
+    """Token counts at which a curve is sampled: both ends, the kinks, and equal steps or parts of a doubling.
 
-    period: tokens after which it repeats itself, as blocks do. Both sides of each step are drawn while steps are few;
-    later only where a period ends, so that no two samples are of different parts of one.
+    period: tokens after which it repeats, such as a block. Both sides of each step are sampled while there are few
+    steps; later only the end of each period, so that all samples are at the same phase.
     """
     found: set[int] = set()
     if linear:
@@ -195,7 +197,7 @@ def samples(first: int, last: int, kinks: Iterable[int] = (), period: int = 1, *
 
 
 def told_apart(facts: Sequence[Sequence[str]]) -> list[str]:
-    """A label for each line: what it does not have in common with all others; the first fact where all are alike."""
+    """A label for each line: the facts that are not common to all; the first fact if all are equal."""
     differs = [len(set(column)) > 1 for column in zip(*facts, strict=True)]
     labels = [
         ", ".join(fact.removesuffix(" engine") for fact, own in zip(each, differs, strict=True) if own)
@@ -205,6 +207,6 @@ def told_apart(facts: Sequence[Sequence[str]]) -> list[str]:
 
 
 def in_common(facts: Sequence[Sequence[str]]) -> str:
-    """What all lines have in common, but that they are as they are."""
+    """What all lines have in common, except being unchanged."""
     common = [column[0] for column in zip(*facts, strict=True) if len(set(column)) == 1]
     return ", ".join(fact for fact in common if fact != "as it is")

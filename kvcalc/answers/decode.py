@@ -1,16 +1,16 @@
-"""What a decode step reads of a cache: all that a layer keeps, or what its indexer chooses.
+"""What a decode step reads of a cache: everything a layer keeps, or what its indexer selects.
 
     bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_slot * slots read at t
 
-A window keeps what it sees, so it is read whole, and so are states. Where an indexer chooses, a step reads index_topk
-tokens of latents, or of K and V, and every key of the index; of compressed entries index_topk. What waits to be
-compressed is not read.
+A window keeps exactly what it sees, so it is read completely, as are states. With an indexer, a step reads index_topk
+tokens of latents or of K and V, and every key of the index; of compressed entries index_topk. Tokens pending
+compression are not read.
 
-Quest reads of a cache that keeps everything the least and the largest key of each page, and the pages that score best:
+Of a cache that keeps everything, Quest reads the minimum and maximum key of each page, and the pages that score best:
 
     K and V of min(t, token_budget) tokens, and 2 keys for each ceil(t / page_size) pages
 
-in layers that see everything, but for the first ones. Nothing is saved in memory: the pages' keys come on top.
+in full-attention layers except the first ones. It saves no memory: the pages' keys are extra.
 
 Of what an engine stores, kernels read rows: a slot's bytes in its format, without the block around it and its padding.
 Layers that share the cache of an earlier layer read that layer's, each of them again.
@@ -40,14 +40,14 @@ from kvcalc.units import parse_tokens, positive_int, shown
 
 _ENTRIES = ("compressed_kv",)
 _WAITING = ("pending", "overlap", "open_region", "index_gate", "index_mask")
-"""Tensors that a step reads only when a group of tokens is full, or not at all."""
+"""Tensors that a step reads only when a group of tokens is complete, or not at all."""
 _NOTHING = SlotRule(Constant(0), "nothing")
 _ONCE = SlotRule(Constant(1), "once")
 _KEYS_OF_PAGE = 2
 
 
 class Quest(NamedTuple):
-    """Pages of a cache that a query chooses, as in Quest. full_layers: first layers that read everything."""
+    """Pages of a cache that a query selects, as in Quest. full_layers: first layers, which read everything."""
 
     token_budget: int
     page_size: int = 16
@@ -55,19 +55,19 @@ class Quest(NamedTuple):
 
     @classmethod
     def of(cls, spec: str) -> Quest:
-        """`token_budget=1024,page_size=16`, or the budget alone. Raises InvalidValueError."""
+        """Parses `token_budget=1024,page_size=16`, or only the budget. Raises InvalidValueError."""
         given: dict[str, int] = {}
         for part in spec.split(","):
             name, equals, value = (each.strip() for each in part.rpartition("="))
             name = name if equals else cls._fields[0]
             if name not in cls._fields or name in given:
                 raise InvalidValueError(
-                    f"Quest has no such parameter: {shown(name)}", help=f"write {', '.join(cls._fields)}"
+                    f"Quest has no parameter {shown(name)}", help=f"its parameters are {', '.join(cls._fields)}"
                 )
             least = 0 if name == cls._fields[-1] else 1
             given[name] = 0 if value == str(least) == "0" else positive_int(parse_tokens(value, name), name)
         if cls._fields[0] not in given:
-            raise InvalidValueError("nothing says how many tokens are read", help="write token_budget=1024")
+            raise InvalidValueError("token_budget is missing", help="write token_budget=1024")
         return cls(**given)
 
 
@@ -157,17 +157,17 @@ def _of_others(
 
 
 def check_pages(model: Model) -> None:
-    """Raises NotApplicableError where no layer has K and V of every token, among which pages are chosen."""
+    """Raises NotApplicableError if no layer has K and V of every token to select pages from."""
     kept = [t for group in model.groups for t in group.tensors if t.name == "k" and t.slot_rule.window is None]
     if not kept:
         raise NotApplicableError(
-            f"no layer of {model.name} caches K and V of every token, of which Quest chooses pages",
-            help="leave it out: latents, windows and states are read as they are",
+            f"no layer of {model.name} caches K and V of every token, from which Quest selects pages",
+            help="remove it: latents, windows and states are always read completely",
         )
 
 
 def by_pages(each: ReadTensor, quest: Quest) -> Iterator[ReadTensor]:
-    """A tensor as Quest reads it, with the keys of its pages; others as they are."""
+    """A tensor as read by Quest, with its page keys; other tensors unchanged."""
     stored, rule = each.stored, each.read_rule
     if stored.name not in ("k", "v") or rule is not stored.slot_rule or rule.window is not None:
         yield each
@@ -188,9 +188,9 @@ def by_pages(each: ReadTensor, quest: Quest) -> Iterator[ReadTensor]:
 
 
 def remarks(model: Model) -> Iterator[str]:
-    """What the numbers leave out."""
+    """What the numbers do not include."""
     if any(group.facts.get("closed_groups") for group in model.groups):
-        yield "entries are counted once, for the layers that make them; what other layers read of them is not counted"
+        yield "entries are counted once, for the layers that produce them; reads by other layers are not counted"
 
 
 def _read_rule(tensor: CacheTensor, group: LayerGroup, model: Model) -> SlotRule:
@@ -207,7 +207,7 @@ def _read_rule(tensor: CacheTensor, group: LayerGroup, model: Model) -> SlotRule
 
 
 def _is_chosen(tensor: CacheTensor, group: LayerGroup, model: Model) -> bool:
-    """Whether an index decides which slots of a tensor are read: its own layer's, or an earlier one's."""
+    """Whether an index (of its own or an earlier layer) selects the slots of a tensor that are read."""
     if tensor.name in _ENTRIES:
         return "index_head_dim" in group.facts
     if tensor.slot_rule.constant is not None or tensor.name in _names_of_index(group):
@@ -228,8 +228,7 @@ def _topk(group: LayerGroup, model: Model) -> int:
     topk = model.published.index_topk
     if topk is None:
         raise NotApplicableError(
-            f"nothing says how many tokens a query of {group.name} layers of {model.name} reads, which an indexer "
-            "chooses",
-            help="write index_topk in its config.json or preset",
+            f"the number of tokens that the indexer of {group.name} layers of {model.name} selects is unknown",
+            help="add index_topk to its config.json or preset",
         )
     return topk

@@ -1,6 +1,6 @@
-"""What is held for a while: in prefill, before a method has cut the prompt, and inside of a decode step.
+"""Transient memory: during prefill, before a method has cut the prompt, and within a decode step.
 
-Steady bytes, the prefill's peak and a decode step's are three numbers; sizing answers with the first.
+Steady bytes, the peak of prefill and that of a decode step are three numbers; sizing answers with the first.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _IDEAL = Engine.of("ideal")
 
 
 def prefill_peak_bytes(question: Question, cut: PromptCut) -> int:
-    """Most that the caches take while a prompt is read that a method cuts.
+    """Peak of the caches during prefill with a method that cuts the prompt.
 
-    Cut layer by layer: max over layers l of (what those before l keep + the whole prompt in l), and what all keep. Cut
-    after the last: the whole prompt in all of them, and one layer's copy of what it keeps.
+    Cut layer by layer: max over layers l of (what layers before l keep + the full prompt in l), and what all keep. Cut
+    after the last: the full prompt in all layers, and one layer's copy of what it keeps.
     """
     held = prefill_footprints(question.model, cut, question.serving, question.kv_dtype)
     return question.times_held * max(footprint.bytes(question.tokens) for footprint in held)
 
 
 def prefill_footprints(model: Model, cut: PromptCut, engine: Engine, kv_dtype: Dtype) -> tuple[Footprint, ...]:
-    """What one sequence holds at each moment while its prompt is read, by its tokens; the most is the peak.
+    """Bytes of one sequence at each moment of prefill, by its tokens; the largest is the peak.
 
-    A moment for each layer that is at hand, and one when all layers are done.
+    One moment for each layer being processed, and one after the last.
     """
     kept, full = (_terms_by_layer(held, engine, kv_dtype, cut.prompt_tokens) for held in (model, _uncut(model)))
     if not cut.layer_by_layer:
@@ -48,9 +48,9 @@ Terms = tuple[tuple[int, Expression], ...]
 
 
 def _terms_by_layer(model: Model, engine: Engine, kv_dtype: Dtype, prompt_tokens: int | None) -> list[Terms]:
-    """Bytes per slot and rules of each layer, of a prompt's tokens alone, however many follow."""
+    """Bytes per slot and rules of each layer for the tokens of a prompt, independent of later tokens."""
     held = TOKENS if prompt_tokens is None else AtMost(TOKENS, prompt_tokens)
-    known: dict[Expression, Expression] = {}  # equal rules as one, which is found again without a comparison
+    known: dict[Expression, Expression] = {}  # equal rules are shared, so that lookups need no comparison
     by_layer: dict[int, Terms] = {}
     for group, tensors in zip(model.groups, engine.allocate(model, kv_dtype), strict=True):
         rules = [tensor.slot_rule.over(held) for tensor in tensors]
@@ -65,11 +65,11 @@ def _sum_of(layers: Iterable[Terms]) -> Footprint:
 
 
 def score_workspace_bytes(question: Question, cut: PromptCut) -> int:
-    """What the scores that a method chooses by take beside the caches, in the layer at hand.
+    """Extra memory of the scores that a method selects by, in the current layer.
 
     B sequences, H query heads, n tokens and elements of e bytes: B H w n (4 + e) for the attention of the prompt's last
-    w queries, in float32 and as the model has it; B H n n (4 + e) where that of all has to be at hand. Where heads
-    share keys and a window is computed apart, the keys are repeated for it: B H n d e.
+    w queries, in float32 and in the model's dtype; B H n n (4 + e) if all queries' attention is needed. If heads share
+    keys and a window is computed separately, the keys are repeated for it: B H n d e.
     """
     if cut.scoring_queries == 0:
         return 0
@@ -90,10 +90,10 @@ def score_workspace_bytes(question: Question, cut: PromptCut) -> int:
 
 
 def decode_peak_bytes(question: Question) -> int:
-    """Most that the cache takes in the step after the question's tokens, as the model itself needs it.
+    """Peak of the cache in the step after the question's tokens, as the model itself needs it.
 
-    Every layer keeps what it will keep of tokens + 1, and the one at hand a token more where its method chooses only
-    once that is there. Copies that code makes on the way are not counted.
+    Every layer keeps what it will keep of tokens + 1, and the current one a token more if its method selects only after
+    that token arrives. Copies made by the code are not counted.
     """
     after = _bytes_by_layer(question, lambda rule: rule.slots(question.tokens + 1))
     inside = _bytes_by_layer(question, lambda rule: rule.in_step(question.tokens))
@@ -101,9 +101,9 @@ def decode_peak_bytes(question: Question) -> int:
 
 
 def step_copy_bytes(question: Question, *, whole: bool) -> int:
-    """What a step's code writes beside the caches: the largest layer, as it is kept after the tokens and one more.
+    """Additional copies made by a step's code: the largest layer, as kept after one more token.
 
-    whole: as it would be without the method, for code that restores all of a layer to attend to it.
+    whole: its size without the method, for code that restores a complete layer to attend to it.
     """
     held = question.of_model(_uncut(question.model)) if whole else question
     return max(_bytes_by_layer(held, lambda rule: rule.slots(question.tokens + 1)))
@@ -115,7 +115,7 @@ def _uncut(model: Model) -> Model:
 
 
 def _bytes_by_layer(question: Question, slots_of: Callable[[SlotRule], int]) -> list[int]:
-    """What each layer holds of all sequences in the ideal engine."""
+    """Bytes of each layer for all sequences in the ideal engine."""
     model, kv_dtype = question.model, question.kv_dtype
     by_layer = {
         layer: question.sequences * sum(slots_of(t.slot_rule) * t.bytes_per_slot(kv_dtype) for t in tensors)

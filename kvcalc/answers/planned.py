@@ -1,4 +1,4 @@
-"""What an engine's own planner makes of the memory that is left for the cache: its blocks, tokens and requests."""
+"""Blocks, tokens and requests that an engine's own planner fits into the memory left for the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Fitted
 
 
-def fit(  # noqa: PLR0913  # what is asked, and of whom
+def fit(  # noqa: PLR0913  # question and engine
     model: Model,
     *,
     engine: str | Engine = "vllm",
@@ -31,13 +31,13 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
     parallel: Parallel | None = None,
     engine_settings: Mapping[str, object] | None = None,
 ) -> Fitted:
-    """How many blocks, tokens and requests fit, as the engine itself would report it.
+    """How many blocks, tokens and requests fit, as the engine itself would report.
 
-    available_bytes: left for the cache on each rank, or on a rank of each pipeline stage.
-    weights_bytes, other_bytes: where that is not given: what one rank's weights take, and everything else (activations,
-    CUDA graphs); the cache has the rest of the share of the GPU's memory that the engine takes.
-    kv_dtype: in which the model computes, or the cache is stored, where the engine leaves that to a size.
-    Raises NotApplicableError for what the engine refuses, in its words; InvalidValueError, UnknownNameError.
+    available_bytes: left for the cache on each rank, or on a rank of each pipeline stage. weights_bytes, other_bytes:
+    if that is not given: weights of one rank, and everything else (activations, CUDA graphs); the cache gets the rest
+    of the engine's share of the GPU's memory.
+    kv_dtype: dtype of the model or the cache, if the engine only needs its size. Raises NotApplicableError with the
+    engine's own message for what it refuses; InvalidValueError, UnknownNameError.
     """
     planner, ranks = _engine(model, engine, engine_settings), parallel or Parallel()
     if not isinstance(planner, Planner):
@@ -58,12 +58,12 @@ def fit(  # noqa: PLR0913  # what is asked, and of whom
 
 
 def said(report: Fitted) -> tuple[object, ...]:
-    """What the engine itself says of some memory."""
+    """The engine's plan for a given memory."""
     return (report.tokens, report.max_concurrency) if isinstance(report, FitReport) else (report.tokens,)
 
 
 def in_words(since: str, before: Fitted | None) -> tuple[str, ...]:
-    """A note of what it said before a change of its rules; none where it said the same."""
+    """A note on the plan before a change of the rules; none if it is equal."""
     if before is None:
         return ()
     requests = f"{before.max_concurrency:.2f}x, " if isinstance(before, FitReport) else ""
@@ -78,7 +78,7 @@ def fit_each(
     parallel: Parallel,
     engine_settings: Mapping[str, object],
 ) -> list[Fitted]:
-    """What `fit` says of each of several amounts of memory on every rank, planned once. Raises as it does."""
+    """The answer of `fit` for each of several amounts of memory on every rank, planned once. Raises the same errors."""
     planner = _engine(model, engine, engine_settings)
     if not isinstance(planner, Planner):
         raise _without_planner(planner)
@@ -106,35 +106,35 @@ def _with_planner() -> list[str]:
 def _memory(
     planner: Planner, available_bytes: int | Sequence[int] | None, weights_bytes: int | None, other_bytes: int
 ) -> int | Sequence[int]:
-    """What there is for the cache: as it is given, as a setting fixes it, or as weights and the rest leave it."""
+    """Memory for the cache: as given, fixed by a setting, or what weights and the rest leave."""
     if planner.fixed_bytes is not None and available_bytes is not None:
         raise InvalidValueError(
-            f"{planner.FIXED} and available_bytes both say what there is for the cache",
+            f"{planner.FIXED} and available_bytes both give the memory of the cache",
             field="available_bytes",
-            help="give one of them",
+            help="pass only one of them",
         )
     given = planner.fixed_bytes if available_bytes is None else available_bytes
     if given is not None:
         return given
     if weights_bytes is None:
         raise InvalidValueError(
-            "nothing says what there is for the cache",
+            "memory for the cache unknown",
             field="available_bytes",
-            help=f"give available_bytes{', ' if planner.FIXED else ' or '}weights_bytes"
+            help=f"pass available_bytes{', ' if planner.FIXED else ' or '}weights_bytes"
             + (f", or the engine setting {planner.FIXED}" if planner.FIXED else ""),
         )
     return _left_by(planner, weights_bytes, other_bytes)
 
 
 def _left_by(planner: Planner, weights_bytes: int, other_bytes: int) -> int:
-    """What weights and the rest leave of the share of a GPU's memory that the engine takes."""
+    """The engine's share of a GPU's memory, minus weights and the rest."""
     gpu = gpu_named(planner.gpu)
     used = weights_bytes + other_bytes
     left = planner.left_for_cache(gpu.memory_bytes, used)
     if left <= 0:
         raise NotApplicableError(
             f"weights ({both_units(weights_bytes)}) and the rest ({both_units(other_bytes)}) leave nothing of the "
-            f"{both_units(left + used)} that {planner.name} takes of {gpu.name}",
+            f"{both_units(left + used)} that {planner.name} uses of {gpu.name}",
             help=f"raise {planner.SHARE}, or use more GPUs",
         )
     return left
@@ -145,9 +145,8 @@ def _of_stages(available: int | Sequence[int], pp: int) -> tuple[int, ...]:
     each = tuple(available) if isinstance(available, Sequence) else (available,) * pp
     if len(each) != pp or any(type(number) is not int or number < 0 for number in each):
         raise InvalidValueError(
-            f"available_bytes must be a number of bytes, or one for each of {pp} pipeline stages, not "
-            f"{shown(available)}",
+            f"available_bytes must be a number of bytes, or one per pipeline stage ({pp}), not {shown(available)}",
             field="available_bytes",
-            help="for instance available_bytes=40 * 2**30",
+            help="for example available_bytes=40 * 2**30",
         )
     return each

@@ -1,4 +1,4 @@
-"""Bytes of a model's cache, exact: the answer to `size`, with all that a reader asks of it.
+"""Exact bytes of a model's cache: the answer to `size`, with its details.
 
 bytes(t) = sequences * sum over groups and tensors of  num_layers * bytes_per_slot * slots(t)
 """
@@ -18,7 +18,7 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.size import GroupReport, RankReport, Report, TensorReport
-from kvcalc.units import both_units, plural
+from kvcalc.units import both_units, count
 
 
 def sized(question: Question) -> Report:
@@ -27,7 +27,7 @@ def sized(question: Question) -> Report:
 
 
 def sized_and_before(question: Question) -> Report:
-    """The same, with a note where a rule that the engine changed lately moved it."""
+    """The same, with a note if a recent change of the engine's rules affects it."""
     now, since, before = asked_before(
         question.engine, lambda engine: sized(question._replace(engine=engine)), lambda report: report.total_bytes
     )
@@ -38,12 +38,12 @@ def sized_and_before(question: Question) -> Report:
 
 
 def sized_at(question: Question, token_counts: Sequence[int | None]) -> tuple[Report, ...]:
-    """The same at several lengths, for which the engine allocates once; None: the model's own context."""
+    """The same at several token counts, with a single allocation; None: the model's context."""
     return tuple(map(_Allocated(question).at, token_counts))
 
 
 class _Allocated:
-    """A model in an engine that has allocated it, whatever the length."""
+    """A model allocated by an engine, for any token count."""
 
     def __init__(self, question: Question) -> None:
         self.engine = question.serving
@@ -57,7 +57,7 @@ class _Allocated:
         self.ranks = _Ranks(question, question.parallel, self.engine) if question.parallel else None
 
     def at(self, tokens: int | None) -> Report:
-        """The report of one length."""
+        """The report for one token count."""
         question, engine, footprint = self.question.at(tokens), self.engine, self.footprint
         model, sequences, times, tokens = question.model, question.sequences, question.times_held, question.tokens
         if self.longest:
@@ -102,19 +102,19 @@ class _Allocated:
 
 
 _INDEX = "index_"
-"""Beginning of the names of an indexer's tensors."""
+"""Prefix of the names of an indexer's tensors."""
 
 
 class _Ranks:
-    """What each rank holds, as the model that it is; remarks: what a reader must know of how they share it."""
+    """Each rank's share as a model; remarks: notes on how they share it."""
 
     def __init__(self, question: Question, parallel: Parallel, engine: Engine) -> None:
         from kvcalc.parallel import rank_models, rounded_heads
 
         if engine.SHARES_CONTEXT:
             raise NotApplicableError(
-                f"the engine {engine.name} holds one context in one process, which no ranks share",
-                help="leave --tp, --pp and --dp (parallel) out, or take another engine",
+                f"engine {engine.name} holds one context in one process, so there are no ranks",
+                help="remove --tp, --pp and --dp (parallel), or use another engine",
             )
         model, kv_dtype = question.model, question.kv_dtype
         self.sequences = parallel.sequences_of_rank(question.sequences)
@@ -133,7 +133,7 @@ class _Ranks:
 
 
 def _others(question: Question) -> Iterator[tuple[str, Footprint]]:
-    """What each other policy takes, in words, but for those that the engine refuses with these settings."""
+    """Results of the other policies, in words, except those that the engine refuses with these settings."""
     for words, other in question.engine.other_policies().items():
         try:
             yield words, other.serving(question.sequences).footprint(question.model, question.kv_dtype)
@@ -142,7 +142,7 @@ def _others(question: Question) -> Iterator[tuple[str, Footprint]]:
 
 
 def _while_read(question: Question) -> dict[str, int]:
-    """What is held while a prompt is read that a method cuts; nothing where none does."""
+    """Peaks during prefill if a method cuts the prompt; nothing otherwise."""
     cut = question.model.prompt_cut
     if cut is None:
         return {}
@@ -156,7 +156,7 @@ def _while_read(question: Question) -> dict[str, int]:
 
 
 def _later_growth(footprint: Footprint, tokens: int) -> tuple[tuple[int, int], ...]:
-    """For each later length at which a window fills, the growth from there on."""
+    """For each later token count at which a window fills, the growth from then on."""
     found: list[tuple[int, int]] = []
     before = footprint.growth(tokens)
     for kink in footprint.kinks:
@@ -201,17 +201,17 @@ def _tensor_report(tensor: CacheTensor, num_layers: int, question: Question, cop
 
 
 def _of_indexers(layers: Layers, question: Question) -> tuple[str, ...]:
-    """A remark where the cache is quantised and an indexer's keys with it, which many engines keep as they are."""
+    """A remark if a quantised cache also quantises an indexer's keys, which many engines do not."""
     dtype = question.kv_dtype
     tensors = [tensor for _, _, own in layers for tensor in own if tensor.name.startswith(_INDEX)]
     if dtype.is_computed_in or not any(tensor.stored_as(dtype) == dtype for tensor in tensors):
         return ()
     apart = "index_dtype" in question.engine.setting_names()
-    return (f"keys of the indexer are in {dtype}, too" + (" (index_dtype sets them apart)" if apart else ""),)
+    return (f"keys of the indexer are in {dtype} as well" + (" (index_dtype sets their format)" if apart else ""),)
 
 
 def beyond_the_model(model: Model, tokens: int) -> tuple[str, ...]:
-    """A remark where a sequence is longer than the model was made for."""
+    """A remark if a sequence exceeds the model's context."""
     if model.max_model_len is None or tokens <= model.max_model_len:
         return ()
-    return (f"longer than the {plural(model.max_model_len, 'token')} that the model was made for",)
+    return (f"exceeds the model's {count(model.max_model_len)}-token context",)

@@ -1,4 +1,4 @@
-"""Work in parts, here or spread over any executor of concurrent.futures: processes, or a cluster of machines.
+"""Work in parts, in this process or on any executor of concurrent.futures: processes, or a cluster.
 
 Results come in the order of their parts, and only so many are under way at a time, so that memory is bounded whatever
 there is to do. A part that its worker does not bring is done here, and `Redone` says so; a part that is refused raises
@@ -21,7 +21,7 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 UNDER_WAY = 64
-"""Parts that are handed out at a time: enough for the workers of some machines."""
+"""Parts in flight: enough for the workers of several machines."""
 
 
 class Redone:
@@ -72,7 +72,7 @@ def spread(
     under_way: int = UNDER_WAY,
     cost: Callable[[Part], int] = lambda _part: 1,
 ) -> Iterator[Result]:
-    """The function's result for each part, in their order. function, parts: what can be sent to another process.
+    """The function's result for each part, in order. function, parts: must be picklable.
 
     redone: is told of parts whose workers failed. under_way: of parts that are handed out, by what each costs; a part
     that costs more than that goes alone.

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 INT64_MAX = 2**63 - 1
 POINTS_OF_A_PART = 2**18
-"""Points that a worker is sent at a time: 2 MiB of tokens, and as much comes back."""
+"""Points per part for a worker: 2 MiB of tokens, and as much in return."""
 POINTS_AT_ONCE = 2**14
-"""Points worked on together: few enough that what lies between two steps stays in the processor's cache."""
-_HELP = f"give whole numbers from 1 to {MAX_COUNT:,}, for instance a numpy array of int64"
+"""Points per batch: few enough that intermediate arrays stay in the CPU's cache."""
+_HELP = f"pass whole numbers from 1 to {MAX_COUNT:,}, for example a numpy array of int64"
 
 
 def sweep(  # noqa: PLR0913  # what is asked, and of whom
@@ -36,14 +36,14 @@ def sweep(  # noqa: PLR0913  # what is asked, and of whom
     engine_settings: Mapping[str, object] | None = None,
     executor: Executor | None = None,
 ) -> NDArray[np.int64]:
-    """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
+    """Total bytes at many points: `size(...).total_bytes` for each pair of `tokens` and `sequences`.
 
-    tokens, sequences: whole numbers, or arrays of them that broadcast together.
-    Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
+    tokens, sequences: whole numbers, or arrays of them that broadcast together. Returns an int64 array of their common
+    shape; for several models stacked: (models, ...).
     executor: whose workers do it, in parts of POINTS_OF_A_PART; a RuntimeWarning says which parts they failed at.
-    Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
+    Raises InvalidValueError for a value below 1, and if a total would not fit an int64: nothing ever wraps.
     """
-    import numpy as np  # takes longer to import than all of kvcalc, so only who sweeps waits for it
+    import numpy as np  # takes longer to import than all of kvcalc, so only sweeps import it
 
     dtype = kv_dtype if isinstance(kv_dtype, Dtype) else dtype_named(kv_dtype)
     with_settings = engine if isinstance(engine, Engine) else Engine.of(engine, engine_settings)
@@ -56,7 +56,7 @@ def sweep(  # noqa: PLR0913  # what is asked, and of whom
     except ValueError:
         raise InvalidValueError(
             f"tokens of shape {token_counts.shape} and sequences of shape {sequence_counts.shape} do not broadcast",
-            help="give both one shape, or one of them an axis of length 1",
+            help="pass equal shapes, or an axis of length 1 in one of them",
         ) from None
     if with_settings.SHARES_CONTEXT:
         each = [([model], with_settings, dtype, token_counts, sequence_counts) for model in several]
@@ -69,7 +69,7 @@ def sweep(  # noqa: PLR0913  # what is asked, and of whom
         longest.check(most_tokens)
     _check_largest(footprints, most_tokens, most_sequences)
     flat_tokens = token_counts.reshape(-1) if token_counts.shape == shape else _spread(token_counts, shape)
-    # One batch size for all points stays one number, which numpy spreads by itself.
+    # A single batch size stays a scalar, which numpy broadcasts.
     flat_sequences = sequence_counts if sequence_counts.ndim == 0 else _spread(sequence_counts, shape)
     totals: NDArray[np.int64] = np.empty((len(footprints), flat_tokens.size), np.int64)
     if executor is not None:
@@ -90,7 +90,7 @@ def _sweep_on(
     sequences: NDArray[np.int64],
     totals: NDArray[np.int64],
 ) -> None:
-    """Totals by workers, model by model and part by part."""
+    """Totals computed by workers, by model and part."""
     places = [
         (row, slice(start, start + POINTS_OF_A_PART))
         for row in range(len(footprints))
@@ -119,7 +119,7 @@ def _totals(part: tuple[Footprint, NDArray[np.int64], NDArray[np.int64]]) -> NDA
 def _shared_contexts(
     part: tuple[Sequence[Model], Engine, Dtype, NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
-    """Totals of contexts that all of their sequences share: (models, ...); one footprint for each number of them."""
+    """Totals of contexts shared by all sequences: (models, ...); one footprint per number of sequences."""
     import numpy as np
 
     models, engine, kv_dtype, tokens, sequences = part
@@ -135,15 +135,15 @@ def _shared_contexts(
 
 
 def _check_largest(footprints: Sequence[Footprint], tokens: int, sequences: int) -> None:
-    """Raises InvalidValueError where a total may not fit an int64.
+    """Raises InvalidValueError if a total may not fit an int64.
 
-    What a sequence held at most on its way bounds every total below it, here in Python's ints.
+    The maximum of a sequence up to its length bounds every total, computed in Python ints.
     """
     largest = max((footprint.most(tokens) * sequences for footprint in footprints), default=0)
     if largest > INT64_MAX:
         raise InvalidValueError(
             f"a total of {largest:,} bytes does not fit a 64-bit integer",
-            help="sweep smaller counts, or call kvcalc.size at that point: it has no limit",
+            help="sweep smaller counts, or call kvcalc.size for that point: it has no limit",
         )
 
 
@@ -154,7 +154,7 @@ def _spread(array: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int6
 
 
 def _whole_numbers(values: ArrayLike, field: str) -> tuple[NDArray[np.int64], int]:
-    """`values` as int64, and the largest of them (0 where there is none)."""
+    """`values` as int64, and the largest of them (0 if empty)."""
     import numpy as np
 
     if type(values) is int and 0 < values <= MAX_COUNT:

@@ -1,4 +1,4 @@
-"""Caches off the devices, on each node: what its ranks keep together in host memory and on disks."""
+"""Caches off the devices, on each node: what its ranks keep in host memory and on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kvcalc.question import Question
 from kvcalc.report.tiers import NodeTier, Tier
 
 USUAL_NODE = 8
-"""GPUs of a node where nobody says how many."""
+"""Default number of GPUs per node."""
 
 
 def tiers_of(
@@ -19,9 +19,9 @@ def tiers_of(
     *,
     at_most: bool = False,
 ) -> tuple[NodeTier, ...]:
-    """What the question's engine keeps on a node of `gpus_per_node` GPUs, or of all ranks if they are at most 8.
+    """What the question's engine keeps on a node of `gpus_per_node` GPUs; default: all ranks, up to 8.
 
-    cache_bytes: that each device has for the cache, or has at most; None where that is not asked about.
+    cache_bytes: memory for the cache on each device, or its upper bound; None if not asked.
     """
     users = -(-question.sequences // ranks.dp)
     found = question.engine.tiers(
@@ -31,7 +31,7 @@ def tiers_of(
 
 
 def on_node(tier: Tier, ranks: Parallel, gpus_per_node: int | None = None) -> NodeTier:
-    """A tier on one node, of the ranks that stand there."""
+    """A tier on one node, for the ranks on it."""
     number = min(ranks.num_ranks, gpus_per_node or USUAL_NODE)
     if tier.rank_bytes is None or tier.replica_bytes is None:
         return NodeTier(tier, number, None)

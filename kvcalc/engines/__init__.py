@@ -1,7 +1,7 @@
-"""Engines: how each lays a model's tensors out in memory, a file or a folder of its own.
+"""Engines: how each lays out a model's tensors in memory, one file or folder per engine.
 
 An engine is a frozen dataclass whose fields are its settings (`Engine`), pure, and found by its file's name:
-`ENGINE = ...` names its class. What engines share is in `base`; large engines are rooms with a file for each step.
+`ENGINE = ...` names its class. Shared code is in `base`; large engines are folders with a file for each step.
 """
 
 from kvcalc.engines.base import ENGINES as ENGINES

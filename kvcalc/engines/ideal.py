@@ -1,4 +1,4 @@
-"""What the model itself needs, and nothing else: no pages, no padding, no slot too many."""
+"""Exactly what the model itself needs: no pages, no padding, no spare slots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMATS = (
     ("latent_dtype", ("c_kv", "k_rope"), "a latent"),
     ("index_dtype", ("index_k", "index_gate", "index_mask"), "keys of an indexer"),
 )
-"""Settings of formats, with the tensors that they are of."""
+"""Settings for formats, with the tensors they apply to."""
 
 
 def _format_of(field: str, name: str) -> Dtype:
@@ -38,12 +38,12 @@ class Ideal(Engine):
 
     window: str = setting(
         HONOURED,
-        "honoured: the last W tokens of a sliding layer, one chunk of a chunked one; full: every token in every layer, "
-        "as engines without per-layer caches reserve",
+        "honoured: the last W tokens of a sliding layer, one chunk of a chunked one; full: every token in every "
+        "layer, as in engines without per-layer caches",
     )
-    latent_dtype: str | None = setting(None, "format of MLA's latent and rotary key; none: that of the cache")
-    index_dtype: str | None = setting(None, "format of an indexer's keys; none: that of the cache")
-    encoder_tokens: int | None = setting(None, "what cross-attention looks at, where the model does not fix it")
+    latent_dtype: str | None = setting(None, "format of MLA's latent and rotary key; default: the cache's")
+    index_dtype: str | None = setting(None, "format of an indexer's keys; default: the cache's")
+    encoder_tokens: int | None = setting(None, "tokens that cross-attention attends to, if the model does not fix them")
 
     def __post_init__(self) -> None:
         one_of(self.window, "window", (HONOURED, FULL))
@@ -58,9 +58,9 @@ class Ideal(Engine):
         return Sharing(experts=True)
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """The model's own tensors, with a slot for every token where windows are not honoured.
+        """The model's own tensors, with a slot for every token if windows are not honoured.
 
-        Raises NotApplicableError where a format is set for what no layer keeps.
+        Raises NotApplicableError if a format is set for something that no layer keeps.
         """
         del kv_dtype
         formats = self._formats(model)
@@ -78,7 +78,7 @@ class Ideal(Engine):
         return per_tensor(model, allocated)
 
     def _formats(self, model: Model) -> dict[str, Dtype]:
-        """Tensors whose format is set apart, by name."""
+        """Tensors with a separate format, by name."""
         found: dict[str, Dtype] = {}
         kept = {tensor.name for group in model.groups for tensor in group.tensors}
         for field, names, what in _FORMATS:
@@ -86,28 +86,28 @@ class Ideal(Engine):
             if asked is None:
                 continue
             if kept.isdisjoint(names):
-                raise NotApplicableError(f"no layer of {model.name} keeps {what}", help=f"leave {field} out")
+                raise NotApplicableError(f"no layer of {model.name} keeps {what}", help=f"remove {field}")
             found |= dict.fromkeys(names, _format_of(field, asked))
         return found
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """How many tokens of the encoder were assumed."""
+        """A note on the assumed number of encoder tokens."""
         if self.encoder_tokens is not None or model.max_model_len is None or not _wants_encoder_tokens(model):
             return ()
         return (
-            f"assuming that the encoder reads {model.max_model_len:,} tokens, the longest that {model.name} was made "
-            "for; set encoder_tokens for another length",
+            f"assuming {model.max_model_len:,} encoder tokens, the maximum of {model.name}; set encoder_tokens for "
+            "another length",
         )
 
     def policies(self) -> dict[str, Engine]:
-        """Whether windows are honoured, so that a report can say what the other policy costs."""
+        """Whether windows are honoured, so that a report can show the cost of the other policy."""
         words = {HONOURED: "windows honoured", FULL: "every layer full"}
         order = (self.window, *(window for window in words if window != self.window))
         return {words[window]: replace(self, window=window) for window in order}
 
 
 def _wants_encoder_tokens(model: Model) -> bool:
-    """Whether nothing says how many tokens its cross-attention looks at."""
+    """Whether the number of tokens of its cross-attention is unknown."""
     return any(tensor.slot_rule is ENCODER_TOKENS for group in model.groups for tensor in group.tensors)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as values: where it is, what is wrong, and what to try next.
+"""Errors as values: where it is, what is wrong, and what to try next.
 
 A command prints an error as two lines and ends with its exit code::
 
@@ -22,8 +22,8 @@ class KvcalcError(Exception):
     """Base of every error that a user can cause. `str()` gives the whole message, location first, on one line.
 
     what: one sentence with the offending values in it.
-    help: what to try next. No error is without it.
-    where: location, as `file:line: path.to.field`; empty where the input has none.
+    help: what to try next. Every error has it.
+    where: location, as `file:line: path.to.field`; empty if the input has none.
     """
 
     exit_code = 2
@@ -43,15 +43,15 @@ class KvcalcError(Exception):
         return partial(type(self), **named), (self.what,)
 
     def at(self, where: str) -> Self:
-        """The same error, located: used by whoever knows which file and line a value came from."""
+        """The same error with its location: used where the file and line of a value are known."""
         self.where = f"{where}: {self.where}" if self.where else where
         return self
 
 
 class InvalidValueError(KvcalcError):
-    """A value is of the wrong type, out of range, or contradicts another one.
+    """A value has the wrong type, is out of range, or contradicts another one.
 
-    field: name of the field that holds it, so that a reader of files can find its line.
+    field: name of its field, so that file readers can find its line.
     """
 
     def __init__(self, what: str, *, help: str, field: str = "", where: str = "") -> None:
@@ -60,7 +60,7 @@ class InvalidValueError(KvcalcError):
 
 
 class InvalidFileError(KvcalcError):
-    """A file cannot be read, is too large, or does not hold what it should."""
+    """A file cannot be read, is too large, or has unexpected contents."""
 
 
 class UnknownNameError(KvcalcError):
@@ -68,8 +68,8 @@ class UnknownNameError(KvcalcError):
 
     @classmethod
     def among(cls, noun: str, name: str, known: Iterable[str], *, see: str = "") -> Self:
-        """Error for `name`, which is no `noun` of `known`; `see` says where the full list is."""
-        from difflib import get_close_matches  # slow to import, needed only on this path
+        """Error for `name`, which is not among the `known` ones; `see` says where the full list is."""
+        from difflib import get_close_matches  # slow to import, needed only here
 
         names = sorted(known)
         lowered = {known_name.lower(): known_name for known_name in names}
@@ -91,13 +91,13 @@ class NotApplicableError(KvcalcError):
 
 
 class RankDiedError(KvcalcError):
-    """A process of a parallel verification ended before it had reported; the message names it and what ended it."""
+    """A process of a parallel verification ended before it reported; the message names it and the cause."""
 
     exit_code = 1
 
 
 def located(place: str, read: Callable[Given, Result], *values: Given.args, **named: Given.kwargs) -> Result:
-    """Result of `read`; an error says which option or argument its value came from, unless it does so already."""
+    """Result of `read`; errors name the option or argument of the value, unless they already do."""
     try:
         return read(*values, **named)
     except KvcalcError as error:

@@ -1,9 +1,8 @@
 """Foreign words: whatever comes from a file, a name, a path, a log or a flag passes `visible` before it is shown.
 
-Characters that act on a terminal or a parser instead of being read (control characters of both sets, escape sequences,
-marks that turn the direction of text, line and paragraph separators, halves of surrogate pairs, code points that are no
-characters) are shown as the escapes that Python writes for them, and never sent. Each format then escapes what its own
-grammar wants escaped (`kvcalc/formats/_escapes.py`).
+Characters that control a terminal or a parser (C0 and C1 control characters, escape sequences, bidirectional marks,
+line and paragraph separators, lone surrogates, noncharacters) are shown as Python escapes and never sent. Each format
+then escapes what its own grammar requires (`kvcalc/formats/_escapes.py`).
 """
 
 from __future__ import annotations
@@ -11,26 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MOST_NAME, MOST_TEXT = 200, 2000
-"""Longest name and longest sentence that are shown whole, in characters."""
+"""Longest name and longest sentence shown in full, in characters."""
 MOST_LISTED, _MOST_IN_LIST = 20, 80
-"""Longest list of names that is spelled out, and longest name in one: together they are shorter than MOST_TEXT."""
+"""Longest list of names shown in full, and longest name in it: together shorter than MOST_TEXT."""
 _COMMAND = r"(?<!\S):(?=:)"
-"""Where the runner of a workflow might read a command: it trims a line before it looks for `::`."""
+"""Where a workflow runner might see a command: it trims a line before it looks for `::`."""
 _OLD_COMMAND = r"#(?=#(?:vso)?\[)"
-"""The older form of such a command, `##[error]` and `##vso[...]`, which may stand anywhere in a line."""
+"""The older form of such a command, `##[error]` and `##vso[...]`, which may appear anywhere in a line."""
 
 
 def visible(text: str, most: int = MOST_TEXT) -> str:
-    r"""`text` as it may be shown: on one line, without a character that acts, at most `most` characters long.
+    r"""`text` made safe to show: one line, no control characters, at most `most` characters long.
 
-    An escape sequence becomes `\x1b[31m`, a line break `\n`, an override of direction `\u202e`; of a text that is
-    longer the beginning is shown, an ellipsis, and how long it was. What was shown once may be shown again.
+    An escape sequence becomes `\x1b[31m`, a line break `\n`, an override of direction `\u202e`; longer texts are cut,
+    with an ellipsis and their length. Applying it twice changes nothing.
     """
     shown = text if len(text) <= most else text[:most]
     if not shown.isprintable():
         shown = "".join([char if char.isprintable() else _escaped(char) for char in shown])
     if "::" in shown or "##" in shown:
-        import re  # hardly any text has these: start-up is budgeted
+        import re  # rare, and start-up is budgeted
 
         shown = re.sub(_OLD_COMMAND, r"\\x23", re.sub(_COMMAND, r"\\x3a", shown))
     if len(shown) <= most and len(text) <= most:
@@ -40,23 +39,23 @@ def visible(text: str, most: int = MOST_TEXT) -> str:
 
 
 def name_shown(name: object) -> str:
-    """A name as part of a sentence: visible, and no longer than a name is."""
+    """A name as part of a sentence: visible, and cut to the length of a name."""
     return visible(str(name), MOST_NAME)
 
 
 def quoted(name: object) -> str:
-    """A name in quotes, as `repr` writes it, and no longer than a name is."""
+    """A name in quotes, as `repr` writes it, and cut to the length of a name."""
     return name_shown(repr(name if len(str(name)) <= MOST_NAME else f"{str(name)[:MOST_NAME]}…"))
 
 
 def place_shown(place: str) -> str:
-    """A place, such as `file:line: path.to.field`: of one that is too long the beginning and the end."""
+    """A place, such as `file:line: path.to.field`; long ones are cut in the middle."""
     most = MOST_TEXT // 4
     return visible(place if len(place) <= 2 * most else f"{place[:most]}…{place[-most:]}")
 
 
 def listed(names: Sequence[str], most: int = MOST_LISTED) -> str:
-    """Names of a list, separated by commas; of a long one the first, and how many more there are."""
+    """A comma-separated list of names; long lists show the first ones and the number of the rest."""
     shown = ", ".join(visible(name, _MOST_IN_LIST) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 

@@ -1,11 +1,10 @@
-"""LoRA adapters beside the weights: the buffers that a server keeps for them, whether or not one is loaded.
+"""LoRA adapters: the buffers that a server allocates for them next to the weights, whether or not one is loaded.
 
-A slot has two matrices for each projection as the checkpoint stores it: A (rank x in) and B (out x rank); in some
-classes embeddings and logits have them, too. Each expert has its own, and where a class keeps gate and up apart, an A
-for both.
-bytes = max_loras x max_lora_rank x sum over projections and layers of (in + out) x 2.
-Ranks that split what comes out of a projection hold all of A and their part of B; those that split what goes in hold
-their part of A and all of B. Routers are whole on every rank.
+A slot has two matrices for each projection of the checkpoint: A (rank x in) and B (out x rank); in some classes also
+for embeddings and logits. Each expert has its own, and where a class keeps gate and up apart, an A for both. bytes =
+max_loras x max_lora_rank x sum over projections and layers of (in + out) x 2. Ranks that split a projection's output
+hold all of A and their part of B; those that split its input hold their part of A and all of B. Routers are whole on
+every rank.
 Source: vLLM lora/layers/, create_lora_weights; for the models of `tests/data/lora.jsonl` the CPU build of 0.32.0
 allocated these bytes, and 0.33.0's own classes make these on ranks.
 """
@@ -37,7 +36,7 @@ _OF_TYPES = {
         (*_PROJECTIONS, *_OF_EXPERTS),
     ),
 }
-"""Parts that have adapters, of each type that was measured."""
+"""Parts with adapters, for each measured model type."""
 _JOINS_GATE_AND_UP = {"gpt_oss"}
 """Types whose experts have one A for gate and up, and whose checkpoint stores matrices as in x out."""
 _SPLIT_ON_INPUT = ("o_proj", "down_proj", "c_proj", "self_attn.dense", "mlp.fc2")
@@ -58,7 +57,7 @@ class Adapters(NamedTuple):
         return f"{plural(self.max_loras, 'adapter')} of rank {self.max_lora_rank:,}"
 
     def on_rank(self, weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = EVENLY) -> int | None:
-        """Bytes on a rank of the stage that holds most; None where its buffers are not known.
+        """Bytes on a rank of the largest stage; None if its buffers are unknown.
 
         That is where the tensors are not, for models with states or towers, for types not measured, and where ranks
         copy the KV heads of a projection that has all heads.
@@ -68,7 +67,7 @@ class Adapters(NamedTuple):
             return None
         try:
             stages = stages_of(model, ranks.pp, sharing)
-        except InvalidValueError:  # the engine says so, or has stages of its own
+        except InvalidValueError:  # the engine reports this, or has its own stages
             return None
         held, kv_heads = [0] * ranks.pp, fewest_kv_heads(model)
         if kv_heads and ranks.tp > kv_heads and any(_ALL_HEADS in each.tensor.name for each in weights.tensors):
@@ -84,7 +83,7 @@ class Adapters(NamedTuple):
 
 
 def _widths(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel, *, joins: bool) -> int:
-    """What both matrices of a projection are as wide as on a rank, together; 0 for what has none."""
+    """Summed width of both matrices of a projection on a rank; 0 for parts without adapters."""
     if tensor.part == EXPERTS:
         return _widths_of_experts(tensor, ranks, joins=joins) if len(tensor.shape) == _OF_EACH_EXPERT else 0
     if len(tensor.shape) != _MATRIX or tensor.shares:
@@ -112,6 +111,6 @@ def _widths_of_experts(tensor: WeightTensor, ranks: Parallel, *, joins: bool) ->
 
 
 def _tied_logits(weights: Weights) -> int:
-    """The same for logits that use the embeddings, which have an adapter of their own."""
+    """The same for logits tied to the embeddings, which have their own adapter."""
     tied = (each.tensor for each in weights.tensors if each.tensor.part == "head" and each.tensor.shares)
     return next((sum(tensor.shape) for tensor in tied), 0)

@@ -1,4 +1,4 @@
-"""Capacity plans: does each deployment's cache fit what its GPUs leave for it, and if not, what would?"""
+"""Capacity plans: does each deployment's cache fit in the memory left on its GPUs, and if not, what would?"""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes available to the cache on each GPU, and how they came about: words, and bytes between them."""
+    """Bytes available to the cache on each GPU, and their derivation: words with bytes between them."""
 
     available_bytes: int
     words: tuple[str | int, ...]
 
     @classmethod
     def of_budget(cls, budget_bytes: int) -> Limit:
-        """A number of bytes, given."""
+        """A given number of bytes."""
         return cls(budget_bytes, ("budget of ", budget_bytes))
 
     @classmethod
@@ -48,9 +48,9 @@ class Limit:
         reserve_bytes: int,
         reserve_words: str = "reserve",
     ) -> Limit:
-        """What weights and reserve of a GPU leave of its memory, by the engine's own share where it has one.
+        """Memory of a GPU left after weights and reserve, within the engine's share if it has one.
 
-        It may be negative. Raises InvalidValueError where an engine's own share is not known.
+        May be negative. Raises InvalidValueError if the engine's share is unknown.
         """
         memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
         planner = engine if isinstance(engine, Planner) else None
@@ -64,10 +64,10 @@ class Limit:
 
 
 class Host(NamedTuple):
-    """Host memory of a node, None where nobody says how much. gpus_per_node: None for all of them, up to 8.
+    """Host memory of a node; None if unknown. gpus_per_node: None for all GPUs, up to 8.
 
-    offloaded_bytes: of each GPU's weights, that are kept there. spread_bytes: that a device may have more for its cache
-    than it has at least, as part of its memory is an estimate. words: whose memory it is.
+    offloaded_bytes: weights of each GPU that are kept there. spread_bytes: width of the interval of a device's cache
+    memory, if it rests on an estimate. words: owner of the memory.
     """
 
     memory_bytes: int | None = None
@@ -77,7 +77,7 @@ class Host(NamedTuple):
     words: str = NODE
 
     def of_container(self, memory_bytes: int, gpus: int, words: str) -> Host:
-        """The same where a container of so many GPUs may take so much."""
+        """The same under a container's limit for this number of GPUs."""
         return self._replace(memory_bytes=memory_bytes, gpus_per_node=gpus, words=words)
 
 
@@ -86,12 +86,11 @@ _UNKNOWN_HOST = Host()
 
 @dataclass(frozen=True)
 class Deployment:
-    """One entry of a plan: what is asked, and what there is for it. remarks: what its author must know.
+    """One entry of a plan: the question and the available memory. remarks: notes for its author.
 
-    file, line: where it stands, for findings that point at it; where: the same, for errors. written: its fields as
-    they were written, so that a change can be told by the one that made it. mix: what users do, where their requests
-    differ in length, and mix_where it is written; the question's tokens are then those of the longest. on: the same
-    asked of its GPUs, where it names them and nothing moves weights elsewhere.
+    file, line: its place, for findings; where: the same, for errors. written: its fields as written, to name the cause
+    of a change. mix: the workload if requests differ in length, and mix_where it is written; the question's tokens are
+    then the longest request's. on: the same question for its GPUs, if it names them and no weights are offloaded.
     """
 
     name: str
@@ -109,22 +108,22 @@ class Deployment:
 
     @property
     def ranks(self) -> Parallel:
-        """The ranks that share the model; one where none are named."""
+        """The ranks that share the model; one by default."""
         return self.asked.parallel or Parallel()
 
 
 _MOST_PLANS = 1024
-"""Plans that are remembered at a time."""
+"""Number of cached plans."""
 
 
 class _Plans:
-    """What engines plan, by what it depends on: files ask of the same models again and again."""
+    """Cache of engines' plans by what they depend on: files often repeat the same models."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], tuple[Deployment, Plan]] = {}
 
     def of(self, deployment: Deployment) -> Plan:
-        """The deployment's; what it is known by stays alive with it."""
+        """The plan of a deployment; the objects in its key are kept alive with it."""
         asked, ranks = deployment.asked, deployment.ranks
         if len(self._known) >= _MOST_PLANS:
             self._known.clear()
@@ -135,9 +134,9 @@ class _Plans:
 
 
 def check(deployments: Iterable[Deployment], refused: Iterable[Note] = (), skipped: Iterable[Note] = ()) -> CheckReport:
-    """Verdict on each deployment, with what would fit; what an engine refuses is refused at its place.
+    """Verdict on each deployment, with what would fit; refusals of an engine name the deployment's place.
 
-    refused, skipped: what could not be read before.
+    refused, skipped: what could not be read.
     """
     plans = _Plans()
     findings: list[Finding] = []
@@ -151,7 +150,7 @@ def check(deployments: Iterable[Deployment], refused: Iterable[Note] = (), skipp
 
 
 def verdicts(deployments: Iterable[Deployment | Note]) -> Iterator[Finding | Note]:
-    """The same one by one, of as many as there are; what could not be read goes along."""
+    """The same as a stream; what could not be read is passed through."""
     plans = _Plans()
     for each in deployments:
         if isinstance(each, Note):
@@ -204,7 +203,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
 
 
 def _tiers(deployment: Deployment) -> tuple[NodeTier, ...]:
-    """What is kept off the devices; none where the engine would not start, of which the device's verdict speaks."""
+    """Caches off the devices; none if the engine would not start, which the device's verdict reports."""
     asked, ranks, host = deployment.asked, deployment.ranks, deployment.host
     try:
         cache_bytes = deployment.limit.available_bytes + host.spread_bytes
@@ -219,7 +218,7 @@ def _tiers(deployment: Deployment) -> tuple[NodeTier, ...]:
 
 
 class _Held(NamedTuple):
-    """What the users of a replica need on each GPU, and how many of them it holds."""
+    """What a replica's users need on each GPU, and how many users fit."""
 
     needed_bytes: int
     most: int | None
@@ -237,7 +236,7 @@ def _held(deployment: Deployment, plan: Plan, users: int) -> _Held:
 
 
 def _held_by_mix(deployment: Deployment, mix: Mix, plan: Plan, users: int) -> _Held:
-    """The same where requests differ in length: for the mix's share of the time."""
+    """The same if requests differ in length: for the mix's share of the time."""
     from kvcalc.fleet.traffic import loads_of, most_users, notes_of
     from kvcalc.fleet.traffic.store import stores_of
 
@@ -254,7 +253,7 @@ def _held_by_mix(deployment: Deployment, mix: Mix, plan: Plan, users: int) -> _H
 
 
 def _notes(deployment: Deployment, plan: Plan) -> tuple[str, ...]:
-    """What the model and the engine have to say."""
+    """Notes of the model and the engine."""
     asked = deployment.asked
     own = () if plan.speaks_for_engine else asked.serving.notes(asked.model)
     each = asked.tokens * asked.times_held // asked.sequences

@@ -1,9 +1,9 @@
-"""Layouts to choose from: what people run on so many GPUs, each asked as `fit` asks one, best first.
+"""Candidate layouts: what people run on a number of GPUs, each evaluated as by `fit`, best first.
 
-A question is of one device, one format of weights and one of the cache: `choose` takes one for each. tp within a node,
-stages over nodes (or over cards without fast links), replicas for the rest; experts shared by all of
-tp x dp where there are replicas; tokens shared by tensor-parallel ranks (dcp) where the engine does that. What an
-engine refuses is left out.
+A question has one device, one format of weights and one of the cache: `choose` takes one per combination. tp within a
+node, stages across nodes (or cards without fast links), replicas for the rest; experts divided by tp x dp if there are
+replicas; tokens divided by tensor-parallel ranks (dcp) if the engine supports it. Layouts that an engine refuses are
+left out.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from kvcalc.report.choices import Choice, ChoicesReport
 from kvcalc.units import both_units
 
 MAX_STAGES_IN_NODE = 4
-"""Most stages within a node that are tried beside tensor parallelism."""
+"""Most pipeline stages tried within a node, in addition to tensor parallelism."""
 
 DEGREES = (1, 2, 4, 8)
 """Ranks of a node that share heads (tp) or tokens (dcp)."""
 ABOUT = "~: counted tensor by tensor in that format, an estimate"
-QUALITY = "formats differ in quality, which is not judged here"
+QUALITY = "formats differ in quality, which is not compared here"
 USUAL_NUMBERS = (1, 2, 4, 8, 16)
-"""GPUs that are tried where nobody says how many."""
+"""Default numbers of GPUs to try."""
 
 
 def choose(
@@ -45,11 +45,11 @@ def choose(
     layout: Parallel | None = None,
     executor: Executor | None = None,
 ) -> ChoicesReport:
-    """Every layout of `numbers` GPUs, of each of the questions, best first.
+    """Every layout of `numbers` GPUs, for each question, best first.
 
-    layout: the only one to try, where it is given. executor: whose workers get a layout each.
-    tokens: context of each user. First those that hold the users who are asked about, on the fewest GPUs; then by users
-    and by the longest context.
+    layout: the only one to try, if given. executor: whose workers get a layout each.
+    tokens: context of each user. Layouts that hold the requested users on the fewest GPUs come first; then by users and
+    longest context.
     """
     asked = list(questions)
     redone = Redone()
@@ -131,7 +131,7 @@ def _more(report: ChoicesReport, tried: int) -> int:
 
 
 def question_of(choice: Choice, questions: Iterable[OnGpus]) -> OnGpus:
-    """The question whose answer a choice is."""
+    """The question that a choice answers."""
     return next(each for each in questions if choice.formats == _formats(each))
 
 
@@ -150,7 +150,7 @@ def _tried(question: OnGpus, numbers: Sequence[int], layout: Parallel | None) ->
 
 
 def layouts(gpus: int, *, experts: bool = False) -> Iterator[Parallel]:
-    """Layouts of so many GPUs as people run them."""
+    """Common layouts of a number of GPUs."""
     for tp in DEGREES:
         for pp in range(1, gpus // tp + 1):
             dp, rest = divmod(gpus, tp * pp)
@@ -174,7 +174,7 @@ def _choice(
     refused: list[KvcalcError],
     too_small: list[Parallel],
 ) -> Iterator[Choice]:
-    """The answer of one layout; else why there is none: the engine refuses it, or weights leave no room (too_small)."""
+    """The answer for one layout; or why there is none: the engine refuses it, or weights leave no room (too_small)."""
     users = users_of_replica(question.asked.sequences, ranks)
     try:
         memory, plan = question.memory(ranks), question.plan(ranks)
@@ -217,13 +217,13 @@ def _choice(
 
 
 def _at_best(question: OnGpus, memory: Memory, ranks: Parallel) -> int | None:
-    """Bytes of the cache with the least beside it that is estimated; None where nothing is."""
+    """Bytes of the cache at the lower bound of other memory; None without an estimate."""
     beside = question.beside(ranks)
     return None if beside is None else memory.cache_bytes + beside.high_bytes - beside.low_bytes
 
 
 def _copies(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int) -> Fraction | None:
-    """How often a replica's ranks hold what one GPU would hold once: latents and heads that are copied."""
+    """Copies of the cache within a replica: latents and KV heads that every rank holds."""
     try:
         alone = _of_request(question.plan(Parallel()), tokens)
         held = _of_request(plan, tokens) * ranks.tp
@@ -241,7 +241,7 @@ def _of_request(plan: Plan, tokens: int) -> int:
 
 
 def _rank(choice: Choice) -> tuple[object, ...]:
-    """Best first: holds what is asked, on fewer GPUs; more users, longer contexts; the simpler layout."""
+    """Sort key, best first: holds the request, on fewer GPUs; more users, longer contexts; the simpler layout."""
     users = float("inf") if choice.max_sequences is None else choice.max_sequences
     context = float("inf") if choice.max_context is None else choice.max_context
     degrees = dict(choice.degrees)
@@ -250,7 +250,7 @@ def _rank(choice: Choice) -> tuple[object, ...]:
 
 
 def _all_notes(asked: Sequence[OnGpus]) -> tuple[str, ...]:
-    """Each once: of the first weights at length, of the others a line."""
+    """Notes on the weights, each once: the first in detail, the others in one line."""
     first = asked[0]
     found = dict.fromkeys(note for question in asked for note in _notes(question))
     found.update(dict.fromkeys(first.weights.words()))

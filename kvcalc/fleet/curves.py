@@ -1,4 +1,4 @@
-"""Users against context: how many fit at each length, on GPUs with their weights, as an engine plans them."""
+"""Users over context: how many fit at each token count, on GPUs with their weights, as an engine plans them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kvcalc.units import plural
 
 
 class LineOnGpus(NamedTuple):
-    """What a curve of users is of. ranks: how many GPUs, and how they share the model. method, model: as in a Line."""
+    """The question of a curve of users. ranks: GPUs and their layout. method, model: as in a Line."""
 
     on: OnGpus
     ranks: Parallel
@@ -28,22 +28,22 @@ class LineOnGpus(NamedTuple):
 
     @property
     def asked(self) -> tuple[tuple[str, Cell], ...]:
-        """The question, by the names that reports have."""
+        """The question, by the names of reports."""
         own = tuple(fact for fact in self._line.asked if fact[0] != "sequences")
         return (*own, ("gpu", self.on.gpu.name), ("gpus", self.ranks.num_ranks), ("parallel", str(self.ranks)))
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What tells curves apart, in words."""
+        """What distinguishes curves, in words."""
         number = self.ranks.num_ranks
         layout = f"{number:,} x {self.on.gpu.name}, {self.ranks}" if number > 1 else self.on.gpu.name
         return (*self._line.facts, layout)
 
 
 def fitting(lines: Sequence[LineOnGpus], first: int, last: int, *, linear: bool = False) -> CurvesReport:
-    """Users that fit from `first` to `last` tokens, a curve for each line; what an engine refuses is left out.
+    """Users that fit from `first` to `last` tokens, a curve for each line; refused lines are left out.
 
-    Raises NotApplicableError where engines refuse all of them, InvalidValueError for too many.
+    Raises NotApplicableError if engines refuse all of them, InvalidValueError for too many.
     """
     check_number(len(lines))
     labels = told_apart([line.facts for line in lines])
@@ -67,13 +67,13 @@ def _curve(label: str, line: LineOnGpus, first: int, last: int, *, linear: bool)
     on, ranks = line.on, line.ranks
     if on.asked.engine.SHARES_CONTEXT:
         raise NotApplicableError(
-            f"users of {on.asked.engine.name} share one context, whose number is a setting",
-            help="plot its bytes: leave --max-users out",
+            f"{on.asked.engine.name} shares one context among its users, and their number is a setting",
+            help="plot its bytes instead: remove --max-users",
         )
     memory, plan = on.memory(ranks), on.plan(ranks)
     if memory.cache_bytes <= 0:
         raise NotApplicableError(
-            "weights and the rest leave nothing for the cache", help="name more GPUs (--tp), or larger ones"
+            "weights and the rest leave no memory for the cache", help="use more GPUs (--tp) or larger ones"
         )
     notes = [*on.asked.model.notes, *on.asked.engine.version_notes, *on.gpu.remarks(), *on.weights.words()]
     if plan.max_model_len is not None and plan.max_model_len < last:
@@ -85,12 +85,12 @@ def _curve(label: str, line: LineOnGpus, first: int, last: int, *, linear: bool)
         if users is not None:  # else any number fits
             points.append((tokens, users * ranks.dp))
     if not points:
-        raise NotApplicableError("any number of users fits at every length", help="a cache of nothing is not drawn")
+        raise NotApplicableError("any number of users fits at every context", help="there is no cache to plot")
     return Curve(label, line.asked, tuple(points), notes=tuple(notes))
 
 
 def _kinks(on: OnGpus, first: int, last: int) -> Sequence[int]:
-    """Lengths at which what a user takes grows otherwise, as far as the engine says so."""
+    """Token counts at which a user's growth changes, as far as the engine reports it."""
     engine = on.asked.engine
     try:
         footprint = engine.footprint(engine.served(on.asked.model), on.asked.kv_dtype)

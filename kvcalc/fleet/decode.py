@@ -1,10 +1,10 @@
-"""What one decode step reads of cache and weights, and the least time that memory bandwidth allows it.
+"""Bytes of cache and weights that one decode step reads, and the time floor set by memory bandwidth.
 
-    bytes of a step = weights that its tokens pass + sequences * what attention reads of each one's cache
+    bytes of a step = weights used by its tokens + sequences * cache read by attention
     seconds        >= bytes of a step / bandwidth
 
-It is a floor: nothing is counted for computation, launches, communication, writes, blocks and padding, nor for what is
-read twice. Of ranks that share the model the step waits for the one that reads most, and passes the stages in turn.
+It is a floor: computation, launches, communication, writes, blocks, padding and repeated reads are not counted. A step
+waits for the rank that reads most, and passes the pipeline stages in turn.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from kvcalc.report.decode import DecodeReport, Experts, TensorReads, WeightReads
 from kvcalc.units import both_units, plural
 
 _UNREAD = ("encoder", "vision", "mtp")
-"""Parts that a step of plain decoding does not pass."""
+"""Parts that plain decoding does not use."""
 _PROJECTS = "projection"
 """In names of matrices next to an embedding's tables."""
 _CLOSE = 1000
-"""Files and what is counted in their format differ by less than a thousandth: headers."""
+"""Files and the count in their format differ by less than 0.1%: headers."""
 _USUAL_LAST, _BELOW, _BEYOND = 131_072, 4096, 16
 """Of a chart: its last length where the model has none; how many times shorter its first is; and how many times longer
 than the model's own it gets so that both lines cross."""
@@ -54,12 +54,11 @@ def decode_step(
     bandwidth_bytes_per_second: int | None = None,
     quest: Quest | None = None,
 ) -> DecodeReport:
-    """What a step of the question's sequences reads, on a GPU of each pipeline stage.
+    """Bytes that one step of the question's sequences reads, on a GPU of each pipeline stage.
 
-    weights: None where nothing says their size; what is read of them is then not counted, nor where their tensors are
-    not known. quest: pages that a query chooses of a cache that keeps everything.
-    Raises NotApplicableError where nothing says what an indexer or a router chooses; InvalidValueError for ranks that
-    cannot share the model.
+    weights: None if their size is unknown; their reads are then not counted, nor if their tensors are unknown. quest:
+    page selection for a cache that keeps everything. Raises NotApplicableError if the number that an indexer or a
+    router selects is unknown; InvalidValueError for ranks that cannot share the model.
     """
     _check(question, quest)
     ranks = question.parallel or Parallel()
@@ -128,7 +127,7 @@ def _cache(question: Question, ranks: Parallel, sharing: Sharing, quest: Quest |
 
 
 def _rows(cache: Sequence[ReadTensor], question: Question, sequences: int) -> Iterator[TensorReads]:
-    """Each tensor of each group, all stages together."""
+    """Each tensor of each group, summed over stages."""
     shares = question.engine.SHARES_CONTEXT
     tokens, times = (question.tokens * sequences, 1) if shares else (question.tokens, sequences)
     found: dict[tuple[str, str], TensorReads] = {}
@@ -158,9 +157,9 @@ def _lengths(question: Question, read: Footprint, crossing: int | None) -> list[
 def _weights(
     question: Question, weights: Weights, ranks: Parallel, sharing: Sharing, sequences: int
 ) -> tuple[tuple[WeightReads, ...], Experts | None]:
-    """What a step reads of each part of the weights, on a GPU of each stage; and of a layer's experts."""
+    """Bytes read of each part of the weights, on a GPU of each stage; and the experts of a layer."""
     routing = routing_of(weights)
-    tokens = sequences * max(1, ranks.ep // ranks.tp)  # of all replicas that share the experts
+    tokens = sequences * max(1, ranks.ep // ranks.tp)  # of all replicas that divide the experts
     held = _held(question, weights, ranks, sharing)
     whole = Fraction(1)
     shares = dict.fromkeys(PARTS, (whole, whole)) | {part: (Fraction(0), Fraction(0)) for part in _UNREAD}
@@ -197,7 +196,7 @@ def _check_experts(routing: Routing, ep: int) -> None:
         raise InvalidValueError(
             f"ep ({ep:,}) is more than the {routing.num_experts:,} routed experts of a layer",
             field="ep",
-            help=f"give at most ep {routing.num_experts}",
+            help=f"use at most ep {routing.num_experts}",
         )
 
 
@@ -213,7 +212,7 @@ def _experts(routing: Routing, ranks: int, tokens: int) -> Experts:
 
 
 def _held(question: Question, weights: Weights, ranks: Parallel, sharing: Sharing) -> dict[str, Fraction]:
-    """Bytes of each part on a GPU of each stage, all stages together; tied logits are read with the embedding's."""
+    """Bytes of each part on a GPU of each stage, summed over stages; tied logits read the embedding."""
     stages = stages_of(question.model, ranks.pp, sharing)
     kv_heads = fewest_kv_heads(question.model)
     scale = Fraction(weights.bytes, sum(each.bytes for each in weights.tensors))
@@ -247,15 +246,15 @@ def _share_of_embedding(weights: Weights, sequences: int) -> tuple[Fraction, str
 def _notes(question: Question, weights: Weights | None) -> Iterator[str]:
     if weights is None:
         yield (
-            "what a step reads of the weights is not counted, as their tensors are not known; those of presets are, "
-            "and of a config.json where transformers is installed"
+            "weights read by a step are not counted because their tensors are unknown; they are known for presets, "
+            "and for a config.json if transformers is installed"
         )
         return
     yield from weights.words()
     if question.parallel and question.parallel.pp > 1:
         yield "all sequences of a replica pass the stages in turn, as one batch"
     if question.model.methods and not all(group.is_as_built for group in question.model.groups):
-        yield "the cache is read as the method keeps it, whatever its kernels read besides"
+        yield "the cache is read as the method keeps it; additional reads of its kernels are not counted"
     counted_bytes = sum(each.bytes for each in weights.tensors)
     if abs(counted_bytes - weights.bytes) * _CLOSE > weights.bytes:
-        yield f"parts are those of {both_units(counted_bytes)} that were counted, in proportion"
+        yield f"parts are scaled from a count of {both_units(counted_bytes)}"

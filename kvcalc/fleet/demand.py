@@ -1,6 +1,6 @@
-"""What a number of users, each at a context, needs on the ranks that share a model; and how many of either fit.
+"""What a number of users, each at a context, needs on the ranks that share a model; and how many users or tokens fit.
 
-An engine that plans answers for itself; of any other a plan is made here from what it stores.
+An engine with a planner answers itself; for others a plan is made here from what they store.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kvcalc.parallel import Parallel, rank_models
 
 
 def plan_of(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel) -> Plan:
-    """What `model` needs in `engine` on these ranks; dp aside, which is a matter of who has which users.
+    """What `model` needs in `engine` on these ranks, except dp, which only distributes users.
 
-    Raises NotApplicableError and InvalidValueError for what the engine refuses, or these ranks cannot share.
+    Raises NotApplicableError and InvalidValueError if the engine refuses it, or these ranks cannot share it.
     """
     if isinstance(engine, Planner):
         return engine.plan(model, kv_dtype, parallel)
@@ -29,8 +29,8 @@ def plan_of(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel) -
         return BytePlan(_held_on_stages(model, engine, kv_dtype, parallel), engine.longest(model, kv_dtype))
     if (parallel.tp, parallel.pp, parallel.dcp) != (1, 1, 1):
         raise NotApplicableError(
-            f"the engine {engine.name} holds one context in one process, which no ranks share",
-            help="leave tp, pp and dcp out, or take another engine",
+            f"engine {engine.name} holds one context in one process, so there are no ranks",
+            help="remove tp, pp and dcp, or use another engine",
         )
     return ContextPlan(model, engine, kv_dtype)
 
@@ -38,7 +38,7 @@ def plan_of(model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel) -
 def _held_on_stages(
     model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel
 ) -> tuple[tuple[Footprint, ...], ...]:
-    """What a sequence holds on a rank of each pipeline stage, and while its prompt is read, where a method cuts it."""
+    """Bytes of a sequence on a rank of each pipeline stage, and during prefill if a method cuts the prompt."""
     model = engine.served(model)
     ranks = rank_models(model, Parallel(tp=parallel.tp, pp=parallel.pp, dcp=parallel.dcp), engine.sharing)
     stages = [rank.model for rank in ranks[:: parallel.tp]]
@@ -55,20 +55,20 @@ def _held_on_stages(
 
 
 class _Plain:
-    """What engines that do not plan have no say in."""
+    """Answers that engines without a planner do not give."""
 
     @property
     def max_model_len(self) -> int | None:
-        """None: any length goes."""
+        """None: no limit."""
         return None
 
     @property
     def speaks_for_engine(self) -> bool:
-        """No: it only adds up what the engine stores."""
+        """No: it only sums what the engine stores."""
         return False
 
     def blocks(self, tokens: int | None, cache_bytes: int) -> None:
-        """None: bytes are not given out in blocks."""
+        """None: bytes are not allocated in blocks."""
         del tokens, cache_bytes
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> None:
@@ -80,7 +80,7 @@ class _Plain:
 class BytePlan(_Plain):
     """Each user on its own, byte by byte.
 
-    held: on each stage, the moments of which the one that takes most counts. longest: what the engine takes at most.
+    held: on each stage, the moments of which the largest counts. longest: longest request of the engine.
     """
 
     held: tuple[tuple[Footprint, ...], ...]
@@ -88,17 +88,17 @@ class BytePlan(_Plain):
 
     @property
     def max_model_len(self) -> int | None:
-        """What the engine takes at most, with these settings."""
+        """The longest request with these settings."""
         return self.longest.tokens if self.longest else None
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
-        """Bytes of one sequence at its most, as often as there are sequences, on each stage."""
+        """Peak bytes of one sequence times the number of sequences, on each stage."""
         if self.longest:
             self.longest.check(tokens)
         return tuple(sequences * max(moment.bytes(tokens) for moment in stage) for stage in self.held)
 
     def needed_at_least(self, tokens: int, sequences: int) -> int:
-        """What the stage needs that needs most."""
+        """Bytes of the stage that needs most."""
         return max(self.needed(tokens, sequences))
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
@@ -106,19 +106,19 @@ class BytePlan(_Plain):
         return self.needed_at_least(tokens, sequences) <= cache_bytes
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
-        """By division, on the stage and at the moment that has fewest."""
+        """By division, at the stage and moment with the fewest."""
         each_bytes = cache_bytes // sequences
         found = [moment.max_tokens(each_bytes) for stage in self.held for moment in stage]
         return least([*found, self.max_model_len])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
-        """By division, on the stage and at the moment that has fewest."""
+        """By division, at the stage and moment with the fewest."""
         return least([moment.max_sequences(tokens, cache_bytes) for stage in self.held for moment in stage])
 
 
 @dataclass(frozen=True)
 class ContextPlan(_Plain):
-    """All users in one context, whose tokens are those of all of them together. Contexts once asked for are kept."""
+    """All users in one context, whose tokens are the sum over all users. Results are cached."""
 
     model: Model
     engine: Engine
@@ -134,20 +134,20 @@ class ContextPlan(_Plain):
         return self._context(sequences).bytes(tokens)
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
-        """Whether the context takes no more."""
+        """Whether the context fits."""
         return self.needed_at_least(tokens, sequences) <= cache_bytes
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
-        """Largest context for so many users together."""
+        """Largest context shared by this number of users."""
         return self._context(sequences).max_tokens(cache_bytes)
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
-        """Most users among whom a context of `tokens` tokens can be shared."""
+        """Most users that can share a context of `tokens` tokens."""
         most = 0
         for number in range(1, self.engine.MAX_SEQUENCES + 1):
             try:
                 context = self._context(number)
-            except InvalidValueError:  # a setting says how many they are
+            except InvalidValueError:  # their number is a setting
                 continue
             most = number if context.bytes(tokens) <= cache_bytes else most
         return most

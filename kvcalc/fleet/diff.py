@@ -1,4 +1,4 @@
-"""Two states of the same deployments, compared: which changed, by how much, and by which fields."""
+"""Compares two states of the same deployments: which changed, by how much, and by which fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kvcalc.report.check import Finding, Written
 from kvcalc.report.diff import Cause, Change
 
 Key = tuple[str, str, int]
-"""File and name of a deployment, and which of several of that name in it."""
+"""File and name of a deployment, and its index among those of the same name."""
 
 
 def changes(
@@ -22,9 +22,10 @@ def changes(
     max_growth: Fraction | None = None,
     otherwise: Cause | None = None,
 ) -> tuple[tuple[Change, ...], int]:
-    """What changed, in the order of `now`, removed deployments last; and how many did not.
+    """The changes, in the order of `now`, removed deployments last; and the number of unchanged ones.
 
-    file_before, file_after: by what both sides know a file. otherwise: the cause of numbers that no field explains.
+    file_before, file_after: the common name of a file on both sides. otherwise: cause of changes that no field
+    explains.
     """
     before, after = _by_key(was, file_before), _by_key(now, file_after)
     found: list[Change] = []
@@ -61,7 +62,7 @@ def _change(
 
 
 def _numbers(finding: Finding) -> tuple[object, ...]:
-    """All that a change may be about."""
+    """Everything that a change may be about."""
     return (
         *(
             finding.needed_bytes,
@@ -76,7 +77,7 @@ def _numbers(finding: Finding) -> tuple[object, ...]:
 
 
 def _causes(was: Iterable[Written], now: Iterable[Written]) -> Iterator[Cause]:
-    """Fields of which one side says something else; not those of a file that is another one altogether."""
+    """Fields that differ between the sides; not those of a file that was replaced by another."""
     before, after = ({(each.of, each.field): each for each in side} for side in (was, now))
     other_files = {field for of, field in {*before, *after} if not of and _value(before, field) != _value(after, field)}
     for key in dict.fromkeys((*after, *before)):

@@ -1,9 +1,8 @@
-"""The smallest number of GPUs that holds what is asked, over tensor-parallel ranks, pipeline stages and replicas.
+"""The fewest GPUs that suffice, over tensor-parallel ranks, pipeline stages and replicas.
 
-A replica of tp x pp ranks holds so many users, and users / those replicas are needed. Usual layouts come first: tensor
-parallelism within a node, stages over whole nodes. Layouts that an engine refuses are left out; dcp stays as it is
-asked for. A layout is only planned where it could still be the smallest: p stages cannot bring what a rank needs below
-a p-th.
+A replica of tp x pp ranks holds n users, so users / n replicas are needed. Common layouts come first: tensor
+parallelism within a node, stages across nodes. Layouts that an engine refuses are left out; dcp stays as requested. A
+layout is only planned if it could still be the smallest: p stages reduce what a rank needs at most to a p-th.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.parallel import Parallel
 
 MAX_TP = 64
-"""Most tensor-parallel ranks that are tried: those of the largest domains of GPUs that share memory links."""
+"""Most tensor-parallel ranks tried: the largest NVLink domains."""
 MAX_GPUS = 1024
-"""Most GPUs that are tried."""
+"""Most GPUs tried."""
 NODE_GPUS = 8
-"""GPUs of a usual node."""
+"""GPUs of a common node."""
 
 
 class Fewest(NamedTuple):
-    """The layout of fewest GPUs, of fewest without stages, of fewest as people lay them out; None: none holds it."""
+    """The layouts with the fewest GPUs: of all, without stages, and of common ones; None: none suffices."""
 
     layout: Parallel | None = None
     layout_by_tp: Parallel | None = None
@@ -33,21 +32,21 @@ class Fewest(NamedTuple):
 
     @property
     def gpus(self) -> int | None:
-        """How many GPUs that are."""
+        """The number of GPUs."""
         return None if self.layout is None else self.layout.num_ranks
 
     @property
     def gpus_by_tp(self) -> int | None:
-        """How many it takes without pipeline stages."""
+        """The number without pipeline stages."""
         return None if self.layout_by_tp is None else self.layout_by_tp.num_ranks
 
     @property
     def usual_gpus(self) -> int | None:
-        """How many it takes in a usual layout."""
+        """The number in a common layout."""
         return None if self.usual is None else self.usual.num_ranks
 
     def improved(self, found: Parallel) -> Fewest:
-        """With a layout that holds what is asked, where it takes fewer GPUs; of two, the one without stages."""
+        """Updated with a sufficient layout, if it has fewer GPUs; on a tie, the one without stages."""
         return Fewest(
             min(self.layout or found, found, key=_effort),
             min(self.layout_by_tp or found, found, key=_effort) if found.pp == 1 else self.layout_by_tp,
@@ -55,7 +54,7 @@ class Fewest(NamedTuple):
         )
 
     def is_beaten_by(self, gpus: int, tp: int, pp: int) -> bool:
-        """Whether so many GPUs, with such replicas, would improve any of them, or be as few."""
+        """Whether this number of GPUs, with such replicas, would improve or equal any of them."""
         known = [self.layout]
         known += [self.layout_by_tp] if pp == 1 else []
         known += [self.usual] if is_usual(tp, pp) else []
@@ -72,7 +71,7 @@ def _effort(layout: Parallel) -> tuple[int, int, int]:
 
 
 def fewest_gpus(question: OnGpus, dcp: int, tokens: int) -> Fewest:
-    """Fewest GPUs that hold the question's users, of `tokens` tokens each."""
+    """Fewest GPUs that hold the question's users, with `tokens` tokens each."""
     if question.asked.engine.SHARES_CONTEXT:
         one = Parallel()
         held = question.plan(one).fits(tokens, question.asked.sequences, question.memory(one).cache_bytes)
@@ -95,7 +94,7 @@ def fewest_gpus(question: OnGpus, dcp: int, tokens: int) -> Fewest:
 
 
 def _has_memory(question: OnGpus, replica: Parallel) -> bool:
-    """Whether weights leave anything of each GPU; nothing where the engine refuses to share it so."""
+    """Whether weights leave memory on each GPU; False if the engine refuses the layout."""
     try:
         return question.memory(replica).cache_bytes > 0
     except KvcalcError:
@@ -103,7 +102,7 @@ def _has_memory(question: OnGpus, replica: Parallel) -> bool:
 
 
 def _replicas(question: OnGpus, dcp: int) -> Iterator[tuple[int, int]]:
-    """Tensor-parallel ranks and stages of a replica: usual ones first, then all others, by their GPUs."""
+    """Tensor-parallel ranks and stages of a replica: common ones first, then all others, by number of GPUs."""
     uneven, layers = question.asked.engine.PLANS_STAGES, question.asked.model.num_layers
     stages = [pp for pp in range(1, layers + 1) if uneven or layers % pp == 0]
     every = sorted(
@@ -115,7 +114,7 @@ def _replicas(question: OnGpus, dcp: int) -> Iterator[tuple[int, int]]:
 
 
 def _least_replicas(question: OnGpus, layout: Parallel, alone: Plan | None, tokens: int) -> int:
-    """Replicas below which no such layout holds all users, by what one stage alone would need; more than any: never."""
+    """Lower bound of replicas for all users, by what a single stage would need; above any limit: never."""
     if alone is None:
         return 1
     try:
@@ -130,7 +129,7 @@ def _least_replicas(question: OnGpus, layout: Parallel, alone: Plan | None, toke
 
 
 def _layout(question: OnGpus, replica: Parallel, plan: Plan | None, tokens: int) -> Parallel | None:
-    """As many replicas as hold all users; None where the engine refuses one, or not one user fits it."""
+    """Replicas that hold all users; None if the engine refuses one, or not even one user fits."""
     plan = plan or _plan(question, replica)
     if plan is None:
         return None
@@ -146,7 +145,7 @@ def _layout(question: OnGpus, replica: Parallel, plan: Plan | None, tokens: int)
 
 
 def _plan(question: OnGpus, layout: Parallel) -> Plan | None:
-    """Plan of a layout; None where the engine refuses it."""
+    """Plan of a layout; None if the engine refuses it."""
     try:
         return question.plan(layout)
     except KvcalcError:

@@ -1,4 +1,4 @@
-"""What GPUs hold of a model's cache: the question, and its whole answer."""
+"""How much of a model's cache fits on GPUs: the question and its complete answer."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from kvcalc.engines.base.plan import Fitted
 
 
-ZERO_RESERVE = "reserve 0 is given: activations, graphs and the rest are not counted, so this is an upper bound"
-NOTHING_BESIDE = "nothing is counted beside weights and cache: measure it, and pass it as --reserve"
+ZERO_RESERVE = "reserve is set to 0: activations, CUDA graphs and the rest are not counted, so this is an upper bound"
+NOTHING_BESIDE = "no other memory is counted besides weights and cache: measure it and pass it as --reserve"
 
 
 def beside_words(counted: Beside | str) -> str:
@@ -42,31 +42,31 @@ def beside_words(counted: Beside | str) -> str:
 
 
 def device_asked_for(gpu: str | None, memory: int | str | None) -> str:
-    """The device as `gpu_named` reads it. Raises InvalidValueError where neither says which."""
+    """The device as read by `gpu_named`. Raises InvalidValueError if neither is given."""
     if not gpu and memory is None:
         raise InvalidValueError(
-            "nothing says which GPU holds the cache",
+            "no GPU given",
             field="gpu",
-            help="name it (h100-80gb; `kvcalc gpus` lists them), or give its memory: 64GB",
+            help="name it (h100-80gb; `kvcalc gpus` lists them), or pass its memory: 64GB",
         )
     return with_memory(gpu, memory)
 
 
 def layout_of(num_gpus: int | None, parallel: Parallel | None) -> Parallel:
-    """The ranks, one on each GPU. Raises InvalidValueError where they are not as many as the GPUs."""
+    """The ranks, one on each GPU. Raises InvalidValueError if their number differs from the GPUs'."""
     ranks = parallel or Parallel()
     if num_gpus is not None and num_gpus != ranks.num_ranks:
         raise InvalidValueError(
-            f"{shown(num_gpus)} GPUs are not the {ranks.num_ranks:,} of tp {ranks.tp:,} x pp {ranks.pp:,} x dp "
-            f"{ranks.dp:,}",
+            f"{shown(num_gpus)} GPUs, but tp {ranks.tp:,} x pp {ranks.pp:,} x dp {ranks.dp:,} needs "
+            f"{ranks.num_ranks:,}",
             field="gpus",
-            help=f"say how they share the model: tp {num_gpus} (heads), pp (layers), or dp (replicas of it)",
+            help=f"say how they share the model: tp {num_gpus} (heads), pp (layers) or dp (replicas)",
         )
     return ranks
 
 
 def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, utilization: object = None) -> Engine:
-    """The engine with its settings on a GPU. Raises InvalidValueError where these contradict each other."""
+    """The engine with its settings on a GPU. Raises InvalidValueError if they contradict each other."""
     given = dict(settings or {})
     default = Engine.of(engine)
     known_device(type(default), gpu)
@@ -74,24 +74,24 @@ def engine_on(gpu: str, engine: str, settings: Mapping[str, object] | None, util
         return Engine.of(engine, given)
     if "gpu" in given and gpu_named(str(given["gpu"])) != gpu_named(gpu):
         raise InvalidValueError(
-            f"the setting gpu ({given['gpu']}) is not the GPU that is asked for ({gpu})",
+            f"the engine setting gpu ({given['gpu']}) differs from the requested GPU ({gpu})",
             field="gpu",
-            help="leave the setting out",
+            help="remove the setting",
         )
     given["gpu"] = gpu
     if utilization is not None:
         if default.SHARE in given:
             raise InvalidValueError(
-                f"utilization and {default.SHARE} are both given, and are the same",
+                f"utilization and {default.SHARE} are the same setting, and both are given",
                 field="utilization",
-                help="give one",
+                help="pass only one of them",
             )
         given[default.SHARE] = float(share_of(utilization, "utilization"))
     return Engine.of(engine, given)
 
 
 def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
-    """The whole answer. tokens: context of each user, if asked about one. Raises what an engine refuses."""
+    """The complete answer. tokens: context of each user, if requested. Raises the engine's refusals."""
     asked, sequences = question.asked, question.asked.sequences
     memory, plan = question.memory(ranks), question.plan(ranks)
     users = users_of_replica(sequences, ranks)
@@ -150,13 +150,13 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
 
 
 def _longest(question: OnGpus, longest: int | None) -> int:
-    """Tokens where none are asked about: as many as memory holds and the model was made for."""
+    """Default tokens: as many as fit memory and model."""
     known = [length for length in (longest, question.asked.model.max_model_len) if length]
     return min(known, default=1)
 
 
 def _tiers(question: OnGpus, ranks: Parallel, tokens: int) -> tuple[NodeTier, ...]:
-    """Caches off the devices, at most; none where the engine would not start, which is said elsewhere."""
+    """Upper bound of caches off the devices; none if the engine would not start, which is reported elsewhere."""
     asked, cache_bytes = question.asked._replace(tokens=tokens), question.memory(ranks, at_best=True).cache_bytes
     try:
         return tiers_of(asked, ranks, cache_bytes, at_most=question.beside(ranks) is not None)
@@ -165,7 +165,7 @@ def _tiers(question: OnGpus, ranks: Parallel, tokens: int) -> tuple[NodeTier, ..
 
 
 def _at_best(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int | None, users: int) -> AtBest | None:
-    """What fits where the least lies beside weights and cache; None where that is no estimate."""
+    """What fits at the lower bound of other memory; None without an estimate."""
     beside = question.beside(ranks)
     if beside is None:
         return None
@@ -183,7 +183,7 @@ def _at_best(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int | None, 
 
 
 def _policies(question: OnGpus, ranks: Parallel, longest: int | None) -> Iterator[str]:
-    """What each other policy of the engine would make of the same memory, where that is something else."""
+    """Results of the engine's other policies for the same memory, if different."""
     asked = question.asked
     users, cache_bytes = users_of_replica(asked.sequences, ranks), question.memory(ranks).cache_bytes
     for words, other in asked.engine.other_policies().items():
@@ -197,12 +197,12 @@ def _policies(question: OnGpus, ranks: Parallel, longest: int | None) -> Iterato
 
 
 def users_of_replica(sequences: int, ranks: Parallel) -> int:
-    """Users of the replica that has most."""
+    """Users of the fullest replica."""
     return -(-sequences // ranks.dp)
 
 
 def limiting_term(memory: Memory, plan: Plan, longest: int | None, users: int) -> str:
-    """Which term leaves no room for more, and where."""
+    """The limiting factor, and where it applies."""
     if memory.cache_bytes <= 0:
         alone = memory.weights_bytes >= memory.taken_bytes
         return "weights" if alone else "reserve"
@@ -220,7 +220,7 @@ def limiting_term(memory: Memory, plan: Plan, longest: int | None, users: int) -
 def _engines_own(
     question: OnGpus, plan: Plan, ranks: Parallel, memory: Memory, tokens: int | None
 ) -> tuple[Fitted | None, tuple[str, ...]]:
-    """What the engine itself would report of this memory; or in its words why it would not start."""
+    """The engine's own report for this memory; or its own message why it would not start."""
     if memory.cache_bytes <= 0:
         return None, ()
     available = (memory.cache_bytes,) * ranks.pp
@@ -240,7 +240,7 @@ def _engines_own(
 
     remarks = in_words(*before_change(question.asked.engine, report, question.rules | read, ask, said))
     if isinstance(report, PoolReport) and any(len(pools) > 1 for pools in report.stages):
-        first = "users are counted by the tokens of the largest pool; whether another binds first is not asked"
+        first = "users are counted by the tokens of the largest pool; other pools may limit them further"
         remarks = (first, *remarks)
     if isinstance(report, BlocksReport):
         remarks = (f"{report.engine} keeps {report.kept_words}", *remarks)
@@ -249,7 +249,7 @@ def _engines_own(
 
 
 def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | None) -> tuple[str, ...]:
-    """What a reader must know of how the numbers came about."""
+    """Notes on how the numbers were derived."""
     model, engine, shared = question.asked.model, question.asked.engine, ranks.tp * ranks.pp
     found = [*model.notes, *engine.version_notes, *engine.caveats(model), *question.gpu.remarks()]
     found.extend(question.weights.words())
@@ -266,13 +266,13 @@ def _notes(question: OnGpus, ranks: Parallel, sequences: int, longest: int | Non
     if shared > 1:
         found.append(divided_words(question.weights, ranks))
     if model.prompt_cut is not None:
-        found.append("what is asked for is the most that is held while prompts are read, all of them at a time")
+        found.append("the request is counted at its peak during prefill, with all prompts prefilled at once")
     if ranks.dp > 1 and sequences % ranks.dp:
         found.append(f"one of {ranks.dp:,} replicas has {users_of_replica(sequences, ranks):,} of the users")
     if not isinstance(engine, Planner) and question.utilization == 1:
-        found.append("all of the GPU's memory is counted; engines leave a share of it alone (--utilization)")
+        found.append("all of the GPU's memory is counted; engines leave a share of it unused (--utilization)")
     if engine.SHARES_CONTEXT:
-        found.append("tokens are those of the one context that all users share")
+        found.append("tokens count the one context that all users share")
     elif model.max_model_len is not None and (longest or 0) > model.max_model_len:
-        found.append(f"the model was made for a context of {plural(model.max_model_len, 'token')}")
+        found.append(f"the model's context is {plural(model.max_model_len, 'token')}")
     return tuple(found)

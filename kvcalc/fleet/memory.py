@@ -1,4 +1,4 @@
-"""What weights, a reserve and an engine's own share leave of a GPU's memory for the cache."""
+"""Memory of a GPU left for the cache by weights, a reserve and an engine's own share."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kvcalc.hardware.gpu import Gpu
 from kvcalc.units import shown
 
 _LONGEST = 40
-"""Digits of a share, and its power of ten, from which on nobody can have meant it."""
+"""Limits on the digits and the exponent of a share."""
 _MOST_SHOWN = 10**9
-"""Share from which on it is shown as it was written."""
+"""Shares above this are shown as written."""
 
 
 class Memory(NamedTuple):
-    """Memory of one GPU, in bytes. share: how much of it the engine takes, in words.
+    """Memory of one GPU, in bytes. share: the engine's share, in words.
 
-    cache_bytes: what is left; 0 or less where weights and reserve leave nothing.
+    cache_bytes: what is left; 0 or less if weights and reserve leave nothing.
     """
 
     gpu_bytes: int
@@ -31,17 +31,17 @@ class Memory(NamedTuple):
 
     @property
     def taken_bytes(self) -> int:
-        """What the engine takes of the GPU: weights, reserve and cache together."""
+        """Memory of the GPU that the engine takes: weights, reserve and cache."""
         return self.weights_bytes + self.reserve_bytes + self.cache_bytes
 
 
 def memory_of(
     engine: Engine, gpu: Gpu, weights_bytes: int, reserve_bytes: int, utilization: Fraction = Fraction(1)
 ) -> Memory:
-    """Memory of a GPU that holds weights_bytes of the weights.
+    """Memory of a GPU with weights_bytes of the weights.
 
     An engine with a planner takes its own share (such as gpu_memory_utilization), or exactly what a setting gives the
-    cache; any other floor(memory * utilization). Raises InvalidValueError where an engine's own share is not known.
+    cache; others take floor(memory * utilization). Raises InvalidValueError if an engine's own share is unknown.
     """
     used = weights_bytes + reserve_bytes
     if isinstance(engine, Planner):
@@ -56,7 +56,7 @@ def memory_of(
 
 
 def share_of(value: object, field: str = "gpu_memory_utilization") -> Fraction:
-    """A share above 0 and up to 1, as the decimal that was written: 0.9 is 9/10, since a float is never multiplied.
+    """A share above 0 and up to 1, as the decimal written: 0.9 is 9/10, since floats are never multiplied.
 
     Raises InvalidValueError for anything else.
     """
@@ -76,7 +76,7 @@ def share_of(value: object, field: str = "gpu_memory_utilization") -> Fraction:
 
 
 def _decimal(text: str) -> Fraction:
-    """A decimal of ordinary length, exact. Raises ValueError for any other, whose power of ten might have no end."""
+    """An exact decimal of ordinary length. Raises ValueError for others, whose exponent might be unbounded."""
     mantissa, _, exponent = text.strip().lower().partition("e")
     if len(text) > _LONGEST or (exponent and abs(int(exponent)) > _LONGEST) or not mantissa:
         raise ValueError(text)

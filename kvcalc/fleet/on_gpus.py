@@ -1,4 +1,4 @@
-"""What is asked of GPUs of one kind, whatever their number."""
+"""A question about any number of GPUs of one kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_shared(engine: Engine, gpu: Gpu, parallel: Parallel) -> None:
         raise NotApplicableError(
             f"no ranks share a model on MIG slices ({parallel} on {gpu.name}): a process sees one slice, and none "
             "shares memory with another",
-            help="take one slice for each replica (dp), or the whole GPU",
+            help="use one slice per replica (dp), or the whole GPU",
         )
     check_experts(engine, parallel)
 
@@ -42,12 +42,11 @@ def check_experts(engine: Engine, parallel: Parallel) -> None:
 
 @dataclass(frozen=True)
 class OnGpus:
-    """A question asked of GPUs of one kind.
+    """A question about GPUs of one kind.
 
-    weights: of the whole model; what a rank holds of them: `kvcalc.fleet.weights.on_rank`. reserve_bytes: on each GPU;
-    None: what the engine is estimated to hold there beside weights and cache, as far as that is known. A layout is
-    planned once.
-    rules: of the engine's versions, which its plans read. others: models on the same GPU, of which there is then one.
+    weights: of the whole model; a rank's share: `kvcalc.fleet.weights.on_rank`. reserve_bytes: on each GPU; None: the
+    estimate of the engine's other memory, if known. Each layout is planned once.
+    rules: version rules used by its plans. others: models on the same GPU; then only one GPU is used.
     """
 
     asked: Question
@@ -61,7 +60,7 @@ class OnGpus:
     _beside: dict[Parallel, Beside | None] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, object]:
-        """What another process gets: the question, none of its plans."""
+        """State for another process: the question without plans."""
         return {**vars(self), "rules": set(), "_plans": {}, "_beside": {}}
 
     def at(self, tokens: int) -> OnGpus:
@@ -71,13 +70,13 @@ class OnGpus:
         return replace(self, asked=self.asked.at(tokens), _beside={})
 
     def in_format(self, kv_dtype: Dtype) -> OnGpus:
-        """The same of a cache in another format."""
+        """The same with the cache in another format."""
         if kv_dtype == self.asked.kv_dtype:
             return self
         return replace(self, asked=self.asked._replace(kv_dtype=kv_dtype), _plans={}, _beside={})
 
     def in_eight_bits(self) -> OnGpus | None:
-        """The same of a cache of 8 bits; None where it is stored in as many already."""
+        """The same with an 8-bit cache; None if it already has 8 bits."""
         asked = self.asked
         engine, kv_dtype = asked.engine.in_eight_bits()
         if engine.cache_format(asked.model, kv_dtype) == asked.engine.cache_format(asked.model, asked.kv_dtype):
@@ -85,29 +84,29 @@ class OnGpus:
         return replace(self, asked=asked._replace(engine=engine, kv_dtype=kv_dtype), _plans={}, _beside={})
 
     def with_weights(self, weights: Weights) -> OnGpus:
-        """The same of other weights of the model, whose cache is the same: plans are shared."""
+        """The same with other weights; the cache is equal, so plans are shared."""
         return replace(self, weights=weights, _beside={})
 
     def beside(self, parallel: Parallel) -> Beside | None:
-        """What lies beside weights and cache, as an interval; None where that is given, or not known."""
+        """Other memory besides weights and cache, as an interval; None if it is given or unknown."""
         widths = self.weights.widths
         if self.reserve_bytes is not None or widths is None:
             return None
         if parallel not in self._beside:
             model, _, _, kv_dtype, engine, _ = self.asked
-            asked = self.asked.tokens if self.asked.tokens > 1 else None  # nothing is asked about one token
+            asked = self.asked.tokens if self.asked.tokens > 1 else None  # without a requested context
             self._beside[parallel] = engine.beside(model, kv_dtype, parallel, widths, asked)
         return self._beside[parallel]
 
     def memory(self, parallel: Parallel, *, at_best: bool = False) -> Memory:
-        """Memory of each GPU. at_best: with the least that is estimated to lie beside weights and cache.
+        """Memory of each GPU. at_best: with the lower bound of other memory.
 
         Raises NotApplicableError for ranks that cannot share the model so (`check_shared`), or GPUs with other models.
         """
         if self.others and parallel.num_ranks > 1:
             raise NotApplicableError(
-                f"other models are counted on one GPU, and {parallel} has {parallel.num_ranks}",
-                help="leave the layout out, or pass what the others take as --reserve",
+                f"other models need a single GPU, and {parallel} has {parallel.num_ranks}",
+                help="remove the layout, or pass the other models' memory as --reserve",
             )
         check_shared(self.asked.engine, self.gpu, parallel)
         engine = self.asked.engine.settled(self.asked.model, parallel)
@@ -120,7 +119,7 @@ class OnGpus:
         return memory_of(engine, self.gpu, weights, reserve_bytes + others, self.utilization)
 
     def plan(self, parallel: Parallel) -> Plan:
-        """What users need on each rank. Raises what the engine refuses."""
+        """What users need on each rank. Raises the engine's refusals."""
         shared = replace(parallel, ep=1)  # experts are weights
         if shared not in self._plans:
             with rules_read() as read:

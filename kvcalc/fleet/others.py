@@ -1,4 +1,4 @@
-"""Other models on the same GPU: what each takes of it, with weights, what lies beside them, and a cache."""
+"""Other models on the same GPU: weights, other memory and cache of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def other_of(question: OnGpus) -> Other:
-    """What the question's model takes of one GPU. Raises what its engine refuses."""
+    """What the question's model takes of one GPU. Raises its engine's refusals."""
     one, asked = Parallel(), question.asked
     memory, beside = question.memory(one), question.beside(one)
     reserve = memory.reserve_bytes

@@ -1,7 +1,7 @@
-"""How many replicas, and so GPUs, serve users whose requests differ in length; and what one more GPU brings.
+"""How many replicas and GPUs serve users whose requests differ in length; and what one more GPU adds.
 
-A replica of tp x pp GPUs holds so many users for a quantile of the time (`kvcalc.fleet.traffic`), and users / those
-replicas are needed, all of one layout. Users are spread evenly, and stay with their replica.
+A replica of tp x pp GPUs holds n users for a quantile of the time (`kvcalc.fleet.traffic`), so users / n replicas of
+one layout are needed. Users are spread evenly, and stay on their replica.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from kvcalc.units import count
 
 _MOST_STAGES = 4
 _FURTHER = (1, 2, 4, 8)
-"""GPUs more than are needed for which users are shown, too."""
-_SPREAD = "users are spread evenly over replicas of one layout, and stay with theirs"
+"""Extra GPUs for which users are also shown."""
+_SPREAD = "users are spread evenly over replicas of one layout, and stay on their replica"
 
 
 class Replica(NamedTuple):
-    """One replica of a layout on GPUs of one kind, and what users of the mix hold of it.
+    """One replica of a layout on GPUs of one kind, and the memory of the mix's users on it.
 
-    users: that it holds for the quantile of the time. share, share_with_one_more: how much of the time nothing is
-    preempted with as many replicas as hold all users, and with one more.
+    users: that it holds for the quantile of the time. share, share_with_one_more: share of the time without preemption,
+    with as many replicas as needed and with one more.
     """
 
     question: OnGpus
@@ -51,16 +51,16 @@ class Replica(NamedTuple):
         return self.layout.num_ranks
 
     def needed(self, users: int) -> int | None:
-        """Replicas that hold so many users; None where one holds none."""
+        """Replicas for this number of users; None if one replica holds no user."""
         return -(-users // self.users) if self.users else None
 
     def held(self, gpus: int) -> int:
-        """Users that so many GPUs hold."""
+        """Users that this number of GPUs holds."""
         return gpus // self.gpus * self.users
 
 
 class _Part(NamedTuple):
-    """A layout to count, as a worker gets it."""
+    """A layout to evaluate, as sent to a worker."""
 
     question: OnGpus
     layout: Parallel
@@ -74,11 +74,10 @@ def replicas_of(
     most_gpus: int | None = None,
     executor: Executor | None = None,
 ) -> ReplicasReport:
-    """Replicas of every usual layout, on each of the devices, that hold all users, fewest GPUs first.
+    """Replicas of every common layout on each device that hold all users, fewest GPUs first.
 
-    layout: the only one to try, where it is given. most_gpus: that there are. executor: whose workers take
-    a layout each.
-    Raises what every layout is refused with, and InvalidValueError for a mix that the engine refuses.
+    layout: the only one to try, if given. most_gpus: GPUs available. executor: its workers evaluate one layout each.
+    Raises the refusal if every layout is refused, and InvalidValueError for a mix that the engine refuses.
     """
     asked = [_at_longest(question, mix) for question in questions]
     parts = [
@@ -114,14 +113,14 @@ def _times(layout: Parallel, replicas: int) -> Parallel:
 
 
 def _at_longest(question: OnGpus, mix: Mix) -> OnGpus:
-    """The question about the longest request, by which what lies beside weights and cache is estimated."""
+    """The question with the longest request, used to estimate other memory."""
     own = question.asked.model.max_model_len
     longest = mix.workload.longest if own is None else min(own, mix.workload.longest)
     return replace(question, asked=question.asked.at(longest))
 
 
 def _layouts(question: OnGpus, most_gpus: int) -> Iterator[Parallel]:
-    """A replica's layouts as people run them: within a node, or stages of whole nodes; stages within one, too."""
+    """Common layouts of a replica: within a node (also with stages), or stages of whole nodes."""
     for tp in (1, 2, 4, 8):
         for pp in range(1, _MOST_STAGES + 1):
             usual = is_usual(tp, pp) or tp * pp <= NODE_GPUS
@@ -130,7 +129,7 @@ def _layouts(question: OnGpus, most_gpus: int) -> Iterator[Parallel]:
 
 
 def _counted(part: _Part) -> Replica | KvcalcError | None:
-    """What users hold of one replica; None where weights leave nothing, or why the engine refuses the layout."""
+    """The memory of users on one replica; None if weights leave nothing, or the engine's refusal."""
     question, layout, mix = part
     users = question.asked.sequences
     try:
@@ -157,7 +156,7 @@ def _counted(part: _Part) -> Replica | KvcalcError | None:
 
 
 def _held(part: _Part, cache_bytes: int) -> tuple[tuple[Store, ...], tuple[Load, ...]]:
-    """What a replica's ranks share, and what users hold of it."""
+    """The stores of a replica's ranks, and the users' load on them."""
     question, layout, mix = part
     asked = question.asked
     plan = question.plan(layout)
@@ -166,12 +165,12 @@ def _held(part: _Part, cache_bytes: int) -> tuple[tuple[Store, ...], tuple[Load,
 
 
 def _share(loads: Sequence[Load], users: int, replicas: int) -> float:
-    """How much of the time nothing is preempted on one of so many replicas that share users; 0 without one."""
+    """Share of the time without preemption on one of several replicas that share the users; 0 without replicas."""
     return min(load.share(-(-users // replicas)) for load in loads) if replicas else 0.0
 
 
 _OF_THE_MIX = ("prompt", "shared_prefix")
-"""Fields of errors that no layout changes."""
+"""Fields of errors that do not depend on the layout."""
 
 
 def _rank(replica: Replica, users: int) -> tuple[object, ...]:
@@ -199,7 +198,7 @@ def _fleet(replica: Replica, users: int) -> Fleet:
 
 
 def _steps(found: Sequence[Replica], mix: Mix, users: int, most_gpus: int | None) -> Iterator[Step]:
-    """What other numbers of GPUs hold than the fewest that are enough, each by the layout that holds most."""
+    """Users of other numbers of GPUs than the fewest that suffice, each in its best layout."""
     enough = [needed * each.gpus for each in found if (needed := each.needed(users)) is not None]
     if not enough:
         return
@@ -233,4 +232,4 @@ def _notes(asked: Sequence[OnGpus], ordered: Sequence[Replica]) -> Iterator[str]
         yield from replica.notes
         beside = replica.question.beside(replica.layout)
         if beside is not None:
-            yield f"beside weights and cache at most {count(beside.high_bytes)} bytes on each GPU, an estimate"
+            yield f"other memory at most {count(beside.high_bytes)} bytes on each GPU, an estimate"

@@ -1,12 +1,13 @@
-"""Routed experts that a step's tokens pass: how many of a layer's are read.
+"""Routed experts: how many of a layer's experts a step reads.
 
-At least as many as one token passes, where all tokens choose alike. How many are expected is an estimate: each token is
-taken to choose k of n experts evenly and by itself, so that of B tokens none chooses an expert with (1 - k / n)^B.
+The minimum is one token's experts, if all tokens choose the same. The expected number is an estimate: each token is
+assumed to choose k of n experts evenly and independently, so that B tokens leave an expert unused with probability (1 -
+k / n)^B.
 
     expected = n * (1 - (1 - k / n)^B)
 
-Trained routers are less even than that, so that fewer are read. Of ranks that share experts each has n / ranks, and the
-one that reads most has ceil(k / ranks) of a token's at least.
+Trained routers are less even, so fewer are read. Ranks that divide experts have n / ranks each, and the one that reads
+most has at least ceil(k / ranks) of a token's experts.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.fleet.weights import EXPERTS, ROUTER, Weights
 
 _PRECISION_BITS = 128
-"""Of a share that is raised to a power: a fraction of its own would have as many digits as there are tokens."""
+"""Precision of powers: an exact fraction would have as many digits as there are tokens."""
 _MOST_EXPERTS = 2**12
-"""More rows than this are those of several experts laid under each other (DBRX)."""
+"""More rows than this belong to several stacked experts (DBRX)."""
 _WITHOUT_WORK = 2
-"""Up to how many times its experts a router chooses from, where some of what it chooses does nothing (LongCat)."""
+"""Largest ratio of a router's choices to its experts, if some choices are no-ops (LongCat)."""
 
 
 class Routing(NamedTuple):
-    """Routed experts of a layer. choices: what the router chooses from, experts that do nothing among them."""
+    """Routed experts of a layer. choices: of the router, including no-op experts."""
 
     num_experts: int
     per_token: int
     choices: int
 
     def least(self, ranks: int = 1) -> Fraction:
-        """Share of a rank's experts that a step reads where all tokens choose alike, on the rank that reads most."""
+        """Share of a rank's experts that a step reads if all tokens choose the same, on the rank that reads most."""
         working = max(0, self.per_token - (self.choices - self.num_experts))
         return min(Fraction(1), Fraction(-(-working // ranks) * ranks, self.num_experts))
 
@@ -51,7 +52,7 @@ class Routing(NamedTuple):
 
 
 def routing_of(weights: Weights) -> Routing | None:
-    """The experts of a checkpoint; None where it has none. Raises NotApplicableError where nobody says how many."""
+    """The experts of a checkpoint, if any. Raises NotApplicableError if the number per token is unknown."""
     tensors = [each.tensor for each in weights.tensors]
     rows = [t.shape[0] for t in tensors if t.part == EXPERTS]
     if not rows:
@@ -60,8 +61,8 @@ def routing_of(weights: Weights) -> Routing | None:
     number = min(rows) if min(rows) <= _MOST_EXPERTS else max(routers, default=0)
     if not number or not weights.experts_per_token:
         raise NotApplicableError(
-            "nothing says how many of its routed experts a token passes",
-            help="name the model's own repository or preset, whose config says so",
+            "number of routed experts per token unknown",
+            help="name the model's repository or preset, whose config states it",
         )
     return Routing(number, min(weights.experts_per_token, number), _choices(number, routers))
 

@@ -1,10 +1,10 @@
-"""What prefill sends to decode: the cache of one request, by pair of ranks, and how long a link takes.
+"""What prefill sends to decode: the cache of one request, by pair of ranks, and its time on a link.
 
     bytes of a pair = sum over layers and tensors that both hold of  the overlap of their shares
 
-A rank holds one of `shares` equal parts of a tensor, several ranks the same part where there are fewer parts than
-ranks (KV heads), or all of it (a latent). A decode rank takes each part from one prefill rank that has it; where
-several have it, decode ranks take turns.
+A rank holds one of `shares` equal parts of a tensor (several ranks hold the same part if there are fewer KV heads than
+ranks), or all of it (a latent). A decode rank receives each part from one prefill rank that has it; if several have it,
+decode ranks take turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kvcalc.units import both_units
 
 
 class _Held(NamedTuple):
-    """What a rank holds of a tensor, in each of its layers. part of shares: which of how many."""
+    """A rank's share of a tensor, in each of its layers. part, shares: which of how many."""
 
     layers: frozenset[int]
     bytes: int
@@ -46,11 +46,11 @@ def transfer(
     link_bytes_per_second: int | None = None,
     in_flight: int = 1,
 ) -> TransferReport:
-    """What a request of the question's tokens sends from ranks that share the model as `prefill` to `decode`.
+    """Bytes that a request of the question's tokens sends from ranks in the `prefill` layout to those in `decode`.
 
-    dp replicas hold requests of their own, so that a request goes from one replica to one. in_flight: requests whose
-    blocks decode has set aside while they arrive. Whole blocks are sent where the engine stores in blocks.
-    Raises NotApplicableError where the two store a layer in other formats or blocks, or share tokens.
+    dp replicas hold separate requests, so that a request goes from one replica to one other. in_flight: requests for
+    which decode reserves blocks while they arrive. Whole blocks are sent if the engine stores blocks. Raises
+    NotApplicableError if the two sides store a layer in different formats or blocks, or divide tokens.
     """
     one = question._replace(sequences=1)
     whole = sized(one._replace(parallel=None))
@@ -75,15 +75,15 @@ def transfer(
 
 
 def _of_windows(question: Question, whole: Report) -> Iterator[str]:
-    """That windows are counted as they are held while a prompt is read, where an engine holds more than it sees."""
+    """Note that windows are counted as held during prefill, if an engine holds more than the window."""
     slides = any(limit in group.facts for group in question.model.groups for limit in _WINDOWS)
     if not slides or question.engine.name == _IDEAL:
         return
     least = sized(question._replace(engine=Engine.of(_IDEAL), parallel=None)).total_bytes
     if least < whole.total_bytes:
         yield (
-            f"windows are counted as {whole.engine} holds them while it reads the prompt; a connector that sends only "
-            f"what is still seen sends no less than {both_units(least)}"
+            f"windows are counted as {whole.engine} holds them during prefill; a connector that sends only the window "
+            f"itself sends at least {both_units(least)}"
         )
 
 
@@ -95,18 +95,18 @@ def _ranks(question: Question, side: Parallel) -> tuple[RankReport, ...]:
     """What each rank of a replica holds."""
     if side.dcp > 1:
         raise NotApplicableError(
-            f"ranks that share tokens (dcp {side.dcp}) are not modelled in transfers", help="leave dcp out"
+            f"transfers with decode context parallelism (dcp {side.dcp}) are not modelled", help="remove dcp"
         )
     return sized(question._replace(parallel=_replica(side))).per_rank
 
 
 def _same_ranks(ranks: tuple[RankReport, ...]) -> Iterator[Pair]:
-    """Each rank sends all it holds to the one that holds the same."""
+    """Each rank sends everything to the rank with the same share."""
     return (Pair(rank.rank, rank.rank, rank.bytes) for rank in ranks if rank.bytes)
 
 
 def _shares(ranks: tuple[RankReport, ...], whole: tuple[GroupReport, ...]) -> list[Mapping[_Key, _Held]]:
-    """What each rank holds of each tensor, as a share of the whole."""
+    """Each rank's share of each tensor."""
     whole_bytes = {(group.name, t.name): t.bytes // group.num_layers for group in whole for t in group.tensors}
     tp = 1 + max(rank.tp_rank for rank in ranks)
     return [dict(_held(rank, tp, whole_bytes)) for rank in ranks]
@@ -121,16 +121,16 @@ def _held(rank: RankReport, tp: int, whole_bytes: Mapping[_Key, int]) -> Iterato
             shares, rest = divmod(whole_bytes.get(key, 0), own_bytes)
             if rest or not shares or tp % shares:
                 raise NotApplicableError(
-                    f"{tensor.name} of {group.name} layers is stored in other blocks by {tp} ranks than by one: "
+                    f"{tensor.name} of {group.name} layers is stored in different blocks by {tp} ranks and by one: "
                     f"{own_bytes:,} bytes of {whole_bytes.get(key, 0):,}",
-                    help="give both sides a layout that stores a layer alike",
+                    help="use layouts that store a layer in the same blocks on both sides",
                 )
             copies = tp // shares
             yield key, _Held(frozenset(group.layers), own_bytes, rank.tp_rank // copies, shares, copies)
 
 
 def _pairs(senders: list[Mapping[_Key, _Held]], receivers: list[Mapping[_Key, _Held]]) -> Iterator[Pair]:
-    """Each pair of ranks of which one sends the other anything."""
+    """Each pair of ranks with a transfer."""
     for receiver, wanted in enumerate(receivers):
         for sender, offered in enumerate(senders):
             sent = sum(_sent(offered[key], wanted[key], sender, receiver) for key in wanted.keys() & offered.keys())
@@ -139,8 +139,8 @@ def _pairs(senders: list[Mapping[_Key, _Held]], receivers: list[Mapping[_Key, _H
 
 
 def _sent(offered: _Held, wanted: _Held, sender: int, receiver: int) -> Fraction:
-    """Bytes of a tensor that one rank sends another: what both have, of all layers that they share."""
-    if sender % offered.copies != receiver % offered.copies:  # another rank with the same part does it
+    """Bytes of a tensor that one rank sends another: the overlap, over all layers in common."""
+    if sender % offered.copies != receiver % offered.copies:  # another rank with the same part sends it
         return Fraction(0)
     start = max(Fraction(offered.part, offered.shares), Fraction(wanted.part, wanted.shares))
     end = min(Fraction(offered.part + 1, offered.shares), Fraction(wanted.part + 1, wanted.shares))

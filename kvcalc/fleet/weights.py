@@ -1,4 +1,4 @@
-"""How many bytes a model's weights take, who says so, and what each rank holds of them. They are never guessed."""
+"""Bytes of a model's weights, their source, and each rank's share. They are never guessed."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ HOW_TO_SAY = (
 EXPERTS, ROUTER, EMBEDDING, HEAD = "experts", "router", "embedding", "head"
 _MTP = "mtp"
 _OF_LAYERS = ("attention", "state", "mlp", "shared experts", "experts", "router", "norm")
-"""Parts whose layers are those of the decoder; towers and encoders number their own."""
+"""Parts whose layers are the decoder's; towers and encoders have their own numbering."""
 _OF_THE_LAST = ("head", "norm", "mtp")
-"""Parts that belong to no layer and stand behind the last."""
+"""Parts after the last layer that belong to no layer."""
 _COPIED_PARTS = ("norm", "router")
 _COPIED = ("q_a_proj", "kv_a_proj", "indexer.", "norm")
-"""Tensors that every tensor-parallel rank holds whole: what leads into latents, and indexers."""
+"""Tensors that every tensor-parallel rank holds completely: down-projections to latents, and indexers."""
 _OF_KV_HEADS = ("k_proj", "v_proj")
 
 
 class Stored(NamedTuple):
-    """A tensor with what it takes in each of its layers, or once where it is of no layer."""
+    """A tensor with its bytes in each of its layers, or once if it belongs to no layer."""
 
     tensor: WeightTensor
     bytes_by_layer: tuple[int, ...]
@@ -55,13 +55,12 @@ class Part(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Bytes of a whole model's weights, and where the number came from.
+    """Bytes of a whole model's weights, and the source of the number.
 
-    estimate: whether the format decides matrices that were not read. tensors: what they are made of, where that is
-    known; these may come to another sum, where another format was counted than the files have. unloaded_bytes: what the
-    checkpoint has besides, and engines do not load.
-    widths: what activations are as wide as. experts_per_token: routed experts that a token passes, 0 where there are
-    none or nobody says. form: their format, and repository: where they are published; empty where that is not known.
+    estimate: whether a format was assumed for matrices that were not read. tensors: if known; their sum may differ if
+    another format was counted than the files have. unloaded_bytes: rest of the checkpoint, which engines do not load.
+    widths: of activations. experts_per_token: routed experts per token, 0 if none or unknown. form: their format, and
+    repository: where they are published; empty if unknown.
     """
 
     bytes: int
@@ -76,22 +75,22 @@ class Weights(NamedTuple):
 
     @property
     def parameters(self) -> int | None:
-        """Parameters in all; None where the tensors are not known."""
+        """Total parameters; None if the tensors are unknown."""
         return sum(each.tensor.parameters for each in self.tensors) or None
 
     def words(self) -> Iterator[str]:
-        """What a reader must know of where the bytes came from; nothing of what was given as bytes."""
+        """Notes on the source of the bytes; none if given as bytes."""
         if self.source != GIVEN:
             yield f"{'estimated ' if self.estimate else ''}weights of {both_units(self.bytes)}, {self.source}"
         if self.unloaded_bytes:
             yield (
-                f"without {both_units(self.unloaded_bytes)} of multi-token prediction, which engines load for "
-                "speculation alone"
+                f"without {both_units(self.unloaded_bytes)} of multi-token prediction, which engines load only for "
+                "speculation"
             )
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What each part of the checkpoint takes, in the order of PARTS."""
+        """Bytes of each part of the checkpoint, in the order of PARTS."""
         return tuple(
             Part(name, sum(each.tensor.parameters for each in of_part), sum(each.bytes for each in of_part))
             for name in PARTS
@@ -100,7 +99,7 @@ class Weights(NamedTuple):
 
 
 def counted(inventory: Inventory, form: WeightFormat, words: str) -> Weights:
-    """The tensors of a checkpoint in a format; an estimate unless that stores each of them alike."""
+    """The tensors of a checkpoint in a format; an estimate unless the format stores all of them equally."""
     tensors = tuple(Stored(tensor, each_bytes) for tensor, each_bytes in stored(inventory.tensors, form))
     total_bytes = sum(each.bytes for each in tensors)
     source = f"{plural(inventory.parameters, 'parameter')} of {inventory.source}, {words} ({form.words})"
@@ -115,10 +114,10 @@ def counted(inventory: Inventory, form: WeightFormat, words: str) -> Weights:
 
 
 def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weights:
-    """The weights as they are given (or read by somebody, who says from where), or else as the authors published them.
+    """The weights as given (or read, with a source), else as the authors published them.
 
-    Raises InvalidValueError where neither says them, or where the model was rebuilt as another architecture, which
-    nobody published.
+    Raises InvalidValueError if neither is known, or if the model was rebuilt as another architecture, which was never
+    published.
     """
     if isinstance(given_bytes, Weights):
         return given_bytes
@@ -127,7 +126,7 @@ def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weight
             raise InvalidValueError(
                 f"weights_bytes must be a number of bytes, not {shown(given_bytes)}",
                 field="weights_bytes",
-                help="for instance weights_bytes=2**30",
+                help="for example weights_bytes=2**30",
             )
         return Weights(given_bytes, GIVEN)
     if rebuilt := rebuilt_as(model):
@@ -138,21 +137,21 @@ def weights_of(model: Model, given_bytes: int | Weights | None = None) -> Weight
 
 
 def rebuilt_as(model: Model) -> str:
-    """The architecture that a what-if made of the model; empty where none did."""
+    """The architecture that a what-if gave the model; empty without one."""
     return next(
         (each.name for each in reversed(model.methods) if METHODS.module(each.name).TRAITS.kind == ARCHITECTURE), ""
     )
 
 
 def unknown_weights(why: str = "", help: str = HOW_TO_SAY) -> InvalidValueError:
-    """The error where nothing says how large the weights are."""
+    """The error for weights of unknown size."""
     return InvalidValueError(f"weights size unknown{why}", field="weights", help=help)
 
 
 def loaded(weights: Weights, model: Model) -> Weights:
-    """Without the layers of multi-token prediction, which engines load for speculation alone.
+    """Without the layers of multi-token prediction, which engines load only for speculation.
 
-    The same where the tensors are not known, where there are none, and where the model was asked for with them.
+    Unchanged if the tensors are unknown, if there are none, and if the model was requested with them.
     """
     drafts = any(group.drafts for group in model.groups)
     kept = tuple(each for each in weights.tensors if drafts or each.tensor.part != _MTP)
@@ -178,25 +177,25 @@ def divided_words(weights: Weights, ranks: Parallel) -> str:
     """How ranks divide the weights, as a note."""
     on = f"{both_units(weights.bytes)} of weights"
     if not weights.tensors:
-        return f"{on}: assumed to be shared evenly by {ranks.tp * ranks.pp:,} GPUs"
+        return f"{on}: assumed to be divided evenly over {ranks.tp * ranks.pp:,} GPUs"
     experts = f", experts by EP {ranks.ep}" if ranks.ep > 1 else ""
     return f"{on}, divided tensor by tensor: {ranks}{experts}; norms, routers and down-projections are copied"
 
 
 def on_rank(weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = EVENLY) -> int:
-    """Bytes on a rank of the stage that holds most, rounded up.
+    """Bytes on a rank of the largest stage, rounded up.
 
-    Where the tensors are known, each is divided as engines divide it: matrices by tp, experts by ep where that is more,
-    layers by stages, embeddings to the first stage and logits to the last; norms, routers and what leads into latents
-    are copied, and so are KV heads where ranks outnumber them. Other weights are shared evenly by tp x pp, and so are
-    all where layers do not divide.
+    If the tensors are known, each is divided as engines do: matrices by tp, experts by ep if larger, layers by stages,
+    embeddings to the first stage and logits to the last; norms, routers and down-projections to latents are copied, as
+    are KV heads if there are more ranks than heads. Other weights are divided evenly by tp x pp, as are all if layers
+    do not divide.
     """
     whole_bytes = sum(each.bytes for each in weights.tensors)
     if not whole_bytes or (ranks.tp, ranks.pp, ranks.ep) == (1, 1, 1):
         return -(-weights.bytes // (ranks.tp * ranks.pp))
     try:
         stages = stages_of(model, ranks.pp, sharing)
-    except InvalidValueError:  # the engine says so, or has stages of its own
+    except InvalidValueError:  # the engine reports this, or has its own stages
         return -(-weights.bytes // (ranks.tp * ranks.pp))
     heaviest_bytes = _of_heaviest(weights.tensors, tuple(stages), fewest_kv_heads(model), ranks)
     return ceil(heaviest_bytes * weights.bytes / whole_bytes)
@@ -217,7 +216,7 @@ def _of_heaviest(
 
 
 def on_stages(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]]:
-    """Stages that hold a tensor, each with its bytes there."""
+    """Stages with a tensor, each with its bytes there."""
     tensor, last = each.tensor, len(stages) - 1
     if tensor.part in _OF_LAYERS and tensor.layers:
         for stage, layers in enumerate(stages):
@@ -230,7 +229,7 @@ def on_stages(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]
 
 
 def share_of_rank(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -> Fraction:
-    """Which share of a tensor each tensor-parallel rank holds."""
+    """The share of a tensor that each tensor-parallel rank holds."""
     if tensor.part in _COPIED_PARTS or any(name in tensor.name for name in _COPIED):
         return Fraction(1)
     if tensor.part == EXPERTS:
@@ -241,6 +240,6 @@ def share_of_rank(tensor: WeightTensor, kv_heads: int | None, ranks: Parallel) -
 
 
 def fewest_kv_heads(model: Model) -> int | None:
-    """The fewest KV heads of any layer; None where no layer has heads that are copied."""
+    """The fewest KV heads of any layer; None if no layer has heads that are copied."""
     found = (part.shared_facts.get("num_kv_heads") for group in model.groups for part in group.parts)
     return min((heads for heads in found if heads), default=None)

@@ -1,6 +1,6 @@
 """Formats: one file for each value of --format, with `write(document, stream)`.
 
-FOR_ANYTHING render any document, FOR_CHARTS those with charts, FOR_FINDINGS those with notices.
+FOR_ANYTHING renders any document, FOR_CHARTS those with charts, FOR_FINDINGS those with notices.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ FOR_FINDINGS = ("github", "gitlab", "junit", "sarif")
 FOR_CHARTS = ("chart", "svg", "png", "tikz")
 FOR_ANYTHING = ("table", "json", "csv", "markdown", "latex", "html")
 OF_BYTES = ("png",)
-"""Formats that are no text: a terminal does not take them."""
+"""Binary formats, which must not go to a terminal."""
 _DRAWN = ("svg", "png")
-"""Formats that matplotlib draws."""
+"""Formats drawn by matplotlib."""
 _SUFFIXES = {
     ".txt": "table",
     ".json": "json",
@@ -41,15 +41,15 @@ def write(document: Document, name: str, stream: TextIO) -> None:
 
 
 def check_format(name: str, allowed: tuple[str, ...]) -> None:
-    """Raises UnknownNameError for an unknown format, InvalidValueError for one that this output has not.
+    """Raises UnknownNameError for an unknown format, InvalidValueError for one that this output does not support.
 
-    Raises KvcalcError for one whose library is not installed.
+    Raises KvcalcError if its library is not installed.
     """
     if name in _DRAWN:
         _check_library()
     FORMATS.module(name)
     if name not in allowed:
-        only = next((words for names, words in _ONLY.items() if name in names), "is not for this answer")
+        only = next((words for names, words in _ONLY.items() if name in names), "is not supported for this answer")
         raise InvalidValueError(f"the format {name} {only}", help=f"use {', '.join(allowed)}")
 
 
@@ -58,17 +58,19 @@ def _check_library() -> None:
 
     if find_spec("matplotlib") is None:
         raise KvcalcError(
-            "charts are drawn by matplotlib, which is not installed: pip install 'kvcalc[plot]'",
-            help="--format chart draws in the terminal, and --format json and csv have the numbers, without it",
+            "charts need matplotlib, which is not installed: pip install 'kvcalc[plot]'",
+            help="--format chart (in the terminal), json and csv work without it",
         )
 
 
 def format_of_file(suffix: str) -> str:
-    """The format of a file by the end of its name. Raises InvalidValueError for one that says none."""
+    """The format of a file by its suffix. Raises InvalidValueError for an unknown one."""
     found = _SUFFIXES.get(suffix.lower())
     if found is None:
         raise InvalidValueError(
-            f"the ending {suffix!r} says no format" if suffix else "a name without an ending says no format",
-            help=f"end it in {', '.join(_SUFFIXES)}, or give --format",
+            f"the suffix {suffix!r} is not a known format"
+            if suffix
+            else "a name without a suffix does not give a format",
+            help=f"use one of {', '.join(_SUFFIXES)}, or pass --format",
         )
     return found

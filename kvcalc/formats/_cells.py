@@ -6,11 +6,11 @@ from kvcalc.report.sheet import Cell, Column
 from kvcalc.units import GB, GIB
 
 _SMALL_RATIO = 0.01
-"""Ratio below which a fourth decimal is shown, which keeps a cache of under 1 % apart from none."""
+"""Ratio below which a fourth decimal is shown, so that a cache of under 1% is not shown as 0."""
 
 
 def cell_text(value: Cell, column: Column) -> str:
-    """For eyes: thousands separated, two decimals where a unit was scaled."""
+    """For people: thousands separators, two decimals in scaled units."""
     if not isinstance(value, int | float):
         return "" if value is None else str(value)
     match column.kind:
@@ -27,10 +27,10 @@ def cell_text(value: Cell, column: Column) -> str:
 
 
 def is_number(column: Column) -> bool:
-    """Whether a column's cells line up on the right."""
+    """Whether a column's cells are right-aligned."""
     return column.kind not in ("text", "bar")
 
 
 def is_fixed(column: Column) -> bool:
-    """Whether a column's cells must not be broken over two lines."""
+    """Whether a column's cells must not wrap."""
     return column.kind != "text"

@@ -1,6 +1,6 @@
-"""Charts drawn by matplotlib: the same document gives the same bytes, whatever the settings of its user.
+"""Charts drawn by matplotlib: the same document gives the same bytes, whatever the user's settings.
 
-Why matplotlib: `CONTRIBUTING.md`. Nothing is worked out here; a chart's numbers are drawn as they are.
+Why matplotlib: `CONTRIBUTING.md`. Nothing is computed here; a chart's numbers are drawn as they are.
 """
 
 from __future__ import annotations
@@ -47,37 +47,37 @@ _DOTS_AN_INCH = 200
 _TITLE_CHARACTERS, _NOTE_CHARACTERS, _LABEL_CHARACTERS = 84, 112, 44
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _APART = 0.062
-"""Of an axis' height between two labels."""
+"""Distance between two labels, as a share of the axis height."""
 _FEW_MARKS, _MANY_POINTS = 6, 100
 _SHARE_FOR_WORDS = 0.13
-"""Of a chart's width that a part of a bar has, if its size is to stand in it."""
+"""Least width of a bar's part, as a share of the chart, to print its size in it."""
 _MOST_KINDS = 8
 _SVG = "{http://www.w3.org/2000/svg}"
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 class _Tips:
-    """What is said of single parts of a drawing, by the id that each has in it."""
+    """Descriptions of single parts of a drawing, by their id."""
 
     def __init__(self) -> None:
         self.words: dict[str, str] = {}
 
     def id_of(self, words: str) -> str:
-        """An id for what these words are of."""
+        """An id for the part with this description."""
         name = f"tip-{len(self.words)}"
         self.words[name] = words
         return name
 
 
 class _Ready(NamedTuple):
-    """A figure, and what is said of its parts."""
+    """A figure, and the descriptions of its parts."""
 
     figure: Any
     tips: _Tips
 
 
 def svg(charts: Sequence[Chart], *, salt: str = "kvcalc", notes: bool = True) -> str:
-    """An SVG of the charts, one below the other. salt: what tells its ids from those of others on one page."""
+    """An SVG of the charts, one below the other. salt: makes its ids unique on a page."""
     shown = [visible_chart(chart) for chart in charts]
     with _settings(salt):
         ready = _figure(shown, notes=notes)
@@ -104,20 +104,18 @@ def png(charts: Sequence[Chart]) -> bytes:
 
 @contextmanager
 def _settings(salt: str) -> Iterator[None]:
-    """The library as it comes, but for our own settings: a user's style does not change what is drawn."""
+    """The library's defaults plus our settings: a user's style does not change the drawing."""
     import matplotlib as mpl
 
     defaults: Any = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
     settings: Any = {**defaults, **_SETTINGS, "svg.hashsalt": salt}
     with mpl.rc_context(settings), catch_warnings():
-        filterwarnings(
-            "ignore", "Glyph .* missing from font"
-        )  # a name in signs that the font lacks: a box stands there
+        filterwarnings("ignore", "Glyph .* missing from font")  # glyphs missing in the font are drawn as boxes
         yield
 
 
 def _figure(charts: Sequence[Chart], *, notes: bool) -> _Ready:
-    """All charts below each other, each with its title and, where they are wanted, its notes."""
+    """All charts below each other, each with its title and, if requested, its notes."""
     from matplotlib.figure import Figure
 
     tips = _Tips()
@@ -129,7 +127,7 @@ def _figure(charts: Sequence[Chart], *, notes: bool) -> _Ready:
     figure = Figure((_WIDTH_INCHES, whole))
     top = whole
     for chart, title, own, height, foot in zip(charts, titles, below, heights, feet, strict=True):
-        over = 12 if isinstance(chart, Bars) and chart.levels else 0  # points: a limit has its words there
+        over = 12 if isinstance(chart, Bars) and chart.levels else 0  # points: room for the label of a limit
         top -= 0.1 + 0.2 * len(title) + over / 72
         axes = figure.add_axes((0.02, (top - height) / whole, 0.96, height / whole))
         _draw(chart, axes, tips)
@@ -164,14 +162,14 @@ def _wrapped(notes: Sequence[str]) -> list[str]:
 
 
 def _inches(chart: Chart) -> float:
-    """Height of what is drawn, without its labels."""
+    """Height of the plot area, without labels."""
     if isinstance(chart, Curves):
         return max(3.3, 0.24 * len(chart.series))
     return 0.35 + 0.34 * len(chart.bars) if isinstance(chart, Bars) else 0.5
 
 
 def _foot_points(chart: Chart) -> int:
-    """Points below an axis that its labels and its key take."""
+    """Points below an axis for its labels and legend."""
     if isinstance(chart, Curves):
         return 42
     rows = -(-len(chart.kinds()) // _KEY_COLUMNS) if len(chart.kinds()) <= _MOST_KINDS else 1
@@ -263,7 +261,7 @@ def _is_round(number: Number) -> bool:
 
 
 def _label_lines(chart: Curves, axes: Axes, scale: Scale) -> None:
-    """Labels at the ends of lines, apart from each other, each in the colour of its line."""
+    """Labels at the ends of lines, spread apart, in the colours of their lines."""
     wanted: list[tuple[float, str, str]] = []
     for number, series in enumerate(chart.series):
         last = next((y for _, y in reversed(series.points) if y > 0 or not chart.y.log), scale.low)
@@ -287,12 +285,12 @@ def _label_lines(chart: Curves, axes: Axes, scale: Scale) -> None:
 
 
 def _height(axes: Axes, value: Number) -> float:
-    """How high a value is on the axis, from 0 to 1."""
+    """Position of a value on the axis, from 0 to 1."""
     return float(axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1])
 
 
 def _spread(wanted: list[tuple[float, str, str]]) -> Iterator[tuple[float, tuple[float, str, str]]]:
-    """Heights for labels as near as they can be to where they are wanted, without one over another."""
+    """Heights for labels, as close to the wanted ones as possible without overlap."""
     ordered = sorted(wanted, key=lambda each: each[0])
     heights: list[float] = []
     for want, *_ in ordered:
@@ -362,14 +360,14 @@ def _draw_limit(level: Level, axes: Axes) -> None:
 
 
 def _named_parts(chart: Bars) -> list[tuple[str, str]]:
-    """Colour and words of each part; those of a bar alone with their sizes."""
+    """Colour and label of each part; for a single bar with sizes."""
     alone = chart.bars[0].segments if len(chart.bars) == 1 else ()
     sizes = {segment.label: f", {gibibytes(segment.bytes)}" for segment in alone}
     return [(LIGHT[PARTS[tone % len(PARTS)]], f"{_cut(label)}{sizes.get(label, '')}") for label, tone in chart.kinds()]
 
 
 def _draw_key(named: Sequence[tuple[str, str]], axes: Axes, height: float) -> None:
-    """What each colour is, below an axis of so many inches."""
+    """The legend, below an axis of this many inches."""
     from matplotlib.patches import Patch
 
     patches = [Patch(color=colour, label=words) for colour, words in named]
@@ -413,11 +411,11 @@ def _draw_strip(chart: Strip, axes: Axes, tips: _Tips) -> None:
     _draw_key(named, axes, _inches(chart))
 
 
-# What a reader of the drawing is told -------------------------------------------------------------------------------
+# Descriptions -------------------------------------------------------------------------------------------------------
 
 
 def _described(drawing: bytes, charts: Sequence[Chart], tips: _Tips, salt: str) -> str:
-    """The SVG with a title, a description, and words at each part that has some; without what matplotlib adds."""
+    """The SVG with a title, a description, and descriptions of its parts; without matplotlib's metadata."""
     for prefix, uri in (("", _SVG[1:-1]), ("xlink", "http://www.w3.org/1999/xlink")):
         ElementTree.register_namespace(prefix, uri)
     root = ElementTree.fromstring(drawing)

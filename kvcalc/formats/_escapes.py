@@ -1,6 +1,6 @@
-"""What each grammar wants escaped of a text that is visible already; every text of a document passes one of these.
+"""Escapes for each grammar, for text that is already visible; every text of a document passes one of these.
 
-A terminal wants nothing further: `visible` leaves no character that acts on one.
+A terminal needs nothing more: `visible` leaves no control character.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from kvcalc.report.chart import Bar, Bars, Chart, Curves, Level
 from kvcalc.report.sheet import Cell, Line, Point, Sheet, Styled
 
 _FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""What makes spreadsheets read a cell as a formula. Source: OWASP, "CSV Injection"."""
+"""First characters that make spreadsheets read a cell as a formula. Source: OWASP, "CSV Injection"."""
 _PLAIN_NUMBER = re.compile(r"[+-]?\d[\d,._]*(?:[eE][+-]?\d+)?%?")
 _MARKDOWN = re.compile(r"[\\`|]|\](?=\()")
-"""Backslash, code, a cell's border, and what makes a link. Source: GitHub Flavored Markdown, 2.4 and 4.10."""
+"""Backslash, code, cell border, and link characters. Source: GitHub Flavored Markdown, 2.4 and 4.10."""
 _LATEX = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",
@@ -32,13 +32,13 @@ _LATEX = {
 _LIGATURE = re.compile(r"([-',])(?=\1)")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What no XML document may hold, not even escaped. Source: XML 1.0, 2.2 Char."""
+"""Characters forbidden in XML, even escaped. Source: XML 1.0, 2.2 Char."""
 _PLAIN_IN_URI = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 _COMMAND = re.compile(r"^((?:\s|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
 
 
 def visible_sheet(sheet: Sheet) -> Sheet:
-    """The same sheet, each of its texts visible."""
+    """The same sheet with all its texts visible."""
     return sheet._replace(
         title=visible(sheet.title),
         columns=tuple(column._replace(title=visible(column.title)) for column in sheet.columns),
@@ -52,7 +52,7 @@ def visible_sheet(sheet: Sheet) -> Sheet:
 
 
 def visible_chart(chart: Chart) -> Chart:
-    """The same chart, each of its texts visible."""
+    """The same chart with all its texts visible."""
     notes = tuple(map(visible, chart.notes))
     shown = chart._replace(title=visible(chart.title), notes=notes)
     if isinstance(shown, Curves):
@@ -74,19 +74,19 @@ def _visible_bar(bar: Bar) -> Bar:
 
 
 def visible_cell(cell: Cell) -> Cell:
-    """A cell, its text visible."""
+    """A cell with visible text."""
     if isinstance(cell, str):
         return visible(cell)
     return Styled(visible(cell.words), cell.style) if isinstance(cell, Styled) else cell
 
 
 def no_commands(text: str) -> str:
-    r"""Printed lines of which none is a workflow's command: layout may have put a `::` at the start of one."""
+    r"""Printed lines without workflow commands: layout may have moved a `::` to the start of a line."""
     return _COMMAND.sub(r"\1\\x3a", text) if "::" in text else text
 
 
 def csv_cell(cell: Cell) -> Cell:
-    """A cell that no spreadsheet takes for a formula: behind an apostrophe where it begins like one."""
+    """A cell that no spreadsheet reads as a formula: prefixed by an apostrophe if it starts like one."""
     text = str(cell) if isinstance(cell, str | Styled) else ""
     if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
         return f"'{text}"
@@ -94,22 +94,22 @@ def csv_cell(cell: Cell) -> Cell:
 
 
 def markdown(text: str) -> str:
-    """A text as words of Markdown, in a cell or anywhere else."""
+    """Text escaped for Markdown, in cells and elsewhere."""
     return _ENTITY.sub("&amp;", _MARKDOWN.sub(r"\\\g<0>", text)).replace("<", "&lt;")
 
 
 def latex(text: str) -> str:
-    """A text as words of LaTeX, in any font encoding.
+    """Text escaped for LaTeX, in any font encoding.
 
-    Source: Lamport, "LaTeX: A Document Preparation System", 2.2.1, the ten characters that mean something; those that
-    its oldest fonts show as others; and pairs that would become one sign.
+    Source: Lamport, "LaTeX: A Document Preparation System", 2.2.1, the ten special characters; those that old fonts
+    render as others; and pairs that would become ligatures.
     """
     escaped = "".join(_LATEX.get(character, character) for character in text)
     return _LIGATURE.sub(r"\1{}", escaped)
 
 
 def xml(text: str, most: int = MOST_NAME) -> str:
-    """A text that an XML document may hold; ElementTree writes its entities."""
+    """Text allowed in XML; ElementTree writes its entities."""
     return _NO_XML.sub("\ufffd", visible(text, most))
 
 
@@ -126,7 +126,7 @@ def github_property(text: str, most: int = MOST_NAME) -> str:
 def uri_path(path: str) -> str:
     """A path as part of a URI. Source: RFC 3986, 2.1 and 2.3."""
     try:
-        content = path.encode("utf-8", "surrogateescape")  # bytes of a name that are no text come back as they were
+        content = path.encode("utf-8", "surrogateescape")  # bytes of a name that are not valid text are preserved
     except UnicodeEncodeError:
         content = path.encode("utf-8", "surrogatepass")
     return "".join(chr(byte) if byte in _PLAIN_IN_URI else f"%{byte:02X}" for byte in content)

@@ -1,6 +1,6 @@
-"""Pieces of HTML: tables, charts and notes of a document, as a page and a notebook set them.
+"""HTML fragments: tables, charts and notes of a document, for pages and notebooks.
 
-Everything is well-formed XML, too, so that a strict reader can read it. Nothing is asked of a network.
+Everything is also well-formed XML, so that a strict reader can read it. Nothing is loaded from a network.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _NAMES = {colour: name for name, colour in LIGHT.items()}
 _STYLE_OF = re.compile(r'style="[^"]*"')
 _SIZE = re.compile(r'(<svg\b[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"')
 _MANY_ROWS = 16
-"""Rows from which on a table is folded."""
+"""Rows from which a table is collapsed."""
 NO_CHARTS = "Charts need matplotlib: pip install 'kvcalc[plot]'. Their numbers are in the tables."
 
 
 def html(text: object) -> str:
-    """A text as words of HTML, in an element or an attribute."""
+    """Text escaped for HTML, in an element or an attribute."""
     return escape(xml(str(text), MOST_TEXT), quote=True)
 
 
 def draws() -> bool:
-    """Whether charts can be drawn here."""
+    """Whether charts can be drawn."""
     return find_spec("matplotlib") is not None
 
 
@@ -66,11 +66,11 @@ STYLE = f"""
 .kvcalc summary {{ cursor: pointer; color: var(--link); padding: 0.3rem 0; }}
 .kvcalc :focus-visible {{ outline: 2px solid var(--link); outline-offset: 2px; }}
 """.strip()
-"""What pieces look like, in a page and in a notebook alike."""
+"""The style of fragments, in pages and notebooks."""
 
 
 def sheet(each: Sheet, level: int, *, titled: bool = True, folded: bool = False) -> Iterator[str]:
-    """A sheet: its heading of that level, lines, table, points and notes. folded: the table is opened by its reader."""
+    """A sheet: heading of a level, lines, table, points and notes. folded: the table starts collapsed."""
     shown = visible_sheet(each)
     if titled:
         yield f"<h{level}>{html(shown.title)}</h{level}>"
@@ -86,7 +86,7 @@ def sheet(each: Sheet, level: int, *, titled: bool = True, folded: bool = False)
 
 
 def lines(of: Iterable[Line]) -> Iterator[str]:
-    """What stands above a table: names and values, and sentences."""
+    """The lines above a table: names and values, and sentences."""
     named = [line for line in of if line.label]
     sentences = [line for line in of if not line.label]
     if named:
@@ -113,7 +113,7 @@ def notes(words: Iterable[str]) -> Iterator[str]:
 
 
 def table(shown: Sheet) -> str:
-    """A table that may be wider than its place."""
+    """A table that may be wider than its container."""
     columns = [(i, column) for i, column in enumerate(shown.columns) if column.kind != "bar"]
     head = "".join(f'<th scope="col"{_right(column)}>{html(column.title)}</th>' for _, column in columns)
     body = "".join(f"<tr>{''.join(_cell(row[i], column) for i, column in columns)}</tr>" for row in shown.rows)
@@ -122,7 +122,7 @@ def table(shown: Sheet) -> str:
 
 
 def _wide(content: str, label: str) -> str:
-    """What may be wider than its place: it is moved by keys, too."""
+    """Content that may be wider than its container, scrollable by keyboard, too."""
     return f'<div class="wide" role="region" tabindex="0" aria-label="{html(label)}">{content}</div>'
 
 
@@ -136,7 +136,7 @@ def _cell(value: Cell, column: Column) -> str:
 
 
 def chart(each: Chart, name: str) -> str:
-    """A chart as a figure, drawn in the colours of the page. name: what its ids begin with."""
+    """A chart as a figure, drawn in the colours of the page. name: prefix of its ids."""
     from kvcalc.formats._drawing import svg
 
     drawing = _in_colours(svg([each], salt=name, notes=False))
@@ -146,16 +146,16 @@ def chart(each: Chart, name: str) -> str:
 
 
 def about(each: Chart) -> str:
-    """What a chart shows, in a sentence."""
+    """A sentence on what a chart shows."""
     if isinstance(each, Curves):
         return f"{each.y.label[:1].upper()}{each.y.label[1:]} over {each.x.label}."
     if isinstance(each, Bars):
         return f"{each.label[:1].upper()}{each.label[1:]}, part by part."
-    return "Bytes of each layer; the darker, the more."
+    return "Bytes of each layer; darker means more."
 
 
 def _in_colours(drawing: str) -> str:
-    """The same drawing, its colours those that the page has by these names."""
+    """The same drawing with colours taken from the page by name."""
 
     def named(match: re.Match[str]) -> str:
         colour = match[0]

@@ -1,4 +1,4 @@
-"""What formats for CI systems have in common: the notices of a document, and by what one is known from run to run."""
+"""Common parts of CI formats: the notices of a document, and their fingerprints across runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kvcalc.report.sheet import Document
 
 
 def notices_of(document: Document) -> tuple[Notice, ...]:
-    """The notices of a document; none of one that has none."""
+    """The notices of a document, if any."""
     return tuple(document.notices()) if isinstance(document, Noticing) else ()
 
 
 def fingerprints(notices: tuple[Notice, ...]) -> list[str]:
-    """What tells each from the others and stays where lines move: rule, file and deployment, and which of several."""
+    """A fingerprint that is unique and survives moved lines: rule, file, deployment, and an index."""
     found: list[str] = []
     seen: dict[str, int] = {}
     for notice in notices:
@@ -26,7 +26,7 @@ def fingerprints(notices: tuple[Notice, ...]) -> list[str]:
 
 
 def relative(file: str) -> str:
-    """A path as repositories have it: from here, with slashes; as it is where it lies elsewhere."""
+    """A path as in a repository: relative, with slashes; unchanged if it lies elsewhere."""
     path = os.path.normpath(file) if file else ""
-    here = os.path.relpath(path) if os.path.isabs(path) else path  # noqa: PTH117  # as text: it may be no path at all
+    here = os.path.relpath(path) if os.path.isabs(path) else path  # noqa: PTH117  # as text: it may not be a path
     return (path if here.startswith(os.pardir) else here).replace(os.sep, "/")

@@ -1,7 +1,8 @@
-"""Colours by their names, for paper and for dark screens: a drawing has those of paper, and a page may exchange them.
+"""Colours by name, for paper and for dark screens: a drawing has those for paper, and a page may replace them.
 
-Lines have a contrast of at least 3 with what is behind them, words of at least 4.5 (WCAG 2.2, 1.4.3 and 1.4.11);
-`tests/formats/test_palette.py` works that out. Lines differ in their dashes, too, for eyes and printers without colour.
+Lines have a contrast of at least 3 with their background, text at least 4.5 (WCAG 2.2, 1.4.3 and 1.4.11);
+`tests/formats/test_palette.py` checks that. Lines also differ in their dashes, for colour-blind readers and monochrome
+printers.
 """
 
 from __future__ import annotations
@@ -73,4 +74,4 @@ DARK = {
 SERIES = [name for name in LIGHT if name.startswith("series-")]
 PARTS = [name for name in LIGHT if name.startswith("part-")]
 HEAT = [name for name in LIGHT if name.startswith("heat-")]
-"""From the least to the most."""
+"""From low to high."""

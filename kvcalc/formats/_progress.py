@@ -1,4 +1,4 @@
-"""A progress bar on a terminal's error stream, for whatever takes longer than a second."""
+"""A progress bar on a terminal's stderr, for work that takes longer than a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATIENCE_SECONDS = 1.0
 
 @contextmanager
 def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Function to call with what is done and all of it; the bar shows after a second, and goes at the end."""
+    """Function to call with work done and total; the bar appears after a second, and disappears at the end."""
     if not sys.stderr.isatty():
         yield lambda _done, _all: None
         return

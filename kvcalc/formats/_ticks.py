@@ -1,4 +1,4 @@
-"""Where an axis is labelled, and with what: numbers that people read, in units of their own."""
+"""Ticks of an axis and their labels: round numbers in suitable units."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _STEPS = (1, 2, 5)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _KILO = 1024
 _LEAST_RANGE = 2
-"""Factor that a range of a log axis spans at least."""
+"""Least factor spanned by a log axis."""
 _IN_DOUBLINGS = (BYTES, TOKENS)
 """Units that people count in powers of two; any other is counted in powers of ten."""
 _TENTHS = 10
 
 
 class Tick(NamedTuple):
-    """A number of an axis, and its label."""
+    """A number on an axis, and its label."""
 
     value: Number
     label: str
 
 
 class Scale(NamedTuple):
-    """What an axis shows: from low to high, with its ticks."""
+    """The range of an axis, with its ticks."""
 
     low: Number
     high: Number
@@ -33,7 +33,7 @@ class Scale(NamedTuple):
 
 
 def scale_of(axis: Axis, least: Number, most: Number, room: int) -> Scale:
-    """The range of an axis that holds all numbers from `least` to `most`, with at most `room` ticks or so."""
+    """The range of an axis for numbers from `least` to `most`, with about `room` ticks at most."""
     if axis.unit == SHARE:
         return Scale(0, 1, _shares(room))
     if not axis.log:
@@ -57,7 +57,7 @@ def _shares(room: int) -> tuple[Tick, ...]:
 
 
 def binary(value: int) -> str:
-    """`1073741824` as `1 GiB`: a whole number of the largest binary unit, or the nearest with two digits."""
+    """`1073741824` as `1 GiB`: a whole number of the largest binary unit, or rounded to two digits."""
     power = 0
     while power + 1 < len(_UNITS) and value >= _KILO ** (power + 1):
         power += 1
@@ -66,7 +66,7 @@ def binary(value: int) -> str:
 
 
 def _doublings(low: int, high: int, room: int) -> list[int]:
-    """Powers of two in a range, every one or every second, third ... of them."""
+    """Powers of two in a range, every one or every second, third and so on."""
     first, last = (low - 1).bit_length(), high.bit_length() - 1
     step = max(1, -(-(last - first + 1) // max(2, room)))
     start = last - (last - first) // step * step if last >= first else last
@@ -74,14 +74,14 @@ def _doublings(low: int, high: int, room: int) -> list[int]:
 
 
 def _decades(low: int, high: int, room: int) -> list[int]:
-    """1, 2, 5 and their tenfolds in a range; powers of ten alone where that would be many."""
+    """1, 2, 5 times powers of ten in a range; only powers of ten if those are too many."""
     found = [step * 10**power for power in range(len(str(high))) for step in _STEPS]
     inside = [value for value in found if low <= value <= high]
     return inside if len(inside) <= room else [value for value in inside if str(value).strip("0") == "1"]
 
 
 def _linear(axis: Axis, most: int, room: int) -> tuple[Tick, ...]:
-    """Equal steps from nothing on, as long as they are even in the unit."""
+    """Equal steps from zero, round in the unit."""
     unit = 1
     if axis.unit in _IN_DOUBLINGS:
         while unit * _KILO <= most:
@@ -91,7 +91,7 @@ def _linear(axis: Axis, most: int, room: int) -> tuple[Tick, ...]:
 
 
 def _even(most: int, unit: int, room: int, *, doublings: bool) -> int:
-    """The smallest even step of a unit that leaves at most `room` ticks."""
+    """The smallest round step of a unit with at most `room` ticks."""
     if doublings:
         step = 1
         while most // step > room:

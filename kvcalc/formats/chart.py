@@ -1,4 +1,4 @@
-"""Charts for a terminal, of block characters: as wide as it is, in colour where that is wanted, plain in a pipe."""
+"""Charts for a terminal, of block characters: full width, in colour if supported, plain in a pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kvcalc.units import count, gibibytes, plural
 
 _HEIGHT = 16
 _LEAST, _MOST = 20, 100
-"""Columns of what is drawn."""
+"""Columns of the drawing."""
 _INDENT = "  "
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -30,7 +30,7 @@ _Cell = tuple[str, str]
 
 
 class _Signs(NamedTuple):
-    """What is drawn with."""
+    """The set of drawing characters."""
 
     points: str
     parts: str
@@ -49,7 +49,7 @@ _ASCII = _Signs(_PLAIN_POINTS, _PLAIN_PARTS, " ..::==##", "-", "|", "+", "+", "-
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes each chart of the document, with what its signs mean below it."""
+    """Writes each chart of the document, with a legend below."""
     console = Console(file=stream, highlight=False)
     console.width = console.width or USUAL_WIDTH
     signs = _BLOCKS if console.encoding.lower().startswith("utf") else _ASCII
@@ -79,13 +79,13 @@ def _print(chart: Chart, console: Console, signs: _Signs) -> None:
 
 
 def _hanging(line: Text, console: Console) -> Iterator[Text]:
-    """A line of a key, indented; what it wraps into hangs below its words."""
+    """A line of a legend, indented; wrapped lines have a hanging indent."""
     for index, part in enumerate(line.wrap(console, max(_LEAST, console.width - len(_INDENT) - 2))):
         yield Text(_INDENT + "  " * bool(index)).append_text(part)
 
 
 def _room(width: int, taken: int) -> int:
-    """Columns that are left to draw in; where a terminal is too narrow, the chart is wider than it."""
+    """Columns left for drawing; if a terminal is too narrow, the chart is wider than it."""
     return max(_LEAST, min(_MOST, width - taken))
 
 
@@ -110,19 +110,19 @@ def _curves(chart: Curves, width: int, signs: _Signs) -> Iterator[Text]:
 
 
 def _place(axis: Axis, scale: Scale, value: float, cells: int) -> int:
-    """Which of so many equal cells of an axis a value is in."""
+    """The cell of an axis that a value falls in."""
     return max(0, min(cells - 1, round(_share(axis, scale, value) * (cells - 1))))
 
 
 def _share(axis: Axis, scale: Scale, value: float) -> float:
-    """How far along an axis a value is, from 0 to 1."""
+    """Position of a value on an axis, from 0 to 1."""
     if not axis.log:
         return (value - scale.low) / ((scale.high - scale.low) or 1)
     return (log2(max(value, 1)) - log2(scale.low)) / ((log2(scale.high) - log2(scale.low)) or 1)
 
 
 def _grid(chart: Curves, x_scale: Scale, y_scale: Scale, columns: int, signs: _Signs) -> list[list[_Cell]]:
-    """Rows of cells, the lowest first: one line is an area, several are rows of their own signs."""
+    """Rows of cells, the lowest first: a single line is drawn as an area, several as lines of characters."""
     rows: list[list[_Cell]] = [[(" ", "")] * columns for _ in range(_HEIGHT)]
     for level in chart.levels:
         rows[_place(chart.y, y_scale, level.value, _HEIGHT)] = [(signs.across, "red")] * columns
@@ -141,7 +141,7 @@ def _grid(chart: Curves, x_scale: Scale, y_scale: Scale, columns: int, signs: _S
 def _heights(
     chart: Curves, points: Sequence[tuple[Number, Number]], x_scale: Scale, y_scale: Scale, columns: int
 ) -> Iterator[tuple[int, float]]:
-    """How high a line is in each column that it reaches, as a share of the axis: straight between two points."""
+    """Height of a line in each column, as a share of the axis: linear between two points."""
     drawn = [(_share(chart.x, x_scale, x), _share(chart.y, y_scale, y)) for x, y in points if y > 0 or not chart.y.log]
     if not chart.joined:
         yield from ((max(0, min(columns - 1, round(x * (columns - 1)))), y) for x, y in drawn)
@@ -157,7 +157,7 @@ def _heights(
 
 
 def _fill(rows: list[list[_Cell]], column: int, share: float, signs: _Signs, colour: str) -> None:
-    """Fills a column from below, to an eighth of a character."""
+    """Fills a column from below, in eighths of a character."""
     eighths = max(1, round(share * _HEIGHT * 8))
     for row in range(_HEIGHT):
         part = max(0, min(8, eighths - 8 * row))
@@ -166,7 +166,7 @@ def _fill(rows: list[list[_Cell]], column: int, share: float, signs: _Signs, col
 
 
 def _foot(axis: Axis, scale: Scale, columns: int, signs: _Signs) -> Iterator[str]:
-    """The axis below, its labels, and what it is of."""
+    """The horizontal axis, its tick labels and its title."""
     line, labels = [signs.line] * columns, [" "] * (columns + 8)
     free = 0
     for tick in scale.ticks:
@@ -183,7 +183,7 @@ def _foot(axis: Axis, scale: Scale, columns: int, signs: _Signs) -> Iterator[str
 
 
 def _curves_key(chart: Curves, signs: _Signs) -> Iterator[Text]:
-    """What each sign is, with the number that its line comes to."""
+    """The legend, with the last number of each line."""
     width = max(len(series.label) for series in chart.series)
     alone = len(chart.series) == 1 and chart.joined
     for number, series in enumerate(chart.series):
@@ -228,8 +228,8 @@ def _bars(chart: Bars, width: int, signs: _Signs) -> Iterator[Text]:
 
 
 def _bars_key(chart: Bars, signs: _Signs) -> Iterator[Text]:
-    """What each part is; of a bar alone, how large it is."""
-    if len(chart.kinds()) < 2 and not chart.levels:  # noqa: PLR2004  # one part is the whole
+    """The legend of the parts; for a single bar with sizes."""
+    if len(chart.kinds()) < 2 and not chart.levels:  # noqa: PLR2004  # one part is the whole bar
         return
     alone = chart.bars[0] if len(chart.bars) == 1 else None
     sizes = {segment.label: f"  {gibibytes(segment.bytes)}" for segment in alone.segments} if alone else {}
@@ -249,7 +249,7 @@ def _part(tone: int, signs: _Signs) -> _Cell:
 
 
 def _stacked(parts: Iterable[tuple[int, int]], most: int, columns: int) -> list[int]:
-    """The tone of each cell of a bar; a part of something has a cell, however small it is."""
+    """The tone of each cell of a bar; every part that is not 0 has at least one cell."""
     cells: list[int] = []
     total = 0
     for size, tone in parts:
@@ -273,7 +273,7 @@ def _strip(chart: Strip, width: int, signs: _Signs) -> Iterator[Text]:
 
 
 def _layer(chart: Strip, group: str, bytes_: int, signs: _Signs) -> _Cell:
-    """A column as high as what a layer holds, of what the largest does."""
+    """A column per layer, relative to the largest layer."""
     most = max((layer.bytes for layer in chart.layers), default=0) or 1
     groups = [*dict.fromkeys(layer.group for layer in chart.layers)]
     eighths = max(1, -(-bytes_ * 8 // most)) if bytes_ else 0
@@ -281,7 +281,7 @@ def _layer(chart: Strip, group: str, bytes_: int, signs: _Signs) -> _Cell:
 
 
 def _strip_key(chart: Strip, signs: _Signs) -> Iterator[Text]:
-    """What each group holds."""
+    """The bytes of each group."""
     for group, bytes_, number in chart.kinds():
         said = f"{plural(number, 'layer')}, {gibibytes(bytes_)} each"
         yield Text().append(*_layer(chart, group, bytes_, signs)).append(f" {group}: {said}")
@@ -292,4 +292,4 @@ _FORMS: dict[type, tuple[Callable[..., Iterator[Text]], Callable[..., Iterator[T
     Bars: (_bars, _bars_key),
     Strip: (_strip, _strip_key),
 }
-"""How each form of chart is drawn, and what is said of its signs."""
+"""How each form of chart is drawn, and its legend."""

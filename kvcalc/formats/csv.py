@@ -1,4 +1,4 @@
-"""CSV: one table with one header, exact numbers in bytes, for spreadsheets and programs. Titles and notes stay out."""
+"""CSV: one table with one header and exact bytes, for spreadsheets and programs; without titles and notes."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def write(document: Document, stream: TextIO) -> None:
 
 
 def _written(cell: Cell) -> Cell:
-    """A switch as JSON has it; a text that is visible, and no formula."""
+    """Booleans as in JSON; text visible, and never a formula."""
     return str(cell).lower() if isinstance(cell, bool) else csv_cell(visible_cell(cell))

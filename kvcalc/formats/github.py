@@ -25,5 +25,5 @@ def write(document: Document, stream: TextIO) -> None:
 
 
 def _file(notice: Notice) -> str:
-    """The path, whole: one that was cut names no file."""
+    """The complete path: a shortened one would name no file."""
     return github_property(notice.file, MOST_TEXT)

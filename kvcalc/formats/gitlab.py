@@ -1,4 +1,4 @@
-"""GitLab's code quality report: an issue for each deployment that fails, shown at its line of a merge request.
+"""GitLab's code quality report: an issue for each deployment that fails, shown at its line in a merge request.
 
 Source: GitLab, "Code Quality", report format: description, check_name, fingerprint, severity, location; paths from the
 root of the repository, without `./`, and no byte order mark.
@@ -16,7 +16,7 @@ from kvcalc.report.sheet import Document, Json
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes the list of issues, empty where everything fits."""
+    """Writes the list of issues, empty if everything fits."""
     failing = tuple(notice for notice in notices_of(document) if notice.fails)
     issues = [_issue(notice, print_) for notice, print_ in zip(failing, fingerprints(failing), strict=True)]
     stream.write(dumped(issues))

@@ -1,7 +1,7 @@
-"""HTML: one page that holds all it shows, for any document: tables, charts, notes, and sections where it has them.
+"""HTML: a self-contained page for any document: tables, charts, notes, and sections if it has them.
 
-It asks nothing of a network, follows the reader's choice of light or dark, prints, and needs no script; with scripts,
-charts say the number under the pointer and commands are copied by a click.
+It loads nothing from a network, follows the reader's light or dark theme, prints well, and needs no script; with
+scripts, charts show the number under the pointer, and a click copies a command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kvcalc.report.page import Part, Section, Sectioned
 from kvcalc.report.sheet import Document
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-"""Nothing is loaded from anywhere."""
+"""Nothing is loaded from elsewhere."""
 _STYLE = """
 :root { color-scheme: light dark; }
 body { margin: 0; }
@@ -120,7 +120,9 @@ def write(document: Document, stream: TextIO) -> None:
 
 def fragment(document: Document) -> str:
     """The document as part of another page, such as a notebook."""
-    name = "k" + sha256(repr(document).encode("utf-8", "surrogatepass")).hexdigest()[:10]  # apart from its neighbours
+    name = (
+        "k" + sha256(repr(document).encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    )  # separated from its neighbours
     pieces = "\n".join(_document(document, 3, name))
     return f'<div class="kvcalc" style="padding: 0.8rem 1rem"><style>{_html.STYLE}</style>\n{pieces}\n</div>'
 
@@ -144,12 +146,12 @@ def _page(document: Document) -> Iterator[str]:
     if not _html.draws() and charts_of(document):
         yield f'<p class="lead">{html(_html.NO_CHARTS)}</p>'
     yield from _sections(document) if isinstance(document, Sectioned) else _document(document, 2, "chart", titled=False)
-    yield f"</main><footer><p>kvcalc {__version__}: exact bytes; what is an estimate is called one.</p></footer>"
+    yield f"</main><footer><p>kvcalc {__version__}: exact bytes; estimates are marked as such.</p></footer>"
     yield f"<script>\n{_SCRIPT}\n</script></body></html>"
 
 
 def _heading(document: Document) -> tuple[str, str, str]:
-    """Title, what it comes to, and the command that made it."""
+    """Title, summary, and the command that made it."""
     if isinstance(document, Sectioned):
         return document.heading()
     return document.sheets()[0].title, "", ""
@@ -199,12 +201,12 @@ def _part(part: Part, name: str) -> Iterator[str]:
 
 
 def _document(document: Document, level: int, name: str, *, titled: bool = True) -> Iterator[str]:
-    """The charts of a document, then its tables; a table that a chart has shown already is folded."""
+    """The charts of a document, then its tables; tables already shown as a chart start collapsed."""
     charts, sheets = charts_of(document) if _html.draws() else (), document.sheets()
     said = {note for sheet in sheets for note in sheet.notes}
     for number, chart in enumerate(charts):
         own = tuple(note for note in chart.notes if note not in said)
         yield _html.chart(chart._replace(notes=own), f"{name}-{number}")
     for number, sheet in enumerate(sheets):
-        drawn = bool(charts) and number == 0  # its title stands in the chart
+        drawn = bool(charts) and number == 0  # the chart has the title
         yield from _html.sheet(sheet, level, titled=not drawn and (titled or number > 0), folded=drawn)

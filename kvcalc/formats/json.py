@@ -1,4 +1,4 @@
-"""JSON: every number an exact integer, but for ratios."""
+"""JSON: every number is an exact integer, except ratios."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def write(document: Document, stream: TextIO) -> None:
 
 
 def dumped(values: Json) -> str:
-    """Values as indented JSON, in which no workflow's command is read."""
-    return _inert(dumps(values, indent=2)) + "\n"  # in ASCII: whatever acts on a terminal is an escape
+    """Values as indented JSON that no workflow runner reads as a command."""
+    return _inert(dumps(values, indent=2)) + "\n"  # in ASCII: control characters become escapes
 
 
 def line_of(values: Json) -> str:
@@ -24,6 +24,6 @@ def line_of(values: Json) -> str:
 
 
 def _inert(text: str) -> str:
-    for command in ("##[", "##vso["):  # two hashes stand in texts alone, and may be an escape there
+    for command in ("##[", "##vso["):  # `##` occurs only inside strings, where an escape is allowed
         text = text.replace(command, f"\\u0023{command[1:]}")
     return text

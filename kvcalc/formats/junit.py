@@ -13,7 +13,7 @@ from kvcalc.report.sheet import Document
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes a test suite; a deployment that does not fit is a failure, and notes are what its case printed.
+    """Writes a test suite; a deployment that does not fit is a failure, and notes are its output.
 
     Characters beyond ASCII are references, so that the document is well-formed in whatever encoding it is stored.
     """

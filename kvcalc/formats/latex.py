@@ -1,4 +1,4 @@
-"""LaTeX: tables for papers, with the rules of booktabs.
+"""LaTeX: tables for papers, with booktabs rules.
 
 Source: Simon Fear, "Publication quality tables in LaTeX" (the package booktabs): no vertical rules, three horizontal.
 """
@@ -14,7 +14,7 @@ from kvcalc.report.sheet import Document, Sheet
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes a table for each sheet: its title is the caption, and notes stand below."""
+    """Writes a table for each sheet, with its title as caption and notes below."""
     stream.write("\n".join(_sheet(visible_sheet(sheet)) for sheet in document.sheets()))
 
 
@@ -45,7 +45,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _words(sheet: Sheet) -> list[str]:
-    """Lines, what is said of single rows, and notes."""
+    """Lines, remarks on single rows, and notes."""
     lines = [f"{line.label} {line.value}".strip() for line in sheet.lines]
     points = [": ".join((point.title, "; ".join(point.lines))) for point in sheet.points]
     return [*lines, *points, *([f"* {sheet.footnote}"] if sheet.footnote else []), *sheet.notes]

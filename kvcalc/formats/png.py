@@ -1,4 +1,4 @@
-"""PNG: charts as pictures, at 200 dots an inch."""
+"""PNG: charts as images, at 200 dpi."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from kvcalc.report.sheet import Document
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes the charts of the document, one below the other, to the bytes behind the stream."""
+    """Writes the charts of the document, one below the other, to the stream's byte buffer."""
     stream.flush()
     stream.buffer.write(png(charts_of(document)))

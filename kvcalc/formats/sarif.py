@@ -1,7 +1,7 @@
-"""SARIF 2.1.0: a result for each deployment that fails, as GitHub's code scanning and other viewers take it.
+"""SARIF 2.1.0: a result for each deployment that fails, for GitHub's code scanning and other viewers.
 
 Source: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0"; GitHub, "SARIF support for code
-scanning", which tells results apart by `primaryLocationLineHash`.
+scanning", which distinguishes results by `primaryLocationLineHash`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from kvcalc.report.sheet import Document, Json
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _HOME = "https://github.com/kvcalc/kvcalc"
 _ROOT = "%SRCROOT%"
-"""What relative paths are relative to: the root of the repository."""
+"""Base of relative paths: the root of the repository."""
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes a log of one run, with every rule and the results of those that were broken."""
+    """Writes a log of one run, with all rules and the results that break them."""
     failing = tuple(notice for notice in notices_of(document) if notice.fails)
     results = [_result(notice, print_) for notice, print_ in zip(failing, fingerprints(failing), strict=True)]
     driver: Json = {

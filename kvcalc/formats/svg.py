@@ -1,4 +1,4 @@
-"""SVG: charts for pages, papers and pull requests; words stay words, and each point says its number."""
+"""SVG: charts for pages, papers and pull requests; text stays text, and each point has a tooltip with its number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables for a terminal: colour where it is wanted, plain characters where nothing else can be shown."""
+"""Tables for a terminal: colour if supported, plain ASCII if nothing else can be shown."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from kvcalc.formats._escapes import no_commands, visible_sheet
 from kvcalc.report.sheet import Cell, Column, Document, Line, Sheet, Style, Styled
 
 USUAL_WIDTH = 80
-"""Columns of a terminal that claims to have none, as COLUMNS=0 does."""
+"""Columns of a terminal that reports none, as with COLUMNS=0."""
 WIDE = 100
-"""Terminal columns from which on the less important table columns are shown."""
+"""Terminal width from which less important columns are shown."""
 _INDENT = 2
 _GAP = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 _MANY = 200
-"""Rows from which on a table that fits is laid out here: rich measures every cell, three times."""
+"""Rows from which a table that fits is laid out here: rich measures every cell three times."""
 _DETAIL = 4
-"""Blanks before what belongs to the line above."""
+"""Indent of details below a line."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _STYLES: dict[Style, str] = {"plain": "", "answer": "bold green", "alarm": "bold red", "detail": ""}
 
 
 class _Shown(NamedTuple):
-    """A cell as a terminal shows it, in a style of rich's."""
+    """A cell for a terminal, in a rich style."""
 
     text: str
     style: str
@@ -42,7 +42,7 @@ _BLANK = _Shown("", "")
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes the document's tables. Width, colour and character set are those of the stream and its environment."""
+    """Writes the document's tables. Width, colour and character set follow the stream and the environment."""
     console = Console(file=stream, highlight=False)
     console.width = console.width or USUAL_WIDTH
     with console.capture() as capture:
@@ -81,19 +81,19 @@ def _print_rows(sheet: Sheet, console: Console) -> None:
     rows = _once(columns, [[_cell(row[i], sheet.columns[i], console) for i in shown] for row in sheet.rows])
     if len(rows) < _MANY or not _print_many(columns, rows, console):
         table, least_width = _table(columns, rows, console.width - _INDENT)
-        # A number is never cut or broken: where a terminal is too narrow for the table, the table is wider than it.
+        # A number is never cut or wrapped: if a terminal is too narrow, the table is wider than it.
         own_width, console.width = console.width, max(least_width + _INDENT, console.width)
         console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
         console.width = own_width
 
 
 def _has_room(column: Column, console: Console) -> bool:
-    """Whether a column is shown: it is no less important one on a narrow terminal."""
+    """Whether a column is shown: less important ones are hidden on a narrow terminal."""
     return not column.wide or console.width >= WIDE
 
 
 def _print_many(columns: list[Column], rows: list[list[_Shown]], console: Console) -> bool:
-    """Prints a table as rich would, if no cell is to be broken for it and its rule can be drawn; else returns False."""
+    """Prints a table as rich would, if no cell needs to wrap and its rule can be drawn; otherwise returns False."""
     cells = [[_Shown(column.title, "bold cyan") for column in columns], *rows]
     widths = [max(cell_len(row[i].text) for row in cells) for i in range(len(columns))]
     whole = sum(widths) + _GAP * (len(columns) - 1)
@@ -118,7 +118,7 @@ def _line(row: list[_Shown], widths: list[int], numbers: list[bool]) -> Text:
 
 
 def _table(columns: list[Column], rows: list[list[_Shown]], room: int) -> tuple[Table, int]:
-    """Table of the rows, and the least width that breaks no number; titles are broken where `room` is short."""
+    """Table of the rows, and the least width that wraps no number; titles wrap if `room` is too small."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
     cells = [max((len(row[i].text) for row in rows), default=0) for i in range(len(columns))]
     words = [max(map(len, column.title.split()), default=0) for column in columns]
@@ -143,7 +143,7 @@ def _table(columns: list[Column], rows: list[list[_Shown]], room: int) -> tuple[
 
 
 def _once(columns: list[Column], rows: list[list[_Shown]]) -> list[list[_Shown]]:
-    """The rows, with what repeats the row above left blank in the columns that want it."""
+    """The rows, with repeated values blank in columns marked `once`."""
     above = [[_BLANK] * len(columns), *rows]
     return [
         [
@@ -155,13 +155,13 @@ def _once(columns: list[Column], rows: list[list[_Shown]]) -> list[list[_Shown]]
 
 
 def _print_line(line: Line, label_width: int, console: Console) -> None:
-    """Prints a line of a summary, its value behind its label, in the column where the others' are."""
+    """Prints a line of a summary, with values aligned after their labels."""
     label = f"{line.label:<{label_width}}" if line.label else ""
     print_hanging(f"{label}{line.value}", console, _STYLES[line.style], _DETAIL if line.style == "detail" else 0)
 
 
 def print_hanging(words: str, console: Console, style: str = "", further: int = 0) -> None:
-    """Prints words indented, if need be `further` than usual; what they wrap into hangs two further."""
+    """Prints text indented, `further` than usual if given; wrapped lines are indented by two more."""
     own = _INDENT + further
     for index, part in enumerate(Text(words, style=style).wrap(console, max(20, console.width - own - 2))):
         console.print(Padding(part, (0, 0, 0, own + 2 * bool(index)), expand=False))
@@ -174,7 +174,7 @@ def _cell(value: Cell, column: Column, console: Console) -> _Shown:
 
 
 def _bar(share: float, width: int, console: Console) -> str:
-    """A bar of `share` of `width` characters, in eighths of a character; at least a sliver for what is not 0."""
+    """A bar of `share` of `width` characters, in eighths of a character; values above 0 have at least one."""
     if not console.encoding.lower().startswith("utf"):
         return "#" * max(1, round(share * width))
     eighths = max(1, round(share * width * 8))

@@ -1,4 +1,4 @@
-r"""TikZ: charts for LaTeX, as sources of pgfplots with exact numbers; `\input` it into a document.
+r"""TikZ: charts for LaTeX, as pgfplots source with exact numbers, to `\input` into a document.
 
 Source: Christian Feuersänger, "Manual for Package PGFPlots", 4.5 (coordinates), 4.12 (ybar stacked), 4.15 (ticks).
 """
@@ -20,7 +20,7 @@ _NAME = str.maketrans("0123456789-", "abcdefghij ")
 
 
 def write(document: Document, stream: TextIO) -> None:
-    """Writes a picture for each chart; its notes are comments above it."""
+    """Writes a picture for each chart, with its notes as comments above."""
     stream.write("\n".join("\n".join(_picture(visible_chart(chart))) + "\n" for chart in charts_of(document)))
 
 
@@ -35,7 +35,7 @@ def _picture(chart: Chart) -> Iterator[str]:
 
 
 def _colour(name: str) -> str:
-    """The name of a colour, of letters alone."""
+    """The name of a colour, letters only."""
     return "kvcalc" + name.translate(_NAME).replace(" ", "")
 
 

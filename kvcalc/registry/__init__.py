@@ -13,9 +13,9 @@ from kvcalc.errors import UnknownNameError
 
 
 class Registry:
-    """Names and modules of `package`, loaded one by one and only when asked for.
+    """Names and modules of `package`, each loaded on demand.
 
-    shared: folders beside them that hold what they have in common, and are no names.
+    shared: sibling folders with common code, which are not names.
     """
 
     def __init__(self, package: str, noun: str, *, shared: tuple[str, ...] = ()) -> None:
@@ -41,6 +41,6 @@ class Registry:
             try:
                 return import_module(path)
             except ModuleNotFoundError as error:
-                if error.name != path:  # the module is there, and what it imports is not
+                if error.name != path:  # the module exists, but one of its imports does not
                     raise
         raise UnknownNameError.among(self._noun, name, self.names())

@@ -1,9 +1,9 @@
-"""The plain YAML in which shipped presets are written, read without the YAML library.
+"""Reader for the plain YAML of shipped presets, without the YAML library.
 
-Importing that library costs a third of a whole start-up, and shipped presets need so little of YAML: one `name: value`
-a line, `layers:` with one level below it, values that are whole numbers, true or false, plain or quoted text, and lists
-and mappings of these on one line. Text that holds anything else is left to the library: `parse` returns None. What it
-does return is what the library would; the tests compare the two on every shipped preset and on random text.
+Importing that library takes a third of the start-up time, and shipped presets use little of YAML: one `name: value` per
+line, `layers:` with one level below it, values that are integers, booleans, plain or quoted text, and lists and
+mappings of these on one line. Anything else is left to the library: `parse` returns None. Otherwise it returns what the
+library would; the tests compare the two on every shipped preset and on random text.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 _LINE = re.compile(r"( {2})?([A-Za-z_][\w-]*):(?: (.*))?")
 _ITEM_END = re.compile(r", (?![^\[\]]*\])")
-"""Where an item of a mapping ends: at a comma outside a list."""
+"""End of an item of a mapping: a comma outside a list."""
 _INTEGER = re.compile(r"0|[1-9]\d*")
 _TEXT = re.compile(r"[A-Za-z](?:[\w./()+-]|, | )*")
 _QUOTED = re.compile(r'"[ !#-\[\]-~]*"')
-"""Text in double quotes that needs no escapes: printable ASCII but for quotes and backslashes."""
+"""Double-quoted text without escapes: printable ASCII except quotes and backslashes."""
 _FLAGS = {"true": True, "false": False}
 _WORDS = frozenset(["y", "yes", "n", "no", "true", "false", "on", "off", "null"])
 """Words that YAML reads as something other than text."""
@@ -28,7 +28,7 @@ Lines = dict[Path, int]
 
 
 def parse(text: str) -> tuple[dict[str, Any], Lines] | None:
-    """Values of `text`, and the line of each by its path; None where the text is not plain enough."""
+    """Values of `text`, and the line of each by its path; None if the text is not plain enough."""
     values: dict[str, Any] = {}
     lines: Lines = {(): 1}
     section: str | None = None
@@ -51,7 +51,7 @@ def parse(text: str) -> tuple[dict[str, Any], Lines] | None:
         if holder[name] is None:
             return None
         lines[path] = number
-    return None if {} in values.values() else (values, lines)  # a section of nothing is null in YAML
+    return None if {} in values.values() else (values, lines)  # an empty section is null in YAML
 
 
 def _value(written: str, path: Path, number: int, lines: Lines) -> object:

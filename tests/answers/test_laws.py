@@ -208,7 +208,7 @@ EXPLAINED = [
 
 @pytest.mark.parametrize(("engine", "settings", "dtype"), EXPLAINED, ids=str)
 def test_the_factors_of_an_explanation_multiply_out_to_the_bytes(engine, settings, dtype):
-    """As they are read: layers x sequences x copies x slots x bytes, the bytes of a slot, and the sum of all."""
+    """As they are read: layers x sequences x copies x slots x bytes, the bytes per slot, and the sum of all."""
     for preset in ("llama3-8b", "gemma-3-27b"):
         if preset == "gemma-3-27b" and settings.get("cache") == "quantized_quanto":
             continue  # transformers refuses it

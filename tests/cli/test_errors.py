@@ -87,7 +87,7 @@ COMMAND_LINES = {
     "a configuration that is none": (
         "size r1 1K --engine vllm --engine-set lmcache=5",
         "--engine-set: lmcache must be a mapping of names and values, not '5'\n"
-        "help: for instance lmcache: {max_local_cpu_size: 20}",
+        "help: for example lmcache: {max_local_cpu_size: 20}",
     ),
     "no tokens": (
         "verify --preset r1",
@@ -589,11 +589,11 @@ def test_a_file_that_may_not_be_read_is_explained(cli, tmp_path):
     [
         (
             "compare r1 llama3-8b -t 1k --variants mha",
-            "--variants: one model is compared as others, and several are named",
+            "--variants: variants compares one model, and several are named",
         ),
         (
             "compare r1 llama3-8b -t 1k --methods all",
-            "--methods: one model is compared as others, and several are named",
+            "--methods: methods compares one model, and several are named",
         ),
         ("size -p r1 -t 1 -b 1,8", "--batch: batch must be a positive whole number, not '1,8'"),
         ("size -p r1 -t 1,024,8192", "--tokens: tokens may be one number or several: '1,024,8192'"),

@@ -34,8 +34,8 @@ def test_latent_and_index_have_formats_of_their_own(kv_dtype, settings, token_by
 @pytest.mark.parametrize(
     ("engine", "settings", "words"),
     [
-        ("ideal", {}, "keys of the indexer are in fp8, too (index_dtype sets them apart)"),
-        ("transformers", {}, "keys of the indexer are in fp8, too"),
+        ("ideal", {}, "keys of the indexer are in fp8 as well (index_dtype sets their format)"),
+        ("transformers", {}, "keys of the indexer are in fp8 as well"),
         ("ideal", {"index_dtype": "bf16"}, None),
     ],
 )

@@ -308,7 +308,7 @@ REFUSED = {
     ),
     "a method": (
         lambda: total(kvcalc.apply_method(LLAMA, "streaming-llm")),
-        "llama.cpp has no such method: all layers of llama-3-8b with StreamingLLM keep other tensors than their own",
+        "llama.cpp does not support the method: with it, all layers of llama-3-8b with StreamingLLM keep other tensors than their own",
     ),
     "a kind of layer in a model that it runs": (
         lambda: total(kvcalc.load({**PRESET, "attention": "mlstm", **MLSTM})),
@@ -316,11 +316,11 @@ REFUSED = {
     ),
     "a draft model": (
         lambda: total(kvcalc.load({key.replace("llama", "eagle3"): v for key, v in EAGLE.items()})),
-        "tiny (eagle3) is a draft model, whose context shares that of another",
+        "tiny (eagle3) is a draft model, which shares the context of another model",
     ),
     "ranks": (
         lambda: kvcalc.size(LLAMA, tokens=1, engine="llama_cpp", parallel=kvcalc.Parallel(tp=2)),
-        "the engine llama_cpp holds one context in one process, which no ranks share",
+        "engine llama_cpp holds one context in one process, so there are no ranks",
     ),
     "too many sequences": (lambda: total(LLAMA, sequences=257), "n_seq_max must be at most 256, not 257"),
     "a batch of fewer tokens than sequences": (
@@ -333,7 +333,7 @@ REFUSED = {
     ),
     "sequences twice": (
         lambda: total(LLAMA, sequences=2, n_seq_max=3),
-        "n_seq_max (3) is not the number of sequences (2)",
+        "n_seq_max (3) differs from the number of sequences (2)",
     ),
     "no batch": (lambda: total(LLAMA, n_batch=0, n_ubatch=0), "n_batch and n_ubatch cannot both be zero"),
     "defaults of nobody": (lambda: total(LLAMA, defaults="ollama"), "defaults must be one of library, cli, server"),
@@ -368,7 +368,7 @@ def test_what_cannot_be_is_refused_with_the_reason(name):
 def test_an_encoder_has_no_cache():
     report = kvcalc.size(kvcalc.load(BERT), tokens=512, engine="llama_cpp")
     assert report.total_bytes == 0
-    assert report.notes == ("llama.cpp makes no cache for bert: each run reads the whole text",)
+    assert report.notes == ("llama.cpp has no cache for bert: each run processes the whole text",)
 
 
 def test_windows_that_are_ignored_are_said_to_be():
@@ -524,7 +524,7 @@ def test_what_a_user_sets_comes_before_what_a_version_has():
 
 
 def test_a_version_that_was_only_read_says_so():
-    read = "the rules of llama.cpp b6000, about 2025-07-25 were read, not measured"
+    read = "the rules of llama.cpp b6000, about 2025-07-25 come from its source, not from measurements"
     assert read in by_version("qwen3-8b", 256, "b6000", {}).notes
     assert by_version("qwen3-8b", 256, "b6000", {}).engine_version == "b6000, about 2025-07-25"
     assert by_version("qwen3-8b", 256, "2025-07-25", {}).engine_version == "2025-07-25"
@@ -533,9 +533,9 @@ def test_a_version_that_was_only_read_says_so():
 
 
 def test_states_beside_attention_are_refused_before_there_was_a_memory_for_both():
-    with pytest.raises(kvcalc.NotApplicableError, match="no memory for states beside attention yet") as refusal:
+    with pytest.raises(kvcalc.NotApplicableError, match="does not yet support states next to attention") as refusal:
         by_version("jamba-1.5-mini", 256, "2025-06-18", {})
-    assert refusal.value.help == "ask for a version from 2025-06-19 on"
+    assert refusal.value.help == "use a version from 2025-06-19 or later"
     assert by_version("falcon-mamba-7b", 256, "2025-06-18", {}).total_bytes
 
 
@@ -557,7 +557,7 @@ def test_on_any_day_more_tokens_take_no_less_and_what_fits_is_the_inverse(day, n
     try:
         footprint = llama_cpp.footprint(kvcalc.load(name), dtype_named("fp16"))
     except kvcalc.NotApplicableError as refusal:
-        assert "no memory for states beside attention" in str(refusal)
+        assert "does not yet support states next to attention" in str(refusal)
         return
     taken = footprint.bytes(tokens)
     assert taken <= footprint.bytes(tokens + 1)

@@ -391,7 +391,7 @@ REFUSED = {
     ),
     "blocks of TurboMind": (
         lambda: fit("llama-3.1-8b", backend="turbomind"),
-        "how many blocks TurboMind's allocator makes of its memory",
+        "how many blocks TurboMind's allocator creates",
     ),
     "a sparse latent in int8": (
         lambda: size("deepseek-v3.2", 1, quant_policy=8),
@@ -413,13 +413,13 @@ REFUSED = {
         lambda: kvcalc.size(
             kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), "streaming-llm"), tokens=9, engine="lmdeploy"
         ),
-        "LMDeploy has no such method: all layers of llama-3.1-8b with StreamingLLM keep other tensors than their own",
+        "LMDeploy does not support the method: with it, all layers of llama-3.1-8b with StreamingLLM keep other tensors than their own",
     ),
     "stages": (
         lambda: kvcalc.fit(
             kvcalc.load("llama-3.1-8b"), engine="lmdeploy", available_bytes=2**35, parallel=kvcalc.Parallel(pp=2)
         ),
-        "LMDeploy's PyTorch engine does not share a model so (pp 2)",
+        "LMDeploy's PyTorch engine does not support this layout (pp 2)",
     ),
     "no room for states": (
         lambda: fit("qwen3.5-27b", 2**34),
@@ -434,7 +434,7 @@ REFUSED = {
         lambda: plan_of(
             kvcalc.load("llama-3.1-8b"), Engine.of("lmdeploy", {"session_len": 100}), BF16, kvcalc.Parallel()
         ).needed(101, 1),
-        "a request of 101 tokens is longer than session_len (100)",
+        "a request of 101 tokens exceeds session_len (100)",
     ),
 }
 BAD_VALUES = {
@@ -458,7 +458,7 @@ BAD_VALUES = {
     ),
     "no vocabulary": (
         lambda: fit("yi-34b"),
-        "nothing says how large the vocabulary of yi-34b is",
+        "the vocabulary size of yi-34b is unknown",
     ),
 }
 ALL_REFUSED = {
@@ -476,15 +476,15 @@ def test_what_it_cannot_do_is_refused_with_its_reason_and_bad_values_with_theirs
 
 
 def test_what_becomes_of_windows_is_said():
-    assert "whatever its window" in " ".join(size("gemma-3-27b", 1).notes)
-    assert "keeps the last 4,096 tokens, of full layers too" in " ".join(size("gemma-2-9b", 1).notes)
+    assert "regardless of its window" in " ".join(size("gemma-3-27b", 1).notes)
+    assert "keeps only the last 4,096 tokens, even in full-attention layers" in " ".join(size("gemma-2-9b", 1).notes)
     for name in ("llama-3.1-8b", "deepseek-v4-flash"):  # whose windows are rings among its states
         assert not any("block table" in note for note in size(name, 1).notes)
 
 
 def test_whose_numbers_they_are_is_said():
     """LMDeploy's command takes TurboMind for what that has, unless told."""
-    ours = "this is LMDeploy's PyTorch engine (--backend pytorch); by itself it serves this model with TurboMind"
+    ours = "these numbers are for LMDeploy's PyTorch engine (--backend pytorch); by default it serves this model with TurboMind"
     assert size("llama-3.1-8b", 1).notes == fit("llama-3.1-8b").notes == (ours,)
     assert size("llama-3.1-8b", 1, backend="turbomind").notes == ()
     assert size("r1", 1).notes == ()

@@ -214,7 +214,7 @@ def test_every_module_is_in_one_table():
 REFUSALS = {
     "a quantised ring": (
         lambda: size("gemma-3-27b", 5000, kv_bits=4),
-        "RotatingKVCache Quantization NYI: sliding layers keep k in a ring (at 5,000 tokens; up to 4,999 go)",
+        "RotatingKVCache Quantization NYI: sliding layers keep k in a ring (at 5,000 tokens; the limit is 4,999)",
     ),
     "a quantised ring from the start": (
         lambda: size("gemma-3-27b", 1, kv_bits=4, quantized_kv_start=0),
@@ -227,12 +227,12 @@ REFUSALS = {
     ),
     "a module that computes with its cache": (
         lambda: size("gemma-2-9b", 5001, kv_bits=4),
-        "MLX-LM's gemma2 computes with its cache as with arrays, and fails on quantised ones",
+        "MLX-LM's gemma2 treats its cache as arrays, and fails on quantised ones",
     ),
     "a type without a module": (lambda: size("falcon-7b", 1), "Model type falcon not supported."),
     "a ring of too few tokens": (
         lambda: size("qwen3-8b", 1, max_kv_size=3),
-        "a ring keeps its first 4 tokens, more than the 3 of max_kv_size",
+        "a ring keeps its first 4 tokens, more than max_kv_size (3)",
     ),
     "a kind that is not known": (lambda: size("yoco-3b", 1), "how MLX-LM stores gated retention layers"),
     "a format": (lambda: size("r1", 1, kv_dtype="q8_0"), "MLX-LM stores no cache in q8_0"),
@@ -266,4 +266,4 @@ def test_what_is_ignored_is_said():
     assert "max_kv_size is ignored" in " ".join(size("llama-3.1-8b", 1, max_kv_size=10).notes)
     assert "kv_bits is ignored" in " ".join(size("deepseek-v3.2", 1, kv_bits=4).notes)
     assert "kv_bits is ignored" in " ".join(size("longcat-flash", 9000, kv_bits=4).notes)
-    assert "format of A_log" in " ".join(size("falcon-mamba-7b", 1).notes)
+    assert "dtype of A_log" in " ".join(size("falcon-mamba-7b", 1).notes)

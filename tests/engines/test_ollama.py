@@ -182,7 +182,7 @@ REFUSALS = {
     "sequences": (
         kvcalc.InvalidValueError,
         lambda: size("llama-3.1-8b", 512, OWN, 3, num_parallel=2),
-        "num_parallel (2) is not the number of sequences (3)",
+        "num_parallel (2) differs from the number of sequences (3)",
     ),
     "a version too old": (
         kvcalc.InvalidValueError,
@@ -208,7 +208,7 @@ def test_what_its_own_engine_ignores_is_said():
 def test_a_model_that_is_loaded_for_one_sequence_is_shared_in_turns():
     alone, two = (size("qwen3-next-80b-a3b", 8192, "ollama", sequences) for sequences in (1, 2))
     assert alone.total_bytes == two.total_bytes
-    ignored = "OLLAMA_NUM_PARALLEL (2) is ignored: Ollama loads such a model for one sequence, and requests take turns"
+    ignored = "OLLAMA_NUM_PARALLEL (2) is ignored: Ollama loads this model for one sequence, and requests take turns"
     assert [note.startswith(ignored) for note in two.notes].count(True) == 1
     assert not any("OLLAMA_NUM_PARALLEL" in note for note in alone.notes)
 

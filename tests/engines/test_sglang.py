@@ -632,7 +632,7 @@ REFUSALS = {
     ),
     "entries of another width": (
         lambda: kvcalc.size(narrow_v4(), tokens=1, engine="sglang"),
-        "made for entries of 512, compressed 4 to 1 with an index or 128 to 1 without, not for HCA 1/4 of 512",
+        "support only entries of 512, compressed 4 to 1 with an index or 128 to 1 without, not for HCA 1/4 of 512",
     ),
     "layers that share, of which some would slide": (
         lambda: kvcalc.size(gemma_4_e4b(), tokens=1, engine="sglang"),
@@ -641,7 +641,7 @@ REFUSALS = {
     ),
     "other layers beside those of DeepSeek-V4": (
         lambda: kvcalc.fit(v4_and_gqa(), engine="sglang", available_bytes=2**35),
-        "SGLang's pools of DeepSeek-V4 have no room for GQA-2 layers, as full layers of odd are",
+        "SGLang's pools of DeepSeek-V4 do not support GQA-2 layers, which the full layers of odd are",
     ),
     "lightning attention in SGLang": (
         lambda: size("minimax-text-01", 1),
@@ -673,7 +673,7 @@ REFUSALS = {
         lambda: kvcalc.size(
             kvcalc.apply_method(kvcalc.load("llama-3.1-8b"), "streaming-llm"), tokens=9, engine="sglang"
         ),
-        "SGLang has no such method: all layers of llama-3.1-8b with StreamingLLM keep other tensors than their own",
+        "SGLang does not support the method: with it, all layers of llama-3.1-8b with StreamingLLM keep other tensors than their own",
     ),
     "token ranks": (
         lambda: kvcalc.fit(

@@ -84,7 +84,7 @@ def test_a_fit_on_gpus_and_a_check_say_it_too(cli, tmp_path):
 
 
 def test_what_sglangs_loader_refuses_is_planned_with_a_note():
-    note = "SGLang 0.5.23 has no class for falcon; its Transformers fallback refuses it, too"
+    note = "SGLang 0.5.23 has no class for falcon; its Transformers fallback refuses it as well"
     assert note in kvcalc.size(of_type("falcon"), tokens=100, engine="sglang").notes
 
 
@@ -102,7 +102,7 @@ def test_a_class_was_there_until_its_last_version(version, is_refused):
         VLLM.check(model, version)
     except kvcalc.NotApplicableError as refusal:
         assert is_refused
-        assert refusal.help == "use 0.23.0, the last version that has it"
+        assert refusal.help == "use 0.23.0, the last version with a class for it"
     else:
         assert not is_refused
 
@@ -118,7 +118,7 @@ def test_a_version_that_was_not_asked_has_no_note():
     table = Support("Toy", "2.0", refused={"a": Refusal("no")}, undecided=("b",))
     assert table.notes(of_type("b"), "1.9") == ()
     assert table.notes(of_type("b"), "2.0") == (
-        "Toy 2.0 has no class for b; whether its Transformers fallback runs it was not found out",
+        "Toy 2.0 has no class for b; it is unknown whether its Transformers fallback runs it",
     )
     assert table.notes(of_type("c"), "2.0") == ()
 

@@ -235,7 +235,7 @@ REFUSED = {
     "no memory": (
         kvcalc.InvalidValueError,
         lambda: kvcalc.fit(kvcalc.load("r1"), engine="tensorrt_llm"),
-        "nothing says what there is",
+        "memory for the cache unknown",
     ),
     "a block size": (
         kvcalc.InvalidValueError,

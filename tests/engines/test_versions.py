@@ -128,7 +128,7 @@ def test_transformers_expanded_the_latent_before_5_15():
     [
         ("vllm@0.9.2", {}, "kvcalc models vLLM 0.10.2 to 0.33.0, not '0.9.2'"),
         ("vllm@", {}, "version must be a version, not ''"),
-        ("vllm@0.33.0", {"version": "0.25.1"}, "vllm@0.33.0 and the setting version ('0.25.1') are two versions"),
+        ("vllm@0.33.0", {"version": "0.25.1"}, "vllm@0.33.0 and the setting version ('0.25.1') differ"),
         ("transformers@4.56", {}, "kvcalc models transformers 4.57 to 5.24, not '4.56'"),
         ("transformers", {"transformers_version": "99.1"}, "kvcalc models transformers 4.57 to 5.24, not '99.1'"),
         (
@@ -136,9 +136,9 @@ def test_transformers_expanded_the_latent_before_5_15():
             {"version": "5.20", "transformers_version": "5.1"},
             "version ('5.20') and transformers_version ('5.1') are the same setting",
         ),
-        ("transformers", {"transformers_version": 5.2}, "version 5.2 may be 5.2 or 5.20"),
-        ("ideal@1", {}, "the engine ideal has no versions, and '1' is asked for"),
-        ("ideal@0.18", {}, "the engine ideal has no versions, and '0.18' is asked for"),
+        ("transformers", {"transformers_version": 5.2}, "version 5.2 could be 5.2 or 5.20"),
+        ("ideal@1", {}, "engine ideal has no versions, but '1' was requested"),
+        ("ideal@0.18", {}, "engine ideal has no versions, but '0.18' was requested"),
         ("llama_cpp@2025-04-15", {}, "kvcalc models llama.cpp 2025-04-16 to 0.3.36, not '2025-04-15'"),
         ("llama_cpp@b99999", {}, "kvcalc models llama.cpp 2025-04-16 to 0.3.36, not 'b99999'"),
         ("llama_cpp@2025-02-30", {}, "version must be a version, not '2025-02-30'"),
@@ -192,7 +192,7 @@ def test_a_plan_names_the_version_of_its_engine(cli, tmp_path):
 def test_nearest_goes_on_with_the_end_of_the_range_and_says_so(engine, settings, answers, asked):
     chosen = Engine.of(engine, settings)
     assert chosen.version == answers
-    note = f"{chosen.TITLE} {asked} is outside the known versions; answered by the rules of {answers}, the nearest"
+    note = f"{chosen.TITLE} {asked} is outside the known versions; the rules of {answers}, the nearest, are used"
     notes = (note,) if asked else ()
     assert chosen.version_notes == notes
     report = kvcalc.size(kvcalc.load("llama-3.1-8b"), tokens=1024, engine=engine, engine_settings=settings)

@@ -228,7 +228,11 @@ def test_equal_prefixes_have_one_number_and_others_never():
         ({"parallel": kvcalc.Parallel(pp=2)}, NotApplicableError, "is not replayed with"),
         ({"requests": [{"prompt": [], "output_tokens": 1}]}, InvalidValueError, r"requests\[0\].prompt must be a list"),
         ({"requests": [{"prompt": [["a", 0]], "output_tokens": 1}]}, InvalidValueError, "whole number of at least 1"),
-        ({"requests": [{"prompt": [["a", 9]], "output_tokens": 1, "x": 1}]}, InvalidValueError, "has a field 'x'"),
+        (
+            {"requests": [{"prompt": [["a", 9]], "output_tokens": 1, "x": 1}]},
+            InvalidValueError,
+            "has an unknown field 'x'",
+        ),
         ({"requests": [{"prompt": [["a", 9000]], "output_tokens": 1}]}, InvalidValueError, "max_model_len is 8,192"),
         ({"requests": [3]}, InvalidValueError, "must be a mapping"),
         (
@@ -239,7 +243,7 @@ def test_equal_prefixes_have_one_number_and_others_never():
                 ]
             },
             InvalidValueError,
-            "arrives at step 3, before the one ahead of it",
+            "arrives at step 3, before the previous request",
         ),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_choice_that_rests_on_an_estimate_says_so_in_every_format(cli):
     assert " to " in cli(line).stdout
     row = next(csv.DictReader(io.StringIO(cli(f"{line} --format csv").stdout)))
     assert (row["estimate"], int(row["beside_most_bytes"])) == ("true", high)
-    assert "reserve 0 is given" in cli(f"{line} --reserve 0", columns=200).stdout
+    assert "reserve is set to 0" in cli(f"{line} --reserve 0", columns=200).stdout
 
 
 def test_plans_are_shared_among_weights_of_a_model():
@@ -173,7 +173,7 @@ def test_slices_hold_replicas_and_no_ranks_of_one(cli):
     report = rows_of(cli, "fit llama-3.1-8b -e vllm --gpu h100:3g.40gb --gpus 2,4 --tokens 8K")
     assert {row["parallel"] for row in report["choices"]} == {"DP 2", "DP 4"}
     refused = cli("fit llama-3.1-8b -e vllm --gpu h100:3g.40gb --tp 2 --tokens 8K")
-    assert (refused.code, "no ranks share a model on MIG slices" in refused.stderr) == (2, True)
+    assert (refused.code, "ranks cannot share a model across MIG slices" in refused.stderr) == (2, True)
 
 
 def test_unlike_cards_on_one_command_are_refused_with_what_engines_do(cli):

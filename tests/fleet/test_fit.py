@@ -358,7 +358,7 @@ REFUSALS = {
     ),
     "any device of a size": (
         lambda: fit("r1", gpu="64GB"),
-        "64GB device does not say that it is an NVIDIA GPU; kvcalc models vLLM's NVIDIA kernels only",
+        "64GB device is not known to be an NVIDIA GPU; kvcalc models vLLM's NVIDIA kernels only",
     ),
     "drafts of a model that has none": (
         lambda: fit("llama-3.1-8b", speculative={"method": "mtp", "num_speculative_tokens": 1}),
@@ -382,8 +382,7 @@ REFUSALS = {
     ),
     "weights larger than the GPU": (
         lambda: kvcalc.fit(loaded("r1"), weights_bytes=10**12),
-        "weights (1,000,000,000,000 bytes (1.00 TB, 931.32 GiB)) and the rest (0 bytes) leave nothing of the "
-        "78,241,839,186 bytes (78.24 GB, 72.87 GiB) that vllm takes of h100-80gb",
+        "weights (1,000,000,000,000 bytes (1.00 TB, 931.32 GiB)) and the rest (0 bytes) leave nothing of the 78,241,839,186 bytes (78.24 GB, 72.87 GiB) that vllm uses of h100-80gb",
     ),
     "batches shorter than an encoder's prompt": (
         lambda: fit("whisper-large-v3", max_num_batched_tokens=100, max_model_len=448),
@@ -392,18 +391,18 @@ REFUSALS = {
     ),
 }
 BAD_VALUES = {
-    "no memory": (lambda: kvcalc.fit(loaded("r1")), "nothing says what there is for the cache"),
+    "no memory": (lambda: kvcalc.fit(loaded("r1")), "memory for the cache unknown"),
     "memory said twice": (
         lambda: fit("r1", kv_cache_memory_bytes=1),
-        "kv_cache_memory_bytes and available_bytes both say what there is for the cache",
+        "kv_cache_memory_bytes and available_bytes both give the memory of the cache",
     ),
     "memory of other stages": (
         lambda: fit("r1", available_bytes=[1, 2]),
-        "available_bytes must be a number of bytes, or one for each of 1 pipeline stages, not [1, 2]",
+        "available_bytes must be a number of bytes, or one per pipeline stage (1), not [1, 2]",
     ),
     "memory that is no whole number": (
         lambda: fit("r1", available_bytes=1.5),
-        "available_bytes must be a number of bytes, or one for each of 1 pipeline stages, not 1.5",
+        "available_bytes must be a number of bytes, or one per pipeline stage (1), not 1.5",
     ),
     "not a model": (
         lambda: kvcalc.fit(1, available_bytes=1),

@@ -405,7 +405,7 @@ WRONG = {
     "a GPU": (ASKED.replace("h200", "h300"), "--gpu: no GPU is called 'h300'\nhelp: did you mean"),
     "GPUs of another layout": (
         f"{ASKED} --gpus 8 --tp 4",
-        "--gpus: 8 GPUs are not the 4 of tp 4 x pp 1 x dp 1\nhelp: say how they share the model",
+        "--gpus: 8 GPUs, but tp 4 x pp 1 x dp 1 needs 4\nhelp: say how they share the model",
     ),
     "no number of GPUs": (
         f"{ASKED} --gpus many",
@@ -419,11 +419,11 @@ WRONG = {
     "no share": (f"{ASKED} --utilization half", "--utilization: utilization must be a number, not 'half'"),
     "a share said twice": (
         f"{ASKED} --engine vllm --engine-set gpu_memory_utilization=0.9 --utilization 0.9",
-        "--engine-set: utilization and gpu_memory_utilization are both given, and are the same\nhelp: give one",
+        "--engine-set: utilization and gpu_memory_utilization are the same setting, and both are given\nhelp: pass only one",
     ),
     "another GPU in a setting": (
         f"{ASKED} --engine vllm --engine-set gpu=h100",
-        "--engine-set: the setting gpu (h100) is not the GPU that is asked for (h200)\nhelp: leave the setting out",
+        "--engine-set: the engine setting gpu (h100) differs from the requested GPU (h200)\nhelp: remove the setting",
     ),
     "a setting": (
         f"{ASKED} --engine vllm --engine-set block=1",
@@ -431,15 +431,15 @@ WRONG = {
     ),
     "ranks of one process": (
         f"{ASKED} --engine llama_cpp --tp 8",
-        "the engine llama_cpp holds one context in one process, which no ranks share\nhelp: leave tp, pp and dcp out",
+        "engine llama_cpp holds one context in one process, so there are no ranks\nhelp: remove tp, pp and dcp out",
     ),
     "a context that vLLM does not take": (
         f"{ASKED} --engine vllm --tp 8 -t 200K",
-        "a request of 204,800 tokens is longer than max_model_len (163,840)\nhelp: ask for at most 163,840 tokens",
+        "a request of 204,800 tokens exceeds max_model_len (163,840)\nhelp: use at most 163,840 tokens, or raise max_model_len",
     ),
     "a format that pools have not": (
         f"{ASKED} --engine tensorrt_llm --dtype fp8",
-        "the pools of tensorrt_llm have a format of their own, which kv_dtype (fp8) does not change\nhelp: leave it",
+        "the format of tensorrt_llm's pools is a setting of the engine, which kv_dtype (fp8) does not change\nhelp: leave kv_dtype",
     ),
     "a share of nothing": (
         f"{ASKED.replace('h200', 't4')} --engine sglang --engine-set chunked_prefill_size=16384",
@@ -465,7 +465,7 @@ def test_what_cannot_be_asked_is_explained(cli, line, message):
     [
         ({"weights_bytes": 1.5}, "weights_bytes must be a number of bytes, not 1.5"),
         ({"weights_bytes": 1, "reserve_bytes": -1}, "reserve_bytes must be a number of bytes, not -1"),
-        ({"weights_bytes": 1, "num_gpus": 2}, "2 GPUs are not the 1 of tp 1 x pp 1 x dp 1"),
+        ({"weights_bytes": 1, "num_gpus": 2}, "2 GPUs, but tp 1 x pp 1 x dp 1 needs 1"),
     ],
 )
 def test_bad_values_of_the_api_are_named(asked, message):

@@ -79,12 +79,12 @@ def test_one_that_is_refused_keeps_no_other(cli):
     report = kvcalc.fits(MODELS, **{**AT_8K, "tokens": "32K"})
     assert [fit.report.model for fit in report.fits] == ["gpt-oss-20b"]
     assert [note.about for note in report.refused] == ["llama-3-8b"]
-    assert "longer than max_model_len (8,192)" in report.refused[0].why
-    with pytest.raises(kvcalc.NotApplicableError, match=r"longer than max_model_len \(8,192\)"):
+    assert "tokens exceeds max_model_len (8,192)" in report.refused[0].why
+    with pytest.raises(kvcalc.NotApplicableError, match=r"tokens exceeds max_model_len \(8,192\)"):
         kvcalc.fits("llama3-8b", **{**AT_8K, "tokens": "32K"})
     shown = cli("fit llama3-8b,gpt-oss-20b --gpu l40s,h100 --users 20 --tokens 32K -e vllm -f csv")
     assert shown.code == 2
-    assert "longer than max_model_len" in shown.stdout
+    assert "tokens exceeds max_model_len" in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_given_reserve_replaces_the_estimate_and_zero_is_named(cli):
     given, nothing = (json.loads(cli(f"{line} {reserve}").stdout) for reserve in ("4GB", "0"))
     assert (given["estimate"], given["reserve_bytes"]) == (False, 4_000_000_000)
     assert (nothing["estimate"], nothing["reserve_bytes"]) == (False, 0)
-    assert any("reserve 0 is given" in note for note in nothing["notes"])
+    assert any("reserve is set to 0" in note for note in nothing["notes"])
     assert not any("reserve 0" in note for note in given["notes"])
 
 

@@ -130,7 +130,9 @@ def test_memory_in_the_place_of_blocks():
 
 
 def test_several_groups_have_no_curve():
-    with pytest.raises(kvcalc.NotApplicableError, match="one group of full attention only"):
+    with pytest.raises(
+        kvcalc.NotApplicableError, match="hit rates by cache size need a single group of full attention"
+    ):
         kvcalc.replay(kvcalc.load("gpt-oss-20b"), [], scheduler={"num_gpu_blocks": 20_000}, curve=True)
 
 

@@ -72,7 +72,11 @@ def test_requests_at_a_time_limit_a_replica(replicas):
         ("--gpu h100 --users 1 -e vllm --workload 1K --ep 2 --tp 2", 2, "--ep: --ep shares experts among replicas"),
         ("--gpu h100 --users 1 -e vllm --workload 1K --active 0", 2, "--active: a share is above 0"),
         ("--gpu h100 --users 1 --output 5", 2, "--output: this option needs --workload"),
-        ("--gpu h100 --users 1 -e llama_cpp --workload 1K", 2, "a mix of lengths is not counted in it"),
+        (
+            "--gpu h100 --users 1 -e llama_cpp --workload 1K",
+            2,
+            "has one context for all users, so a mix of lengths cannot be counted",
+        ),
     ],
 )
 def test_what_does_not_fit_and_what_is_refused(cli, options, code, words):

@@ -269,11 +269,11 @@ def test_lengths_are_read(text, weights):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("p50=4K", "names no longest request"),
+        ("p50=4K", "has no max: the longest request decides what must fit"),
         ("p50=4K,p50=8K,max=9K", "names a quantile twice"),
         ("p50=4K,max=2K", "has a higher quantile with fewer tokens"),
-        ("q50=4K,max=9K", "which is no quantile"),
-        ("p500=4K,max=9K", "which is no quantile"),
+        ("q50=4K,max=9K", "which is not a quantile"),
+        ("p500=4K,max=9K", "which is not a quantile"),
         ("4K:1,8K", "without a weight"),
         ("4K:0", "weight"),
         ("many", "many"),
@@ -288,7 +288,7 @@ def test_other_forms_are_refused(text, words):
     ("text", "more", "words"),
     [
         ("9K", {}, r"a prompt of 9216 tokens is not shorter than max_model_len \(8,192\)"),
-        ("2K", {"shared_prefix": 2048}, "has nothing behind a shared prefix of 2048"),
+        ("2K", {"shared_prefix": 2048}, "is not longer than its shared prefix of 2048"),
     ],
 )
 def test_what_the_engine_refuses_is_refused(text, more, words):

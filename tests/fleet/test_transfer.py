@@ -101,7 +101,7 @@ def test_every_decode_rank_gets_what_it_holds(preset, prefill, decode, tokens, e
 
 
 def test_what_cannot_be_sent_is_explained():
-    with pytest.raises(NotApplicableError, match=r"ranks that share tokens \(dcp 2\)"):
+    with pytest.raises(NotApplicableError, match=r"decode context parallelism \(dcp 2\)"):
         transfer(asked("r1", 8), prefill=Parallel(tp=2, dcp=2), decode=Parallel())
 
 

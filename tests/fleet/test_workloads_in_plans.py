@@ -77,12 +77,12 @@ def test_users_are_those_of_a_replica(tmp_path):
         ("{trace: a.csv, prompt: 4}", "are both given"),
         ("{trace: a.csv, output: 4}", r"workload.output: a trace says what is generated, too"),
         ("{prompts: 4}", r"workload.prompts: no field of a plan is called 'prompts'"),
-        ("{prompt: 'p50=4K'}", r"workload.prompt: prompt names no longest request"),
+        ("{prompt: 'p50=4K'}", r"workload.prompt: prompt has no max"),
         ("{prompt: {}}", r"workload.prompt: prompt has no lengths"),
         ("{prompt: 1K, active: 0}", r"workload.active: a share is above 0"),
         ("{prompt: 1K, quantile: 101}", r"workload.quantile: a share is above 0"),
         ("{prompt: 1K, shared_prefix: '0:1,2K'}", r"workload.shared_prefix: .* without a weight"),
-        ("{prompt: 1K, shared_prefix: 2K}", "workload: a prompt of 1024 tokens has nothing behind a shared prefix"),
+        ("{prompt: 1K, shared_prefix: 2K}", "workload: a prompt of 1024 tokens is not longer than its shared prefix"),
         ("{prompt: 9K}", r"workload: a prompt of 9216 tokens is not shorter than max_model_len"),
         ("{prompt: 1K}\n    tokens: 4K", "tokens: tokens and workload are both given"),
     ],
@@ -95,4 +95,4 @@ def test_each_error_is_at_its_line(tmp_path, workload, words):
 def test_an_engine_with_one_context_refuses_it():
     entry = {"name": "a", "model": "llama3-8b", "engine": "llama_cpp", "budget": "8GB", "workload": {"prompt": "1K"}}
     report = kvcalc.check(entry)
-    assert "a mix of lengths is not counted" in report.refused[0].sentence
+    assert "has one context for all users, so a mix of lengths cannot be counted" in report.refused[0].sentence

@@ -203,7 +203,7 @@ def test_points_are_both_ends_and_some_in_each_doubling():
 def test_more_curves_than_can_be_told_apart_are_refused(cli):
     done = cli(f"plot r1 -t 1K --engine {','.join(['ideal'] * (MOST_CURVES + 1))}")
     assert (done.stdout, done.code) == ("", 2)
-    assert "13 curves cannot be told apart in one chart" in done.stderr
+    assert "13 curves are too many for one chart (limit 12)" in done.stderr
 
 
 # Drawings -------------------------------------------------------------------------------------------------------------
@@ -347,16 +347,16 @@ def test_a_file_has_the_format_of_its_ending(cli, tmp_path, name, begins):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("plot r1 -o chart.bmp", "--out: the ending '.bmp' says no format"),
-        ("plot r1 -o chart", "--out: a name without an ending says no format"),
+        ("plot r1 -o chart.bmp", "--out: the suffix '.bmp' is not a known format"),
+        ("plot r1 -o chart", "--out: a name without a suffix does not give a format"),
         ("plot r1 -t 1K -o missing/chart.json", "cannot be written: No such file or directory"),
         ("weights r1 -f svg", "--format: the format svg draws charts, and this answer has none"),
         ("plot r1 -t 1K,2K,4K", "--tokens: a range has 2 token counts, and 3 are given"),
         ("plot r1 -t 2K,1K", "--tokens: the range starts at 2,048 tokens and ends at 1,024"),
         ("plot r1 --weights 10GB", "--weights: the bytes of a cache do not depend on it"),
         ("plot r1 --tp 2", "--tp, --pp, --dp, --dcp, --ep: the bytes of a cache do not depend on it"),
-        ("plot r1 --max-users", "--gpu: nothing says which GPU holds the cache"),
-        ("plot r1 --max-users --gpu l40s -t 1K", "weights and the rest leave nothing for the cache"),
+        ("plot r1 --max-users", "--gpu: no GPU given"),
+        ("plot r1 --max-users --gpu l40s -t 1K", "weights and the rest leave no memory for the cache"),
         ("plot llama3-8b --max-users --gpu l40s -e llama_cpp -t 1K", "users of llama_cpp share one context"),
         (
             "plot r1 -e ideal,vllm --engine-set block_size=32",

@@ -496,7 +496,7 @@ def test_drafts_of_another_model_are_not_guessed(cli, tmp_path):
     )
     said = cli(f"explain {log} qwen3-14b")
     assert (said.code, said.stdout) == (2, "")
-    assert "drafts by 'eagle3', with layers of another model" in said.stderr
+    assert "drafts with 'eagle3': layers of another model" in said.stderr
 
 
 def test_a_rank_with_less_memory_explains_fewer_tokens():
@@ -622,7 +622,7 @@ def test_states_of_llama_cpp_are_read(tmp_path):
 def test_an_engine_that_should_not_have_started_agrees_with_nothing():
     report = report_of("vllm_glm_4_5_tp4.log", "glm-4.5")
     assert [c.predicted for c in report.compared] == ["a refusal"]
-    assert report.notes[-1].startswith("predicted as a refusal: To serve at least one request")
+    assert report.notes[-1].startswith("the prediction is a refusal: To serve at least one request")
 
 
 def test_a_number_is_equal_within_the_rounding_of_its_print():
@@ -671,7 +671,7 @@ def test_weights_say_the_memory_that_a_log_does_not(tmp_path, cli):
     assert "it would agree with gpu_memory_utilization=0.9 or with version=0.19.0\n" in outcome.stdout  # 0.9 by default
     assert cli(f"{told} --reserve 3002219888").code == 0  # the other 0.02 of the memory
     asked = f"explain-log {log} --preset qwen3-8b --weights 16.4GB"
-    assert cli(asked).stderr.startswith("--weights: nothing says of which GPU the weights leave something\nhelp: add")
+    assert cli(asked).stderr.startswith("--weights: GPU unknown: --weights needs its memory\nhelp: add")
     log.write_text("Available KV cache memory: 110.55 GiB\n" + log.read_text())
     outcome = cli(f"{told} --engine-set gpu_memory_utilization=0.9 --format json")
     assert (outcome.code, json.loads(outcome.stdout)["compared"][0]["predicted"]) == (0, "110.55 GiB")

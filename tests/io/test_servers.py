@@ -104,7 +104,7 @@ def test_a_prediction_agrees_with_a_running_vllm_to_the_last_digit(when, blocks)
 def test_what_would_raise_the_room_of_a_vllm_is_said():
     report = explain(kvcalc.load(metrics("during")[1]), saved(metrics("during")[0]))
     assert report.ways[0].flags == "--kv-cache-dtype fp8"
-    assert report.ways[0].gives == "20.28 requests of max_model_len at a time instead of 10.14"
+    assert report.ways[0].gives == "20.28 concurrent requests of max_model_len instead of 10.14"
 
 
 def test_another_model_does_not_agree_with_the_server():
@@ -169,7 +169,7 @@ def test_a_running_llama_cpp_says_its_slots_and_not_its_bytes():
     with answering({"/props": json.dumps(LLAMA_CPP), "/slots": json.dumps(slots)}) as (address, _):
         reading, _ = read_said(address)
     report = explain(kvcalc.load("qwen3-8b"), reading)
-    assert (report.outcome, report.missing) == ("undecided", "the server does not say how large its cache is")
+    assert (report.outcome, report.missing) == ("undecided", "the server does not report the size of its cache")
     assert report.room.used.startswith(
         "3 of 4 slots of 8,192 tokens; the cache takes 4,831,838,208 bytes"
     )  # 147,456 each

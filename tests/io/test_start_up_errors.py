@@ -149,7 +149,7 @@ ROWS = (
         "ValueError: Free memory on device (3.21/4.0 GiB) on startup is less than desired GPU memory utilization "
         "(0.85, 3.4 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.",
         "agrees",
-        ("--gpu-memory-utilization 0.79", "end what else runs"),
+        ("--gpu-memory-utilization 0.79", "stop other processes on the GPU"),
         given={"gpu_memory_utilization": 0.85},
     ),
     Row(

@@ -1,11 +1,11 @@
-"""What every engine is: its settings, and the tensors that it stores of a model.
+"""The base of every engine: its settings, and the tensors it stores for a model.
 
-settings   fields of engines, their meanings and checks; `reading` types what was written of them as text
+settings   fields of engines, their meanings and checks; `reading` parses them from text
 versions   the rules that changed between an engine's versions, as data
 support    the model types that an engine has no class for, as data
-plan       what an engine's memory holds: of whole blocks (`blocks`), of pools of pages (`pools`)
+plan       what an engine's memory holds: whole blocks (`blocks`), pools of pages (`pools`)
 rows       what a kernel reads of a stored tensor for one slot of the model's own
-checks     refusals that several engines share; `tensors` and `stages`, steps that they share
+checks     refusals shared by several engines; `tensors` and `stages`, shared steps
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ OTHER_NAMES = {
     **{"llama.cpp": "llama_cpp", "llamacpp": "llama_cpp", "llama-server": "llama_cpp"},
     **{"mlx": "mlx_lm", "trt-llm": "tensorrt_llm", "trtllm": "tensorrt_llm", "hf": "transformers"},
 }
-"""What people also call engines."""
+"""Other names of engines."""
 
 Allocation = tuple[tuple[CacheTensor, ...], ...]
-"""For each group of a model, the tensors of one of its layers and one sequence."""
+"""For each group of a model, the tensors of one layer and one sequence."""
 
 
 class Workload(NamedTuple):
-    """What an engine runs: tokens of a sequence, or of the one context that all share, and sequences of a replica.
+    """What an engine runs: tokens of a sequence, or of the context shared by all, and sequences of a replica.
 
-    cache_bytes: that the device has for the cache, on each GPU; None where that is not asked about. at_most: whether it
-    may have less, as part of its memory is an estimate.
+    cache_bytes: memory for the cache on each GPU; None if not asked. at_most: whether it is an upper bound, because
+    part of the memory is an estimate.
     """
 
     tokens: int
@@ -61,16 +61,15 @@ class Workload(NamedTuple):
 
 
 class Engine(ABC):
-    """An engine: a frozen dataclass whose fields are its own settings, named and defaulted as it names them.
+    """An engine: a frozen dataclass whose fields are its own settings, with its names and defaults.
 
-    TITLE: the engine as its authors write it. VERIFIED: how its rules were established.
-    RELEASE: the table of its versions; None where no version is told from another. SUPPORT: the table of model types
-    that it has no class for; None where it takes any. ALIASES: other names of settings.
-    SHARES_CONTEXT: whether all sequences share one context, whose tokens are asked for as a whole: its slots are then
-    those of all sequences, of which there may be MAX_SEQUENCES.
-    VENDORS: makers of the devices whose rules are known; any, where it is empty: a cache is only added up.
+    TITLE: the engine as its authors write it. VERIFIED: how its rules were established. RELEASE: the table of its
+    versions; None if versions do not differ. SUPPORT: the table of model types that it has no class for; None if it
+    supports all. ALIASES: other names of settings. SHARES_CONTEXT: whether all sequences share one context, whose total
+    tokens are then asked: its slots are those of all sequences, up to MAX_SEQUENCES. VENDORS: makers of the devices
+    whose rules are known; empty for any: the cache is only summed up.
     PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
-    LOADS: formats of weights that it loads besides plain ones, each with the least compute capability for it.
+    LOADS: quantised weight formats that it loads, each with the minimum compute capability.
     HOLDS: stored tensors with names of its own, each with those of the model's tensors that it may hold.
     """
 
@@ -88,12 +87,12 @@ class Engine(ABC):
 
     @staticmethod
     def of(name: str, settings: Mapping[str, object] | None = None) -> Engine:
-        """Engine `name` with `settings` over its defaults; None stands for a default.
+        """Engine `name` with `settings` over its defaults; None means the default.
 
-        name: `vllm`, or with a version `vllm@0.33.0`; `vllm@0.33` is the newest 0.33 whose rules are known, and
-        `vllm@nearest` the version that the setting names, or the nearest known. The version decides defaults first and
-        formulas second, so that what is given always holds.
-        Raises UnknownNameError for an engine or a setting that is not known, InvalidValueError for a bad value.
+        name: `vllm`, or with a version `vllm@0.33.0`; `vllm@0.33` is the newest known 0.33, and `vllm@nearest` the
+        version given by the setting, or the nearest known one. The version decides defaults first and formulas second,
+        so that given settings always apply. Raises UnknownNameError for an unknown engine or setting, InvalidValueError
+        for a bad value.
         """
         name, version = split_version(str(name))
         if not settings and version is None:
@@ -101,7 +100,7 @@ class Engine(ABC):
         if settings is not None and not isinstance(settings, Mapping):
             raise InvalidValueError(
                 f"engine_settings must be a mapping of names to values, not {shown(settings)}",
-                help='for instance {"window": "full"}',
+                help='for example {"window": "full"}',
             )
         return engine_class(name)._with(name, dict(settings or {}), version)
 
@@ -120,16 +119,16 @@ class Engine(ABC):
             given = {**cls.RELEASE.defaults(number, cls.setting_names()), **given, "version": number}
         elif version is not None:
             raise InvalidValueError(
-                f"the engine {name} has no versions, and {shown(version)} is asked for",
+                f"engine {name} has no versions, but {shown(version)} was requested",
                 field="engine",
-                help=f"write {name} alone",
+                help=f"use {name} without a version",
             )
         construct: Callable[..., Engine] = cls
         return construct(**given)
 
     @classmethod
     def _by_field(cls, name: str, settings: Mapping[str, object]) -> dict[str, object]:
-        """Settings that are given, by the names of their fields. Raises InvalidValueError for two values of one."""
+        """Given settings by field name. Raises InvalidValueError for two values of one setting."""
         known = (*cls.setting_names(), *cls.ALIASES)
         found: dict[str, object] = {}
         for setting, value in settings.items():
@@ -140,28 +139,28 @@ class Engine(ABC):
                 raise InvalidValueError(
                     f"{field} ({shown(found[field])}) and {setting} ({shown(value)}) are the same setting",
                     field=setting,
-                    help="give one of them",
+                    help="pass only one of them",
                 )
         return found
 
     @classmethod
     def setting_names(cls) -> tuple[str, ...]:
-        """Names of its settings, the version among them where there is one."""
+        """Names of its settings, including the version if any."""
         return tuple(each.name for each in fields(cls)) if is_dataclass(cls) else ()
 
     @property
     def name(self) -> str:
-        """Its file's, which is its name everywhere."""
+        """The name of its file, used everywhere."""
         return type(self).__module__.removeprefix("kvcalc.engines.").partition(".")[0]
 
     @property
     def version(self) -> str:
-        """The version whose rules hold; empty where none is told from another."""
+        """The version whose rules apply; empty if versions do not differ."""
         return ""
 
     @property
     def version_notes(self) -> tuple[str, ...]:
-        """Which version answers, where another was asked for."""
+        """A note on the version used, if another was requested."""
         if self.RELEASE is None:
             return ()
 
@@ -170,7 +169,7 @@ class Engine(ABC):
         if not isinstance(self.version, Nearest):
             return ()
         asked = f"{self.RELEASE.TITLE} {self.version.asked}"
-        return (f"{asked} is outside the known versions; answered by the rules of {self.version}, the nearest",)
+        return (f"{asked} is outside the known versions; the rules of {self.version}, the nearest, are used",)
 
     @property
     def release_words(self) -> str:
@@ -179,9 +178,9 @@ class Engine(ABC):
 
     @abstractmethod
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Tensors as the engine stores them: with the same rules of growth or others, wider, padded, or none at all.
+        """Tensors as the engine stores them: with the same or other slot rules, wider, padded, or none.
 
-        Raises NotApplicableError where it cannot hold this model.
+        Raises NotApplicableError if it cannot hold this model.
         """
 
     def rows(self, group: LayerGroup, stored: tuple[CacheTensor, ...], kv_dtype: Dtype) -> tuple[Row, ...]:
@@ -191,24 +190,24 @@ class Engine(ABC):
         return tuple(rows_of(group.tensors, stored, self.HOLDS, kv_dtype))
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation | None:
-        """What a rank stores of each layer, where the engine plans all ranks together.
+        """What a rank stores of each layer, if the engine plans all ranks together.
 
-        None where a rank stores what it would store of its own model. Raises NotApplicableError as `allocate` does.
+        None if a rank stores its share like a model of its own. Raises NotApplicableError as `allocate` does.
         """
         del model, kv_dtype, ranks
         return None
 
     def own_context(self, model: Model) -> int | None:
-        """Tokens of the whole context, for engines that make one, where nobody says how many; None: nobody knows."""
+        """Default tokens of the whole context, for engines that share one; None: unknown."""
         return model.max_model_len
 
     def longest(self, model: Model, kv_dtype: Dtype) -> Longest | None:
-        """The longest sequence that goes with these settings; None where every one does."""
+        """The longest sequence with these settings; None if unlimited."""
         del model, kv_dtype
         return None
 
     def served(self, model: Model) -> Model:
-        """`model` as it is loaded with these settings, which may want its draft layers, too."""
+        """`model` as loaded with these settings, which may include its draft layers."""
         return model
 
     def drafted_by(self, model: Model, drafter: Model) -> Model:
@@ -220,43 +219,42 @@ class Engine(ABC):
         )
 
     def settled(self, model: Model, ranks: Parallel) -> Self:
-        """This engine with the settings that it works out for a model on its ranks, as the share of memory it takes."""
+        """This engine with the settings that it derives for a model on its ranks, such as its share of memory."""
         del model, ranks
         return self
 
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """What lies on each GPU beside weights and cache, as an interval; None where that was not measured.
+        """Other memory on each GPU besides weights and cache, as an interval; None if never measured.
 
-        widths: what activations are as wide as. tokens: what is asked about, if anything. Raises NotApplicableError as
-        `plan` does.
+        widths: of activations. tokens: the request, if any. Raises NotApplicableError as `plan` does.
         """
         del model, kv_dtype, ranks, widths, tokens
         return None
 
     def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
-        """How it and other models share a GPU, each of which takes so many bytes: what a user has to set."""
+        """How it and other models share a GPU, given the bytes of each: what a user has to set."""
         del model, gpu_bytes
         names = ", ".join(name for name, _ in others)
-        return f"{names} on the same GPU, each with its own weights, cache, and what lies beside them"
+        return f"{names} on the same GPU, each with its own weights, cache and other memory"
 
     def in_eight_bits(self) -> tuple[Engine, Dtype]:
-        """The engine, and the format to ask it for, whose cache takes 8 bits."""
+        """The engine and the cache format for an 8-bit cache."""
         from kvcalc.cache.dtypes import dtype_named
 
         return self, dtype_named("fp8")
 
     @classmethod
     def loads(cls, form: str, capability: tuple[int, int] | None) -> bool:
-        """Whether it loads weights of a format, on a device of such a capability (None: not NVIDIA's)."""
+        """Whether it loads weights of a format, on a device of this compute capability (None: not NVIDIA's)."""
         least = cls.LOADS.get(form)
         return least is not None and (capability is None or capability >= least)
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """What it keeps of caches off its devices, in host memory and on disks, by its settings.
+        """Caches that it keeps off its devices, in host memory and on disk, by its settings.
 
-        Raises NotApplicableError and InvalidValueError as the engine refuses it.
+        Raises NotApplicableError and InvalidValueError if the engine refuses it.
         """
         del model, kv_dtype, ranks, workload
         return ()
@@ -268,87 +266,87 @@ class Engine(ABC):
         return Footprint.of(self.served(model), self, kv_dtype)
 
     def serving(self, sequences: int) -> Self:
-        """This engine once it knows how many sequences there are, if it wants to know."""
+        """This engine for a number of sequences, if it depends on it."""
         del sequences
         return self
 
     def times_held(self, sequences: int) -> int:
-        """How often what is allocated is there: once for each sequence, or once where they share a context."""
+        """Copies of the allocation: one per sequence, or one if they share a context."""
         return 1 if self.SHARES_CONTEXT else sequences
 
     @property
     def copies(self) -> int:
-        """How often each sequence is held, as often as a beam search has beams."""
+        """Copies of each sequence: one per beam in beam search."""
         return 1
 
     @property
     def sharing(self) -> Sharing:
-        """How ranks share what does not divide."""
+        """How ranks share what does not divide evenly."""
         from kvcalc.parallel import EVENLY
 
         return EVENLY
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What a reader must know of how `model` fares in this engine."""
+        """Notes on `model` in this engine."""
         del model
         return ()
 
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
-        """Format in which the cache of `model` is stored, where a question says `kv_dtype`."""
+        """Format of the cache of `model` for a question's `kv_dtype`."""
         del model
         return kv_dtype.name
 
     def caveats(self, model: Model) -> tuple[str, ...]:
-        """What goes with every number of `model` in this engine, a plan's too: that it has no class for the model."""
+        """Notes that belong to every number of `model` in this engine, also of plans: that it has no class for it."""
         return () if self.SUPPORT is None else self.SUPPORT.notes(model, self.version)
 
     def policies(self) -> Mapping[str, Engine]:
-        """Where a number is a matter of policy: the one in force, in words, then each other as an engine of its own."""
+        """If a number depends on a policy: the active one in words, then each other one as an engine."""
         return {}
 
     @property
     def policy(self) -> str:
-        """The policy in force, in words; empty where there is no other."""
+        """The active policy, in words; empty if there is no other."""
         return next(iter(self.policies()), "")
 
     def other_policies(self) -> dict[str, Engine]:
-        """Each policy that is not in force, in words, as an engine of its own."""
+        """Each inactive policy, in words, with its engine."""
         return dict(list(self.policies().items())[1:])
 
     def settings_by_name(self) -> dict[str, Json]:
-        """Settings by name; the version is told apart (`release_words`)."""
+        """Settings by name, without the version (`release_words`)."""
         return {name: getattr(self, name) for name in self.setting_names() if name != "version"}
 
 
 def split_version(text: str) -> tuple[str, str | None]:
-    """`vllm@0.33` as its name and its version; None where no version is named. `llama.cpp` is llama_cpp."""
+    """`vllm@0.33` as name and version; None without a version. `llama.cpp` is llama_cpp."""
     name, at, version = text.strip().partition("@")
     return OTHER_NAMES.get(name.lower(), name.lower()), version if at else None
 
 
 def engine_class(name: str) -> type[Engine]:
-    """Class of the engine in file `name`. Raises UnknownNameError, which names the nearest."""
+    """Class of the engine in file `name`. Raises UnknownNameError, which names the nearest one."""
     found: type[Engine] = ENGINES.module(name).ENGINE
     return found
 
 
 @cache
 def _by_default(name: str) -> Engine:
-    """Engine with its own defaults."""
+    """Engine with its defaults."""
     construct: Callable[[], Engine] = engine_class(name)
     return construct()
 
 
 def _one_version(name: str, setting: object, version: str | None) -> str | None:
-    """The version that was named. Raises InvalidValueError where a setting names another, or is a number cut short."""
+    """The requested version. Raises InvalidValueError if a setting names another, or is a truncated number."""
     if isinstance(setting, float) and len(str(setting).partition(".")[2]) == 1:
         raise InvalidValueError(
-            f"version {setting} may be {setting} or {setting}0", field="version", help="write the version in quotes"
+            f"version {setting} could be {setting} or {setting}0", field="version", help="put the version in quotes"
         )
     if None not in (setting, version) and str(setting) != version:
         raise InvalidValueError(
-            f"{name}@{version} and the setting version ({shown(setting)}) are two versions",
+            f"{name}@{version} and the setting version ({shown(setting)}) differ",
             field="version",
-            help="give one of them",
+            help="pass only one of them",
         )
     return version if setting is None else str(setting)

@@ -1,4 +1,4 @@
-"""What lies on a GPU beside weights and cache: activations, graphs, workspaces, contexts.
+"""Other memory on a GPU besides weights and cache: activations, graphs, workspaces, contexts.
 
 Some terms are arithmetic, others were only ever measured, so each is an interval with its source: the true sum lies
 between the sums of their bounds in nine cases of ten. A reserve that is given takes its place.
@@ -14,7 +14,7 @@ from kvcalc.hardware.gpu import Gpu
 from kvcalc.report.beside import Term
 
 _UNIFIED_GIB = 6
-"""What start-ups of one model differed by, on one GB10."""
+"""Observed difference between start-ups of one model on one GB10."""
 _ALONE_GIB, _RANKS_GIB = (Fraction(1, 5), Fraction(6, 5)), (Fraction(6, 5), Fraction(33, 10))
 """Least and most that PyTorch's context takes of one GPU, and with NCCL of several."""
 _WITH_CPU_GIB = (6, 13)

@@ -1,4 +1,4 @@
-"""What requests take of a pool of blocks, for engines that give out nothing smaller."""
+"""Requests in a pool of blocks, for engines that allocate whole blocks only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class BlockPlan(ABC):
-    """A pool of blocks before any memory is known, some of which are never given out.
+    """A pool of blocks before its memory is known, some of which are never given out.
 
-    block_bytes: of one block, on a rank of each pipeline stage. groups: for each group of layers that shares a block
-    table, the rules by which a request takes blocks of it; the one that takes most decides. spare_blocks: that are
-    never given out. max_model_len: longest request; None: nobody says. num_blocks: of the pool, where a setting fixes
-    them whatever the memory is. max_requests: that run at a time, where a setting says it.
+    block_bytes: of one block, on a rank of each pipeline stage. groups: for each group of layers with a common block
+    table, the rules for a request's blocks; the largest decides. spare_blocks: never given out. max_model_len: longest
+    request; None: unknown. num_blocks: of the pool, if fixed by a setting. max_requests: concurrent requests, if
+    limited by a setting.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class BlockPlan(ABC):
 
     @property
     def speaks_for_engine(self) -> bool:
-        """Yes: that a request takes whole blocks is what it counts."""
+        """Yes: it counts whole blocks of a request."""
         return True
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
@@ -54,17 +54,17 @@ class BlockPlan(ABC):
         return tuple(blocks * each_bytes for each_bytes in self.block_bytes)
 
     def needed_at_least(self, tokens: int, sequences: int) -> int:
-        """What the stage needs whose blocks are largest."""
+        """Bytes of the stage with the largest blocks."""
         return max(self.needed(tokens, sequences))
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
-        """Whether the pool has so many blocks."""
+        """Whether the pool has enough blocks."""
         return sequences * self._blocks_of(tokens) <= self.usable_blocks(cache_bytes)
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
-        """Longest request of which the pool has blocks for so many, up to the longest that the engine takes.
+        """Longest request of which this number fits in the pool, up to the engine's limit.
 
-        A request fits where it fits by one rule of each group, in every combination.
+        A request fits if it fits by every rule of every group.
         """
         each = self.usable_blocks(cache_bytes) // sequences
         choices = product(*(tuple(dict.fromkeys(rules)) for rules in self.groups))
@@ -72,36 +72,36 @@ class BlockPlan(ABC):
         return least([*found, self.max_model_len])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
-        """Blocks by those of a request."""
+        """Blocks of the pool divided by blocks of a request."""
         blocks = self._blocks_of(tokens)
         return self.usable_blocks(cache_bytes) // blocks if blocks else None
 
     def blocks(self, tokens: int | None, cache_bytes: int) -> Blocks:
-        """The pool of cache_bytes on each rank, and what a request takes of it."""
+        """The pool in cache_bytes on each rank, and a request's blocks."""
         asked = None if tokens is None else self.request_blocks(tokens)
         return Blocks(self.blocks_in(max(0, cache_bytes)), self.block_bytes, asked)
 
     def request_blocks(self, tokens: int) -> int:
-        """Blocks of one request: the sum over groups of the most that a rule takes."""
+        """Blocks of one request: the sum over groups of the largest rule."""
         return sum(max(rule.slots(tokens) for rule in rules) for rules in self.groups)
 
     def blocks_in(self, cache_bytes: int) -> int:
-        """Blocks of a pool of cache_bytes on each rank: of the stage whose blocks are largest, or as a setting says."""
+        """Blocks of a pool in cache_bytes on each rank: by the stage with the largest blocks, or by a setting."""
         return cache_bytes // max(self.block_bytes) if self.num_blocks is None else self.num_blocks
 
     @abstractmethod
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> Fitted:
-        """The engine's own report of so much memory on a rank of each stage."""
+        """The engine's own report for this memory on a rank of each stage."""
 
     def usable_blocks(self, cache_bytes: int) -> int:
-        """Blocks that requests can get of a pool of cache_bytes on each rank."""
+        """Usable blocks of a pool in cache_bytes on each rank."""
         return max(0, self.blocks_in(max(0, cache_bytes)) - self.spare_blocks)
 
     def _blocks_of(self, tokens: int) -> int:
         longest = self.max_model_len
         if longest is not None and tokens > longest:
             raise NotApplicableError(
-                f"a request of {count(tokens)} tokens is longer than max_model_len ({count(longest)})",
-                help=f"ask for at most {count(longest)} tokens",
+                f"a request of {count(tokens)} tokens exceeds max_model_len ({count(longest)})",
+                help=f"use at most {count(longest)} tokens, or raise max_model_len",
             )
         return self.request_blocks(tokens)

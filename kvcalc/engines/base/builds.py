@@ -1,7 +1,7 @@
-"""Versions of an engine that numbers its builds: ordered by the day of their source.
+"""Versions of an engine with numbered builds, ordered by the date of their source.
 
-A version is a day (2025-09-01), a build (b5913), or one of a package that holds a copy of the source (0.3.16). Days of
-builds are known for some of them, and lie in proportion between those; so a rule's day may be a few days off there.
+A version is a date (2025-09-01), a build (b5913), or a version of a package with a copy of the source (0.3.16). The
+dates of some builds are known and others are interpolated, so a rule's date may be a few days off there.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _BUILD = re.compile(r"b[0-9]{1,6}")
 
 
 class DatedRelease(Release):
-    """A version by its day.
+    """A version by its date.
 
-    BUILDS: days by which some builds were there, ascending. PACKAGES: days of the copies that a package holds. Rules
-    change on days, written as dotted numbers (2025.9.1).
+    BUILDS: dates by which some builds existed, ascending. PACKAGES: dates of the copies in a package. Rules change on
+    dates, written as dotted numbers (2025.9.1).
     """
 
-    FORMS = ", a build such as b7079, or a day such as 2025-09-01"
+    FORMS = ", a build such as b7079, or a date such as 2025-09-01"
     BUILDS: ClassVar[Mapping[int, str]] = {}
     PACKAGES: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def dotted(cls, version: str) -> str:
-        """2025.9.1 for a day, a build or a package of it; empty for what is none of them."""
+        """2025.9.1 for a date, a build or a package; empty for anything else."""
         day = cls.day_of(version)
         return "" if day is None else f"{day.year}.{day.month}.{day.day}"
 
     @classmethod
     @lru_cache(maxsize=1024)  # each rule of an engine asks for it
     def day_of(cls, version: str) -> date | None:
-        """Day of a version's source."""
+        """Date of a version's source."""
         if _BUILD.fullmatch(version):
             return _between({build: date.fromisoformat(day) for build, day in cls.BUILDS.items()}, int(version[1:]))
         written = _DAY.fullmatch(cls.PACKAGES.get(version, version))
@@ -55,7 +55,7 @@ class DatedRelease(Release):
 
 
 def _between(days: Mapping[int, date], build: int) -> date | None:
-    """Day of a build, in proportion between the two known ones that it lies between; beyond them at their pace."""
+    """Date of a build, interpolated between the two nearest known ones; extrapolated beyond them."""
     if not days:
         return None
     pairs = list(pairwise(days.items()))

@@ -1,4 +1,4 @@
-"""Which devices an engine's rules are known for."""
+"""Devices for which an engine's rules are known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAKERS = {"nvidia": "an NVIDIA", "amd": "an AMD", "intel": "an Intel", "apple":
 
 
 def known_device(engine: type[Engine], name: str) -> Gpu:
-    """The device of that name. Raises NotApplicableError for one whose kernels in this engine are not modelled."""
+    """The device of that name. Raises NotApplicableError if its kernels in this engine are not modelled."""
     gpu = gpu_named(name)
     if not engine.VENDORS or gpu.vendor in engine.VENDORS:
         return gpu
@@ -24,7 +24,7 @@ def known_device(engine: type[Engine], name: str) -> Gpu:
     kernels = " and ".join(maker.partition(" ")[2] for maker in known)
     if not gpu.vendor:
         raise NotApplicableError(
-            f"{gpu.name} does not say that it is {makers} GPU; kvcalc models {engine.TITLE}'s {kernels} kernels only",
+            f"{gpu.name} is not known to be {makers} GPU; kvcalc models {engine.TITLE}'s {kernels} kernels only",
             help=f"name the nearest GPU and its memory (rtx-4090@{gpu.written}), or its compute capability "
             f"(sm_90@{gpu.written}); or use --engine ideal",
         )

@@ -1,7 +1,7 @@
-"""Bytes of one sequence as a function of its tokens, from which sizes, capacities and sweeps are read.
+"""Bytes of one sequence as a function of its tokens: the source of sizes, capacities and sweeps.
 
-It is an expression as slot rules are, their sum by bytes, so it knows its kinks, its growth and its inverse as they do.
-Tensors of the same slot rule are added up first: a model of any depth is a handful of terms.
+It is an expression like slot rules, their sum weighted by bytes, so it knows its kinks, its growth and its inverse.
+Tensors with the same slot rule are combined first: a model of any depth has a handful of terms.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class Footprint(Sum):
-    """Bytes of one sequence as a function of its cached tokens: each slot rule by its bytes per slot, all layers."""
+    """Bytes of one sequence as a function of its cached tokens: each slot rule times its bytes per slot, all layers."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, model: Model, engine: Engine, kv_dtype: Dtype) -> Self:
-        """Footprint of `model` as `engine` stores it in `kv_dtype`."""
+        """Footprint of `model` as stored by `engine` in `kv_dtype`."""
         return cls.of_tensors(model, engine.allocate(model, kv_dtype), kv_dtype, engine.copies)
 
     @classmethod
     def of_tensors(
         cls, model: Model, allocation: tuple[tuple[CacheTensor, ...], ...], kv_dtype: Dtype, copies: int = 1
     ) -> Self:
-        """Footprint of the tensors that each group of `model` is stored as, `copies` times."""
+        """Footprint of the stored tensors of each group of `model`, times `copies`."""
         return cls.summed(
             (copies * len(group.layers) * tensor.bytes_per_slot(kv_dtype), tensor.slot_rule)
             for group, tensors in zip(model.groups, allocation, strict=True)
@@ -43,7 +43,7 @@ class Footprint(Sum):
 
     @classmethod
     def summed(cls, terms: Iterable[tuple[int, Expression]]) -> Self:
-        """Bytes per slot of each rule, those of equal rules as one."""
+        """Bytes per slot of each rule, with equal rules combined."""
         bytes_by_rule: dict[Expression, int] = {}
         for slot_bytes, rule in terms:
             bytes_by_rule[rule] = bytes_by_rule.get(rule, 0) + slot_bytes
@@ -54,14 +54,14 @@ class Footprint(Sum):
         return self.slots(tokens)
 
     def max_tokens(self, budget_bytes: int) -> int | None:
-        """Most tokens t such that no sequence of up to t tokens takes more than budget_bytes; None where every t does.
+        """Most tokens t such that no sequence of up to t tokens exceeds budget_bytes; None if none ever does.
 
-        0 where not even one token fits. By division to a period and by halving inside of it: no float.
+        0 if not even one token fits. By division to a period and bisection within it, without floats.
         """
         too_many = self.first_above(budget_bytes)
         return None if too_many is None else max(0, too_many - 1)
 
     def max_sequences(self, tokens: int, budget_bytes: int) -> int | None:
-        """Most sequences of `tokens` tokens each that fit budget_bytes together; None where they take nothing."""
+        """Most sequences of `tokens` tokens each that fit budget_bytes together; None if they take no memory."""
         bytes_each = self.bytes(tokens)
         return max(0, budget_bytes) // bytes_each if bytes_each else None

@@ -1,4 +1,4 @@
-"""What requests take of pools of pages, whose sizes an engine works out from the memory that there is."""
+"""Requests in pools of pages, whose sizes an engine derives from the available memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 STATES = "states"
 """Name of the pool of recurrent states."""
 _PLENTY_BYTES = 2**50
-"""Memory in which every engine starts that starts at all."""
+"""Memory with which every engine starts, if it starts at all."""
 
 
 class Pools(NamedTuple):
-    """What an engine makes of its memory: tokens of the pools, the most requests at a time, and states, if any.
+    """Sizes of an engine's pools: tokens, concurrent requests, and states if any.
 
-    has_several: whether tokens lie in several pools.
+    has_several: whether tokens are in several pools.
     """
 
     tokens: int
@@ -33,12 +33,12 @@ class Pools(NamedTuple):
 
 
 class PoolPlan(ABC):
-    """Users that take whole pages of an engine's pools.
+    """Users in whole pages of an engine's pools.
 
-    What a user takes of a pool of windows is not asked: that pool is as large as the engine makes it.
-    held: what a sequence takes on a rank of each pipeline stage, in whole pages. page: tokens of a page.
-    request_states: states that a running request may hold of their pool; session_states: that stay cached after it.
-    keeps_prefixes: whether what requests have in common is held once, and kept after them.
+    A user's part of a window pool is not counted: the engine sizes that pool itself. held: bytes of a sequence on a
+    rank of each pipeline stage, in whole pages. page: tokens of a page. request_states: states that a running request
+    may hold; session_states: that stay cached after it. keeps_prefixes: whether common prefixes are held once, and kept
+    afterwards.
     """
 
     request_states = session_states = 0
@@ -51,51 +51,51 @@ class PoolPlan(ABC):
 
     @property
     def max_model_len(self) -> None:
-        """None: any length goes."""
+        """None: no limit."""
         return
 
     @property
     def speaks_for_engine(self) -> bool:
-        """No: which pools there are is the engine's to say."""
+        """No: the engine's notes describe its pools."""
         return False
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
-        """Bytes of the pages that they take, on each stage."""
+        """Bytes of their pages, on each stage."""
         return tuple(sequences * stage.bytes(tokens) for stage in self.held)
 
     def needed_at_least(self, tokens: int, sequences: int) -> int:
-        """Not known before the memory is."""
+        """Unknown before the memory is."""
         del tokens, sequences
         return 0
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
-        """Whether the pools hold so many."""
+        """Whether the pools hold them."""
         most = self.max_sequences(tokens, cache_bytes)
         return most is None or sequences <= most
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
-        """Tokens of the pools shared evenly, in whole pages."""
+        """Tokens of the pools divided evenly, in whole pages."""
         pools = self.pools_in(cache_bytes)
         if pools.requests is not None and sequences > pools.requests:
             return 0
         return pools.tokens // self.page // sequences * self.page
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
-        """Pages of the pools by those of a user, and no more than the engine runs at a time."""
+        """Pages of the pools divided by a user's, limited by the engine's concurrent requests."""
         pools = self.pools_in(cache_bytes)
         return least([pools.tokens // self.page // -(-tokens // self.page), pools.requests])
 
     def blocks(self, tokens: int | None, cache_bytes: int) -> None:
-        """None: pools are of several sizes of pages."""
+        """None: pools have pages of several sizes."""
         del tokens, cache_bytes
 
     def with_states(self, states: int) -> PoolPlan | None:
-        """The same with so many states in their pool; None where the engine has no pool of states."""
+        """The same with this number of states; None if the engine has no pool of states."""
         del states
         return None
 
     def states_setting(self, states: int, cache_bytes: int) -> tuple[str, float] | None:
-        """The engine's setting that makes as many states of cache_bytes on a rank, and its value."""
+        """The engine's setting for this number of states in cache_bytes on a rank, and its value."""
         del states, cache_bytes
         return None
 
@@ -104,13 +104,13 @@ class PoolPlan(ABC):
         """The engine's own report of so much memory on a rank of each stage."""
 
     def pools_in(self, cache_bytes: int) -> Pools:
-        """Pools of cache_bytes on each rank."""
+        """Pools in cache_bytes on each rank."""
         if cache_bytes not in self._known:
             self._known[cache_bytes] = self._planned(max(0, cache_bytes))
         return self._known[cache_bytes]
 
     def _planned(self, cache_bytes: int) -> Pools:
-        """Pools in so much memory; none where the engine does not start with it, but would with more."""
+        """Pools in this memory; empty if the engine needs more memory to start."""
         stages = len(self.held)
         try:
             report = self.fit((cache_bytes,) * stages)
@@ -123,10 +123,10 @@ class PoolPlan(ABC):
 
 
 def check_own_format(engine: str, kv_dtype: Dtype, setting: str) -> None:
-    """Raises InvalidValueError where kv_dtype asks for what a setting of the engine says."""
+    """Raises InvalidValueError if kv_dtype is set where a setting of the engine decides the format."""
     if kv_dtype != BF16:
         raise InvalidValueError(
-            f"the pools of {engine} have a format of their own, which kv_dtype ({kv_dtype}) does not change",
+            f"the format of {engine}'s pools is a setting of the engine, which kv_dtype ({kv_dtype}) does not change",
             field="kv_dtype",
-            help=f"leave it at {BF16}, and set {setting} of the engine",
+            help=f"leave kv_dtype at {BF16}, and set the engine's {setting}",
         )

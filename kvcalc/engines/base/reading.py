@@ -1,4 +1,4 @@
-"""Settings that are written as text, as on a command line: each of the type that the engine's own field has."""
+"""Settings written as text, as on a command line: each is parsed to the type of the engine's field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS: dict[object, Kind] = {
     Sequence: "list",
 }
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
-"""More digits make no number that any engine takes."""
+"""Most digits of a number that any engine accepts."""
 _IN_THOUSANDS = re.compile(r"[0-9.]{1,19}[kKmMgG]i?")
 ON, OFF = ("true", "on", "yes", "1", "enabled"), ("false", "off", "no", "0", "disabled")
 _WHAT: dict[Kind, str] = {"number": "a number", "json": "a JSON object", "flag": "true or false"}
@@ -32,7 +32,7 @@ _WHAT: dict[Kind, str] = {"number": "a number", "json": "a JSON object", "flag":
 
 @cache
 def kinds_of(engine: type[Engine]) -> Mapping[str, Kind]:
-    """Kind of each setting, by its field's type; None aside."""
+    """Kind of each setting, by its field's type without None."""
     kinds = kinds_of_fields(engine)
     return kinds | {alias: kinds[name] for alias, name in engine.ALIASES.items()}
 
@@ -51,17 +51,17 @@ def _kind(hint: object) -> Kind:
 
 
 def read_value(text: str, kind: Kind, name: str) -> object:
-    """The value that a text means. Raises InvalidValueError for what is no such value."""
+    """The value of a text. Raises InvalidValueError if it has another kind."""
     value = parse_tokens(text, name) if kind == "count" and not _WHOLE.fullmatch(text) else _READERS[kind](text)
     if value is None:
         raise InvalidValueError(
-            f"{name} must be {_WHAT[kind]}, not {shown(text)}", field=name, help="quote it as the engine wants it"
+            f"{name} must be {_WHAT[kind]}, not {shown(text)}", field=name, help="write it as the engine expects it"
         )
     return value
 
 
 def value_or_text(text: str, kind: Kind) -> object:
-    """The value that a text means; the text itself where it is no such value, and the engine says why."""
+    """The value of a text; the text itself if it has another kind, so that the engine reports why."""
     value = _READERS[kind](text)
     return text if value is None else value
 
@@ -71,7 +71,7 @@ def _text(text: str) -> str:
 
 
 def _whole(text: str) -> int | None:
-    """128K is 131,072 here as it is everywhere."""
+    """128K is 131,072, as everywhere."""
     if _WHOLE.fullmatch(text):
         return int(text)
     return parse_tokens(text) if _IN_THOUSANDS.fullmatch(text) else None
@@ -92,7 +92,7 @@ def _object(text: str) -> dict[str, object] | None:
 
 
 def _list(text: str) -> list[object]:
-    """`[0, 1]` as JSON has it, or `0,1`."""
+    """`[0, 1]` as in JSON, or `0,1`."""
     value = _loaded(text) if text.startswith("[") else None
     return value if isinstance(value, list) else [_item(part.strip()) for part in text.split(",")]
 
@@ -114,7 +114,7 @@ _READERS = {"text": _text, "count": _whole, "number": _number, "flag": _flag, "j
 
 
 def read_settings(engine: type[Engine], texts: Sequence[str]) -> dict[str, object]:
-    """Settings from NAME=VALUE, as the engine's fields want them. Raises InvalidValueError for any other form."""
+    """Settings from NAME=VALUE, typed as the engine's fields. Raises InvalidValueError for any other form."""
     return read_pairs(kinds_of(engine), texts)
 
 
@@ -132,7 +132,7 @@ def read_pairs(
 
 
 def typed(engine: type[Engine], settings: Mapping[str, object]) -> dict[str, object]:
-    """Settings of which some may be written as text."""
+    """Settings, some of which may be written as text."""
     kinds = kinds_of(engine)
     return {
         name: value_or_text(value, kinds.get(name, "text")) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""Model types that an engine has no class of its own for, as data: refused, or run by a fallback, or neither is known.
+"""Model types that an engine has no class for, as data: refused, run by a fallback, or unknown.
 
-An engine that names its table (`Engine.SUPPORT`) has its notes in every answer; one that refuses what it cannot load
-asks `check`, too. Types are those of whole models, as their config.json names them.
+An engine with such a table (`Engine.SUPPORT`) has its notes in every answer; one that refuses what it cannot load also
+calls `check`. Types are those of whole models, as in config.json.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from kvcalc.model import Model
 
 
 class Refusal(NamedTuple):
-    """Why an engine does not load a model type, in its words. last: the last version that had a class for it."""
+    """Why an engine does not load a model type, in its own words. last: the last version with a class for it."""
 
     words: str
     last: str = ""
 
 
 class Support(NamedTuple):
-    """What became of the model types that a version of an engine has no class for.
+    """How a version of an engine handles model types that it has no class for.
 
-    title: the engine as its authors write it; version: that was asked. refused: by type. by_fallback: what its
-    Transformers fallback runs. undecided: where it was not found out whether that does. cacheless: what that runs, as
-    an encoder, without any cache.
+    title: the engine as its authors write it; version: requested. refused: by type. by_fallback: run by its
+    Transformers fallback. undecided: not known whether the fallback runs them. cacheless: run by the fallback as
+    encoders, without a cache.
     """
 
     title: str
@@ -37,11 +37,11 @@ class Support(NamedTuple):
     cacheless: Collection[str] = ()
 
     def check(self, model: Model, version: str) -> None:
-        """Raises NotApplicableError for a model that this version of the engine refuses, or runs without a cache."""
+        """Raises NotApplicableError for a model that this version refuses, or runs without a cache."""
         name = _type_of(model)
         refusal = self.refused.get(name)
         if refusal is not None and not self._had_class(refusal, version):
-            help = f"use {refusal.last}, the last version that has it" if refusal.last else "use another engine"
+            help = f"use {refusal.last}, the last version with a class for it" if refusal.last else "use another engine"
             raise NotApplicableError(refusal.words, help=help)
         if name in self.cacheless:
             raise NotApplicableError(
@@ -49,15 +49,15 @@ class Support(NamedTuple):
             )
 
     def notes(self, model: Model, version: str) -> tuple[str, ...]:
-        """How this version runs a model that it has no class for; nothing where it has one."""
+        """How this version runs a model that it has no class for; empty if it has one."""
         name = _type_of(model)
         if (number_of(version) or ()) < (number_of(self.version) or ()):
             return ()
         fallback = "its Transformers fallback"
         fate = {
             f"{fallback} runs it": self.by_fallback,
-            f"whether {fallback} runs it was not found out": self.undecided,
-            f"{fallback} refuses it, too": self.refused,
+            f"it is unknown whether {fallback} runs it": self.undecided,
+            f"{fallback} refuses it as well": self.refused,
         }
         what = f"{self.title} {version} has no class for {name}"
         return tuple(f"{what}; {words}" for words, types in fate.items() if name in types)
@@ -67,5 +67,5 @@ class Support(NamedTuple):
 
 
 def _type_of(model: Model) -> str:
-    """Type of the whole model; of its decoder where nothing else is known, as in a preset."""
+    """Type of the whole model; of its decoder if nothing else is known, as in a preset."""
     return model.published.model_type or model.model_type

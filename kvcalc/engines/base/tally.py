@@ -1,4 +1,4 @@
-"""What a replay counts, step by step or many steps at once: sums and distributions, never a list of all steps."""
+"""Counts of a replay, for single steps or many at once: sums and distributions, never a list of all steps."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 
 
 class Tally:
-    """Counts of a replay. Each counter maps a number to how often it was seen.
+    """Counts of a replay. Each counter maps a number to its frequency.
 
     used: blocks in use, by steps. waits: steps from a request's arrival to its first admission, by requests.
-    spans: steps from arrival to the last token, by requests. waiting_steps: steps that requests waited, all together.
+    spans: steps from arrival to the last token, by requests. waiting_steps: total steps that requests waited.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Tally:
         self.stalled = False
 
     def turns(self, count: int, used: int, running: int, waiting: int) -> None:
-        """So many steps at which the same was in use."""
+        """Adds a number of steps with the same use."""
         self.steps += count
         self.used[used] += count
         self.running_steps += count * running
@@ -32,7 +32,7 @@ class Tally:
         self.peak_waiting = max(self.peak_waiting, waiting)
 
     def admitted(self, hit_tokens: int, wait: int, *, first: bool) -> None:
-        """A request that starts to run, for the first time or after a preemption."""
+        """Adds a request that starts to run, for the first time or after a preemption."""
         self.admissions += 1
         self.hit_tokens_all += hit_tokens
         if first:

@@ -1,4 +1,4 @@
-"""Steps that several engines share."""
+"""Steps shared by several engines."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from kvcalc.engines.base import Allocation
 from kvcalc.model import Model
 
 CROSS = "cross_"
-"""How the names of tensors begin that hold what another sequence's tokens left."""
+"""Prefix of tensor names with data from another sequence's tokens."""
 
 
 def per_tensor(model: Model, allocated: Callable[[CacheTensor], CacheTensor]) -> Allocation:
-    """Allocation in which each tensor becomes what `allocated` makes of it."""
+    """Allocation with each tensor mapped by `allocated`."""
     return tuple(tuple(map(allocated, group.tensors)) for group in model.groups)
 
 
 def with_encoder_tokens(tensor: CacheTensor, encoder_tokens: int | None) -> CacheTensor:
-    """`tensor` with a slot for each of `encoder_tokens`, if it is cross-attention's and the number is given."""
+    """`tensor` with a slot for each of `encoder_tokens`, if it belongs to cross-attention and the number is given."""
     if encoder_tokens is None or not tensor.name.startswith(CROSS):
         return tensor
     return tensor._replace(slot_rule=once(encoder_tokens, words=f"{encoder_tokens:,} of the encoder"))

@@ -1,4 +1,4 @@
-"""Tokens by what a prefix cache can see of them: prefixes that are equal have one number.
+"""Tokens as seen by a prefix cache: equal prefixes have the same number.
 
 A prompt is a path of pieces, each from its segment's first token on; so a prefix is the path up to a piece and the
 tokens of that piece. Each path has a number, and `number << _SHIFT | tokens of the last piece` names the prefix
@@ -17,19 +17,19 @@ _SHIFT = 32
 
 
 class Paths:
-    """Numbers of paths of pieces."""
+    """Numbers for paths of pieces."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[int, int, Hashable], int] = {}
         self._last = 0
 
     def alone(self) -> int:
-        """Base of the numbers of a request that has no token in common with any other."""
+        """Base of the numbers of a request without tokens in common with others."""
         self._last += 1
         return self._last << _SHIFT
 
     def number(self, before: int, tokens: int, segment: Hashable) -> int:
-        """Of the path that goes on with `segment` after `tokens` tokens of the last piece of `before`."""
+        """Base for the path that continues with `segment` after `tokens` tokens of the last piece of `before`."""
         if segment is None:
             self._last += 1
             return self._last
@@ -42,7 +42,7 @@ class Paths:
 
 
 class Tokens:
-    """Prefixes of one request's tokens, prompt and output, by a unit of `unit` tokens."""
+    """Prefixes of one request's tokens, prompt and output, in units of `unit` tokens."""
 
     __slots__ = ("_numbers", "_starts", "_unit", "units")
 
@@ -62,13 +62,13 @@ class Tokens:
         self.units: list[int] = []
 
     def prefix(self, units: int) -> int:
-        """Number of the prefix of so many units."""
+        """Number of the prefix with this many units."""
         if units > len(self.units):
             self._extend(max(units, 2 * len(self.units)))
         return self.units[units - 1]
 
     def _extend(self, units: int) -> None:
-        """Numbers up to so many units; those of tokens that are not there yet are the ones that they will have."""
+        """Numbers up to this many units, including those of tokens not generated yet."""
         unit, starts = self._unit, self._starts
         end = (len(self.units) + 1) * unit
         last = units * unit

@@ -1,7 +1,7 @@
-"""Requests as they arrive, and what an engine's scheduler makes of them, step by step.
+"""Requests as they arrive, and an engine's scheduler, step by step.
 
-A token is (segment, offset): equal segments are equal tokens, and a shorter length is its first ones. That is all that
-a prefix cache can see of a prompt, so no token id is ever made up.
+A token is (segment, offset): equal segments are equal tokens, and a shorter length means the first ones. That is all a
+prefix cache can see of a prompt, so no token ids are invented.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from kvcalc.parallel import Parallel
 
 Piece = tuple[Hashable, int]
-"""A segment and how many of its tokens; the segment None is one that no other request has."""
+"""A segment and its number of tokens; segment None is unique to the request."""
 
 
 class Request(NamedTuple):
-    """A request. prompt: its pieces, in order. output_segment: whose tokens it generates.
+    """A request. prompt: its pieces, in order. output_segment: segment of its generated tokens.
 
-    A later turn sends these again. priority: lower goes first, where the scheduler has priorities.
+    A later turn sends these again. priority: lower goes first, if the scheduler has priorities.
     """
 
     id: Hashable
@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
 
 class Admission(NamedTuple):
-    """A request that starts to run, once more after each preemption: the tokens that it found in the prefix cache."""
+    """A request that starts to run, also after each preemption: the tokens that it found in the prefix cache."""
 
     step: int
     id: Hashable
@@ -49,7 +49,7 @@ class Admission(NamedTuple):
 
 
 class Turn(Protocol):
-    """Told of a step and of how many alike follow it, this one among them."""
+    """Called with a step and its number of equal repetitions, including itself."""
 
     def __call__(  # noqa: D102, PLR0913, PLR0917  # a tuple would cost as much as the step
         self,
@@ -74,16 +74,16 @@ class Events(Protocol):
     def run(
         self, requests: Iterable[Request], told: Turn | None = None, progress: Callable[[int], None] | None = None
     ) -> None:
-        """All requests, in the order in which they arrive. progress: is told how many arrived so far."""
+        """Runs all requests, in order of arrival. progress: called with the number that have arrived."""
 
 
 class Scheduler(Protocol):
     """An engine's scheduler at work, step by step.
 
-    num_blocks: of the pool, all that requests can get. block_bytes: of one, on a rank. block_size: tokens of one, None
-    where groups cache in different ways. settings: its own, by name.
-    max_model_len: tokens at which every request ends. max_requests: that run at the same time.
-    evicted: cached blocks that were overwritten so far.
+    num_blocks: usable blocks of the pool. block_bytes: of one block, on a rank. block_size: tokens of a block, None if
+    groups cache differently. settings: its own, by name.
+    max_model_len: tokens at which every request ends. max_requests: concurrent requests.
+    evicted: cached blocks overwritten so far.
     """
 
     num_blocks: int
@@ -96,42 +96,42 @@ class Scheduler(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is unfinished, or a batch not yet done."""
+        """Whether a request is unfinished, or a batch is still running."""
 
     @property
     def stuck(self) -> bool:
-        """Whether the last step moved nothing, and none will before another request arrives."""
+        """Whether the last step made no progress, and none will before another request arrives."""
 
     def held_blocks(self, tokens: int) -> int:
-        """Blocks that a request holds while it generates, once so many tokens of it are written."""
+        """Blocks that a generating request holds, by tokens written."""
 
     def shared_blocks(self, tokens: int) -> int:
-        """Blocks that requests hold in common that begin with so many equal tokens, whatever follows."""
+        """Blocks shared by requests with this many equal first tokens, whatever follows."""
 
     def shared_tokens(self, tokens: int) -> int:
         """Tokens that those blocks hold."""
 
     def kept_blocks(self, prompt: int, tokens: int) -> int:
-        """Cached blocks of a request that ended, with which its next turn goes on: of its prompt, and all written."""
+        """Cached blocks of a finished request for its next turn: by its prompt, and all tokens written."""
 
     def kept_tokens(self, prompt: int, tokens: int) -> int:
         """Tokens that those hold."""
 
     def add(self, request: Request) -> None:
-        """A request that arrives before the next step."""
+        """Adds a request that arrives before the next step."""
 
     def step(self, number: int, *, counts_groups: bool = True) -> Step:
-        """One turn. counts_groups: whether it says what each group holds, which takes as long as the step."""
+        """Runs one step. counts_groups: whether it counts blocks per group, which takes as long as the step."""
 
     def by_events(self) -> Events | None:
-        """The same from event to event, of a scheduler that has done nothing yet; None where only steps will do."""
+        """The same from event to event, for a scheduler that has not started; None if only steps are possible."""
 
 
 @runtime_checkable
 class Replayer(Protocol):
-    """An engine whose scheduler kvcalc has.
+    """An engine whose scheduler kvcalc can replay.
 
-    REPLAYED: the version whose scheduler that is. SCHEDULER: the dataclass of its settings.
+    REPLAYED: the version of the scheduler. SCHEDULER: the dataclass of its settings.
     """
 
     REPLAYED: ClassVar[str]
@@ -145,7 +145,7 @@ class Replayer(Protocol):
         num_blocks: int | None = None,
         parallel: Parallel | None = None,
     ) -> Scheduler:
-        """A scheduler with nothing to do yet. num_blocks: of the pool, where `settings` do not say.
+        """A scheduler without requests. num_blocks: of the pool, if not given by `settings`.
 
         Raises NotApplicableError for what the engine refuses or kvcalc does not replay.
         """

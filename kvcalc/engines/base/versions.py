@@ -4,9 +4,9 @@
         TITLE, KNOWN, OLDEST = "vLLM", ("0.33.0",), "0.33.0"
         gpu_memory_utilization = Rule("share of a GPU's memory", 0.90, {"0.20.0": 0.92}, "engine/arg_utils.py")
 
-A row that is called as a setting is that setting's default; any other is read where its formula stands, by
-`release.reported_tokens`. What a user sets comes before both. `rules_read` knows which rows an answer read: only a
-change of one of those can have moved it.
+A row with the name of a setting is that setting's default; others are read by the formulas, as
+`release.reported_tokens`. User settings take precedence over both. `rules_read` records which rows an answer used: only
+a change of those can affect it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Value = TypeVar("Value")
 _LONGEST_PART = len("9999")
 Number = tuple[int, ...]
 NEAREST = "nearest"
-"""In the place of a version: the one that a setting names, or the nearest whose rules are known."""
+"""Instead of a version: the one given by a setting, or the nearest known one."""
 _READ: ContextVar[set[Rule[Any]] | None] = ContextVar("rules read", default=None)
 
 
 @contextmanager
 def rules_read() -> Iterator[set[Rule[Any]]]:
-    """Rules whose value is asked for meanwhile."""
+    """Records the rules whose values are read."""
     found: set[Rule[Any]] = set()
     token = _READ.set(found)
     try:
@@ -40,7 +40,7 @@ def rules_read() -> Iterator[set[Rule[Any]]]:
 
 
 class Nearest(str):
-    """A version that answers for another, `asked`, whose rules are not known."""
+    """A known version used in place of another, `asked`."""
 
     __slots__ = ("asked",)
     asked: str
@@ -54,7 +54,7 @@ class Nearest(str):
 
 
 class Change(NamedTuple):
-    """A version in which rules changed, and the last known before it."""
+    """A version that changed rules, and the last known one before it."""
 
     version: str
     before: str
@@ -62,10 +62,10 @@ class Change(NamedTuple):
 
 
 class Rule(Generic[Value]):
-    """What changed between versions: a row.
+    """A rule that changed between versions.
 
-    what: the rule, in words. old: its value at first. since: for each version that changed it, the value from there on,
-    ascending. source: where that is seen.
+    what: the rule, in words. old: its first value. since: for each version that changed it, the value from then on,
+    ascending. source: evidence.
     """
 
     def __init__(self, what: str, old: Value, since: Mapping[str, Value], source: str) -> None:
@@ -89,7 +89,7 @@ class Rule(Generic[Value]):
         return self.at(release.dotted(release.version))
 
     def at(self, version: str) -> Value:
-        """Value in force in a version, whether its other rules are known or not."""
+        """Value in a version, whether or not its other rules are known."""
         found = self.old
         for first, value in self.since.items():
             if _order(first) <= _order(version):
@@ -98,12 +98,12 @@ class Rule(Generic[Value]):
 
 
 class Release:
-    """A version of an engine, with the value of each of its rules. A subclass is an engine's table of them.
+    """A version of an engine, with the value of each rule. A subclass is an engine's table of rules.
 
     TITLE: the engine as its authors write it. KNOWN: versions whose rules were established, ascending; a version such
-    as 5.23 stands for its patches, too. OLDEST: from which version on the rules between them hold, the first of KNOWN
-    if it is not given. RECENT: last version whose changes are too old to be told of in an answer. FORMS: other forms of
-    a version, in words. USUAL: the version that is meant where none is named, the newest if it is not given.
+    as 5.23 includes its patches. OLDEST: first supported version; default: the first of KNOWN. RECENT: last version
+    whose changes are too old to mention in an answer. FORMS: other forms of a version, in words. USUAL: the default
+    version; if not given, the newest.
     """
 
     TITLE: ClassVar[str]
@@ -118,22 +118,22 @@ class Release:
 
     @classmethod
     def dotted(cls, version: str) -> str:
-        """A version as the dotted numbers that rules are compared by: itself, unless an engine counts otherwise."""
+        """A version as dotted numbers for comparison: itself, unless an engine numbers differently."""
         return version
 
     @classmethod
     def newest(cls) -> str:
-        """The last version that is answered."""
+        """The last supported version."""
         return cls.KNOWN[-1]
 
     @classmethod
     def usual(cls) -> str:
-        """The version that is meant where none is named."""
+        """The default version."""
         return cls.USUAL or cls.newest()
 
     @classmethod
     def oldest(cls) -> str:
-        """The first version that is answered."""
+        """The first supported version."""
         return cls.OLDEST or cls.KNOWN[0]
 
     @classmethod
@@ -148,7 +148,7 @@ class Release:
 
     @classmethod
     def defaults(cls, version: str, settings: Collection[str]) -> dict[str, object]:
-        """Defaults that a version has, of those settings that changed theirs."""
+        """A version's defaults of the settings whose default changed."""
         return {name: rule.at(cls.dotted(version)) for name, rule in cls.rules().items() if name in settings}
 
     @classmethod
@@ -163,7 +163,7 @@ class Release:
 
     @classmethod
     def nearest(cls, version: str) -> str:
-        """The version itself, or the end of the known range that it lies beyond."""
+        """The version itself, or the nearer end of the known range."""
         number = cls._number(version, "version")
         if number < cls._end(cls.oldest()):
             return cls.oldest()
@@ -171,11 +171,10 @@ class Release:
 
     @classmethod
     def named(cls, text: str | None, field: str = "version", *, engine: str = "", nearest: bool = False) -> str:
-        """The version that is meant: `0.33` and `v0.33.0` are 0.33.0, None the usual one.
+        """The version for a text: `0.33` and `v0.33.0` are 0.33.0, None the default.
 
-        nearest: outside of the known range the nearest that is known, which knows what was asked for (`Nearest`).
-        engine: its name, for the help.
-        Raises InvalidValueError for what is no version, and outside of the known range.
+        nearest: outside the known range, use the nearest known one, which remembers the request (`Nearest`).
+        engine: its name, for the help. Raises InvalidValueError for an invalid version, and outside the known range.
         """
         if text is None:
             return cls.usual()
@@ -199,13 +198,13 @@ class Release:
 
     @classmethod
     def _spelled(cls, text: str, number: Number) -> str:
-        """How a version is written that is none of the known."""
+        """Normal form of an unknown version."""
         del text
         return ".".join(map(str, number))
 
     @classmethod
     def _end(cls, version: str) -> Number:
-        """What an end of the range is compared by: 0.11 lies in a range from 0.11.0 on."""
+        """Comparison key for an end of the range: 0.11 is in a range from 0.11.0."""
         return _order(cls.dotted(version))
 
     @classmethod
@@ -222,7 +221,7 @@ class Release:
 
 @lru_cache(maxsize=1024)
 def _order(version: str) -> Number:
-    """What versions are ordered by: 0.28 and 0.28.0 are one."""
+    """Sort key of versions: 0.28 and 0.28.0 are equal."""
     number = list(number_of(version) or ())
     while number and number[-1] == 0:
         number.pop()
@@ -231,7 +230,7 @@ def _order(version: str) -> Number:
 
 @lru_cache(maxsize=1024)
 def number_of(version: str) -> Number | None:
-    """`5.15.1` as (5, 15, 1); None for what is no version."""
+    """`5.15.1` as (5, 15, 1); None for an invalid version."""
     parts = version.split(".")
     if not all(part.isascii() and part.isdecimal() and len(part) <= _LONGEST_PART for part in parts):
         return None

@@ -1,7 +1,7 @@
 """What a context of llama.cpp allocates, byte for byte.
 
-`architectures` says what each architecture's class decides, `cells` how many cells a context has, `tensors` what lies
-in them. Sources are files of llama.cpp as in the newest llama-cpp-python of `versions`.
+`architectures` has what each architecture's class decides, `cells` the number of cells of a context, `tensors` their
+contents. Sources are files of llama.cpp as in the newest llama-cpp-python of `versions`.
 """
 
 from kvcalc.engines.llama_cpp.engine import LlamaCpp

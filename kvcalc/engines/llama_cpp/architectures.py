@@ -1,4 +1,4 @@
-"""The architectures of llama.cpp: which types of config.json become which, and what their class in llama.cpp decides.
+"""The architectures of llama.cpp: the config.json types converted to each, and what its class decides.
 
 Source: llama.cpp, src/llama-arch.cpp (names), conversion/*.py (which class of a model is
 converted to which), src/llama-model.cpp (create_memory) and src/models/*.cpp (load_arch_hparams).
@@ -161,7 +161,7 @@ MODEL_TYPES: dict[str, tuple[str, ...]] = {
     "eagle3": (),
     "dflash": (),
 }
-"""For each architecture the types of config.json that are converted to it, the one that it is most often first."""
+"""For each architecture, the config.json types converted to it, the most common one first."""
 
 WITHOUT_CACHE = frozenset(
     {
@@ -169,7 +169,7 @@ WITHOUT_CACHE = frozenset(
         *("eurobert", "gemma-embedding", "dream", "llada", "llada-moe", "rnd1"),
     }
 )
-"""Encoders and diffusion models, for which no memory is made."""
+"""Encoders and diffusion models, which get no cache."""
 DRAFTS = frozenset({"gemma4-assistant", "eagle3", "dflash"})
 """Draft models, which need the context of another model and may share its cache."""
 WINDOWED = frozenset(
@@ -179,23 +179,24 @@ WINDOWED = frozenset(
         *("granite_swa", "maple", "spark2_5", "lfm2", "dots3note", "deepseek4"),
     }
 )
-"""Those that keep sliding layers in a smaller cache; all others keep every token in every layer (phi3 by intent)."""
+"""Those that keep sliding layers in a smaller cache; all others keep every token in every layer (phi3
+intentionally)."""
 EXPANDS_LATENT = frozenset({"minicpm3", "plm"})
-"""Those that expand the latent of MLA into keys and values of every head before they cache it."""
+"""Those that expand MLA's latent into keys and values of every head before caching."""
 ROLLS_BACK = frozenset(
     {
         *("kimi-k3", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "glm5-next", "nemotron_h", "nemotron_h_moe"),
         *("lfm2", "lfm2moe", "bailingmoe3"),
     }
 )
-"""Those whose states may be kept n_rs_seq times more, so that a draft can be taken back; others ignore n_rs_seq."""
+"""Those that can keep n_rs_seq extra copies of states, to roll back a draft; others ignore n_rs_seq."""
 WITHOUT_FLASH_ATTENTION = frozenset({"grok"})
 STREAM_FOR_EACH_SEQUENCE = frozenset({"deepseek4"})
-"""Those whose cache is never one for all sequences, whatever kv_unified says."""
+"""Those whose cache is never unified, whatever kv_unified says."""
 SKIPS_EMPTY_LAYERS = frozenset({"gemma3n", "gemma4", "nemotron_h", "nemotron_h_moe"})
-"""Those whose layers without a cache are left out of it; in all others they are layers of it, without heads."""
+"""Those that leave layers without a cache out of it; in all others they are layers without heads."""
 K_ONLY_INDEX = frozenset({"qwen4exp"})
-"""Those without MLA whose indexer has no V all the same."""
+"""Those without MLA whose indexer still has no V."""
 
 _ARCHITECTURE_OF = {name: name for name in MODEL_TYPES} | {
     model_type: name for name, types in MODEL_TYPES.items() for model_type in types
@@ -203,7 +204,7 @@ _ARCHITECTURE_OF = {name: name for name in MODEL_TYPES} | {
 
 
 def architecture_of(model: Model) -> str:
-    """Architecture as which llama.cpp runs `model`. Raises NotApplicableError where it has none for its model_type."""
+    """Architecture as which llama.cpp runs `model`. Raises NotApplicableError if it has none for its model_type."""
     name = _ARCHITECTURE_OF.get(model.model_type)
     if name is None:
         raise NotApplicableError(
@@ -214,5 +215,5 @@ def architecture_of(model: Model) -> str:
 
 
 def model_type_of(architecture: str) -> str:
-    """Type of config.json that `architecture` is most often converted from; its own name where there is none."""
+    """Type of config.json that `architecture` is most often converted from; its own name if there is none."""
     return next(iter(MODEL_TYPES[architecture]), architecture)

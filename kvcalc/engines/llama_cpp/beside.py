@@ -1,11 +1,11 @@
-"""What llama.cpp holds on a device beside model and context: its compute buffer, and the backend's own context.
+"""Other memory of llama.cpp on a device: its compute buffer, and the backend's own context.
 
     with flash attention:     u * max(4 * (V + 2h), 4 * (4h + 3ff) + 2c)
     without:                  u * max(4 * (V + 2h), 4 * (3h + 2q + 2k) + 4c * (heads + 1))
 
-u: n_ubatch; V: vocabulary; h: hidden size; ff: feed-forward width that a token passes; q, k: heads and KV heads times
-head_dim; c: cells of a stream. Everything on one device. Source: 90 contexts of llama.cpp as llama-cpp-python 0.3.36
-has it, whose buffers it reported, equal within 0.02 %; what CUDA holds besides, 451 to 711 MiB, as llama.cpp printed.
+u: n_ubatch; V: vocabulary; h: hidden size; ff: active feed-forward width per token; q, k: heads and KV heads times
+head_dim; c: cells of a stream. Everything is on one device. Source: 90 contexts of the llama.cpp in llama-cpp-python
+0.3.36, whose reported buffers agree within 0.02%; CUDA's own memory, 451 to 711 MiB, as printed by llama.cpp.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FLOAT_BYTES, _HALF_BYTES = 4, 2
 _PRINTED = "llama.cpp's reports"
 _BACKEND_MIB = (400, 750)
 _OTHER_BUILDS = (Fraction(9, 10), Fraction(6, 5))
-"""What other builds and backends reported of the same contexts, against this rule."""
+"""Ratios of other builds' and backends' reports to this rule."""
 
 
 def compute_bytes(widths: Widths, model: Model, cells: int, ubatch: int, *, flash_attn: bool) -> int:

@@ -1,7 +1,7 @@
-"""llama.cpp: what a context of it allocates, byte for byte.
+"""llama.cpp: what one of its contexts allocates, byte for byte.
 
-`tokens` is n_ctx, the whole context (None: the model's own), and `sequences` is n_seq_max, which share it.
-Alignment of tensors in the buffer of a GPU is not counted.
+`tokens` is n_ctx, the whole context (None: the model's), which `sequences` (n_seq_max) share. Alignment of tensors in a
+GPU buffer is not counted.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ _FLASH_ATTENTION: Mapping[str | int, str] = {
 
 @dataclass(frozen=True)
 class LlamaCpp(Engine):
-    """Parameters of a context, named as llama.cpp names them (llama_context_params); none: as `defaults` has it."""
+    """Parameters of a context, named as in llama.cpp (llama_context_params); None: as given by `defaults`."""
 
     TITLE = "llama.cpp"
     VERIFIED = (
         "0.3.36 measured: 1,853 contexts of the real library over 35 architectures, equal to the byte; other versions "
-        "by rules that were read"
+        "from source"
     )
     RELEASE = LlamaCppRelease
     SHARES_CONTEXT = True
@@ -74,33 +74,33 @@ class LlamaCpp(Engine):
 
     version: str = setting(
         LlamaCppRelease.newest(),
-        "version of llama-cpp-python, whose copy of llama.cpp is meant; a build (b7079) or a day",
+        "version of llama-cpp-python, for its copy of llama.cpp; or a build (b7079) or a date",
     )
     defaults: str = setting(
         LIBRARY,
-        "whose defaults hold: of the library (swa_full), of cli (llama-cli, no swa_full), or of server (llama-server: "
-        "where sequences is 1 and n_seq_max is not given it opens 4 slots over one kv_unified context)",
+        "whose defaults apply: library (swa_full), cli (llama-cli, no swa_full), or server (llama-server: if "
+        "sequences is 1 and n_seq_max is not given, it opens 4 slots over one kv_unified context)",
     )
-    n_batch: int = setting(2048, "tokens handed over at once")
-    n_ubatch: int = setting(512, "tokens computed at once; 0: as many as n_batch")
+    n_batch: int = setting(2048, "tokens submitted at once")
+    n_ubatch: int = setting(512, "tokens computed at once; 0: n_batch")
     n_seq_max: int | None = setting(
-        None, "sequences, where they shall differ from those that are asked for, which may then be 1"
+        None, "sequences of the context; default: the requested sequences (if set, those must be 1)"
     )
     n_rs_seq: int = setting(
-        0, "further copies of recurrent states, to take drafts back; ignored by architectures that cannot"
+        0, "extra copies of recurrent states, to roll back drafts; ignored by architectures that cannot"
     )
-    type_k: str | None = setting(None, "type of K; none: kv_dtype")
-    type_v: str | None = setting(None, "type of V; none: kv_dtype")
-    swa_full: bool | None = setting(None, "cells for the whole context in sliding layers, too")
+    type_k: str | None = setting(None, "type of K; default: kv_dtype")
+    type_v: str | None = setting(None, "type of V; default: kv_dtype")
+    swa_full: bool | None = setting(None, "cells for the whole context in sliding layers as well")
     kv_unified: bool | None = setting(
-        None, "one cache for all sequences, any of which may fill it; else each has its share"
+        None, "one cache for all sequences, any of which may fill it; otherwise each has its share"
     )
-    flash_attn: str = setting(_AUTO, "on, off or auto (1, 0, -1), which counts as on when memory is allocated")
+    flash_attn: str = setting(_AUTO, "on, off or auto (1, 0, -1); auto counts as on when memory is allocated")
     ctx_checkpoints: int | None = setting(
-        None, "context checkpoints of each slot in host memory; none: as the server has it (32), otherwise 0"
+        None, "context checkpoints of each slot in host memory; default: 32 for server, otherwise 0"
     )
     cache_ram: int | None = setting(
-        None, "MiB of prompts in host memory, -1 for no limit; none: as the server has it (8,192), otherwise 0"
+        None, "MiB of prompts in host memory, -1 for no limit; default: 8,192 for server, otherwise 0"
     )
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class LlamaCpp(Engine):
 
     @property
     def release_words(self) -> str:
-        """Whose copy of llama.cpp was run, or which build or day is meant."""
+        """The version in words: its copy of llama.cpp, a build or a date."""
         if self.version in LlamaCppRelease.PACKAGES:
             return f"llama-cpp-python {self.version}"
         day = LlamaCppRelease.day_of(self.version)
@@ -151,7 +151,7 @@ class LlamaCpp(Engine):
         return beside(widths, model, -(-context // streams), ubatch, flash_attn=self.flash_attn != _OFF)
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """Context checkpoints and prompts that a server keeps in the host's memory."""
+        """Context checkpoints and prompts that a server keeps in host memory."""
         del ranks
         settings, of_server = self.serving(workload.sequences), self.defaults == SERVER
         release = self.release
@@ -169,16 +169,16 @@ class LlamaCpp(Engine):
         return tuple(tiers_of(model, settings.allocate(model, kv_dtype), kept, workload.tokens, kv_dtype))
 
     def serving(self, sequences: int) -> Self:
-        """With a value for each setting, for so many sequences.
+        """With a value for each setting, for this number of sequences.
 
-        Raises InvalidValueError where n_seq_max says otherwise, or where they are more than llama.cpp takes.
+        Raises InvalidValueError if n_seq_max differs, or exceeds llama.cpp's limit.
         """
         asked = self.n_seq_max
         if asked is not None and sequences not in (1, asked):
             raise InvalidValueError(
-                f"n_seq_max ({asked:,}) is not the number of sequences ({sequences:,})",
+                f"n_seq_max ({asked:,}) differs from the number of sequences ({sequences:,})",
                 field="n_seq_max",
-                help="leave n_seq_max out: it is the number of sequences",
+                help="remove n_seq_max: it is the number of sequences",
             )
         slots = self.release.server_slots
         opens_slots = self.defaults == SERVER and asked is None and sequences == 1 < slots
@@ -196,25 +196,25 @@ class LlamaCpp(Engine):
             raise InvalidValueError(
                 f"n_seq_max must be at most {MAX_SEQUENCES}, not {count:,}",
                 field="sequences",
-                help=f"give at most {MAX_SEQUENCES} sequences",
+                help=f"use at most {MAX_SEQUENCES} sequences",
             )
         if self.n_batch < count:
             raise InvalidValueError(
                 f"n_batch ({self.n_batch:,}) must be at least n_seq_max ({count:,}), or llama.cpp aborts",
                 field="n_batch",
-                help=f"write n_batch={count}, or leave it out",
+                help=f"write n_batch={count}, or remove it",
             )
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Tensors of the context that the settings ask for.
+        """Tensors of the context with these settings.
 
-        Raises NotApplicableError where llama.cpp has no such model, or refuses this context for it.
+        Raises NotApplicableError if llama.cpp does not support the model, or refuses this context for it.
         """
         architecture = architecture_of(model)
         _check_unchanged(model)
         if architecture in DRAFTS:
             raise NotApplicableError(
-                f"{model.name} ({architecture}) is a draft model, whose context shares that of another",
+                f"{model.name} ({architecture}) is a draft model, which shares the context of another model",
                 help="size the model that it drafts for",
             )
         layout = _layout(model, architecture, self.serving(1), kv_dtype)
@@ -222,36 +222,36 @@ class LlamaCpp(Engine):
         if not self.release.hybrid_memory and _is_hybrid(model):
             first = next(iter(LlamaCppRelease.hybrid_memory.since))
             raise NotApplicableError(
-                f"llama.cpp had no memory for states beside attention yet, as {model.name} has",
-                help=f"ask for a version from {LlamaCppRelease.day_of(first)} on",
+                f"this llama.cpp does not yet support states next to attention, as {model.name} has",
+                help=f"use a version from {LlamaCppRelease.day_of(first)} or later",
             )
         if architecture in WITHOUT_CACHE:
             return tuple(() for _ in model.groups)
         return tuple(layout.of(model, group) for group in model.groups)
 
     def served(self, model: Model) -> Model:
-        """With the layers that predict further tokens, in versions that cached those with the others."""
+        """With the layers for multi-token prediction, in versions that cached them with the others."""
         counted = self.release.counts_draft_layers.split(", ")
         return with_draft_layers(model) if model.draft_groups and architecture_of(model) in counted else model
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What llama.cpp does with this model that nobody would expect."""
+        """Notes on unexpected behaviour of llama.cpp with this model."""
         architecture = architecture_of(model)
         if architecture in WITHOUT_CACHE:
-            return (f"llama.cpp makes no cache for {architecture}: each run reads the whole text",)
+            return (f"llama.cpp has no cache for {architecture}: each run processes the whole text",)
         found = [_slots(self)] if self.defaults == SERVER else []
         if not self.release.is_measured:
-            found.append(f"the rules of llama.cpp {self.release_words} were read, not measured")
+            found.append(f"the rules of llama.cpp {self.release_words} come from its source, not from measurements")
         limits = ("sliding_window", "attention_chunk_size")
         if architecture == "qwen4exp":
-            found.append("the short history that its per-layer embeddings keep is not counted")
+            found.append("the short history of its per-layer embeddings is not counted")
         if architecture not in WINDOWED and any(limit in group.facts for group in model.groups for limit in limits):
             found.append(f"llama.cpp ignores the windows of {architecture}: every layer keeps every token")
         types = [f"{name} is stored as {kind}" for name, kind in (("K", self.type_k), ("V", self.type_v)) if kind]
         return (*found, *([", ".join(types)] if types else []))
 
     def policies(self) -> dict[str, Engine]:
-        """Whose defaults hold, first those in force."""
+        """The sets of defaults, the active one first."""
         order = (self.defaults, *(name for name in (LIBRARY, CLI, SERVER) if name != self.defaults))
         return {f"defaults of the {name}": replace(self, defaults=name) for name in order}
 
@@ -309,12 +309,13 @@ def _cells(architecture: str, settings: LlamaCpp, *, flash_attn: bool, hybrid: b
 
 
 def _check_unchanged(model: Model) -> None:
-    """Raises NotApplicableError where a method chooses what is kept, which llama.cpp has nothing for."""
+    """Raises NotApplicableError for a method that selects what to keep, which llama.cpp does not support."""
     for group in model.groups:
         if not group.is_as_built:
             raise NotApplicableError(
-                f"llama.cpp has no such method: {group.name} layers of {model.name} keep other tensors than their own",
-                help="leave --method out, or take the ideal engine; type_k and type_v set the formats",
+                f"llama.cpp does not support the method: with it, {group.name} layers of {model.name} keep other "
+                "tensors than their own",
+                help="remove --method, or use --engine ideal; type_k and type_v set the formats",
             )
 
 
@@ -325,7 +326,7 @@ def _check_types(model: Model, architecture: str, layout: Layout) -> None:
     if type_k != type_v and without_v:
         raise NotApplicableError(
             f"llama.cpp does not support different types of K ({type_k}) and V ({type_v}) for {architecture}",
-            help=f"write type_v={type_k}: such a model stores K alone",
+            help=f"write type_v={type_k}: such a model stores only K",
         )
     if type_v.block_elements > 1 and not layout.flash_attn:
         raise NotApplicableError(
@@ -342,7 +343,7 @@ def _check_types(model: Model, architecture: str, layout: Layout) -> None:
 
 
 def _cache_type(name: object, field: str) -> Dtype:
-    """Type of K or V, by llama.cpp's name or kvcalc's. Raises InvalidValueError for one that it does not store."""
+    """Type of K or V, by llama.cpp's or kvcalc's name. Raises InvalidValueError for an unsupported one."""
     try:
         dtype = dtype_named(str(name))
     except UnknownNameError:
@@ -355,7 +356,7 @@ def _cache_type(name: object, field: str) -> Dtype:
 
 
 def _meant(value: object, field: str, words: Mapping[str | int, object]) -> object:
-    """What a flag means; None where it is not given."""
+    """Value of a flag; None if not given."""
     if value is None:
         return None
     key = value.lower() if isinstance(value, str) else value

@@ -1,6 +1,6 @@
-"""What llama.cpp stores of each kind of layer: tensors of its caches, in its formats, with its cells.
+"""What llama.cpp stores for each kind of layer: tensors of its caches, in its formats, with its cells.
 
-One K and one V for each layer (of MLA K alone, the latent and the rotary key in one row), states in float32.
+One K and one V for each layer (for MLA only K, latent and rotary key in one row), states in float32.
 Source: llama.cpp, src/llama-kv-cache*.cpp and src/llama-memory-*.cpp.
 """
 
@@ -32,9 +32,9 @@ from kvcalc.model import Attention, LayerGroup, Model
 
 Tensors = tuple[CacheTensor, ...]
 STATES = (GatedDeltaNet, KimiDeltaAttention, LightningAttention, Mamba, Mamba2, MatrixWkv, ShortConvolution)
-"""Kinds whose states it keeps as they are, in float32."""
+"""Kinds whose states it keeps unchanged, in float32."""
 CSA_RATIO, HCA_RATIO = 4, 128
-"""The ratios of DeepSeek-V4 that have caches of their own."""
+"""The ratios of DeepSeek-V4 with separate caches."""
 _OVERLAPPING = 2
 _WIDEST = "widest row of V"
 
@@ -55,10 +55,10 @@ class Rows(NamedTuple):
 class Layout(NamedTuple):
     """How one context stores a model.
 
-    windows: whether layers that look back only so far have caches of their own. expands: whether the latent of MLA is
-    expanded first. latent: whether there is MLA that is not; then no cache has a V. k_only_index: whether that of the
-    indexer has none. flash_attn: without it V is stored transposed. widens: whether every row of V is as wide as the
-    widest then. latent_values: whether a latent is stored a second time as V. indexes: whether indexers have caches.
+    windows: whether sliding layers have separate caches. expands: whether MLA's latent is expanded first. latent:
+    whether there is MLA that is not; then no cache has a V. k_only_index: whether the indexer's cache has no V.
+    flash_attn: without it V is stored transposed. widens: whether every row of V then has the widest width.
+    latent_values: whether a latent is stored a second time as V. indexes: whether indexers have caches.
     """
 
     cells: Cells
@@ -77,7 +77,7 @@ class Layout(NamedTuple):
     indexes: bool = True
 
     def of(self, model: Model, group: LayerGroup) -> Tensors:
-        """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer that llama.cpp has not."""
+        """Tensors of one layer of `group`. Raises NotApplicableError for a kind that llama.cpp does not have."""
         return tuple(tensor for part in group.parts for tensor in self._of_part(model, group, part))
 
     def _of_part(self, model: Model, group: LayerGroup, part: Attention) -> Iterator[CacheTensor]:
@@ -111,7 +111,7 @@ class Layout(NamedTuple):
         return self.cells.sliding(window) if window and self.windows else self.cells.full()
 
     def _index(self, group: LayerGroup, part: Indexer) -> Iterator[CacheTensor]:
-        """A cache of one head; its V is never read, and left out where the model is MLA."""
+        """A cache of one head; its V is never read, and left out with MLA."""
         width = Dim("index_head_dim", part.index_head_dim)
         pooled = (Dim("key, gate and pooled", 3),) if part.index_pooling else ()
         yield self._tensor("index_k", self.cells.full(), self.type_k, *pooled, width)
@@ -126,7 +126,7 @@ class Layout(NamedTuple):
         return self._tensor(name, rule, self.type_v, Dim(_WIDEST, self.widest_v))
 
     def _compressed(self, part: CompressedAttention) -> Iterator[CacheTensor]:
-        """DeepSeek-V4: K alone of the window, of compressed entries and of their index; states of the compressor."""
+        """DeepSeek-V4: only K of the window, of compressed entries and of their index; states of the compressor."""
         entry = Dim("head_dim", part.head_dim)
         yield self._tensor("k", self.cells.sliding(part.sliding_window), self.type_k, entry)
         if part.compress_rate not in (CSA_RATIO, HCA_RATIO):
@@ -151,13 +151,13 @@ class Layout(NamedTuple):
             raise NotApplicableError(
                 f"a row of {name} has {tensor.elements_per_slot:,} elements, which {dtype} cannot store in blocks of "
                 f"{dtype.block_elements}",
-                help="take type_k=f16, type_v=f16",
+                help="use type_k=f16, type_v=f16",
             )
         return tensor
 
 
 def rows_of(part: Attention) -> Rows | None:
-    """Rows of K and V of a part that caches both for its heads, MLA expanded; None for any other."""
+    """Rows of K and V of a part that caches both for its heads, with MLA expanded; None for others."""
     if isinstance(part, GroupedQueryAttention):
         name = "head_dim" if part.v_head_dim is None else "v_head_dim"
         value = Dim(name, part.v_head_dim or part.head_dim)
@@ -169,7 +169,7 @@ def rows_of(part: Attention) -> Rows | None:
 
 
 def head_widths(model: Model, *, expands: bool) -> Iterator[tuple[int, int]]:
-    """Widths of a key and of a value head of each part that has them, as llama.cpp counts them."""
+    """Widths of key and value heads of each part with heads, as counted by llama.cpp."""
     for group in (*model.groups, *model.draft_groups):
         for part in group.parts:
             if isinstance(part, MultiHeadLatentAttention) and not expands:
@@ -181,7 +181,7 @@ def head_widths(model: Model, *, expands: bool) -> Iterator[tuple[int, int]]:
 
 
 def widest_values(model: Model) -> tuple[int, int]:
-    """Most elements of a row of V and of one head of it, over all layers, those that predict further tokens too."""
+    """Largest row of V and largest head of it, over all layers including those for multi-token prediction."""
     groups = (*model.groups, *model.draft_groups)
     found = [rows for group in groups for part in group.parts if (rows := rows_of(part))]
     return max((rows.value_row for rows in found), default=0), max((rows.value.size for rows in found), default=0)

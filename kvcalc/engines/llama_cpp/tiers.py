@@ -1,10 +1,10 @@
-"""What llama-server keeps in the host's memory: context checkpoints of each slot, and prompts of slots that moved on.
+"""What llama-server keeps in host memory: context checkpoints of each slot, and prompts of reused slots.
 
-A checkpoint is the part of a slot's state that cannot be cut back: recurrent states, and the cells of sliding layers. A
-model that has neither makes none. `--ctx-checkpoints` of them are kept for each slot, the oldest leave first. Prompts
-fill up to `--cache-ram` MiB, or one prompt's state where that is more; their checkpoints count there again.
+A checkpoint is the part of a slot's state that cannot be truncated: recurrent states, and the cells of sliding layers.
+Models with neither have none. `--ctx-checkpoints` of them are kept for each slot, dropping the oldest first. Prompts
+fill up to `--cache-ram` MiB, or one prompt's state if larger; their checkpoints are included there again.
 
-Headers of about 1 KB a checkpoint, and what a draft context adds for each token, are not counted.
+Headers of about 1 KB per checkpoint, and a draft context's bytes per token, are not counted.
 Source: llama.cpp, tools/server/server-context.cpp and server-task.cpp; #15293, #16391.
 """
 
@@ -27,9 +27,9 @@ UNLIMITED = -1
 
 
 class Kept(NamedTuple):
-    """What a server keeps: slots, streams of their cache, checkpoints of each slot, and MiB of prompts.
+    """What a server keeps: slots, streams of their cache, checkpoints per slot, and MiB of prompts.
 
-    windows: whether sliding layers have cells of their own. state_rows: rows of a recurrent state.
+    windows: whether sliding layers have separate cells. state_rows: rows of a recurrent state.
     """
 
     slots: int
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 def tiers_of(model: Model, allocation: Allocation, kept: Kept, tokens: int, kv_dtype: Dtype) -> Iterator[Tier]:
     """Checkpoints and prompts. tokens: of the whole context."""
     if kept.checkpoints and any(isinstance(part, CompressedAttention) for g in model.groups for part in g.parts):
-        yield Tier(NAME, HOST, None, None, "how much of compressed entries one holds is not known here")
+        yield Tier(NAME, HOST, None, None, "the bytes of compressed entries in a checkpoint are unknown")
     elif kept.checkpoints and (state_bytes := _state_bytes(model.groups, allocation, kept, tokens, kv_dtype)):
         all_bytes = kept.slots * kept.checkpoints * state_bytes
         words = f"{kept.slots:,} slots x {kept.checkpoints:,} of {both_units(state_bytes)}"
@@ -52,12 +52,12 @@ def tiers_of(model: Model, allocation: Allocation, kept: Kept, tokens: int, kv_d
         yield Tier("prompt cache", HOST, None, None, "no limit (cache_ram -1)")
     elif kept.cache_ram:
         prompts_bytes = kept.cache_ram * MIB
-        words = f"cache_ram {kept.cache_ram:,} MiB, or one prompt's state"
+        words = f"cache_ram {kept.cache_ram:,} MiB, or one prompt's state if larger"
         yield Tier("prompt cache", HOST, prompts_bytes, prompts_bytes, words, at_most=True)
 
 
 def _state_bytes(groups: Sequence[LayerGroup], allocation: Allocation, kept: Kept, tokens: int, kv_dtype: Dtype) -> int:
-    """What one checkpoint holds at most."""
+    """Upper bound of one checkpoint."""
     return sum(
         len(group.layers) * tensor.bytes_per_slot(kv_dtype) * _slots(tensor, group, kept, tokens)
         for group, tensors in zip(groups, allocation, strict=True)

@@ -1,7 +1,7 @@
-"""LMDeploy: one table of blocks for all layers, slots of states beside it, and how many blocks fit.
+"""LMDeploy: one block table for all layers, slots of states, and how many blocks fit.
 
-`settings` are those of its engines, `serving` says what it makes of them for a model, `tensors` what its PyTorch engine
-stores of a layer, `turbomind` what TurboMind does, `reserve` what it takes off the memory before blocks, and `plan`
+`settings` are those of its engines, `serving` derives its configuration for a model, `tensors` has what its PyTorch
+engine stores for a layer, `turbomind` the same for TurboMind, `reserve` the memory set aside before blocks, and `plan`
 what fits. Sources are paths within LMDeploy's repository, as they are in the newest version of `versions`.
 """
 

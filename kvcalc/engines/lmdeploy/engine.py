@@ -1,12 +1,12 @@
-"""LMDeploy: whole blocks that requests take of one table for all layers, and the blocks and states that fit.
+"""LMDeploy: whole blocks of requests in one table for all layers, and the blocks and states that fit.
 
-A size is what requests take: whole blocks, and a slot of states. Tensor parallelism shares the heads, and copies them
-where there are more ranks; the latent of MLA, cached as one key of 576, every rank holds whole. Draft layers of the
-model itself are counted where they are asked for (`--mtp`).
+A size is what requests take: whole blocks, and a slot of states. Tensor parallelism divides the heads, and copies them
+if there are more ranks; MLA's latent, cached as one key of 576, is complete on every rank. Draft layers of the model
+itself are counted if requested (`--mtp`).
 
-TurboMind has the same blocks without padding, a latent once for K and V, and states beside them in the same memory;
-how many blocks its allocator makes of that is not known to kvcalc. Source: LMDeploy,
-src/turbomind/kernels/attention/block.h, models/llama/GatedDeltaNetLayer.cc.
+TurboMind has the same blocks without padding, a latent once for K and V, and states in the same memory; kvcalc does not
+know how many blocks its allocator creates. Source: LMDeploy, src/turbomind/kernels/attention/block.h,
+models/llama/GatedDeltaNetLayer.cc.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Lmdeploy(LmdeploySettings):
     FIXED = ""
 
     def in_eight_bits(self) -> tuple[Lmdeploy, Dtype]:
-        """quant_policy 8, which a question knows as int8."""
+        """quant_policy 8, called int8 in a question."""
         return self, dtype_named("int8")
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Whole blocks that a request takes, and its states. Raises NotApplicableError for what the engine refuses."""
+        """Whole blocks of a request, and its states. Raises NotApplicableError for what the engine refuses."""
         check_unchanged(model, self.TITLE)
         serving = serving_of(model, self, kv_dtype)
         stored = tuple(tuple(tensors_of(model, group, serving)) for group in model.groups)
@@ -55,18 +55,18 @@ class Lmdeploy(LmdeploySettings):
         return stored
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> LmdeployPlan:
-        """Blocks and states of a rank. Raises NotApplicableError for what the engine refuses, in its words."""
+        """Blocks and states of a rank. Raises NotApplicableError with the engine's message if it refuses."""
         if self.backend != PYTORCH:
             raise NotApplicableError(
-                "kvcalc does not know how many blocks TurboMind's allocator makes of its memory: that is a matter of "
-                "slabs and of the address that CUDA gives",
-                help="write backend=pytorch, or ask kvcalc.size what requests take",
+                "kvcalc does not know how many blocks TurboMind's allocator creates: that depends on its slabs and on "
+                "the address returned by CUDA",
+                help="set backend=pytorch, or use kvcalc size for the bytes of requests",
             )
         for name in ("pp", "dcp"):
             if getattr(ranks, name) > 1:
                 raise NotApplicableError(
-                    f"LMDeploy's PyTorch engine does not share a model so ({name} {getattr(ranks, name)})",
-                    help=f"leave {name} out",
+                    f"LMDeploy's PyTorch engine does not support this layout ({name} {getattr(ranks, name)})",
+                    help=f"remove {name}",
                 )
         (own,) = stage_models(model, ranks.tp, 1, self.sharing)
         return LmdeployPlan(own, self.allocate(own, kv_dtype), serving_of(own, self, kv_dtype), self)
@@ -79,12 +79,12 @@ class Lmdeploy(LmdeploySettings):
         return Beside((context(gpu_named(self.gpu), ranks.tp),))
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
-        """All that is free: states, logits and the share of blocks come off it in the plan."""
+        """All free memory: the plan subtracts states and logits and takes the share for blocks."""
         return memory_bytes - used_bytes
 
     @property
     def share_words(self) -> str:
-        """That the whole is taken, and which share of what is free is blocks."""
+        """The share in words: all memory, and the share of free memory for blocks."""
         return f"1, blocks get {self.SHARE} {self.cache_max_entry_count:g} of the rest"
 
     @property
@@ -93,16 +93,16 @@ class Lmdeploy(LmdeploySettings):
         return None
 
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
-        """The policy in force by its name, or the model's own format."""
+        """The active policy by name, or the model's own format."""
         return POLICY_NAMES.get(policy_of(model, self, kv_dtype), kv_dtype.name)
 
     def caveats(self, model: Model) -> tuple[str, ...]:
-        """Which engine of LMDeploy answers, and what becomes of windows."""
+        """Which of LMDeploy's engines is modelled, and how it handles windows."""
         return (*_backend_notes(model, self), *_window_notes(model, self))
 
 
 def _check_alike(model: Model, stored: Allocation) -> None:
-    """Raises NotApplicableError where layers have keys of several shapes: LMDeploy has one for all."""
+    """Raises NotApplicableError if layers have keys of different shapes: LMDeploy supports only one."""
     shapes = {
         tensor.dims: group.name
         for group, tensors in zip(model.groups, stored, strict=True)
@@ -111,25 +111,31 @@ def _check_alike(model: Model, stored: Allocation) -> None:
     }
     if len(shapes) > 1:
         raise NotApplicableError(
-            f"LMDeploy has keys of one shape for all layers, and {' and '.join(shapes.values())} layers of "
-            f"{model.name} have theirs",
+            f"LMDeploy has one key shape for all layers, but {' and '.join(shapes.values())} layers of {model.name} "
+            "differ",
             help="try another --engine",
         )
 
 
 def _backend_notes(model: Model, settings: LmdeploySettings) -> Iterator[str]:
-    """Whose numbers they are, where LMDeploy would take its other engine unless told (archs.py, autoget_backend)."""
+    """A note if LMDeploy would choose its other engine by default (archs.py, autoget_backend)."""
     if settings.backend == PYTORCH and {model.model_type, model.published.model_type} & IN_TURBOMIND:
-        yield "this is LMDeploy's PyTorch engine (--backend pytorch); by itself it serves this model with TurboMind"
+        yield (
+            "these numbers are for LMDeploy's PyTorch engine (--backend pytorch); by default it serves this model "
+            "with TurboMind"
+        )
 
 
 def _window_notes(model: Model, settings: LmdeploySettings) -> Iterator[str]:
-    """What becomes of windows: the one block table of all layers has an end, or none."""
+    """Notes on windows: the block table of all layers is limited to one, or unlimited."""
     limits = ("sliding_window", "attention_chunk_size")
     if is_compressed(model) or not any(limit in group.facts for group in model.groups for limit in limits):
         return
     window = window_of(model) if settings.backend == PYTORCH else None
     if window is None:
-        yield "LMDeploy has one block table for all layers: every layer keeps every token, whatever its window"
+        yield "LMDeploy has one block table for all layers: every layer keeps every token, regardless of its window"
     else:
-        yield f"LMDeploy has one block table for all layers, which keeps the last {window:,} tokens, of full layers too"
+        yield (
+            f"LMDeploy has one block table for all layers, which keeps only the last {window:,} tokens, even in "
+            "full-attention layers"
+        )

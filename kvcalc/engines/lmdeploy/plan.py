@@ -1,4 +1,4 @@
-"""What LMDeploy's PyTorch engine makes of the memory that is free: blocks, slots of states, and what requests take."""
+"""Plan of LMDeploy's PyTorch engine for the free memory: blocks, slots of states, and requests."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from kvcalc.report.sheet import Json
 from kvcalc.units import MIB, count
 
 _DUMMY_BLOCKS = 1
-"""Blocks for dummy inputs and padding, which no request gets (num_reserved_gpu_blocks)."""
+"""Blocks for dummy inputs and padding, not for requests (num_reserved_gpu_blocks)."""
 
 
 class Held(NamedTuple):
-    """What layers hold in a block, or in a slot of states. layers: how many; tensors: bytes in all of them, by name."""
+    """Contents of a block or a slot of states. layers: number of layers; tensors: total bytes by name."""
 
     layers: int
     tensors: tuple[tuple[str, int], ...]
 
     @property
     def bytes(self) -> int:
-        """Of one block or slot, all tensors and layers."""
+        """Bytes of one block or slot, all tensors and layers."""
         return sum(size for _, size in self.tensors)
 
 
 class LmdeployPlan(BlockPlan):
-    """One pool of blocks for all layers, a pool of states, and at most max_batch_size sequences at a time.
+    """One block pool for all layers, a pool of states, and at most max_batch_size concurrent sequences.
 
-    model: what a tensor-parallel rank holds; stored: what of it.
+    model: share of a tensor-parallel rank; stored: its tensors.
     """
 
     def __init__(self, model: Model, stored: Allocation, serving: Serving, settings: LmdeploySettings) -> None:
@@ -64,10 +64,10 @@ class LmdeployPlan(BlockPlan):
         vocab_size = settings.vocab_size or model.published.vocab_size
         if vocab_size is None:
             raise InvalidValueError(
-                "LMDeploy keeps memory for logits before it makes blocks, and nothing says how large the vocabulary of "
-                f"{model.name} is",
+                f"LMDeploy sets memory aside for logits before blocks, and the vocabulary size of {model.name} is "
+                "unknown",
                 field="vocab_size",
-                help="give the engine setting vocab_size=151936, or name the model by its config.json",
+                help="set the engine's vocab_size (such as vocab_size=151936), or name the model by its config.json",
             )
         return Reserve(
             block_bytes=self._blocks.bytes,
@@ -81,38 +81,38 @@ class LmdeployPlan(BlockPlan):
         )
 
     def needed(self, tokens: int, sequences: int) -> tuple[int, ...]:
-        """The least free memory of which LMDeploy makes blocks for them, with what it keeps for states and logits."""
+        """The least free memory with enough blocks for them, including states and logits."""
         return (self._reserve.least_bytes(sequences * self._blocks_of(tokens) + self.spare_blocks),)
 
     def fits(self, tokens: int, sequences: int, cache_bytes: int) -> bool:
-        """Whether there are blocks for so many at the same time."""
+        """Whether there are blocks for all of them at the same time."""
         most = self.max_sequences(tokens, cache_bytes)
         return most is None or sequences <= most
 
     def max_tokens(self, sequences: int, cache_bytes: int) -> int | None:
-        """Longest session of which there are blocks for so many; 0 where more than max_batch_size are asked for."""
+        """Longest session of which this number fits; 0 above max_batch_size."""
         if sequences > self._settings.batches:
             return 0
         longest = self._longest_in(self.blocks_in(cache_bytes))
         return least([super().max_tokens(sequences, cache_bytes), longest])
 
     def max_sequences(self, tokens: int, cache_bytes: int) -> int | None:
-        """Blocks by those of a request, and no more than run at a time; 0 where no session may be that long."""
+        """Blocks divided by a request's, limited by concurrent requests; 0 if no session may be that long."""
         longest = self._longest_in(self.blocks_in(cache_bytes))
         if longest is not None and tokens > longest:
-            self._blocks_of(tokens)  # refused where it is too long whatever the memory is
+            self._blocks_of(tokens)  # refused if it is too long for any memory
             return 0
         return least([super().max_sequences(tokens, cache_bytes), self._settings.batches])
 
     def blocks_in(self, cache_bytes: int) -> int:
-        """Blocks that LMDeploy makes of so much free memory; 0 where it does not start."""
+        """Blocks that LMDeploy creates in this free memory; 0 if it does not start."""
         try:
             return self._reserve.found(cache_bytes).num_blocks
         except NotApplicableError:
             return 0
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> BlocksReport:
-        """What LMDeploy makes of the memory that is free. Raises NotApplicableError where it would not start."""
+        """LMDeploy's plan for the free memory. Raises NotApplicableError if it would not start."""
         settings, block_size = self._settings, self._serving.block_size
         found = self._reserve.found(available_bytes[0])
         asked = settings.session_len or longest or self.max_model_len
@@ -135,7 +135,7 @@ class LmdeployPlan(BlockPlan):
         )
 
     def _longest_in(self, num_blocks: int) -> int | None:
-        """Longest session that so many blocks allow, one more held back; None where a window lets it go on."""
+        """Longest session in this number of blocks, with one held back; None if a window makes it unlimited."""
         tokens = max(0, num_blocks - self.spare_blocks) * self._serving.block_size
         window = self._serving.window
         return None if window is not None and window <= tokens else max(0, tokens - self._serving.block_size)
@@ -158,7 +158,7 @@ class LmdeployPlan(BlockPlan):
             yield ("num_state_caches", self._slots)
 
     def _log_line(self, found: Found) -> str:
-        """The head of the configuration that LMDeploy prints once it knows its blocks."""
+        """The beginning of the configuration that LMDeploy prints after counting its blocks."""
         serving, settings = self._serving, self._settings
         return (
             f"CacheConfig(max_batches={settings.batches}, block_size={serving.block_size}, num_cpu_blocks=0, "
@@ -171,14 +171,14 @@ class LmdeployPlan(BlockPlan):
         longest = self.max_model_len
         if longest is not None and tokens > longest:
             raise NotApplicableError(
-                f"a request of {count(tokens)} tokens is longer than session_len ({count(longest)})",
-                help=f"ask for at most {count(longest)} tokens, or raise session_len",
+                f"a request of {count(tokens)} tokens exceeds session_len ({count(longest)})",
+                help=f"use at most {count(longest)} tokens, or raise session_len",
             )
         return self.request_blocks(tokens)
 
 
 def _held(model: Model, stored: Allocation, *, states: bool) -> Held:
-    """Bytes of a slot of states, each tensor of all layers padded together; or of a block."""
+    """Bytes of a slot of states, with each tensor of all layers padded together; or of a block."""
     layers, found = 0, dict[str, int]()
     for group, tensors in zip(model.groups, stored, strict=True):
         own = [tensor for tensor in tensors if (tensor.slot_rule.constant is not None) == states]

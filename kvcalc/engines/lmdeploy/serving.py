@@ -1,4 +1,4 @@
-"""What LMDeploy makes of its settings for a model: its blocks, its format, how far back its block table reaches.
+"""LMDeploy's derived configuration for a model: blocks, format, and the reach of its block table.
 
 Source: LMDeploy, pytorch/models/module_map.py, pytorch/configurations/, pytorch/engine/executor/base.py
 (_adjust_block_size), pytorch/engine/executor/__init__.py, pytorch/paging/block_manager/.
@@ -35,7 +35,7 @@ SERVED = frozenset(
         *("qwen3_vl_moe", "qwen3_vl_moe_text", "qwen3_vl_text", "sdar", "sdar_moe"),
     }
 )
-"""Types of the architectures that MODULE_MAP names."""
+"""Types of the architectures in MODULE_MAP."""
 IN_TURBOMIND = frozenset(
     {
         *("glm4_moe_lite", "gpt_oss", "intern_s2_preview", "interns1", "interns2_mobius", "internlm2", "internlm3"),
@@ -44,32 +44,32 @@ IN_TURBOMIND = frozenset(
         "qwen3_moe",
     }
 )
-"""Types of the architectures that TurboMind's SUPPORTED_ARCHS names."""
+"""Types of the architectures in TurboMind's SUPPORTED_ARCHS."""
 EXPANDED = frozenset({"minicpm3"})
-"""Types whose latent is expanded before it is cached: heads of one width for K and V (MiniCPM3ModelConfigBuilder)."""
+"""Types whose latent is expanded before caching: heads of equal width for K and V (MiniCPM3ModelConfigBuilder)."""
 SPECULATING_STATES = frozenset(
     {"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "intern_s2_preview", "interns2_mobius"}
 )
-"""Types whose states grow with what drafts guess, and may be float32 (Qwen3_5ModelConfigBuilder)."""
+"""Types whose states grow with draft tokens, and may be float32 (Qwen3_5ModelConfigBuilder)."""
 _DRAFTS_IN_HEADS = frozenset({"glm4_moe"})
-"""Types whose draft layers deepseek_mtp loads, and which cache heads, not a latent."""
+"""Types whose draft layers are loaded by deepseek_mtp, which cache heads instead of a latent."""
 _NO_WINDOW = frozenset({"gemma3", "gpt_oss", "chatglm", "llava", "llava_next"})
-"""Types whose builders leave sliding_window out, and so the block table without an end."""
+"""Types whose builders ignore sliding_window, so that the block table is unlimited."""
 _TEXT_OF_GEMMA_3 = "gemma3_text"
 _FLASH_BLOCK, _COMPRESSED_BLOCK, _WIDE_BLOCK = 64, 256, 32
 _WIDE_HEAD = 512
-"""Width of a key from which on blocks are cut to 32 tokens."""
+"""Key width from which blocks are limited to 32 tokens."""
 _HOPPER = 9
-"""Compute capability from which on FlashMLA is taken (flash_mla_available)."""
+"""Compute capability from which FlashMLA is used (flash_mla_available)."""
 
 
 class Serving(NamedTuple):
     """How a model is stored.
 
-    dtype: in which it computes. policy: QuantPolicy in force. kernel_block: tokens that a kernel reads in one piece.
-    window: tokens that the block table reaches back, for all layers; None: all. drafts: tokens that are guessed.
-    fp32_states: whether recurrent states are float32. turbomind: whether it is TurboMind's layout: nothing is padded,
-    and a latent is K and V at once. pads_operators: whether what operators ask for is padded, too.
+    dtype: of computation. policy: active QuantPolicy. kernel_block: tokens that a kernel reads at once. window: reach
+    of the block table, for all layers; None: unlimited. drafts: draft tokens. fp32_states: whether recurrent states are
+    float32. turbomind: whether it is TurboMind's layout: no padding, and a latent is K and V at once. pads_operators:
+    whether operators' own caches are padded as well.
     """
 
     dtype: Dtype
@@ -84,12 +84,12 @@ class Serving(NamedTuple):
 
     @property
     def rule(self) -> SlotRule:
-        """Whole blocks that a request holds: of a window one more than it fills (WindowBlockManager)."""
+        """Whole blocks of a request; with a window one more than it fills (WindowBlockManager)."""
         return in_blocks(self.block_size, self._held) if self.block_size > 1 else self._held
 
     @property
     def block_rule(self) -> SlotRule:
-        """How many blocks that are."""
+        """The number of blocks."""
         return blocks(self.block_size, self._held)
 
     @property
@@ -99,7 +99,7 @@ class Serving(NamedTuple):
 
 
 def serving_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> Serving:
-    """What the engine stores `model` as. Raises NotApplicableError for what it refuses, in its words."""
+    """How the engine stores `model`. Raises NotApplicableError with its message if it refuses."""
     turbomind = settings.backend == TURBOMIND
     release = LmdeployRelease(settings.version)
     _check_served(model, release, turbomind=turbomind)
@@ -136,7 +136,7 @@ def _check_served(model: Model, release: LmdeployRelease, *, turbomind: bool) ->
 
 
 def _check_known(model: Model, release: LmdeployRelease) -> None:
-    """Raises NotApplicableError for what older versions store in a way that is not known here."""
+    """Raises NotApplicableError for layouts of older versions that are unknown."""
     if _asks_for_caches(model) and not release.is_sparse_known:
         raise NotApplicableError(
             f"kvcalc does not know how LMDeploy {release.version} stores sparse latents and DeepSeek-V4",
@@ -145,14 +145,14 @@ def _check_known(model: Model, release: LmdeployRelease) -> None:
     drafts = any(group.name == DRAFTS for group in model.groups)
     if drafts and model.model_type in _DRAFTS_IN_HEADS and not release.shares_drafts:
         raise NotApplicableError(
-            f"in LMDeploy {release.version} one rank holds all heads of the draft layers of {model.name}, which kvcalc "
-            "shares among all",
-            help="use lmdeploy@0.18, or leave --mtp (mtp) out",
+            f"in LMDeploy {release.version} one rank holds all heads of the draft layers of {model.name}; kvcalc "
+            "models them only as divided among ranks",
+            help="use lmdeploy@0.18, or remove --mtp (mtp)",
         )
 
 
 def policy_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> int:
-    """QuantPolicy as it is set, or as kv_dtype asks for it. Raises NotApplicableError for a format that it has not."""
+    """QuantPolicy as set, or derived from kv_dtype. Raises NotApplicableError for an unsupported format."""
     policy = settings.quant_policy or BY_KV_DTYPE.get(kv_dtype.name, NONE)
     if policy == NONE and kv_dtype.name not in ("bf16", "fp16"):
         raise NotApplicableError(
@@ -161,7 +161,7 @@ def policy_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> int:
         )
     if settings.backend == TURBOMIND and policy not in (NONE, INT4, INT8):
         raise NotApplicableError(
-            f"invalid quant_policy for TurboMind: {policy}, which has 8 and 4 bits alone",
+            f"invalid quant_policy for TurboMind: {policy}; it supports only 8 and 4 bits",
             help="write quant_policy=8, or backend=pytorch",
         )
     if has_sparse_latent(model) and policy not in (NONE, FP8):
@@ -173,7 +173,7 @@ def policy_of(model: Model, settings: LmdeploySettings, kv_dtype: Dtype) -> int:
 
 
 def _blocks(model: Model, settings: LmdeploySettings) -> tuple[int, int]:
-    """Tokens of a block, and of what a kernel reads of it, as the kernels of the model want them."""
+    """Tokens of a block and of a kernel's read, as required by the model's kernels."""
     if is_compressed(model):
         return _COMPRESSED_BLOCK, _COMPRESSED_BLOCK
     has_latent, sparse = has_one_latent(model), has_sparse_latent(model)
@@ -190,7 +190,7 @@ def _blocks(model: Model, settings: LmdeploySettings) -> tuple[int, int]:
             )
     elif sparse:
         raise NotApplicableError(
-            "DeepSeek-V3.2 requires flash_mla to be available.", help="name a GPU from Hopper on, such as h100-80gb"
+            "DeepSeek-V3.2 requires flash_mla to be available.", help="name a Hopper or newer GPU, such as h100-80gb"
         )
     elif _key_width(model) >= _WIDE_HEAD and settings.block_size > _WIDE_BLOCK:
         return _WIDE_BLOCK, _WIDE_BLOCK
@@ -198,17 +198,17 @@ def _blocks(model: Model, settings: LmdeploySettings) -> tuple[int, int]:
 
 
 def uses_flash_mla(settings: LmdeploySettings) -> bool:
-    """Whether FlashMLA reads latents: as it is set, or by the GPU."""
+    """Whether FlashMLA reads latents: as set, or by the GPU."""
     if settings.use_flash_mla is not None:
         return bool(settings.use_flash_mla)
     return (gpu_named(settings.gpu).compute_capability or (0, 0))[0] >= _HOPPER
 
 
 def window_of(model: Model) -> int | None:
-    """Tokens that the one block table of all layers reaches back; None where it has no end.
+    """Reach of the block table of all layers, in tokens; None if unlimited.
 
-    A config's sliding_window is taken for every layer, full ones too, but for the types whose builders leave it out.
-    Of a `gemma3_text` that nobody knows the origin of, which Gemma 3 with images has inside, too, all is kept.
+    A config's sliding_window is applied to every layer, even full ones, except for types whose builders ignore it. For
+    a `gemma3_text` of unknown origin, which is also inside Gemma 3 with images, everything is kept.
     """
     own = model.published.model_type or model.model_type
     if own in _NO_WINDOW or (own == _TEXT_OF_GEMMA_3 and not model.published.model_type) or is_compressed(model):
@@ -219,7 +219,7 @@ def window_of(model: Model) -> int | None:
 
 
 def _key_width(model: Model) -> int:
-    """Widest row that a head's key takes: latent and rotary key together where it is one."""
+    """Widest key row of a head: latent and rotary key together for MLA."""
     widths = [0]
     for group in model.groups:
         for part in group.parts:
@@ -231,17 +231,17 @@ def _key_width(model: Model) -> int:
 
 
 def has_one_latent(model: Model) -> bool:
-    """Whether layers cache a latent, and not what is expanded of it."""
+    """Whether layers cache a latent, not expanded heads."""
     return model.model_type not in EXPANDED and _has(model, MultiHeadLatentAttention)
 
 
 def _asks_for_caches(model: Model) -> bool:
-    """Whether operators of the model ask for caches of their own: indexers and compressors."""
+    """Whether operators of the model have their own caches: indexers and compressors."""
     return has_sparse_latent(model) or is_compressed(model)
 
 
 def has_sparse_latent(model: Model) -> bool:
-    """Whether it is DeepSeek sparse attention: a latent, and an indexer beside it in some layers."""
+    """Whether it is DeepSeek sparse attention: a latent, and an indexer in some layers."""
     return _has(model, MultiHeadLatentAttention) and _has(model, Indexer)
 
 

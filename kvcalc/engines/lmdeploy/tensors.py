@@ -1,7 +1,7 @@
-"""What LMDeploy's PyTorch engine stores of each kind of layer: blocks, and slots of states.
+"""What LMDeploy's PyTorch engine stores for each kind of layer: blocks, and slots of states.
 
-Of each tensor, what a kernel reads in one piece is padded to 256 bytes (CacheDesc): kernel_block_size tokens. What an
-operator asks for itself, an index key or an entry of DeepSeek-V4, is not since 0.18 (ContiguousBlockCacheLayout).
+A kernel's read of each tensor (kernel_block_size tokens) is padded to 256 bytes (CacheDesc). Operators' own caches
+(index keys, entries of DeepSeek-V4) are not padded since 0.18 (ContiguousBlockCacheLayout).
 Source: LMDeploy, pytorch/engine/cache_engine/schema.py and layout.py, pytorch/configurations/qwen3_5.py, qwen3_next.py
 and deepseek_v4.py, pytorch/backends/cuda/nsa.py and v4_compressor.py, pytorch/consts.py.
 """
@@ -29,7 +29,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 
 ALIGNMENT = 256
-"""Bytes that each tensor of a block, and of a slot of states, is a multiple of."""
+"""Alignment of each tensor of a block and of a slot of states, in bytes."""
 PADDING = "_padding"
 _BYTE = Dtype("uint8", 1, 1, "bytes")
 _CODES = {  # of K and of V
@@ -40,7 +40,7 @@ _CODES = {  # of K and of V
     FP8_E5M2: (FP8, FP8),
 }
 _NORM = Dim("norm", 1)
-"""TurboQuant scales a value by one number, a key by two."""
+"""TurboQuant has one scale per value, two per key."""
 _SCALED_LATENT = Dtype("fp8_ds_mla", 1, 1, "512 fp8, 4 float32 scales and a rotary key of 64 in bf16")
 _SCALED_LATENT_WIDTHS, _SCALED_LATENT_BYTES = (512, 64), 656
 _INDEX_SCALE_BYTES = 4
@@ -50,7 +50,7 @@ _CSA_RATE, _HCA_RATE = 4, 128
 
 
 def tensors_of(model: Model, group: LayerGroup, serving: Serving) -> Iterator[CacheTensor]:
-    """Tensors of one layer. Raises NotApplicableError for a kind of layer that it has nothing for."""
+    """Tensors of one layer. Raises NotApplicableError for an unsupported kind of layer."""
     for part in group.parts:
         if isinstance(part, GroupedQueryAttention):
             k, v, *_ = (*part.tensors(), *part.tensors())
@@ -86,7 +86,7 @@ def _keys_and_values(k: CacheTensor, v: CacheTensor, serving: Serving) -> Iterat
 
 
 def _latent(part: MultiHeadLatentAttention, serving: Serving) -> Iterator[CacheTensor]:
-    """One key of latent and rotary key; its value has no width, and scales all the same."""
+    """One key of latent and rotary key; its value has no width, but has scales."""
     codes, _ = _CODES.get(serving.policy, (serving.dtype, serving.dtype))
     stored = [tensor._replace(slot_rule=serving.rule, dtype=codes) for tensor in part.tensors()]
     for tensor in stored:
@@ -107,7 +107,7 @@ def _scales(heads: tuple[Dim, ...], serving: Serving) -> Iterator[CacheTensor]:
 
 
 def _padded(name: str, tensors: Iterable[CacheTensor], serving: Serving) -> Iterator[CacheTensor]:
-    """What lies together in a block, and the bytes of a token that pad it."""
+    """Tensors that are together in a block, and the padding per token."""
     together = tuple(tensors)
     read_bytes = serving.kernel_block * sum(tensor.bytes_per_slot(serving.dtype) for tensor in together)
     yield from together
@@ -123,7 +123,7 @@ def _scaled_latent(part: MultiHeadLatentAttention, serving: Serving) -> Iterator
     """656 bytes, made for a latent of 512 and a rotary key of 64."""
     if (part.kv_lora_rank, part.qk_rope_head_dim) != _SCALED_LATENT_WIDTHS:
         raise NotApplicableError(
-            f"LMDeploy's fp8_ds_mla is made for latents of 512 and 64, not for {part.label}", help="use quant_policy=0"
+            f"LMDeploy's fp8_ds_mla supports latents of 512 and 64 only, not {part.label}", help="use quant_policy=0"
         )
     row = (Dim("row_bytes", _SCALED_LATENT_BYTES),)
     yield from _padded("c_kv", (CacheTensor("c_kv", row, serving.rule, _SCALED_LATENT, quantizable=False),), serving)
@@ -138,7 +138,7 @@ def _index(part: Indexer, serving: Serving) -> Iterator[CacheTensor]:
 
 
 def _state(tensor: CacheTensor, serving: Serving) -> CacheTensor:
-    """A slot of states in bf16, the convolution with all columns of its kernel; what is guessed ahead has its own."""
+    """A slot of states in bf16, the convolution with all columns of its kernel; draft tokens have their own."""
     ahead = serving.drafts
     if tensor.dims[-1].name == CONV_COLUMNS:
         columns = Dim(CONV_COLUMNS, tensor.dims[-1].size + 1 + ahead)
@@ -148,13 +148,14 @@ def _state(tensor: CacheTensor, serving: Serving) -> CacheTensor:
 
 
 def _compressed(group: LayerGroup, part: CompressedAttention, serving: Serving) -> Iterator[CacheTensor]:
-    """Entries in blocks of 256 tokens; in a slot of states the window, and what waits to be compressed, in float32."""
+    """Entries in blocks of 256 tokens; in a slot of states the window, and tokens pending compression, in float32."""
     rate, block = part.compress_rate, serving.block_size
     known = {(None, False), (_CSA_RATE, True), (_HCA_RATE, False)}
     if part.head_dim != _ENTRY_WIDTH or (rate, part.index_head_dim is not None) not in known:
         raise NotApplicableError(
-            f"LMDeploy's cache of DeepSeek-V4 is made for entries of {_ENTRY_WIDTH}, compressed {_CSA_RATE} to 1 with "
-            f"an index or {_HCA_RATE} to 1 without, not for {part.label} of {part.head_dim} as {group.name} layers are",
+            f"LMDeploy's cache of DeepSeek-V4 supports only entries of {_ENTRY_WIDTH}, compressed {_CSA_RATE} to 1 "
+            f"with an index or {_HCA_RATE} to 1 without, not for {part.label} of {part.head_dim} as {group.name} "
+            "layers are",
             help="try another --engine",
         )
     entry, every = Dim("entry_bytes", _ENTRY_BYTES), blocks(block, EVERY_TOKEN)

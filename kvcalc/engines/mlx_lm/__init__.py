@@ -1,8 +1,8 @@
-"""MLX-LM: arrays that grow by whole steps of 256 tokens, rings for windows, quantised once they are long.
+"""MLX-LM: arrays that grow in steps of 256 tokens, rings for windows, quantised beyond a length.
 
-`classes` says which of MLX-LM's modules serves a model and what that decides, `caches` which arrays each layer has,
-`arrays` how many slots an array has after a prompt that was read in chunks and tokens decoded one by one, `quantised`
-which arrays are stored anew in a few bits, and from which length on MLX-LM fails.
+`classes` has the MLX-LM module for a model and what it decides, `caches` the arrays of each layer, `arrays` the slots
+of an array after a prompt read in chunks and tokens decoded one by one, `quantised` the arrays that are re-stored in a
+few bits, and the length from which MLX-LM fails.
 
 Source: mlx_lm/models/cache.py, generate.py and models/*.py.
 """

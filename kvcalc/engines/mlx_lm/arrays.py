@@ -1,6 +1,6 @@
-"""Slots of MLX-LM's arrays after a prompt that `generate_step` reads in chunks, but for its last token.
+"""Slots of MLX-LM's arrays after a prompt that `generate_step` reads in chunks, except its last token.
 
-    KVCache          whole steps of 256: an array that is full is cut to what it holds, and gets steps for a chunk
+    KVCache          whole steps of 256: a full array is trimmed to its contents, and extended by steps for a chunk
     RotatingKVCache  a chunk is appended to the last window - 1 tokens; a single token goes into a step of 256, and so
                      does each that finds the ring full, until it has all of its window
     ChunkedKVCache   as KVCache until the chunk is full; then each token has a step behind the last chunk of tokens
@@ -25,24 +25,24 @@ _STEPS = in_steps(STEP, STEP, words=f"every token, by {STEP}")
 
 
 class Reading(NamedTuple):
-    """How tokens came into a cache.
+    """How tokens entered a cache.
 
-    chunk: tokens of a prompt that are read at once (prefill_step_size). prompt: tokens of the prompt, after which each
-    was decoded alone; None: all tokens are one prompt.
+    chunk: prompt tokens read at once (prefill_step_size). prompt: tokens of the prompt; later ones were decoded one by
+    one; None: all tokens are one prompt.
     """
 
     chunk: int
     prompt: int | None = None
 
     def every_token(self) -> SlotRule:
-        """KVCache. Raises NotApplicableError where chunks cut arrays between steps and no prompt is given."""
+        """KVCache. Raises NotApplicableError if chunks cut arrays between steps and no prompt is given."""
         if self.prompt is not None:
             return room_and_steps(self._steps_after(self.prompt), STEP, words=str(_STEPS))
         if self.chunk % STEP and STEP % self.chunk:
             raise NotApplicableError(
-                f"chunks of {self.chunk:,} tokens cut arrays between their steps of {STEP}, and what is left then "
-                "depends on the prompt",
-                help="give prompt_tokens, or write prefill_step_size=2048 or another multiple of 256",
+                f"chunks of {self.chunk:,} tokens cut arrays between their steps of {STEP}, so that the size depends "
+                "on the prompt",
+                help="set prompt_tokens, or prefill_step_size=2048 or another multiple of 256",
             )
         return _STEPS
 
@@ -66,14 +66,14 @@ class Reading(NamedTuple):
         return switched(self.every_token(), size + 2, once(size + STEP), words=words)
 
     def _ring_after(self, prompt: int, window: int) -> int:
-        """Slots of a ring once the prompt is read."""
+        """Slots of a ring after the prompt."""
         if self.chunk == 1:
             return min(-(-prompt // STEP) * STEP, window)
         alone = prompt > 1 and (prompt - 1) % self.chunk == 1
         return min(prompt + STEP - 1 - alone, window)
 
     def _steps_after(self, prompt: int) -> int:
-        """Slots of an array once the prompt is read, chunk by chunk; 256 chunks on it is cut as it was before."""
+        """Slots of an array after the prompt, chunk by chunk; the pattern repeats every 256 chunks."""
         whole, rest = divmod(prompt - 1, self.chunk)
         skipped = max(0, whole // STEP - 2) * STEP
         slots = held = 0

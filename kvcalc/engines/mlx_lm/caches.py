@@ -1,4 +1,4 @@
-"""The caches that MLX-LM makes of a model: which arrays each layer has, with how many slots, in which format."""
+"""The caches that MLX-LM creates for a model: arrays of each layer, their slots and format."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.model import Attention, LayerGroup, Model
 
 _FLOAT32_STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba2)
-"""Kinds whose recurrent states are in float32 (gated_delta.py; ssm.py, compute_dt); convolutions are as the model."""
+"""Kinds whose recurrent states are in float32 (gated_delta.py; ssm.py, compute_dt); convolutions have the model's
+dtype."""
 _MODEL_DTYPE_STATES = (GatedLinearRecurrence, LightningAttention, Mamba, MatrixWkv, ShortConvolution)
-"""Kinds whose states have the format of what they are computed from."""
+"""Kinds whose states have the dtype of their inputs."""
 STATES = (*_FLOAT32_STATES, *_MODEL_DTYPE_STATES)
 
 
 class Array(NamedTuple):
-    """An array of a cache before it is quantised. ring, chunked: whether its cache is a ring, or holds only a chunk."""
+    """An array of a cache before quantisation. ring, chunked: whether its cache is a ring, or holds only a chunk."""
 
     group: LayerGroup
     tensor: CacheTensor
@@ -56,8 +57,8 @@ class Array(NamedTuple):
 class Caches(NamedTuple):
     """The caches of one model.
 
-    module: that serves it. max_kv_size: of rings in every layer, where the module leaves caches to MLX-LM. dtype: in
-    which the model computes. quantising: how caches are stored once they are long; None: never.
+    module: of the model. max_kv_size: of rings in every layer, if the module uses MLX-LM's default caches. dtype: of
+    the model. quantising: of long caches; None: never.
     """
 
     model: Model
@@ -68,18 +69,18 @@ class Caches(NamedTuple):
     quantising: Quantising | None
 
     def of(self, group: LayerGroup) -> Iterator[CacheTensor]:
-        """Arrays of one layer of the group. Raises NotApplicableError for a kind that is not known."""
+        """Arrays of one layer of the group. Raises NotApplicableError for an unknown kind."""
         for part in group.parts:
             if isinstance(part, STATES):
                 yield from self._states(part)
-            elif self.module in OWN_CACHES:  # arrays that are cut to what the model itself keeps
+            elif self.module in OWN_CACHES:  # arrays trimmed to what the model itself keeps
                 yield from part.tensors()
             else:
                 for array in self._arrays(group, part):
                     yield from self._stored(array)
 
     def longest(self) -> Longest | None:
-        """Up to where kv_bits goes; None where it goes on."""
+        """The longest sequence with kv_bits; None if unlimited."""
         if self.quantising is None:
             return None
         arrays = (array for group in self.model.groups for part in group.parts for array in self._arrays(group, part))
@@ -102,7 +103,7 @@ class Caches(NamedTuple):
             yield tensor._replace(dtype=(FP32 if in_float32 else self.dtype) if tensor.dtype else None)
 
     def _arrays(self, group: LayerGroup, part: Attention) -> Iterator[Array]:
-        """Arrays of a part that caches tokens; none of one that has states."""
+        """Arrays of a part that caches tokens; none for a part with states."""
         if isinstance(part, STATES):
             return
         window = window_of(part, self.module, self.model) if makes_cache(self.module) else self.max_kv_size
@@ -119,7 +120,7 @@ class Caches(NamedTuple):
         return self.reading.every_token() if chunk is None else self.reading.current_chunk(chunk)
 
     def _tensors(self, group: LayerGroup, part: Attention) -> tuple[CacheTensor, ...]:
-        """Tensors of a part before their slots are counted."""
+        """Tensors of a part before counting slots."""
         if isinstance(part, MultiHeadLatentAttention) and self.module in EXPANDS_LATENT:
             return NaiveMultiHeadLatentAttention(
                 num_query_heads=part.num_query_heads,

@@ -1,4 +1,4 @@
-"""MLX-LM's modules: which one serves a model, and what each decides of its caches.
+"""MLX-LM's modules: which one serves a model, and what it decides about caches.
 
 Source: MLX-LM, mlx_lm/utils.py (MODEL_REMAPPING, _get_classes) and mlx_lm/models/*.py (make_cache, the attention's
 __call__).
@@ -22,7 +22,7 @@ WITHOUT_MAKE_CACHE = frozenset(
         *("solar_open", "stablelm", "starcoder2", "talkie", "telechat3", "youtu_llm"),
     }
 )
-"""Modules that leave their caches to MLX-LM: each layer keeps every token, or a ring of max_kv_size."""
+"""Modules with MLX-LM's default caches: each layer keeps every token, or a ring of max_kv_size."""
 ROTATES = frozenset(
     {
         *("afmoe", "baichuan_m1", "cohere2", "exaone4", "exaone_moe", "gear", "gemma3", "gemma3_text", "gemma3n"),
@@ -30,7 +30,7 @@ ROTATES = frozenset(
         *("ministral3", "muse_glimmer", "muse_spark", "olmo3", "plamo3", "recurrent_gemma", "spark2_5", "step3p5"),
     }
 )
-"""Modules whose sliding layers have a RotatingKVCache; in all others that make their caches they keep every token."""
+"""Modules whose sliding layers have a RotatingKVCache; in other modules with their own caches they keep every token."""
 LISTS = frozenset(
     {
         *("baichuan_m1", "deepseek_v32", "falcon_h1", "glm_moe_dsa", "longcat_flash", "longcat_flash_ngram"),
@@ -41,7 +41,7 @@ LISTS = frozenset(
 CHUNKS = frozenset({"llama4"})
 """Modules whose chunked layers have a ChunkedKVCache, which is never quantised either."""
 OWN_CACHES = frozenset({"deepseek_v41"})
-"""Modules with a cache class of their own."""
+"""Modules with their own cache class."""
 OTHERS = frozenset(
     {
         *("afm7", "bailing_hybrid", "bailing_moe_linear", "bailing_moe_v3", "granitemoehybrid", "jamba", "kimi_k3"),
@@ -66,17 +66,17 @@ _REMAPPED = {
     "deepseek_v41_text": "deepseek_v41",
 }
 _OF_TEXT = {"minimax_m3": "minimax_m3_vl"}
-"""Modules of types that a preset has, which is that of the text part, where the name does not say them."""
+"""Modules for the text-part types of presets, if the name differs."""
 NEEDS_BOTH_KINDS = frozenset({"llama", "ministral3"})
-"""Modules that know windows by layer_types alone, and look there for a full layer: a window of all layers is none."""
+"""Modules that know windows only from layer_types and need a full layer there: a window in all layers is ignored."""
 WINDOW_WITHOUT_QUERY = frozenset({"mimo_v2_flash"})
-"""Modules whose ring is one shorter than what a query sees, itself included."""
+"""Modules whose ring is one shorter than a query's window including itself."""
 EXPANDS_LATENT = frozenset({"deepseek_v2", "minicpm3", "youtu_llm"})
-"""Modules that cache the keys and values of each head; all others the latent as keys and the rotary key as values."""
+"""Modules that cache keys and values of each head; all others cache the latent as keys and the rotary key as values."""
 FILLS_VALUES = frozenset({"deepseek_v32", "glm_moe_dsa"})
-"""Modules that fill the values beside their index keys with zeros of the keys' shape; minimax_m3_vl has none."""
+"""Modules that store zeros of the keys' shape as values of index keys; minimax_m3_vl does not."""
 STATES_IN_FLOAT32 = frozenset({"bailing_hybrid", "plamo2"})
-"""Modules whose states are in float32, of kinds that other modules have in the model's dtype (compute_dt of ssm.py)."""
+"""Modules with float32 states for kinds that use the model's dtype elsewhere (compute_dt of ssm.py)."""
 FAILS_QUANTISED = frozenset(
     {
         *("afm7", "gemma2", "olmo", "phi", "plamo", "plamo2", "stablelm"),
@@ -84,13 +84,13 @@ FAILS_QUANTISED = frozenset(
         *("kimi_vl", "mistral4"),
     }
 )
-"""Modules that compute with what the cache returns as with an array; once it is quantised that is a tuple of three."""
+"""Modules that treat the cache's result as an array; when quantised it is a tuple of three."""
 
 
 def module_of(model: Model) -> str:
-    """MLX-LM's module for a model; empty where no type is known.
+    """MLX-LM's module for a model; empty if its type is unknown.
 
-    Raises NotApplicableError where it has none, in MLX-LM's words.
+    Raises NotApplicableError with MLX-LM's message if it has none.
     """
     named = model.published.model_type or model.model_type
     name = _REMAPPED.get(named, named)
@@ -103,12 +103,12 @@ def module_of(model: Model) -> str:
 
 
 def makes_cache(module: str) -> bool:
-    """Whether the module makes its caches itself, whatever max_kv_size says."""
+    """Whether the module creates its own caches, ignoring max_kv_size."""
     return bool(module) and module not in WITHOUT_MAKE_CACHE
 
 
 def window_of(part: Attention, module: str, model: Model) -> int | None:
-    """Tokens of a part's ring; None where it keeps every token, or as many as max_kv_size says."""
+    """Tokens of a part's ring; None if it keeps every token, or max_kv_size."""
     window = part_window(part) if module in ROTATES else None
     if window is None or (module in NEEDS_BOTH_KINDS and not _has_full_layers(model)):
         return None
@@ -116,7 +116,7 @@ def window_of(part: Attention, module: str, model: Model) -> int | None:
 
 
 def part_window(part: Attention) -> int | None:
-    """Tokens that a part looks back; None where that is all of them."""
+    """Tokens of a part's window; None if unlimited."""
     window: int | None = getattr(part, "sliding_window", None)
     return window
 

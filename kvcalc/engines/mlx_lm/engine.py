@@ -1,4 +1,4 @@
-"""MLX-LM's settings, and what they make of a model."""
+"""MLX-LM's settings, and its caches for a model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from kvcalc.model import Model
 _BITS, _GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 _BY_KV_DTYPE = {"int4": 4, "int8": 8}
 _KEPT = 4
-"""Tokens that a ring of max_kv_size keeps from the start (make_prompt_cache)."""
+"""First tokens kept by a ring of max_kv_size (make_prompt_cache)."""
 _NEVER_QUANTISED = LISTS | OWN_CACHES
 
 
 @dataclass(frozen=True)
 class MlxLm(Engine):
-    """Arguments of `mlx_lm.generate`, named and defaulted as MLX-LM names them."""
+    """Arguments of `mlx_lm.generate`, with MLX-LM's names and defaults."""
 
     TITLE = "MLX-LM"
     VERIFIED = "measured: 1,210 caches of 48 small random models, run on a CPU, equal to the byte"
@@ -36,17 +36,13 @@ class MlxLm(Engine):
     LOADS = MLX
     HOLDS = {"k": ("c_kv",), "v": ("c_kv",)}  # noqa: RUF012  # never changed
 
-    version: str = setting(MlxLmRelease.newest(), "version of MLX-LM whose rules hold")
-    max_kv_size: int | None = setting(
-        None, "tokens of a ring in every layer, for models that do not make their caches themselves"
-    )
-    prefill_step_size: int = setting(2048, "tokens of a prompt's chunks")
-    prompt_tokens: int | None = setting(None, "how many of the tokens the prompt was; none: all of them")
-    kv_bits: int | None = setting(
-        None, "8, 6, 5, 4, 3 or 2; none: as the model computes, or by size's kv_dtype, int8 or int4"
-    )
-    kv_group_size: int = setting(64, "elements that share a scale and a bias")
-    quantized_kv_start: int = setting(5000, "tokens from which on caches are quantised")
+    version: str = setting(MlxLmRelease.newest(), "version of MLX-LM")
+    max_kv_size: int | None = setting(None, "tokens of a ring in every layer, for models with MLX-LM's default caches")
+    prefill_step_size: int = setting(2048, "tokens per chunk of the prompt")
+    prompt_tokens: int | None = setting(None, "how many of the tokens are the prompt; default: all")
+    kv_bits: int | None = setting(None, "8, 6, 5, 4, 3 or 2; default: the model's dtype, or by kv_dtype int8 or int4")
+    kv_group_size: int = setting(64, "elements with a common scale and bias")
+    quantized_kv_start: int = setting(5000, "tokens from which caches are quantised")
 
     def __post_init__(self) -> None:
         count_from(self.max_kv_size, "max_kv_size", 1)
@@ -58,17 +54,17 @@ class MlxLm(Engine):
         count_from(self.quantized_kv_start, "quantized_kv_start", 0)
 
     def in_eight_bits(self) -> tuple[MlxLm, Dtype]:
-        """kv_bits 8, which its command line knows as int8."""
+        """kv_bits 8, called int8 in a question."""
         return self, dtype_named("int8")
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Arrays of the caches. Raises NotApplicableError for what MLX-LM refuses, and for what is not known of it."""
+        """Arrays of the caches. Raises NotApplicableError for what MLX-LM refuses, and for unknown behaviour."""
         check_unchanged(model, self.TITLE)
         caches = self._caches(model, kv_dtype)
         return tuple(tuple(caches.of(group)) for group in model.groups)
 
     def longest(self, model: Model, kv_dtype: Dtype) -> Longest | None:
-        """Up to where kv_bits goes: rings, odd rows and some modules fail once their caches are quantised."""
+        """The longest sequence with kv_bits: rings, odd rows and some modules fail when their caches are quantised."""
         return self._caches(model, kv_dtype).longest()
 
     def _caches(self, model: Model, kv_dtype: Dtype) -> Caches:
@@ -86,23 +82,23 @@ class MlxLm(Engine):
     def _rings(self) -> int | None:
         if self.max_kv_size is not None and self.max_kv_size < _KEPT:
             raise NotApplicableError(
-                f"a ring keeps its first {_KEPT} tokens, more than the {self.max_kv_size} of max_kv_size",
+                f"a ring keeps its first {_KEPT} tokens, more than max_kv_size ({self.max_kv_size})",
                 help=f"write max_kv_size={_KEPT}, or more",
             )
         return self.max_kv_size
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What of the settings is not used, and what was assumed of the weights."""
+        """Unused settings, and assumptions about the weights."""
         module = module_of(model)
         found = []
         if self.max_kv_size is not None and makes_cache(module):
-            found.append(f"max_kv_size is ignored: MLX-LM's {module} makes its caches itself")
+            found.append(f"max_kv_size is ignored: MLX-LM's {module} creates its own caches")
         if self.kv_bits is not None and module in _NEVER_QUANTISED:
             what = "lists of caches" if module in LISTS else "caches of its own"
             found.append(f"kv_bits is ignored: MLX-LM's {module} has {what}, which are not quantised")
         parts = [part for group in model.groups for part in group.parts]
         if module not in STATES_IN_FLOAT32 and any(isinstance(part, Mamba) for part in parts):
             found.append(
-                "states of Mamba are in the format of A_log, taken as that of all weights: float32 is twice that"
+                "Mamba states have the dtype of A_log, assumed to be that of all weights; float32 would double them"
             )
         return tuple(found)

@@ -1,10 +1,10 @@
-"""Arrays that MLX-LM stores anew in a few bits once they hold quantized_kv_start tokens, and where it fails to.
+"""Arrays that MLX-LM quantises once they hold quantized_kv_start tokens, and when it fails.
 
     each head, token and group: group_size * bits / 8 bytes of codes, a scale and a bias in the model's dtype
 
-After each read (a chunk of the prompt, or one token) maybe_quantize_kv_cache asks every cache of the list whether it
-is that long. Rings cannot be quantised, nor can rows that groups do not divide, and MLX-LM fails at once; where a
-module computes with the result as with an array, it fails one token later, when it reads the cache.
+After each read (a chunk of the prompt, or one token) maybe_quantize_kv_cache checks the length of every cache. Rings
+cannot be quantised, nor can rows that groups do not divide, and MLX-LM fails immediately; a module that treats the
+result as an array fails one token later, when it reads the cache.
 Source: MLX-LM, mlx_lm/generate.py (maybe_quantize_kv_cache) and mlx_lm/models/cache.py; mx.quantize.
 """
 
@@ -21,12 +21,12 @@ from kvcalc.cache.tensor import CacheTensor
 from kvcalc.engines.base.longest import Longest
 from kvcalc.model import LayerGroup
 
-_HELP = "leave kv_bits out, or raise quantized_kv_start"
+_HELP = "remove kv_bits, or raise quantized_kv_start"
 _NONE = once(0, words="none")
 
 
 class Quantising(NamedTuple):
-    """bits, group_size: of the codes. start: tokens from which on caches are quantised. dtype: the model's own."""
+    """bits, group_size: of the codes. start: tokens from which caches are quantised. dtype: of the model."""
 
     bits: int
     group_size: int
@@ -35,15 +35,15 @@ class Quantising(NamedTuple):
 
     @property
     def first(self) -> int:
-        """Tokens of the shortest sequence whose caches are quantised; a cache of none has nothing to quantise."""
+        """Tokens of the shortest sequence whose caches are quantised; an empty cache is not."""
         return max(1, self.start)
 
     def divides(self, tensor: CacheTensor) -> bool:
-        """Whether groups divide a row, or MLX refuses to quantise it."""
+        """Whether groups divide a row; otherwise MLX refuses to quantise it."""
         return tensor.dims[-1].size % self.group_size == 0
 
     def limit(self, group: LayerGroup, tensor: CacheTensor, ring: bool, chunked: bool) -> Longest | None:
-        """The last length before an array fails to be quantised; None where it does not, or never is."""
+        """The last length before quantising an array fails; None if it never does."""
         if ring:
             words = f"RotatingKVCache Quantization NYI: {group.name} layers keep {tensor.name} in a ring"
             return Longest(self.first - 1, words, _HELP)
@@ -57,12 +57,12 @@ class Quantising(NamedTuple):
         )
 
     def fails(self, module: str) -> Longest:
-        """The last length before a module reads quantised caches that it cannot compute with."""
-        words = f"MLX-LM's {module} computes with its cache as with arrays, and fails on quantised ones"
+        """The last length before a module reads quantised caches that it cannot use."""
+        words = f"MLX-LM's {module} treats its cache as arrays, and fails on quantised ones"
         return Longest(self.first, words, _HELP)
 
     def stored(self, tensor: CacheTensor) -> Iterator[CacheTensor]:
-        """The tensor while it is short, and its codes, scales and biases from there on."""
+        """The tensor while it is short, and its codes, scales and biases from then on."""
         rule = tensor.slot_rule
         late = rule
         if self.first > 1:

@@ -1,6 +1,6 @@
-"""Ollama: its own engine, in Go, before 0.30; from 0.30 on it starts llama-server of llama.cpp.
+"""Ollama: its own engine in Go before 0.30; from 0.30 on it starts llama.cpp's llama-server.
 
-`own` says what Ollama's own engine stores, `server` which llama.cpp it starts with which flags, `versions` since when.
+`own` has what Ollama's own engine stores, `server` the llama.cpp build and flags it starts, `versions` since when.
 """
 
 from kvcalc.engines.ollama.engine import Ollama

@@ -25,20 +25,20 @@ from kvcalc.units import GIB
 
 _TYPES = ("f16", "q8_0", "q4_0")
 _COMPUTED = "bf16"
-"""size's default kv_dtype, which Ollama has not: it stores f16, of as many bytes."""
+"""The default kv_dtype, which Ollama does not have: it stores f16, of equal size."""
 _CONTEXT, _BY_MEMORY = 4096, {47 * GIB: 262_144, 23 * GIB: 32_768}
-"""num_ctx where nobody says it, and what the memory of all GPUs raises it to (server/routes.go, Serve)."""
+"""Default num_ctx, and the values that the memory of all GPUs raises it to (server/routes.go, Serve)."""
 _BATCH = 512
 
 
 @dataclass(frozen=True)
 class Ollama(Engine):
-    """Environment and options, named and defaulted as Ollama names them."""
+    """Environment and options, with Ollama's names and defaults."""
 
     TITLE = "Ollama"
     VERIFIED = (
         "before 0.30 measured: 84 contexts of its own Go code over 14 models, equal to the byte; from 0.30 on "
-        "llama_cpp with the flags that it passes, read"
+        "llama_cpp with the flags that it passes, from source"
     )
     RELEASE = OllamaRelease
     SHARES_CONTEXT = True
@@ -47,21 +47,22 @@ class Ollama(Engine):
     HOLDS = {"k": ("c_kv", "kv"), "v": ("c_kv",), "compressed_k": ("compressed_kv",)}  # noqa: RUF012  # never changed
 
     version: str = setting(OllamaRelease.newest(), "version of Ollama; before 0.30 its own engine runs, then llama.cpp")
-    kv_cache_type: str | None = setting(None, "OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; none: f16, or size's kv_dtype")
+    kv_cache_type: str | None = setting(None, "OLLAMA_KV_CACHE_TYPE: f16, q8_0 or q4_0; default: f16, or kv_dtype")
     flash_attention: bool | None = setting(
-        None, "OLLAMA_FLASH_ATTENTION; none: where the GPU has it. Without it a quantised cache is not used"
+        None, "OLLAMA_FLASH_ATTENTION; default: if the GPU supports it. Without it a quantised cache is not used"
     )
     num_batch: int | None = setting(
-        None, "tokens computed at once; none: 512, and from 0.30 on 1,024 or 2,048 for contexts above 4,096 or 32,768"
+        None,
+        "tokens computed at once; default: 512, and from 0.30 on 1,024 or 2,048 for contexts above 4,096 or 32,768",
     )
     num_parallel: int | None = setting(
-        None, "sequences, where they shall differ from those that are asked for, which may then be 1"
+        None, "sequences of the context; default: the requested sequences (if set, those must be 1)"
     )
     context_length: int | None = setting(
-        None, "OLLAMA_CONTEXT_LENGTH, of one sequence where no tokens are asked for; none: by total_vram_bytes"
+        None, "OLLAMA_CONTEXT_LENGTH of one sequence, if no tokens are given; default: by total_vram_bytes"
     )
     total_vram_bytes: int = setting(
-        0, "memory of all GPUs: 23 GiB raise the context that nobody asks for from 4,096 to 32,768, 47 GiB to 262,144"
+        0, "memory of all GPUs: 23 GiB raise the default context from 4,096 to 32,768, 47 GiB to 262,144"
     )
 
     def __post_init__(self) -> None:
@@ -84,17 +85,17 @@ class Ollama(Engine):
         return self.flash_attention is not None and not self.flash_attention
 
     def serving(self, sequences: int) -> Self:
-        """With so many sequences. Raises InvalidValueError where num_parallel says otherwise."""
+        """With this number of sequences. Raises InvalidValueError if num_parallel differs."""
         if self.num_parallel not in (None, sequences) and sequences != 1:
             raise InvalidValueError(
-                f"num_parallel ({self.num_parallel}) is not the number of sequences ({sequences:,})",
+                f"num_parallel ({self.num_parallel}) differs from the number of sequences ({sequences:,})",
                 field="num_parallel",
-                help="leave num_parallel out: it is the number of sequences",
+                help="remove num_parallel: it is the number of sequences",
             )
         return replace(self, num_parallel=self.num_parallel or sequences)
 
     def own_context(self, model: Model) -> int | None:
-        """num_parallel contexts of OLLAMA_CONTEXT_LENGTH, 4,096 or what memory raises it to; at most the model's."""
+        """num_parallel contexts of OLLAMA_CONTEXT_LENGTH, 4,096 or the value raised by memory; at most the model's."""
         length = self.context_length
         if length is None:
             raised = [tokens for least, tokens in _BY_MEMORY.items() if self.total_vram_bytes >= least]
@@ -106,12 +107,12 @@ class Ollama(Engine):
         return self, Q8_0
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Cells of the context. Raises NotApplicableError for what the engine does not store."""
+        """Cells of the context. Raises NotApplicableError for unsupported layers."""
         check_unchanged(model, self.TITLE)
         return self._of_server(model, kv_dtype) if self.release.starts_llama_server else self._own(model, kv_dtype)
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """What llama-server keeps by its own defaults, to which Ollama passes no flag."""
+        """What llama-server keeps by its own defaults; Ollama passes no flag for it."""
         if not self.release.starts_llama_server:
             return ()
         own = workload._replace(sequences=1) if loads_for_one(model) else workload
@@ -158,7 +159,7 @@ class Ollama(Engine):
         )
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What of the settings is not used, and what runs the model."""
+        """Unused settings, and what runs the model."""
         if self.release.starts_llama_server:
             return (*self._of_the_start(model), *self._server_notes(model))
         if self.kv_cache_type in (None, "f16") or not self._lacks_flash:
@@ -169,10 +170,10 @@ class Ollama(Engine):
         words = self._server(model, _BATCH, dtype_named("f16")).release_words
         yield f"Ollama {self.version} starts llama-server of llama.cpp {words}"
         if self.num_batch is None:
-            yield "num_batch follows the context (512, 1,024 or 2,048), less where memory leaves no room for it"
+            yield "num_batch follows the context (512, 1,024 or 2,048), and is lower if memory is short"
         if loads_for_one(model) and (self.num_parallel or 1) > 1:
             yield (
-                f"OLLAMA_NUM_PARALLEL ({self.num_parallel:,}) is ignored: Ollama loads such a model for one sequence, "
+                f"OLLAMA_NUM_PARALLEL ({self.num_parallel:,}) is ignored: Ollama loads this model for one sequence, "
                 "and requests take turns in the whole context"
             )
 
@@ -182,7 +183,7 @@ class Ollama(Engine):
 
 
 def _type_of(settings: Ollama, kv_dtype: Dtype) -> str:
-    """Type of the cache. Raises NotApplicableError for one that Ollama has not."""
+    """Type of the cache. Raises NotApplicableError for an unsupported one."""
     name = settings.kv_cache_type or (kv_dtype.name if kv_dtype.name != _COMPUTED else "f16")
     if name not in (*_TYPES, "fp16"):
         raise NotApplicableError(f"Ollama stores no cache in {kv_dtype}", help=f"use one of {', '.join(_TYPES)}")

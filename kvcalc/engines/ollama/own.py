@@ -2,11 +2,11 @@
 
     cells of full layers    = pad(num_parallel * num_ctx, 256)
     cells of sliding layers = pad(num_parallel * held + batch, 256), where held tokens are fewer than num_ctx; else full
-    held = window, and one more where there are several sequences; 4096 for gpt-oss and gemma4, which keep more
-    MLA: the latent and the rotary key as K, the latent once more as V, of one head
+    held = window, plus one with several sequences; 4096 for gpt-oss and gemma4, which keep more
+    MLA: latent and rotary key as K, the latent again as V, one head
 
-Without flash attention older versions pad to 32. Gemma 2 sets a cache of its own, which pads nothing. Only the models
-of WINDOWED have caches for windows; all others keep every token, whatever their window, and so do chunked layers.
+Without flash attention older versions pad to 32. Gemma 2 has its own cache without padding. Only the models of WINDOWED
+have window caches; all others keep every token, whatever their window, as do chunked layers.
 Source: kvcache/causal.go, kvcache/wrapper.go, ml/backend/ggml/ggml.go (CacheConfig), model/models/*/model.go.
 """
 
@@ -35,15 +35,15 @@ WINDOWED = frozenset(
         *_GEMMA4,
     }
 )
-"""Types whose sliding layers have caches of their own (NewSWACache, NewSWAMemCache)."""
+"""Types whose sliding layers have separate caches (NewSWACache, NewSWAMemCache)."""
 REMEMBERS = dict.fromkeys(("gpt_oss", *_GEMMA4), 4096)
-"""Types whose sliding layers hold more than their window, for prefixes to be resumed (NewSWAMemCache)."""
+"""Types whose sliding layers hold more than their window, to resume prefixes (NewSWAMemCache)."""
 UNPADDED = frozenset({"gemma2"})
 """Types that set a CacheConfig without padding."""
 
 
 class OwnEngine(NamedTuple):
-    """One context. padding: cells of a step. keeps_stop_token: whether windows of several sequences have one more."""
+    """One context. padding: cells per step. keeps_stop_token: one more for windows of several sequences."""
 
     sequences: int
     batch: int
@@ -52,7 +52,7 @@ class OwnEngine(NamedTuple):
     keeps_stop_token: bool
 
     def of(self, model: Model, group: LayerGroup) -> Iterator[CacheTensor]:
-        """Tensors of a layer. Raises NotApplicableError for a kind that the engine is not known to store."""
+        """Tensors of a layer. Raises NotApplicableError for a kind whose storage is unknown."""
         for part in group.parts:
             for tensor in self._stored(model, group, part):
                 check_blocks(f"a head of {tensor.name}", tensor.dims[-1].size, self.dtype, "Ollama")
@@ -68,7 +68,7 @@ class OwnEngine(NamedTuple):
         raise NotApplicableError(
             f"kvcalc does not know how Ollama's engine stores {part.label} layers, as {group.name} layers of "
             f"{model.name} are",
-            help="from Ollama 0.30 on llama.cpp stores them: ask for a newer version",
+            help="use ollama 0.30 or later, where llama.cpp stores them",
         )
 
     def _cells(self, part: Attention, model: Model) -> SlotRule:

@@ -1,4 +1,4 @@
-"""What changed in Ollama: rules of its own engine, and which llama.cpp it starts since it has none any more.
+"""Changes in Ollama: rules of its own engine, and the llama.cpp it starts since dropping it.
 
 Source: Ollama's repository at the tags of these versions. Its own engine was run as of f63eea3d2, four days before it
 was dropped; kvcache/ is the same there as in 0.24.0.
@@ -18,10 +18,10 @@ class OllamaRelease(Release):
     RECENT = "0.32.15"
 
     starts_llama_server = Rule(
-        "whether it starts llama-server instead of an engine of its own", False, {"0.30.0": True}, "llm/server.go"
+        "whether it starts llama-server instead of its own engine", False, {"0.30.0": True}, "llm/server.go"
     )
     llama_cpp = Rule(
-        "build of llama.cpp whose llama-server it starts",
+        "llama.cpp build of the llama-server it starts",
         "b9452",
         {
             **{"0.30.1": "b9479", "0.30.4": "b9493", "0.30.5": "b9509", "0.30.9": "b9626", "0.30.10": "b9672"},
@@ -31,16 +31,16 @@ class OllamaRelease(Release):
         "LLAMA_CPP_VERSION",
     )
     padding_without_flash = Rule(
-        "cells of a step without flash attention", 32, {"0.13.2": 256}, "ml/backend/ggml/ggml.go, CacheConfig"
+        "cells per step without flash attention", 32, {"0.13.2": 256}, "ml/backend/ggml/ggml.go, CacheConfig"
     )
     keeps_stop_token = Rule(
-        "whether windows of several sequences have a cell more, and one as long as the context is none",
+        "whether windows of several sequences have an extra cell, and one as long as the context is ignored",
         False,
         {"0.12.4": True},
         "kvcache/causal.go, Init",
     )
     context_by_memory = Rule(
-        "whether the memory of the GPUs raises the context that nobody asks for",
+        "whether GPU memory raises the default context",
         False,
         {"0.15.5": True},
         "server/routes.go, Serve",

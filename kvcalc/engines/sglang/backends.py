@@ -1,7 +1,7 @@
-"""Which attention kernels SGLang takes where none are named, and the pages that they read.
+"""SGLang's default attention kernels, and their page sizes.
 
 On GPUs of compute capability 10.x (B200, B300) most models get TensorRT-LLM's kernels, which read pages of 64, or
-FlashAttention 4, which reads pages of 128; elsewhere pages are of 1 token, but for MiniMax-M3's on Hopper.
+FlashAttention 4, which reads pages of 128; elsewhere pages have 1 token, except MiniMax-M3's on Hopper.
 Source: SGLang, arg_groups/model_override_base.py (get_default_attn_backend), arg_groups/model_overrides/,
 arg_groups/overrides.py (_mla_backend_page_constraints, _fa4_page_constraint, _page_size_default).
 """
@@ -31,17 +31,17 @@ _BY_TYPE = {
     **dict.fromkeys(("gemma4", "gemma4_text", "gemma4_unified", "gpt_oss", "llama4", "llama4_text"), _TRTLLM_MHA),
     "iquest_q1": _FA3,
 }
-"""Kernels on compute capability 10.x, of types that do not get those of their kind of attention."""
+"""Kernels on compute capability 10.x for types that differ from the rule of their attention kind."""
 _FOR_FP8_INDEX = "fp8_e4m3"
 
 
 def major(settings: SglangSettings) -> int:
-    """First number of the GPU's compute capability; 0 for one that is not NVIDIA's."""
+    """Major compute capability of the GPU; 0 if it is not NVIDIA's."""
     return (gpu_named(settings.gpu).compute_capability or (0, 0))[0]
 
 
 def page_of(model: Model, settings: SglangSettings) -> int:
-    """Tokens of a page: as asked for, if the kernels can read it, else theirs."""
+    """Tokens of a page: as set, if the kernels support it, else the kernels'."""
     if is_compressed(model):
         return COMPRESSED_PAGE
     if has_sparse_latent(model):
@@ -60,11 +60,11 @@ def page_of(model: Model, settings: SglangSettings) -> int:
 
 
 _SPARSE_BACKENDS = {(HOPPER, _FA3), (BLACKWELL, _FA4), (BLACKWELL, _TRTLLM_MHA)}
-"""GPUs and kernels with which MiniMax-M3's pages are of 128 tokens (arg_groups/model_overrides/minimax_m3.py)."""
+"""GPUs and kernels with which MiniMax-M3's pages have 128 tokens (arg_groups/model_overrides/minimax_m3.py)."""
 
 
 def backend_of(model: Model, settings: SglangSettings) -> str:
-    """Kernels that are named, or SGLang's choice as far as it decides pages."""
+    """The given kernels, or SGLang's choice as far as it decides pages."""
     if settings.attention_backend is not None:
         return settings.attention_backend
     if major(settings) == HOPPER:
@@ -86,7 +86,7 @@ def _on_blackwell(model: Model, settings: SglangSettings) -> str:
 
 
 def _of_heads(model: Model, settings: SglangSettings) -> str:
-    """Kernels of K and V per head: TensorRT-LLM's want them to be of one width, and drafts without branches."""
+    """Kernels for K and V per head: TensorRT-LLM's need equal widths, and drafts without branches."""
     if settings.speculative_algorithm and settings.speculative_eagle_topk != 1:
         return _TRITON if is_of(model, QWEN_HYBRIDS) else _FLASHINFER
     heads = [part for group in model.groups for part in group.parts if isinstance(part, GroupedQueryAttention)]
@@ -95,7 +95,7 @@ def _of_heads(model: Model, settings: SglangSettings) -> str:
 
 
 def has_fp8_index(model: Model, settings: SglangSettings, kv_cache_dtype: str) -> bool:
-    """Whether index keys beside K and V are in fp8 as those are (get_minimax_sparse_index_dtype)."""
+    """Whether index keys next to K and V are also in fp8 (get_minimax_sparse_index_dtype)."""
     if kv_cache_dtype != _FOR_FP8_INDEX:
         return False
     on_blackwell = major(settings) == BLACKWELL and backend_of(model, settings) == _TRTLLM_MHA
@@ -103,7 +103,7 @@ def has_fp8_index(model: Model, settings: SglangSettings, kv_cache_dtype: str) -
 
 
 def is_sparse(model: Model) -> bool:
-    """Whether some layers have K and V per head and an index beside them, as MiniMax-M3's have."""
+    """Whether some layers have K and V per head plus an index, like MiniMax-M3's."""
     return pooled_tokens(model) is None and any(
         isinstance(part, Indexer) and any(isinstance(other, GroupedQueryAttention) for other in group.parts)
         for group in model.groups

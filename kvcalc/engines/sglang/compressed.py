@@ -1,7 +1,7 @@
-"""What SGLang stores of DeepSeek-V4: pages of 256 tokens of its window, pages of compressed entries, and their states.
+"""What SGLang stores for DeepSeek-V4: window pages of 256 tokens, pages of compressed entries, and their states.
 
-Entries lie in pages of bytes, padded to what the kernels read in one piece, on every GPU alike (the layout of V4.1 is
-taken where SGLANG_DSV4_KV_LAYOUT asks for it):
+Entries are in byte pages, padded to the kernels' read size, the same on every GPU (the V4.1 layout is used if
+SGLANG_DSV4_KV_LAYOUT requests it):
 
     window        ceil(256 * 584 / 576) * 576 bytes a page: of an entry 448 fp8, 64 in bf16, 7 scales and a spare byte
     CSA           pages of 256 / 4 entries, laid out alike, and of as many index keys of 128 fp8 and a float32 scale
@@ -31,7 +31,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.model import LayerGroup, Model
 
 PAGE = 256
-"""Tokens of a page, whatever is asked for."""
+"""Tokens of a page, whatever is set."""
 _ENTRY_WIDTH = 512
 _INDEX_SCALE_BLOCK = 128
 CSA_RATE, HCA_RATE = 4, 128
@@ -45,12 +45,12 @@ _V4 = (
     f"{CSA_RATE} to 1 with an index or {HCA_RATE} to 1 without",
 )
 _V41 = {(1, True), (_PAIR, True)}, f"{_PAIR} to 1 or each alone, with an index"
-"""Rates of groups, with whether there is an index, and the same in words."""
+"""Rates of groups and whether they have an index, and the same in words."""
 _ENTRY = Dtype("v4", 1, 1, "448 fp8, 64 bf16, 7 scales and a spare byte")
 _ENTRY_BYTES = 448 + 2 * 64 + 8
 _PAGE_BYTES = "page_bytes"
 _STEP_BYTES = 576
-"""What a page is a multiple of (DeepSeekV4SingleKVPool)."""
+"""Alignment of a page (DeepSeekV4SingleKVPool)."""
 _INDEX_IN_FP4 = Dtype(
     "fp4",
     _INDEX_SCALE_BLOCK,
@@ -77,14 +77,14 @@ def open_group_rows(drafts: Drafts | None) -> int:
 
 
 def ring_rows(rate: int, *, drafts: bool) -> int:
-    """Rows of a ring of tokens that wait to be compressed (get_compress_state_ring_size)."""
+    """Rows of a ring of tokens pending compression (get_compress_state_ring_size)."""
     return _RING_ROWS[rate] * (2 if drafts else 1)
 
 
 def tensors_of(group: LayerGroup, part: CompressedAttention, schedule: Schedule) -> Iterator[CacheTensor]:
-    """Pages and rows that a request takes in one layer. Raises NotApplicableError for what the pools are not made for.
+    """Pages and rows of a request in one layer. Raises NotApplicableError for shapes the pools do not support.
 
-    Of its window a request holds what the schedule says, in pages that both ends cut.
+    Of its window a request holds what the schedule says, in pages cut at both ends.
     """
     _check(group, part)
     window, every = blocks(PAGE, last_tokens(schedule.window_tokens(part.sliding_window))), blocks(PAGE, EVERY_TOKEN)
@@ -119,7 +119,7 @@ def _closed_groups(
 
 
 def _page(entries: int) -> Dim:
-    """Bytes of a page of so many entries."""
+    """Bytes of a page with this number of entries."""
     return Dim(_PAGE_BYTES, -(-entries * _ENTRY_BYTES // _STEP_BYTES) * _STEP_BYTES)
 
 
@@ -129,7 +129,7 @@ def out_of_page(row: Row) -> Row:
 
 
 def _state_row(part: CompressedAttention) -> tuple[Dim, ...]:
-    """Dimensions of what one token waits with until it is compressed."""
+    """Dimensions of a token's state pending compression."""
     if part.index_head_dim is None:
         return Dim("kv_and_gate", 2), Dim("head_dim", part.head_dim)
     both = Dim("head_dim + index_head_dim", part.head_dim + part.index_head_dim)
@@ -140,7 +140,7 @@ def _check(group: LayerGroup, part: CompressedAttention) -> None:
     known, words = _V41 if part.closed_groups else _V4
     if part.head_dim != _ENTRY_WIDTH or (part.compress_rate, part.index_head_dim is not None) not in known:
         raise NotApplicableError(
-            f"SGLang's pools of DeepSeek-V4 are made for entries of {_ENTRY_WIDTH}, compressed {words}, not for "
+            f"SGLang's pools of DeepSeek-V4 support only entries of {_ENTRY_WIDTH}, compressed {words}, not for "
             f"{part.label} of {part.head_dim} as {group.name} layers are",
             help="try another --engine",
         )

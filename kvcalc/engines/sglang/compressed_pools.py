@@ -1,13 +1,13 @@
-"""Pools of SGLang for DeepSeek-V4: how many tokens fit the memory that is left, on a rank of each pipeline stage.
+"""SGLang's pools for DeepSeek-V4: how many tokens fit in the remaining memory, on a rank of each pipeline stage.
 
     bytes of a window token  = page of the window / 256 * layers + 8 / 256 * row of states * CSA layers
     bytes of a token         = ratio * that + CSA layers * (page / 64 + index key) / 4 + HCA layers * (page / 2) / 128
     max_total_num_tokens     = floor((available - states of HCA) / bytes of a token / 256) * 256
     tokens of the window     = floor(max_total_num_tokens * ratio / 256) * 256
 
-States of HCA are 128 rows for each request that may run, and for one more. Every pool has spare pages beside its own:
-those that make up a page of 256 tokens, to which padded writes go. Quotients and the ratio are floats, as there. With
-drafts rings have twice as many rows, and a token counts (layers + 1) / layers times.
+States of HCA are 128 rows for each concurrent request, plus one. Every pool has spare pages, equal to a page of 256
+tokens, for padded writes. Quotients and the ratio are floats, as in SGLang. With drafts, rings have twice as many rows,
+and a token counts (layers + 1) / layers times.
 Source: SGLang, model_executor/pool_configurator.py (DSV4PoolConfigurator).
 """
 
@@ -27,15 +27,15 @@ from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 from kvcalc.report.pool import Pool
 
 DEFAULT_RATIO = 0.1
-"""swa_full_tokens_ratio of DeepSeek-V4 where none is given (arg_groups/model_overrides/deepseek_v4.py)."""
+"""Default swa_full_tokens_ratio of DeepSeek-V4 (arg_groups/model_overrides/deepseek_v4.py)."""
 _WINDOW, _CSA, _HCA = None, CSA_RATE, HCA_RATE
 
 
 class CompressedStage(NamedTuple):
     """What one rank stores.
 
-    layers: by what they compress, None for the window that all have. bytes_of: of one layer's page of each tensor, or
-    of one ring of its states. window: tokens that a query sees. draft_layers: those that draft, which have a window.
+    layers: by compression, None for the window of every layer. bytes_of: of one layer's page of each tensor, or of one
+    ring of its states. window: tokens a query sees. draft_layers: layers that draft, which have a window.
     """
 
     layers: dict[int | None, int]
@@ -68,7 +68,7 @@ class CompressedStage(NamedTuple):
         return cls(layers, bytes_of, window, draft_layers)
 
     def tokens_in(self, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> int:
-        """max_total_num_tokens of so much memory, or 0."""
+        """max_total_num_tokens in this memory, or 0."""
         requests = schedule.requests or 1
         fixed_bytes = self._hca_states(schedule, requests).bytes if self.layers[_HCA] else 0
         token_bytes = self._token_bytes(settings)
@@ -84,7 +84,7 @@ class CompressedStage(NamedTuple):
         return _ratio(settings) * window_token + compressed
 
     def pools(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> tuple[Pool, ...]:
-        """The pools of so many tokens as they are allocated. Raises NotApplicableError where no request fits."""
+        """The pools for this number of tokens. Raises NotApplicableError if no request fits."""
         window_tokens = window_tokens_of(settings, tokens)
         check_sliding_pool(window_tokens, self.window, PAGE)
         page = f"page of {PAGE}"
@@ -104,7 +104,7 @@ class CompressedStage(NamedTuple):
         return tuple(found)
 
     def log_line(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> str:
-        """What SGLang logs of the sizes of its pools; states of HCA are sized afterwards."""
+        """SGLang's log line with the sizes of its pools; states of HCA are sized afterwards."""
         window, rows = window_tokens_of(settings, tokens), ring_rows(_CSA, drafts=schedule.drafts is not None)
         return (
             f"DSV4 pool sizes: full={tokens}, swa={window}, c4={tokens // CSA_RATE}, c128={tokens // HCA_RATE}, "
@@ -124,22 +124,22 @@ class CompressedStage(NamedTuple):
 
 
 def check_compressed(model: Model, group: LayerGroup, part: Attention) -> None:
-    """Raises NotApplicableError for a layer of another kind, which these pools have no room for."""
+    """Raises NotApplicableError for a layer of another kind, which these pools do not support."""
     if not isinstance(part, CompressedAttention):
         raise NotApplicableError(
-            f"SGLang's pools of DeepSeek-V4 have no room for {part.label} layers, as {group.name} layers of "
+            f"SGLang's pools of DeepSeek-V4 do not support {part.label} layers, which the {group.name} layers of "
             f"{model.name} are",
-            help="fit it in another engine",
+            help="try another --engine",
         )
 
 
 def spare_rows(rows: int, ring: int, rate: int) -> int:
-    """Rows beside those of rings: one ring and one row more, rounded up to as many as make an entry."""
+    """Spare rows: one ring and one row, rounded up to a whole entry."""
     return -(-(rows + ring + 1) // rate) * rate - rows
 
 
 def window_tokens_of(settings: SglangSettings, tokens: int) -> int:
-    """Tokens of the window's pool beside so many of the others."""
+    """Tokens of the window's pool for this number of other tokens."""
     return int(tokens * _ratio(settings)) // PAGE * PAGE
 
 

@@ -1,10 +1,10 @@
-"""Start-up logs of engines: does the prediction agree with what they say of their cache, and if not, what would?
+"""Start-up logs of engines: does the prediction agree with the logged cache, and if not, which setting would?
 
-Each engine has a file here, with its `EXPLAINER`. Errors that ended a start-up and the answers of running servers are
-read as logs are, and judged by the same file.
+Each engine has a file here, with its `EXPLAINER`. Start-up errors and answers of running servers are read like logs,
+and judged by the same file.
 
-A number is equal where the prediction rounds to what was printed. What explains a difference is looked for among
-single settings first, then among pairs of those that matter, and never against what the log itself says.
+A number is equal if the prediction rounds to what was printed. An explanation of a difference is searched first among
+single settings, then among pairs of those that matter, and never contradicts the log.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from kvcalc.report.log import Compared, LogReport, Way
 from kvcalc.report.sheet import Json
 
 __all__ = ["EXPLAINERS", "Explainer", "Load", "Printed", "Reading", "Refusal", "explain", "explainer_of"]
-_SILENT = "the server does not say how large its cache is"
+_SILENT = "the server does not report the size of its cache"
 EXPLAINERS = Registry("kvcalc.fleet.explain", "engine whose logs kvcalc reads")
 
 
 def explainer_of(engine: str) -> Explainer:
-    """How logs of `engine` are compared. Raises UnknownNameError for one whose logs are not read."""
+    """How logs of `engine` are compared. Raises UnknownNameError for an engine whose logs are not supported."""
     found: Explainer = EXPLAINERS.module(engine).EXPLAINER
     return found
 
@@ -41,17 +41,17 @@ def explain(
     settings: Mapping[str, Json] | None = None,
     ranks: Mapping[str, int] | None = None,
 ) -> LogReport:
-    """The log's numbers beside those predicted for `model`; where they differ, which setting would make them equal.
+    """The log's numbers next to those predicted for `model`; if they differ, the setting that would make them equal.
 
-    settings, ranks: of the engine, over those that the log says. Where the engine should have refused to start, no
-    number agrees. Raises InvalidValueError, UnknownNameError where it cannot be asked with these settings.
+    settings, ranks: of the engine, overriding the log's. If the engine should have refused to start, no number agrees.
+    Raises InvalidValueError, UnknownNameError if these settings are not valid.
     """
     explainer = explainer_of(reading.engine)
     if reading.weights_bytes is not None and not explainer.of_weights:
         raise InvalidValueError(
-            f"a log of {reading.engine} states the bytes of its cache, whatever the weights leave",
+            f"a {reading.engine} log states the bytes of its cache, so weights and reserve are not used",
             field="weights",
-            help="leave weights and reserve out",
+            help="remove weights and reserve",
         )
     read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
     layout = Parallel(**degrees)
@@ -60,7 +60,7 @@ def explain(
     try:
         compared = explainer.compare(model, reading, read, layout)
     except NotApplicableError as refusal:  # the engine that wrote the log did start
-        refused, compared = f"predicted as a refusal: {refusal}", tuple(_refused(reading, explainer.given))
+        refused, compared = f"the prediction is a refusal: {refusal}", tuple(_refused(reading, explainer.given))
         notes += [refused] if compared else []
     report = LogReport(
         file=file,
@@ -88,19 +88,19 @@ def explain(
 def _ways(
     explainer: Explainer, reading: Reading, model: Model, settings: Mapping[str, Json], ranks: Parallel
 ) -> tuple[Way, ...]:
-    """The first ways out of an error, or to more room in a server, the cheapest first."""
+    """The first fixes for an error, or ways to more capacity in a server, the cheapest first."""
     return tuple(islice(explainer.ways(model, reading, settings, ranks), MOST_WAYS))
 
 
 def _of_another_version(engine: str, version: object) -> Iterator[str]:
-    """A note where the log is of a version whose rules are not known; the nearest that is known predicts it."""
+    """A note if the log's version has unknown rules; the nearest known version is used."""
     release = Engine.of(engine).RELEASE
     if release is not None and version is not None and (nearest := release.nearest(str(version))) != version:
-        yield f"the log is of {release.TITLE} {version}, predicted by the rules of {nearest}"
+        yield f"the log is from {release.TITLE} {version}; the prediction uses the rules of {nearest}"
 
 
 def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
-    """The numbers of a log of an engine that should not have started."""
+    """The numbers of a log whose engine should not have started."""
     for cache in reading.caches:
         for what, printed in ((what, printed) for what, printed in cache.items() if what not in given):
             yield Compared(what, str(printed), "a refusal", agrees=False, line=printed.line)

@@ -1,4 +1,4 @@
-"""What a log or a server says of its cache, as text that was printed, and how an engine's file judges it."""
+"""What a log or a server prints about its cache, and how an engine's file judges it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kvcalc.report.sheet import Json
 from kvcalc.units import GIB, KIB, MIB
 
 _UNITS = {"GiB": GIB, "GB": GIB, "MiB": MIB, "MB": MIB, "KiB": KIB}
-"""Engines that print GB and MB mean binary units by it."""
+"""Engines that print GB and MB mean binary units."""
 MOST_WAYS = 3
-"""Ways out of an error that are named."""
+"""Number of fixes shown for an error."""
 
 
 class Printed(NamedTuple):
-    """A number as a log prints it. text: its digits; unit: GiB, MiB, or empty for a count; line: where it stands."""
+    """A number as printed in a log. text: its digits; unit: GiB, MiB, or empty for a count; line: in the log."""
 
     text: str
     unit: str
@@ -32,37 +32,37 @@ class Printed(NamedTuple):
 
     @property
     def rounding(self) -> Fraction:
-        """Half of the last digit: how far the exact number may be away."""
+        """Half of the last digit: the largest distance of the exact number."""
         decimals = len(self.text.partition(".")[2])
         return Fraction(_UNITS.get(self.unit, 1), 2 * 10**decimals) if "." in self.text else Fraction(0)
 
     @property
     def least(self) -> int:
-        """The smallest whole number that is printed so; no less than 0."""
+        """The smallest whole number printed like this; at least 0."""
         return max(0, -int(-(self.value - self.rounding) // 1))
 
     @property
     def most(self) -> int:
-        """The largest whole number that is printed so; no less than 0."""
+        """The largest whole number printed like this; at least 0."""
         return max(0, int((self.value + self.rounding) // 1))
 
     def is_print_of(self, number: int | Fraction) -> bool:
-        """Whether `number` may have been printed so."""
+        """Whether `number` would be printed like this."""
         return abs(self.value - number) <= self.rounding
 
     def shown(self, number: int | Fraction) -> str:
-        """`number` in the same unit, with as many digits."""
+        """`number` in the same unit, with the same number of digits."""
         decimals = len(self.text.partition(".")[2])
         return f"{float(Fraction(number) / _UNITS.get(self.unit, 1)):,.{decimals}f} {self.unit}".strip()
 
     def compared(self, what: str, number: int | Fraction, *, decides: bool = True) -> Compared:
-        """This number beside the predicted one."""
+        """This number next to the predicted one."""
         equal = self.is_print_of(number)
         return Compared(what, str(self), self.shown(number), equal, self.line, decides and self.decides)
 
     @property
     def decides(self) -> bool:
-        """Whether another number would be printed otherwise; everything that is small enough is printed as 0.00."""
+        """Whether the printed number is significant; anything small enough is printed as 0.00."""
         return self.value > self.rounding
 
     def __str__(self) -> str:
@@ -70,9 +70,9 @@ class Printed(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """An error that ended a start-up. words: its name; line: where it stands; numbers: that it states, by name.
+    """An error that ended a start-up. words: its name; line: in the log; numbers: stated by it, by name.
 
-    Their names are those below, and what an engine's two files agree on.
+    The names are those below, and others that an engine's two files agree on.
     """
 
     words: str
@@ -81,11 +81,11 @@ class Refusal(NamedTuple):
 
 
 NEEDED, AVAILABLE, LENGTH, LONGEST, STORED = "needed", "available", "length", "longest", "stored tokens"
-"""Numbers of a refusal: bytes that a request needs and that there are, its tokens, and those that would fit."""
+"""Numbers of a refusal: bytes needed by a request and available, its tokens, and the tokens that would fit."""
 
 
 class Load(NamedTuple):
-    """What a running server holds. used: blocks or tokens in use, or a share, by name; running, waiting: requests."""
+    """Load of a running server. used: blocks or tokens in use, or a share, by name; running, waiting: requests."""
 
     used: Mapping[str, Printed] = {}
     running: int | None = None
@@ -93,14 +93,13 @@ class Load(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a log says of its cache.
+    """What a log says about its cache.
 
-    caches: one for each cache that it reports, its numbers by name. settings: by the engine's names. ranks: degrees of
-    parallelism. model: what the log calls the model, where it does. heard: ranks that stated their memory.
-    weights_bytes, reserve_bytes: what lies beside the cache, of the whole model and on each GPU, which no log says and
-    a user may. refusal: the error that ended the start-up. load: what a server holds that runs.
-    metadata: what the model is made of, as a GGUF file has it, where a server says.
-    device: numbers that say how large the GPU is, and what was free. notes: what was seen and is not judged.
+    caches: one for each reported cache, its numbers by name. settings: by the engine's names. ranks: degrees of
+    parallelism. model: the log's name for the model, if any. heard: ranks that stated their memory. weights_bytes,
+    reserve_bytes: of the whole model, and other memory on each GPU; not in logs, given by the user. refusal: the error
+    that ended the start-up. load: of a running server. metadata: of the model's GGUF file, if a server reports it.
+    device: total and free memory of the GPU. notes: remarks that are not judged.
     """
 
     engine: str
@@ -142,14 +141,14 @@ def _no_excuse(model: Model, reading: Reading, settings: Settings, ranks: Parall
 
 
 class Explainer(NamedTuple):
-    """How an engine's log is compared, and what may explain a difference.
+    """How an engine's log is compared, and what can explain a difference.
 
-    compare: the logged numbers beside the predicted ones. others: settings that change a cache and that a log may not
-    say, each with the values to try. of_weights: those that matter only where the cache's memory is worked out from
-    weights; none where it never is. ranks: which degrees of parallelism to try. given: numbers of a reading that are
-    asked with, not predicted. undecided: why no number of a log decides anything, and what would.
-    ways: out of an error, the cheapest first. room: what a running server still takes. excuse: why numbers may differ
-    although the prediction is right, in words; empty where nothing says so.
+    compare: the logged numbers next to the predicted ones. others: settings that change a cache and may be missing in a
+    log, each with the values to try. of_weights: those that matter only if the cache's memory is derived from the
+    weights. ranks: degrees of parallelism to try. given: numbers of a reading that are inputs, not predictions.
+    undecided: why no number of a log is evidence, and what would be. ways: fixes for an error, the cheapest first.
+    room: remaining capacity of a running server. excuse: why numbers may differ although the prediction is right, in
+    words; empty without a reason.
     """
 
     compare: Judge

@@ -1,4 +1,4 @@
-"""What explains a difference: every setting that a log does not say, alone and then in pairs."""
+"""Search for the explanation of a difference: every setting missing in a log, alone and then in pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Change = Mapping[str, Json]
 
 
 class Asked(NamedTuple):
-    """What was asked of a log, before any change."""
+    """The question about a log, before any change."""
 
     model: Model
     reading: Reading
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
     explainer: Explainer
 
     def under(self, change: Change) -> tuple[Compared, ...] | None:
-        """The numbers as they would be with `change`; None where the engine refuses it."""
+        """The numbers with `change` applied; None if the engine refuses it."""
         try:
             model, settings, ranks = self.changed(change)
             return self.explainer.compare(model, self.reading, settings, ranks)
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
             return None
 
     def changed(self, change: Change) -> tuple[Model, Mapping[str, Json], Parallel]:
-        """Model, settings and ranks with `change`. Raises NotApplicableError for drafts that a model has not."""
+        """Model, settings and ranks with `change`. Raises NotApplicableError for drafts that the model lacks."""
         degrees = {name: self.ranks.get(name, 1) for name in ("tp", "pp", "dp", "dcp")}
         degrees |= {name: value for name, value in change.items() if name in degrees and isinstance(value, int)}
         others = {name: value for name, value in change.items() if name not in (*degrees, _MTP)}
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What explains a difference: changes, the same in words, and how many were tried."""
+    """Explanations of a difference: changes, the same in words, and how many were tried."""
 
     changes: tuple[Change, ...]
     words: tuple[str, ...]
@@ -54,10 +54,10 @@ class Found(NamedTuple):
 
 
 def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> Found:
-    """Single changes that make all numbers equal, or else pairs of them.
+    """Single changes that make all numbers equal; if there are none, pairs of changes.
 
-    compared: without any; None where the engine refuses. A change that alone moves no number is no part of a pair; one
-    that is refused alone may be, with one that moves something (dcp with tp).
+    compared: without any change; None if the engine refuses. A change that alone affects no number is not tried in
+    pairs; one that is refused alone is, together with one that affects something (dcp with tp).
     """
     single = [(change, asked.under(change)) for change in _changes(asked) if _is_another(asked, change)]
     found = [change for change, under in single if _agree(under)]
@@ -75,9 +75,9 @@ def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> Found:
 def _moving(
     single: Sequence[tuple[Change, tuple[Compared, ...] | None]], before: tuple[Compared, ...] | None
 ) -> Iterator[tuple[Change, bool]]:
-    """Changes that may be part of a pair, and whether each moves a number, or the engine's refusal, by itself.
+    """Changes to try in pairs, and whether each alone affects a number or the engine's refusal.
 
-    Of versions that predict the same numbers the last.
+    Of versions that predict the same numbers, only the last.
     """
     last = {_numbers(under): change for change, under in single if _VERSION in change}
     for change, under in single:
@@ -97,7 +97,7 @@ def _numbers(compared: Sequence[Compared] | None) -> tuple[str, ...]:
 
 
 def _changes(asked: Asked) -> Iterator[Change]:
-    """Every single change: of a setting, of the ranks, or the layers that predict further tokens."""
+    """Every single change: of a setting, of the ranks, or of the layers for multi-token prediction."""
     explainer, of_weights = asked.explainer, asked.reading.weights_bytes is not None
     for names in (explainer.others, explainer.of_weights if of_weights else {}, explainer.ranks):
         for name, values in names.items():
@@ -108,7 +108,7 @@ def _changes(asked: Asked) -> Iterator[Change]:
 
 
 def _versions(engine: str) -> list[str]:
-    """Versions from which on other rules held, ascending: one of each stretch of versions that are alike."""
+    """Versions at which rules changed, ascending: one for each range of equal versions."""
     release = Engine.of(engine).RELEASE
     if release is None:
         return []
@@ -118,7 +118,7 @@ def _versions(engine: str) -> list[str]:
 
 
 def _is_another(asked: Asked, change: Change) -> bool:
-    """Whether a change is one, and does not contradict what the log says."""
+    """Whether a change has an effect and does not contradict the log."""
     ((name, value),) = change.items()
     said = {**asked.reading.settings, **asked.reading.ranks}
     contradicts = name in said and said[name] not in ("auto", value)
@@ -126,7 +126,7 @@ def _is_another(asked: Asked, change: Change) -> bool:
 
 
 def _in_words(asked: Asked, found: Sequence[Change]) -> tuple[str, ...]:
-    """Each change as it is asked for; versions one after the other are one change, named by the last."""
+    """Each change in words; consecutive versions are one change, named by the last."""
     versions = _versions(asked.reading.engine)
     words: list[str] = []
     for number, change in enumerate(found):
@@ -137,7 +137,7 @@ def _in_words(asked: Asked, found: Sequence[Change]) -> tuple[str, ...]:
 
 
 def _is_next_version(versions: Sequence[str], change: Change, after: Change) -> bool:
-    """Whether the next change is the same with the version that followed."""
+    """Whether the next change is the same with the following version."""
     old, new = change.get(_VERSION), after.get(_VERSION)
     others = [{name: value for name, value in each.items() if name != _VERSION} for each in (change, after)]
     if old not in versions or new not in versions or others[0] != others[1]:

@@ -18,9 +18,9 @@ from kvcalc.report.size import Report
 from kvcalc.units import count, gibibytes, parse_tokens, plural
 
 FREE, WEIGHTS = "free", "weights"
-"""Names of a reading's numbers of the device."""
+"""Names of the device's numbers in a reading."""
 SLOTS = "slots"
-"""Name of a load's slots that are processing."""
+"""Name of a load's processing slots."""
 _TYPES = ("f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "f32")
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "type_k": _TYPES,
@@ -34,8 +34,8 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "n_ctx": (512, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
 }
 _UNDECIDED = (
-    "the log prints no cache larger than 0.00 MiB, or a buffer that may be a part of it; pass the log from its "
-    "beginning, or that of a longer context"
+    "the log prints no cache larger than 0.00 MiB, or only a buffer that may be a part of it; pass the complete log, "
+    "or one with a longer context"
 )
 _TENSORS = {
     "K": ("k", "compressed_k", "index_k"),
@@ -43,15 +43,15 @@ _TENSORS = {
     "R": ("conv_state", "conv_state_q", "conv_state_k", "conv_state_v", "shift_state"),
     "S": ("recurrent_state", "ssm_state", "wkv_state"),
 }
-"""Tensors that each letter of the log's lines adds up."""
+"""Tensors summed under each letter of the log's lines."""
 _STEP = 256
-"""Cells of a step, in which contexts are proposed."""
+"""Proposed contexts are multiples of this number of cells."""
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
-    """K, V, R and S, each added up over all lines, as caches of full and of sliding layers have lines of their own.
+    """K, V, R and S, each summed over all lines, since caches of full and sliding layers have separate lines.
 
-    Raises InvalidValueError where neither the log nor a setting says n_ctx.
+    Raises InvalidValueError if neither the log nor a setting gives n_ctx.
     """
     del ranks  # one process holds the context
     report = _report(model, settings)
@@ -72,9 +72,9 @@ def _report(model: Model, settings: Settings) -> Report:
     context.pop("n_ctx", None)
     if tokens is None and model.max_model_len is None:
         raise InvalidValueError(
-            "nothing says how long the context is",
+            "context length unknown: the log has no n_ctx",
             field="n_ctx",
-            help="pass the log from its beginning, where n_ctx is printed",
+            help="pass the complete log, which prints n_ctx at its beginning",
         )
     if "version" in context:
         context["version"] = LlamaCppRelease.nearest(str(context["version"]))
@@ -82,13 +82,13 @@ def _report(model: Model, settings: Settings) -> Report:
 
 
 def _n_ctx(settings: Settings) -> int | None:
-    """Tokens of the context, also as --engine-set gives them."""
+    """Tokens of the context, also if given by --engine-set."""
     n_ctx = settings.get("n_ctx")
     return parse_tokens(n_ctx, "n_ctx") if isinstance(n_ctx, str | int) else None
 
 
 def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
-    """The number beside the sum of the lines, each of which was rounded by itself."""
+    """The number next to the sum of the lines, each rounded separately."""
     first = printed[0]
     total = sum((one.value for one in printed), Fraction(0))
     rounding = sum((one.rounding for one in printed), Fraction(0))
@@ -98,9 +98,9 @@ def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
 
 
 def _of_refusal(report: Report, reading: Reading) -> Iterator[Compared]:
-    """The buffer that could not be had beside the cache: all of it, that of one kind of layers, or a part of it.
+    """The buffer that could not be allocated next to the cache: all of it, that of one kind of layers, or a part.
 
-    Devices share layers, and some drivers split a buffer: what is smaller decides nothing, what is larger is not it.
+    Devices share layers, and some drivers split a buffer: a smaller one is no evidence, a larger one is not the cache.
     """
     assert reading.refusal is not None
     printed = reading.refusal.numbers.get(NEEDED)
@@ -116,7 +116,7 @@ def _of_refusal(report: Report, reading: Reading) -> Iterator[Compared]:
 
 
 def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
-    """Out of a buffer that cannot be had: fewer sequences, a shorter context, a quantised cache."""
+    """Fixes for a failed allocation: fewer sequences, a shorter context, a quantised cache."""
     del ranks
     if reading.refusal is None:
         return
@@ -134,13 +134,13 @@ def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     if settings.get("type_k", "f16") == "f16":
         less = _total(model, {**settings, "type_k": "q8_0", "type_v": "q8_0"})
         if less is not None and less < needed:
-            fits = "" if available is None else ", which fits" if less <= available else ", which is still too much"
+            fits = "" if available is None else ", which fits" if less <= available else ", still too much"
             yield Way("-ctk q8_0 -ctv q8_0 -fa on", f"the cache takes {gibibytes(less)}{fits}")
     yield Way("-nkvo", f"the cache stays in the host's memory, {gibibytes(needed)} of it, and is slower")
 
 
 def _shorter(model: Model, settings: Settings, needed: int, available: int | None) -> Iterator[Way]:
-    """The longest context that fits, or half of it where nothing says what is free."""
+    """The longest context that fits, or half of it if the free memory is unknown."""
     n_ctx = _n_ctx(settings) or model.max_model_len
     if n_ctx is None:
         return
@@ -158,7 +158,7 @@ def _shorter(model: Model, settings: Settings, needed: int, available: int | Non
         held = _total(model, {**settings, "n_ctx": middle * _STEP})
         low, high = (middle, high) if held is not None and held <= available else (low, middle - 1)
     if low:
-        words = f"the longest that {gibibytes(available)} hold, less the buffers of the computation"
+        words = f"the longest context in {gibibytes(available)}, minus compute buffers"
         yield Way(f"-c {low * _STEP}", words)
 
 
@@ -170,7 +170,7 @@ def _total(model: Model, settings: Settings) -> int | None:
 
 
 def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
-    """Slots of llama-server that are free, each with its share of the context."""
+    """Free slots of llama-server, each with its share of the context."""
     del ranks
     slots, n_ctx = settings.get("n_seq_max"), _n_ctx(settings)
     if reading.load is None or not isinstance(slots, int) or n_ctx is None:

@@ -1,4 +1,4 @@
-"""LMDeploy: a block for all layers of so many tokens, and how many of them its memory gave."""
+"""LMDeploy: the size of a block over all layers, and the number of blocks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kvcalc.report.sheet import Json
 from kvcalc.units import count, gibibytes, plural
 
 BLOCK, BLOCKS = "block", "blocks"
-"""Names of a reading's numbers."""
+"""Names of numbers in a reading."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {"quant_policy": (8, 4, 16), "block_size": (16, 32, 128, 256)}
 _RANKS = {"tp": (2, 4, 8)}
-_UNDECIDED = "the log does not say how large a block is; TurboMind does: '[BlockManager] block_size = ... MB'"
+_UNDECIDED = "the log does not state the block size; TurboMind prints '[BlockManager] block_size = ... MB'"
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:

@@ -1,4 +1,4 @@
-"""Ollama: the cells of a context, which all its sequences share, on all devices together."""
+"""Ollama: the cells of a context, shared by all its sequences, summed over devices."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from kvcalc.report.sheet import Json
 from kvcalc.units import count, gibibytes, plural
 
 KV, TOKENS = "kv", "tokens"
-"""Names of a reading's number, and of its setting that is the whole context and none of the engine."""
+"""Names of a reading's number, and of its setting for the whole context, which the engine does not have."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "kv_cache_type": ("q8_0", "q4_0"),
     "num_parallel": (1, 2, 4),
     "num_batch": (256, 1024, 2048),
     "flash_attention": (True, False),
 }
-_UNDECIDED = 'the log does not say what the cache takes: pass the lines with memory.required.kv or msg="kv cache"'
+_UNDECIDED = 'the log does not state the size of the cache: pass the lines with memory.required.kv or msg="kv cache"'
 _SHORTEST = 256
 _LAST_WITH_OWN = "0.24.0"
-"""Lines that say what the cache takes are of Ollama before 0.30, which had an engine of its own."""
+"""Lines with the cache's size are from Ollama before 0.30, which had its own engine."""
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
-    """The cache beside what all devices hold; with an error alone there is nothing to compare."""
-    del ranks  # one context, however many devices hold it
+    """The cache next to the sum over devices; with only an error there is nothing to compare."""
+    del ranks  # one context, on any number of devices
     printed = [cache[KV] for cache in reading.caches if KV in cache]
     if not printed:
         return ()
@@ -57,7 +57,7 @@ def _bytes(model: Model, settings: Settings, tokens: int | None) -> int:
 
 
 def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
-    """Out of too little memory: one sequence, a shorter context, a quantised cache."""
+    """Fixes for too little memory: one sequence, a shorter context, a quantised cache."""
     del ranks
     stated = reading.refusal.numbers if reading.refusal else {}
     if not {NEEDED, AVAILABLE} <= stated.keys():
@@ -71,14 +71,14 @@ def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     found = list(_enough(model, settings, context, sequences, held - missing))
     yield from (Way(flags, f"the cache takes {gibibytes(less)} instead of {gibibytes(held)}") for flags, less in found)
     if not found:
-        words = f"{gibibytes(missing)} are missing, and the whole cache takes {gibibytes(held)}"
+        words = f"{gibibytes(missing)} are missing, but the whole cache takes only {gibibytes(held)}"
         yield Way("a smaller model, or more memory", words)
 
 
 def _enough(
     model: Model, settings: Settings, context: int, sequences: int, most_bytes: int
 ) -> Iterator[tuple[str, int]]:
-    """Changes by which the cache takes no more than that, and what it takes then."""
+    """Changes with which the cache fits, and its size then."""
     if sequences > 1:
         alone = _bytes(model, {**settings, "num_parallel": 1}, -(-context // sequences))
         if alone <= most_bytes:
@@ -98,7 +98,7 @@ def _own_context(model: Model, settings: Settings) -> int:
 
 
 def _longest_under(model: Model, settings: Settings, context: int, most_bytes: int) -> int:
-    """The longest context of whole steps whose cache takes no more; 0 for none."""
+    """The longest context, in whole steps, whose cache fits; 0 for none."""
     low, high = 0, context // _SHORTEST
     while low < high:
         middle = (low + high + 1) // 2
@@ -110,7 +110,7 @@ def _longest_under(model: Model, settings: Settings, context: int, most_bytes: i
 
 
 def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
-    """The context that is loaded: Ollama says no more of what it holds than how large all of it is."""
+    """The loaded context: Ollama reports only its total size."""
     del ranks
     tokens = settings.get(TOKENS)
     if reading.load is None or not isinstance(tokens, int):

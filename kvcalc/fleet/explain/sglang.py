@@ -1,4 +1,4 @@
-"""SGLang: K and V, or the latent, of so many tokens, the spare page of the pool included."""
+"""SGLang: K and V, or the latent, of a number of tokens, including the pool's spare page."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from kvcalc.report.sheet import Json
 from kvcalc.units import TIB, count, gibibytes, plural
 
 BEFORE, AFTER, USED = "free before weights", "free after weights", "weights"
-"""Names of a reading's numbers of the device."""
+"""Names of the device's numbers in a reading."""
 POOL, TOKENS_USED = "pool size", "tokens"
-"""Names of a server's number of a pool, keys and values together, and of a load's tokens."""
+"""Names of a server's pool size (keys and values together), and of a load's tokens."""
 _MOST_SHARE = 0.95
-"""mem_fraction_static above which nothing is left for activations and graphs."""
+"""mem_fraction_static above which no memory is left for activations and graphs."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "mamba_ssm_dtype": ("bfloat16", "float16", "float32"),
     "kv_cache_dtype": ("fp8_e4m3", "fp8_e5m2", "bf16", "mxfp8"),
@@ -36,13 +36,13 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
 }
 _RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
 _GIVEN = ("tokens", "states")
-_UNDECIDED = "the log prints no pool larger than 0.00 GB; pass that of a start-up with more tokens"
+_UNDECIDED = "the log prints no pool larger than 0.00 GB; pass the log of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 _STATES = "states"
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
-    """Each line of the log beside the pool of so many tokens or states; the longest one is that of the full pool."""
+    """Each line of the log next to the pool of its tokens or states; the longest line is the full pool's."""
     if not reading.caches:
         return tuple(_of_refusal(model, reading, settings, ranks))
     tokens = [int(cache["tokens"].value) for cache in reading.caches if "tokens" in cache]
@@ -65,7 +65,7 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
 
 
 def _asked(settings: Settings) -> dict[str, Json]:
-    """Settings of the nearest version whose rules are known."""
+    """Settings of the nearest known version."""
     version = settings.get("version")
     return {**settings} if version is None else {**settings, "version": SglangRelease.nearest(str(version))}
 
@@ -74,9 +74,9 @@ Rows = Sequence[tuple[Compared, ...]]
 
 
 def _without_drafts(reading: Reading, pools: Sequence[Pool], rows: Rows) -> Iterator[tuple[Compared, ...]]:
-    """The rows of each line, those of a draft model's pool not judged: its shape is not the model's to say.
+    """The rows of each line; those of a draft model's pool are not judged, as its shape is unknown.
 
-    There are more lines than pools, and another line of as many tokens is as predicted.
+    Such a line is recognised if there are more lines than pools, and another line with as many tokens agrees.
     """
     spare = sum("tokens" in cache for cache in reading.caches) - sum(pool.name != _STATES for pool in pools)
     right = {_tokens_of(cache) for cache, row in zip(reading.caches, rows, strict=True) if _agree(row)}
@@ -102,7 +102,7 @@ def _tokens_of(cache: Mapping[str, Printed]) -> str:
 
 
 def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[Compared]:
-    """The sizes of one line. A model without such a pool has none of it."""
+    """The sizes of one line; zero if the model has no such pool."""
     of_states = _STATES in cache
     slots = int(cache["states" if of_states else "tokens"].value)
     alike = [pool for pool in pools if (pool.name == _STATES) == of_states]
@@ -120,7 +120,7 @@ _NO_POOL = Pool("", 0, "", 0, ())
 
 
 def _sizes(pool: Pool) -> dict[str, int]:
-    """What each name of a line's sizes counts."""
+    """What each size of a line counts."""
     v_bytes = pool.bytes_of("v")
     conv_bytes = pool.bytes_of(*(name for name, _ in pool.slot_bytes if name.startswith("conv_state")))
     return {
@@ -137,7 +137,7 @@ def _sizes(pool: Pool) -> dict[str, int]:
 
 
 def _left(reading: Reading, settings: Settings) -> int | None:
-    """Bytes that mem_fraction_static left for the cache: free after weights less what it keeps off what was free."""
+    """Bytes that mem_fraction_static left for the cache: free after weights, minus what it keeps of the free memory."""
     share = settings.get("mem_fraction_static")
     if not isinstance(share, int | float) or not {BEFORE, AFTER} <= reading.device.keys():
         return None
@@ -145,7 +145,7 @@ def _left(reading: Reading, settings: Settings) -> int | None:
 
 
 def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Compared]:
-    """What was left beside what a page takes: the error is predicted where that is more."""
+    """The memory left next to the size of a page: the error is predicted if a page is larger."""
     left = _left(reading, settings)
     if left is None:
         return
@@ -161,7 +161,7 @@ def _plan(model: Model, settings: Settings, ranks: Parallel) -> Plan:
 
 
 def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
-    """Out of too little memory: a larger share, fp8, more GPUs; each for one request of the whole context."""
+    """Fixes for too little memory: a larger share, fp8, more GPUs; each for one request of full context."""
     if reading.refusal is None:
         yield from _ways_up(model, reading, settings, ranks)
         return
@@ -193,7 +193,7 @@ def _shorter(model: Model, settings: Settings, ranks: Parallel, reading: Reading
     longest = _plan(model, settings, ranks).max_tokens(1, left) if left > 0 else 0
     if longest and longest < tokens:
         flags = f"--mem-fraction-static {_MOST_SHARE:g} --context-length {longest}"
-        yield Way(flags, f"the longest that {gibibytes(left)} hold")
+        yield Way(flags, f"the longest context in {gibibytes(left)}")
 
 
 def _on_more_gpus(model: Model, settings: Settings, ranks: Parallel, reading: Reading, tokens: int) -> Iterator[Way]:
@@ -220,7 +220,7 @@ def _needed(model: Model, settings: Settings, ranks: Parallel, tokens: int) -> i
 
 
 def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
-    """Tokens in use, and the further requests that the rest holds."""
+    """Tokens in use, and the additional requests that fit."""
     del ranks
     numbers = reading.numbers()
     if reading.load is None or "tokens" not in numbers:
@@ -243,7 +243,7 @@ def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
 
 
 def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
-    """More tokens in the memory of the pools that there are."""
+    """More tokens in the memory of the existing pools."""
     numbers = reading.numbers()
     if reading.load is None or "tokens" not in numbers:
         return

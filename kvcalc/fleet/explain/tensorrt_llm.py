@@ -1,4 +1,4 @@
-"""TensorRT-LLM: the pool of so many tokens, in whole blocks."""
+"""TensorRT-LLM: the pool of a number of tokens, in whole blocks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
 }
 _RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
 _GIVEN = ("tokens",)
-_UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass that of a start-up with more tokens"
+_UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass the log of a start-up with more tokens"
 _ENOUGH = 1024 * TIB
 
 
 def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks: Parallel) -> tuple[Compared, ...]:
-    """Each line beside the pool of as many tokens; a start-up that first measures its activations prints two."""
+    """Each line next to the pool of as many tokens; a start-up that first measures activations prints two."""
     found = []
     for cache in reading.caches:
         tokens, size = cache["tokens"], cache["size"]

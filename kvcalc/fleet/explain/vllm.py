@@ -1,11 +1,12 @@
-"""vLLM: tokens and concurrency of as many blocks as fit the memory that was left for the cache.
+"""vLLM: tokens and concurrency of the blocks that fit in the memory left for the cache.
 
-The memory is printed with two decimals, so several numbers of blocks may be meant; one of them has to give every other
-number of the log. A log without it decides nothing, as far as it goes: some number of blocks nearly always gives its
-tokens. The memory then follows from the weights, if they are given. Up to 0.20.0 vLLM printed
-blocks // groups * block_size tokens, and up to 0.7 the blocks themselves.
+The memory is printed with two decimals, so several numbers of blocks are possible; one of them has to give every other
+number of the log. A log without the memory is no evidence by itself: some number of blocks nearly always gives its
+tokens. The memory is then derived from the weights, if given. Up to 0.20.0 vLLM printed blocks // groups * block_size
+tokens, and up to 0.7 the blocks themselves.
 
-An error states what a request needs, what there is, and how long it might be; the first and the last are predicted.
+An error states what a request needs, what is available, and the longest length that fits; the first and the last are
+predicted.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from kvcalc.units import GIB, TIB, count, gibibytes, plural, shown
 
 _VERSION, _MEMORY_BYTES, _OVERRIDE = "version", "kv_cache_memory_bytes", "num_gpu_blocks_override"
 MEMORY, REQUESTS = "memory", "requests at a time"
-"""Names of a reading's numbers beside blocks and tokens."""
+"""Names of numbers in a reading other than blocks and tokens."""
 BEFORE_OVERRIDE, LONGEST_FITTED = "blocks of the memory", "longest request"
-"""Blocks that the memory had made, where a setting overrode them; what max_model_len=-1 became."""
+"""Blocks from the memory, if a setting overrode them; the value that max_model_len=-1 became."""
 FREE, TOTAL = "free", "total"
-"""Names of a reading's numbers of the device."""
+"""Names of the device's numbers in a reading."""
 USED_BLOCKS = "blocks"
-"""Name of a load's blocks that are in use."""
+"""Name of a load's used blocks."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "kv_cache_dtype": ("fp8", "bfloat16", "float16"),
     "block_size": (32, 64, 128),
@@ -65,24 +66,24 @@ _OF_WEIGHTS = {"gpu_memory_utilization": (0.8, 0.85, 0.9, 0.92, 0.95, 0.98)}
 _RANKS = {"tp": (1, 2, 4, 8), "pp": (2, 4), "dcp": (2, 4, 8)}
 _GIVEN = (MEMORY,)
 _UNDECIDED = (
-    "the log does not state its memory, and some number of blocks gives its tokens; give --gpu and --weights (and "
-    "--reserve for what lies beside them), or the line 'Available KV cache memory'"
+    "the log does not state its memory, so some number of blocks always gives its tokens; pass --gpu and --weights "
+    "(and --reserve for other memory), or include the line 'Available KV cache memory'"
 )
 _ANY_MEMORY = TIB
 _MOST_BESIDE = 10_000
-"""Numbers of blocks on either side that are tried: what is further away is another number."""
+"""Numbers of blocks tried on either side."""
 _MOST_APART = 2 * GIB
-"""What ranks of one start-up were seen to differ by in the memory that was left to them."""
+"""Observed differences between ranks of one start-up in the memory left to them."""
 _MOST_UTILIZATION = 0.97
-"""Share of a GPU's memory above which nothing is left for its driver."""
+"""Share of a GPU's memory above which no memory is left for its driver."""
 _SHORTEST_BATCH = 2048
 _JUDGED_DRAFTS = ("mtp", "ngram", "ngram_gpu", "suffix")
-"""Ways to draft with layers of the model itself, or with none."""
+"""Speculative methods that draft with the model's own layers, or with none."""
 _ASKED_LENGTHS = (1024, 8192, 32_768, 131_072)
 
 
 class _Line(NamedTuple):
-    """What a number of blocks is printed as."""
+    """The log lines for a number of blocks."""
 
     blocks: int
     tokens: int
@@ -91,14 +92,14 @@ class _Line(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """Bytes that were left for the cache: between two numbers, which are one where it is known exactly."""
+    """Bytes left for the cache: bounds, which are equal if known exactly."""
 
     least: int
     most: int
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
-    """The numbers of the log beside those of the number of blocks that comes nearest, or those of its error."""
+    """The numbers of the log next to those of the nearest number of blocks, or of its error."""
     asked = _asked(settings)
     _check_drafts(asked)
     if reading.refusal is not None:
@@ -125,7 +126,7 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
 
 
 def _asked(settings: Settings) -> dict[str, Json]:
-    """Settings as the planner is asked with them: its nearest version, and no memory, which is given apart."""
+    """Settings for the planner: its nearest version, and no memory, which is passed separately."""
     version = str(settings.get(_VERSION, VllmRelease.newest()))
     found = {**settings, _VERSION: VllmRelease.nearest(version)}
     found.pop(_MEMORY_BYTES, None)
@@ -133,13 +134,13 @@ def _asked(settings: Settings) -> dict[str, Json]:
 
 
 def _check_drafts(settings: Settings) -> None:
-    """Raises InvalidValueError for drafts of another model, whose layers share the cache and are not known here."""
+    """Raises InvalidValueError for drafts of another model, whose layers share the cache and are unknown."""
     speculative = settings.get("speculative")
     method = str(speculative.get("method", "mtp")) if isinstance(speculative, Mapping) else "mtp"
     if method not in _JUDGED_DRAFTS and not method.endswith("_mtp"):
         raise InvalidValueError(
-            f"the log is of a server that drafts by {shown(method)}, with layers of another model that share its cache "
-            "and are not known here",
+            f"the log's server drafts with {shown(method)}: layers of another model share its cache, and the log does "
+            "not describe them",
             field="speculative",
             help="pass the log of a start-up without --speculative-config",
         )
@@ -152,7 +153,7 @@ def _plan(model: Model, settings: Settings, ranks: Parallel) -> VllmPlan:
 
 
 def _memory_of(numbers: Mapping[str, Printed], settings: Settings, left_bytes: int | None) -> _Memory | None:
-    """What was left for the cache: as a setting fixed it, as it was printed, or as the weights leave it."""
+    """Memory left for the cache: fixed by a setting, printed, or derived from the weights."""
     fixed = settings.get(_MEMORY_BYTES)
     if isinstance(fixed, int) and not isinstance(fixed, bool):
         return _Memory(fixed, fixed)
@@ -162,12 +163,12 @@ def _memory_of(numbers: Mapping[str, Printed], settings: Settings, left_bytes: i
 
 
 def _left_by_weights(reading: Reading, settings: Settings, ranks: Parallel) -> int | None:
-    """Bytes that are left for the cache beside the weights, which all ranks share, if they are given."""
+    """Bytes left for the cache after the weights, which all ranks share, if given."""
     if reading.weights_bytes is None:
         return None
     if "gpu" not in settings:
         raise InvalidValueError(
-            "nothing says of which GPU the weights leave something", field="gpu", help="add its name: --gpu h100-80gb"
+            "GPU unknown: --weights needs its memory", field="gpu", help="add its name: --gpu h100-80gb"
         )
     engine = Engine.of("vllm", settings)
     gpu, weights_bytes = gpu_named(str(settings["gpu"])), -(-reading.weights_bytes // (ranks.tp * ranks.pp))
@@ -180,14 +181,14 @@ def _left_by_weights(reading: Reading, settings: Settings, ranks: Parallel) -> i
 def _lines(  # what is printed, and what is asked
     model: Model, numbers: Mapping[str, Printed], memory: _Memory | None, settings: Settings, ranks: Parallel
 ) -> list[_Line]:
-    """What each number of blocks that may be meant is printed as. Raises NotApplicableError where none starts."""
+    """The log lines of each possible number of blocks. Raises NotApplicableError if none starts."""
     plan = _plan(model, settings, ranks)
     if memory is None or plan.num_blocks is not None:
         report = plan.fit((_ANY_MEMORY,) * ranks.pp)
         fixed = plan.num_blocks
         blocks = _blocks_printed_as(numbers, report) if fixed is None else range(fixed, fixed + 1)
         return [_line_of(report, number) for number in blocks]
-    report = plan.fit((memory.most,) * ranks.pp)  # the end that starts where any does
+    report = plan.fit((memory.most,) * ranks.pp)  # the upper end starts if any does
     blocks = range(plan.blocks_in(memory.least), report.num_blocks + 1)
     if "blocks" in numbers:
         nearest = min(max(int(numbers["blocks"].value), blocks[0]), blocks[-1])
@@ -204,26 +205,26 @@ def _line_of(report: FitReport, blocks: int) -> _Line:
 
 
 def _fitted(plan: VllmPlan, blocks: range, memory: _Memory, ranks: Parallel) -> Iterator[_Line]:
-    """The lines where the longest request follows from the memory, too."""
+    """The lines if the longest request also follows from the memory."""
     for number in blocks[-_MOST_BESIDE:]:
         available = min(max(memory.least, number * max(plan.block_bytes)), memory.most)
         try:
             yield _line_of(plan.fit((available,) * ranks.pp), number)
         except NotApplicableError:
-            continue  # too little, which it cannot have been
+            continue  # too little, so impossible
 
 
 def _before_override(model: Model, printed: Printed, memory: _Memory, settings: Settings, ranks: Parallel) -> Compared:
-    """Blocks of the memory beside those that a setting overrode."""
+    """Blocks from the memory next to those set by an override."""
     plan = _plan(model, {**settings, _OVERRIDE: None}, ranks)
     least, most = plan.blocks_in(memory.least), plan.blocks_in(memory.most)
     return printed.compared(BEFORE_OVERRIDE, min(max(int(printed.value), least), most))
 
 
 def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport) -> range:
-    """Numbers of blocks among which those are that are printed so, where the log does not say how much memory it had.
+    """Candidate numbers of blocks if the log does not state its memory.
 
-    tokens * blocks of a request / its length, or tokens // block_size * groups, and those beside it for the rounding.
+    tokens * blocks of a request / its length, or tokens // block_size * groups, and its neighbours because of rounding.
     """
     if "blocks" in numbers:
         given = int(numbers["blocks"].value)
@@ -243,7 +244,7 @@ def _blocks_printed_as(numbers: Mapping[str, Printed], report: FitReport) -> ran
 
 
 def _agreements(line: _Line, numbers: Mapping[str, Printed]) -> Iterator[bool]:
-    """Whether each number of the log is what this line would say."""
+    """Whether each number of the log equals this line's."""
     for what, number in (("blocks", line.blocks), ("tokens", line.tokens), (LONGEST_FITTED, line.longest)):
         if what in numbers:
             yield numbers[what].is_print_of(number)
@@ -256,7 +257,7 @@ def _off(line: _Line, numbers: Mapping[str, Printed]) -> int:
 
 
 def _prints_as(concurrency: float, printed: Printed) -> bool:
-    """Whether the engine's float is printed so, in as many digits."""
+    """Whether the engine's float is printed like this, in as many digits."""
     return _as_printed(concurrency, printed) == _as_printed(float(printed.text), printed)
 
 
@@ -265,7 +266,7 @@ def _as_printed(concurrency: float, printed: Printed) -> str:
 
 
 def excuse(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> str:
-    """That another rank had less memory, where not all ranks stated theirs and fewer blocks give all numbers."""
+    """Note that another rank had less memory: not all ranks stated theirs, and fewer blocks give all numbers."""
     numbers, memory = reading.numbers(), _memory_of(reading.numbers(), settings, None)
     unheard = ranks.tp * ranks.pp - reading.heard
     if MEMORY not in numbers or memory is None or reading.heard < 1 or unheard < 1:
@@ -279,7 +280,7 @@ def excuse(model: Model, reading: Reading, settings: Settings, ranks: Parallel) 
             stated = "one memory line was" if reading.heard == 1 else f"{reading.heard} memory lines were"
             return (
                 f"another rank had {gibibytes(had_bytes)} ({plural(line.blocks, 'block')} x {count(block_bytes)} B), "
-                f"and the least decides; {stated} printed for {ranks.tp * ranks.pp} ranks"
+                f"and the smallest decides; {stated} printed for {ranks.tp * ranks.pp} ranks"
             )
     return ""
 
@@ -288,7 +289,7 @@ def excuse(model: Model, reading: Reading, settings: Settings, ranks: Parallel) 
 
 
 def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Compared]:
-    """What an error states beside what the planner says of such a request."""
+    """What an error states next to the planner's values for such a request."""
     assert reading.refusal is not None
     stated = reading.refusal.numbers
     if STORED in stated:
@@ -305,7 +306,7 @@ def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Paral
 
 
 def _of_longest(plan: VllmPlan, stated: Mapping[str, Printed]) -> Compared:
-    """The longest request of the memory: between those of the ends of what was printed."""
+    """The longest request in the memory: between those of the bounds of the printed value."""
     printed, available = stated[LONGEST], stated[AVAILABLE]
     least, most = plan.longest_in(available.least), plan.longest_in(available.most)
     nearest = min(max(int(printed.value), least), most)
@@ -315,7 +316,7 @@ def _of_longest(plan: VllmPlan, stated: Mapping[str, Printed]) -> Compared:
 def _of_stored(
     model: Model, stored: Printed, reading: Reading, settings: Settings, ranks: Parallel
 ) -> Iterator[Compared]:
-    """Tokens of the whole cache (V0): so many blocks of so many bytes; the memory decides, where it is stated."""
+    """Tokens of the whole cache (V0): blocks times their bytes; the memory decides, if it is stated."""
     plan = _plan(model, settings, ranks)
     memory = _memory_of(reading.numbers(), settings, _left_by_weights(reading, settings, ranks))
     blocks = int(stored.value) // plan.block_size
@@ -330,7 +331,7 @@ def _of_stored(
 
 
 def _usable(plan: VllmPlan, reading: Reading) -> int | None:
-    """Bytes that the start-up check had, at the least; None where nothing says."""
+    """Lower bound of the bytes available in the start-up check; None if unknown."""
     assert reading.refusal is not None
     stated, numbers = reading.refusal.numbers, reading.numbers()
     if STORED in stated:
@@ -341,7 +342,7 @@ def _usable(plan: VllmPlan, reading: Reading) -> int | None:
 
 
 def _held_by(plan: VllmPlan, stated: Mapping[str, Printed]) -> int:
-    """Bytes that there must have been, since they hold the longest request that the error names; 0 for none."""
+    """Bytes that must have been available, since they hold the longest request named by the error; 0 for none."""
     if LONGEST not in stated:
         return 0
     held = plan.checked_bytes(int(stated[LONGEST].value))
@@ -349,7 +350,7 @@ def _held_by(plan: VllmPlan, stated: Mapping[str, Printed]) -> int:
 
 
 def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
-    """Out of an error, or to more room in a server: what costs nothing first, then what costs users, last GPUs."""
+    """Fixes for an error, or ways to more capacity: free ones first, then those that cost users, then GPUs."""
     asked = _asked(settings)
     try:
         plan = _plan(model, asked, ranks)
@@ -377,22 +378,22 @@ def _ways_out(model: Model, plan: VllmPlan, reading: Reading, settings: Settings
         yield higher
     yield from _smaller_batch(model, settings, ranks, usable)
     if longest := plan.longest_in(usable):
-        yield Way(f"--max-model-len {longest}", f"the longest request that {gibibytes(usable)} hold")
+        yield Way(f"--max-model-len {longest}", f"the longest request in {gibibytes(usable)}")
     yield from _in_fp8(model, plan, settings, ranks, usable)
     yield from _on_more_gpus(model, settings, ranks, needed, usable)
 
 
 def _less_of_the_device(reading: Reading) -> Iterator[Way]:
-    """Where other programs hold memory of the device: the share that is free."""
+    """The free share, if other programs hold memory of the device."""
     if {FREE, TOTAL} <= reading.device.keys() and reading.device[TOTAL].least:
         share = int(reading.device[FREE].least * 100 // reading.device[TOTAL].most) / 100
-        yield Way(f"--gpu-memory-utilization {share:g}", f"takes what is free of {reading.device[TOTAL]}")
+        yield Way(f"--gpu-memory-utilization {share:g}", f"uses what is free of {reading.device[TOTAL]}")
         missing = reading.device[TOTAL].most - reading.device[FREE].least
-        yield Way("end what else runs on the GPU", f"it holds up to {gibibytes(missing)}")
+        yield Way("stop other processes on the GPU", f"it holds up to {gibibytes(missing)}")
 
 
 def _higher_share(reading: Reading, settings: Settings, missing_bytes: int) -> Way | None:
-    """The share of the GPU's memory that has what is missing; None where it is unknown, or too much."""
+    """The share of the GPU's memory that adds what is missing; None if unknown or too large."""
     if TOTAL in reading.device:
         total_bytes = reading.device[TOTAL].least
     elif (name := settings.get("gpu")) and name != "cpu":
@@ -410,18 +411,18 @@ def _higher_share(reading: Reading, settings: Settings, missing_bytes: int) -> W
 
 
 def _smaller_batch(model: Model, settings: Settings, ranks: Parallel, usable: int) -> Iterator[Way]:
-    """A batch of fewer tokens, which windows hold beside their own, where that is enough."""
+    """A batch of fewer tokens, which windows hold in addition, if that suffices."""
     batched = settings.get("max_num_batched_tokens")
     tokens = batched if isinstance(batched, int) else 16_384
     while (tokens := tokens // 2) >= _SHORTEST_BATCH:
         needed = _needed(model, {**settings, "max_num_batched_tokens": tokens}, ranks)
         if needed is not None and needed <= usable:
-            yield Way(f"--max-num-batched-tokens {tokens}", f"windows need less: {gibibytes(needed)} in all")
+            yield Way(f"--max-num-batched-tokens {tokens}", f"windows need less: {gibibytes(needed)} in total")
             return
 
 
 def _in_fp8(model: Model, plan: VllmPlan, settings: Settings, ranks: Parallel, usable: int) -> Iterator[Way]:
-    """The cache in fp8, where that makes it smaller: with the whole length, or with a longer one than without."""
+    """The cache in fp8, if smaller: at full length, or at a longer one than without."""
     changed = {**settings, "kv_cache_dtype": "fp8"}
     needed = _needed(model, changed, ranks)
     if needed is None or needed >= plan.checked_bytes():
@@ -430,25 +431,25 @@ def _in_fp8(model: Model, plan: VllmPlan, settings: Settings, ranks: Parallel, u
         yield Way("--kv-cache-dtype fp8", f"the same request needs {gibibytes(needed)}")
     elif (longest := _plan(model, changed, ranks).longest_in(usable)) > plan.longest_in(usable):
         yield Way(
-            f"--kv-cache-dtype fp8 --max-model-len {longest}", f"the longest that {gibibytes(usable)} hold in fp8"
+            f"--kv-cache-dtype fp8 --max-model-len {longest}", f"the longest request in {gibibytes(usable)} in fp8"
         )
 
 
 def _on_more_gpus(model: Model, settings: Settings, ranks: Parallel, needed: int, usable: int) -> Iterator[Way]:
-    """The fewest times as many tensor-parallel ranks on which it fits, though weights leave each no more than now."""
+    """The smallest multiple of tensor-parallel ranks on which it fits, even if weights leave no more memory on each."""
     for times in (2, 4, 8):
         tp = ranks.tp * times
         each = _needed(model, settings, replace(ranks, tp=tp))
         if each is None or each >= needed:
             return
         if each <= usable or not usable:
-            words = f"a request needs {gibibytes(each)} on each GPU, and weights leave more of it"
+            words = f"a request needs {gibibytes(each)} on each GPU, and weights leave more memory"
             yield Way(f"--tensor-parallel-size {tp}", words)
             return
 
 
 def _needed(model: Model, settings: Settings, ranks: Parallel) -> int | None:
-    """Bytes that a request of max_model_len needs on a rank; None where vLLM refuses these settings."""
+    """Bytes that a request of max_model_len needs on a rank; None if vLLM refuses these settings."""
     try:
         return _plan(model, settings, ranks).checked_bytes()
     except KvcalcError:
@@ -459,7 +460,7 @@ def _needed(model: Model, settings: Settings, ranks: Parallel) -> int | None:
 
 
 def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
-    """Blocks in use, and the further requests that the rest holds, less the block that is never given out."""
+    """Blocks in use, and the additional requests that fit, excluding the block that is never given out."""
     numbers = reading.numbers()
     if reading.load is None or "blocks" not in numbers:
         return None
@@ -478,7 +479,7 @@ def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
 
 
 def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Iterator[Way]:
-    """More requests of max_model_len in the same memory, or with more of it."""
+    """More requests of max_model_len in the same or more memory."""
     numbers = reading.numbers()
     if "blocks" not in numbers:
         return
@@ -496,7 +497,7 @@ def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel
     for flags, change, layout in changes:
         after = _concurrency(model, {**asked, **change}, layout, memory_bytes)
         if after is not None and after > before:
-            yield Way(flags, f"{after:.2f} requests of max_model_len at a time instead of {before:.2f}")
+            yield Way(flags, f"{after:.2f} concurrent requests of max_model_len instead of {before:.2f}")
 
 
 def _concurrency(model: Model, settings: Settings, ranks: Parallel, memory_bytes: int) -> float | None:

@@ -1,9 +1,9 @@
 """A trace of requests, replayed as an engine schedules it: blocks in use, preemptions, prefix hits, queueing.
 
-requests   what is replayed, checked at the door
+requests   the requests to replay, validated
 steps      the loop, step by step or from event to event
 serving    all of a replay but its trace
-distances  which cache would hit how much, from one pass over the trace
+distances  hit rates by cache size, from one pass over the trace
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from kvcalc.report.sheet import Json
 from kvcalc.report.tiers import HOST
 from kvcalc.units import shown
 
-_CURVE = (
-    "hit rates by cache size are exact, to a block, for requests one after another; an estimate for those that overlap"
-)
+_CURVE = "hit rates by cache size are exact to the block for sequential requests, and an estimate for overlapping ones"
 _HOST = (
     "a host tier has the full blocks of prompts, copied to it when they are computed, the least recently used evicted: "
     "vLLM's OffloadingConnector with its defaults, as read, not measured"
@@ -38,7 +36,7 @@ _HOST = (
 _NO_HOST = "steps and hits are those of the device's cache alone; --curve has the hit rate with a host tier"
 
 
-def replay(  # noqa: PLR0913  # what is asked, and of whom
+def replay(  # noqa: PLR0913  # question and engine
     model: Model,
     requests: Iterable[Request | Mapping[str, object]],
     *,
@@ -53,12 +51,12 @@ def replay(  # noqa: PLR0913  # what is asked, and of whom
     curve: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayReport:
-    """What the engine's scheduler makes of `requests`, exactly as it would, step by step.
+    """Replays `requests` exactly as the engine's scheduler would, step by step.
 
     requests: mappings of id, arrival_step, prompt ([[segment, tokens], ...]), output_segment, output_tokens and
-    priority. A token is (segment, offset): equal segments are equal tokens, and the segment None is no other's.
-    scheduler: settings of the engine's scheduler, as max_num_seqs and num_gpu_blocks. available_bytes: left for the
-    cache on a rank, where no setting says how many blocks there are.
+    priority. A token is (segment, offset): equal segments are equal tokens, and segment None equals no other.
+    scheduler: settings of the engine's scheduler, such as max_num_seqs and num_gpu_blocks. available_bytes: left for
+    the cache on a rank, if no setting gives the number of blocks.
     every_step: whether the report has each step; without, one group of full attention is replayed from event to event,
     a million requests in less than a minute. step_seconds: what the report says of a step; steps are the clock.
     curve: whether to say which cache would hit how much, of several sizes and with host tiers. progress: is told how
@@ -116,7 +114,7 @@ def _notes(host_bytes: int, *, curve: bool) -> Iterator[str]:
 
 
 def engine_replayed(name: str, settings: Mapping[str, object] | None = None) -> Engine:
-    """The engine, in the version whose scheduler is replayed where none is named."""
+    """The engine; by default in the version whose scheduler is replayed."""
     chosen = Engine.of(name, settings)
     named = "@" in name or "version" in (settings or {})
     if named or not isinstance(chosen, Replayer):
@@ -132,7 +130,7 @@ def scheduler_of(
     parallel: Parallel | None,
     available_bytes: int | None,
 ) -> Scheduler:
-    """The engine's scheduler with nothing to do. Raises NotApplicableError for an engine that has none here."""
+    """The engine's scheduler without requests. Raises NotApplicableError for an engine without a replayed scheduler."""
     if not isinstance(engine, Replayer):
         raise NotApplicableError(
             f"the scheduler of {engine.TITLE} is not replayed", help=f"use one of {', '.join(replayed())}"
@@ -147,7 +145,7 @@ def scheduler_of(
 
 
 def with_common(engine: Engine, settings: Mapping[str, object]) -> Engine:
-    """The engine with those settings of its scheduler that are its own as well, as max_model_len; blocks aside."""
+    """The engine with the scheduler's settings that are also its own, such as max_model_len, except blocks."""
     common = {
         name: value
         for name, value in settings.items()

@@ -1,11 +1,12 @@
-"""Which cache would hit how much: for every size, from one pass over a trace.
+"""Hit rates for every cache size, from one pass over a trace.
 
-A block is hit by a cache that holds as many blocks as were used since it was used last, itself among them: its stack
-distance. What one request used last is a stretch of its prompt, since prefixes share from their start, so distances are
-counted by requests, not by blocks: those used after it, and its place among what is left of its own.
+A block is hit by a cache that holds as many blocks as were used since its last use, including itself: its stack
+distance. The blocks last used by one request are a contiguous range of its prompt, since prefixes share from their
+start, so distances are counted by request, not by block: blocks used after it, and its position in the rest of its own
+request.
 
-Exact, to a block, for requests one after another in one group of full attention; an estimate for requests that run
-together, whose blocks in use cannot be evicted, and which may arrive before what they would hit is there.
+Exact to the block for sequential requests in one group of full attention; an estimate for concurrent requests, whose
+blocks in use cannot be evicted, and which may arrive before the blocks they would hit exist.
 Source: Mattson et al., Evaluation techniques for storage hierarchies, 1970.
 """
 
@@ -21,7 +22,7 @@ from kvcalc.errors import NotApplicableError
 
 
 class _Sums:
-    """Numbers one after another, of which any may change, and the sum of those after a place (a Fenwick tree)."""
+    """A mutable sequence of numbers with fast suffix sums (a Fenwick tree)."""
 
     def __init__(self) -> None:
         self._tree = [0]
@@ -102,7 +103,7 @@ class Distances:
         self._device, self._host = _Recency(), _Recency()
 
     def add(self, request: Request) -> None:
-        """The next request of the trace: what it would hit, and what it leaves behind."""
+        """Adds the next request of the trace: its hits, and the blocks it leaves."""
         size, prompt = self.block_size, request.prompt_tokens
         self.prompt_tokens += prompt
         named = self._named(request)
@@ -115,7 +116,7 @@ class Distances:
         self._host.use(named[: prompt // size], prompt // size)
 
     def _named(self, request: Request) -> list[int]:
-        """A number for each full block that another request may have, too."""
+        """An id for each full block that another request may share."""
         blocks = common_tokens(request) // self.block_size
         if not blocks:
             return []
@@ -130,7 +131,7 @@ class Distances:
 
 
 def common_tokens(request: Request) -> int:
-    """Tokens that come before the first one of a segment that no other request has."""
+    """Tokens before the first segment that no other request has."""
     found = 0
     for segment, tokens in (*request.prompt, (request.output_segment, request.output_tokens - 1)):
         if segment is None:
@@ -142,14 +143,14 @@ def common_tokens(request: Request) -> int:
 _HOSTS = (1, 2, 4, 8, 16, 32)
 """Sizes of host tiers whose hit rate is shown, in times the pool."""
 _SIZES = tuple(Fraction(2) ** power for power in range(-4, 4))
-"""Sizes whose hit rate is shown, in times the pool."""
+"""Sizes whose hit rate is shown, as multiples of the pool."""
 
 
 def distances_of(scheduler: Scheduler) -> Distances:
-    """Distances in blocks of a scheduler's pool. Raises NotApplicableError where groups cache in different ways."""
+    """Distances in blocks of a scheduler's pool. Raises NotApplicableError if groups cache differently."""
     if scheduler.block_size is None:
         raise NotApplicableError(
-            "hit rates by cache size are known for one group of full attention only", help="leave the curve out"
+            "hit rates by cache size need a single group of full attention", help="remove --curve (curve)"
         )
     return Distances(scheduler.block_size, scheduler.num_blocks)
 
@@ -167,7 +168,7 @@ def host_hit_rates(distances: Distances, own: int | None) -> tuple[tuple[int, Fr
 
 
 def watched(requests: Iterable[Request], distances: Distances) -> Iterator[Request]:
-    """The same requests, each seen on its way."""
+    """The same requests, each recorded as it passes."""
     for request in requests:
         distances.add(request)
         yield request

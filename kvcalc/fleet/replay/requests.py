@@ -1,4 +1,4 @@
-"""Requests at the door: each value checked, in the order in which they arrive."""
+"""Validation of requests: each value, and the order of arrival."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ _FORM = '{"id": 0, "arrival_step": 0, "prompt": [[1, 512]], "output_segment": 2,
 
 
 def requests_of(given: Iterable[Request | Mapping[str, object]], max_model_len: int) -> Iterator[Request]:
-    """Requests one after another, as they are given, which must be in order of arrival.
+    """Requests as given, which must be in order of arrival.
 
-    Raises InvalidValueError for a value that is none, and for a prompt that the engine would refuse.
+    Raises InvalidValueError for an invalid value, and for a prompt that the engine would refuse.
     """
     last = 0
     for place, each in enumerate(given):
         request = each if isinstance(each, Request) else _read(each, place)
         if request.arrival_step < last:
             raise InvalidValueError(
-                f"requests[{place}] arrives at step {shown(request.arrival_step)}, before the one ahead of it ({last})",
+                f"requests[{place}] arrives at step {shown(request.arrival_step)}, before the previous request "
+                f"({last})",
                 field="arrival_step",
                 help="sort requests by arrival_step",
             )
@@ -31,7 +32,7 @@ def requests_of(given: Iterable[Request | Mapping[str, object]], max_model_len: 
                 f"requests[{place}] has a prompt of {request.prompt_tokens:,} tokens, and max_model_len is "
                 f"{max_model_len:,}",
                 field="prompt",
-                help="raise max_model_len, or leave the request out",
+                help="raise max_model_len, or remove the request",
             )
         yield request
 
@@ -39,10 +40,10 @@ def requests_of(given: Iterable[Request | Mapping[str, object]], max_model_len: 
 def _read(given: Mapping[str, object], place: int) -> Request:
     where = f"requests[{place}]"
     if not isinstance(given, Mapping):
-        raise InvalidValueError(f"{where} must be a mapping, not {shown(given)}", help=f"for instance {_FORM}")
+        raise InvalidValueError(f"{where} must be a mapping, not {shown(given)}", help=f"for example {_FORM}")
     unknown = sorted(set(map(str, given)) - {*Request._fields})
     if unknown:
-        raise InvalidValueError(f"{where} has a field {shown(unknown[0])}, which requests have not", help=_FORM)
+        raise InvalidValueError(f"{where} has an unknown field {shown(unknown[0])}", help=_FORM)
     prompt = given.get("prompt")
     if not isinstance(prompt, Sequence) or isinstance(prompt, str) or not prompt:
         raise InvalidValueError(

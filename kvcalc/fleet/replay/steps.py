@@ -1,4 +1,4 @@
-"""The loop of a replay: requests go in as they arrive, and what comes out is counted."""
+"""The loop of a replay: adds requests as they arrive and counts the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TOLD_EVERY = 256
 
 
 class Outcome(NamedTuple):
-    """What a replay came to."""
+    """The result of a replay."""
 
     steps: tuple[Step, ...]
     hits: Mapping[Hashable, int]
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 
 
 def counted(scheduler: Scheduler, requests: Iterator[Request], progress: Callable[[int], None] | None) -> Outcome:
-    """From event to event where the scheduler can, else step by step; no step is kept."""
+    """From event to event if the scheduler can, else step by step; keeps no steps."""
     events = scheduler.by_events()
     if events is None:
         return _stepped(scheduler, requests, progress, kept=None)
@@ -33,7 +33,7 @@ def counted(scheduler: Scheduler, requests: Iterator[Request], progress: Callabl
 
 
 def stepped(scheduler: Scheduler, requests: Iterator[Request], progress: Callable[[int], None] | None) -> Outcome:
-    """Step by step; each is kept."""
+    """Step by step; keeps every step."""
     return _stepped(scheduler, requests, progress, kept=[])
 
 

@@ -1,10 +1,10 @@
 """How many users a pool holds when requests differ in length.
 
-workload       how long requests are
-mix            what users do: requests, shared prefixes, how much of the time they are idle
-store          what an engine's requests take units of
-load           what users of a mix hold of a store
-distribution   what users hold together, by convolution
+workload       lengths of requests
+mix            behaviour of users: requests, shared prefixes, idle time
+store          units that an engine allocates to requests
+load           units that users of a mix hold of a store
+distribution   units of all users together, by convolution
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ from kvcalc.fleet.traffic.store import TOKEN, Store
 from kvcalc.model import Model
 from kvcalc.report.traffic import ByUsers, TrafficReport, Use
 
-_ASSUMED = (
-    "users are independent of each other, and each starts its next request when one ends; reading a prompt takes no "
-    "time"
-)
+_ASSUMED = "users are independent of each other, and each starts its next request when one ends; prefill takes no time"
 _IDLE = (
-    "users are independent of each other; an idle session keeps what its next request goes on with, and is idle as "
-    "long after a short request as after a long one; reading a prompt takes no time"
+    "users are independent of each other; an idle session keeps what its next request continues from, and is idle as "
+    "long after a short request as after a long one; prefill takes no time"
 )
 _OF_A_CURVE = (*(Fraction(part, 20) for part in range(1, 20)), Fraction(99, 100), Fraction(999, 1000))
 """Shares of the time at which a distribution says what is held."""
@@ -33,7 +30,7 @@ _SHOWN = (("p50", Fraction(1, 2)), ("p90", Fraction(9, 10)), ("p99", Fraction(99
 
 
 def loads_of(stores: Sequence[Store], mix: Mix) -> tuple[Load, ...]:
-    """What users of a mix hold of each store. Raises InvalidValueError for a mix that the engine would refuse."""
+    """The load of a mix on each store. Raises InvalidValueError for a mix that the engine would refuse."""
     mix.check(stores[0].longest)
     return tuple(Load(store, mix) for store in stores)
 
@@ -44,7 +41,7 @@ def most_users(loads: Sequence[Load]) -> int:
 
 
 def notes_of(stores: Sequence[Store], mix: Mix) -> tuple[str, ...]:
-    """What is assumed of stores, and of idle sessions and shared prefixes where there are any."""
+    """Assumptions about stores, and about idle sessions and shared prefixes if any."""
     found = [store.note for store in stores]
     found += [store.idle_note for store in stores if mix.active < 1]
     found += [store.prefix_note for store in stores if mix.prefixes.longest]
@@ -52,7 +49,7 @@ def notes_of(stores: Sequence[Store], mix: Mix) -> tuple[str, ...]:
 
 
 def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) -> TrafficReport:
-    """Users at which nothing is preempted for so large a share of the time, beside what one length would say.
+    """Users that fit without preemption for a share of the time, next to the answer for a single length.
 
     Raises InvalidValueError for a mix that the engine would refuse.
     """

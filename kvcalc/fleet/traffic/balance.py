@@ -1,7 +1,7 @@
-"""Two pools of one memory: how many states beside how many tokens hold most users of a mix.
+"""Two pools in one memory: the split into states and tokens that holds the most users of a mix.
 
-More states leave fewer tokens. Users by states grow with the states, users by tokens fall, and most fit where they
-meet: found by halving, with users by tokens as their mean and variance point to; then counted as all users are.
+More states leave fewer tokens. Users by states grow with the states, users by tokens fall, and the maximum is where
+they meet: found by bisection, with users by tokens estimated from mean and variance; then counted exactly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kvcalc.report.traffic import Balance
 
 
 class _Point(NamedTuple):
-    """Users by tokens and by states, about, of a number of states."""
+    """Approximate users by tokens and by states, for a number of states."""
 
     states: int
     by_tokens: int
@@ -27,7 +27,7 @@ class _Point(NamedTuple):
 
 
 def balance_of(plan: Plan, cache_bytes: int, mix: Mix) -> Balance | None:
-    """States with which most users fit cache_bytes on each rank; None for engines without a pool of states."""
+    """States with which the most users fit cache_bytes on each rank; None for engines without a pool of states."""
     if not isinstance(plan, PoolPlan) or not plan.request_states:
         return None
     low, high = plan.request_states, _most_states(plan, cache_bytes)
@@ -43,7 +43,7 @@ def balance_of(plan: Plan, cache_bytes: int, mix: Mix) -> Balance | None:
 
 
 def _most_states(plan: PoolPlan, cache_bytes: int) -> int:
-    """States of which one more leaves no memory for a token."""
+    """Most states that leave memory for a token."""
     low, high = plan.request_states, 2 * plan.request_states
     while _loads(plan, high, cache_bytes) is not None:
         low, high = high, 2 * high

@@ -1,10 +1,10 @@
-"""Blocks in use by users that are independent of each other: a distribution, by convolution.
+"""Blocks in use by independent users: a distribution, by convolution.
 
-What one user holds at a random step is counted in whole numbers: each request for as many steps as it generates, at
-each with the blocks of the tokens written then. N users hold the N-fold convolution. It is exact, in integers, where
-that is small; otherwise it is in 64-bit floats by FFT, whose sums are off by less than ROUNDING, and a share that comes
-so near to the one asked for counts as below it. Pools of more than half a million blocks are counted in steps of
-several blocks, rounded up for each user.
+The blocks of one user at a random step are counted in integers: each request for each step that it generates, with the
+blocks of the tokens written by then. N users hold the N-fold convolution. Small ones are exact, in integers; others are
+in 64-bit floats by FFT, whose sums are off by less than ROUNDING, and a share that is this close to the requested one
+counts as below it. Pools of more than half a million blocks are counted in steps of several blocks, rounded up for each
+user.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROUNDING = 1e-9
-"""What the floats may be off by: 1e-16 for each of some thousand operations, and room."""
+"""Error bound of the floats: 1e-16 for each of some thousand operations, with margin."""
 _EXACT_BITS = 2_000_000
-"""Largest product of integers that is worth to be exact."""
+"""Largest integer product computed exactly."""
 _MOST_USERS = 1 << 20
 _MOST_PLACES = 1 << 19
-"""Blocks that are told apart; of more, users are counted in steps of several, rounded up."""
+"""Most distinct blocks; beyond that users are counted in steps of several blocks, rounded up."""
 _NEARLY_ALL = 0.999999
 _PERIODS = 4
-"""Period of a spectrum, in times the blocks that there are: what users hold beyond it comes back at its start."""
+"""Period of a spectrum, as a multiple of the blocks: what users hold beyond it wraps around."""
 _LOST = log(1e-13)
 _EXPONENTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Exponents that Chernoff's bound is tried with, for the most that one user holds."""
+"""Exponents tried in Chernoff's bound, for the maximum of one user."""
 _KEPT = 8
-"""Distributions that are kept."""
+"""Cached distributions."""
 
 
 def steps_by_tokens(pairs: Sequence[tuple[int, int, int]], longest: int) -> dict[int, int]:
-    """How many steps there are at which so many tokens are written, by tokens.
+    """Number of steps by tokens written.
 
-    pairs: prompt and output tokens and how often they come. longest: tokens at which every request ends.
+    pairs: prompt and output tokens with their counts. longest: tokens at which every request ends.
     """
     starts = [0] * (longest + 2)
     for prompt, output, weight in pairs:
@@ -84,21 +84,21 @@ class Blocks:
 
     @property
     def most(self) -> int:
-        """Blocks that a user holds at most."""
+        """Most blocks that a user holds."""
         return len(self.weights) - 1
 
     def share_within(self, users: int, num_blocks: int | None = None) -> Fraction | float:
-        """How much of the time so many users hold no more than num_blocks: exact where it is small."""
+        """Share of the time that this number of users holds at most num_blocks: exact if small."""
         within = self.num_blocks if num_blocks is None else num_blocks
         if users * self.most <= within:
             return Fraction(1)
         if self._is_small(users):
             return exact_share(self.weights, users, within)
         found = float(self._of(users)[: within // self.step + 1].sum())
-        return min(found, 1 - ROUNDING)  # not all of the time, as it may be less
+        return min(found, 1 - ROUNDING)  # below 1, since it may be less
 
     def quantile(self, users: int, share: Fraction) -> int | None:
-        """The fewest blocks that are enough for so large a share of the time; None where there are not so many."""
+        """The fewest blocks that suffice for this share of the time; None if the pool is smaller."""
         return next(self.quantiles(users, (share,)))
 
     def quantiles(self, users: int, shares: Sequence[Fraction]) -> Iterator[int | None]:
@@ -115,10 +115,10 @@ class Blocks:
                 yield self.num_blocks if users * self.most <= self.num_blocks else None
 
     def most_users(self, share: Fraction) -> int:
-        """Users that hold no more blocks than there are for so large a share of the time.
+        """Users that fit in the pool for this share of the time.
 
-        More users never hold less, so it is found by doubling steps from where the mean and the variance point to, and
-        by halving between two numbers of which one fits.
+        More users never hold less, so it is found by doubling steps from an estimate by mean and variance, then
+        bisection.
         """
         least = next(blocks for blocks, weight in enumerate(self.weights) if weight)
         ceiling = min(_MOST_USERS, self.num_blocks // least if least else _MOST_USERS)
@@ -139,7 +139,7 @@ class Blocks:
         return low
 
     def users_about(self, share: Fraction) -> int:
-        """About how many users that are, by their mean and variance."""
+        """Approximate number of users, by mean and variance."""
         mean = float(self.mean)
         squares = sum(blocks * blocks * weight for blocks, weight in enumerate(self.weights)) / self.total
         spread = NormalDist().inv_cdf(min(float(share), _NEARLY_ALL)) * max(0.0, squares - mean * mean) ** 0.5
@@ -156,7 +156,7 @@ class Blocks:
         return users * self.total.bit_length() * (users * self.most + 1) <= _EXACT_BITS
 
     def _of(self, users: int) -> NDArray[np.float64]:
-        """Shares of the time at which users hold 0, 1 ... num_blocks; more than that is left out."""
+        """Shares of the time at which users hold 0, 1 ... num_blocks; larger counts are left out."""
         if users not in self._known:
             if len(self._known) >= _KEPT:
                 self._known.clear()
@@ -164,7 +164,7 @@ class Blocks:
         return self._known[users]
 
     def _ends_in_time(self, users: int) -> bool:
-        """Whether they hold less than the spectrum's period but for a share of the time that is lost in rounding.
+        """Whether they hold less than the spectrum's period, except for a share of the time below rounding.
 
         By Chernoff's bound: E[exp(x * blocks)] ** users / exp(x * period), for some x.
         """
@@ -190,7 +190,7 @@ class Blocks:
         return np.maximum(found, 0.0)
 
     def _by_doubling(self, users: int) -> NDArray[np.float64]:
-        """Sums of sums, each cut at num_blocks."""
+        """Convolution, cut at num_blocks."""
         found: NDArray[np.float64] | None = None
         power = self._floats
         while users:
@@ -211,7 +211,7 @@ class Blocks:
 
 
 def _power(numbers: NDArray[np.complex128], exponent: int) -> NDArray[np.complex128]:
-    """By squaring, which takes a tenth of the time of numpy's own."""
+    """By squaring, ten times as fast as numpy's own."""
     found = numbers.copy()
     for bit in f"{exponent:b}"[1:]:
         found *= found
@@ -221,8 +221,8 @@ def _power(numbers: NDArray[np.complex128], exponent: int) -> NDArray[np.complex
 
 
 def exact_weights(weights: Sequence[int], users: int) -> list[int]:
-    """Weights of what so many users hold, in integers: one product of large numbers (Kronecker's substitution)."""
-    wide = users * sum(weights).bit_length() // 8 + 1  # bytes that hold any of the weights
+    """Integer weights of what this number of users holds: one product of large integers (Kronecker substitution)."""
+    wide = users * sum(weights).bit_length() // 8 + 1  # bytes for any of the weights
     packed = int.from_bytes(b"".join(weight.to_bytes(wide, "little") for weight in weights), "little")
     places = users * (len(weights) - 1) + 1
     whole = (packed**users).to_bytes(places * wide, "little")
@@ -230,7 +230,7 @@ def exact_weights(weights: Sequence[int], users: int) -> list[int]:
 
 
 def exact_share(weights: Sequence[int], users: int, within: int) -> Fraction:
-    """How much of the time so many users hold no more than `within` blocks."""
+    """Share of the time that this number of users holds at most `within` blocks."""
     return Fraction(sum(exact_weights(weights, users)[: within + 1]), sum(weights) ** users)
 
 

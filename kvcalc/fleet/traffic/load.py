@@ -1,4 +1,4 @@
-"""What users of a mix hold of a store."""
+"""The load of a mix's users on a store."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from kvcalc.fleet.traffic.store import Store
 
 @dataclass(frozen=True)
 class Load:
-    """Users of a mix, and the store that they share. Prefixes that they have in common are held once, all the time."""
+    """Users of a mix, and the store they share. Shared prefixes are held once, all the time."""
 
     store: Store
     mix: Mix
 
     @property
     def longest(self) -> int:
-        """Tokens at which every request ends, of the engine or of its own."""
+        """Tokens at which every request ends, by the engine's limit or the workload's."""
         own = self.mix.workload.longest + 1
         return own if self.store.longest is None else min(own, self.store.longest)
 
     @cached_property
     def prefix_units(self) -> int:
-        """Units that shared prefixes hold."""
+        """Units of shared prefixes."""
         prefixes = self.mix.prefixes
         return prefixes.each * sum(self.store.shared(tokens) for tokens, _ in prefixes.groups if tokens)
 
     @cached_property
     def weights(self) -> tuple[int, ...]:
-        """How often a user holds so many units at a random step, by units, those of its prefix aside."""
+        """Weights of a user's units at a random step, excluding its prefix."""
         steps = steps_by_tokens(self.mix.workload.pairs, self.longest)
         found: dict[int, int] = {}
         for tokens, weight in self.mix.prefixes.groups:
@@ -45,7 +45,7 @@ class Load:
         return tuple(found.get(units, 0) // divisor for units in range(max(found) + 1))
 
     def _held(self, steps: Mapping[int, int], common: int) -> dict[int, int]:
-        """How often a user of one group holds so many units: at each step of its requests, and between two of them."""
+        """Weights of the units of a user in one group: at each step of its requests, and between requests."""
         active, pairs = self.mix.active, self.mix.workload.pairs
         idle = active.denominator - active.numerator
         requests = sum(weight for _, _, weight in pairs)
@@ -62,12 +62,12 @@ class Load:
 
     @cached_property
     def units(self) -> Blocks:
-        """What one user holds, and any number of them, of what prefixes leave."""
+        """The distribution of users over the units that prefixes leave."""
         return Blocks(self.weights, max(0, self.store.num_units - self.prefix_units))
 
     @property
     def users_at_most(self) -> int:
-        """Users if each held all the time what one holds at most."""
+        """Users if each always held the maximum."""
         return self.units.num_blocks // max(1, self.units.most)
 
     @property
@@ -84,25 +84,25 @@ class Load:
 
     @property
     def has_room(self) -> bool:
-        """Whether prefixes leave anything."""
+        """Whether prefixes leave any units."""
         return self.store.num_units > self.prefix_units
 
     @cached_property
     def users(self) -> int:
-        """Users that hold no more than there is for the quantile of the time."""
+        """Users that fit for the quantile of the time."""
         return self.units.most_users(self.mix.quantile) if self.has_room else 0
 
     @property
     def users_about(self) -> int:
-        """About as many, by the mean and the variance."""
+        """Approximation of the same, by mean and variance."""
         return self.units.users_about(self.mix.quantile) if self.has_room else 0
 
     def share(self, users: int) -> float:
-        """How much of the time so many users hold no more than there is."""
+        """Share of the time that this number of users fits."""
         return float(self.units.share_within(users)) if self.has_room else 0.0
 
     def needed(self, users: int) -> int:
-        """Units that are enough for so many users for the quantile of the time, whatever there is."""
+        """Units that suffice for this number of users for the quantile of the time, regardless of the pool."""
         return self.quantiles(users, [self.mix.quantile])[0]
 
     def quantiles(self, users: int, shares: Sequence[Fraction]) -> list[int]:
@@ -121,7 +121,7 @@ class Load:
         return min(most, self._bound(users, share)) if share < 1 else most
 
     def _bound(self, users: int, share: Fraction) -> int:
-        """Units that are enough by the mean and the variance alone (Cantelli's inequality)."""
+        """Units that suffice by mean and variance alone (Cantelli's inequality)."""
         one = self.units
         squares = Fraction(sum(units * units * weight for units, weight in enumerate(self.weights)), one.total)
         spread = users * (squares - one.mean**2) * share / (1 - share)

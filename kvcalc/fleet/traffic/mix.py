@@ -1,4 +1,4 @@
-"""What users do: requests of a workload, prefixes that they have in common, and how much of the time they are idle."""
+"""Behaviour of users: requests of a workload, shared prefixes, and idle time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kvcalc.units import count, plural, shown
 
 
 class Prefixes(NamedTuple):
-    """Groups of users whose prompts begin alike: tokens of the prefix, 0 for none, and how many users have it.
+    """Groups of users with a shared prefix: tokens of the prefix, 0 for none, and the weight of users.
 
-    each: how many different prefixes of each length there are, as many users with one as with another.
+    each: number of different prefixes per length, with equal numbers of users.
     """
 
     groups: tuple[tuple[int, int], ...] = ((0, 1),)
@@ -31,7 +31,7 @@ class Prefixes(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What they are; empty without any."""
+        """A description; empty without prefixes."""
         parts = []
         for tokens, weight in self.groups:
             share = f"{100 * weight / self.total:g}% " if len(self.groups) > 1 else ""
@@ -40,10 +40,10 @@ class Prefixes(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """Requests, and what else decides what users hold.
+    """Requests, and whatever else decides the users' memory.
 
-    quantile: share of the time in which nothing may be preempted. active: share of the time in which a user's request
-    runs; in the rest its session is idle, and stays cached.
+    quantile: required share of the time without preemption. active: share of the time that a user's request runs;
+    otherwise its session is idle and stays cached.
     """
 
     workload: Workload
@@ -53,7 +53,7 @@ class Mix(NamedTuple):
 
     @property
     def described(self) -> tuple[tuple[str, str], ...]:
-        """In words, by what it is of."""
+        """A description by part."""
         found = self.workload.described
         if self.prefixes.longest:
             found = (*found, ("prefix", self.prefixes.words))
@@ -62,7 +62,7 @@ class Mix(NamedTuple):
         return found
 
     def check(self, longest: int | None) -> None:
-        """Raises InvalidValueError for prompts that the engine refuses, or that a prefix does not fit in."""
+        """Raises InvalidValueError for prompts that the engine refuses, or that do not fit their prefix."""
         prompts = [prompt for prompt, _, _ in self.workload.pairs]
         if longest is not None and max(prompts) >= longest:
             raise InvalidValueError(
@@ -72,8 +72,8 @@ class Mix(NamedTuple):
             )
         if min(prompts) <= self.prefixes.longest:
             raise InvalidValueError(
-                f"a prompt of {shown(min(prompts))} tokens has nothing behind a shared prefix of "
+                f"a prompt of {shown(min(prompts))} tokens is not longer than its shared prefix of "
                 f"{shown(self.prefixes.longest)}",
                 field="shared_prefix",
-                help="count the prefix into the prompt's tokens",
+                help="include the prefix in the prompt's tokens",
             )

@@ -1,9 +1,9 @@
-"""What requests take units of: blocks of a pool, pages of one, or plain bytes, as each engine gives them out.
+"""What engines allocate to requests: blocks or pages of a pool, or plain bytes.
 
-    a scheduler that kvcalc has    blocks that its tables hold at each step
-    an engine that plans blocks    what its planner counts for a request of as many tokens
-    an engine with pools           pages of the token pool, states of their own, and as many requests as it runs
-    any other                      bytes, in steps of what a token takes
+    a replayed scheduler            blocks in its tables at each step
+    an engine that plans blocks    its planner's count for a request of as many tokens
+    an engine with pools           pages of the token pool, states, and the engine's limit of requests
+    any other                      bytes, in steps of a token's bytes
 
 The first of an engine's stores is the one that grows with tokens; the others limit it.
 """
@@ -30,13 +30,13 @@ from kvcalc.units import plural
 REQUESTS = "requests"
 TOKEN = "token"
 _MOST_UNITS = 1 << 20
-"""Units of a store of bytes; where they would be more, users are counted in larger ones, rounded up."""
+"""Most units of a store of bytes; beyond that users are counted in larger units, rounded up."""
 _SAMPLES = 512
-_WHOLE = "a user holds what {title} plans for a request of as many tokens; what it frees meanwhile is not counted"
-_PAGES = "users are counted by the tokens of the largest pool; whether a pool of windows binds first is not asked"
-_STATES = "a session between two requests keeps one state at least, which is what is counted"
+_WHOLE = "a user holds what {title} plans for a request of as many tokens; memory freed in between is not counted"
+_PAGES = "users are counted by the tokens of the largest pool; a window pool may limit them further"
+_STATES = "a session between two requests keeps at least one state; one is counted"
 _PREFIXES = "shared prefixes are counted with each user"
-_ROUNDED = "what a user holds is rounded up to {unit}"
+_ROUNDED = "each user's memory is rounded up to {unit}"
 
 
 def _none(*_tokens: int) -> int:
@@ -45,7 +45,7 @@ def _none(*_tokens: int) -> int:
 
 @dataclass(frozen=True)
 class Store:
-    """What is shared, in units. name: what they are, several; unit: one of them.
+    """A shared store, in units. name: plural of the unit; unit: singular.
 
     held: units of a request while it generates, by the tokens written; shared: of these, what requests have in common
     that begin with so many equal tokens; kept: of a session between two requests, by its prompt and all tokens written.
@@ -85,7 +85,7 @@ class Store:
 
 
 def stores_of_scheduler(scheduler: Scheduler) -> tuple[Store, ...]:
-    """Blocks as a scheduler's tables hold them, and requests at a time."""
+    """Blocks of a scheduler's tables, and concurrent requests."""
     blocks = Store(
         "blocks",
         "block",
@@ -105,9 +105,9 @@ def stores_of_scheduler(scheduler: Scheduler) -> tuple[Store, ...]:
 def stores_of(
     model: Model, engine: Engine, kv_dtype: Dtype, parallel: Parallel, plan: Plan, cache_bytes: int
 ) -> tuple[Store, ...]:
-    """What the ranks of a replica share, with cache_bytes on each.
+    """The stores of a replica's ranks, with cache_bytes on each.
 
-    Raises NotApplicableError for an engine that has one context for all.
+    Raises NotApplicableError for an engine with one context for all users.
     """
     cache_bytes = max(0, cache_bytes)
     alone = (parallel.pp, parallel.dcp) == (1, 1)
@@ -120,8 +120,8 @@ def stores_of(
     if isinstance(plan, BytePlan):
         return (_plain(plan, cache_bytes),)
     raise NotApplicableError(
-        f"{engine.TITLE} has one context for all users; a mix of lengths is not counted in it",
-        help="use another engine, or give one length",
+        f"{engine.TITLE} has one context for all users, so a mix of lengths cannot be counted",
+        help="use another engine, or a single length",
     )
 
 
@@ -134,7 +134,7 @@ def _scheduled(
 ) -> tuple[Store, ...]:
     assert isinstance(engine, Replayer)
     blocks = plan.blocks(None, cache_bytes)
-    assert blocks is not None  # it has a scheduler of blocks
+    assert blocks is not None  # it has a block scheduler
     return stores_of_scheduler(engine.scheduler(model, kv_dtype, {}, max(1, blocks.num_blocks), parallel))
 
 
@@ -159,7 +159,7 @@ def _planned(engine: Engine, plan: BlockPlan, cache_bytes: int) -> Iterator[Stor
 
 
 def pooled_stores(plan: PoolPlan, cache_bytes: int) -> Iterator[Store]:
-    """Pages of the token pool, states where they have a pool, and requests at a time."""
+    """Pages of the token pool, states if they have a pool, and concurrent requests."""
     page, pools = plan.page, plan.pools_in(cache_bytes)
 
     def whole_pages(tokens: int) -> int:

@@ -1,7 +1,7 @@
-"""How long requests are: one length, quantiles, a histogram, or those of a trace; prompts apart from outputs.
+"""Lengths of requests: one length, quantiles, a histogram, or a trace; prompts and outputs separately.
 
-Quantiles are fitted by one rule: between two of them lengths are spread evenly, below the first all are as long as it,
-and each two-hundredth of the requests is as long as the longest of its stretch. So a fit never has less than was said.
+Quantiles are fitted by one rule: between two of them lengths are spread evenly, below the first all equal it, and each
+1/200 of the requests has the largest length of its interval. So a fit is never below the given quantiles.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from kvcalc.errors import InvalidValueError
 from kvcalc.units import count, parse_tokens, shown
 
 POINTS = 200
-"""Lengths of a fit, each as likely as the others."""
+"""Lengths of a fit, equally likely."""
 _MAX = "max"
 _EXAMPLE = "write 8K, p50=4K,p95=32K,max=128K, or 1K:50,8K:30,32K:20"
 
 
 class Lengths(NamedTuple):
-    """Lengths with how often each comes, and the quantiles that they were fitted to, if any."""
+    """Lengths with their weights, and the quantiles they were fitted to, if any."""
 
     weights: tuple[tuple[int, int], ...]
     asked: tuple[tuple[Fraction, int], ...] = ()
 
     @classmethod
     def of(cls, weights: Mapping[int, int]) -> Lengths:
-        """Lengths that were counted."""
+        """Lengths from a count."""
         return cls(tuple(sorted(weights.items())))
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Sum of the weights."""
         return sum(weight for _, weight in self.weights)
 
     @property
@@ -49,7 +49,7 @@ class Lengths(NamedTuple):
         return self.weights[-1][0]
 
     def quantile(self, share: Fraction) -> int:
-        """The shortest that so large a share is not above."""
+        """The shortest length that this share of requests does not exceed."""
         left = share * self.total
         for tokens, weight in self.weights:
             left -= weight
@@ -59,7 +59,7 @@ class Lengths(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What they are, with the quantiles of a fit beside those that were asked for."""
+        """A description, with the quantiles of a fit next to the requested ones."""
         if len(self.weights) == 1:
             return f"{count(self.longest)} tokens"
         if not self.asked:
@@ -71,14 +71,14 @@ class Lengths(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """Requests by prompt and output tokens, with how often each pair comes. described: in words, by what it is of."""
+    """Requests by prompt and output tokens, with the weight of each pair. described: description by part."""
 
     pairs: tuple[tuple[int, int, int], ...]
     described: tuple[tuple[str, str], ...]
 
     @classmethod
     def independent(cls, prompts: Lengths, outputs: Lengths | None) -> Workload:
-        """Every prompt with every output. outputs: None where a user just holds its context."""
+        """Every prompt with every output. outputs: None if a user just holds its context."""
         ends = ((1, 1),) if outputs is None else outputs.weights
         pairs = tuple((p, o, pw * ow) for p, pw in prompts.weights for o, ow in ends)
         if outputs is None:
@@ -87,7 +87,7 @@ class Workload(NamedTuple):
 
     @classmethod
     def joint(cls, lengths: Iterable[tuple[int, int]]) -> Workload:
-        """Pairs as a trace has them."""
+        """Pairs from a trace."""
         pairs = Counter(lengths)
         prompts, outputs = Counter[int](), Counter[int]()
         for (prompt, output), weight in pairs.items():
@@ -98,19 +98,19 @@ class Workload(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest request, prompt and output together, as far as they are written."""
+        """Tokens of the longest request, prompt and output together, as far as they are written to the cache."""
         return max(prompt + output - 1 for prompt, output, _ in self.pairs)
 
     @property
     def mean_tokens(self) -> Fraction:
-        """Tokens that a user holds on average: a request counts as long as it generates."""
+        """Average tokens of a user: a request counts for as many steps as it generates."""
         steps = sum(output * weight for _, output, weight in self.pairs)
         held = sum(weight * (output * prompt + output * (output - 1) // 2) for prompt, output, weight in self.pairs)
         return Fraction(held, steps)
 
 
 def parse_lengths(text: str, field: str = "context") -> Lengths:
-    """Lengths of `8K`, `p50=4K,p95=32K,max=128K` or `1K:50,8K:30`. Raises InvalidValueError for any other form."""
+    """Parses `8K`, `p50=4K,p95=32K,max=128K` or `1K:50,8K:30`. Raises InvalidValueError for any other form."""
     parts = [part.strip() for part in text.split(",")]
     if "=" in text:
         return fitted([_quantile(part, field) for part in parts], field)
@@ -120,7 +120,7 @@ def parse_lengths(text: str, field: str = "context") -> Lengths:
 
 
 def parse_weights(text: str, field: str, least: int = 1) -> dict[int, int]:
-    """Tokens with their weights of `1K:50,8K:30`; at least so many tokens. Raises InvalidValueError."""
+    """Parses tokens with weights, `1K:50,8K:30`; least: minimum of tokens. Raises InvalidValueError."""
     weights: Counter[int] = Counter()
     for part in (part.strip() for part in text.split(",")):
         tokens, colon, weight = part.partition(":")
@@ -132,7 +132,7 @@ def parse_weights(text: str, field: str, least: int = 1) -> dict[int, int]:
 
 
 def fitted(asked: list[tuple[Fraction, int]], field: str = "context") -> Lengths:
-    """Lengths with these quantiles. Raises InvalidValueError where one is below another, or the longest is missing."""
+    """Lengths with these quantiles. Raises InvalidValueError if they decrease, or the maximum is missing."""
     ordered = sorted(asked)
     if any(one == other for (one, _), (other, _) in pairwise(ordered)):
         raise InvalidValueError(f"{field} names a quantile twice", field=field, help=_EXAMPLE)
@@ -140,7 +140,7 @@ def fitted(asked: list[tuple[Fraction, int]], field: str = "context") -> Lengths
         raise InvalidValueError(f"{field} has a higher quantile with fewer tokens", field=field, help=_EXAMPLE)
     if not ordered or ordered[-1][0] != 1:
         raise InvalidValueError(
-            f"{field} names no longest request, which decides what must fit", field=field, help="add max=128K"
+            f"{field} has no max: the longest request decides what must fit", field=field, help="add max=128K"
         )
     weights = Counter(_at(Fraction(point, POINTS), ordered) for point in range(1, POINTS + 1))
     return Lengths(tuple(sorted(weights.items())), tuple(ordered))
@@ -165,7 +165,7 @@ def _quantile(part: str, field: str) -> tuple[Fraction, int]:
         except (ValueError, ZeroDivisionError):
             share = None
     if share is None or not 0 < share <= 1 or not equals:
-        raise InvalidValueError(f"{field} has {shown(part)}, which is no quantile", field=field, help=_EXAMPLE)
+        raise InvalidValueError(f"{field} has {shown(part)}, which is not a quantile", field=field, help=_EXAMPLE)
     return share, parse_tokens(tokens, field)
 
 

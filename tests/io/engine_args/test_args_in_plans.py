@@ -270,7 +270,7 @@ PLAN_ERRORS = {
     ),
     "other GPUs than ranks": (
         ROW + "    gpus: 4\n",
-        "{file}:8: deployments[0].gpus: 4 GPUs are not the 8 of tp 8 x pp 1 x dp 1\nhelp: say how they share",
+        "{file}:8: deployments[0].gpus: 4 GPUs, but tp 8 x pp 1 x dp 1 needs 8\nhelp: say how they share",
     ),
     "users said twice": (
         ROW + "    sequences: 4\n",
@@ -287,11 +287,11 @@ PLAN_ERRORS = {
     ),
     "a request longer than the server takes": (
         ROW + "    tokens: 64K\n",
-        "{file}:2: deployments[0]: a request of 65,536 tokens is longer than max_model_len (32,768)\nhelp: ask for",
+        "{file}:2: deployments[0]: a request of 65,536 tokens exceeds max_model_len (32,768)\nhelp: use at most",
     ),
     "a share said twice": (
         ROW.replace("--kv-cache-dtype fp8", "--gpu-memory-utilization 0.9") + "    gpu_memory_utilization: 0.8\n",
-        "{file}:3: deployments[0].args: utilization and gpu_memory_utilization are both given, and are the same",
+        "{file}:3: deployments[0].args: utilization and gpu_memory_utilization are the same setting, and both are given",
     ),
     "a degree that is none": (ROW + "    dp: 0\n", "{file}:8: deployments[0].dp: dp must be at least 1, not 0"),
     "weights that are not there": (

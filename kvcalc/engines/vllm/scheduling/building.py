@@ -49,7 +49,7 @@ def started(
     blocks = settings.num_gpu_blocks or engine.num_gpu_blocks_override or num_blocks
     if blocks is None:
         raise InvalidValueError(
-            "nothing says how many blocks the pool has",
+            "pool size unknown",
             field="num_gpu_blocks",
             help='give scheduler={"num_gpu_blocks": ...}, or the memory that the cache has',
         )
