@@ -243,6 +243,6 @@ def test_check_refuses_ranks_of_slices_as_fit_does(cli, tmp_path):
     script.write_text("vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2\n")
     refused = cli(f"check {script} --gpu h100:3g.40gb")
     assert refused.code == 2
-    assert "run.sh:1: gpu: no ranks share a model on MIG slices (TP 2 on h100-80gb-mig-3g.40gb)" in refused.stderr
+    assert "--gpu: no ranks share a model on MIG slices (TP 2 on h100-80gb-mig-3g.40gb)" in refused.stderr
     script.write_text("vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2 --max-model-len 8K\n")
     assert cli(f"check {script} --gpu h100:3g.40gb").code == 0
