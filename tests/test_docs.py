@@ -111,7 +111,7 @@ def measured_rows(name: str) -> list[dict]:
 COUNTED = {
     "transformers": (r"8,690 of (\d+) caches", lambda rows: [sum(len(row["cases"]) for row in rows)]),
     "vllm_versions": (
-        r"(\d+) start-ups of (\d+) models, planned by the code of (\d+) versions",
+        r"(\d+) start-ups of (\d+) models planned by the code of (\d+) versions",
         lambda rows: [len(rows), len({row["model"] for row in rows}), len({row["question"]["engine"] for row in rows})],
     ),
     "vllm": (
