@@ -173,7 +173,7 @@ def test_slices_hold_replicas_and_no_ranks_of_one(cli):
     report = rows_of(cli, "fit llama-3.1-8b -e vllm --gpu h100:3g.40gb --gpus 2,4 --tokens 8K")
     assert {row["parallel"] for row in report["choices"]} == {"DP 2", "DP 4"}
     refused = cli("fit llama-3.1-8b -e vllm --gpu h100:3g.40gb --tp 2 --tokens 8K")
-    assert (refused.code, "ranks cannot share a model across MIG slices" in refused.stderr) == (2, True)
+    assert (refused.code, "no ranks share a model on MIG slices" in refused.stderr) == (2, True)
 
 
 def test_unlike_cards_on_one_command_are_refused_with_what_engines_do(cli):

@@ -431,7 +431,7 @@ WRONG = {
     ),
     "ranks of one process": (
         f"{ASKED} --engine llama_cpp --tp 8",
-        "engine llama_cpp holds one context in one process, so there are no ranks\nhelp: remove tp, pp and dcp out",
+        "engine llama_cpp holds one context in one process, so there are no ranks\nhelp: remove tp, pp and dcp",
     ),
     "a context that vLLM does not take": (
         f"{ASKED} --engine vllm --tp 8 -t 200K",

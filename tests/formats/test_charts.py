@@ -357,7 +357,7 @@ def test_a_file_has_the_format_of_its_ending(cli, tmp_path, name, begins):
         ("plot r1 --tp 2", "--tp, --pp, --dp, --dcp, --ep: the bytes of a cache do not depend on it"),
         ("plot r1 --max-users", "--gpu: no GPU given"),
         ("plot r1 --max-users --gpu l40s -t 1K", "weights and the rest leave no memory for the cache"),
-        ("plot llama3-8b --max-users --gpu l40s -e llama_cpp -t 1K", "users of llama_cpp share one context"),
+        ("plot llama3-8b --max-users --gpu l40s -e llama_cpp -t 1K", "llama_cpp shares one context among its users"),
         (
             "plot r1 -e ideal,vllm --engine-set block_size=32",
             "--engine-set applies to one engine, and several are named",

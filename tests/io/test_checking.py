@@ -112,7 +112,7 @@ def test_a_budget_stands_in_for_the_gpu_of_a_manifest(cli, folder):
     ("line", "error"),
     [
         ("--gpu h100x", "--gpu: no GPU is called 'h100x'"),
-        ("--users no --budget 1GB", "--batch: batch must be a positive whole number, not 'no'"),
+        ("--users no --budget 1GB", "--users: batch must be a positive whole number, not 'no'"),
         ("--budget 1", "--budget: budget would be 1 byte"),
         ("--gpu h100 --budget 1GB", "--gpu: gpu and budget cannot both be given"),
         ("--gpu h100 --tokens much", "--tokens: tokens must be a positive whole number, not 'much'"),

@@ -676,7 +676,7 @@ def test_weights_say_the_memory_that_a_log_does_not(tmp_path, cli):
     outcome = cli(f"{told} --engine-set gpu_memory_utilization=0.9 --format json")
     assert (outcome.code, json.loads(outcome.stdout)["compared"][0]["predicted"]) == (0, "110.55 GiB")
     refused = cli(f"explain-log {LOGS / 'sglang_qwen3_235b.log'} --preset qwen3-235b-a22b --weights 1GB")
-    assert refused.stderr.startswith("--weights: a log of sglang states the bytes of its cache")
+    assert refused.stderr.startswith("--weights: a sglang log states the bytes of its cache")
 
 
 def test_what_the_log_says_is_no_explanation(tmp_path):

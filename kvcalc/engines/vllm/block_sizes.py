@@ -74,6 +74,11 @@ class Blocks:
         others = [cache for cache in caches if cache.spec.kind not in (STATE, CIRCULAR)]
         attention = next((cache for cache in others if cache.name == ATTENTION), others[0])
         token_bytes = self._attention_token_bytes(attention)
+        if not token_bytes:  # an indexer alone, whose keys are pooled; no model that is known has one with states
+            raise NotApplicableError(
+                f"a token of {attention.name} takes less than a byte, and vLLM aligns its block with a state",
+                help="ask for a model with attention, or for states alone",
+            )
         release = self.run.release
         step = max(self.backends[0].smallest, self.size) if release.aligns_to_block_size else DEFAULT_BLOCK_SIZE
         if attention.spec.kind == MLA:

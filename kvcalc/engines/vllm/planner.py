@@ -83,10 +83,14 @@ def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
     )
     if run.cpu is not None:
         check_kernel_blocks(_read_in_blocks(groups, caches))
-    older = run.cpu is not None or not settings.use_v2_model_runner or run.release.drafts_in_one_group
-    if model.drafter is not None and older:
+    if model.drafter is not None and _drafts_in_one_group(run, settings):
         _check_drafts_together(groups, caches, model.num_layers)
     return Planned(run, caches, tuple(groups), blocks_outermost, _stages(ranks, caches), blocks.size)
+
+
+def _drafts_in_one_group(run: Run, settings: VllmSettings) -> bool:
+    """Whether the runner wants all layers that draft in one group: older ones do, and that of CPUs."""
+    return run.cpu is not None or not settings.use_v2_model_runner or run.release.drafts_in_one_group
 
 
 def _check_drafts_together(groups: Sequence[Group], caches: Sequence[Cache], first: int) -> None:

@@ -174,7 +174,7 @@ def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
             dcp=ranks.dcp,
             extra_window_tokens=ahead,
             keeps_states=states and keeps_prefixes,
-            speculative_tokens=speculation.tokens if release.counts_draft_states else 0,
+            speculative_tokens=speculation.tokens if speculation.tokens and release.counts_draft_states else 0,
             batch_tokens=batched,
         ),
         model_dtype=model_dtype,
