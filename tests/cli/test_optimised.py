@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from test_options import COMMANDS
 
 from kvcalc.cli.commands import NAMES
@@ -83,6 +84,7 @@ def test_every_command_is_asked():
     assert {line.split()[0] for line in ASKED} == set(NAMES) - {"mcp"}
 
 
+@pytest.mark.slow
 def test_the_output_is_the_same_without_docstrings():
     plain, optimised = printed(), printed("-OO")
     assert plain.pop("docstring") and optimised.pop("docstring") is None

@@ -131,7 +131,7 @@ def l2_norm_held(tokens: int) -> int:
 @pytest.mark.parametrize(
     ("specs", "held"),
     [
-        (("fastgen:heads_per_policy=2+2+2+1+1", "kvquant"), fastgen_held),
+        pytest.param(("fastgen:heads_per_policy=2+2+2+1+1", "kvquant"), fastgen_held, marks=pytest.mark.slow),
         (("l2-norm:keep_ratio=0.3,prune_after=40", "kvquant"), l2_norm_held),
     ],
     ids=["fastgen + kvquant", "l2-norm + kvquant"],
