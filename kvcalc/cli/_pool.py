@@ -9,10 +9,17 @@ from kvcalc.cli import asking
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from kvcalc.engines import Engine
+    from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.replay.serving import Serving
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
+
+
+FLOOR = "floor"
+"""For --step-ms: as fast as the memory's bandwidth allows."""
 
 
 class PoolOptions(TypedDict):
@@ -31,8 +38,11 @@ class PoolOptions(TypedDict):
     scheduler_set: Sequence[str]
 
 
-def asked_for(model: Model, given: PoolOptions) -> Serving:
-    """What is served, given by the options of a pool; each error names its option."""
+def asked_for(model: Model, given: PoolOptions, step_seconds: Fraction | str | None = None) -> Serving:
+    """What is served, given by the options of a pool; each error names its option.
+
+    step_seconds: FLOOR for what the bandwidth of the GPU allows at best.
+    """
     from kvcalc.fleet.replay import engine_replayed
     from kvcalc.fleet.replay.serving import Serving
 
@@ -43,10 +53,30 @@ def asked_for(model: Model, given: PoolOptions) -> Serving:
     scheduler = _scheduler(version, given["scheduler_set"], given["blocks"])
     device = given["gpu"] or given["memory"]
     _check_pool(device, scheduler, settings)
-    left = None
-    if device is not None:
-        left, settings = _left(model, given, named, layout)
-    return Serving(model, named, settings, scheduler, given["dtype"], layout, left)
+    left: int | None = None
+    notes: tuple[str, ...] = ()
+    on = None if device is None else _on_gpu(model, given, named, layout)
+    if on is not None:
+        left, settings = _left(on, layout)
+    if isinstance(step_seconds, str):
+        step_seconds, notes = _floor(on, layout)
+    return Serving(model, named, settings, scheduler, given["dtype"], layout, left, step_seconds, notes)
+
+
+def _floor(on: OnGpus | None, layout: Parallel | None) -> tuple[Fraction, tuple[str, ...]]:
+    from kvcalc.fleet.decode import step_floor
+    from kvcalc.parallel import Parallel
+    from kvcalc.units import milliseconds
+
+    if on is None:
+        raise InvalidValueError(
+            "no GPU whose bandwidth sets a floor", where="--step-ms", help="pass --gpu, or milliseconds: --step-ms 25"
+        )
+    seconds = asking.located("--step-ms", step_floor, on, layout or Parallel())
+    return seconds, (
+        f"steps take {milliseconds(seconds)}, a floor: what one token reads of the weights at the bandwidth of "
+        f"{on.gpu.name}; prefill, more sequences and their cache take longer",
+    )
 
 
 def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict[str, object]:
@@ -70,10 +100,9 @@ def _check_pool(device: str | None, scheduler: Mapping[str, object], engine: Map
         )
 
 
-def _left(model: Model, given: PoolOptions, engine: str, layout: Parallel | None) -> tuple[int, dict[str, object]]:
-    """Memory of a GPU left for the cache after weights and the rest, and the engine's settings on it."""
+def _on_gpu(model: Model, given: PoolOptions, engine: str, layout: Parallel | None) -> OnGpus:
+    """The model on the GPU whose memory its weights leave to the pool."""
     from kvcalc.cli._fits import gpu_terms
-    from kvcalc.parallel import Parallel
 
     terms = gpu_terms(
         given["gpu"],
@@ -90,6 +119,13 @@ def _left(model: Model, given: PoolOptions, engine: str, layout: Parallel | None
     if terms.are_several:
         raise InvalidValueError("expected a single GPU", where="--gpu", help="pass one, for example --gpu h100")
     (question,), _ = terms.asked_of(model, 1, layout)
+    return question
+
+
+def _left(question: OnGpus, layout: Parallel | None) -> tuple[int, dict[str, object]]:
+    """Memory of a GPU left for the cache after weights and the rest, and the engine's settings on it."""
+    from kvcalc.parallel import Parallel
+
     left = question.memory(layout or Parallel()).cache_bytes
     if left <= 0:
         raise InvalidValueError(

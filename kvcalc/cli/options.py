@@ -264,7 +264,12 @@ ACTIVE = Option(
     default="100",
 )
 BLOCKS = Option("blocks", ("--blocks",), "N", "Blocks in the pool; default: what the weights leave on --gpu.")
-STEP_MS = Option("step_ms", ("--step-ms",), "MS", "Duration of a step, for a trace with arrival times.")
+STEP_MS = Option(
+    "step_ms",
+    ("--step-ms",),
+    "MS",
+    "Duration of a step, for a trace with arrival times; floor: as fast as the bandwidth of --gpu allows.",
+)
 STEPS = Option("steps", ("--steps",), None, "Also list every step; slower, for short traces.", FLAG)
 CURVE = Option("curve", ("--curve",), None, "Also show hit rates at other cache sizes.", FLAG)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
-from kvcalc.cli._pool import PoolOptions, asked_for
+from kvcalc.cli._pool import FLOOR, PoolOptions, asked_for
 from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
@@ -41,23 +41,23 @@ def run(
     last = words.pop() if words and not (preset or model) else None
     chosen = asking.several_models(last, preset, model)
     paths = trace_paths(words)
-    servings = [asked_for(each, pool) for each in chosen]
-    step_seconds = None if step_ms is None else asking.located("--step-ms", _step, step_ms)
+    step_seconds = step_ms if step_ms in (None, FLOOR) else asking.located("--step-ms", _step, step_ms)
+    servings = [asked_for(each, pool, step_seconds) for each in chosen]
     if len(paths) == len(servings) == 1 and on is None:
-        return _one(paths[0], servings[0], step_seconds, steps=steps, curve=curve, format=format)
+        return _one(paths[0], servings[0], steps=steps, curve=curve, format=format)
     if steps:
         raise InvalidValueError(
             "each step is shown of one trace for one model, replayed here", where="--steps", help="leave it out"
         )
-    return _several(paths, servings, step_seconds, curve=curve, on=on, format=format)
+    return _several(paths, servings, curve=curve, on=on, format=format)
 
 
-def _one(path: Path, serving: Serving, step_seconds: Fraction | None, *, steps: bool, curve: bool, format: str) -> int:
+def _one(path: Path, serving: Serving, *, steps: bool, curve: bool, format: str) -> int:
     from kvcalc.fleet.replay import replay
     from kvcalc.formats._progress import progress_bar
     from kvcalc.io.traces import count_lines, read_trace
 
-    requests = read_trace(path, step_seconds)
+    requests = read_trace(path, serving.step_seconds)
     whole = count_lines(path)
     with progress_bar(f"replaying {path.name}") as bar:
         report = replay(
@@ -65,7 +65,6 @@ def _one(path: Path, serving: Serving, step_seconds: Fraction | None, *, steps: 
             requests,
             **serving.settings,
             every_step=steps,
-            step_seconds=step_seconds,
             curve=curve,
             progress=lambda done: bar(done, whole),
         )
@@ -76,7 +75,6 @@ def _one(path: Path, serving: Serving, step_seconds: Fraction | None, *, steps: 
 def _several(
     paths: Sequence[Path],
     servings: Sequence[Serving],
-    step_seconds: Fraction | None,
     *,
     curve: bool,
     on: str | None,
@@ -88,7 +86,7 @@ def _several(
     from kvcalc.io.replays import replays
 
     with progress_bar("replaying traces") as bar, workers(on) as executor:
-        report = replays(paths, servings, step_seconds=step_seconds, curve=curve, executor=executor, progress=bar)
+        report = replays(paths, servings, curve=curve, executor=executor, progress=bar)
     show(report, format)
     return REFUSED if report.refused else STALLED if report.stalled else 0
 
@@ -104,7 +102,9 @@ def _step(text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         found = Fraction(0)
     if found <= 0:
-        raise InvalidValueError(f"expected milliseconds above 0, not {shown(text)}", help="for example --step-ms 25")
+        raise InvalidValueError(
+            f"expected milliseconds above 0, not {shown(text)}", help="for example --step-ms 25, or floor with --gpu"
+        )
     return found
 
 

@@ -18,7 +18,7 @@ from kvcalc.answers.stored import stored_by_stage
 from kvcalc.engines import Engine
 from kvcalc.engines.base.footprint import Footprint
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.fleet.on_gpus import check_experts
+from kvcalc.fleet.on_gpus import OnGpus, check_experts
 from kvcalc.fleet.routing import Routing, routing_of
 from kvcalc.fleet.weights import (
     EMBEDDING,
@@ -33,7 +33,7 @@ from kvcalc.model.checkpoint import PARTS
 from kvcalc.parallel import Parallel, Sharing, rank_models, stages_of
 from kvcalc.question import Question
 from kvcalc.report.decode import DecodeReport, Experts, TensorReads, WeightReads
-from kvcalc.units import both_units, plural
+from kvcalc.units import MB, both_units, plural
 
 _UNREAD = ("encoder", "vision", "mtp")
 """Parts that plain decoding does not use."""
@@ -45,6 +45,7 @@ _USUAL_LAST, _BELOW, _BEYOND = 131_072, 4096, 16
 """Of a chart: its last length where the model has none; how many times shorter its first is; and how many times longer
 than the model's own it gets so that both lines cross."""
 _IDEAL = "ideal"
+_GIVE_MS = "give the milliseconds of a step: --step-ms 25"
 
 
 def decode_step(
@@ -88,6 +89,21 @@ def decode_step(
         notes=(*question.model.notes, *remarks(question.model), *_notes(question, known)),
         by_tokens=tuple((tokens, sequences * read.bytes(tokens)) for tokens in _lengths(question, read, crossing)),
     )
+
+
+def step_floor(on: OnGpus, ranks: Parallel) -> Fraction:
+    """Seconds that no step is faster than: the weights that one token uses, read once at the GPU's bandwidth.
+
+    Raises InvalidValueError if the bandwidth or the tensors are unknown, and what `decode_step` raises.
+    """
+    gpu, rate = on.gpu, on.gpu.bandwidth_mb_s
+    if rate is None or not on.weights.tensors:
+        unknown = f"bandwidth of {gpu.name}" if rate is None else f"tensors of {on.asked.model.name}"
+        raise InvalidValueError(f"{unknown} unknown, which the floor of a step needs", help=_GIVE_MS)
+    asked = on.asked._replace(tokens=1, sequences=ranks.dp, parallel=ranks)
+    seconds = decode_step(asked, on.weights, gpu.name, rate * MB).seconds
+    assert seconds is not None
+    return seconds
 
 
 def _check(question: Question, quest: Quest | None) -> None:

@@ -495,6 +495,7 @@ def replays(
     several = [traces] if isinstance(traces, str | PathLike) else traces
     served = located("engine", engine_replayed, engine, engine_settings)
     named = f"{served.name}@{served.version}" if served.version else served.name
+    step = None if step_seconds is None else Fraction(str(step_seconds))
     servings = [
         Serving(
             model_of(each, None, (), None),
@@ -504,12 +505,12 @@ def replays(
             kv_dtype,
             parallel,
             available_bytes,
+            step,
         )
         for each in models_in(models)
     ]
-    step = None if step_seconds is None else Fraction(str(step_seconds))
     paths = trace_paths([fspath(each) for each in several])
-    return replayed(paths, servings, step_seconds=step, curve=curve, executor=executor)
+    return replayed(paths, servings, curve=curve, executor=executor)
 
 
 @overload

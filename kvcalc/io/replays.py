@@ -10,7 +10,6 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from fractions import Fraction
 from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +38,6 @@ class _Part(NamedTuple):
     path: Path
     packed: bytes | None
     serving: Serving
-    step_seconds: Fraction | None
     curve: bool
 
 
@@ -70,7 +68,6 @@ def replays(
     traces: Sequence[Path],
     servings: Sequence[Serving],
     *,
-    step_seconds: Fraction | None = None,
     curve: bool = False,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -83,7 +80,7 @@ def replays(
     runs: list[Run] = []
     refused: list[Note] = []
     errors: list[KvcalcError] = []
-    parts = _parts(traces, servings, step_seconds, curve=curve, packed=executor is not None)
+    parts = _parts(traces, servings, curve=curve, packed=executor is not None)
     done = spread(_replayed, parts, executor, redone, under_way=_UNDER_WAY_BYTES, cost=_cost)
     for place, (trace, outcome) in enumerate(zip(_each(traces, servings), done, strict=True), 1):
         if isinstance(outcome, KvcalcError):
@@ -105,7 +102,6 @@ def _each(traces: Sequence[Path], servings: Sequence[Serving]) -> Iterator[Path]
 def _parts(
     traces: Sequence[Path],
     servings: Sequence[Serving],
-    step_seconds: Fraction | None,
     *,
     curve: bool,
     packed: bool,
@@ -113,7 +109,7 @@ def _parts(
     for path in traces:
         trace = _packed(path) if packed else None
         for serving in servings:
-            yield _Part(path, trace, serving, step_seconds, curve)
+            yield _Part(path, trace, serving, curve)
 
 
 def _packed(path: Path) -> bytes | None:
@@ -145,10 +141,9 @@ def _replayed(part: _Part) -> Replayed | KvcalcError:
 def _come_to(part: _Part) -> Replayed:
     return replay(
         part.serving.model,
-        read_trace(part.path, part.step_seconds),
+        read_trace(part.path, part.serving.step_seconds),
         **part.serving.settings,
         every_step=False,
-        step_seconds=part.step_seconds,
         curve=part.curve,
     ).summary
 

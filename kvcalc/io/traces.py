@@ -208,7 +208,9 @@ class _Clock:
 
     def _since_first(self, microseconds: int) -> int:
         if self._step is None:
-            raise InvalidFileError("has times, but a step has no duration", help="give it: --step-ms 25")
+            raise InvalidFileError(
+                "has times, but a step has no duration", help="pass --step-ms 25, or with a GPU --step-ms floor"
+            )
         if self._first is None:
             self._first = microseconds
         return (microseconds - self._first) * self._step.denominator // (self._step.numerator * _MICROSECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,9 +33,7 @@ def alone():
 def test_each_is_as_it_is_alone(alone):
     for run in alone.runs:
         model = kvcalc.load(run.replayed.model)
-        one = kvcalc.replay(
-            model, read_trace(Path(run.trace), 1 / io_replays.Fraction(50)), scheduler=SETTINGS, every_step=False
-        )
+        one = kvcalc.replay(model, read_trace(Path(run.trace), Fraction(1, 50)), scheduler=SETTINGS, every_step=False)
         assert run.replayed.totals == one.totals
         assert run.replayed.used == one.summary.used
     assert [Path(run.trace).name for run in alone.runs] == [
@@ -55,7 +54,6 @@ def test_a_worker_needs_no_file(alone, monkeypatch):
         io_replays._parts(
             [EXAMPLES / "counts.jsonl"],
             [Serving(kvcalc.load("llama3-8b"), "vllm@0.32.0", {}, SETTINGS, "bf16")],
-            None,
             curve=False,
             packed=True,
         )
@@ -191,3 +189,27 @@ def test_what_is_asked_wrongly(cli, line, says):
     result = cli(line)
     assert result.code == 2
     assert says in result.stderr
+
+
+def test_a_step_at_the_floor_reads_the_weights_of_a_token_at_the_bandwidth(cli):
+    """Llama 3 8B: 8,030,261,248 parameters of 2 bytes, but one row of 4,096 of the embedding's 128,256; L40S: 864 GB/s."""
+    read_bytes = 2 * (8_030_261_248 - 128_255 * 4096) + 131_072  # and the cache of one token
+    report = json.loads(cli(f"replay {EXAMPLES}/azure.csv llama3-8b --gpu l40s --step-ms floor --json").stdout)
+    assert report["step_seconds"] == pytest.approx(read_bytes / 864e9, rel=1e-12)
+    assert "a floor" in report["notes"][0]
+    halved = json.loads(cli(f"replay {EXAMPLES}/azure.csv llama3-8b --gpu l40s --tp 2 --step-ms floor --json").stdout)
+    assert 1.9 < report["step_seconds"] / halved["step_seconds"] <= 2
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("--blocks 3000 --step-ms floor", "--step-ms: no GPU whose bandwidth sets a floor"),
+        ("--gpu sm_90@64GB --step-ms floor", "--step-ms: bandwidth of"),
+        ("--gpu l40s --weights 16.1GB --step-ms zero", "--step-ms: expected milliseconds above 0"),
+    ],
+)
+def test_a_floor_that_is_not_known_is_refused(cli, line, error):
+    outcome = cli(f"replay {EXAMPLES}/azure.csv llama3-8b {line}")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith(error)

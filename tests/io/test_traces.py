@@ -96,7 +96,7 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path, text, line, words):
 def test_times_need_a_step(tmp_path):
     with pytest.raises(InvalidFileError, match="has times, but a step has no duration") as caught:
         list(read_trace(written(tmp_path, AZURE)))
-    assert caught.value.help == "give it: --step-ms 25"
+    assert caught.value.help == "pass --step-ms 25, or with a GPU --step-ms floor"
 
 
 def test_the_examples_are_read():

@@ -8,7 +8,7 @@ distances  hit rates by cache size, from one pass over the trace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from kvcalc.cache.dtypes import Dtype, dtype_named
@@ -48,6 +48,7 @@ def replay(  # noqa: PLR0913  # question and engine
     available_bytes: int | None = None,
     every_step: bool = True,
     step_seconds: Fraction | None = None,
+    notes: Sequence[str] = (),
     curve: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayReport:
@@ -59,6 +60,7 @@ def replay(  # noqa: PLR0913  # question and engine
     the cache on a rank, if no setting gives the number of blocks.
     every_step: whether the report has each step; without, one group of full attention is replayed from event to event,
     a million requests in less than a minute. step_seconds: what the report says of a step; steps are the clock.
+    notes: what the report says before its own.
     curve: whether to say which cache would hit how much, of several sizes and with host tiers. progress: is told how
     many requests arrived so far.
     Raises InvalidValueError, UnknownNameError, and NotApplicableError for engines that are not replayed.
@@ -95,7 +97,7 @@ def replay(  # noqa: PLR0913  # question and engine
         curve=() if distances is None else hit_rates(distances, at_work.num_blocks),
         host_curve=() if distances is None else host_hit_rates(distances, host_blocks),
         ranks=ranks.num_ranks,
-        notes=(*chosen.version_notes, *chosen.caveats(model), *_notes(host_bytes, curve=curve)),
+        notes=(*notes, *chosen.version_notes, *chosen.caveats(model), *_notes(host_bytes, curve=curve)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kvcalc.cache.dtypes import Dtype
@@ -11,7 +12,11 @@ from kvcalc.parallel import Parallel
 
 
 class Serving(NamedTuple):
-    """A model in an engine, of its version. available_bytes: for the cache on a rank; None: a setting says blocks."""
+    """A model in an engine, of its version.
+
+    available_bytes: for the cache on a rank; None: a setting says blocks. step_seconds: how long a step takes; None:
+    steps are the clock. notes: what the answer has to say of these.
+    """
 
     model: Model
     engine: str
@@ -20,6 +25,8 @@ class Serving(NamedTuple):
     kv_dtype: str | Dtype
     parallel: Parallel | None = None
     available_bytes: int | None = None
+    step_seconds: Fraction | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
