@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from kvcalc.cli import asking, options
+from kvcalc.cli._added import AddedOptions, checked, given_by
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
-from kvcalc.errors import InvalidFileError, InvalidValueError
+from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from kvcalc.report.check import CheckReport
@@ -21,20 +22,12 @@ REFUSED = 2
 def run(
     *,
     paths: Sequence[str],
-    variables: Sequence[str],
-    hub: bool,
-    gpu: str | None,
-    memory: str | None,
-    budget: str | None,
-    weights: str | None,
-    reserve: str | None,
-    tokens: str | None,
-    batch: str | None,
     baseline: str | None,
     update_baseline: bool,
     max_growth: str | None,
     exact: bool,
     format: str,
+    **added: Unpack[AddedOptions],
 ) -> int:
     """Runs `kvcalc check`."""
     check_output_format(format, findings=True)
@@ -45,35 +38,12 @@ def run(
     from kvcalc.io.fleets import is_fleet
 
     if is_fleet(list(paths)):
-        added = {"--gpu": gpu, "--memory": memory, "--budget": budget, "--weights": weights, "--reserve": reserve}
-        _check_plain(baseline, {**added, "--tokens": tokens, "--batch": batch, "--set": variables})
-        from kvcalc.cli._fleet import checked
+        _check_plain(baseline, added)
+        from kvcalc.cli._fleet import checked as checked_as_a_stream
 
-        return checked(paths[0], hub=hub, format=format)
+        return checked_as_a_stream(paths[0], hub=added["hub"], format=format)
 
-    from kvcalc.fleet.check import check as check_deployments
-    from kvcalc.io.checking import Given, to_check
-
-    given = Given.of(
-        variables,
-        hub=hub,
-        dashes="--",
-        gpu=gpu,
-        memory=memory,
-        budget=budget,
-        weights=weights,
-        reserve=reserve,
-        tokens=tokens,
-        batch=batch,
-    )
-    asked = to_check(paths, given)
-    report = check_deployments(*asked)._replace(exact=exact)
-    if not report.findings and len(report.refused) == 1:
-        raise report.refused[0].error()
-    if not report.findings and not report.refused:
-        raise InvalidFileError(
-            "no deployments found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
-        )
+    report = checked(paths, given_by(added))[0]._replace(exact=exact)
     if baseline is not None and not update_baseline:
         return _compared(report, Path(baseline), max_growth, format)
     if baseline is not None and not report.refused:
@@ -84,16 +54,16 @@ def run(
     return REFUSED if report.refused else 0 if report.fits or update_baseline else 1
 
 
-def _check_plain(baseline: str | None, given: Mapping[str, object]) -> None:
+def _check_plain(baseline: str | None, added: AddedOptions) -> None:
     """Raises InvalidValueError for options that a fleet file sets itself, or that do not apply to fleets."""
     if baseline is not None:
         raise InvalidValueError(
             "a fleet cannot be kept as a baseline", where="--baseline", help="use plan files, or remove the option"
         )
-    for option, value in given.items():
-        if value:
+    for row in (options.SET, *options.ADDED):
+        if added.get(row.name):
             raise InvalidValueError(
-                "a fleet sets this on each line", where=option, help="add it to the lines of the file"
+                "a fleet sets this on each line", where=row.flags[0], help="add it to the lines of the file"
             )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from kvcalc.cli import asking, options
+from kvcalc.cli._added import AddedOptions, given_by
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.check import REFUSED
 from kvcalc.cli.commands import Command
@@ -15,40 +17,19 @@ def run(
     base: str,
     head: str | None,
     paths: Sequence[str],
-    variables: Sequence[str],
-    hub: bool,
-    gpu: str | None,
-    memory: str | None,
-    budget: str | None,
-    weights: str | None,
-    reserve: str | None,
-    tokens: str | None,
-    batch: str | None,
     max_growth: str | None,
     exact: bool,
     format: str,
+    **added: Unpack[AddedOptions],
 ) -> int:
     """Runs `kvcalc diff`."""
     check_output_format(format, findings=True)
 
-    from kvcalc.io.checking import Given
     from kvcalc.io.differences import differences
     from kvcalc.units import parse_percent
 
     agreed = None if max_growth is None else asking.located("--max-growth", parse_percent, max_growth, "max_growth")
-    given = Given.of(
-        variables,
-        hub=hub,
-        dashes="--",
-        gpu=gpu,
-        memory=memory,
-        budget=budget,
-        weights=weights,
-        reserve=reserve,
-        tokens=tokens,
-        batch=batch,
-    )
-    report = differences(base, head, paths, given, agreed)._replace(exact=exact)
+    report = differences(base, head, paths, given_by(added), agreed)._replace(exact=exact)
     show(report, format)
     return REFUSED if report.refused else 1 if report.fails else 0
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from kvcalc.cli import options
+from kvcalc.cli._added import AddedOptions, checked, given_by
 from kvcalc.cli._output import check_output_format, format_of, show
 from kvcalc.cli.check import REFUSED
 from kvcalc.cli.commands import Command
-from kvcalc.errors import InvalidFileError
 
 
 def run(
     *,
     paths: Sequence[str],
-    variables: Sequence[str],
-    hub: bool,
-    gpu: str | None,
-    memory: str | None,
-    budget: str | None,
-    weights: str | None,
-    reserve: str | None,
-    tokens: str | None,
-    batch: str | None,
     out: str | None,
     format: str | None,
+    **added: Unpack[AddedOptions],
 ) -> int:
     """Runs `kvcalc report`."""
     chosen = format_of(format, out, "html")
@@ -32,33 +25,17 @@ def run(
 
     from shlex import join
 
-    from kvcalc.fleet.check import check
-    from kvcalc.io.checking import Given, to_check
     from kvcalc.io.page import page_of
 
-    given = Given.of(
-        variables,
-        hub=hub,
-        dashes="--",
-        gpu=gpu,
-        memory=memory,
-        budget=budget,
-        weights=weights,
-        reserve=reserve,
-        tokens=tokens,
-        batch=batch,
-    )
-    asked = to_check(paths, given)
-    report = check(*asked)
-    if not report.findings and len(report.refused) == 1:
-        raise report.refused[0].error()
-    if not report.findings and not report.refused:
-        raise InvalidFileError(
-            "no deployments found", where=", ".join(paths), help="`kvcalc deployments PATH` shows what is read"
-        )
-    words = [*paths, *(word for each in variables for word in ("--set", each)), *(["--hub"] if hub else [])]
+    given = given_by(added)
+    report, deployments = checked(paths, given)
+    words = [
+        *paths,
+        *(word for each in added["variables"] for word in ("--set", each)),
+        *(["--hub"] if added["hub"] else []),
+    ]
     words += [word for name, value in given.fields.items() for word in (given.called[name], str(value))]
-    page = page_of(asked.deployments, report, f"kvcalc report {join(words)}", "KV cache of the deployments")
+    page = page_of(deployments, report, f"kvcalc report {join(words)}", "KV cache of the deployments")
     show(page, chosen, out)
     return REFUSED if report.refused else 0 if report.fits else 1
 

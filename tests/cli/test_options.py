@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from kvcalc.cli._added import AddedOptions
 from kvcalc.cli._pool import PoolOptions
 from kvcalc.cli.commands import NAMES, Command, command_named
 from kvcalc.cli.options import COUNT, FLAG, TEXT, TEXTS
@@ -28,8 +29,8 @@ TYPES = {TEXT: "str", COUNT: "int", FLAG: "bool", TEXTS: "Sequence[str]"}
 
 
 def wanted(command: Command) -> dict[str, str]:
-    """The parameters that `run` has to have, by what its rows say; those of a pool, which it takes as one, come last."""
-    rows = sorted(command.takes, key=lambda option: takes_pool(command) and option.name in POOL)
+    """The parameters that `run` has to have, by what its rows say; those that it takes as one come last."""
+    rows = sorted(command.takes, key=lambda option: option.name in taken_as_one(command))
     return {
         option.name: TYPES[option.kind]
         + (" | None" if option.kind in (TEXT, COUNT) and option.default is None and not option.required else "")
@@ -37,16 +38,21 @@ def wanted(command: Command) -> dict[str, str]:
     }
 
 
-POOL = {name: each.__forward_arg__ for name, each in PoolOptions.__annotations__.items()}
+AS_ONE = {
+    f"Unpack[{group.__name__}]": {name: each.__forward_arg__ for name, each in group.__annotations__.items()}
+    for group in (AddedOptions, PoolOptions)
+}
 
 
-def takes_pool(command: Command) -> bool:
-    return "pool" in inspect.signature(command.run).parameters
+def taken_as_one(command: Command) -> dict[str, str]:
+    parameters = inspect.signature(command.run).parameters.values()
+    return next((AS_ONE[each.annotation] for each in parameters if each.annotation in AS_ONE), {})
 
 
 def taken(command: Command) -> dict[str, str]:
     found = {name: each.annotation for name, each in inspect.signature(command.run).parameters.items()}
-    return {**found, **POOL} if found.pop("pool", "") == "Unpack[PoolOptions]" else found
+    own = {name: annotation for name, annotation in found.items() if annotation not in AS_ONE}
+    return {**own, **taken_as_one(command)}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
