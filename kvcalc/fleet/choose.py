@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.answers.spread import Redone, spread
+from kvcalc.engines import Engine
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan, least
 from kvcalc.errors import KvcalcError
@@ -68,8 +69,14 @@ def choose(
         tokens=tokens,
         sequences=first.sequences,
         choices=tuple(sorted(found, key=_rank)),
-        notes=(*_all_notes(asked), *redone.notes),
+        notes=(*_all_notes(asked), *_of_shared(first.engine), *redone.notes),
+        shares_context=first.engine.SHARES_CONTEXT,
     )
+
+
+def _of_shared(engine: Engine) -> Iterator[str]:
+    if engine.SHARES_CONTEXT:
+        yield f"users of {engine.name} share one context: max users divide its tokens among them"
 
 
 class _Part(NamedTuple):

@@ -87,7 +87,7 @@ class Choice(NamedTuple):
 
 
 class ChoicesReport(NamedTuple):
-    """All layouts. tokens: context of each user; sequences: requested users."""
+    """All layouts. tokens: context of each user, or of all of them where they share one; sequences: requested users."""
 
     model: str
     engine: str
@@ -96,6 +96,7 @@ class ChoicesReport(NamedTuple):
     sequences: int
     choices: tuple[Choice, ...]
     notes: tuple[str, ...] = ()
+    shares_context: bool = False
 
     @property
     def fits(self) -> bool:
@@ -210,7 +211,8 @@ class ChoicesReport(NamedTuple):
         return (Line("asked", f"{asked}: fits"), Line("best", f"{on}, {stored}{best.kv_dtype} cache", "answer"))
 
     def _asked(self) -> str:
-        return f"{plural(self.sequences, 'user')} at {plural(self.tokens, 'token')}"
+        at = "sharing" if self.shares_context else "at"
+        return f"{plural(self.sequences, 'user')} {at} {plural(self.tokens, 'token')}"
 
     @staticmethod
     def _left_out(more: int) -> tuple[str, ...]:

@@ -246,3 +246,11 @@ def test_check_refuses_ranks_of_slices_as_fit_does(cli, tmp_path):
     assert "--gpu: no ranks share a model on MIG slices (TP 2 on h100-80gb-mig-3g.40gb)" in refused.stderr
     script.write_text("vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2 --max-model-len 8K\n")
     assert cli(f"check {script} --gpu h100:3g.40gb").code == 0
+
+
+def test_users_who_share_a_context_are_said_to(cli):
+    """llama-server and Ollama divide the tokens of one context among their slots."""
+    said = cli("fit phi-4 --gpu l4 -e ollama -t 16K", columns=120).stdout
+    assert "1 user sharing 16,384 tokens: fits" in said
+    assert "users of ollama share one context: max users divide its tokens among them" in said
+    assert "share one context" not in cli("fit phi-4 --gpu l4 -e vllm -t 16K", columns=120).stdout
