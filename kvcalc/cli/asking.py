@@ -181,11 +181,17 @@ def one_model(
     given = [(option, name) for option, name in ((_ARGUMENT, named), ("--preset", preset), ("--model", path)) if name]
     if len(given) != 1:
         state = " and ".join(option for option, _ in given) + " each name a model" if given else "no model named"
-        raise InvalidValueError(state, help="name one: r1, Qwen/Qwen3-8B, qwen3:8b or path/to/config.json")
+        raise InvalidValueError(state, help=_name_one(named))
     ((option, name),) = given
     _known_assumption(assume)
     model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume, hub=hub)
     return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
+
+
+def _name_one(named: str | None) -> str:
+    if named and named[0].isdigit() and named.rstrip("kKmM").replace("_", "").isdecimal():  # behind --preset
+        return f"{named} reads as tokens: write -t {named}"
+    return "name one: r1, Qwen/Qwen3-8B, qwen3:8b or path/to/config.json"
 
 
 def several_models(

@@ -259,6 +259,7 @@ def test_every_door_takes_the_same_names(cli, tmp_path):
 
 def test_one_model_is_named_once(cli):
     assert cli("size r1 -p r1 -t 1").stderr.startswith("MODEL and --preset each name a model")
+    assert cli("size -p r1 8k").stderr.endswith("help: 8k reads as tokens: write -t 8k\n")
 
 
 # Addresses ----------------------------------------------------------------------------------------------------------
