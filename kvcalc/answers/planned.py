@@ -70,23 +70,6 @@ def in_words(since: str, before: Fitted | None) -> tuple[str, ...]:
     return (f"before {since}: {requests}{plural(before.tokens, 'token')}",)
 
 
-def fit_each(
-    model: Model,
-    available_bytes: Sequence[int],
-    *,
-    engine: str,
-    parallel: Parallel,
-    engine_settings: Mapping[str, object],
-) -> list[Fitted]:
-    """The answer of `fit` for each of several amounts of memory on every rank, planned once. Raises the same errors."""
-    planner = _engine(model, engine, engine_settings)
-    if not isinstance(planner, Planner):
-        raise _without_planner(planner)
-    amounts = [_of_stages(_memory(planner, each, None, 0), parallel.pp) for each in available_bytes]
-    plan = planner.plan(model, BF16, parallel)
-    return [plan.fit(amount) for amount in amounts]
-
-
 def _engine(model: object, engine: str | Engine, engine_settings: Mapping[str, object] | None) -> Engine:
     if not isinstance(model, Model):
         raise InvalidValueError(f"fit takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from kvcalc.cache.dtypes import Dtype
 from kvcalc.engines import Engine
 from kvcalc.engines.base.beside import Beside
 from kvcalc.engines.base.plan import Plan
@@ -68,12 +67,6 @@ class OnGpus:
         if tokens == self.asked.tokens:
             return self
         return replace(self, asked=self.asked.at(tokens), _beside={})
-
-    def in_format(self, kv_dtype: Dtype) -> OnGpus:
-        """The same with the cache in another format."""
-        if kv_dtype == self.asked.kv_dtype:
-            return self
-        return replace(self, asked=self.asked._replace(kv_dtype=kv_dtype), _plans={}, _beside={})
 
     def in_eight_bits(self) -> OnGpus | None:
         """The same with an 8-bit cache; None if it already has 8 bits."""

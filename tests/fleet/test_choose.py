@@ -31,8 +31,10 @@ WEIGHTS = {"r1": Weights(688_586_727_753, "given"), "llama-3.1-70b": Weights(141
 def chosen(preset: str, gpu: str, numbers, *, users: int = 1, tokens: int = 32_768, formats=("bf16",)) -> ChoicesReport:
     engine = engine_on(gpu, "vllm", None)
     asked = Question.of(load_preset(preset), tokens=tokens, sequences=users, engine=engine)
-    on = OnGpus(asked, gpu_named(gpu), WEIGHTS[preset], 0, Fraction(1))
-    return choose([on.in_format(dtype_named(name)) for name in formats], numbers, tokens)
+    questions = [asked._replace(kv_dtype=dtype_named(name)) for name in formats]
+    return choose(
+        [OnGpus(each, gpu_named(gpu), WEIGHTS[preset], 0, Fraction(1)) for each in questions], numbers, tokens
+    )
 
 
 @pytest.mark.parametrize(("preset", "gpu"), [("r1", "h200"), ("llama-3.1-70b", "h100")])
