@@ -230,6 +230,14 @@ def several_models(
     ]
 
 
+def all_models(
+    models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool, hub: bool
+) -> list[Model]:
+    """Models named by any number of arguments, or those named by an option; commas in a name as in `several_models`."""
+    names: Sequence[str | None] = models or [None]
+    return [model for named in names for model in several_models(named, preset, path, None, assume, mtp=mtp, hub=hub)]
+
+
 def with_attention(model: Model, attention: str) -> Model:
     """The model with the attention given by --attention."""
     return _door().changed(model, attention=attention)

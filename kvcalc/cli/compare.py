@@ -11,7 +11,7 @@ from kvcalc.cli.commands import Command
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from kvcalc.model import Model
+    pass
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
         raise InvalidValueError(
             "--attention and --variants both choose what the model is compared as", help="pass only one of them"
         )
-    loaded = models_of(models, preset, model, assume, mtp=mtp, hub=hub)
+    loaded = asking.all_models(models, preset, model, assume, mtp=mtp, hub=hub)
 
     from kvcalc.answers.compare import compare
     from kvcalc.io.asked import usual_lengths
@@ -68,17 +68,6 @@ def run(
     named = {"variants": asked, "methods": methods}
     show(asking.located(place, compare, questions, counts, **named, explained=explain), format)
     return 0
-
-
-def models_of(
-    models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool, hub: bool
-) -> Sequence[Model]:
-    """Models named by the arguments, or the one named by an option."""
-    from kvcalc.io.loading import load
-
-    if not models:
-        return (asking.one_model(None, preset, path, None, assume, mtp=mtp, hub=hub),)
-    return [asking.located("MODEL", load, name, assume=assume, mtp=mtp, hub=hub) for name in models]
 
 
 COMMAND = Command(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, format_of, show
 from kvcalc.cli.commands import Command
-from kvcalc.cli.compare import models_of
 from kvcalc.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def run(
     from kvcalc.methods import specs_in
 
     specs = specs_in(methods) if methods else ()
-    loaded = models_of(models, preset, model, assume, mtp=mtp, hub=hub)
+    loaded = asking.all_models(models, preset, model, assume, mtp=mtp, hub=hub)
     layout = asking.parallel(tp, pp, dp, dcp, ep)
     room = Room(weighed, reserve_bytes, share, layout) if max_users else None
     wanted = Wanted(loaded, asked, specs, between, linear, cards, room)

@@ -177,3 +177,10 @@ def test_a_csv_is_one_table_of_whole_numbers_with_its_question(cli, line, asked,
     for i, name in enumerate(header):
         if name.endswith("bytes"):
             assert all(row[i] == "" or row[i].removeprefix("-").isdigit() for row in rows), name
+
+
+def test_models_are_named_apart_or_with_commas(cli):
+    apart, commas = (cli(f"compare {names} -t 32K") for names in ("r1 lfm2-1.2b", "r1,lfm2-1.2b"))
+    assert apart == commas
+    assert apart.code == 0
+    assert cli("compare r1,nope -t 32K").stderr.startswith("no preset is called 'nope'")
