@@ -97,9 +97,16 @@ def test_a_function_takes_what_its_command_takes(name, command):
 def test_replicas_are_those_of_the_command(cli):
     assert set(inspect.signature(kvcalc.replicas).parameters) > OF_A_WORKLOAD - {"on"}
     line = (
-        "fit llama3-8b -e vllm --gpu l40s,h100 --users 900 --workload 1K:5,4K:1 --output 200 --active 50 --format json"
+        "fit llama3-8b -e vllm --gpu l40s,h100 --tp 2 --users 900 --workload 1K:5,4K:1 --output 200 --active 50 --json"
     )
-    asked = {"users": 900, "workload": {"1K": 5, 4096: 1}, "output": 200, "active": 50, "gpu": ["l40s", "h100"]}
+    asked = {
+        "users": 900,
+        "workload": {"1K": 5, 4096: 1},
+        "output": 200,
+        "active": 50,
+        "gpu": ["l40s", "h100"],
+        "tp": 2,
+    }
     assert kvcalc.replicas("llama3-8b", **asked).to_dict() == json.loads(cli(line).stdout)
 
 

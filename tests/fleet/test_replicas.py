@@ -50,7 +50,7 @@ def test_the_fewest_gpus_hold_all_users_and_one_fewer_does_not(replicas):
 
 def test_more_of_the_time_never_takes_fewer_gpus(replicas):
     gpus = [
-        replicas(f"--gpu l40s --users 700 -e vllm --quantile {share}")["fleets"][0]["gpus"]
+        replicas(f"--gpu l40s --tp 2 --users 700 -e vllm --quantile {share}")["fleets"][0]["gpus"]
         for share in ("50", "99", "99.9", "100")
     ]
     assert gpus == sorted(gpus)

@@ -23,7 +23,7 @@ LINES = {
     "methods": "compare r1 -t 1K,2K --methods all",
     "fit": "fit r1 --gpu h200 --gpus 8 --tp 8 -e vllm -t 32K",
     "choices": "fit llama3-8b -t 8K --gpu l40s,h100",
-    "replicas": "fit llama3-8b --gpu h100,l40s -e vllm --users 2000 --workload examples/traces/azure.csv",
+    "replicas": "fit llama3-8b --gpu h100,l40s --tp 1 -e vllm --users 2000 --workload examples/traces/azure.csv",
     "fleet": "check examples/fleet.jsonl",
     "check": "check examples/plans",
     "diff": "diff tests/plans/was tests/plans/now",
