@@ -1,4 +1,5 @@
-"""Measured, not believed: a model's attention built from real torch modules and run, its caches held against sizing.
+"""Measured, not believed: attention built from real torch modules and run, its caches compared with sizing.
 
-The only room that imports torch. `kvcalc.verify.measure` runs a model; `modules/` has one file for each attention kind.
+The only package that imports torch. `kvcalc.verify.measure` runs a model; `modules/` has one file for each attention
+kind.
 """

@@ -1,4 +1,4 @@
-"""What transformers itself holds of a model, layer by layer, beside what `--engine transformers` says it does."""
+"""A model's cache in transformers itself, layer by layer, compared with `--engine transformers`."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 _MESSAGE_CHARACTERS = 160
-"""Longest message of the library that is repeated."""
+"""Longest part of a library's message that is shown."""
 _STOPPED = "device-side assert"
 _WITHOUT = "`kvcalc verify` without --against runs kvcalc's own modules"
 BUILT_IN_ONE_FORMAT = {
     "deepseek_v4": "weights that transformers loads as float32 whatever the format (position_bias) were built in that "
     "of the others: as loaded, the gates that csa layers keep of their last block would be float32 too"
 }
-"""Types of which a buffer would inherit float32 from such a weight, and what is said of it."""
+"""Types with a buffer that would inherit float32 from such a weight, and the note about it."""
 _RELEASE = TransformersRelease(TransformersRelease.named(TransformersRelease.nearest(NUMBER)))
-"""The rules of the installed version, or of the nearest that is known."""
+"""Rules of the installed version, or of the nearest known one."""
 Progress = Callable[[int, int], None]
-"""Called with the passes through the model that are done, and all of them."""
+"""Called with the number of passes done, and of all passes."""
 
 
 class _StoppedDeviceError(KvcalcError):
-    """CUDA stopped inside of a kernel, and nothing more runs in this process."""
+    """CUDA stopped inside a kernel; nothing more runs in this process."""
 
 
 class _Run(NamedTuple):
-    """A class that was built and run: what its cache held, and remarks on how."""
+    """A class that was built and run: the contents of its cache, and notes."""
 
     class_name: str
     held: Mapping[str, list[LayerBytes]]
@@ -75,13 +75,13 @@ def against_transformers(  # noqa: PLR0913  # what is asked, and how it is run
     """Builds the library's class for a config.json, runs it, and compares its own cache with the prediction.
 
     config: fields of a config.json, or the path of one. kv_dtype: bf16, fp16 or fp32, the weights' too. device: cpu,
-    cuda, or meta: full size, without memory or values. decode_steps: how many of the `tokens` come one by one after
-    the prompt. encoder_tokens: what cross-attention looks at; by default as many as the model fixes.
-    memory_bytes: what weights, cache and work may take on cpu or cuda; by default most of what is free. A model that
-    does not fit is made smaller where no cache depends on it, then loses its last layers, and the notes say how much.
-    Weights are random and attention is eager: no byte of the cache depends on either.
-    Raises NotApplicableError for a type or format that transformers does not have, InvalidValueError for a bad value,
-    KvcalcError where the library itself stops.
+    cuda, or meta: full size, without memory or values. decode_steps: how many of the `tokens` are decoded one by one
+    after the prompt. encoder_tokens: tokens that cross-attention attends to; by default the model's own number.
+    memory_bytes: limit for weights, cache and work on cpu or cuda; by default most of the free memory. A model that
+    does not fit is shrunk in fields that no cache depends on, then loses its last layers; the notes say how much.
+    Weights are random and attention is eager: no byte of the cache depends on either. Raises NotApplicableError for a
+    type or format that transformers does not have, InvalidValueError for a bad value, KvcalcError if the library itself
+    fails.
     """
     _check_format(dtype_named(kv_dtype))
     device = device_named(device)
@@ -138,7 +138,7 @@ class _Passes(NamedTuple):
         return torch_dtype(self.asked.kv_dtype.name)
 
     def report(self, model: Model) -> Report:
-        """What is predicted of a model."""
+        """The prediction for a model."""
         return sized(self.asked.of_model(model))
 
 
@@ -157,7 +157,7 @@ def fields_of(config: Mapping[str, object] | Path) -> Mapping[str, object]:
         values = parse_json(read_text(path), str(path)).data if path.suffix == ".json" else None
     if not is_hf_config(values):
         raise InvalidValueError(
-            "transformers builds its class from a config.json, and this is none",
+            "transformers builds its class from a config.json, which this model does not have",
             help="pass the config.json of the model with --model",
         )
     return values
@@ -167,7 +167,7 @@ def _check_format(kv_dtype: Dtype) -> None:
     """Raises NotApplicableError for a format that weights do not have."""
     if not kv_dtype.is_computed_in:
         raise NotApplicableError(
-            f"transformers keeps its cache in the weights' format, and that is not {kv_dtype.name}",
+            f"transformers keeps its cache in the weights' format, which cannot be {kv_dtype.name}",
             help="verify with bf16, fp16 or fp32",
         )
 
@@ -182,13 +182,13 @@ def _steps(decode_steps: int, tokens: int) -> int:
 
 
 def _encoder_tokens(report: Report, given: int | None) -> int:
-    """As many as were given, or as the model itself fixes."""
+    """As given, or as the model fixes them."""
     cross = (t.slots for group in report.groups for t in group.tensors if t.name.startswith("cross_"))
     return given or next((slots for slots in cross if slots), ENCODER_TOKENS)
 
 
 def _class_name(values: Mapping[str, object]) -> str:
-    """The library's class for a config.json. Raises NotApplicableError where it has none."""
+    """The library's class for a config.json. Raises NotApplicableError if it has none."""
     model_type = values.get("model_type")
     name = class_name(model_type, values.get("architectures"))
     if name is None:
@@ -204,7 +204,7 @@ def _class_name(values: Mapping[str, object]) -> str:
 
 
 def _fitting(question: _Passes, values: Mapping[str, object], report: Report, memory_bytes: int | None) -> Fitted:
-    """The config whose model is run: as it is where memory has room for it."""
+    """The config whose model is run: unchanged if it fits in memory."""
     if memory_bytes is None:
         from kvcalc.verify.memory import free_memory_bytes
 
@@ -213,7 +213,7 @@ def _fitting(question: _Passes, values: Mapping[str, object], report: Report, me
     def cache_of(changed: Mapping[str, object]) -> tuple[tuple[int, ...], ...]:
         try:
             return _bytes_by_layer(question.report(load(changed)))
-        except KvcalcError:  # a field that the others are held against
+        except KvcalcError:  # a field that the others are checked against
             return ()
 
     return fitted(
@@ -241,7 +241,7 @@ def _needed_bytes(question: _Passes, values: Mapping[str, object]) -> int:
 
 
 def _bytes_by_layer(report: Report) -> tuple[tuple[int, ...], ...]:
-    """What each layer is predicted to hold of the self- and the cross-attention, and the memory behind them."""
+    """Each layer's predicted tensors of self- and cross-attention, and the memory behind them."""
     by_layer = {
         layer: (*predicted_of(group, cross=False), *predicted_of(group, cross=True))
         for group in report.groups
@@ -251,8 +251,8 @@ def _bytes_by_layer(report: Report) -> tuple[tuple[int, ...], ...]:
 
 
 def _cut(part: Fitted, whole: Report) -> str:
-    """What was made smaller, and what that left as it is."""
-    note = f"made smaller to fit the memory: {part.changes}; what each of the layers caches is its full size"
+    """What was shrunk, and what that leaves unchanged."""
+    note = f"shrunk to fit in memory: {part.changes}; each layer's cache has its full size"
     if part.layers == whole.num_layers:
         return note
     return (
@@ -264,7 +264,7 @@ def _cut(part: Fitted, whole: Report) -> str:
 
 
 def _run(question: _Passes, values: Mapping[str, object], name: str, encoder_tokens: int, progress: Progress) -> _Run:
-    """The whole class run on text; where it cannot be without pictures or sound, its text part alone."""
+    """The whole class run on text, or only its text part if it cannot run without pictures or sound."""
     with _library(f"read the config of {name}"):
         config = config_of(values)
         inner_name, inner = text_part(config)
@@ -276,7 +276,7 @@ def _run(question: _Passes, values: Mapping[str, object], name: str, encoder_tok
         if inner is config:
             raise
     run = _passed(question, inner_name, inner, encoder_tokens, progress)
-    return run._replace(notes=(f"the text part alone was run: {name} wants more than text", *run.notes))
+    return run._replace(notes=(f"only the text part was run: {name} needs more than text", *run.notes))
 
 
 def _passed(question: _Passes, name: str, config: PreTrainedConfig, encoder_tokens: int, progress: Progress) -> _Run:
@@ -298,10 +298,10 @@ def _passed(question: _Passes, name: str, config: PreTrainedConfig, encoder_toke
     weights = sum(weight.numel() for weight in model.parameters())
     notes = [f"built with {count(weights)} random weights and eager attention"]
     if question.device == "meta":
-        notes.append("on meta a tensor has its size and no values")
+        notes.append("on meta a tensor has a size but no values")
     if no_values and no_values.asked:
         notes[-1] += (
-            "; where the class asks for one, such as which expert gets a token, it is told zero: no cache depends on it"
+            "; where the class needs one, such as which expert gets a token, it gets zero: no cache depends on it"
         )
     if one_format and question.dtype != torch.float32 and not _RELEASE.gates_in_float32:
         notes.append(BUILT_IN_ONE_FORMAT[config.model_type])
@@ -310,7 +310,7 @@ def _passed(question: _Passes, name: str, config: PreTrainedConfig, encoder_toke
 
 @contextmanager
 def _library(deed: str) -> Iterator[None]:
-    """Whatever the library raises while it does something, as one line."""
+    """Any error of the library during this step, as one line."""
     try:
         yield
     except Exception as error:
@@ -319,7 +319,7 @@ def _library(deed: str) -> Iterator[None]:
         if _STOPPED in message:
             raise _StoppedDeviceError(
                 f"transformers {VERSION} cannot {deed}: {message}",
-                help="--device cpu says why; more tokens than the model has positions end so",
+                help="--device cpu shows the reason; more tokens than the model has positions fail like this",
             ) from error
         raise KvcalcError(
             f"transformers {VERSION} cannot {deed}: {message}",

@@ -1,4 +1,4 @@
-"""A process of its own for whatever fills memory: it starts clean, and ends with whoever asked for it."""
+"""A separate process for work that fills memory: it starts clean, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ENVIRONMENT = {
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # its name before torch 2.9, which warns of it where alone
 }
 _ALLOCATORS = frozenset(ENVIRONMENT) - {"MALLOC_MMAP_THRESHOLD_"}
-"""Names of one setting: whoever sets one of them has decided."""
+"""Names of one setting: setting any of them overrides the default."""
 _TORCH_BYTES = 10**9
 """Address space of a process that has loaded torch and runs a small layer, as measured with torch 2.13 for CPUs."""
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class Failed(NamedTuple):
-    """An error on its way from the child: its class, and what it says."""
+    """An error passed on from the child: its class and message."""
 
     kind: type[KvcalcError]
     what: str
@@ -44,34 +44,34 @@ class Failed(NamedTuple):
 
 
 class OutOfMemoryError(KvcalcError):
-    """What was asked for does not fit the memory that there is."""
+    """The request does not fit in the available memory."""
 
 
 class ChildDiedError(KvcalcError):
-    """The process that did the work ended without an answer."""
+    """The worker process ended without an answer."""
 
 
 class OutOfResourcesError(KvcalcError):
-    """The system gives a process less than torch needs to be loaded, or processes less than they need to start."""
+    """A system limit is below what torch needs to load, or what processes need to start."""
 
 
 def check_address_space() -> None:
-    """Raises OutOfResourcesError where a limit leaves torch too little to be loaded: it would abort this process."""
+    """Raises OutOfResourcesError if a limit leaves torch too little to load, which would abort this process."""
     limit = getrlimit(RLIMIT_AS)[0]
     if limit != RLIM_INFINITY and limit < _TORCH_BYTES:
         raise OutOfResourcesError(
-            f"torch takes {_TORCH_BYTES:,} bytes of address space to be loaded, and this process may take {limit:,}",
+            f"torch needs {_TORCH_BYTES:,} bytes of address space to load, but this process is limited to {limit:,}",
             help=f"raise the limit: ulimit -v {_TORCH_BYTES // KIB}",
         )
 
 
 def in_child(work: str, *arguments: object, progress: Progress = lambda _done, _all: None, **named: object) -> Any:
-    """Result of `work`, a function named as `module:function`, in a fresh process that alone imports its module.
+    """Result of `work`, a function named as `module:function`, in a fresh process, which imports the module.
 
     It is called with the arguments, which travel as pickles like its result, and with a `progress` to call.
 
-    However this ends, by an error or Ctrl-C too, the process is gone when it has.
-    Raises what the work raised, OutOfMemoryError, OutOfResourcesError, or ChildDiedError.
+    However this ends, including by an error or Ctrl-C, the process is gone afterwards. Raises what the work raised,
+    OutOfMemoryError, OutOfResourcesError, or ChildDiedError.
     """
     check_address_space()
     context = multiprocessing.get_context("spawn")
@@ -82,7 +82,7 @@ def in_child(work: str, *arguments: object, progress: Progress = lambda _done, _
             process.start()
     except OSError as error:
         raise OutOfResourcesError(
-            f"no process can be started: {error.strerror or error}", help="raise the limits of this shell (ulimit -a)"
+            f"no process can be started: {error.strerror or error}", help="raise this shell's limits (ulimit -a)"
         ) from None
     there.close()
     try:
@@ -127,21 +127,21 @@ def _answer(connection: Connection, work: str, arguments: tuple[object, ...], na
 
 
 def _not_loaded(error: Exception) -> Failed:
-    """What is told where a library cannot be loaded, most often for a limit of the shell."""
+    """Message for a library that cannot be loaded, usually because of a shell limit."""
     return Failed(
         OutOfResourcesError,
-        f"the libraries that verify needs cannot be loaded: {error or 'memory ran out'}",
-        "raise the limits of this shell (ulimit -v, ulimit -n), or install torch again",
+        f"verify's libraries cannot be loaded: {error or 'memory ran out'}",
+        "raise this shell's limits (ulimit -v, ulimit -n), or reinstall torch",
     )
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python or torch says that there was no memory."""
+    """Whether an error of Python or torch is about lack of memory."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def end_with_parent() -> None:
-    """Lets this process end as soon as the one that started it does, however that ended."""
+    """Lets this process end as soon as its parent does, however the parent ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         Thread(target=_end_after, args=(parent,), daemon=True).start()
@@ -164,13 +164,13 @@ def _death(exit_code: int) -> KvcalcError:
     ended = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
     return ChildDiedError(
         f"the process that filled the caches ended without an answer ({ended})",
-        help="what it printed above says why; --device meta needs no memory",
+        help="see its output above; --device meta needs no memory",
     )
 
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables for a process that starts meanwhile; a value that the user set stays."""
+    """Variables for a process started meanwhile; the user's own values stay."""
     decided = _ALLOCATORS if _ALLOCATORS & os.environ.keys() else frozenset()
     missing = {name: value for name, value in values.items() if name not in os.environ and name not in decided}
     os.environ.update(missing)

@@ -1,4 +1,4 @@
-"""The process that forks ranks: it imports torch once for all of them, and they share its memory."""
+"""The process that forks ranks: it imports torch once, and all ranks share its memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 def start() -> None:
-    """Starts it, if it does not run yet. Called before this process imports torch, both do so at once.
+    """Starts it, if it is not running. If called before this process imports torch, both import it in parallel.
 
-    Ctrl-C, which a terminal sends to it too, is held back from it for good: it ends with whoever started it.
+    It ignores Ctrl-C, which a terminal also sends to it: it ends with its parent.
     """
     if START_METHOD != "forkserver":
         return

@@ -13,7 +13,7 @@ from kvcalc.verify.modules._module import ALONE, Advisor, CacheModule, Context, 
 from kvcalc.verify.modules._slots import Cache
 
 HIDDEN_SIZE = 1024
-"""Width of a layer's input where the facts do not say it: the weights depend on it, and no cache does."""
+"""Width of a layer's input if the facts do not give it: weights depend on it, caches do not."""
 Caches = tuple[Cache, ...]
 """Caches of a layer's parts."""
 
@@ -38,11 +38,11 @@ class Layer(nn.Module):
         return tuple(part.new_cache(sequences, capacity, dtype) for part in self.modules_of_parts())
 
     def kept(self, hidden: Tensor) -> tuple[Kept, ...]:
-        """What the parts cache of `hidden`, to fill caches with."""
+        """What the parts cache for `hidden`, to fill caches with."""
         return tuple(part.kept(hidden) for part in self.modules_of_parts())
 
     def write(self, kept: Sequence[Kept], caches: Caches, tokens: int) -> None:
-        """Brings empty caches to `tokens` tokens without attention: what was kept of a few, again and again."""
+        """Fills empty caches to `tokens` tokens without attention, by repeating the rows of a few."""
         for part, of_part, cache in zip(self.modules_of_parts(), kept, caches, strict=True):
             part.write(of_part, cache, tokens)
 

@@ -13,16 +13,16 @@ def mean_pooled(weight: Tensor, num_kv_heads: int, head_dim: int) -> Tensor:
 
     weight: (heads * head_dim, hidden_size), or a bias (heads * head_dim). head_dim: width of a head.
     Returns (num_kv_heads * head_dim, ...), in the weight's dtype.
-    Raises InvalidValueError where the rows are no whole number of heads, or the heads no multiple of num_kv_heads.
+    Raises InvalidValueError if the rows are no whole number of heads, or the heads no multiple of num_kv_heads.
     Source: Ainslie et al. 2023, arXiv 2305.13245, section 2.1.
     """
     positive_int(num_kv_heads, "num_kv_heads")
     rows = weight.shape[0] if weight.dim() else 0
     if rows == 0 or rows % positive_int(head_dim, "head_dim"):
         raise InvalidValueError(
-            f"the weight has {rows:,} rows, which are no heads of head_dim ({head_dim:,})",
+            f"the weight has {rows:,} rows, not a multiple of head_dim ({head_dim:,})",
             field="head_dim",
-            help="give the weight of k_proj or v_proj alone, and the width of its heads",
+            help="pass the weight of only k_proj or v_proj, and the width of its heads",
         )
     heads = rows // head_dim
     if heads % num_kv_heads:

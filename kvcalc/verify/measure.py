@@ -1,4 +1,4 @@
-"""Builds a model's attention, fills its caches, runs decode steps, and counts what the caches took."""
+"""Builds a model's attention, fills its caches, runs decode steps, and counts the caches' bytes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from kvcalc.verify.slices import first_layers, largest_slice
 from kvcalc.verify.under_methods import PolicyRun, policy_of, steps_of
 
 CHUNK_TOKENS = 512
-"""Tokens of a prompt that are projected together."""
+"""Prompt tokens projected together."""
 ATTENDED_TOKENS = 256
-"""Prompts up to this length go through attention; of longer ones the rows are written, and the decode steps attend."""
+"""Prompts up to this length go through attention; for longer ones rows are written, and only decode steps attend."""
 Progress = Callable[[int, int], None]
 """Called with the layers done and all of them."""
 
 
 class Run(NamedTuple):
-    """How a question is run: that of the slice that fits, and how its tokens come."""
+    """How a question is run: for the slice that fits, and how its tokens arrive."""
 
     asked: Question
     device: str
@@ -71,15 +71,14 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
     """Runs torch modules of `model` until each sequence has `tokens` tokens cached, and counts their caches.
 
     device: cpu, cuda or meta (shapes alone, of any size); by default cuda if there is one, else cpu.
-    decode_steps: how many of the tokens come one by one, through attention. attended_tokens: prompts up to this length
-    (by default 256) go through attention as well. encoder_tokens: what cross-attention looks at, where the model does
-    not fix it. layers: only so many of the model's first layers. memory_bytes: what the caches may take; by default
-    most of what is free. What does not fit it is cut to the largest slice that does, and the notes say to which.
-    fresh_process: whether nothing else ran here before, so that the process's own memory can be held against it.
-    A model under a method that decides what stays runs that method's policy, whose process is not asked.
-    The layers of a group share one module's weights; each has a cache of its own.
-    Raises NotApplicableError for a format that torch does not store, InvalidValueError for a bad value,
-    OutOfMemoryError, with what would fit, where there is less memory than was thought.
+    decode_steps: how many of the tokens are decoded one by one, through attention. attended_tokens: prompts up to this
+    length (by default 256) go through attention as well. encoder_tokens: tokens that cross-attention attends to, if the
+    model does not fix them. layers: only the model's first layers, this many. memory_bytes: limit for the caches; by
+    default most of the free memory. What does not fit is cut to the largest slice that does, named in the notes.
+    fresh_process: whether nothing else ran in this process, so that its memory can be compared. A model under a method
+    that selects tokens runs that method's policy, without reading the process's memory. The layers of a group share one
+    module's weights; each has its own cache. Raises NotApplicableError for a format that torch does not store,
+    InvalidValueError for a bad value, OutOfMemoryError, with what would fit, if there is less memory than expected.
     """
     whole = Question.of(model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype)
     torch_dtype(whole.kv_dtype.name)
@@ -94,7 +93,7 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
         steps = under.steps.decode_steps
     run = Run(cut, device, steps, _attended(attended_tokens), under if applied else None)
     meter = meter_for(device, fresh_process=fresh_process and not applied)
-    held: list[Caches] = []  # all of them live until the end, so that their sum is what the memory held
+    held: list[Caches] = []  # all of them live until the end, so that memory held their sum
     try:
         measured = _filled(run, held, meter, progress)
     except (MemoryError, RuntimeError) as error:
@@ -129,7 +128,7 @@ def _filled(run: Run, held: list[Caches], meter: Meter, progress: Progress) -> t
 
 
 def _ran_out(run: Run, held: list[Caches]) -> OutOfMemoryError:
-    """That memory ran out, and the slice that would fit what had been filled until then."""
+    """The error that memory ran out, with the slice that fits in what had been filled."""
     layers, others = run.asked.model.num_layers, "fewer --tokens, or --device meta"
     what = f"memory ran out in layer {count(len(held) + 1)} of {plural(layers, 'layer')}, after "
     what += f"{both_units(sum(_storages_of(held)))} of caches"
@@ -148,19 +147,19 @@ def _attended(given: int | None) -> int:
 
 
 def _under(applied: Applied, model: Model, asked: Question, device: str, decode_steps: int) -> PolicyRun:
-    """How the method that decides what stays is run. Raises NotApplicableError where it cannot be."""
+    """How the method that selects tokens is run. Raises NotApplicableError if it cannot be."""
     dtype = torch_dtype(asked.kv_dtype.name)
     if not asked.kv_dtype.is_computed_in or device == "meta":
-        where = "on meta, where there are no values to choose by" if device == "meta" else f"in {asked.kv_dtype}"
+        where = "on meta, where there are no values to select by" if device == "meta" else f"in {asked.kv_dtype}"
         raise NotApplicableError(f"{applied.name} is not run {where}", help="verify with --dtype bf16 and --device cpu")
     steps = steps_of(applied, asked.tokens, decode_steps)
     return PolicyRun(applied, steps, model.num_layers, asked.sequences, dtype, device)
 
 
 def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
-    """`model` with its cross-attention looking at `encoder_tokens`, where it does not say at how many itself.
+    """`model` with cross-attention over `encoder_tokens`, if it does not fix their number itself.
 
-    None: at as many as the model was made for, as the ideal engine assumes.
+    None: the model's maximum, as the ideal engine assumes.
     """
     if encoder_tokens is not None:
         positive_int(encoder_tokens, "encoder_tokens")
@@ -171,7 +170,7 @@ def with_encoder(model: Model, encoder_tokens: int | None) -> Model:
 
 
 def _encoding_group(group: LayerGroup, encoder_tokens: int) -> LayerGroup:
-    """A group whose cross-attention looks at so many tokens; one without any stays as methods have changed it."""
+    """A group with cross-attention over this many tokens; others stay as methods have changed them."""
     parts = [_encoding(part, encoder_tokens) for part in group.parts]
     same = tuple(parts) == group.parts
     return group if same else LayerGroup.of(group.name, group.layers, parts, group.origins)
@@ -187,7 +186,7 @@ def _encoding(part: Attention, encoder_tokens: int) -> Attention:
 
 
 def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
-    """Caches of all layers of a group, each at the run's tokens; those of the first went through attention."""
+    """Caches of all layers of a group with the run's tokens; those of the first layer went through attention."""
     if run.under and not group.is_as_built:
         yield from run.under.caches(group)
         return
@@ -208,14 +207,14 @@ def _cached(run: Run, group: LayerGroup, meter: Meter) -> Iterator[Caches]:
 
 
 def _touch(caches: Caches) -> None:
-    """Writes every byte, so that the memory behind it is there, whatever is measured meanwhile."""
+    """Writes every byte, so that its memory is resident before anything is measured."""
     for cache in caches:
         for held in cache.values():
             held.data.view(torch.uint8).zero_()
 
 
 def _run(run: Run, layer: Layer, kept: tuple[Kept, ...], caches: Caches) -> None:
-    """A prompt in chunks, through attention where it is short enough, then the decode steps through it."""
+    """A prompt in chunks, through attention if it is short enough, then the decode steps through attention."""
     encoded = _hidden(layer, run, _encoder_tokens(layer))
     if not run.attends_prompt:
         layer.write(kept, caches, run.prompt)
@@ -227,7 +226,7 @@ def _run(run: Run, layer: Layer, kept: tuple[Kept, ...], caches: Caches) -> None
 
 
 def _encoder_tokens(layer: Layer) -> int:
-    """What the layer's cross-attention looks at; none without one."""
+    """Input of the layer's cross-attention; None without one."""
     return max(getattr(part.facts, "encoder_tokens", None) or 0 for part in layer.modules_of_parts())
 
 
@@ -241,7 +240,7 @@ def _hidden(layer: Layer, run: Run, tokens: int) -> Tensor:
 
 
 def _measured(group: LayerGroup, predicted: GroupReport, layers: list[Caches]) -> Iterator[MeasuredTensor]:
-    """Bytes of each tensor of a group, over its layers; those that only one side has count as nothing on the other."""
+    """Bytes of each tensor of a group over its layers; a tensor that only one side has counts as 0 on the other."""
     expected = _by_part(group, predicted) if group.is_as_built else {(0, t.name): t for t in predicted.tensors}
     names = dict.fromkeys([*expected, *((part, name) for part, cache in enumerate(layers[0]) for name in cache)])
     for part, name in names:
@@ -280,21 +279,21 @@ def storages(tensors: Iterable[Tensor]) -> list[int]:
 
 
 def _cut(whole: Question, run: Run) -> Iterator[str]:
-    """What was run in place of the whole, and what the whole is predicted to take."""
+    """The slice that was run, and the prediction for the full model."""
     part, all_layers = run.asked, whole.model.num_layers
     if part.model.num_layers == all_layers and part.tokens == whole.tokens:
         return
     layers = f"{count(part.model.num_layers)} of {plural(all_layers, 'layer')}"
     length = f"{count(part.tokens)} of {plural(whole.tokens, 'token')}"
     yield (
-        f"a slice was run: {layers}, {length}; the bytes above are the slice's. By the same rule the whole takes "
+        f"a slice was run: {layers}, {length}; the bytes above are the slice's. Extrapolated to the full model: "
         f"{both_units(sized(whole).total_bytes)}"
     )
 
 
 def _way(run: Run) -> Iterator[str]:
-    """How the caches were filled, where not every token of every layer went through attention."""
-    others = "the other layers were filled with what a layer of their kind keeps of a few tokens"
+    """How the caches were filled, if not every token of every layer went through attention."""
+    others = "other layers were filled with copies of a few tokens' rows"
     if run.under:
         yield run.under.words()
     elif not run.attends_prompt:

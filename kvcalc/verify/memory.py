@@ -1,4 +1,4 @@
-"""What memory says: the process's own pages on the CPU, the allocator's figures on CUDA."""
+"""Measured memory: the process's own pages on the CPU, the allocator's figures on CUDA."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from kvcalc.units import KIB
 CUDA_ROUNDING_BYTES = 512
 """What CUDA's caching allocator rounds each block up to: kMinBlockSize of torch's CUDACachingAllocator."""
 CUDA_SMALL_BYTES = 2**20
-"""Larger blocks keep a rest of up to as much, unless segments are expandable: kSmallSize, should_split()."""
+"""Larger blocks keep a remainder of up to this much, unless segments are expandable: kSmallSize, should_split()."""
 _SHARE = 3, 4
-"""Of the free memory, what the caches may take; weights and the work of one layer need the rest."""
+"""Share of the free memory for the caches; weights and the work of one layer need the rest."""
 
 
 class Meter(Protocol):
-    """Adds up what memory changes by while it is entered."""
+    """Adds up the change of memory inside its context."""
 
     def __enter__(self) -> Self:
-        """Starts to count."""
+        """Starts counting."""
         ...
 
     def __exit__(self, *_: object) -> None:
-        """Adds what came since."""
+        """Adds the change since then."""
         ...
 
     def reading(self, storages: Sequence[int], let_go: Callable[[], None]) -> MemoryReading | None:
-        """What was counted, beside what storages of so many bytes should take; None where memory says nothing.
+        """The counted bytes, next to what storages of these sizes should take; None if there is nothing to read.
 
         let_go: drops the caches, whose storages these are; nothing else holds them.
         """
@@ -47,7 +47,7 @@ def meter_for(device: str, *, fresh_process: bool) -> Meter:
 
 
 class NoMeter:
-    """Where there is nothing to read: no memory on meta, and a process that others used before."""
+    """Nothing to read: meta has no memory, or the process was used before."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class NoMeter:
 
 
 class ResidentMeter:
-    """Pages of this process that no file is behind, of which every one that was written is resident."""
+    """Anonymous pages of this process; each written page is resident."""
 
     def __init__(self) -> None:
         self._grown = 0
@@ -79,7 +79,7 @@ class ResidentMeter:
 
 
 def _own_bytes() -> int:
-    """Resident bytes that are this process's alone, whatever others map or unmap meanwhile.
+    """Resident bytes of this process alone, independent of what others map or unmap.
 
     Linux counts anonymous pages apart. (The unique set size falls when another process loads the same library.)
     """
@@ -92,11 +92,11 @@ def _own_bytes() -> int:
 
 
 class AllocatorMeter(NoMeter):
-    """The CUDA caching allocator's own figures: what it gets back when the caches go.
+    """The CUDA caching allocator's own figures: what is freed when the caches are dropped.
 
-    Counted at the end, since states that wait for a block to fill move to new memory with each token, and work of
-    cuBLAS comes from the same allocator. Each storage takes a multiple of 512 bytes; without expandable segments, a
-    large one may also keep the rest of the block that it came from.
+    Counted at the end, since states pending a full block move to new memory with each token, and cuBLAS workspaces come
+    from the same allocator. Each storage takes a multiple of 512 bytes; without expandable segments, a large one may
+    also keep the rest of the block that it came from.
     """
 
     def __init__(self) -> None:
@@ -123,23 +123,23 @@ class AllocatorMeter(NoMeter):
 
 
 def rounded_up(size_bytes: int) -> int:
-    """What the allocator takes for a storage of so many bytes: the next multiple of 512."""
+    """What the allocator takes for a storage of this size: the next multiple of 512."""
     return -(-size_bytes // CUDA_ROUNDING_BYTES) * CUDA_ROUNDING_BYTES
 
 
 def _allocated() -> tuple[int, int]:
-    """Bytes of all blocks in use, and what was asked for in them."""
+    """Bytes of all blocks in use, and of the requests in them."""
     stats = torch.cuda.memory_stats()
     return stats["allocated_bytes.all.current"], stats["requested_bytes.all.current"]
 
 
 def _expandable() -> bool:
-    """Whether the allocator has segments that grow, which it splits at 512 bytes whatever their size."""
+    """Whether the allocator has growing segments, which it splits at 512 bytes regardless of size."""
     return any(segment.get("is_expandable") for segment in torch.cuda.memory_snapshot())
 
 
 def free_memory_bytes(device: str) -> int:
-    """What caches may take of a device's free memory."""
+    """Bytes of a device's free memory available to caches."""
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     share, whole = _SHARE
     return int(free) * share // whole

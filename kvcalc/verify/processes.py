@@ -1,4 +1,4 @@
-"""Ranks as processes: torch's own launcher starts them, torch.distributed connects them, and none outlives the others.
+"""Ranks as processes: torch's launcher starts them, torch.distributed connects them, and none outlives the others.
 
 The launcher ends all ranks when one dies, and hands signals on to them; a thread of each rank watches the parent, and
 one of the parent watches for ranks that hang.
@@ -35,11 +35,11 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _POLL_SECONDS = 0.1
-"""How often the launcher looks whether all ranks live."""
+"""How often the launcher checks that all ranks are alive."""
 _GRACE_SECONDS = 5.0
-"""What a rank waits before it fails: if its peer died, the launcher finds the peer meanwhile, and blames that."""
+"""Wait of a rank before it fails: if its peer died, the launcher finds the peer first, and blames that."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Those that the launcher takes over."""
+"""Signals that the launcher handles."""
 _FILES, _FILES_OF_A_RANK = 48, 4
 """Open files that the launcher takes, and more for each rank: some 40 for two ranks, 70 for eight, as measured."""
 _SHELL_SIGNAL_BASE = 128
@@ -78,11 +78,11 @@ def run_ranks(
 
 
 def _check_open_files(num_ranks: int) -> None:
-    """Raises OutOfResourcesError before anything is started that could not even be cleaned up."""
+    """Raises OutOfResourcesError before starting anything that could not be cleaned up."""
     needed, limit = _FILES + num_ranks * _FILES_OF_A_RANK, getrlimit(RLIMIT_NOFILE)[0]
     if limit != RLIM_INFINITY and limit < needed:
         raise OutOfResourcesError(
-            f"{num_ranks} ranks take up to {needed} open files, and this process may open {limit}",
+            f"{num_ranks} ranks need up to {needed} open files, but this process may open {limit}",
             help=f"raise the limit: ulimit -n {needed}",
         )
 
@@ -125,7 +125,7 @@ def _as_rank(entry: Callable[[*Arguments], Result], backend: str, logs: str, arg
 
 @contextmanager
 def _no_rank_left() -> Iterator[None]:
-    """Ends what was started meanwhile and still lives: a signal may come before the launcher knows its ranks."""
+    """Ends what was started and still runs: a signal may arrive before the launcher knows its ranks."""
     before = multiprocessing.active_children()
     try:
         yield
@@ -150,7 +150,7 @@ def _signal_handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps the launcher's log to itself: what it says of a dead rank, the error says."""
+    """Silences the launcher's log: the error reports a dead rank."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -173,8 +173,8 @@ def _how(failure: ProcessFailure) -> str:
 def _why(failure: ProcessFailure, rank: int, logs: Path) -> str:
     """What is known of the reason: the last line that the rank printed, or what the signal usually means."""
     if failure.exitcode == -signal.SIGKILL:
-        return "a system that is out of memory does that: ask for fewer tokens, or for the device meta"
+        return "likely out of memory: use fewer tokens, or --device meta"
     printed = [text for log in logs.rglob(f"{rank}/stderr.log") if (text := log.read_text(errors="replace").strip())]
     if isinstance(failure.message, dict):  # what it raised
         printed.append(str(failure.message.get("message")))
-    return f"its last words were: {printed[-1].splitlines()[-1]}" if printed else "it said nothing; try it again"
+    return f"its last output was: {printed[-1].splitlines()[-1]}" if printed else "it printed nothing; try again"

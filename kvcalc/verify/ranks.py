@@ -1,4 +1,4 @@
-"""A model's cache on real ranks: each builds, runs and measures its own share, and all tell each other what it took."""
+"""A model's cache on real ranks: each builds, runs and measures its own share, and all exchange results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kvcalc.verify.under_methods import policy_of
 from kvcalc.verify.watch import TIMEOUT_SECONDS, done
 
 MOST_RANKS = 64
-"""Ranks that are really started; each is a process with a torch of its own."""
+"""Most ranks that are started; each is a process with its own torch."""
 
 
 def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
@@ -48,17 +48,17 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
     """Runs torch modules of each rank's share of `model` in a process of its own, and counts the caches.
 
     device: cpu, cuda (a device for each rank) or meta; by default cuda if there is one, else cpu. encoder_tokens:
-    what cross-attention looks at, where the model does not fix it. layers: only so many of the model's first layers.
+    tokens that cross-attention attends to, if the model does not fix them. layers: only the model's first layers.
     memory_bytes: what the caches of one device may take, by default most of what is free; nothing is cut.
     timeout_seconds: by when all ranks are done. how: as `kvcalc.verify.measure.verify` takes it, such as decode_steps.
-    Raises InvalidValueError where the model cannot be shared evenly or does not fit, RankDiedError where a rank ends
-    before it has reported.
+    Raises InvalidValueError if the model cannot be shared evenly or does not fit, RankDiedError if a rank ends before
+    it has reported.
     """
     device = device_named(device)
     _check_ranks(parallel, device)
     if (applied := policy_of(model)) is not None:
         raise NotApplicableError(
-            f"{applied.name} is run in one process, and not yet on ranks", help="verify it without --tp, --pp and --dp"
+            f"{applied.name} runs only in one process, not on ranks", help="verify it without --tp, --pp and --dp"
         )
     model = with_encoder(model, encoder_tokens)
     part = model if layers is None else first_layers(model, positive_int(layers, "layers"))
@@ -104,18 +104,18 @@ def _check_ranks(parallel: Parallel, device: str) -> None:
     ranks = parallel.num_ranks
     if ranks > MOST_RANKS:
         raise InvalidValueError(
-            f"{parallel} are {count(ranks)} ranks, and at most {MOST_RANKS} are started",
-            help="`kvcalc size` says what each of any number holds",
+            f"{parallel} has {count(ranks)} ranks; the limit is {MOST_RANKS}",
+            help="`kvcalc size` sizes any number of ranks",
         )
     if device == "cuda" and ranks > torch.cuda.device_count():
         found = plural(torch.cuda.device_count(), "CUDA device")
         raise InvalidValueError(
-            f"{plural(ranks, 'rank')} need a CUDA device each, and torch finds {found}", help="--device cpu or meta"
+            f"{plural(ranks, 'rank')} need one CUDA device each, but torch finds {found}", help="--device cpu or meta"
         )
 
 
 def _check_memory(report: Report, shares: Iterable[RankModel], asked: Question, device: str, memory_bytes: int) -> None:
-    """Raises InvalidValueError where the caches do not fit: those of all ranks together, on CUDA the largest."""
+    """Raises InvalidValueError if the caches do not fit: those of all ranks together, on CUDA the largest."""
     sharing = report.per_rank if device == "cpu" else (max(report.per_rank, key=lambda rank: rank.bytes),)
     needed = sum(rank.bytes for rank in sharing)
     if needed <= memory_bytes:
@@ -125,7 +125,7 @@ def _check_memory(report: Report, shares: Iterable[RankModel], asked: Question, 
     together = Footprint.summed((1, footprint) for footprint in footprints)
     fitting = together.max_tokens(memory_bytes // report.per_rank[0].sequences) or 0
     raise InvalidValueError(
-        f"the caches of {plural(len(report.per_rank), 'rank')} need {both_units(needed)} on {device}, and "
+        f"the caches of {plural(len(report.per_rank), 'rank')} need {both_units(needed)} on {device}, but "
         f"{both_units(memory_bytes)} are free",
         help=f"{plural(fitting, 'token')} would fit; --device meta takes no memory",
     )

@@ -14,16 +14,16 @@ from kvcalc.units import both_units
 
 
 def first_layers(model: Model, layers: int) -> Model:
-    """The model cut off after so many layers."""
+    """The model's first layers, this many."""
     kept = [(group, tuple(layer for layer in group.layers if layer < layers)) for group in model.groups]
     groups = tuple(replace(group, layers=left) for group, left in kept if left)
     return replace(model, groups=groups, draft_groups=())
 
 
 def largest_slice(question: Question, memory_bytes: int) -> Question:
-    """The first layers whose caches fit memory_bytes, with fewer tokens where not even one layer fits.
+    """The first layers whose caches fit memory_bytes, with fewer tokens if not even one layer fits.
 
-    Raises InvalidValueError where not even one token of one layer does.
+    Raises InvalidValueError if not even one token of one layer does.
     """
     engine, model, tokens = Engine.of("ideal"), question.model, question.tokens
     bytes_of_group = {
@@ -41,7 +41,8 @@ def largest_slice(question: Question, memory_bytes: int) -> Question:
     fitting = footprint.max_tokens(memory_bytes // question.sequences) or 0
     if fitting < 1:
         raise InvalidValueError(
-            f"not one token of one layer fits {both_units(memory_bytes)}", help="give fewer sequences, or --device meta"
+            f"not even one token of one layer fits in {both_units(memory_bytes)}",
+            help="use fewer sequences, or --device meta",
         )
     return question.of_model(part).at(min(fitting, tokens))
 

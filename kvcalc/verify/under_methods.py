@@ -22,7 +22,7 @@ from kvcalc.verify.policies._policy import Place, Policy
 from kvcalc.verify.quantised import QUANTISED
 
 MOST_PROMPT_TOKENS = 4096
-"""Longest prompt that policies are given: several of them look at the whole attention map."""
+"""Longest prompt for policies: several of them read the whole attention map."""
 
 
 class Steps(NamedTuple):
@@ -33,7 +33,7 @@ class Steps(NamedTuple):
 
 
 def policy_of(model: Model) -> Applied | None:
-    """The method that decides what the model's layers keep; None where that is their attention alone.
+    """The method that selects what the model's layers keep; None if only their attention does.
 
     Raises NotApplicableError for two such methods: each has a policy of its own, and together they have none.
     """
@@ -41,30 +41,30 @@ def policy_of(model: Model) -> Applied | None:
     if len(deciding) > 1:
         names = " and ".join(each.name for each in deciding)
         raise NotApplicableError(
-            f"{names} are predicted together, and run one at a time", help="verify with one of them"
+            f"{names} can be sized together, but only run one at a time", help="verify with one of them"
         )
     return deciding[0] if deciding else None
 
 
 def policy_for(applied: Applied, place: Place) -> Policy:
-    """Policy of the method for one layer, which may be a quantised cache. Raises UnknownNameError where it has none."""
+    """Policy of the method for one layer, which may be a quantised cache. Raises UnknownNameError if it has none."""
     registry = POLICIES if applied.name in POLICIES.names() else QUANTISED
     policy: Policy = registry.module(applied.name).POLICY(place, applied.arguments)
     return policy
 
 
 def steps_of(applied: Applied, tokens: int, decode_steps: int) -> Steps:
-    """How `tokens` come so that what is run is what was predicted.
+    """How `tokens` arrive so that the run matches the prediction.
 
-    A method that asks how long the prompt is gets what it was told, or, as sizing does, all tokens as the prompt; the
-    rest is decoded, of the others decode_steps.
-    Raises InvalidValueError for a longer prompt than policies are given, or than there are tokens.
+    A method that needs the prompt's length gets its own setting or, as in sizing, all tokens as the prompt; the rest is
+    decoded. Other methods decode decode_steps. Raises InvalidValueError for a prompt longer than policies accept, or
+    than the tokens.
     """
     told = applied.arguments.get("prompt_tokens", max(1, tokens - decode_steps))
     prompt: int = tokens if told is None else told
     if prompt > tokens:
         raise InvalidValueError(
-            f"{applied.name} was told of a prompt of {plural(prompt, 'token')}, and {count(tokens)} are to be cached",
+            f"{applied.name} has a prompt of {plural(prompt, 'token')}, but only {count(tokens)} are cached",
             help=f"verify with --tokens {prompt}, or more",
         )
     if prompt > MOST_PROMPT_TOKENS:
@@ -115,7 +115,7 @@ class PolicyRun(NamedTuple):
         return module.query(hidden, positions), rows["k"], rows["v"]
 
     def words(self) -> str:
-        """How its tokens came."""
+        """How its tokens arrived."""
         name, steps = self.applied.name, self.steps
         then = f", then {plural(steps.decode_steps, 'token')} one by one" if steps.decode_steps else ""
         return (

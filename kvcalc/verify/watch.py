@@ -1,4 +1,4 @@
-"""A deadline for ranks: who watches them, ends all of them when one hangs, and knows which."""
+"""A deadline for ranks: all are ended when one hangs, and that one is named."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from kvcalc.errors import RankDiedError
 from kvcalc.units import plural
 
 TIMEOUT_SECONDS = 1800
-"""By which all ranks have to be done, unless it is said otherwise."""
+"""Default time by which all ranks must be done."""
 STOPPED_SECONDS = 10
-"""After which a rank that was stopped (SIGSTOP, a debugger, a frozen container) is given up."""
+"""Time after which a stopped rank (SIGSTOP, a debugger, a frozen container) is given up."""
 _POLL_SECONDS = 0.5
 _DONE = ".done"
 _folder: list[Path] = []
@@ -48,7 +48,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watches meanwhile."""
+        """Watches inside its context."""
         before = set(multiprocessing.active_children())
         thread = Thread(target=self._watch, args=(before, time.monotonic() + self.timeout_seconds), daemon=True)
         thread.start()
@@ -68,14 +68,14 @@ class Watch:
                 return
 
     def _stopped(self) -> RankDiedError | None:
-        """Why a rank is given up that has been stopped for too long; None where none has."""
+        """Why a rank is given up that has been stopped for too long; None if none has."""
         for rank in range(self.num_ranks):
             if not self._is_stopped(rank):
                 self._stopped_since.pop(rank, None)
             elif time.monotonic() - self._stopped_since.setdefault(rank, time.monotonic()) > STOPPED_SECONDS:
                 return RankDiedError(
                     f"rank {rank} of {self.num_ranks} was stopped, for over {STOPPED_SECONDS} seconds",
-                    help="all ranks were ended; let it go on (SIGCONT), or see who stops it",
+                    help="all ranks were ended; continue it (SIGCONT), or find out what stops it",
                 )
         return None
 
@@ -89,6 +89,6 @@ class Watch:
         late = [rank for rank in range(self.num_ranks) if not (self.folder / f"{rank}{_DONE}").exists()]
         who = ", ".join(map(str, late or range(self.num_ranks)))
         return RankDiedError(
-            f"rank {who} of {self.num_ranks} was not done within {plural(round(self.timeout_seconds), 'second')}",
-            help="all ranks were ended; give them more with --timeout, or ask for fewer tokens",
+            f"rank {who} of {self.num_ranks} did not finish within {plural(round(self.timeout_seconds), 'second')}",
+            help="all ranks were ended; raise --timeout, or use fewer tokens",
         )

@@ -214,9 +214,9 @@ def test_what_a_setting_limits_is_not_called_too_large(cli, tmp_path):
 @pytest.mark.parametrize(
     ("limit", "arguments", "what"),
     [
-        ("-v 400000", "--layers 1", "torch takes 1,000,000,000 bytes of address space to be loaded"),
-        ("-v 400000", "--layers 1 --tp 2", "torch takes 1,000,000,000 bytes of address space to be loaded"),
-        ("-n 30", "--layers 1 --tp 2", "2 ranks take up to 56 open files, and this process may open 30"),
+        ("-v 400000", "--layers 1", "torch needs 1,000,000,000 bytes of address space to load"),
+        ("-v 400000", "--layers 1 --tp 2", "torch needs 1,000,000,000 bytes of address space to load"),
+        ("-n 30", "--layers 1 --tp 2", "2 ranks need up to 56 open files, but this process may open 30"),
     ],
 )
 def test_a_limit_of_the_shell_ends_verify_in_one_line(limit, arguments, what):

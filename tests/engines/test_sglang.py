@@ -101,7 +101,11 @@ def test_every_start_up_is_sglangs_own():
 
 
 NOT_PLANNED = (
-    *("does not say how many layers draft", "has no layers that draft", "does not say how wide its vision tower is"),
+    *(
+        "does not give the number of draft layers",
+        "has no draft layers",
+        "does not give the width of its vision tower",
+    ),
     "is not a multiple of tp",
 )
 """Why kvcalc refuses what SGLang plans: its classes make up what a config leaves out, and it never asks query heads."""
@@ -628,7 +632,7 @@ def narrow_v4():
 REFUSALS = {
     "DeepSeek-V4 in 16 bit": (
         lambda: size("deepseek-v4-flash", 1, kv_cache_dtype="bfloat16"),
-        "SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in bfloat16",
+        "SGLang keeps DeepSeek-V4 in its own byte layout, not in bfloat16",
     ),
     "entries of another width": (
         lambda: kvcalc.size(narrow_v4(), tokens=1, engine="sglang"),
@@ -636,7 +640,7 @@ REFUSALS = {
     ),
     "layers that share, of which some would slide": (
         lambda: kvcalc.size(gemma_4_e4b(), tokens=1, engine="sglang"),
-        "which rows SGLang has for shared layers of gemma-4-e4b, which cache nothing: it has some for every layer, and "
+        "SGLang's rows for shared layers of gemma-4-e4b, which cache nothing: it has rows for every layer, and "
         "those of sliding and full differ",
     ),
     "other layers beside those of DeepSeek-V4": (
@@ -667,7 +671,7 @@ REFUSALS = {
     ),
     "FP4 pools": (
         lambda: fit("llama-3.1-8b", kv_cache_dtype="nvfp4"),
-        "which scales and which workspace SGLang keeps for nvfp4",
+        "SGLang's scales and workspace for nvfp4",
     ),
     "what a method left": (
         lambda: kvcalc.size(
@@ -704,11 +708,11 @@ REFUSALS = {
     ),
     "drafts of another model": (
         lambda: fit("llama-3.1-8b", speculative_algorithm="EAGLE"),
-        "llama-3.1-8b has no layers that draft, and kvcalc does not know another model that would",
+        "llama-3.1-8b has no draft layers, and a separate draft model is unknown",
     ),
     "drafts that are not counted": (
         lambda: fit(replace(kvcalc.load("r1"), draft_groups=()), speculative_algorithm="EAGLE"),
-        "the config of deepseek-r1 does not say how many layers draft",
+        "the config of deepseek-r1 does not give the number of draft layers",
     ),
 }
 BAD_VALUES = {
@@ -718,13 +722,13 @@ BAD_VALUES = {
     ),
     "a share that nobody knows": (
         lambda: Engine.of("sglang").left_for_cache(2**36, 0),
-        "mem_fraction_static is not given, and what SGLang makes of it depends on the model and its ranks",
+        "mem_fraction_static is not given, and SGLang's default depends on the model and its ranks",
     ),
     "a vision tower of unknown width": (
         lambda: Engine.of("sglang").settled(
             replace(kvcalc.load("r1"), published=Published(vision=Vision())), kvcalc.Parallel()
         ),
-        "the config of deepseek-r1 does not say how wide its vision tower is",
+        "the config of deepseek-r1 does not give the width of its vision tower",
     ),
     "nothing left": (
         lambda: Engine.of("sglang", {"gpu": "t4", "chunked_prefill_size": 16_384}).settled(
@@ -762,7 +766,7 @@ def test_what_it_cannot_do_is_refused_with_its_reason_and_bad_values_with_theirs
 def test_what_it_ignores_is_said():
     assert "every layer keeps every token" in " ".join(size("gemma-3-27b", 1).notes)
     assert "rows of the full layers' heads" in " ".join(size("mimo-v2-flash", 1, disable_hybrid_swa_memory=1).notes)
-    assert "sets nothing aside for layers that draft" in " ".join(
+    assert "reserves no memory for draft layers" in " ".join(
         size("qwen3-next-80b-a3b", 1, speculative_algorithm="EAGLE").notes
     )
 
@@ -819,8 +823,8 @@ def test_minicpm_sala_keeps_no_prefixes():
 @pytest.mark.parametrize(
     ("model", "settings", "words"),
     [
-        ("deepseek-v4.1", {"gpu": "b200"}, "lays DeepSeek-V4.1 out on Hopper, and not the layout of b200"),
-        ("deepseek-v4.1", {"kv_cache_dtype": "bf16"}, "in bytes of a layout of its own, not in bf16"),
+        ("deepseek-v4.1", {"gpu": "b200"}, "layout of DeepSeek-V4.1 only on Hopper, not on b200"),
+        ("deepseek-v4.1", {"kv_cache_dtype": "bf16"}, "in its own byte layout, not in bf16"),
     ],
 )
 def test_other_layouts_of_deepseek_v4_1_are_refused(model, settings, words):
@@ -833,5 +837,5 @@ def test_keys_that_their_tokens_cannot_share_evenly_are_refused(tmp_path):
     lines = ["name: odd", "num_layers: 2", "attention: [gqa, indexer]", "num_query_heads: 8", "num_kv_heads: 2"]
     lines += ["head_dim: 128", "index_head_dim: 128", "index_pool_tokens: 3", "source: test", ""]
     (tmp_path / "odd.yaml").write_text("\n".join(lines))
-    with pytest.raises(kvcalc.NotApplicableError, match="among its 3 tokens, which 128 is no multiple of"):
+    with pytest.raises(kvcalc.NotApplicableError, match="among its 3 tokens, of which 128 is not a multiple"):
         fit(kvcalc.load(tmp_path / "odd.yaml"))

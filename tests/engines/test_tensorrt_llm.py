@@ -221,9 +221,9 @@ REFUSED = {
             engine_settings={"max_attention_window": GEMMA_WINDOWS},
             parallel=kvcalc.Parallel(pp=2),
         ),
-        "several windows ([1024, 131072]), which pipeline stages cut elsewhere",
+        "several windows ([1024, 131072]), which pipeline stages split differently",
     ),
-    "not one block": (kvcalc.NotApplicableError, lambda: fit("r1", 1000), "not one block of the cache fits"),
+    "not one block": (kvcalc.NotApplicableError, lambda: fit("r1", 1000), "not even one block of the cache fits"),
     "int4": (kvcalc.NotApplicableError, lambda: size("r1", 1, "int4"), "TensorRT-LLM stores no cache in int4"),
     "token ranks": (
         kvcalc.NotApplicableError,
@@ -259,4 +259,4 @@ def test_what_it_cannot_do_is_refused_with_its_reason_and_bad_values_with_theirs
 
 
 def test_what_it_ignores_is_said():
-    assert "whatever the model's own windows" in " ".join(size("gemma-3-27b", 1).notes)
+    assert "regardless of the model's windows" in " ".join(size("gemma-3-27b", 1).notes)

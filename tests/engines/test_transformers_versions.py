@@ -110,7 +110,7 @@ def test_a_method_on_what_an_older_version_reads_otherwise_is_said():
         "hidden_size": 64, "sliding_window": 8, "sliding_window_pattern": 2,
     }  # fmt: skip
     model = kvcalc.apply_method(kvcalc.load(cohere), "mqa")
-    note = "transformers 5.3 reads this config otherwise; methods changed it as it is read today"
+    note = "transformers 5.3 reads this config differently; methods were applied to today's reading"
     assert note in kvcalc.size(model, tokens=100, engine="transformers@5.3").notes
     assert not [n for n in kvcalc.size(model, tokens=100, engine="transformers@5.4").notes if "otherwise" in n]
 

@@ -414,7 +414,7 @@ def test_blocks_of_step_5_have_summaries_beside_its_keys_and_values():
 
 @pytest.mark.parametrize("model", [STEP5, "deepseek-v4.1"], ids=["step5", "deepseek-v4.1"])
 def test_older_versions_pack_no_rings(model):
-    with pytest.raises(kvcalc.NotApplicableError, match=r"up to 0\.26 for DeepSeek-V4 alone"):
+    with pytest.raises(kvcalc.NotApplicableError, match=r"of several sizes only for DeepSeek-V4"):
         kvcalc.fit(kvcalc.load(model), available_bytes=40 * 2**30, engine="vllm@0.26.0")
 
 
@@ -422,7 +422,7 @@ def test_summaries_of_nothing_are_refused(tmp_path):
     lines = ["name: odd", "num_layers: 2", "attention: region-summary", "summary_dim: 256", "region_tokens: 8"]
     (tmp_path / "odd.yaml").write_text("\n".join([*lines, "source: test", ""]))
     with pytest.raises(
-        kvcalc.NotApplicableError, match="summary 1/8 beside keys and values of heads, which all layers"
+        kvcalc.NotApplicableError, match="summary 1/8 next to keys and values of heads, which all layers"
     ):
         planned_by(tmp_path / "odd.yaml")
 
@@ -435,7 +435,7 @@ def test_kernels_that_are_named_are_taken():
 @pytest.mark.parametrize(
     ("model", "tp", "settings", "message"),
     [
-        ("deepseek-v4.1", 1, {"gpu": "a100-80gb"}, "need compute capability 9 or 10, and a100-80gb has 8.0"),
+        ("deepseek-v4.1", 1, {"gpu": "a100-80gb"}, "need compute capability 9 or 10, but a100-80gb has 8.0"),
         ("deepseek-v4.1", 1, {"kv_cache_dtype": "bfloat16"}, "only support fp8 kv-cache, got bfloat16"),
         ("inkling", 16, {}, "sconv SWA cache supports tp_size <= num_kv_heads (8), got 16"),
         ("llama3-8b", 1, {"attention_backend": "NOPE"}, "attention_backend must be one of FLASH_ATTN"),

@@ -117,7 +117,7 @@ def test_states_are_in_float32_where_the_cpu_computes_them_so():
     [
         (lambda: fitted(LLAMA, block_size=16), "No common block size for 16 (CPU_ATTN: multiples of 32)"),
         (lambda: fitted("deepseek-v3.2"), "Sparse Attention is not supported on CPU."),
-        (lambda: fitted("deepseek-v4-flash"), "how vLLM stores DeepSeek-V4's cache on a CPU is not known"),
+        (lambda: fitted("deepseek-v4-flash"), "vLLM's storage of DeepSeek-V4's cache on a CPU is unknown"),
         (
             lambda: fitted(LLAMA, kv_cache_dtype="int8_per_token_head"),
             "--kv-cache-dtype int8_per_token_head is not supported by the CPU attention backend on this host.",

@@ -20,9 +20,9 @@ from kvcalc.engines import Engine
 
 DATA = Path(__file__).parents[1] / "data" / "vllm_drafts.jsonl.gz"
 NOT_KNOWN = {
-    "pp 2": "builds only the layers of its own pipeline stage",
-    "tp 2 pp 2": "builds only the layers of its own pipeline stage",
-    "dcp 2": "how ranks of decode context parallelism share the tokens of a draft",
+    "pp 2": "builds only a draft model's layers of its own pipeline stage",
+    "tp 2 pp 2": "builds only a draft model's layers of its own pipeline stage",
+    "dcp 2": "how ranks of decode context parallelism share a draft model's tokens",
     "mtp of another": "builds layers of multi-token prediction as the config of",
 }
 """Planned by vLLM and refused here: what stages build of a whole model cannot draft, the others were not seen to run."""
@@ -138,19 +138,19 @@ ERRORS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "vllm",
         {"attention_backend": "FLASHINFER"},
         {},
-        "which blocks kernels of the draft's own want",
+        "kvcalc does not know the blocks of a draft's own kernels",
     ),
     "another way": (
         "vllm",
         {"method": "medusa"},
         {},
-        "what layers of model cache under the speculative method 'medusa'",
+        "kvcalc does not know what layers of model cache under the speculative method 'medusa'",
     ),
     "a name that says how": (
         "vllm",
         {"model": "z-lab/x-DFlash"},
         {},
-        "what layers of model cache under the speculative",
+        "kvcalc does not know what layers of model cache under the speculative",
     ),
     "an unknown format": ("vllm", {"kv_cache_dtype": "int3"}, {}, "vLLM 0.33.0 has no kv_cache_dtype 'int3'"),
     "two groups in older versions": (

@@ -225,7 +225,7 @@ def test_equal_prefixes_have_one_number_and_others_never():
             NotApplicableError,
             "drafts with two batches in flight are not replayed",
         ),
-        ({"parallel": kvcalc.Parallel(pp=2)}, NotApplicableError, "is not replayed with"),
+        ({"parallel": kvcalc.Parallel(pp=2)}, NotApplicableError, "does not replay"),
         ({"requests": [{"prompt": [], "output_tokens": 1}]}, InvalidValueError, r"requests\[0\].prompt must be a list"),
         ({"requests": [{"prompt": [["a", 0]], "output_tokens": 1}]}, InvalidValueError, "whole number of at least 1"),
         (

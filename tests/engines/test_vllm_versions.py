@@ -93,7 +93,7 @@ def test_blocks_of_latents_were_forced_up_to_0_17(gpu):
     [
         ("0.19.1", {"kv_cache_dtype": "nvfp4"}, "vLLM 0.19.1 has no kv_cache_dtype nvfp4"),
         ("0.10.2", {"kv_cache_dtype": "bfloat16"}, "vLLM 0.10.2 has no kv_cache_dtype bfloat16"),
-        ("0.13.0", {"max_model_len": -1}, "vLLM 0.13.0 takes no max_model_len of -1"),
+        ("0.13.0", {"max_model_len": -1}, "vLLM 0.13.0 does not accept max_model_len -1"),
     ],
 )
 def test_what_a_version_does_not_have_is_refused(version, settings, words):

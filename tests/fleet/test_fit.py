@@ -292,7 +292,7 @@ REFUSALS = {
     ),
     "windows shared by token ranks": (
         lambda: fit("gpt-oss-20b", tp=16, dcp=2),
-        "vLLM cannot share sliding windows by decode context parallelism (dcp 2)",
+        "vLLM cannot divide sliding windows by decode context parallelism (dcp 2)",
     ),
     "stages of a model that has none": (
         lambda: fit("whisper-large-v3", pp=2),
@@ -325,7 +325,7 @@ REFUSALS = {
     ),
     "DeepSeek-V4 on other kernels": (
         lambda: fit("deepseek-v4-flash", gpu="rtx-5090"),
-        "vLLM's kernels for DeepSeek-V4 need compute capability 9 or 10, and rtx-5090 has 12.0",
+        "vLLM's kernels for DeepSeek-V4 need compute capability 9 or 10, but rtx-5090 has 12.0",
     ),
     "a block that kernels cannot read": (
         lambda: fit("deepseek-v3.2", tp=8, block_size=32),
@@ -354,7 +354,7 @@ REFUSALS = {
     ),
     "a GPU of before Volta": (
         lambda: fit("r1", gpu="p40"),
-        "p40 has compute capability 6.1, and kvcalc models vLLM's kernels from 7.0 on",
+        "p40 has compute capability 6.1, but kvcalc models vLLM's kernels only from 7.0 on",
     ),
     "any device of a size": (
         lambda: fit("r1", gpu="64GB"),
@@ -370,11 +370,11 @@ REFUSALS = {
     ),
     "layers that vLLM does not have": (
         lambda: fit("rwkv-4-7b", max_model_len=1024),
-        "vLLM 0.33.0 has no cache for RWKV layers, of which rwkv-4-7b has some",
+        "vLLM 0.33.0 has no cache for the RWKV layers of rwkv-4-7b",
     ),
     "what a method left": (
         lambda: kvcalc.fit(kvcalc.apply_method(loaded("llama-3.1-8b"), "streaming-llm"), available_bytes=2**30),
-        "vLLM 0.33.0 has no method that changes what all layers of llama-3.1-8b with StreamingLLM cache",
+        "vLLM 0.33.0 does not support methods that change the cache of all layers of llama-3.1-8b with StreamingLLM",
     ),
     "no memory for one token": (
         lambda: fit("llama-3.1-8b", available_bytes=2**20, max_model_len=-1),
@@ -426,7 +426,7 @@ BAD_VALUES = {
     ),
     "a length that nobody knows": (
         lambda: fit("gemma-3-27b"),
-        "nothing says what length gemma-3-27b was made for",
+        "the context of gemma-3-27b is unknown",
     ),
     "ranks that a size cannot tell": (
         lambda: kvcalc.size(loaded("r1"), tokens=1, parallel=kvcalc.Parallel(tp=8, dcp=8)),

@@ -174,7 +174,8 @@ def test_then_the_last_layers_go():
 
 
 def test_one_layer_of_each_kind_has_to_fit():
-    with pytest.raises(kvcalc.KvcalcError, match="2 layers and no fewer have one of each kind, and they need") as error:
+    message = "at least 2 layers are needed to have one of each kind, and they need"
+    with pytest.raises(kvcalc.KvcalcError, match=message) as error:
         against_transformers(WIDE, tokens=20, memory_bytes=1_000_000)
     assert "--device meta" in error.value.help
 

@@ -352,12 +352,12 @@ def test_a_wrong_prediction_is_found(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--method snapkv --method kivi", "snapkv and kivi are predicted together, and run one at a time"),
+        ("--method snapkv --method kivi", "snapkv and kivi can be sized together, but only run one at a time"),
         ("--method snapkv --tokens 5000", "policies are run on prompts of at most 4,096 tokens, not 5,000"),
-        ("--method snapkv --device meta", "snapkv is not run on meta, where there are no values to choose by"),
+        ("--method snapkv --device meta", "snapkv is not run on meta, where there are no values to select by"),
         ("--method snapkv --dtype fp8", "snapkv is not run in fp8"),
-        ("--method snapkv --tp 2", "snapkv is run in one process, and not yet on ranks"),
-        ("--method snapkv:prompt_tokens=11", "snapkv was told of a prompt of 11 tokens, and 10 are to be cached"),
+        ("--method snapkv --tp 2", "snapkv runs only in one process, not on ranks"),
+        ("--method snapkv:prompt_tokens=11", "snapkv has a prompt of 11 tokens, but only 10 are cached"),
         ("--preset llama-2-7b --layers 1 --method h2o-flexgen:hh_ratio=0.05", "hh_ratio (0.05) of a prompt of 10 tokens is none of them"),
     ],
 )  # fmt: skip

@@ -127,10 +127,10 @@ def test_data_parallel_ranks_take_their_own_sequences_and_a_wrong_prediction_is_
 DEATHS = {
     "is killed": (
         "rank 1 of 2 was ended by SIGKILL",
-        "a system that is out of memory does that: ask for fewer tokens, or for the device meta",
+        "likely out of memory: use fewer tokens, or --device meta",
     ),
-    "exits": ("rank 1 of 2 died with exit code 3", "it said nothing; try it again"),
-    "raises": ("rank 1 of 2 died with exit code 1", "its last words were: ValueError: the disk is full"),
+    "exits": ("rank 1 of 2 died with exit code 3", "it printed nothing; try again"),
+    "raises": ("rank 1 of 2 died with exit code 1", "its last output was: ValueError: the disk is full"),
 }
 
 
@@ -166,11 +166,11 @@ def test_ctrl_c_ends_every_rank(tmp_path):
 HANGS = {
     "stop": (
         "rank 1 of 2 was stopped, for over 1 seconds",
-        "all ranks were ended; let it go on (SIGCONT), or see who stops it",
+        "all ranks were ended; continue it (SIGCONT), or find out what stops it",
     ),
     "hang": (
-        "rank 1 of 2 was not done within 3 seconds",
-        "all ranks were ended; give them more with --timeout, or ask for fewer tokens",
+        "rank 1 of 2 did not finish within 3 seconds",
+        "all ranks were ended; raise --timeout, or use fewer tokens",
     ),
 }
 
@@ -274,8 +274,8 @@ TINY = model_of(GQA)
 REFUSED = {
     "too many": (
         {"parallel": Parallel(tp=65)},
-        "TP 65 are 65 ranks, and at most 64 are started",
-        "`kvcalc size` says what each of any number holds",
+        "TP 65 has 65 ranks; the limit is 64",
+        "`kvcalc size` sizes any number of ranks",
     ),
     "uneven": (
         {"parallel": Parallel(tp=3)},
@@ -311,7 +311,7 @@ def test_each_rank_needs_a_cuda_device_of_its_own(monkeypatch):
     with pytest.raises(kvcalc.InvalidValueError) as error:
         verify_ranks(TINY, Parallel(tp=2), tokens=1, device="cuda")
     assert (str(error.value), error.value.help) == (
-        "2 ranks need a CUDA device each, and torch finds 1 CUDA device",
+        "2 ranks need one CUDA device each, but torch finds 1 CUDA device",
         "--device cpu or meta",
     )
 

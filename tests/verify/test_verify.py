@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_cut_to_fewer_layers_then_to_fewer_tokens():
     ]:
         part = largest_slice(asked, memory)
         assert (part.model.num_layers, part.tokens) == (layers, tokens)
-    with pytest.raises(kvcalc.InvalidValueError, match="not one token of one layer fits"):
+    with pytest.raises(kvcalc.InvalidValueError, match="not even one token of one layer fits"):
         largest_slice(asked, layer_bytes // 100 - 1)
 
 
@@ -168,7 +168,7 @@ def test_a_slice_is_said_and_equal_on_its_own():
     result = verify(model, tokens=100, device="cpu", memory_bytes=whole // 2)
     assert result.equal
     assert result.predicted_bytes == whole // 2
-    assert f"a slice was run: 5 of 10 layers, 100 of 100 tokens; the bytes above are the slice's. By the same rule the whole takes {whole:,} bytes" in result.notes[0]  # fmt: skip
+    assert f"a slice was run: 5 of 10 layers, 100 of 100 tokens; the bytes above are the slice's. Extrapolated to the full model: {whole:,} bytes" in result.notes[0]  # fmt: skip
 
 
 def test_the_first_layers_keep_their_kinds():

@@ -75,7 +75,7 @@ class EnginePlan(Plan, Protocol):
     """A plan by an engine's own planner, which always reports."""
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> Fitted:
-        """The engine's own report of so much memory on a rank of each stage."""
+        """The engine's own report of this much memory on a rank of each stage."""
 
 
 @runtime_checkable

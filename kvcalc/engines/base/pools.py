@@ -101,7 +101,7 @@ class PoolPlan(ABC):
 
     @abstractmethod
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
-        """The engine's own report of so much memory on a rank of each stage."""
+        """The engine's own report of this much memory on a rank of each stage."""
 
     def pools_in(self, cache_bytes: int) -> Pools:
         """Pools in cache_bytes on each rank."""

@@ -122,7 +122,7 @@ class Ollama(Engine):
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """What llama-server holds with Ollama's batch; None where Ollama's own engine ran, whose graphs are its own."""
+        """What llama-server holds with Ollama's batch; None if Ollama's own engine ran, whose graphs are its own."""
         if not self.release.starts_llama_server:
             return None
         context = tokens or self.own_context(model) or 1

@@ -47,19 +47,19 @@ _SHARING = Sharing(
     kv_heads="floor",
     extra_layers="last",
     experts=True,
-    caveat="so are SGLang's pools laid out, but most of its model classes refuse to load then",
+    caveat="SGLang's pools have this layout, but most of its model classes then refuse to load",
 )
 """max(1, num_kv_heads // tp) (get_num_kv_heads), and layers left over in the last stages (get_pp_indices)."""
 
 
 class Sglang(SglangSettings):
-    """SGLang: pools of pages, whose sizes follow from the memory that is left."""
+    """SGLang: pools of pages, sized from the memory left."""
 
     TITLE = "SGLang"
     VENDORS = (NVIDIA,)
     VERIFIED = (
         "equal to its own pools in 208 start-ups of 52 models and to its own share of memory in 21, planned without a "
-        "GPU; 22 sizes in 8 start-up logs of users"
+        "GPU; 22 sizes in 8 of users' start-up logs"
     )
     SUPPORT = SUPPORT
     LOADS = QUANTISED
@@ -88,17 +88,17 @@ class Sglang(SglangSettings):
         return tuple(rows.of(whole, group) for group in whole.groups)
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> SglangPlan | CompressedPlan:
-        """The pools of a rank of each stage. Raises NotApplicableError where SGLang refuses to start, in its words."""
+        """The pools of a rank of each stage. Raises NotApplicableError if SGLang refuses to start, in its words."""
         if ranks.dcp > 1:
             raise NotApplicableError(
                 f"kvcalc does not know how SGLang {self.version} lays pools out for decode context parallelism (dcp "
                 f"{ranks.dcp})",
-                help="leave dcp out",
+                help="remove dcp",
             )
         if self.kv_cache_dtype in FP4:
             raise NotApplicableError(
-                f"kvcalc does not know which scales and which workspace SGLang keeps for {self.kv_cache_dtype}",
-                help="ask kvcalc.size, which counts codes and one layout of scales",
+                f"kvcalc does not know SGLang's scales and workspace for {self.kv_cache_dtype}",
+                help="use kvcalc size, which counts codes and one layout of scales",
             )
         check_own_format(self.name, kv_dtype, "kv_cache_dtype")
         served = self.served(model)
@@ -118,7 +118,7 @@ class Sglang(SglangSettings):
     def settled(self, model: Model, ranks: Parallel) -> Sglang:
         """With the share of memory that SGLang takes of a GPU where none is given.
 
-        Raises InvalidValueError where that depends on what the model's config does not say.
+        Raises InvalidValueError if that depends on what the model's config does not say.
         """
         if self.mem_fraction_static is not None:
             return self
@@ -127,7 +127,7 @@ class Sglang(SglangSettings):
             raise InvalidValueError(
                 f"SGLang would reserve all memory of {self.gpu} for prefill chunks and CUDA graphs",
                 field=self.SHARE,
-                help=f"give a share, --engine-set {self.SHARE}=0.85, or a smaller chunked_prefill_size",
+                help=f"set a share, --engine-set {self.SHARE}=0.85, or a smaller chunked_prefill_size",
             )
         return replace(self, mem_fraction_static=fraction)
 
@@ -149,9 +149,12 @@ class Sglang(SglangSettings):
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
         """HiCache's copies of the pools that the device has, LMCache, and what a decode side keeps."""
-        planned, why = None, "of the pools on the device, which `kvcalc fit` knows"
+        planned, why = None, "relative to the pools on the device, which `kvcalc fit` knows"
         if is_compressed(model):
-            why = "of the pools on the device; kvcalc does not know how SGLang copies those of compressed attention"
+            why = (
+                "relative to the pools on the device; kvcalc does not know how SGLang copies those of compressed "
+                "attention"
+            )
         elif (self.enable_hierarchical_cache or self._has_host_pool(model)) and workload.cache_bytes:
             planned = self.plan(model, kv_dtype, ranks).fit((workload.cache_bytes,) * ranks.pp)
         found = tuple(tiers_of(self, ranks, planned or why, at_most=workload.at_most))
@@ -178,20 +181,20 @@ class Sglang(SglangSettings):
         del gpu_bytes
         names = ", ".join(name for name, _ in others)
         return (
-            f"each SGLang takes {self.SHARE} of what is free when it starts: with {names} started before {model} the "
+            f"each SGLang takes {self.SHARE} of the memory free at its start: with {names} started before {model} the "
             "same bytes are a larger share"
         )
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.
 
-        Raises InvalidValueError where that fraction is neither given nor worked out (`settled`).
+        Raises InvalidValueError if that fraction is neither given nor worked out (`settled`).
         """
         if self.mem_fraction_static is None:
             raise InvalidValueError(
-                "mem_fraction_static is not given, and what SGLang makes of it depends on the model and its ranks",
+                "mem_fraction_static is not given, and SGLang's default depends on the model and its ranks",
                 field=self.SHARE,
-                help=f"give it: --engine-set {self.SHARE}=0.85; a start-up log prints it among server_args",
+                help=f"set it: --engine-set {self.SHARE}=0.85; a start-up log prints it among server_args",
             )
         return memory_bytes - int(memory_bytes * (1 - self.mem_fraction_static)) - used_bytes
 
@@ -212,7 +215,7 @@ class Sglang(SglangSettings):
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What SGLang does with this model that nobody would expect."""
-        found = [f"pages that SGLang {self.version} gives a request; kvcalc.fit knows the pools that they come from"]
+        found = [f"pages that SGLang {self.version} allocates to a request; kvcalc fit sizes the pools"]
         slides = any(map(is_sliding, model.groups))
         if slides and not has_own_windows(model, self):
             found.append(
@@ -224,13 +227,13 @@ class Sglang(SglangSettings):
                 f"SGLang has no class for {type_of(model)}: its fallback to Transformers stores K and V of every head"
             )
         if is_of(model, CROSS_ATTENDING):
-            found.append("tokens of an encoder take slots of every layer, as those of text do: count them, too")
+            found.append("tokens of an encoder use slots of every layer, like text tokens: include them")
         if drafts_of(model, self) and not counted_drafts(model):
-            found.append(f"SGLang sets nothing aside for layers that draft of {type_of(model)}")
+            found.append(f"SGLang reserves no memory for draft layers of {type_of(model)}")
         if idle := rows_without_use(model):
-            found.append(f"SGLang has rows for every layer, also for the {idle} that cache nothing")
+            found.append(f"SGLang has rows for every layer, including the {idle} that cache nothing")
         if self.kv_cache_dtype in FP4:
             found.append(
-                "a second layout of the scales and a workspace, which some of its FP4 kernels need, are not counted"
+                "not counted: a second layout of the scales and a workspace, which some of its FP4 kernels need"
             )
         return tuple(found)

@@ -52,7 +52,7 @@ _UNCHUNKED_TOKENS = 16384
 _MANY_REQUESTS = 300
 _LATENT_PREFILL = 8192
 _PREFILL_STEPS = ((32, 4), (256, 16), (512, 32), (1024, 64), (4096, 256), (None, 512))
-"""Captured prefill sizes: up to so many tokens, in steps of so many."""
+"""Captured prefill sizes: up to this many tokens, in steps of so many."""
 _PLAIN_LAYERS, _PLAIN_WIDTH = 24, 1024
 """ViT-L/14, by which vision towers are measured."""
 _SENSITIVITY, _LEAST, _MOST, _SEEING = 0.1, 0.8, 1.05, 0.95
@@ -76,7 +76,7 @@ def _capacity(mib: int) -> Capacity:
 def default_fraction(model: Model, settings: SglangSettings, ranks: Parallel) -> float:
     """mem_fraction_static for a model on these ranks, dp of which share attention (tp * dp in SGLang's own count).
 
-    Raises InvalidValueError where the vision tower is of unknown size, or nothing is left.
+    Raises InvalidValueError if the vision tower is of unknown size, or nothing is left.
     """
     mib = memory_mib(settings.gpu)
     tp, capacity = ranks.tp * ranks.dp, _capacity(mib)
@@ -140,10 +140,10 @@ def _share_of_text(model: Model) -> float:
         return 1
     if vision.hidden_size is None:
         raise InvalidValueError(
-            f"the config of {model.name} does not say how wide its vision tower is, by which SGLang lowers "
+            f"the config of {model.name} does not give the width of its vision tower, by which SGLang lowers "
             "mem_fraction_static",
             field="mem_fraction_static",
-            help="give it, --engine-set mem_fraction_static=0.8: a start-up log prints it among server_args",
+            help="set --engine-set mem_fraction_static=0.8: a start-up log prints it among server_args",
         )
     layers = vision.num_layers or _PLAIN_LAYERS
     size = layers * vision.hidden_size**2 / (_PLAIN_LAYERS * _PLAIN_WIDTH**2)

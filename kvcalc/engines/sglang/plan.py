@@ -57,12 +57,12 @@ class SglangPlan(PoolPlan):
             self.request_states, self.session_states = self._schedule.states, int(self._schedule.keeps_prefixes)
 
     def with_states(self, states: int) -> SglangPlan:
-        """The same with max_mamba_cache_size: so many states on a rank."""
+        """The same with max_mamba_cache_size: this many states on a rank."""
         asked = replace(self._settings, max_mamba_cache_size=states * self._schedule.dp, mamba_full_memory_ratio=None)
         return SglangPlan(self._model, asked, self._ranks, self._sharing)
 
     def states_setting(self, states: int, cache_bytes: int) -> tuple[str, float] | None:
-        """mamba_full_memory_ratio that makes as many states of cache_bytes on a rank; None where drafts have a part."""
+        """mamba_full_memory_ratio that makes as many states of cache_bytes on a rank; None if drafts have a part."""
         if self._schedule.drafts is not None:
             return None
         stage = max(self._stages, key=lambda stage: stage.largest_state_bytes)
@@ -71,7 +71,7 @@ class SglangPlan(PoolPlan):
         return None if ratio is None else ("mamba_full_memory_ratio", ratio)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
-        """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
+        """Pools that fit this much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
         del longest
         model, settings, schedule, stages = self._model, self._settings, self._schedule, self._stages
         sizes = [sizes_of(stage, settings, schedule, each) for stage, each in zip(stages, available_bytes, strict=True)]
@@ -104,7 +104,7 @@ class CompressedPlan(PoolPlan):
         super().__init__(tuple(settings.footprint(part, BF16) for part in parts), self._schedule.page)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
-        """Pools that fit so much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
+        """Pools that fit this much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
         del longest
         settings, schedule, stages = self._settings, self._schedule, self._stages
         report = _report(self._model, settings, schedule, available_bytes)
@@ -121,12 +121,12 @@ class CompressedPlan(PoolPlan):
 
 
 def _limited(fitting: int, settings: SglangSettings, page: int) -> int:
-    """Tokens that fit, or that are asked for, in whole pages. Raises NotApplicableError where there is none."""
+    """Tokens that fit, or that are asked for, in whole pages. Raises NotApplicableError if there is none."""
     tokens = min(fitting, settings.max_total_tokens or fitting) // page * page
     if tokens <= 0:
         raise NotApplicableError(
             "Not enough memory. Please try to increase --mem-fraction-static.",
-            help="give more memory, or share the model among more GPUs",
+            help="use more memory, or more GPUs",
         )
     return tokens
 
@@ -153,7 +153,7 @@ def _of_context(model: Model, settings: SglangSettings, schedule: Schedule) -> t
         return ()
     shared = ", which all requests share" if keeps_states_alone(model) else ""
     return (
-        f"the config of {model.name} names no longest context, and SGLang takes {schedule.context_tokens:,} tokens"
+        f"the config of {model.name} has no maximum context, so SGLang uses {schedule.context_tokens:,} tokens"
         f"{shared}: set context_length",
     )
 

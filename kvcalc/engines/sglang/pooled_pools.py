@@ -72,7 +72,7 @@ class PooledStage(NamedTuple):
         return cls(layers, dict(sorted(sources.items())), bytes_of, window, draft_layers)
 
     def tokens_in(self, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> int:
-        """max_total_num_tokens of so much memory, or 0.
+        """max_total_num_tokens of this much memory, or 0.
 
         Raises NotApplicableError for a stage of windows alone, by whose tokens SGLang would divide by zero.
         """
@@ -84,9 +84,9 @@ class PooledStage(NamedTuple):
             token_bytes += _ratio(settings) * window_token
         if not token_bytes:
             raise NotApplicableError(
-                "a pipeline stage has windows alone, none of which grows with the tokens, and SGLang divides its "
-                "memory by the bytes of a token",
-                help="take fewer stages (pp), or set swa_full_tokens_ratio",
+                "a pipeline stage has only windows, which do not grow with the tokens, and SGLang divides its memory "
+                "by the bytes per token",
+                help="use fewer stages (pp), or set swa_full_tokens_ratio",
             )
         states = self._states(schedule, schedule.requests or 1)
         left = max(available_bytes - sum(pool.bytes for pool in states) - (cap or 0) * window_token, 0)
@@ -96,7 +96,7 @@ class PooledStage(NamedTuple):
         return tokens
 
     def pools(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> tuple[Pool, ...]:
-        """The pools of so many tokens as they are allocated. Raises NotApplicableError where no request fits."""
+        """The pools of this many tokens as they are allocated. Raises NotApplicableError if no request fits."""
         window_pages = self._window_tokens(settings, schedule, tokens) // PAGE
         check_sliding_pool(window_pages * PAGE, self.window, PAGE)
         page, kv_bytes = f"page of {PAGE}", self.bytes_of[0]["kv"]
@@ -122,7 +122,7 @@ class PooledStage(NamedTuple):
         )
 
     def _cap(self, settings: SglangSettings, schedule: Schedule) -> int | None:
-        """Tokens of the window by their worst case; None where they are a share of all."""
+        """Tokens of the window by their worst case; None if they are a share of all."""
         if settings.swa_full_tokens_ratio is not None or not (schedule.requests and schedule.chunk_tokens):
             return None
         prefixes = _PREFIXES_OF_A_REQUEST * schedule.requests if schedule.keeps_prefixes else 0

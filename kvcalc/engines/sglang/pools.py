@@ -3,7 +3,7 @@
     max_total_num_tokens = floor(available / bytes of a token in all layers / page_size) * page_size
     with sliding pools     floor(available / (full + ratio * sliding) / page_size) * page_size, of which the sliding
                            pool has ratio, floored to pages again; or, with the radix cache off and max_running_requests
-                           given, the worst case of so many requests, and the full pool the rest
+                           given, the worst case of this many requests, and the full pool the rest
     with states            the Mamba pool first (`states`)
 
 Each token pool has one page more, to which padded writes go. Layers that draft have pools of their own, of as many
@@ -44,7 +44,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(stage: Stage, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> Sizes:
-    """Slots that fit available_bytes. Raises NotApplicableError where there is not enough, as SGLang does."""
+    """Slots that fit available_bytes. Raises NotApplicableError if there is not enough, as SGLang does."""
     states, left = states_of(stage, settings, schedule, available_bytes)
     full, sliding, page = stage.token_bytes(FULL), stage.token_bytes(SLIDING), schedule.page
     if not (full or sliding):
@@ -96,14 +96,14 @@ def _ratio(stage: Stage, settings: SglangSettings) -> float:
 
 
 def _request_cap(stage: Stage, schedule: Schedule) -> int | None:
-    """Tokens of the sliding pool by its worst case; None where it is a share of the full pool."""
+    """Tokens of the sliding pool by its worst case; None if it is a share of the full pool."""
     if schedule.keeps_prefixes or not (schedule.chunk_tokens and schedule.requests):
         return None
     return -(-request_cap(stage.window, schedule, schedule.requests) // schedule.page) * schedule.page
 
 
 def request_cap(window: int, schedule: Schedule, requests: int) -> int:
-    """Tokens that so many requests, and prefill chunks in flight, hold of a window at most."""
+    """Tokens that this many requests, and prefill chunks in flight, hold of a window at most."""
     chunks = (_CHUNKS_IN_FLIGHT if schedule.overlaps else 1) * schedule.chunk_tokens
     return requests * schedule.window_tokens(window) + chunks + schedule.page
 

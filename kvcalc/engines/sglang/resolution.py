@@ -118,7 +118,7 @@ def drafts_of(model: Model, settings: SglangSettings) -> Drafts | None:
         raise InvalidValueError(
             "speculative_num_steps is not given, but other numbers of the draft are",
             field="speculative_num_steps",
-            help="give speculative_num_steps, speculative_eagle_topk and speculative_num_draft_tokens together",
+            help="set speculative_num_steps, speculative_eagle_topk and speculative_num_draft_tokens together",
         )
     chain = (steps or _DRAFT_STEPS) + 1
     return Drafts(chain - 1, topk, chain if topk == 1 else settings.speculative_num_draft_tokens or chain)
@@ -143,7 +143,7 @@ def _strategy(model: Model, settings: SglangSettings) -> str:
     else:
         strategy = asked
     if strategy == NO_BUFFER and paged:
-        raise NotApplicableError("no_buffer only supports page_size=1.", help="leave page_size out")
+        raise NotApplicableError("no_buffer only supports page_size=1.", help="remove page_size")
     if strategy == asked == NO_BUFFER and not settings.disable_overlap_schedule:
         raise NotApplicableError(
             "no_buffer do not support overlap schedule. Try to set disable_overlap_schedule=True.",
@@ -157,7 +157,7 @@ def _refused(words: str, strategy: str) -> NotApplicableError:
 
 
 def cache_dtype(model: Model, settings: SglangSettings, kv_dtype: Dtype) -> str:
-    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError where it refuses the one that is asked for."""
+    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError if it refuses the one that is asked for."""
     name = settings.kv_cache_dtype
     if name == AUTO and not kv_dtype.is_computed_in:
         name = _BY_KV_DTYPE.get(kv_dtype.name, "")
@@ -169,13 +169,13 @@ def cache_dtype(model: Model, settings: SglangSettings, kv_dtype: Dtype) -> str:
     if is_compressed(model):
         if pools_entries(model) and major(settings) >= BLACKWELL:
             raise NotApplicableError(
-                f"kvcalc knows how SGLang lays DeepSeek-V4.1 out on Hopper, and not the layout of {settings.gpu}",
+                f"kvcalc knows SGLang's layout of DeepSeek-V4.1 only on Hopper, not on {settings.gpu}",
                 help="choose a Hopper GPU as gpu",
             )
         if name not in (AUTO, "fp8_e4m3"):
             raise NotApplicableError(
-                f"SGLang keeps DeepSeek-V4 in bytes of a layout of its own, not in {name}",
-                help="leave kv_cache_dtype out, or write kv_cache_dtype=fp8_e4m3",
+                f"SGLang keeps DeepSeek-V4 in its own byte layout, not in {name}",
+                help="remove kv_cache_dtype, or write kv_cache_dtype=fp8_e4m3",
             )
         return "fp8_e4m3"
     if not has_sparse_latent(model):
@@ -200,7 +200,7 @@ def _raw_latent(model: Model, settings: SglangSettings) -> bool:
         raise NotApplicableError(
             "CUDA TileLang FP8 KV requires both DSA backends to be tilelang; raw and scaled FP8 KV layouts cannot be "
             "mixed",
-            help="set dsa_prefill_backend and dsa_decode_backend alike",
+            help="set dsa_prefill_backend and dsa_decode_backend to the same",
         )
     return bool(backends & {_TRTLLM, _TILELANG})
 

@@ -2,7 +2,7 @@
 
     requests at a time   min(max_running_requests / dp, tokens / 2, states / states of a request), where without
                          max_running_requests tokens / context * 512 stands in its place, between 2,048 and 4,096
-    states of a request  3 and those that track it: 2 with an extra buffer, 1 where nothing overlaps with scheduling;
+    states of a request  3 and those that track it: 2 with an extra buffer, 1 if nothing overlaps with scheduling;
                          1 in all without the radix cache
     tokens of a window   window + interval * drafted tokens + page, and what a step of decoding may take
 
@@ -64,9 +64,9 @@ class Schedule(NamedTuple):
     keeps_prefixes: bool = True
 
     def requests_at_a_time(self, tokens: int, states: int = 0) -> int:
-        """Requests that so many tokens, and states if there are any, let run together.
+        """Requests that this many tokens, and states if there are any, let run together.
 
-        Raises NotApplicableError where states let none.
+        Raises NotApplicableError if states let none.
         """
         by_context = int(tokens / self.context_tokens * _REQUESTS_OF_A_CONTEXT)
         wanted = self.requests or min(max(by_context, _FEWEST_REQUESTS), _MOST_REQUESTS)
@@ -74,7 +74,7 @@ class Schedule(NamedTuple):
         return found if not states else min(found, self.requests_of_states(states))
 
     def requests_of_states(self, states: int) -> int:
-        """Requests that so many states let run together. Raises NotApplicableError where it is none."""
+        """Requests that this many states let run together. Raises NotApplicableError if it is none."""
         if states < self.states:
             raise NotApplicableError(
                 "Hybrid (mamba/linear-attention) state cache is too small to serve any requests. "

@@ -40,12 +40,12 @@ def _with_drafts(model: Model) -> Model:
         return model
     if is_of(model, SELF_DRAFTING):
         raise NotApplicableError(
-            f"the config of {model.name} does not say how many layers draft",
-            help="add num_nextn_predict_layers to it, or leave speculative_algorithm out",
+            f"the config of {model.name} does not give the number of draft layers",
+            help="add num_nextn_predict_layers to it, or remove speculative_algorithm",
         )
     raise NotApplicableError(
-        f"{model.name} has no layers that draft, and kvcalc does not know another model that would",
-        help="leave speculative_algorithm out, and size the draft model by itself",
+        f"{model.name} has no draft layers, and a separate draft model is unknown",
+        help="remove speculative_algorithm, and size the draft model separately",
     )
 
 
@@ -80,7 +80,7 @@ def _heads_of_full_layers(model: Model) -> GroupedQueryAttention | None:
 
 
 def _heads(part: Attention) -> tuple[int, ...]:
-    """Heads and widths of K and V; nothing where a part has none."""
+    """Heads and widths of K and V; nothing if a part has none."""
     return (part.num_kv_heads, *part.head_widths) if isinstance(part, GroupedQueryAttention) else ()
 
 

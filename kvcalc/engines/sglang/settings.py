@@ -42,80 +42,80 @@ class SglangSettings(Engine):
 
     RELEASE = SglangRelease
 
-    version: str = setting(SglangRelease.newest(), "version of SGLang whose rules hold")
+    version: str = setting(SglangRelease.newest(), "version of SGLang")
     gpu: str = setting(
         "h100-80gb",
-        "a name that `kvcalc gpus` lists; from Blackwell on, sparse latents are cached in fp8 unless told otherwise",
+        "a name listed by `kvcalc gpus`; from Blackwell on, sparse latents are cached in fp8 by default",
     )
     kv_cache_dtype: str = setting(
         AUTO,
-        "auto (the model's, or size's kv_dtype), bf16, bfloat16, fp8_e4m3, fp8_e5m2, mxfp8, nvfp4 or fp4_mx_block16",
+        "auto (the model's, or kv_dtype), bf16, bfloat16, fp8_e4m3, fp8_e5m2, mxfp8, nvfp4 or fp4_mx_block16",
     )
-    page_size: int | None = setting(None, "tokens of a page; none: 1, or what the backend insists on")
+    page_size: int | None = setting(None, "tokens of a page; default: 1, or the backend's requirement")
     attention_backend: str | None = setting(
-        None, "of those that change the page size, or any other; none: SGLang's choice for the model and the GPU"
+        None, "one that changes the page size, or any other; default: SGLang's choice for the model and the GPU"
     )
     dsa_prefill_backend: str | None = setting(
         None,
-        "kernels of sparse latents; with trtllm, or tilelang for both, a latent in fp8 has no scales; none: trtllm "
+        "kernels of sparse latents; with trtllm, or tilelang for both, a latent in fp8 has no scales; default: trtllm "
         "from Blackwell on",
     )
-    dsa_decode_backend: str | None = setting(None, "the same, while decoding")
+    dsa_decode_backend: str | None = setting(None, "the same for decoding")
     mem_fraction_static: float | None = setting(
-        None, "share of the free memory for weights and caches together; none: SGLang's own estimate of the rest"
+        None, "share of the free memory for weights and caches together; default: SGLang's own estimate of the rest"
     )
     max_total_tokens: int | None = setting(None, "most tokens of the pools")
-    context_length: int | None = setting(None, "tokens of a model that caches none")
+    context_length: int | None = setting(None, "tokens of a model without a cache")
     swa_full_tokens_ratio: float | None = setting(
-        None, "tokens of the sliding pool for each of the full one; none: 0.8, of DeepSeek-V4 0.1"
+        None, "ratio of tokens in the sliding pool to the full one; default: 0.8, for DeepSeek-V4 0.1"
     )
     disable_hybrid_swa_memory: bool = setting(False, "sliding layers in the full pool")
-    disable_radix_cache: bool = setting(False, "no prefixes are kept, so that a request has one state and not 3 to 5")
+    disable_radix_cache: bool = setting(False, "keep no prefixes, so that a request has one state instead of 3 to 5")
     disable_overlap_schedule: bool = setting(
         False, "one prefill chunk and one tracked state at a time; pipeline stages turn it on"
     )
     max_running_requests: int | None = setting(
         None,
-        "requests at a time; none: as many as tokens and states allow, at most 4,096, with drafts 48, of DeepSeek-V4 "
-        "256. Without the radix cache it sizes the sliding pool and the Mamba pool",
+        "concurrent requests; default: as many as tokens and states allow, at most 4,096, with drafts 48, for "
+        "DeepSeek-V4 256. Without the radix cache it sizes the sliding pool and the Mamba pool",
     )
     chunked_prefill_size: int | None = setting(
-        None, "prompt tokens of a prefill step, -1 for all; none: 2,048 to 16,384 by the GPU's memory"
+        None, "prompt tokens of a prefill step, -1 for all; default: 2,048 to 16,384 by the GPU's memory"
     )
-    max_mamba_cache_size: int | None = setting(None, "states of the Mamba pool; none: by mamba_full_memory_ratio")
+    max_mamba_cache_size: int | None = setting(None, "states of the Mamba pool; default: by mamba_full_memory_ratio")
     mamba_full_memory_ratio: float | None = setting(
-        None, "memory of states to that of tokens; none: 0.9, of Inkling 0.1"
+        None, "ratio of state memory to token memory; default: 0.9, for Inkling 0.1"
     )
     mamba_radix_cache_strategy: str = setting(
         AUTO, "how states of prefixes are kept: auto, extra_buffer, extra_buffer_lazy or no_buffer"
     )
     mamba_ssm_dtype: str | None = setting(
-        None, "of recurrent states; none: as the model's config says, float32 where it does not"
+        None, "dtype of recurrent states; default: from the model's config, else float32"
     )
     speculative_algorithm: str | None = setting(
-        None, "EAGLE or NEXTN, which draft with layers of the model itself; none: EAGLE where those are counted (--mtp)"
+        None, "EAGLE or NEXTN, which draft with the model's own layers; default: EAGLE if they are counted (--mtp)"
     )
-    speculative_num_steps: int | None = setting(None, "tokens that are drafted in a row; none: 3")
-    speculative_eagle_topk: int | None = setting(None, "branches of a draft; none: 1")
-    speculative_num_draft_tokens: int | None = setting(None, "tokens that are verified at once; none: steps and one")
-    enable_hierarchical_cache: bool = setting(False, "HiCache: a copy of the pools in host memory, of each rank")
+    speculative_num_steps: int | None = setting(None, "tokens drafted in sequence; default: 3")
+    speculative_eagle_topk: int | None = setting(None, "branches of a draft; default: 1")
+    speculative_num_draft_tokens: int | None = setting(None, "tokens verified at once; default: steps plus one")
+    enable_hierarchical_cache: bool = setting(False, "HiCache: a copy of the pools in host memory, per rank")
     hicache_ratio: float | None = setting(
-        None, "host pools to those of the device; none: 2, of a buffer_only mode 1.2, or what the host has room for"
+        None, "ratio of host pools to device pools; default: 2, in buffer_only mode 1.2, or what fits on the host"
     )
-    hicache_size: int = setting(0, "GB (10^9 bytes) of host memory for each rank, in the place of the ratio")
+    hicache_size: int = setting(0, "GB (10^9 bytes) of host memory per rank, instead of the ratio")
     hicache_host_memory_mode: str = setting("cache", "cache, or buffer_only before a storage backend")
-    enable_lmcache: bool = setting(False, "LMCache in the place of HiCache")
+    enable_lmcache: bool = setting(False, "LMCache instead of HiCache")
     lmcache: Mapping[str, object] | None = setting(
-        None, "LMCache's own configuration: max_local_cpu_size, max_local_disk_size, in GiB of each rank"
+        None, "LMCache's own configuration: max_local_cpu_size, max_local_disk_size, in GiB per rank"
     )
-    disaggregation_mode: str = setting("null", "null, prefill, or decode, whose host keeps requests that are retracted")
+    disaggregation_mode: str = setting("null", "null, prefill, or decode, whose host keeps retracted requests")
     disaggregation_decode_enable_offload_kvcache: bool = setting(
-        False, "the decode side copies its cache to host memory, on the way to a storage backend"
+        False, "the decode side copies its cache to host memory on its way to a storage backend"
     )
     disaggregation_decode_retraction_backup: str | None = setting(
-        None, "where the decode side keeps retracted requests: host_pool, cpu_tensor or none; none set: by the cache"
+        None, "where the decode side keeps retracted requests: host_pool, cpu_tensor or none; default: by the cache"
     )
-    disable_cuda_graph: bool = setting(False, "no CUDA graphs, for which mem_fraction_static leaves room otherwise")
+    disable_cuda_graph: bool = setting(False, "no CUDA graphs, so mem_fraction_static leaves no room for them")
 
     def __post_init__(self) -> None:
         known_device(type(self), self.gpu)

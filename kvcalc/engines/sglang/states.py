@@ -22,7 +22,7 @@ _DEFAULT_RATIO, _INKLING_RATIO = 0.9, 0.1
 
 
 def states_of(stage: Stage, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> tuple[int, int]:
-    """Slots of the Mamba pool, and what it leaves of the memory. Raises NotApplicableError where there are none."""
+    """Slots of the Mamba pool, and what it leaves of the memory. Raises NotApplicableError if there are none."""
     slot = stage.largest_state_bytes
     if not slot:
         return 0, available_bytes

@@ -23,7 +23,7 @@ SUPPORT = Support(
     "0.5.23",
     refused={
         **dict.fromkeys(
-            _INCOMPATIBLE, Refusal("no class in SGLang, and that of transformers is not compatible with it")
+            _INCOMPATIBLE, Refusal("no class in SGLang, and transformers' class is not compatible with it")
         ),
         **dict.fromkeys(_UNKNOWN, Refusal("no class in SGLang, and none in transformers")),
     },

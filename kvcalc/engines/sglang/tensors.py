@@ -106,9 +106,9 @@ class Rows(NamedTuple):
         names = " and ".join(other.name for other in others)
         why = f"and those of {names} differ" if rows else "and no other layer is on their pipeline stage"
         raise NotApplicableError(
-            f"kvcalc does not know which rows SGLang has for {group.name} layers of {model.name}, which cache "
-            f"nothing: it has some for every layer, {why}",
-            help="try another --engine" if rows else "take fewer pipeline stages",
+            f"kvcalc does not know SGLang's rows for {group.name} layers of {model.name}, which cache nothing: it has "
+            f"rows for every layer, {why}",
+            help="try another --engine" if rows else "use fewer pipeline stages",
         )
 
     def _tokens(self, window: int | None = None) -> SlotRule:
@@ -188,8 +188,8 @@ def _check_pooled(group: LayerGroup, pooled: int, *sizes: int) -> None:
     """Raises NotApplicableError for a pooled key that its tokens cannot share evenly."""
     if odd := next((size for size in sizes if size % pooled), None):
         raise NotApplicableError(
-            f"kvcalc divides a pooled key of {group.name} layers among its {pooled} tokens, which {odd} is no multiple "
-            "of",
+            f"kvcalc divides a pooled key of {group.name} layers among its {pooled} tokens, of which {odd} is not a "
+            "multiple",
             help="try another --engine",
         )
 

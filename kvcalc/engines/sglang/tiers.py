@@ -70,7 +70,7 @@ def _copies(name: str, settings: SglangSettings, ranks: Parallel, planned: PoolR
     default = _BUFFER_RATIO if settings.hicache_host_memory_mode == BUFFER_ONLY else _RATIO
     words = f"hicache_ratio {default if ratio is None else ratio:g}"
     if settings.hicache_size:
-        words = f"hicache_size {settings.hicache_size:,} GB, each rank"
+        words = f"hicache_size {settings.hicache_size:,} GB per rank"
     if isinstance(planned, str):
         size_bytes = settings.hicache_size * GB or None
         all_bytes = None if size_bytes is None else ranks.tp * ranks.pp * size_bytes
@@ -79,7 +79,7 @@ def _copies(name: str, settings: SglangSettings, ranks: Parallel, planned: PoolR
     page = int(str(dict(planned.resolved)["page_size"]))
     stages = [sum(_host_bytes(pools, settings, default, page)) for pools in planned.stages]
     by_default = not settings.hicache_size and ratio is None
-    words += ", its default; less where 80% of the host's free memory do not hold it" if by_default else ""
+    words += ", its default; less if it exceeds 80% of the host's free memory" if by_default else ""
     less = by_default or (at_most and not settings.hicache_size)
     return Tier(name, HOST, max(stages), ranks.tp * sum(stages), words, at_most=less)
 

@@ -24,7 +24,7 @@ _OUTSIDE_GIB = ((1, 3), (Fraction(3, 2), Fraction(15, 2)))
 
 
 def beside(widths: Widths, tokens: int, ranks: int) -> Beside:
-    """The interval on each of `ranks` tensor-parallel GPUs, whose steps have so many tokens."""
+    """The interval on each of `ranks` tensor-parallel GPUs, whose steps have this many tokens."""
     layer = _GATE_UP_ACT * Fraction(widths.intermediate_size, ranks) + _HIDDEN_BUFFERS * widths.hidden_size
     forward = _HALF_BYTES * tokens * layer
     activations = Term("activations", int(_LOW * forward), int(_HIGH * forward), "arithmetic of its dummy requests")

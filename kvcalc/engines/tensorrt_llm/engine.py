@@ -30,7 +30,7 @@ _SHARING = Sharing(
     kv_heads="ceil",
     extra_layers="first",
     experts=True,
-    caveat="some of what the ranks hold is twice there, or never written",
+    caveat="some of what the ranks hold is duplicated, or never written",
 )
 """(num_kv_heads + tp - 1) // tp of each layer (KVCacheManager), and layers left over in the first stages (Mapping)."""
 
@@ -41,7 +41,7 @@ class TensorrtLlm(TensorrtLlmSettings):
     TITLE = "TensorRT-LLM"
     VENDORS = (NVIDIA,)
     VERIFIED = (
-        "305 plans of a transcript of its Python arithmetic, equal; the package was not run; 4 sizes in logs of users"
+        "305 plans of a transcription of its Python arithmetic, equal; the package was not run; 4 sizes in users' logs"
     )
     SHARE = "free_gpu_memory_fraction"
     FIXED = ""
@@ -68,7 +68,7 @@ class TensorrtLlm(TensorrtLlmSettings):
         """The pools of a rank of each stage. Raises NotApplicableError for what the manager does not store."""
         if ranks.dcp > 1:
             raise NotApplicableError(
-                f"TensorRT-LLM has no decode context parallelism of this kind (dcp {ranks.dcp})", help="leave dcp out"
+                f"TensorRT-LLM has no decode context parallelism of this kind (dcp {ranks.dcp})", help="remove dcp"
             )
         check_own_format(self.name, kv_dtype, "dtype")
         return TensorrtLlmPlan(model, self, ranks, _SHARING)
@@ -79,13 +79,13 @@ class TensorrtLlm(TensorrtLlmSettings):
         size_bytes = self.host_cache_size
         if not size_bytes:
             return ()
-        words = "host_cache_size, each rank, in whole blocks"
+        words = "host_cache_size per rank, in whole blocks"
         return (Tier("host cache", HOST, size_bytes, ranks.tp * ranks.pp * size_bytes, words, at_most=True),)
 
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """Activations of a step, and what is outside of PyTorch; None where that has the system's files in it."""
+        """Activations of a step, and what is outside of PyTorch; None if that has the system's files in it."""
         del model, kv_dtype, tokens
         return None if gpu_named(self.gpu).is_unified else beside(widths, self.max_num_tokens, ranks.tp)
 
@@ -110,8 +110,10 @@ class TensorrtLlm(TensorrtLlmSettings):
 
     def notes(self, model: Model) -> tuple[str, ...]:
         """What TensorRT-LLM does with this model that nobody would expect."""
-        found = ["blocks that TensorRT-LLM gives a request; kvcalc.fit knows the pools that they come from"]
+        found = ["blocks that TensorRT-LLM allocates to a request; kvcalc fit sizes the pools"]
         limits = ("sliding_window", "attention_chunk_size")
         if not self.max_attention_window and any(limit in group.facts for group in model.groups for limit in limits):
-            found.append("without max_attention_window every layer keeps every token, whatever the model's own windows")
+            found.append(
+                "without max_attention_window every layer keeps every token, regardless of the model's windows"
+            )
         return tuple(found)

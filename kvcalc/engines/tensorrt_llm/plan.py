@@ -35,7 +35,7 @@ class TensorrtLlmPlan(PoolPlan):
         super().__init__(tuple(settings.footprint(part, BF16) for part in parts), settings.tokens_per_block)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
-        """Pools that fit available_bytes of a rank of each stage. Raises NotApplicableError where there is no block."""
+        """Pools that fit available_bytes of a rank of each stage. Raises NotApplicableError if there is no block."""
         del longest
         settings = self._settings
         each_stage = list(zip(self._windows, available_bytes, strict=True))
@@ -43,7 +43,7 @@ class TensorrtLlmPlan(PoolPlan):
         fewest = _fewest([self._blocks(own, memory) for own, memory in zip(stages, available_bytes, strict=True)])
         if not fewest or min(fewest.values()) <= 0:
             raise NotApplicableError(
-                "not one block of the cache fits the memory that is left for it",
+                "not even one block of the cache fits in the memory left for it",
                 help="raise free_gpu_memory_fraction or max_tokens, or use more GPUs",
             )
         pools = _pools_of(stages, fewest, settings)
@@ -63,7 +63,7 @@ class TensorrtLlmPlan(PoolPlan):
         )
 
     def _blocks(self, windows: Windows, memory_bytes: int, *, on_host: bool = False) -> dict[int, int]:
-        """Blocks of each window in so much memory of a GPU, or of its host."""
+        """Blocks of each window in this much memory of a GPU, or of its host."""
         settings, block = self._settings, self._settings.tokens_per_block
         if self._shares:
             return shared_blocks(windows, settings, memory_bytes)
@@ -103,7 +103,7 @@ def _fewest(blocks: Sequence[dict[int, int]]) -> dict[int, int]:
 def _pools_of(
     stages: Sequence[Windows], blocks: dict[int, int], settings: TensorrtLlmSettings
 ) -> tuple[tuple[Pool, ...], ...]:
-    """Pools of so many blocks of each window, on a rank of each stage."""
+    """Pools of this many blocks of each window, on a rank of each stage."""
     return tuple(tuple(_pool(window, held, blocks, settings) for window, held in own.items()) for own in stages)
 
 

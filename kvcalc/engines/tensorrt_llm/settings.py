@@ -31,24 +31,22 @@ class TensorrtLlmSettings(Engine):
 
     RELEASE = TensorrtLlmRelease
 
-    version: str = setting(TensorrtLlmRelease.newest(), "version of TensorRT-LLM whose rules hold; 1 is any 1.x")
-    gpu: str = setting("h100-80gb", "a name that `kvcalc gpus` lists")
+    version: str = setting(TensorrtLlmRelease.newest(), "version of TensorRT-LLM; 1 is any 1.x")
+    gpu: str = setting("h100-80gb", "a name listed by `kvcalc gpus`")
     dtype: str = setting(
-        AUTO, "of the cache: auto (the model's, or size's kv_dtype), fp8, nvfp4, int8, float16, bfloat16 or float32"
+        AUTO, "format of the cache: auto (the model's, or kv_dtype), fp8, nvfp4, int8, float16, bfloat16 or float32"
     )
     tokens_per_block: int = setting(32, "tokens of a block; engines that were built for TensorRT had 64")
     free_gpu_memory_fraction: float = setting(
-        0.9, "share of what is free once weights are loaded and activations were measured"
+        0.9, "share of the memory free after loading weights and measuring activations"
     )
     max_num_tokens: int = setting(8192, "tokens of a step, by which the memory of its activations is estimated")
-    max_tokens: int | None = setting(None, "most tokens of the pool; the smaller of the two holds")
-    host_cache_size: int | None = setting(
-        None, "bytes of each rank's host for blocks that wait there; none: no such blocks"
-    )
+    max_tokens: int | None = setting(None, "most tokens of the pool; the smaller of the two applies")
+    host_cache_size: int | None = setting(None, "bytes of host memory per rank for offloaded blocks; default: none")
     max_attention_window: Sequence[int] = setting(
-        (), "windows of the layers in turn, given again and again; none: every layer keeps every token"
+        (), "windows of the layers, repeated cyclically; default: every layer keeps every token"
     )
-    max_seq_len: int | None = setting(None, "longest request, which no window is longer than")
+    max_seq_len: int | None = setting(None, "longest request; windows are not longer")
 
     def __post_init__(self) -> None:
         known_device(type(self), self.gpu)
@@ -87,6 +85,6 @@ def _windows(given: object) -> tuple[int, ...]:
         raise InvalidValueError(
             f"max_attention_window must be a list of whole numbers, not {shown(given)}",
             field="max_attention_window",
-            help='for instance {"max_attention_window": [512, 512, 32768]}',
+            help='for example {"max_attention_window": [512, 512, 32768]}',
         )
     return tuple(windows)

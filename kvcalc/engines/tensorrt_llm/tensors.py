@@ -50,7 +50,7 @@ def _rule(window: int | None, block: int) -> SlotRule:
 
 
 def window_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings) -> int | None:
-    """Window of the group's layers; None where they keep every token.
+    """Window of the group's layers; None if they keep every token.
 
     A pipeline stage counts its own layers from 0, wherever it begins (_get_window_size_to_layers).
     Raises NotApplicableError for layers of several windows.
@@ -60,8 +60,8 @@ def window_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings) ->
         windows = sorted(window or 0 for window in found)
         raise NotApplicableError(
             f"max_attention_window gives {group.name} layers of {model.name} several windows ({windows}), which "
-            "pipeline stages cut elsewhere",
-            help="give as many windows as the model's own pattern has layers, or leave pp out",
+            "pipeline stages split differently",
+            help="give as many windows as the model's own pattern has layers, or remove pp",
         )
     return found.pop()
 

@@ -45,11 +45,11 @@ class Held(NamedTuple):
 
 
 Windows = dict[int, Held]
-"""What each window's layers hold, by the window in tokens; 0: full attention whose longest request nobody names."""
+"""What each window's layers hold, by the window in tokens; 0: full attention without a longest request."""
 
 
 def shrunk(windows: Windows, settings: TensorrtLlmSettings, memory_bytes: int) -> Windows:
-    """The windows that so much memory is shared by: as they are, where it has room for one request of all of them."""
+    """The windows that this much memory is shared by: as they are, where it has room for one request of all of them."""
     charged = {window: held.charged_bytes(settings) for window, held in windows.items()}
     one_request_bytes = sum(window * each_bytes for window, each_bytes in charged.items())
     if 0 in windows or one_request_bytes < memory_bytes:

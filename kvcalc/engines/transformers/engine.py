@@ -50,25 +50,23 @@ class Transformers(Engine):
     HOLDS = {"k": ("c_kv", "kv"), "v": ("c_kv", "kv")}  # noqa: RUF012  # never changed
     ALIASES = {"transformers_version": "version"}  # noqa: RUF012  # never changed
 
-    version: str = setting(
-        TransformersRelease.usual(), "version of transformers whose rules hold, or transformers_version"
-    )
+    version: str = setting(TransformersRelease.usual(), "version of transformers, or transformers_version")
     cache: str = setting(
         DEFAULT,
-        "default (DynamicCache), static (StaticCache, whose capacity is the tokens asked for), quantized_fp8 or "
+        "default (DynamicCache), static (StaticCache, whose capacity is the requested tokens), quantized_fp8 or "
         "quantized_quanto (QuantizedCache with that backend)",
     )
-    prompt_tokens: int | None = setting(None, "how many of the tokens the prompt was; none: all of them")
+    prompt_tokens: int | None = setting(None, "how many of the tokens are the prompt; default: all")
     decode_steps: int | None = setting(
         None,
-        "tokens that were decoded one by one, where prompt_tokens is not given; 0: one forward pass, no generate()",
+        "tokens decoded one by one, if prompt_tokens is not given; 0: one forward pass, no generate()",
     )
-    num_beams: int = setting(1, "beams of a beam search, each with a cache of its own")
-    encoder_tokens: int | None = setting(None, "what cross-attention looks at, where the model does not fix it")
+    num_beams: int = setting(1, "beams of a beam search, each with its own cache")
+    encoder_tokens: int | None = setting(None, "tokens that cross-attention attends to, if the model does not fix them")
     nbits: int = setting(4, "bits of the quanto backend: 4 or 2")
-    q_group_size: int = setting(64, "elements that share a scale in the quanto backend")
+    q_group_size: int = setting(64, "elements per scale in the quanto backend")
     residual_length: int = setting(
-        128, "tokens that the quanto backend keeps as they are until it quantises them together"
+        128, "tokens that the quanto backend keeps unquantised until it quantises them together"
     )
 
     def __post_init__(self) -> None:
@@ -101,13 +99,13 @@ class Transformers(Engine):
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Tensors of the cache that the settings ask for.
 
-        Raises NotApplicableError where transformers itself refuses that cache for this model.
+        Raises NotApplicableError if transformers itself refuses that cache for this model.
         """
         del kv_dtype
         caches_since = model.model_type == "xlm" and self.release.xlm_caches  # generate() stops with a wrong shape
         if self.cache == STATIC and (caches_since or model.model_type in NO_STATIC_CACHE):
             raise NotApplicableError(
-                f"transformers has no StaticCache for {model.model_type}", help="leave the setting cache at default"
+                f"transformers has no StaticCache for {model.model_type}", help="leave cache at default"
             )
         allocation = tuple(
             tuple(_allocated(tensor, model, self) for tensor in _tensors(model, group, self)) for group in model.groups
@@ -128,7 +126,7 @@ class Transformers(Engine):
         found = []
         if model.methods and as_read(model, self.release).older_readings:
             found.append(
-                f"transformers {self.version} reads this config otherwise; methods changed it as it is read today"
+                f"transformers {self.version} reads this config differently; methods were applied to today's reading"
             )
         if self.cache not in (DEFAULT, STATIC) and model.model_type in IGNORES_QUANTIZED_CACHE:
             found.append(
@@ -137,8 +135,8 @@ class Transformers(Engine):
         if not all(group.is_as_built for group in model.groups):
             names = " and ".join(applied.name for applied in model.methods)
             found.append(
-                f"transformers was measured without methods: what stays under {names} is counted as published code "
-                f"keeps it, and no run of transformers {self.version} was held against it"
+                f"transformers was measured without methods: what {names} keeps is counted as in its published code, "
+                f"not checked against transformers {self.version}"
             )
         return tuple(found)
 
@@ -192,7 +190,7 @@ def _quantized(model: Model, allocation: Allocation, settings: Transformers) -> 
             raise NotApplicableError(
                 f"transformers has no quantised cache for {model.name}: {group.name} layers keep "
                 f"{unfit.name} ({unfit.slot_rule}), and only full attention can be quantised",
-                help="leave the setting cache at default, or at static",
+                help="leave cache at default, or at static",
             )
     if settings.cache == QUANTIZED_FP8:
         return tuple(tuple(tensor._replace(dtype=FP8) for tensor in tensors) for tensors in allocation)

@@ -39,7 +39,7 @@ LENT = "sliding, read by others"
 
 
 class Asked(NamedTuple):
-    """What a change may depend on. dynamic: whether the cache grows. prompt_tokens: None where all tokens are it."""
+    """What a change may depend on. dynamic: whether the cache grows. prompt_tokens: None if all tokens are it."""
 
     model: Model
     release: TransformersRelease
@@ -84,7 +84,7 @@ def _apart(group: LayerGroup, layer: int | None) -> tuple[LayerGroup, ...]:
 
 
 def _lending_layer(model: Model, release: TransformersRelease) -> int | None:
-    """The last layer of a window before those that share; None where none is kept twice."""
+    """The last layer of a window before those that share; None if none is kept twice."""
     if model.model_type not in _KEEPS_SHARED_WINDOW or not _shares(model):
         return None
     if not _KEEPS_SHARED_WINDOW[model.model_type](release):

@@ -29,7 +29,7 @@ _BYTE = Dtype("byte", 1, 1, "padding")
 
 
 def allocation_of(model: Model, planned: Planned) -> Allocation:
-    """For each group of the model what one of its layers stores. Raises NotApplicableError where its layers differ."""
+    """For each group of the model what one of its layers stores. Raises NotApplicableError if its layers differ."""
     spec_of = {m: spec for group in planned.groups for m, spec in zip(group.members, group.specs, strict=True)}
     by_layer: dict[int, list[CacheTensor]] = {}
     for position, cache in enumerate(planned.caches):
@@ -58,8 +58,9 @@ def _of_group(group: LayerGroup, by_layer: Mapping[int, Sequence[CacheTensor]]) 
     found = {tuple(by_layer.get(layer, ())) for layer in group.layers}
     if len(found) > 1:
         raise NotApplicableError(
-            f"vLLM stores {group.name} layers in several formats with these settings, and a size knows one for all",
-            help="ask kvcalc.fit, which tells the layers apart",
+            f"vLLM stores {group.name} layers in several formats with these settings, and kvcalc size supports one "
+            "per group",
+            help="use kvcalc fit, which distinguishes the layers",
         )
     return found.pop()
 

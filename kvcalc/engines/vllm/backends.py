@@ -381,7 +381,7 @@ def step5_sparse(width: int, capability: tuple[int, int]) -> Backend:
     if width not in _STEP5_SPARSE.widths:
         raise NotApplicableError(
             f"STEP5_DSA reads heads of {_STEP5_SPARSE.widths[0]} elements, not of {width}",
-            help="leave the engine at ideal",
+            help="use --engine ideal",
         )
     return _STEP5_SPARSE
 

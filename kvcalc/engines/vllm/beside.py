@@ -31,7 +31,7 @@ from kvcalc.units import GIB
 _HALF_BYTES = 2
 _GATE_UP_ACT, _HIDDEN_BUFFERS = 3, 4
 _LOW, _HIGH = Fraction(9, 10), Fraction(11, 10)
-_READ, _PRINTED = "arithmetic of its profile run", "start-ups that vLLM printed"
+_READ, _PRINTED = "arithmetic of its profile run", "vLLM's start-up logs"
 _READ_OF_IMAGES = f"{_READ}, images by {_PRINTED}"
 
 
@@ -118,7 +118,7 @@ def _peak(widths: Widths, batch: Batch, ranks: Parallel, version: _Terms) -> Ter
 
 
 def _encoder(widths: Widths, batch: Batch, tp: int, version: _Terms) -> tuple[Fraction, Fraction]:
-    """Least and most bytes of an encoder's own peak; the least is 0 where nothing says how large its images are."""
+    """Least and most bytes of an encoder's own peak; the least is 0 if nothing says how large its images are."""
     if not (version.knows_encoder and widths.any_image_size):
         return Fraction(0), Fraction(version.encoder_gib * GIB)
     low, high = (

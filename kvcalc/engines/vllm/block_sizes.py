@@ -51,7 +51,7 @@ class Blocks:
                 raise NotApplicableError(
                     f"block_size {self.run.block_size} is not supported by attention backend(s): "
                     f"{', '.join(rejecting)}",
-                    help=f"use a multiple of {smallest_common(self.backends)}, or leave block_size out",
+                    help=f"use a multiple of {smallest_common(self.backends)}, or remove block_size",
                 )
             return self.run.block_size
         if not self.backends:
@@ -77,7 +77,7 @@ class Blocks:
         if not token_bytes:  # an indexer alone, whose keys are pooled; no model that is known has one with states
             raise NotApplicableError(
                 f"a token of {attention.name} takes less than a byte, and vLLM aligns its block with a state",
-                help="ask for a model with attention, or for states alone",
+                help="use a model with attention, or with only states",
             )
         release = self.run.release
         step = max(self.backends[0].smallest, self.size) if release.aligns_to_block_size else DEFAULT_BLOCK_SIZE
@@ -120,7 +120,7 @@ class Blocks:
             self.state_bytes = self.skipped_bytes
 
     def _check(self, chosen: int) -> None:
-        """Raises NotApplicableError where the alignment came to a size that a backend rejects."""
+        """Raises NotApplicableError if the alignment came to a size that a backend rejects."""
         rejecting = [b.name for b in self.backends if self.size != chosen and not b.accepts_block(self.size)]
         if rejecting:
             raise NotApplicableError(

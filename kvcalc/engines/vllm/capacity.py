@@ -96,7 +96,7 @@ def needed_bytes(groups: Sequence[Group], limits: Limits, stage: Stage, release:
 
 
 def check_fits(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], release: VllmRelease) -> None:
-    """Raises NotApplicableError where a stage cannot hold one request of max_model_len tokens beside the null block."""
+    """Raises NotApplicableError if a stage cannot hold one request of max_model_len tokens beside the null block."""
     for stage in stages:
         if (request_blocks(groups, limits) + 1) * stage.block_bytes <= stage.available_bytes:
             continue  # by the strictest of the rules
@@ -121,7 +121,7 @@ def check_fits(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage],
 def auto_fit(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], release: VllmRelease) -> Limits:
     """`limits` with the longest request that every stage can hold beside the null block, up to the model's own length.
 
-    Raises NotApplicableError where not even one token fits.
+    Raises NotApplicableError if not even one token fits.
     """
     longest = min(longest_fitting(groups, limits, stage, release) for stage in stages)
     if longest <= 0:
@@ -133,7 +133,7 @@ def auto_fit(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], r
 
 
 def longest_fitting(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
-    """Longest request that fits a stage, at most max_model_len; 0 where none does.
+    """Longest request that fits a stage, at most max_model_len; 0 if none does.
 
     By halves, since blocks never fall as a request grows.
     """

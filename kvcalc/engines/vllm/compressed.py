@@ -77,12 +77,12 @@ def check_rows(
     """
     if run.cpu is not None:
         raise NotApplicableError(
-            f"how vLLM stores {name}'s cache on a CPU is not known", help="choose a Hopper or Blackwell GPU as gpu"
+            f"vLLM's storage of {name}'s cache on a CPU is unknown", help="choose a Hopper or Blackwell GPU as gpu"
         )
     if run.capability[0] not in majors:
         raise NotApplicableError(
-            f"vLLM's kernels for {name} need compute capability {' or '.join(map(str, majors))}, and "
-            f"{run.gpu.name} has {run.capability[0]}.{run.capability[1]}",
+            f"vLLM's kernels for {name} need compute capability {' or '.join(map(str, majors))}, but {run.gpu.name} "
+            f"has {run.capability[0]}.{run.capability[1]}",
             help="choose a Hopper or Blackwell GPU as gpu",
         )
     if run.cache_dtype != "auto" and not run.cache_dtype.startswith("fp8"):
@@ -94,5 +94,5 @@ def check_rows(
         raise NotApplicableError(
             f"vLLM's rows for {name} hold {_ENTRY_WIDTH} elements and stand for "
             f"{' or '.join(map(str, rates))} tokens, not {part.head_dim} and {part.compress_rate}",
-            help="leave the engine at ideal",
+            help="use --engine ideal",
         )

@@ -49,7 +49,7 @@ CPUS = {cpu.name: cpu for cpu in _TABLE}
 
 
 def cpu_named(name: str) -> Cpu | None:
-    """CPU of that name, in any case and with memory or without (`cpu@64GB`); None where it is none of them."""
+    """CPU of that name, in any case and with memory or without (`cpu@64GB`); None if it is none of them."""
     return CPUS.get(str(name).lower().partition(AT)[0])
 
 
@@ -80,15 +80,15 @@ def _check_format(need: Need, cpu: Cpu, version: str) -> None:
     if not known and (number_of(version) or ()) >= _REFUSES_FORMATS:
         by = "MLA attention on CPU" if need.mla else "the CPU attention backend on this host"
         raise NotApplicableError(
-            f"--kv-cache-dtype {need.cache_dtype} is not supported by {by}.", help="leave kv_cache_dtype at auto"
+            f"--kv-cache-dtype {need.cache_dtype} is not supported by {by}.", help="set kv_cache_dtype to auto"
         )
     if quantised and not need.mla and need.width % _WIDTH_STEP and need.width % _NARROW_STEP == 0:
         raise NotApplicableError(
-            f"FP8 KV cache requires head_size divisible by {_WIDTH_STEP} on CPU.", help="leave kv_cache_dtype at auto"
+            f"FP8 KV cache requires head_size divisible by {_WIDTH_STEP} on CPU.", help="set kv_cache_dtype to auto"
         )
     if quantised and not need.mla and not (cpu.avx512 or cpu.amx):
         raise NotApplicableError(
-            "FP8 KV cache on CPU requires x86 with AVX-512 or AMX.", help="leave kv_cache_dtype at auto"
+            "FP8 KV cache on CPU requires x86 with AVX-512 or AMX.", help="set kv_cache_dtype to auto"
         )
 
 
@@ -121,7 +121,7 @@ def whole_prompts(longest: int) -> int:
 
 
 def state_dtype_on_cpu(cpu: Cpu, asked: str, *, gated_deltanet: bool) -> str | None:
-    """Format of recurrent states, None where it is as on a GPU: what AVX-512 with BF16 computes is float32.
+    """Format of recurrent states, None if it is as on a GPU: what AVX-512 with BF16 computes is float32.
 
     Gated DeltaNet has kernels for 16 bits, too, which are used where they are asked for.
     """
@@ -135,7 +135,7 @@ def check_kernel_blocks(blocks: Sequence[tuple[int, Backend]]) -> None:
         if not backend.accepts_block(size):
             raise NotApplicableError(
                 f"No common block size for {size} ({backend.name}: multiples of {backend.smallest})",
-                help=f"use a multiple of {backend.smallest}, or leave block_size out",
+                help=f"use a multiple of {backend.smallest}, or remove block_size",
             )
 
 

@@ -77,13 +77,13 @@ def speculation_of(model: Model, settings: VllmSettings, ranks: Ranks) -> Specul
     if not drafts:
         raise NotApplicableError(
             f"{model.name} has no multi-token-prediction layers for speculative method {shown(method)}",
-            help="leave speculative out",
+            help="remove speculative",
         )
     tokens = _tokens(number, drafts)
     if tokens > drafts and tokens % drafts:
         raise NotApplicableError(
             f"num_speculative_tokens ({tokens}) must be divisible by n_predict={drafts}",
-            help=f"guess a multiple of {drafts} tokens",
+            help=f"use a multiple of {drafts} draft tokens",
         )
     return Speculation(True, tokens, min(drafts, tokens), cache_dtype=own_format)
 
@@ -99,13 +99,13 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
             return replace(model, drafter=drafter)  # another checkpoint of the same layers
         raise NotApplicableError(
             f"vLLM builds layers of multi-token prediction as the config of {model.name} has them, and those of "
-            f"{drafter.name} ({drafter.model_type}) are others",
-            help="draft with a checkpoint of the same model, or leave speculative out",
+            f"{drafter.name} ({drafter.model_type}) differ",
+            help="draft with a checkpoint of the same model, or remove speculative",
         )
     if method != _DRAFT_MODEL and method not in _EAGLES:
         raise NotApplicableError(
-            f"what layers of {drafter.name} cache under the speculative method {shown(method)} is not known here",
-            help=f"use {_DRAFT_MODEL}, {', '.join(_EAGLES)} or {_MTP}, or leave the drafts out",
+            f"kvcalc does not know what layers of {drafter.name} cache under the speculative method {shown(method)}",
+            help=f"use {_DRAFT_MODEL}, {', '.join(_EAGLES)} or {_MTP}, or remove the drafts",
         )
     return with_drafter(model, drafter, drafter.groups)
 
@@ -124,7 +124,7 @@ def _asked(settings: VllmSettings) -> Mapping[str, object]:
         raise InvalidValueError(
             f"speculative must be a mapping, not {shown(speculative)}",
             field="speculative",
-            help='for instance {"method": "mtp", "num_speculative_tokens": 1}',
+            help='for example {"method": "mtp", "num_speculative_tokens": 1}',
         )
     return speculative
 
@@ -166,18 +166,18 @@ def _check_draft(asked: Mapping[str, object], model: Model, ranks: Ranks) -> Non
     strange = [part for group in model.draft_groups for part in group.parts if not isinstance(part, _KINDS)]
     if strange:
         raise NotApplicableError(
-            f"what {strange[0].label} layers of a draft cache is not known here",
-            help="draft with a model of attention layers alone, or leave speculative out",
+            f"kvcalc does not know what {strange[0].label} layers of a draft cache",
+            help="draft with a model of only attention layers, or remove speculative",
         )
     if asked.get(_BACKEND) is not None:
         raise NotApplicableError(
-            f"which blocks kernels of the draft's own want ({_BACKEND} of speculative) is not known here",
-            help=f"leave {_BACKEND} out of speculative",
+            f"kvcalc does not know the blocks of a draft's own kernels ({_BACKEND} of speculative)",
+            help=f"remove {_BACKEND} from speculative",
         )
     if ranks.dcp > 1:
         raise NotApplicableError(
-            "how ranks of decode context parallelism share the tokens of a draft model is not known here",
-            help="use dcp=1, or leave speculative out",
+            "kvcalc does not know how ranks of decode context parallelism share a draft model's tokens",
+            help="use dcp=1, or remove speculative",
         )
 
 
@@ -194,13 +194,13 @@ def _check_draft_model(
     if tp is not None and tp != ranks.tp:
         raise NotApplicableError(
             f"draft_tensor_parallel_size ({shown(tp)}) and tensor_parallel_size ({ranks.tp}) must be the same",
-            help="leave draft_tensor_parallel_size out",
+            help="remove draft_tensor_parallel_size",
         )
     if ranks.pp > 1:
         raise NotApplicableError(
-            "of a draft model vLLM builds only the layers of its own pipeline stage, and how these would draft is not "
-            "known here",
-            help="use pp=1, an eagle, or leave speculative out",
+            "vLLM builds only a draft model's layers of its own pipeline stage; kvcalc does not know how these would "
+            "draft",
+            help="use pp=1, an eagle, or remove speculative",
         )
     own, others = model.published.vocab_size, drafter.published.vocab_size
     if own and others and own != others and not asked.get("use_heterogeneous_vocab"):
@@ -218,6 +218,6 @@ def _tokens(asked: object, default: int = 0) -> int:
         raise InvalidValueError(
             f"num_speculative_tokens must be a whole number of at least 1, not {shown(asked)}",
             field="speculative",
-            help='for instance {"method": "mtp", "num_speculative_tokens": 1}',
+            help='for example {"method": "mtp", "num_speculative_tokens": 1}',
         )
     return asked

@@ -48,8 +48,8 @@ class Vllm(VllmSettings):
     TITLE = "vLLM"
     VENDORS = (NVIDIA, CPU)
     VERIFIED = (
-        "measured: 379 start-ups of 0.33.0's own planner, run without a GPU for 30 models on 4 GPUs, and 433 of 17 "
-        "versions for 22 models on one, all equal; on a CPU 219 of 221 start-ups and requests of 0.32.0"
+        "measured: equal to 0.33.0's own planner in 379 start-ups, run without a GPU for 30 models on 4 GPUs, and to "
+        "17 versions' in 433 for 22 models on one; on a CPU in 219 of 221 start-ups and requests of 0.32.0"
     )
     SUPPORT = SUPPORT
     LOADS = QUANTISED
@@ -104,7 +104,7 @@ class Vllm(VllmSettings):
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """Peaks of a forward pass and of the sampler; None where the cache's bytes are set, and on a CPU."""
+        """Peaks of a forward pass and of the sampler; None if the cache's bytes are set, and on a CPU."""
         del tokens
         if self.kv_cache_memory_bytes is not None or cpu_named(self.gpu) is not None:
             return None
@@ -148,7 +148,7 @@ class Vllm(VllmSettings):
     def notes(self, model: Model) -> tuple[str, ...]:
         """What a size in blocks is, and what it is not."""
         del model
-        return (f"blocks that one request holds in vLLM {self.version} at its peak; kvcalc.fit knows the pool",)
+        return (f"blocks that one request holds in vLLM {self.version} at its peak; kvcalc fit sizes the pool",)
 
     def served(self, model: Model) -> Model:
         """With the layers that guess tokens ahead, where speculative wants any; those left unquantised apart."""
@@ -182,7 +182,7 @@ class Vllm(VllmSettings):
         found = super().caveats(model)
         if self._keeps_model_dtype(model):
             own = (
-                f"layers of {model.name} ignore kv_cache_dtype: vLLM {self.version} keeps them in the model's dtype",
+                f"layers of {model.name} ignore kv_cache_dtype: vLLM {self.version} caches them in the model's dtype",
             )
             return found + own
         if self.kv_cache_dtype == "auto" and (declared := declared_format(model, self.release)):

@@ -69,7 +69,7 @@ def groups_of(
     """Groups of all caches, each known by its position.
 
     unifies_windows: every layer is allocated as full attention where any is (disable_hybrid_kv_cache_manager).
-    Raises NotApplicableError where pages cannot be brought to one size.
+    Raises NotApplicableError if pages cannot be brought to one size.
     """
     if unifies_windows:
         specs = _promoted(specs)
@@ -86,7 +86,7 @@ def groups_of(
         if () in hands:
             raise NotApplicableError(
                 "states of several sizes cannot be split into as many groups as their blocks need",
-                help="leave the engine at ideal",
+                help="use --engine ideal",
             )
         return [Group(members, tuple(specs[m] for m in members)) for members in hands]
     unified = _one_page_size(specs, release)
@@ -102,9 +102,9 @@ def _dealt(members: tuple[int, ...], specs: Sequence[Spec]) -> Group:
 
 
 def _one_page_size(specs: Sequence[Spec], release: VllmRelease) -> list[Spec] | None:
-    """Specs with pages of the largest size: larger blocks where that divides, else padding; None where neither can.
+    """Specs with pages of the largest size: larger blocks where that divides, else padding; None if neither can.
 
-    Raises NotApplicableError where the version refuses to.
+    Raises NotApplicableError if the version refuses to.
     """
     largest = max(spec.page_bytes for spec in specs)
     found = []
@@ -125,12 +125,12 @@ def _one_page_size(specs: Sequence[Spec], release: VllmRelease) -> list[Spec] | 
 
 
 def _check_allowed(step: UnequalPages, release: VllmRelease) -> None:
-    """Raises NotApplicableError where the version does not yet bring pages to one size by this step."""
+    """Raises NotApplicableError if the version does not yet bring pages to one size by this step."""
     steps = list(UnequalPages)
     if steps.index(release.unequal_pages) < steps.index(step):
         raise NotApplicableError(
             f"vLLM {release.version} cannot unify the page sizes of these layers by adjusting block_size",
-            help="choose a later version, or leave the engine at ideal",
+            help="use a later version, or use --engine ideal",
         )
 
 
@@ -159,7 +159,7 @@ def _hands(specs: Sequence[Spec], ratio: Fraction) -> list[tuple[int, ...]]:
 def _promoted(specs: Sequence[Spec]) -> list[Spec]:
     """Windows and chunks allocated as full attention, if there is any full attention.
 
-    Raises NotApplicableError where other layers stand beside them that cannot be.
+    Raises NotApplicableError if other layers stand beside them that cannot be.
     """
     if merged(specs) is not None or alike(specs):
         return list(specs)
@@ -170,13 +170,13 @@ def _promoted(specs: Sequence[Spec]) -> list[Spec]:
     if all(spec.kind == FULL for spec in promoted) and len({chunked for _, chunked in reaches}) < len(reaches):
         raise NotApplicableError(
             "All attention layers in the same KV cache group must have the same window size",
-            help="leave disable_hybrid_kv_cache_manager out",
+            help="remove disable_hybrid_kv_cache_manager",
         )
     one_type = merged(promoted) is not None or alike(promoted)
     if not one_type or any(spec.kind == SLIDING_MLA for spec in specs):
         raise NotApplicableError(
             "Failed to promote local KV cache specs to one unified type",
-            help="leave disable_hybrid_kv_cache_manager out",
+            help="remove disable_hybrid_kv_cache_manager",
         )
     return promoted
 
@@ -199,6 +199,6 @@ def _all_full(specs: Sequence[Spec]) -> list[Group]:
         raise NotApplicableError(
             "page size is not divisible by the maximum page size and cannot be padded. Padding is only supported for "
             "non-MLA attention layers",
-            help="leave the engine at ideal",
+            help="use --engine ideal",
         )
     return groups_of(specs, unifies_windows=True, blocks_outermost=False)

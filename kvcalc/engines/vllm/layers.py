@@ -149,8 +149,8 @@ def _builder(part: Attention, model: Model, run: Run) -> Builder:
     builder = _BUILDERS.get(type(part))
     if builder is None:
         raise NotApplicableError(
-            f"vLLM {run.version} has no cache for {part.label} layers, of which {model.name} has some",
-            help="leave the engine at ideal, or use transformers",
+            f"vLLM {run.version} has no cache for the {part.label} layers of {model.name}",
+            help="use --engine ideal or transformers",
         )
     return builder
 
@@ -348,8 +348,8 @@ def _region_summary(part: RegionSummary, place: Place, run: Run) -> Iterator[Cac
     keys = next((other for other in place.group.parts if isinstance(other, GroupedQueryAttention)), None)
     if keys is None:
         raise NotApplicableError(
-            f"vLLM keeps {part.label} beside keys and values of heads, which {place.group.name} layers have not",
-            help="leave the engine at ideal",
+            f"vLLM keeps {part.label} next to keys and values of heads, which {place.group.name} layers do not have",
+            help="use --engine ideal",
         )
     (main,) = _grouped_query(keys, place, run)
     row_bytes = 2 * part.summary_dim * ELEMENT_BYTES[run.model_dtype]  # key and score

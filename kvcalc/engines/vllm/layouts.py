@@ -27,7 +27,7 @@ _OF_BACKEND_ON_BLACKWELL = dict.fromkeys(("FLASHINFER", "TRITON_FLASHINFER"), ("
 
 
 def layout_of(backends: Iterable[Backend], capability: tuple[int, int]) -> str:
-    """Layout that all backends can read. Raises NotApplicableError where there is none."""
+    """Layout that all backends can read. Raises NotApplicableError if there is none."""
     known = _OF_BACKEND | (_OF_BACKEND_ON_BLACKWELL if capability[0] == BLACKWELL[0] else {})
     wanted = {backend.name: known[backend.name] for backend in backends if backend.name in known}
     candidates = [name for name in next(iter(wanted.values()), _ANY) if all(name in own for own in wanted.values())]

@@ -98,13 +98,13 @@ def packed_in_tuples(specs: Sequence[Spec]) -> list[tuple[tuple[int, ...], tuple
     """Positions and specs of the layers of each group, as vLLM packed them up to 0.26.
 
     All latents are one group, whose repeats the windows are split to, and to whose page sizes theirs are padded.
-    Raises NotApplicableError where there are none, or rings beside them.
+    Raises NotApplicableError if there are none, or rings beside them.
     """
     latents = tuple(position for position, spec in enumerate(specs) if spec.kind == MLA)
     if not latents or any(spec.kind == CIRCULAR for spec in specs):
         raise NotApplicableError(
-            "vLLM packed pages of several sizes up to 0.26 for DeepSeek-V4 alone, not for rings or keys and values",
-            help="choose a newer version",
+            "up to 0.26 vLLM packed pages of several sizes only for DeepSeek-V4, not for rings or keys and values",
+            help="use a newer version",
         )
     windows: dict[tuple[int, int | None], list[int]] = {}
     for position, spec in enumerate(specs):

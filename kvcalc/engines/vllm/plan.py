@@ -60,7 +60,7 @@ class VllmPlan(BlockPlan):
         )
 
     def usable_bytes(self, available_bytes: int) -> int:
-        """What of so much memory the start-up check counts, of the stage that has least."""
+        """What of this much memory the start-up check counts, of the stage that has least."""
         return min(
             stage._replace(available_bytes=available_bytes).usable_bytes(self._planned.run.release)
             for stage in self._stages(0)
@@ -81,9 +81,9 @@ class VllmPlan(BlockPlan):
         return self._planned.block_size
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> FitReport:
-        """What fits available_bytes of a rank of each stage. Raises NotApplicableError where vLLM would not start.
+        """What fits available_bytes of a rank of each stage. Raises NotApplicableError if vLLM would not start.
 
-        Raises InvalidValueError where nobody says what the longest request is.
+        Raises InvalidValueError if nobody says what the longest request is.
         """
         planned, settings = self._planned, self._settings
         asked = longest if settings.max_model_len is None else settings.max_model_len

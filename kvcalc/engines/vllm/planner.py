@@ -71,7 +71,7 @@ def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
     run = settle(model, settings, ranks)
     caches = tuple(caches_of(model, run))
     if not caches:
-        raise NotApplicableError(f"no layer of {model.name} has a cache", help="leave the engine at ideal")
+        raise NotApplicableError(f"no layer of {model.name} has a cache", help="use --engine ideal")
     blocks = Blocks(caches, run)
     layout = layout_of(blocks.backends, run.capability)
     blocks_outermost = is_block_outermost(layout)
@@ -94,12 +94,12 @@ def _drafts_in_one_group(run: Run, settings: VllmSettings) -> bool:
 
 
 def _check_drafts_together(groups: Sequence[Group], caches: Sequence[Cache], first: int) -> None:
-    """Raises NotApplicableError where the layers that draft, which begin with `first`, are of several groups."""
+    """Raises NotApplicableError if the layers that draft, which begin with `first`, are of several groups."""
     drafting = {position for position, cache in enumerate(caches) if cache.layer >= first}
     if sum(not drafting.isdisjoint(group.members) for group in groups) > 1:
         raise NotApplicableError(
             "All drafting layers should belong to the same kv cache group",
-            help="draft with a model whose layers are all of one kind, or leave speculative out",
+            help="draft with a model whose layers are all of one kind, or remove speculative",
         )
 
 
@@ -136,7 +136,7 @@ def for_requests_of(planned: Planned, run: Run) -> Planned:
 
 
 def capacity(planned: Planned, settings: VllmSettings, available_bytes: Sequence[int]) -> Capacity:
-    """Blocks that fit available_bytes of each stage. Raises NotApplicableError where vLLM would not start."""
+    """Blocks that fit available_bytes of each stage. Raises NotApplicableError if vLLM would not start."""
     block_bytes, limits, release = planned.block_bytes, planned.run.limits, planned.run.release
     check_stages(planned)
     available = list(available_bytes)
@@ -164,8 +164,9 @@ def _check_as_published(model: Model, settings: VllmSettings) -> None:
     for group in model.groups:
         if not group.is_as_built:
             raise NotApplicableError(
-                f"vLLM {settings.version} has no method that changes what {group.name} layers of {model.name} cache",
-                help="leave the method out, or the engine at ideal",
+                f"vLLM {settings.version} does not support methods that change the cache of {group.name} layers of "
+                f"{model.name}",
+                help="remove the method, or use --engine ideal",
             )
 
 

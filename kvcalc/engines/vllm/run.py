@@ -204,8 +204,8 @@ def _device(settings: VllmSettings) -> Gpu | Cpu:
     gpu = known_device(type(settings), settings.gpu)
     if (gpu.compute_capability or _OLDEST) < _OLDEST:
         raise NotApplicableError(
-            f"{gpu.name} has compute capability {'.'.join(map(str, gpu.compute_capability or ()))}, and kvcalc models "
-            f"vLLM's kernels from {'.'.join(map(str, _OLDEST))} on",
+            f"{gpu.name} has compute capability {'.'.join(map(str, gpu.compute_capability or ()))}, but kvcalc models "
+            f"vLLM's kernels only from {'.'.join(map(str, _OLDEST))} on",
             help="use --engine llama_cpp, or another GPU",
         )
     return gpu
@@ -224,14 +224,14 @@ def _has_states(model: Model) -> tuple[bool, bool]:
 
 
 def _keeps_states(model: Model, release: VllmRelease) -> bool:
-    """Whether prefix caching keeps states, too. Raises NotApplicableError where it keeps those of every block."""
+    """Whether prefix caching keeps states, too. Raises NotApplicableError if it keeps those of every block."""
     mamba = any(isinstance(part, Mamba | Mamba2) for group in model.groups for part in group.parts)
     kept = release.prefix_states
     if mamba and kept in (PrefixStates.ALL, PrefixStates.ALL_OR_ALIGN):
         raise NotApplicableError(
             f"with prefix caching vLLM {release.version} keeps the states of every block of Mamba layers, in blocks of "
             "a size that kvcalc does not know",
-            help="leave enable_prefix_caching out: it is off by default",
+            help="remove enable_prefix_caching: it is off by default",
         )
     return kept in (PrefixStates.ALL_OR_ALIGN, PrefixStates.ALIGN)
 
@@ -308,7 +308,7 @@ def _model_dtype(model: Model, settings: VllmSettings) -> str:
 
 
 def declared_format(model: Model, release: VllmRelease) -> str | None:
-    """Format that the checkpoint declares for its cache; None where it declares none that the version reads."""
+    """Format that the checkpoint declares for its cache; None if it declares none that the version reads."""
     if not release.reads_checkpoint_dtype:
         return None
     return {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}.get(model.published.kv_dtype)
@@ -344,7 +344,7 @@ def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu | Cpu, model_dty
 
 
 def _block_size(model: Model, settings: VllmSettings, gpu: Gpu | Cpu) -> int | None:
-    """Tokens of a block as asked for, or as older versions force it for latents; None where kernels decide."""
+    """Tokens of a block as asked for, or as older versions force it for latents; None if kernels decide."""
     asked, forced = settings.block_size, 0
     if isinstance(gpu, Cpu):
         caches_tokens = _has_states(model)[1]
@@ -408,14 +408,14 @@ def _max_model_len(model: Model, settings: VllmSettings) -> int:
     asked = settings.max_model_len
     if asked == -1 and not settings.release.auto_fits_length:
         raise NotApplicableError(
-            f"vLLM {settings.version} takes no max_model_len of -1",
-            help="name a length, or leave max_model_len out for the model's own",
+            f"vLLM {settings.version} does not accept max_model_len -1",
+            help="set a length, or remove max_model_len for the model's own",
         )
     named = model.published.longest_tokens or model.max_model_len
     if asked == -1 and longest is not None and named is None:
         raise NotApplicableError(
-            f"max_model_len must be a positive integer, got int: -1; the config of {model.name} names no length",
-            help=f"leave max_model_len out for {DEFAULT_MAX_LEN}, or name one",
+            f"max_model_len must be a positive integer, got int: -1; the config of {model.name} has no length",
+            help=f"remove max_model_len for {DEFAULT_MAX_LEN}, or set one",
         )
     if asked is not None and asked != -1:
         if named is not None and longest is not None and asked > longest:
@@ -426,7 +426,7 @@ def _max_model_len(model: Model, settings: VllmSettings) -> int:
         return asked
     if longest is None:
         raise InvalidValueError(
-            f"nothing says what length {model.name} was made for",
+            f"the context of {model.name} is unknown",
             field="max_model_len",
             help="set it: max_model_len=131072, or load the model's own config.json",
         )

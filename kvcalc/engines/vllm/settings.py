@@ -28,54 +28,54 @@ class VllmSettings(Engine):
 
     RELEASE = VllmRelease
 
-    version: str = setting(_NEWEST.version, "version of vLLM whose rules hold")
+    version: str = setting(_NEWEST.version, "version of vLLM")
     gpu: str = setting(
         "h100-80gb",
-        "a name that `kvcalc gpus` lists, the driver's own, or cpu (cpu-amx, cpu-avx512, cpu-avx2); its kernels decide "
-        "block sizes, its memory the batch",
+        "a name listed by `kvcalc gpus`, the driver's name, or cpu (cpu-amx, cpu-avx512, cpu-avx2); its kernels "
+        "decide block sizes, its memory the batch",
     )
     kv_cache_dtype: str = setting(
-        "auto", "format of the cache; auto: the model's, unless its checkpoint or class wants another"
+        "auto", "format of the cache; auto: the model's, unless its checkpoint or class requires another"
     )
     block_size: int | None = setting(None, "tokens of a block; hybrids may raise it")
-    max_model_len: int | None = setting(None, "longest request; none: the model's own, -1: the longest that fits")
+    max_model_len: int | None = setting(None, "longest request; default: the model's, -1: the longest that fits")
     usage: str = setting(USAGES[0], "server or llm (offline), which have batches of different sizes")
     speculative: Mapping[str, object] | None = setting(
         None, 'speculative decoding: {"method": "mtp", "num_speculative_tokens": 1}'
     )
     disable_hybrid_kv_cache_manager: bool | None = setting(
-        None, "whether windows are allocated as full attention; none: where vLLM has to"
+        None, "whether windows are allocated as full attention; default: only if vLLM has to"
     )
-    enable_prefix_caching: bool | None = setting(None, "whether prefixes are kept; none: where the model allows it")
+    enable_prefix_caching: bool | None = setting(None, "whether prefixes are kept; default: if the model allows it")
     prefix_match_unit: int | None = setting(
-        None, "tokens at whose multiples a prefix is hit, even inside a block of states; none: blocks"
+        None, "granularity of prefix hits in tokens, even inside a block of states; default: blocks"
     )
-    max_num_batched_tokens: int | None = setting(None, "tokens of a batch; none: by the GPU's memory and usage")
-    max_num_seqs: int | None = setting(None, "requests of a batch; none: by the GPU's memory")
-    async_scheduling: bool | None = setting(None, "whether batches overlap; none: on")
+    max_num_batched_tokens: int | None = setting(None, "tokens of a batch; default: by the GPU's memory and usage")
+    max_num_seqs: int | None = setting(None, "requests of a batch; default: by the GPU's memory")
+    async_scheduling: bool | None = setting(None, "whether batches overlap; default: on")
     mamba_cache_dtype: str = setting("auto", "format of convolution states")
     mamba_ssm_cache_dtype: str = setting("auto", "format of recurrent states")
-    num_gpu_blocks_override: int | None = setting(None, "blocks of the pool, whatever the memory is")
+    num_gpu_blocks_override: int | None = setting(None, "fixed number of blocks")
     gpu_memory_utilization: float = setting(_NEWEST.gpu_memory_utilization, "share of the GPU's memory that vLLM takes")
-    kv_cache_memory_bytes: int | None = setting(None, "the cache's bytes, in the place of that share")
+    kv_cache_memory_bytes: int | None = setting(None, "the cache's bytes, instead of that share")
     kv_cache_dtype_skip_layers: Sequence[int | str] = setting(
         (), "layers that are not quantised: their indices, or sliding_window"
     )
-    dtype: str = setting("auto", "of the weights as they are run")
+    dtype: str = setting("auto", "dtype of the weights at run time")
     pp_layer_partition: Sequence[int] = setting((), "layers of each pipeline stage (VLLM_PP_LAYER_PARTITION)")
     attention_backend: str | None = setting(
-        None, "kernels of attention, as TRITON_ATTN; none: by the model and the GPU"
+        None, "attention kernels, such as TRITON_ATTN; default: by the model and the GPU"
     )
     use_v2_model_runner: bool = setting(True, "false: the older one (VLLM_USE_V2_MODEL_RUNNER)")
     kv_offloading_size: float | None = setting(
-        None, "GiB of host memory for blocks, all ranks of a replica together; none: no such blocks"
+        None, "GiB of host memory for blocks, all ranks of a replica together; default: none"
     )
-    kv_offloading_backend: str = setting("native", "who keeps them: native or lmcache")
+    kv_offloading_backend: str = setting("native", "backend: native or lmcache")
     kv_transfer_config: Mapping[str, object] | None = setting(
-        None, "connectors, of which some keep blocks on the host: kv_connector, kv_connector_extra_config"
+        None, "connectors, some of which keep blocks on the host: kv_connector, kv_connector_extra_config"
     )
     lmcache: Mapping[str, object] | None = setting(
-        None, "LMCache's own configuration, where a connector of it is used: max_local_cpu_size, max_local_disk_size"
+        None, "LMCache's own configuration, if one of its connectors is used: max_local_cpu_size, max_local_disk_size"
     )
 
     @property
@@ -112,7 +112,7 @@ class VllmSettings(Engine):
 
 
 def _flag(value: object, field: str) -> None:
-    """Raises InvalidValueError where a setting is neither None nor true or false."""
+    """Raises InvalidValueError if a setting is neither None nor true or false."""
     if value is not None and not isinstance(value, bool):
         raise InvalidValueError(
             f"{field} must be true or false, not {shown(value)}", field=field, help=f"write {field}=true"
@@ -120,8 +120,8 @@ def _flag(value: object, field: str) -> None:
 
 
 def _list(value: object, field: str, kinds: tuple[type, ...]) -> None:
-    """Raises InvalidValueError where a setting is no list of values of these kinds."""
+    """Raises InvalidValueError if a setting is no list of values of these kinds."""
     if not isinstance(value, list | tuple) or any(type(item) not in kinds for item in value):
         raise InvalidValueError(
-            f"{field} must be a list, not {shown(value)}", field=field, help=f'for instance {{"{field}": [0, 1]}}'
+            f"{field} must be a list, not {shown(value)}", field=field, help=f'for example {{"{field}": [0, 1]}}'
         )

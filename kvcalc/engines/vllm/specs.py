@@ -139,16 +139,16 @@ class Spec(NamedTuple):
         if self.kind in _WINDOWS:
             if limits.dcp > 1:
                 raise NotApplicableError(
-                    f"vLLM cannot share sliding windows by decode context parallelism (dcp {limits.dcp})",
+                    f"vLLM cannot divide sliding windows by decode context parallelism (dcp {limits.dcp})",
                     help="use dcp=1, or set disable_hybrid_kv_cache_manager",
                 )
             return whole_blocks(self.block_size, self._reach(limits), 1)
         if self.kind == CHUNKED:
             return whole_blocks(self.block_size, window + in_flight)
         if self.kind == CIRCULAR:
-            return once(words="a ring of its own")
+            return once(words="a separate ring")
         if self.kind in (CROSS, STATE):
-            return once(self._blocks_of_its_own(limits), words="blocks of its own")
+            return once(self._blocks_of_its_own(limits), words="separate blocks")
         return whole_blocks(self.block_size * limits.dcp)
 
     def _reach(self, limits: Limits) -> int:
@@ -194,7 +194,7 @@ def round_up(number: int, step: int) -> int:
 
 
 def merged(specs: Sequence[Spec]) -> Spec | None:
-    """The one spec that stands for all, or None where they cannot share a block table as if they were one layer.
+    """The one spec that stands for all, or None if they cannot share a block table as if they were one layer.
 
     Full layers may differ in the windows that they gave up, as long as there is one such window.
     """

@@ -41,7 +41,7 @@ def tiers_of(settings: VllmSettings, ranks: Parallel) -> Iterator[Tier]:
             own = {key.removeprefix(_OWN): value for key, value in extra.items() if key.startswith(_OWN)}
             yield from lmcache_tiers({**(settings.lmcache or {}), **own}, ranks)
         elif name == _LMCACHE_SERVER:
-            yield Tier(LMCACHE, HOST, None, None, "a server of its own, whose size vLLM does not set")
+            yield Tier(LMCACHE, HOST, None, None, "a separate server, whose size vLLM does not set")
 
 
 def _connectors(settings: VllmSettings) -> Iterator[Connector]:
@@ -90,7 +90,7 @@ def _offloading(name: str, extra: Mapping[str, object], ranks: Parallel) -> Iter
     shared = ", all ranks together" if number > 1 else ""
     yield Tier(NAME, HOST, -(-all_bytes // number), all_bytes, f"whole chunks of blocks{shared}", at_most=True)
     if extra.get("secondary_tiers"):
-        yield Tier(NAME, DISK, None, None, "secondary tiers, which have limits of their own")
+        yield Tier(NAME, DISK, None, None, "secondary tiers, which have their own limits")
 
 
 def _count(value: object, field: str) -> int:

@@ -46,10 +46,10 @@ class UnequalPages(Enum):
     """What becomes of layers whose pages differ in size."""
 
     REFUSED = "refused"
-    ENLARGED = "larger blocks, where that divides"
+    ENLARGED = "larger blocks, if they divide"
     PADDED = "attention padded, too"
     STATES_PADDED = "states padded, too"
-    PROMOTED = "windows beside latents in full, too"
+    PROMOTED = "windows next to latents as full attention, too"
 
 
 class Packing(Enum):
@@ -150,7 +150,7 @@ class VllmRelease(Release):
         "max_model_len -1: the longest that fits", old=False, since={"0.14.0": True}, source=_PLANNING
     )
     nemotron_states = Rule(
-        "format of Nemotron-H's recurrent states where its config, read since 0.13, names none",
+        "default format of Nemotron-H's recurrent states, whose config is read since 0.13",
         "auto",
         {"0.13.0": "float16", "0.20.0": "float32"},
         f"{_MODEL_CONFIGS} (NemotronHForCausalLMConfig)",
@@ -200,7 +200,7 @@ class VllmRelease(Release):
         source="v1/spec_decode/llm_base_proposer.py; v1/worker/gpu/spec_decode/standalone_ar/",
     )
     counts_draft_states = Rule(
-        "a block of states for each token guessed ahead",
+        "a block of states for each draft token",
         old=False,
         since={"0.15.0": True},
         source=f"{_SPECS} (MambaSpec)",
@@ -232,10 +232,10 @@ class VllmRelease(Release):
         "platforms/cuda.py (check_and_update_config)",
     )
     latent_hybrid_step = Rule(
-        "block of hybrids with latents: a multiple of so many tokens", 64, {"0.20.0": 1, "0.27.0": 128}, _HYBRID_BLOCKS
+        "block of hybrids with latents: a multiple of these tokens", 64, {"0.20.0": 1, "0.27.0": 128}, _HYBRID_BLOCKS
     )
     aligns_to_block_size = Rule(
-        "block of hybrids: a multiple of the block_size that is asked for",
+        "block of hybrids: a multiple of the requested block_size",
         old=False,
         since={"0.20.0": True},
         source=_HYBRID_BLOCKS,
@@ -272,7 +272,7 @@ class VllmRelease(Release):
         f"{_PLANNING} (unify_kv_cache_spec_page_size)",
     )
     padded_group_ratio = Rule(
-        "groups are as large as the largest kind of layers, if below so many times the smallest",
+        "groups are as large as the largest kind of layers, if below this multiple of the smallest",
         Fraction(1),
         {"0.12.0": Fraction(5, 4), "0.18.0": Fraction(3, 2)},
         f"{_PLANNING} (_get_kv_cache_groups_uniform_page_size)",
@@ -285,7 +285,7 @@ class VllmRelease(Release):
     )
 
     cohere_sees_itself = Rule(
-        "windows of Cohere 2 hold the query's own token beside sliding_window",
+        "windows of Cohere 2 hold sliding_window tokens plus the query's own",
         old=False,
         since={"0.29.0": True},
         source="model_executor/models/commandr.py, cohere2_moe.py",
@@ -305,7 +305,7 @@ class VllmRelease(Release):
         f"{_PLANNING} (get_kv_cache_capacity)",
     )
     counts_states_by_block_size = Rule(
-        "models of states alone: tokens are blocks * block_size",
+        "models with only states: tokens are blocks * block_size",
         old=True,
         since={"0.11.0": False},
         source=_PLANNING,
@@ -317,7 +317,7 @@ class VllmRelease(Release):
         f"{_PLANNING} (_max_memory_usage_bytes_from_groups)",
     )
     reserves_null_block = Rule(
-        "the block that is never given out is left out of that memory",
+        "the block that is never given out is excluded from that memory",
         old=False,
         since={"0.29.0": True},
         source=_PLANNING,

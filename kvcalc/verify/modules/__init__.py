@@ -19,7 +19,7 @@ def module_for(attention: object) -> type[CacheModule]:
     kind = next(name for name in KINDS.names() if KINDS.module(name).KIND is type(attention))
     if kind not in MODULES.names():
         raise NotApplicableError(
-            f"there is no torch module for {kind} layers, so they cannot be verified",
+            f"no torch module for {kind} layers, so they cannot be verified",
             help=f"known: {', '.join(MODULES.names())}; `kvcalc size` sizes all kinds",
         )
     module: type[CacheModule] = MODULES.module(kind).MODULE

@@ -40,11 +40,11 @@ class AttentionModule(CacheModule):
         """Attention of `hidden` at `positions` over cache rows. mask: (..., queries, rows); None: all are seen."""
 
     def read(self, rows: Mapping[str, Tensor], seen: Tensor) -> Mapping[str, Tensor]:  # noqa: ARG002
-        """What attention takes in the place of cache rows, whose tokens stand at the positions `seen`."""
+        """What attention uses instead of cache rows, for tokens at the positions `seen`."""
         return rows
 
     def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:
-        """Slots for each kind of row, as many as the reach keeps."""
+        """Slots for each kind of row, as many as the reach needs."""
         return {
             name: Slots(sequences, shape, capacity, self.reach, dtype, self.device)
             for name, shape in self.row_shapes().items()
@@ -92,7 +92,7 @@ class AttentionModule(CacheModule):
         return {name: data.to(self.dtype) for name, (data, _) in after.items()}, next(iter(after.values()))[1]
 
     def mask(self, positions: Tensor, seen: Tensor, context: Context) -> Tensor | None:
-        """Which rows each query sees, (queries, rows); None where each sees all of them."""
+        """Which rows each query sees, (queries, rows); None if each sees all of them."""
         if context.chosen is None and len(positions) == 1 and self.reach.limit is None:
             return None
         near = (seen >= self.reach.first_seen(positions)[:, None]) | (seen == BEFORE_ALL)

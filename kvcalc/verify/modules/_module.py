@@ -18,7 +18,7 @@ ROPE_BASE = 10_000.0
 
 
 class Context(NamedTuple):
-    """What a layer's parts tell each other, and what comes from outside.
+    """What a layer's parts exchange, and external inputs.
 
     chosen: tokens that each query may attend to, (sequences, queries, tokens). standing: rows that every query sees
     before the tokens, by the cache's names. encoded: what cross-attention looks at, (sequences, tokens, hidden_size).
@@ -56,14 +56,14 @@ class CacheModule(nn.Module, ABC):
 
     @abstractmethod
     def kept(self, hidden: Tensor) -> Kept:
-        """What a cache keeps of `hidden` (sequences, tokens, hidden_size), to fill caches with."""
+        """What a cache keeps for `hidden` (sequences, tokens, hidden_size), to fill caches with."""
 
     @abstractmethod
     def write(self, kept: Kept, cache: Cache, tokens: int) -> None:
-        """Brings an empty cache to `tokens` tokens without attention: what was kept of a few, again and again."""
+        """Fills an empty cache to `tokens` tokens without attention, by repeating the rows of a few."""
 
     def advise(self, hidden: Tensor, cache: Cache | None, context: Context) -> Context:  # noqa: ARG002
-        """What this part tells the others of its layer before they run."""
+        """What this part passes to the other parts of its layer before they run."""
         return context
 
     def linear(self, inputs: int, outputs: int) -> nn.Linear:
@@ -78,7 +78,7 @@ class CacheModule(nn.Module, ABC):
 
 
 class Advisor(CacheModule):
-    """A part that has no output of its own: it tells the others where to look."""
+    """A part without output: it selects what the other parts attend to."""
 
     def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:  # noqa: ARG002
         """Nothing."""

@@ -14,7 +14,7 @@ from kvcalc.verify.modules._module import ALONE, CacheModule, Context, Kept
 from kvcalc.verify.modules._slots import Cache, State
 
 KEPT_OF = 16
-"""Tokens that bring a state to any length: no byte of it depends on how many there were."""
+"""Tokens run to stand for any length: no byte of a state depends on their number."""
 States = dict[str, Tensor]
 
 
@@ -36,7 +36,7 @@ class RecurrentModule(CacheModule):
         return {name: State(data) for name, data in self.first_states(sequences).items()}
 
     def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:  # noqa: ARG002
-        """Runs the recurrence from the cached states, and writes those it ends in over them."""
+        """Runs the recurrence from the cached states, and overwrites them with the final ones."""
         before = {name: held.data for name, held in cache.items()} if cache else self.first_states(hidden.shape[0])
         output, after = self.mix(hidden, before)
         for name, held in (cache or {}).items():
@@ -44,7 +44,7 @@ class RecurrentModule(CacheModule):
         return output
 
     def kept(self, hidden: Tensor) -> Kept:
-        """The states after a few tokens: those after many are as large."""
+        """The states after a few tokens: they do not grow."""
         return self.mix(hidden[:, :KEPT_OF], self.first_states(hidden.shape[0]))[1]
 
     def write(self, kept: Kept, cache: Cache, tokens: int) -> None:  # noqa: ARG002
@@ -54,7 +54,7 @@ class RecurrentModule(CacheModule):
 
     @property
     def state_dtype(self) -> torch.dtype:
-        """What the recurrence keeps its state in; a float64 module is exact throughout."""
+        """Format of the recurrence's state; a float64 module is exact throughout."""
         named = self.facts.dtype_of("state_dtype")
         return self.dtype if named is None or self.dtype == torch.float64 else TORCH_DTYPES[named.name]
 

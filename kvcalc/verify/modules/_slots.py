@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Reach(NamedTuple):
-    """How far back a query sees. window: so many tokens, itself included. chunk: within its chunk of so many."""
+    """How far back a query sees. window: in tokens, itself included. chunk: within its chunk of this many tokens."""
 
     window: int | None = None
     chunk: int | None = None
@@ -63,7 +63,7 @@ class Slots:
         self.tokens += number
 
     def repeat(self, rows: Tensor, tokens: int) -> None:
-        """Fills an empty storage with `tokens` tokens: rows again and again, each byte written once."""
+        """Fills an empty storage with `tokens` tokens by repeating rows; each byte is written once."""
         self.tokens, kept = tokens, min(tokens, self.size)
         slots, rows = (
             _in_words(self.data),
@@ -76,7 +76,7 @@ class Slots:
         slots[..., kept - rest : kept, :] = rows[..., :rest, :]
 
     def held(self) -> tuple[Tensor, Tensor]:
-        """What is kept, and the position of each slot's token; in a ring that has turned, not in their order."""
+        """The kept rows, and the position of each slot's token; not in order once a ring has wrapped around."""
         kept = min(self.tokens, self.size)
         slots = torch.arange(kept, device=self.data.device)
         last = self.tokens - 1

@@ -11,7 +11,7 @@ from kvcalc.verify.modules.rwkv import beside_last
 
 
 class CompressedConvolutionModule(RecurrentModule):
-    """What CCA does beside its attention, with an output of its own.
+    """CCA's convolutions, which run next to its attention and have their own output.
 
     Both convolutions read one buffer of inputs: kernels of together columns + 2. Source: Zyphra 2025,
     arXiv 2510.04476.
@@ -37,7 +37,7 @@ class CompressedConvolutionModule(RecurrentModule):
         }
 
     def mix(self, hidden: Tensor, states: States) -> tuple[Tensor, States]:
-        """The convolved channels beside this token's value and the last one's."""
+        """The convolved channels, and this token's and the last one's value."""
         inputs = torch.cat([states["conv_state"], self.in_proj(hidden).transpose(1, 2)], dim=-1)  # (B, C, columns + N)
         inner = self.first_conv.shape[1] - 1
         first, _ = causal_conv(inputs[..., inner:].transpose(1, 2), inputs[..., :inner], self.first_conv)

@@ -1,4 +1,4 @@
-"""Compressed attention of DeepSeek-V4 and V4.1: a window of tokens as they are, and an entry for each few before."""
+"""Compressed attention of DeepSeek-V4 and V4.1: a window of tokens, and one entry for several earlier ones."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class CompressedModule(CacheModule):
         return entries, Waiting(rest, blocks[:, -1])
 
     def _split(self, entries: Tensor) -> dict[str, Tensor]:
-        """Entries as rows of the cache: K = V, and the index key beside it."""
+        """Entries as rows of the cache: K = V, and the index key."""
         entries = entries.to(self.dtype)
         if not self.index_width:
             return {"compressed_kv": entries}

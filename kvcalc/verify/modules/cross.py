@@ -1,4 +1,4 @@
-"""Cross-attention: keys and values of what an encoder made, projected once and read by every token."""
+"""Cross-attention: keys and values of the encoder's output, projected once and read by every token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kvcalc.verify.modules._slots import Cache, Reach, Slots
 
 
 class CrossModule(CacheModule):
-    """Multi-head attention whose keys and values come from `context.encoded`, and stay.
+    """Multi-head attention whose keys and values come from `context.encoded` and do not change.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2.3.
     """
@@ -47,7 +47,7 @@ class CrossModule(CacheModule):
             cast("Slots", cache[name]).repeat(rows, self.encoder_tokens)
 
     def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:
-        """Every token attends to all that was encoded; the first call projects it, later ones read the cache."""
+        """Every token attends to the whole encoder output; the first call projects it, later ones read the cache."""
         slots = {name: cast("Slots", held) for name, held in (cache or {}).items()}
         if not slots or not slots["cross_k"].tokens:
             assert context.encoded is not None

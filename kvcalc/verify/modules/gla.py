@@ -14,7 +14,7 @@ from kvcalc.verify.modules._module import rotate
 
 
 class GroupedLatentModule(AttentionModule):
-    """MLA for each group of heads with a latent of its own; the rotary key is one for all groups.
+    """MLA for each group of heads with its own latent; all groups share one rotary key.
 
     Source: Zadouri et al. 2025, arXiv 2505.21487, section 3.
     """
@@ -42,7 +42,7 @@ class GroupedLatentModule(AttentionModule):
         return {**c_kv, "k_rope": rotate(self.k_rope_proj(hidden), positions)} if self.k_rope_proj else c_kv
 
     def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
-        """Attention of each group over its latent beside the rotary key, its value the latent itself; then W_UV."""
+        """Attention of each group over its latent and the rotary key, with the latent as value; then W_UV."""
         nope, rope = split_heads(self.q_proj(hidden), self.heads).split([self.nope, self.rope], dim=-1)
         into_latent = torch.einsum("bhnd,hdc->bhnc", nope, self.w_uk)
         query = torch.cat([into_latent, rotate(rope, positions)], dim=-1)  # (B, H, N, rank + rope)

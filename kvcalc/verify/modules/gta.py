@@ -43,7 +43,7 @@ class GroupedTiedModule(AttentionModule):
         return {"kv": split_heads(self.kv_proj(hidden), self.facts.num_kv_heads), "k_rope": k_rope}
 
     def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:
-        """Attention with the tied state as value and, beside the rotary key, as key; then the output projection."""
+        """Attention with the tied state as value and, with the rotary key, as key; then the output projection."""
         tied, k_rope = rows["kv"], rows["k_rope"]
         if self.facts.repeats_rope:
             tied = tied.repeat_interleave(self.heads // tied.shape[1], dim=1)  # (B, H_kv, T, D) -> (B, H, T, D)

@@ -1,4 +1,4 @@
-"""Attention that keeps hidden states, and projects keys and values of all of them anew at each step."""
+"""Attention that keeps hidden states, and projects all keys and values again at each step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HiddenStatesModule(AttentionModule):
         return {"hidden": hidden}
 
     def attend(self, hidden: Tensor, positions: Tensor, rows: Mapping[str, Tensor], mask: Tensor | None) -> Tensor:  # noqa: ARG002
-        """Keys and values of the whole memory, projected for this step alone."""
+        """Keys and values of the whole memory, projected for this step only."""
         key, value = (split_heads(weights(rows["hidden"]), self.heads) for weights in (self.k_proj, self.v_proj))
         query = split_heads(self.q_proj(hidden), self.heads)  # (B, H, N, D)
         output: Tensor = self.o_proj(heads_beside(attention(query, key, value, mask, query.shape[-1] ** -0.5)))

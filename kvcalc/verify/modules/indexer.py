@@ -1,4 +1,4 @@
-"""The lightning indexer: a small key for each token, by which the attention beside it chooses where to look."""
+"""The lightning indexer: a small key for each token, by which its layer's attention selects tokens."""
 
 from __future__ import annotations
 

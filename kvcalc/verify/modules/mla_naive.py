@@ -23,7 +23,7 @@ class NaiveLatentModule(LatentModule):
         return {"k": (heads, nope + self.rope), "v": (heads, value)}
 
     def project(self, hidden: Tensor, positions: Tensor) -> Mapping[str, Tensor]:
-        """W_UK c beside the rotary key, and W_UV c, for every head."""
+        """W_UK c with the rotary key, and W_UV c, for every head."""
         c_kv, k_rope = self.latent(hidden, positions)
         nope = torch.einsum("btc,hdc->bhtd", c_kv, self.w_uk)
         repeated = k_rope[:, None].expand(-1, self.facts.num_query_heads, -1, -1)  # (B, T, rope) -> (B, H, T, rope)

@@ -13,7 +13,7 @@ from kvcalc.verify.modules._slots import Cache, Reach, Slots
 
 
 class PrefixModule(Advisor):
-    """Lends the attention beside it rows that every query sees. Source: CPM-Ant, modeling_cpmant.py."""
+    """Adds rows that every query sees to its layer's attention. Source: CPM-Ant, modeling_cpmant.py."""
 
     def __init__(self, facts: PrefixTokens, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)

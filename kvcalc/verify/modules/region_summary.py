@@ -1,4 +1,4 @@
-"""Summaries of regions: of each few tokens one key, by which the attention beside it chooses where to look."""
+"""Summaries of regions: one key for several tokens, by which its layer's attention selects regions."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ NOTHING_YET = -1e38
 
 
 class RwkvModule(RecurrentModule):
-    """Time mix, then channel mix; both read each input beside the one before it.
+    """Time mix, then channel mix; both read each input and the previous one.
 
     wkv_t = (sum of e^(k_i - (t - 1 - i) w) v_i over i < t, + e^(u + k_t) v_t) / (the same without v).
     Source: Peng et al. 2023, arXiv 2305.13048, equations 11 to 20 and appendix D.
@@ -60,7 +60,7 @@ class RwkvModule(RecurrentModule):
 
 
 def beside_last(inputs: Tensor, before: Tensor) -> Tensor:
-    """Each input beside the one before it: (sequences, tokens, width) -> (sequences, tokens, 2 * width)."""
+    """Each input and the previous one: (sequences, tokens, width) -> (sequences, tokens, 2 * width)."""
     shifted = torch.cat([before[:, None], inputs[:, :-1]], dim=1)
     return torch.cat([inputs, shifted], dim=-1)
 

@@ -12,7 +12,7 @@ from kvcalc.verify.modules.rwkv import beside_last
 
 
 class WkvModule(RecurrentModule):
-    """Time mix and, where the layer keeps two inputs, channel mix; both read each input beside the one before it.
+    """Time mix and, where the layer keeps two inputs, channel mix; both read each input and the previous one.
 
     o_t = r_t (S_{t-1} + diag(u) k_t^T v_t); S_t = diag(w_t) S_{t-1} + k_t^T v_t, with w_t = exp(-exp(d_t)).
     Source: Peng et al. 2024, arXiv 2404.05892, equations 18 to 20 (Finch).

@@ -31,12 +31,12 @@ class HeadBlocks:
         return {"k": self.key, "v": self.value, "block_table": self.table}
 
     def widen(self, entries: int) -> None:
-        """Makes room for so many block numbers of each head."""
+        """Makes room for this many block numbers per head."""
         if entries > self.table.shape[-1]:
             self.table = pad(self.table, (0, entries - self.table.shape[-1]), value=_NONE)
 
     def provide(self, slots: int) -> None:
-        """Makes the pool large enough for so many slots of each head."""
+        """Makes the pool large enough for this many slots per head."""
         sequences, heads = self.table.shape[:2]
         missing = sequences * heads * -(-slots // self.size) - len(self.key)
         if missing > 0:
@@ -45,7 +45,7 @@ class HeadBlocks:
             )
 
     def reserve(self, slots: int) -> None:
-        """Takes blocks until each head has so many slots."""
+        """Takes blocks until each head has this many slots."""
         self.provide(slots)
         while self.each * self.size < slots:
             self.widen(self.each + 1)
@@ -62,7 +62,7 @@ class HeadBlocks:
         self.value[blocks, slots % self.size] = value
 
     def read(self, slots: int) -> tuple[Tensor, Tensor]:
-        """The first so many slots of each head: keys (B, h, slots, D) and values (B, h, slots, D_v)."""
+        """The first slots of each head, this many: keys (B, h, slots, D) and values (B, h, slots, D_v)."""
         places = torch.arange(slots, device=self.key.device).expand(*self.table.shape[:2], slots)
         blocks = self._blocks(places)
         return self.key[blocks, places % self.size], self.value[blocks, places % self.size]

@@ -1,4 +1,4 @@
-"""What a model learned, in place of it: decisions of heads that come as regularly as a ratio says."""
+"""A stand-in for what a model learned: decisions of heads at the regular intervals of a ratio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only masks tokens: every one stays, and those of the prompt that a method would drop are not read again."""
+"""Methods that only mask tokens: all stay cached, and prompt tokens that a method would drop are not read again."""
 
 from __future__ import annotations
 

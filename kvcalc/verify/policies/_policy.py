@@ -1,4 +1,4 @@
-"""What every torch policy has: it takes a prompt, then tokens one by one, and holds what its method keeps."""
+"""Base of every torch policy: it takes a prompt, then tokens one by one, and holds what its method keeps."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def attention_weights(query: Tensor, key: Tensor) -> Tensor:
 
 
 def wide(numbers: Tensor) -> Tensor:
-    """In float32 what is narrower."""
+    """Narrower formats as float32."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
@@ -152,7 +152,7 @@ def best(scores: Tensor, count: int) -> Tensor:
 
 
 def with_last(indices: Tensor, count: int, tokens: int) -> Tensor:
-    """Indices, and after them those of the last `count` of so many tokens."""
+    """Indices, followed by those of the last `count` of these tokens."""
     last = torch.arange(tokens - count, tokens, device=indices.device).expand(*indices.shape[:-1], count)
     return torch.cat([indices, last], dim=-1)
 

@@ -30,7 +30,7 @@ class RaggedPolicy(Policy):
 
     @abstractmethod
     def divide(self, heads: int, tokens: int) -> Sequence[Part]:
-        """Parts of so many KV heads for a prompt of so many tokens; each head is in one of them."""
+        """Parts of this many KV heads for a prompt of this many tokens; each head is in one of them."""
 
     @property
     def held(self) -> Mapping[str, Tensor]:

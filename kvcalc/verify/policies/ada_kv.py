@@ -1,4 +1,4 @@
-"""Ada-KV, run: SnapKV with as many tokens in a head as its share of the layer's best gives it."""
+"""Ada-KV, run: SnapKV with each head's number of tokens from its share of the layer's best."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def head_counts(scores: Tensor, base: int) -> list[int]:
 
 
 class Cut(TokenPolicy):
-    """Heads that keep the window and so many of the other tokens, those with most of its attention."""
+    """Heads that keep the window and a number of other tokens, those with most of its attention."""
 
     def __init__(self, place: Place, arguments: MethodArguments, count: int) -> None:
         super().__init__(place, arguments)
@@ -122,7 +122,7 @@ class AdaKV(RaggedPolicy):
         return lengths
 
     def _base(self, tokens: int) -> int:
-        """Tokens of a head in the mean, beside the window: this layer's step of the pyramid."""
+        """Mean tokens of a head besides the window: this layer's step of the pyramid."""
         mean: int = self.arguments["base_capacity"] - self.arguments["window_size"]
         if not self.arguments["pyramid"]:
             return mean

@@ -41,13 +41,13 @@ class MaskedStreaming(MaskedPolicy):
 
 
 class DuoAttention(RaggedPolicy):
-    """The first heads of a layer are taken for its retrieval heads.
+    """The first heads of a layer stand for its retrieval heads.
 
     Source: Xiao et al. 2024, arXiv 2410.10819, section 3.
     """
 
     def divide(self, heads: int, tokens: int) -> Sequence[Part]:  # noqa: ARG002  # whatever the prompt is
-        """As many retrieval heads as this layer is said to have, or half of them."""
+        """As many retrieval heads as given for this layer, or half of them."""
         given = self.arguments["retrieval_heads"]
         retrieval = heads // 2 if not given else given[0] if len(given) == 1 else given[self.place.layer]
         streaming = MaskedStreaming if self.arguments["mask_only"] else Streaming

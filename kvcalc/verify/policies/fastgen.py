@@ -37,7 +37,7 @@ class Hybrid(TokenPolicy):
         return {**super().held, "score": self.score} if self.level >= FREQUENT else super().held
 
     def budget(self, level: int, tokens: int) -> int:
-        """Tokens of so many that policies up to a level keep together."""
+        """Number of these tokens that policies up to a level keep together."""
         ratio = sum(Fraction(str(self.arguments[name])) for name in RATIOS[:level])
         return min(tokens, int(self.arguments["special_tokens"]) + ceil(ratio * tokens))
 
@@ -85,8 +85,8 @@ class Hybrid(TokenPolicy):
 def profiled(query: Tensor, key: Tensor, place: Place, arguments: MethodArguments, threshold: float) -> list[list[int]]:
     """Policy of each head of each sequence by a prompt's attention, as an index: the smallest that recovers enough.
 
-    threshold: share of all attention that went to the tokens which a policy keeps. Heads that none of them does
-    justice to keep everything, one index further. The paper has 0.95 in its analysis.
+    threshold: share of all attention that went to the tokens which a policy keeps. Heads that no policy suffices for
+    keep everything: one index further. The paper has 0.95 in its analysis.
     """
     total = received(query, key).unflatten(1, (key.shape[1], -1)).mean(dim=2)  # (B, H, n) -> (B, h, n)
     policies = torch.full(total.shape[:2], len(NAMES), device=key.device)

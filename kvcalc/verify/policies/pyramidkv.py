@@ -28,7 +28,7 @@ class PyramidKV(SnapKV):
         return high - self.place.layer * ((high - low) // self._steps) + window
 
     def _by_ratio(self, mean: float, window: int, beta: int) -> int:
-        """As kvpress shares a mean of so many tokens."""
+        """As kvpress divides a mean of this many tokens."""
         low = mean / beta
         high = 2 * mean - low
         if high >= self.seen - window:

@@ -1,4 +1,4 @@
-"""SnapKV, run: the prompt's last window votes, its votes are pooled over neighbours, and the best stay beside it."""
+"""SnapKV, run: the last window's votes, pooled over neighbours, select the tokens that stay with it."""
 
 from __future__ import annotations
 

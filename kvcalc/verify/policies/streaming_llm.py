@@ -17,7 +17,7 @@ class StreamingLLM(TokenPolicy):
     """
 
     def after_prompt(self, query: Tensor) -> None:  # noqa: ARG002  # no score is needed
-        """Sinks and the newest; by a ratio, as many of the newest as it leaves beside four sinks."""
+        """Sinks and the newest; by a ratio, as many of the newest as it leaves after four sinks."""
         ratio = self.arguments["compression_ratio"]
         if ratio is None:
             self._keep_ends(self.arguments["start_size"], self.arguments["recent_size"])

@@ -1,4 +1,4 @@
-"""TOVA, run: after each token, what its query thinks least of goes, in all heads alike."""
+"""TOVA, run: after each token, the one its query attends to least is dropped, the same in all heads."""
 
 from __future__ import annotations
 

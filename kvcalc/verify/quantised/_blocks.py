@@ -1,4 +1,4 @@
-"""Block formats, bit by bit: so many float32 elements become so many bytes, and elements again.
+"""Block formats, bit by bit: a number of float32 elements becomes bytes, and elements again.
 
 Layouts of GGUF's formats are those of ggml-common.h and ggml-quants.c; in nvfp4 and mxfp4 the scale comes first, and
 two neighbours share a byte.

@@ -29,11 +29,11 @@ class Store(ABC):
 
     @abstractmethod
     def read(self) -> Tensor:
-        """All tokens (B, h, T, D), as near to what came in as the stored bits tell."""
+        """All tokens (B, h, T, D), as close to the input as the stored bits allow."""
 
 
 class TokenStore(Store):
-    """Quantises each token by itself when it comes, and never again."""
+    """Quantises each token once, on arrival."""
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
@@ -41,7 +41,7 @@ class TokenStore(Store):
 
     @property
     def held(self) -> Mapping[str, Tensor]:
-        """Codes, and what each token's need beside them."""
+        """Codes, and each token's scales."""
         return self._held
 
     @abstractmethod

@@ -16,7 +16,7 @@ class StridedStore(GroupedStore):
     """Axis 0: elements that are as far apart as there are groups are a group."""
 
     def grouped(self, rows: Tensor) -> Tensor:
-        """Every so many-th element of a group."""
+        """Every n-th element of a group."""
         return rows.reshape(self.group_size, -1).T
 
     def ungrouped(self, groups: Tensor) -> Tensor:

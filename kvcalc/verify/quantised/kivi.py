@@ -1,4 +1,4 @@
-"""KIVI, run: keys quantised channel by channel, values token by token, and the newest tokens as they are."""
+"""KIVI, run: keys quantised per channel, values per token, and the newest tokens unquantised."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class KiviStore(Store):
 
     @abstractmethod
     def settled(self, waiting: int) -> int:
-        """How many of so many waiting tokens are quantised now: the oldest."""
+        """How many of these waiting tokens are quantised now, the oldest first."""
 
     @abstractmethod
     def lines(self, rows: Tensor) -> Tensor:

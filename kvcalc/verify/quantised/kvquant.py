@@ -84,7 +84,7 @@ class KvquantStore(Store):
         return torch.cat([self.parts["_first"].to(self.dtype), rows], dim=TOKENS) if self.first else rows
 
     def outliers_until(self, tokens: int) -> int:
-        """Outliers of so many quantised tokens: their share of the elements, rounded up."""
+        """Outliers of these quantised tokens: their share of the elements, rounded up."""
         _, heads, _, width = self.shape
         return -(-tokens * heads * width * self.share.numerator // self.share.denominator)
 

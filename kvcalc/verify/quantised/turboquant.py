@@ -79,7 +79,7 @@ class PackedStore(TokenStore):
 
 
 class PackageStore(Store):
-    """All tokens (B, h, T, D), those before the residual dequantised; and what the package holds beside them."""
+    """All tokens (B, h, T, D), those before the residual dequantised; and what the package holds in addition."""
 
     def __init__(self, bits: int, width: int, residual_len: int) -> None:
         self.bits = bits

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = str(transformers.__version__)
 NUMBER = ".".join(takewhile(str.isdecimal, VERSION.split(".")))
-"""VERSION without what a development version has behind its number."""
+"""VERSION without the suffix of a development version."""
 TASKS = {  # in the order in which a class that stands in several of them is met
     "causal": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "itt": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,

@@ -30,7 +30,7 @@ class LayerBytes(NamedTuple):
 
 
 def held_by(model: PreTrainedModel, cache: object) -> Layers:
-    """All that a model remembers, in its cache and on its modules."""
+    """All of a model's state, in its cache and on its modules."""
     text = model.config.get_text_config(decoder=True)
     held = layers_of(cache, getattr(text, "num_hidden_layers", 0)) if cache is not None else {"self": []}
     on_modules = states_on_modules(model)
@@ -55,14 +55,16 @@ def tensors(value: object) -> Iterator[Tensor]:
 
 
 def layers_of(cache: Any, layers: int) -> Layers:
-    """The tensors of each of `layers` layers of a cache of whatever class."""
+    """The tensors of each of `layers` layers of a cache of any class."""
     if hasattr(cache, "cross_attention_cache"):
         both = {"self": cache.self_attention_cache, "cross": cache.cross_attention_cache}
         held = {name: layers_of(part, layers)["self"] for name, part in both.items()}
         return held if any(held["cross"]) else {"self": held["self"]}
     if hasattr(cache, "layers"):
         own = [list(tensors(layer)) for layer in cache.layers]
-        for layer, state in enumerate(getattr(cache, "linear_cache", ())):  # minimax keeps its states beside the layers
+        for layer, state in enumerate(
+            getattr(cache, "linear_cache", ())
+        ):  # minimax keeps its states outside the layers
             own += [[] for _ in range(layer + 1 - len(own))]
             own[layer] += tensors(state)
         return {"self": own}

@@ -1,4 +1,4 @@
-"""What a model reads: random tokens, and beside them what its encoder says."""
+"""A model's inputs: random tokens, and its encoder's output."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def encoder_inputs(model: PreTrainedModel, batch: int, tokens: int = ENCODER_TOK
 
 
 def inputs_beside(model: PreTrainedModel, ids: Tensor) -> Inputs:
-    """What a few types ask for beside their tokens, although there is no picture and no sound."""
+    """What a few types require besides tokens, even without pictures or sound."""
     config, (batch, tokens) = model.config, ids.shape[:2]
     dtype, device = model.dtype, model.device
     if config.model_type == "kosmos-2":

@@ -18,7 +18,7 @@ from kvcalc.verify.transformers.classes import VERSION, build, class_name, confi
 from kvcalc.verify.transformers.no_values import NoValues
 
 _MESSAGE_CHARACTERS = 160
-"""Longest message of the library that is repeated."""
+"""Longest part of a library's message that is shown."""
 _PREFIX = re.compile(r"(model\.|language_model\.|decoder\.|transformer\.|backbone\.|rwkv\.|cpmant\.)+")
 """What stands before the names of a decoder's tensors, in one class or another."""
 _TEXT = re.compile(r"(model\.)?language_model\.")
@@ -49,7 +49,7 @@ def inventory(values: Mapping[str, object]) -> Inventory:
     A tensor that several layers have in one shape is one row. A fused tensor is as the class has it, and what the
     class keeps in a list, expert by expert, has the list as its first dimension. A tensor tied to another names it.
     Rows of a tower number the tower's own layers. Layers of multi-token prediction are in no class, and not in here.
-    Raises NotApplicableError where transformers has no such class or cannot build it from this config.
+    Raises NotApplicableError if transformers has no such class or cannot build it from this config.
     """
     name = class_name(values.get("model_type"), values.get("architectures"))
     if name is None:
@@ -65,7 +65,7 @@ def inventory(values: Mapping[str, object]) -> Inventory:
         message = f"{type(error).__name__}: {first_line}"[:_MESSAGE_CHARACTERS]
         raise NotApplicableError(
             f"transformers {VERSION} cannot build {name}: {message}",
-            help="pass the whole config.json, as it was published",
+            help="pass the complete config.json, as published",
         ) from error
     rows = tuple(_rows(model))
     routed = _experts_per_token(model.config) if any(row.part == "experts" for row in rows) else 0
@@ -73,7 +73,7 @@ def inventory(values: Mapping[str, object]) -> Inventory:
 
 
 def _experts_per_token(config: PreTrainedConfig) -> int:
-    """How many of its experts a router picks, by the field that says so; 0 where none does."""
+    """How many of its experts a router picks, by the field that says so; 0 if none does."""
     text = config.get_text_config(decoder=True)
     sections = (text, getattr(text, "ffn_config", None))
     numbers = (getattr(section, field, None) for section in sections for field in _PICKED)
@@ -177,7 +177,7 @@ def _part(inside: list[tuple[str, str]], steps: list[str], tensor: Tensor) -> st
 
 
 def _part_of_module(step: str, kind: str, *, sparse: bool) -> str:
-    """What all tensors of a module belong to, by its name and class; empty where neither says. sparse: of experts."""
+    """What all tensors of a module belong to, by its name and class; empty if neither says. sparse: of experts."""
     told = {
         "shared experts": _SHARED.fullmatch(step),
         "experts": step == "experts" or _EXPERTS.search(kind),

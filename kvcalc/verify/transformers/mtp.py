@@ -1,7 +1,7 @@
 """Layers of multi-token prediction: in published checkpoints, and in no class of transformers.
 
-Each rule is held against what was published (`tests/data/checkpoints.tsv`): a layer of the model once more, and around
-it the projection of two hidden states into one, their norms and, in some checkpoints, tables of its own.
+Each rule is checked against what was published (`tests/data/checkpoints.tsv`): a layer of the model once more, and
+around it the projection of two hidden states into one, their norms and, in some checkpoints, tables of its own.
 """
 
 from __future__ import annotations
@@ -134,4 +134,4 @@ _RULES = {
     "Qwen3_5MoeForCausalLM": _Rule(_QWEN, _last),
     "Qwen3_5MoeForConditionalGeneration": _Rule(_QWEN, _last),
 }
-"""Rules by class. What they are held against: the totals of published checkpoints, to the element."""
+"""Rules by class. Checked against the totals of published checkpoints, to the element."""

@@ -1,4 +1,4 @@
-"""What was predicted of each layer beside what it held: a row for all layers of a group that hold the same."""
+"""Each layer's prediction next to what it held: one row for all layers of a group that hold the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kvcalc.verify.transformers.held import LayerBytes
 
 
 def compared(report: Report, held: Mapping[str, list[LayerBytes]]) -> Iterator[MeasuredTensor]:
-    """Rows of all layers of each group that hold the same; of the layers that nobody predicted at the end."""
+    """Rows of all layers of each group that hold the same; layers without a prediction come last."""
     for group in report.groups:
         yield from _rows_of(group, held)
     for part, layers in held.items():

@@ -1,6 +1,6 @@
 """A config whose model fits a memory: what no cache depends on is made small first, then the last layers go.
 
-What a field does to the cache is not believed: a change stays only if every layer is predicted to hold what it held.
+A field's effect on the cache is tested: a change stays only if every layer's prediction is the same.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def fitted(
     cache_of: Callable[[Values], tuple[object, ...]],
     least: int,
 ) -> Fitted:
-    """The config itself where its model fits memory_bytes, else a smaller one.
+    """The config itself if its model fits in memory_bytes, else a smaller one.
 
     needs: bytes that the model of a config takes to run. cache_of: what each of its layers is predicted to hold.
-    least: fewest layers that have one of each kind.
-    Raises KvcalcError where those do not fit, NotApplicableError where the layers cannot be told from the config.
+    least: fewest layers that have one of each kind. Raises KvcalcError if those do not fit, NotApplicableError if the
+    config does not show its layers.
     """
     whole = cache_of(values)
     if needs(values) <= memory_bytes:
@@ -58,17 +58,17 @@ def fitted(
     while (needed := needs(part)) > memory_bytes:
         if layers == least:
             raise KvcalcError(
-                f"{plural(least, 'layer')} and no fewer have one of each kind, and they need {both_units(needed)} of "
-                f"{both_units(memory_bytes)} that are free",
-                help=f"{_ON_META}; or give fewer tokens",
+                f"at least {plural(least, 'layer')} are needed to have one of each kind, and they need "
+                f"{both_units(needed)} of {both_units(memory_bytes)} that are free",
+                help=f"{_ON_META}; or use fewer tokens",
             )
         most = max(least, min(layers - 1, layers * memory_bytes // needed))
         cuts = ((number, first_layers(narrow, len(whole), number)) for number in range(most, least - 1, -1))
         fit = next(((number, cut) for number, cut in cuts if cache_of(cut) == whole[:number]), None)
         if fit is None:
             raise NotApplicableError(
-                f"the model does not fit {both_units(memory_bytes)}, and its first {plural(most, 'layer')} or fewer "
-                "cannot be cut out of its config",
+                f"the model does not fit in {both_units(memory_bytes)}, and its config cannot be cut to its first "
+                f"{plural(most, 'layer')} or fewer",
                 help=_ON_META,
             )
         layers, part = fit

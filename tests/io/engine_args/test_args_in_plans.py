@@ -241,8 +241,8 @@ PLAN_ERRORS = {
     ),
     "a draft of layers that are not known": (
         ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method medusa --speculative-config.model qwen3-8b"),
-        "{file}:3: deployments[0].args: what layers of qwen3-8b cache under the speculative method 'medusa' is not known "
-        "here\nhelp: use draft_model, eagle, eagle3 or mtp",
+        "{file}:3: deployments[0].args: kvcalc does not know what layers of qwen3-8b cache under the speculative method "
+        "'medusa'\nhelp: use draft_model, eagle, eagle3 or mtp",
     ),
     "a draft in an engine that is not known to draft": (
         ROW.replace(SERVE, "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1").replace(

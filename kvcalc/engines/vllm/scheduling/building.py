@@ -51,7 +51,7 @@ def started(
         raise InvalidValueError(
             "pool size unknown",
             field="num_gpu_blocks",
-            help='give scheduler={"num_gpu_blocks": ...}, or the memory that the cache has',
+            help='pass scheduler={"num_gpu_blocks": ...}, or the memory of the cache',
         )
     return scheduler_of(planned, settings, blocks, engine.prefix_match_unit)
 
@@ -97,8 +97,9 @@ def check_replayed(engine: Vllm, parallel: Parallel) -> None:
     """Raises NotApplicableError for a version whose scheduler is not known, and for ranks that schedule otherwise."""
     if parallel.pp > 1 or parallel.dcp > 1:
         raise NotApplicableError(
-            f"vLLM's scheduler is not replayed with {parallel}: pipeline stages and shared tokens were not measured",
-            help="use tp alone; data-parallel replicas each have a scheduler of their own",
+            f"kvcalc does not replay vLLM's scheduler with {parallel}: pipeline stages and shared tokens were not "
+            "measured",
+            help="use only tp; each data-parallel replica has its own scheduler",
         )
     if engine.version != REPLAYED:
         raise NotApplicableError(
@@ -149,7 +150,7 @@ def _reach(
         raise InvalidValueError(
             f"with one group hits end at blocks of {step} tokens, not at prefix_match_unit ({shown(match_unit)})",
             field="prefix_match_unit",
-            help="leave it out",
+            help="remove it",
         )
     states = aligned and any(spec.kind == STATE and spec.block_size > unit for spec in specs)
     others = all(spec.kind in (FULL, MLA, STATE) or spec.block_size == unit for spec in specs)

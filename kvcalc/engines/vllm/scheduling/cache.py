@@ -63,7 +63,7 @@ class Cache:
         whole: bool = False,
         others: bool = False,
     ) -> bool:
-        """Slots for `tokens` more tokens, and `lookahead` behind them; False where blocks are missing.
+        """Slots for `tokens` more tokens, and `lookahead` behind them; False if blocks are missing.
 
         hit: of a request that is admitted. whole: all of it must fit. others: whether any request runs.
         """
@@ -97,7 +97,7 @@ class Cache:
         )
 
     def register(self, request: Running, computed: int) -> None:
-        """Make known what is full of so many tokens, as far as a hit can use it."""
+        """Make known what is full of this many tokens, as far as a hit can use it."""
         if not self.reach.keeps_prefixes:
             return
         resumed = self._resumed(request)

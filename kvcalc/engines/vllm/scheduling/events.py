@@ -235,7 +235,7 @@ class EventScheduler:
         self.tally.preemptions += 1
 
     def _read_on(self, job: Job, budget: int, step: int) -> int:
-        """The next chunk of the prompt that is being read; its tokens, 0 where it had to give up its blocks."""
+        """The next chunk of the prompt that is being read; its tokens, 0 if it had to give up its blocks."""
         tokens = min(budget, job.known - job.computed)
         after = job.computed + tokens
         needed = ceil_div(after, self.size) - ceil_div(job.computed, self.size)

@@ -38,7 +38,7 @@ class Kind:
         self.is_fine = reach.hit_tokens < self.block_size and self.block_size % reach.hit_tokens == 0
 
     def row(self, request: Running, tokens: int) -> Row | None:
-        """Blocks that end after so many tokens, if every group has one."""
+        """Blocks that end after this many tokens, if every group has one."""
         found = []
         for table in self.tables:
             block = table.find(request, tokens)

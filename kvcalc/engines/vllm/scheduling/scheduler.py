@@ -95,7 +95,7 @@ class VllmScheduler:
         return EventScheduler(rules, self.num_blocks, table.block_size, watermark, keeps_prefixes=keeps)
 
     def held_blocks(self, tokens: int) -> int:
-        """Blocks that a request holds while it generates, once so many tokens of it are written."""
+        """Blocks that a request holds while it generates, once this many tokens of it are written."""
         before = tokens - self.rules.batches  # what is done of it: all but the batches in flight
         return sum(table.held_blocks(tokens, max(0, before)) for table in self.cache.tables)
 
@@ -219,7 +219,7 @@ class VllmScheduler:
         return self._aligned(request, tokens, request.computed)
 
     def _make_room(self, request: Running, tokens: int) -> bool:
-        """Take blocks, of others where there are none; False where the request itself had to give up its own."""
+        """Take blocks, of others where there are none; False if the request itself had to give up its own."""
         if tokens == 1 and self._is_quiet(request):
             return True
         while not self.cache.allocate(request, tokens, self.rules.lookahead_tokens):
@@ -278,7 +278,7 @@ class VllmScheduler:
         )
 
     def _first_share(self, request: Running, hit: Hit, threshold: int, *, reads: bool) -> Share | None:
-        """What a request that is admitted computes at first; None where it has to wait."""
+        """What a request that is admitted computes at first; None if it has to wait."""
         rules, tokens, drafts = self.rules, request.known - hit.tokens, 0
         pads = rules.num_speculative_tokens and tokens == 1 and not reads and (self._ran_before or hit.tokens)
         if pads and hit.tokens + 1 + rules.num_speculative_tokens + 1 <= rules.max_model_len:

@@ -28,30 +28,30 @@ _ACCEPTED_BY_REQUEST, _ACCEPTED_BY_OUTPUT = 7, 13
 class SchedulerSettings:
     """What the scheduler can be told. None: as the engine's settings say, or as vLLM has it by default."""
 
-    num_gpu_blocks: int | None = setting(None, "blocks of the pool, the one that is never given out among them")
-    block_size: int | None = setting(None, "tokens of a block, whatever the kernels read")
+    num_gpu_blocks: int | None = setting(None, "blocks of the pool, including the one that is never given out")
+    block_size: int | None = setting(None, "tokens of a block, independent of the kernels")
     max_model_len: int | None = setting(None, "longest request")
     max_num_batched_tokens: int | None = setting(None, "tokens of a step")
-    max_num_seqs: int | None = setting(None, "requests that run at the same time")
+    max_num_seqs: int | None = setting(None, "concurrent requests")
     enable_prefix_caching: bool | None = setting(None, "whether prefixes are kept")
     enable_chunked_prefill: bool = setting(True, "whether a prompt may be read in several steps")
     policy: str = setting(FCFS, "fcfs or priority")
     watermark: float = setting(0.0, "share of the blocks that an admission leaves free")
-    scheduler_reserve_full_isl: bool = setting(True, "whether a request is admitted only where all of it fits")
+    scheduler_reserve_full_isl: bool = setting(True, "whether a request is admitted only if all of it fits")
     long_prefill_token_threshold: int = setting(0, "most tokens of a prompt in a step; 0: no limit")
     async_scheduling: bool | None = setting(None, "whether two batches are in flight")
     prefix_cache_retention_interval: int | None = setting(
         0, "tokens between windows and states that are kept; 0: only where a prompt can be resumed, None: all"
     )
     max_in_flight_tokens: int | None = setting(None, "tokens of all batches in flight")
-    num_speculative_tokens: int = setting(0, "tokens that are guessed ahead")
+    num_speculative_tokens: int = setting(0, "draft tokens")
     spec_method: str | None = setting(None, "ngram or eagle")
-    num_lookahead_tokens: int | None = setting(None, "slots behind the guessed tokens; none: by spec_method")
+    num_lookahead_tokens: int | None = setting(None, "slots after the draft tokens; default: by spec_method")
     eagle_block_drop: bool | None = setting(
-        None, "whether drafts need the last block of a hit anew; none: by spec_method"
+        None, "whether drafts recompute the last block of a hit; default: by spec_method"
     )
     draft_acceptance: float | None = setting(
-        None, "share of guessed tokens that are right; none: 0 to all of them in turn, as the rules were measured"
+        None, "share of accepted draft tokens; default: 0 to all in turn, as in the measurements"
     )
     mamba_cache_mode: str | None = setting(None, "none or align, which follows from enable_prefix_caching")
     block_size_edited: bool = setting(False, "whether block_size is other than the engine's own; block_size says it")
@@ -88,7 +88,7 @@ class SchedulerSettings:
         if self.num_speculative_tokens and self.async_scheduling:
             raise NotApplicableError(
                 "drafts with two batches in flight are not replayed: they were not measured",
-                help="set async_scheduling=false, or leave num_speculative_tokens out",
+                help="set async_scheduling=false, or remove num_speculative_tokens",
             )
 
     @classmethod
@@ -98,7 +98,7 @@ class SchedulerSettings:
             raise InvalidValueError(
                 f"scheduler must be a mapping of names to values, not {shown(given)}",
                 field="scheduler",
-                help='for instance {"max_num_seqs": 128}',
+                help='for example {"max_num_seqs": 128}',
             )
         known = [field.name for field in fields(cls)]
         for name in given or {}:

@@ -31,7 +31,7 @@ class Checkpoints:
         self.drops_last = drops_last
 
     def last(self, tokens: int, unit: int) -> int:
-        """The last multiple of `unit` that a prompt of so many tokens can be resumed at."""
+        """The last multiple of `unit` that a prompt of this many tokens can be resumed at."""
         if self.drops_last:
             return max(0, tokens // unit * unit - unit)
         return (tokens - 1) // unit * unit

@@ -70,11 +70,11 @@ class Table:
     # what a prefix is known by
 
     def key(self, request: Running, tokens: int) -> int:
-        """Key of the block that ends after so many tokens."""
+        """Key of the block that ends after this many tokens."""
         return request.tokens.prefix(tokens // self.reach.unit_tokens) * self.num_groups + self.group
 
     def find(self, request: Running, tokens: int) -> Block | None:
-        """The cached block that ends after so many tokens."""
+        """The cached block that ends after this many tokens."""
         return self.pool.find(self.key(request, tokens))
 
     # what is out of sight
