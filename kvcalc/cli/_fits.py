@@ -54,10 +54,10 @@ class GpuTerms(NamedTuple):
     def asked_of(self, model: Model, tokens: int | None, layout: Parallel | None) -> tuple[list[OnGpus], list[Weights]]:
         """The question of each device, with the first of the weights, and all of them."""
         from kvcalc.fleet.on_gpus import OnGpus
-        from kvcalc.fleet.weights import loaded
 
-        served = self.terms[0].engine.served(model)
-        whole = [loaded(asking.weights(model, self.weights, form), served) for form in self.forms]
+        engine = self.terms[0].engine
+        reserved = self.reserve_bytes is not None
+        whole = [asking.served_weights(model, self.weights, form, engine, reserved=reserved) for form in self.forms]
         questions = [
             OnGpus(each.of(model, tokens or 1, layout), card, whole[0], self.reserve_bytes, self.utilization)
             for each, card in zip(self.terms, self.cards, strict=True)

@@ -26,7 +26,6 @@ def others_on(texts: Sequence[str], question: OnGpus, terms: Terms, tokens: int 
 def _other(text: str, question: OnGpus, terms: Terms, tokens: int | None) -> Other:
     from kvcalc.fleet.on_gpus import OnGpus
     from kvcalc.fleet.others import other_of
-    from kvcalc.fleet.weights import loaded
     from kvcalc.io.loading import load_named
     from kvcalc.units import parse_tokens
 
@@ -40,5 +39,5 @@ def _other(text: str, question: OnGpus, terms: Terms, tokens: int | None) -> Oth
     model = load_named(name)
     users = parse_tokens(found.get("users", "1"), "users")
     asked = terms._replace(sequences=users).of(model, length)
-    whole = loaded(asking.weights(model, None, None), terms.engine.served(model))
+    whole = asking.served_weights(model, None, None, terms.engine)
     return other_of(OnGpus(asked, question.gpu, whole, None, question.utilization or Fraction(1)))

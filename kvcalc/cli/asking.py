@@ -56,7 +56,7 @@ def _door() -> Door:
     """The command line's own."""
     from kvcalc.io.asked import Door
 
-    return Door("--batch", "--dtype", "--engine", "--engine-set", "--attention", "--method", "--mtp")
+    return Door("--batch", "--dtype", "--engine", "--engine-set", "--attention", "--method", "--mtp", "--draft-model")
 
 
 def terms(batch: str, dtype: str, engine: str, engine_set: Sequence[str] | None) -> Terms:
@@ -88,6 +88,22 @@ def weights(model: Model, given: str | None, form: str | None) -> Weights:
         if inventory is None:
             raise
     return located(option, find_weights, model, None, form, inventory=inventory)
+
+
+def served_weights(
+    model: Model, given: str | None, form: str | None, engine: Engine, *, reserved: bool = False
+) -> Weights:
+    """The same as `engine` loads them, with those of another checkpoint that drafts. reserved: by --reserve."""
+    from kvcalc.io import weights as of_model
+
+    found = weights(model, given, form)
+    try:
+        return of_model.served_weights(found, model, engine, reserved=reserved)
+    except InvalidValueError as error:
+        if error.field != "drafts":
+            raise
+        help = "pass --reserve, which has them, too, or leave the drafts out"
+        raise InvalidValueError(error.what, where="--reserve", help=help) from None
 
 
 def known_weights(model: Model, given: str | None, form: str | None) -> Weights | None:
@@ -169,10 +185,13 @@ def one_model(
     mtp: bool = False,
     hub: bool = False,
     methods: Sequence[str] | None = None,
+    engine: Engine | None = None,
+    draft: str | None = None,
 ) -> Model:
     """The model named by the argument, --preset or --model, changed by --mtp, --attention and each --method.
 
-    hub: whether to read it from the hub (--hub).
+    hub: whether to read it from the hub (--hub). engine: whose settings may name a checkpoint that drafts; draft: that
+    checkpoint (--draft-model), in their place.
 
     Raises InvalidValueError if none or several are named.
     """
@@ -185,7 +204,12 @@ def one_model(
     ((option, name),) = given
     _known_assumption(assume)
     model = located("" if option == _ARGUMENT else option, load_named, name, assume=assume, hub=hub)
-    return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp)
+    drafting = None
+    if engine is not None:
+        from kvcalc.io.drafting import Drafting
+
+        drafting = Drafting(engine, draft, hub=hub)
+    return _door().changed(model, attention=attention, methods=methods or (), mtp=mtp, drafting=drafting)
 
 
 def _name_one(named: str | None) -> str:
@@ -204,6 +228,8 @@ def several_models(
     mtp: bool = False,
     hub: bool = False,
     methods: Sequence[str] | None = None,
+    engine: Engine | None = None,
+    draft: str | None = None,
 ) -> list[Model]:
     """Models of one argument or option, each as `one_model` has it: several have commas between their names."""
     from kvcalc.io.files import exists
@@ -225,17 +251,30 @@ def several_models(
             mtp=mtp,
             hub=hub,
             methods=methods,
+            engine=engine,
+            draft=draft,
         )
         for word in words
     ]
 
 
 def all_models(
-    models: Sequence[str], preset: str | None, path: str | None, assume: str | None, *, mtp: bool, hub: bool
+    models: Sequence[str],
+    preset: str | None,
+    path: str | None,
+    assume: str | None,
+    *,
+    mtp: bool,
+    hub: bool,
+    engine: Engine | None = None,
 ) -> list[Model]:
     """Models named by any number of arguments, or those named by an option; commas in a name as in `several_models`."""
     names: Sequence[str | None] = models or [None]
-    return [model for named in names for model in several_models(named, preset, path, None, assume, mtp=mtp, hub=hub)]
+    return [
+        model
+        for named in names
+        for model in several_models(named, preset, path, None, assume, mtp=mtp, hub=hub, engine=engine)
+    ]
 
 
 def with_attention(model: Model, attention: str) -> Model:

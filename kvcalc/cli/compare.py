@@ -51,7 +51,7 @@ def run(
         raise InvalidValueError(
             "--attention and --variants both choose what the model is compared as", help="pass only one of them"
         )
-    loaded = asking.all_models(models, preset, model, assume, mtp=mtp, hub=hub)
+    loaded = asking.all_models(models, preset, model, assume, mtp=mtp, hub=hub, engine=terms.engine)
 
     from kvcalc.answers.compare import compare
     from kvcalc.io.asked import usual_lengths

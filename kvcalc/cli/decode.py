@@ -45,7 +45,7 @@ def run(
     else:
         terms = asking.terms_on(asking.device(gpu, None).written, None, batch, dtype, engine, engine_set)
     device, rate = asking.located("--bandwidth" if bandwidth else "--gpu", bandwidth_of, gpu, bandwidth)
-    chosen = asking.one_model(named, preset, model, attention, assume, hub=hub, methods=method)
+    chosen = asking.one_model(named, preset, model, attention, assume, hub=hub, methods=method, engine=terms.engine)
     counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
     if len(counts) != 1:
         raise InvalidValueError("expected a single token count", where="--tokens", help="pass one, for example 8K")

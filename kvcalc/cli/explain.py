@@ -27,6 +27,7 @@ def run(
     model: str | None,
     assume: str | None,
     mtp: bool,
+    draft_model: str | None,
     hub: bool,
     engine: str | None,
     engine_set: Sequence[str],
@@ -42,7 +43,7 @@ def run(
 
     from kvcalc.engines.base import split_version
     from kvcalc.fleet.explain import explain
-    from kvcalc.io.said import read_said
+    from kvcalc.io.said import drafted_as_said, read_said
 
     name, version = split_version(engine or "")
     reading, where = asking.located("", read_said, log, name or None)
@@ -54,6 +55,7 @@ def run(
     settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
         {"version": version} if version else {}
     )
+    served = drafted_as_said(served, reading, settings, draft_model, hub=hub)
     beside = reading._replace(**_beside(weights, reserve))
     try:
         report = explain(served, beside, file=where, settings=settings, ranks=ranks)
@@ -119,6 +121,7 @@ COMMAND = Command(
         options.MODEL,
         options.ASSUME,
         options.MTP,
+        options.DRAFT_MODEL,
         options.HUB,
         options.LOGGED_ENGINE,
         options.ENGINE_SET,

@@ -50,6 +50,7 @@ def run(
     method: Sequence[str],
     assume: str | None,
     mtp: bool,
+    draft_model: str | None,
     hub: bool,
     engine: str,
     engine_set: Sequence[str],
@@ -78,7 +79,18 @@ def run(
     mix = mixes[0].mix if mixes else None
     several = given.are_several or (free and numbers not in (None, [1]))
     layout = None if (several or mix) and free else _layout(None if mix else numbers, *degrees)
-    models = asking.several_models(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
+    models = asking.several_models(
+        named,
+        preset,
+        model,
+        attention,
+        assume,
+        mtp=mtp,
+        hub=hub,
+        methods=method,
+        engine=given.terms[0].engine,
+        draft=draft_model,
+    )
     if len(models) > 1 or len(mixes) > 1:
         alone({"--as": launch, "--with": others, "--weights": weights if len(models) > 1 else None})
         return fits(models, mixes, given, asked, numbers, None if free else layout, on, format)
@@ -287,6 +299,7 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.MTP,
+        options.DRAFT_MODEL,
         options.HUB,
         options.ENGINE,
         options.ENGINE_SET,

@@ -152,6 +152,12 @@ HUB = Option(
     "hub", ("--hub",), None, "Read the model from the Hugging Face Hub: its config and headers, no weights.", FLAG
 )
 MTP = Option("mtp", ("--mtp",), None, "Include the layers for multi-token prediction.", FLAG)
+DRAFT_MODEL = Option(
+    "draft_model",
+    ("--draft-model",),
+    "NAME",
+    "Another model that drafts tokens, if the engine's settings do not name it.",
+)
 ATTENTION = Option(
     "attention",
     ("--attention",),

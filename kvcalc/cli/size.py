@@ -31,6 +31,7 @@ def run(
     method: Sequence[str],
     assume: str | None,
     mtp: bool,
+    draft_model: str | None,
     hub: bool,
     engine: str,
     engine_set: Sequence[str],
@@ -52,7 +53,18 @@ def run(
     parallel = asking.parallel(tp, pp, dp, dcp)
     if verify:
         _check_verifiable(terms.engine, several=len(asked) != 1 or by_layer or explain)
-    chosen = asking.one_model(named, preset, model, attention, assume, mtp=mtp, hub=hub, methods=method)
+    chosen = asking.one_model(
+        named,
+        preset,
+        model,
+        attention,
+        assume,
+        mtp=mtp,
+        hub=hub,
+        methods=method,
+        engine=terms.engine,
+        draft=draft_model,
+    )
     counts = asked or asking.usual_token_counts(terms.engine, chosen)
 
     from kvcalc.answers.size import sized_and_before, sized_at
@@ -136,6 +148,7 @@ COMMAND = Command(
         options.METHOD,
         options.ASSUME,
         options.MTP,
+        options.DRAFT_MODEL,
         options.HUB,
         options.ENGINE,
         options.ENGINE_SET,

@@ -39,7 +39,9 @@ def run(
     source = asking.located("--from", layout_written, prefill)
     target = asking.located("--to", layout_written, decode)
     rate = None if link is None else asking.located("--link", parse_rate, link, "link")
-    chosen = asking.one_model(named, preset, model, assume=assume, mtp=mtp, hub=hub, methods=method)
+    chosen = asking.one_model(
+        named, preset, model, assume=assume, mtp=mtp, hub=hub, methods=method, engine=terms.engine
+    )
     counts = asking.token_counts(tokens) or ([chosen.max_model_len] if chosen.max_model_len else [])
     if len(counts) != 1:
         raise InvalidValueError("expected a single token count", where="--tokens", help="pass one, for example 8K")

@@ -265,7 +265,7 @@ def _all_notes(asked: Sequence[OnGpus]) -> tuple[str, ...]:
     found.update(dict.fromkeys(_beside_note(first)))
     if any(question.weights.estimate for question in asked):
         found[ABOUT] = None
-    formats = {(question.weights.form, question.asked.kv_dtype, question.asked.engine) for question in asked}
+    formats = {(question.weights.form, question.asked.kv_dtype, repr(question.asked.engine)) for question in asked}
     if len(formats) > len({question.gpu.name for question in asked}):
         found[QUALITY] = None
     return tuple(found)

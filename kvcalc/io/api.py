@@ -81,6 +81,7 @@ def size(
     method: Specs = (),
     assume: str | None = None,
     mtp: bool = False,
+    draft_model: AnyModel | None = None,
     hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
@@ -93,14 +94,15 @@ def size(
     is given; bfloat16 is the same. engine: `vllm`, `vllm@0.25.1`, `llama.cpp`; engine_settings: named as that engine
     names them. parallel, or tp, pp, dp and dcp: ranks that share the model, each of which the report then has, too.
     attention: `mqa`, `gqa:8`, `mla:512+64`; method: `snapkv:window_size=64`, or several, in order. assume, mtp: as for
-    `load`. sequences, kv_dtype: batch and dtype by other names.
+    `load`. draft_model: that drafts in the engine, if its settings (vLLM's `speculative`) do not name one. sequences,
+    kv_dtype: batch and dtype by other names.
     Raises InvalidValueError, UnknownNameError, NotApplicableError for what an engine or a method refuses.
     """
     from kvcalc.answers.size import sized_and_before
 
     terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings)
     ranks = ranks_of(parallel, tp, pp, dp, dcp)
-    chosen = model_of(model, attention, method, assume, mtp=mtp, hub=hub)
+    chosen = model_of(model, attention, method, assume, mtp=mtp, hub=hub, engine=terms.engine, draft_model=draft_model)
     return sized_and_before(terms.of(chosen, length_of(tokens, chosen, terms.engine), ranks))
 
 
@@ -159,6 +161,7 @@ def fit(
     method: Specs = (),
     assume: str | None = None,
     mtp: bool = False,
+    draft_model: AnyModel | None = None,
     hub: bool = False,
     kv_dtype: str | Dtype | None = None,
 ) -> Fitted:
@@ -175,7 +178,7 @@ def fit(
 
     terms = terms_of(None, None, dtype, kv_dtype, engine, engine_settings)
     return planned(
-        model_of(model, attention, method, assume, mtp=mtp, hub=hub),
+        model_of(model, attention, method, assume, mtp=mtp, hub=hub, engine=terms.engine, draft_model=draft_model),
         engine=terms.engine,
         available_bytes=bytes_of_stages(available_bytes),
         weights_bytes=None if weights_bytes is None else bytes_of("weights_bytes", weights_bytes),
@@ -210,6 +213,7 @@ def fit_gpus(
     method: Specs = (),
     assume: str | None = None,
     mtp: bool = False,
+    draft_model: AnyModel | None = None,
     hub: bool = False,
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
@@ -233,9 +237,8 @@ def fit_gpus(
     from kvcalc.fleet.fit import device_asked_for, fitted, layout_of
     from kvcalc.fleet.memory import share_of
     from kvcalc.fleet.on_gpus import OnGpus
-    from kvcalc.fleet.weights import loaded
     from kvcalc.hardware import gpu_named
-    from kvcalc.io.weights import find_weights
+    from kvcalc.io.weights import find_weights, served_weights
 
     named = gpu.written if isinstance(gpu, Gpu) else gpu
     card = located("gpu" if named else "memory", gpu_named, located("memory", device_asked_for, named, memory))
@@ -248,10 +251,10 @@ def fit_gpus(
     reserved_as = used("reserve", reserve, "reserve_bytes", reserve_bytes)
     reserve_given = reserve_bytes if reserve is None else reserve
     reserved = None if reserve_given is None else bytes_of(reserved_as, reserve_given)
-    chosen = model_of(model, attention, method, assume, mtp=mtp, hub=hub)
+    chosen = model_of(model, attention, method, assume, mtp=mtp, hub=hub, engine=terms.engine, draft_model=draft_model)
     given = fspath(weighed) if isinstance(weighed, PathLike) else weighed
     whole = located(weighed_as, find_weights, chosen, given, weights_dtype)
-    whole = loaded(whole, terms.engine.served(chosen))
+    whole = located(reserved_as, served_weights, whole, chosen, terms.engine, reserved=reserved is not None)
     asked = None if tokens is None else one_length(tokens)
     question = terms.of(chosen, asked or 1, ranks)
     return fitted(OnGpus(question, card, whole, reserved, share or Fraction(1)), ranks, asked)
@@ -286,7 +289,7 @@ def transfer(
     from kvcalc.units import parse_rate, positive_int
 
     terms = terms_of(None, None, dtype, kv_dtype, engine, engine_settings)
-    chosen = model_of(model, None, method, assume, mtp=mtp, hub=hub)
+    chosen = model_of(model, None, method, assume, mtp=mtp, hub=hub, engine=terms.engine)
     asked = chosen.max_model_len if tokens is None else one_length(tokens)
     length = length_of(asked, chosen, terms.engine)
     return transferred(
@@ -342,7 +345,7 @@ def decode(
     on = None if named is None or engine == "ideal" else (located("gpu", gpu_named, named).written, None)
     terms = terms_of(batch, sequences, dtype, kv_dtype, engine, engine_settings, on=on)
     device, rate = located("bandwidth" if bandwidth else "gpu", bandwidth_of, named, bandwidth)
-    chosen = model_of(model, attention, method, assume, hub=hub)
+    chosen = model_of(model, attention, method, assume, hub=hub, engine=terms.engine)
     length = length_of(chosen.max_model_len if tokens is None else one_length(tokens), chosen, terms.engine)
     given = fspath(weights) if isinstance(weights, PathLike) else weights
     try:

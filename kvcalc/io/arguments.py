@@ -11,6 +11,7 @@ from kvcalc.cache.dtypes import BF16, Dtype
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, located
 from kvcalc.io.asked import Door, Terms
+from kvcalc.io.drafting import Drafting
 from kvcalc.io.loading import load
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
@@ -26,7 +27,7 @@ AnyModel: TypeAlias = "Model | str | PathLike[str] | Mapping[str, object]"
 Settings: TypeAlias = "Mapping[str, object] | None"
 Specs: TypeAlias = "str | Sequence[str]"
 """One method, or several."""
-_DOOR = Door("batch", "dtype", "engine", "engine_settings", "attention", "method", "mtp")
+_DOOR = Door("batch", "dtype", "engine", "engine_settings", "attention", "method", "mtp", "draft_model")
 
 
 def used(name: str, value: object, other: str, given: object) -> str:
@@ -68,9 +69,20 @@ def terms_of(
 
 
 def model_of(
-    model: AnyModel, attention: str | None, method: Specs, assume: str | None, *, mtp: bool = False, hub: bool = False
+    model: AnyModel,
+    attention: str | None,
+    method: Specs,
+    assume: str | None,
+    *,
+    mtp: bool = False,
+    hub: bool = False,
+    engine: Engine | None = None,
+    draft_model: AnyModel | None = None,
 ) -> Model:
-    """The model that is meant, with its draft layers, other attention, and under methods, as they are asked for."""
+    """The model that is meant, with its draft layers, other attention, and under methods, as they are asked for.
+
+    engine: whose settings may name another checkpoint that drafts; draft_model: that checkpoint, in their place.
+    """
     if not isinstance(model, Model):
         model = located("model", load, model, assume=assume, hub=hub)
     elif assume is not None:
@@ -86,7 +98,14 @@ def model_of(
             help="for instance 'snapkv'",
         )
     methods = [method] if isinstance(method, str) else method
-    return _DOOR.changed(model, attention=attention, methods=methods, mtp=mtp)
+    drafting = None if engine is None else _drafting(engine, draft_model, hub=hub)
+    return _DOOR.changed(model, attention=attention, methods=methods, mtp=mtp, drafting=drafting)
+
+
+def _drafting(engine: Engine, draft_model: AnyModel | None, *, hub: bool) -> Drafting:
+    if draft_model is None or isinstance(draft_model, Model):
+        return Drafting(engine, draft_model, hub=hub)
+    return Drafting(engine, located("draft_model", load, draft_model, hub=hub))
 
 
 def ranks_of(

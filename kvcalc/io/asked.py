@@ -19,6 +19,8 @@ from kvcalc.units import parse_tokens, shown
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from kvcalc.io.drafting import Drafting
+
 USUAL_TOKENS = (1024, 8192, 32768, 131072)
 """Lengths that are shown where none is asked for: 1K, 8K, 32K, 128K."""
 _DEGREES = ("tp", "pp", "dp", "dcp", "ep")
@@ -49,6 +51,7 @@ class Door(NamedTuple):
     attention: str
     method: str
     mtp: str
+    draft: str
 
     def terms(
         self, batch: int | str, dtype: str | Dtype, engine: str | Engine, settings: Mapping[str, object] | None
@@ -87,11 +90,29 @@ class Door(NamedTuple):
         return typed(type(located(self.engine, Engine.of, engine)), settings)
 
     def changed(
-        self, model: Model, *, attention: str | None = None, methods: Sequence[str] = (), mtp: bool = False
+        self,
+        model: Model,
+        *,
+        attention: str | None = None,
+        methods: Sequence[str] = (),
+        mtp: bool = False,
+        drafting: Drafting | None = None,
     ) -> Model:
-        """The model with its draft layers, other attention, and then under each method, as they are asked for."""
+        """The model with its draft layers, other attention, and then under each method, as they are asked for.
+
+        drafting: another checkpoint, whose layers draft in the place of the model's own.
+        """
         if mtp:
             model = located(self.mtp, with_draft_layers, model)
+        if drafting is not None and drafting.named is not None:
+            place = self.settings if drafting.draft is None else self.draft
+            if mtp:
+                raise InvalidValueError(
+                    f"{self.mtp} asks for the model's own draft layers, and another checkpoint drafts",
+                    where=place,
+                    help=f"leave {self.mtp} out",
+                )
+            model = located(place, drafting.of, model)
         named = [(self.method, spec) for spec in methods]
         for place, spec in named if attention is None else [(self.attention, attention), *named]:
             from kvcalc.methods import apply_method  # for who asks for one

@@ -1,7 +1,7 @@
 """Command lines that ask what a deployment asks.
 
 A command is shown only where the options, read back as the command line reads them, come to the same question: the same
-model, engine, settings and weights. Where they do not (a draft model, layers moved to a CPU), there is none.
+model, engine, settings and weights. Where they do not (layers moved to a CPU), there is none.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvcalc.engines import Engine
 from kvcalc.errors import KvcalcError
 from kvcalc.io.asked import Door
+from kvcalc.io.drafting import Drafting
 from kvcalc.io.loading import load_named
-from kvcalc.io.weights import find_weights
+from kvcalc.io.weights import find_weights, served_weights
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.units import exact_bytes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from kvcalc.fleet.weights import Weights
     from kvcalc.model import Model
 
-_DOOR = Door("--batch", "--dtype", "--engine", "--engine-set", "--attention", "--method", "--mtp")
+_DOOR = Door("--batch", "--dtype", "--engine", "--engine-set", "--attention", "--method", "--mtp", "--draft-model")
 _GPU = "gpu"
 
 
@@ -126,7 +127,7 @@ def _model(deployment: Deployment) -> tuple[str, ...] | None:
         changes += ["--method", f"{applied.name}:{arguments}" if arguments else applied.name]
     for name in _names(deployment):
         try:
-            again = _DOOR.changed(load_named(name), methods=changes[1::2])
+            again = _DOOR.changed(load_named(name), methods=changes[1::2], drafting=Drafting(deployment.asked.engine))
         except KvcalcError:
             continue
         if _is_same(again, model):
@@ -190,10 +191,8 @@ def _gpu(on: OnGpus, written: Sequence[str]) -> tuple[str, ...] | None:
 
 def _weights(asked: Question, given: str | None) -> Weights | None:
     """The weights that a command line finds; None where it finds none."""
-    from kvcalc.fleet.weights import loaded
-
     try:
-        return loaded(find_weights(asked.model, given, None), asked.engine.served(asked.model))
+        return served_weights(find_weights(asked.model, given, None), asked.model, asked.engine)
     except KvcalcError:
         return None
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.engines import Engine
+from kvcalc.engines.base.versions import NEAREST
+from kvcalc.errors import InvalidFileError, KvcalcError, located
 from kvcalc.errors.foreign import listed, name_shown
 from kvcalc.fleet.explain import Reading
+from kvcalc.io.drafting import Drafting
 from kvcalc.io.engine_logs import log_text, looked_for, read_lines, split_lines
 from kvcalc.io.engine_logs._outside import error_outside
 from kvcalc.io.files import exists
+from kvcalc.io.loading import load, load_named
 from kvcalc.model import Model
 
 if TYPE_CHECKING:
@@ -88,8 +92,6 @@ def model_named_in(reading: Reading) -> Model | None:
     A path is one of the machine that wrote the log, so that nothing is looked for there: its last names may be a
     repository's. What a person would be asked about is not taken.
     """
-    from kvcalc.io.loading import load, load_named
-
     if reading.metadata:
         return load(dict(reading.metadata))
     for name in _names_of(reading.model):
@@ -100,6 +102,28 @@ def model_named_in(reading: Reading) -> Model | None:
         note = f"the log names {name_shown(reading.model)}; predicted as {model.name}"
         return replace(model, notes=(*model.notes, note))
     return None
+
+
+def drafted_as_said(
+    model: Model, reading: Reading, settings: Mapping[str, object], draft: str | None = None, *, hub: bool = False
+) -> Model:
+    """`model` with the layers of the checkpoint that drafts: `draft`, or what a log names, if that is known for sure.
+
+    settings: of the engine, over the log's. Raises as `kvcalc.io.drafting` does.
+    """
+    try:
+        engine = Engine.of(f"{reading.engine}@{NEAREST}", {**reading.settings, **settings})
+    except KvcalcError:
+        return model  # which explaining it will name
+    if draft is not None:
+        return located("--draft-model", Drafting(engine, draft, hub=hub).of, model)
+    for name in _names_of(engine.draft_model or ""):
+        try:
+            drafter = load_named(name)
+        except KvcalcError:
+            continue
+        return located("--engine-set", Drafting(engine, drafter).of, model)
+    return model
 
 
 def _names_of(logged: str) -> Iterator[str]:

@@ -210,6 +210,11 @@ class Engine(ABC):
         """`model` as loaded with these settings, which may include its draft layers."""
         return model
 
+    @property
+    def draft_model(self) -> str | None:
+        """The other checkpoint that drafts, as the settings name it; None if they name none."""
+        return None
+
     def drafted_by(self, model: Model, drafter: Model) -> Model:
         """`model` with the layers of another checkpoint that drafts. Raises NotApplicableError if not modelled."""
         del model

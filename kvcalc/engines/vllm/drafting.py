@@ -47,21 +47,27 @@ class Speculation(NamedTuple):
     cache_dtype: str | None = None
 
 
+def draft_named_in(settings: VllmSettings) -> str | None:
+    """The checkpoint that drafts, as speculative names it; None where nothing drafts, or no layers do."""
+    asked = _asked(settings)
+    named = asked.get("model")
+    return named if isinstance(named, str) and named and _method_of(asked) not in _LAYERLESS else None
+
+
 def speculation_of(model: Model, settings: VllmSettings, ranks: Ranks) -> Speculation:
     """What the settings make of the model's draft layers.
 
     Raises NotApplicableError and InvalidValueError as vLLM does.
     """
-    asked = _asked(settings)
+    asked = _asked(settings, model.drafter)
     if not asked:
         return Speculation()
     method, number = _method_of(asked), asked.get("num_speculative_tokens")
     if method in _LAYERLESS:
         return Speculation(tokens=_tokens(number))
     own_format = _own_format(asked, settings)
-    if model.drafter is not None:
-        _check_draft(asked, model, ranks)
     if model.drafter is not None and not _is_mtp(method, model.drafter):
+        _check_draft(asked, model, ranks)
         standalone = method == _DRAFT_MODEL
         if standalone:
             _check_draft_model(asked, model, model.drafter, settings, ranks)
@@ -91,9 +97,17 @@ def speculation_of(model: Model, settings: VllmSettings, ranks: Ranks) -> Specul
 def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
     """`model` with the layers of another checkpoint that draft for it.
 
-    Raises NotApplicableError for a method whose layers are not those of the checkpoint's config.
+    Raises NotApplicableError for a method whose layers are not those of the checkpoint's config, InvalidValueError
+    where no tokens are drafted.
     """
-    method = _method_of(_asked(settings))
+    asked = _asked(settings, drafter)
+    if not asked:
+        raise InvalidValueError(
+            f"{drafter.name} drafts, and speculative does not say how many tokens",
+            field="speculative",
+            help='for instance --engine-set \'speculative={"method": "draft_model", "num_speculative_tokens": 3}\'',
+        )
+    method = _method_of(asked)
     if _is_mtp(method, drafter):
         if drafter.model_type == model.model_type and _parts(drafter) == _parts(model):
             return replace(model, drafter=drafter)  # another checkpoint of the same layers
@@ -115,8 +129,8 @@ def _parts(model: Model) -> list[tuple[Attention, ...]]:
     return [group.parts for group in model.draft_groups for _ in group.layers]
 
 
-def _asked(settings: VllmSettings) -> Mapping[str, object]:
-    """The setting, once it is known to be a mapping."""
+def _asked(settings: VllmSettings, drafter: Model | None = None) -> Mapping[str, object]:
+    """The setting, once it is known to be a mapping; where it names no model, with the one that drafts."""
     speculative = settings.speculative
     if not speculative:
         return {}
@@ -126,7 +140,7 @@ def _asked(settings: VllmSettings) -> Mapping[str, object]:
             field="speculative",
             help='for example {"method": "mtp", "num_speculative_tokens": 1}',
         )
-    return speculative
+    return speculative if drafter is None else {"model": drafter.name, **speculative}
 
 
 def _method_of(asked: Mapping[str, object]) -> str:

@@ -14,7 +14,7 @@ from kvcalc.engines.base.loading import QUANTISED
 from kvcalc.engines.vllm.allocation import HOLDS, allocation_of, told_apart
 from kvcalc.engines.vllm.beside import Batch, beside
 from kvcalc.engines.vllm.cpu import cpu_named
-from kvcalc.engines.vllm.drafting import drafted_by
+from kvcalc.engines.vllm.drafting import draft_named_in, drafted_by
 from kvcalc.engines.vllm.dtypes import COMPUTED, MODEL, TURBOQUANT
 from kvcalc.engines.vllm.layers import draft_groups
 from kvcalc.engines.vllm.plan import VllmPlan
@@ -163,6 +163,11 @@ class Vllm(VllmSettings):
         if not self.speculative or not settle(apart, self._settled(apart, BF16), Ranks()).speculation.has_layers:
             return model
         return with_draft_layers(replace(apart, draft_groups=draft_groups(apart))) if apart is model else model
+
+    @property
+    def draft_model(self) -> str | None:
+        """The model of speculative."""
+        return draft_named_in(self)
 
     def drafted_by(self, model: Model, drafter: Model) -> Model:
         """With all layers of the draft, or with those of multi-token prediction, as its method and its type have it."""

@@ -101,7 +101,7 @@ class _Memory(NamedTuple):
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
     """The numbers of the log next to those of the nearest number of blocks, or of its error."""
     asked = _asked(settings)
-    _check_drafts(asked)
+    _check_drafts(model, asked)
     if reading.refusal is not None:
         return tuple(_of_refusal(model, reading, asked, ranks))
     numbers = reading.numbers()
@@ -133,8 +133,10 @@ def _asked(settings: Settings) -> dict[str, Json]:
     return found
 
 
-def _check_drafts(settings: Settings) -> None:
-    """Raises InvalidValueError for drafts of another model, whose layers share the cache and are unknown."""
+def _check_drafts(model: Model, settings: Settings) -> None:
+    """Raises InvalidValueError for drafts of another model, whose layers share the cache, if it is unknown."""
+    if model.drafter is not None:
+        return
     speculative = settings.get("speculative")
     method = str(speculative.get("method", "mtp")) if isinstance(speculative, Mapping) else "mtp"
     if method not in _JUDGED_DRAFTS and not method.endswith("_mtp"):
@@ -142,7 +144,7 @@ def _check_drafts(settings: Settings) -> None:
             f"the log's server drafts with {shown(method)}: layers of another model share its cache, and the log does "
             "not describe them",
             field="speculative",
-            help="pass the log of a start-up without --speculative-config",
+            help="name the model that drafts: --draft-model path/to/config.json",
         )
 
 

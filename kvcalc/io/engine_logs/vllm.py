@@ -70,6 +70,7 @@ _DRAFTS = re.compile(
     r"speculative_config'?[=:] ?(?:\{|SpeculativeConfig\()[^)}\n]*?'?method'?[:=] ?'(?P<method>\w+)'[^)}\n]*?"
     r"'?num_spec(?:ulative)?_tokens'?[:=] ?(?P<tokens>\d+)"
 )
+_DRAFT_MODEL = re.compile(r"'?\bmodel'?[:=] ?'([^'\n]+)'")
 _TOO_LONG = re.compile(
     rf"To\s+serve\s+at\s+least\s+one\s+request\s+with\s+the\s+models?'s\s+max\s+seq\s+len\s+\({_NUMBER}\),?\s+"
     rf"\(?{_SIZE}\s+KV\s+cache\s+is\s+needed,\s+which\s+is\s+larger\s+than\s+the\s+available\s+KV\s+cache\s+memory\s+"
@@ -182,7 +183,11 @@ def _settings(lines: Sequence[str], length: Printed | None, refusal: Refusal | N
     if (skipped := last_value(_SKIPPED, lines)) is not None:
         settings["kv_cache_dtype_skip_layers"] = [_as_value(item.strip(" '\"")) for item in skipped.split(",") if item]
     for _, found in matches(_DRAFTS, lines):
-        settings["speculative"] = {"method": found["method"], "num_speculative_tokens": int(found["tokens"])}
+        settings["speculative"] = {
+            "method": found["method"],
+            **_draft_in(found),
+            "num_speculative_tokens": int(found["tokens"]),
+        }
     for _, found in matches(_OVERRIDE, lines):
         settings["num_gpu_blocks_override"] = int(found[2].replace(",", ""))
     if version := next(filter(None, (last_value(pattern, lines) for pattern in _VERSION)), None):
@@ -199,6 +204,15 @@ def _settings(lines: Sequence[str], length: Printed | None, refusal: Refusal | N
 def _named(name: str, pattern: str) -> re.Pattern[str]:
     """A value by its name, as Python prints an argument or an entry; the name first, by which it is found soon."""
     return re.compile(rf"{name}(?<![\w-]{name})'?[=:] ?{pattern}")
+
+
+def _draft_in(found: re.Match[str]) -> dict[str, Json]:
+    """The checkpoint that drafts, where it is another than the model."""
+    if found["method"].endswith("mtp"):
+        return {}
+    written = re.split(r"[})\n]", found.string[found.start() :], maxsplit=1)[0]
+    named = _DRAFT_MODEL.search(written)
+    return {"model": named[1]} if named else {}
 
 
 def _gpu_named_in(lines: Sequence[str]) -> str:

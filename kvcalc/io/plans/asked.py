@@ -11,7 +11,8 @@ from kvcalc.engines.base.versions import NEAREST
 from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.fleet.fit import engine_on, layout_of
 from kvcalc.fleet.memory import share_of
-from kvcalc.io.engine_args import served_model
+from kvcalc.io.drafting import Drafting
+from kvcalc.io.engine_args import has_draft, served_model
 from kvcalc.io.loading import load_named
 from kvcalc.io.plans.device import gpu_of
 from kvcalc.io.plans.form import WorkloadEntry
@@ -100,7 +101,8 @@ def model_of(row: Row) -> Model:
     if entry.model is None and row.args.model is None:
         raise row.missing("model")
     of, name = ("args", row.args.model) if entry.model is None else ("model", entry.model)
-    drafts = row.draft and (row.draft.name, repr(engine_of(row)))
+    drafting = _drafting_of(row)
+    drafts = None if drafting.named is None else repr(drafting)
     return row.once(
         ("model", of, name, entry.attention, drafts, row.args.length, repr(row.args.overrides)),
         lambda: _read_model(row, of, str(name)),
@@ -110,11 +112,17 @@ def model_of(row: Row) -> Model:
 def _read_model(row: Row, of: str, name: str) -> Model:
     model = row.take(of, load_named, name, row.folder, hub=row.hub)
     model = served_model(model, row.args)
-    if row.draft is not None:
-        model = row.take("args", engine_of(row).drafted_by, model, row.draft)
+    drafting = _drafting_of(row)
+    if drafting.named is not None:
+        model = row.take("engine_settings" if row.args.draft is None else "args", drafting.of, model)
     if row.entry.attention is None:
         return model
     return row.take("attention", apply_method, model, row.entry.attention)
+
+
+def _drafting_of(row: Row) -> Drafting:
+    """Who drafts for the model: what args name, or settings."""
+    return Drafting(engine_of(row), row.args.draft if has_draft(row.args) else None, row.folder, row.hub)
 
 
 def sequences_of(row: Row) -> int:

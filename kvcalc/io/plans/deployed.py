@@ -53,8 +53,9 @@ def deployed(row: Row) -> Deployment:
 
 def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     found = [f"{said.about}: {said.why}" for said in row.args.told]
-    if row.draft is not None and (drafting := sum(len(group.layers) for group in asked.model.draft_groups)):
-        found.append(f"{plural(drafting, 'layer')} of {row.draft.name} draft, planned as layers of this model")
+    drafter, drafting = asked.model.drafter, sum(len(group.layers) for group in asked.model.draft_groups)
+    if drafter is not None and drafting:
+        found.append(f"{plural(drafting, 'layer')} of {drafter.name} draft, planned as layers of this model")
     if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
         own = own_context_of(row, asked.model)
         whose = "the model" if own == asked.model.max_model_len else asked.engine.TITLE

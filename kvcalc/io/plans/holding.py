@@ -12,12 +12,11 @@ from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.fleet.check import Host, Limit
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.on_gpus import OnGpus, check_shared
-from kvcalc.fleet.weights import Weights, loaded, on_rank, with_drafter
+from kvcalc.fleet.weights import Weights, on_rank
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.io.plans.device import gpu_of
 from kvcalc.io.plans.row import Row
-from kvcalc.io.weights import find_weights
-from kvcalc.model import DRAFTS
+from kvcalc.io.weights import find_weights, served_weights
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.units import parse_bytes, positive_int
@@ -173,19 +172,10 @@ class Holding:
             raise row.refuse(error.what, help, field) from None
         except KvcalcError as error:
             raise error.at(row.where(field)) from None
-        return self._with_drafter(loaded(found, row.take(field, self._engine.served, self._model)))
-
-    def _with_drafter(self, weights: Weights) -> Weights:
-        """With those of a model that drafts: as anything says, or else left to a reserve."""
-        drafter = self._model.drafter
-        if drafter is None or all(group.name == DRAFTS for group in self._model.draft_groups):
-            return weights
+        row.take(field, self._engine.served, self._model)
+        reserved = entry.reserve is not None
         try:
-            drafts = find_weights(drafter, None, None, self._row.folder)
+            return served_weights(found, self._model, self._engine, row.folder, reserved=reserved)
         except InvalidValueError as error:
-            if self._entry.reserve is not None:
-                return weights
-            adds = "--reserve" if self._row.by_flags else "reserve:"
-            help = f"add {adds} that has them, too, or leave the drafts out"
-            raise self._row.refuse(f"{drafter.name}, which drafts: {error.what}", help, "args") from None
-        return with_drafter(weights, drafts, drafter.name)
+            adds = "--reserve" if row.by_flags else "reserve:"
+            raise row.refuse(error.what, f"add {adds} that has them, too, or leave the drafts out", "args") from None

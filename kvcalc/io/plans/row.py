@@ -9,11 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 from kvcalc.engines.base import split_version
 from kvcalc.errors import InvalidValueError, KvcalcError
 from kvcalc.io.documents import Document, Keys
-from kvcalc.io.engine_args import Command, has_draft, read_arguments
-from kvcalc.io.loading import load_named
+from kvcalc.io.engine_args import Command, read_arguments
 from kvcalc.io.plans.form import DeploymentEntry
 from kvcalc.io.written import in_short
-from kvcalc.model import Model
 from kvcalc.report.check import Written
 
 Given = ParamSpec("Given")
@@ -57,9 +55,6 @@ class Row:
             engine = entry.engine and split_version(entry.engine)[0]
             words = entry.args if isinstance(entry.args, str) else tuple(entry.args)
             self.args = self.take("args", read_arguments, words, engine, self.folder)
-        self.draft: Model | None = None
-        if has_draft(self.args):
-            self.draft = self.take("args", load_named, str(self.args.draft), self.folder, hub=hub)
 
     def _started(self, entry: DeploymentEntry) -> tuple[DeploymentEntry, Command]:
         """The entry with what the file says that it refers to."""

@@ -17,18 +17,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvcalc.errors import InvalidValueError
-from kvcalc.fleet.weights import GIVEN, HOW_TO_SAY, Weights, counted, loaded, rebuilt_as, unknown_weights, weights_of
+from kvcalc.fleet.weights import (
+    GIVEN,
+    HOW_TO_SAY,
+    Weights,
+    counted,
+    loaded,
+    rebuilt_as,
+    unknown_weights,
+    weights_of,
+    with_drafter,
+)
 from kvcalc.io.files import is_folder
 from kvcalc.io.weights.files import bytes_of_path
 from kvcalc.io.weights.inventories import inventory_of
 from kvcalc.io.weights.published import of_row, published_size
 from kvcalc.io.weights.written import read_weights
+from kvcalc.model import DRAFTS
 
 if TYPE_CHECKING:
+    from kvcalc.engines import Engine
     from kvcalc.model import Model
     from kvcalc.model.checkpoint import Checkpoint, Inventory
 
-__all__ = ["bytes_of_path", "find_weights", "read_weights"]
+__all__ = ["bytes_of_path", "find_weights", "read_weights", "served_weights"]
 _GGUF = ".gguf"
 _FORMAT_BY_DEFAULT = "bf16"
 
@@ -64,6 +76,30 @@ def find_weights(
     if tensors is None:
         return weights_of(model)
     return _by_name(model, tensors)
+
+
+def served_weights(
+    weights: Weights, model: Model, engine: Engine, folder: Path = Path(), *, reserved: bool = False
+) -> Weights:
+    """What `engine` loads of a model's weights, and with them those of another checkpoint that drafts.
+
+    reserved: whether something is reserved that has the latter, where nothing says their size.
+    Raises InvalidValueError, of the field `drafts`, where nothing says their size.
+    """
+    own, drafter = loaded(weights, engine.served(model)), model.drafter
+    if drafter is None or all(group.name == DRAFTS for group in model.draft_groups):
+        return own
+    try:
+        drafts = find_weights(drafter, folder=folder)
+    except InvalidValueError as error:
+        if reserved:
+            return own
+        raise InvalidValueError(
+            f"{drafter.name}, which drafts: {error.what}",
+            field="drafts",
+            help="reserve memory for them, too, or leave the drafts out",
+        ) from None
+    return with_drafter(own, drafts, drafter.name)
 
 
 def _with_tensors(weights: Weights, inventory: Inventory | None, model: Model) -> Weights:

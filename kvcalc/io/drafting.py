@@ -1,0 +1,47 @@
+"""The other checkpoint that drafts for a model: what an engine's settings name, or what was given, loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from kvcalc.engines import Engine
+from kvcalc.io.loading import load_named
+from kvcalc.model import Model
+
+
+class Drafting(NamedTuple):
+    """Who drafts. engine: whose settings may name a checkpoint. draft: the checkpoint, in place of what they name.
+
+    folder: where a name may be a path. hub: whether names are read from the Hub.
+    """
+
+    engine: Engine
+    draft: Model | str | None = None
+    folder: Path = Path()
+    hub: bool = False
+
+    @property
+    def named(self) -> Model | str | None:
+        """The checkpoint; None where no other drafts, and where its name could be a secret, which no message quotes."""
+        if self.draft is not None or self.engine.draft_model is None:
+            return self.draft
+        from kvcalc.io.engine_args import could_be_secret
+
+        return None if could_be_secret(self.engine.draft_model) else self.engine.draft_model
+
+    def drafter(self) -> Model | None:
+        """The checkpoint, loaded; None where no other drafts. Raises as `load_named` does."""
+        named = self.named
+        return load_named(named, self.folder, hub=self.hub) if isinstance(named, str) else named
+
+    def of(self, model: Model) -> Model:
+        """`model` with the layers that draft for it, unless it has them.
+
+        Raises as `load_named` does, and NotApplicableError for drafts that the engine does not have, or that are not
+        modelled.
+        """
+        if self.draft is None and model.drafter is not None:
+            return model
+        drafter = self.drafter()
+        return model if drafter is None else self.engine.drafted_by(model, drafter)
