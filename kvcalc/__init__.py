@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import check as check
     from kvcalc.io.api import compare as compare
     from kvcalc.io.api import decode as decode
+    from kvcalc.io.api import deployments as deployments
     from kvcalc.io.api import diff as diff
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import replicas as replicas
     from kvcalc.io.api import size as size
     from kvcalc.io.api import sweep as sweep
+    from kvcalc.io.api import traffic as traffic
     from kvcalc.io.api import transfer as transfer
     from kvcalc.io.cluster import on_ray as on_ray
     from kvcalc.io.loading import load as load
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from kvcalc.report.comparison import Comparison as Comparison
     from kvcalc.report.curves import CurvesReport as CurvesReport
     from kvcalc.report.decode import DecodeReport as DecodeReport
+    from kvcalc.report.deployments import DeploymentsReport as DeploymentsReport
     from kvcalc.report.diff import DiffReport as DiffReport
     from kvcalc.report.fit import FitReport as FitReport
     from kvcalc.report.fits import FitsReport as FitsReport
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from kvcalc.report.replays import ReplaysReport as ReplaysReport
     from kvcalc.report.replicas import ReplicasReport as ReplicasReport
     from kvcalc.report.size import Report as Report
+    from kvcalc.report.traffic import TrafficReport as TrafficReport
     from kvcalc.report.transfer import TransferReport as TransferReport
 
 __version__ = "0.1.0"
@@ -75,6 +79,7 @@ _HOMES = {
         "check",
         "compare",
         "decode",
+        "deployments",
         "diff",
         "fit",
         "fit_gpus",
@@ -85,6 +90,7 @@ _HOMES = {
         "replicas",
         "size",
         "sweep",
+        "traffic",
         "transfer",
     ),
     "kvcalc.io.cluster": ("on_ray",),
@@ -96,6 +102,7 @@ _HOMES = {
     "kvcalc.report.comparison": ("Comparison",),
     "kvcalc.report.curves": ("CurvesReport",),
     "kvcalc.report.decode": ("DecodeReport",),
+    "kvcalc.report.deployments": ("DeploymentsReport",),
     "kvcalc.report.diff": ("DiffReport",),
     "kvcalc.report.fit": ("FitReport",),
     "kvcalc.report.fits": ("FitsReport",),
@@ -106,6 +113,7 @@ _HOMES = {
     "kvcalc.report.replays": ("ReplaysReport",),
     "kvcalc.report.replicas": ("ReplicasReport",),
     "kvcalc.report.size": ("Report",),
+    "kvcalc.report.traffic": ("TrafficReport",),
     "kvcalc.report.transfer": ("TransferReport",),
 }
 """Module of each public name. They are loaded when first used: the command line imports this package too."""

@@ -46,7 +46,9 @@ API_ONLY = {
     "decode": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "plot": {"engine_settings", "parallel", "sequences", "kv_dtype"},
     "check": set(),
+    "deployments": set(),
     "diff": {"max_growth"},
+    "traffic": {"engine_settings", "kv_dtype", "scheduler", "available_bytes"},
     "presets": set(),
 }
 """Arguments that no option is called like: Python's own values, and names that were there before."""
@@ -64,6 +66,7 @@ COMMAND_ONLY = {
     "model",
     "length",
     "engine_set",
+    "scheduler_set",
     "by_layer",
     "explain",
     "verify",
@@ -71,7 +74,8 @@ COMMAND_ONLY = {
 """Options that say how an answer is shown or what it is compared with, or how a model is written: the first argument, in Python."""
 
 
-OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", "active", "on"}
+OF_A_WORKLOAD = {"output", "quantile", "shared_prefix", "prefixes", "active"}
+OF_REPLICAS = {*OF_A_WORKLOAD, "workload", "on"}
 """Options with which `kvcalc fit` answers as `kvcalc.replicas` does."""
 
 
@@ -85,17 +89,20 @@ OF_A_WORKLOAD = {"workload", "output", "quantile", "shared_prefix", "prefixes", 
         "decode": "decode",
         "plot": "plot",
         "check": "check",
+        "deployments": "deployments",
         "diff": "diff",
+        "traffic": "traffic",
         "presets": "presets list",
     }.items(),
 )
 def test_a_function_takes_what_its_command_takes(name, command):
-    options = {option.name for option in COMMANDS[command].takes} - COMMAND_ONLY - OF_A_WORKLOAD
+    options = {option.name for option in COMMANDS[command].takes} - COMMAND_ONLY
+    options -= OF_REPLICAS if name == "fit_gpus" else set()
     assert set(inspect.signature(getattr(kvcalc, name)).parameters) - {"model"} - API_ONLY[name] == options
 
 
 def test_replicas_are_those_of_the_command(cli):
-    assert set(inspect.signature(kvcalc.replicas).parameters) > OF_A_WORKLOAD - {"on"}
+    assert set(inspect.signature(kvcalc.replicas).parameters) > OF_REPLICAS - {"on"}
     line = (
         "fit llama3-8b -e vllm --gpu l40s,h100 --tp 2 --users 900 --workload 1K:5,4K:1 --output 200 --active 50 --json"
     )
@@ -245,6 +252,29 @@ SAME = {
         lambda: kvcalc.check(MANIFEST, budget=8 * 2**30, batch="3"),
         f"check {MANIFEST} --budget 8GiB --users 3",
     ),
+    "what files start": (
+        lambda: kvcalc.deployments(MANIFEST, variables=["A=b"]),
+        f"deployments {MANIFEST} --set A=b",
+    ),
+    "users of different lengths": (
+        lambda: kvcalc.traffic(
+            "llama3-8b", gpu="h100", context={1024: 5, "4K": 1}, output=200, tp=2, scheduler={"max_num_seqs": 64}
+        ),
+        "traffic llama3-8b --gpu h100 --context 1K:5,4K:1 --output 200 --tp 2 --scheduler-set max_num_seqs=64",
+    ),
+    "users of a pool of blocks": (
+        lambda: kvcalc.traffic(
+            "llama3-8b", context="p50=1K,max=4K", blocks="9K", quantile=99.9, shared_prefix=512, prefixes=2, active=50
+        ),
+        "traffic llama3-8b --context p50=1K,max=4K --blocks 9K --quantile 99.9 --shared-prefix 512 --prefixes 2 "
+        "--active 50",
+    ),
+    "users of another engine": (
+        lambda: kvcalc.traffic(
+            "llama3-8b", context="1K", gpu="rtx-4090", weights="16GB", reserve="1GB", engine="sglang", dtype="fp8"
+        ),
+        "traffic llama3-8b --context 1K --gpu rtx-4090 --weights 16GB --reserve 1GB --engine sglang --dtype fp8",
+    ),
     "two files": (
         lambda: kvcalc.diff("tests/plans/was/served.yaml", Path("tests/plans/now/served.yaml"), max_growth="60%"),
         "diff tests/plans/was/served.yaml tests/plans/now/served.yaml --max-growth 60%",
@@ -287,6 +317,27 @@ def test_memory_is_written_with_its_unit():
 
 
 REFUSED = {
+    "a pool of no size": (lambda: kvcalc.traffic("llama3-8b", context="1K"), "pool size unknown"),
+    "weights as large as the GPU": (
+        lambda: kvcalc.traffic("llama3-8b", context="1K", gpu="4090", weights="900GB"),
+        "gpu: weights and reserve leave no memory of rtx-4090",
+    ),
+    "two GPUs for one pool": (
+        lambda: kvcalc.traffic("llama3-8b", context="1K", gpu="4090,h100"),
+        "gpu: no GPU is called '4090,h100'",
+    ),
+    "steps of no time": (
+        lambda: kvcalc.replays("llama3-8b", "examples/traces", blocks=9, step_seconds=0),
+        "expected seconds above 0, not 0",
+    ),
+    "a floor of no GPU": (
+        lambda: kvcalc.replays("llama3-8b", "examples/traces", blocks=9, step_seconds="floor"),
+        "step_seconds: no GPU whose bandwidth sets a floor",
+    ),
+    "a variable without a value": (
+        lambda: kvcalc.deployments(MANIFEST, variables=["A"]),
+        "variables: value 1 is not of the form NAME=VALUE",
+    ),
     "two batches": (
         lambda: kvcalc.size("r1", tokens=1, batch=2, sequences=3),
         "batch (2) and sequences (3) are the same",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from kvcalc.cli import asking
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from kvcalc.fleet.replay.serving import Serving
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
-
-
-FLOOR = "floor"
-"""For --step-ms: as fast as the memory's bandwidth allows."""
 
 
 class PoolOptions(TypedDict):
@@ -38,45 +34,25 @@ class PoolOptions(TypedDict):
     scheduler_set: Sequence[str]
 
 
-def asked_for(model: Model, given: PoolOptions, step_seconds: Fraction | str | None = None) -> Serving:
-    """What is served, given by the options of a pool; each error names its option.
+FLOOR = "floor"
+"""For --step-ms: as fast as the memory's bandwidth allows."""
 
-    step_seconds: FLOOR for what the bandwidth of the GPU allows at best.
-    """
+
+def asked_for(model: Model, given: PoolOptions, step_seconds: Fraction | str | None = None) -> Serving:
+    """What is served, given by the options of a pool; each error names its option. step_seconds: FLOOR, or a number."""
     from kvcalc.fleet.replay import engine_replayed
-    from kvcalc.fleet.replay.serving import Serving
+    from kvcalc.fleet.replay.serving import Serving, at_floor, pooled
 
     version = asking.located("--engine", engine_replayed, given["engine"])
     named = f"{version.name}@{version.version}" if version.version else version.name
     layout = asking.parallel(given["tp"], 1, 1)
     settings = asking.settings(named, given["engine_set"])
     scheduler = _scheduler(version, given["scheduler_set"], given["blocks"])
-    device = given["gpu"] or given["memory"]
-    _check_pool(device, scheduler, settings)
-    left: int | None = None
-    notes: tuple[str, ...] = ()
-    on = None if device is None else _on_gpu(model, given, named, layout)
-    if on is not None:
-        left, settings = _left(on, layout)
-    if isinstance(step_seconds, str):
-        step_seconds, notes = _floor(on, layout)
-    return Serving(model, named, settings, scheduler, given["dtype"], layout, left, step_seconds, notes)
-
-
-def _floor(on: OnGpus | None, layout: Parallel | None) -> tuple[Fraction, tuple[str, ...]]:
-    from kvcalc.fleet.decode import step_floor
-    from kvcalc.parallel import Parallel
-    from kvcalc.units import milliseconds
-
-    if on is None:
-        raise InvalidValueError(
-            "no GPU whose bandwidth sets a floor", where="--step-ms", help="pass --gpu, or milliseconds: --step-ms 25"
-        )
-    seconds = asking.located("--step-ms", step_floor, on, layout or Parallel())
-    return seconds, (
-        f"steps take {milliseconds(seconds)}, a floor: what one token reads of the weights at the bandwidth of "
-        f"{on.gpu.name}; prefill, more sequences and their cache take longer",
-    )
+    on = _on_gpu(model, given, named, layout) if given["gpu"] or given["memory"] else None
+    step = None if isinstance(step_seconds, str) else step_seconds
+    asked = Serving(model, named, settings, scheduler, given["dtype"], layout, None, step)
+    served = asking.located("--gpu" if on else "", pooled, asked, on)
+    return asking.located("--step-ms", at_floor, served, on) if isinstance(step_seconds, str) else served
 
 
 def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict[str, object]:
@@ -90,14 +66,6 @@ def _scheduler(engine: Engine, texts: Sequence[str], blocks: str | None) -> dict
     if blocks is not None:
         found["num_gpu_blocks"] = asking.located("--blocks", parse_tokens, blocks, "blocks")
     return found
-
-
-def _check_pool(device: str | None, scheduler: Mapping[str, object], engine: Mapping[str, object]) -> None:
-    """Raises InvalidValueError if the size of the pool is unknown."""
-    if not (device or "num_gpu_blocks" in scheduler or "num_gpu_blocks_override" in engine):
-        raise InvalidValueError(
-            "pool size unknown", help="pass --blocks, or --gpu to size the pool from the memory that the weights leave"
-        )
 
 
 def _on_gpu(model: Model, given: PoolOptions, engine: str, layout: Parallel | None) -> OnGpus:
@@ -120,18 +88,3 @@ def _on_gpu(model: Model, given: PoolOptions, engine: str, layout: Parallel | No
         raise InvalidValueError("expected a single GPU", where="--gpu", help="pass one, for example --gpu h100")
     (question,), _ = terms.asked_of(model, 1, layout)
     return question
-
-
-def _left(question: OnGpus, layout: Parallel | None) -> tuple[int, dict[str, object]]:
-    """Memory of a GPU left for the cache after weights and the rest, and the engine's settings on it."""
-    from kvcalc.parallel import Parallel
-
-    left = question.memory(layout or Parallel()).cache_bytes
-    if left <= 0:
-        raise InvalidValueError(
-            f"weights and reserve leave no memory of {question.gpu.name} for the cache",
-            where="--gpu",
-            help="raise --tp, or correct --weights",
-        )
-    settings = {name: value for name, value in question.asked.engine.settings_by_name().items() if value is not None}
-    return left, dict(settings)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvcalc.cli import options
 from kvcalc.cli._output import check_output_format, show
+from kvcalc.cli.asking import located
 from kvcalc.cli.commands import Command
 
 
@@ -18,7 +19,7 @@ def run(*, paths: Sequence[str], variables: Sequence[str], format: str) -> int:
     from kvcalc.io.deployments.skipping import report_of
     from kvcalc.io.deployments.sources import found, opener
 
-    given = variables_of(variables)
+    given = located("--set", variables_of, variables)
     files = found(paths)
     show(report_of(files, read_deployments(files.sources, given, opener)), format)
     return 0

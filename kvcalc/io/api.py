@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kvcalc.report.comparison import Comparison
     from kvcalc.report.curves import CurvesReport
     from kvcalc.report.decode import DecodeReport
+    from kvcalc.report.deployments import DeploymentsReport
     from kvcalc.report.diff import DiffReport
     from kvcalc.report.fits import FitsReport
     from kvcalc.report.gallery import Gallery
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from kvcalc.report.replays import ReplaysReport
     from kvcalc.report.replicas import ReplicasReport
     from kvcalc.report.size import Report
+    from kvcalc.report.traffic import TrafficReport
     from kvcalc.report.transfer import TransferReport
 
 PlanFile: TypeAlias = "str | PathLike[str] | Mapping[str, object]"
@@ -469,49 +471,111 @@ def fits(
     return fits_of((job for model in models_in(models) for job in jobs(model)), executor)
 
 
+def traffic(
+    model: AnyModel,
+    *,
+    context: Given | PathLike[str],
+    output: Given | None = None,
+    quantile: float | str = 99,
+    shared_prefix: Given | None = None,
+    prefixes: int = 1,
+    active: float | str = 100,
+    blocks: int | str | None = None,
+    available_bytes: int | str | None = None,
+    gpu: str | Gpu | None = None,
+    memory: int | str | None = None,
+    weights: int | str | PathLike[str] | Weights | None = None,
+    reserve: int | str | None = None,
+    utilization: float | Fraction | str | None = None,
+    tp: int | None = None,
+    dtype: str | Dtype | None = None,
+    engine: str = "vllm",
+    engine_settings: Settings = None,
+    scheduler: Settings = None,
+    kv_dtype: str | Dtype | None = None,
+) -> TrafficReport:
+    """How many users a pool holds when their requests differ in length: a distribution instead of one length.
+
+    context: prompt lengths, as `workload` of `replicas`; output: what is generated. quantile: percent of the time in
+    which nothing may be preempted. shared_prefix, prefixes: tokens that all prompts of a group begin with, and groups.
+    active: percent of the users with a request running. blocks, available_bytes of a rank, or gpu and what its weights
+    leave: the pool. scheduler: settings of the engine's scheduler, such as max_num_seqs.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    """
+    from kvcalc.fleet.traffic.served import users_served
+    from kvcalc.io.on_devices import mix_asked
+    from kvcalc.io.servings import PoolTerms, servings_of
+
+    mix = mix_asked(context, output, quantile, shared_prefix, prefixes, active)
+    used("dtype", dtype, "kv_dtype", kv_dtype)
+    terms = PoolTerms(
+        engine=engine,
+        engine_settings=engine_settings,
+        scheduler=scheduler,
+        dtype=kv_dtype if dtype is None else dtype,
+        layout=ranks_of(None, tp, None, None, None),
+        blocks=blocks,
+        available_bytes=available_bytes,
+        gpu=gpu,
+        memory=memory,
+        weights=weights,
+        reserve=reserve,
+        utilization=utilization,
+    )
+    (asked,) = servings_of([model_of(model, None, (), None)], terms)
+    return users_served(asked, mix)
+
+
 def replays(
     models: AnyModel | Sequence[AnyModel],
     traces: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
+    blocks: int | str | None = None,
+    available_bytes: int | str | None = None,
+    gpu: str | Gpu | None = None,
+    memory: int | str | None = None,
+    weights: int | str | PathLike[str] | Weights | None = None,
+    reserve: int | str | None = None,
+    utilization: float | Fraction | str | None = None,
+    parallel: Parallel | None = None,
+    tp: int | None = None,
+    dtype: str | Dtype | None = None,
     engine: str = "vllm",
     engine_settings: Settings = None,
     scheduler: Settings = None,
-    kv_dtype: str | Dtype = "bf16",
-    parallel: Parallel | None = None,
-    available_bytes: int | None = None,
-    step_seconds: float | Fraction | None = None,
+    step_seconds: float | Fraction | str | None = None,
     curve: bool = False,
     executor: Executor | None = None,
+    kv_dtype: str | Dtype | None = None,
 ) -> ReplaysReport:
     """What the engine's scheduler makes of each trace with each model, as `kvcalc.replay` does, a row for each.
 
-    traces: paths of CSV or JSON lines, folders of them, or patterns. step_seconds: what a step
-    takes, for traces that say times. executor: of concurrent.futures, or `kvcalc.on_ray(address)`; its workers get the
-    traces. The rest is as for `kvcalc.replay`.
+    traces: paths of CSV or JSON lines, folders of them, or patterns. The pool is as for `traffic`. step_seconds: what a
+    step takes, for traces that say times; "floor": as fast as the GPU's bandwidth allows. executor: of
+    concurrent.futures, or `kvcalc.on_ray(address)`; its workers get the traces.
     Raises KvcalcError where nothing can be replayed; `ReplaysReport.refused` has what else could not.
     """
-    from kvcalc.fleet.replay import engine_replayed
-    from kvcalc.fleet.replay.serving import Serving
     from kvcalc.io.replays import replays as replayed
     from kvcalc.io.replays import trace_paths
+    from kvcalc.io.servings import PoolTerms, servings_of
 
     several = [traces] if isinstance(traces, str | PathLike) else traces
-    served = located("engine", engine_replayed, engine, engine_settings)
-    named = f"{served.name}@{served.version}" if served.version else served.name
-    step = None if step_seconds is None else Fraction(str(step_seconds))
-    servings = [
-        Serving(
-            model_of(each, None, (), None),
-            named,
-            dict(engine_settings or {}),
-            dict(scheduler or {}),
-            kv_dtype,
-            parallel,
-            available_bytes,
-            step,
-        )
-        for each in models_in(models)
-    ]
+    used("dtype", dtype, "kv_dtype", kv_dtype)
+    terms = PoolTerms(
+        engine=engine,
+        engine_settings=engine_settings,
+        scheduler=scheduler,
+        dtype=kv_dtype if dtype is None else dtype,
+        layout=ranks_of(parallel, tp, None, None, None),
+        blocks=blocks,
+        available_bytes=available_bytes,
+        gpu=gpu,
+        memory=memory,
+        weights=weights,
+        reserve=reserve,
+        utilization=utilization,
+    )
+    servings = servings_of([model_of(each, None, (), None) for each in models_in(models)], terms, step_seconds)
     paths = trace_paths([fspath(each) for each in several])
     return replayed(paths, servings, curve=curve, executor=executor)
 
@@ -741,6 +805,25 @@ def check(
     if not report.findings and report.refused:
         raise report.refused[0].error()
     return report
+
+
+def deployments(
+    paths: str | PathLike[str] | Iterable[str | PathLike[str]], *, variables: Sequence[str] = ()
+) -> DeploymentsReport:
+    """What manifests, compose files, Helm values, scripts and units start; sizes nothing.
+
+    paths, variables: as for `check`; `refused` has what the files leave open.
+    Raises InvalidFileError for a path that does not exist.
+    """
+    from kvcalc.io.deployments import read_deployments
+    from kvcalc.io.deployments.given import variables_of
+    from kvcalc.io.deployments.skipping import report_of
+    from kvcalc.io.deployments.sources import found, opener
+
+    named = [paths] if isinstance(paths, str | PathLike) else paths
+    given = located("variables", variables_of, variables)
+    files = found([fspath(path) for path in named])
+    return report_of(files, read_deployments(files.sources, given, opener))
 
 
 def diff(

@@ -67,7 +67,8 @@ class Given(NamedTuple):
             name: value for name, value in {**added, "tokens": tokens, _USERS: users}.items() if value is not None
         }
         called = {name: f"{dashes}{'batch' if name == _USERS else name}" for name in fields}
-        return cls(fields, called, variables_of(variables), hub)
+        given = located(f"{dashes}set" if dashes else "variables", variables_of, variables)
+        return cls(fields, called, given, hub)
 
     @property
     def names_device(self) -> bool:

@@ -749,6 +749,19 @@ BAD_VALUES = {
         "swa_full_tokens_ratio must be above 0 and at most 1, not 2",
     ),
 }
+
+
+@pytest.mark.parametrize("name", ["llama3-8b", "gpt-oss-20b", "glm-5"])
+def test_pools_have_the_format_that_is_asked_for(name):
+    by_dtype = kvcalc.fit(name, engine="sglang", available_bytes="40GB", dtype="fp8")
+    by_setting = kvcalc.fit(
+        name, engine="sglang", available_bytes="40GB", engine_settings={"kv_cache_dtype": "fp8_e4m3"}
+    )
+    assert by_dtype.stages == by_setting.stages
+    halves = kvcalc.fit(name, engine="sglang", available_bytes="40GB", dtype="fp16")
+    assert halves.stages == kvcalc.fit(name, engine="sglang", available_bytes="40GB").stages != by_dtype.stages
+
+
 REFUSED = {
     **{what: (kvcalc.NotApplicableError, *case) for what, case in REFUSALS.items()},
     **{what: (kvcalc.InvalidValueError, *case) for what, case in BAD_VALUES.items()},

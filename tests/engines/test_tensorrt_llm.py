@@ -101,6 +101,17 @@ def test_kv_dtype_asks_for_what_a_setting_would():
     assert by_dtype.total_bytes == by_setting.total_bytes
 
 
+@pytest.mark.parametrize(
+    ("kv_dtype", "dtype"), {"fp8": "fp8", "nvfp4": "nvfp4", "fp16": "float16", "fp32": "float32"}.items()
+)
+def test_pools_have_the_format_that_is_asked_for(kv_dtype, dtype):
+    by_dtype = kvcalc.fit("llama-3.1-8b", engine="tensorrt_llm", available_bytes="10GB", dtype=kv_dtype)
+    by_setting = kvcalc.fit(
+        "llama-3.1-8b", engine="tensorrt_llm", available_bytes="10GB", engine_settings={"dtype": dtype}
+    )
+    assert by_dtype.stages == by_setting.stages
+
+
 def test_ranks_share_heads_and_hold_latents_whole():
     ranks = kvcalc.Parallel(tp=16)
     shared, latent = (

@@ -437,8 +437,8 @@ WRONG = {
         f"{ASKED} --engine vllm --tp 8 -t 200K",
         "a request of 204,800 tokens exceeds max_model_len (163,840)\nhelp: use at most 163,840 tokens, or raise max_model_len",
     ),
-    "a format that pools have not": (
-        f"{ASKED} --engine tensorrt_llm --dtype fp8",
+    "a format that a setting already decides": (
+        f"{ASKED} --engine tensorrt_llm --dtype fp8 --engine-set dtype=nvfp4",
         "the format of tensorrt_llm's pools is a setting of the engine, which kv_dtype (fp8) does not change\nhelp: leave kv_dtype",
     ),
     "a share of nothing": (

@@ -250,6 +250,11 @@ class Engine(ABC):
 
         return self, dtype_named("fp8")
 
+    def storing(self, model: Model, kv_dtype: Dtype) -> Engine:
+        """With the setting that stores a question's format, if one of its own decides."""
+        del model, kv_dtype
+        return self
+
     @classmethod
     def loads(cls, form: str, capability: tuple[int, int] | None) -> bool:
         """Whether it loads weights of a format, on a device of this compute capability (None: not NVIDIA's)."""

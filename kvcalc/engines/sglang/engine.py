@@ -27,7 +27,7 @@ from kvcalc.engines.sglang.beside import beside
 from kvcalc.engines.sglang.compressed import is_compressed, out_of_page
 from kvcalc.engines.sglang.memory import default_fraction
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan
-from kvcalc.engines.sglang.resolution import drafts_of, has_own_windows, rows_of, schedule_of
+from kvcalc.engines.sglang.resolution import cache_dtype, drafts_of, has_own_windows, rows_of, schedule_of
 from kvcalc.engines.sglang.served import served_model
 from kvcalc.engines.sglang.settings import AUTO, FP4, HOST_POOL, SglangSettings
 from kvcalc.engines.sglang.stage import counted_drafts
@@ -100,9 +100,19 @@ class Sglang(SglangSettings):
                 f"kvcalc does not know SGLang's scales and workspace for {self.kv_cache_dtype}",
                 help="use kvcalc size, which counts codes and one layout of scales",
             )
-        check_own_format(self.name, kv_dtype, "kv_cache_dtype")
-        served = self.served(model)
-        return (CompressedPlan if is_compressed(served) else SglangPlan)(served, self._for(model), ranks, _SHARING)
+        served, settings = self.served(model), self._for(model).storing(model, kv_dtype)
+        return (CompressedPlan if is_compressed(served) else SglangPlan)(served, settings, ranks, _SHARING)
+
+    def storing(self, model: Model, kv_dtype: Dtype) -> Sglang:
+        """With the setting that stores a question's format; pools in 16 bits have one size.
+
+        Raises InvalidValueError where a setting already decides, NotApplicableError for what it does not store.
+        """
+        if kv_dtype.block_bytes == BF16.block_bytes and kv_dtype.is_computed_in:
+            return self
+        if self.kv_cache_dtype != AUTO or kv_dtype.is_computed_in:
+            check_own_format(self.name, kv_dtype, "kv_cache_dtype")
+        return replace(self, kv_cache_dtype=cache_dtype(model, self, kv_dtype))
 
     def _for(self, model: Model) -> Sglang:
         """With what a type of model decides, whatever is set."""

@@ -34,6 +34,9 @@ _SHARING = Sharing(
 )
 """(num_kv_heads + tp - 1) // tp of each layer (KVCacheManager), and layers left over in the first stages (Mapping)."""
 
+_FLOATS = {"fp16": "float16", "fp32": "float32"}
+"""Formats that its setting calls by another name."""
+
 
 class TensorrtLlm(TensorrtLlmSettings):
     """TensorRT-LLM: a pool of blocks for each attention window."""
@@ -70,8 +73,20 @@ class TensorrtLlm(TensorrtLlmSettings):
             raise NotApplicableError(
                 f"TensorRT-LLM has no decode context parallelism of this kind (dcp {ranks.dcp})", help="remove dcp"
             )
-        check_own_format(self.name, kv_dtype, "dtype")
-        return TensorrtLlmPlan(model, self, ranks, _SHARING)
+        return TensorrtLlmPlan(model, self.storing(model, kv_dtype), ranks, _SHARING)
+
+    def storing(self, model: Model, kv_dtype: Dtype) -> TensorrtLlm:
+        """With the setting that stores a question's format.
+
+        Raises InvalidValueError where a setting already decides, NotApplicableError for what it does not store.
+        """
+        del model
+        if kv_dtype == BF16:
+            return self
+        if self.dtype != AUTO:
+            check_own_format(self.name, kv_dtype, "dtype")
+        stored = dtype_of(self, kv_dtype).name
+        return replace(self, dtype=_FLOATS.get(stored, stored))
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
         """Blocks that wait in the host's memory, of each rank."""

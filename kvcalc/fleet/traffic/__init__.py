@@ -5,6 +5,7 @@ mix            behaviour of users: requests, shared prefixes, idle time
 store          units that an engine allocates to requests
 load           units that users of a mix hold of a store
 distribution   units of all users together, by convolution
+served         users of a pool, whatever engine serves from it
 """
 
 from __future__ import annotations

@@ -18,8 +18,7 @@ def variables_of(written: Sequence[str]) -> dict[str, str]:
         if not equals or not _NAME.fullmatch(name):
             raise InvalidValueError(
                 f"value {number} is not of the form NAME=VALUE",
-                where="--set",
-                help="write --set MODEL_ID=Qwen/Qwen3-8B",
+                help="write MODEL_ID=Qwen/Qwen3-8B",
             )
         found[name] = value
     return found

@@ -148,13 +148,14 @@ def _settings(question: OnGpus, engine: Engine, tokens: int, program: Program) -
     plain = Engine.of(engine.name, {**({"version": engine.version} if engine.version else {}), **program.defaults})
     if engine.SHARES_CONTEXT:
         plain = plain.serving(question.asked.sequences)
+    stored = question.asked.kv_dtype
+    engine = engine.storing(question.asked.model, stored)
     default: Mapping[str, object] = {**plain.settings_by_name(), **_BY_DEFAULT}
     found: dict[str, object] = {
         name: value
         for name, value in engine.settings_by_name().items()
         if name not in _NOT_FLAGS and (value != default.get(name) or name in _ALWAYS)
     }
-    stored = question.asked.kv_dtype
     if not stored.is_computed_in:
         names = _SHARED if engine.SHARES_CONTEXT else (_FORMAT,)
         found |= {name: stored.name for name in names if default.get(name) == getattr(engine, name)}
