@@ -70,8 +70,8 @@ def in_child(work: str, *arguments: object, progress: Progress = lambda _done, _
 
     It is called with the arguments, which travel as pickles like its result, and with a `progress` to call.
 
-    However this ends, including by an error or Ctrl-C, the process is gone afterwards. Raises what the work raised,
-    OutOfMemoryError, OutOfResourcesError, or ChildDiedError.
+    However this ends, including by an error or Ctrl-C, the process is gone afterwards.
+    Raises what the work raised, OutOfMemoryError, OutOfResourcesError, or ChildDiedError.
     """
     check_address_space()
     context = multiprocessing.get_context("spawn")

@@ -1,9 +1,9 @@
-"""SGLang: whole pages that requests take of its pools, and how many tokens of them fit.
+"""SGLang: whole pages that requests take of its pools, and how many tokens fit.
 
 A size is what requests take of the pools, in whole pages; the pools themselves, each with its spare page, are
-`kvcalc.fit`'s. Of KV heads each tensor-parallel rank holds max(1, num_kv_heads // tp) (get_num_kv_heads); latents and
-index keys every rank holds whole. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8
-here. The layers of EAGLE drafts that the model itself has are counted where they are asked for (`--mtp`).
+`kvcalc.fit`'s. Each tensor-parallel rank holds max(1, num_kv_heads // tp) KV heads (get_num_kv_heads), and whole
+latents and index keys. Attention data parallelism (`--tp 8 --dp 8 --enable-dp-attention`) is tp=1, dp=8 here. The
+model's own layers of EAGLE drafts are counted on request (`--mtp`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Sglang(SglangSettings):
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
         """Whole pages that a request takes of the pools, and its states.
 
-        Raises NotApplicableError for what has no pool.
+        Raises NotApplicableError for tensors without a pool.
         """
         check_unchanged(model, self.TITLE)
         settings = self._for(model)
@@ -77,18 +77,18 @@ class Sglang(SglangSettings):
         return tuple(rows.of(model, group) for group in model.groups)
 
     def rows(self, group: LayerGroup, stored: tuple[CacheTensor, ...], kv_dtype: Dtype) -> tuple[Row, ...]:
-        """The same, with entries taken out of their pages."""
+        """The same, with entries outside their pages."""
         return tuple(map(out_of_page, super().rows(group, stored, kv_dtype)))
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation:
-        """The same of a rank, among whose stages nothing overlaps, and which may hold copies of what others hold."""
+        """The same for a rank: its stages do not overlap, and it may hold copies of other ranks' tensors."""
         settings = self._for(model)
         rows = rows_of(model, settings, kv_dtype, schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp))
         (whole,) = stage_models(model, ranks.tp, 1, self.sharing)
         return tuple(rows.of(whole, group) for group in whole.groups)
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> SglangPlan | CompressedPlan:
-        """The pools of a rank of each stage. Raises NotApplicableError if SGLang refuses to start, in its words."""
+        """The pools of a rank of each stage. Raises NotApplicableError if SGLang refuses to start, with its message."""
         if ranks.dcp > 1:
             raise NotApplicableError(
                 f"kvcalc does not know how SGLang {self.version} lays pools out for decode context parallelism (dcp "
@@ -115,20 +115,20 @@ class Sglang(SglangSettings):
         return replace(self, kv_cache_dtype=cache_dtype(model, self, kv_dtype))
 
     def _for(self, model: Model) -> Sglang:
-        """With what a type of model decides, whatever is set."""
+        """With values that the model's type decides, regardless of the settings."""
         return replace(self, disable_radix_cache=True) if is_of(model, WITHOUT_PREFIXES) else self
 
     def served(self, model: Model) -> Model:
-        """With layers that draft, if they are asked for, and the heads that it stores for sliding layers and latents.
+        """With draft layers on request, and the heads that it stores for sliding layers and latents.
 
-        Raises NotApplicableError for drafts that the model does not make itself.
+        Raises NotApplicableError for drafts by another model.
         """
         return served_model(model, self)
 
     def settled(self, model: Model, ranks: Parallel) -> Sglang:
-        """With the share of memory that SGLang takes of a GPU where none is given.
+        """With SGLang's default share of a GPU's memory, if none is given.
 
-        Raises InvalidValueError if that depends on what the model's config does not say.
+        Raises InvalidValueError if that depends on fields that the model's config does not have.
         """
         if self.mem_fraction_static is not None:
             return self
@@ -142,23 +142,23 @@ class Sglang(SglangSettings):
         return replace(self, mem_fraction_static=fraction)
 
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
-        """Its own setting, where there is one."""
+        """The format setting, if it is set."""
         return super().cache_format(model, kv_dtype) if self.kv_cache_dtype == AUTO else self.kv_cache_dtype
 
     def in_eight_bits(self) -> tuple[Sglang, Dtype]:
-        """With its own setting, which decides the format."""
+        """With the format setting, which decides the format."""
         return replace(self, kv_cache_dtype="fp8_e4m3"), BF16
 
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """What the pool loses by context and communicators, which lessen the memory that the share is taken of."""
+        """What the pool loses to context and communicators, which reduce the memory that the share applies to."""
         del kv_dtype, widths, tokens
         share = Fraction(self.settled(model, ranks).mem_fraction_static or 0)
         return beside(gpu_named(self.gpu), ranks.tp, share)
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """HiCache's copies of the pools that the device has, LMCache, and what a decode side keeps."""
+        """HiCache's copies of the device's pools, LMCache, and what a decode side keeps."""
         planned, why = None, "relative to the pools on the device, which `kvcalc fit` knows"
         if is_compressed(model):
             why = (
@@ -174,9 +174,9 @@ class Sglang(SglangSettings):
         return (*found, tier_of_decode(self, ranks, planned, longest, at_most=workload.at_most))
 
     def _has_host_pool(self, model: Model) -> bool:
-        """Whether it is a decode side with a pool on the host: to offload, or for requests that are retracted.
+        """Whether it is a decode side with a pool on the host: for offloading, or for retracted requests.
 
-        The latter is there by itself where keys and values are cached, without states and prefixes.
+        The latter is on by default if keys and values are cached, without states and prefixes.
         """
         if self.disaggregation_mode != "decode":
             return False
@@ -187,7 +187,7 @@ class Sglang(SglangSettings):
         return backup == HOST_POOL or (backup is None and self.disable_radix_cache and heads)
 
     def together(self, model: str, gpu_bytes: int, others: Sequence[tuple[str, int]]) -> str:
-        """A share of what is free when it starts, which depends on the order."""
+        """A share of the memory free at its start, which depends on the order."""
         del gpu_bytes
         names = ", ".join(name for name, _ in others)
         return (
@@ -196,9 +196,9 @@ class Sglang(SglangSettings):
         )
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
-        """Of a GPU that is free before the weights are loaded: memory * mem_fraction_static less what is in use.
+        """Memory of a GPU before the weights are loaded: memory * mem_fraction_static less memory in use.
 
-        Raises InvalidValueError if that fraction is neither given nor worked out (`settled`).
+        Raises InvalidValueError if that fraction is neither given nor resolved (`settled`).
         """
         if self.mem_fraction_static is None:
             raise InvalidValueError(
@@ -224,7 +224,7 @@ class Sglang(SglangSettings):
         return _SHARING
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What SGLang does with this model that nobody would expect."""
+        """What SGLang unexpectedly does with this model."""
         found = [f"pages that SGLang {self.version} allocates to a request; kvcalc fit sizes the pools"]
         slides = any(map(is_sliding, model.groups))
         if slides and not has_own_windows(model, self):

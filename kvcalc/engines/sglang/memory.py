@@ -1,4 +1,4 @@
-"""What SGLang takes of a GPU's memory where mem_fraction_static is not given.
+"""SGLang's share of a GPU's memory if mem_fraction_static is not given.
 
     mem_fraction_static = round((gpu - reserve) / gpu, 3), in MiB of what nvidia-smi calls the total
     reserve             = 512 + 1.5 * tokens of a prefill chunk + 128 * ranks + graphs, and on GPUs of more than 60 GiB
@@ -6,7 +6,7 @@
     graphs              = 2 * largest decode batch + 3 (above 300 requests 4.5) * that * dp with data-parallel attention
                           + 8 for each captured prefill size, or 1,536 for latents
 
-A model that sees images gets 0.95 of that, less by the size of its vision tower.
+A model that sees images gets 0.95 of that, reduced by the size of its vision tower.
 Source: SGLang, arg_groups/memory_hook.py, cuda_graph_hook.py, model_overrides/qwen3_vl.py.
 """
 
@@ -28,7 +28,7 @@ _GIB_IN_MIB = 1024
 
 
 class Capacity(NamedTuple):
-    """What a GPU of less memory is set to. few: requests of its largest decode graph; many: on 4 ranks and more."""
+    """Defaults of GPUs with less memory than this. few: requests of the largest decode graph; many: on 4+ ranks."""
 
     below_gib: int | None
     chunk_tokens: int
@@ -48,13 +48,13 @@ _LARGE_GIB = 60
 _CONSTANT_MIB, _FLOOR_MIB, _RANK_MIB, _LATENT_GRAPHS_MIB = 512, 10 * _GIB_IN_MIB, 128, 1536
 _FEWEST_TOKENS = 2048
 _UNCHUNKED_TOKENS = 16384
-"""max_prefill_tokens, where prompts are not chunked."""
+"""max_prefill_tokens, if prompts are not chunked."""
 _MANY_REQUESTS = 300
 _LATENT_PREFILL = 8192
 _PREFILL_STEPS = ((32, 4), (256, 16), (512, 32), (1024, 64), (4096, 256), (None, 512))
-"""Captured prefill sizes: up to this many tokens, in steps of so many."""
+"""Captured prefill sizes: up to this many tokens, in these steps."""
 _PLAIN_LAYERS, _PLAIN_WIDTH = 24, 1024
-"""ViT-L/14, by which vision towers are measured."""
+"""ViT-L/14, the reference for vision towers."""
 _SENSITIVITY, _LEAST, _MOST, _SEEING = 0.1, 0.8, 1.05, 0.95
 
 
@@ -76,7 +76,7 @@ def _capacity(mib: int) -> Capacity:
 def default_fraction(model: Model, settings: SglangSettings, ranks: Parallel) -> float:
     """mem_fraction_static for a model on these ranks, dp of which share attention (tp * dp in SGLang's own count).
 
-    Raises InvalidValueError if the vision tower is of unknown size, or nothing is left.
+    Raises InvalidValueError if the size of the vision tower is unknown, or nothing is left.
     """
     mib = memory_mib(settings.gpu)
     tp, capacity = ranks.tp * ranks.dp, _capacity(mib)
@@ -124,7 +124,7 @@ def _prefill_graphs_mib(model: Model, settings: SglangSettings, chunk: int, rank
 
 
 def _prefill_sizes(most: int) -> int:
-    """Sizes of prefill that are captured, up to `most` tokens."""
+    """Captured prefill sizes, up to `most` tokens."""
     count = last = 0
     for until, step in _PREFILL_STEPS:
         end = most if until is None else min(until, most)
@@ -134,7 +134,7 @@ def _prefill_sizes(most: int) -> int:
 
 
 def _share_of_text(model: Model) -> float:
-    """What a model that sees images leaves of its share: less by its vision tower's size, 1 for a text model."""
+    """Factor on the share of a model that sees images: lower by its vision tower's size, 1 for a text model."""
     vision = model.published.vision
     if vision is None or is_of(model, SEES_ON_DEMAND):
         return 1

@@ -1,4 +1,4 @@
-"""What SGLang's pools hold of the memory that is left, on a rank of each pipeline stage."""
+"""SGLang's pools in the memory left, on a rank of each pipeline stage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TORCH_STORED = {"fp8_e5m2": "torch.float8_e5m2", "fp8_e4m3": "torch.float8_e4m3
 
 
 class SglangPlan(PoolPlan):
-    """Pools of pages for all layers, for sliding ones, and for states; the stage with fewest tokens decides for all."""
+    """Pools of pages for all layers, for sliding ones, and for states; the stage with fewest tokens decides."""
 
     def __init__(self, model: Model, settings: SglangSettings, ranks: Parallel, sharing: Sharing) -> None:
         self._model, self._settings = model, settings
@@ -57,12 +57,12 @@ class SglangPlan(PoolPlan):
             self.request_states, self.session_states = self._schedule.states, int(self._schedule.keeps_prefixes)
 
     def with_states(self, states: int) -> SglangPlan:
-        """The same with max_mamba_cache_size: this many states on a rank."""
+        """The same with max_mamba_cache_size states on a rank."""
         asked = replace(self._settings, max_mamba_cache_size=states * self._schedule.dp, mamba_full_memory_ratio=None)
         return SglangPlan(self._model, asked, self._ranks, self._sharing)
 
     def states_setting(self, states: int, cache_bytes: int) -> tuple[str, float] | None:
-        """mamba_full_memory_ratio that makes as many states of cache_bytes on a rank; None if drafts have a part."""
+        """mamba_full_memory_ratio that gives this many states in cache_bytes on a rank; None if drafts have a part."""
         if self._schedule.drafts is not None:
             return None
         stage = max(self._stages, key=lambda stage: stage.largest_state_bytes)
@@ -71,7 +71,7 @@ class SglangPlan(PoolPlan):
         return None if ratio is None else ("mamba_full_memory_ratio", ratio)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
-        """Pools that fit this much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
+        """Pools in this much memory on a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
         del longest
         model, settings, schedule, stages = self._model, self._settings, self._schedule, self._stages
         sizes = [sizes_of(stage, settings, schedule, each) for stage, each in zip(stages, available_bytes, strict=True)]
@@ -104,7 +104,7 @@ class CompressedPlan(PoolPlan):
         super().__init__(tuple(settings.footprint(part, BF16) for part in parts), self._schedule.page)
 
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> PoolReport:
-        """Pools that fit this much memory of a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
+        """Pools in this much memory on a rank of each stage. Raises NotApplicableError as SGLang refuses them."""
         del longest
         settings, schedule, stages = self._settings, self._schedule, self._stages
         report = _report(self._model, settings, schedule, available_bytes)
@@ -121,7 +121,7 @@ class CompressedPlan(PoolPlan):
 
 
 def _limited(fitting: int, settings: SglangSettings, page: int) -> int:
-    """Tokens that fit, or that are asked for, in whole pages. Raises NotApplicableError if there is none."""
+    """Tokens that fit, or as set, in whole pages. Raises NotApplicableError if there are none."""
     tokens = min(fitting, settings.max_total_tokens or fitting) // page * page
     if tokens <= 0:
         raise NotApplicableError(

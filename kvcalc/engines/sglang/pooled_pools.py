@@ -31,7 +31,7 @@ from kvcalc.report.pool import Pool
 
 _INDEX_PAGE = 64
 _PREFIXES_OF_A_REQUEST = 4
-"""Prefixes whose last window stays (swa_prefix_tails)."""
+"""Prefixes whose last window is kept (swa_prefix_tails)."""
 
 
 class PooledStage(NamedTuple):
@@ -72,9 +72,9 @@ class PooledStage(NamedTuple):
         return cls(layers, dict(sorted(sources.items())), bytes_of, window, draft_layers)
 
     def tokens_in(self, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> int:
-        """max_total_num_tokens of this much memory, or 0.
+        """max_total_num_tokens in this much memory, or 0.
 
-        Raises NotApplicableError for a stage of windows alone, by whose tokens SGLang would divide by zero.
+        Raises NotApplicableError for a stage with only windows, for which SGLang would divide by zero.
         """
         drafted = (self.layers + 1) / self.layers if schedule.drafts else 1
         window_token = self.bytes_of[0]["kv"] / PAGE * self.layers * drafted
@@ -96,7 +96,7 @@ class PooledStage(NamedTuple):
         return tokens
 
     def pools(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> tuple[Pool, ...]:
-        """The pools of this many tokens as they are allocated. Raises NotApplicableError if no request fits."""
+        """The allocated pools for this many tokens. Raises NotApplicableError if no request fits."""
         window_pages = self._window_tokens(settings, schedule, tokens) // PAGE
         check_sliding_pool(window_pages * PAGE, self.window, PAGE)
         page, kv_bytes = f"page of {PAGE}", self.bytes_of[0]["kv"]
@@ -114,7 +114,7 @@ class PooledStage(NamedTuple):
         return tuple(found)
 
     def log_line(self, settings: SglangSettings, schedule: Schedule, tokens: int) -> str:
-        """What SGLang logs of the sizes of its pools, those of DeepSeek-V4 among them."""
+        """SGLang's log line with the sizes of its pools, including DeepSeek-V4's."""
         window = self._window_tokens(settings, schedule, tokens)
         return (
             f"DSV4 pool sizes: full={tokens}, swa={window}, c4={tokens // 4}, c128={tokens // 128}, "
@@ -122,7 +122,7 @@ class PooledStage(NamedTuple):
         )
 
     def _cap(self, settings: SglangSettings, schedule: Schedule) -> int | None:
-        """Tokens of the window by their worst case; None if they are a share of all."""
+        """Tokens of the window in the worst case; None if they are a share of all."""
         if settings.swa_full_tokens_ratio is not None or not (schedule.requests and schedule.chunk_tokens):
             return None
         prefixes = _PREFIXES_OF_A_REQUEST * schedule.requests if schedule.keeps_prefixes else 0

@@ -1,4 +1,4 @@
-"""Pools of SGLang: how many tokens fit the memory that is left, on a rank of each pipeline stage.
+"""Pools of SGLang: how many tokens fit in the memory left, on a rank of each pipeline stage.
 
     max_total_num_tokens = floor(available / bytes of a token in all layers / page_size) * page_size
     with sliding pools     floor(available / (full + ratio * sliding) / page_size) * page_size, of which the sliding
@@ -6,8 +6,8 @@
                            given, the worst case of this many requests, and the full pool the rest
     with states            the Mamba pool first (`states`)
 
-Each token pool has one page more, to which padded writes go. Layers that draft have pools of their own, of as many
-tokens. Products with the ratio are in floats, as there.
+Each token pool has one more page, for padded writes. Draft layers have their own pools, of the same number of tokens.
+Products with the ratio are floats, as in SGLang.
 Source: SGLang, model_executor/pool_configurator.py, mem_cache/kv_cache_configurator.py.
 """
 
@@ -25,7 +25,7 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.report.pool import Pool
 
 _DEFAULT_RATIO, _INKLING_RATIO = 0.8, 0.1
-"""swa_full_tokens_ratio where none is given."""
+"""swa_full_tokens_ratio if none is given."""
 _CHUNKS_IN_FLIGHT = 2
 """Prefill chunks with the overlap schedule."""
 
@@ -39,12 +39,12 @@ class Sizes(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """max_total_num_tokens: those of the full pool, or of the sliding one where no layer is full."""
+        """max_total_num_tokens: of the full pool, or of the sliding one if no layer is full."""
         return self.full or self.sliding
 
 
 def sizes_of(stage: Stage, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> Sizes:
-    """Slots that fit available_bytes. Raises NotApplicableError if there is not enough, as SGLang does."""
+    """Slots that fit in available_bytes. Raises NotApplicableError if there is not enough, as SGLang does."""
     states, left = states_of(stage, settings, schedule, available_bytes)
     full, sliding, page = stage.token_bytes(FULL), stage.token_bytes(SLIDING), schedule.page
     if not (full or sliding):
@@ -66,7 +66,7 @@ def sizes_of(stage: Stage, settings: SglangSettings, schedule: Schedule, availab
 
 
 def with_tokens(sizes: Sizes, tokens: int, stage: Stage, settings: SglangSettings, schedule: Schedule) -> Sizes:
-    """The same with fewer tokens: those of the stage that has fewest, or max_total_tokens."""
+    """The same with fewer tokens: those of the stage with fewest, or max_total_tokens."""
     page = schedule.page
     tokens = tokens // page * page
     if not (stage.token_bytes(FULL) and sizes.sliding):
@@ -81,7 +81,7 @@ def with_tokens(sizes: Sizes, tokens: int, stage: Stage, settings: SglangSetting
 
 
 def check_sliding_pool(tokens: int, window: int, page: int) -> None:
-    """Raises NotApplicableError for a pool of sliding layers that no request fits, as SGLang does."""
+    """Raises NotApplicableError for a pool of sliding layers that fits no request, as SGLang does."""
     if window + page >= tokens:
         raise NotApplicableError(
             f"SWA pool ({tokens} tokens) cannot hold even one request: the prefill admission floor is "
@@ -96,20 +96,20 @@ def _ratio(stage: Stage, settings: SglangSettings) -> float:
 
 
 def _request_cap(stage: Stage, schedule: Schedule) -> int | None:
-    """Tokens of the sliding pool by its worst case; None if it is a share of the full pool."""
+    """Tokens of the sliding pool in the worst case; None if it is a share of the full pool."""
     if schedule.keeps_prefixes or not (schedule.chunk_tokens and schedule.requests):
         return None
     return -(-request_cap(stage.window, schedule, schedule.requests) // schedule.page) * schedule.page
 
 
 def request_cap(window: int, schedule: Schedule, requests: int) -> int:
-    """Tokens that this many requests, and prefill chunks in flight, hold of a window at most."""
+    """Most tokens of a window that this many requests, and prefill chunks in flight, hold."""
     chunks = (_CHUNKS_IN_FLIGHT if schedule.overlaps else 1) * schedule.chunk_tokens
     return requests * schedule.window_tokens(window) + chunks + schedule.page
 
 
 def pools_of(stage: Stage, sizes: Sizes, page: int, requests: int) -> tuple[Pool, ...]:
-    """The pools as they are allocated, spare page and spare state included."""
+    """The allocated pools, including spare page and spare state."""
     of_request = "states of a request"
     slots = {
         FULL: (sizes.full, page, "token", FULL),

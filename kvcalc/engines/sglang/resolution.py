@@ -1,4 +1,4 @@
-"""What SGLang makes of its arguments for one model: the format of its cache, its schedule, and which pools it has.
+"""SGLang's arguments resolved for one model: the format of its cache, its schedule, and its pools.
 
 Source: SGLang, server_args.py, arg_groups/, configs/model_config.py, mem_cache/kv_cache_configurator.py.
 """
@@ -34,19 +34,19 @@ from kvcalc.model import DRAFTS, Model
 _BY_KV_DTYPE = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 _TRTLLM, _TILELANG, _SCALED = "trtllm", "tilelang", "flashmla_kv"
 _UNKNOWN_CONTEXT = 2048
-"""Context of a config that names none (utils/hf_transformers/common.py, get_context_length)."""
+"""Context if a config has none (utils/hf_transformers/common.py, get_context_length)."""
 _COMPRESSED_REQUESTS = 256
-"""max_running_requests of DeepSeek-V4 where none is given (arg_groups/deepseek_v4_hook.py)."""
+"""max_running_requests of DeepSeek-V4 if none is given (arg_groups/deepseek_v4_hook.py)."""
 _DRAFTING_REQUESTS = 48
-"""max_running_requests with drafts where none is given (arg_groups/speculative_hook.py)."""
+"""max_running_requests with drafts if none is given (arg_groups/speculative_hook.py)."""
 _DRAFT_STEPS = 3
-"""Tokens that are drafted in a row where no number is given (_auto_choose_speculative_params)."""
+"""Tokens drafted in sequence if no number is given (_auto_choose_speculative_params)."""
 _RADIX_STATES = 3
 """States that a running request may hold while prefixes are cached (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
 _LENGTHS = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length", "max_position_embeddings")
-"""Fields that name the longest context, the first of which counts."""
+"""Fields with the longest context; the first one counts."""
 _STRETCHED = ("linear", "dynamic")
-"""Ways to stretch positions beyond that; with others it is the stretched length already."""
+"""Ways to scale positions beyond that; with others it is already the scaled length."""
 
 
 def rows_of(model: Model, settings: SglangSettings, kv_dtype: Dtype, schedule: Schedule) -> Rows:
@@ -94,13 +94,13 @@ def schedule_of(model: Model, settings: SglangSettings, *, dp: int = 1, pp: int 
 
 
 def names_context(model: Model) -> bool:
-    """Whether its config names the longest context, by a field that SGLang knows."""
+    """Whether its config has the longest context, in a field that SGLang reads."""
     named = dict(model.published.lengths)
     return any(name in named for name in _LENGTHS) if named else model.max_model_len is not None
 
 
 def _context_tokens(model: Model) -> int:
-    """The longest context that its config names, times the factor by which rotary positions are stretched."""
+    """The longest context in its config, times the scaling factor of rotary positions."""
     published, named = model.published, dict(model.published.lengths)
     if not names_context(model):
         return _UNKNOWN_CONTEXT
@@ -110,7 +110,7 @@ def _context_tokens(model: Model) -> int:
 
 
 def drafts_of(model: Model, settings: SglangSettings) -> Drafts | None:
-    """What it drafts, if it does. Raises InvalidValueError for settings of drafts that do not go together."""
+    """Its drafts, if any. Raises InvalidValueError for settings of drafts that do not go together."""
     steps, topk = settings.speculative_num_steps, settings.speculative_eagle_topk or 1
     if settings.speculative_algorithm is None and not any(group.name == DRAFTS for group in model.groups):
         return None
@@ -125,7 +125,7 @@ def drafts_of(model: Model, settings: SglangSettings) -> Drafts | None:
 
 
 def _strategy(model: Model, settings: SglangSettings) -> str:
-    """How states of prefixes are kept, `auto` if it is no matter. Raises NotApplicableError as SGLang refuses it."""
+    """How states of prefixes are kept, `auto` if it does not matter. Raises NotApplicableError as SGLang refuses it."""
     asked = settings.mamba_radix_cache_strategy
     if settings.disable_radix_cache:
         return AUTO
@@ -157,7 +157,7 @@ def _refused(words: str, strategy: str) -> NotApplicableError:
 
 
 def cache_dtype(model: Model, settings: SglangSettings, kv_dtype: Dtype) -> str:
-    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError if it refuses the one that is asked for."""
+    """kv_cache_dtype as SGLang resolves it. Raises NotApplicableError if it refuses the given one."""
     name = settings.kv_cache_dtype
     if name == AUTO and not kv_dtype.is_computed_in:
         name = _BY_KV_DTYPE.get(kv_dtype.name, "")

@@ -1,4 +1,4 @@
-"""What SGLang's scheduler is set to for one model: prefill chunks, requests, drafts, states of a request.
+"""Settings of SGLang's scheduler for one model: prefill chunks, requests, drafts, states of a request.
 
     requests at a time   min(max_running_requests / dp, tokens / 2, states / states of a request), where without
                          max_running_requests tokens / context * 512 stands in its place, between 2,048 and 4,096
@@ -23,14 +23,14 @@ _FEWEST_REQUESTS, _MOST_REQUESTS = 2048, 4096
 
 
 class Drafts(NamedTuple):
-    """Tokens that are guessed ahead: `steps` in a row of `topk` branches, of which `tokens` are verified at once."""
+    """Draft tokens: `steps` in sequence with `topk` branches, of which `tokens` are verified at once."""
 
     steps: int
     topk: int
     tokens: int
 
     def step_tokens(self, page: int, *, overlaps: bool) -> int:
-        """Tokens that a request may take while it decodes: of two steps where they overlap, else of one, in pages."""
+        """Tokens that a request may take while it decodes: of two steps if they overlap, else of one, in pages."""
         if overlaps:
             drafted = self.steps * self.topk
             if page > 1 and self.topk > 1:  # the last page of what is committed is copied for each branch
@@ -45,11 +45,11 @@ def _in_pages(tokens: int, page: int) -> int:
 
 
 class Schedule(NamedTuple):
-    """What it is set to.
+    """The resolved settings.
 
     page: tokens of a page. overlaps: whether a batch is prepared while another runs. states: slots of the Mamba pool
-    that a running request may hold. chunk_tokens: of a prefill step, 0 for whole prompts. requests: that were asked
-    for, of one rank. context_tokens: of the longest request. dp: ranks that share attention's requests.
+    that a running request may hold. chunk_tokens: of a prefill step, 0 for whole prompts. requests: as set, of one
+    rank. context_tokens: of the longest request. dp: ranks that share attention's requests.
     keeps_prefixes: whether the radix cache is on.
     """
 
@@ -64,9 +64,9 @@ class Schedule(NamedTuple):
     keeps_prefixes: bool = True
 
     def requests_at_a_time(self, tokens: int, states: int = 0) -> int:
-        """Requests that this many tokens, and states if there are any, let run together.
+        """Concurrent requests with this many tokens, and states if there are any.
 
-        Raises NotApplicableError if states let none.
+        Raises NotApplicableError if states allow none.
         """
         by_context = int(tokens / self.context_tokens * _REQUESTS_OF_A_CONTEXT)
         wanted = self.requests or min(max(by_context, _FEWEST_REQUESTS), _MOST_REQUESTS)
@@ -74,7 +74,7 @@ class Schedule(NamedTuple):
         return found if not states else min(found, self.requests_of_states(states))
 
     def requests_of_states(self, states: int) -> int:
-        """Requests that this many states let run together. Raises NotApplicableError if it is none."""
+        """Concurrent requests with this many states. Raises NotApplicableError if there are none."""
         if states < self.states:
             raise NotApplicableError(
                 "Hybrid (mamba/linear-attention) state cache is too small to serve any requests. "
@@ -84,7 +84,7 @@ class Schedule(NamedTuple):
         return states // self.states
 
     def window_tokens(self, window: int) -> int:
-        """Tokens that a request may hold of a window: freed page by page, in intervals, and those being decoded."""
+        """Tokens of a window that a request may hold: freed page by page, in intervals, and those being decoded."""
         if self.drafts is None:
             return window + EVICTION_INTERVAL + 2 * self.page
         ahead = self.drafts.step_tokens(self.page, overlaps=self.overlaps)

@@ -1,7 +1,7 @@
-"""A model as SGLang builds it, where that is not as its config has it.
+"""A model as SGLang builds it, if that differs from its config.
 
-Latents that no class of SGLang's serves are K and V of each head; without a sliding pool all layers have rows of the
-heads of the full ones; and layers that draft are part of the model where speculative_algorithm asks for them.
+Latents without a class in SGLang are K and V of each head; without a sliding pool all layers have rows of the full
+layers' heads; and draft layers are part of the model if speculative_algorithm is set.
 Source: SGLang, configs/model_config.py, mem_cache/kv_cache_configurator.py (_build_mha_kv_pool).
 """
 
@@ -22,7 +22,7 @@ from kvcalc.model import DRAFTS, Attention, LayerGroup, Model, with_draft_layers
 
 
 def served_model(model: Model, settings: SglangSettings) -> Model:
-    """The model as it is loaded. Raises NotApplicableError for drafts that another checkpoint would have to make."""
+    """The model as loaded. Raises NotApplicableError for drafts that need another checkpoint."""
     if settings.speculative_algorithm is not None:
         model = _with_drafts(model)
     if is_of(model, EXPANDED_LATENTS):
@@ -50,7 +50,7 @@ def _with_drafts(model: Model) -> Model:
 
 
 def _expanded(model: Model) -> Model:
-    """With K and V of each head in the place of latents, and without an indexer, which the fallback has not."""
+    """With K and V of each head instead of latents, and without an indexer, which the fallback does not have."""
 
     def heads(part: Attention) -> Attention:
         if not isinstance(part, MultiHeadLatentAttention):
@@ -65,7 +65,7 @@ def _expanded(model: Model) -> Model:
 
 
 def _heads_of_full_layers(model: Model) -> GroupedQueryAttention | None:
-    """Heads of the full layers, where sliding ones have others and full ones are alike."""
+    """Heads of the full layers, if sliding ones differ and full ones are all the same."""
     sliding = {_heads(part) for group in model.groups if is_sliding(group) for part in group.parts if _heads(part)}
     full = {
         _heads(part): part
@@ -80,7 +80,7 @@ def _heads_of_full_layers(model: Model) -> GroupedQueryAttention | None:
 
 
 def _heads(part: Attention) -> tuple[int, ...]:
-    """Heads and widths of K and V; nothing if a part has none."""
+    """Heads and widths of K and V; nothing for a part without them."""
     return (part.num_kv_heads, *part.head_widths) if isinstance(part, GroupedQueryAttention) else ()
 
 
@@ -110,6 +110,6 @@ def _with_parts(model: Model, change: Change) -> Model:
 
 def _changed(group: LayerGroup, change: Change) -> LayerGroup:
     parts = change(group)
-    if parts == group.parts or not group.is_as_built:  # what a method left is refused by name
+    if parts == group.parts or not group.is_as_built:  # changes by methods are refused by name
         return group
     return LayerGroup.of(group.name, group.layers, parts, group.origins)

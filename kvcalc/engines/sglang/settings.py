@@ -13,9 +13,9 @@ from kvcalc.engines.sglang.versions import SglangRelease
 
 AUTO = "auto"
 HOST_POOL = "host_pool"
-"""Where a decode side keeps requests that are retracted: a pool of its own on the host."""
+"""Where a decode side keeps retracted requests: in a separate pool on the host."""
 UNCHUNKED = -1
-"""chunked_prefill_size where a prompt is read at once."""
+"""chunked_prefill_size for prompts read at once."""
 _MXFP8 = Dtype("mxfp8", 32, 33, "fp8 and a scale of one byte for 32")
 STORED = {
     **{"bf16": BF16, "bfloat16": BF16, "fp8_e5m2": FP8, "fp8_e4m3": FP8, "mxfp8": _MXFP8},
@@ -26,14 +26,14 @@ PAGES = {
     **{"flashmla": (64,), "hpc_ops": (64,), "trtllm_mla": (64, 32), "cutedsl_mla": (64, 32)},
     "trtllm_mha": (64, 16, 32, 128),
 }
-"""Page sizes that a backend can read, first the one that it takes where another is asked for."""
+"""Page sizes that a backend can read; the first replaces any other."""
 BACKENDS = ("flashinfer", "fa3", "fa4", "triton", "torch_native", "cutlass_mla", "flex_attention", "dsa", *PAGES)
 DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilelang", "trtllm")
 _STATE_DTYPES = ("float32", "bfloat16", "float16")
 EXTRA_BUFFER, EXTRA_BUFFER_LAZY, NO_BUFFER = "extra_buffer", "extra_buffer_lazy", "no_buffer"
 STRATEGIES = (AUTO, EXTRA_BUFFER, EXTRA_BUFFER_LAZY, NO_BUFFER)
 ALGORITHMS = ("EAGLE", "NEXTN")
-"""Ways to draft with layers of the model itself."""
+"""Methods that draft with the model's own layers."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What one rank of SGLang stores of a model: bytes of a slot of each of its pools."""
+"""What one rank of SGLang stores: bytes of a slot of each pool."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FULL, SLIDING, TAILS = "full", "sliding", "tails"
 DRAFT, DRAFT_SLIDING, DRAFT_STATES = "draft", "draft sliding", "draft states"
 _INDEX = "index_k"
 _UNCOUNTED = "ngram_conv_state"
-"""A state that slots have beside what they are counted with (ple_state_pool.py)."""
+"""A state that slots have in addition to their counted bytes (ple_state_pool.py)."""
 
 
 class Stage(NamedTuple):
     """Bytes of a rank. bytes_of: of one slot of each pool, all layers, by tensor. layers: how many share each.
 
-    window: tokens that a query of a sliding layer sees beside itself. charged: what a token of the full and of the
-    sliding pool counts more than it takes, for layers that draft. largest_state_bytes: of a slot of the Mamba pool, on
-    the stage with most layers that have one.
+    window: earlier tokens that a query of a sliding layer sees. charged: what a token of the full and of the sliding
+    pool counts in addition to its bytes, for draft layers. largest_state_bytes: of a slot of the Mamba pool, on the
+    stage with most layers that have one.
     """
 
     bytes_of: dict[str, dict[str, int]]
@@ -49,7 +49,7 @@ class Stage(NamedTuple):
         return sum(self.bytes_of.get(pool, {}).values())
 
     def token_bytes(self, pool: str) -> int:
-        """What a token of a pool counts when memory is shared out, with that of layers that draft."""
+        """What a token of a pool counts when memory is divided, including draft layers."""
         own = self.slot_bytes(pool)
         return own + self.charged.get(pool, 0) if own else 0
 
@@ -59,7 +59,7 @@ Stored = Sequence[tuple[LayerGroup, tuple[CacheTensor, ...]]]
 
 
 def stages_of(model: Model, parts: Sequence[Stored], *, own_windows: bool) -> list[Stage]:
-    """Each pipeline stage, and what a slot of the Mamba pool counts on all of them."""
+    """Each pipeline stage, with the size that a slot of the Mamba pool counts on all of them."""
     found = [_stage(model, stored, own_windows=own_windows) for stored in parts]
     layers = [stage.layers.get(STATES, 0) for stage in found]
     whole = sum(stage.slot_bytes(STATES) - stage.bytes_of.get(STATES, {}).get(_UNCOUNTED, 0) for stage in found)
@@ -87,7 +87,7 @@ def _stage(model: Model, stored: Stored, *, own_windows: bool) -> Stage:
 def _by_pool(
     group: LayerGroup, tensors: Iterable[CacheTensor], *, own_windows: bool
 ) -> list[tuple[str, list[CacheTensor]]]:
-    """Pools that a group's tensors lie in."""
+    """Pools of a group's tensors."""
     slides = own_windows and (is_sliding(group) or reads_sliding(group))
     tokens = SLIDING if slides else FULL
     if group.name == DRAFTS:
@@ -101,7 +101,7 @@ def _by_pool(
 
 
 def _add_encoder(model: Model, bytes_of: dict[str, dict[str, int]], layers: dict[str, int]) -> None:
-    """Rows that layers of an encoder have beside those of the decoder, though nothing is written to them."""
+    """Rows of an encoder's layers, next to the decoder's, though nothing is written to them."""
     rows = encoder_rows(model)
     if not rows:
         return
@@ -111,12 +111,12 @@ def _add_encoder(model: Model, bytes_of: dict[str, dict[str, int]], layers: dict
 
 
 def _charged(model: Model, stage: Stage, index_bytes: int) -> Iterator[tuple[str, int]]:
-    """What tokens count for layers that draft, as many as SGLang knows of, each as an average layer of its pool.
+    """What tokens count for the draft layers that SGLang knows of, each as an average layer of its pool.
 
-    index_bytes: of the key of an indexer, which each layer that drafts beside a sparse latent has.
+    index_bytes: of the key of an indexer, which each draft layer has with a sparse latent.
     """
     drafts = counted_drafts(model)
-    pool = SLIDING if SLIDING in stage.layers else FULL  # the draft is read as the model is: its first layers slide
+    pool = SLIDING if SLIDING in stage.layers else FULL  # the draft is read like the model: its first layers slide
     if not drafts or pool not in stage.layers:
         return
     whole, layers = stage.bytes_of[pool], stage.layers[pool]
@@ -125,7 +125,7 @@ def _charged(model: Model, stage: Stage, index_bytes: int) -> Iterator[tuple[str
 
 
 def counted_drafts(model: Model) -> int:
-    """Layers that draft, as many as memory is set aside for."""
+    """Draft layers for which memory is reserved."""
     drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS)
     if not drafts or is_of(model, UNCOUNTED_DRAFTS):
         return 0

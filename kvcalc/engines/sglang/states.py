@@ -1,12 +1,12 @@
 """The Mamba pool of SGLang: how many states fit, before any token.
 
-    slots          floor((available * r / (1 + r) - slot) / slot), and a spare one; or as many as are asked for, or as
+    slots          floor((available * r / (1 + r) - slot) / slot), and a spare one; or as many as set, or as
                    requests may run, with the radix cache off
-    with drafts    floor((available * r / (1 + r) - slot * (1 + D)) / (slot * (1 + D / k))), for beside the states of
-                   each request there are those after each of the D tokens that are verified
+    with drafts    floor((available * r / (1 + r) - slot * (1 + D)) / (slot * (1 + D / k))), since each request also
+                   has states after each of the D verified tokens
 
-Under pipeline parallelism a slot counts as on the stage that has most such layers, so that all stages have as many.
-Quotients are floats, as there.
+Under pipeline parallelism a slot counts as on the stage with most such layers, so that all stages have the same number.
+Quotients are floats, as in SGLang.
 Source: SGLang, mem_cache/kv_cache_configurator.py (_handle_max_mamba_cache), memory_pool.py (MambaPool).
 """
 
@@ -18,11 +18,11 @@ from kvcalc.engines.sglang.stage import Stage
 from kvcalc.errors import NotApplicableError
 
 _DEFAULT_RATIO, _INKLING_RATIO = 0.9, 0.1
-"""mamba_full_memory_ratio where none is given."""
+"""mamba_full_memory_ratio if none is given."""
 
 
 def states_of(stage: Stage, settings: SglangSettings, schedule: Schedule, available_bytes: int) -> tuple[int, int]:
-    """Slots of the Mamba pool, and what it leaves of the memory. Raises NotApplicableError if there are none."""
+    """Slots of the Mamba pool, and the memory left. Raises NotApplicableError if there are none."""
     slot = stage.largest_state_bytes
     if not slot:
         return 0, available_bytes
@@ -53,6 +53,6 @@ def _slots(stage: Stage, settings: SglangSettings, schedule: Schedule, available
 
 
 def _drafted_bytes(slot: int, size: int, schedule: Schedule, drafts: Drafts) -> int:
-    """What is set aside for the states after each drafted token, of all requests and a spare one."""
+    """Bytes reserved for the states after each draft token, of all requests and a spare one."""
     requests = min(schedule.requests or size, size // schedule.states)
     return slot * (requests + 1) * drafts.tokens

@@ -1,8 +1,8 @@
 """Model types that SGLang 0.5.23 has no class for, of those that kvcalc reads.
 
-A fallback is taken where transformers 5.19.0 says that the class can have another attention (is_backend_compatible);
-its pools hold every head, latents expanded. SGLang's planner answers for any type, so that a size stands where its
-loader refuses, with a note.
+SGLang falls back to transformers 5.19.0's class if that supports other attention (is_backend_compatible); its pools
+hold every head, latents expanded. SGLang's planner works for any type, so a type that its loader refuses still has a
+size, with a note.
 Source: SGLang, srt/models/registry.py, srt/model_loader; the classes of transformers 5.19.0.
 """
 
@@ -15,7 +15,7 @@ _INCOMPATIBLE = (
     *("gpt_neo", "gpt_neox_japanese", "inkling_text", "jamba", "megatron-bert", "mpt", "musicgen", "musicgen_melody"),
     *("olmo_hybrid", "openai-gpt", "rembert", "roformer", "trocr", "xglm", "xlm", "zamba", "zamba2"),
 )
-"""Neither a class nor one of transformers that can have another attention."""
+"""Neither a class nor one of transformers that supports other attention."""
 _UNKNOWN = (*("aquila", "internlm", "kolibri1", "molmo2", "moss_transcribe_diarize", "yi"),)
 """Neither a class nor one of transformers."""
 SUPPORT = Support(

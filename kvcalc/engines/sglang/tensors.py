@@ -1,4 +1,4 @@
-"""What SGLang stores of each kind of layer: rows of its token pools, and states of its Mamba pool.
+"""What SGLang stores for each kind of layer: rows of its token pools, and states of its Mamba pool.
 
 Source: SGLang, mem_cache/memory_pool.py, model_executor/pool_configurator.py, configs/mamba_utils.py.
 """
@@ -35,11 +35,11 @@ from kvcalc.errors import NotApplicableError
 from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
 
 TAIL_K, TAIL_SCORE = "tail_k", "tail_score"
-"""What tokens wait with until their index keys are pooled."""
+"""What tokens keep until their index keys are pooled."""
 DRAFTED = "drafted_"
-"""Before the name of a state that is kept for each drafted token."""
+"""Prefix of the name of a state kept for each draft token."""
 _STATES = (GatedDeltaNet, KimiDeltaAttention, Mamba, Mamba2, NgramConvolution, ShortConvolution)
-"""Kinds whose states it keeps in slots of its Mamba pool."""
+"""Kinds whose states are in slots of the Mamba pool."""
 QUANT_BLOCK = 128
 """Elements of an index key, and of a scaled latent, that share a float32 scale (DSATokenToKVPool)."""
 
@@ -47,10 +47,10 @@ QUANT_BLOCK = 128
 class Rows(NamedTuple):
     """How tokens are stored.
 
-    dtype: of K and V, or of the latent. model_dtype: in which the model computes. index_dtype: of index keys beside K
+    dtype: of K and V, or of the latent. model_dtype: in which the model computes. index_dtype: of index keys next to K
     and V. scaled_latent: whether a latent in fp8 has scales and its rotary key in bf16. own_windows: whether sliding
-    layers have a pool of their own. schedule: pages, states and drafts of a request. state_dtype: of recurrent states,
-    where it is not the model's own choice. stream_channels: of Inkling's convolutions, those that no rank splits.
+    layers have their own pool. schedule: pages, states and drafts of a request. state_dtype: of recurrent states, if
+    not the model's own. stream_channels: of Inkling's convolutions, those that no rank splits.
     """
 
     dtype: Dtype
@@ -63,7 +63,7 @@ class Rows(NamedTuple):
     stream_channels: int = 0
 
     def of(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
-        """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer that it has no pool for."""
+        """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer without a pool."""
         return tuple(tensor for part in group.parts for tensor in self._of_part(model, group, part))
 
     def _of_part(self, model: Model, group: LayerGroup, part: Attention) -> Iterator[CacheTensor]:
@@ -112,12 +112,12 @@ class Rows(NamedTuple):
         )
 
     def _tokens(self, window: int | None = None) -> SlotRule:
-        """Whole pages of all tokens, or of those that a request may hold of a window."""
+        """Whole pages of all tokens, or of those of a window that a request may hold."""
         rule = EVERY_TOKEN if window is None else last_tokens(self.schedule.window_tokens(window))
         return rule if self.schedule.page == 1 else in_blocks(self.schedule.page, rule)
 
     def _latent(self, part: MultiHeadLatentAttention) -> Iterator[CacheTensor]:
-        """c_kv and k_rope, neighbours in one row; where it is scaled fp8, the scales of c_kv between them."""
+        """c_kv and k_rope, neighbours in one row; with scaled fp8, the scales of c_kv between them."""
         rule = self._tokens()
         for tensor in part.tensors():
             scaled_rope = self.scaled_latent and tensor.name == "k_rope"
@@ -129,9 +129,9 @@ class Rows(NamedTuple):
                 yield CacheTensor("c_kv_scales", (scales,), rule, FP32, quantizable=False)
 
     def _index(self, group: LayerGroup, part: Indexer) -> CacheTensor:
-        """Key of an indexer: beside a latent in fp8 with float32 scales, beside K and V as the model computes it.
+        """Key of an indexer: with a latent in fp8 with float32 scales, with K and V in the model's dtype.
 
-        Where keys are pooled, a token has its share of the one that it has with others.
+        If keys are pooled, a token counts its share of the common key.
         """
         (key, *_) = part.tensors()
         pooled, width = part.index_pool_tokens or 1, part.index_head_dim
@@ -148,9 +148,9 @@ class Rows(NamedTuple):
         return key if pooled == 1 else key._replace(dims=(Dim(f"index_head_dim / {pooled}", width // pooled),))
 
     def _tails(self, group: LayerGroup, part: Indexer) -> Iterator[CacheTensor]:
-        """Keys, and of a latent's indexer scores, of a request's tokens that wait to be pooled, in the model's dtype.
+        """Keys (and scores, for a latent's indexer) of a request's tokens pending pooling, in the model's dtype.
 
-        Those of a latent's indexer have room for drafted tokens (DSATokenToKVPool, QSATokenToKVPool).
+        Those of a latent's indexer have room for draft tokens (DSATokenToKVPool, QSATokenToKVPool).
         """
         if part.index_pool_tokens is None:
             return
@@ -161,20 +161,20 @@ class Rows(NamedTuple):
             yield CacheTensor(name, dims, once(1), BF16, quantizable=False)
 
     def _state(self, tensor: CacheTensor) -> CacheTensor:
-        """Convolution states in bf16 (SGLANG_MAMBA_CONV_DTYPE), recurrent states as the model or a setting says."""
+        """Convolution states in bf16 (SGLANG_MAMBA_CONV_DTYPE), recurrent states in the model's or the set format."""
         dtype = BF16 if tensor.dtype is None else self.state_dtype or tensor.dtype
         slots = self.schedule.states
         words = "once" if slots == 1 else f"{slots} slots of a request"
         return tensor._replace(slot_rule=once(slots, words=words), dtype=dtype)
 
     def _convolutions(self, model: Model, part: Attention) -> tuple[CacheTensor, ...]:
-        """Inkling's, of which each layer has all: those of K and V of either kind of layer, and of its two streams."""
+        """Inkling's, all of them in each layer: of K and V of either kind of layer, and of its two streams."""
         (state, *_) = part.tensors()
         channels = self.stream_channels + sum(map(kv_channels, kv_heads_of(model)))
         return (state._replace(dims=(state.dims[0]._replace(size=channels), *state.dims[1:])),)
 
     def _draft_state(self, part: Attention, tensor: CacheTensor, drafts: Drafts) -> CacheTensor:
-        """States after each token that is verified; of a convolution the inputs, once for tokens in a row."""
+        """States after each verified token; a convolution's inputs are stored once for consecutive tokens."""
         state = self._state(tensor)
         dims = (Dim("draft_tokens", drafts.tokens), *tensor.dims)
         overlaps = drafts.topk == 1 and not isinstance(part, KimiDeltaAttention | NgramConvolution | ShortConvolution)
@@ -195,35 +195,35 @@ def _check_pooled(group: LayerGroup, pooled: int, *sizes: int) -> None:
 
 
 def is_beside_latent(group: LayerGroup) -> bool:
-    """Whether the layers have a latent, too."""
+    """Whether the layers also have a latent."""
     return any(isinstance(part, MultiHeadLatentAttention) for part in group.parts)
 
 
 def pooled_tokens(model: Model) -> int | None:
-    """Tokens whose index keys are pooled into one, where they are."""
+    """Tokens whose index keys are pooled into one, if they are."""
     parts = (part for group in model.groups for part in group.parts)
     return next((part.index_pool_tokens for part in parts if isinstance(part, Indexer)), None)
 
 
 def window_of(part: GroupedQueryAttention) -> int | None:
-    """The window as SGLang counts it, the query itself left out; of chunked layers the chunk."""
+    """The window as SGLang counts it, without the query itself; the chunk for chunked layers."""
     return part.sliding_window - 1 if part.sliding_window else part.attention_chunk_size
 
 
 def is_like(model: Model, shared: LayerGroup, owner: LayerGroup) -> bool:
-    """Whether layers that cache nothing have rows as those of `owner`, as far as it is known whose cache they read."""
+    """Whether layers that cache nothing have rows like those of `owner`, if it is known whose cache they read."""
     if not any(reads_sliding(group) for group in model.groups):
         return True
     return is_sliding(owner) == reads_sliding(shared)
 
 
 def reads_sliding(group: LayerGroup) -> bool:
-    """Whether the layers have rows of the sliding pool, though they read those of others."""
+    """Whether the layers have rows of the sliding pool, although they read other layers' rows."""
     return any(part.reads_sliding for part in group.parts if isinstance(part, NoCache))
 
 
 def is_sliding(group: LayerGroup) -> bool:
-    """Whether the layers look back only so far."""
+    """Whether the layers have a window or chunk."""
     return any(window_of(part) is not None for part in group.parts if isinstance(part, GroupedQueryAttention))
 
 
@@ -243,7 +243,7 @@ def keeps_states_alone(model: Model) -> bool:
 
 
 def rows_without_use(model: Model) -> int:
-    """Layers that cache nothing and have rows of the pools all the same; of models with states none has."""
+    """Layers that cache nothing but still have rows of the pools; none in models with states."""
     return 0 if has_states(model) else sum(len(group.layers) for group in model.groups if _is_empty(group))
 
 
@@ -263,7 +263,7 @@ def kv_channels(part: GroupedQueryAttention) -> int:
 
 
 def stream_channels(model: Model) -> int:
-    """Channels of Inkling's convolutions that are not K's and V's but of what attention and MLP give; else 0."""
+    """Channels of Inkling's convolutions over the outputs of attention and MLP, without K's and V's; else 0."""
     if not is_of(model, INKLING):
         return 0
     return max(
@@ -284,6 +284,6 @@ def encoder_rows(model: Model) -> int:
 
 
 def has_sparse_latent(model: Model) -> bool:
-    """Whether it is DeepSeek sparse attention: a latent, and an indexer beside it in some layers."""
+    """Whether it is DeepSeek sparse attention: a latent, and an indexer in some layers."""
     kinds = {type(part) for group in model.groups for part in group.parts}
     return {MultiHeadLatentAttention, Indexer} <= kinds

@@ -1,10 +1,10 @@
-"""HiCache: a copy of each pool of the device in the host's memory, of each rank.
+"""HiCache: a copy of each pool of the device in host memory, per rank.
 
     with a ratio   pages of a pool = int(its slots * hicache_ratio) // page_size + 1
-    with a size    hicache_size * 10^9 bytes of each rank, shared out by the pools' sizes, in slots; then the same
+    with a size    hicache_size * 10^9 bytes per rank, divided by the pools' sizes, in slots; then the same
 
-States are pages of one. Products are in floats, as there. Where neither is given the ratio is 2, and less where
-hicache_host_memory_fraction of the memory that the host has free does not hold it.
+States are pages of one. Products are floats, as in SGLang. The default ratio is 2, or less if that exceeds
+hicache_host_memory_fraction of the host's free memory.
 Source: SGLang 0.5.23, mem_cache/pool_host/base.py, mem_cache/pool_host/mamba.py,
 mem_cache/hybrid_cache/hybrid_pool_assembler.py (_split_hicache_size), arg_groups/hicache_hook.py.
 """
@@ -28,14 +28,14 @@ _RETRACTED_RATIO = 0.2
 _MORE_CONTEXT = 4
 """Slots that a request may take beyond its context (get_req_to_token_extra_context_len)."""
 _RATIO, _BUFFER_RATIO = 2.0, 1.2
-"""hicache_ratio where nobody says it: of a cache, and of a buffer before storage."""
+"""Default hicache_ratio: of a cache, and of a buffer before storage."""
 BUFFER_ONLY = "buffer_only"
 
 
 def tiers_of(
     settings: SglangSettings, ranks: Parallel, planned: PoolReport | str, *, at_most: bool = False
 ) -> Iterator[Tier]:
-    """What the host keeps. planned: the device's pools, or why they are not known.
+    """What the host keeps. planned: the device's pools, or why they are unknown.
 
     at_most: whether the pools may be smaller.
     """
@@ -48,10 +48,10 @@ def tiers_of(
 def tier_of_decode(
     settings: SglangSettings, ranks: Parallel, planned: PoolReport, longest: int | None, *, at_most: bool = False
 ) -> Tier:
-    """What the host of a decode side keeps of requests: of those that are retracted, or of all of them.
+    """What a decode side's host keeps: retracted requests, or all of them.
 
-    A pool for retracted requests alone has a fifth of the slots of the device, or those of the longest request that
-    runs, of `longest` tokens. Source: mem_cache/kv_cache_builder.py (resolve_decode_retraction_backup).
+    A pool for only retracted requests has a fifth of the device's slots, or those of the longest request, of `longest`
+    tokens. Source: mem_cache/kv_cache_builder.py (resolve_decode_retraction_backup).
     """
     if settings.disaggregation_decode_enable_offload_kvcache:
         return _copies(OFFLOADED, settings, ranks, planned, at_most=at_most)
@@ -85,7 +85,7 @@ def _copies(name: str, settings: SglangSettings, ranks: Parallel, planned: PoolR
 
 
 def _host_bytes(pools: Sequence[Pool], settings: SglangSettings, default: float, page: int) -> Iterator[int]:
-    """Bytes of the copy of each pool of a rank; what belongs to running requests has none."""
+    """Bytes of the copy of each pool of a rank; pools of running requests have none."""
     copied = [pool for pool in pools if pool.name != TAILS and not _is_of_running(pool)]
     whole_bytes = sum(pool.bytes for pool in copied)
     for pool in copied:
@@ -99,5 +99,5 @@ def _host_bytes(pools: Sequence[Pool], settings: SglangSettings, default: float,
 
 
 def _is_of_running(pool: Pool) -> bool:
-    """Whether its slots are those of requests that run, as states of drafts are."""
+    """Whether its slots belong to running requests, like states of drafts."""
     return pool.name == STATES and pool.slot.endswith("draft")

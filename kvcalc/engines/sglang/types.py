@@ -1,7 +1,7 @@
-"""Types of models that SGLang treats in a way of its own: rows of data, each list with the file that it is seen in.
+"""Types of models that SGLang treats specially: rows of data, each list with its source file.
 
-A list names types of whole models and of decoders as their configs do; SGLang itself goes by architecture, which is one
-for each. A vision model's wrapper is another architecture than its decoder alone, and is in a list of its own right.
+A list has types of whole models and of decoders as in their configs; SGLang itself goes by architecture, one for each
+type. A vision model's wrapper is a different architecture from its decoder, and is listed separately.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OWN_WINDOWS = INKLING | frozenset(
         *("muse_spark_text", "spark2_5", "step3p5", "step3p7", "unlimited_ocr"),
     }
 )
-"""Sliding layers have a pool of their own; in all others each layer keeps every token (configs/model_config.py)."""
+"""Sliding layers have their own pool; in all others each layer keeps every token (configs/model_config.py)."""
 
 QWEN_HYBRIDS = frozenset(
     {
@@ -51,7 +51,7 @@ LIGHTNING = frozenset({"bailing_hybrid", "minicpm_sala"})
 """Types whose lightning attention has a class that keeps its states (configs/hybrid_arch.py)."""
 
 WITHOUT_PREFIXES = frozenset({"minicpm_sala", "whisper"})
-"""Types for which the radix cache is turned off (arg_groups/model_overrides/minicpm.py, attention_hook.py)."""
+"""Types for which the radix cache is off (arg_groups/model_overrides/minicpm.py, attention_hook.py)."""
 
 EXPANDED_LATENTS = frozenset({"axk1", "axk2", "mistral4", "youtu"})
 """Latents that only the fallback to Transformers serves: K and V of every head are stored (configs/model_config.py)."""
@@ -69,7 +69,7 @@ SELF_DRAFTING = frozenset(
 UNCOUNTED_DRAFTS = (
     QWEN_HYBRIDS | NEMOTRON_H | frozenset({"mimo_v2", "mimo_v2_flash", "qwen3_5_moe_text", "qwen3_5_text"})
 ) - SELF_DRAFTING
-"""Drafts that no num_nextn_predict_layers of the config names: no memory is set aside for their tokens."""
+"""Drafts without num_nextn_predict_layers in the config: no memory is reserved for their tokens."""
 
 TRTLLM_LATENTS = frozenset(
     {"deepseek_v3", "kimi_k2", "kimi_k25", "longcat_flash", "longcat_flash_ngram", "mistral3", "pixtral"}
@@ -77,7 +77,7 @@ TRTLLM_LATENTS = frozenset(
 """Latents that trtllm_mla reads on GPUs of compute capability 10.x (arg_groups/model_overrides/deepseek_v2.py)."""
 
 SEES_ON_DEMAND = frozenset({"gemma3", "inkling_mm_model", "llama4", "step3_vl"})
-"""Models whose vision tower is left out unless --enable-multimodal asks for it (configs/model_config.py)."""
+"""Models whose vision tower is not loaded without --enable-multimodal (configs/model_config.py)."""
 
 GRAPHS_WITH_IMAGES = frozenset(
     {
@@ -85,14 +85,14 @@ GRAPHS_WITH_IMAGES = frozenset(
         *("muse_spark", "paddleocr_vl", "qwen3_5", "qwen3_5_moe", "qwen4_exp"),
     }
 )
-"""Models with a vision tower whose prefill is captured in graphs as text models' is (configs/model_config.py)."""
+"""Models with a vision tower whose prefill is captured in graphs, as in text models (configs/model_config.py)."""
 
 CROSS_ATTENDING = frozenset({"mllama", "mllama_text_model", "whisper"})
 """Cross-attention has rows of the pool as self-attention has (configs/model_config.py, encoder_decoder)."""
 
 
 def type_of(model: Model) -> str:
-    """The model's type, or that of its decoder where it is no part of another."""
+    """The model's type, or its decoder's if it is not part of another model."""
     return model.published.model_type or model.model_type
 
 

@@ -1,8 +1,8 @@
-"""TensorRT-LLM with its KV-cache manager V1: whole blocks that requests take, and the pools that they come from.
+"""TensorRT-LLM with its KV-cache manager V1: the whole blocks of requests, and their pools.
 
-A size is what requests take, in whole blocks; the pools are `kvcalc.fit`'s. What manager V2 makes of its byte quotas is
-not known to kvcalc. Of KV heads each tensor-parallel rank holds ceil(num_kv_heads / tp); a latent every rank holds
-whole. Attention data parallelism (enable_attention_dp) is tp=1 and dp here.
+A size is what requests take, in whole blocks; the pools are `kvcalc.fit`'s. Manager V2 and its byte quotas are not
+modelled. Each tensor-parallel rank holds ceil(num_kv_heads / tp) KV heads, and whole latents. Attention data
+parallelism (enable_attention_dp) is tp=1 and dp here.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class TensorrtLlm(TensorrtLlmSettings):
     FIXED = ""
 
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
-        """Its own setting, where there is one."""
+        """The format setting, if it is set."""
         return super().cache_format(model, kv_dtype) if self.dtype == AUTO else self.dtype
 
     def in_eight_bits(self) -> tuple[TensorrtLlm, Dtype]:
-        """With its own setting, which decides the format."""
+        """With the format setting, which decides the format."""
         return replace(self, dtype="fp8"), BF16
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
@@ -89,7 +89,7 @@ class TensorrtLlm(TensorrtLlmSettings):
         return replace(self, dtype=_FLOATS.get(stored, stored))
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """Blocks that wait in the host's memory, of each rank."""
+        """Offloaded blocks in host memory, per rank."""
         del model, kv_dtype, workload
         size_bytes = self.host_cache_size
         if not size_bytes:
@@ -105,7 +105,7 @@ class TensorrtLlm(TensorrtLlmSettings):
         return None if gpu_named(self.gpu).is_unified else beside(widths, self.max_num_tokens, ranks.tp)
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
-        """(memory - what is in use) * free_gpu_memory_fraction."""
+        """(memory - memory in use) * free_gpu_memory_fraction."""
         return int((memory_bytes - used_bytes) * self.free_gpu_memory_fraction)
 
     @property
@@ -124,7 +124,7 @@ class TensorrtLlm(TensorrtLlmSettings):
         return _SHARING
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What TensorRT-LLM does with this model that nobody would expect."""
+        """What TensorRT-LLM unexpectedly does with this model."""
         found = ["blocks that TensorRT-LLM allocates to a request; kvcalc fit sizes the pools"]
         limits = ("sliding_window", "attention_chunk_size")
         if not self.max_attention_window and any(limit in group.facts for group in model.groups for limit in limits):

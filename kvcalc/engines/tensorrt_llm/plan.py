@@ -1,7 +1,7 @@
-"""What TensorRT-LLM's pools hold of the memory that is left, on a rank of each pipeline stage.
+"""TensorRT-LLM's pools in the memory left, on a rank of each pipeline stage.
 
-One window: floor(min(available / bytes of a token, max_tokens) / tokens_per_block) blocks, by the stage that has
-fewest. Several share the memory as `windows` says. host_cache_size is shared alike, whatever max_tokens says.
+One window: floor(min(available / bytes of a token, max_tokens) / tokens_per_block) blocks, by the stage with fewest.
+Several share the memory as `windows` says. host_cache_size is shared alike, regardless of max_tokens.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class TensorrtLlmPlan(PoolPlan):
 
 
 def _windows_of(stage: Model, settings: TensorrtLlmSettings) -> Windows:
-    """What layers hold of a token by their windows; full attention under its longest request, or 0."""
+    """What layers hold per token, by window; full attention under its longest request, or 0."""
     dtype = dtype_of(settings, BF16)
     full = settings.max_seq_len or stage.max_model_len or 0
     found: Windows = {}
@@ -87,7 +87,7 @@ def _windows_of(stage: Model, settings: TensorrtLlmSettings) -> Windows:
 
 
 def _ends(each_stage: Sequence[tuple[Windows, int]], stages: Sequence[Windows]) -> tuple[str, ...]:
-    """What became of windows of which not one request fits."""
+    """Note on windows that were cut since not one request fits."""
     for (own, _), shrunken in zip(each_stage, stages, strict=True):
         if own is not shrunken:
             windows, left = (", ".join(f"{window:,}" for window in sorted(held)) for held in (own, shrunken))
@@ -96,7 +96,7 @@ def _ends(each_stage: Sequence[tuple[Windows, int]], stages: Sequence[Windows]) 
 
 
 def _fewest(blocks: Sequence[dict[int, int]]) -> dict[int, int]:
-    """Of each window the blocks of the stage that has fewest."""
+    """Blocks of each window, of the stage with fewest."""
     return {window: min(held[window] for held in blocks if window in held) for held in blocks for window in held}
 
 

@@ -69,17 +69,17 @@ class TensorrtLlmSettings(Engine):
         object.__setattr__(self, "max_attention_window", _windows(self.max_attention_window))
 
     def has_several_windows(self, longest: int | None) -> bool:
-        """Whether layers have several windows, once the longest request cut them (is_vswa)."""
+        """Whether layers have several windows, after the longest request has cut them (is_vswa)."""
         return len({window if longest is None else min(window, longest) for window in self.max_attention_window}) > 1
 
     @property
     def release_words(self) -> str:
-        """The version, and which of its two managers is meant."""
+        """The version and which of its two managers."""
         return f"{self.version}.x, manager V1"
 
 
 def _windows(given: object) -> tuple[int, ...]:
-    """Windows of the layers; one alone may be written without a list."""
+    """Windows of the layers; a single one may be written without a list."""
     windows = (given,) if isinstance(given, int) and not isinstance(given, bool) else given
     if not isinstance(windows, list | tuple) or any(type(window) is not int or window < 1 for window in windows):
         raise InvalidValueError(

@@ -25,7 +25,7 @@ _QUANT_BLOCK = 128
 
 
 def tensors_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings, dtype: Dtype) -> Iterator[CacheTensor]:
-    """Tensors of one layer: K and V, or the latent alone, and the key of its indexer."""
+    """Tensors of one layer: K and V, or only the latent, and the key of its indexer."""
     rule = _rule(window_of(model, group, settings), settings.tokens_per_block)
     for part in group.parts:
         if isinstance(part, GroupedQueryAttention | MultiHeadLatentAttention):
@@ -45,14 +45,14 @@ def tensors_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings, d
 
 
 def _rule(window: int | None, block: int) -> SlotRule:
-    """Whole blocks; of a window one more than it fills, so that it is always held (kSWAExtraBlock)."""
+    """Whole blocks; one more than a window fills, so that it is always held (kSWAExtraBlock)."""
     return in_blocks(block, EVERY_TOKEN if window is None else last_tokens(-(-window // block) * block + block))
 
 
 def window_of(model: Model, group: LayerGroup, settings: TensorrtLlmSettings) -> int | None:
     """Window of the group's layers; None if they keep every token.
 
-    A pipeline stage counts its own layers from 0, wherever it begins (_get_window_size_to_layers).
+    A pipeline stage counts its own layers from 0 (_get_window_size_to_layers).
     Raises NotApplicableError for layers of several windows.
     """
     found = {_window_of_layer(model, layer, settings) for layer in group.layers}
@@ -74,7 +74,7 @@ def _window_of_layer(model: Model, layer: int, settings: TensorrtLlmSettings) ->
 
 
 def by_window(model: Model, settings: TensorrtLlmSettings) -> Model:
-    """`model` with a group of its own for the layers of each window, where max_attention_window cuts a group."""
+    """`model` with a separate group for the layers of each window, if max_attention_window splits a group."""
     groups = tuple(part for group in model.groups for part in _cut(model, group, settings))
     return replace(model, groups=groups) if len(groups) > len(model.groups) else model
 
@@ -94,7 +94,7 @@ def _is_beside_latent(group: LayerGroup) -> bool:
 
 
 def dtype_of(settings: TensorrtLlmSettings, kv_dtype: Dtype) -> Dtype:
-    """Format of the cache. Raises NotApplicableError for one that the manager has not."""
+    """Format of the cache. Raises NotApplicableError for one that the manager does not have."""
     if settings.dtype != AUTO:
         return dtype_named(settings.dtype)
     if kv_dtype.name not in _KV_DTYPES:

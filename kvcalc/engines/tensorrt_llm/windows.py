@@ -1,9 +1,9 @@
-"""Attention windows that share a pool's memory, and what becomes of them where one request does not fit.
+"""Attention windows that share a pool's memory, and how they shrink if one request does not fit.
 
-A rank lays its layers under the windows of max_attention_window in turn. Several windows share the memory equally,
-whatever max_tokens says. Where the windows of one request, filled to the brim, take all of the memory or more, they are
-filled from the smallest on: each token is charged for all layers whose window is not full yet, until memory or
-max_tokens ends. Larger windows end there, too, and those that end alike are one.
+A rank assigns its layers to the windows of max_attention_window in turn. Several windows share the memory equally,
+regardless of max_tokens. If one request's full windows take all of the memory or more, they are filled from the
+smallest on: each token is charged for all layers whose window is not full yet, until memory or max_tokens runs out.
+Larger windows also end there, and windows of equal size merge.
 
     tokens of a window = those of the one before + min(what is left // bytes of a token in the layers left, its own)
 
@@ -18,11 +18,11 @@ from typing import NamedTuple
 from kvcalc.engines.tensorrt_llm.settings import TensorrtLlmSettings
 
 _NVFP4_ELEMENTS, _NVFP4_CODES = 9, 8
-"""Bytes of a block of nvfp4, and those that are no scale."""
+"""Bytes of a block of nvfp4, and those without scales."""
 
 
 class Held(NamedTuple):
-    """What the layers of one window hold of a token: how many layers, and their bytes by tensor."""
+    """What the layers of one window hold per token: their number, and bytes by tensor."""
 
     layers: int
     tensors: tuple[tuple[str, int], ...]
@@ -49,7 +49,7 @@ Windows = dict[int, Held]
 
 
 def shrunk(windows: Windows, settings: TensorrtLlmSettings, memory_bytes: int) -> Windows:
-    """The windows that this much memory is shared by: as they are, where it has room for one request of all of them."""
+    """The windows that share this much memory: unchanged if it has room for one full request."""
     charged = {window: held.charged_bytes(settings) for window, held in windows.items()}
     one_request_bytes = sum(window * each_bytes for window, each_bytes in charged.items())
     if 0 in windows or one_request_bytes < memory_bytes:
@@ -80,7 +80,7 @@ def _filled(charged: dict[int, int], max_tokens: int | None, memory_bytes: int) 
 
 
 def shared_blocks(windows: Windows, settings: TensorrtLlmSettings, memory_bytes: int) -> dict[int, int]:
-    """Blocks of each window, of equal shares of the memory. The share is a float, as there."""
+    """Blocks of each window, from equal shares of the memory. The share is a float, as in TensorRT-LLM."""
     share = memory_bytes * (1.0 / len(windows)) if windows else 0
     return {
         window: int(share / held.charged_bytes(settings) // settings.tokens_per_block)

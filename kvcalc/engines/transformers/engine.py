@@ -1,7 +1,7 @@
 """Hugging Face transformers: what its cache classes hold, tensor by tensor.
 
-Established by measuring it (cache_utils.py) on random models of every type that it has. What it does differently for
-one model type alone is in `quirks`, and what changed between its versions in `versions`.
+Established by measuring it (cache_utils.py) on random models of all its types. Exceptions for single model types are in
+`quirks`, and changes between its versions in `versions`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Transformers(Engine):
 
     @property
     def copies(self) -> int:
-        """Each beam holds a cache of its own."""
+        """Each beam has its own cache."""
         return self.num_beams
 
     def served(self, model: Model) -> Model:
@@ -97,7 +97,7 @@ class Transformers(Engine):
         return as_read(model, self.release)
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Tensors of the cache that the settings ask for.
+        """Tensors of the cache that the settings select.
 
         Raises NotApplicableError if transformers itself refuses that cache for this model.
         """
@@ -115,14 +115,14 @@ class Transformers(Engine):
         return _quantized(model, allocation, self)
 
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation | None:
-        """The same of a rank, where ranks share other heads than the model has."""
+        """The same for a rank, if ranks share other heads than the model's."""
         if model.model_type not in REPEATS_HEADS:
             return None
         (own,) = stage_models(before_sharing(model), ranks.tp, 1, self.sharing)
         return self.allocate(own, kv_dtype)
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What transformers does with this model that nobody would expect, and what nobody measured there."""
+        """What transformers unexpectedly does with this model, and what was not measured."""
         found = []
         if model.methods and as_read(model, self.release).older_readings:
             found.append(
@@ -170,7 +170,7 @@ def _allocated(tensor: CacheTensor, model: Model, settings: Transformers) -> Cac
 
 
 def _full_kernel(dim: Dim) -> Dim:
-    """A convolution keeps as many columns as its kernel has, one more than it needs."""
+    """A convolution keeps as many columns as its kernel, one more than it needs."""
     return Dim("conv_kernel", dim.size + 1) if dim.name == "conv_columns" else dim
 
 
@@ -198,7 +198,7 @@ def _quantized(model: Model, allocation: Allocation, settings: Transformers) -> 
 
 
 def _can_be_quantized(tensor: CacheTensor) -> bool:
-    """Keys and values of full attention; a prefix is among them, and a text without pictures has no cross-attention."""
+    """Keys and values of full attention, including a prefix; text without pictures has no cross-attention."""
     rule = tensor.slot_rule
     if rule.constant is not None:
         return tensor.name.startswith("prefix") or rule.constant == 0
@@ -206,7 +206,7 @@ def _can_be_quantized(tensor: CacheTensor) -> bool:
 
 
 def _quanto(tensor: CacheTensor, settings: Transformers) -> tuple[CacheTensor, ...]:
-    """What is quantised, and what waits for it: a prompt is quantised at once, then residual_length tokens together."""
+    """What is quantised and what is pending: a prompt is quantised at once, then residual_length tokens together."""
     group = settings.q_group_size
     if tensor.elements_per_slot % group:
         raise NotApplicableError(

@@ -1,7 +1,7 @@
-"""What a version of transformers did otherwise than the one before it: one function for each rule of `versions`.
+"""What changed between versions of transformers: one function for each rule of `versions`.
 
-A change takes what is asked, a group and its tensors, and returns the tensors that this version holds instead. It reads
-its rule last, where nothing else says that it cannot matter: answers tell which rules they read.
+A change takes a question, a group and its tensors, and returns the tensors that this version holds instead. It reads
+its rule last, once nothing else rules it out: answers list the rules they read.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from kvcalc.model import LayerGroup, Model
 ALLOCATED_AHEAD = {
     *("mamba", "falcon_mamba", "mamba2", "bamba", "granitemoehybrid", "falcon_h1", "nemotron_h", "zamba2"),
 }
-"""Types whose cache class made its states in the model's dtype and copied into them; others kept what was computed."""
+"""Types whose cache class allocated states in the model's dtype and copied into them; others kept the computed
+format."""
 KEEPS_OWN_STATES = {"minimax", "olmo_hybrid", "recurrent_gemma", "rwkv", "xlstm", "zaya"}
-"""Types whose states no version kept in a layer of its common cache, as long as this rule held."""
+"""Types whose states were never in a layer of the common cache while this rule held."""
 SHARES_WINDOWS = {"gemma3n_text", "gemma4_text", "gemma4_unified_text"}
 """Types whose last layers may read the cache of earlier ones (num_kv_shared_layers)."""
 _KEEPS_SHARED_WINDOW: dict[str, Callable[[TransformersRelease], bool]] = {
@@ -39,7 +40,7 @@ LENT = "sliding, read by others"
 
 
 class Asked(NamedTuple):
-    """What a change may depend on. dynamic: whether the cache grows. prompt_tokens: None if all tokens are it."""
+    """What a change may depend on. dynamic: whether the cache grows. prompt_tokens: None: all tokens."""
 
     model: Model
     release: TransformersRelease
@@ -49,7 +50,7 @@ class Asked(NamedTuple):
 
     @property
     def is_forward_pass(self) -> bool:
-        """Whether one forward pass is meant, after which nothing is generated."""
+        """Whether the question is a single forward pass, without generation."""
         return self.decode_steps == 0
 
 
@@ -59,7 +60,7 @@ Change = Callable[[Asked, LayerGroup, Tensors], Tensors]
 def as_read(model: Model, release: TransformersRelease) -> Model:
     """The model as this version reads its config, with a group for the layer whose window is kept twice.
 
-    Methods changed the layers as they are read today; the older reading then stays beside them, for a note.
+    Methods apply to the layers as read today; the older reading is then kept for a note.
     """
     older = {rule: groups for rule, groups in model.older_readings.items() if not _reads(release, rule)}
     if not model.methods:
@@ -128,7 +129,7 @@ def _expanded(latent: MultiHeadLatentAttention) -> NaiveMultiHeadLatentAttention
 
 
 def index_keys(asked: Asked, group: LayerGroup, tensors: Tensors) -> Tensors:
-    """An indexer that keeps its keys in its own module, outside of the cache."""
+    """An indexer that keeps its keys in its own module, outside the cache."""
     indexed = any(isinstance(part, Indexer) for part in group.parts)
     if not indexed or asked.release.caches_index_keys:
         return tensors
@@ -146,7 +147,7 @@ def recurrent_states(asked: Asked, group: LayerGroup, tensors: Tensors) -> Tenso
 
 
 def every_token(asked: Asked, _: LayerGroup, tensors: Tensors) -> Tensors:
-    """Windows that the cache does not know of, so that every layer keeps all tokens."""
+    """Windows unknown to the cache, so that every layer keeps all tokens."""
     if not asked.dynamic or _window(tensors) is None or not _forgets_windows(asked.model, asked.release):
         return tensors
     return tuple(t if t.slot_rule.window is None else t._replace(slot_rule=EVERY_TOKEN) for t in tensors)
@@ -159,9 +160,9 @@ def _forgets_windows(model: Model, release: TransformersRelease) -> bool:
 
 
 def shared_window(asked: Asked, group: LayerGroup, tensors: Tensors) -> Tensors:
-    """The window as attention saw it, beside the W - 1 tokens of the cache: all of a prompt, then W tokens.
+    """The window as attention saw it, next to the W - 1 tokens of the cache: all of a prompt, then W tokens.
 
-    As long as no token fell out of the window both are one tensor.
+    Both are one tensor until a token leaves the window.
     """
     window = _window(tensors)
     if group.name != LENT or not asked.dynamic or window is None:
@@ -188,7 +189,7 @@ def convolutions(asked: Asked, _: LayerGroup, tensors: Tensors) -> Tensors:
 
 
 def overlap_gate(asked: Asked, _: LayerGroup, tensors: Tensors) -> Tensors:
-    """deepseek_v4: of what is kept for the overlap, kv is in the model's dtype and the gate in float32."""
+    """deepseek_v4: of the tokens kept for the overlap, kv is in the model's dtype and the gate in float32."""
     if asked.model.model_type != "deepseek_v4" or not asked.release.gates_in_float32:
         return tensors
     return tuple(part for tensor in tensors for part in _kv_and_gate(tensor))
@@ -202,7 +203,7 @@ def _kv_and_gate(tensor: CacheTensor) -> Tensors:
 
 
 def keeps_conv_columns(model: Model, release: TransformersRelease) -> bool:
-    """olmo_hybrid: whether its convolutions keep kernel - 1 columns, where the common cache keeps the whole kernel."""
+    """olmo_hybrid: whether its convolutions keep kernel - 1 columns; the common cache keeps the whole kernel."""
     return model.model_type == "olmo_hybrid" and release.olmo_hybrid_keeps_conv_columns
 
 

@@ -1,4 +1,4 @@
-"""What XLNet, XLM and Reformer hold beside a plain cache: generate() of each gives its model more than the tokens."""
+"""What XLNet, XLM and Reformer hold beyond a plain cache: their generate() passes the model more than the tokens."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ EVERY_TOKEN_AND_MASK = SlotRule(TOKENS + 1, "every token and a mask token")
 
 
 def own_cache(asked: Asked, group: LayerGroup, tensors: Tensors) -> Tensors:
-    """What the type holds in place of these tensors, those of its tokens."""
+    """What the type holds instead of these tensors, those of its tokens."""
     own = _OWN.get(asked.model.model_type)
     return own(asked, group, tensors) if own else tensors
 
 
 def _memory(asked: Asked, _: LayerGroup, tensors: Tensors) -> Tensors:
-    """xlnet: generate() appends a token whose place the next one takes; a memory of mem_len is no window."""
+    """xlnet: generate() appends a token whose place the next one takes; a memory of mem_len is not a window."""
     if asked.is_forward_pass:
         return tuple(t._replace(slot_rule=SlotRule(t.slot_rule, str(t.slot_rule))) for t in tensors)  # no window
     return tuple(t._replace(slot_rule=_and_dummy(t.slot_rule)) for t in tensors)
 
 
 def _and_dummy(rule: SlotRule) -> SlotRule:
-    """T + 1 slots, or those of a memory that is full before."""
+    """T + 1 slots, or those of a memory that is already full."""
     held = TOKENS + 1 if rule.window is None else AtMost(TOKENS + 1, rule.window)
     return SlotRule(held, f"{rule} and a dummy")
 
 
 def _cached_in_generate(asked: Asked, _: LayerGroup, tensors: Tensors) -> Tensors:
-    """xlm: a forward pass makes no cache; generate() does since 5.24, and appends a mask token to what it reads."""
+    """xlm: a forward pass makes no cache; generate() does since 5.24, and appends a mask token to its input."""
     if asked.is_forward_pass or not asked.release.xlm_caches:
         return ()
     return tuple(t._replace(slot_rule=EVERY_TOKEN_AND_MASK) for t in tensors)
 
 
 def _buckets(asked: Asked, group: LayerGroup, tensors: Tensors) -> Tensors:
-    """reformer: LSH attention keeps the bucket of each token, head and hash beside the hidden states.
+    """reformer: LSH attention keeps the bucket of each token, head and hash next to the hidden states.
 
-    A prompt that is longer than a chunk is hashed at once, into int64. After a shorter one there are none until there
-    is a whole chunk; then all are hashed anew, and as they are put behind an empty float32 tensor they become that.
+    A prompt longer than a chunk is hashed at once, into int64. After a shorter one there are no buckets until a whole
+    chunk; then all are hashed again, and become float32 by being appended to an empty float32 tensor.
     """
     if not group.is_as_built:
         return tensors

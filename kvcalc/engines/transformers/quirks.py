@@ -26,9 +26,9 @@ def broadcast_heads(_: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
 
 
 def before_sharing(model: Model) -> Model:
-    """Falcon with as many KV heads as query heads, which is what it caches: ranks share those that it repeats.
+    """Falcon with as many KV heads as query heads, as it caches them: ranks share the repeated ones.
 
-    One KV head is left as it is, and so a rank's own is not told from it: a rank must be cut from this.
+    A single KV head is not changed, so a rank's own cannot be distinguished from it: cut ranks from this model.
     """
     return replace(model, groups=tuple(_repeated(group) for group in model.groups))
 
@@ -54,24 +54,24 @@ def nothing(_: Model, __: LayerGroup, ___: Tensors) -> Tensors:
 
 
 def states_in_model_dtype(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
-    """minimax, xlstm: recurrent states are in the model's dtype, where all others are in float32."""
+    """minimax, xlstm: recurrent states are in the model's dtype; all others are in float32."""
     return tuple(t._replace(dtype=None) if t.dtype == FP32 else t for t in tensors)
 
 
 def conv_in_float32(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
-    """inkling: convolution states are in float32, where all others are in the model's dtype."""
+    """inkling: convolution states are in float32; all others are in the model's dtype."""
     return tuple(t._replace(dtype=FP32) if t.name.startswith("conv_state") else t for t in tensors)
 
 
 def separate_k_and_v(_: Model, __: LayerGroup, tensors: Tensors) -> Tensors:
-    """deepseek_v4: a layer with its window alone stores the shared K and V twice."""
+    """deepseek_v4: a layer with only its window stores the shared K and V twice."""
     if len(tensors) > 1:  # compressed layers store them once
         return tensors
     return tuple(t._replace(name=name) for t in tensors for name in ("k", "v"))
 
 
 def twice_the_full_heads(model: Model, group: LayerGroup, tensors: Tensors) -> Tensors:
-    """mimo_v2_flash: sliding layers have twice the full layers' KV heads, of their widths, whatever swa_* says."""
+    """mimo_v2_flash: sliding layers have twice the full layers' KV heads, of their widths, regardless of swa_*."""
     full = next((other.facts for other in model.groups if "sliding_window" not in other.facts), None)
     if full is None or group.facts == full or not {"num_kv_heads", "head_dim"} <= full.keys():
         return tensors
@@ -100,4 +100,4 @@ KEEPS_CONV_COLUMNS = {"recurrent_gemma", "zaya"}
 """Types whose convolutions keep kernel - 1 columns; those of all others keep the whole kernel."""
 NO_STATIC_CACHE = {"deepseek_v4"}
 IGNORES_QUANTIZED_CACHE = {"minimax", "reformer", "rwkv", "xlnet", "xlstm"}
-"""Types with a cache of their own, which they use whatever cache is asked for."""
+"""Types with their own cache, which they use regardless of the requested one."""

@@ -16,7 +16,7 @@ class States(Enum):
 
 
 class TransformersRelease(Release):
-    """A version of transformers. Between two versions that are known a rule lies where the sources of both show it."""
+    """A version of transformers. Between two known versions, a rule changes where their sources show it."""
 
     TITLE = "transformers"
     KNOWN = (
@@ -39,7 +39,7 @@ class TransformersRelease(Release):
         "models/deepseek_v3/modeling_deepseek_v3.py",
     )
     expands_indexed_latent = Rule(
-        "whether they are where an indexer chooses among them (DeepSeek-V3.2, GLM-5)",
+        "whether they are with an indexer (DeepSeek-V3.2, GLM-5)",
         True,
         {"5.18": False},
         "models/deepseek_v32/modeling_deepseek_v32.py",
@@ -57,7 +57,7 @@ class TransformersRelease(Release):
         "cache_utils.py (DynamicCache: layer_types[:-0])",
     )
     gemma3n_keeps_shared_window = Rule(
-        "whether Gemma 3n keeps the window that its last layers share a second time",
+        "whether Gemma 3n keeps a second copy of the window that its last layers share",
         True,
         {"5.6": False},
         "models/gemma3n/modeling_gemma3n.py (shared_layers)",
@@ -69,7 +69,7 @@ class TransformersRelease(Release):
         "models/gemma4/modeling_gemma4.py (shared_layers)",
     )
     lfm2_convolves_in_attention = Rule(
-        "whether LFM2 has a convolution state in its attention layers, too",
+        "whether LFM2 also has a convolution state in its attention layers",
         True,
         {"5.5": False},
         "models/lfm2/modeling_lfm2.py (Lfm2HybridConvCache)",

@@ -1,4 +1,4 @@
-"""The tensors of each layer in whole blocks: what its page holds, and what it is padded with."""
+"""The tensors of each layer in whole blocks: a page's contents and its padding."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ HOLDS = {
     **{"window": ("kv",), "entries": ("compressed_kv",)},
     **{"states": _STATE, "n-gram conv": _STATE, "conv": _STATE},
 }
-"""Caches, with the tensors of a model that they may hold; the others wait to be made into entries, or are padding."""
+"""Caches, with the tensors of a model that they may hold; the others are pending entries, or padding."""
 _BYTE = Dtype("byte", 1, 1, "padding")
 
 
 def allocation_of(model: Model, planned: Planned) -> Allocation:
-    """For each group of the model what one of its layers stores. Raises NotApplicableError if its layers differ."""
+    """What one layer of each group stores. Raises NotApplicableError if its layers differ."""
     spec_of = {m: spec for group in planned.groups for m, spec in zip(group.members, group.specs, strict=True)}
     by_layer: dict[int, list[CacheTensor]] = {}
     for position, cache in enumerate(planned.caches):
@@ -39,7 +39,7 @@ def allocation_of(model: Model, planned: Planned) -> Allocation:
 
 
 def told_apart(model: Model, unquantised: Collection[int]) -> Model:
-    """`model` with the layers of each group that are not quantised as a group of their own."""
+    """`model` with each group's unquantised layers as a separate group."""
     groups = [part for group in model.groups for part in _told_apart(group, unquantised)]
     return replace(model, groups=tuple(groups))
 

@@ -1,6 +1,6 @@
 """Attention backends: which kernels vLLM chooses for a layer on a GPU, and the block sizes that they read.
 
-The table says what each backend refuses; the first of the priorities that refuses nothing is taken.
+The table lists what each backend refuses; vLLM takes the first, by priority, that refuses nothing.
 Source: vLLM, platforms/cuda.py (priorities), v1/attention/backends/ (what each supports).
 """
 
@@ -32,9 +32,9 @@ _FA4_HEADS, _FA4_MOST_HEADS, _FA4_MOST_HEADS_SHARED = (8, 16, 32, 64, 128), 128,
 
 
 class Need(NamedTuple):
-    """What a layer asks of its kernels. width: of a key, or of the latent. query_heads: on one rank.
+    """A layer's requirements for its kernels. width: of a key, or of the latent. query_heads: on one rank.
 
-    gathered_heads: of latents, query heads of all ranks that share tokens. asked: the backend that the user names.
+    gathered_heads: of latents, query heads of all ranks that share tokens. asked: the user's backend.
     """
 
     width: int
@@ -58,7 +58,7 @@ class Need(NamedTuple):
 class Backend(NamedTuple):
     """A family of kernels.
 
-    block_sizes: of its kernels; exact: whether no multiple of them is one, too; splits: whether a larger block may be
+    block_sizes: of its kernels; exact: whether multiples of them are excluded; splits: whether a larger block may be
     read as several of them.
     majors: of the compute capabilities that it runs on; empty: all from `since` on.
     cache_dtypes: formats that it reads. widths: of heads or latents; empty: all.
@@ -87,13 +87,13 @@ class Backend(NamedTuple):
         return min(self.block_sizes)
 
     def accepts_block(self, block_size: int) -> bool:
-        """Whether its kernels can read blocks of this size, split where they have to be."""
+        """Whether its kernels can read blocks of this size, split if necessary."""
         if not self.splits:
             return block_size in self.block_sizes
         return any(block_size % size == 0 for size in self.block_sizes)
 
     def preferred_block(self, default: int) -> int:
-        """`default` where the kernels can read it, else their smallest block."""
+        """`default` if the kernels can read it, else their smallest block."""
         return default if self.accepts_block(default) else self.smallest
 
     def largest_within(self, tokens: int) -> int:
@@ -104,11 +104,11 @@ class Backend(NamedTuple):
 
     @property
     def kernel_block(self) -> int | None:
-        """Largest block of its kernels, where larger ones are split into whole ones of these."""
+        """Largest block of its kernels; larger ones are split into whole blocks of this size."""
         return max(self.block_sizes) if self.exact else None
 
     def refusals(self, need: Need, capability: tuple[int, int]) -> Iterator[str]:
-        """Reasons why it cannot serve a layer; none where it can."""
+        """Reasons why it cannot serve a layer; empty if it can."""
         if self.widths and need.width not in self.widths:
             yield "head_size not supported"
         if need.model_dtype not in self.model_dtypes:
@@ -347,7 +347,7 @@ _DENSE_LATENT = {
 _HOPPER_LATENT = ("FLASH_ATTN_MLA", "FLASHMLA", "FLASHINFER_MLA", "TRITON_MLA")
 _PLAIN = ("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION", "TURBOQUANT")
 _FOR_IMAGES = {9: ("TRITON_FLASH_ATTN",), 10: ("TRITON_FLASHINFER",)}
-"""The first to try for models that see images whole."""
+"""The first backend to try for models with bidirectional attention over images."""
 _LARGE_PAGES = (16, 32, 64, 128, 256, 512, 1024)
 """Blocks of FlashInfer's TensorRT-LLM kernels, which read grouped heads on Blackwell."""
 _FA4_PAGE = 128
@@ -358,12 +358,12 @@ _FA4_FP8_PAGE = 64
 INDEXER = Backend("DEEPSEEK_V32_INDEXER", (64,), exact=True)
 """Kernels of DeepSeek-V3.2's indexer."""
 CONV_WINDOW = Backend("INKLING_SCONV_SWA", (1,))
-"""What stands for kernels of Inkling's convolutions, which read blocks of any size."""
+"""A stand-in for kernels of Inkling's convolutions, which read blocks of any size."""
 _POOLED_PAGES = (32, 64)
 QSA = Backend("QSA", (16,))
 """Kernels of Qwen4 Exp's sparse layers, and of their pooled index."""
 KPOOL_TAIL = Backend("KPOOL_TAIL", (1,))
-"""What reads index keys that wait to be pooled."""
+"""Kernels of index keys pending pooling."""
 _STEP5_CAPABILITIES = ((9, 0), (10, 0), (10, 3))
 _STEP5_SPARSE = Backend("STEP5_DSA", (16,), widths=(192,))
 """Kernels of Step 5's full layers, and FlashAttention in their layout for those that slide."""
@@ -372,7 +372,7 @@ MINIMAX_SPARSE = Backend("MINIMAX_M3_SPARSE", (128,), exact=True, widths=(128,))
 
 
 def step5_sparse(width: int, capability: tuple[int, int]) -> Backend:
-    """Kernels of Step 5. Raises NotApplicableError for heads and GPUs that they do not know."""
+    """Kernels of Step 5. Raises NotApplicableError for heads and GPUs that they do not support."""
     if capability not in _STEP5_CAPABILITIES:
         raise NotApplicableError(
             f"Step5 DSA requires SM90, SM100 or SM103; got {capability[0]}.{capability[1]}",
@@ -410,7 +410,7 @@ def choose(need: Need, capability: tuple[int, int]) -> Backend:
 
 
 def _priorities(need: Need, capability: tuple[int, int]) -> tuple[str, ...]:
-    """Names of backends, the one to try first in front."""
+    """Names of backends, in order of priority."""
     major = capability[0]
     if need.mla:
         sparse = _SPARSE.get(major, _SPARSE[HOPPER[0]])
@@ -425,7 +425,7 @@ def _priorities(need: Need, capability: tuple[int, int]) -> tuple[str, ...]:
 
 
 def _with_pages(backend: Backend, need: Need, capability: tuple[int, int]) -> Backend:
-    """`backend` with the blocks that its kernels have for this layer alone."""
+    """`backend` with the block sizes of its kernels for this layer only."""
     if backend.name == "FLASHINFER" and capability[0] == BLACKWELL[0] and need.query_heads > need.kv_heads:
         return backend._replace(block_sizes=_LARGE_PAGES)
     if backend.name not in ("FLASH_ATTN", "TRITON_FLASH_ATTN"):
@@ -439,7 +439,7 @@ def _with_pages(backend: Backend, need: Need, capability: tuple[int, int]) -> Ba
 
 
 def _checked(backend: Backend, need: Need, capability: tuple[int, int]) -> Backend:
-    """`backend`, unless its kernels refuse what the table lets pass: Triton's fp8, FlashMLA's shared tokens in bf16."""
+    """`backend`, unless its kernels refuse what the table accepts: Triton's fp8, FlashMLA's shared tokens in bf16."""
     if backend.name == "FLASHMLA_SPARSE" and need.dcp and need.cache_dtype in MODEL:
         raise NotApplicableError(
             "DCP for FlashMLA sparse requires an fp8_ds_mla kv-cache; the bf16 sparse path is not supported under DCP.",
@@ -456,7 +456,7 @@ def _checked(backend: Backend, need: Need, capability: tuple[int, int]) -> Backe
 
 
 def canonical(backend: Backend, cache_dtype: str) -> str:
-    """Form in which a sparse backend stores a cache of this format: FlashMLA's own rows in the place of fp8."""
+    """Form in which a sparse backend stores a cache of this format: FlashMLA's own rows instead of fp8."""
     if backend.name == "FLASHMLA_SPARSE" and cache_dtype in QUANTISED and cache_dtype != NVFP4_DS_MLA:
         return FP8_DS_MLA
     if backend.name == "FLASHINFER_MLA_SPARSE_SM120" and cache_dtype in ("auto", *_FP8_E4M3):

@@ -1,13 +1,13 @@
-"""What vLLM takes of its share of a GPU beside weights and cache.
+"""vLLM's memory on a GPU in addition to weights and cache, within its share.
 
     forward = 2 * T * (3 * intermediate / tp + 4 * hidden)     T: max_num_batched_tokens, 16-bit activations
     sampler = c * S * vocabulary                               S: max_num_seqs; c: bytes of a logit, by version
     encoder = 2 * p * e * width                                p: patches of the largest image; e: elements of each
     peak    = 0.9 to 1.1 times the largest of them
 
-What stays (workspaces, communicators, graphs) is measured. The CUDA context and NCCL are not in it: since 0.7 vLLM
-takes its snapshot after them, so they lie in what the share leaves over. Graphs are charged since 0.21; up to 0.8, and
-on pipeline stages, there are ranks that do not sample.
+Persistent memory (workspaces, communicators, graphs) is measured. The CUDA context and NCCL are excluded: since 0.7
+vLLM takes its snapshot after them, so they lie outside the share. Graphs are charged since 0.21; up to 0.8, and on
+pipeline stages, there are ranks that do not sample.
 
 Bytes of a logit: up to 0.16 the profile run sorts logits (values, indices and probabilities in addition to them),
 unless FlashInfer samples; from 0.17 on a kernel chooses without a sort (logits in 32 bits, their copy, two buffers);
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """What differs between versions. first: the first minor version that has them.
+    """Values by version. first: the first minor version with them.
 
     logit_bytes: least and most of the sampler; None: a rank may not sample. encoder_gib: the largest peak of an encoder
     of images of unknown size that was printed, rounded up. Then whether images of any size have a known peak, the CUDA
@@ -77,7 +77,7 @@ _GRAPHS_GIB, _USUAL_BATCH, _LARGER_GRAPHS_GIB = (1, 2), 256, (1, 2)
 """Graphs of up to 256 sequences, and what those of more take in addition: 3.45 GiB were the most on several GPUs, and
 the estimate that is charged is 1.16 times what they take, in the median."""
 _STATES_GIB = Fraction(7, 10)
-"""What hybrid models keep more than others, workspaces of their kernels."""
+"""Additional workspaces of hybrid models' kernels."""
 _LARGEST_IMAGE_TOKENS, _PATCHES = 16_384, 4
 _WHOLE, _DIVIDED = (4, 9), (6, 16)
 """Elements of a patch, in widths of the encoder, at least and at most: what each rank holds, and what ranks divide."""
@@ -102,7 +102,7 @@ def beside(widths: Widths, batch: Batch, ranks: Parallel, minor: int) -> Beside:
 
 
 def _peak(widths: Widths, batch: Batch, ranks: Parallel, version: _Terms) -> Term:
-    """Bytes while the profile run is at its largest."""
+    """Bytes at the peak of the profile run."""
     least, most = version.logit_bytes
     logits = min(batch.sequences, batch.tokens) * widths.vocab_size
     layer = _GATE_UP_ACT * Fraction(widths.intermediate_size, ranks.tp) + _HIDDEN_BUFFERS * widths.hidden_size
@@ -118,7 +118,7 @@ def _peak(widths: Widths, batch: Batch, ranks: Parallel, version: _Terms) -> Ter
 
 
 def _encoder(widths: Widths, batch: Batch, tp: int, version: _Terms) -> tuple[Fraction, Fraction]:
-    """Least and most bytes of an encoder's own peak; the least is 0 if nothing says how large its images are."""
+    """Least and most bytes of an encoder's own peak; the least is 0 if the size of its images is unknown."""
     if not (version.knows_encoder and widths.any_image_size):
         return Fraction(0), Fraction(version.encoder_gib * GIB)
     low, high = (

@@ -1,4 +1,4 @@
-"""How many tokens a block holds: what all kernels can read, and in hybrids as many as a state is large.
+"""How many tokens a block holds: what all kernels can read, and in hybrids enough to match a state's size.
 
 Source: vLLM, platforms/interface.py (update_block_size_for_backend), layers/attention/attention.py.
 """
@@ -20,8 +20,8 @@ from kvcalc.errors import NotApplicableError
 class Blocks:
     """Block sizes of a run.
 
-    size: tokens of a block of attention. state_bytes: what states are padded to. skipped_bytes: what windows that are
-    not quantised are padded to.
+    size: tokens of a block of attention. state_bytes: size that states are padded to. skipped_bytes: size that
+    unquantised windows are padded to.
     """
 
     def __init__(self, caches: Sequence[Cache], run: Run) -> None:
@@ -39,11 +39,11 @@ class Blocks:
         self._check(chosen)
 
     def specs(self, caches: Iterable[Cache]) -> list[Spec]:
-        """The spec of each cache with the block size that it gets."""
+        """The spec of each cache with its block size."""
         return [self._sized(cache) for cache in caches]
 
     def _preferred(self) -> int:
-        """The user's, or what all backends can read: the default, else the smallest that suits them."""
+        """The user's, or one that all backends can read: the default, else the smallest."""
         if self.run.block_size is not None:
             on_gpu = () if self.run.cpu else self.backends  # a CPU's kernels see the blocks of groups only
             rejecting = [b.name for b in on_gpu if not b.accepts_block(self.run.block_size)]
@@ -92,7 +92,7 @@ class Blocks:
         self.state_bytes = None if padded == largest else padded
 
     def _attention_token_bytes(self, attention: Cache) -> int:
-        """Page of one token of attention; one that holds quantised and other layers alike where both are there."""
+        """Page of one token of attention; if there are quantised and unquantised layers, one that holds either."""
         if self.run.cache_dtype not in TURBOQUANT or not self.run.skipped_layers:
             return attention.spec.page_bytes
         return lcm(*(self._token_bytes(attention, dtype) for dtype in (self.run.cache_dtype, "auto")))
@@ -120,7 +120,7 @@ class Blocks:
             self.state_bytes = self.skipped_bytes
 
     def _check(self, chosen: int) -> None:
-        """Raises NotApplicableError if the alignment came to a size that a backend rejects."""
+        """Raises NotApplicableError if the alignment gives a size that a backend rejects."""
         rejecting = [b.name for b in self.backends if self.size != chosen and not b.accepts_block(self.size)]
         if rejecting:
             raise NotApplicableError(

@@ -5,7 +5,7 @@
     max_concurrency = num_blocks / sum over groups of blocks that one request takes
     tokens = int(max_concurrency * max_model_len)
 
-One block is never given out, so a request must fit what is left beside it. `versions` says what was otherwise before.
+One block is never given out, so a request must fit in the others. `versions` lists what differed before.
 Source: vLLM, v1/core/kv_cache_planning.py (get_kv_cache_configs), kv_cache_utils.py (get_kv_cache_capacity).
 """
 
@@ -31,7 +31,7 @@ class Stage(NamedTuple):
     available_bytes: int
 
     def usable_bytes(self, release: VllmRelease) -> int:
-        """What a request may take, as the version counts it."""
+        """A request's limits, as the version counts them."""
         return self.available_bytes - (self.block_bytes if release.reserves_null_block else 0)
 
 
@@ -67,7 +67,7 @@ def _block_of_slots(groups: Sequence[Group], here: Collection[int], packing: Pac
 
 
 def request_blocks(groups: Sequence[Group], limits: Limits, release: VllmRelease | None = None) -> int:
-    """Blocks that one request takes of all groups; where a version is given, as it counts them."""
+    """Blocks that one request takes of all groups, as the version counts them if one is given."""
     packed = any(len({spec.page_bytes for spec in group.specs}) > 1 for group in groups)
     alike = not packed and len({group.first.page_bytes for group in groups}) == 1
     rule = RequestBlocks.EACH_GROUP if release is None or alike or len(groups) == 1 else release.request_blocks
@@ -82,7 +82,7 @@ def request_blocks(groups: Sequence[Group], limits: Limits, release: VllmRelease
 
 
 def needed_bytes(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
-    """Bytes of a stage that one request must fit, as the version checks it."""
+    """Bytes of a stage that one request must fit in, as the version checks it."""
     if release.fit_check is FitCheck.LAYERS:
         here = set(stage.held)
         return sum(
@@ -96,7 +96,7 @@ def needed_bytes(groups: Sequence[Group], limits: Limits, stage: Stage, release:
 
 
 def check_fits(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], release: VllmRelease) -> None:
-    """Raises NotApplicableError if a stage cannot hold one request of max_model_len tokens beside the null block."""
+    """Raises NotApplicableError if a stage cannot hold a request of max_model_len tokens and the null block."""
     for stage in stages:
         if (request_blocks(groups, limits) + 1) * stage.block_bytes <= stage.available_bytes:
             continue  # by the strictest of the rules
@@ -119,7 +119,7 @@ def check_fits(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage],
 
 
 def auto_fit(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], release: VllmRelease) -> Limits:
-    """`limits` with the longest request that every stage can hold beside the null block, up to the model's own length.
+    """`limits` with the longest request that every stage can hold with the null block, up to the model's length.
 
     Raises NotApplicableError if not even one token fits.
     """
@@ -135,7 +135,7 @@ def auto_fit(groups: Sequence[Group], limits: Limits, stages: Sequence[Stage], r
 def longest_fitting(groups: Sequence[Group], limits: Limits, stage: Stage, release: VllmRelease) -> int:
     """Longest request that fits a stage, at most max_model_len; 0 if none does.
 
-    By halves, since blocks never fall as a request grows.
+    By bisection, since a longer request never takes fewer blocks.
     """
     low, high = 0, limits.max_model_len
     while low < high:

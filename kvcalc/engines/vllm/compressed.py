@@ -1,7 +1,7 @@
-"""The caches of a DeepSeek-V4 layer: a window of tokens, compressed entries, an indexer, and what waits for them.
+"""The caches of a DeepSeek-V4 layer: a window of tokens, compressed entries, an indexer, and pending tokens.
 
 Rows of an entry are 448 fp8 elements without position, 64 rotary ones in bf16 and 8 bytes of scales; a page is a
-multiple of 576 bytes. What waits to be compressed is kept in float32 as a window of its own.
+multiple of 576 bytes. Tokens pending compression are kept in float32 as a separate window.
 Source: vLLM, models/deepseek_v4/attention.py, compressor.py, v1/attention/backends/mla/sparse_swa.py.
 """
 
@@ -22,11 +22,11 @@ _ENTRY_WIDTH = 512
 _PAGE_STEP = 576
 _WINDOW_BLOCK = 64
 _WAITING_BLOCKS = {4: 4, 128: 8}
-"""Tokens of a block of what waits, by how many tokens make an entry."""
+"""Tokens of a block of pending tokens, by the tokens per entry."""
 _FLOAT32_BYTES = 4
 _INDEX_SCALE_GROUP = 128
 _OVERLAPPING_RATE = 4
-"""Tokens that make an entry where each token is compressed into two neighbouring ones."""
+"""Tokens per entry for entries that overlap: each token is compressed into two neighbouring ones."""
 
 WINDOW = Backend("DEEPSEEK_SPARSE_SWA", (32,))
 ENTRIES = Backend("FLASHMLA_SPARSE_DSV4", (256,), exact=True)
@@ -55,7 +55,7 @@ def compressed_caches(part: CompressedAttention, run: Run) -> Iterator[tuple[str
 
 
 def _waiting(rate: int, width: int) -> Spec:
-    """Kv and gate of each token in float32, twice as wide where entries overlap, as far back as an entry reaches."""
+    """Kv and gate of each token in float32, twice as wide if entries overlap, as far back as an entry reaches."""
     overlap = 2 if rate == _OVERLAPPING_RATE else 1
     elements = 2 * overlap * width  # kv and gate
     return Spec(
@@ -71,9 +71,9 @@ def _waiting(rate: int, width: int) -> Spec:
 def check_rows(
     part: CompressedAttention, run: Run, name: str, in_fp8: str, majors: Collection[int], rates: Collection[int]
 ) -> None:
-    """Raises NotApplicableError for what vLLM's kernels for `name` do not take.
+    """Raises NotApplicableError for what vLLM's kernels for `name` do not support.
 
-    in_fp8: how vLLM says that their rows are fp8. majors: compute capabilities. rates: tokens that a row may stand for.
+    in_fp8: vLLM's words for rows in fp8. majors: compute capabilities. rates: tokens that a row may stand for.
     """
     if run.cpu is not None:
         raise NotApplicableError(

@@ -18,7 +18,7 @@ from kvcalc.hardware.written import AT
 OLDEST = "0.32.0"
 """First version whose CPU platform is known."""
 _REFUSES_FORMATS = (0, 33)
-"""Version from which on a format that its kernels do not have is refused; it was cut to a byte an element before."""
+"""Version from which on a format without kernels is refused; before, it was stored as one byte an element."""
 _DEFAULT_BLOCK, _LATENT_BLOCK = 128, 16
 _LEAST_LATENT_BATCH = 2048
 _BATCHED = {"server": (2048, 128), "llm": (4096, 256)}
@@ -49,7 +49,7 @@ CPUS = {cpu.name: cpu for cpu in _TABLE}
 
 
 def cpu_named(name: str) -> Cpu | None:
-    """CPU of that name, in any case and with memory or without (`cpu@64GB`); None if it is none of them."""
+    """CPU of that name, in any case and with memory or without (`cpu@64GB`); None for other names."""
     return CPUS.get(str(name).lower().partition(AT)[0])
 
 
@@ -93,37 +93,37 @@ def _check_format(need: Need, cpu: Cpu, version: str) -> None:
 
 
 def stored_on_cpu(cache_dtype: str) -> str:
-    """Format whose bytes a CPU's kernels store: of any quantised one a byte for each element, and no scales."""
+    """Format whose bytes a CPU's kernels store: one byte per element for any quantised one, without scales."""
     return cache_dtype if cache_dtype in MODEL else FP8[0]
 
 
 def reads_prompts_whole(cpu: Cpu | None, *, latents: bool) -> bool:
-    """Whether prompts are read whole and no prefix is kept: latents without AMX, whose kernel reads one block size."""
+    """Whether prompts are read whole, without prefix caching: latents without AMX, with one block size."""
     return cpu is not None and latents and not cpu.amx
 
 
 def block_size_on_cpu(cpu: Cpu, asked: int | None, *, latents: bool) -> int:
-    """Tokens of a block: what is asked for, or 128; without AMX, latents have one size whatever is asked for."""
+    """Tokens of a block: as requested, or 128; without AMX, latents have one fixed size."""
     if reads_prompts_whole(cpu, latents=latents):
         return _LATENT_BLOCK
     return asked or _DEFAULT_BLOCK
 
 
 def batches_on_cpu(usage: str, ranks: int) -> tuple[int, int]:
-    """max_num_batched_tokens and max_num_seqs where they are not given: as much again for each rank."""
+    """Default max_num_batched_tokens and max_num_seqs: proportional to the ranks."""
     batched, sequences = _BATCHED[usage]
     return ranks * batched, ranks * sequences
 
 
 def whole_prompts(longest: int) -> int:
-    """max_num_batched_tokens where prompts are read whole, whatever is asked for."""
+    """max_num_batched_tokens if prompts are read whole, regardless of the setting."""
     return max(longest, _LEAST_LATENT_BATCH)
 
 
 def state_dtype_on_cpu(cpu: Cpu, asked: str, *, gated_deltanet: bool) -> str | None:
-    """Format of recurrent states, None if it is as on a GPU: what AVX-512 with BF16 computes is float32.
+    """Format of recurrent states, None if it is as on a GPU: AVX-512 with BF16 computes in float32.
 
-    Gated DeltaNet has kernels for 16 bits, too, which are used where they are asked for.
+    Gated DeltaNet also has 16-bit kernels, used on request.
     """
     in_sixteen_bits = gated_deltanet and asked in ("float16", "bfloat16")
     return "float32" if cpu.avx512_bf16 and not in_sixteen_bits else None

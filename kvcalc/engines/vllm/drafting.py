@@ -1,8 +1,8 @@
-"""Speculative decoding: whose layers guess tokens ahead, and how many tokens they guess.
+"""Speculative decoding: which layers draft, and how many tokens.
 
-Layers that draft are layers like any other to vLLM's planner: they follow the model's last layer, and join its groups
-and its blocks. They are the model's own (multi-token prediction), or all layers of another checkpoint. A checkpoint of
-a type that has layers of multi-token prediction drafts with these alone, and they are built by the model's own config.
+vLLM's planner treats draft layers like any others: they follow the model's last layer, and join its groups and blocks.
+They are the model's own (multi-token prediction), or all layers of another checkpoint. A checkpoint of a type with
+layers of multi-token prediction drafts with only these, and they are built from the model's own config.
 Source: vLLM, config/speculative.py; v1/worker/gpu/spec_decode/; v1/spec_decode/ (the older runner).
 """
 
@@ -24,20 +24,20 @@ from kvcalc.model import Attention, Model, with_drafter
 from kvcalc.units import shown
 
 _MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
-"""Ways to guess tokens ahead: by layers of the model's own, or without any layer."""
+"""Methods that draft with the model's own layers, or without layers."""
 _DRAFT_MODEL, _EAGLES = "draft_model", ("eagle", "eagle3")
-"""By all layers of another checkpoint: of any decoder, or of one that was trained for this model."""
+"""Methods that draft with all layers of another checkpoint: of any decoder, or of one trained for this model."""
 _KINDS = (GroupedQueryAttention, MultiHeadLatentAttention, Indexer, NoCache)
 """Parts of layers that draft for another model."""
 _BACKEND = "attention_backend"
-"""A field of the draft's own that may change its blocks."""
+"""A field of the draft that may change its blocks."""
 
 
 class Speculation(NamedTuple):
-    """What is guessed ahead. has_layers: whether layers draft; modules: how many of them guess, one after the other.
+    """The drafts. has_layers: whether layers draft; modules: how many of them draft, one after the other.
 
-    standalone: whether it is a model of its own, which numbers its layers from 0 and reads nothing of the other's.
-    cache_dtype: of the layers that draft, where it is another than the model's.
+    standalone: whether it is a separate model, which numbers its layers from 0 and reads nothing of the target's.
+    cache_dtype: of the draft layers, if it differs from the model's.
     """
 
     has_layers: bool = False
@@ -55,7 +55,7 @@ def draft_named_in(settings: VllmSettings) -> str | None:
 
 
 def speculation_of(model: Model, settings: VllmSettings, ranks: Ranks) -> Speculation:
-    """What the settings make of the model's draft layers.
+    """The model's drafts under these settings.
 
     Raises NotApplicableError and InvalidValueError as vLLM does.
     """
@@ -125,7 +125,7 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
 
 
 def _parts(model: Model) -> list[tuple[Attention, ...]]:
-    """What each layer of multi-token prediction is made of."""
+    """Parts of each layer of multi-token prediction."""
     return [group.parts for group in model.draft_groups for _ in group.layers]
 
 
@@ -144,7 +144,7 @@ def _asked(settings: VllmSettings, drafter: Model | None = None) -> Mapping[str,
 
 
 def _method_of(asked: Mapping[str, object]) -> str:
-    """The method, or what vLLM makes of a draft model's name."""
+    """The method, or vLLM's guess from the draft model's name."""
     given = asked.get("method")
     if given is not None and given != _DRAFT_MODEL:
         return str(given)
@@ -176,7 +176,7 @@ def _own_format(asked: Mapping[str, object], settings: VllmSettings) -> str | No
 
 
 def _check_draft(asked: Mapping[str, object], model: Model, ranks: Ranks) -> None:
-    """Raises NotApplicableError for layers of another checkpoint whose blocks are not known here."""
+    """Raises NotApplicableError for another checkpoint's layers whose blocks are unknown."""
     strange = [part for group in model.draft_groups for part in group.parts if not isinstance(part, _KINDS)]
     if strange:
         raise NotApplicableError(
@@ -198,7 +198,7 @@ def _check_draft(asked: Mapping[str, object], model: Model, ranks: Ranks) -> Non
 def _check_draft_model(
     asked: Mapping[str, object], model: Model, drafter: Model, settings: VllmSettings, ranks: Ranks
 ) -> None:
-    """Raises NotApplicableError for a whole model that vLLM does not let draft for this one."""
+    """Raises NotApplicableError for a draft model that vLLM does not accept for this one."""
     if not settings.release.draft_models:
         raise NotApplicableError(
             f"Speculative decoding with draft model is not supported yet by vLLM {settings.version}",

@@ -61,10 +61,11 @@ class Vllm(VllmSettings):
     SCHEDULER = SchedulerSettings
 
     def allocate(self, model: Model, kv_dtype: Dtype) -> Allocation:
-        """Whole blocks, as one request holds them at most while it is read, with no prefix cached before.
+        """Whole blocks of one request at its peak, with no prefix cached before.
 
-        The pages of a layer, padding included; what a block of the pool has more than the pages of its group is not any
-        layer's, and `fit` counts it. Raises NotApplicableError for what vLLM refuses.
+        The pages of a layer, padding included; the part of a pool's block beyond its group's pages belongs to no layer,
+        and `fit` counts it.
+        Raises NotApplicableError for what vLLM refuses.
         """
         whole = replace(self, pp_layer_partition=())
         return allocation_of(model, whole._planned(model, kv_dtype, Parallel()))
@@ -74,7 +75,7 @@ class Vllm(VllmSettings):
         return allocation_of(model, self._planned(model, kv_dtype, ranks))
 
     def plan(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> VllmPlan:
-        """Blocks that requests take of the pool, and how large they are on each stage.
+        """Blocks that requests take of the pool, and their size on each stage.
 
         Raises NotApplicableError for what vLLM refuses, in its words.
         """
@@ -93,7 +94,7 @@ class Vllm(VllmSettings):
         num_blocks: int | None = None,
         parallel: Parallel | None = None,
     ) -> Scheduler:
-        """Its scheduler with nothing to do; num_blocks: of the pool, where `settings` do not say.
+        """Its idle scheduler; num_blocks: of the pool, if not in `settings`.
 
         Raises NotApplicableError for what vLLM refuses or kvcalc does not replay.
         """
@@ -114,7 +115,7 @@ class Vllm(VllmSettings):
         return found.on_unified_memory() if gpu_named(self.gpu).is_unified else found
 
     def tiers(self, model: Model, kv_dtype: Dtype, ranks: Parallel, workload: Workload) -> tuple[Tier, ...]:
-        """What its connectors keep on the host."""
+        """Host memory of its connectors."""
         del model, kv_dtype, workload
         return tuple(tiers_of(self, ranks))
 
@@ -146,12 +147,12 @@ class Vllm(VllmSettings):
         return _SHARING._replace(stages=(given, PARTITION)) if given else _SHARING
 
     def notes(self, model: Model) -> tuple[str, ...]:
-        """What a size in blocks is, and what it is not."""
+        """What a size in blocks means."""
         del model
         return (f"blocks that one request holds in vLLM {self.version} at its peak; kvcalc fit sizes the pool",)
 
     def served(self, model: Model) -> Model:
-        """With the layers that guess tokens ahead, where speculative wants any; those left unquantised apart."""
+        """With draft layers if speculative is set; unquantised layers separate."""
         loaded = self._with_drafts(model)
         if not (self.kv_cache_dtype_skip_layers or self.kv_cache_dtype in TURBOQUANT):
             return loaded
@@ -170,11 +171,11 @@ class Vllm(VllmSettings):
         return draft_named_in(self)
 
     def drafted_by(self, model: Model, drafter: Model) -> Model:
-        """With all layers of the draft, or with those of multi-token prediction, as its method and its type have it."""
+        """With all layers of the draft, or only those of multi-token prediction, by its method and type."""
         return drafted_by(model, drafter, self)
 
     def cache_format(self, model: Model, kv_dtype: Dtype) -> str:
-        """kv_cache_dtype as it is resolved: what is asked for, or by the checkpoint, or else the model's own."""
+        """kv_cache_dtype as resolved: the setting, the checkpoint's, or else the model's own."""
         run = settle(self._apart(model), self._settled(model, kv_dtype), Ranks())
         plain = run.cache_dtype in MODEL or self._keeps_model_dtype(model)
         return COMPUTED[run.model_dtype] if plain else run.cache_dtype
@@ -183,7 +184,7 @@ class Vllm(VllmSettings):
         return is_one_of(model, self.release.keeps_model_dtype)
 
     def caveats(self, model: Model) -> tuple[str, ...]:
-        """That it has no class for the model; that its layers, or its checkpoint, decide the format of the cache."""
+        """Notes: no class for the model; layers or a checkpoint that decide the format of the cache."""
         found = super().caveats(model)
         if self._keeps_model_dtype(model):
             own = (
@@ -195,7 +196,7 @@ class Vllm(VllmSettings):
         return found
 
     def _apart(self, model: Model) -> Model:
-        """With draft layers where the planner looks for them, if it does."""
+        """With draft layers where the planner expects them, if it does."""
         return with_drafts_apart(model) if self.speculative else model
 
     def _planned(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Planned:
@@ -203,7 +204,7 @@ class Vllm(VllmSettings):
         return plan(apart, self._settled(apart, kv_dtype), ranks)
 
     def _settled(self, model: Model, kv_dtype: Dtype) -> Vllm:
-        """With what a question says beside the settings: the format, and a longest request where nobody knows it."""
+        """With the question's format, and a longest request if it is unknown."""
         settled = self._in_format(kv_dtype)
         if settled.max_model_len is None and longest_by_config(model) is None:
             return replace(settled, max_model_len=DEFAULT_MAX_LEN)  # no page and no rule of growth depends on it

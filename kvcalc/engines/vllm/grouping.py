@@ -1,8 +1,8 @@
 """Which layers share a block table: the KV-cache groups of vLLM.
 
 All groups take their blocks from one pool, so a block of any group is as large as that of the largest. Layers of a
-hybrid are dealt into groups of equally many layers whose pages are of one size; where the layout puts blocks
-outermost, pages of several sizes are packed side by side (`packing`).
+hybrid are dealt into groups of equally many layers whose pages are of one size; if the layout puts blocks outermost,
+pages of several sizes are packed side by side (`packing`).
 Source: vLLM, v1/core/kv_cache_planning.py.
 """
 
@@ -46,7 +46,7 @@ class Group(NamedTuple):
         return self.specs[0]
 
     def rules(self, limits: Limits) -> tuple[SlotRule, ...]:
-        """Rules by which a request takes blocks of this group, of which the one that takes most decides."""
+        """Rules by which a request takes blocks of this group; the largest decides."""
         return tuple(dict.fromkeys(spec.rule(limits) for spec in dict.fromkeys(self.specs)))
 
     def blocks(self, limits: Limits) -> int:
@@ -54,7 +54,7 @@ class Group(NamedTuple):
         return max(spec.blocks(limits) for spec in dict.fromkeys(self.specs))
 
     def bytes_per_block(self, held: Iterable[int], *, blocks_outermost: bool) -> int:
-        """What one block takes of the layers among `held`."""
+        """Bytes of one block over the layers among `held`."""
         here = set(held)
         pages = ((spec.page_bytes, spec.stride_alignment_bytes) for m, spec in self._each() if m in here)
         return sum(page if blocks_outermost else round_up(page, stride) for page, stride in pages)
@@ -102,7 +102,7 @@ def _dealt(members: tuple[int, ...], specs: Sequence[Spec]) -> Group:
 
 
 def _one_page_size(specs: Sequence[Spec], release: VllmRelease) -> list[Spec] | None:
-    """Specs with pages of the largest size: larger blocks where that divides, else padding; None if neither can.
+    """Specs with pages of the largest size: larger blocks if that divides, else padding; None if neither works.
 
     Raises NotApplicableError if the version refuses to.
     """
@@ -137,7 +137,7 @@ def _check_allowed(step: UnequalPages, release: VllmRelease) -> None:
 def _hands(specs: Sequence[Spec], ratio: Fraction) -> list[tuple[int, ...]]:
     """Positions of each group: every bucket of mergeable layers, dealt out round-robin.
 
-    A group is as large as the smallest bucket, or as the largest where that has less than `ratio` times its layers.
+    A group is as large as the smallest bucket, or as the largest if that has less than `ratio` times its layers.
     """
     buckets: list[list[int]] = []
     for spec in dict.fromkeys(specs):
@@ -159,7 +159,7 @@ def _hands(specs: Sequence[Spec], ratio: Fraction) -> list[tuple[int, ...]]:
 def _promoted(specs: Sequence[Spec]) -> list[Spec]:
     """Windows and chunks allocated as full attention, if there is any full attention.
 
-    Raises NotApplicableError if other layers stand beside them that cannot be.
+    Raises NotApplicableError if there are other layers that cannot be.
     """
     if merged(specs) is not None or alike(specs):
         return list(specs)
@@ -182,7 +182,7 @@ def _promoted(specs: Sequence[Spec]) -> list[Spec]:
 
 
 def _as_full(spec: Spec, full_blocks: set[int]) -> Spec:
-    """A window's spec as that of full attention, in blocks of full attention's size where there is one such size."""
+    """A window's spec as full attention, in blocks of full attention's size if there is only one."""
     if spec.kind not in (SLIDING, CHUNKED):
         return spec
     block = next(iter(full_blocks)) if len(full_blocks) == 1 else spec.block_size
@@ -193,7 +193,7 @@ def _as_full(spec: Spec, full_blocks: set[int]) -> Spec:
 
 
 def _all_full(specs: Sequence[Spec]) -> list[Group]:
-    """One group in which windows beside latent attention are allocated as full attention; nothing else is possible."""
+    """One group in which windows next to latent attention are allocated as full attention; nothing else is possible."""
     kinds = {spec.kind for spec in specs}
     if kinds & {SLIDING_MLA, CHUNKED} or not {MLA, SLIDING} <= kinds:
         raise NotApplicableError(

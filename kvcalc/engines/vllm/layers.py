@@ -62,8 +62,8 @@ class Cache(NamedTuple):
     """One cache that vLLM registers.
 
     name: of the layer in vLLM's words, such as attn or indexer. layer: its index; drafts count on from the last.
-    spec: for blocks of one token, unless own_block says that it chooses its own.
-    backend: kernels that read it; None for states. own_block: tokens of its blocks, whatever the model's are.
+    spec: for blocks of one token, unless own_block is set.
+    backend: kernels that read it; None for states. own_block: tokens of its blocks, independent of the model's.
     checkpoint_tokens: number of which a block must be a multiple where states of a prompt are kept.
     dims: of one stored state, whose elements together take the spec's state_bytes.
     """
@@ -81,7 +81,7 @@ Builder = Callable[[Any, "Place", Run], Iterator[Cache]]
 
 
 class Place(NamedTuple):
-    """Where a part stands: in which model and group, and of which layer. sparse: whether the model has an indexer."""
+    """A part's place: its model, group and layer. sparse: whether the model has an indexer."""
 
     model: Model
     group: LayerGroup
@@ -92,7 +92,7 @@ class Place(NamedTuple):
 def caches_of(model: Model, run: Run) -> list[Cache]:
     """Every cache of the model in the order of its layers, drafts last.
 
-    Raises NotApplicableError for a layer that vLLM has no cache for.
+    Raises NotApplicableError for a layer without a cache in vLLM.
     """
     groups = {layer: group for group in model.groups for layer in group.layers} | _full_at_the_end(model)
     caches = list(_caches_of(model, groups, run))
@@ -111,7 +111,7 @@ def _caches_of(model: Model, groups: Mapping[int, LayerGroup], run: Run) -> Iter
 
 
 def _full_at_the_end(model: Model) -> dict[int, LayerGroup]:
-    """Layers after the last whole group, where vLLM makes them full and the config's pattern does not."""
+    """Layers after the last whole group that vLLM makes full, unlike the config's pattern."""
     delta = [g for g in model.groups if any(isinstance(part, KimiDeltaAttention) for part in g.parts)]
     full = next((group for group in model.groups if group not in delta), None)
     if full is None or not delta or not quirks.is_one_of(model, quirks.FULL_AFTER_LAST_GROUP):
@@ -121,7 +121,7 @@ def _full_at_the_end(model: Model) -> dict[int, LayerGroup]:
 
 
 def draft_groups(model: Model) -> tuple[LayerGroup, ...]:
-    """Groups of the layers that guess tokens ahead, as vLLM builds them."""
+    """Groups of the draft layers, as vLLM builds them."""
     if model.draft_groups:
         whose = model.drafter or model
         indexers = [part for group in whose.groups for part in group.parts if isinstance(part, Indexer)]
@@ -141,7 +141,7 @@ def _indexes(group: LayerGroup) -> bool:
 
 
 def _in_order(group: LayerGroup) -> tuple[Attention, ...]:
-    """Parts as vLLM builds them: an indexer before the attention that asks it, Inkling's convolutions before it."""
+    """Parts in vLLM's order: an indexer before its attention, Inkling's convolutions before theirs."""
     return tuple(sorted(group.parts, key=lambda part: not isinstance(part, Indexer | ShortConvolution)))
 
 
@@ -156,7 +156,7 @@ def _builder(part: Attention, model: Model, run: Run) -> Builder:
 
 
 def _heads(total: int, tp: int) -> int:
-    """KV heads of one rank: a share, or one copy where there are more ranks than heads."""
+    """KV heads of one rank: a share, or one copy if there are more ranks than heads."""
     if total % tp and tp % total:
         raise NotApplicableError(
             f"vLLM cannot share {total} KV heads among tensor parallel size {tp}",
@@ -166,14 +166,14 @@ def _heads(total: int, tp: int) -> int:
 
 
 def _share(total: int, tp: int) -> int:
-    """What one rank has of channels or heads that cannot be copied."""
+    """One rank's part of channels or heads that cannot be copied."""
     if total % tp:
         raise NotApplicableError(f"{total} is not divisible by tensor parallel size {tp}", help="choose another tp")
     return total // tp
 
 
 def _cache_dtype(place: Place, run: Run, *, window: bool) -> str:
-    """Format of a layer's cache: the model's own where it is left out of quantisation."""
+    """Format of a layer's cache: the model's own if it is not quantised."""
     if run.cache_dtype in MODEL:
         return run.cache_dtype
     skipped = place.layer in run.skipped_layers or (window and run.skips_windows)
@@ -293,7 +293,7 @@ def _latent(part: MultiHeadLatentAttention, place: Place, run: Run) -> Iterator[
 
 
 def _expanded(part: MultiHeadLatentAttention, place: Place, run: Run) -> Cache:
-    """Keys and values of every head, where vLLM has no latent cache for the model type."""
+    """Keys and values of every head, if vLLM has no latent cache for the model type."""
     key = part.qk_nope_head_dim + part.qk_rope_head_dim
     value = key if quirks.is_one_of(place.model, quirks.EXPANDS_LATENT) else part.v_head_dim
     return _attention(place, run, _share(part.num_query_heads, run.ranks.tp), (key, value), part.num_query_heads, part)
@@ -315,10 +315,10 @@ def _indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
 
 
 def _pooled_indexer(part: Indexer, place: Place, run: Run) -> Iterator[Cache]:
-    """Index keys of which a few tokens make one, and a ring of the keys that wait for it.
+    """Index keys pooled from several tokens, and a ring of the keys pending pooling.
 
-    Beside a latent keys are fp8 with scales, and the ring has their gates as well; beside K and V (Qwen4 Exp) they are
-    in the model's dtype. The ring holds the drafts of a step, too.
+    With a latent, keys are fp8 with scales, and the ring also has their gates; with K and V (Qwen4 Exp) they are in the
+    model's dtype. The ring also holds the drafts of a step.
     """
     pool, width = part.index_pool_tokens or 1, part.index_head_dim
     beside_latent = any(isinstance(other, MultiHeadLatentAttention) for other in place.group.parts)
@@ -375,7 +375,7 @@ def _states(
 ) -> Cache:
     """A layer of states, each with its shape and format.
 
-    checkpoint: blocks in which it leaves states behind; each: tokens between which it can.
+    checkpoint: blocks for the states it leaves behind; each: interval of these states in tokens.
     """
     total = sum(prod(shape) * ELEMENT_BYTES[dtype] for shape, dtype in states)
     spec = Spec(STATE, 1, total, states, checkpoint_blocks=checkpoint)
@@ -458,7 +458,7 @@ def _short_conv(part: ShortConvolution, place: Place, run: Run) -> Iterator[Cach
 
 
 def _conv_window(part: ShortConvolution, attention: GroupedQueryAttention, place: Place, run: Run) -> Cache:
-    """Inkling's convolutions beside attention: a window of inputs, in heads padded to a power of two."""
+    """Inkling's convolutions next to attention: a window of inputs, in heads padded to a power of two."""
     if run.ranks.tp > attention.num_kv_heads:
         raise NotApplicableError(
             f"sconv SWA cache supports tp_size <= num_kv_heads ({attention.num_kv_heads}), got {run.ranks.tp}",
@@ -473,7 +473,7 @@ def _conv_window(part: ShortConvolution, attention: GroupedQueryAttention, place
 
 
 def _ngram_conv(part: NgramConvolution, place: Place, run: Run) -> Iterator[Cache]:
-    """Whole on every rank; it leaves states behind wherever the model's other states do."""
+    """Whole on every rank; it leaves states behind where the model's other states do."""
     columns = part.ngram_conv_columns + run.num_speculative_tokens
     checkpoint = next(
         (
@@ -519,4 +519,4 @@ _BUILDERS: dict[type, Builder] = {
     RegionSummary: _region_summary,
     NoCache: _nothing,
 }
-"""For each kind, what a layer of it registers."""
+"""What a layer of each kind registers."""

@@ -1,4 +1,4 @@
-"""The physical layout of the cache: what stands outermost, the layers or the blocks.
+"""The physical layout of the cache: whether layers or blocks are outermost.
 
 L layers, B blocks, H heads, N states, C content, the outermost first. One layout is chosen for the whole model, of
 those that all its kernels can read.
@@ -13,7 +13,7 @@ from kvcalc.engines.vllm.backends import BLACKWELL, Backend
 from kvcalc.errors import NotApplicableError
 
 _ANY = ("LBNHC", "LBHNC", "BLNHC", "BLHNC", "BHLNC", "LHBNC")
-"""All layouts, for kernels that read any; the one to take first in front."""
+"""All layouts, for kernels that read any, in order of preference."""
 _OF_BACKEND = {
     "DEEPSEEK_V4_INDEXER": ("BLHNC", "BLNHC"),
     "DEEPSEEK_V41_INDEXER": ("BLHNC", "BLNHC"),
@@ -40,5 +40,5 @@ def layout_of(backends: Iterable[Backend], capability: tuple[int, int]) -> str:
 
 
 def is_block_outermost(layout: str) -> bool:
-    """Whether the pages of all layers stand side by side in a block."""
+    """Whether the pages of all layers are side by side in a block."""
     return layout.startswith("B")

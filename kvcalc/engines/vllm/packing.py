@@ -34,7 +34,7 @@ class _Bucket(NamedTuple):
         return len(set(map(len, self.by_page.values()))) == 1
 
     def widest_bytes(self, groups: int) -> int:
-        """Pages of the largest of so many groups."""
+        """Pages of the largest of this many groups."""
         return sum(ceil_div(len(members), groups) * page for page, members in self.by_page.items())
 
 
@@ -89,7 +89,7 @@ def _by_page(members: Sequence[int], specs: Sequence[Spec]) -> dict[int, tuple[i
 
 
 def _least_padding(counts: Sequence[int], *, at_least: int) -> int:
-    """Number to whose multiples the counts are rounded up with the least padding; the largest of several."""
+    """Number whose multiples round the counts up with the least padding; the largest of several."""
     candidates = range(at_least, max(counts) + 1)
     return max(candidates, key=lambda size: (-sum(-count % size for count in counts), size), default=at_least)
 
@@ -97,8 +97,8 @@ def _least_padding(counts: Sequence[int], *, at_least: int) -> int:
 def packed_in_tuples(specs: Sequence[Spec]) -> list[tuple[tuple[int, ...], tuple[Spec, ...]]]:
     """Positions and specs of the layers of each group, as vLLM packed them up to 0.26.
 
-    All latents are one group, whose repeats the windows are split to, and to whose page sizes theirs are padded.
-    Raises NotApplicableError if there are none, or rings beside them.
+    All latents are one group, whose repeats the windows are split to, and to whose page sizes theirs are padded. Raises
+    NotApplicableError if there are none, or rings in addition.
     """
     latents = tuple(position for position, spec in enumerate(specs) if spec.kind == MLA)
     if not latents or any(spec.kind == CIRCULAR for spec in specs):

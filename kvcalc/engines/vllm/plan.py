@@ -20,7 +20,7 @@ _NULL_BLOCKS = 1
 
 
 class VllmPlan(BlockPlan):
-    """Blocks of vLLM's pool, planned once, whatever memory is asked about.
+    """Blocks of vLLM's pool, planned once for any amount of memory.
 
     Raises NotApplicableError for groups that these ranks cannot share, and for stages without a cache.
     """
@@ -43,7 +43,7 @@ class VllmPlan(BlockPlan):
         self._planned = planned
 
     def checked_bytes(self, tokens: int | None = None) -> int:
-        """Bytes that one request must fit, of the stage that needs most, as the version counts it.
+        """Bytes that one request must fit in, of the stage that needs most, as the version counts them.
 
         tokens: of the request, max_model_len if it is not given.
         """
@@ -52,7 +52,7 @@ class VllmPlan(BlockPlan):
         return max(needed_bytes(planned.groups, limits, stage, planned.run.release) for stage in self._stages(0))
 
     def longest_in(self, usable_bytes: int) -> int:
-        """Longest request, up to max_model_len, in what the start-up check compares with those bytes; 0 for none."""
+        """Longest request, up to max_model_len, in the memory of the start-up check; 0 for none."""
         planned = self._planned
         return min(
             longest_fitting(planned.groups, planned.run.limits, stage, planned.run.release)
@@ -60,14 +60,14 @@ class VllmPlan(BlockPlan):
         )
 
     def usable_bytes(self, available_bytes: int) -> int:
-        """What of this much memory the start-up check counts, of the stage that has least."""
+        """The part of this memory that the start-up check counts, of the stage that has least."""
         return min(
             stage._replace(available_bytes=available_bytes).usable_bytes(self._planned.run.release)
             for stage in self._stages(0)
         )
 
     def _stages(self, usable_bytes: int) -> list[Stage]:
-        """Each stage with memory of which so much is usable."""
+        """Each stage with this much usable memory."""
         release, found = self._planned.run.release, []
         for held, block_bytes in zip(self._planned.stages, self.block_bytes, strict=True):
             stage = Stage(held, block_bytes, usable_bytes)
@@ -83,7 +83,7 @@ class VllmPlan(BlockPlan):
     def fit(self, available_bytes: Sequence[int], longest: int | None = None) -> FitReport:
         """What fits available_bytes of a rank of each stage. Raises NotApplicableError if vLLM would not start.
 
-        Raises InvalidValueError if nobody says what the longest request is.
+        Raises InvalidValueError if the longest request is unknown.
         """
         planned, settings = self._planned, self._settings
         asked = longest if settings.max_model_len is None else settings.max_model_len

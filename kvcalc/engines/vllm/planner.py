@@ -1,4 +1,4 @@
-"""What vLLM plans for a model before any memory is known, and what of it fits: groups, pages, and stages.
+"""vLLM's plan for a model before memory is known (groups, pages, stages), and what fits.
 
 Source: vLLM, v1/core/kv_cache_planning.py; distributed/utils.py (get_pp_indices).
 """
@@ -54,7 +54,7 @@ class Planned(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """What fits. limits: with the longest request that was planned for. request_blocks: that it takes."""
+    """What fits. limits: with the longest planned request. request_blocks: its blocks."""
 
     num_blocks: int
     request_blocks: int
@@ -89,12 +89,12 @@ def plan(model: Model, settings: VllmSettings, parallel: Parallel) -> Planned:
 
 
 def _drafts_in_one_group(run: Run, settings: VllmSettings) -> bool:
-    """Whether the runner wants all layers that draft in one group: older ones do, and that of CPUs."""
+    """Whether the runner wants all draft layers in one group, as older ones and the CPU's do."""
     return run.cpu is not None or not settings.use_v2_model_runner or run.release.drafts_in_one_group
 
 
 def _check_drafts_together(groups: Sequence[Group], caches: Sequence[Cache], first: int) -> None:
-    """Raises NotApplicableError if the layers that draft, which begin with `first`, are of several groups."""
+    """Raises NotApplicableError if the draft layers, from `first` on, are of several groups."""
     drafting = {position for position, cache in enumerate(caches) if cache.layer >= first}
     if sum(not drafting.isdisjoint(group.members) for group in groups) > 1:
         raise NotApplicableError(
@@ -120,7 +120,7 @@ def ranks_of(model: Model, settings: VllmSettings, parallel: Parallel) -> Ranks:
 
 
 def for_requests_of(planned: Planned, run: Run) -> Planned:
-    """The same caches and groups in a run that differs in its longest request, which a block of states may hold."""
+    """The same caches and groups for another longest request, which a block of states may hold."""
     if run.limits.keeps_states:
         return planned._replace(run=run)
     groups = tuple(
@@ -152,7 +152,7 @@ def capacity(planned: Planned, settings: VllmSettings, available_bytes: Sequence
 
 
 def check_stages(planned: Planned) -> None:
-    """Raises NotApplicableError for a pipeline stage that has nothing to cache."""
+    """Raises NotApplicableError for a pipeline stage without a cache."""
     if 0 in planned.block_bytes:
         raise NotApplicableError(
             f"pipeline stage {planned.block_bytes.index(0)} has no layer with a cache", help="use fewer pipeline stages"
@@ -160,7 +160,7 @@ def check_stages(planned: Planned) -> None:
 
 
 def _check_as_published(model: Model, settings: VllmSettings) -> None:
-    """Raises NotApplicableError for a model that a method changed so that its layers no longer say what they cache."""
+    """Raises NotApplicableError for a method that changed what the model's layers cache."""
     for group in model.groups:
         if not group.is_as_built:
             raise NotApplicableError(
@@ -171,7 +171,7 @@ def _check_as_published(model: Model, settings: VllmSettings) -> None:
 
 
 def _partition(model: Model, pp: int, given: tuple[int, ...]) -> tuple[int, ...]:
-    """Layers of each stage: as many each, and one more in those before the last where they do not divide."""
+    """Layers of each stage: divided evenly, with one more in those before the last if there is a remainder."""
     layers = model.num_layers
     if given:
         check_stages_of(layers, pp, given, PARTITION)

@@ -1,4 +1,4 @@
-"""The caches of a DeepSeek-V4.1 layer: a window of tokens, and of a few layers entries, their index and an open group.
+"""The caches of a DeepSeek-V4.1 layer: a window of tokens, and in some layers entries, their index and an open group.
 
 A row is 448 fp8 elements without position, 64 rotary ones in bf16 and 8 bytes of scales, in pages of a multiple of 576
 bytes; on Blackwell 512 fp8 elements and 16 scales, in pages of a multiple of 512 bytes. Kv and gate of the open group

@@ -1,4 +1,4 @@
-"""What vLLM does for one model type and no other, each with the file that shows it."""
+"""What vLLM does for particular model types, each with its source file."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ USES_MLA = {
     *("glm4_moe_lite", "glm5_next", "glm5_next_text", "glm_moe_dsa", "hy_v4", "kimi_k2", "kimi_linear"),
     *("longcat_flash", "pangu_ultra_moe", "sarvam_mla"),
 }
-"""Types whose latent vLLM's own classes cache as it is (model_arch_config_convertor.py), as its Transformers fallback
-does with any (models/transformers/base.py); of all others it is every head's key and value."""
+"""Types whose latent vLLM's own classes cache unexpanded (model_arch_config_convertor.py), as its Transformers fallback
+does with any (models/transformers/base.py); for all others it is every head's key and value."""
 EXPANDS_LATENT = {"minicpm3"}
 """Types whose latent is expanded, and whose values are padded to the width of their keys (minicpm3.py)."""
 HAS_SINKS = {"gpt_oss", "laguna", "mimo_v2_flash"}
 """Types with attention sinks, which not every kernel can read."""
 WINDOW_INCLUDES_QUERY = {"mimo_v2_flash"}
-"""Types whose sliding_window_size vLLM takes for the whole window (mimo_v2.py)."""
+"""Types whose sliding_window_size vLLM treats as the whole window (mimo_v2.py)."""
 WINDOW_SEES_ONE_MORE = {"cohere2", "cohere2_moe"}
 """Types whose sliding_window leaves the query's own token out (commandr.py, cohere2_moe.py)."""
 STATES_AS_CONFIG_SAYS = ("qwen3_5", "qwen4_exp")
-"""Beginnings of types whose config names the format of their states (models/config.py; models/qwen4_exp)."""
+"""Prefixes of types whose config names the format of their states (models/config.py; models/qwen4_exp)."""
 STATES_AS_RELEASED = {"nemotron_h"}
 """Types whose states are in the version's own format unless their config names one (models/config.py, NemotronH)."""
 EXPORTS_KDA_STATES = {"glm5_next", "glm5_next_text", "kimi_k3"}
-"""Types whose KDA kernels leave states behind while they read a prompt, from Hopper on (kimi_k3, glm5next)."""
+"""Types whose KDA kernels leave states behind while reading a prompt, from Hopper on (kimi_k3, glm5next)."""
 WITHOUT_GDN_CHECKPOINTS = {"olmo_hybrid"}
-"""Types whose gated DeltaNet leaves no states behind while it reads a prompt (olmo_hybrid.py)."""
+"""Types whose gated DeltaNet leaves no states behind while reading a prompt (olmo_hybrid.py)."""
 ATTENTION_FREE = {"mamba", "falcon_mamba", "mamba2"}
-"""Types of states alone; all others with states are hybrids, of whose prefixes states are kept (IsHybrid)."""
+"""Types with only states; all others with states are hybrids, whose prefixes keep states (IsHybrid)."""
 SUMMARISES_REGIONS = {"step5"}
-"""Types whose layers all have the layout of kernels that read summaries of regions (models/step5)."""
+"""Types whose layers all use the layout of the kernels for region summaries (models/step5)."""
 COPIES_NO_HEADS = {"param2moe", "PanguProMoE"}
 """Types whose KV heads are never copied to several ranks (param2moe.py, openpangu.py)."""
 FULL_AFTER_LAST_GROUP = {"bailing_hybrid"}
@@ -57,9 +57,9 @@ DRAFTS_AS_MTP = {
     *("qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp", "qwen4_exp_text", "step3p5"),
     *("step3p7", "step5"),
 }
-"""Types of which a draft is loaded as its layers of multi-token prediction alone (config/speculative.py)."""
+"""Types whose drafts are loaded as layers of multi-token prediction only (config/speculative.py)."""
 INDEXES_FOR_DRAFTS = {"deepseek_v32", "glm_moe_dsa"}
-"""Types whose draft layers always have an indexer of their own (deepseek_v2.py)."""
+"""Types whose draft layers always have their own indexer (deepseek_v2.py)."""
 FP8_ON_BLACKWELL = {"glm_moe_dsa", "glm5_next", "glm5_next_text"}
 """Types whose cache is in fp8 by default on compute capability 10 (models/config.py)."""
 BFLOAT16_IS_AUTO = {"deepseek_v32"}
@@ -71,12 +71,12 @@ LEAST_BATCHED_TOKENS = {"gemma4": 32 * (70 + 2 + 6)}
 
 
 def is_one_of(model: Model, types: Collection[str]) -> bool:
-    """Whether the decoder, or the whole model where it has several towers, is of one of these types."""
+    """Whether the decoder, or the whole model if it has several towers, is of one of these types."""
     return model.model_type in types or model.published.model_type in types
 
 
 def uses_mla(model: Model) -> bool:
-    """Whether the latent of MLA is cached as it is. A preset may name the whole model's type, which says less."""
+    """Whether the latent of MLA is cached unexpanded. A preset may give only the whole model's type."""
     by_config = bool(model.published.model_type)
     cached = model.model_type in USES_MLA or model.model_type in SUPPORT.by_fallback
     return not is_one_of(model, EXPANDS_LATENT) and (not by_config or cached)

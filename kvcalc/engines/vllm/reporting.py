@@ -32,7 +32,7 @@ def fit_report(name: str, planned: Planned, fitting: Capacity) -> FitReport:
 
 
 def _counted_block_size(planned: Planned) -> int:
-    """Tokens that each block of a group is reported as, by versions that report blocks; 0 by others."""
+    """Tokens per reported block of a group, in versions that report blocks; else 0."""
     release, dcp = planned.run.release, planned.run.ranks.dcp
     if release.reported_tokens is not Reported.BY_BLOCKS:
         return 0
@@ -54,7 +54,7 @@ def _fit_group(planned: Planned, group: Group, limits: Limits) -> FitGroup:
 
 
 def _resolved(planned: Planned) -> tuple[tuple[str, Json], ...]:
-    """What vLLM chose where settings left it open."""
+    """Choices of vLLM for unset settings."""
     run = planned.run
     backends = dict.fromkeys(cache.backend.name for cache in planned.caches if cache.backend)
     return (

@@ -1,4 +1,4 @@
-"""The settings of one run of vLLM, settled: what was left open takes the default that vLLM would choose.
+"""The settings of one run of vLLM, resolved: unset ones take vLLM's defaults.
 
 Source: vLLM, engine/arg_utils.py, config/vllm.py, config/model.py, model_executor/models/config.py.
 """
@@ -49,9 +49,9 @@ from kvcalc.units import GIB
 DEFAULT_BLOCK_SIZE = 16
 _FLASHMLA_BLOCK, _CUTLASS_BLOCK, _FLASHINFER_WIDTH = 64, 128, 128  # platforms/cuda.py, up to 0.17
 DEFAULT_MAX_LEN = 2048
-"""Longest sequence where a config names none."""
+"""Longest sequence if a config has none."""
 _NOT_STRETCHED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
-"""Rotary settings whose max_position_embeddings are stretched already."""
+"""Rotary settings whose max_position_embeddings already include the scaling."""
 _LARGE, _MEDIUM = 160 * GIB, 70 * GIB
 _GB10 = (12, 1)
 _TIERS = {
@@ -62,7 +62,7 @@ _TIERS = {
 """Least memory of a GPU, then its max_num_batched_tokens by usage, and its max_num_seqs."""
 STATE_KINDS = (StateCache, ShortConvolution, CompressedConvolution, NgramConvolution)
 _MOST_DIGITS = 9
-"""Digits of a layer's number from which on it is none."""
+"""Digits from which on a number is not a layer's."""
 _BOUNDARY_LAYERS = 2
 """Layers at either end that TurboQuant leaves in the model's dtype."""
 _OLDEST = (7, 0)
@@ -73,12 +73,12 @@ _LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 class Run(NamedTuple):
     """One run of vLLM. Counts are of tokens.
 
-    version: of vLLM, whose rules hold.
+    version: of vLLM.
     cache_dtype: of quantisable layers; kernels may still choose another form of it.
     gpu: what runs it, which may be a CPU.
-    block_size: what the user asked for, or None; on a CPU it is known wherever tokens are cached.
+    block_size: the user's, or None; on a CPU it is known if tokens are cached.
     skipped_layers: indices of layers whose cache is not quantised; skips_windows: whether those with a window are too.
-    attention_backend: kernels that the user names, for every layer.
+    attention_backend: the user's kernels, for every layer.
     """
 
     version: str
@@ -108,11 +108,11 @@ class Run(NamedTuple):
 
     @property
     def num_speculative_tokens(self) -> int:
-        """Tokens that are guessed ahead."""
+        """Draft tokens."""
         return self.speculation.tokens
 
     def of_drafts(self, first: int) -> Run:
-        """The run as layers that draft have it. first: the index of the first of them."""
+        """The run for draft layers. first: the index of the first of them."""
         own = self.speculation
         skipped = frozenset(first + layer for layer in self.skipped_layers) if own.standalone else self.skipped_layers
         return self._replace(cache_dtype=own.cache_dtype or self.cache_dtype, skipped_layers=skipped)
@@ -129,7 +129,7 @@ class Run(NamedTuple):
 
 
 def settle(model: Model, settings: VllmSettings, ranks: Ranks) -> Run:
-    """Run of `model` with `settings` on `ranks`. Raises what vLLM would refuse."""
+    """Run of `model` with `settings` on `ranks`. Raises errors for what vLLM would refuse."""
     gpu, cpu = _device(settings), cpu_named(settings.gpu)
     _check_ranks(model, ranks)
     if model.drafter is not None:
@@ -237,7 +237,7 @@ def _keeps_states(model: Model, release: VllmRelease) -> bool:
 
 
 def _encoder_tokens(model: Model, release: VllmRelease) -> int | None:
-    """Tokens that the encoder makes, where the model fixes them and the version reserves no more."""
+    """Tokens of the encoder, if the model fixes them and the version reserves no more."""
     crosses = [part for group in model.groups for part in group.parts if isinstance(part, CrossAttention)]
     fixed = next((part.encoder_tokens for part in crosses if part.encoder_tokens), None)
     return None if fixed is None or release.encoder_takes_batch else fixed
@@ -252,12 +252,12 @@ def _has_windows(model: Model) -> bool:
 
 
 def _is_hybrid_class(model: Model) -> bool:
-    """Whether vLLM's class is that of a hybrid, whatever its layers are."""
+    """Whether vLLM's class is a hybrid's, regardless of its layers."""
     return bool(model.model_type) and not quirks.is_one_of(model, quirks.ATTENTION_FREE)
 
 
 def _has_latents(model: Model) -> bool:
-    """Whether layers cache latents, or entries that are shared by all heads."""
+    """Whether layers cache latents, or entries shared by all heads."""
     latents = (MultiHeadLatentAttention, CompressedAttention)
     return quirks.uses_mla(model) and any(isinstance(part, latents) for g in model.groups for part in g.parts)
 
@@ -283,7 +283,7 @@ def _check_ranks(model: Model, ranks: Ranks) -> None:
 
 
 def _check_shared_tokens(model: Model, ranks: Ranks) -> None:
-    """Decode context parallelism uses the ranks that would hold copies of KV heads, and has none elsewhere."""
+    """Decode context parallelism uses the ranks that would hold copies of KV heads; elsewhere there are none."""
     for facts in (group.facts for group in model.groups if "num_kv_heads" in group.facts):
         kv_heads, heads = facts["num_kv_heads"], facts["num_query_heads"]
         if ranks.tp <= kv_heads or ranks.dcp > ranks.tp // kv_heads:
@@ -301,7 +301,7 @@ def _check_shared_tokens(model: Model, ranks: Ranks) -> None:
 
 
 def _model_dtype(model: Model, settings: VllmSettings) -> str:
-    """The dtype that the weights are run in: as published, but never float32 unless somebody says so."""
+    """The dtype of the weights at run time: as published, but float32 only if requested."""
     if settings.dtype != "auto":
         return {"half": "float16", "float": "float32"}.get(settings.dtype, settings.dtype)
     return "float16" if model.published.dtype in ("float16", "half") else "bfloat16"
@@ -315,7 +315,7 @@ def declared_format(model: Model, release: VllmRelease) -> str | None:
 
 
 def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu | Cpu, model_dtype: str) -> str:
-    """kv_cache_dtype, or for `auto` what the checkpoint or the model's class wants."""
+    """kv_cache_dtype, or for `auto` the checkpoint's or the model class's."""
     asked = settings.kv_cache_dtype
     if asked != "auto" and asked not in settings.release.cache_dtypes:
         raise NotApplicableError(
@@ -344,7 +344,7 @@ def _cache_dtype(model: Model, settings: VllmSettings, gpu: Gpu | Cpu, model_dty
 
 
 def _block_size(model: Model, settings: VllmSettings, gpu: Gpu | Cpu) -> int | None:
-    """Tokens of a block as asked for, or as older versions force it for latents; None if kernels decide."""
+    """Tokens of a block as requested, or as older versions force it for latents; None if kernels decide."""
     asked, forced = settings.block_size, 0
     if isinstance(gpu, Cpu):
         caches_tokens = _has_states(model)[1]
@@ -392,9 +392,9 @@ def _state_dtypes(model: Model, settings: VllmSettings, model_dtype: str, cpu: C
 
 
 def longest_by_config(model: Model) -> int | None:
-    """Longest sequence that the config allows: the smallest length that it names, stretched as its positions are.
+    """Longest sequence that the config allows: its smallest length, times the scaling of its positions.
 
-    vLLM's own default where a config names none; None for a preset that does not say.
+    vLLM's own default if a config has none; None for a preset without one.
     """
     named = model.published.longest_tokens or model.max_model_len
     if named is None:
@@ -434,7 +434,7 @@ def _max_model_len(model: Model, settings: VllmSettings) -> int:
 
 
 def _batches_by_device(settings: VllmSettings, gpu: Gpu | Cpu, ranks: Ranks) -> tuple[int, int]:
-    """max_num_batched_tokens and max_num_seqs where neither is given."""
+    """max_num_batched_tokens and max_num_seqs if neither is given."""
     if isinstance(gpu, Cpu):
         return batches_on_cpu(settings.usage, ranks.tp * ranks.pp)
     small = gpu.memory_bytes < _MEDIUM or "a100" in gpu.name or gpu.compute_capability == _GB10
@@ -448,7 +448,7 @@ def _batches_by_device(settings: VllmSettings, gpu: Gpu | Cpu, ranks: Ranks) -> 
 def _batches(
     model: Model, settings: VllmSettings, gpu: Gpu | Cpu, ranks: Ranks, longest: int, *, encoder: bool
 ) -> tuple[int, int]:
-    """max_num_batched_tokens and max_num_seqs, by the GPU where they are not given."""
+    """max_num_batched_tokens and max_num_seqs, by default from the GPU."""
     by_device, sequences = _batches_by_device(settings, gpu, ranks)
     sequences = settings.max_num_seqs or sequences
     if settings.max_num_batched_tokens is not None:
@@ -472,7 +472,7 @@ def _batches(
 def _skipped_layers(
     model: Model, settings: VllmSettings, cache_dtype: str, *, is_hybrid: bool
 ) -> tuple[frozenset[int], bool]:
-    """Layers that are not quantised: those that the user names, and with TurboQuant those at either end."""
+    """Layers that are not quantised: the user's, and with TurboQuant those at either end."""
     named = [str(layer) for layer in settings.kv_cache_dtype_skip_layers]
     skipped = {int(layer) for layer in named if layer.isdecimal() and len(layer) < _MOST_DIGITS}
     if cache_dtype in TURBOQUANT and not is_hybrid:

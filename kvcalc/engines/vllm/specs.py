@@ -1,6 +1,6 @@
-"""What one layer asks of vLLM's planner: how large its page is, and how many blocks a request takes of it.
+"""Per-layer KV-cache specs for vLLM's planner: the size of a page, and the blocks that a request takes.
 
-A page is what one layer keeps in one block. Which specs may share a block table is decided here, too.
+A page is one layer's part of a block. Which specs may share a block table is also decided here.
 Source: vLLM, v1/kv_cache_interface.py.
 """
 
@@ -21,11 +21,11 @@ CHUNKED, CROSS, STATE = "chunked_local_attention", "cross_attention", "mamba"
 CIRCULAR = "circular_buffer"
 _EVERY_TOKEN, _WINDOWS = (FULL, MLA), (SLIDING, SLIDING_MLA)
 _REMEMBERED = 1024
-"""Rules that are remembered; a model has some two."""
+"""Number of cached rules; a model has about two."""
 
 
 class Limits(NamedTuple):
-    """What a request may ask for, and what may be in flight beside it, in tokens.
+    """Limits of a request, and of what may be in flight at the same time, in tokens.
 
     max_model_len: longest request. in_flight_tokens: of all batches that run at the same time. encoder_tokens: reserved
     for an encoder's output. dcp: ranks that share the tokens of full attention. extra_window_tokens: kept behind every
@@ -49,16 +49,16 @@ class Spec(NamedTuple):
 
     kind: as vLLM names it.
     block_size: tokens of a block.
-    state_bytes: what one stored state of all heads takes; of a recurrent layer, everything.
-    shape: whatever else must be equal where layers share a block table: heads, widths, format, role.
+    state_bytes: bytes of one stored state of all heads; of a recurrent layer, all of its states.
+    shape: whatever else must be equal for layers to share a block table: heads, widths, format, role.
     tokens_per_state: tokens that one stored state stands for.
-    window: tokens that a sliding or chunked layer sees; of a full layer, what it saw before windows were given up.
+    window: tokens that a sliding or chunked layer sees; of a full layer, its window before windows were given up.
     chunked: whether that window is a chunk.
-    alignment: number of bytes of which a page is a multiple.
-    padded_bytes: size that a page is padded to.
-    stride_bytes: number of bytes of which the distance between two blocks is a multiple.
+    alignment: a page is a multiple of this many bytes.
+    padded_bytes: size to which a page is padded.
+    stride_bytes: the distance between two blocks is a multiple of this.
     kernel_block: largest block of the kernels, of which a larger block is a multiple.
-    checkpoint_blocks: blocks in which a recurrent layer leaves a state behind while it reads a prompt.
+    checkpoint_blocks: blocks for states that a recurrent layer leaves behind while reading a prompt.
     """
 
     kind: str
@@ -89,7 +89,7 @@ class Spec(NamedTuple):
 
     @property
     def stride_alignment_bytes(self) -> int:
-        """Number of bytes of which the distance between two blocks is a multiple."""
+        """The distance between two blocks is a multiple of this."""
         if self.kernel_block is None:
             return self.stride_bytes
         kernel_block = gcd(self.kernel_block, self.block_size)
@@ -101,9 +101,9 @@ class Spec(NamedTuple):
         return self.kind != STATE
 
     def held(self, limits: Limits) -> SlotRule:
-        """Blocks that a request of t tokens holds at most while it is read, alone and with no prefix cached before.
+        """Blocks of a request of t tokens at its peak, alone and with no prefix cached before.
 
-        A window or a chunk gives back the blocks out of its sight as soon as the batch is done that looked at them.
+        A window or a chunk frees blocks out of reach once the batch that read them is done.
         Source: v1/core/single_type_kv_cache_manager.py (remove_skipped_blocks, MambaManager); live requests.
         """
         planned = self.rule(limits)
@@ -114,7 +114,7 @@ class Spec(NamedTuple):
         return planned
 
     def _held_states(self, limits: Limits, planned: SlotRule) -> SlotRule:
-        """One state until a block is full; then that of the block before it, or a checkpoint, too; else all planned."""
+        """One state until a block is full; then also that of the block before it, or a checkpoint; else all planned."""
         words, first = str(planned), self.block_size + 1
         running, second = (once(number + limits.speculative_tokens) for number in (1, 2))
         if self.checkpoint_blocks and limits.batch_tokens >= first:  # one batch reads it, and has none before it
@@ -122,7 +122,7 @@ class Spec(NamedTuple):
         return switched(running, first, planned, words)
 
     def freed(self, processed_tokens: int, limits: Limits) -> int:
-        """Blocks that no token after these looks at."""
+        """Blocks that no later token reads."""
         if self.kind == CHUNKED:
             chunk = self.window or 1
             return processed_tokens // chunk * chunk // self.block_size
@@ -130,9 +130,9 @@ class Spec(NamedTuple):
         return max(0, processed_tokens - reach) // self.block_size
 
     def rule(self, limits: Limits) -> SlotRule:
-        """Blocks that are planned for a request, by its tokens.
+        """Planned blocks of a request, by its tokens.
 
-        A window may begin inside of a block, so it touches one block more than its tokens fill.
+        A window may begin inside a block, so it touches one block more than its tokens fill.
         Raises NotApplicableError for windows that ranks would share.
         """
         window, in_flight = self.window or 0, limits.in_flight_tokens
@@ -152,7 +152,7 @@ class Spec(NamedTuple):
         return whole_blocks(self.block_size * limits.dcp)
 
     def _reach(self, limits: Limits) -> int:
-        """Tokens that a window and a batch in flight look at together."""
+        """Tokens that a window and a batch in flight read together."""
         return (self.window or 0) - 1 + limits.extra_window_tokens + limits.in_flight_tokens
 
     def _blocks_of_its_own(self, limits: Limits) -> int:
@@ -169,7 +169,7 @@ class Spec(NamedTuple):
 
 @lru_cache(maxsize=_REMEMBERED)
 def _held_while_read(spec: Spec, limits: Limits, words: str) -> SlotRule:
-    """Blocks of a window or a chunk, batch after batch; the tokens of those in flight are not done yet."""
+    """Blocks of a window or a chunk, batch after batch; tokens in flight are not done yet."""
     block, batch = spec.block_size, limits.batch_tokens
     in_flight = limits.in_flight_tokens - batch
     sight = (spec.window or 0) + limits.extra_window_tokens + block + in_flight
@@ -196,7 +196,7 @@ def round_up(number: int, step: int) -> int:
 def merged(specs: Sequence[Spec]) -> Spec | None:
     """The one spec that stands for all, or None if they cannot share a block table as if they were one layer.
 
-    Full layers may differ in the windows that they gave up, as long as there is one such window.
+    Full layers may differ in their former windows, as long as there is only one such window.
     """
     first, *others = specs
     if first.kind != FULL:
@@ -212,7 +212,7 @@ def merged(specs: Sequence[Spec]) -> Spec | None:
 
 
 def alike(specs: Sequence[Spec]) -> bool:
-    """Whether layers always need equally many blocks, so that they may share a block table, each with its own page."""
+    """Whether layers always need equally many blocks, so they may share a block table, each with its own page."""
     first = specs[0]
     if any(s.block_size != first.block_size or s.is_dcp_sharded != first.is_dcp_sharded for s in specs):
         return False

@@ -1,4 +1,4 @@
-"""Model types that vLLM 0.33.0 has no class for, of those that kvcalc reads: what it said when asked to load one.
+"""Model types that vLLM 0.33.0 has no class for, of those that kvcalc reads: its message when loading one.
 
 Source: vLLM, model_executor/models/registry.py and transformers/base.py, run with transformers 5.20.2.
 """
@@ -62,14 +62,14 @@ _WITHOUT_POSITIONS = {
     "udop": "UdopStack",
     "umt5": "UMT5Stack",
 }
-"""Encoders with decoders, which the fallback takes for decoders alone: the class that it asks for positions."""
+"""Encoder-decoders, which the fallback treats as decoders: the class that it asks for positions."""
 _NOT_DISPATCHED = {
     "bamba": ("Layer 0 (linear_attention)", "0.23.0"),
     "diffllama": ("Layer 0", ""),
     "minimax": ("Layer 1 (linear_attention)", "0.23.0"),
     "zamba": ("Layer 0 (linear_attention)", ""),
 }
-"""Layers that the fallback has nothing for, and the last version with a class."""
+"""Layers that the fallback does not support, and the last version with a class."""
 _SEVERAL_ATTENTIONS = ("idefics", "moonshine")
 _NO_AUTO_MODEL = {"evolla": "EvollaConfig", "pop2piano": "Pop2PianoConfig"}
 _OTHERS = {

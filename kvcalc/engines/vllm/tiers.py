@@ -1,9 +1,9 @@
-"""Where vLLM's connectors keep blocks off the device: the host's memory, of all ranks of a replica together.
+"""Blocks that vLLM's connectors keep off the device: in host memory, all ranks of a replica together.
 
---kv-offloading-size is GiB of a replica, whatever its ranks are; so is cpu_bytes_to_use of OffloadingConnector and
-SimpleCPUOffloadConnector, in bytes, of which whole chunks are taken. Each replica of data parallelism has its own.
-LMCache takes its own of each rank; a server of its own (LMCacheMPConnector) is another process. Connectors that hand
-caches on to other engines keep none. V1 allocates no swap space.
+--kv-offloading-size is GiB per replica, independent of its ranks; so is cpu_bytes_to_use of OffloadingConnector and
+SimpleCPUOffloadConnector, in bytes, in whole chunks. Each replica of data parallelism has its own. LMCache's sizes are
+per rank; a separate server (LMCacheMPConnector) is another process. Connectors that pass caches on to other engines
+keep none. V1 allocates no swap space.
 Source: vLLM 0.33, config/vllm.py (_post_init_kv_transfer_config), v1/kv_offload/cpu/spec.py,
 distributed/kv_transfer/kv_connector/v1/simple_cpu_offload_connector.py.
 """
@@ -27,13 +27,13 @@ _LMCACHE_SERVER = "LMCacheMPConnector"
 _MULTI = "MultiConnector"
 _SIMPLE_DEFAULT_BYTES = 8 * GIB
 _OWN = "lmcache."
-"""Beginning of LMCache's own settings among those of a connector."""
+"""Prefix of LMCache's own settings among those of a connector."""
 
 Connector = tuple[str, Mapping[str, object]]
 
 
 def tiers_of(settings: VllmSettings, ranks: Parallel) -> Iterator[Tier]:
-    """What each connector keeps. Raises InvalidValueError for sizes that are none."""
+    """What each connector keeps. Raises InvalidValueError for invalid sizes."""
     for name, extra in _connectors(settings):
         if name in (_OFFLOADING, _SIMPLE):
             yield from _offloading(name, extra, ranks)
@@ -45,7 +45,7 @@ def tiers_of(settings: VllmSettings, ranks: Parallel) -> Iterator[Tier]:
 
 
 def _connectors(settings: VllmSettings) -> Iterator[Connector]:
-    """Connectors with what they are given; --kv-offloading-size makes one, or takes the place of one."""
+    """Connectors with their configuration; --kv-offloading-size adds or replaces one."""
     if settings.kv_offloading_size is None:
         yield from _named(settings.kv_transfer_config or {})
         return

@@ -27,7 +27,7 @@ class RequestBlocks(Enum):
 
 
 class FitCheck(Enum):
-    """What one request of max_model_len must fit."""
+    """What one request of max_model_len must fit in."""
 
     LAYERS = "sum over layers, before grouping"
     FIRST_GROUP = "blocks of the first group"
@@ -43,7 +43,7 @@ class LatentBlocks(Enum):
 
 
 class UnequalPages(Enum):
-    """What becomes of layers whose pages differ in size."""
+    """Treatment of layers whose pages differ in size."""
 
     REFUSED = "refused"
     ENLARGED = "larger blocks, if they divide"
@@ -70,13 +70,13 @@ class PrefixStates(Enum):
 
 
 class Formats(tuple[str, ...]):
-    """Formats of kv_cache_dtype. added: those that came last, which alone are shown."""
+    """Formats of kv_cache_dtype. added: the latest ones, the only ones shown."""
 
     added: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, *added: str, before: tuple[str, ...] = ()) -> Formats:
-        """Those of `before` and `added`."""
+        """Formats of `before` and `added`."""
         found = cls((*before, *added))
         found.added = added
         return found
@@ -150,7 +150,7 @@ class VllmRelease(Release):
         "max_model_len -1: the longest that fits", old=False, since={"0.14.0": True}, source=_PLANNING
     )
     nemotron_states = Rule(
-        "default format of Nemotron-H's recurrent states, whose config is read since 0.13",
+        "default format of Nemotron-H's recurrent states (read from its config since 0.13)",
         "auto",
         {"0.13.0": "float16", "0.20.0": "float32"},
         f"{_MODEL_CONFIGS} (NemotronHForCausalLMConfig)",

@@ -1,4 +1,4 @@
-"""A scheduler for a model, by the groups that vLLM's planner makes of its layers."""
+"""A scheduler for a model, from the groups of vLLM's planner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kvcalc.engines.vllm.engine import Vllm
 
 _BATCHES = 2
-"""In flight where scheduling is asynchronous."""
+"""Batches in flight with asynchronous scheduling."""
 _NULL_BLOCKS = 1
 
 
@@ -37,7 +37,7 @@ def started(
     num_blocks: int | None,
     parallel: Parallel,
 ) -> VllmScheduler:
-    """A scheduler with nothing to do. num_blocks: of the pool, where neither settings nor the engine's say."""
+    """An idle scheduler. num_blocks: of the pool, if given neither in settings nor in the engine's."""
     check_replayed(engine, parallel)
     settings = with_drafts(SchedulerSettings.of(given), engine)
     known = {
@@ -59,7 +59,7 @@ def started(
 def scheduler_of(
     planned: Planned, settings: SchedulerSettings, num_blocks: int, match_unit: int | None
 ) -> VllmScheduler:
-    """A scheduler with nothing to do. num_blocks: of the pool, all of them. match_unit: prefix_match_unit."""
+    """An idle scheduler. num_blocks: all blocks of the pool. match_unit: prefix_match_unit."""
     run, limits = planned.run, planned.run.limits
     specs = _resized([group.first for group in planned.groups], settings.block_size, planned.block_size)
     keeps = run.keeps_prefixes if settings.enable_prefix_caching is None else settings.enable_prefix_caching
@@ -94,7 +94,7 @@ def scheduler_of(
 
 
 def check_replayed(engine: Vllm, parallel: Parallel) -> None:
-    """Raises NotApplicableError for a version whose scheduler is not known, and for ranks that schedule otherwise."""
+    """Raises NotApplicableError for a version whose scheduler is unknown, and for ranks that schedule differently."""
     if parallel.pp > 1 or parallel.dcp > 1:
         raise NotApplicableError(
             f"kvcalc does not replay vLLM's scheduler with {parallel}: pipeline stages and shared tokens were not "
@@ -109,7 +109,7 @@ def check_replayed(engine: Vllm, parallel: Parallel) -> None:
 
 
 def with_drafts(settings: SchedulerSettings, engine: Vllm) -> SchedulerSettings:
-    """With the speculative decoding of the engine's settings, where the scheduler's say nothing of it."""
+    """With the speculative decoding of the engine's settings, unless the scheduler's settings have their own."""
     speculative = engine.speculative
     if not speculative or settings.num_speculative_tokens:
         return settings
@@ -122,7 +122,7 @@ def with_drafts(settings: SchedulerSettings, engine: Vllm) -> SchedulerSettings:
 
 
 def _resized(specs: Sequence[Spec], asked: int | None, planned: int) -> list[Spec]:
-    """With blocks of another size, whatever the kernels read; a state that is not aligned keeps its own."""
+    """With blocks of another size, independent of the kernels; unaligned states keep theirs."""
     if asked is None or asked == planned:
         return list(specs)
     return [
@@ -134,7 +134,7 @@ def _resized(specs: Sequence[Spec], asked: int | None, planned: int) -> list[Spe
 def _reach(
     specs: Sequence[Spec], settings: SchedulerSettings, match_unit: int | None, *, keeps_prefixes: bool, aligned: bool
 ) -> Reach:
-    """Units of tokens in which prefixes are known and hit. Raises InvalidValueError for a unit that does not divide."""
+    """Units of tokens in which prefixes are keyed and hit. Raises InvalidValueError for a unit that does not divide."""
     sizes = [spec.block_size for spec in specs]
     step = lcm(*sizes)
     unit = step
@@ -198,12 +198,12 @@ def _table(
 
 
 def _checkpoint_steps(planned: Planned) -> list[int]:
-    """Tokens between places where a chunk can leave a state behind, of each cache of states."""
+    """Interval, in tokens, at which a chunk can leave a state behind, for each cache of states."""
     return [max(1, cache.checkpoint_tokens) for cache in planned.caches if cache.spec.kind == STATE]
 
 
 def _check(specs: Sequence[Spec], settings: SchedulerSettings, dcp: int) -> None:
-    """Raises NotApplicableError for groups that are not replayed."""
+    """Raises NotApplicableError for groups that cannot be replayed."""
     unknown = sorted({spec.kind for spec in specs} - {FULL, MLA, SLIDING, CHUNKED, STATE})
     if unknown:
         raise NotApplicableError(

@@ -1,4 +1,4 @@
-"""The cache of a run: its pool, the tables of its groups, and when a request gets the blocks that it asks for.
+"""The cache of a run: its pool, the tables of its groups, and when a request gets its blocks.
 
 Source: vLLM, v1/core/kv_cache_manager.py (allocate_slots), kv_cache_coordinator.py.
 """
@@ -16,7 +16,7 @@ from kvcalc.engines.vllm.scheduling.tables import Reach, Table, Wanted
 
 
 class Cache:
-    """Blocks of all groups. watermark_blocks: that an admission leaves free where others run."""
+    """Blocks of all groups. watermark_blocks: blocks that an admission leaves free if others run."""
 
     def __init__(
         self, pool: Pool, tables: Sequence[Table], alike: Sequence[int], reach: Reach, most_tokens: int, watermark: int
@@ -33,22 +33,22 @@ class Cache:
         self._no_hit = Hit(tuple([] for _ in tables), 0, 0)
 
     def is_quiet(self, computed: int) -> bool:
-        """Whether no table changes by a token more, of a request that generates one a step for some steps."""
+        """Whether one more token changes no table, for a request that has generated one token a step for some steps."""
         return not self._eventful[computed % len(self._eventful)]
 
     def start_step(self) -> None:
-        """States of the step before may be hit now."""
+        """States of the previous step may be hit now."""
         for table in self.aligned:
             table.fresh.clear()
 
     def end_scheduling(self) -> None:
-        """Copies of shared blocks are under way: what they need is no longer held for them."""
+        """Copies of shared blocks are under way: blocks held for them are released."""
         if self._copied:
             self.pool.release(self._copied)
             self._copied = []
 
     def find(self, request: Running) -> Hit:
-        """What the prefix cache has of a request: at most all but its last token."""
+        """The request's cached prefix: at most all but its last token."""
         if not self.reach.keeps_prefixes:
             return self._no_hit
         return longest_prefix(self.kinds, request, request.known - 1, self.reach)
@@ -97,7 +97,7 @@ class Cache:
         )
 
     def register(self, request: Running, computed: int) -> None:
-        """Make known what is full of this many tokens, as far as a hit can use it."""
+        """Register full blocks of this many tokens, as far as a hit can use them."""
         if not self.reach.keeps_prefixes:
             return
         resumed = self._resumed(request)
@@ -105,14 +105,14 @@ class Cache:
             table.register(request, held, self._usable(table, computed), resumed)
 
     def _usable(self, table: Table, computed: int) -> int:
-        """Tokens that a hit can use: a multiple of what hits are, and the block behind it that drafts give up."""
+        """Tokens that a hit can use: a multiple of the hits' unit, and the next block, which drafts give up."""
         if len(self.tables) == 1 or self.reach.hit_tokens < self.reach.step_tokens:
             return computed
         usable = computed // self.reach.step_tokens * self.reach.step_tokens
         return min(computed, usable + table.block_size) if self.reach.drops_last and usable else usable
 
     def _resumed(self, request: Running) -> tuple[int, ...]:
-        """Tokens after which a later prompt may go on: the same prompt again, a longer one, and a junction."""
+        """Tokens after which a later prompt may resume: the same prompt again, a longer one, and a junction."""
         step, prompt = self.reach.step_tokens, request.prompt
         found = [prompt - 1]
         if self.reach.drops_last:
@@ -120,7 +120,7 @@ class Cache:
         return (*found, request.junction) if request.junction else tuple(found)
 
     def free(self, request: Running) -> None:
-        """Give back all blocks of a request, group by group, its last ones first."""
+        """Free all blocks of a request, group by group, the last ones first."""
         for held in request.held:
             self.pool.release(reversed(held.clear()))
 
@@ -133,7 +133,7 @@ class Cache:
 
 
 def _eventful(tables: Sequence[Table]) -> bytes:
-    """For computed tokens, modulo all blocks, whether any table may change."""
+    """Whether any table may change, by the computed tokens modulo all blocks."""
     found = bytearray(lcm(*(table.block_size for table in tables)) if tables else 1)
     for table in tables:
         near = table.eventful()

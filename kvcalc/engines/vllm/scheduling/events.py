@@ -1,13 +1,11 @@
-"""The scheduler by events: as `scheduler`, for one group of full attention, without a look at those that only go on.
+"""The scheduler by events: as `scheduler`, for one group of full attention, skipping steps without events.
 
 A request that generates takes one token a step, so when it needs a block and when it ends follow from the step at which
 its prompt was read: such requests stand in a ring by the step, modulo the block, at which their next block is due, and
 in a calendar by their last one. A step costs what happens in it, and steps in which nothing happens are counted
-together. The prompt that is still being read is always the last to run, since it takes all that is left of a step's
-tokens.
+together. The prompt still being read is always the last to run, since it takes all of a step's remaining tokens.
 
-What is the same at each step as by `scheduler` is everything that a Step says, but for the order of what ends in one
-step.
+Every field of a Step equals `scheduler`'s at each step, except the order of requests that end in one step.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ _TOLD_EVERY = 1024
 
 
 class Job:
-    """A request at work.
+    """A running request.
 
-    known: tokens known when it was admitted, or will be when it is once more. most: with which it ends. computed: of a
-    prompt that is being read. read: the step at which all of it was. table: its registered blocks, up to the first that
-    no other request can ask for, own_from; of these, own is how many are registered. slot: its place in the ring.
+    known: tokens known when it was last admitted, or will be. most: tokens at which it ends. computed: of a prompt
+    being read. read: the step at which its prompt was complete. table: its registered blocks, up to the first that no
+    other request can ask for, own_from; of these, own is how many are registered. slot: its place in the ring.
     last: its last step.
     """
 
@@ -81,7 +79,7 @@ def common_tokens(request: Request) -> int:
 
 
 class EventScheduler:
-    """The scheduler of one engine; `run` is all that it does. lag: steps from a batch to its tokens."""
+    """The scheduler of one engine; `run` is its only public method. lag: steps from a batch to its tokens."""
 
     def __init__(self, rules: Rules, num_blocks: int, block_size: int, watermark: int, *, keeps_prefixes: bool) -> None:
         self.rules = rules
@@ -106,7 +104,7 @@ class EventScheduler:
     def run(
         self, requests: Iterable[Request], told: Turn | None = None, progress: Callable[[int], None] | None = None
     ) -> None:
-        """All requests, in the order in which they arrive; told: of each step. progress: of the requests so far."""
+        """All requests, in order of arrival; told: called with each step. progress: called with the requests so far."""
         arrivals = _Arrivals(requests, self, progress)
         step = flush = 0
         while True:
@@ -142,7 +140,7 @@ class EventScheduler:
         self.tally.evicted_blocks = self.pool.evicted
 
     def add(self, request: Request) -> None:
-        """One that arrives."""
+        """Adds an arriving request."""
         job = Job(request, self.rules.max_model_len, self._paths, self.size)
         self.tally.requests += 1
         self.tally.prompt_tokens += job.known
@@ -178,7 +176,7 @@ class EventScheduler:
         return self.rules.max_num_batched_tokens - budget
 
     def _take_in_turn(self, due: list[Job], step: int) -> int:
-        """A block for each in turn, of the last that runs where there is none; requests that got a token."""
+        """A block for each in turn, from the last running request if none is free; requests that got a token."""
         for job in due:
             while not self.pool.free and job in self._running:
                 self._preempt(next(reversed(self._running)), step)
@@ -188,7 +186,7 @@ class EventScheduler:
         return self._decoding
 
     def _register_due(self, step: int) -> None:
-        """Make the blocks known that this step fills; where tokens come a step later, those of the step before."""
+        """Register the blocks filled by this step, or by the previous one if tokens come a step later."""
         size, pool, written = self.size, self.pool, step - self.lag
         for job in self._ring[(step + 1 - self.lag) % size]:
             place = len(job.table) + job.own
@@ -200,7 +198,7 @@ class EventScheduler:
                 pool.register((job.key(place, size),), job.table)
 
     def _register(self, job: Job, last: int) -> None:
-        """Make its blocks up to `last` known."""
+        """Register its blocks up to `last`."""
         if not self.keeps_prefixes:
             return
         named = min(last, job.own_from)
@@ -235,7 +233,7 @@ class EventScheduler:
         self.tally.preemptions += 1
 
     def _read_on(self, job: Job, budget: int, step: int) -> int:
-        """The next chunk of the prompt that is being read; its tokens, 0 if it had to give up its blocks."""
+        """The next chunk of the prompt being read; its tokens, 0 if it had to give up its blocks."""
         tokens = min(budget, job.known - job.computed)
         after = job.computed + tokens
         needed = ceil_div(after, self.size) - ceil_div(job.computed, self.size)
@@ -297,7 +295,7 @@ class EventScheduler:
         return budget
 
     def _is_still_blocked(self, job: Job) -> bool:
-        """Whether nothing changed for the head of the queue: no block was freed, and no more of its prefix is known."""
+        """Whether nothing changed for the head of the queue: no block freed, no more of its prefix registered."""
         if self._blocked is None or self._blocked[:2] != (job, self.pool.releases):
             return False
         hits = self._blocked[2]
@@ -305,12 +303,12 @@ class EventScheduler:
         return not (more and self.pool.find(job.key(hits, self.size)) is not None)
 
     def _find(self, job: Job) -> list[int]:
-        """Blocks of its prefix that are known, up to all but its last token."""
+        """Registered blocks of its prefix, up to all but its last token."""
         most = min((job.known - 1) // self.size, job.own_from)
         return self.pool.find_all(job.keys(0, most, self.size)) if most else []
 
     def _update(self, step: int) -> None:
-        """End what ends with this step."""
+        """End the requests that end with this step."""
         if self.lag:
             for job in self._preempted:
                 if job.known >= job.most:
@@ -340,7 +338,7 @@ class EventScheduler:
     # steps alike
 
     def _goes_on(self) -> bool:
-        """Whether those that run go on alone: no prompt is read, and none can be."""
+        """Whether running requests continue alone: no prompt is read, and none can be."""
         if self._chunk is not None or not (self._running or self._waiting):
             return False
         full = len(self._running) >= self.rules.max_num_seqs
@@ -359,7 +357,7 @@ class EventScheduler:
         return ends
 
     def _skip(self, step: int, count: int, told: Turn | None) -> None:
-        """So many steps in which each that runs gets a token and nothing else happens."""
+        """Advance by steps in which each running request gets a token and nothing else happens."""
         used = self.pool.num_blocks - self.pool.free
         running, waiting = len(self._running), len(self._waiting)
         self.tally.turns(count, used, running, waiting)
@@ -369,7 +367,7 @@ class EventScheduler:
 
 
 class _Arrivals:
-    """Requests as they arrive. step: at which the next one does."""
+    """Requests in order of arrival. step: of the next arrival."""
 
     def __init__(
         self, requests: Iterable[Request], scheduler: EventScheduler, progress: Callable[[int], None] | None
@@ -384,7 +382,7 @@ class _Arrivals:
         return _FAR if self._next is None else self._next.arrival_step
 
     def until(self, step: int) -> None:
-        """Put those into the queue that are there by a step."""
+        """Queue the requests that have arrived by a step."""
         scheduler = self._scheduler
         tally = scheduler.tally
         while self._next is not None and self._next.arrival_step <= step:

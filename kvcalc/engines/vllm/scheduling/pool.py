@@ -1,8 +1,7 @@
-"""The pool of blocks: which are free, in which order they are given out, and what the cached ones hold.
+"""The pool of blocks: which are free, in which order they are allocated, and what the cached ones hold.
 
-A block that is freed without a number of its contents goes to the front of the queue, one with a number to the back; so
-the queue is always blocks without contents, which are all alike and only counted, and then cached ones, the least
-recently used first.
+A freed block without a key goes to the front of the queue, one with a key to the back; so the queue is always blocks
+without contents, which are only counted, followed by cached ones, the least recently used first.
 Source: vLLM, v1/core/block_pool.py (BlockPool), kv_cache_utils.py (FreeKVCacheBlockQueue).
 """
 
@@ -24,11 +23,11 @@ class Block:
 
 
 NULL = Block()
-"""Stands in a table for a block that is out of sight; never given out, never freed."""
+"""Stands in a table for a block out of reach; never allocated, never freed."""
 
 
 class Pool:
-    """Blocks that can be given out. evicted: cached blocks that were overwritten so far."""
+    """Blocks that can be allocated. evicted: cached blocks overwritten so far."""
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
@@ -39,21 +38,21 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """Blocks that no request holds."""
+        """Blocks held by no request."""
         return self._blank + len(self._queue)
 
     @property
     def used(self) -> int:
-        """Blocks that requests hold."""
+        """Blocks held by requests."""
         return self.num_blocks - self.free
 
     def find(self, key: int) -> Block | None:
-        """The block of that key that was registered first."""
+        """The first registered block of that key."""
         found = self._cached.get(key)
         return found[0] if isinstance(found, list) else found
 
     def take(self, count: int) -> list[Block]:
-        """So many blocks of the front of the queue."""
+        """Blocks from the front of the queue, this many."""
         blank = min(count, self._blank)
         self._blank -= blank
         taken = [Block() for _ in range(blank)]
@@ -66,7 +65,7 @@ class Pool:
         return taken
 
     def hold(self, blocks: Iterable[Block]) -> None:
-        """Cached blocks that one more request holds."""
+        """Add a request to the holders of cached blocks."""
         for block in blocks:
             if block is NULL:
                 continue
@@ -75,7 +74,7 @@ class Pool:
             block.refs += 1
 
     def release(self, blocks: Iterable[Block]) -> None:
-        """Blocks that one request less holds, in the order in which they are to be given out."""
+        """Remove a request from the holders of blocks, in the order in which they are to be reused."""
         for block in blocks:
             if block is NULL:
                 continue
@@ -88,7 +87,7 @@ class Pool:
                 self._blank += 1
 
     def register(self, block: Block, key: int, tokens: int) -> None:
-        """Make a block known by a key for its first `tokens` tokens; a further key of a block that has one."""
+        """Register a block by a key for its first `tokens` tokens, or by a further key."""
         if key in block.keys:
             return
         if not block.keys:
@@ -103,13 +102,13 @@ class Pool:
             self._cached[key] = [others, block]
 
     def promote(self, block: Block, key: int, tokens: int) -> None:
-        """Register a block for more tokens than it was registered for: what it was known by before is forgotten."""
+        """Register a block for more tokens than before; its former keys are removed."""
         if block.keys and key not in block.keys:
             self.forget(block)
         self.register(block, key, tokens)
 
     def forget(self, block: Block) -> Sequence[int]:
-        """Take all keys of a block away."""
+        """Remove all keys of a block."""
         keys = block.keys
         for key in keys:
             found = self._cached[key]
@@ -123,7 +122,7 @@ class Pool:
         return keys
 
     def move(self, source: Block, target: Block) -> None:
-        """Make what `source` is known by known as `target`, which holds a copy."""
+        """Move the keys of `source` to `target`, which holds a copy."""
         tokens = source.tokens
         for key in self.forget(source):
             self.register(target, key, tokens)

@@ -1,7 +1,7 @@
 """The longest prefix that all groups have cached.
 
-Each kind of table says how much of a candidate it has; full attention first, whose answer any shorter prefix shares,
-and then the others reduce it until all agree.
+Each kind of table finds how much of a candidate it has: full attention first, which also has any shorter prefix; then
+the others reduce it until all agree.
 Source: vLLM, v1/core/kv_cache_coordinator.py, single_type_kv_cache_manager.py (find_longest_cache_hit).
 """
 
@@ -21,7 +21,7 @@ Row = tuple[Block, ...]
 
 
 class Hit(NamedTuple):
-    """What the prefix cache has. blocks: of each group, in order. longest: tokens that some group has."""
+    """A hit in the prefix cache. blocks: of each group, in order. longest: tokens cached by some group."""
 
     blocks: tuple[list[Block], ...]
     tokens: int
@@ -29,7 +29,7 @@ class Hit(NamedTuple):
 
 
 class Kind:
-    """Groups whose layers are alike, which are looked up together."""
+    """Groups with equal layers, which are looked up together."""
 
     def __init__(self, tables: Sequence[Table], reach: Reach) -> None:
         self.tables = tuple(tables)
@@ -49,21 +49,21 @@ class Kind:
 
     @property
     def nothing(self) -> Row:
-        """A place out of sight."""
+        """A place out of reach."""
         return (NULL,) * len(self.tables)
 
     @property
     def margin(self) -> int:
-        """Tokens that are looked up further where the last ones are given up."""
+        """Additional tokens to look up if the last ones are given up."""
         return self.reach.unit_tokens if self.is_fine else self.block_size
 
     def find(self, request: Running, most: int, *, drops: bool) -> tuple[list[Row], int]:
-        """Rows of the longest prefix of at most `most` tokens, and its tokens. drops: the last of it is given up."""
+        """Rows of the longest prefix of at most `most` tokens, and its tokens. drops: without its last part."""
         raise NotImplementedError
 
 
 class FullKind(Kind):
-    """From left to right: what is missing ends it."""
+    """From left to right, up to the first missing block."""
 
     def find(self, request: Running, most: int, *, drops: bool) -> tuple[list[Row], int]:  # noqa: D102
         size, rows = self.block_size, []
@@ -83,7 +83,7 @@ class FullKind(Kind):
         return rows, tokens
 
     def _part(self, request: Running, rows: list[Row], most: int) -> int:
-        """Tokens with those of the next block that are known by a part of it."""
+        """Tokens, including those of the next block if a part of it is registered."""
         step, whole = self.reach.hit_tokens, len(rows) * self.block_size
         most = min(most // step * step, whole + self.block_size - step)
         for end in range(most, whole, -step):
@@ -95,7 +95,7 @@ class FullKind(Kind):
 
 
 class WindowKind(Kind):
-    """From right to left: the first run of blocks that is as long as the window."""
+    """From right to left: the first run of blocks as long as the window."""
 
     tables: tuple[WindowTable, ...]
 
@@ -131,7 +131,7 @@ class WindowKind(Kind):
 
 
 class ChunkKind(Kind):
-    """All earlier chunks count as there; of the last one, what is cached."""
+    """All earlier chunks count as cached; of the last one, its cached part."""
 
     tables: tuple[ChunkTable, ...]
 
@@ -148,7 +148,7 @@ class ChunkKind(Kind):
 
 
 class StateKind(Kind):
-    """The last state that is there."""
+    """The last cached state."""
 
     def find(self, request: Running, most: int, *, drops: bool) -> tuple[list[Row], int]:  # noqa: D102
         del drops
@@ -180,7 +180,7 @@ def _kind_of(table: Table) -> type[Kind]:
 
 
 def longest_prefix(kinds: Sequence[Kind], request: Running, most: int, reach: Reach) -> Hit:
-    """What all kinds have of the first `most` tokens. reach.drops_last: each gives up the last of a hit once."""
+    """The longest prefix of `most` tokens that all kinds have. reach.drops_last: each drops a hit's last part once."""
     found: dict[Kind, tuple[list[Row], int]] = {}
     agreed, longest = most, 0
     dropped: set[Kind] = set()

@@ -1,4 +1,4 @@
-"""Requests that wait: first come, first served, or by priority.
+"""Waiting requests: first come, first served, or by priority.
 
 Source: vLLM, v1/core/sched/request_queue.py.
 """
@@ -22,11 +22,11 @@ class Arrivals:
         return len(self._waiting)
 
     def add(self, request: Running) -> None:
-        """One that arrives."""
+        """Add an arriving request."""
         self._waiting.append(request)
 
     def put_back(self, requests: Iterable[Running]) -> None:
-        """Those that go first again, the last of them foremost."""
+        """Put requests back at the front, the last of them first."""
         self._waiting.extendleft(requests)
 
     def first(self) -> Running:
@@ -34,11 +34,11 @@ class Arrivals:
         return self._waiting[0]
 
     def pop(self) -> Running:
-        """The next one, which waits no longer."""
+        """Remove and return the next one."""
         return self._waiting.popleft()
 
     def remove(self, request: Running) -> None:
-        """One that ended while it waited."""
+        """Remove a request that ended while waiting."""
         self._waiting.remove(request)
 
 

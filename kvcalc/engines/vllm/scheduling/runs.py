@@ -1,8 +1,8 @@
 """The pool of one group, by runs of blocks: as `pool`, without an object for each block.
 
-A block is the number of its contents, since nothing else of it is ever asked; only a second block of the same contents
-gets a number of its own. Blocks that no other request can ask for, since tokens of one request alone are in them, are
-only counted. What a request frees goes into the queue as one run.
+A block is identified by its contents; only a second block of the same contents gets another number. Blocks with tokens
+of only one request, which no other can hit, are only counted. The blocks that a request frees enter the queue as one
+run.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 
 class _Run:
-    """Blocks that were freed together, in the order in which they are given out.
+    """Blocks that were freed together, in order of reuse.
 
-    counted: blocks that no request will ask for, which go first. first: of `blocks`, those before are gone.
+    counted: blocks that no request will hit, which go first. first: index into `blocks`; those before are gone.
     """
 
     __slots__ = ("blocks", "counted", "first", "has_holes")
@@ -27,7 +27,7 @@ class _Run:
 
 
 class RunPool:
-    """Blocks that can be given out. free: that no request holds. releases: how often blocks were given back."""
+    """Blocks that can be allocated. free: held by no request. releases: how often blocks were freed."""
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
@@ -44,14 +44,14 @@ class RunPool:
         self._copies = 0
 
     def find(self, key: int) -> int | None:
-        """The block of these contents that was registered first."""
+        """The first registered block of these contents."""
         if key in self._cached:
             return key
         later = self._later.get(key)
         return later[0] if later else None
 
     def find_all(self, keys: Sequence[int]) -> list[int]:
-        """Blocks of these contents, up to the first that is not known."""
+        """Blocks of these contents, up to the first unregistered one."""
         if not self._later and self._cached.issuperset(keys):
             return list(keys)
         found = []
@@ -63,11 +63,11 @@ class RunPool:
         return found
 
     def idle(self, blocks: Iterable[int]) -> int:
-        """Blocks that no request holds."""
+        """Blocks held by no request."""
         return 0 if self._idle.keys().isdisjoint(blocks) else sum(block in self._idle for block in blocks)
 
     def take(self, count: int) -> None:
-        """So many blocks of the front of the queue."""
+        """Blocks from the front of the queue, this many."""
         self.free -= count
         if count <= self._blank:
             self._blank -= count
@@ -111,7 +111,7 @@ class RunPool:
                     del self._later[key]
 
     def hold(self, blocks: Iterable[int]) -> None:
-        """Cached blocks that one more request holds."""
+        """Add a request to the holders of cached blocks."""
         shared, get, pop = self._shared, self._shared.get, self._idle.pop
         for block in blocks:
             run = pop(block, None)
@@ -122,7 +122,7 @@ class RunPool:
                 self.free -= 1
 
     def register(self, keys: Sequence[int], table: list[int]) -> None:
-        """Make full blocks known, and put them into a request's table."""
+        """Register full blocks, and put them into a request's table."""
         if self._cached.isdisjoint(keys) and (not self._later or self._later.keys().isdisjoint(keys)):
             self._cached.update(keys)
             table.extend(keys)
@@ -138,9 +138,10 @@ class RunPool:
             table.append(self._copies)
 
     def release(self, table: list[int], counted: int, blank: int) -> None:
-        """A request's blocks, the last of them to be given out first.
+        """Free a request's blocks, the last ones first.
 
-        counted: behind those of the table, that no other request will ask for. blank: behind these, without contents.
+        counted: blocks after those of the table that no other request will hit. blank: blocks after these, without
+        contents.
         """
         self.releases += 1
         self._blank += blank
@@ -157,7 +158,7 @@ class RunPool:
             self._idle.update(dict.fromkeys(blocks, run))
 
     def _held_no_more(self, blocks: list[int]) -> list[int]:
-        """Those that no other request holds; one request less holds the others."""
+        """Blocks that no other request holds; the others lose one holder."""
         shared, found = self._shared, []
         for block in blocks:
             others = shared.get(block)

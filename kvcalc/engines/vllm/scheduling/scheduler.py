@@ -1,8 +1,8 @@
 """vLLM's scheduler: which requests compute how many tokens in a step.
 
-There is no prefill and no decode to it: each request has tokens known and tokens computed, and a step gives out a
-budget of tokens, first to those that run, in the order of their admission, then to those that wait. Where blocks are
-missing, the last that runs is preempted.
+It does not separate prefill and decode: each request has known and computed tokens, and a step distributes a budget of
+tokens, first to running requests in order of admission, then to waiting ones. If blocks are missing, the last running
+request is preempted.
 Source: vLLM, v1/core/sched/scheduler.py, async_scheduler.py, v1/engine/core.py (step_with_batch_queue).
 """
 
@@ -25,13 +25,13 @@ from kvcalc.engines.vllm.scheduling.tables import FullTable
 from kvcalc.report.replay import Step
 
 _CALM = 3
-"""Steps after which a request that generates has no more than that in flight."""
+"""Steps after which a generating request has only single tokens in flight."""
 
 
 class Share(NamedTuple):
-    """What a request got of a step. drafts: of its tokens, those to be checked. samples: whether a token comes of it.
+    """A request's part of a step. drafts: its tokens to be verified. samples: whether it yields a token.
 
-    padded: whether its drafts only fill the batch, and none is right.
+    padded: whether its drafts only fill the batch, and none is accepted.
     """
 
     request: Running
@@ -42,7 +42,7 @@ class Share(NamedTuple):
 
 
 class VllmScheduler:
-    """The scheduler of one engine, at work."""
+    """The running scheduler of one engine."""
 
     def __init__(
         self, rules: Rules, cache: Cache, checkpoints: Checkpoints | None, unit_tokens: int, block_bytes: int
@@ -80,11 +80,11 @@ class VllmScheduler:
 
     @property
     def stuck(self) -> bool:
-        """Whether requests wait, and nothing runs that would make room for them."""
+        """Whether requests wait, and no running one would make room for them."""
         return self._idle_turn and not self.running and not any(self._in_flight)
 
     def by_events(self) -> EventScheduler | None:
-        """The same from event to event, where one group of full attention is served in order of arrival."""
+        """The same by events, if one group of full attention is served in order of arrival."""
         table, rules = self.cache.tables[0], self.rules
         plain = len(self.cache.tables) == 1 and isinstance(table, FullTable) and not rules.by_priority
         whole = not (rules.num_speculative_tokens or rules.long_prefill_token_threshold)
@@ -95,33 +95,33 @@ class VllmScheduler:
         return EventScheduler(rules, self.num_blocks, table.block_size, watermark, keeps_prefixes=keeps)
 
     def held_blocks(self, tokens: int) -> int:
-        """Blocks that a request holds while it generates, once this many tokens of it are written."""
+        """Blocks that a generating request holds once this many of its tokens are written."""
         before = tokens - self.rules.batches  # what is done of it: all but the batches in flight
         return sum(table.held_blocks(tokens, max(0, before)) for table in self.cache.tables)
 
     def shared_blocks(self, tokens: int) -> int:
-        """Blocks of a prefix that all requests have in common: of full attention, as far as a hit reaches."""
+        """Blocks of a prefix common to all requests: of full attention, as far as a hit reaches."""
         hit = self.shared_tokens(tokens)
         return sum(hit // table.block_size for table in self.cache.tables if isinstance(table, FullTable))
 
     def shared_tokens(self, tokens: int) -> int:
-        """Tokens of it that a hit reaches, where a group of full attention keeps them."""
+        """Tokens of it that a hit reaches, if a group of full attention keeps them."""
         reach = self.cache.reach
         full = any(isinstance(table, FullTable) for table in self.cache.tables)
         return tokens // reach.step_tokens * reach.step_tokens if reach.keeps_prefixes and full else 0
 
     def kept_blocks(self, prompt: int, tokens: int) -> int:
-        """Cached blocks of a request that ended, with which its next turn goes on: as far as all groups are kept."""
+        """Cached blocks of a finished request that its next turn reuses: as far as all groups are kept."""
         if not self.cache.reach.keeps_prefixes:
             return 0
         return sum(table.kept_blocks(self.resumed_tokens(prompt, tokens)) for table in self.cache.tables)
 
     def kept_tokens(self, prompt: int, tokens: int) -> int:
-        """Tokens of a request that ended which its next turn finds."""
+        """Tokens of a finished request that its next turn hits."""
         return self.resumed_tokens(prompt, tokens) if self.cache.reach.keeps_prefixes else 0
 
     def resumed_tokens(self, prompt: int, tokens: int) -> int:
-        """Tokens that the next turn finds: of the prompt alone where windows or states are kept at its end only."""
+        """Tokens that the next turn hits: only the prompt's if windows or states are kept only at its end."""
         reach = self.cache.reach
         sparse = reach.interval is not None and any(table.is_sparse for table in self.cache.tables)
         end = (prompt - (not reach.drops_last)) // reach.hit_tokens if sparse else tokens // reach.hit_tokens
@@ -130,7 +130,7 @@ class VllmScheduler:
         return max(0, end - reach.drops_last) * reach.hit_tokens
 
     def add(self, request: Request) -> None:
-        """A request that arrives before the next step."""
+        """Add a request that arrives before the next step."""
         tokens = Tokens(self._paths, request.prompt, request.output_segment, self._unit)
         self.waiting.add(Running(request, self._added, tokens, len(self.cache.tables)))
         self._added += 1
@@ -189,7 +189,7 @@ class VllmScheduler:
         return [share._replace(samples=not share.request.is_chunk) for share in batch]
 
     def _schedule_running(self, threshold: int) -> bool:
-        """Whether a prompt was read on."""
+        """Whether a prompt was read further."""
         place, reads = 0, False
         while place < len(self.running) and self._budget > 0:
             request = self.running[place]
@@ -219,7 +219,7 @@ class VllmScheduler:
         return self._aligned(request, tokens, request.computed)
 
     def _make_room(self, request: Running, tokens: int) -> bool:
-        """Take blocks, of others where there are none; False if the request itself had to give up its own."""
+        """Take blocks, from other requests if none are free; False if the request itself had to give up its own."""
         if tokens == 1 and self._is_quiet(request):
             return True
         while not self.cache.allocate(request, tokens, self.rules.lookahead_tokens):
@@ -230,7 +230,7 @@ class VllmScheduler:
         return True
 
     def _is_quiet(self, request: Running) -> bool:
-        """Whether a token more needs no look at its blocks."""
+        """Whether one more token cannot change its blocks."""
         return request.calm > _CALM and self.cache.is_quiet(request.computed)
 
     def _preempt(self, victim: Running) -> None:
@@ -278,7 +278,7 @@ class VllmScheduler:
         )
 
     def _first_share(self, request: Running, hit: Hit, threshold: int, *, reads: bool) -> Share | None:
-        """What a request that is admitted computes at first; None if it has to wait."""
+        """Tokens that an admitted request computes first; None if it has to wait."""
         rules, tokens, drafts = self.rules, request.known - hit.tokens, 0
         pads = rules.num_speculative_tokens and tokens == 1 and not reads and (self._ran_before or hit.tokens)
         if pads and hit.tokens + 1 + rules.num_speculative_tokens + 1 <= rules.max_model_len:
@@ -296,7 +296,7 @@ class VllmScheduler:
         return Share(request, tokens, drafts, samples=False, padded=bool(drafts)) if tokens else None
 
     def _advance(self, share: Share) -> None:
-        """Count what is scheduled as computed."""
+        """Count scheduled tokens as computed."""
         request = share.request
         request.computed += share.tokens
         request.in_flight += share.tokens
@@ -308,7 +308,7 @@ class VllmScheduler:
     # states of prompts
 
     def _aligned(self, request: Running, tokens: int, start: int) -> int:
-        """Tokens of a chunk that ends where a state has to be kept."""
+        """Tokens of a chunk that ends where a state must be kept."""
         at = self.checkpoints
         end_of_prefill = request.prefill_end
         if at is None or start >= end_of_prefill:
@@ -341,7 +341,7 @@ class VllmScheduler:
     # its tokens
 
     def _update(self, batch: list[Share]) -> list[Hashable]:
-        """Give each request the tokens that it sampled; ids of those that are finished."""
+        """Give each request its sampled tokens; ids of finished ones."""
         finished: list[Running] = []
         for share in batch:
             request = share.request

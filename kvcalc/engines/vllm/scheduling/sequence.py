@@ -1,4 +1,4 @@
-"""A request while the scheduler has it: how far it is, and which blocks it holds."""
+"""A request in the scheduler: its progress, and its blocks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kvcalc.engines.vllm.scheduling.pool import Block
 class Held:
     """What a request holds of one group.
 
-    blocks: its table, with NULL for what is out of sight. registered: blocks of the table that were offered to the
-    prefix cache. The rest is of states: started: whether blocks were taken for it. previous: place of the state before
-    the last. retired: places before which nothing is left. checkpoint: tokens and place of the state that this chunk
-    leaves behind. shared: place and block that is copied before it is written on.
+    blocks: its table, with NULL for what is out of reach. registered: blocks of the table offered to the prefix cache.
+    The rest is for states: started: whether blocks were allocated. previous: place of the state before the last.
+    retired: places before this one are empty. checkpoint: tokens and place of the state that this chunk leaves behind.
+    shared: place and block to be copied before it is written.
     """
 
     __slots__ = ("blocks", "checkpoint", "previous", "registered", "retired", "shared", "started")
@@ -24,7 +24,7 @@ class Held:
         self.clear()
 
     def clear(self) -> list[Block]:
-        """Forget everything; the blocks that were held."""
+        """Reset; returns the blocks that were held."""
         blocks: list[Block] = getattr(self, "blocks", [])
         self.blocks: list[Block] = []
         self.registered = 0
@@ -37,13 +37,12 @@ class Held:
 
 
 class Sequence:
-    """A request at work.
+    """A running request.
 
-    known: tokens of prompt and output that are there. computed: tokens whose cache is written, or will be by the
-    batches in flight. drafts: guessed tokens that the next step checks. placeholders: outputs that batches in flight
-    will bring. in_flight: tokens of those batches. stale: of these, what was scheduled before a preemption.
-    calm: steps in a row in which it got one token.
-    junction: tokens that another request's prefix had in common but no group of states or windows kept.
+    known: tokens of prompt and output. computed: tokens whose cache is written, or will be by the batches in flight.
+    drafts: tokens that the next step verifies. placeholders: outputs that batches in flight will bring. in_flight:
+    tokens of those batches. stale: of these, those scheduled before a preemption. calm: consecutive steps in which it
+    got one token. junction: tokens in common with another request's prefix that no group of states or windows kept.
     """
 
     __slots__ = (
@@ -93,5 +92,5 @@ class Sequence:
 
     @property
     def prefill_end(self) -> int:
-        """Tokens up to which it is read, not generated: the prompt, and what it had generated before a preemption."""
+        """Tokens that are read, not generated: the prompt, and output from before a preemption."""
         return max(self.prompt, self.known - 1)

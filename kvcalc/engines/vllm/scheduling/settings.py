@@ -26,7 +26,7 @@ _ACCEPTED_BY_REQUEST, _ACCEPTED_BY_OUTPUT = 7, 13
 
 @dataclass(frozen=True)
 class SchedulerSettings:
-    """What the scheduler can be told. None: as the engine's settings say, or as vLLM has it by default."""
+    """Settings of the scheduler. None: as in the engine's settings, or vLLM's default."""
 
     num_gpu_blocks: int | None = setting(None, "blocks of the pool, including the one that is never given out")
     block_size: int | None = setting(None, "tokens of a block, independent of the kernels")
@@ -76,7 +76,7 @@ class SchedulerSettings:
         self._check_replayed()
 
     def _check_replayed(self) -> None:
-        """Raises NotApplicableError for what vLLM has and kvcalc does not replay."""
+        """Raises NotApplicableError for settings that kvcalc does not replay."""
         if self.spec_method not in (None, NGRAM, EAGLE):
             raise NotApplicableError(
                 f"drafts by {shown(self.spec_method)} are not replayed", help=f"use spec_method {NGRAM} or {EAGLE}"
@@ -93,7 +93,7 @@ class SchedulerSettings:
 
     @classmethod
     def of(cls, given: Mapping[str, object] | None) -> SchedulerSettings:
-        """Settings by name. Raises UnknownNameError for one that the scheduler has not, or that is not replayed."""
+        """Settings by name. Raises UnknownNameError for one that is unknown or not replayed."""
         if given is not None and not isinstance(given, Mapping):
             raise InvalidValueError(
                 f"scheduler must be a mapping of names to values, not {shown(given)}",
@@ -108,12 +108,12 @@ class SchedulerSettings:
 
     @property
     def drops_last(self) -> bool:
-        """Whether drafts need the last block of a hit anew."""
+        """Whether drafts recompute the last block of a hit."""
         return self.spec_method == EAGLE if self.eagle_block_drop is None else self.eagle_block_drop
 
     @property
     def lookahead_tokens(self) -> int:
-        """Slots behind the guessed tokens."""
+        """Slots after the draft tokens."""
         if self.num_lookahead_tokens is not None:
             return self.num_lookahead_tokens
         return self.num_speculative_tokens if self.spec_method == EAGLE else 0
@@ -134,7 +134,7 @@ def _portion(value: object, name: str) -> None:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the scheduler goes by, all settled. batches: in flight. step_tokens: of which hits are multiples.
+    """The scheduler's rules, all resolved. batches: in flight. step_tokens: hits are multiples of this.
 
     partial_hits: whether a hit may end inside a block of states.
     """
@@ -154,12 +154,12 @@ class Rules:
 
     @property
     def lookahead_tokens(self) -> int:
-        """Slots behind the guessed tokens."""
+        """Slots after the draft tokens."""
         return self.settings.lookahead_tokens
 
     @property
     def num_speculative_tokens(self) -> int:
-        """Tokens that are guessed ahead."""
+        """Draft tokens."""
         return self.settings.num_speculative_tokens
 
     @property
@@ -169,7 +169,7 @@ class Rules:
 
     @property
     def scheduler_reserve_full_isl(self) -> bool:
-        """Whether a request is admitted only where all of it fits."""
+        """Whether a request is admitted only if all of it fits."""
         return self.settings.scheduler_reserve_full_isl
 
     @property
@@ -179,7 +179,7 @@ class Rules:
 
     @property
     def by_name(self) -> dict[str, object]:
-        """Settings as they were settled, by name."""
+        """Resolved settings, by name."""
         return vars(self.settings) | {
             "max_model_len": self.max_model_len,
             "max_num_batched_tokens": self.max_num_batched_tokens,
@@ -188,7 +188,7 @@ class Rules:
         }
 
     def accepted(self, request: Running, drafts: int) -> int:
-        """How many of the drafts are right."""
+        """Number of accepted drafts."""
         if not drafts:
             return 0
         share = self.settings.draft_acceptance

@@ -1,9 +1,8 @@
-"""Block tables of recurrent layers: one state for a request, and those that later prompts resume from.
+"""Block tables of recurrent layers: one state per request, and those that later prompts resume from.
 
 Without prefix caching a request has one block, as long as the longest request, and one more for each draft token. With
 it (`align`), a block stands for as many tokens as one of attention does and holds the state after the last of them: a
-table of such blocks has holes, since only the state that is worked on, the one before it and those at the end of a
-chunk are there.
+table of such blocks has holes: only the current state, the one before it and those at the end of a chunk exist.
 Source: vLLM, v1/core/single_type_kv_cache_manager.py (MambaManager), v1/kv_cache_interface.py.
 """
 
@@ -19,9 +18,9 @@ from kvcalc.engines.vllm.specs import ceil_div
 
 
 class Checkpoints:
-    """Where the states of a prompt are left behind.
+    """Where a prompt leaves states behind.
 
-    step: tokens between places where the kernels can leave one inside of a chunk; None: at the end of a chunk only.
+    step: interval in tokens at which the kernels can leave one inside a chunk; None: only at the end of a chunk.
     """
 
     def __init__(self, block_size: int, unit_tokens: int, step: int | None, *, drops_last: bool) -> None:
@@ -31,13 +30,13 @@ class Checkpoints:
         self.drops_last = drops_last
 
     def last(self, tokens: int, unit: int) -> int:
-        """The last multiple of `unit` that a prompt of this many tokens can be resumed at."""
+        """The last multiple of `unit` at which a prompt of this many tokens can be resumed."""
         if self.drops_last:
             return max(0, tokens // unit * unit - unit)
         return (tokens - 1) // unit * unit
 
     def can_leave(self, start: int, end: int, tokens: int) -> bool:
-        """Whether a chunk from `start` to `end` can leave the state after `tokens` behind while it goes on."""
+        """Whether a chunk from `start` to `end` can leave the state after `tokens` behind."""
         return (
             self.step is not None
             and start % self.unit_tokens == 0
@@ -69,7 +68,7 @@ class StateTable(Table):
 
 
 class AlignedStateTable(StateTable):
-    """States of prompts, by the blocks at whose ends they are. fresh: keys of this step, which cannot be hit yet."""
+    """States of prompts, by the blocks they end. fresh: keys of this step, which cannot be hit yet."""
 
     is_sparse = True
 
@@ -79,19 +78,19 @@ class AlignedStateTable(StateTable):
         self.fresh: set[int] = set()
 
     def held_blocks(self, tokens: int, done: int) -> int:
-        """The state that is worked on; where it went into a new block, the one before, until that step is done."""
+        """The current state; if it moved to a new block, also the one before, until that step is done."""
         return 1 + self.drafts + (ceil_div(tokens, self.block_size) > ceil_div(max(done, 1), self.block_size))
 
     def kept_blocks(self, resumed: int) -> int:
-        """The state that a prompt goes on from."""
+        """The state from which a prompt continues."""
         return int(resumed > 0)
 
     def eventful(self) -> set[int] | None:
-        """Any: a state counts as new at each step until the next block."""
+        """Any number: a state counts as new at each step until the next block."""
         return None
 
     def retire(self, held: Held, done: int) -> None:
-        """Give back all states but the last two: the one that is worked on, and the one that it is copied from."""
+        """Free all states but the last two: the current one, and the one it is copied from."""
         blocks, unseen = held.blocks, done - 1
         if unseen > 0:
             last = min(unseen // self.block_size, len(blocks))
@@ -110,7 +109,7 @@ class AlignedStateTable(StateTable):
         self.pool.release(freed)
 
     def wanted(self, held: Held, hits: Sequence[Block], ask: Wanted) -> int:
-        """At most one new state in a chunk, one that it leaves behind, one to copy a hit to; once, those of drafts."""
+        """At most one new state in a chunk, one left behind, one to copy a hit to; once, those of drafts."""
         if hits and hits[-1].keys and hits[-1].keys[0] in self.fresh:
             return self.pool.num_blocks + 2
         new = ceil_div(ask.tokens, self.block_size) + self.drafts - len(hits) - len(held.blocks)
@@ -123,7 +122,7 @@ class AlignedStateTable(StateTable):
         return new + idle(hits)
 
     def _leaves(self, held: Held, ask: Wanted) -> bool:
-        """Whether this chunk leaves a state behind; noted for the chunk that is taken."""
+        """Whether this chunk leaves a state behind; recorded for the chunk that is scheduled."""
         at = self.checkpoints.last(ask.tokens, self.reach.hit_tokens)
         place = ceil_div(ask.tokens, self.block_size) - 2
         leaves = (
@@ -211,7 +210,7 @@ class AlignedStateTable(StateTable):
                 self.fresh.add(block.keys[0])
 
     def _register_end(self, request: Running, held: Held, tokens: int) -> int | None:
-        """Make the state known that the prompt is resumed from; its key."""
+        """Register the state from which the prompt is resumed; returns its key."""
         if held.checkpoint is not None:
             return self._register_checkpoint(request, held, *held.checkpoint)
         unit = self.reach.unit_tokens

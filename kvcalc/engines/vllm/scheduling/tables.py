@@ -1,6 +1,6 @@
 """Block tables of one group, by what its layers see: all tokens, a window, or a chunk.
 
-A table says how many blocks tokens need, takes them, gives back what is out of sight, and offers full blocks to the
+A table counts the blocks that tokens need, allocates them, frees those out of reach, and offers full blocks to the
 prefix cache. States are in `states`.
 Source: vLLM, v1/core/single_type_kv_cache_manager.py.
 """
@@ -17,12 +17,11 @@ from kvcalc.engines.vllm.specs import ceil_div
 
 
 class Reach(NamedTuple):
-    """What all tables of a run have in common.
+    """Common settings of all tables of a run.
 
-    step_tokens: lcm of the groups' blocks, the unit of hits. unit_tokens: of a number of contents; gcd of the blocks,
-    or less. hit_tokens: of which a hit is a multiple: one of the two. interval: of tokens after which windows and
-    states are kept, 0 for only where a prompt can be resumed, None for all. drops_last: whether drafts need the last
-    block of a hit anew.
+    step_tokens: lcm of the groups' blocks, the unit of hits. unit_tokens: tokens per key; gcd of the blocks, or less.
+    hit_tokens: a hit is a multiple of this, one of the two. interval: in tokens, at which windows and states are kept,
+    0: only where a prompt can be resumed, None: all. drops_last: whether drafts recompute the last block of a hit.
     """
 
     step_tokens: int
@@ -34,10 +33,10 @@ class Reach(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is asked of a table: slots for `slots` tokens, `tokens` of them the model's own.
+    """A request to a table: slots for `slots` tokens, `tokens` of them the model's own.
 
-    hits: blocks that the prefix cache has; hit_tokens: that they hold. computed: tokens whose cache is there then.
-    whole: whether this is the test for all tokens known, before a request is admitted.
+    hits: cached blocks; hit_tokens: their tokens. computed: tokens cached by then.
+    whole: whether this is the test for all known tokens, before a request is admitted.
     """
 
     slots: int
@@ -61,9 +60,10 @@ class Table:
         self.units = block_size // reach.unit_tokens if reach.keeps_prefixes else 1
 
     def eventful(self) -> set[int] | None:
-        """Computed tokens, modulo a block, near which one more token may change a table; None: at any.
+        """Computed tokens, modulo a block, near which one more token may change a table; None: any.
 
-        A block is taken at its first token, registered at its last or, where tokens come a step later, at the next.
+        A block is allocated at its first token, and registered at its last or, if tokens come a step later, at the
+        next.
         """
         return {0, 1, 2, self.block_size - 1}
 
@@ -80,12 +80,12 @@ class Table:
     # what is out of sight
 
     def unseen(self, computed: int) -> int:
-        """Tokens that nothing looks at any more once so many are computed."""
+        """Tokens that nothing reads any more once this many are computed."""
         del computed
         return 0
 
     def retire(self, held: Held, done: int) -> None:
-        """Give back blocks out of sight of all tokens after `done`, from the last of them on."""
+        """Free blocks out of reach of all tokens after `done`, the last ones first."""
         unseen = self.unseen(done)
         if unseen <= 0:
             return
@@ -105,7 +105,7 @@ class Table:
     """Whether only some blocks are kept for later prompts."""
 
     def kept_blocks(self, resumed: int) -> int:
-        """Blocks that a prompt needs which goes on after `resumed` tokens that are cached."""
+        """Blocks that a prompt needs after `resumed` cached tokens."""
         return resumed // self.block_size - max(0, self.unseen(resumed)) // self.block_size
 
     # taking blocks
@@ -121,7 +121,7 @@ class Table:
         return missing + idle(hits[unseen:]) + copied
 
     def adopt(self, held: Held, hits: Sequence[Block], hit_tokens: int) -> None:
-        """Hold the blocks that were hit."""
+        """Hold the hit blocks."""
         unseen = max(0, self.unseen(hit_tokens)) // self.block_size
         seen = hits[unseen:]
         self.pool.hold(seen)
@@ -133,7 +133,7 @@ class Table:
             held.registered = place
 
     def extend(self, held: Held, ask: Wanted) -> list[Block]:
-        """Take what is missing; blocks that a copy needs until the step is scheduled."""
+        """Allocate missing blocks; returns blocks that a copy needs until the step is scheduled."""
         copied: list[Block] = []
         if held.shared is not None:
             place, source = held.shared
@@ -146,7 +146,7 @@ class Table:
 
     @staticmethod
     def _copy(held: Held, place: int, source: Block, copy: Block) -> list[Block]:
-        """Write on in a copy of a block that others share."""
+        """Continue in a copy of a block that others share."""
         held.blocks[place] = copy
         copy.refs += 1
         return [source, copy]
@@ -154,7 +154,7 @@ class Table:
     # offering blocks to the prefix cache
 
     def register(self, request: Running, held: Held, tokens: int, resumed: Sequence[int]) -> None:
-        """Make full blocks of the first `tokens` tokens known. resumed: tokens after which a prompt can be resumed."""
+        """Register full blocks of the first `tokens` tokens. resumed: tokens after which a prompt can be resumed."""
         first, last = held.registered, tokens // self.block_size
         if last <= first:
             return
@@ -166,7 +166,7 @@ class Table:
         held.registered = last
 
     def kept(self, first: int, last: int, resumed: Sequence[int]) -> Iterable[int]:
-        """Which of these blocks are worth to be kept."""
+        """Which of these blocks are worth keeping."""
         del resumed
         return range(first, last)
 
@@ -179,7 +179,7 @@ class FullTable(Table):
         self._register_end(request, held, tokens)
 
     def _register_end(self, request: Running, held: Held, tokens: int) -> None:
-        """The prompt's last unit, where it ends inside a block."""
+        """The prompt's last unit, if it ends inside a block."""
         unit = self.reach.unit_tokens
         if unit == self.block_size:
             return
@@ -210,13 +210,13 @@ class WindowTable(Table):
         return max(0, computed - self.window + 1 - self.extra_tokens)
 
     def eventful(self) -> set[int] | None:
-        """As for all tables, and where a block leaves the window, by as many steps later as batches are in flight."""
+        """As for all tables, and where a block leaves the window, later by the steps of batches in flight."""
         leaves = self.window - 1 + self.extra_tokens
         size = self.block_size
         return {0, 1, 2, size - 1} | {(leaves + each) % size for each in range(4)}
 
     def run_blocks(self, *, one_more: bool) -> int:
-        """Cached blocks in a row that a hit needs."""
+        """Consecutive cached blocks that a hit needs."""
         return ceil_div(self.window - 1, self.block_size) + one_more
 
     def kept(self, first: int, last: int, resumed: Sequence[int]) -> Iterable[int]:
