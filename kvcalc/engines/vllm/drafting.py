@@ -67,7 +67,7 @@ def speculation_of(model: Model, settings: VllmSettings, ranks: Ranks) -> Specul
         return Speculation(tokens=_tokens(number))
     own_format = _own_format(asked, settings)
     if model.drafter is not None and not _is_mtp(method, model.drafter):
-        _check_draft(asked, model, ranks)
+        _check_draft(asked, model)
         standalone = method == _DRAFT_MODEL
         if standalone:
             _check_draft_model(asked, model, model.drafter, settings, ranks)
@@ -77,7 +77,7 @@ def speculation_of(model: Model, settings: VllmSettings, ranks: Ranks) -> Specul
             f"the layers of the draft model of speculative method {shown(method)} are not in this model's config",
             help=f"use {_MTP} or {' or '.join(_LAYERLESS)} here, or check the command line that names the draft model",
         )
-    drafts = sum(len(group.layers) for group in model.draft_groups)
+    drafts = sum(len(group.layers) for group in (model.drafter or model).draft_groups)
     if quirks.is_one_of(model, quirks.UNMENTIONED_DRAFT):
         drafts = drafts or 1
     if not drafts:
@@ -109,7 +109,7 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
         )
     method = _method_of(asked)
     if _is_mtp(method, drafter):
-        if drafter.model_type == model.model_type and _parts(drafter) == _parts(model):
+        if drafter.model_type == model.model_type and _has_layers(drafter, model):
             return replace(model, drafter=drafter)  # another checkpoint of the same layers
         raise NotApplicableError(
             f"vLLM builds layers of multi-token prediction as the config of {model.name} has them, and those of "
@@ -122,6 +122,12 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
             help=f"use {_DRAFT_MODEL}, {', '.join(_EAGLES)} or {_MTP}, or remove the drafts",
         )
     return with_drafter(model, drafter, drafter.groups)
+
+
+def _has_layers(drafter: Model, model: Model) -> bool:
+    """Whether a checkpoint has the draft layers that a model's config says how to build; further ones are not read."""
+    own, drafts = _parts(model), _parts(drafter)
+    return drafts[: len(own)] == own if own else not drafts
 
 
 def _parts(model: Model) -> list[tuple[Attention, ...]]:
@@ -175,7 +181,7 @@ def _own_format(asked: Mapping[str, object], settings: VllmSettings) -> str | No
     return None if given is None else str(given)
 
 
-def _check_draft(asked: Mapping[str, object], model: Model, ranks: Ranks) -> None:
+def _check_draft(asked: Mapping[str, object], model: Model) -> None:
     """Raises NotApplicableError for another checkpoint's layers whose blocks are unknown."""
     strange = [part for group in model.draft_groups for part in group.parts if not isinstance(part, _KINDS)]
     if strange:
@@ -187,11 +193,6 @@ def _check_draft(asked: Mapping[str, object], model: Model, ranks: Ranks) -> Non
         raise NotApplicableError(
             f"kvcalc does not know the blocks of a draft's own kernels ({_BACKEND} of speculative)",
             help=f"remove {_BACKEND} from speculative",
-        )
-    if ranks.dcp > 1:
-        raise NotApplicableError(
-            "kvcalc does not know how ranks of decode context parallelism share a draft model's tokens",
-            help="use dcp=1, or remove speculative",
         )
 
 
@@ -212,8 +213,8 @@ def _check_draft_model(
         )
     if ranks.pp > 1:
         raise NotApplicableError(
-            "vLLM builds only a draft model's layers of its own pipeline stage; kvcalc does not know how these would "
-            "draft",
+            "vLLM cannot start a draft model on pipeline stages: it runs on the last, where its layers wait for the "
+            "output of another (assert intermediate_tensors is not None)",
             help="use pp=1, an eagle, or remove speculative",
         )
     own, others = model.published.vocab_size, drafter.published.vocab_size
