@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvcalc.answers.size import beyond_the_model
 from kvcalc.answers.tiers import on_node, tiers_of
 from kvcalc.engines import Engine
-from kvcalc.engines.base.plan import Plan, Planner
+from kvcalc.engines.base.plan import Plan, planner_of
 from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.fleet.demand import plan_of
 from kvcalc.fleet.memory import memory_of
@@ -53,7 +53,7 @@ class Limit:
         May be negative. Raises InvalidValueError if the engine's share is unknown.
         """
         memory = memory_of(engine, gpu, weights_bytes, reserve_bytes, utilization)
-        planner = engine if isinstance(engine, Planner) else None
+        planner = planner_of(engine)
         if planner is not None and planner.fixed_bytes is not None:
             return cls(memory.cache_bytes, (memory.share,))
         share = f"{float(utilization):g}" if planner is None else memory.share
@@ -116,21 +116,30 @@ _MOST_PLANS = 1024
 """Number of cached plans."""
 
 
+class _Planned(NamedTuple):
+    """A plan, and the format of its cache. deployment: keeps the objects alive by whose identity it is found."""
+
+    deployment: Deployment
+    plan: Plan
+    kv_dtype: str
+
+
 class _Plans:
     """Cache of engines' plans by what they depend on: files often repeat the same models."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], tuple[Deployment, Plan]] = {}
+        self._known: dict[tuple[object, ...], _Planned] = {}
 
-    def of(self, deployment: Deployment) -> Plan:
-        """The plan of a deployment; the objects in its key are kept alive with it."""
+    def of(self, deployment: Deployment) -> _Planned:
+        """The plan of a deployment."""
         asked, ranks = deployment.asked, deployment.ranks
         if len(self._known) >= _MOST_PLANS:
             self._known.clear()
         key = (id(asked.model), id(asked.engine), asked.kv_dtype.name, *(ranks.tp, ranks.pp, ranks.dcp))
         if key not in self._known:
-            self._known[key] = deployment, plan_of(asked.model, asked.engine, asked.kv_dtype, ranks)
-        return self._known[key][1]
+            plan = plan_of(asked.model, asked.engine, asked.kv_dtype, ranks)
+            self._known[key] = _Planned(deployment, plan, asked.engine.cache_format(asked.model, asked.kv_dtype))
+        return self._known[key]
 
 
 def check(deployments: Iterable[Deployment], refused: Iterable[Note] = (), skipped: Iterable[Note] = ()) -> CheckReport:
@@ -169,8 +178,8 @@ def _located_finding(deployment: Deployment, plans: _Plans) -> Finding:
         raise error.at(deployment.where) if deployment.where and not error.where else error from None
 
 
-def _finding(deployment: Deployment, plan: Plan) -> Finding:
-    asked, ranks = deployment.asked, deployment.ranks
+def _finding(deployment: Deployment, planned: _Planned) -> Finding:
+    asked, ranks, plan = deployment.asked, deployment.ranks, planned.plan
     available_bytes = deployment.limit.available_bytes
     each = -(-asked.sequences // ranks.dp)
     held = _held(deployment, plan, each)
@@ -180,7 +189,7 @@ def _finding(deployment: Deployment, plan: Plan) -> Finding:
         model=asked.model.name,
         tokens=asked.tokens,
         sequences=asked.sequences,
-        kv_dtype=asked.engine.cache_format(asked.model, asked.kv_dtype),
+        kv_dtype=planned.kv_dtype,
         needed_bytes=held.needed_bytes,
         available_bytes=available_bytes,
         limit=deployment.limit.words,

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from kvcalc.engines import Engine
-from kvcalc.engines.base.plan import Planner
+from kvcalc.engines.base.plan import planner_of
 from kvcalc.errors import InvalidValueError
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.units import shown
@@ -44,13 +44,14 @@ def memory_of(
     cache; others take floor(memory * utilization). Raises InvalidValueError if an engine's own share is unknown.
     """
     used = weights_bytes + reserve_bytes
-    if isinstance(engine, Planner):
-        if engine.fixed_bytes is not None:
+    planner = planner_of(engine)
+    if planner is not None:
+        if planner.fixed_bytes is not None:
             return Memory(
-                gpu.memory_bytes, f"{engine.FIXED} for the cache", weights_bytes, reserve_bytes, engine.fixed_bytes
+                gpu.memory_bytes, f"{planner.FIXED} for the cache", weights_bytes, reserve_bytes, planner.fixed_bytes
             )
-        left = engine.left_for_cache(gpu.memory_bytes, used)
-        return Memory(gpu.memory_bytes, engine.share_words, weights_bytes, reserve_bytes, left)
+        left = planner.left_for_cache(gpu.memory_bytes, used)
+        return Memory(gpu.memory_bytes, planner.share_words, weights_bytes, reserve_bytes, left)
     taken = gpu.memory_bytes * utilization.numerator // utilization.denominator
     return Memory(gpu.memory_bytes, f"utilization {float(utilization):g}", weights_bytes, reserve_bytes, taken - used)
 

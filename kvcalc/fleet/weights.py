@@ -190,29 +190,27 @@ def on_rank(weights: Weights, model: Model, ranks: Parallel, sharing: Sharing = 
     are KV heads if there are more ranks than heads. Other weights are divided evenly by tp x pp, as are all if layers
     do not divide.
     """
-    whole_bytes = sum(each.bytes for each in weights.tensors)
-    if not whole_bytes or (ranks.tp, ranks.pp, ranks.ep) == (1, 1, 1):
+    if not weights.tensors or (ranks.tp, ranks.pp, ranks.ep) == (1, 1, 1):
         return -(-weights.bytes // (ranks.tp * ranks.pp))
     try:
         stages = stages_of(model, ranks.pp, sharing)
     except InvalidValueError:  # the engine reports this, or has its own stages
         return -(-weights.bytes // (ranks.tp * ranks.pp))
-    heaviest_bytes = _of_heaviest(weights.tensors, tuple(stages), fewest_kv_heads(model), ranks)
-    return ceil(heaviest_bytes * weights.bytes / whole_bytes)
+    return ceil(weights.bytes * _share_of_heaviest(weights.tensors, tuple(stages), fewest_kv_heads(model), ranks))
 
 
 @lru_cache(maxsize=256)
-def _of_heaviest(
+def _share_of_heaviest(
     tensors: tuple[Stored, ...], stages: tuple[range, ...], kv_heads: int | None, ranks: Parallel
 ) -> Fraction:
-    """Bytes on a rank of the stage that holds most. Plans ask it of thousands of deployments of a few models."""
+    """Share of a rank of the stage that holds most. Plans ask it of thousands of deployments of a few models."""
     held = [Fraction(0)] * len(stages)
     for each in tensors:
         for stage, own_bytes in on_stages(each, stages):
             held[stage] += own_bytes * share_of_rank(each.tensor, kv_heads, ranks)
     if len(stages) > 1 and any(each.tensor.part == HEAD and each.tensor.shares for each in tensors):
         held[-1] += Fraction(sum(each.bytes for each in tensors if each.tensor.part == EMBEDDING), ranks.tp)
-    return max(held)
+    return max(held) / sum(each.bytes for each in tensors)
 
 
 def on_stages(each: Stored, stages: Sequence[range]) -> Iterator[tuple[int, int]]:

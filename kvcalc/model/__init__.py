@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -346,6 +347,11 @@ def repeated(pattern: tuple[str, ...] | list[str], num_layers: int) -> tuple[str
 
 def facts(attention: Attention) -> dict[str, Any]:
     """Fields of an attention kind that are set, by name: those it must have, then those it may have."""
-    required_first = sorted(fields(attention), key=lambda field: field.default is not MISSING)
-    values = ((f.name, getattr(attention, f.name)) for f in required_first)
+    values = ((name, getattr(attention, name)) for name in _required_first(type(attention)))
     return {name: value for name, value in values if value is not None and value is not False}
+
+
+@cache
+def _required_first(kind: type[Attention]) -> tuple[str, ...]:
+    in_order = sorted(fields(kind), key=lambda field: field.default is not MISSING)
+    return tuple(field.name for field in in_order)

@@ -8,10 +8,11 @@ A plan describes one replica and its `sequences`. Its answers are exact, and inv
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from kvcalc.cache.dtypes import Dtype
+    from kvcalc.engines.base import Engine
     from kvcalc.model import Model
     from kvcalc.parallel import Parallel
     from kvcalc.report.blocks import BlocksReport
@@ -111,6 +112,17 @@ class Planner(Protocol):
 
     def left_for_cache(self, memory_bytes: int, used_bytes: int) -> int:
         """Memory of a GPU left for the cache after the used bytes; may be negative."""
+
+
+def planner_of(engine: Engine) -> Planner | None:
+    """The engine, if it plans its cache. A protocol's isinstance looks at every member of every object."""
+    kind = type(engine)
+    if kind not in _PLANS:
+        _PLANS[kind] = isinstance(engine, Planner)
+    return cast("Planner", engine) if _PLANS[kind] else None
+
+
+_PLANS: dict[type, bool] = {}
 
 
 def least(numbers: Iterable[int | None]) -> int | None:
