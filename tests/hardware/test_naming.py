@@ -224,7 +224,7 @@ REMARKS = {
     "h800": "from the data sheet; what the driver reports is unknown",
     "gb10": "unified with the CPU",
     "apple-64gb": "older macOS's limit is assumed; newer macOS allows 55,662,788,608 bytes",
-    "apple-96gb": "3/4 of the memory, as older macOS gives other sizes",
+    "apple-96gb": "3/4 of the memory, the rule of older macOS for other sizes",
 }
 
 
