@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvcalc.io.api import decode as decode
     from kvcalc.io.api import deployments as deployments
     from kvcalc.io.api import diff as diff
+    from kvcalc.io.api import explain as explain
     from kvcalc.io.api import fit as fit
     from kvcalc.io.api import fit_gpus as fit_gpus
     from kvcalc.io.api import fits as fits
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kvcalc.report.fits import FitsReport as FitsReport
     from kvcalc.report.gallery import Gallery as Gallery
     from kvcalc.report.gpu_fit import GpuFit as GpuFit
+    from kvcalc.report.log import LogReport as LogReport
     from kvcalc.report.method_comparison import MethodComparison as MethodComparison
     from kvcalc.report.replay import ReplayReport as ReplayReport
     from kvcalc.report.replays import ReplaysReport as ReplaysReport
@@ -81,6 +83,7 @@ _HOMES = {
         "decode",
         "deployments",
         "diff",
+        "explain",
         "fit",
         "fit_gpus",
         "fits",
@@ -108,6 +111,7 @@ _HOMES = {
     "kvcalc.report.fits": ("FitsReport",),
     "kvcalc.report.gallery": ("Gallery",),
     "kvcalc.report.gpu_fit": ("GpuFit",),
+    "kvcalc.report.log": ("LogReport",),
     "kvcalc.report.method_comparison": ("MethodComparison",),
     "kvcalc.report.replay": ("ReplayReport",),
     "kvcalc.report.replays": ("ReplaysReport",),

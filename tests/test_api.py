@@ -48,6 +48,7 @@ API_ONLY = {
     "check": set(),
     "deployments": set(),
     "diff": {"max_growth"},
+    "explain": {"engine_settings"},
     "traffic": {"engine_settings", "kv_dtype", "scheduler", "available_bytes"},
     "presets": set(),
 }
@@ -91,6 +92,7 @@ OF_REPLICAS = {*OF_A_WORKLOAD, "workload", "on"}
         "check": "check",
         "deployments": "deployments",
         "diff": "diff",
+        "explain": "explain",
         "traffic": "traffic",
         "presets": "presets list",
     }.items(),
@@ -252,6 +254,20 @@ SAME = {
         lambda: kvcalc.check(MANIFEST, budget=8 * 2**30, batch="3"),
         f"check {MANIFEST} --budget 8GiB --users 3",
     ),
+    "a log": (
+        lambda: kvcalc.explain(Path("tests/logs/vllm_qwen3_14b.log"), "qwen3-14b", gpu="h100"),
+        "explain tests/logs/vllm_qwen3_14b.log qwen3-14b --gpu h100",
+    ),
+    "an error and its remedies": (
+        lambda: kvcalc.explain("tests/logs/vllm_error_minimax.log", "minimax-m2.7", tp=2),
+        "explain tests/logs/vllm_error_minimax.log minimax-m2.7 --tp 2",
+    ),
+    "a log with settings": (
+        lambda: kvcalc.explain(
+            "tests/logs/sglang_without_tp.log", kvcalc.load("qwen3-235b-a22b"), engine_settings={"page_size": "1"}, pp=1
+        ),
+        "explain tests/logs/sglang_without_tp.log qwen3-235b-a22b --engine-set page_size=1 --pp 1",
+    ),
     "what files start": (
         lambda: kvcalc.deployments(MANIFEST, variables=["A=b"]),
         f"deployments {MANIFEST} --set A=b",
@@ -317,6 +333,19 @@ def test_memory_is_written_with_its_unit():
 
 
 REFUSED = {
+    "a log of nothing": (lambda: kvcalc.explain("LICENSE"), "LICENSE: none of its"),
+    "a log of an unnamed model": (
+        lambda: kvcalc.explain("tests/logs/trtllm_tinyllama.log"),
+        "tests/logs/trtllm_tinyllama.log: this tensorrt_llm log does not describe its model",
+    ),
+    "a log of an unknown engine": (
+        lambda: kvcalc.explain("tests/logs/vllm_qwen3_14b.log", "qwen3-14b", engine="vlm"),
+        "log: no engine whose logs kvcalc reads is called 'vlm'",
+    ),
+    "a setting that a log's engine lacks": (
+        lambda: kvcalc.explain("tests/logs/vllm_qwen3_14b.log", "qwen3-14b", engine_settings={"block_sze": 1}),
+        "engine_settings: no setting of the engine vllm is called 'block_sze'",
+    ),
     "a pool of no size": (lambda: kvcalc.traffic("llama3-8b", context="1K"), "pool size unknown"),
     "weights as large as the GPU": (
         lambda: kvcalc.traffic("llama3-8b", context="1K", gpu="4090", weights="900GB"),

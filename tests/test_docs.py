@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from shutil import copytree
+from shutil import copy, copytree
 
 import pytest
 import yaml
@@ -63,6 +63,7 @@ def test_the_python_example_is_true(monkeypatch, tmp_path):
     (tmp_path / "path/to").mkdir(parents=True)
     (tmp_path / "path/to/config.json").write_text(json.dumps(CONFIG))
     copytree(ROOT / "tests" / "plans", tmp_path / "plans")
+    copy(ROOT / "tests" / "logs" / "vllm_qwen3_14b.log", tmp_path / "vllm.log")
     monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.*?)```", text("python.md"), re.DOTALL)[1]
     values: dict = {}

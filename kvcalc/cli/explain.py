@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvcalc.cli import asking, options
 from kvcalc.cli._output import check_output_format, show
 from kvcalc.cli.commands import Command
-from kvcalc.errors import InvalidValueError, KvcalcError
-
-if TYPE_CHECKING:
-    from kvcalc.fleet.explain import Reading
-    from kvcalc.model import Model
+from kvcalc.errors import KvcalcError
 
 _OF_WEIGHTS = ("weights", "gpu")
 """Fields that an error about the memory left by --weights may name."""
@@ -43,19 +39,20 @@ def run(
 
     from kvcalc.engines.base import split_version
     from kvcalc.fleet.explain import explain
-    from kvcalc.io.said import drafted_as_said, read_said
+    from kvcalc.io.said import drafted_as_said, model_said, read_said
 
     name, version = split_version(engine or "")
     reading, where = asking.located("", read_said, log, name or None)
     if named or preset or model:
         served = asking.one_model(named, preset, model, None, assume, mtp=mtp, hub=hub)
     else:
-        served = _model_named_in(reading, where, mtp=mtp)
+        served = asking.located("--mtp" if mtp else "", model_said, reading, where, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
     settings = {**asking.settings(reading.engine, engine_set), **_on_gpu(gpu)} | (
         {"version": version} if version else {}
     )
-    served = drafted_as_said(served, reading, settings, draft_model, hub=hub)
+    of_draft = "--draft-model" if draft_model else "--engine-set"
+    served = asking.located(of_draft, drafted_as_said, served, reading, settings, draft_model, hub=hub)
     beside = reading._replace(**_beside(weights, reserve))
     try:
         report = explain(served, beside, file=where, settings=settings, ranks=ranks)
@@ -63,22 +60,6 @@ def run(
         raise error.at("--weights" if getattr(error, "field", "") in _OF_WEIGHTS else "--engine-set") from None
     show(report, format)
     return _EXIT_CODES[report.outcome]
-
-
-def _model_named_in(reading: Reading, where: str, *, mtp: bool) -> Model:
-    """The model named by the log or the server. Raises InvalidValueError if it is not known."""
-    from kvcalc.io.said import model_named_in
-    from kvcalc.model import with_draft_layers
-
-    served = model_named_in(reading)
-    if served is None:
-        named = f" ({reading.model})" if reading.model else ""
-        raise InvalidValueError(
-            f"this {reading.engine} log does not describe its model{named}",
-            where=where,
-            help="name the model: --preset r1, or --model path/to/config.json",
-        )
-    return asking.located("--mtp", with_draft_layers, served) if mtp else served
 
 
 def _on_gpu(gpu: str | None) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from kvcalc.io.arguments import (
     one_length,
     one_or_several,
     ranks_of,
+    settings_of,
     terms_of,
     used,
 )
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from kvcalc.report.fits import FitsReport
     from kvcalc.report.gallery import Gallery
     from kvcalc.report.gpu_fit import GpuFit
+    from kvcalc.report.log import LogReport
     from kvcalc.report.method_comparison import MethodComparison
     from kvcalc.report.replays import ReplaysReport
     from kvcalc.report.replicas import ReplicasReport
@@ -866,6 +868,53 @@ def diff(
         batch=batch,
     )
     return differences(fspath(base), None if head is None else fspath(head), [fspath(p) for p in paths], given, agreed)
+
+
+def explain(
+    log: str | PathLike[str],
+    model: AnyModel | None = None,
+    *,
+    engine: str | None = None,
+    engine_settings: Settings = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    gpu: str | None = None,
+    weights: int | str | None = None,
+    reserve: int | str | None = None,
+    assume: str | None = None,
+    mtp: bool = False,
+    draft_model: str | None = None,
+    hub: bool = False,
+) -> LogReport:
+    """Whether the prediction agrees with an engine's start-up log, its start-up error or its running server.
+
+    log: a path, the pasted text, or an address such as http://127.0.0.1:8000, the only host contacted. model: if the
+    log does not name it. engine: that wrote it, if not detected, and its version; engine_settings, tp, pp, gpu: over
+    those of the log. weights, reserve: to derive vLLM's cache memory.
+    Raises InvalidFileError if nothing reports a cache, UnreachableError, InvalidValueError, UnknownNameError.
+    """
+    from kvcalc.engines.base import split_version
+    from kvcalc.fleet.explain import explain as explained
+    from kvcalc.hardware import gpu_named
+    from kvcalc.io.said import drafted_as_said, model_said, read_said
+    from kvcalc.io.weights import read_weights
+
+    name, version = split_version(engine or "")
+    reading, where = located("log", read_said, fspath(log), name or None)
+    if model is None:
+        served = located("mtp" if mtp else "", model_said, reading, where, mtp=mtp)
+    else:
+        served = model_of(model, None, (), assume, mtp=mtp, hub=hub)
+    settings = settings_of(reading.engine, engine_settings)
+    settings |= {"version": version} if version else {}
+    settings |= {"gpu": located("gpu", gpu_named, gpu).written} if gpu else {}
+    of_draft = "draft_model" if draft_model else "engine_settings"
+    served = located(of_draft, drafted_as_said, served, reading, settings, draft_model, hub=hub)
+    if weights is not None:
+        weights_bytes = located("weights", read_weights, weights).bytes
+        reading = reading._replace(weights_bytes=weights_bytes, reserve_bytes=bytes_of("reserve", reserve))
+    ranks = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}
+    return located("engine_settings", explained, served, reading, file=where, settings=settings, ranks=ranks)
 
 
 def presets(words: Specs = (), kind: str | None = None) -> Gallery:

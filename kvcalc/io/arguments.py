@@ -137,6 +137,11 @@ def ranks_of(
     return parallel
 
 
+def settings_of(engine: str, settings: Settings) -> dict[str, Any]:
+    """Settings of an engine, typed as its own are."""
+    return dict(_DOOR.typed(engine, settings) or {})
+
+
 def length_of(tokens: object, model: Model, engine: Engine) -> int | None:
     """The length that is asked about; None for the context that the engine makes of itself."""
     if tokens is not None:

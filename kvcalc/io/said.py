@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvcalc.engines import Engine
 from kvcalc.engines.base.versions import NEAREST
-from kvcalc.errors import InvalidFileError, KvcalcError, located
+from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
 from kvcalc.errors.foreign import listed, name_shown
 from kvcalc.fleet.explain import Reading
 from kvcalc.io.drafting import Drafting
@@ -18,7 +18,7 @@ from kvcalc.io.engine_logs import log_text, looked_for, read_lines, split_lines
 from kvcalc.io.engine_logs._outside import error_outside
 from kvcalc.io.files import exists
 from kvcalc.io.loading import load, load_named
-from kvcalc.model import Model
+from kvcalc.model import Model, with_draft_layers
 
 if TYPE_CHECKING:
     from kvcalc.io.live import Server
@@ -104,6 +104,22 @@ def model_named_in(reading: Reading) -> Model | None:
     return None
 
 
+def model_said(reading: Reading, where: str, *, mtp: bool = False) -> Model:
+    """The model that a log or a server names. mtp: with its draft layers.
+
+    Raises InvalidValueError if it is not known for sure, or has no such layers.
+    """
+    served = model_named_in(reading)
+    if served is None:
+        named = f" ({reading.model})" if reading.model else ""
+        raise InvalidValueError(
+            f"this {reading.engine} log does not describe its model{named}",
+            where=where,
+            help="name the model: --preset r1, or --model path/to/config.json",
+        )
+    return with_draft_layers(served) if mtp else served
+
+
 def drafted_as_said(
     model: Model, reading: Reading, settings: Mapping[str, object], draft: str | None = None, *, hub: bool = False
 ) -> Model:
@@ -116,13 +132,13 @@ def drafted_as_said(
     except KvcalcError:
         return model  # which explaining it will name
     if draft is not None:
-        return located("--draft-model", Drafting(engine, draft, hub=hub).of, model)
+        return Drafting(engine, draft, hub=hub).of(model)
     for name in _names_of(engine.draft_model or ""):
         try:
             drafter = load_named(name)
         except KvcalcError:
             continue
-        return located("--engine-set", Drafting(engine, drafter).of, model)
+        return Drafting(engine, drafter).of(model)
     return model
 
 
