@@ -30,7 +30,7 @@ def run(
     **added: Unpack[AddedOptions],
 ) -> int:
     """Runs `kvcalc check`."""
-    check_output_format(format, findings=True)
+    check_output_format(format, findings=True, charts=True)
     if baseline is None and (update_baseline or max_growth is not None):
         where = "--update-baseline" if update_baseline else "--max-growth"
         raise InvalidValueError("no baseline given", where=where, help="pass its file: --baseline kvcalc.json")
@@ -106,7 +106,7 @@ COMMAND = Command(
         options.UPDATE_BASELINE,
         options.MAX_GROWTH._replace(help="With --baseline: largest growth of a deployment's bytes: 10%."),
         options.EXACT,
-        options.FORMAT_OF_FINDINGS,
+        options.FORMAT_OF_CHECKS,
     ),
     run=run,
 )

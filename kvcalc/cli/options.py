@@ -121,6 +121,12 @@ def _formats_of_findings() -> Sequence[str]:
     return (*FOR_ANYTHING, *FOR_FINDINGS)
 
 
+def _formats_of_checks() -> Sequence[str]:
+    from kvcalc.formats import FOR_CHARTS
+
+    return (*_formats_of_findings(), *FOR_CHARTS)
+
+
 def _measured_engines() -> Sequence[str]:
     from kvcalc.io.vectors import engine_names
 
@@ -413,6 +419,7 @@ FORMAT_OF_FINDINGS = FORMAT._replace(known=_formats_of_findings)
 FORMAT_OF_CHARTS = FORMAT._replace(
     help="Output format: {known}. chart is for terminals; svg and png need kvcalc[plot].", known=_formats_of_charts
 )
+FORMAT_OF_CHECKS = FORMAT_OF_CHARTS._replace(known=_formats_of_checks)
 MAX_USERS = Option("max_users", ("--max-users",), None, "Plot max users on --gpu instead of bytes.", FLAG)
 LINEAR = Option("linear", ("--linear",), None, "Linear axes instead of logarithmic ones.", FLAG)
 OUT = Option("out", ("--out", "-o"), "FILE", "Write to this file; its suffix sets the format unless --format does.")

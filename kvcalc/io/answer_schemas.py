@@ -271,6 +271,7 @@ _FINDING = fields(
     needed_bytes=COUNT,
     available_bytes=INTEGER,
     missing_bytes=COUNT,
+    free_bytes=COUNT,
     limit=TEXT,
     max_tokens=maybe(COUNT),
     max_sequences=maybe(COUNT),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notebooks import frame_of, html_of
@@ -12,6 +12,11 @@ from kvcalc.report.tiers import NodeTier, host_bytes
 from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, Scale, common_scale, plural
 
+if TYPE_CHECKING:
+    from kvcalc.report.chart import Bar, Bars
+
+_MOST_DRAWN = 40
+"""Deployments in a chart."""
 _BELOW_ALL = 99.99
 """Largest percentage shown below 100%."""
 
@@ -110,6 +115,21 @@ class Finding(NamedTuple):
     def missing_bytes(self) -> int:
         """Missing bytes; 0 if it fits."""
         return max(0, self.needed_bytes - self.available_bytes)
+
+    @property
+    def free_bytes(self) -> int:
+        """Available bytes that are not needed; 0 if some are missing."""
+        return max(0, self.available_bytes - self.needed_bytes)
+
+    def bar(self) -> "Bar":
+        """Needed bytes, up to the available ones, and what is free or missing."""
+        from kvcalc.report.chart import Bar, Segment
+
+        held = min(self.needed_bytes, max(0, self.available_bytes))
+        missing = self.missing_bytes if held else min(self.missing_bytes, self.needed_bytes)
+        parts = (Segment("cache", held, 2), Segment("missing", missing, 1), Segment("free", self.free_bytes, 3))
+        words = "" if self.fits else self.verdict
+        return Bar(self.deployment, tuple(part for part in parts if part.bytes), words)
 
     @property
     def place(self) -> str:
@@ -225,6 +245,7 @@ class Finding(NamedTuple):
             "needed_bytes": self.needed_bytes,
             "available_bytes": self.available_bytes,
             "missing_bytes": self.missing_bytes,
+            "free_bytes": self.free_bytes,
             "limit": IN_FULL.words(self.limit),
             "max_tokens": self.max_tokens,
             "max_sequences": self.max_sequences,
@@ -293,6 +314,19 @@ class CheckReport(NamedTuple):
         """One row for each deployment, and for each that cannot be checked."""
         return Table.of((*(finding.row() for finding in self.findings), *map(refused_row, self.refused)))
 
+    def charts(self) -> "tuple[Bars, ...]":
+        """Needed memory of each deployment against what there is for its cache; of many, the tightest."""
+        from kvcalc.report.chart import Bars
+
+        drawn = self.findings
+        if len(drawn) > _MOST_DRAWN:
+            drawn = tuple(sorted(drawn, key=lambda each: each.available_bytes - each.needed_bytes)[:_MOST_DRAWN])
+        if not drawn:
+            return ()
+        notes = (f"the {_MOST_DRAWN} tightest of {len(self.findings):,} deployments",) if drawn != self.findings else ()
+        bars = tuple(finding.bar() for finding in drawn)
+        return (Bars(self._title, "memory for the cache on each GPU", bars, notes=notes),)
+
     def _repr_html_(self) -> str:
         return html_of(self)
 
@@ -303,10 +337,6 @@ class CheckReport(NamedTuple):
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment; a few lines on each that does not fit."""
         failing = [finding for finding in self.findings if not finding.fits]
-        do_not = "does not" if len(failing) == 1 else "do not"
-        verdict = f"{len(failing)} of {plural(len(self.findings), 'deployment')} {do_not} fit" if failing else "all fit"
-        verdict = verdict if self.findings else "nothing to check"
-        verdict += f", {len(self.refused):,} refused" if self.refused else ""
         unit, kind = memory_column(exact=self.exact)
         columns = (
             Column("deployment"),
@@ -333,9 +363,17 @@ class CheckReport(NamedTuple):
         )
         points = tuple(Point(f"{f.place}{f.deployment}", f.lines(exact=self.exact)) for f in failing)
         remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
-        sheet = Sheet(f"Capacity check: {verdict}", columns, rows, notes=tuple(remarks), points=points)
+        sheet = Sheet(self._title, columns, rows, notes=tuple(remarks), points=points)
         named = (("Refused", self.refused), ("Skipped", self.skipped))
         return (sheet, *(notes_sheet(title, notes) for title, notes in named if notes))
+
+    @property
+    def _title(self) -> str:
+        failing = sum(not finding.fits for finding in self.findings)
+        do_not = "does not" if failing == 1 else "do not"
+        verdict = f"{failing} of {plural(len(self.findings), 'deployment')} {do_not} fit" if failing else "all fit"
+        verdict = verdict if self.findings else "nothing to check"
+        return f"Capacity check: {verdict}{f', {len(self.refused):,} refused' if self.refused else ''}"
 
 
 def memory_column(*, exact: bool) -> tuple[str, Kind]:

@@ -51,6 +51,8 @@ COMMANDS = (
     "decode qwen3-30b-a3b -t 32K -b 8",
     "decode gpt-oss-20b -t 8K --tp 2",
     "decode jamba-1.5-mini -t 8K",
+    "check examples/plans/prod.yaml",
+    "check tests/plans/now/served.yaml examples/plans/served.yaml",
     f"traffic llama3-8b --blocks 2000 --context {TRACES}/azure.csv",
     f"traffic llama3-8b --blocks 400 --context {TRACES}/azure.csv",
     "traffic qwen3-next-80b-a3b -e sglang --gpu h200 --tp 2 --context p50=1K,p95=8K,max=32K --output 300",
