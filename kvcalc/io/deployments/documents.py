@@ -24,7 +24,7 @@ _SUFFIXES = {
         (".sh", ".bash", ".zsh", ".sbatch", ".slurm", ".slurm.sh", ".job", ".bat", ".ps1", ".txt", ".md"), SHELL
     ),
     **dict.fromkeys((".service", ".container", ".conf", ".pod", ".kube"), UNIT),
-    **dict.fromkeys((".hcl", ".nomad", ".tf"), HCL),
+    **dict.fromkeys((".hcl", ".nomad", ".tf", ".tfvars"), HCL),
     ".py": PYTHON,
     ".env": ENV,
     ".properties": PROPERTIES,

@@ -23,12 +23,14 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.io.engine_args._command import Command, Refusal, Said, Weighed
 from kvcalc.io.engine_args._launch import of_statement, program_words, started, starts_a_shell
 from kvcalc.io.engine_args._lmcache import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
 from kvcalc.io.engine_args._program import Program, version_of
+from kvcalc.io.engine_args._recognised import recognised
 from kvcalc.io.engine_args._secrets import HIDDEN, could_be_secret, is_credential, without_secrets
 from kvcalc.io.engine_args._served import has_draft, served_model
 from kvcalc.io.engine_args._shell import UNKNOWN, statements
@@ -181,6 +183,35 @@ def _of_image(image: str | None) -> tuple[str, Program] | None:
     return next(((name, program_of(name)) for name in _names() if program_of(name).is_of(image)), None)
 
 
+class _Whose(NamedTuple):
+    """The program of some words, how many of them name it, its defaults when it is called so, and what is to be told."""
+
+    name: str
+    before: int = 0
+    defaults: Mapping[str, object] | None = None
+    told: tuple[Said, ...] = ()
+
+
+def _whose(one: Started, engine: str | None) -> _Whose | None:
+    """Whose words these are: a command's, those of the engine that is named, or those of a container's image."""
+    named = _program_in(one)
+    if named is not None:
+        name, program, length = named
+        return _Whose(name, length, program.defaults_of.get(" ".join(program_words(one.words)[:length])))
+    if engine is not None:
+        return _Whose(engine)
+    if one.image is None or starts_a_shell(one.words):
+        return None
+    own = _of_image(one.image)
+    if own is not None and own[1].starts:
+        return _Whose(own[0])
+    found = recognised(one.words, one.image, one.variables, {each: program_of(each) for each in _names()})
+    if found is None:
+        return None
+    title = program_of(found[0]).title
+    return _Whose(*found, told=(Said("image", f"not {title}'s own; its arguments are those of {title}"),))
+
+
 def _read(
     one: Started, folder: Path | None, engine: str | None = None, files: Mapping[str, str] | None = None
 ) -> Command | None:
@@ -188,28 +219,21 @@ def _read(
     from kvcalc.io.engine_args._files import variables_of_lmcache, words_of_file
     from kvcalc.io.engine_args._reading import Reading
 
-    named, own = _program_in(one), _of_image(one.image)
-    defaults: Mapping[str, object] | None = None
-    if named is not None:
-        name, program, length = named
-        command = " ".join(program_words(one.words)[:length])
-        defaults = program.defaults_of.get(command)
-        words = program_words(one.words)[length:]
-    elif engine is not None:
-        name, program, words = engine, program_of(engine), list(one.words)
-    elif own is not None and own[1].starts and not starts_a_shell(one.words):
-        name, program, words = *own, list(one.words)
-    else:
+    whose = _whose(one, engine)
+    if whose is None:
         return None
+    name, program, own = whose.name, program_of(whose.name), _of_image(one.image)
+    words = program_words(one.words)[whose.before :] if whose.before else list(one.words)
     version = version_of(one.image) if one.image and own is not None and own[0] == name else None
     before = one.skipped + len(one.words) - len(words)
     of_file = words_of_file(words, program, folder, {**(files or {}), **one.files})
     of_lmcache = variables_of_lmcache(words, one.variables, folder)
-    reading = Reading(name, program, version, before=before, defaults=defaults)
+    reading = Reading(name, program, version, before=before, defaults=whose.defaults)
     reading.has_lmcache_file = of_lmcache is not None
     read = reading.read(words, one.variables if of_lmcache is None else of_lmcache, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
-    return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus)
+    told = (*whose.told, *read.told)
+    return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus, told=told)
 
 
 def _beginnings() -> str:

@@ -36,7 +36,8 @@ class Program:
     follow it. takes_prefixes: whether a beginning of a flag is that flag; turns_around: whether --disable-X is the
     opposite of --enable-X.
     images: what the names of images match whose tag is its version; starts: whether a container of such an image runs
-    the program with the arguments that it is given.
+    the program with the arguments that it is given. built: what the names of images hold that others build of it;
+    shown_by: variables that show that such an image starts it, where it has no arguments.
     config_flags: those that name a YAML file of further arguments, and whether that wins over the line (file_wins).
     """
 
@@ -58,6 +59,8 @@ class Program:
     turns_around: bool = False
     images: tuple[str, ...] = ()
     starts: bool = False
+    built: str = ""
+    shown_by: tuple[str, ...] = ()
     config_flags: tuple[str, ...] = ()
     file_wins: bool = False
     decides: str = ""

@@ -227,6 +227,8 @@ PROGRAM = Program(
     own_variables=("LLAMA_ARG_",),
     images=(r"ggml-org/llama\.cpp:(?:server|full)", r"ggerganov/llama\.cpp:(?:server|full)"),
     starts=True,
+    built=r"llama[._-]?(?:cpp|server)",
+    shown_by=("LLAMA_ARG_MODEL", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_MODEL_URL"),
     defaults_of={
         "llama-cli": {"defaults": "cli"},
         "llama-completion": {"defaults": "cli"},

@@ -89,4 +89,5 @@ PROGRAM = Program(
     takes_model=True,
     takes_prefixes=True,
     images=(r"(^|/)openmmlab/lmdeploy(:|$)",),
+    built=r"lmdeploy",
 )

@@ -40,6 +40,8 @@ PROGRAM = Program(
     """),
     takes_model=True,
     takes_text=True,
-    images=(r"(^|/)ollama/ollama(:|$)",),
+    images=(r"(^|/)ollama(:|$)",),
     starts=True,
+    built=r"^ollama",
+    shown_by=(*_VARIABLES, "OLLAMA_MODELS", "OLLAMA_KEEP_ALIVE", "OLLAMA_MAX_LOADED_MODELS"),
 )

@@ -482,5 +482,6 @@ PROGRAM = Program(
     not_served=("SGLANG_CACHE_DIT*", "SGLANG_DIFFUSION*"),
     takes_prefixes=True,
     images=(r"(^|/)lmsysorg/sglang(-[\w]+)?(:|$)",),
+    built=r"sglang",
     config_flags=("--config",),
 )

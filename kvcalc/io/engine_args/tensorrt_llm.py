@@ -88,6 +88,7 @@ PROGRAM = Program(
     harmless=("TRTLLM_*", "TLLM_LOG*", "TLLM_WORKER*", "TLLM_OVERRIDE*", "TLLM_DISABLE*"),
     takes_model=True,
     images=(r"tensorrt-llm/release(:|$)",),
+    built=r"tensorrt[._-]?llm|trtllm",
     config_flags=("--config", "--extra_llm_api_options", "--extra-llm-api-options", "--extra-engine-args"),
     file_wins=True,
 )

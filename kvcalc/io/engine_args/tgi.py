@@ -49,5 +49,6 @@ PROGRAM = Program(
         *(Variable(flag.name.upper().replace("-", "_"), flag) for flag in _DECIDING),
     ),
     images=(r"huggingface/text-generation-inference(:|$)",),
+    built=r"text-generation-inference|\btgi\b",
     starts=True,
 )

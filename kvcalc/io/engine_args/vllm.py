@@ -458,5 +458,6 @@ PROGRAM = Program(
     turns_around=True,
     images=(r"(^|/)vllm/vllm-openai(-[\w]+)?(:|$)", r"(^|/)vllm-openai(:|$)", r"(^|/)vllm/vllm-(tpu|cpu)[\w-]*(:|$)"),
     starts=True,
+    built=r"vllm",
     config_flags=("--config",),
 )

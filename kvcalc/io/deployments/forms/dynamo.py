@@ -32,14 +32,14 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         if service.at("componentType").text == "frontend" and not container.at("args"):
             yield Told(service.line, name, "no engine in it")
             continue
-        role = str(service.at("subComponentType").text)
+        role = _role(str(service.at("subComponentType").text), name)
         nodes = service.at("multinode", "nodeCount").count or 1
         replicas = service.at("replicas").count
         gpus, line = _gpus(service)
         pod = Pod(
             f"{document.name}/{name}",
             1 if replicas is None else replicas,
-            role if role in _ROLES else None,
+            role,
             nodes=nodes,
             kind=kind_of_pod(pod_spec),
             more={name: value for name, value in common.items() if name != _CONFIG},
@@ -69,12 +69,18 @@ def _components(document: Document, common: Mapping[str, Text], around: Around) 
         pod = Pod(
             f"{document.name}/{name}",
             1 if replicas is None else replicas,
-            half if half in _ROLES else None,
+            _role(half, name),
             nodes=nodes,
             more=common,
         )
         for read in workloads(document, spec, pod, around):
             yield read._replace(part="") if isinstance(read, Workload) else read
+
+
+def _role(said: str, name: str) -> str | None:
+    """The half that a service is: as its type says it, else its name."""
+    found = [half for half in _ROLES if half in name.lower()]
+    return said if said in _ROLES else found[0] if len(found) == 1 else None
 
 
 def _of_config(read: Workload, envs: Node, name: str) -> Workload:

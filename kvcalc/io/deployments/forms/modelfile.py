@@ -16,7 +16,7 @@ from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.units import Entry, entries, variables
 from kvcalc.io.deployments.workload import Workload
 
-_FROM = re.compile(r"\s*FROM\s+(\S+)", re.IGNORECASE)
+_FROM = re.compile(r"\s*FROM\s+(?:\"([^\"]+)\"|(\S+))", re.IGNORECASE)
 _PARAMETER = re.compile(r"\s*PARAMETER\s+(\w+)\s+(\S+)", re.IGNORECASE)
 _QUOTES = '"""'
 _CONTEXT = "num_ctx"
@@ -32,7 +32,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         if was:
             continue
         if match := _FROM.match(line):
-            model = Text.on(line.line, match[1])
+            model = Text.on(line.line, match[1] or match[2])
         elif (match := _PARAMETER.match(line)) and match[1].lower() == _CONTEXT:
             context = Text.on(line.line, match[2])
     server = {name: value for each in _beside(document, around) for name, value in _server(each, around).items()}

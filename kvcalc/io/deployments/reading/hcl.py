@@ -73,7 +73,7 @@ class _Reader:
                 close = re.compile(rf"^[ \t]*{match['mark']}[ \t]*$", re.MULTILINE).search(self._text, end)
                 if close is None:
                     raise self._error("a heredoc does not end", at)
-                words, end = str(self._text[end : close.start()]), close.end()
+                words, end = self._text.part(end, close.start()), close.end()
             if kind != "space":
                 found.append(_Token(kind, words, at))
             if len(found) > _MOST_TOKENS:
@@ -222,6 +222,8 @@ def _unquoted(token: _Token) -> str:
 
 
 def _literal(token: _Token, line: int) -> Node:
+    if isinstance(token.text, Text):  # a heredoc, which has lines of its own
+        return text_node(token.text)
     words = Text.on(line, _unquoted(token))
     if token.kind == "number":
         return Node(float(words) if "." in words else int(words), line, words)

@@ -1,0 +1,63 @@
+"""Whose arguments stand alone in a container whose image is no engine's own: by its name, and by the flags themselves.
+
+Most who deploy an engine build an image of it. Where such an image is named after the engine, one flag that decides the
+cache is enough; where it is not, every flag must be the engine's and no other engine's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from kvcalc.io.engine_args._line import divided
+from kvcalc.io.engine_args._program import Program
+from kvcalc.io.engine_args._rows import Names
+
+_BESIDE = re.compile(
+    r"router|gateway|exporter|proxy|simulator|[-_]sim\b|web-?ui|[-_]ui\b|client|operator|controller|bench|swap|"
+    r"download|loader|sidecar|epp\b|evaluat|monitor|dashboard"
+)
+"""What the names of images say that work with an engine and are none."""
+_ARGUMENTS = re.compile(r"-|[\w.-]+/[\w.-]+$")
+"""How arguments begin: with a flag, or with a model of the hub."""
+_SURE = 2
+"""Flags that decide, from which on they say alone whose they are."""
+
+
+def recognised(
+    words: Sequence[str], image: str, variables: Mapping[str, str], programs: Mapping[str, Program]
+) -> tuple[str, int] | None:
+    """The program that an image starts, and the words before its arguments; None where nothing says it for sure."""
+    name = image.partition("@")[0].rpartition("/")[2].lower()
+    if _BESIDE.search(name):
+        return None
+    named = [each for each, program in programs.items() if program.built and re.search(program.built, name)]
+    for each in named:
+        before = int(words[:1] == programs[each].commands[0].split()[1:])
+        if _is_of(words[before:], programs[each], variables):
+            return each, before
+    if named or not words or not words[0].startswith("-"):
+        return None
+    sure = [each for each, program in programs.items() if _has_all(words, program)]
+    return (sure[0], 0) if len(sure) == 1 else None
+
+
+def _is_of(words: Sequence[str], program: Program, variables: Mapping[str, str]) -> bool:
+    """Whether a program whose image it may be takes these words; where there are none, whether variables say so."""
+    if not words:
+        return any(name in variables for name in program.shown_by)
+    decide, unknown = _counts(words, program)
+    return _ARGUMENTS.match(words[0]) is not None and decide > 0 and unknown <= decide
+
+
+def _has_all(words: Sequence[str], program: Program) -> bool:
+    decide, unknown = _counts(words, program)
+    return decide >= _SURE and not unknown
+
+
+def _counts(words: Sequence[str], program: Program) -> tuple[int, int]:
+    """Flags that decide its cache or name its model, and words that are none of its flags."""
+    line = divided(words, program)
+    decide = [given for given in line.given if given.flag.does.decides or isinstance(given.flag.does, Names)]
+    strays = line.strays[int(program.takes_model) :]
+    return len(decide), len(line.unknown) + len(line.wrong) + len(strays)
