@@ -35,6 +35,7 @@ _MOST_EXPANDED = 64 * 1024
 _HELD = ("data", "stringData")
 """Where a Secret holds its values, which are not read."""
 BEFORE = "an init container: it runs before the others and holds no cache"
+_HALVES = ("prefill", "decode")
 _SIDECAR = "a sidecar, which is no engine"
 
 
@@ -135,6 +136,21 @@ def kind_of_slice(resource: Node, whole: Kind | None) -> Kind | None:
     return Kind(None, resource.line, f"a slice {match[1]} of a GPU that is not named: --gpu NAME-mig-{match[1]}")
 
 
+def image_of(image: Node) -> Text:
+    """An image, also where its registry, repository and tag stand apart."""
+    if not image.is_mapping:
+        return image.text
+    parts = [str(image.at(key).text) for key in ("registry", "repository", "name") if image.at(key).text]
+    tag, digest = str(image.at("tag").text), str(image.at("digest").text)
+    return Text.on(image.line, "/".join(parts) + (f":{tag}" if tag else "") + (f"@{digest}" if digest else ""))
+
+
+def role_of(labels: Node) -> str | None:
+    """The half that a pod's labels say it is, as llm-d and its kin write it."""
+    halves = {str(node.text) for _, node in labels.items()} & set(_HALVES)
+    return next(iter(halves)) if len(halves) == 1 else None
+
+
 class Pod(NamedTuple):
     """How a pod's containers are called and counted. nodes: pods of one replica, all alike.
 
@@ -169,7 +185,8 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
     values, secret = environment(container, around)
     values = {**pod.more, **values}
     command, args = container.at("command"), container.at("args")
-    words = tuple(expanded(node.text, values) for node in (*_words(command), *_words(args)))
+    written = [node.text for node in (*_words(command), *_words(args))]
+    words = tuple(expanded(text, values) for text in written)
     files = _mounted(container, spec, around)
     script, words = _of_files(words, files)
     if (lmcache := files.get(str(values.get(LMCACHE_FILE)))) is not None:
@@ -197,6 +214,7 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
         image=str(container.at("image").text),
         program=pod.program,
         variables=values,
+        used=frozenset(match[1] for text in written for match in _VARIABLE.finditer(text) if match[1]),
         secret=secret,
         model=pod.model if pod.model is not None else _stored(values),
         gpus=None if gpus is None else gpus * pod.nodes + pod.more_gpus,

@@ -35,7 +35,8 @@ _LLAMA_CPP = "llama_cpp"
 _ENGINES = {"tensorrt_llm": "trtllm", "llama_cpp_python": "llama_cpp"}
 """Programs whose engine goes by another name in what is printed."""
 _NO_ENGINE = "no engine"
-_IN_CONTAINER = re.compile(r"/(?:mnt|models?|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
+_IN_CONTAINER = re.compile(r"/(?:mnt|model[\w-]*|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
+_NAMED = re.compile(r"\$\{?([A-Za-z_]\w*)")
 _UNSET = re.compile(r"([A-Za-z_]\w*) is a variable that nothing sets")
 _NAMELESS = "a variable is a variable that nothing sets"
 _OF_SCRIPT = "a variable that nothing sets, as an argument of the script"
@@ -127,12 +128,19 @@ def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
             settled = _of_own(workload, workload.program, workload.settings, workload.model, place)
             return Outcome((settled,), notes[0], notes[1])
         return Outcome(refused=notes[0] if workload.program else (), told=_no_engine(place))
-    read = [_settled(_versioned(command, workload.image), place) for command in commands]
+    used = workload.used | frozenset(_NAMED.findall(script or ""))
+    read = [_settled(_versioned(_without(command, used), workload.image), place) for command in commands]
     return Outcome(
         tuple(settled for each in read for settled in each.settled),
         (*notes[0], *(note for each in read for note in each.refused)),
         (*notes[1], *(note for each in read for note in each.told)),
     )
+
+
+def _without(command: Command, used: frozenset[str]) -> Command:
+    """A command without what is said of variables that its own words name: those are of whoever wrote them."""
+    refused = tuple(each for each in command.refused if each.about not in used)
+    return command._replace(refused=refused, told=tuple(each for each in command.told if each.about not in used))
 
 
 def _versioned(command: Command, image: str) -> Command:

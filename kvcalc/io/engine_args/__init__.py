@@ -184,7 +184,7 @@ def _of_image(image: str | None) -> tuple[str, Program] | None:
 
 
 class _Whose(NamedTuple):
-    """The program of some words, how many of them name it, its defaults when it is called so, and what is to be told."""
+    """The program of some words, how many of them name it, its defaults when called so, and what is to be told."""
 
     name: str
     before: int = 0
@@ -232,7 +232,8 @@ def _read(
     reading.has_lmcache_file = of_lmcache is not None
     read = reading.read(words, one.variables if of_lmcache is None else of_lmcache, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
-    told = (*whose.told, *read.told)
+    through = (Said("the script in front", "what it adds to the arguments is not known"),) if one.through else ()
+    told = (*through, *whose.told, *read.told)
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus, told=told)
 
 

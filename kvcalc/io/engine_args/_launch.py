@@ -21,6 +21,7 @@ from kvcalc.io.engine_args._started import Started
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 _SHELLS = ("bash", "sh", "zsh", "dash", "ash", "ksh", "cmd", "fish")
+_WRAPPER = re.compile(r"\.(?:ba)?sh$|entry-?point$")
 _DEEPEST = 12
 """Commands that start one another; more is no command line of anybody."""
 
@@ -70,7 +71,8 @@ _STARTERS = {
     **dict.fromkeys(("mpirun", "mpiexec", "orterun"), _OF_MPI),
     **{"gdb": _options("-ex -x --command"), "-": Starter(), "%": Starter(), "$": Starter(), "command:": Starter()},
     **{"cmd:": Starter(), "run:": Starter()},
-    "shifter": Starter(),
+    **{"shifter": Starter(), "with-contenv": Starter()},
+    **dict.fromkeys(("gosu", "su-exec", "s6-setuidgid"), _options("", own_words=1)),
     "trtllm-llmapi-launch": Starter(),
     **dict.fromkeys(("apptainer exec", "singularity exec", "apptainer run", "singularity run"), _OF_APPTAINER),
     **dict.fromkeys(
@@ -91,6 +93,7 @@ def started(words: Sequence[str], variables: Mapping[str, str] | None = None, de
     """What a command starts in the end; several where it hands a shell a text with several commands."""
     rest = list(words)
     found: dict[str, str] = dict(variables or {})
+    through = ""
     while depth < _DEEPEST:
         rest = _without_assignments(rest, found)
         if not rest:
@@ -104,11 +107,13 @@ def started(words: Sequence[str], variables: Mapping[str, str] | None = None, de
             inner = started(contained.words, contained.variables, depth + 1) if contained.is_command else []
             return [one.inside(contained) for one in inner] or [contained]
         starter = _starter(name, rest)
+        if starter is None and _is_wrapper(name, rest):
+            starter, through = (Starter(), 1), name
         if starter is None:
             break
         rest = _behind(rest, *starter, found)
         depth += 1
-    return [Started(tuple(rest), found, skipped=len(words) - len(rest))]
+    return [Started(tuple(rest), found, skipped=len(words) - len(rest), through=through)]
 
 
 def _without_assignments(words: list[str], found: dict[str, str]) -> list[str]:
@@ -127,6 +132,11 @@ def _starter(name: str, words: Sequence[str]) -> tuple[Starter, int] | None:
         if len(words) >= length and key in _STARTERS:
             return _STARTERS[key], length
     return None
+
+
+def _is_wrapper(name: str, words: Sequence[str]) -> bool:
+    """Whether it is a script in front of a command, with which it ends by custom: `/entrypoint.sh vllm serve M`."""
+    return len(words) > 1 and not words[1].startswith("-") and _WRAPPER.search(name) is not None
 
 
 def _behind(words: Sequence[str], starter: Starter, length: int, found: dict[str, str]) -> list[str]:

@@ -33,7 +33,7 @@ def recognised(
         return None
     named = [each for each, program in programs.items() if program.built and re.search(program.built, name)]
     for each in named:
-        before = int(words[:1] == programs[each].commands[0].split()[1:])
+        before = int(list(words[:1]) == programs[each].commands[0].split()[1:])
         if _is_of(words[before:], programs[each], variables):
             return each, before
     if named or not words or not words[0].startswith("-"):

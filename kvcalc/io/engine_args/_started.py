@@ -13,6 +13,7 @@ class Started(NamedTuple):
 
     image, name: of the container. gpus: that it may use, where that is said. line: of the text it stands in, from 1.
     skipped: words before its own, of those it was started with. files: that the text wrote before, by path.
+    through: a script in front of it.
     """
 
     words: tuple[str, ...]
@@ -24,6 +25,7 @@ class Started(NamedTuple):
     line: int = 0
     skipped: int = 0
     files: Mapping[str, str] = {}
+    through: str = ""
 
     def inside(self, outer: Started) -> Self:
         """The same, in a container."""

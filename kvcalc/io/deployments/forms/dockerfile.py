@@ -6,7 +6,8 @@ Source: docs.docker.com/reference/dockerfile.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from kvcalc.io.deployments.documents import DOCKER, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
@@ -23,24 +24,12 @@ _HEREDOC = re.compile(r"<<-?['\"]?(\w+)['\"]?")
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
-    values: dict[str, Text] = {}
-    image, entry, command = "", None, None
-    stages: dict[str, str] = {}
-    for name, rest in instructions(document.text):
-        if name == "FROM":
-            base, *alias = _AS.split(_PLATFORM.sub("", filled(rest, values)).strip(), maxsplit=1)
-            image, entry, command = stages.get(base, base), None, None
-            stages.update(dict.fromkeys(alias, image))
-        elif name in ("ENV", "ARG"):
-            values.update(_pairs(rest, values))
-        elif name == "ENTRYPOINT":
-            entry, command = rest, None
-        elif name == "CMD":
-            command = rest
-    values.update(around.given)
-    start = command if command is not None else entry
-    if start is None and not image:
+    last = _last_stage(document.text)
+    if last is None:
         return
+    image, entry, command, values = last
+    values = {**values, **around.given}
+    start = command if command is not None else entry
     script = next((each for each in (entry, command) if each is not None and listed(each) is None), None)
     words = [word for each in (entry, command) if each is not None for word in listed(each) or ()]
     line = start.line if start is not None else 1
@@ -53,6 +42,39 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         image=str(image),
         variables=values,
     )
+
+
+class _Stage(NamedTuple):
+    """A stage: its base image, what it starts, and its variables."""
+
+    image: str
+    entry: Text | None
+    command: Text | None
+    values: Mapping[str, Text]
+
+
+def _last_stage(text: Text) -> _Stage | None:
+    """The last stage, with what it has of the stage that it is built on."""
+    stages: dict[str, _Stage] = {}
+    stage: _Stage | None = None
+    arguments: dict[str, Text] = {}
+    alias = ""
+    for name, rest in instructions(text):
+        if name == "FROM":
+            base, *named = _AS.split(_PLATFORM.sub("", filled(rest, arguments)).strip(), maxsplit=1)
+            alias = named[0].lower() if named else ""
+            stage = stages.get(base.lower(), _Stage(base, None, None, dict(arguments)))
+        elif stage is None:
+            arguments.update(_pairs(rest, arguments) if name == "ARG" else ())
+        elif name in ("ENV", "ARG"):
+            stage = stage._replace(values={**stage.values, **dict(_pairs(rest, stage.values))})
+        elif name == "ENTRYPOINT":
+            stage = stage._replace(entry=rest, command=None)
+        elif name == "CMD":
+            stage = stage._replace(command=rest)
+        if stage is not None:
+            stages[alias] = stage
+    return stage
 
 
 def instructions(text: Text) -> Iterator[tuple[str, Text]]:
@@ -78,7 +100,7 @@ def instructions(text: Text) -> Iterator[tuple[str, Text]]:
             heredoc = opened[1] if opened else ""
 
 
-def _pairs(rest: Text, values: dict[str, Text]) -> Iterator[tuple[str, Text]]:
+def _pairs(rest: Text, values: Mapping[str, Text]) -> Iterator[tuple[str, Text]]:
     words = split(filled(rest, values))
     matches = [(_PAIR.fullmatch(word), word) for word in words]
     for match, word in matches:

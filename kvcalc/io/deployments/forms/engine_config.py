@@ -45,7 +45,9 @@ def _program(document: Document) -> str | None:
         return None
     least = 1 if any("-" in name for name, _ in document.root.items()) else 2
     known = [name for name, signs in _SIGNS.items() if len(found & signs) >= least]
-    return max(known, key=lambda name: len(found & program_of(name).spelled.keys()), default=None)
+    whose = max(known, key=lambda name: len(found & program_of(name).spelled.keys()), default=None)
+    strange = found - program_of(whose).spelled.keys() if whose is not None else set()
+    return whose if 2 * len(strange) <= len(found) else None  # else a file of something else, with some of its words
 
 
 def _is_own(document: Document) -> bool:

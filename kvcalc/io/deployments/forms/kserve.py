@@ -15,7 +15,7 @@ from kvcalc.io.deployments.pods import Pod, environment, expanded, gpus_of, work
 from kvcalc.io.deployments.reading.flags import flag_name
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import NOTHING, Node
-from kvcalc.io.deployments.workload import Told, Workload
+from kvcalc.io.deployments.workload import Refused, Told, Workload
 
 RUNTIMES = ("ServingRuntime", "ClusterServingRuntime")
 _SERVICE = "InferenceService"
@@ -30,6 +30,13 @@ def model_of_uri(uri: Text) -> Text | None:
     """The model that a storage address names: of the hub by its id, else the address."""
     words = uri.removeprefix("hf://")
     return Text.on(uri.line, words) if words else None
+
+
+def _connected(storage: Node) -> Text | None:
+    """The path of a data connection, which is put behind /mnt/models; its bucket is in a Secret."""
+    path = storage.first("path", "storagePath").text
+    words = path.strip("/")
+    return Text.on(path.line, words) if words else None
 
 
 def _is_own(document: Document) -> bool:
@@ -51,21 +58,25 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _is_used(runtime: Document, around: Around) -> bool:
-    return any(
-        each.kind == _SERVICE and each.root.at("spec", "predictor", "model", "runtime").text == runtime.name
-        for each in around.documents
-    )
+    services = (each for each in around.documents if each.kind == _SERVICE)
+    return any(_names(each.root.at("spec", "predictor", "model"), runtime, around) for each in services)
+
+
+def _names(model: Node, runtime: Document, around: Around) -> bool:
+    if model.at("runtime"):
+        return model.at("runtime").text == runtime.name
+    return _runtime(model, around) is runtime
 
 
 def _service(document: Document, around: Around) -> Iterator[Read]:
     predictor = document.root.at("spec", "predictor")
     model = predictor.at("model")
-    runtime = around.named(RUNTIMES, str(model.at("runtime").text)) if model else None
+    runtime = _runtime(model, around) if model else None
     pod = Pod(
         document.name,
         _count(predictor.at("minReplicas"), 1),
         replicas_max=predictor.at("maxReplicas").count,
-        model=model_of_uri(model.at("storageUri").text),
+        model=model_of_uri(model.at("storageUri").text) or _connected(model.at("storage")),
         kind=kind_of_pod(predictor),
     )
     if not model:  # the pod itself stands in the predictor
@@ -102,8 +113,28 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
         group=id(model.value),
     )
     if runtime is None and model.at("runtime"):
-        why = "the runtime is not among the files: what its command adds is not known"
-        yield Told(model.at("runtime").line, str(model.at("runtime").text), why)
+        at, name = model.at("runtime").line, str(model.at("runtime").text)
+        if inner.program:
+            yield Told(at, name, "the runtime is not among the files: what its command adds is not known")
+        else:
+            yield Refused(at, name, "the runtime is not among the files: which engine it starts is not known")
+
+
+def _runtime(model: Node, around: Around) -> Document | None:
+    """The runtime that is named; where none is, the only one that says it is to be taken for the model's format."""
+    if model.at("runtime"):
+        return around.named(RUNTIMES, str(model.at("runtime").text))
+    wanted = str(model.at("modelFormat", "name").text).lower()
+    found = [
+        each
+        for each in around.documents
+        if each.kind in RUNTIMES
+        and any(
+            taken.at("autoSelect").is_true and str(taken.at("name").text).lower() == wanted
+            for taken in each.root.at("spec", "supportedModelFormats").each()
+        )
+    ]
+    return found[0] if wanted and len(found) == 1 else None
 
 
 def _without_names(words: Iterable[Text]) -> Iterator[Text]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read, of_kinds
-from kvcalc.io.deployments.pods import Pod, workloads
+from kvcalc.io.deployments.pods import Pod, role_of, workloads
 from kvcalc.io.deployments.reading.tree import Node
 from kvcalc.io.deployments.workload import Refused, Workload
 
@@ -34,7 +34,9 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         replicas = 1 if count is None else count
     if document.kind == "Job":
         replicas = spec.at("parallelism").count or 1
-    for read in workloads(document, _pod_of(document), Pod(document.name, replicas), around):
+    labels = spec.at("template", "metadata", "labels") or document.root.at("metadata", "labels")
+    pod = Pod(document.name, replicas, role_of(labels))
+    for read in workloads(document, _pod_of(document), pod, around):
         if isinstance(read, Workload) and _is_patch(read):
             yield Refused(read.line, read.part, "a patch without an image: give the manifest that it changes, too")
         else:

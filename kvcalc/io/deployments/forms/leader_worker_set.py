@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read, of_kinds
-from kvcalc.io.deployments.pods import Pod, gpus_of, workloads
+from kvcalc.io.deployments.pods import Pod, gpus_of, role_of, workloads
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node
 
@@ -24,6 +24,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     pod = Pod(
         document.name,
         _replicas(spec),
+        role_of(template.first("leaderTemplate", "workerTemplate").at("metadata", "labels")),
         more_gpus=(size - 1) * gpus_of_pod(worker),
         more={name: Text.on(template.line, value) for name, value in leads(size).items()},
     )

@@ -36,7 +36,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         spec = document.root.at(half)
         if not spec.is_mapping or spec.at("create").is_false:
             continue
-        ranks = _Ranks.of(spec.at("parallelism"))
+        ranks = Ranks.of(spec.at("parallelism"))
         replicas = spec.at("replicas").count
         pod = Pod(
             half,
@@ -79,7 +79,7 @@ def _is_command(words: tuple[Text, ...]) -> bool:
     return bool(words) and not words[0].startswith("-")
 
 
-class _Ranks(NamedTuple):
+class Ranks(NamedTuple):
     """Degrees as the chart works them out: of data, its share of a worker and the workers, two give the third."""
 
     line: int
