@@ -42,7 +42,8 @@ class Workload(NamedTuple):
     the parts have in common. line: of what starts it. words: a command as a list, or the arguments of its image.
     is_command: whether the first is a program for sure. script: a text of a shell in their place. program: whose
     arguments the words are, where the form says it.
-    variables: its environment. used: those that its words name. secret: names of variables whose values are not to be had. model: what the form says.
+    variables: its environment. used: those that its words name. secret: names of variables whose values are not to be
+    had. model: what the form says.
     settings: of an engine without a command line. gpus: of one replica over all its nodes, with its line. kind: which.
     memory_bytes, container_gpus: memory limit and GPUs of one container, where it states them.
     replicas: None where another document says it. runs_many: why no model is said. bare: whether it is a command line
