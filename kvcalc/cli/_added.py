@@ -43,7 +43,7 @@ def checked(paths: Sequence[str], given: Given) -> tuple[CheckReport, tuple[Depl
     from kvcalc.io.checking import to_check
 
     asked = to_check(paths, given)
-    report = check(*asked)
+    report = check(asked.deployments, asked.refused, asked.skipped)
     if not report.findings and len(report.refused) == 1:
         raise report.refused[0].error()
     if not report.findings and not report.refused:

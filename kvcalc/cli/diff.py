@@ -8,7 +8,6 @@ from typing import Unpack
 from kvcalc.cli import asking, options
 from kvcalc.cli._added import AddedOptions, given_by
 from kvcalc.cli._output import check_output_format, show
-from kvcalc.cli.check import REFUSED
 from kvcalc.cli.commands import Command
 
 
@@ -31,15 +30,15 @@ def run(
     agreed = None if max_growth is None else asking.located("--max-growth", parse_percent, max_growth, "max_growth")
     report = differences(base, head, paths, given_by(added), agreed)._replace(exact=exact)
     show(report, format)
-    return REFUSED if report.refused else 1 if report.fails else 0
+    return int(report.fails)
 
 
 COMMAND = Command(
     help=(
         "What a change does to each deployment's cache: bytes, users and context, and the field that caused it.\n\n"
         "BASE and HEAD are files, folders or git revisions; without HEAD, a revision is compared with the working "
-        "tree. Exit code 0: nothing got worse, 1: something no longer fits, or grew by more than --max-growth, 2: bad "
-        "input."
+        "tree. Exit code 0: nothing got worse, 1: something no longer fits or can no longer be sized, or grew by more "
+        "than --max-growth, 2: bad input."
     ),
     epilog="Example: kvcalc diff main HEAD plans/ --max-growth 10% --format markdown",
     takes=(

@@ -304,6 +304,7 @@ def _diff() -> Schema:
         was=maybe(_FINDING),
         now=maybe(_FINDING),
         causes=many(cause),
+        refused=absent(many(_NOTE)),
     )
     notes = many(_NOTE)
     return _document(

@@ -76,12 +76,21 @@ class Given(NamedTuple):
         return any(name in self.fields for name in _OF_DEVICE)
 
 
+class Unsized(NamedTuple):
+    """A deployment that cannot be sized, and why; without a name all that its file holds."""
+
+    file: str
+    name: str
+    notes: tuple[Note, ...]
+
+
 class ToCheck(NamedTuple):
-    """Deployments in the order of their files, and what cannot be checked."""
+    """Deployments in the order of their files, and what cannot be checked. unsized: whose the refusals are."""
 
     deployments: tuple[Deployment, ...]
     refused: tuple[Note, ...]
     skipped: tuple[Note, ...]
+    unsized: tuple[Unsized, ...] = ()
 
 
 def to_check(paths: Sequence[str], given: Given) -> ToCheck:
@@ -98,12 +107,12 @@ def of_files(files: Found, given: Given) -> ToCheck:
     named = {source.name for source in plans}
     notes = sorted_notes(files, read._replace(silent=tuple(name for name in read.silent if name not in named)))
     entries: list[tuple[str, Deployment]] = []
-    refused: list[Note] = [note for note in notes.refused if not _is_answered(note, given)]
+    unsized: list[Unsized] = []
     for source in plans:
         try:
             entries.extend((source.name, each) for each in _of_plan(source, hub=given.hub))
         except KvcalcError as error:
-            refused.append(Note.of(error, source.name))
+            unsized.append(Unsized(source.name, "", (Note.of(error, source.name),)))
     if "weights" in given.fields:
         _check_weights(read.settled, given.called["weights"])
     known: dict[Hashable, Any] = {}
@@ -111,10 +120,15 @@ def of_files(files: Found, given: Given) -> ToCheck:
         try:
             entries.extend((_file(settled), each) for each in _of_file(settled, given, known))
         except KvcalcError as error:
-            refused.append(Note.of(error, settled.deployed.where))
+            where = settled.deployed.where
+            unsized.append(Unsized(_file(settled), settled.deployed.name, (Note.of(error, where),)))
     order = {source.name: number for number, source in enumerate(files.sources)}
     entries.sort(key=lambda entry: order.get(entry[0], len(order)))
-    return ToCheck(tuple(each for _, each in entries), tuple(dict.fromkeys(refused)), (*notes.skipped, *notes.empty))
+    refused = [note for note in notes.refused if not _is_answered(note, given)]
+    refused += [note for each in unsized for note in each.notes]
+    unsized += [Unsized(_file(each), each.deployed.name, each.refused) for each in read.settled if each.refused]
+    skipped = (*notes.skipped, *notes.empty)
+    return ToCheck(tuple(each for _, each in entries), tuple(dict.fromkeys(refused)), skipped, tuple(unsized))
 
 
 def _check_weights(settled: Sequence[Settled], where: str) -> None:

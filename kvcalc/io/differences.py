@@ -7,9 +7,10 @@ from fractions import Fraction
 
 from kvcalc.fleet.check import check
 from kvcalc.fleet.diff import changes
-from kvcalc.io.checking import Given, of_files
-from kvcalc.io.sides import two_sides
-from kvcalc.report.diff import Cause, DiffReport
+from kvcalc.io.checking import Given, ToCheck, of_files
+from kvcalc.io.sides import Side, two_sides
+from kvcalc.report.deployments import Note
+from kvcalc.report.diff import Cause, Change, DiffReport
 
 
 def differences(
@@ -17,13 +18,13 @@ def differences(
 ) -> DiffReport:
     """Changes from `base` to `head`, or to the files as they are now. max_growth: the largest that is agreed.
 
-    Raises KvcalcError for what is neither a file nor a revision, and where nothing can be checked now.
+    Raises KvcalcError for what is neither a file nor a revision, and where nothing can be checked on either side.
     """
     with two_sides(base, head, paths) as (was, now):
-        before, after = (check(*of_files(side.files, given)) for side in (was, now))
-    if len(after.refused) == 1 and not after.findings:
+        asked = of_files(was.files, given), of_files(now.files, given)
+        before, after = (check(each.deployments, each.refused, each.skipped) for each in asked)
+    if not before.findings and not after.findings and after.refused:
         raise after.refused[0].error()
-    unread = {now.key(now.shown.get(file, file)) for note in after.refused for file in (note.where.rpartition(":")[0],)}
     found, unchanged = changes(
         was.findings(before.findings),
         now.findings(after.findings),
@@ -32,6 +33,44 @@ def differences(
         max_growth=max_growth,
         otherwise=Cause("what a file that it names holds", "as it was", "another"),
     )
-    known = tuple(change for change in found if change.now is not None or change.file not in unread)
-    passed_over = tuple(dict.fromkeys((*before.refused, *was.told, *before.skipped, *now.told, *after.skipped)))
-    return DiffReport(was.name, now.name, known, unchanged, refused=after.refused, passed_over=passed_over)
+    lost = _Lost(now, asked[1])
+    known = tuple(change._replace(refused=lost.of(change)) for change in found)
+    said = {note for change in known for note in change.refused}
+    as_before = {_place(was, note) for note in before.refused}
+    left = [note for note in after.refused if note not in said]
+    still = [note for note in left if _place(now, note) in as_before]
+    passed_over = (*before.refused, *was.told, *before.skipped, *now.told, *after.skipped, *still)
+    return DiffReport(
+        was.name,
+        now.name,
+        known,
+        unchanged,
+        refused=tuple(note for note in left if note not in still),
+        passed_over=tuple(dict.fromkeys(passed_over)),
+    )
+
+
+def _place(side: Side, note: Note) -> tuple[str, str, str]:
+    """A note as both sides would say it: by its file, wherever in it."""
+    return side.file(note.where), note.about, note.why
+
+
+class _Lost:
+    """What cannot be sized now, by file and name of a deployment, or by file alone where nothing says whose it is."""
+
+    def __init__(self, side: Side, asked: ToCheck) -> None:
+        self._named: dict[tuple[str, str], tuple[Note, ...]] = {}
+        self._files: dict[str, tuple[Note, ...]] = {}
+        for each in asked.unsized:
+            self._named.setdefault((side.key(side.shown.get(each.file, each.file)), each.name), each.notes)
+        owned = {note for each in asked.unsized if each.name for note in each.notes}
+        for note in asked.refused:
+            if note not in owned:
+                file = side.file(note.where)
+                self._files[file] = (*self._files.get(file, ()), note)
+
+    def of(self, change: Change) -> tuple[Note, ...]:
+        """Why a deployment is not sized now; nothing for one that is, or that was taken out."""
+        if change.now is not None:
+            return ()
+        return self._named.get((change.file, change.deployment)) or self._files.get(change.file, ())

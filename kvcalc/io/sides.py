@@ -44,6 +44,11 @@ class Side(NamedTuple):
         """By what the other side knows a file."""
         return self.keys.get(file, file)
 
+    def file(self, where: str) -> str:
+        """By what both sides know the file of a place."""
+        file = where.rpartition(":")[0] if where.rpartition(":")[2].isdecimal() else where
+        return self.key(self.shown.get(file, file))
+
     def findings(self, found: Iterable[Finding]) -> tuple[Finding, ...]:
         """Findings, at the files as they are shown."""
         return tuple(

@@ -383,16 +383,16 @@ def memory_column(*, exact: bool) -> tuple[str, Kind]:
 
 def refused_row(note: Note) -> dict[str, Cell]:
     """A deployment that cannot be checked, as a row."""
-    file, line = _place(note)
+    file, line = place_of(note)
     return {"deployment": note.about, "verdict": "refused", "file": file, "line": line, "notes": note.sentence}
 
 
 def notice_of(note: Note) -> Notice:
     """A deployment that cannot be checked, as a notice for CI."""
-    return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *_place(note))
+    return Notice(UNREAD, True, note.about, "refused", (note.sentence,), *place_of(note))
 
 
-def _place(note: Note) -> tuple[str, int]:
+def place_of(note: Note) -> tuple[str, int]:
     """File and line of a deployment that cannot be checked."""
     file, _, line = note.where.rpartition(":")
     return (file, int(line)) if line.isascii() and line.isdecimal() else (note.where, 0)

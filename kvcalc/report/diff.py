@@ -3,18 +3,20 @@
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
-from kvcalc.report.check import Finding, memory_column, notice_of, refused_row
+from kvcalc.report.check import Finding, memory_column, notice_of, place_of, refused_row
 from kvcalc.report.deployments import Note, notes_sheet
 from kvcalc.report.notebooks import frame_of, html_of
-from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, Notice, Rule
+from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, UNREAD, Notice, Rule
 from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled, Table
 from kvcalc.report.versions import named
 from kvcalc.units import IN_FULL, common_scale, plural
 
-Verdict = Literal["added", "removed", "no longer fits", "does not fit", "grew too much", "fits again", "changed"]
+Verdict = Literal[
+    "added", "removed", "no longer sized", "no longer fits", "does not fit", "grew too much", "fits again", "changed"
+]
 _PERCENT = 100
 _ANY = "any"
-_FAILURES: dict[str, Rule] = {"no longer fits": NO_LONGER_FITS, "grew too much": GREW}
+_FAILURES: dict[str, Rule] = {"no longer fits": NO_LONGER_FITS, "grew too much": GREW, "no longer sized": UNREAD}
 
 
 class Cause(NamedTuple):
@@ -44,7 +46,8 @@ class Cause(NamedTuple):
 class Change(NamedTuple):
     """One deployment, before and after; None before if it was added, None after if removed.
 
-    file: relative path on both sides. causes: fields that changed; max_growth: largest growth allowed.
+    file: relative path on both sides. causes: fields that changed; max_growth: largest growth allowed. refused: why it
+    can no longer be sized.
     """
 
     deployment: str
@@ -53,6 +56,7 @@ class Change(NamedTuple):
     now: Finding | None
     causes: tuple[Cause, ...] = ()
     max_growth: Fraction | None = None
+    refused: tuple[Note, ...] = ()
 
     @property
     def growth(self) -> Fraction | None:
@@ -74,7 +78,7 @@ class Change(NamedTuple):
     def verdict(self) -> Verdict:
         """The verdict in a word or two."""
         if self.now is None:
-            return "removed"
+            return "no longer sized" if self.refused else "removed"
         if not self.now.fits and (self.was is None or self.was.fits):
             return "no longer fits" if self.was else "does not fit"
         if self.grew_too_much:
@@ -85,14 +89,14 @@ class Change(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether it does not fit now but did before or is new, or grew by more than allowed."""
-        return self.verdict in ("no longer fits", "does not fit", "grew too much")
+        """Whether it does not fit or cannot be sized now, but did before or is new, or grew by more than allowed."""
+        return self.verdict in ("no longer sized", "no longer fits", "does not fit", "grew too much")
 
     def lines(self, *, exact: bool = False) -> tuple[str, ...]:
         """Before, after and the causes; the next step if it does not fit."""
         causes = tuple(cause.words for cause in self.causes)
         advice = (self.now.advice,) if self.now is not None and not self.now.fits else ()
-        return (self._balance(exact=exact), *causes, *advice)
+        return (self._balance(exact=exact), *causes, *advice, *(_reason(note) for note in self.refused))
 
     def _balance(self, *, exact: bool) -> str:
         found = [finding for finding in (self.was, self.now) if finding is not None]
@@ -135,6 +139,7 @@ class Change(NamedTuple):
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
+        refused: list[Json] = [note.to_dict() for note in self.refused]
         return {
             "deployment": self.deployment,
             "file": self.file,
@@ -144,13 +149,14 @@ class Change(NamedTuple):
             "was": None if self.was is None else self.was.to_dict(),
             "now": None if self.now is None else self.now.to_dict(),
             "causes": [cause.to_dict() for cause in self.causes],
+            **({"refused": refused} if refused else {}),
         }
 
 
 class DiffReport(NamedTuple):
     """Deployments that changed from `was` to `now`, in the order of `now`, removed ones last.
 
-    unchanged: number of the others. exact: whether tables show exact bytes. refused: what cannot be checked now;
+    unchanged: number of the others. exact: whether tables show exact bytes. refused: what is new and cannot be checked;
     passed_over: what could not be before, and files without deployments.
     """
 
@@ -164,8 +170,8 @@ class DiffReport(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether any change fails."""
-        return any(change.fails for change in self.changes)
+        """Whether any change fails, or something new cannot be checked."""
+        return bool(self.refused) or any(change.fails for change in self.changes)
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -198,6 +204,8 @@ class DiffReport(NamedTuple):
         too_large = TOO_LARGE if here.missing_bytes else OVER_LIMIT
         rule = _FAILURES.get(change.verdict, GREW if not change.fails else too_large)
         file, line = (at.file, at.line) if at else (here.file, here.line)
+        if change.refused:
+            file, line = place_of(change.refused[0])
         lines = change.lines(exact=self.exact)
         return Notice(rule, change.fails, change.deployment, change.verdict, lines, file, line, here.notes)
 
@@ -227,7 +235,8 @@ class DiffReport(NamedTuple):
 
     def _title(self, change: Change) -> str:
         here = change.now or change.was
-        return f"{here.place if here else ''}{change.deployment}: {change.verdict}"
+        place = f"{change.refused[0].where}: " if change.refused else here.place if here else ""
+        return f"{place}{change.deployment}: {change.verdict}"
 
     def _summary(self) -> str:
         between = f"from {self.was} to {self.now}"
@@ -238,6 +247,10 @@ class DiffReport(NamedTuple):
         failed = f", {failing} failing" if failing else ""
         unchanged = f", {self.unchanged} unchanged" if self.unchanged else ""
         return f"{plural(len(self.changes), 'change')} {between}{unchanged}{failed}{refused}"
+
+
+def _reason(note: Note) -> str:
+    return f"{note.where}: {note.about}: {note.sentence}"
 
 
 def _row(change: Change) -> tuple[Cell, ...]:

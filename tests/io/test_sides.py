@@ -141,7 +141,7 @@ def test_a_model_outside_of_the_repository_is_no_file_of_a_revision(repository):
     assert "there is no such file" in done.err
 
 
-def test_what_was_broken_before_is_said_and_what_is_broken_now_is_refused(repository):
+def test_what_was_broken_before_is_said_and_what_is_broken_now_fails(repository):
     commit({"a.yaml": plan("x"), "b.yaml": plan("1K")})
     commit({"a.yaml": plan("1K")})
     done = run("diff", "main~1", "main", "-f", "json")
@@ -149,8 +149,8 @@ def test_what_was_broken_before_is_said_and_what_is_broken_now_is_refused(reposi
     (note,) = json.loads(done.out)["passed_over"]
     assert (note["where"], note["about"]) == ("main~1:/a.yaml:4", "deployments[0].tokens")
     back = run("diff", "main", "main~1")
-    assert back.code == 2
-    assert "main~1:/a.yaml:4  deployments[0].tokens" in back.out
+    assert back.code == 1
+    assert "main~1:/a.yaml:4: chat: no longer sized" in back.out
     assert "removed" not in back.out
 
 
@@ -254,8 +254,43 @@ def test_other_files_are_counted_and_broken_plans_are_not_passed_over(repository
     assert run("diff", "main").code == 0
     Path("b.yaml").write_text("deployments:\n  - name: x\n   model: r1\n")
     done = run("diff", "main")
-    assert done.code == 2
+    assert done.code == 1
     assert "b.yaml:3  the file  is not valid YAML" in done.out
+    commit({"b.yaml": Path("b.yaml").read_text()})
+    still = run("diff", "main")
+    assert still.code == 0
+    assert "Ignored" in still.out
+    assert "b.yaml:3" in still.out
+
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  containers:
+  - name: vllm
+    image: vllm/vllm-openai:v0.10.2
+    args: ["--model", "deepseek-ai/DeepSeek-R1", "--max-model-len", "{length}"]
+"""
+
+
+def test_one_of_two_that_cannot_be_sized_any_more_hides_no_other(repository):
+    pods = {name: POD.format(name=name, length=4096) for name in ("wren", "lark")}
+    commit({"pods.yaml": "---\n".join(pods.values())})
+    Path("pods.yaml").write_text(
+        "---\n".join((pods["wren"].replace("4096", "$(LEN)"), pods["lark"].replace("4096", "8192")))
+    )
+    done = run("diff", "main", "--budget", "40GB", "--users", "1", "-f", "json")
+    assert done.code == 1
+    answer = json.loads(done.out)
+    assert [(each["deployment"], each["verdict"], each["fails"]) for each in answer["changes"]] == [
+        ("lark", "changed", False),
+        ("wren", "no longer sized", True),
+    ]
+    (note,) = answer["changes"][1]["refused"]
+    assert (note["where"], note["about"]) == ("pods.yaml:8", "--max-model-len")
+    assert answer["refused"] == []
 
 
 def test_a_file_that_is_too_large_is_refused(repository):
