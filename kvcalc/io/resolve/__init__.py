@@ -36,7 +36,7 @@ from kvcalc.model import Model
 STDIN = "-"
 TEXT_SUFFIXES = (".yaml", ".yml", ".json")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".gguf")
-_OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
+_OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|qat|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
 """Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
 _FP8 = "fp8"
 _HOW = "--hub from the Hugging Face Hub, --model path/to/config.json, or the folder that it was downloaded to"
@@ -203,10 +203,13 @@ def _on_disk(name: str) -> Resolved | None:
 
 
 def _by_rule(name: str) -> Resolved | None:
-    """A preset whose core a repository's name has."""
+    """A preset whose core a repository's name has, or that of a listed repository with weights as published."""
     core = core_of(name)
     presets = {preset for preset, its in _cores() if its == core.name}
-    if len(presets) != 1:
+    like = [] if presets else [row for row in table.published() if core_of(row.name).name == core.name]
+    presets |= {row.preset for row in like}
+    contexts = {row.context for row in like}
+    if len(presets) != 1 or not all(presets) or len(contexts) > 1:
         return None
     (preset,) = presets
     return Resolved(
@@ -215,7 +218,7 @@ def _by_rule(name: str) -> Resolved | None:
         as_published=not core.weights,
         repository=name,
         weights=format_of(name, core.weights),
-        context=core.context,
+        context=core.context or next(iter(contexts), None),
     )
 
 
@@ -249,6 +252,7 @@ def _unknown(name: str) -> UnknownNameError:
         known = [*preset_names(), *preset_aliases()]
         return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
     near = UnknownNameError.among("preset", core_of(name[:MOST_NAME]).name, preset_names(), see=_HOW_ELSE).help
+    near = near.removeprefix("Else ")
     return UnknownNameError(
         f"no repository called {name_shown(name)} is known here, and its name alone does not say what it caches",
         help=near,

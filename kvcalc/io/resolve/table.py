@@ -63,6 +63,12 @@ def rows() -> tuple[Row, ...]:
     return tuple(_row(line) for line in _text()[0].splitlines() if line and not line.startswith("#"))
 
 
+@cache
+def published() -> tuple[Row, ...]:
+    """Repositories whose weights are as published, and names that must not be taken for a preset."""
+    return tuple(row for row in rows() if not row.weights and not row.name.startswith(TAG))
+
+
 def tags_of(family: str) -> tuple[str, ...]:
     """Tags of an Ollama family."""
     start = f"{TAG}{family.lower()}:"

@@ -53,6 +53,8 @@ TRAPS = [
     "unsloth/mistral-7b",
     "nvidia/nemo",
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    "someone/DeepSeek-R1-Distill-Qwen-7B-AWQ",
+    "deepseek-r1:8b",
 ]
 
 
@@ -62,6 +64,22 @@ def test_a_name_that_is_nearly_a_models_is_refused_with_the_nearest(name):
         resolve(name)
     assert "config.json" in refused.value.help
     assert refused.value.help.count("'") <= 2 * 3
+
+
+LIKE_LISTED = {
+    "nvidia/DeepSeek-R1-0528-FP4": ("deepseek-r1", 163840),
+    "someone/DeepSeek-R1-Distill-Qwen-14B-AWQ": ("qwen2.5-14b", 131072),
+    "someone/Qwen3-4B-Instruct-2507-int4": ("qwen3-4b", 262144),
+    "deepseek-r1:14b": ("qwen2.5-14b", 131072),
+    "gemma3:4b-it-qat": ("gemma-3-4b", 131072),
+}
+
+
+@pytest.mark.parametrize("name", LIKE_LISTED)
+def test_weights_in_another_format_of_a_listed_repository_are_known(name):
+    preset, context = LIKE_LISTED[name]
+    assert resolve(name).preset == preset
+    assert load_named(name).max_model_len == context
 
 
 def test_a_family_of_tags_is_asked_for_its_size():
