@@ -38,7 +38,7 @@ NOTHING_BESIDE = "no other memory is counted besides weights and cache: measure 
 
 def beside_words(counted: Beside | str) -> str:
     """What is estimated, as a note: with the bounds of each term, or in words alone."""
-    return f"beside them: {counted}; --reserve replaces the estimate"
+    return f"other memory: {counted}; --reserve replaces the estimate"
 
 
 def device_asked_for(gpu: str | None, memory: int | str | None) -> str:

@@ -177,7 +177,7 @@ class MethodComparison(NamedTuple):
             Column("vs as it is", "ratio"),
             Column("scores", "gibibytes", wide=True),
             Column("copied in a step", "gibibytes", wide=True),
-            Column("beside K and V", wide=True),
+            Column("besides K and V", wide=True),
             Column("FlashAttention", wide=True),
             Column("retraining", wide=True),
             Column("per-head paging", wide=True),

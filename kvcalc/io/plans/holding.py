@@ -126,7 +126,7 @@ class Holding:
 
     @cached_property
     def _beside(self) -> Beside | None:
-        """What lies beside weights and cache, as far as that is estimated; None where it is given, or not known."""
+        """Other memory besides weights and cache, if it is estimated; None if it is given or unknown."""
         widths = None if self._given_reserve is not None else self.weights.widths
         if widths is None:
             return None
@@ -135,18 +135,18 @@ class Holding:
         return self._row.take("gpu", self._settled.beside, self._model, asked.kv_dtype, self._ranks, widths, tokens)
 
     def _reserve(self) -> tuple[int, str]:
-        """What lies beside weights and cache, as it is given or as the engine is estimated to need at most."""
+        """Other memory besides weights and cache, as given or as the upper estimate for the engine."""
         if self._given_reserve is not None:
             return self._given_reserve, "reserve"
         adapters_bytes = self.adapters_bytes or 0
         if self._beside is None:
             return adapters_bytes, "adapters" if adapters_bytes else ""
         too = ", adapters too" if adapters_bytes else ""
-        words = f"beside them{too} (estimate, at most; reserve replaces it)"
+        words = f"other memory{too} (estimate, at most; reserve replaces it)"
         return self._beside.high_bytes + adapters_bytes, words
 
     def _check_weighed(self) -> None:
-        """Raises where args change what a GPU holds beside the cache in a way that the entry does not say.
+        """Raises if args change a GPU's other memory and the entry does not account for it.
 
         Experts are shared by ranks of several replicas where the tensors are known, whose experts are then divided.
         """
@@ -157,7 +157,7 @@ class Holding:
             if of_ranks or (unknown and self._entry.reserve is None):
                 adds = "add --reserve" if row.by_flags else "add reserve:"
                 asks = "give a budget for the cache" if of_ranks else f"{adds} and their bytes"
-                raise row.refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or leave the flag out", "args")
+                raise row.refuse(f"{weighed.about}: {weighed.why}", f"{asks}, or remove the flag", "args")
 
     def _read_weights(self) -> Weights:
         row, entry = self._row, self._entry
