@@ -44,6 +44,9 @@ _TENSORS = {
     "S": ("recurrent_state", "ssm_state", "wkv_state"),
 }
 """Tensors summed under each letter of the log's lines."""
+_SUMS = {**_TENSORS, "total": (*_TENSORS["K"], *_TENSORS["V"])}
+_ALIGNED = 32
+"""Bytes that the CPU backend added to a buffer, and printed with it, up to late 2024 (TENSOR_ALIGNMENT)."""
 _STEP = 256
 """Proposed contexts are multiples of this number of cells."""
 
@@ -54,11 +57,17 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     Raises InvalidValueError if neither the log nor a setting gives n_ctx.
     """
     del ranks  # one process holds the context
+    if reading.caches and _n_ctx(settings) is None:
+        raise InvalidValueError(
+            "context length unknown: the log has no n_ctx",
+            field="n_ctx",
+            help="pass the complete log, which prints n_ctx before its caches, or --engine-set n_ctx=8192",
+        )
     report = _report(model, settings)
     if reading.refusal is not None and not reading.caches:
         return tuple(_of_refusal(report, reading))
     found = []
-    for letter, names in _TENSORS.items():
+    for letter, names in _SUMS.items():
         printed = [cache[letter] for cache in reading.caches if letter in cache]
         number = sum(t.bytes for group in report.groups for t in group.tensors if t.name in names)
         if printed:
@@ -108,7 +117,10 @@ def _of_refusal(report: Report, reading: Reading) -> Iterator[Compared]:
         return
     kinds = [group.bytes for group in report.groups]
     whole = next((number for number in (report.total_bytes, *kinds) if printed.is_print_of(number)), None)
-    if whole is not None or printed.value > report.total_bytes:
+    if whole is None and not printed.unit and printed.is_print_of(report.total_bytes + _ALIGNED):
+        words = f"{report.total_bytes:,} + {_ALIGNED} to align it"
+        yield Compared("buffer of the cache", str(printed), words, agrees=True, line=printed.line)
+    elif whole is not None or printed.value > report.total_bytes:
         yield printed.compared("buffer of the cache", whole or report.total_bytes)
     else:
         words = f"a part of {printed.shown(report.total_bytes)}"

@@ -9,7 +9,10 @@ allocate CUDA0 buffer of size 37748736000` and `failed to allocate buffer for kv
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
 
 from kvcalc.fleet.explain import Printed, Reading, Refusal
 from kvcalc.fleet.explain._reading import NEEDED
@@ -34,8 +37,13 @@ def _line(first: str, second: str, letters: str) -> re.Pattern[str]:
 _KV = _line("K", "V", "KV")
 _LATENT = _line(r"c\^KV", r"kv\^T", "KV")
 _STATES = _line("R", "S", "RS")
+_TOTAL = re.compile(r"(?:\b[kK][vV] self size|\bllama_kv_cache\w*: size) *= *(?P<total>\d+(?:\.\d+)?) Mi?B")
+"""A size without K and V: of builds of 2023, or of a line that was cut."""
+_CELLS = re.compile(r"\( *(\d+) cells, *(\d+) layers, *(\d+)(?:/ *(\d+))? seqs\)")
+_PARAMETER = re.compile(r"constructing llama_context\b|\bn_(?:ctx|seq_max) *= *\d")
+"""What a context prints before its caches."""
 _PARAMETERS = {
-    "n_ctx": r"\bn_ctx *= *(\d+)",
+    "n_ctx": r"\bn_ctx *= *(\d+)|\bkv_size *= *(\d+)",
     "n_seq_max": r"\bn_seq_max *= *(\d+)",
     "n_batch": r"\bn_batch *= *(\d+)",
     "n_ubatch": r"\bn_ubatch *= *(\d+)",
@@ -62,38 +70,118 @@ _BY_NAME = {"kv": "the buffer of the cache cannot be allocated", "compute": "the
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """K, V, R and S of each cache, the parameters of the context, and the error that ended it."""
-    caches: list[Mapping[str, Printed]] = []
-    settings: dict[str, Json] = {}
-    latents = list(matches(_LATENT, lines))
-    for number, found in (*(latents or matches(_KV, lines)), *matches(_STATES, lines)):
-        letters = {name: text for name, text in found.groupdict().items() if text and not name.endswith("_type")}
-        caches.append({letter: Printed(text, "MiB", number) for letter, text in letters.items()})
-        for letter in ("K", "V"):
-            if letters.get(letter, "0") not in _WITHOUT_SIZE:
-                settings[f"type_{letter.lower()}"] = found[f"{letter}_type"]
-    refusal = _refusal(lines, last_line=max((each.line for cache in caches for each in cache.values()), default=0))
+    """K, V, R and S of each cache of one context, its parameters, and the error that ended it."""
+    caches = _caches(lines)
+    context = _largest(caches, lines)
+    refusal = _refusal(lines, last_line=max((cache.line for cache in caches), default=0))
     if not caches and refusal is None:
         return None
-    for name, pattern in (*_ASKED.items(), *_PARAMETERS.items()):
-        for _, match in matches(re.compile(pattern), lines):
-            value = next((text for text in match.groups() if text), "")
-            if name not in ("type_k", "type_v") or not caches:
-                settings[name] = int(value) if value.isdecimal() else value
-    if caches or "type_k" in settings:
-        settings.setdefault("type_v", settings.get("type_k"))
-    if last_value(_FULL, lines) or (next(matches(_IK, lines), None) and not latents):
+    settings = _settings(lines, context)
+    if last_value(_FULL, lines) or (next(matches(_IK, lines), None) and not any(cache.latent for cache in caches)):
         settings["swa_full"] = True  # ik_llama.cpp has no caches for windows
     if build := _build(lines):
         settings["version"] = build
     return Reading(
         "llama_cpp",
-        tuple(caches),
+        tuple(cache.sizes for cache in context),
         {name: value for name, value in settings.items() if value is not None},
         {},
         refusal=refusal,
         device=_device(lines),
+        notes=_several(caches, context),
     )
+
+
+# Caches of a context --------------------------------------------------------------------------------------------------
+
+
+class _Cache(NamedTuple):
+    """A line about a cache. cells: of each stream; types: of K and V, where they store anything."""
+
+    line: int
+    sizes: Mapping[str, Printed]
+    types: Mapping[str, str] = {}
+    latent: bool = False
+    cells: int = 0
+    layers: int = 0
+    seqs: int = 0
+    streams: int = 0
+
+    @property
+    def bytes(self) -> Fraction:
+        """All that it stores."""
+        return sum((each.value for each in self.sizes.values()), Fraction(0))
+
+
+def _caches(lines: Sequence[str]) -> list[_Cache]:
+    """Each cache's line; of builds that print no K and V the total; latents instead of the K that they are."""
+    latents = dict(matches(_LATENT, lines))
+    split = latents or dict(matches(_KV, lines))
+    found = {**split, **dict(matches(_STATES, lines))}
+    if not latents:
+        found |= {number: total for number, total in matches(_TOTAL, lines) if number not in split}
+    return [_cache(number, found[number], lines[number - 1], latent=bool(latents)) for number in sorted(found)]
+
+
+def _cache(number: int, found: re.Match[str], line: str, *, latent: bool) -> _Cache:
+    groups = {name: text for name, text in found.groupdict().items() if text}
+    sizes = {name: Printed(text, "MiB", number) for name, text in groups.items() if not name.endswith("_type")}
+    types = {name: groups[f"{name}_type"] for name in ("K", "V") if groups.get(name, "0") not in _WITHOUT_SIZE}
+    stored = _CELLS.search(line)
+    counts = [int(text or 0) for text in stored.groups()] if stored else []
+    return _Cache(number, sizes, types, latent, *counts)
+
+
+def _largest(caches: Sequence[_Cache], lines: Sequence[str]) -> list[_Cache]:
+    """Caches of the context that stores most: a log may have several runs, and a draft's context beside the model's.
+
+    A context ends where parameters are printed again, or where the same layers are stored in another format.
+    """
+    starts = sorted(number for number, _ in matches(_PARAMETER, lines))
+    contexts: list[list[_Cache]] = []
+    for cache in caches:
+        last = contexts[-1] if contexts else []
+        begun = bisect_right(starts, cache.line) > bisect_right(starts, last[-1].line) if last else True
+        if begun or any(_is_other_run(cache, each) for each in last):
+            contexts.append([])
+        contexts[-1].append(cache)
+    return max(contexts, key=lambda context: sum(cache.bytes for cache in context), default=[])
+
+
+def _is_other_run(one: _Cache, other: _Cache) -> bool:
+    """Whether two caches of as many cells and layers differ in format, which those of one context do not."""
+    same = one.cells and (one.cells, one.layers) == (other.cells, other.layers)
+    return bool(same) and one.types != other.types
+
+
+def _several(caches: Sequence[_Cache], context: Sequence[_Cache]) -> tuple[str, ...]:
+    others = [cache.line for cache in caches if cache not in context]
+    if not others:
+        return ()
+    return (f"the log has several contexts: the largest is judged, not that of line {others[0]:,}",)
+
+
+def _settings(lines: Sequence[str], context: Sequence[_Cache]) -> dict[str, Json]:
+    """Parameters of the context, else what its caches tell of them; of a command line where it ended before."""
+    settings: dict[str, Json] = {}
+    for cache in context:
+        settings |= {f"type_{letter.lower()}": word for letter, word in cache.types.items()}
+    last = context[-1].line if context else len(lines)
+    for name, pattern in (*_ASKED.items(), *_PARAMETERS.items()):
+        found = list(matches(re.compile(pattern), lines))
+        match = next((match for number, match in reversed(found) if number <= last), found[0][1] if found else None)
+        value = next((text for text in match.groups() if text), "") if match else ""
+        if value and (name not in ("type_k", "type_v") or not context):
+            settings[name] = int(value) if value.isdecimal() else value
+    if context or "type_k" in settings:
+        settings.setdefault("type_v", settings.get("type_k"))
+    longest = max(context, key=lambda cache: cache.cells, default=None)
+    if longest is not None and longest.cells:
+        settings.setdefault("n_ctx", longest.cells * max(longest.streams, 1))
+        settings.setdefault("n_seq_max", longest.seqs)
+        if longest.streams and longest.seqs > 1:
+            settings.setdefault("kv_unified", "true" if longest.streams == 1 else "false")
+    return settings
 
 
 def _build(lines: Sequence[str]) -> str:
