@@ -327,6 +327,8 @@ def _explain() -> Schema:
         settings_tried=COUNT,
         verdict=TEXT,
         refusal=absent(TEXT),
+        needed=absent(TEXT),
+        available=absent(TEXT),
         ways=absent(many(fields(flags=TEXT, gives=TEXT))),
         room=absent(room),
         notes=_NOTES,

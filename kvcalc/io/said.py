@@ -112,10 +112,11 @@ def model_said(reading: Reading, where: str, *, mtp: bool = False) -> Model:
     served = model_named_in(reading)
     if served is None:
         named = f" ({reading.model})" if reading.model else ""
+        stated = f"; the log says: {reading.stated}" if reading.stated else ""
         raise InvalidValueError(
             f"this {reading.engine} log does not describe its model{named}",
             where=where,
-            help="name the model: --preset r1, or --model path/to/config.json",
+            help=f"name the model: --preset r1, or --model path/to/config.json{stated}",
         )
     return with_draft_layers(served) if mtp else served
 

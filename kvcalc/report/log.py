@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled
+from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, table_of_sheet
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
 
@@ -82,8 +82,8 @@ class LogReport(NamedTuple):
     read: settings from the log, and those passed. explanations: settings with which all numbers would agree, the
     simplest first, if they do not. tried: number of settings tried. missing: what would decide, in words, if nothing
     disagrees but the agreement is no evidence. excuse: why numbers differ although the prediction is right. refusal:
-    the error that ended the start-up. ways: fixes, or ways to more capacity, the cheapest first. room: of a running
-    server.
+    the error that ended the start-up; needed, available: what it was short of, in words. ways: fixes, or ways to more
+    capacity, the cheapest first. room: of a running server.
     """
 
     file: str
@@ -97,6 +97,8 @@ class LogReport(NamedTuple):
     notes: tuple[str, ...] = ()
     excuse: str = ""
     refusal: str = ""
+    needed: str = ""
+    available: str = ""
     ways: tuple[Way, ...] = ()
     room: Room | None = None
 
@@ -146,13 +148,23 @@ class LogReport(NamedTuple):
             "settings_tried": self.tried,
             "verdict": self.verdict,
             **({"refusal": self.refusal} if self.refusal else {}),
+            **({"needed": self.needed} if self.needed else {}),
+            **({"available": self.available} if self.available else {}),
             **({"ways": [way.to_dict() for way in self.ways]} if self.ways else {}),
             **({"room": self.room.to_dict()} if self.room else {}),
             "notes": list(self.notes),
         }
 
+    def table(self) -> Table:
+        """One row for each number, under the same columns if there is none."""
+        return table_of_sheet(self._sheet())
+
     def sheets(self) -> tuple[Sheet, ...]:
-        """One row for each number."""
+        """One row for each number; no table for an error that states none."""
+        sheet = self._sheet()
+        return (sheet if sheet.rows else sheet._replace(columns=()),)
+
+    def _sheet(self) -> Sheet:
         columns = (
             Column("line", "count"),
             Column("what"),
@@ -160,21 +172,26 @@ class LogReport(NamedTuple):
             Column("predicted"),
             Column("verdict"),
         )
-        rows = tuple((c.line, c.what, c.logged, c.predicted, _stressed(c)) for c in self.compared)
-        title = f"{self.file}: {self.model} in {self.engine}"
+        rows = tuple((c.line or "", c.what, c.logged, c.predicted, _stressed(c)) for c in self.compared)
+        title = f"{self.file}: {self.model} in {self.engine}" if self.model else f"{self.file}: {self.engine}"
         asked = (("file", self.file), ("model", self.model), ("engine", self.engine))
-        return (Sheet(title, columns, rows, tuple(self._lines()), self.notes, asked=asked),)
+        return Sheet(title, columns, rows, tuple(self._lines()), self.notes, asked=asked)
 
     def _lines(self) -> Iterator[Line]:
-        if self.refusal:
-            yield Line("error", self.refusal)
-        yield Line("verdict", self.verdict, "alarm" if self.outcome == "differs" else "plain")
+        """What was needed, what there was and what to do; then whether the prediction says the same."""
+        if self.needed:
+            yield Line("needed", self.needed)
+        if self.available:
+            yield Line("available", self.available)
         if self.room:
             yield Line("in use", self.room.used)
             yield Line("more", self.room.words, "answer")
         for number, way in enumerate(self.ways, 1):
             label = "to get more" if self.room else "fix"
             yield Line(f"{label} {number}" if len(self.ways) > 1 else label, f"{way.flags}: {way.gives}")
+        if self.refusal:
+            yield Line("error", self.refusal)
+        yield Line("verdict", self.verdict, "alarm" if self.outcome == "differs" else "plain")
         if self.read:
             yield Line("settings", ", ".join(f"{name}={value}" for name, value in self.read))
 

@@ -149,8 +149,7 @@ ROWS = (
         "ValueError: Free memory on device (3.21/4.0 GiB) on startup is less than desired GPU memory utilization "
         "(0.85, 3.4 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.",
         "agrees",
-        ("--gpu-memory-utilization 0.79", "stop other processes on the GPU"),
-        given={"gpu_memory_utilization": 0.85},
+        ("--gpu-memory-utilization 0.8", "stop other processes on the GPU"),
     ),
     Row(
         "stored file 66898598757: 256,000 tokens on a machine of 14 GiB, exactly 36,000 MiB",
@@ -338,12 +337,12 @@ OUTSIDE = {
         "fewer sequences",
     ),
     "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests.": (
-        "a first batch of 1024 requests",
+        "a first batch of 1,024 requests",
         "--max-num-seqs",
     ),
     "ValueError: User-specified max_model_len (65536) is greater than the derived max_model_len "
     "(max_position_embeddings=40960 or model_max_length=None in model's config.json).": (
-        "max_model_len is 65536, and the model's config ends at 40960",
+        "max_model_len is 65,536, and the model's config ends at 40,960",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1",
     ),
     "llama_model_load: error loading model: unable to allocate CUDA0 buffer": ("the weights do not fit", "-ngl"),
@@ -352,7 +351,10 @@ OUTSIDE = {
         "num_ctx",
     ),
     "RuntimeError: No enough gpu memory for kv cache.": ("LMDeploy has no memory left", "--cache-max-entry-count"),
-    "Not enough memory to handle 4096 prefill tokens. You need": ("a batch of 4096 tokens", "max-batch-prefill-tokens"),
+    "Not enough memory to handle 4096 prefill tokens. You need": (
+        "a batch of 4,096 tokens",
+        "max-batch-prefill-tokens",
+    ),
 }
 """Errors of a start-up that no cache is to blame for: what they say, and what to do."""
 

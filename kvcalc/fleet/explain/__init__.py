@@ -14,7 +14,7 @@ from itertools import islice
 
 from kvcalc.engines import Engine
 from kvcalc.errors import InvalidValueError, NotApplicableError
-from kvcalc.fleet.explain._reading import MOST_WAYS, Explainer, Load, Printed, Reading, Refusal
+from kvcalc.fleet.explain._reading import MOST_WAYS, Explainer, Load, Printed, Reading, Refusal, stated_balance
 from kvcalc.fleet.explain._search import Asked, explanations
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
@@ -22,7 +22,17 @@ from kvcalc.registry import Registry
 from kvcalc.report.log import Compared, LogReport, Way
 from kvcalc.report.sheet import Json
 
-__all__ = ["EXPLAINERS", "Explainer", "Load", "Printed", "Reading", "Refusal", "explain", "explainer_of"]
+__all__ = [
+    "EXPLAINERS",
+    "Explainer",
+    "Load",
+    "Printed",
+    "Reading",
+    "Refusal",
+    "explain",
+    "explain_alone",
+    "explainer_of",
+]
 _SILENT = "the server does not report the size of its cache"
 EXPLAINERS = Registry("kvcalc.fleet.explain", "engine whose logs kvcalc reads")
 
@@ -53,7 +63,8 @@ def explain(
             field="weights",
             help="remove weights and reserve",
         )
-    read, degrees = {**reading.settings, **(settings or {})}, {**reading.ranks, **(ranks or {})}
+    read = {**reading.settings, **(settings or {})}
+    degrees = {**reading.seen, **reading.ranks, **(ranks or {})}
     layout = Parallel(**degrees)
     notes = [*model.notes, *reading.notes, *_of_another_version(reading.engine, read.get("version"))]
     refused = ""
@@ -71,18 +82,40 @@ def explain(
         notes=tuple(notes),
         refusal=reading.refusal.words if reading.refusal else "",
     )
+    if reading.refusal is not None:
+        balance = stated_balance(reading) if refused else explainer.balance(model, reading, read, layout)
+        report = report._replace(needed=balance.needed, available=balance.available)
     if not refused and reading.load is not None:
         report = report._replace(room=explainer.room(model, reading, read, layout))
     if report.outcome != "differs":
         ways = () if refused else _ways(explainer, reading, model, read, layout)
-        missing = refused or (_SILENT if reading.load and not compared else explainer.undecided)
+        missing = refused or (_SILENT if reading.load and not compared else explainer.undecided(reading))
         return report._replace(missing=missing if report.outcome == "undecided" else "", ways=ways)
     if not refused and (excuse := explainer.excuse(model, reading, read, layout)):
-        return report._replace(excuse=excuse)
-    asked = Asked(model, reading, read, degrees, explainer)
-    found = explanations(asked, None if refused else compared)
+        return report._replace(excuse=excuse, ways=_ways(explainer, reading, model, read, layout))
+    asked = Asked(model, reading, read, {**reading.ranks, **(ranks or {})}, explainer)
+    found = explanations(asked, asked.under({}) if reading.seen else None if refused else compared)
     ways = _ways(explainer, asked.reading, *asked.changed(found.changes[-1])) if found.changes else ()
     return report._replace(explanations=found.words, tried=found.tried, ways=ways)
+
+
+def explain_alone(reading: Reading, *, file: str = "log") -> LogReport | None:
+    """An error that concerns no model, as memory that other processes hold; None where the model decides."""
+    alone = explainer_of(reading.engine).alone(reading)
+    if alone is None or reading.refusal is None:
+        return None
+    balance = stated_balance(reading)
+    return LogReport(
+        file=file,
+        model=reading.model,
+        engine=reading.engine,
+        read=tuple({**reading.ranks, **reading.settings}.items()),
+        compared=alone.compared,
+        refusal=reading.refusal.words,
+        needed=balance.needed,
+        available=balance.available,
+        ways=alone.ways,
+    )
 
 
 def _ways(
@@ -103,4 +136,4 @@ def _refused(reading: Reading, given: Collection[str]) -> Iterator[Compared]:
     """The numbers of a log whose engine should not have started."""
     for cache in reading.caches:
         for what, printed in ((what, printed) for what, printed in cache.items() if what not in given):
-            yield Compared(what, str(printed), "a refusal", agrees=False, line=printed.line)
+            yield Compared(what, str(printed), "a refusal", not printed.decides, printed.line, printed.decides)

@@ -19,11 +19,15 @@ MOST_WAYS = 3
 
 
 class Printed(NamedTuple):
-    """A number as printed in a log. text: its digits; unit: GiB, MiB, or empty for a count; line: in the log."""
+    """A number as printed in a log. text: its digits; unit: GiB, MiB, or empty for a count; line: in the log.
+
+    decimals: to which it was rounded, if more than it shows, since some engines drop trailing zeros.
+    """
 
     text: str
     unit: str
     line: int
+    decimals: int = 0
 
     @property
     def value(self) -> Fraction:
@@ -33,7 +37,7 @@ class Printed(NamedTuple):
     @property
     def rounding(self) -> Fraction:
         """Half of the last digit: the largest distance of the exact number."""
-        decimals = len(self.text.partition(".")[2])
+        decimals = max(len(self.text.partition(".")[2]), self.decimals)
         return Fraction(_UNITS.get(self.unit, 1), 2 * 10**decimals) if "." in self.text else Fraction(0)
 
     @property
@@ -99,7 +103,8 @@ class Reading(NamedTuple):
     parallelism. model: the log's name for the model, if any. heard: ranks that stated their memory. weights_bytes,
     reserve_bytes: of the whole model, and other memory on each GPU; not in logs, given by the user. refusal: the error
     that ended the start-up. load: of a running server. metadata: of the model's GGUF file, if a server reports it.
-    device: total and free memory of the GPU. notes: remarks that are not judged.
+    device: total and free memory of the GPU. notes: remarks that are not judged. seen: ranks whose names occur, which
+    are no fewer than there are.
     """
 
     engine: str
@@ -115,10 +120,17 @@ class Reading(NamedTuple):
     heard: int = 0
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, object] = {}
+    seen: Mapping[str, int] = {}
 
     def numbers(self) -> dict[str, Printed]:
         """The numbers of all caches as one."""
         return {name: printed for cache in self.caches for name, printed in cache.items()}
+
+    @property
+    def stated(self) -> str:
+        """Its numbers, or those of its error, in words; empty for none."""
+        found = self.refusal.numbers if self.refusal else self.numbers()
+        return ", ".join(f"{name} {printed}" for name, printed in found.items())
 
 
 Settings = Mapping[str, Json]
@@ -140,23 +152,60 @@ def _no_excuse(model: Model, reading: Reading, settings: Settings, ranks: Parall
     return ""
 
 
+class Balance(NamedTuple):
+    """What a start-up that failed needed, and what it had, in words; empty for what is not known."""
+
+    needed: str = ""
+    available: str = ""
+
+
+def stated_balance(reading: Reading) -> Balance:
+    """The balance as an error states it."""
+    stated = reading.refusal.numbers if reading.refusal else {}
+    of_tokens = f" for {int(stated[LENGTH].value):,} tokens" if LENGTH in stated else ""
+    return Balance(
+        f"{stated[NEEDED]}{of_tokens}" if NEEDED in stated else "", str(stated.get(AVAILABLE, "")) if stated else ""
+    )
+
+
+def _as_stated(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Balance:
+    del model, settings, ranks
+    return stated_balance(reading)
+
+
+class Alone(NamedTuple):
+    """An error that concerns no model: its numbers, and its fixes."""
+
+    compared: tuple[Compared, ...]
+    ways: tuple[Way, ...]
+
+
+def _not_alone(reading: Reading) -> Alone | None:
+    del reading
+    return None
+
+
 class Explainer(NamedTuple):
     """How an engine's log is compared, and what can explain a difference.
+
+    undecided: why no number of the log is evidence, and what would be.
 
     compare: the logged numbers next to the predicted ones. others: settings that change a cache and may be missing in a
     log, each with the values to try. of_weights: those that matter only if the cache's memory is derived from the
     weights. ranks: degrees of parallelism to try. given: numbers of a reading that are inputs, not predictions.
-    undecided: why no number of a log is evidence, and what would be. ways: fixes for an error, the cheapest first.
-    room: remaining capacity of a running server. excuse: why numbers may differ although the prediction is right, in
-    words; empty without a reason.
+    ways: fixes for an error, the cheapest first. room: remaining capacity of a running server. excuse: why numbers may
+    differ although the prediction is right, in words; empty without a reason. balance: what a start-up needed and had.
+    alone: an error that concerns no model, judged without one.
     """
 
     compare: Judge
     others: Mapping[str, tuple[Json, ...]]
     ranks: Mapping[str, tuple[int, ...]]
-    undecided: str
+    undecided: Callable[[Reading], str]
     given: tuple[str, ...] = ()
     of_weights: Mapping[str, tuple[Json, ...]] = {}
     ways: Callable[[Model, Reading, Settings, Parallel], Iterator[Way]] = _no_ways
     room: Callable[[Model, Reading, Settings, Parallel], Room | None] = _no_room
     excuse: Callable[[Model, Reading, Settings, Parallel], str] = _no_excuse
+    balance: Callable[[Model, Reading, Settings, Parallel], Balance] = _as_stated
+    alone: Callable[[Reading], Alone | None] = _not_alone

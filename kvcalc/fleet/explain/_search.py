@@ -122,6 +122,7 @@ def _is_another(asked: Asked, change: Change) -> bool:
     ((name, value),) = change.items()
     said = {**asked.reading.settings, **asked.reading.ranks}
     contradicts = name in said and said[name] not in ("auto", value)
+    contradicts = contradicts or (isinstance(value, int) and value < asked.reading.seen.get(name, 0))
     return not contradicts and bool(value != {**asked.settings, **asked.ranks}.get(name))
 
 

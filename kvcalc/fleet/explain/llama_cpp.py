@@ -196,4 +196,4 @@ def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     return Room(words, taken / slots, ((each, free),) if free else (), each if free else 0)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_UNDECIDED, ways=ways, room=room)
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=lambda _: _UNDECIDED, ways=ways, room=room)

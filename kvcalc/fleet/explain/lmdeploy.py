@@ -6,19 +6,20 @@ from collections.abc import Mapping
 
 from kvcalc.answers.size import sized
 from kvcalc.engines import Engine
-from kvcalc.fleet.explain._reading import Explainer, Reading, Settings
+from kvcalc.fleet.explain._reading import Explainer, Printed, Reading, Settings
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
 from kvcalc.report.log import Compared
 from kvcalc.report.sheet import Json
-from kvcalc.units import count, gibibytes, plural
+from kvcalc.units import MIB, count, gibibytes, plural
 
-BLOCK, BLOCKS = "block", "blocks"
+BLOCK, BLOCKS, BUDGET = "block", "blocks", "cache"
 """Names of numbers in a reading."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {"quant_policy": (8, 4, 16), "block_size": (16, 32, 128, 256)}
 _RANKS = {"tp": (2, 4, 8)}
-_UNDECIDED = "the log does not state the block size; TurboMind prints '[BlockManager] block_size = ... MB'"
+_NO_BLOCK = "the log does not state the block size; TurboMind prints '[BlockManager] block_size = ... MB'"
+_NO_BLOCKS = "TurboMind of 0.15 and later states how large its cache is, and no block that could be compared"
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
@@ -29,7 +30,11 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     block_bytes = report.most_rank_bytes if report.per_rank else report.total_bytes
     found = []
     if BLOCK in numbers:
-        found.append(numbers[BLOCK].compared(f"block of {plural(tokens, 'token')}", block_bytes))
+        found.append(_of_block(numbers[BLOCK], f"block of {plural(tokens, 'token')}", block_bytes))
+    if BUDGET in numbers:
+        printed = numbers[BUDGET]
+        words = f"about {int(printed.value) // block_bytes * tokens:,} tokens"
+        found.append(Compared(BUDGET, str(printed), words, True, printed.line, decides=False, judged=False))
     if BLOCKS in numbers:
         printed = numbers[BLOCKS]
         held = int(printed.value)
@@ -38,4 +43,18 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     return tuple(found)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED)
+def _of_block(printed: Printed, what: str, block_bytes: int) -> Compared:
+    """A block next to its size, of which older versions print whole MB, rounded down."""
+    if "." in printed.text:
+        return printed.compared(what, block_bytes)
+    whole = block_bytes // MIB
+    return Compared(
+        what, str(printed), f"{whole} MB, of {block_bytes:,} B", whole == printed.value // MIB, printed.line
+    )
+
+
+def _undecided(reading: Reading) -> str:
+    return _NO_BLOCKS if BUDGET in reading.numbers() else _NO_BLOCK
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_undecided)

@@ -9,7 +9,16 @@ from kvcalc.answers.size import sized
 from kvcalc.engines import Engine
 from kvcalc.engines.ollama.versions import OllamaRelease
 from kvcalc.errors import KvcalcError
-from kvcalc.fleet.explain._reading import AVAILABLE, NEEDED, Explainer, Printed, Reading, Settings
+from kvcalc.fleet.explain._reading import (
+    AVAILABLE,
+    NEEDED,
+    Balance,
+    Explainer,
+    Printed,
+    Reading,
+    Settings,
+    stated_balance,
+)
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
@@ -17,30 +26,57 @@ from kvcalc.report.log import Compared, Room, Way
 from kvcalc.report.sheet import Json
 from kvcalc.units import count, gibibytes, plural
 
-KV, TOKENS = "kv", "tokens"
-"""Names of a reading's number, and of its setting for the whole context, which the engine does not have."""
+KV, ESTIMATE, TOKENS = "kv", "estimated kv", "tokens"
+"""Names of a reading's number, as allocated or as the scheduler of older versions estimated it, and of its setting for
+the whole context, which the engine does not have."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "kv_cache_type": ("q8_0", "q4_0"),
     "num_parallel": (1, 2, 4),
     "num_batch": (256, 1024, 2048),
     "flash_attention": (True, False),
 }
-_UNDECIDED = 'the log does not state the size of the cache: pass the lines with memory.required.kv or msg="kv cache"'
+_NO_SIZE = 'the {} does not state the size of the cache: pass the lines with memory.required.kv or msg="kv cache"'
+_NO_CONTEXT = "the log does not state its context: pass the line with KvSize (load request=...), or with --ctx-size"
 _SHORTEST = 256
-_LAST_WITH_OWN = "0.24.0"
-"""Lines with the cache's size are from Ollama before 0.30, which had its own engine."""
+_LAST_WITH_OWN, _LAST_WITH_ESTIMATE = "0.24.0", "0.11.0"
+"""Lines with the cache's size are from Ollama before 0.30, which had its own engine; estimates from before 0.12.4."""
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
     """The cache next to the sum over devices; with only an error there is nothing to compare."""
     del ranks  # one context, on any number of devices
-    printed = [cache[KV] for cache in reading.caches if KV in cache]
+    printed = [number for cache in reading.caches for number in cache.values()]
     if not printed:
         return ()
+    if any(ESTIMATE in cache for cache in reading.caches):
+        settings = {"version": _LAST_WITH_ESTIMATE, **settings}
     tokens = settings.get(TOKENS)
-    predicted = _bytes(model, settings, tokens if isinstance(tokens, int) else None)
+    if not isinstance(tokens, int):
+        return (_of_own_context(model, printed[0], settings),)
+    predicted = _bytes(model, settings, tokens)
     words = "kv cache" if len(printed) == 1 else f"kv cache of {len(printed)} devices"
     return (_summed(words, printed, predicted),)
+
+
+def _of_own_context(model: Model, printed: Printed, settings: Settings) -> Compared:
+    """A log without its context: the default may be another on that machine, so that it is no evidence."""
+    context = _own_context(model, settings)
+    words = f"{printed.shown(_bytes(model, settings, context))} at {context:,} tokens"
+    return Compared("kv cache", str(printed), words, agrees=True, line=printed.line, decides=False, judged=False)
+
+
+def balance(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Balance:
+    """As the error states it: of weights, cache and buffers together."""
+    del model, settings, ranks
+    found = stated_balance(reading)
+    return found._replace(needed=f"{found.needed}: weights, cache and buffers") if found.needed else found
+
+
+def undecided(reading: Reading) -> str:
+    """What a log lacks."""
+    if reading.caches and TOKENS not in reading.settings:
+        return _NO_CONTEXT
+    return _NO_SIZE.format("error" if reading.refusal else "log")
 
 
 def _summed(words: str, printed: list[Printed], number: int) -> Compared:
@@ -123,4 +159,4 @@ def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     return Room(words, 0.0, ((tokens, 1),), tokens)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_UNDECIDED, ways=ways, room=room)
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=undecided, balance=balance, ways=ways, room=room)

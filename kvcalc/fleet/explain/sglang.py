@@ -13,7 +13,7 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Plan
 from kvcalc.engines.sglang.versions import SglangRelease
 from kvcalc.errors import InvalidValueError, KvcalcError
-from kvcalc.fleet.explain._reading import Explainer, Printed, Reading, Settings
+from kvcalc.fleet.explain._reading import Balance, Explainer, Printed, Reading, Settings
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared, Room, Way
@@ -36,9 +36,14 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
 }
 _RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
 _GIVEN = ("tokens", "states")
-_UNDECIDED = "the log prints no pool larger than 0.00 GB; pass the log of a start-up with more tokens"
+_TOO_SMALL = "the log prints no pool larger than 0.00 GB; pass the log of a start-up with more tokens"
+_NO_SIZES = "the log states tokens and no bytes; include the line 'KV Cache is allocated. #tokens: ..., K size: ... GB'"
+_NO_MEMORY = (
+    "the error states no sizes; include the lines 'Load weight begin. avail mem=...' and 'Load weight end. ...'"
+)
 _ENOUGH = 1024 * TIB
 _STATES = "states"
+_SHORT = 8192
 
 
 def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> tuple[Compared, ...]:
@@ -46,6 +51,12 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     if not reading.caches:
         return tuple(_of_refusal(model, reading, settings, ranks))
     tokens = [int(cache["tokens"].value) for cache in reading.caches if "tokens" in cache]
+    if not tokens and not any(_STATES in cache for cache in reading.caches) and "max_total_tokens" not in settings:
+        raise InvalidValueError(
+            "tokens unknown: the log states the bytes of its pool, not how many tokens it holds",
+            field="max_total_tokens",
+            help="include the line 'max_total_num_tokens=...', or pass --engine-set max_total_tokens=444500",
+        )
     report = fit(
         model,
         engine="sglang",
@@ -78,7 +89,9 @@ def _without_drafts(reading: Reading, pools: Sequence[Pool], rows: Rows) -> Iter
 
     Such a line is recognised if there are more lines than pools, and another line with as many tokens agrees.
     """
-    spare = sum("tokens" in cache for cache in reading.caches) - sum(pool.name != _STATES for pool in pools)
+    spare = sum("tokens" in cache and len(cache) > 1 for cache in reading.caches) - sum(
+        pool.name != _STATES for pool in pools
+    )
     right = {_tokens_of(cache) for cache, row in zip(reading.caches, rows, strict=True) if _agree(row)}
     for cache, row in zip(reading.caches, rows, strict=True):
         if spare > 0 and not _agree(row) and _tokens_of(cache) in right:
@@ -104,10 +117,14 @@ def _tokens_of(cache: Mapping[str, Printed]) -> str:
 def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[Compared]:
     """The sizes of one line; zero if the model has no such pool."""
     of_states = _STATES in cache
-    slots = int(cache["states" if of_states else "tokens"].value)
     alike = [pool for pool in pools if (pool.name == _STATES) == of_states]
+    stated = cache.get("states" if of_states else "tokens")
+    slots = int(stated.value) if stated else max((pool.slots for pool in alike), default=0)
     pool = min(alike, key=lambda pool: abs(pool.slots - slots), default=_NO_POOL)
     predicted = _sizes(pool._replace(slots=slots))
+    if stated is not None and cache.keys() == {"tokens"}:
+        words = gibibytes(predicted[POOL]) + (f" in {pool.name} layers" if len(alike) > 1 else "")
+        yield Compared("tokens", f"{slots:,}", words, agrees=True, line=stated.line, decides=False, judged=False)
     for what, printed in cache.items():
         if what in predicted:
             number = predicted[what]
@@ -131,6 +148,13 @@ def _sizes(pool: Pool) -> dict[str, int]:
         "conv_state size": conv_bytes,
         "ssm_state size": pool.bytes - conv_bytes,
     }
+
+
+def undecided(reading: Reading) -> str:
+    """What a log lacks."""
+    if reading.refusal is not None and not reading.caches:
+        return _NO_MEMORY
+    return _NO_SIZES if all(cache.keys() <= {"tokens"} for cache in reading.caches) else _TOO_SMALL
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
@@ -165,10 +189,7 @@ def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     if reading.refusal is None:
         yield from _ways_up(model, reading, settings, ranks)
         return
-    tokens = settings.get("context_length", model.max_model_len)
-    if not isinstance(tokens, int):
-        return
-    device = reading.device
+    tokens, device = _context(model, settings), reading.device
     for flags, change in (("", {}), (" --kv-cache-dtype fp8_e4m3", {"kv_cache_dtype": "fp8_e4m3"})):
         needed = _needed(model, {**settings, **change}, ranks, tokens)
         if needed is None:
@@ -207,6 +228,23 @@ def _on_more_gpus(model: Model, settings: Settings, ranks: Parallel, reading: Re
             words = f"weights leave {gibibytes(int(left))} of each GPU, a request takes {gibibytes(needed)}"
             yield Way(f"--tp {layout.tp}", words)
             return
+
+
+def _context(model: Model, settings: Settings) -> int:
+    """Tokens of the longest request; a short one where neither the log nor the model names a length."""
+    tokens = settings.get("context_length", model.max_model_len)
+    return tokens if isinstance(tokens, int) else _SHORT
+
+
+def balance(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Balance:
+    """One request of full context, and what mem_fraction_static left for it."""
+    tokens = _context(model, settings)
+    needed = _needed(model, settings, ranks, tokens)
+    left = _left(reading, settings)
+    return Balance(
+        "" if needed is None else f"{gibibytes(needed)} for {tokens:,} tokens",
+        "" if left is None else f"{gibibytes(left)} of mem_fraction_static {settings.get('mem_fraction_static')}",
+    )
 
 
 def _needed(model: Model, settings: Settings, ranks: Parallel, tokens: int) -> int | None:
@@ -261,4 +299,6 @@ def _ways_up(model: Model, reading: Reading, settings: Settings, ranks: Parallel
         return
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN, ways=ways, room=room)
+EXPLAINER = Explainer(
+    compare, others=_OTHERS, ranks=_RANKS, undecided=undecided, balance=balance, given=_GIVEN, ways=ways, room=room
+)

@@ -10,7 +10,7 @@ from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.report.log import Compared
 from kvcalc.report.sheet import Json
-from kvcalc.units import TIB
+from kvcalc.units import TIB, gibibytes
 
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "dtype": ("fp8", "nvfp4", "float16", "float32"),
@@ -18,7 +18,8 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
 }
 _RANKS = {"tp": (1, 2, 4, 8, 16), "pp": (2, 4, 8)}
 _GIVEN = ("tokens",)
-_UNDECIDED = "the log prints no pool larger than 0.00 GiB; pass the log of a start-up with more tokens"
+_TOO_SMALL = "the log prints no pool larger than 0.00 GiB; pass the log of a start-up with more tokens"
+_NO_SIZE = "the log states tokens and no bytes; include the line 'Allocate ... bytes for k/v cache'"
 _ENOUGH = 1024 * TIB
 
 
@@ -26,7 +27,7 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks:
     """Each line next to the pool of as many tokens; a start-up that first measures activations prints two."""
     found = []
     for cache in reading.caches:
-        tokens, size = cache["tokens"], cache["size"]
+        tokens, size = cache["tokens"], cache.get("size")
         report = fit(
             model,
             engine="tensorrt_llm",
@@ -36,6 +37,11 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks:
         )
         taken = report.allocated_bytes[0]
         words = f"pool of {int(tokens.value):,} tokens"
+        if size is None:
+            found.append(
+                Compared(words, "not stated", gibibytes(taken), True, tokens.line, decides=False, judged=False)
+            )
+            continue
         equal = size.is_print_of(taken)
         found.append(Compared(words, str(size), size.shown(taken), equal, size.line, size.decides))
         if report.tokens != tokens.value:
@@ -44,4 +50,8 @@ def compare(model: Model, reading: Reading, settings: Mapping[str, Json], ranks:
     return tuple(found)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_UNDECIDED, given=_GIVEN)
+def _undecided(reading: Reading) -> str:
+    return _TOO_SMALL if "size" in reading.numbers() else _NO_SIZE
+
+
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks=_RANKS, undecided=_undecided, given=_GIVEN)

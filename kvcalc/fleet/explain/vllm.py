@@ -19,6 +19,7 @@ from typing import NamedTuple
 from kvcalc.cache.dtypes import BF16
 from kvcalc.engines import Engine
 from kvcalc.engines.vllm.plan import VllmPlan
+from kvcalc.engines.vllm.run import longest_by_config
 from kvcalc.engines.vllm.versions import VllmRelease
 from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 from kvcalc.fleet.explain._reading import (
@@ -27,10 +28,13 @@ from kvcalc.fleet.explain._reading import (
     LONGEST,
     NEEDED,
     STORED,
+    Alone,
+    Balance,
     Explainer,
     Printed,
     Reading,
     Settings,
+    stated_balance,
 )
 from kvcalc.fleet.memory import memory_of
 from kvcalc.hardware import gpu_named
@@ -46,8 +50,10 @@ MEMORY, REQUESTS = "memory", "requests at a time"
 """Names of numbers in a reading other than blocks and tokens."""
 BEFORE_OVERRIDE, LONGEST_FITTED = "blocks of the memory", "longest request"
 """Blocks from the memory, if a setting overrode them; the value that max_model_len=-1 became."""
-FREE, TOTAL = "free", "total"
-"""Names of the device's numbers in a reading."""
+FREE, TOTAL, SWAP = "free", "total", "swap"
+"""Names of the device's numbers in a reading, and of the host memory that V0 swapped to."""
+HOST_BLOCKS, SHARE = "host blocks", "utilisation"
+"""Blocks of V0 in that host memory; the share of a GPU's memory that an error states."""
 USED_BLOCKS = "blocks"
 """Name of a load's used blocks."""
 _OTHERS: Mapping[str, tuple[Json, ...]] = {
@@ -65,10 +71,15 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
 _OF_WEIGHTS = {"gpu_memory_utilization": (0.8, 0.85, 0.9, 0.92, 0.95, 0.98)}
 _RANKS = {"tp": (1, 2, 4, 8), "pp": (2, 4), "dcp": (2, 4, 8)}
 _GIVEN = (MEMORY,)
-_UNDECIDED = (
+_NO_MEMORY = (
     "the log does not state its memory, so some number of blocks always gives its tokens; pass --gpu and --weights "
     "(and --reserve for other memory), or include the line 'Available KV cache memory'"
 )
+_NO_TOKENS = "the log states its memory and no tokens; include the line 'GPU KV cache size: ... tokens'"
+_NO_SIZES = "the error does not depend on the model's shape, so nothing in it can be checked"
+_SWAP_GIB = 4
+"""swap_space of V0, unless set."""
+_RESULTS = ("tokens", "blocks", REQUESTS)
 _ANY_MEMORY = TIB
 _MOST_BESIDE = 10_000
 """Numbers of blocks tried on either side."""
@@ -107,22 +118,72 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     numbers = reading.numbers()
     left_bytes = _left_by_weights(reading, asked, ranks)
     memory = _memory_of(numbers, settings, left_bytes)
-    lines = _lines(model, numbers, memory, asked, ranks)
-    best = max(lines, key=lambda line: (sum(_agreements(line, numbers)), -abs(_off(line, numbers))))
+    if not any(name in numbers for name in _RESULTS):
+        return tuple(_of_memory_alone(model, numbers, memory, asked, ranks))
     found = []
+    if (length := _unstated_length(model, memory, asked, ranks)) is not None:
+        asked["max_model_len"] = length
+        found.append(_not_judged("max_model_len", f"{length:,}, the longest that starts"))
     if MEMORY in numbers and left_bytes is not None:
         found.append(numbers[MEMORY].compared("left by the weights", left_bytes))
     if BEFORE_OVERRIDE in numbers and memory is not None:
         found.append(_before_override(model, numbers[BEFORE_OVERRIDE], memory, asked, ranks))
-    decides = memory is not None and _OVERRIDE not in asked
+    found += _of_blocks(model, numbers, memory, asked, ranks)
+    if HOST_BLOCKS in numbers:
+        found.append(_of_host(model, numbers[HOST_BLOCKS], reading, asked, ranks))
+    return tuple(found)
+
+
+def _of_blocks(
+    model: Model, numbers: Mapping[str, Printed], memory: _Memory | None, settings: Settings, ranks: Parallel
+) -> Iterator[Compared]:
+    """Blocks, tokens and concurrency next to those of the number of blocks that agrees with most of them."""
+    lines = _lines(model, numbers, memory, settings, ranks)
+    best = max(lines, key=lambda line: (sum(_agreements(line, numbers)), -abs(_off(line, numbers))))
+    decides = memory is not None and _OVERRIDE not in settings
     for what, number in (("blocks", best.blocks), ("tokens", best.tokens), (LONGEST_FITTED, best.longest)):
         if what in numbers:
-            found.append(numbers[what].compared(what, number, decides=decides))
+            yield numbers[what].compared(what, number, decides=decides)
     if REQUESTS in numbers:
         printed = numbers[REQUESTS]
         equal, words = _prints_as(best.concurrency, printed), _as_printed(best.concurrency, printed)
-        found.append(Compared(REQUESTS, str(printed), words, equal, printed.line, decides))
-    return tuple(found)
+        yield Compared(REQUESTS, str(printed), words, equal, printed.line, decides)
+
+
+def _not_judged(what: str, predicted: str, logged: str = "not stated", line: int = 0) -> Compared:
+    return Compared(what, logged, predicted, agrees=True, line=line, decides=False, judged=False)
+
+
+def _of_memory_alone(
+    model: Model, numbers: Mapping[str, Printed], memory: _Memory | None, settings: Settings, ranks: Parallel
+) -> Iterator[Compared]:
+    """What the memory of a log will hold, where it ends before vLLM says so."""
+    if memory is None:
+        return
+    held = int(numbers[MEMORY].value) if MEMORY in numbers else memory.least
+    report = _plan(model, settings, ranks).fit((held,) * ranks.pp)
+    line = numbers[MEMORY].line if MEMORY in numbers else 0
+    yield _not_judged("tokens", f"about {report.tokens:,}", f"in {numbers.get(MEMORY, gibibytes(memory.least))}", line)
+
+
+def _unstated_length(model: Model, memory: _Memory | None, settings: Settings, ranks: Parallel) -> int | None:
+    """The longest request that starts, where a log does not state max_model_len and the model's own would not start."""
+    if memory is None or settings.get("max_model_len") is not None or settings.get(_OVERRIDE) is not None:
+        return None
+    plan = _plan(model, settings, ranks)
+    longest = plan.longest_in(plan.usable_bytes(memory.least))
+    return longest if plan.max_model_len is not None and 0 < longest < plan.max_model_len else None
+
+
+def _of_host(model: Model, printed: Printed, reading: Reading, settings: Settings, ranks: Parallel) -> Compared:
+    """Blocks of V0 in host memory: swap_space // bytes of a block; no evidence if another swap_space may be why."""
+    swap = reading.device.get(SWAP)
+    swap_bytes = _SWAP_GIB * GIB if swap is None else int(swap.value)
+    number = swap_bytes // max(_plan(model, settings, ranks).block_bytes)
+    words = f"blocks in {gibibytes(swap_bytes)} of the host"
+    if swap is None and not printed.is_print_of(number):
+        return _not_judged(words, f"{number:,}, if swap_space is {_SWAP_GIB}", str(printed), printed.line)
+    return printed.compared(words, number)
 
 
 def _asked(settings: Settings) -> dict[str, Json]:
@@ -149,6 +210,10 @@ def _check_drafts(model: Model, settings: Settings) -> None:
 
 
 def _plan(model: Model, settings: Settings, ranks: Parallel) -> VllmPlan:
+    """The plan of an engine that did start: a length beyond the config's was allowed, or stretched."""
+    asked, longest = settings.get("max_model_len"), longest_by_config(model)
+    if isinstance(asked, int) and longest is not None and asked > longest:
+        model = replace(model, published=model.published._replace(longest_tokens=asked, rope_factor=1))
     plan = Engine.of("vllm", dict(settings)).plan(model, BF16, ranks)  # type: ignore[attr-defined]
     assert isinstance(plan, VllmPlan)
     return plan
@@ -273,18 +338,30 @@ def excuse(model: Model, reading: Reading, settings: Settings, ranks: Parallel) 
     unheard = ranks.tp * ranks.pp - reading.heard
     if MEMORY not in numbers or memory is None or reading.heard < 1 or unheard < 1:
         return ""
-    plan, asked = _plan(model, _asked(settings), ranks), {**numbers}
-    asked.pop(MEMORY)
+    plan = _plan(model, _asked(settings), ranks)
     block_bytes = max(plan.block_bytes)
-    for line in _lines(model, asked, None, _asked(settings), ranks):
-        had_bytes = line.blocks * block_bytes
-        if all(_agreements(line, numbers)) and 0 < memory.most - had_bytes < _MOST_APART:
+    for blocks in _blocks_of_least(model, plan, reading, settings, ranks):
+        had_bytes = blocks * block_bytes
+        if 0 < memory.most - had_bytes < _MOST_APART:
             stated = "one memory line was" if reading.heard == 1 else f"{reading.heard} memory lines were"
             return (
-                f"another rank had {gibibytes(had_bytes)} ({plural(line.blocks, 'block')} x {count(block_bytes)} B), "
+                f"another rank had {gibibytes(had_bytes)} ({plural(blocks, 'block')} x {count(block_bytes)} B), "
                 f"and the smallest decides; {stated} printed for {ranks.tp * ranks.pp} ranks"
             )
     return ""
+
+
+def _blocks_of_least(
+    model: Model, plan: VllmPlan, reading: Reading, settings: Settings, ranks: Parallel
+) -> Iterator[int]:
+    """Numbers of blocks that give all numbers of the log, or the tokens that its error states."""
+    asked, stated = reading.numbers(), reading.refusal.numbers if reading.refusal else {}
+    asked.pop(MEMORY)
+    if STORED in stated:
+        yield int(stated[STORED].value) // plan.block_size
+    elif any(name in asked for name in _RESULTS):
+        lines = _lines(model, asked, None, _asked(settings), ranks)
+        yield from (line.blocks for line in lines if all(_agreements(line, asked)))
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
@@ -301,10 +378,27 @@ def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Paral
         yield stated[NEEDED].compared(f"needed for {count(int(stated[LENGTH].value))} tokens", plan.checked_bytes())
         if LONGEST in stated:
             yield _of_longest(plan, stated)
-    elif NEEDED in stated and TOTAL in reading.device:
-        total = reading.device[TOTAL]
-        share = Engine.of("vllm", dict(settings)).gpu_memory_utilization  # type: ignore[attr-defined]
-        yield stated[NEEDED].compared(f"{share:g} of {total}", ceil(total.value * share))
+    elif NEEDED in stated:
+        yield from _of_taken(reading)
+    else:
+        yield from _of_nothing(reading.numbers())
+
+
+def _of_taken(reading: Reading) -> Iterator[Compared]:
+    """The share of the GPU's memory next to that of its total, which is rounded, too."""
+    stated, total = reading.refusal.numbers if reading.refusal else {}, reading.device.get(TOTAL)
+    if SHARE not in stated or total is None:
+        return
+    share, needed = stated[SHARE].value, stated[NEEDED]
+    least, most = ((total.value + side * total.rounding) * share for side in (-1, 1))
+    yield needed.compared(f"{stated[SHARE]} of {total}", min(max(needed.value, least), most))
+
+
+def _of_nothing(numbers: Mapping[str, Printed]) -> Iterator[Compared]:
+    """No memory, or no block: the error follows from the line alone."""
+    for name in (MEMORY, "blocks"):
+        if name in numbers and numbers[name].value <= 0:
+            yield Compared(name, str(numbers[name]), "more than 0 needed", agrees=True, line=numbers[name].line)
 
 
 def _of_longest(plan: VllmPlan, stated: Mapping[str, Printed]) -> Compared:
@@ -340,6 +434,8 @@ def _usable(plan: VllmPlan, reading: Reading) -> int | None:
         return int(stated[STORED].value) // plan.block_size * max(plan.block_bytes)
     if AVAILABLE in stated and LENGTH in stated:
         return max(stated[AVAILABLE].least, _held_by(plan, stated))
+    if MEMORY in numbers and numbers[MEMORY].value < 0:
+        return int(numbers[MEMORY].value)
     return plan.usable_bytes(numbers[MEMORY].least) if MEMORY in numbers else None
 
 
@@ -373,8 +469,10 @@ def _ways_out(model: Model, plan: VllmPlan, reading: Reading, settings: Settings
     needed, length = plan.checked_bytes(), plan.max_model_len
     if length is None:
         return
-    if usable is None:
-        yield Way("more memory", f"a request of {plural(length, 'token')} needs {gibibytes(needed)} on each GPU")
+    if usable is None or usable <= 0:
+        missing = f", beyond the missing {gibibytes(-usable)}" if usable else ""
+        words = f"a request of {plural(length, 'token')} needs {gibibytes(needed)} on each GPU{missing}"
+        yield _higher_share(reading, settings, needed - (usable or 0)) or Way("more memory", words)
         usable = 0
     elif (higher := _higher_share(reading, settings, needed - usable)) is not None:
         yield higher
@@ -392,6 +490,36 @@ def _less_of_the_device(reading: Reading) -> Iterator[Way]:
         yield Way(f"--gpu-memory-utilization {share:g}", f"uses what is free of {reading.device[TOTAL]}")
         missing = reading.device[TOTAL].most - reading.device[FREE].least
         yield Way("stop other processes on the GPU", f"it holds up to {gibibytes(missing)}")
+
+
+def alone(reading: Reading) -> Alone | None:
+    """The error that other programs hold the memory, which no model changes."""
+    stated = reading.refusal.numbers if reading.refusal else {}
+    if NEEDED not in stated or LENGTH in stated:
+        return None
+    return Alone(tuple(_of_taken(reading)), tuple(_less_of_the_device(reading)))
+
+
+def balance(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Balance:
+    """What the error states, else what a request of max_model_len needs, and what there was."""
+    stated = reading.refusal.numbers if reading.refusal else {}
+    if NEEDED in stated:
+        return stated_balance(reading)
+    plan = _plan(model, _asked(settings), ranks)
+    usable, length = _usable(plan, reading), plan.max_model_len
+    needed = f"{gibibytes(plan.checked_bytes())} for {length:,} tokens" if length else ""
+    if STORED in stated:
+        return Balance(needed, f"{gibibytes(usable or 0)}, which holds {int(stated[STORED].value):,} tokens")
+    memory = reading.numbers().get(MEMORY)
+    return Balance(needed, "no memory" if memory is None else str(memory))
+
+
+def undecided(reading: Reading) -> str:
+    """What a log lacks."""
+    numbers = reading.numbers()
+    if reading.refusal is not None and not reading.refusal.numbers:
+        return _NO_SIZES
+    return _NO_TOKENS if MEMORY in numbers and not any(name in numbers for name in _RESULTS) else _NO_MEMORY
 
 
 def _higher_share(reading: Reading, settings: Settings, missing_bytes: int) -> Way | None:
@@ -514,10 +642,12 @@ EXPLAINER = Explainer(
     compare,
     others=_OTHERS,
     ranks=_RANKS,
-    undecided=_UNDECIDED,
+    undecided=undecided,
     given=_GIVEN,
     of_weights=_OF_WEIGHTS,
     ways=ways,
     room=room,
     excuse=excuse,
+    balance=balance,
+    alone=alone,
 )

@@ -27,6 +27,7 @@ MAX_LOG_BYTES = 64 * 2**20
 """Largest log read; what a start-up prints is under 1 MiB."""
 _ABSURD = re.compile(r"\d{25,}|\d(?:,\d{3}){8,}")
 """A number of more digits than any engine prints."""
+_QUOTED = re.compile(r"'[^']*'")
 _COLOURS = re.compile(r"(?:\x1b|\\u001b|\\x1b|\\033|\^\[)\[[0-9;?]*[A-Za-z]")
 """Colours, also as JSON, Python and terminals write them out."""
 
@@ -57,8 +58,15 @@ def read_lines(lines: Sequence[str], engine: str | None = None) -> Reading | Non
 
 
 def looked_for(engine: str | None = None) -> str:
-    """What the lines look like that would have been read."""
-    return "; ".join(f"{name.replace('-', '_')}: {module.LOOKED_FOR}" for name, module in _formats(engine).items())
+    """What the lines look like that would have been read: all of an engine, or one of each."""
+    if engine is not None:
+        return "; ".join(f"{_said(name)}: {module.LOOKED_FOR}" for name, module in _formats(engine).items())
+    first = [f"{_said(name)} {_QUOTED.findall(module.LOOKED_FOR)[0]}" for name, module in _formats(None).items()]
+    return f"lines such as {', '.join(first)}; all lines of one engine: --engine vllm"
+
+
+def _said(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _formats(engine: str | None) -> dict[str, ModuleType]:

@@ -18,6 +18,9 @@ _LESS = (
 _WEIGHTS = "keep fewer layers on the GPU (-ngl), or use a smaller quantisation; `kvcalc weights MODEL` sizes them"
 
 
+_MOST_DIGITS = 25
+
+
 class _Error(NamedTuple):
     """An error: how it is found, what it says with its groups filled in, and the next thing to try."""
 
@@ -68,7 +71,17 @@ _ERRORS = (
         "TGI has no memory for a batch of {size} tokens, and its cache is not modelled",
         "lower --max-batch-prefill-tokens, or size the model with --engine ideal",
     ),
+    _Error(
+        re.compile(r"Setting max batch total tokens to (?P<size>\d+)"),
+        "this is a log of TGI, whose cache is not modelled: it holds {size} tokens, and does not state their bytes",
+        "`kvcalc size MODEL --tokens N --engine ideal` sizes so many tokens without any engine's padding",
+    ),
 )
+
+
+def _grouped(text: str) -> str:
+    """A count with separators; anything else as it is."""
+    return f"{int(text):,}" if text.isdecimal() and len(text) < _MOST_DIGITS else text
 
 
 def error_outside(lines: Sequence[str]) -> tuple[int, str, str] | None:
@@ -78,7 +91,7 @@ def error_outside(lines: Sequence[str]) -> tuple[int, str, str] | None:
     for error in _ERRORS:
         number, match = log.last_match(error.pattern)
         if match is not None:
-            numbers = {name: text for name, text in match.groupdict().items() if text}
+            numbers = {name: _grouped(text) for name, text in match.groupdict().items() if text}
             numbers.setdefault("free", numbers.get("left", "less"))
             numbers.setdefault("size", "all of it")
             found.append((number, error.what.format(**numbers), error.help))

@@ -58,6 +58,12 @@ _ASKED = {
     "n_seq_max": r"(?:^|\s)(?:-np|--parallel)[ =](\d+)",
 }
 """Arguments of a command line, where the context itself prints nothing: it ended before."""
+_FORMS = (
+    (re.compile(r"\b[kK][vV] self size *="), "2025-04-16"),
+    (re.compile(r"llama_kv_cache_unified: size =.* layers, +\d+ seqs\)"), "2025-07-09"),
+    (re.compile(r"llama_kv_cache_unified: size ="), "2025-08-15"),
+)
+"""Forms of a cache's line, and a date of each: streams, after a slash, came on 2025-07-16; `unified` went in August."""
 _FULL = re.compile(r"using (full)-size SWA cache")
 _BUILD = re.compile(r"\b(?:build_info|build|system_info): *(?:build *= *)?(b?\d{4,6})\b")
 _IK = re.compile(r"(mla_attn) *=|(fused_moe) *=|(c\^KV) ")
@@ -79,8 +85,8 @@ def read(lines: Sequence[str]) -> Reading | None:
     settings = _settings(lines, context)
     if last_value(_FULL, lines) or (next(matches(_IK, lines), None) and not any(cache.latent for cache in caches)):
         settings["swa_full"] = True  # ik_llama.cpp has no caches for windows
-    if build := _build(lines):
-        settings["version"] = build
+    if version := _build(lines) or _by_form(lines):
+        settings["version"] = version
     return Reading(
         "llama_cpp",
         tuple(cache.sizes for cache in context),
@@ -190,6 +196,13 @@ def _build(lines: Sequence[str]) -> str:
     if build is None or next(matches(_IK, lines), None):
         return ""
     return build if build.startswith("b") else f"b{build}"
+
+
+def _by_form(lines: Sequence[str]) -> str:
+    """A date on which caches were printed in this form, where no build is named; empty for the form of today."""
+    if next(matches(_IK, lines), None):
+        return ""
+    return next((date for form, date in _FORMS if next(matches(form, lines), None)), "")
 
 
 def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:

@@ -1,7 +1,8 @@
 """LMDeploy: TurboMind's `[BlockManager] block_size = 8.000 MB`, `max_block_count = 6214`, a MB being 2^20 bytes.
 
 Its PyTorch engine prints `CacheConfig(max_batches=128, block_size=64, num_cpu_blocks=0, num_gpu_blocks=6214, ...)`,
-which says how many blocks there are and not how large they are.
+which says how many blocks there are and not how large they are. From 0.15 on TurboMind prints no blocks, but
+`Object cache budget: 55634.70 MB from free 63488.19 MB and ratio 0.876`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import re
 from collections.abc import Sequence
 
 from kvcalc.fleet.explain import Printed, Reading
-from kvcalc.fleet.explain.lmdeploy import BLOCK, BLOCKS
+from kvcalc.fleet.explain.lmdeploy import BLOCK, BLOCKS, BUDGET
 from kvcalc.io.engine_logs import last_value, matches
 from kvcalc.report.sheet import Json
 
-LOOKED_FOR = "'[BlockManager] block_size = ... MB', '[BlockManager] max_block_count = ...'"
+LOOKED_FOR = "'[BlockManager] block_size = ... MB', '[BlockManager] max_block_count = ...', 'Object cache budget: ...'"
 _BLOCK = re.compile(r"\[BlockManager\] block_size = (\d+(?:\.\d+)?) ?MB")
 _COUNT = re.compile(r"\[BlockManager\] max_block_count = (\d+)|\bnum_gpu_blocks=(\d+)")
+_BUDGET = re.compile(r"Object cache budget: (\d+(?:\.\d+)?) MB from ")
 _PYTORCH = re.compile(r"\bCacheConfig\((max_batches=\d+)")
 _SETTINGS = {
     "block_size": re.compile(r"(?:cache_block_seq_len'?|CacheConfig\(.*\bblock_size)[=:] ?(\d+)"),
@@ -33,6 +35,8 @@ def read(lines: Sequence[str]) -> Reading | None:
     numbers: dict[str, Printed] = {}
     for number, found in matches(_BLOCK, lines):
         numbers[BLOCK] = Printed(found[1], "MB", number)
+    for number, found in matches(_BUDGET, lines):
+        numbers[BUDGET] = Printed(found[1], "MB", number)
     pytorch = last_value(_PYTORCH, lines) is not None
     if not numbers and not pytorch:
         return None
@@ -40,7 +44,7 @@ def read(lines: Sequence[str]) -> Reading | None:
         numbers[BLOCKS] = Printed(found[1] or found[2], "", number)
     if not numbers:
         return None
-    settings: dict[str, Json] = {"backend": "pytorch" if BLOCK not in numbers else "turbomind"}
+    settings: dict[str, Json] = {"backend": "pytorch" if pytorch and BLOCK not in numbers else "turbomind"}
     for name, pattern in _SETTINGS.items():
         if value := last_value(pattern, lines):
             settings[name] = int(value)

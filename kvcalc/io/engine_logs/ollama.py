@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kvcalc.fleet.explain import Printed, Reading, Refusal
 from kvcalc.fleet.explain._reading import AVAILABLE, NEEDED
-from kvcalc.fleet.explain.ollama import KV
+from kvcalc.fleet.explain.ollama import ESTIMATE, KV
 from kvcalc.io.engine_logs import last_in, last_value, matches
 from kvcalc.report.sheet import Json
 
@@ -39,7 +39,7 @@ def read(lines: Sequence[str]) -> Reading | None:
     numbers: dict[str, Printed] = {}
     caches: tuple[dict[str, Printed], ...] = ()
     for number, found in matches(_REQUIRED, lines):
-        numbers = {KV: Printed(found[1], found[2], number)}
+        numbers = {ESTIMATE: Printed(found[1], found[2], number)}
     if on_devices := _on_devices(lines):
         caches = tuple({KV: printed} for printed in on_devices)
     elif numbers:

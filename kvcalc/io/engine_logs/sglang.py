@@ -15,17 +15,22 @@ from kvcalc.io.engine_logs import last_in, last_value, matches
 from kvcalc.report.sheet import Json
 
 LOOKED_FOR = (
-    "'KV Cache is allocated. ... #tokens: ..., K size: ... GB', 'Mamba Cache is allocated. ...', 'Not enough memory. "
-    "Please try to increase --mem-fraction-static'"
+    "'KV Cache is allocated. ... #tokens: ..., K size: ... GB', 'Mamba Cache is allocated. ...', "
+    "'max_total_num_tokens=...', 'Not enough memory. Please try to increase --mem-fraction-static'"
 )
 _CACHE = re.compile(
-    r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?#tokens: (?P<tokens>\d[\d,]*), "
+    r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?(?:#tokens: (?P<tokens>\d[\d,]*), )?"
     r"(?:K size: (?P<K>\d+(?:\.\d+)?) GB, V size: (?P<V>\d+(?:\.\d+)?) GB|KV size: (?P<KV>\d+(?:\.\d+)?) GB)"
 )
 _STATES = re.compile(
     r"Mamba Cache is allocated\. max_mamba_cache_size: (\d+), conv_state size: (\d+(?:\.\d+)?) ?GB, "
     r"ssm_state size: (\d+(?:\.\d+)?) ?GB"
 )
+_TOKENS = re.compile(r"\bmax_total_num_tokens=(\d+)|KV Cache is allocated\.(?: dtype: [\w.]+,)? #tokens: (\d[\d,]*)")
+"""Tokens on a line of their own: at the end of a start-up, and where sizes were cut off."""
+_POOLS = re.compile(r"Use [Ss]liding window memory pool\. full_layer_tokens=(\d+), swa_layer_tokens=\d+")
+_RANK = re.compile(r"^(?!.*\bDP\d)[^\n]*\[[^\]\n]*\bTP(\d+)[^\]\n]*\]", re.MULTILINE)
+"""A rank in a line's prefix; with DP before it, ranks need not share heads."""
 _REFUSED = re.compile(
     r"Not\s+enough\s+memory(?:\.\s+Please\s+try\s+to\s+increase\s+--mem-fraction-static|\s+to\s+allocate\s+KV\s+cache)"
 )
@@ -52,10 +57,12 @@ def read(lines: Sequence[str]) -> Reading | None:
     """Each pool's line, and the arguments of the server where it prints them."""
     caches: dict[tuple[str, ...], Mapping[str, Printed]] = {}
     settings: dict[str, Json] = {}
+    tokens = _tokens(lines)
     for number, found in matches(_CACHE, lines):
         sizes = {f"{name} size": Printed(found[name], "GB", number) for name in ("K", "V", "KV") if found[name]}
-        key = (found["tokens"], *(size.text for size in sizes.values()))
-        caches.setdefault(key, {"tokens": Printed(found["tokens"], "", number), **sizes})  # each rank prints it
+        of_line = Printed(found["tokens"], "", number) if found["tokens"] else tokens
+        key = ("" if of_line is None else of_line.text, *(size.text for size in sizes.values()))
+        caches.setdefault(key, {**({"tokens": of_line} if of_line else {}), **sizes})  # each rank prints it
         if found["dtype"] in _STORED:
             settings["kv_cache_dtype"] = _STORED[found["dtype"]]
     for number, found in matches(_STATES, lines):
@@ -63,6 +70,11 @@ def read(lines: Sequence[str]) -> Reading | None:
         sizes = {"conv_state size": Printed(found[2], "GB", number), "ssm_state size": Printed(found[3], "GB", number)}
         caches.setdefault(("states", found[1], found[2], found[3]), {"states": states, **sizes})
         settings["max_mamba_cache_size"] = int(found[1])
+    alone = _pool_of_all(lines) or (None if caches else tokens)
+    if alone is not None and not any(
+        cache.get("tokens", alone).text == alone.text for cache in caches.values() if "tokens" in cache
+    ):
+        caches[("alone",)] = {"tokens": alone}
     refusal = _refusal(lines, max((each.line for cache in caches.values() for each in cache.values()), default=0))
     if not caches and refusal is None:
         return None
@@ -74,7 +86,33 @@ def read(lines: Sequence[str]) -> Reading | None:
         settings["disable_radix_cache"] = True
     model = last_value(_MODEL, lines) or ""
     every = tuple(caches.values())
-    return Reading("sglang", every, settings, _ranks(lines), model=model, refusal=refusal, device=_device(lines))
+    return Reading(
+        "sglang",
+        every,
+        settings,
+        _ranks(lines),
+        model=model,
+        refusal=refusal,
+        device=_device(lines),
+        seen=_seen(lines),
+    )
+
+
+def _tokens(lines: Sequence[str]) -> Printed | None:
+    """Tokens of the pool that hold for all lines: those of the end of a start-up."""
+    found = [Printed(match[1] or match[2], "", number) for number, match in matches(_TOKENS, lines)]
+    return found[-1] if found else None
+
+
+def _pool_of_all(lines: Sequence[str]) -> Printed | None:
+    """Tokens of the full layers' pool, where windows have one of their own."""
+    found = [Printed(match[1], "", number) for number, match in matches(_POOLS, lines)]
+    return found[-1] if found else None
+
+
+def _seen(lines: Sequence[str]) -> dict[str, int]:
+    highest = max((int(found[1]) for _, found in matches(_RANK, lines)), default=0)
+    return {"tp": highest + 1} if highest else {}
 
 
 def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:

@@ -24,8 +24,10 @@ def _of_older_builds(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, Pr
     """The pool of builds before 0.9, whose bytes and tokens stand on two lines."""
     size = next(((number, found[1]) for number, found in matches(_BYTES, lines)), None)
     tokens = next(((number, found[1]) for number, found in matches(_USED, lines)), None)
-    if size is None or tokens is None:
+    if tokens is None:
         return {}
+    if size is None:
+        return {("", tokens[1]): {"tokens": Printed(tokens[1], "", tokens[0])}}
     return {(size[1], tokens[1]): {"size": Printed(size[1], "", size[0]), "tokens": Printed(tokens[1], "", tokens[0])}}
 
 

@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from kvcalc.errors import KvcalcError
 from kvcalc.fleet.explain import Printed, Reading, Refusal
 from kvcalc.fleet.explain._reading import AVAILABLE, LENGTH, LONGEST, NEEDED, STORED
-from kvcalc.fleet.explain.vllm import BEFORE_OVERRIDE, FREE, LONGEST_FITTED, MEMORY, REQUESTS, TOTAL
+from kvcalc.fleet.explain.vllm import (
+    BEFORE_OVERRIDE,
+    FREE,
+    HOST_BLOCKS,
+    LONGEST_FITTED,
+    MEMORY,
+    REQUESTS,
+    SHARE,
+    SWAP,
+    TOTAL,
+)
 from kvcalc.hardware import gpu_named
 from kvcalc.io.engine_logs import last_in, last_value, matches
 from kvcalc.report.sheet import Json
@@ -22,6 +32,8 @@ LOOKED_FOR = (
     "'GPU KV cache size: ... tokens', 'Maximum concurrency for ... tokens per request', '# GPU blocks: ...', "
     "'To serve at least one request ...'"
 )
+_DECIMALS = 2
+"""vLLM rounds GiB to two decimals, and drops trailing zeros."""
 _NUMBER, _SIZE = r"(\d+(?:,\d{3})*)", r"(-?\d+(?:\.\d+)?) ?Gi?B"
 _TOKENS = re.compile(rf" KV cache size: {_NUMBER} tokens")
 _BEGUN = re.compile(r"non-default args|LLM engine \(?v?\d")
@@ -31,9 +43,14 @@ _BLOCKS = (
     re.compile(rf"# \w{{2,12}} blocks: {_NUMBER}"),  # V0: "# cuda blocks: 9, # CPU blocks: 2"
     re.compile(rf"num_gpu_blocks(?<!\wnum_gpu_blocks)(?: is)?[:=] ?{_NUMBER}(?! with)"),
 )
+_HOST_BLOCKS = re.compile(rf"# (?:GPU|[Cc]uda|CUDA|rocm|ROCm) blocks: [\d,]+, # CPU blocks: {_NUMBER}")
+_SWAP = re.compile(r"\bswap_space'?[=:] ?(\d+(?:\.\d+)?)")
+_WORKER = re.compile(r"\bWorker(?:_(?!TP)\w+?)?_TP(\d+)")
+"""Workers are named by their ranks."""
 _OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_blocks_override={_NUMBER}")
 _MEMORY = (
-    re.compile(r"Available KV cache memory: (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"Available KV cache memory: (-?\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"available_kv_cache_memory\s+(\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"memory reserved for KV Cache is (\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"\bkv_cache_size=(\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"reserved (\d+(?:\.\d+)?) GiB memory for KV Cache as specified by kv_cache_memory_bytes"),
@@ -95,13 +112,15 @@ _STARTED = re.compile(r"Free memory on device (?:\S+ )?\((\d+(?:\.\d+)?)/(\d+(?:
 def read(lines: Sequence[str]) -> Reading | None:
     """Tokens, blocks, concurrency and memory, the least memory of all workers, the error, and the settings around."""
     numbers, length = _of_cache(lines)
+    memories = [
+        Printed(found[1], "GiB", number, _DECIMALS) for line in _MEMORY for number, found in matches(line, lines)
+    ]
     refusal = _refusal(lines)
     if refusal is not None and any(printed.line > refusal.line for printed in numbers.values()):
         refusal = None  # a later start-up came through
-    if not numbers and refusal is None:
+    if not numbers and refusal is None and not memories:
         return None
     settings = _settings(lines, length, refusal)
-    memories = [Printed(found[1], "GiB", number) for line in _MEMORY for number, found in matches(line, lines)]
     if memories:
         numbers[MEMORY] = min(memories, key=lambda printed: printed.value)
     if settings.get("max_model_len") == -1 and length is not None:
@@ -118,7 +137,14 @@ def read(lines: Sequence[str]) -> Reading | None:
         refusal=refusal,
         device=_device(lines),
         heard=len(memories),
+        seen=_seen(lines),
     )
+
+
+def _seen(lines: Sequence[str]) -> dict[str, int]:
+    """Tensor-parallel ranks by the names of their workers."""
+    highest = max((int(found[1]) for _, found in matches(_WORKER, lines)), default=0)
+    return {"tp": highest + 1} if highest else {}
 
 
 def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]:
@@ -134,6 +160,8 @@ def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]
         length = counts[numbers[REQUESTS]]
     for number, found in (each for line in _BLOCKS for each in matches(line, lines)):
         numbers["blocks"] = Printed(found[1], "", number)
+    for number, found in matches(_HOST_BLOCKS, lines):
+        numbers[HOST_BLOCKS] = Printed(found[1], "", number)
     for number, found in matches(_OVERRIDE, lines):
         numbers[BEFORE_OVERRIDE] = Printed(found[1], "", number)
         numbers.pop("blocks", None)
@@ -153,7 +181,7 @@ def _refusal(lines: Sequence[str]) -> Refusal | None:
         line, match = one
         units = {LENGTH: "", NEEDED: "GiB", AVAILABLE: "GiB", LONGEST: ""}
         texts = zip(units.items(), match.groups(), strict=True)
-        numbers = {name: Printed(text, unit, line) for (name, unit), text in texts if text}
+        numbers = {name: Printed(text, unit, line, _DECIMALS if unit else 0) for (name, unit), text in texts if text}
         found.append(Refusal("a request of max_model_len does not fit the cache", line, numbers))
     if (one := last_in(_TOO_MANY, lines)) is not None:
         line, match = one
@@ -161,7 +189,8 @@ def _refusal(lines: Sequence[str]) -> Refusal | None:
         found.append(Refusal("max_model_len is longer than the cache", line, numbers))
     if (one := last_in(_TAKEN, lines)) is not None:
         line, match = one
-        numbers = {NEEDED: Printed(match[4], "GiB", line), AVAILABLE: Printed(match[1], "GiB", line)}
+        needed, available = (Printed(text, "GiB", line, _DECIMALS) for text in (match[4], match[1]))
+        numbers = {NEEDED: needed, AVAILABLE: available, SHARE: Printed(match[3], "", line)}
         found.append(Refusal("less memory is free than gpu_memory_utilization asks for", line, numbers))
     for pattern in _NOTHING:
         if (one := last_in(pattern, lines)) is not None:
@@ -224,14 +253,17 @@ def _gpu_named_in(lines: Sequence[str]) -> str:
 
 
 def _device(lines: Sequence[str]) -> dict[str, Printed]:
-    """Memory of the GPU: what was free, and the whole, of the rank that had least."""
+    """Memory of the GPU: what was free, and the whole, of the rank that had least; and of V0 the host's."""
+    swap = last_value(_SWAP, lines)
+    host = {} if swap is None else {SWAP: Printed(swap, "GiB", 0)}
     found = [(number, match) for number, match in matches(_STARTED, lines)]
     if not found and (one := last_in(_TAKEN, lines)) is not None:
         found = [one]
     if not found:
-        return {}
+        return host
     number, match = min(found, key=lambda each: float(each[1][1]))
-    return {FREE: Printed(match[1], "GiB", number), TOTAL: Printed(match[2], "GiB", number)}
+    free, total = (Printed(text, "GiB", number, _DECIMALS) for text in (match[1], match[2]))
+    return {**host, FREE: free, TOTAL: total}
 
 
 def _as_value(text: str) -> bool | int | float | str:
