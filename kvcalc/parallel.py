@@ -46,7 +46,7 @@ class Parallel:
         positive_int(self.num_ranks, "tp x pp x dp", most=MAX_RANKS)
         if self.tp * self.dp % self.ep:
             raise InvalidValueError(
-                f"ep ({self.ep:,}) does not divide tp x dp ({self.tp * self.dp:,}), the ranks that could share experts",
+                f"ep ({self.ep:,}) does not divide tp x dp ({self.tp * self.dp:,}), the ranks that can divide experts",
                 field="ep",
                 help=degree_near("ep", self.ep, lambda ranks: self.tp * self.dp % ranks == 0),
             )
@@ -67,7 +67,7 @@ class Parallel:
             raise InvalidValueError(
                 f"sequences ({sequences:,}) is not a multiple of dp ({self.dp:,})",
                 field="sequences",
-                help=f"give {f'{below:,} or ' if below else ''}{below + self.dp:,} sequences",
+                help=f"use {f'{below:,} or ' if below else ''}{below + self.dp:,} sequences",
             )
         return sequences // self.dp
 
@@ -116,9 +116,9 @@ def rank_models(model: Model, parallel: Parallel, sharing: Sharing = EVENLY) -> 
     """
     if parallel.dcp > 1 and not sharing.tokens:
         raise InvalidValueError(
-            f"what dcp ({parallel.dcp:,}) ranks hold of each other's tokens depends on an engine's blocks",
+            f"how dcp ({parallel.dcp:,}) ranks divide tokens depends on an engine's blocks",
             field="dcp",
-            help="name an engine that shares tokens, or leave dcp out",
+            help="name an engine with decode context parallelism, or remove dcp",
         )
     layers = stages_of(model, parallel.pp, sharing)
     shared = _sharded(model, parallel.tp, sharing)
@@ -194,9 +194,9 @@ def check_stages_of(layers: int, pp: int, given: tuple[int, ...], setting: str) 
     """Raises InvalidValueError where a setting gives other stages, or other layers, than there are."""
     if len(given) != pp or sum(given) != layers or min(given) < 0:
         raise InvalidValueError(
-            f"{setting} ({', '.join(map(str, given))}) must name {pp} stages of {layers} layers in all",
+            f"{setting} ({', '.join(map(str, given))}) must give {pp} stages with {layers} layers in total",
             field=setting,
-            help="leave it out for the engine's own partition",
+            help="remove it for the engine's own partition",
         )
 
 
@@ -233,8 +233,8 @@ def _sharded_group(group: LayerGroup, tp: int, rounding: Rounding) -> LayerGroup
             )
     if _copies_channels(group, tp):
         raise InvalidValueError(
-            f"tp ({tp:,}) ranks hold copies of KV heads, and which of the channels in {group.label} go with them is "
-            "not known",
+            f"tp ({tp:,}) ranks hold copies of KV heads, and the channels in {group.label} that belong to them are "
+            "unknown",
             field="tp",
             help="",
             where=f"{group.name} layers",
@@ -287,7 +287,7 @@ def _shared(rule: SlotRule, shares: int, name: str) -> SlotRule:
     units, per_slot, each = rule.packing
     if units % shares:
         raise InvalidValueError(
-            f"{name} packs {units:,} of each token for all heads, which {shares:,} ranks cannot share",
+            f"{name} packs {units:,} of each token for all heads, which {shares:,} ranks cannot divide",
             field="tp",
             help="",
         )

@@ -89,8 +89,8 @@ def _own_context(model: Model, engine: Engine) -> int:
     own = engine.own_context(model)
     if own is None:
         raise InvalidValueError(
-            f"nothing says what context {model.name} was made for, and no tokens are given",
+            f"the context of {model.name} is unknown, and no tokens are given",
             field="tokens",
-            help="give the tokens of the context, for instance tokens=8192",
+            help="pass the tokens of the context, for example tokens=8192",
         )
     return own

@@ -20,10 +20,10 @@ KB, MB, GB, TB = 10**3, 10**6, 10**9, 10**12
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 
 MAX_COUNT = 10**12
-"""Largest count of tokens, sequences or dimensions taken for real: a thousand times the longest context sold."""
+"""Largest plausible count of tokens, sequences or dimensions: a thousand times the longest context sold."""
 
 MAX_BYTES = 10**18
-"""Largest count of bytes taken for real: a thousand times the weights of the largest model, a thousand times over."""
+"""Largest plausible count of bytes: a thousand times the weights of the largest model, a thousand times over."""
 
 _TOKEN_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 _BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB} | {
@@ -130,9 +130,9 @@ def parse_token_list(text: str, field: str = "tokens") -> list[int]:
     parts = text.split(",")
     if any(part.strip().startswith("0") for part in parts[1:]) or any(map(_is_thousands, pairwise(parts))):
         raise InvalidValueError(
-            f"{field} may be one number or several: {shown(text)}",
+            f"{field} could be one number or several: {shown(text)}",
             field=field,
-            help="give each of several by itself, -t 1024 -t 8192, or write them without commas inside, 1024,8192",
+            help="pass several separately (-t 1024 -t 8192), or without thousands separators (1024,8192)",
         )
     return [parse_tokens(part, field) for part in parts]
 
@@ -156,7 +156,7 @@ def parse_bytes(text: str | int, field: str) -> int:
         raise InvalidValueError(
             f"{field} would be {plural(number, 'byte')}{meant}",
             field=field,
-            help=f"give it a unit: {number}GB (10^9 bytes each), {number}GiB (2^30), MB, MiB, kB, KiB, TB, TiB",
+            help=f"add a unit: {number}GB (10^9 bytes each), {number}GiB (2^30), MB, MiB, kB, KiB, TB, TiB",
         )
     return number
 
@@ -307,7 +307,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def _range(most: int) -> str:
-    return f"give a whole number from 1 to {most:,}"
+    return f"use a whole number from 1 to {most:,}"
 
 
 def _exact(number: str) -> int | Fraction:

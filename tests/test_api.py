@@ -396,10 +396,10 @@ REFUSED = {
     ),
     "two layouts": (
         lambda: kvcalc.size("r1", tokens=1, parallel=kvcalc.Parallel(tp=8), tp=4),
-        "parallel (TP 8) and tp (4) both say how ranks share the model",
+        "parallel (TP 8) and tp (4) both set the layout",
     ),
     "a layout that is none": (lambda: kvcalc.size("r1", tokens=1, parallel=8), "parallel must be a Parallel, not 8"),
-    "no tokens": (lambda: kvcalc.size("r1"), "no tokens are given"),
+    "no tokens": (lambda: kvcalc.size("r1"), "no tokens given"),
     "several tokens": (lambda: kvcalc.size("r1", tokens=["1K", "2K"]), "tokens must be one number, not ['1K', '2K']"),
     "an array": (lambda: kvcalc.size("r1", tokens=np.array([1, 2])), "tokens must be one number, not array([1, 2])"),
     "tokens that are no number": (
@@ -427,29 +427,29 @@ REFUSED = {
     ),
     "a method that is no text": (
         lambda: kvcalc.size("r1", tokens=1, method=[5]),
-        "method: a method is named by a text, not 5",
+        "method: a method must be named by a text, not 5",
     ),
     "methods that are no list": (
         lambda: kvcalc.size("r1", tokens=1, method=5),
-        "method must be a text or a list of them, not 5",
+        "method must be a text or a list of texts, not 5",
     ),
     "an assumption of a model": (
         lambda: kvcalc.size(R1, tokens=1, assume="gqa"),
-        "deepseek-r1 is a Model, which nothing is assumed of",
+        "assume does not apply to a loaded Model (deepseek-r1)",
     ),
     "an unknown GPU": (lambda: kvcalc.fit_gpus("r1", gpu="h2000"), "gpu: no GPU is called 'h2000'"),
     "no GPU": (lambda: kvcalc.fit_gpus("r1"), "memory: no GPU given"),
     "memory without a unit": (lambda: kvcalc.fit_gpus("r1", memory="80"), "memory would be 80 bytes"),
     "an engine with settings twice": (
         lambda: kvcalc.size("r1", tokens=1, engine=Engine.of("vllm"), engine_settings={"block_size": 32}),
-        "the engine vllm is given with its settings, and engine_settings as well",
+        "engine vllm is given with its settings, and engine_settings as well",
     ),
     "variants of several": (
         lambda: kvcalc.compare(["r1", "llama3-8b"], tokens=1, variants="mha"),
         "variants compares one model, and several are named",
     ),
     "no models": (lambda: kvcalc.compare([], tokens=1), "no model named"),
-    "no lengths": (lambda: kvcalc.compare("r1", tokens=[]), "no tokens are given"),
+    "no lengths": (lambda: kvcalc.compare("r1", tokens=[]), "no tokens given"),
     "an unknown method": (
         lambda: kvcalc.compare("r1", tokens=1, methods="snapvk"),
         "methods: no attention or method is called 'snapvk'",
@@ -458,14 +458,14 @@ REFUSED = {
     "an empty plan": (lambda: kvcalc.check({}), "plan: deployments is missing"),
     "a deployment of two": (
         lambda: kvcalc.check({"deployments": [CHAT, CHAT]}),
-        "plan: deployments[1].name: the name 'chat' is taken by deployments[0]",
+        "plan: deployments[1].name: the name 'chat' is already used by deployments[0]",
     ),
     "an unknown kind": (lambda: kvcalc.presets(kind="mlx"), "kind: no kind of attention is called 'mlx'"),
     "words of no preset": (
         lambda: kvcalc.presets("qwen", kind="wkv"),
-        "no preset with wkv layers is described by 'qwen'",
+        "no preset with wkv layers matches 'qwen'",
     ),
-    "a word that is none": (lambda: kvcalc.presets([1]), "a word is a text, not 1"),
+    "a word that is none": (lambda: kvcalc.presets([1]), "a word must be text, not 1"),
 }
 
 

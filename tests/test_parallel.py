@@ -264,57 +264,56 @@ UNEVEN = {
     "query heads": (
         ("llama-3-70b", {"tp": 12}),
         "all layers: num_query_heads (64) is not a multiple of tp (12)",
-        "tp 8 or 16 would do",
+        "tp 8 or 16 would work",
     ),
     "KV heads": (
         ("phi-4", {"tp": 8}),
         "all layers: num_kv_heads (10) is neither a multiple nor a divisor of tp (8)",
-        "tp 5 or 10 would do",
+        "tp 5 or 10 would work",
     ),
     "of several groups": (
         ("recurrentgemma-2b", {"tp": 8}),
         "sliding layers: num_query_heads (10) is not a multiple of tp (8)",
-        "tp 5 or 10 would do",
+        "tp 5 or 10 would work",
     ),
     "more ranks than heads": (
         ("r1", {"tp": 256}),
         "all layers: num_query_heads (128) is not a multiple of tp (256)",
-        "tp 128 would do",
+        "tp 128 would work",
     ),
     "channels of copied heads": (
         ("zaya1-8b", {"tp": 4}),
-        "all layers: tp (4) ranks hold copies of KV heads, and which of the channels in GQA-2 + CCA go with them is "
-        "not known",
-        "tp 2 would do",
+        "all layers: tp (4) ranks hold copies of KV heads, and the channels in GQA-2 + CCA that belong to them are unknown",
+        "tp 2 would work",
     ),
     "query heads in an engine that rounds KV heads": (
         ("phi-4", {"tp": 7, "engine": "sglang"}),
         "all layers: num_query_heads (40) is not a multiple of tp (7)",
-        "tp 5 or 8 would do",
+        "tp 5 or 8 would work",
     ),
     "more stages than layers in an engine that has larger ones": (
         ("r1", {"pp": 62, "engine": "tensorrt_llm"}),
         "num_layers (61) is less than pp (62)",
-        "pp 61 would do",
+        "pp 61 would work",
     ),
-    "layers": (("r1", {"pp": 8}), "num_layers (61) is not a multiple of pp (8)", "pp 1 or 61 would do"),
-    "more stages than layers": (("r1", {"pp": 62}), "num_layers (61) is not a multiple of pp (62)", "pp 61 would do"),
+    "layers": (("r1", {"pp": 8}), "num_layers (61) is not a multiple of pp (8)", "pp 1 or 61 would work"),
+    "more stages than layers": (("r1", {"pp": 62}), "num_layers (61) is not a multiple of pp (62)", "pp 61 would work"),
     "sequences": (
         ("r1", {"dp": 4, "sequences": 6}),
         "sequences (6) is not a multiple of dp (4)",
-        "give 4 or 8 sequences",
+        "use 4 or 8 sequences",
     ),
-    "too few sequences": (("r1", {"dp": 4}), "sequences (1) is not a multiple of dp (4)", "give 4 sequences"),
-    "no rank": (("r1", {"tp": 0}), "tp must be at least 1, not 0", f"give a whole number from 1 to {MAX_RANKS:,}"),
+    "too few sequences": (("r1", {"dp": 4}), "sequences (1) is not a multiple of dp (4)", "use 4 sequences"),
+    "no rank": (("r1", {"tp": 0}), "tp must be at least 1, not 0", f"use a whole number from 1 to {MAX_RANKS:,}"),
     "half a rank": (
         ("r1", {"pp": 1.5}),
         "pp must be a whole number, not 1.5",
-        f"give a whole number from 1 to {MAX_RANKS:,}",
+        f"use a whole number from 1 to {MAX_RANKS:,}",
     ),
     "too many ranks": (
         ("r1", {"tp": 128, "dp": 256}),
         "tp x pp x dp must be at most 16,384, not 32768",
-        f"give a whole number from 1 to {MAX_RANKS:,}",
+        f"use a whole number from 1 to {MAX_RANKS:,}",
     ),
 }
 
@@ -330,14 +329,14 @@ def test_what_cannot_be_shared_evenly_is_told_with_what_can(case):
 def test_a_part_alone_says_what_works_for_it():
     with pytest.raises(kvcalc.InvalidValueError) as error:
         kvcalc.load("phi-4").groups[0].parts[0].shard(8)
-    assert error.value.help == "tp 5 or 10 would do"
+    assert error.value.help == "tp 5 or 10 would work"
 
 
 def test_the_command_line_refuses_uneven_layouts(cli):
     outcome = cli("size --preset llama3-70b --tokens 1 --tp 12")
     assert outcome == (
         "",
-        "all layers: num_query_heads (64) is not a multiple of tp (12)\nhelp: tp 8 or 16 would do\n",
+        "all layers: num_query_heads (64) is not a multiple of tp (12)\nhelp: tp 8 or 16 would work\n",
         2,
     )
     outcome = cli("size --preset llama3-70b --tokens 1 --tp -1")

@@ -83,7 +83,7 @@ def test_a_number_of_few_bytes_is_asked_for_its_unit(text):
     with pytest.raises(InvalidValueError) as caught:
         parse_bytes(text, "budget")
     assert str(caught.value) == f"budget would be {int(text):,} bytes"
-    assert caught.value.help.startswith(f"give it a unit: {text}GB (10^9 bytes each), {text}GiB (2^30)")
+    assert caught.value.help.startswith(f"add a unit: {text}GB (10^9 bytes each), {text}GiB (2^30)")
 
 
 def test_8b_of_weights_are_parameters():

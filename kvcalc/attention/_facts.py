@@ -13,7 +13,7 @@ from kvcalc.errors import InvalidValueError, UnknownNameError
 from kvcalc.units import MAX_COUNT, positive_int, shown
 
 MAX_RANKS = 2**14
-"""Most ranks taken for real; one copy of a model has been served by a few hundred."""
+"""Most plausible ranks; one copy of a model has been served by a few hundred."""
 _LOOKED_AT = 1024
 """Degrees up to which a help line looks for one that works."""
 
@@ -119,4 +119,4 @@ def degree_near(name: str, asked: int, works: Callable[[int], bool]) -> str:
     """Help for a degree of parallelism that does not work: the nearest below and above it that do, if any."""
     below = next((n for n in range(asked, 0, -1) if works(n)), None)
     above = next((n for n in range(asked + 1, _LOOKED_AT + 1) if works(n)), None)
-    return f"{name} {' or '.join(str(n) for n in (below, above) if n)} would do"
+    return f"{name} {' or '.join(str(n) for n in (below, above) if n)} would work"

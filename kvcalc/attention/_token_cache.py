@@ -27,7 +27,7 @@ class TokenCache(Facts):
     num_query_heads: Annotated[int, "attention heads of the layer"]
     sliding_window: Annotated[int | None, "tokens that a query sees, itself included; None: all"] = None
     attention_chunk_size: Annotated[int | None, "chunk of tokens that attention does not leave; None: no chunks"] = None
-    reference_window: Annotated[int | None, "generated tokens seen beside the whole prompt; None: all"] = None
+    reference_window: Annotated[int | None, "generated tokens seen in addition to the whole prompt; None: all"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +61,7 @@ class TokenCache(Facts):
         raise InvalidValueError(
             f"num_query_heads ({heads}) is not a multiple of {field} ({number})",
             field=field,
-            help=f"each {noun} serves equally many query heads: {near} would do",
+            help=f"each {noun} serves equally many query heads: {near} would work",
         )
 
     @property

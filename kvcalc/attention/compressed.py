@@ -39,13 +39,13 @@ class CompressedAttention(Facts):
 
     num_query_heads: Annotated[int, "attention heads of the layer"]
     head_dim: Annotated[int, "width of an entry"]
-    sliding_window: Annotated[int, "tokens that are seen as they are"]
+    sliding_window: Annotated[int, "tokens seen uncompressed"]
     compress_rate: Annotated[
         int | None, "tokens that make one entry (4 in CSA, 128 in HCA); None for a layer that has only its window"
     ] = None
     index_head_dim: Annotated[int | None, "width of an entry's index key, in CSA"] = None
     closed_groups: Annotated[
-        bool, "whether each group of tokens makes an entry by itself and waits in float32 (V4.1)"
+        bool, "whether each group of tokens forms a separate entry and is pending in float32 (V4.1)"
     ] = False
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class CompressedAttention(Facts):
             )
         if self.compress_rate is None and self.closed_groups:
             raise InvalidValueError(
-                "closed_groups needs a compress_rate: it says how many tokens make a group",
+                "closed_groups needs a compress_rate: the tokens per group",
                 field="closed_groups",
                 help="add compress_rate: 2, or remove closed_groups",
             )

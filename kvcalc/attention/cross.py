@@ -25,9 +25,7 @@ class CrossAttention(Facts):
 
     cross_num_kv_heads: Annotated[int, "heads of K and V"]
     cross_head_dim: Annotated[int, "width of a head"]
-    encoder_tokens: Annotated[
-        int | None, "tokens that the encoder makes, where the model fixes it (Whisper: 1,500 whatever the audio)"
-    ] = None
+    encoder_tokens: Annotated[int | None, "encoder tokens, if fixed by the model (Whisper: 1,500 for any audio)"] = None
 
     @property
     def label(self) -> str:

@@ -21,7 +21,7 @@ class GatedRetention(Facts):
 
     SPLIT = ("linear_num_heads",)
 
-    linear_num_heads: Annotated[int, "heads, each with a state and a decay of its own (n_self_heads in YOCO)"]
+    linear_num_heads: Annotated[int, "heads, each with its own state and decay (n_self_heads in YOCO)"]
     linear_head_dim: Annotated[int, "width of a head's key and value"]
 
     @property

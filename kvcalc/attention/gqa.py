@@ -23,8 +23,8 @@ class GroupedQueryAttention(TokenCache):
     ROUNDED = ("num_kv_heads",)
 
     num_kv_heads: Annotated[int, "heads of K and V; equal to num_query_heads for MHA, 1 for MQA"]
-    head_dim: Annotated[int, "width of a key head, and of a value head where v_head_dim is not given"]
-    v_head_dim: Annotated[int | None, "width of a value head, where it differs"] = None
+    head_dim: Annotated[int, "width of a key head, and of a value head if v_head_dim is not given"]
+    v_head_dim: Annotated[int | None, "width of a value head, if different"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

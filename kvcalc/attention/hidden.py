@@ -21,11 +21,11 @@ class HiddenStates(Facts):
     """
 
     hidden_size: Annotated[int, "width of a layer's input"]
-    memory_tokens: Annotated[int | None, "tokens that the memory holds at most, where it is limited"] = None
-    hash_heads: Annotated[int | None, "heads that hash their tokens (LSH attention), where the layer does"] = None
+    memory_tokens: Annotated[int | None, "most tokens in the memory, if limited"] = None
+    hash_heads: Annotated[int | None, "heads that hash their tokens, in LSH attention"] = None
     num_hashes: Annotated[int | None, "hashes of each of them"] = None
-    hash_chunk: Annotated[int | None, "tokens of a chunk, within which hashed attention looks"] = None
-    hash_beyond: Annotated[int | None, "longest prompt that is not hashed yet"] = None
+    hash_chunk: Annotated[int | None, "tokens of a chunk, the range of hashed attention"] = None
+    hash_beyond: Annotated[int | None, "longest prompt that is not hashed"] = None
 
     @property
     def label(self) -> str:

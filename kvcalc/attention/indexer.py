@@ -26,7 +26,7 @@ class Indexer(Facts):
     index_pooling: Annotated[
         bool, "whether a gate of the key's width and a mask are kept too, for pooled keys (GLM-5 Next)"
     ] = False
-    index_dtype: Annotated[str | None, "format of the keys where it is not that of the cache"] = None
+    index_dtype: Annotated[str | None, "format of the keys, if different from the cache's"] = None
     index_pool_tokens: Annotated[
         int | None, "tokens whose keys serving engines pool into one; None: each keeps its own"
     ] = None

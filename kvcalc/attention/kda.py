@@ -20,7 +20,7 @@ class KimiDeltaAttention(StateCache):
 
     SPLIT = ("linear_num_heads",)
 
-    linear_num_heads: Annotated[int, "heads of queries, keys and values alike"]
+    linear_num_heads: Annotated[int, "heads of queries, keys and values"]
     linear_head_dim: Annotated[int, "width of a head"]
     linear_conv_kernel: Annotated[int, "inputs that each short convolution reads"]
 

@@ -20,7 +20,7 @@ class LightningAttention(StateCache):
 
     SPLIT = ("linear_num_heads",)
 
-    linear_num_heads: Annotated[int, "heads, each with a state of its own"]
+    linear_num_heads: Annotated[int, "heads, each with its own state"]
     linear_head_dim: Annotated[int, "width of a head's key and value"]
 
     @property

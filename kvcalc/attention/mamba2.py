@@ -27,7 +27,7 @@ class Mamba2(StateCache):
     mamba_num_groups: Annotated[int, "groups of heads that share B and C"]
     mamba_state_size: Annotated[int, "width of each channel's state"]
     mamba_conv_kernel: Annotated[int, "inputs that the short convolution reads"]
-    mamba_intermediate_size: Annotated[int | None, "inner channels, where they are not num_heads * head_dim"] = None
+    mamba_intermediate_size: Annotated[int | None, "inner channels, if not num_heads * head_dim"] = None
 
     @property
     def label(self) -> str:

@@ -20,7 +20,7 @@ class MatrixLstm(StateCache):
 
     SPLIT = ("mlstm_num_heads",)
 
-    mlstm_num_heads: Annotated[int, "heads, each with a memory of its own"]
+    mlstm_num_heads: Annotated[int, "heads, each with its own memory"]
     mlstm_qk_head_dim: Annotated[int, "width of a head's query and key"]
     mlstm_v_head_dim: Annotated[int, "width of a head's value"]
 

@@ -1,4 +1,4 @@
-"""A layer that caches nothing: an MLP or MoE block of its own, or attention that reads another layer's cache."""
+"""A layer without a cache: a separate MLP or MoE block, or attention that reads another layer's cache."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kvcalc.cache.tensor import CacheTensor
 class NoCache(Facts):
     """No tensors.
 
-    Source: Gemma 3n and 4 (num_kv_shared_layers); Nemotron-H (blocks of MLP or MoE alone).
+    Source: Gemma 3n and 4 (num_kv_shared_layers); Nemotron-H (MLP or MoE blocks).
     """
 
     FLAGS = ("reads_cache", "reads_sliding")
 
     reads_cache: Annotated[bool, "whether it attends to the cache of an earlier layer"] = False
-    reads_sliding: Annotated[bool, "whether that layer looks back only so far"] = False
+    reads_sliding: Annotated[bool, "whether that layer has a limited reach"] = False
 
     @property
     def label(self) -> str:

@@ -19,10 +19,10 @@ class TensorProductAttention(TokenCache):
     Source: Zhang et al. 2025, arXiv 2501.06425, section 3; tensorgi/TPA, model/T6_infer.py.
     """
 
-    head_dim: Annotated[int, "width of a key head, and of a value head where v_head_dim is not given"]
+    head_dim: Annotated[int, "width of a key head, and of a value head if v_head_dim is not given"]
     k_rank: Annotated[int, "products that a token's keys are made of (R_K; `rank` in the authors' code)"]
     v_rank: Annotated[int, "products that a token's values are made of (R_V; `rank` in the authors' code)"]
-    v_head_dim: Annotated[int | None, "width of a value head, where it differs"] = None
+    v_head_dim: Annotated[int | None, "width of a value head, if different"] = None
 
     @property
     def label(self) -> str:

@@ -22,10 +22,10 @@ class MatrixWkv(StateCache):
     SPLIT = ("wkv_num_heads",)
 
     hidden_size: Annotated[int, "width of a layer's input"]
-    wkv_num_heads: Annotated[int, "heads of the time mix, each with a state of its own"]
+    wkv_num_heads: Annotated[int, "heads of the time mix, each with its own state"]
     wkv_head_dim: Annotated[int, "width of a head's key and value"]
     wkv_token_shifts: Annotated[
-        int, "halves that keep their last input: time mix and channel mix, or the time mix alone (1)"
+        int, "halves that keep their last input: time mix and channel mix, or only the time mix (1)"
     ] = 2
 
     @property

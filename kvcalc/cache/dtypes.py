@@ -39,7 +39,7 @@ class Dtype(NamedTuple):
 
 
 _GGML = "ggml-common.h, block_{}"
-_PAYLOAD = "payload alone; scales kept per tensor are not in the cache"
+_PAYLOAD = "payload only; per-tensor scales are not in the cache"
 
 DTYPES = (
     Dtype("fp32", 1, 4, "IEEE 754 binary32", ("float32", "float", "f32", "torch.float32")),

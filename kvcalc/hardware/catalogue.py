@@ -101,7 +101,7 @@ def _parsed(name: str, body: str) -> Entry:
         raise InvalidFileError(
             f"the entry {name} is not plain YAML",
             where=str(presets_folder() / GPUS_FILE),
-            help="write it as the others are written",
+            help="write it like the others",
         )
     values: dict[str, Any] = plain[0]
     read: Entry = values[name]

@@ -12,8 +12,8 @@ MACOS, MACOS_RULE = "macOS", "rule of macOS"
 GIVEN, MEASURED, MIG_NAME = "given", "this machine", "MIG profile"
 """How the memory of a device was established."""
 _IN_WORDS = {
-    NVIDIA_SMI: "nvidia-smi's total; CUDA's own, 0.5 to 3 % lower, is unknown",
-    DATA_SHEET: "from the data sheet; what the driver reports is unknown and may differ by a few per cent",
+    NVIDIA_SMI: "nvidia-smi's total; CUDA's own, 0.5 to 3% lower, is unknown",
+    DATA_SHEET: "from the data sheet; the driver's figure is unknown and may differ by a few percent",
     MIG_NAME: "from the name of its MIG profile; the driver reports slightly more",
 }
 _SPREAD_PERCENT = 1
@@ -111,7 +111,7 @@ class Gpu(NamedTuple):
         if self.windows_mib is not None and self._is_far(self.windows_mib * MIB):
             others.append(f"Windows reports {self.windows_mib:,} MiB")
         if self.ecc is not None:
-            others.append(f"nvidia-smi says {self.ecc[1]:,} MiB with ECC {self.ecc[0]}")
+            others.append(f"nvidia-smi reports {self.ecc[1]:,} MiB with ECC {self.ecc[0]}")
         if not others:
             return ""
         return f"{self.memory_bytes // MIB:,} MiB assumed; {', '.join(others)}"

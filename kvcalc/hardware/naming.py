@@ -1,7 +1,8 @@
 """Which device a name means, as people, drivers, torch, nvidia-smi and Kubernetes write it.
 
 Case, blanks, dashes, underscores and the maker's name before it do not count. What is left is a device's name, an alias
-of it, or a model with any of its qualifiers: `a100` + `sxm4` + `80gb`. A name that two sizes answer to is asked back.
+of it, or a model with any of its qualifiers: `a100` + `sxm4` + `80gb`. A name that fits two sizes is refused as
+ambiguous.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from kvcalc.hardware.catalogue import Entry, Naming, entry, gpu_of, namings
 from kvcalc.hardware.gpu import MIG_NAME, NVIDIA, Gpu
 from kvcalc.units import GB, both_units, gigabytes
 
-HELP = "`kvcalc gpus` lists them; any other by its memory, such as 64GB"
+HELP = "`kvcalc gpus` lists them; for unlisted devices pass the memory, such as 64GB"
 _TRADEMARKS = re.compile(r"\((?:r|tm)\)")
 _SEPARATORS = re.compile(r"[\s_()+-]+")
 _MAKERS = re.compile(
@@ -37,8 +38,8 @@ _ANY_OF_IT = "any GPU of that compute capability"
 _SIZE = re.compile(r"(\d+g)b")
 _ANY_SIZE = re.compile(r"\d+g(?:i?b)?")
 _SAME_PERCENT = 3
-"""Difference up to which two devices are of one size."""
-_SEVERAL = "comes with several sizes of memory"
+"""Difference up to which two devices count as the same size."""
+_SEVERAL = "comes with several memory sizes"
 _MOST_WRITTEN = 5
 """Candidates up to which an error writes them out."""
 
@@ -51,13 +52,13 @@ def device(name: str) -> Gpu:
     whole = _SHARED.sub("", name)
     if (alone := _SLICE_ALONE.fullmatch(whole)) is not None:
         raise InvalidValueError(
-            f"{quoted(name)} is a slice of a GPU that is not named", help=f"name it: h100-80gb-mig-{alone[1].lower()}"
+            f"{quoted(name)} is a slice of an unnamed GPU", help=f"name it: h100-80gb-mig-{alone[1].lower()}"
         )
     if "+" in whole and not whole.endswith("+me"):
         raise InvalidValueError(
-            f"{quoted(name)} names unlike GPUs: engines that share a model among ranks give each as much as the least "
-            "of them holds, and llama.cpp splits it by what is free when it starts",
-            help="ask about the GPU with the least memory, as many times as there are GPUs: --gpu 3090 --gpus 2",
+            f"{quoted(name)} names mixed GPUs: engines that divide a model among ranks give each as much as the "
+            "smallest holds, and llama.cpp splits it by the free memory at start-up",
+            help="use the GPU with the least memory for all of them: --gpu 3090 --gpus 2",
         )
     profile = _MIG.search(whole)
     if profile:
@@ -85,7 +86,7 @@ def spellings() -> list[str]:
 
 
 def asked_back() -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Each name that does not say enough, with the reason and what may be meant; chips of several sizes together."""
+    """Each ambiguous name, with the reason and the candidates; chips of several sizes together."""
     of_model: dict[str, list[str]] = {}
     chips = [each.name for each in namings() if each.memory_of]
     yield ", ".join(chips), _SEVERAL, (f"{chips[0]}-16gb", "...")
@@ -132,7 +133,7 @@ def _answering_to(compact: str) -> Iterator[Naming]:
 
 
 def _qualifiers(naming: Naming) -> Sequence[str]:
-    """Its own, or the sizes that a chip comes with."""
+    """Its own, or those of a chip's sizes."""
     if not naming.memory_of:
         return naming.qualifiers
     return [word for each in _sizes_of(naming) for word in each.qualifiers]
@@ -158,10 +159,11 @@ def _slice(whole: Gpu, sevenths: str, size: str) -> Gpu:
     own = f"{whole.name}-mig-{sevenths}g.{size}gb"
     if int(sevenths) not in _SEVENTHS or int(size) * GB > whole.memory_bytes:
         raise InvalidValueError(
-            f"{quoted(own)} is no slice of {whole.name}: MIG has slices of {listed([str(n) for n in _SEVENTHS], 5)} "
-            f"sevenths, and none of more memory than the GPU ({both_units(whole.memory_bytes)})",
+            f"{quoted(own)} is not a slice of {whole.name}: MIG has slices of "
+            f"{listed([str(n) for n in _SEVENTHS], 5)} sevenths, and none with more memory than the GPU "
+            f"({both_units(whole.memory_bytes)})",
             field="gpu",
-            help="`nvidia-smi mig -lgip` lists them, as in h100-80gb-mig-3g.40gb",
+            help="`nvidia-smi mig -lgip` lists them, for example h100-80gb-mig-3g.40gb",
         )
     return whole.with_memory(int(size) * GB, MIG_NAME, f"profile {sevenths}g.{size}gb", own)._replace(name=own)
 
@@ -175,7 +177,7 @@ def _asked(name: str, candidates: Iterable[str], why: str = "") -> InvalidValueE
     words = _with_sizes(candidates)
     choice = " or ".join(words) if len(words) <= _MOST_WRITTEN else f"one of {listed(words, len(words))}"
     return InvalidValueError(
-        f"{quoted(name)} does not say which GPU it is{f': {why}' if why else ''}", help=f"write {choice}", field="gpu"
+        f"{quoted(name)} is ambiguous{f': {why}' if why else ''}", help=f"write {choice}", field="gpu"
     )
 
 
@@ -190,8 +192,8 @@ def _unknown(name: str, compact: str) -> KvcalcError:
     if not kin:
         return UnknownNameError.among("GPU", name, spellings(), see=HELP)
     return InvalidValueError(
-        f"{quoted(name)} is of no size in which that GPU is known",
-        help=f"write {' or '.join(_with_sizes(each.name for each in kin))}, or give its memory: {kin[0].name}@48GB",
+        f"{quoted(name)} has a memory size that is unknown for that GPU",
+        help=f"write {' or '.join(_with_sizes(each.name for each in kin))}, or pass its memory: {kin[0].name}@48GB",
         field="gpu",
     )
 

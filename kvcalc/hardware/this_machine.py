@@ -20,7 +20,7 @@ _OF_OLD_DRIVERS = ("name", "memory.total")
 """What drivers of before 2021 know."""
 _SYSCTL = ("sysctl", "-n")
 _SECONDS = 20
-_HELP = "name it: --gpu h100-80gb, or give its memory: --memory 64GB"
+_HELP = "name it: --gpu h100-80gb, or pass its memory: --memory 64GB"
 _NEITHER = "this machine has neither nvidia-smi nor Apple's sysctl"
 
 
@@ -51,7 +51,7 @@ def _of_nvidia_smi() -> Gpu:
         fields = _OF_OLD_DRIVERS
         lines = _queried(fields)
     if not lines:
-        raise NotApplicableError("nvidia-smi of this machine names no GPU", help=_HELP)
+        raise NotApplicableError("nvidia-smi on this machine lists no GPU", help=_HELP)
     different = dict.fromkeys(lines)
     if len(different) > 1:
         raise InvalidValueError(
@@ -73,7 +73,7 @@ def _of_line(said: dict[str, str]) -> Gpu:
         return device(name)
     taken = int(reserved) if reserved.isdigit() else 0
     mib = int(total) - taken
-    source = f"nvidia-smi of this machine: {int(total):,} MiB less {taken:,} MiB reserved"
+    source = f"nvidia-smi on this machine: {int(total):,} MiB minus {taken:,} MiB reserved"
     gpu = _like(name, int(total), said.get("compute_cap", ""))
     return gpu.with_memory(mib * MIB, MEASURED, source, f"{gpu.name}@{mib}MiB")
 

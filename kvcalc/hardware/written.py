@@ -40,16 +40,16 @@ def written_for(written: str) -> Gpu:
         return _given(Gpu(f"{written} device", 0, ""), written)
     if _cpu(written):
         raise NotApplicableError(
-            f"the memory of a CPU is not known by a name ({written})",
-            help=f"give it, as in {written}{AT}64GB; or say what the cache may take: available_bytes in kvcalc.fit, "
-            "budget in plans",
+            f"the memory of a CPU does not follow from its name ({written})",
+            help=f"pass it, as in {written}{AT}64GB; or give the cache's memory: available_bytes in kvcalc.fit, budget "
+            "in plans",
         )
     gpu = device(written)
     if gpu.memory_bytes:
         return gpu
     raise InvalidValueError(
-        f"{quoted(written)} does not say how much memory there is{f': {gpu.note}' if gpu.note else ''}",
-        help=f"give it, as in {gpu.name}{AT}64GB",
+        f"{quoted(written)} does not determine the memory{f': {gpu.note}' if gpu.note else ''}",
+        help=f"pass it, as in {gpu.name}{AT}64GB",
     )
 
 
@@ -63,7 +63,7 @@ def _given(gpu: Gpu, memory: str) -> Gpu:
     """The device with memory as it is given."""
     memory_bytes = parse_bytes(memory.strip(), "memory")
     if not memory_bytes:
-        raise InvalidValueError("memory must be more than nothing", field="memory", help="write 80GB, 80GiB or bytes")
+        raise InvalidValueError("memory must be above 0", field="memory", help="write 80GB, 80GiB or bytes")
     amount = memory.strip()
     written = f"{gpu.written}{AT}{amount}" if gpu.written else amount
     return gpu.with_memory(memory_bytes, GIVEN, f"given as {amount}", written)

@@ -1,1 +1,1 @@
-"""The doors: the only rooms that read files, and the only users of yaml and pydantic."""
+"""Input: the only packages that read files, and the only users of yaml and pydantic."""

@@ -1,4 +1,4 @@
-"""What a config.json says beside the cache, and what engines make their own decisions by."""
+"""Facts of a config.json besides the cache, on which engines base their own decisions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _LENGTHS = (
     *(_LONGEST, "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
-"""Fields that name a longest sequence, by any class."""
+"""Fields for the longest sequence, in any class."""
 _VOCABULARIES = ("padded_vocab_size", "vocab_size")
-"""Fields that name the logits of a token; ChatGLM's padded ones come first."""
+"""Fields for the number of logits per token; ChatGLM's padded one comes first."""
 _EIGHT_BITS, _FOUR_BITS = 8, 4
 _MOST = 2**32
-"""Largest factor taken for real."""
+"""Largest plausible factor."""
 _SEES_IMAGES_WHOLE = ("bagel", "gemma3", "molmo2", "moondream3", "paligemma")
-"""Types whose images are read as a prefix, whatever their config says."""
+"""Types whose images are a prefix, whatever their config says."""
 
 
 def published(config: Config) -> Published:
-    """Facts of the decoder's section, or of the whole config where only that has them."""
+    """Facts of the decoder's section, or of the whole config if only that has them."""
     top, own = config.top.values, config.values
     rope, lengths = _rope(top), _lengths(config)
     return Published(
@@ -45,7 +45,7 @@ def published(config: Config) -> Published:
 
 
 def _index_topk(own: Mapping[str, object]) -> int | None:
-    """Tokens, or entries, that an indexer chooses; MiniMax M3's chooses whole blocks of them."""
+    """Tokens or entries that an indexer selects; MiniMax M3's selects whole blocks."""
     blocks = own.get("sparse_attention_config")
     if not isinstance(blocks, Mapping):
         return _count(own.get("index_topk"))
@@ -54,7 +54,7 @@ def _index_topk(own: Mapping[str, object]) -> int | None:
 
 
 def _lengths(config: Config) -> tuple[tuple[str, int], ...]:
-    """Each length that the config names, or its class by default; its own name of max_position_embeddings is that."""
+    """Each length in the config, or the class's default; aliases of max_position_embeddings count as that."""
     named = {name: _count(config.values.get(name)) for name in _LENGTHS}
     own = config.key(_LONGEST)
     if named.get(own) is not None:
@@ -65,12 +65,12 @@ def _lengths(config: Config) -> tuple[tuple[str, int], ...]:
 
 
 def _vocabulary(config: Config) -> int | None:
-    """Logits that the decoder's section names, or its class by default."""
+    """Logits in the decoder's section, or the class's default."""
     return next((count for name in _VOCABULARIES if (count := _count(config.value(name)))), None)
 
 
 def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
-    """The last of the rotary settings, where each kind of layer has its own."""
+    """The last of the rotary settings, if each kind of layer has its own."""
     rope = values.get("rope_parameters") or values.get("rope_scaling")
     if not isinstance(rope, Mapping):
         return {}
@@ -79,7 +79,7 @@ def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _kv_dtype(quantization: object) -> str:
-    """`fp8` or `nvfp4` where a checkpoint says so of its cache (ModelOpt, compressed-tensors)."""
+    """`fp8` or `nvfp4`, if a checkpoint sets the format of its cache (ModelOpt, compressed-tensors)."""
     if not isinstance(quantization, Mapping):
         return ""
     inner = quantization.get("quantization")

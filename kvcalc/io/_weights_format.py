@@ -1,6 +1,6 @@
-"""The format of a checkpoint's weights, as its config.json says: its dtype, or how it was quantised.
+"""The format of a checkpoint's weights from its config.json: its dtype or quantisation.
 
-Names are those of `kvcalc.model.weight_formats`. Sources: quantization_config of transformers (QuantizationMethod),
+Names are from `kvcalc.model.weight_formats`. Sources: quantization_config of transformers (QuantizationMethod),
 compressed-tensors (config_groups), ModelOpt (quant_algo).
 """
 
@@ -15,7 +15,7 @@ _EIGHT_BITS = 8
 
 
 def weights_format(values: Mapping[str, Any], inner: Mapping[str, Any]) -> str:
-    """Format by a config and the section of its decoder; empty where neither says it."""
+    """Format by a config and its decoder's section; empty if neither gives it."""
     for section in (values, inner):
         if isinstance(quantization := section.get("quantization_config"), Mapping):
             return _quantised(quantization)
@@ -28,7 +28,7 @@ def _dtype(value: object) -> str:
 
 
 def _quantised(quantization: Mapping[str, Any]) -> str:
-    """By the method, and what that says of bits and groups; the method's own name where it says nothing more."""
+    """By the method and its bits and groups; the method's name if it gives nothing more."""
     method = str(quantization.get("quant_method") or "").lower()
     bits = quantization.get("bits")
     match method:
@@ -45,7 +45,7 @@ def _quantised(quantization: Mapping[str, Any]) -> str:
 
 
 def _compressed(quantization: Mapping[str, Any]) -> str:
-    """By the weights of the first group: their bits, type, and what shares a scale."""
+    """By the weights of the first group: bits, type, and scale granularity."""
     groups = quantization.get("config_groups")
     first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
     weights = first.get("weights") if isinstance(first, Mapping) else None

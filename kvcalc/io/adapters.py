@@ -1,4 +1,4 @@
-"""Adapters: which model an adapter_config.json was trained for, and whether the cache is that model's.
+"""Adapters: the base model of an adapter_config.json, and whether it has the same cache.
 
 Source: peft 0.21, utils/peft_types.py and tuners/ (what each kind adds), config.py (the base and its revision).
 """
@@ -23,13 +23,13 @@ ON_WEIGHTS = frozenset(
         *("LN_TUNING", "TRAINABLE_TOKENS", "ADAPTION_PROMPT"),
     )
 )
-"""Kinds that change weights, or what passes through them, and no cache; adaption prompts are made anew at each step."""
+"""Kinds that change weights or activations but not the cache; adaption prompts are recomputed at each step."""
 ON_PROMPTS = frozenset(("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"))
-"""Kinds that put tokens of their own before every prompt, which take slots of the cache."""
+"""Kinds that prepend virtual tokens to every prompt, which use slots of the cache."""
 
 
 class Base(NamedTuple):
-    """The model that an adapter was trained for. revision: which of it, where the adapter says so."""
+    """The base model of an adapter. revision: if the adapter gives it."""
 
     name: str
     revision: str = ""
@@ -38,29 +38,29 @@ class Base(NamedTuple):
 def base_of(document: Document) -> Base:
     """The model that an adapter was trained for.
 
-    Raises NotApplicableError for a kind that caches tokens of its own, UnknownArchitectureError for an unknown one,
-    InvalidFileError where no base is named.
+    Raises NotApplicableError for a kind with its own cached tokens, UnknownArchitectureError for an unknown one,
+    InvalidFileError if no base is named.
     """
     config = Fields(document)
     kind, base = config.text(KIND).upper(), config.text(BASE)
     if not base:
         raise InvalidFileError(
-            f"names no model that it is an adapter of ({BASE} is {shown(config.value(BASE))})",
+            f"does not name the base model of the adapter ({BASE} is {shown(config.value(BASE))})",
             where=document.where((BASE,)),
             help="name the base model itself: the cache is the base model's",
         )
     if kind in ON_PROMPTS:
         raise NotApplicableError(
-            f"is an adapter of {name_shown(base)} of the kind {kind}, whose own {_tokens(config)} take slots of the "
-            "cache before every prompt",
+            f"is a {kind} adapter of {name_shown(base)}, whose {_tokens(config)} use slots of the cache before every "
+            "prompt",
             where=document.where((KIND,)),
-            help=f"size {name_shown(base)} with --tokens that count them",
+            help=f"size {name_shown(base)} and include them in --tokens",
         )
     if kind not in ON_WEIGHTS:
         raise UnknownArchitectureError(
-            f"is an adapter of the kind {shown(config.value(KIND))}, whose cache is not known here",
+            f"is an adapter of the kind {shown(config.value(KIND))}, whose cache is unknown",
             where=document.where((KIND,)),
-            help=f"name its base model, {name_shown(base)}, if it does",
+            help=f"name its base model, {name_shown(base)}, if the adapter caches nothing itself",
         )
     return Base(base, config.text("revision"))
 
@@ -68,9 +68,9 @@ def base_of(document: Document) -> Base:
 def refuse_chain(base: str, place: str) -> InvalidFileError:
     """The error for an adapter whose base is an adapter."""
     return InvalidFileError(
-        f"is an adapter of {name_shown(base)}, and the base of an adapter itself",
+        f"is an adapter of {name_shown(base)}, and itself the base of an adapter",
         where=place,
-        help="name the base model that the weights are of",
+        help="name the base model with the weights",
     )
 
 

@@ -1,7 +1,7 @@
 """What `--format json` prints and `to_dict()` returns, field by field, as JSON Schemas.
 
-A document has these fields and no others; one whose value is `absent(...)` is there only where it says something.
-Bytes, tokens and counts are whole numbers. What an engine names itself (its settings, what it resolved) is any mapping.
+A document has these fields and no others; fields with `absent(...)` are optional. Bytes, tokens and counts are
+integers. Names chosen by an engine (its settings, what it resolved) are any mapping.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INTEGER: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
 FLAG: Schema = {"type": "boolean"}
 NAMED: Schema = {"type": "object"}
-"""A mapping whose names are an engine's, a model's or a method's."""
+"""A mapping with names of an engine, a model or a method."""
 ANY: Schema = {}
 _ABSENT = "x-absent"
 
@@ -31,7 +31,7 @@ def fields(**named: Schema) -> Schema:
 
 
 def absent(rule: Schema) -> Schema:
-    """A field that may not be there."""
+    """An optional field."""
     return {**rule, _ABSENT: True}
 
 
@@ -62,7 +62,7 @@ _ASKED_OF_DEPLOYMENT = fields(
     **all_of(absent(TEXT), "prompt", "output", "context", "prefix", "active"),
     **all_of(absent(NUMBER), "quantile", "share"),
 )
-"""The words of a workload, too, where requests differ in length."""
+"""Including the workload's description, if requests differ in length."""
 _ENGINE = {"engine": TEXT, "engine_version": absent(TEXT)}
 _OF_MODEL = {"model": TEXT, **_ENGINE}
 _NOTES = many(TEXT)
@@ -613,22 +613,22 @@ def _method() -> Schema:
 
 
 ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
-    "size": ("What a cache takes: `kvcalc size`, one of a list where several lengths are asked.", _size),
+    "size": ("Size of a cache: `kvcalc size`; a list for several token counts.", _size),
     "compare": ("Variants of a model, or several models: `kvcalc compare`.", _compare),
     "methods": ("A model under methods: `kvcalc compare --methods`.", _methods),
-    "fit": ("What GPUs hold: `kvcalc fit`.", _fit),
+    "fit": ("What fits on GPUs: `kvcalc fit`.", _fit),
     "fits": ("The best layout of many models, or traces: `kvcalc fit r1,llama3-8b`.", _fits),
-    "choices": ("Layouts to choose from: `kvcalc fit` of several GPUs or dtypes.", _choices),
+    "choices": ("Candidate layouts: `kvcalc fit` with several GPUs or dtypes.", _choices),
     "replicas": ("Replicas that serve a workload: `kvcalc fit --workload`.", _replicas),
-    "fleet": ("Verdicts on a stream of deployments, as they came: `kvcalc check FLEET.jsonl`.", _fleet),
+    "fleet": ("Verdicts on a stream of deployments, in order: `kvcalc check FLEET.jsonl`.", _fleet),
     "check": ("Verdicts on deployments: `kvcalc check`.", _check),
     "diff": ("What changed between two states of deployments: `kvcalc diff`.", _diff),
     "explain": ("A log, an error or a server next to the prediction: `kvcalc explain`.", _explain),
     "decode": ("What a decode step reads: `kvcalc decode`.", _decode),
     "transfer": ("What a request sends from prefill to decode: `kvcalc transfer`.", _transfer),
-    "weights": ("What weights take: `kvcalc weights`.", _weights),
-    "traffic": ("Users of different lengths: `kvcalc traffic`.", _traffic),
-    "vectors": ("An estimator beside what was measured: `kvcalc vectors run`.", _vectors),
+    "weights": ("Size of the weights: `kvcalc weights`.", _weights),
+    "traffic": ("Users with requests of different lengths: `kvcalc traffic`.", _traffic),
+    "vectors": ("An estimator checked against measurements: `kvcalc vectors run`.", _vectors),
     "report": ("A page about deployments: `kvcalc report`.", _report),
     "plot": ("Curves over the context: `kvcalc plot`.", _plot),
     "deployments": ("What files start: `kvcalc deployments`.", _deployments),
@@ -636,10 +636,10 @@ ANSWERS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "gpu": ("A device: `kvcalc gpus`, one of a list, or `kvcalc gpus NAME`.", _gpu),
     "engine": ("An engine: `kvcalc engines list`, one of a list, or `kvcalc engines show NAME`.", _engine),
     "method": ("A method: `kvcalc methods list`, one of a list, or `kvcalc methods show NAME`.", _method),
-    "replay": ("A trace as a scheduler serves it: `kvcalc replay`.", _replay),
+    "replay": ("A trace replayed by a scheduler: `kvcalc replay`.", _replay),
     "replays": ("Several traces, or one for several models: `kvcalc replay`.", _replays),
 }
-"""By kind: in a sentence, and the schema."""
+"""By kind: description and schema."""
 
 
 def answer_schema(kind: str) -> Schema:

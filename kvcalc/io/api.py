@@ -1,8 +1,8 @@
-"""The Python API: each function takes what its command takes, or what Python has for it, and returns its document.
+"""The Python API: each function takes its command's arguments, or Python objects for them, and returns its document.
 
     kvcalc.size("r1", tokens="128K", dtype="fp8", batch=8)
 
-Values are read as the command line reads them (`arguments`, `asked`); an error names the argument it came from.
+Values are parsed as on the command line (`arguments`, `asked`); errors name the argument.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ def size(
     """Size of a model's cache with `batch` sequences of `tokens` cached tokens each, in exact bytes.
 
     model: a Model, or what `load` takes: `r1`, `Qwen/Qwen3-8B`, `qwen3:8b`, a path, a mapping. tokens: 131072, `128K`
-    (131,072) or `128k` (128,000); in an engine with one context for all sequences, such as llama_cpp, those of the
-    whole context, and the model's own where none are given. batch: 1 where nothing is given. dtype: bf16 where nothing
-    is given; bfloat16 is the same. engine: `vllm`, `vllm@0.25.1`, `llama.cpp`; engine_settings: named as that engine
-    names them. parallel, or tp, pp, dp and dcp: ranks that share the model, each of which the report then has, too.
+    (131,072) or `128k` (128,000); in an engine with one context for all sequences, such as llama_cpp, of the whole
+    context, by default the model's. batch: default 1. dtype: default bf16; bfloat16 is the same. engine: `vllm`,
+    `vllm@0.25.1`, `llama.cpp`; engine_settings: by the engine's own names. parallel, or tp, pp, dp and dcp: layout of
+    the ranks, which the report then lists.
     attention: `mqa`, `gqa:8`, `mla:512+64`; method: `snapkv:window_size=64`, or several, in order. assume, mtp: as for
-    `load`. draft_model: that drafts in the engine, if its settings (vLLM's `speculative`) do not name one. sequences,
-    kv_dtype: batch and dtype by other names.
+    `load`. draft_model: drafts in the engine, if its settings (vLLM's `speculative`) do not name one. sequences,
+    kv_dtype: aliases of batch and dtype.
     Raises InvalidValueError, UnknownNameError, NotApplicableError for what an engine or a method refuses.
     """
     from kvcalc.answers.size import sized_and_before
@@ -122,13 +122,13 @@ def sweep(
     kv_dtype: str | Dtype | None = None,
     executor: Executor | None = None,
 ) -> NDArray[np.int64]:
-    """Total bytes at many points at once: `size(...).total_bytes` for each pair of `tokens` and `batch`.
+    """Total bytes at many points: `size(...).total_bytes` for each pair of `tokens` and `batch`.
 
     tokens, batch: whole numbers, or arrays of them that broadcast together; tokens also as `1K,32K` or a list of such
-    texts. Returns an int64 array of their common shape; for several models one such array each, stacked: (models, ...).
-    executor: of concurrent.futures, or `kvcalc.on_ray(address)`; its workers get the points in parts.
-    The rest is as for `size`.
-    Raises InvalidValueError for a value below 1, and where a total would not fit an int64: nothing ever wraps.
+    texts. Returns an int64 array of their common shape; for several models stacked: (models, ...).
+    executor: of concurrent.futures, or `kvcalc.on_ray(address)`; its workers compute the points in parts. The rest is
+    as for `size`. Raises InvalidValueError for a value below 1, and if a total would not fit an int64: nothing ever
+    wraps.
     """
     from kvcalc.answers.sweep import sweep as swept
 
@@ -169,14 +169,13 @@ def fit(
     hub: bool = False,
     kv_dtype: str | Dtype | None = None,
 ) -> Fitted:
-    """How many blocks, tokens and requests fit, as the engine itself would report it.
+    """How many blocks, tokens and requests fit, as the engine itself would report.
 
     available_bytes: left for the cache on each rank, or on a rank of each pipeline stage: bytes, or `40GiB`.
-    weights_bytes, other_bytes: where that is not given: what one rank's weights take, and everything else (activations,
-    CUDA graphs); the cache has the rest of the share of the GPU's memory that the engine takes.
-    dtype: in which the model computes, or the cache is stored, where the engine leaves that to a size.
-    The rest is as for `size`.
-    Raises NotApplicableError for what the engine refuses, in its words; InvalidValueError, UnknownNameError.
+    weights_bytes, other_bytes: if that is not given: weights of one rank, and everything else (activations, CUDA
+    graphs); the cache gets the rest of the engine's share of the GPU's memory. dtype: of the model or the cache, if the
+    engine only needs its size. The rest is as for `size`. Raises NotApplicableError with the engine's message for what
+    it refuses; InvalidValueError, UnknownNameError.
     """
     from kvcalc.answers.planned import fit as planned
 
@@ -225,18 +224,17 @@ def fit_gpus(
     reserve_bytes: int | None = None,
     num_gpus: int | None = None,
 ) -> GpuFit:
-    """How much of a model's cache GPUs hold next to its weights: contexts, users, the fewest GPUs.
+    """How much of a model's cache fits on GPUs next to its weights: contexts, users, the fewest GPUs.
 
-    gpu: a name that `kvcalc gpus` lists, the driver's own, or one of `kvcalc.gpus()`; `auto` for this machine's.
-    memory: bytes, or `64GB`, of any other device, or of this one as it is given. gpus: in all; as many as there are
-    ranks. weights: of the whole model, `671GB`, `70B x 4.5bit` or the path of safetensors or GGUF; default: the model's
-    own files, as published, or counted tensor by tensor; weights_dtype: counted in this format. reserve: on each GPU,
-    for activations, graphs and everything else; default: an estimate for the engine, of which numbers are those of the
-    upper end, and `GpuFit.at_best` has the others. utilization: share of the GPU's memory that is used, all of it where
-    neither this nor a setting of the engine says otherwise. tokens: context of each user, if asked about one, in an
-    engine with one context for all the whole of it; batch: users. weights_bytes, reserve_bytes, num_gpus: weights,
-    reserve and gpus by other names. The rest is as for `size`. Returns a GpuFit of exact ints.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    gpu: a name listed by `kvcalc gpus`, the driver's name, or one of `kvcalc.gpus()`; `auto` for this machine's.
+    memory: bytes, or `64GB`, of an unlisted device, or to override the GPU's. gpus: total; default: one per rank.
+    weights: of the whole model, `671GB`, `70B x 4.5bit` or the path of safetensors or GGUF; default: the model's own
+    files, as published, or counted tensor by tensor; weights_dtype: size them in this format. reserve: on each GPU, for
+    activations, CUDA graphs and the rest; default: an estimate for the engine, whose upper end is used, with the lower
+    end in `GpuFit.at_best`. utilization: share of the GPU's memory to use; default: the engine's, or all. tokens:
+    context of each user, if any; in an engine with one context for all, the whole context; batch: users. weights_bytes,
+    reserve_bytes, num_gpus: aliases of weights, reserve and gpus. The rest is as for `size`. Returns a GpuFit of exact
+    ints. Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
     """
     from kvcalc.fleet.fit import device_asked_for, fitted, layout_of
     from kvcalc.fleet.memory import share_of
@@ -281,12 +279,11 @@ def transfer(
     hub: bool = False,
     kv_dtype: str | Dtype | None = None,
 ) -> TransferReport:
-    """What one request's cache sends from prefill to decode, by pair of ranks, and how long a link takes.
+    """Bytes of one request's cache sent from prefill to decode, by pair of ranks, and the time on a link.
 
-    prefill, decode: how ranks share the model there: `tp=8,pp=2`, or a Parallel. link: rate of each GPU's link,
-    `400Gb/s` or `50GB/s`. in_flight: requests that arrive at the same time. tokens: the model's own context where none
-    are given. The rest is as for `size`.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError for layouts that store a layer otherwise.
+    prefill, decode: their layouts: `tp=8,pp=2`, or a Parallel. link: rate of each GPU's link, `400Gb/s` or `50GB/s`.
+    in_flight: requests that arrive at the same time. tokens: default: the model's context. The rest is as for `size`.
+    Raises InvalidValueError, UnknownNameError, and NotApplicableError for layouts that store a layer differently.
     """
     from kvcalc.fleet.transfer import transfer as transferred
     from kvcalc.io.asked import layout_written
@@ -330,13 +327,12 @@ def decode(
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> DecodeReport:
-    """What one decode step reads of cache and weights, and the floor that memory bandwidth sets.
+    """Bytes of cache and weights that one decode step reads, and the time floor set by memory bandwidth.
 
-    batch: sequences that decode at the same time, each with `tokens` cached tokens; the model's own context where none
-    are given. gpu: whose bandwidth it is; bandwidth: another, `3350GB/s`. weights: as for `fit_gpus`, known tensor by
-    tensor, else not counted. quest: pages that a query reads, `token_budget=1024`. The rest is as for `size`. Seconds
-    are a floor; of routed experts there is an estimate, too.
-    Raises InvalidValueError, UnknownNameError, NotApplicableError.
+    batch: sequences decoded in one step, each with `tokens` cached tokens (default: the model's context). gpu: for its
+    bandwidth; bandwidth: overrides it, `3350GB/s`. weights: as for `fit_gpus`; not counted unless known tensor by
+    tensor. quest: page selection, `token_budget=1024`. The rest is as for `size`. Seconds are a floor; for routed
+    experts there is also an estimate. Raises InvalidValueError, UnknownNameError, NotApplicableError.
     """
     from kvcalc.answers.decode import Quest
     from kvcalc.fleet.decode import decode_step
@@ -390,12 +386,11 @@ def replicas(
 ) -> ReplicasReport:
     """How many replicas of which layout serve users whose requests differ in length, fewest GPUs first.
 
-    workload: a trace's path, `p50=1K,p95=8K,max=32K`, `1K:50,8K:30`, a histogram {1024: 50, 8192: 30}; output: what is
-    generated, in the same forms but the path. quantile: percent of the time in which nothing may be preempted;
-    shared_prefix, prefixes, active: as for `kvcalc traffic`. gpu: one, or several to choose from. gpus: that there are.
-    tp, pp, dcp: of a replica; all usual ones without. executor: whose workers take a layout each. The rest
-    is as for `fit_gpus`.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
+    workload: a trace's path, `p50=1K,p95=8K,max=32K`, `1K:50,8K:30`, a histogram {1024: 50, 8192: 30}; output:
+    generated tokens, in the same forms except the path. quantile: required percentage of the time without preemption;
+    shared_prefix, prefixes, active: as for `kvcalc traffic`. gpu: one or several candidates. gpus: number available.
+    tp, pp, dcp: of a replica; default: all common layouts. executor: its workers evaluate one layout each. The rest is
+    as for `fit_gpus`. Raises InvalidValueError, UnknownNameError, and NotApplicableError for what an engine refuses.
     """
     from kvcalc.fleet.replicas import replicas_of
     from kvcalc.io.on_devices import devices_of, mix_asked, questions_on
@@ -434,12 +429,12 @@ def fits(
     dcp: int | None = None,
     executor: Executor | None = None,
 ) -> FitsReport:
-    """The layouts of each model that hold `users`, best first; where requests differ in length, with each workload.
+    """The layouts of each model that hold `users`, best first; for requests of different lengths, with each workload.
 
-    tokens: context of each user, the model's own without. workload: in place of it, as for `replicas`, or a list.
-    gpus: numbers of GPUs to try. dtype: of the cache; 8 bits are tried as well where none is given. executor: of
-    concurrent.futures, or `kvcalc.on_ray(address)`; its workers get a model with a workload each.
-    Raises KvcalcError where nothing can be asked; `FitsReport.refused` has what else could not.
+    tokens: context of each user; default: the model's. workload: instead of tokens, as for `replicas`, or a list. gpus:
+    numbers of GPUs to try. dtype: of the cache; by default 8 bits are tried as well. executor: of concurrent.futures,
+    or `kvcalc.on_ray(address)`; its workers get one model and workload each. Raises KvcalcError if nothing can be
+    answered; otherwise `FitsReport.refused` lists failures.
     """
     from kvcalc.fleet.fits import Job, fits_of
     from kvcalc.io.offers import all_offers
@@ -447,7 +442,9 @@ def fits(
 
     listed = workloads_in(workload)
     if listed and tokens is not None:
-        raise InvalidValueError("a workload says how long requests are", field="tokens", help="leave one of them out")
+        raise InvalidValueError(
+            "a workload already has the lengths of requests", field="tokens", help="pass only one of them"
+        )
     mixes = [(each, mix_asked(each, output, quantile, shared_prefix, prefixes, active)) for each in listed]
     on = devices_of(gpu, memory, users, dtype, engine, engine_settings, utilization)
     reserved = None if reserve is None else bytes_of("reserve", reserve)
@@ -550,12 +547,12 @@ def replays(
     executor: Executor | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> ReplaysReport:
-    """What the engine's scheduler makes of each trace with each model, as `kvcalc.replay` does, a row for each.
+    """Replays each trace with each model on the engine's scheduler, as `kvcalc.replay` does, one row each.
 
-    traces: paths of CSV or JSON lines, folders of them, or patterns. The pool is as for `traffic`. step_seconds: what a
-    step takes, for traces that say times; "floor": as fast as the GPU's bandwidth allows. executor: of
+    traces: paths of CSV or JSON lines, folders of them, or patterns. The pool is as for `traffic`. step_seconds:
+    duration of a step, for traces with times; "floor": as fast as the GPU's bandwidth allows. executor: of
     concurrent.futures, or `kvcalc.on_ray(address)`; its workers get the traces.
-    Raises KvcalcError where nothing can be replayed; `ReplaysReport.refused` has what else could not.
+    Raises KvcalcError if nothing can be replayed; otherwise `ReplaysReport.refused` lists failures.
     """
     from kvcalc.io.replays import replays as replayed
     from kvcalc.io.replays import trace_paths
@@ -635,14 +632,13 @@ def compare(
     sequences: int | str | None = None,
     kv_dtype: str | Dtype | None = None,
 ) -> Comparison | MethodComparison:
-    """Several models side by side; or one model as if built with other attention, or under methods.
+    """Several models side by side; or one model with other attention, or under methods.
 
-    models: one, or a list of them, each as for `size`. tokens: one length, or several: `1K,32K` or a list;
-    without them 1K, 8K, 32K and 128K, as far as a model was made for them. variants:
-    `mha,gqa:8` or a list; without them the usual. methods: `all`, or `snapkv,kivi:bits=2`, or a list. attention: what
-    one model is compared as; of several models or with methods, what all of them are built with. The rest is as for
-    `size`. What does not apply to a model is in `left_out`, with the reason.
-    Raises InvalidValueError and UnknownNameError, for a variant or method that was named, too.
+    models: one, or a list of them, each as for `size`. tokens: one count or several: `1K,32K` or a list; default: 1K,
+    8K, 32K and 128K, up to the models' contexts. variants: `mha,gqa:8` or a list; default: the usual ones. methods:
+    `all`, or `snapkv,kivi:bits=2`, or a list. attention: variants of a single model; with several models or methods,
+    the attention of all. The rest is as for `size`. Variants that do not apply are in `left_out`, with the reason.
+    Raises InvalidValueError and UnknownNameError, also for a named variant or method.
     """
     from kvcalc.answers.compare import compare as compared
     from kvcalc.io.asked import usual_lengths
@@ -652,9 +648,9 @@ def compare(
     given = models_in(models)
     if attention is not None and variants is not None:
         raise InvalidValueError(
-            "attention and variants both say what one model is compared as",
+            "attention and variants both select the attention to compare",
             field="attention",
-            help="give one of the two",
+            help="pass only one of them",
         )
     of_all = attention if methods or len(given) > 1 else None
     chosen = _several(given, of_all, assume, mtp=mtp, hub=hub)
@@ -669,7 +665,7 @@ def compare(
 def _several(
     models: Sequence[AnyModel], attention: str | None, assume: str | None, *, mtp: bool, hub: bool
 ) -> list[Model]:
-    """The models that are meant, of which there is one at least."""
+    """The requested models, at least one."""
     if not models:
         raise InvalidValueError("no model named", field="models", help="name one: 'r1', or ['r1', 'llama3-70b']")
     return [model_of(each, attention, (), assume, mtp=mtp, hub=hub) for each in models]
@@ -707,10 +703,10 @@ def plot(
     """Curves over the context: bytes of models, engines, versions, formats and methods, or users that fit (max_users).
 
     A notebook draws them; `charts()` has them as values, `to_frame()` and `to_dict()` every point. tokens: the last
-    length, or the first and the last: `1K,128K`; default: the model's own. methods: `snapkv,kivi` or a list; dtype,
-    engine and gpu: one or several, `bf16,fp8` or a list. gpu: whose memory is drawn, and with max_users on which users
-    are counted. linear: axes in equal steps instead of doublings. The rest is as for `fit_gpus`.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError where engines refuse all of them.
+    length, or the first and the last: `1K,128K`; default: the model's context. methods: `snapkv,kivi` or a list; dtype,
+    engine and gpu: one or several, `bf16,fp8` or a list. gpu: draws its memory as a line; with max_users, holds the
+    users. linear: linear axes instead of log2. The rest is as for `fit_gpus`. Raises InvalidValueError,
+    UnknownNameError, and NotApplicableError if engines refuse all of them.
     """
     from kvcalc.fleet.fit import device_asked_for
     from kvcalc.fleet.memory import share_of
@@ -768,13 +764,13 @@ def check(
     tokens: int | str | None = None,
     batch: int | str | None = None,
 ) -> CheckReport:
-    """Whether each deployment fits its budget or GPU, and what would.
+    """Whether each deployment fits its budget or GPU, and what would fit.
 
-    paths: of plans, manifests, compose files, scripts or folders; the mapping that a plan holds (`kvcalc schema plan`
-    describes it), one deployment of it, or several of these. variables: `NAME=VALUE` of what files use and do not set.
-    gpu, memory, budget (bytes that the cache may take on each GPU), weights, reserve, tokens, batch: of deployments of
-    files that do not say them. hub: models are read from the Hugging Face Hub.
-    Raises KvcalcError where nothing can be checked, with file and line; `CheckReport.refused` has what else could not.
+    paths: of plans, manifests, compose files, scripts or folders; a plan as a mapping (`kvcalc schema plan` describes
+    it), one deployment of it, or several of these. variables: `NAME=VALUE` for variables that files use but do not set.
+    gpu, memory, budget (bytes for the cache on each GPU), weights, reserve, tokens, batch: for deployments whose files
+    do not set them. hub: read models from the Hugging Face Hub. Raises KvcalcError if nothing can be checked, with file
+    and line; otherwise `CheckReport.refused` lists failures.
     """
     from kvcalc.fleet.check import check as checked
     from kvcalc.io.checking import Given, to_check
@@ -844,12 +840,12 @@ def diff(
     batch: int | str | None = None,
     max_growth: str | None = None,
 ) -> DiffReport:
-    """What a change does to the cache of each deployment: bytes, users, context, and the field that made it.
+    """Effect of a change on the cache of each deployment: bytes, users, context, and the field responsible.
 
-    base, head: files, folders, or revisions of git (`main`, `main..HEAD`); without head a revision is compared with the
-    files as they are. paths: of revisions, only these files and folders. max_growth: 10%, the largest that is agreed;
-    `DiffReport.fails` says whether any deployment grew by more, or no longer fits. The rest is as for `check`.
-    Raises KvcalcError for what is neither file nor revision, and where nothing can be checked.
+    base, head: files, folders, or git revisions (`main`, `main..HEAD`); without head a revision is compared with the
+    working tree. paths: for revisions, only these files and folders. max_growth: largest allowed, such as 10%;
+    `DiffReport.fails` tells whether any deployment grew by more, or no longer fits. The rest is as for `check`. Raises
+    KvcalcError for anything but files and revisions, and if nothing can be checked.
     """
     from kvcalc.io.checking import Given
     from kvcalc.io.differences import differences
@@ -921,10 +917,10 @@ def explain(
 
 
 def presets(words: Specs = (), kind: str | None = None) -> Gallery:
-    """Shipped models, all or those that every word describes: by name, alias, model_type or source.
+    """Shipped models, all or those that match every word in name, alias, model_type or source.
 
-    kind: of attention, `mla` or `gated-deltanet`; models that have such layers.
-    Raises UnknownNameError for a kind that is not known, and where no model is described.
+    kind: of attention, `mla` or `gated-deltanet`; only models with such layers. Raises UnknownNameError for an unknown
+    kind, and if no model matches.
     """
     from kvcalc.io.gallery import attention_kind, gallery
 
@@ -932,7 +928,7 @@ def presets(words: Specs = (), kind: str | None = None) -> Gallery:
 
 
 def _listed(plans: PlanFile | Iterable[PlanFile]) -> list[PlanFile]:
-    """One plan or several, as a list. Raises InvalidValueError for what is none."""
+    """One plan or several, as a list. Raises InvalidValueError for anything else."""
     alone = isinstance(plans, str | PathLike | Mapping) or not isinstance(plans, Iterable)
     listed: list[PlanFile] = [plans] if alone else list(plans)  # type: ignore[list-item, arg-type]
     for plan in listed:
@@ -943,5 +939,5 @@ def _listed(plans: PlanFile | Iterable[PlanFile]) -> list[PlanFile]:
 
 
 def _is_plan(values: Mapping[str, object]) -> bool:
-    """Whether a mapping is a whole plan, rather than one deployment of it."""
+    """Whether a mapping is a plan, rather than a single deployment."""
     return "deployments" in values or not ("name" in values or "model" in values)

@@ -1,4 +1,4 @@
-"""Arguments of the Python API, read: a value that a person writes, or what Python has for it, once and in one way."""
+"""Parsing of the Python API's arguments: texts as people write them, or Python objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 AnyModel: TypeAlias = "Model | str | PathLike[str] | Mapping[str, object]"
-"""A model, or whatever `kvcalc.load` loads: a name, a path, or a mapping."""
+"""A model, or anything that `kvcalc.load` accepts: a name, a path, or a mapping."""
 Settings: TypeAlias = "Mapping[str, object] | None"
 Specs: TypeAlias = "str | Sequence[str]"
 """One method, or several."""
@@ -31,12 +31,12 @@ _DOOR = Door("batch", "dtype", "engine", "engine_settings", "attention", "method
 
 
 def used(name: str, value: object, other: str, given: object) -> str:
-    """Which name of an argument that has two was used. Raises InvalidValueError where both were."""
+    """The value of an argument with two names. Raises InvalidValueError if both are given."""
     if value is not None and given is not None:
         raise InvalidValueError(
-            f"{name} ({shown(value)}) and {other} ({shown(given)}) are the same, and both are given",
+            f"{name} ({shown(value)}) and {other} ({shown(given)}) are the same argument, and both are given",
             field=name,
-            help=f"give {name} alone",
+            help=f"pass only {name}",
         )
     return name if given is None else other
 
@@ -50,7 +50,7 @@ def terms_of(
     settings: Settings,
     on: tuple[str, Fraction | None] | None = None,
 ) -> Terms:
-    """What is asked of any model. on: a GPU, and the share of its memory that the engine takes."""
+    """The terms of a question. on: a GPU, and the engine's share of its memory."""
     door = _DOOR._replace(
         batch=used("batch", batch, "sequences", sequences), dtype=used("dtype", dtype, "kv_dtype", kv_dtype)
     )
@@ -61,9 +61,9 @@ def terms_of(
         return door.terms(users, cache_format, engine, settings)
     if isinstance(engine, Engine):
         raise InvalidValueError(
-            f"the engine must be a name, as its GPU is asked for apart, not {shown(engine)}",
+            f"engine must be a name, since its GPU is a separate argument, not {shown(engine)}",
             field="engine",
-            help="for instance engine='vllm@0.33'",
+            help="for example engine='vllm@0.33'",
         )
     return door.terms_on(*on, users, cache_format, engine, settings)
 
@@ -79,23 +79,23 @@ def model_of(
     engine: Engine | None = None,
     draft_model: AnyModel | None = None,
 ) -> Model:
-    """The model that is meant, with its draft layers, other attention, and under methods, as they are asked for.
+    """The requested model, with draft layers, other attention and methods applied.
 
-    engine: whose settings may name another checkpoint that drafts; draft_model: that checkpoint, in their place.
+    engine: its settings may name a draft checkpoint; draft_model: overrides it.
     """
     if not isinstance(model, Model):
         model = located("model", load, model, assume=assume, hub=hub)
     elif assume is not None:
         raise InvalidValueError(
-            f"{model.name} is a Model, which nothing is assumed of",
+            f"assume does not apply to a loaded Model ({model.name})",
             field="assume",
-            help="give it to kvcalc.load, or name the config.json here",
+            help="pass assume to kvcalc.load, or the config.json instead of the Model",
         )
     if not isinstance(method, str | Sequence):
         raise InvalidValueError(
-            f"method must be a text or a list of them, not {shown(method)}",
+            f"method must be a text or a list of texts, not {shown(method)}",
             field="method",
-            help="for instance 'snapkv'",
+            help="for example 'snapkv'",
         )
     methods = [method] if isinstance(method, str) else method
     drafting = None if engine is None else _drafting(engine, draft_model, hub=hub)
@@ -116,7 +116,7 @@ def ranks_of(
     dcp: int | None,
     ep: int | None = None,
 ) -> Parallel | None:
-    """Ranks that share the model; None where nothing says that there are several."""
+    """Layout of the ranks; None for a single rank."""
     degrees = {name: n for name, n in (("tp", tp), ("pp", pp), ("dp", dp), ("dcp", dcp), ("ep", ep)) if n is not None}
     if parallel is None:
         ranks = Parallel(**degrees)
@@ -125,14 +125,14 @@ def ranks_of(
         raise InvalidValueError(
             f"parallel must be a Parallel, not {shown(parallel)}",
             field="parallel",
-            help="for instance kvcalc.Parallel(tp=8), or tp=8 alone",
+            help="for example kvcalc.Parallel(tp=8), or only tp=8",
         )
     if degrees:
         name, number = next(iter(degrees.items()))
         raise InvalidValueError(
-            f"parallel ({parallel}) and {name} ({shown(number)}) both say how ranks share the model",
+            f"parallel ({parallel}) and {name} ({shown(number)}) both set the layout",
             field=name,
-            help="give one of them",
+            help="pass only one of them",
         )
     return parallel
 
@@ -143,39 +143,39 @@ def settings_of(engine: str, settings: Settings) -> dict[str, Any]:
 
 
 def length_of(tokens: object, model: Model, engine: Engine) -> int | None:
-    """The length that is asked about; None for the context that the engine makes of itself."""
+    """The requested token count; None for the engine's own context."""
     if tokens is not None:
         return one_length(tokens)
     if engine.SHARES_CONTEXT:
         return None
-    own = f"tokens={model.max_model_len}, the model's own context" if model.max_model_len else "tokens='128K'"
-    raise InvalidValueError("no tokens are given", field="tokens", help=f"give them: {own}")
+    own = f"tokens={model.max_model_len}, the model's context" if model.max_model_len else "tokens='128K'"
+    raise InvalidValueError("no tokens given", field="tokens", help=f"pass {own}")
 
 
 def one_length(tokens: Any) -> int:
-    """One number of tokens. Raises InvalidValueError for several."""
+    """One token count. Raises InvalidValueError for several."""
     if isinstance(tokens, Iterable) and not isinstance(tokens, str) and getattr(tokens, "ndim", True):
         raise InvalidValueError(
             f"tokens must be one number, not {shown(tokens)}",
             field="tokens",
-            help="kvcalc.sweep(model, tokens=[1024, 8192]) takes several, and kvcalc.compare",
+            help="kvcalc.sweep(model, tokens=[1024, 8192]) and kvcalc.compare accept several",
         )
     return parse_tokens(tokens)
 
 
 def lengths(tokens: object) -> list[int]:
-    """One or several numbers of tokens, in a text or a list."""
+    """One or several token counts, as text or list."""
     found: list[int] = []
     each: Any
     for each in [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) else tokens:
         found += parse_token_list(each) if isinstance(each, str) else [parse_tokens(each)]
     if not found:
-        raise InvalidValueError("no tokens are given", field="tokens", help="give some: tokens=[1024, 8192]")
+        raise InvalidValueError("no tokens given", field="tokens", help="pass some: tokens=[1024, 8192]")
     return found
 
 
 def counts(tokens: ArrayLike) -> ArrayLike:
-    """Numbers of tokens as an array takes them, where some are written as texts."""
+    """Token counts for an array, some of which may be texts."""
     if isinstance(tokens, str):
         counts = parse_token_list(tokens)
         return counts if len(counts) > 1 else counts[0]
@@ -185,7 +185,7 @@ def counts(tokens: ArrayLike) -> ArrayLike:
 
 
 def bytes_of(name: str, value: int | str | None) -> int:
-    """A number of bytes, or a text with its unit; 0 where nothing is given."""
+    """A number of bytes, or a text with unit; 0 if not given."""
     if value is None:
         return 0
     if type(value) is int and value >= 0:
@@ -203,7 +203,7 @@ def bytes_of_stages(available: int | str | Sequence[int | str] | None) -> int | 
 
 
 def are_several(models: AnyModel | Sequence[AnyModel]) -> bool:
-    """Whether it is a list of models, rather than what one is named by."""
+    """Whether it is a list of models, rather than the name of one."""
     return not isinstance(models, Model | str | PathLike | Mapping) and isinstance(models, Iterable)
 
 

@@ -1,6 +1,6 @@
-"""What is asked, in values as people write them: the one reading behind the command line and the Python API.
+"""Parsing of questions: the common code behind the command line and the Python API.
 
-A `Door` knows what each value is called where it came in, so that an error names --batch there and batch here.
+A `Door` knows the name of each value in its interface, so that errors say --batch or batch.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from kvcalc.io.drafting import Drafting
 
 USUAL_TOKENS = (1024, 8192, 32768, 131072)
-"""Lengths that are shown where none is asked for: 1K, 8K, 32K, 128K."""
+"""Default token counts: 1K, 8K, 32K, 128K."""
 _DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 
 
 class Terms(NamedTuple):
-    """A question that has no model yet: users, format and engine."""
+    """A question without a model: users, format and engine."""
 
     sequences: int
     kv_dtype: Dtype
     engine: Engine
 
     def of(self, model: Model, tokens: int | None, parallel: Parallel | None = None) -> Question:
-        """The question of a model; tokens: None for its own context, where the engine makes one."""
+        """The question for a model; tokens: None for its own context, if the engine has a default."""
         sequences, kv_dtype, engine = self
         return Question.of(
             model, tokens=tokens, sequences=sequences, kv_dtype=kv_dtype, engine=engine, parallel=parallel
@@ -42,7 +42,7 @@ class Terms(NamedTuple):
 
 
 class Door(NamedTuple):
-    """A way in, by what it calls the values that pass it."""
+    """An interface, with its names for the values."""
 
     batch: str
     dtype: str
@@ -56,7 +56,7 @@ class Door(NamedTuple):
     def terms(
         self, batch: int | str, dtype: str | Dtype, engine: str | Engine, settings: Mapping[str, object] | None
     ) -> Terms:
-        """What is asked of any model. Raises InvalidValueError, UnknownNameError."""
+        """The terms of a question. Raises InvalidValueError, UnknownNameError."""
         users, kv_dtype = self._workload(batch, dtype)
         if isinstance(engine, Engine):
             return Terms(users, kv_dtype, self._without(engine, settings))
@@ -72,7 +72,7 @@ class Door(NamedTuple):
         engine: str,
         settings: Mapping[str, object] | None,
     ) -> Terms:
-        """The same, with the engine on a GPU, of whose memory it takes a share."""
+        """The same, with the engine on a GPU and its share of the memory."""
         from kvcalc.fleet.fit import engine_on
 
         users, kv_dtype = self._workload(batch, dtype)
@@ -81,7 +81,7 @@ class Door(NamedTuple):
         return Terms(users, kv_dtype, on_gpu)
 
     def typed(self, engine: str, settings: Mapping[str, object] | None) -> Mapping[str, object] | None:
-        """Settings with the type that the engine's own fields have, where they are written as text."""
+        """Settings, with texts parsed to the types of the engine's fields."""
         if not isinstance(settings, Mapping) or not any(isinstance(value, str) for value in settings.values()):
             return settings
 
@@ -98,9 +98,9 @@ class Door(NamedTuple):
         mtp: bool = False,
         drafting: Drafting | None = None,
     ) -> Model:
-        """The model with its draft layers, other attention, and then under each method, as they are asked for.
+        """The model with draft layers, other attention, and then each method applied, as requested.
 
-        drafting: another checkpoint, whose layers draft in the place of the model's own.
+        drafting: another checkpoint, whose layers draft instead of the model's own.
         """
         if mtp:
             model = located(self.mtp, with_draft_layers, model)
@@ -115,7 +115,7 @@ class Door(NamedTuple):
             model = located(place, drafting.of, model)
         named = [(self.method, spec) for spec in methods]
         for place, spec in named if attention is None else [(self.attention, attention), *named]:
-            from kvcalc.methods import apply_method  # for who asks for one
+            from kvcalc.methods import apply_method  # only if requested
 
             model = located(place, apply_method, model, spec)
         return model
@@ -125,12 +125,12 @@ class Door(NamedTuple):
         return users, dtype if isinstance(dtype, Dtype) else located(self.dtype, dtype_named, dtype)
 
     def _without(self, engine: Engine, settings: Mapping[str, object] | None) -> Engine:
-        """An engine that has its settings already."""
+        """An engine that already has its settings."""
         if settings:
             raise InvalidValueError(
-                f"the engine {engine.name} is given with its settings, and {self.settings} as well",
+                f"engine {engine.name} is given with its settings, and {self.settings} as well",
                 field=self.settings,
-                help="name the engine by a text, or leave the settings out",
+                help="pass the engine as text, or remove the settings",
             )
         return engine
 
@@ -142,22 +142,22 @@ def layout_written(text: str) -> Parallel:
         name, _, number = (each.strip() for each in part.partition("="))
         if name.lower() not in _DEGREES or not number.isdecimal() or name.lower() in degrees:
             raise InvalidValueError(
-                f"a layout is degrees of parallelism, not {shown(text)}", help="write tp=4, or tp=8,pp=2"
+                f"expected degrees of parallelism, not {shown(text)}", help="write tp=4, or tp=8,pp=2"
             )
         degrees[name.lower()] = int(number)
     return Parallel(**degrees)
 
 
 def usual_lengths(models: Sequence[Model]) -> Sequence[int]:
-    """Lengths at which models are compared where none is asked for: the usual ones that one of them was made for."""
+    """Default token counts for a comparison: the usual ones within any model's context."""
     longest = max((model.max_model_len or USUAL_TOKENS[-1] for model in models), default=USUAL_TOKENS[-1])
     return [length for length in USUAL_TOKENS if length <= longest] or [longest]
 
 
 def bandwidth_of(gpu: str | None, given: str | None) -> tuple[str, int | None]:
-    """A device's name and its memory's bytes a second, as given or as it is known; empty and None without either.
+    """A device's name and memory bandwidth, as given or known; empty and None without either.
 
-    Raises InvalidValueError where a device's bandwidth is not known.
+    Raises InvalidValueError if a device's bandwidth is unknown.
     """
     from kvcalc.hardware import gpu_named
     from kvcalc.units import MB, parse_rate
@@ -170,6 +170,6 @@ def bandwidth_of(gpu: str | None, given: str | None) -> tuple[str, int | None]:
         return "", None
     if card.bandwidth_mb_s is None:
         raise InvalidValueError(
-            f"the memory bandwidth of {name} is not known", field="gpu", help="give it: --bandwidth 3350GB/s"
+            f"memory bandwidth of {name} unknown", field="gpu", help="pass it: --bandwidth 3350GB/s"
         )
     return name, card.bandwidth_mb_s * MB

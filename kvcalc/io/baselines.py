@@ -1,6 +1,6 @@
-"""Baselines: what `kvcalc check` found once, kept in a file beside the plans to compare with later.
+"""Baselines: findings of `kvcalc check`, kept in a file next to the plans for later comparison.
 
-Plain JSON in a fixed order, so that a change of it can be read in a pull request. Paths are relative to the file.
+Plain JSON in a fixed order, so that changes are readable in a pull request. Paths are relative to the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kvcalc.io.files import write_whole
 from kvcalc.report.check import Finding, Written
 from kvcalc.units import shown
 
-_WRITE_AGAIN = "write it anew: kvcalc check ... --baseline FILE --update-baseline"
+_WRITE_AGAIN = "rewrite it: kvcalc check ... --baseline FILE --update-baseline"
 _BYTES = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _COUNT = Annotated[int, Field(ge=0, lt=2**63)]
 _MOST = 100_000
@@ -62,14 +62,14 @@ class _File(_Strict):
 
 
 class Baseline(NamedTuple):
-    """What was found once. kvcalc: the version that found it."""
+    """Kept findings. kvcalc: the version that found them."""
 
     kvcalc: str
     findings: tuple[Finding, ...]
 
 
 def read_baseline(path: Path) -> Baseline:
-    """A baseline, its paths as they are from here. Raises InvalidFileError and InvalidValueError, located."""
+    """A baseline, with paths relative to the current folder. Raises InvalidFileError and InvalidValueError, located."""
     document = parse_json(read_text(path, most=MAX_BASELINE_BYTES), str(path))
     try:
         file = _File.model_validate(document.data)
@@ -77,7 +77,7 @@ def read_baseline(path: Path) -> Baseline:
         first = error.errors()[0]
         keys: Keys = tuple(first["loc"])
         raise InvalidValueError(
-            f"is no baseline of this version: {first['msg']}, not {shown(first['input'])}",
+            f"is not a baseline of this version: {first['msg']}, not {shown(first['input'])}",
             where=document.where(keys),
             help=_WRITE_AGAIN,
         ) from None
@@ -95,7 +95,7 @@ def _finding(entry: _Entry, folder: Path) -> Finding:
 
 
 def write_baseline(path: Path, findings: Iterable[Finding]) -> None:
-    """Keeps findings in a file, which is there whole or not at all. Raises InvalidFileError where it cannot be."""
+    """Writes findings to a file, atomically. Raises InvalidFileError if it cannot."""
     entries = sorted((_entry(finding, path.parent) for finding in findings), key=lambda each: str(each["file"]))
     text = dumps({"version": 1, "kvcalc": __version__, "findings": entries}, indent=1) + "\n"
     write_whole(path, text.encode("ascii"))
@@ -128,5 +128,5 @@ def _from_here(file: str, folder: Path) -> str:
 
 
 def known_as(file: str) -> str:
-    """By what a baseline and what is checked now both know a file: its whole path."""
-    return os.path.abspath(file) if file else ""  # noqa: PTH100  # as text: it need not be there
+    """The common name of a file in a baseline and a check: its absolute path."""
+    return os.path.abspath(file) if file else ""  # noqa: PTH100  # as text: it may not exist

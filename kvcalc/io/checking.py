@@ -1,4 +1,4 @@
-"""All that `kvcalc check` is given: plans, and deployments as they stand; one bad file spoils no other."""
+"""Input of `kvcalc check`: plans and existing deployments; a bad file does not affect others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OF_DEVICE = ("gpu", "memory", "budget")
 
 
 class Given(NamedTuple):
-    """What the user adds to deployments of files that do not say it.
+    """What the user adds to deployments whose files do not give it.
 
     fields: of a plan's entry, by name. called: what the user calls each of them, such as --gpu.
     """
@@ -85,7 +85,7 @@ class Unsized(NamedTuple):
 
 
 class ToCheck(NamedTuple):
-    """Deployments in the order of their files, and what cannot be checked. unsized: whose the refusals are."""
+    """Deployments in the order of their files, and those that cannot be checked. unsized: whose the refusals are."""
 
     deployments: tuple[Deployment, ...]
     refused: tuple[Note, ...]
@@ -94,12 +94,12 @@ class ToCheck(NamedTuple):
 
 
 def to_check(paths: Sequence[str], given: Given) -> ToCheck:
-    """Deployments of plans, files, folders, standard input and revisions of git."""
+    """Deployments of plans, files, folders, standard input and git revisions."""
     return of_files(found(paths), given)
 
 
 def of_files(files: Found, given: Given) -> ToCheck:
-    """Deployments of files that were found, wherever they lie."""
+    """Deployments of the files found, wherever they are."""
     plans = [source for source in files.sources if _is_plan(source, files)]
     others = [source for source in files.sources if source not in plans]
     read = read_deployments(others, given.variables, opener)
@@ -132,18 +132,18 @@ def of_files(files: Found, given: Given) -> ToCheck:
 
 
 def _check_weights(settled: Sequence[Settled], where: str) -> None:
-    """Raises InvalidValueError where weights of one model are given, and several are served."""
+    """Raises InvalidValueError if weights of one model are given, and several are served."""
     models = sorted({each.deployed.model for each in settled if each.deployed.model is not None})
     if len(models) > 1:
         raise InvalidValueError(
-            f"is the size of one model, and {len(models):,} are served: {listed(models, _MOST_MODELS)}",
+            f"is the size of one model, but {len(models):,} are served: {listed(models, _MOST_MODELS)}",
             where=where,
-            help="check them one by one, or write a plan that refers to them (from: FILE) with the weights of each",
+            help="check them separately, or write a plan that refers to them (from: FILE) with the weights of each",
         )
 
 
 def _is_plan(source: Source, files: Found) -> bool:
-    """Whether a file is a plan. One of a folder has a list of deployments, or is broken, and no template."""
+    """Whether a file is a plan. One in a folder has a list of deployments or is broken, and is not a template."""
     if grammar_of(source) != YAML or not _PLAN.search(source.words) or _MANIFEST.search(source.words):
         return False
     return source.name not in files.from_folder or ("{{" not in source.words and _lists_deployments(source))
@@ -160,7 +160,7 @@ def _lists_deployments(source: Source) -> bool:
 
 
 def _may_be_plan(source: Source, read: Deployments, files: Found) -> bool:
-    """Whether a file that was named is written like a plan and is none: the plan's own errors say what is missing."""
+    """Whether a named file is an invalid plan: the plan's own errors then say what is missing."""
     is_named = source.name not in files.from_folder and source.name in read.formless and source.name not in read.unread
     return is_named and grammar_of(source) == YAML and not _MANIFEST.search(source.words)
 
@@ -182,7 +182,7 @@ def _is_answered(note: Note, given: Given) -> bool:
 
 
 def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iterator[Deployment]:
-    """The deployment, unless something of it is refused, which is said already."""
+    """The deployment, unless something in it is refused, which is already reported."""
     from kvcalc.io.plans import DeploymentEntry, deployment_of
 
     deployed, command = settled.deployed, settled.command

@@ -1,7 +1,7 @@
-"""A Ray cluster that is there already, as an executor of concurrent.futures; nothing of kvcalc's own in between.
+"""An existing Ray cluster as an executor of concurrent.futures.
 
-Ray sends a task again where its worker is lost; what it gives up is done here, and said (`kvcalc.answers.spread`). The
-workers have kvcalc installed, of the same version.
+Ray retries a task if its worker is lost; tasks it gives up are run locally, with a note (`kvcalc.answers.spread`). The
+workers need the same version of kvcalc.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from kvcalc.errors import InvalidValueError, NotApplicableError
 from kvcalc.units import shown
 
-_EXAMPLE = "write ray://host:10001, host:6379, or auto for the cluster that this machine is part of"
-_TOKENS = "where the cluster wants a token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-"""What Ray from 2.60 on asks for by default. Source: Ray, _private/authentication/authentication_token_setup.py."""
+_EXAMPLE = "pass ray://host:10001, host:6379, or auto for this machine's cluster"
+_TOKENS = "if the cluster needs a token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+"""Required by default since Ray 2.60. Source: Ray, _private/authentication/authentication_token_setup.py."""
 
 
 class RayExecutor(Executor):
@@ -34,23 +34,23 @@ class RayExecutor(Executor):
         return found
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leave the cluster, which goes on."""
+        """Disconnects from the cluster, which keeps running."""
         del wait, cancel_futures
         self._ray.shutdown()
 
 
 def on_ray(address: str) -> RayExecutor:
-    """The cluster at an address: `ray://host:10001`, `host:6379`, or `auto`. Use it in a `with`, to leave it again.
+    """The cluster at an address: `ray://host:10001`, `host:6379`, or `auto`. Use it in a `with` statement.
 
-    Raises NotApplicableError without the package ray, InvalidValueError where no cluster answers.
+    Raises NotApplicableError without the package ray, InvalidValueError if no cluster answers.
     """
     if not isinstance(address, str) or not address.strip():
-        raise InvalidValueError(f"no address of a Ray cluster: {shown(address)}", field="on", help=_EXAMPLE)
+        raise InvalidValueError(f"not the address of a Ray cluster: {shown(address)}", field="on", help=_EXAMPLE)
     try:
         ray: Any = import_module("ray")
     except ImportError:
         raise NotApplicableError(
-            "spreading work over a Ray cluster needs the package ray", help="pip install 'kvcalc[ray]'"
+            "running on a Ray cluster needs the package ray", help="pip install 'kvcalc[ray]'"
         ) from None
     try:
         ray.init(address=address, logging_level="error", log_to_driver=False, ignore_reinit_error=True)
@@ -66,7 +66,7 @@ def on_ray(address: str) -> RayExecutor:
 
 
 def _check_workers(executor: RayExecutor, address: str) -> None:
-    """Raises InvalidValueError where workers lack kvcalc, or have it in another version: all would be done here."""
+    """Raises InvalidValueError if workers lack kvcalc or have another version: everything would run locally."""
     try:
         theirs = executor.submit(_own_version).result()
     except Exception as error:
@@ -74,9 +74,9 @@ def _check_workers(executor: RayExecutor, address: str) -> None:
     if theirs != _own_version():
         executor.shutdown()
         raise InvalidValueError(
-            f"workers of {shown(address)} have kvcalc {theirs}, and here it is {_own_version()}",
+            f"workers of {shown(address)} have kvcalc {theirs}, and this machine has {_own_version()}",
             field="on",
-            help="install the same kvcalc on all machines of the cluster",
+            help="install the same kvcalc version on all machines of the cluster",
         )
 
 

@@ -1,7 +1,7 @@
-"""Files of plain values, YAML or JSON, with the line that each value stands on.
+"""Files of plain values, YAML or JSON, with the line of each value.
 
 Only data is read: strings, numbers, booleans, null, lists and mappings. Tags that build objects, duplicate keys, huge
-files and aliases that unfold into millions of values (a "YAML bomb") are refused by name.
+files and aliases that expand to millions of values (a "YAML bomb") are refused by name.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from kvcalc.units import shown
 MAX_FILE_BYTES = 2 * 2**20
 """Largest file read, of some 14,000 deployments; the largest real config.json known is under 0.1 MiB."""
 MAX_VALUES = 125_000
-"""Most values in one document, aliases unfolded, and keys beside them; an entry of a plan has some ten."""
+"""Most values in one document, with aliases expanded, plus keys; an entry of a plan has some ten."""
 MAX_DEPTH = 64
 """Deepest nesting; the deepest real config has five levels."""
 _HELP = "pass a preset or plan (YAML) or a config.json"
 
 Keys = tuple[str | int, ...]
-"""Way to a value from the top of its document: keys of mappings, indices of lists."""
+"""Path to a value from the top of its document: keys of mappings, indices of lists."""
 
 
 class Document(NamedTuple):
     """Plain values with their origin.
 
-    name: what to call it in a message: a path, or what the caller passed. lines: line of each value by its path.
+    name: for messages: a path, or what the caller passed. lines: line of each value by its path.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Document(NamedTuple):
     lines: Mapping[Keys, int] = MappingProxyType({})
 
     def place(self, path: Keys = ()) -> str:
-        """`name:line` of the value at `path`, or of what holds it; `name` alone for values that had no file."""
+        """`name:line` of the value at `path`, or of its parent; only `name` for values without a file."""
         known = (path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines)
         nearest = next(known, None)
         return self.name if nearest is None else f"{self.name}:{self.lines[nearest]}"
@@ -59,12 +59,12 @@ def path_text(path: Keys) -> str:
 
 
 def read_text(path: Path, *, most: int = MAX_FILE_BYTES) -> str:
-    """Text of a file of at most `most` bytes. Raises InvalidFileError where it cannot be read."""
+    """Text of a file of at most `most` bytes. Raises InvalidFileError if it cannot be read."""
     return text_of(read_bytes(path, most, "configuration file", _HELP), str(path))
 
 
 def text_of(content: bytes, name: str) -> str:
-    """Text of a file's bytes, which messages call `name`. Raises InvalidFileError where it is none."""
+    """Text of a file's bytes, called `name` in messages. Raises InvalidFileError if it is not text."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -84,10 +84,10 @@ def read_yaml(path: Path) -> Document:
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """Values of YAML text that messages call `name`. Raises InvalidFileError with the line."""
+    """Values of YAML text called `name` in messages. Raises InvalidFileError with the line."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in, ten times faster
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml if available, ten times faster
     try:
         _check_shape(yaml, text, name, loader)
         root = yaml.compose(text, Loader=loader)
@@ -109,9 +109,9 @@ def parse_yaml(text: str, name: str) -> Document:
 
 
 def _check_shape(yaml: Any, text: str, name: str, loader: Any) -> None:
-    """Raises InvalidFileError where text nests too deep or holds too much, before anything of it is built.
+    """Raises InvalidFileError for text that is nested too deeply or too large, before building it.
 
-    libyaml's composer recurses on the C stack, and takes a kilobyte for a number.
+    libyaml's composer recurses on the C stack, and uses a kilobyte per number.
     """
     depth = values = 0
     for event in yaml.parse(text, Loader=loader):
@@ -130,7 +130,7 @@ _TOO_MANY = f"holds more than {MAX_VALUES:,} values"
 
 
 class _YamlReader:
-    """Turns YAML nodes into values and notes their lines."""
+    """Turns YAML nodes into values and records their lines."""
 
     def __init__(self, name: str, scalars: Any) -> None:
         self._name = name
@@ -141,7 +141,7 @@ class _YamlReader:
     def value(self, node: Any, path: Keys) -> Any:
         self._count += 1
         if self._count > MAX_VALUES:
-            raise self._error(node, path, f"unfolds into more than {MAX_VALUES:,} values", "write aliases out")
+            raise self._error(node, path, f"expands to more than {MAX_VALUES:,} values", "write aliases out")
         if len(path) > MAX_DEPTH:
             raise self._error(node, (), f"is nested deeper than {MAX_DEPTH} levels", "flatten it")
         self.lines[path] = node.start_mark.line + 1
@@ -167,7 +167,7 @@ class _YamlReader:
                 raise self._error(
                     key_node,
                     (*path, key),
-                    f"the key {quoted(key)} stands here and on line {first}",
+                    f"the key {quoted(key)} is repeated; first on line {first}",
                     "remove one of them",
                 )
             values[key] = self.value(value_node, (*path, key))
@@ -179,7 +179,7 @@ class _YamlReader:
             return node.value
         try:
             return getattr(self._scalars, f"construct_yaml_{kind}")(node)
-        except ValueError as error:  # an int of thousands of digits, or 0x with nothing behind it
+        except ValueError as error:  # an int of thousands of digits, or 0x without digits
             raise self._error(
                 node, path, f"{shown(node.value)} is not a number that can be read", "check the digits"
             ) from error
@@ -190,12 +190,12 @@ class _YamlReader:
 
 
 def parse_json(text: str, name: str) -> Document:
-    """Values of JSON text that messages call `name`. Lines are looked up only when a message asks for one."""
+    """Values of JSON text called `name` in messages. Lines are looked up only for messages."""
     import json
 
     try:
         data = json.loads(text)
-        if len(_COLONS.findall(text)) != _count_keys(data):  # keys written twice, or the like of one in a text
+        if len(_COLONS.findall(text)) != _count_keys(data):  # a repeated key, or something like one in a text
             data = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         raise InvalidFileError(
@@ -206,7 +206,7 @@ def parse_json(text: str, name: str) -> Document:
     except _DuplicateKeyError as error:
         lines = [n for n, line in enumerate(text.splitlines(), 1) if f'"{error.key}"' in line]
         raise InvalidFileError(
-            f"the key {quoted(error.key)} stands twice in one object",
+            f"the key {quoted(error.key)} is repeated in one object",
             where=f"{name}:{lines[-1]}: {error.key}" if lines else name,
             help="remove one of them",
         ) from error
@@ -230,7 +230,7 @@ def _count_keys(data: Any) -> int:
 
 _NESTS = (dict, list)
 _COLONS = re.compile(r'"[ \t\r\n]*:')
-"""What stands behind each key, and maybe in a text, too: there are at least as many as keys were written."""
+"""Follows each key, and may also occur in a text: at least as many as there are keys."""
 
 
 class _DuplicateKeyError(Exception):
@@ -251,7 +251,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _LazyJsonLines(Mapping[Keys, int]):
-    """Lines of a JSON text's values, found by reading it once more as YAML, of which JSON is all but a part."""
+    """Lines of a JSON text's values, found by parsing it again as YAML, nearly a superset of JSON."""
 
     def __init__(self, text: str) -> None:
         self._text = text

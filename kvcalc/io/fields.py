@@ -1,4 +1,4 @@
-"""Typed access to the mappings of a document: each value is checked as it is taken, each error says file and line."""
+"""Typed access to the mappings of a document: each value is checked when read, each error has file and line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kvcalc.units import MAX_COUNT, positive_int, shown
 
 Value = TypeVar("Value")
 MAX_FIELDS = 4096
-"""Most fields of one mapping; the longest config of a decoder has some 200."""
+"""Most fields of a mapping; the longest decoder config has some 200."""
 _FIELDS_HELP = "pass a config.json, a preset or a plan"
 
 
 class Fields:
-    """The mapping at `path` of `document`. Raises InvalidValueError where something else stands there."""
+    """The mapping at `path` of `document`. Raises InvalidValueError for anything else."""
 
     def __init__(self, document: Document, path: Keys = ()) -> None:
         self.document = document
@@ -29,11 +29,11 @@ class Fields:
             raise InvalidValueError(
                 f"must be a mapping of names to values, not {shown(values)}",
                 where=document.where(path),
-                help="write name: value, one a line",
+                help="write one name: value per line",
             )
         if len(values) > MAX_FIELDS:
             raise InvalidValueError(
-                f"has {len(values):,} fields, and {MAX_FIELDS:,} would be many",
+                f"has {len(values):,} fields; the limit is {MAX_FIELDS:,}",
                 where=document.where(path),
                 help=_FIELDS_HELP,
             )
@@ -45,11 +45,11 @@ class Fields:
         self.values: Mapping[str, object] = values
 
     def value(self, name: str) -> object:
-        """The field's value; None where it is missing."""
+        """The field's value; None if missing."""
         return self.values.get(name)
 
     def key(self, name: str) -> str:
-        """The name under which the field stands."""
+        """The name of the field in the mapping."""
         return name
 
     def __contains__(self, name: str) -> bool:
@@ -66,11 +66,11 @@ class Fields:
             raise self.located(name, error) from None
 
     def integer_or(self, name: str, default: int | None, *, most: int = MAX_COUNT) -> int | None:
-        """A whole number of at least 1, or `default` where it is missing or null."""
+        """A whole number of at least 1, or `default` if missing or null."""
         return self.integer(name, most=most) if name in self else default
 
     def text(self, name: str, default: str = "") -> str:
-        """A string, or `default` where it is missing or null."""
+        """A string, or `default` if missing or null."""
         text = str(self._typed(name, str, "text", default))
         if not text.isprintable():  # it is shown in terminals, XML and annotations
             raise self.wrong(
@@ -79,11 +79,11 @@ class Fields:
         return text
 
     def boolean(self, name: str, default: bool = False) -> bool:
-        """A boolean, or `default` where it is missing or null."""
+        """A boolean, or `default` if missing or null."""
         return bool(self._typed(name, bool, "true or false", default))
 
     def texts(self, name: str) -> list[str]:
-        """A list of strings; empty where it is missing or null."""
+        """A list of strings; empty if missing or null."""
         values = self._typed(name, list, "a list of names", [])
         for index, value in enumerate(values):
             if not isinstance(value, str):
@@ -109,7 +109,7 @@ class Fields:
                 raise error.at(self.document.where((*self.path, name)))
 
     def origin(self, name: str, words: str = "") -> Origin:
-        """Where the field stands, for an explanation: `presets/llama-3-70b.yaml:9 num_kv_heads`, or other words."""
+        """The place of the field, for an explanation: `presets/llama-3-70b.yaml:9 num_kv_heads`, or other words."""
         return Origin(self.document.place, (*self.path, self.key(name)), words or name)
 
     def missing(self, name: str, help: str = "") -> InvalidValueError:

@@ -1,9 +1,8 @@
-"""Files, opened without waiting: what blocks, has no end or is no file is refused at once.
+"""Files, opened without blocking: anything that blocks, has no end or is not a file is refused immediately.
 
-Nothing is read whole before its size is known to be one that such a file may have.
-A regular file is read as it is. A pipe is read where it is named and somebody writes to it (`<(command)`,
-`/dev/stdin`, a FIFO); devices, sockets and files of the kernel, whose size is 0 and whose reading may take what others
-wait for (/proc/kmsg), are not.
+Nothing is read completely before its size is known to be plausible. Regular files are read directly. A pipe is read if
+it is named and has a writer (`<(command)`, `/dev/stdin`, a FIFO); devices, sockets and files of the kernel, whose size
+is 0 and whose reading may take what others wait for (/proc/kmsg), are not.
 
 A tree that is no folder of this disk (a git revision) may be mounted under a name of its own: paths that begin with the
 name are then read from it, by everything that reads files.
@@ -31,22 +30,22 @@ _WHAT = {
 
 
 class Readable(Protocol):
-    """Bytes that are read from where one asks, as an open file's are."""
+    """Random access to bytes, like an open file."""
 
     def seek(self, at: int, /) -> int:
         """Reads on from there."""
         ...
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes: `size` of them, or as many as are left."""
+        """The next bytes: `size`, or as many as are left."""
         ...
 
 
 class Tree(Protocol):
-    """Files that are no files of this disk, by their paths from the top: no `.` or `..`, no slash in front."""
+    """Files that are not on this disk, by their paths from the top: no `.` or `..`, no slash in front."""
 
     def kind(self, path: str) -> int:
-        """The kind of what is there, as `stat` has it; 0 where nothing is."""
+        """The file type, as in `stat`; 0 if it does not exist."""
         ...
 
     def content(self, path: str) -> bytes:
@@ -68,7 +67,7 @@ def mounted(name: str, tree: Tree) -> Iterator[Path]:
 
 
 def _in_a_tree(path: Path) -> tuple[Tree, str] | None:
-    """The tree that a path is in, and the path from its top; None for one of this disk."""
+    """The tree of a path, and the path from its top; None for this disk."""
     for name, tree in _mounted.items():
         if str(path) == name or str(path).startswith(f"{name}/"):
             return tree, os.path.normpath(str(path)[len(name) + 1 :] or ".")
@@ -76,7 +75,7 @@ def _in_a_tree(path: Path) -> tuple[Tree, str] | None:
 
 
 def read_bytes(path: Path, most: int, what: str, help: str) -> bytes:
-    """Bytes of a file of at most `most` bytes, as `what` (a configuration file) has. Raises InvalidFileError."""
+    """Bytes of a file of at most `most` bytes, the limit for `what` (a configuration file). Raises InvalidFileError."""
     with opened(path, pipes=True) as file:
         status = os.fstat(file.fileno())
         if stat.S_ISREG(status.st_mode):
@@ -88,14 +87,14 @@ def read_bytes(path: Path, most: int, what: str, help: str) -> bytes:
     if size_bytes > most:
         size = f"{size_bytes:,}" if stat.S_ISREG(status.st_mode) else "and has not ended"
         raise InvalidFileError(
-            f"is larger than {most:,} bytes ({size}), so it is no {what}", where=str(path), help=help
+            f"is larger than {most:,} bytes ({size}), too large for a {what}", where=str(path), help=help
         )
     return content
 
 
 @contextmanager
 def opened(path: Path, *, pipes: bool = False) -> Iterator[BinaryIO]:
-    """A regular file, or a pipe where `pipes` may be read; what goes wrong meanwhile raises InvalidFileError, too."""
+    """A regular file, or a pipe if `pipes`; errors while it is open also raise InvalidFileError."""
     if (found := _in_a_tree(path)) is not None:
         with _copied(*found, path) as file:
             yield file
@@ -109,7 +108,7 @@ def opened(path: Path, *, pipes: bool = False) -> Iterator[BinaryIO]:
                 )
             yield file
     except FileNotFoundError as error:
-        raise InvalidFileError("there is no such file", where=str(path), help=_CHECK) from error
+        raise InvalidFileError("no such file", where=str(path), help=_CHECK) from error
     except (OSError, ValueError) as error:
         raise InvalidFileError(f"cannot be read: {reason(error)}", where=str(path), help=_CHECK) from error
 
@@ -119,7 +118,7 @@ def _copied(tree: Tree, inner: str, path: Path) -> Iterator[BinaryIO]:
     """A file of a tree, as a file of this disk that has no name."""
     kind = tree.kind(inner)
     if kind != stat.S_IFREG:
-        what = f"is {_WHAT.get(kind, 'something else')}, not a file" if kind else "there is no such file"
+        what = f"is {_WHAT.get(kind, 'something else')}, not a file" if kind else "no such file"
         raise InvalidFileError(what, where=str(path), help=_CHECK)
 
     import tempfile  # brings random and compressors with it
@@ -134,7 +133,7 @@ def _copied(tree: Tree, inner: str, path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file, which is there whole or not at all. Raises InvalidFileError where it cannot be."""
+    """Writes a file atomically. Raises InvalidFileError if it cannot be written."""
     import tempfile  # brings random and compressors with it
 
     try:
@@ -144,12 +143,12 @@ def write_whole(path: Path, content: bytes) -> None:
         Path(new.name).replace(path)
     except (OSError, ValueError) as error:
         raise InvalidFileError(
-            f"cannot be written: {reason(error)}", where=str(path), help="name a file in a folder that is there"
+            f"cannot be written: {reason(error)}", where=str(path), help="name a file in an existing folder"
         ) from None
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there; what cannot be the name of anything is not."""
+    """Whether a path exists; invalid names do not."""
     return _kind(path) != 0
 
 
@@ -168,7 +167,7 @@ def _kind(path: Path) -> int:
         return found[0].kind(found[1])
     try:
         return stat.S_IFMT(path.stat().st_mode)
-    except (OSError, ValueError):  # a name that is too long, or holds a zero, among others
+    except (OSError, ValueError):  # a name that is too long, or contains a zero byte, for example
         return 0
 
 
@@ -178,15 +177,15 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def _of_pipe(file: BinaryIO, path: Path, most: int) -> bytes:
-    """What is written to a pipe, up to its end. Raises InvalidFileError where nobody writes."""
+    """The contents of a pipe, up to its end. Raises InvalidFileError without a writer."""
     pipe = file.fileno()
     try:
         content = os.read(pipe, most)
-    except BlockingIOError:  # somebody will write
+    except BlockingIOError:  # it has a writer
         content = b""
     else:
         if not content:
-            raise InvalidFileError("is a pipe that nobody writes to", where=str(path), help="start its writer first")
+            raise InvalidFileError("is a pipe without a writer", where=str(path), help="start its writer first")
     os.set_blocking(pipe, True)
     parts = [content]
     while (left := most - sum(map(len, parts))) > 0 and (part := os.read(pipe, left)):

@@ -1,6 +1,6 @@
 """A fleet file: JSON lines, each a deployment as a plan's `deployments` have it, read one by one.
 
-Nothing is held but one line, and what lines have in common: models, engines and weights that were read already.
+Only one line is kept in memory, plus what lines share: models, engines and weights already read.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from kvcalc.report.deployments import Note
 SUFFIX = ".jsonl"
 _MOST_LINE = 1 << 20
 _MOST_KNOWN = 2048
-"""Models, engines and weights that are remembered; then all are forgotten, and read again."""
+"""Cached models, engines and weights; beyond that the cache is cleared."""
 _HELP = 'write {"name": "chat", "model": "r1", "tokens": "32K", "budget": "80GB"}; `kvcalc schema plan` has all fields'
 
 
 def is_fleet(paths: list[str]) -> bool:
-    """Whether one fleet file is asked about."""
+    """Whether the input is a single fleet file."""
     return len(paths) == 1 and Path(paths[0]).suffix.lower() == SUFFIX
 
 
 def read_fleet(path: Path, *, hub: bool = False) -> Iterator[Deployment | Note]:
-    """Each line's deployment, or why it is none. Raises InvalidFileError for a file that cannot be read."""
+    """Each line's deployment, or its error. Raises InvalidFileError for a file that cannot be read."""
     known: dict[Hashable, Any] = {}
     for number, line in _lines(path):
         if len(known) > _MOST_KNOWN:
@@ -58,5 +58,5 @@ def _values(line: str, where: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise InvalidFileError("is no JSON object on a line", where=where, help=_HELP)
+        raise InvalidFileError("is not a JSON object on one line", where=where, help=_HELP)
     return values

@@ -16,13 +16,13 @@ from kvcalc.report.gallery import Entry, Gallery
 from kvcalc.units import shown
 
 _BY_HEADS = ("mha", "mqa")
-"""What people call grouped-query attention with as many KV heads as query heads, and with one."""
+"""Names for grouped-query attention with as many KV heads as query heads, and with one."""
 
 
 def gallery(words: str | Sequence[str] = (), kind: str | None = None) -> Gallery:
-    """Presets of which each word is in the name, an alias, the model_type or the source, and that have such layers.
+    """Presets that match every word in name, alias, model_type or source, and have such layers.
 
-    kind: one of `attention_kinds`. Raises UnknownNameError where no preset is described.
+    kind: one of `attention_kinds`. Raises UnknownNameError if no preset matches.
     """
     wanted = [word.lower() for word in _words(words)]
     aliases: dict[str, list[str]] = {}
@@ -32,9 +32,9 @@ def gallery(words: str | Sequence[str] = (), kind: str | None = None) -> Gallery
     found = tuple(e for e in entries if _says(e, wanted) and (kind is None or kind in e.kinds))
     if not found:
         of_kind = "" if kind is None else f" with {kind} layers"
-        described = f" is described by {listed([shown(word) for word in wanted])}" if wanted else " is shipped"
+        described = f" matches {listed([shown(word) for word in wanted])}" if wanted else " is shipped"
         raise UnknownNameError(
-            f"no preset{of_kind}{described}", help="`kvcalc presets list` shows them all; fewer words find more"
+            f"no preset{of_kind}{described}", help="`kvcalc presets list` shows all of them; fewer words match more"
         )
     return Gallery(found)
 
@@ -56,7 +56,7 @@ def attention_kind(name: str) -> str:
 def _words(words: str | Sequence[str]) -> Iterator[str]:
     for word in [words] if isinstance(words, str) else words:
         if not isinstance(word, str):
-            raise InvalidValueError(f"a word is a text, not {shown(word)}", field="words", help="for instance 'qwen'")
+            raise InvalidValueError(f"a word must be text, not {shown(word)}", field="words", help="for example 'qwen'")
         yield from word.split()
 
 
@@ -93,9 +93,9 @@ def _names() -> dict[type[Attention], str]:
 
 
 def _in_bytes(model: Model) -> tuple[int | None, tuple[int, int] | None]:
-    """What the first token takes, and how the cache grows from there on."""
+    """Bytes of the first token, and the growth of the cache from then on."""
     try:
         report = sized(Question.of(model, tokens=1))
-    except InvalidValueError:  # cross-attention to an encoder's tokens, of which nobody said how many
+    except InvalidValueError:  # cross-attention to an unknown number of encoder tokens
         return None, None
     return report.total_bytes, report.growth

@@ -1,7 +1,7 @@
 """A Hugging Face config.json as a Model: fields and family rules only, none of the model's code.
 
 Each family of model types is one file in `families/`, found by being there; it knows how that family's fields decide
-what each layer caches. A model type that no family knows is refused, never guessed, unless the user says what it is.
+what each layer caches. An unknown model type is refused, never guessed, unless the user says what it is.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ SECTIONS = (
     *("text_config", "language_config", "llm_config", "decoder", "decoder_config", "generator", "thinker_config"),
     *("vlm_config", "text_model_config", "language_model_config"),
 )
-"""Where a model of several towers keeps its text part, first found first."""
+"""Sections of the text part in models with several towers, in order of preference."""
 _FLAT = ("num_hidden_layers", "hidden_size")
-"""Fields by which a config of several towers shows that its text part has no section of its own."""
+"""Fields that show that the text part of a multi-tower config has no separate section."""
 PAIRS = {"encoder-decoder", "vision-encoder-decoder", "speech-encoder-decoder"}
-"""Types whose decoder always attends to an encoder, and whose class does not say so."""
+"""Types whose decoder always attends to an encoder, although the class does not say so."""
 DECIDING_FIELDS = (
     *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "kv_lora_rank"),
     *("qk_rope_head_dim", "v_head_dim", "multi_query", "layer_types", "sliding_window", "attention_chunk_size"),
     *("linear_attn_config", "index_head_dim", "is_encoder_decoder"),
 )
-"""Fields that most often decide what a decoder caches, named when a family is not known."""
+"""Fields that most often decide what a decoder caches, named for unknown families."""
 ASSUMED = {"gqa": "llama", "mha": "llama", "mla": "deepseek_v3"}
-"""What a user may say that a model of an unknown family is, and the type as which it is read then."""
+"""What --assume accepts for an unknown family, and the type as which it is then read."""
 
 
 def parse_hf_config(document: Document, name: str, *, assume: str | None = None) -> Model:
     """Model of a config.json document, called `name`.
 
-    assume: what a type that no family knows shall be taken for, one of ASSUMED; the model's notes say so.
-    Raises UnknownArchitectureError for a model_type that no family knows, InvalidValueError for a bad field.
+    assume: how to read an unknown type, one of ASSUMED; the model's notes say so. Raises UnknownArchitectureError for a
+    model_type that no family knows, InvalidValueError for a bad field.
     """
     if assume is not None:
         check_assumption(assume)
@@ -96,7 +96,7 @@ def _groups(decoder: Decoder, names: tuple[str, ...], first: int = 0) -> tuple[L
 
 
 def whole_floats(value: Any) -> Any:
-    """The same values, each float that is a whole number as one: some writers make it 64.0, and -0.0 is 0."""
+    """The same values, with whole floats as integers: some writers write 64.0, and -0.0 is 0."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) <= MAX_COUNT else value
     if isinstance(value, Mapping):
@@ -107,24 +107,25 @@ def whole_floats(value: Any) -> Any:
 
 
 def check_assumption(assume: str) -> None:
-    """Raises UnknownNameError for what a model cannot be taken for."""
+    """Raises UnknownNameError for an unknown assumption."""
     if assume not in ASSUMED:
         raise UnknownNameError.among("attention to assume", assume, ASSUMED)
 
 
 def _check_heads(config: Config, assume: str) -> None:
-    """Multi-head attention has no heads to share, so a config that counts fewer of them says that it is not."""
+    """Multi-head attention does not share KV heads, so a config with fewer of them contradicts it."""
     heads, kv_heads = config.value("num_attention_heads"), config.value("num_key_value_heads")
     if assume == "mha" and kv_heads not in (None, heads):
         raise config.wrong(
             "num_key_value_heads",
-            f"--assume mha, and num_key_value_heads ({shown(kv_heads)}) is not num_attention_heads ({shown(heads)})",
+            f"--assume mha conflicts with num_key_value_heads ({shown(kv_heads)}), which differs from "
+            f"num_attention_heads ({shown(heads)})",
             "say --assume gqa",
         )
 
 
 def known_model_types() -> list[str]:
-    """Every model_type that is read, sorted: of decoders, and of models of several towers with one of them."""
+    """Every supported model_type, sorted: decoders, and multi-tower models with one of them."""
     return sorted(_entries())
 
 
@@ -141,7 +142,7 @@ def _family(name: str) -> ModuleType:
 
 @cache
 def _entries() -> Mapping[str, TypeEntry]:
-    """What is known of each model type."""
+    """The entries of all model types."""
     text = Path(__file__).with_name("model_types.json").read_text("utf-8")
     known = {name: TypeEntry(**entry) for name, entry in json.loads(text).items()}
     return {**known, **dict(entries(known))}
@@ -159,7 +160,7 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
         if entry.family and "text_config" not in here:
             break
         if "text_config" in here:
-            here.section("text_config")  # an error says so where it is something else
+            here.section("text_config")  # an error is raised later if it is something else
         known = (entry.section, *SECTIONS) if entry.section else SECTIONS
         section = next((name for name in known if isinstance(here.value(name), Mapping)), "")
         if not section and not entry.section:
@@ -183,7 +184,7 @@ def _decoder_config(document: Document) -> tuple[Config, str]:
 
 
 def _top_type(top: Fields) -> str:
-    """The type that the file names; by its architecture where it names none, or one whose class it is not.
+    """The type named by the file; by its architecture if it names none, or the wrong one.
 
     A params.json of Mistral's own format names neither.
     """
@@ -194,18 +195,18 @@ def _top_type(top: Fields) -> str:
 
 
 def _defaults_used(config: Config) -> tuple[str, ...]:
-    """A note on fields that the config leaves out and whose default decides what is cached."""
+    """A note on missing fields whose default decides what is cached."""
     if not config.defaulted:
         return ()
     values = ", ".join(f"{name} {shown(value)}" for name, value in config.defaulted.items())
-    return (f"left out of the config, so the defaults of {config.model_type} hold: {values}",)
+    return (f"missing in the config, so the defaults of {config.model_type} apply: {values}",)
 
 
 def _not_understood(config: Config) -> tuple[str, ...]:
-    """A note on fields that no part of kvcalc reads for this type and that may decide what is cached."""
+    """A note on fields that kvcalc does not read for this type and that may decide what is cached."""
     unused: tuple[str, ...] = _family(config.entry.family).UNUSED
     names = listed(tuple(dict.fromkeys(unread_fields(config, unused, SECTIONS))))
-    return (f"fields of {config.model_type} that kvcalc does not know and left out: {names}",) if names else ()
+    return (f"fields unknown for {config.model_type}, ignored: {names}",) if names else ()
 
 
 def _unknown(config: Config) -> UnknownArchitectureError:
@@ -215,14 +216,12 @@ def _unknown(config: Config) -> UnknownArchitectureError:
         f"{name} {shown(config.values[name])}" for name in DECIDING_FIELDS if config.values.get(name) is not None
     ]
     model_type = config.values.get("model_type") or config.top.value("model_type")
-    named = (
-        f"model_type {shown(model_type)} is not a family that kvcalc knows" if model_type else "model_type is missing"
-    )
+    named = f"unknown model_type {shown(model_type)}" if model_type else "model_type is missing"
     near = get_close_matches(str(model_type), known_model_types(), n=3, cutoff=0.7)
     closest = f"nearest known: {', '.join(near)}; " if near else ""
     return UnknownArchitectureError(
-        f"{named}; its cache is decided by {', '.join(present) or 'fields that are not there'}",
+        f"{named}; its cache is decided by {', '.join(present) or 'fields that are missing'}",
         where=config.document.where((*config.path, "model_type") if "model_type" in config.values else config.path),
-        help=f"{closest}say what its attention is with --assume {', '.join(ASSUMED)}, or write its facts as a preset "
+        help=f"{closest}state its attention with --assume {', '.join(ASSUMED)}, or write its facts as a preset "
         "(`kvcalc schema preset`) and pass that with --model",
     )

@@ -1,8 +1,8 @@
-"""A running server, asked over HTTP: the only place of kvcalc that reads from an address.
+"""A running server over HTTP: the only code of kvcalc that reads from an address.
 
-Only the address that was given is asked. A redirect is not followed, wherever it leads; proxies of the environment are
-not used, since a server's numbers are asked of that server; a name and password in the address are refused. All
-answers together have a deadline, and each has a size, whatever the server sends and however slowly.
+Only the given address is contacted. Redirects are not followed; proxies from the environment are not used, so that the
+numbers come from that server; a user name and password in the address are refused. All answers together have a
+deadline, and each has a size limit.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class UnreachableError(KvcalcError):
 
 
 class Server:
-    """One address, asked for pages, each once.
+    """Pages of one address, each requested once.
 
-    answered: what became of each page, in words, for the message where nothing of use came.
-    Raises InvalidValueError for an address that cannot be asked.
+    answered: outcome of each page, in words, for the error if nothing useful came. Raises InvalidValueError for an
+    invalid address.
     """
 
     def __init__(self, address: str, *, seconds: float = SECONDS, most_bytes: int = MOST_BYTES) -> None:
@@ -45,9 +45,9 @@ class Server:
         self._pages: dict[tuple[str, bytes | None], str | None] = {}
 
     def get(self, path: str, body: bytes | None = None) -> str | None:
-        """Text of a page, or of the answer to a body of JSON; None where the server has no such page.
+        """Text of a page, or of the answer to a JSON body; None if the server has no such page.
 
-        Raises UnreachableError where it does not answer at all, or not in time.
+        Raises UnreachableError if it does not answer in time.
         """
         if (path, body) not in self._pages:
             self._pages[path, body] = self._fetched(path, body)
@@ -70,19 +70,19 @@ class Server:
             if isinstance(reason, TimeoutError):
                 raise self._late(path) from None
             raise self._unreachable(reason) from None
-        except Exception as error:  # http.client's own errors about what is no HTTP
+        except Exception as error:  # http.client's own errors about invalid HTTP
             raise self._unreachable(error) from None
         self.answered[path] = f"{len(text):,} characters"
         return text
 
     def _in_time(self, read: Callable[[], str]) -> str:
-        """Result of `read`, in a thread that is left behind where a server sends its headers without end."""
+        """Result of `read`, in a thread that is abandoned if a server sends endless headers."""
         found: list[Any] = []
 
         def run() -> None:
             try:
                 found.append(read())
-            except BaseException as error:  # raised again by whoever waits
+            except BaseException as error:  # re-raised by the caller
                 found.append(error)
 
         thread = Thread(target=run, daemon=True)
@@ -95,7 +95,7 @@ class Server:
         return str(found[0])
 
     def _left(self) -> float:
-        """Seconds up to the deadline. Raises TimeoutError where none are left."""
+        """Seconds until the deadline. Raises TimeoutError if none are left."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -111,7 +111,7 @@ class Server:
     def _unreachable(self, reason: object) -> UnreachableError:
         words = getattr(reason, "strerror", None) or visible(str(reason), 200) or type(reason).__name__
         return UnreachableError(
-            f"cannot be asked: {words}", where=self.address, help="check the address, and that the server runs"
+            f"cannot be read: {words}", where=self.address, help="check the address, and that the server runs"
         )
 
 
@@ -120,14 +120,14 @@ class _TooLargeError(Exception):
 
 
 def _base(address: str) -> str:
-    """Scheme, host and path of an address, without what follows a page of it."""
+    """Scheme, host and base path of an address, without a page."""
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError as error:
         raise InvalidValueError(f"the address cannot be read: {visible(str(error), 200)}", help=_EXAMPLE) from None
     if parts.username is not None or parts.password is not None:
-        raise InvalidValueError("the address holds a user name or a password, which is not sent", help=_EXAMPLE)
+        raise InvalidValueError("the address contains a user name or a password, which is not sent", help=_EXAMPLE)
     if not parts.hostname or not parts.hostname.isascii():
         raise InvalidValueError(f"{name_shown(_without_query(parts))} names no host", help=_EXAMPLE)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -145,7 +145,7 @@ def _status(error: HTTPError) -> str:
     if error.code in range(300, 400):
         return f"{error.code}, a redirect, which is not followed"
     if error.code in (401, 403):
-        return f"{error.code}, not without a key"
+        return f"{error.code}, needs a key"
     return str(error.code)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _QUANTISATION, _SECTION = "hf_quant_config.json", "quantization_config"
 _REMEMBERED = 64
-"""Files whose models are remembered."""
+"""Cached models, by file."""
 
 
 def load(
@@ -49,12 +49,11 @@ def load(
     """Model from whatever names it, or from a mapping.
 
     source: a shipped preset or its alias (`r1`), a hub id (`Qwen/Qwen3-8B`), an Ollama tag (`qwen3:8b`), the path of a
-    preset YAML, a config.json, a folder that holds one, or a GGUF file, of which the metadata alone is read; or a dict
-    in any of these forms. What is looked up, and in which order: `kvcalc.io.resolve`.
-    assume: what a config.json of an unknown model_type shall be taken for: gqa, mha or mla; a note then says so.
-    mtp: with the layers that predict further tokens, if the model has any.
-    hub: read a name that is no path from the Hugging Face Hub, at one commit: its config and the headers of its
-    weights, whose size the model then has. The network is never touched without it.
+    preset YAML, a config.json, a folder with one, or a GGUF file, whose metadata is read; or a dict in any of these
+    forms. What is looked up, and in which order: `kvcalc.io.resolve`.
+    assume: how to read a config.json of an unknown model_type: gqa, mha or mla; a note then says so. mtp: with the
+    layers for multi-token prediction, if the model has any. hub: read a name that is not a path from the Hugging Face
+    Hub, at one commit: its config and the headers of its weights, for their size. The network is never used without it.
     Raises UnknownNameError, InvalidFileError, InvalidValueError, UnknownArchitectureError.
     """
     model = _load(source, assume, hub)
@@ -77,7 +76,7 @@ def _load(source: object, assume: str | None, hub: bool) -> Model:
     if isinstance(source, os.PathLike):
         return load_path(source if isinstance(source, Path) else Path(source), assume=assume)
     raise InvalidValueError(
-        f"a model is a preset's name, a path or a mapping, not {shown(source)}", help="for instance kvcalc.load('r1')"
+        f"a model is a preset's name, a path or a mapping, not {shown(source)}", help="for example kvcalc.load('r1')"
     )
 
 
@@ -127,7 +126,7 @@ def _read_path(path: Path, how: _How) -> Model:
 
 
 def config_values(path: Path) -> Mapping[str, object] | None:
-    """The config.json of a model's file or folder; None where that is something else."""
+    """The config.json of a model's file or folder; None for anything else."""
     file = path / CONFIG if path.suffix not in FILE_SUFFIXES and is_folder(path) else path
     values = parse_json(read_text(file), str(file)).data if file.suffix == ".json" and is_file(file) else None
     return values if is_hf_config(values) else None
@@ -158,7 +157,7 @@ def _of_file(source: Source, file: str, how: _How) -> Model:
 
 
 def _of_adapter(source: Source, how: _How) -> Model:
-    """The model that an adapter was trained for: a path or a name, but on a hub a repository alone."""
+    """The base model of an adapter: a path or a name, on a hub only a repository."""
     from kvcalc.io.adapters import base_of, refuse_chain
 
     place = source.place(ADAPTER)
@@ -175,7 +174,7 @@ def _of_adapter(source: Source, how: _How) -> Model:
 
 
 def _of_hub(reference: Reference, how: _How) -> Model:
-    """Model of a repository, with the size of its weights where their headers say it, and the commit in its notes."""
+    """Model of a repository, with the size of its weights if known from headers, and the commit in its notes."""
     from kvcalc.io.hub import gguf_of, pinned, weights_of
 
     repository = pinned(reference)
@@ -186,7 +185,7 @@ def _of_hub(reference: Reference, how: _How) -> Model:
         model = _of_source(repository, how)
         weights = weights_of(repository)
     model = replace(model, notes=(repository.where, *model.notes))
-    if not model.source.startswith(repository.place("")):  # the base of an adapter, whose weights are known already
+    if not model.source.startswith(repository.place("")):  # the base of an adapter, whose weights are already known
         return model
     return replace(
         model,
@@ -197,7 +196,7 @@ def _of_hub(reference: Reference, how: _How) -> Model:
 
 
 def _name_of_folder(path: Path) -> str:
-    """What the model of a folder is called: its repository, where a hub's cache holds it, or as the folder."""
+    """Name of a folder's model: its repository if it is in a hub cache, else the folder."""
     from kvcalc.io.resolve.stores import repository_of
 
     folder = path.resolve()
@@ -215,14 +214,14 @@ def _of_stdin(assume: str | None) -> Model:
 def _model_of_text(text: str, path: str, name: str, assume: str | None, beside: tuple[str, str] | None = None) -> Model:
     """Model of a file's text; the same text is parsed once, since a Model never changes.
 
-    beside: path and text of the file in which ModelOpt writes how it quantised a checkpoint.
+    beside: path and text of ModelOpt's quantisation file next to it.
     """
     document = parse_json(text, path) if path.endswith(".json") else parse_yaml(text, path)
     return _parse(document if beside is None else _with_quantisation(document, *beside), name, assume)
 
 
 def _with_quantisation(document: Document, path: str, text: str) -> Document:
-    """`document` with that file's quantisation in the place of its own, of which it says nothing.
+    """`document` with that file's quantisation, if it has none itself.
 
     As ModelOpt up to 0.29 published it, and engines read it: vLLM, transformers_utils/config.py.
     """
@@ -239,7 +238,7 @@ def _parse(document: Document, name: str, assume: str | None) -> Model:
 
     check_is_model(document)
     if is_hf_config(document.data) or assume is not None:
-        from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are most of what is loaded
+        from kvcalc.io.hf_config import parse_hf_config  # not for presets, which are loaded most
 
         return parse_hf_config(document, name, assume=assume)
     return parse_preset(document)
@@ -250,7 +249,7 @@ def _parse_gguf(document: Document, name: str, assume: str | None) -> Model:
 
     if assume is not None:
         raise InvalidValueError(
-            "GGUF metadata says itself what it is", where="--assume", help="leave --assume out for a GGUF file"
+            "GGUF metadata does not need it", where="--assume", help="leave --assume out for a GGUF file"
         )
     return parse_gguf(document, name)
 
@@ -261,7 +260,7 @@ def forget() -> None:
 
 
 def is_hf_config(values: object) -> TypeGuard[Mapping[str, object]]:
-    """Whether a mapping is a config.json rather than a preset, which says what its attention is."""
+    """Whether a mapping is a config.json rather than a preset, which names its attention."""
     if not isinstance(values, Mapping) or "attention" in values or isinstance(values.get("layers"), Mapping):
         return False
     return (

@@ -10,10 +10,10 @@ from kvcalc.io.weights.offered import offered
 
 
 def all_offers(on: Sequence[OnGpus], tokens: int, weights: Sequence[Weights] | None, *, usual: bool) -> list[OnGpus]:
-    """Questions of users of so many tokens: each device with each format of weights and of the cache.
+    """Questions for users with this many tokens: every device with every format of weights and cache.
 
-    weights: those that are asked for; None: the model's own, and all that are published. usual: whether no format of
-    the cache is asked for, so that one of 8 bits is tried, too.
+    weights: requested ones; None: the model's own, and all that are published. usual: whether no cache format is
+    requested, so that 8 bits is tried, too.
     """
     questions = [question.at(tokens) for question in on]
     if usual:
@@ -26,7 +26,7 @@ def all_offers(on: Sequence[OnGpus], tokens: int, weights: Sequence[Weights] | N
 
 
 def _published(question: OnGpus) -> Iterator[Weights]:
-    """Weights of other formats that are published, as they are loaded."""
+    """Published weights in other formats, as loaded by the engine."""
     model, engine = question.asked.model, question.asked.engine
     for weights in offered(model, engine, question.gpu):
         yield loaded(weights, engine.served(model))

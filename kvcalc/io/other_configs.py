@@ -1,6 +1,6 @@
-"""Files and configs that lie where a language model's do and are none: what each is, by the fields that only it has.
+"""Files and configs found next to a language model's: what each is, by its unique fields.
 
-Source: what diffusers, sentence-transformers, timm, open_clip, tokenizers, transformers, peft and ModelOpt write.
+Source: files written by diffusers, sentence-transformers, timm, open_clip, tokenizers, transformers, peft and ModelOpt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from kvcalc.io.documents import Document
 
 _ADAPTER = "the config of an adapter"
 _NAME_THE_BASE = "name its folder, or its base model: the cache is the base model's"
-_NAME_THE_MODEL = "pass the config.json of a language model, or the folder that holds it"
+_NAME_THE_MODEL = "pass the config.json of a language model, or its folder"
 _WITHOUT_TYPE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("_diffusers_version",), "the config of a diffusers pipeline or of one of its parts"),
     (("peft_type",), _ADAPTER),
@@ -20,31 +20,31 @@ _WITHOUT_TYPE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("__version__",), "the settings of sentence-transformers"),
     (("pretrained_cfg",), "the config of a timm model"),
     (("model_cfg", "preprocess_cfg"), "the config of an open_clip model"),
-    (("producer", "quantization"), "ModelOpt's quantisation, which stands beside a config.json"),
+    (("producer", "quantization"), "ModelOpt's quantisation, which belongs to a config.json"),
     (("weight_map",), "the index of safetensors files"),
     (("tokenizer_class",), "the config of a tokenizer"),
     (("added_tokens", "model"), "a tokenizer"),
     (("image_processor_type",), "the config of an image processor"),
     (("feature_extractor_type",), "the config of a feature extractor"),
     (("processor_class",), "the config of a processor"),
-    (("log_history",), "the log of a training"),
-    (("eos_token_id", "transformers_version"), "the config of generation"),
+    (("log_history",), "a training log"),
+    (("eos_token_id", "transformers_version"), "a generation config"),
     (("multiple_of", "vision_num_cross_attention_layers"), "a params.json of Llama's vision models"),
     (("multiple_of", "attention_chunk_size"), "a params.json of Llama 4"),
 )
-"""Fields that stand together, and what they say, of files without model_type and architectures; first found first."""
+"""Combinations of fields and their meaning, for files without model_type and architectures, in order of preference."""
 ENCODERS = frozenset(
     (
         *("bert", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta"),
         *("roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"),
     )
 )
-"""Types that cache tokens where is_decoder is true, and else see a text at once."""
+"""Types that cache tokens only if is_decoder is true; otherwise they are encoders."""
 _OF_DECODERS = ("CausalLM", "LMHead", "Decoder")
 
 
 def check_is_model(document: Document) -> None:
-    """Raises UnknownArchitectureError, which says what a file is, for one that is no language model's config."""
+    """Raises UnknownArchitectureError, naming what a file is, if it is not a language model's config."""
     values = document.data
     what = _what(values) if isinstance(values, Mapping) else ""
     if what:
@@ -64,7 +64,7 @@ def _what(values: Mapping[object, object]) -> str:
 
 
 def _encoder(values: Mapping[object, object]) -> str:
-    """Only a class that is named, and is no decoder's, says that there is no cache."""
+    """Only a named class that is not a decoder's shows that there is no cache."""
     classes = values.get("architectures")
     named = [name for name in classes if isinstance(name, str)] if isinstance(classes, list) else []
     if not named or any(word in name for name in named for word in _OF_DECODERS):

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from kvcalc.report.sheet import Document
 
 MOST_SECTIONS = 50
-"""Deployments that a page tells all about; further ones stand in its table."""
+"""Deployments shown in detail on a page; the others are in its table."""
 _BELOW = 4096
-_NO_COMMAND = "no single command asks this: the deployment says more than options do; `kvcalc check` has its verdict"
+_NO_COMMAND = "no single command answers this: options cannot express the deployment; `kvcalc check` has its verdict"
 
 
 def page_of(deployments: Sequence[Deployment], report: CheckReport, command: str, title: str) -> Page:
-    """The page of deployments that were checked. command: what makes it."""
+    """The page of checked deployments. command: that makes it."""
     judged = _judged(deployments, report.findings)
     details = tuple((finding, tuple(_parts(each))) for each, finding in judged[:MOST_SECTIONS])
     return Page(title, command, report, details, max(0, len(judged) - MOST_SECTIONS))
@@ -59,27 +59,27 @@ def _parts(deployment: Deployment) -> Iterator[Part]:
     if on is not None:
         yield _part(
             "Memory of each GPU",
-            "What weights, activations and the cache take, against what there is.",
+            "Memory of weights, activations and cache, compared with the total.",
             words and words.fit(asked.tokens, names[0]),
             lambda: fitted(on, deployment.ranks, asked.tokens),
         )
         yield _part(
             "Layouts, best first",
-            "Other numbers of GPUs and ways to share the model; what holds all users on the fewest GPUs comes first.",
+            "Other numbers of GPUs and layouts; those that hold all users on the fewest GPUs come first.",
             words and words.choices(asked.tokens, names[0], USUAL_NUMBERS),
             lambda: _choices(on, asked, words),
         )
         yield _part(
             "Users by context",
-            "How many users fit at each length, on the same GPUs.",
+            "How many users fit at each context, on the same GPUs.",
             words and words.plot_users(last, names),
             lambda: _users(on, deployment.ranks, dtypes, last),
         )
     yield _part(
         "Bytes by context",
-        "What the cache of all sequences takes at each length, over all GPUs."
+        "Bytes of all sequences' cache at each context, over all GPUs."
         if deployment.ranks.num_ranks > 1
-        else "What the cache of all sequences takes at each length.",
+        else "Bytes of all sequences' cache at each context.",
         words and words.plot(last, names),
         lambda: _bytes(deployment, dtypes, last),
     )
@@ -102,7 +102,7 @@ def _part(title: str, about: str, command: str | None, answer: Callable[[], Docu
 
 
 def _formats(asked: Question) -> list[Dtype]:
-    """The format that is asked about; fp8 next to 16 bits, where the engine has no setting that says otherwise."""
+    """The requested format; also fp8 for 16 bits, unless an engine setting decides."""
     usual, fp8 = dtype_named("bf16"), dtype_named("fp8")
     stored = [asked.engine.cache_format(asked.model, dtype) for dtype in (usual, fp8)]
     return [usual, fp8] if asked.kv_dtype == usual and len(set(stored)) > 1 else [asked.kv_dtype]
@@ -115,7 +115,7 @@ def _without_experts(ranks: Parallel) -> Parallel | None:
 
 
 def _choices(on: OnGpus, asked: Question, words: Words | None) -> Document:
-    """Layouts, with every published format of the weights; of weights that are given, with these alone."""
+    """Layouts, with every published weight format; with given weights, only those."""
     given = [on.weights] if words is None or "--weights" in words.gpu else None
     usual = asked.kv_dtype == dtype_named("bf16")
     return choose(all_offers([on], asked.tokens, given, usual=usual), USUAL_NUMBERS, asked.tokens)

@@ -1,7 +1,7 @@
 """Preset files: one model each, facts of its config only. Read, found by name, and written.
 
-Facts at the top hold for every layer. Where layers differ, `layers` names each kind of layer and what it has that is
-its own, and `layer_pattern` (repeated down the model) or `layer_types` (one name for each layer) says which is where::
+Facts at the top apply to every layer. If layers differ, `layers` names each kind of layer with its own facts, and
+`layer_pattern` (repeated through the model) or `layer_types` (one name per layer) assigns them::
 
     name: gpt-oss-20b
     num_layers: 24
@@ -37,28 +37,28 @@ from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.registry import plain_yaml
 
 MODEL_FIELDS = {
-    "name": "Name of the model; a shipped preset's is its file's.",
+    "name": "Name of the model; for shipped presets the file name.",
     "aliases": "Other names, for shipped presets.",
     "source": "Where the facts were published.",
     "model_type": "model_type of the model's config.json.",
-    "max_model_len": "Longest context that the model was made for, in tokens.",
-    "vocab_size": "Logits of a token, which some engines reserve memory for.",
-    "index_topk": "Tokens, or compressed entries, that a query reads where an indexer chooses them.",
+    "max_model_len": "Context of the model, in tokens.",
+    "vocab_size": "Logits per token, for which some engines reserve memory.",
+    "index_topk": "Tokens, or compressed entries, that an indexer selects for a query.",
     "weights_bytes": "Bytes of the whole checkpoint's weights, as published.",
     "weights_source": "Where those bytes were published.",
     "weights_format": "Format of those weights: bf16, fp8, mxfp4 ...",
     "num_layers": "Layers of the decoder.",
-    "layer_pattern": "Names of `layers`, repeated down the model and cut at its last layer.",
+    "layer_pattern": "Names of `layers`, repeated through the model and cut at its last layer.",
     "layer_types": "Names of `layers`, one for each layer.",
-    "layers": "Kinds of layer by name, each with the facts that are its own.",
-    "attention": "Attention kind of every layer that names none, or a list of the parts of one.",
-    "num_mtp_layers": "Layers of multi-token prediction, which --mtp adds.",
-    "mtp_layer": "Which of `layers` they are; like the model's last layer where it is not said.",
+    "layers": "Kinds of layer by name, each with its own facts.",
+    "attention": "Default attention kind of layers, or a list of parts.",
+    "num_mtp_layers": "Layers for multi-token prediction, added by --mtp.",
+    "mtp_layer": "Which of `layers` they are; default: the kind of the model's last layer.",
 }
-"""Fields of a preset beside those of its attention kind, with their meaning."""
+"""Fields of a preset other than those of its attention kind, with their meaning."""
 
 MAX_WEIGHTS_BYTES = 10**15
-"""A thousand times the largest model that was published."""
+"""A thousand times the largest published model."""
 _ALIASES = re.compile(r"^aliases: \[(.*)\]", re.MULTILINE)
 _SOURCE = re.compile(r"^source: (?:[\w.-]+ \()?([\w.-]+/[\w.-]+)", re.MULTILINE)
 _UNIFORM = "all"
@@ -75,7 +75,7 @@ def preset_aliases() -> dict[str, str]:
 
 
 def _aliases() -> Iterator[tuple[str, str]]:
-    """Aliases, file by file: whoever looks for one reads no further than where it stands."""
+    """Aliases, file by file, so that a lookup stops at the first match."""
     for path in sorted(presets_folder().glob("*.yaml"), key=str):
         line = _ALIASES.search(path.read_text("utf-8"))
         for alias in line[1].split(",") if line else ():
@@ -83,7 +83,7 @@ def _aliases() -> Iterator[tuple[str, str]]:
 
 
 def find_preset(name: str) -> Path | None:
-    """File of the shipped preset of that name or alias, in any case; None where there is none."""
+    """File of the shipped preset with that name or alias, ignoring case; None if there is none."""
     lowered = name.lower()
     direct = presets_folder() / f"{lowered}.yaml"
     if Path(lowered).name == lowered and direct.name != GPUS_FILE and is_file(direct):
@@ -97,18 +97,18 @@ def preset_path(name: str) -> Path:
     path = find_preset(name)
     if path is None:
         known = [*preset_names(), *preset_aliases()]
-        raise UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
+        raise UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows all of them")
     return path
 
 
 def preset_source(name: str) -> str:
-    """Repository that a preset's facts were read from; empty where that is none."""
+    """Repository of a preset's facts; empty if there is none."""
     source = _SOURCE.search((presets_folder() / f"{name}.yaml").read_text("utf-8"))
     return source[1] if source else ""
 
 
 def parameters_of(name: str) -> int | None:
-    """Parameters of the whole checkpoint of that preset; None where its tensors are not known."""
+    """Parameters of the whole checkpoint of that preset; None if its tensors are unknown."""
     from kvcalc.io.weights.inventories import parameters_in
 
     return parameters_in(name)
@@ -164,8 +164,8 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
     """YAML text that `parse_preset` reads back as the same model, source on top."""
     groups: Mapping[str, Mapping[str, Any]] = {group.name: _group_facts(group) for group in model.groups}
     mtp_layer, groups = _mtp_layer(model, groups)
-    # Facts that all layers have go to the top, but not past a change of kind: a kind of layer with an attention of
-    # its own stands alone.
+    # Common facts go to the top, unless the kind changes: a kind of layer with its own attention
+    # stands alone.
     shared = {f: value for f, value in _ordered(groups) if all(own.get(f) == value for own in groups.values())}
     shared = shared if "attention" in shared else {}
     top: dict[str, Any] = {
@@ -198,28 +198,32 @@ def dump_preset(model: Model, aliases: Sequence[str] = ()) -> str:
 def _layer_names(top: Fields, num_layers: int) -> tuple[str, ...]:
     pattern, types = top.texts("layer_pattern"), top.texts("layer_types")
     if pattern and types:
-        raise top.wrong("layer_types", "layer_types and layer_pattern cannot both be given", "keep one of them")
+        raise top.wrong("layer_types", "layer_types and layer_pattern cannot both be given", "keep only one of them")
     if types and len(types) != num_layers:
         raise top.wrong(
-            "layer_types", f"layer_types has {len(types)} names and num_layers is {num_layers}", "name each layer once"
+            "layer_types",
+            f"layer_types has {len(types)} names, but num_layers is {num_layers}",
+            "give one name per layer",
         )
     if len(pattern) > num_layers:
         raise top.wrong(
             "layer_pattern",
-            f"layer_pattern has {len(pattern)} names and num_layers is {num_layers}",
+            f"layer_pattern has {len(pattern)} names, but num_layers is {num_layers}",
             "shorten it or add layers",
         )
     kinds = list(top.section("layers").values) if "layers" in top else [_UNIFORM]
     if not kinds:
-        raise top.wrong("layers", "layers names no kind of layer", "remove it where all layers are alike")
+        raise top.wrong("layers", "layers names no kind of layer", "remove it if all layers are equal")
     if longest := [kind for kind in kinds if len(kind) > MOST_NAME]:
         raise top.wrong(
             "layers",
-            f"the name of a kind of layer has {len(longest[0]):,} characters, and {MOST_NAME} are the most",
+            f"the name of a kind of layer has {len(longest[0]):,} characters; the limit is {MOST_NAME}",
             "shorten it",
         )
     if len(kinds) > 1 and not (pattern or types):
-        raise top.missing("layer_pattern", f"say which layer is which, as in layer_pattern: [{', '.join(kinds)}]")
+        raise top.missing(
+            "layer_pattern", f"assign the kinds to layers, for example layer_pattern: [{', '.join(kinds)}]"
+        )
     names = tuple(types) or repeated(pattern or kinds, num_layers)
     for name in dict.fromkeys(names):
         if name not in kinds:
@@ -232,23 +236,23 @@ def _no_unused_layers(top: Fields, used: Container[str]) -> None:
     for name in top.section("layers").values if "layers" in top else ():
         if name not in used:
             raise top.section("layers").wrong(
-                name, f"no layer is of the kind {name}", "remove it or add it to the pattern"
+                name, f"no layer has the kind {name}", "remove it or add it to the pattern"
             )
 
 
 def _parts(top: Fields, name: str) -> tuple[tuple[Attention, ...], dict[str, object]]:
-    """Parts of the kind of layer `name`, and where each of their facts stands."""
+    """Parts of the kind of layer `name`, and the place of each fact."""
     own = Fields(top.document, ("layers", name)) if "layers" in top else top
     holder = own if _kind_names(own) else top
     kind_names = _kind_names(holder)
     if not kind_names:
-        raise top.missing("attention", "add attention: gqa, for instance; `kvcalc schema preset` lists all kinds")
+        raise top.missing("attention", "add for example attention: gqa; `kvcalc schema preset` lists all kinds")
     try:
         kinds = {kind_name: kind_named(kind_name) for kind_name in kind_names}
     except UnknownNameError as error:
         raise error.at(holder.document.where((*holder.path, "attention"))) from None
     known = _fields_of(kind_names)
-    # A kind of layer that names its own attention stands alone; another takes what it lacks from the top.
+    # A kind of layer with its own attention stands alone; others inherit missing facts from the top.
     sources = (own,) if holder is own else (own, top)
     for source in sources:
         source.only([*known, "attention", *(MODEL_FIELDS if source is top else ())])
@@ -276,7 +280,7 @@ def _kind_names(fields_of_layer: Fields) -> list[str]:
 
 
 def _fields_of(kind_names: Iterable[str]) -> dict[str, bool]:
-    """Facts of all parts, and whether each must be given."""
+    """Facts of all parts, and whether each is required."""
     known: dict[str, bool] = {}
     for name in kind_names:
         for field in fields(kind_named(name)):
@@ -308,7 +312,7 @@ def _ordered(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _inline(value: Any) -> str:
-    """A value as YAML on one line, quoted where YAML would read something else."""
+    """A value as YAML on one line, quoted if YAML would read it differently."""
     import yaml
 
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []

@@ -1,7 +1,7 @@
-"""Command lines that ask what a deployment asks.
+"""Command lines for the question of a deployment.
 
-A command is shown only where the options, read back as the command line reads them, come to the same question: the same
-model, engine, settings and weights. Where they do not (layers moved to a CPU), there is none.
+A command is shown only if its options, parsed again, give the same question: the same model, engine, settings and
+weights. Otherwise (layers moved to a CPU) there is none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GPU = "gpu"
 
 
 class Words(NamedTuple):
-    """Words of options that say the same as a deployment. gpu: those about devices; none where it names no device."""
+    """Options equivalent to a deployment. gpu: those about devices; empty if it names no device."""
 
     model: tuple[str, ...]
     engine: tuple[str, ...]
@@ -89,7 +89,7 @@ def _dtype(dtype: str) -> tuple[str, ...]:
 
 
 def _ranks(parallel: Parallel | None) -> tuple[str, ...]:
-    """`--tp 8 --pp 2`; nothing for what is one."""
+    """`--tp 8 --pp 2`, omitting degrees of 1."""
     if parallel is None:
         return ()
     degrees = {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "dcp": parallel.dcp}
@@ -97,7 +97,7 @@ def _ranks(parallel: Parallel | None) -> tuple[str, ...]:
 
 
 def words_of(deployment: Deployment, on: OnGpus | None) -> Words | None:
-    """The words of a deployment; None where options cannot say the same."""
+    """The options of a deployment; None if options cannot express it."""
     asked = deployment.asked
     try:
         model = _model(deployment)
@@ -119,7 +119,7 @@ def words_of(deployment: Deployment, on: OnGpus | None) -> Words | None:
 
 
 def _model(deployment: Deployment) -> tuple[str, ...] | None:
-    """The model by a name that gives the same again, with what changed it."""
+    """The model by a name that loads the same one, with its changes."""
     model = deployment.asked.model
     changes: list[str] = []
     for applied in model.methods:
@@ -152,7 +152,7 @@ def _names(deployment: Deployment) -> Iterator[str]:
 
 
 def _engine(engine: Engine) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Options of the engine and its settings; and the setting that says its GPU, for commands without --gpu."""
+    """Options of the engine and its settings; and the setting for its GPU, for commands without --gpu."""
     own = engine.settings_by_name()
     version = getattr(engine, "version", "")
     name = f"{engine.name}@{version}" if version else engine.name
@@ -168,7 +168,7 @@ def _engine(engine: Engine) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
 
 
 def _text(value: object) -> str:
-    """A setting as it is written on a command line."""
+    """A setting as written on a command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
@@ -177,7 +177,7 @@ def _text(value: object) -> str:
 
 
 def _gpu(on: OnGpus, written: Sequence[str]) -> tuple[str, ...] | None:
-    """Options of the device, its share, the weights and what lies next to them. written: how weights are given."""
+    """Options of the device, its share, the weights and other memory. written: how weights are given."""
     words = ["--gpu", on.gpu.written or on.gpu.name]
     if on.utilization != 1:
         words += ["--utilization", str(float(on.utilization))]
@@ -190,7 +190,7 @@ def _gpu(on: OnGpus, written: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _weights(asked: Question, given: str | None) -> Weights | None:
-    """The weights that a command line finds; None where it finds none."""
+    """The weights that a command line would find; None if none."""
     try:
         return served_weights(find_weights(asked.model, given, None), asked.model, asked.engine)
     except KvcalcError:
@@ -198,7 +198,7 @@ def _weights(asked: Question, given: str | None) -> Weights | None:
 
 
 def _is_same_on(on: OnGpus, engine: Sequence[str]) -> bool:
-    """Whether the options give the engine that the deployment has, on its device."""
+    """Whether the options give the deployment's engine on its device."""
     name = engine[1] if engine[:1] == ("--engine",) else "ideal"
     pairs = [word.partition("=") for word in engine if "=" in word]
     settings: dict[str, object] = {key: value for key, _, value in pairs}

@@ -1,7 +1,7 @@
 """Files of a git revision, read by git's own command line: nothing is checked out, and no filter, hook or driver runs.
 
 A revision is a `Tree`: a listing of names, kinds and sizes, and contents by their object ids from one `git cat-file`.
-Names are bytes to git, and may hold whatever a path may; they are asked for and printed with zeros between them.
+Names are bytes in git, and may contain anything a path may; they are exchanged with zero bytes as separators.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
 from kvcalc.errors.foreign import name_shown, quoted
 
 MAX_BLOB_BYTES = 64 * 2**20
-"""Largest file taken out of a revision; models and plans are texts."""
+"""Largest file read from a revision; models and plans are texts."""
 _MAX_LINKS = 10
 _NOT_RUN = ("-c", "core.fsmonitor=false", "-c", "core.quotepath=false")
-"""What a repository's own configuration would have git start, and how it would spell names."""
+"""Overrides of a repository's configuration that would start programs or change the spelling of names."""
 _QUIETLY = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 _DEADLINE_SECONDS = 60
 _PLAIN = re.compile(r"\w(?:[\w.^~@{}-]|/(?=\w))*")
-"""A revision that may stand in a path, as `origin/main~1`."""
+"""A revision allowed in a path, such as `origin/main~1`."""
 _LINK, _SUBMODULE = 0o120000, 0o160000
-_NO_REPOSITORY = "name two files or folders that are there, or ask inside of a git repository"
+_NO_REPOSITORY = "name two existing files or folders, or run inside a git repository"
 
 
 class Blob(NamedTuple):
-    """A file of a revision. mode: as git has it, links and submodules too; size: of what is no submodule."""
+    """A file of a revision. mode: git's, including links and submodules; size: except for submodules."""
 
     mode: int
     object_id: str
@@ -40,14 +40,14 @@ class Blob(NamedTuple):
 
 
 class Repository(NamedTuple):
-    """A repository. top: its working tree; prefix: of the folder from which it is asked, as git has it: `plans/`."""
+    """A repository. top: its working tree; prefix: of the current folder, as in git: `plans/`."""
 
     top: str
     prefix: str
 
     @classmethod
     def here(cls) -> Repository:
-        """The repository that holds the current folder. Raises InvalidValueError where none does."""
+        """The repository of the current folder. Raises InvalidValueError if there is none."""
         try:
             top, prefix = (_git("rev-parse", what).removesuffix("\n") for what in ("--show-toplevel", "--show-prefix"))
         except _GitError as error:
@@ -62,8 +62,8 @@ class Repository(NamedTuple):
         inner = os.path.relpath(os.path.join(os.path.realpath(os.curdir), path), self.top)  # noqa: PTH118
         if inner == os.pardir or inner.startswith(f"{os.pardir}/"):
             raise InvalidValueError(
-                f"{name_shown(path)} lies outside of the repository {name_shown(self.top)}",
-                help="name paths inside of it, or compare two folders",
+                f"{name_shown(path)} is outside the repository {name_shown(self.top)}",
+                help="name paths inside it, or compare two folders",
             )
         return "" if inner == os.curdir else inner
 
@@ -78,13 +78,13 @@ class Repository(NamedTuple):
 
 
 class Revision:
-    """The files of a revision, a `Tree`. name: as people wrote it; label: as it may stand in front of a path."""
+    """The files of a revision, a `Tree`. name: as written; label: as a path prefix."""
 
     def __init__(self, repository: Repository, name: str) -> None:
         object_id = object_of(name)
         if object_id is None:
             raise InvalidValueError(
-                f"{quoted(name)} is no revision of this repository, and no file or folder",
+                f"{quoted(name)} is neither a revision of this repository nor a file or folder",
                 help="`git branch --all` and `git tag` list revisions; a shallow clone has few: git fetch --unshallow",
             )
         self.name = name
@@ -99,11 +99,11 @@ class Revision:
         return sorted(self._files)
 
     def is_submodule(self, path: str) -> bool:
-        """Whether another repository stands there, whose files this one does not hold."""
+        """Whether it is a submodule, whose files are not in this repository."""
         return path in self._files and self._files[path].mode == _SUBMODULE
 
     def kind(self, path: str) -> int:
-        """The kind of what is there, where a link leads; 0 where nothing is."""
+        """The file type, following links; 0 if it does not exist."""
         path = self._followed(path)
         if path in self._folders:
             return stat.S_IFDIR
@@ -114,11 +114,11 @@ class Revision:
         return self._files[self._followed(path)].size
 
     def content(self, path: str) -> bytes:
-        """Content of a file. Raises InvalidFileError where it is too large, InvalidValueError where it is not here."""
+        """Content of a file. Raises InvalidFileError if it is too large, InvalidValueError if this clone lacks it."""
         return self._content(self._files[self._followed(path)])
 
     def _followed(self, path: str) -> str:
-        """Where a path leads to, links followed; the path itself where they lead nowhere."""
+        """The target of a path, following links; the path itself for broken links."""
         for _ in range(_MAX_LINKS):
             link = next((part for part in (*folders_above(path), path) if self._is_link(part)), None)
             if link is None:
@@ -134,7 +134,7 @@ class Revision:
         if blob.size > MAX_BLOB_BYTES:
             raise InvalidFileError(
                 f"is larger than {MAX_BLOB_BYTES:,} bytes ({blob.size:,}), too large to be read from a revision",
-                help="check that revision out, and name its folder",
+                help="check out that revision, and name its folder",
             )
         asked, answered = self._pipes()
         asked.write(f"{blob.object_id}\n".encode())
@@ -147,7 +147,7 @@ class Revision:
         return content
 
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        """Both ends of the one `git cat-file` that is asked for contents."""
+        """Both ends of the `git cat-file` process that delivers contents."""
         if self._reader is None:
             self._reader = subprocess.Popen(
                 _line("-C", self._top, "cat-file", "--batch"),
@@ -169,7 +169,7 @@ class Revision:
 
 @contextmanager
 def revision(repository: Repository, name: str) -> Iterator[Revision]:
-    """A revision of a repository. Raises InvalidValueError for a name that is none."""
+    """A revision of a repository. Raises InvalidValueError for an unknown one."""
     found = Revision(repository, name)
     try:
         yield found
@@ -178,7 +178,7 @@ def revision(repository: Repository, name: str) -> Iterator[Revision]:
 
 
 def object_of(name: str) -> str | None:
-    """The tree of a revision; None for what is none, or where there is no git to ask."""
+    """The tree of a revision; None for anything else, or without git."""
     if not name or name.startswith("-") or any(char in name for char in "\0\n:"):
         return None
     try:
@@ -188,29 +188,30 @@ def object_of(name: str) -> str | None:
 
 
 def merge_base(one: str, other: str) -> str:
-    """The revision at which two parted. Raises InvalidValueError where they have none in common."""
+    """The merge base of two revisions. Raises InvalidValueError if there is none."""
     for name in (one, other):
         if object_of(name) is None:
             raise InvalidValueError(
-                f"{quoted(name)} is no revision of this repository", help="`git branch --all` and `git tag` list them"
+                f"{quoted(name)} is not a revision of this repository",
+                help="`git branch --all` and `git tag` list them",
             )
     try:
         return _git("merge-base", one, other).split()[0]
     except (_GitError, IndexError):
         raise InvalidValueError(
             f"{quoted(one)} and {quoted(other)} have no common ancestor in this clone",
-            help="a shallow clone has few: git fetch --unshallow; or compare them as they are, with two dots",
+            help="a shallow clone has few: git fetch --unshallow; or compare them directly, with two dots",
         ) from None
 
 
 def _listed(top: str, object_id: str) -> dict[str, Blob]:
-    """Files of a tree by their paths. Raises InvalidValueError for names that are no paths."""
+    """Files of a tree by their paths. Raises InvalidValueError for invalid paths."""
     found: dict[str, Blob] = {}
     for entry in filter(None, _git("-C", top, "ls-tree", "-r", "-z", "-l", "--full-tree", object_id).split("\0")):
         about, _, path = entry.partition("\t")
         mode, _, object_id, size = about.split()
         if path != normpath(path) or path.startswith(("/", "../")) or path == os.pardir:
-            raise InvalidValueError(f"the revision holds a file called {quoted(path)}", help="check it: git fsck")
+            raise InvalidValueError(f"the revision contains a file called {quoted(path)}", help="check it: git fsck")
         found[path] = Blob(int(mode, 8), object_id, int(size) if size.isdecimal() else 0)
     return found
 
@@ -222,11 +223,11 @@ def folders_above(path: str) -> list[str]:
 
 
 class _GitError(KvcalcError):
-    """What git says, in one line."""
+    """git's output as one line."""
 
 
 def _git(*words: str) -> str:
-    """What git prints, its names as paths have them. Raises KvcalcError with the first line of what it says else."""
+    """Output of git, with decoded names. Raises KvcalcError with the first line of its error."""
     try:
         done = subprocess.run(
             _line(*words), capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env=_environment()
@@ -235,7 +236,7 @@ def _git(*words: str) -> str:
         raise InvalidValueError("git is not installed here", help="name two files or two folders instead") from None
     except subprocess.TimeoutExpired:
         raise InvalidValueError(
-            f"git {words[0]} has not answered within {_DEADLINE_SECONDS} s", help="compare two folders instead"
+            f"git {words[0]} did not finish within {_DEADLINE_SECONDS} s", help="compare two folders instead"
         ) from None
     if done.returncode:
         said = os.fsdecode(done.stderr).strip().partition("\n")[0].removeprefix("fatal: ")
@@ -248,5 +249,5 @@ def _line(*words: str) -> Sequence[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The environment, in which git asks nothing, fetches nothing, locks nothing, and speaks as it does everywhere."""
+    """The environment in which git does not prompt, fetch or lock, and prints untranslated messages."""
     return {**os.environ, **_QUIETLY}

@@ -31,11 +31,11 @@ _IS_PATH = re.compile(r"[/~.]|[A-Za-z]:|.*\\\\|.*/.*/")
 
 
 def read_said(word: str, engine: str | None = None) -> tuple[Reading, str]:
-    """What a log, an error or a server says of its cache, and what it is called.
+    """What a log, an error or a server says about its cache, and its name.
 
-    word: a path, `-` for standard input, http://host:port, or the text. engine: whose it is, None to find out.
-    Raises InvalidFileError where nothing reports a cache, UnreachableError for a server that does not answer,
-    UnknownNameError for an engine that is not known.
+    word: a path, `-` for standard input, http://host:port, or the text. engine: that wrote it, None to detect. Raises
+    InvalidFileError if nothing reports a cache, UnreachableError for a server that does not answer, UnknownNameError
+    for an unknown engine.
     """
     if is_address(word):
         from kvcalc.io.live import Server
@@ -81,16 +81,16 @@ def _of_server(server: Server, engine: str | None) -> tuple[Reading, str]:
         raise InvalidFileError(
             f"no page states a cache ({answers})",
             where=server.address,
-            help="pass what it prints as a file: curl ADDRESS/metrics > metrics.txt, or its start-up log",
+            help="pass its output as a file: curl ADDRESS/metrics > metrics.txt, or its start-up log",
         )
     return reading, server.address
 
 
 def model_named_in(reading: Reading) -> Model | None:
-    """The model that a log or a server names or describes; None where that is none that is known for sure.
+    """The model that a log or a server names or describes; None if it is not certain.
 
-    A path is one of the machine that wrote the log, so that nothing is looked for there: its last names may be a
-    repository's. What a person would be asked about is not taken.
+    A path belongs to the machine that wrote the log and is not opened: its last parts may be a repository's name.
+    Ambiguous names are not used.
     """
     if reading.metadata:
         return load(dict(reading.metadata))
@@ -144,7 +144,7 @@ def drafted_as_said(
 
 
 def _names_of(logged: str) -> Iterator[str]:
-    """What a logged model may be called here: a repository, as it stands, in the hub's cache, or at a path's end."""
+    """Possible names of a logged model: a repository, as written, in a hub cache path, or at a path's end."""
     if found := _IN_CACHE.search(logged):
         yield f"{found[1]}/{found[2]}"
     elif not _IS_PATH.match(logged):

@@ -24,10 +24,10 @@ Rules: TypeAlias = dict[str, Mapping[str, Json]]
 """Schema of each field, by its name."""
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _HOME = "https://github.com/kvcalc/kvcalc/schemas"
-"""What the schemas are known by, which is no address to read them from; the number is that of the plan's `version`."""
+"""Identifier of the schemas, not a URL to read them from; the number is the plan's `version`."""
 _NAMES: Mapping[str, Json] = {"type": "array", "items": {"type": "string"}}
 _COUNT: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
-_OF_PLAN = "A capacity plan: `kvcalc check` says of each deployment whether its cache fits."
+_OF_PLAN = "A capacity plan: `kvcalc check` says whether each deployment's cache fits."
 _OF_DEPLOYMENT = "One deployment: a model, a workload, and either `budget` or `gpu` (or `memory`) with `weights`."
 
 _OF_WORKLOAD = "Requests that differ in length: `trace`, or `prompt` and `output`."
@@ -56,8 +56,8 @@ def _plan() -> dict[str, Json]:
 def _known_names() -> dict[str, list[Json]]:
     """What a text may be in fields that name something: the names, for editors that complete them, and other spellings.
 
-    An engine's name may have a version, and names are read in any case. Devices are found by what a name says, which no
-    list holds: any text may be one.
+    An engine's name may have a version, and names ignore case. Devices are recognised by rules, which no list covers:
+    any text may be one.
     """
     engines = sorted({*(name.replace("-", "_") for name in ENGINES.names()), *OTHER_NAMES})
     dtypes = [name for dtype in DTYPES for name in (dtype.name, *dtype.aliases)]
@@ -69,7 +69,7 @@ def _known_names() -> dict[str, list[Json]]:
 
 
 def _devices() -> set[str]:
-    """Names and aliases of devices that say which one is meant, alone or with memory."""
+    """Unambiguous names and aliases of devices, alone or with memory."""
     named = (naming for naming in namings() if not naming.candidates and not naming.memory_of)
     return {name for naming in named for name in (naming.name, *naming.aliases)}
 
@@ -87,7 +87,7 @@ def _narrowed(field: dict[str, Any], arms: list[Json]) -> None:
 
 
 def _described(schema: Mapping[str, Json], words: str) -> dict[str, Json]:
-    """The schema under `words`, in place of a docstring, which `python -OO` leaves out."""
+    """The schema with description `words`, instead of a docstring, which `python -OO` removes."""
     return {"description": words, **{name: rule for name, rule in schema.items() if name != "description"}}
 
 

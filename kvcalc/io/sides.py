@@ -2,7 +2,7 @@
 
     kvcalc diff old.yaml new.yaml            two files
     kvcalc diff old/ new/                    two folders
-    kvcalc diff main                         a revision, and the files as they are now
+    kvcalc diff main                         a revision, and the working tree
     kvcalc diff main HEAD plans/             two revisions, below a folder
     kvcalc diff main..HEAD, main...HEAD      the same, and since they parted, as git has it
 
@@ -28,10 +28,10 @@ _NOW = "the working tree"
 
 
 class Side(NamedTuple):
-    """One side. name: what to call it; files: what there is to read.
+    """One side. name: for messages; files: to read.
 
-    shown: what findings call a file, where that is not the path that it is read by; keys: by what both sides know it.
-    told: what is not looked at, and why.
+    shown: displayed path of a file, if different from the one it is read by; keys: common name on both sides. told:
+    notes on what is ignored, and why.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Side(NamedTuple):
     told: tuple[Note, ...] = ()
 
     def key(self, file: str) -> str:
-        """By what the other side knows a file."""
+        """The common name of a file on both sides."""
         return self.keys.get(file, file)
 
     def file(self, where: str) -> str:
@@ -50,7 +50,7 @@ class Side(NamedTuple):
         return self.key(self.shown.get(file, file))
 
     def findings(self, found: Iterable[Finding]) -> tuple[Finding, ...]:
-        """Findings, at the files as they are shown."""
+        """Findings with displayed paths."""
         return tuple(
             each._replace(
                 file=self.shown.get(each.file, each.file),
@@ -62,7 +62,7 @@ class Side(NamedTuple):
 
 @contextmanager
 def two_sides(base: str, head: str | None, paths: Sequence[str]) -> Iterator[tuple[Side, Side]]:
-    """Both sides, whose texts can be read as long as the context lasts. Raises KvcalcError for what is neither."""
+    """Both sides, readable within the context. Raises KvcalcError for a word that is neither."""
     if _is_path(base, "BASE"):
         yield _on_disk(base, head, paths)
         return
@@ -78,7 +78,7 @@ def _is_path(word: str, where: str) -> bool:
         raise InvalidValueError(
             f"{quoted(word)} is both a file or folder here and a revision",
             where=where,
-            help=f"write ./{shown} for the one, refs/heads/{shown} or {shown}^0 for the other",
+            help=f"write ./{shown} for the file, refs/heads/{shown} or {shown}^0 for the revision",
         )
     return there
 
@@ -89,25 +89,25 @@ def _is_path(word: str, where: str) -> bool:
 def _on_disk(base: str, head: str | None, paths: Sequence[str]) -> tuple[Side, Side]:
     if head is None:
         raise InvalidValueError(
-            f"{name_shown(base)} is compared with nothing", where="HEAD", help="name the other file or folder, too"
+            f"nothing to compare {name_shown(base)} with", where="HEAD", help="name the other file or folder as well"
         )
     if not _is_path(head, "HEAD"):
-        raise InvalidFileError("there is no such file or folder", where=head, help="name one that is there")
+        raise InvalidFileError("no such file or folder", where=head, help="name an existing one")
     both = Path(base), Path(head)
     folders = [is_folder(path) for path in both]
     if folders[0] != folders[1]:
         one, other = ("folder" if folder else "file" for folder in folders)
         raise InvalidValueError(
-            f"{name_shown(base)} is a {one}, and {name_shown(head)} is a {other}",
+            f"{name_shown(base)} is a {one}, but {name_shown(head)} is a {other}",
             where="HEAD",
             help="compare two files or two folders",
         )
     if not folders[0]:
         if paths:
             raise InvalidValueError(
-                f"between two files there is nothing called {quoted(paths[0])}",
+                f"{quoted(paths[0])} does not apply to a comparison of two files",
                 where="PATHS",
-                help="compare two folders, or leave it out",
+                help="compare two folders, or remove it",
             )
         return _file(both[0]), _file(both[1])
     for path in paths:
@@ -123,7 +123,7 @@ def _file(path: Path) -> Side:
 
 
 def _folder(folder: Path, paths: Sequence[str]) -> Side:
-    """The files of a folder, or what of it the paths name; both sides know them by their path below it."""
+    """The files of a folder, or those in the paths; both sides know them by their relative path."""
     files = found_in([inner for path in paths or ["."] if exists(inner := folder / path)], ())
     return Side(str(folder), files, keys={s.name: str(Path(s.name).relative_to(folder)) for s in files.sources})
 
@@ -157,12 +157,12 @@ def _repository(base: str) -> Repository:
     try:
         return Repository.here()
     except InvalidValueError as error:
-        error.what = f"{quoted(base)} is no file or folder here, and for a revision: {error.what}"
+        error.what = f"{quoted(base)} is not a file or folder, and as a revision: {error.what}"
         raise
 
 
 def _range(words: str) -> tuple[str, str]:
-    """Both revisions of `A..B`, or of `A...B` the one at which they parted and B; what is left out is HEAD."""
+    """Both revisions of `A..B`; for `A...B` their merge base and B; omitted ones are HEAD."""
     between = "..." if "..." in words else ".."
     one, _, other = (part or "HEAD" for part in words.partition(between))
     return (merge_base(one, other) if between == "..." else one), other
@@ -186,7 +186,7 @@ def _at_revision(repository: Repository, at: Revision, inner: Sequence[str], sta
     chosen = [(root / path, path, asked) for path, asked in _chosen(at.paths(), inner) if is_file(root / path)]
     files = found_in((path for path, _, asked in chosen if asked), (path for path, _, asked in chosen if not asked))
     submodules = [path for path in at.paths() if at.is_submodule(path) and _overlaps(path, inner)]
-    told = tuple(Note(str(root / path), "submodule", "a repository of its own is not read") for path in submodules)
+    told = tuple(Note(str(root / path), "submodule", "submodules are not read") for path in submodules)
     return Side(at.name, files, {str(path): repository.shown(inner) for path, inner, _ in chosen}, told=told)
 
 

@@ -1,4 +1,4 @@
-"""Where a model's files stand: a folder on this disk, or a repository of a hub at one commit."""
+"""Sources of a model's files: a folder on this disk, or a hub repository at one commit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kvcalc.io.files import exists, is_file, is_folder
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 FOLDER_FILES = (CONFIG, "params.json", ADAPTER)
-"""Files by which a folder is read, the first that it has: of transformers, of Mistral, of an adapter."""
+"""Config files of a folder, in order of preference: transformers, Mistral, adapter."""
 ORIGINAL = "original"
-"""Folder in which Meta's repositories have the files that they were converted from."""
+"""Folder with the original files in Meta's repositories."""
 PIPELINE = "model_index.json"
 
 
@@ -24,7 +24,7 @@ class Source(Protocol):
     """Files of one model, by their names."""
 
     is_remote: ClassVar[bool]
-    """Whether others wrote it, who may name no file of this disk."""
+    """Whether its contents are untrusted, and must not reference files on this disk."""
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def text(self, file: str) -> str:
-        """Text of a file. Raises KvcalcError where it cannot be read."""
+        """Text of a file. Raises KvcalcError if it cannot be read."""
         ...
 
 
@@ -66,9 +66,9 @@ class Folder:
 
 
 def readable(folder: Path) -> Path | None:
-    """What a model's folder is read by; None where there is nothing, or several that may be meant.
+    """The file or folder to read for a model's folder; None if there is none or it is ambiguous.
 
-    The folder itself where it has one of FOLDER_FILES; what Meta published beside no config.json; the snapshot of a
+    The folder itself if it has one of FOLDER_FILES; Meta's original folder without a config.json; the snapshot of a
     repository in the hub's cache; the only GGUF file, of a split one the first part.
     """
     if not is_folder(folder):
@@ -100,7 +100,7 @@ def _snapshot(folder: Path) -> Path | None:
 
 
 def is_pipeline(folder: Path) -> bool:
-    """Whether a folder is a pipeline of diffusers, whose parts have folders of their own."""
+    """Whether a folder is a diffusers pipeline, whose parts have their own folders."""
     return is_file(folder / PIPELINE)
 
 
@@ -108,9 +108,9 @@ def nothing_in(place: str, has_pipeline: bool, ggufs: Sequence[str]) -> InvalidF
     """The error for a folder or a repository by which no model can be read."""
     if has_pipeline:
         return InvalidFileError(
-            "is a pipeline of diffusers, not a language model",
+            "is a diffusers pipeline, not a language model",
             where=place,
-            help="name one of its folders, where that is a language model's: text_encoder",
+            help="name one of its folders if it is a language model: text_encoder",
         )
     several = f"{len(ggufs)} GGUF files" if ggufs else "no GGUF file"
     return InvalidFileError(

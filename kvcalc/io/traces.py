@@ -1,13 +1,13 @@
 """Traces of requests, read line by line: CSV or JSON lines, each request with its lengths and when it came.
 
-Known forms, told apart by their fields:
+Known forms, distinguished by their fields:
 
 Azure's LLM trace   TIMESTAMP,ContextTokens,GeneratedTokens
 Mooncake's          {"timestamp": ms, "input_length", "output_length", "hash_ids": [a number for each 512 tokens]}
 plain counts        prompt_tokens,output_tokens and arrival_step or arrival_seconds, or neither: all there at once
 kvcalc.replay's own {"arrival_step", "prompt": [[segment, tokens], ...], "output_segment", "output_tokens"}
 
-Without hash_ids or segments no token of a request is another's. Nothing is held but one line.
+Without hash_ids or segments, requests have no tokens in common. Only one line is kept in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kvcalc.io.files import opened
 from kvcalc.units import shown
 
 MOONCAKE_BLOCK = 512
-"""Tokens of a hash id. Source: kvcache-ai/Mooncake, FAST25-release/traces."""
+"""Tokens per hash id. Source: kvcache-ai/Mooncake, FAST25-release/traces."""
 _MOST_LINE = 1 << 20
 _MOST_TOKENS = 1 << 30
 _MICROSECONDS = 1_000_000
@@ -39,14 +39,14 @@ Row = Mapping[str, object]
 
 
 class Lengths(NamedTuple):
-    """A request of a trace by its lengths alone."""
+    """A request of a trace, lengths only."""
 
     prompt_tokens: int
     output_tokens: int
 
 
 def read_trace(path: Path, step_seconds: Fraction | None = None) -> Iterator[Request]:
-    """Requests of a trace in order. step_seconds: how long a step takes, for a trace that says times.
+    """Requests of a trace in order. step_seconds: duration of a step, for a trace with times.
 
     Raises InvalidFileError at the line that is wrong, or that comes before the one ahead of it.
     """
@@ -59,7 +59,7 @@ def read_trace(path: Path, step_seconds: Fraction | None = None) -> Iterator[Req
             raise error.at(f"{path}:{line}") from None
         if request.arrival_step < last:
             raise InvalidFileError(
-                "comes before the request ahead of it", where=f"{path}:{line}", help="sort the trace by time"
+                "comes before the previous request", where=f"{path}:{line}", help="sort the trace by time"
             )
         last = request.arrival_step
         yield request
@@ -76,18 +76,18 @@ def read_lengths(path: Path) -> Iterator[Lengths]:
 
 
 def count_lines(path: Path) -> int:
-    """Lines of a file, for whoever shows how far it is read."""
+    """Lines of a file, with progress."""
     with opened(path) as file:
         return sum(part.count(b"\n") for part in iter(lambda: file.read(_MOST_LINE), b""))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Each line that holds a request, with its number."""
+    """Each line with a request, and its number."""
     with opened(path) as file, TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text:
         lines = iter(lambda: text.readline(_MOST_LINE), "")
         first = next(lines, "")
         if not first.strip():
-            raise InvalidFileError("holds no request", where=str(path), help=_HELP)
+            raise InvalidFileError("contains no request", where=str(path), help=_HELP)
         read = _json_rows if first.lstrip().startswith("{") else _csv_rows
         yield from read(path, first, lines)
 
@@ -102,7 +102,7 @@ def _json_rows(path: Path, first: str, lines: Iterator[str]) -> Iterator[tuple[i
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
-                raise InvalidFileError("is no JSON object on a line", where=f"{path}:{number}", help=_HELP)
+                raise InvalidFileError("is not a JSON object on one line", where=f"{path}:{number}", help=_HELP)
             yield number, {str(name).lower(): value for name, value in row.items()}
         line = next(lines, "")
         number += 1
@@ -112,7 +112,7 @@ def _csv_rows(path: Path, first: str, lines: Iterator[str]) -> Iterator[tuple[in
     names = [name.strip().lower() for name in next(csv.reader([first]))]
     if not any(name in names for name in _PROMPT):
         raise InvalidFileError(
-            f"names no column of prompt tokens in its first line ({', '.join(map(shown, names[:6]))})",
+            f"has no column for prompt tokens in its first line ({', '.join(map(shown, names[:6]))})",
             where=f"{path}:1",
             help=_HELP,
         )
@@ -121,7 +121,7 @@ def _csv_rows(path: Path, first: str, lines: Iterator[str]) -> Iterator[tuple[in
             if cells:
                 yield number, dict(zip(names, cells, strict=False))
     except csv.Error as error:
-        raise InvalidFileError(f"is no CSV: {error}", where=str(path), help=_HELP) from error
+        raise InvalidFileError(f"is not valid CSV: {error}", where=str(path), help=_HELP) from error
 
 
 def _request(row: Row, line: int, clock: _Clock) -> Request:
@@ -139,7 +139,7 @@ def _request(row: Row, line: int, clock: _Clock) -> Request:
 
 
 def _pieces(row: Row) -> tuple[Piece, ...]:
-    """The prompt by its segments, its hash ids, or its length alone."""
+    """The prompt by its segments, its hash ids, or only its length."""
     prompt = row.get("prompt")
     if prompt is not None:
         return _segments(prompt)
@@ -150,8 +150,8 @@ def _pieces(row: Row) -> tuple[Piece, ...]:
     if not isinstance(ids, list) or len(ids) != -(-tokens // MOONCAKE_BLOCK):
         known = len(ids) if isinstance(ids, list) else 0
         raise InvalidFileError(
-            f"{tokens:,} tokens are {-(-tokens // MOONCAKE_BLOCK):,} blocks of {MOONCAKE_BLOCK}, and hash_ids are "
-            f"{known:,}",
+            f"{tokens:,} tokens are {-(-tokens // MOONCAKE_BLOCK):,} blocks of {MOONCAKE_BLOCK}, but there are "
+            f"{known:,} hash_ids",
             help=_HELP,
         )
     last = tokens - (len(ids) - 1) * MOONCAKE_BLOCK
@@ -170,7 +170,7 @@ def _segments(prompt: object) -> tuple[Piece, ...]:
 
 
 def _number(row: Row, names: tuple[str, ...]) -> int:
-    """The count that one of these fields holds."""
+    """The count in one of these fields."""
     for name in names:
         value = row.get(name)
         if value is not None:
@@ -190,7 +190,7 @@ def _whole(value: object, name: str, least: int | None) -> int:
 
 
 class _Clock:
-    """Steps by what a trace says of time, from its first request on."""
+    """Converts a trace's times to steps, from its first request."""
 
     def __init__(self, step_seconds: Fraction | None) -> None:
         self._step = step_seconds
@@ -209,7 +209,8 @@ class _Clock:
     def _since_first(self, microseconds: int) -> int:
         if self._step is None:
             raise InvalidFileError(
-                "has times, but a step has no duration", help="pass --step-ms 25, or with a GPU --step-ms floor"
+                "has times, but the duration of a step is unknown",
+                help="pass --step-ms 25, or with a GPU --step-ms floor",
             )
         if self._first is None:
             self._first = microseconds

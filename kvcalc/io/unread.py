@@ -1,4 +1,4 @@
-"""Fields of a config.json that nobody read and that may decide what is cached: a reader is told, nothing is silent."""
+"""Fields of a config.json that were not read and may decide what is cached: they are always reported."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _HARMLESS = re.compile(
     r"cache_implementation|gated|softmax|compress_rope|hc_|compress_ratio$|pruned_heads|attention_sink|dt_|block_size|"
     r"sparse_block|sparse_topk|index_share_for_mtp|compression_config|gradient|encoder_|full_attention_interval"
 )
-"""Names that look so and do not, as every family was measured: they steer weights, kernels or training."""
+"""Names that look relevant but are not, as measured for every family: they concern weights, kernels or training."""
 _EMPTY: tuple[object, ...] = (False, 0, [], {})
 
 
 def unread_fields(config: Config, unused: Collection[str], sections: Collection[str]) -> Iterator[str]:
-    """Names of the fields that nobody read, with what they may be misspelt for.
+    """Names of the unread fields, with the fields they may be misspellings of.
 
-    unused: fields that the family knows to cache nothing. sections: names under which a text part may stand.
+    unused: fields known to cache nothing. sections: possible names of a text part.
     """
     entry = config.entry
     known = {*entry.defaults, *entry.names, *entry.names.values(), *config.asked, *unused}
@@ -46,7 +46,7 @@ def unread_fields(config: Config, unused: Collection[str], sections: Collection[
 
 
 def _strange(values: Mapping[str, object], known: Collection[str], absent: Collection[str]) -> Iterator[str]:
-    """Fields that are not known and sound as if they decided what is cached, or like one that is absent."""
+    """Unknown fields that sound as if they decide what is cached, or resemble a missing one."""
     unknown = tuple([name for name in values if name not in known])
     for name, near in _suspects(unknown, frozenset(absent)).items():
         value = values[name]
@@ -66,7 +66,7 @@ def _suspects(names: tuple[str, ...], absent: frozenset[str]) -> Mapping[str, st
 
 
 def _near(name: str, others: Collection[str]) -> str:
-    """The one of `others` from which one letter too many, too few or wrong leads to `name`; else nothing."""
+    """The one of `others` that differs from `name` by one letter; else nothing."""
     return next((other for other in others if abs(len(name) - len(other)) <= 1 and _is_one_letter_off(name, other)), "")
 
 

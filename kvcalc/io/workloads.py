@@ -26,7 +26,7 @@ _SUFFIXES = (".csv", ".jsonl", ".json")
 
 
 def trace_or_lengths(text: str, outputs: Given | None) -> Workload:
-    """What a command line says: a trace's path, or lengths. Raises KvcalcError."""
+    """Parses a trace's path, or lengths. Raises KvcalcError."""
     path = Path(text)
     if is_file(path) or path.suffix.lower() in _SUFFIXES:
         return trace_of(path, outputs)
@@ -34,9 +34,9 @@ def trace_or_lengths(text: str, outputs: Given | None) -> Workload:
 
 
 def trace_of(path: Path, outputs: Given | None = None) -> Workload:
-    """Requests of a trace, which says what is generated, too. Raises KvcalcError."""
+    """Requests of a trace, including outputs. Raises KvcalcError."""
     if outputs is not None:
-        raise InvalidValueError("a trace says what is generated, too", field="output", help="leave output out")
+        raise InvalidValueError("a trace already has the outputs", field="output", help="remove output")
     return Workload.joint((prompt, generated) for prompt, generated in read_lengths(path))
 
 
@@ -96,6 +96,6 @@ def share_of_time(text: str | float, field: str) -> Fraction:
         found = Fraction(0)
     if not 0 < found <= 1:
         raise InvalidValueError(
-            f"a share is above 0 and at most 100 percent, not {shown(text)}", field=field, help="write 99"
+            f"must be above 0 and at most 100 percent, not {shown(text)}", field=field, help="write 99"
         )
     return found

@@ -1,4 +1,4 @@
-"""Fields as they were written, so that a change of numbers can be told by the field of a file that made it."""
+"""Fields as written, so that a change of numbers can be traced to a field of a file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kvcalc.io.sources import FOLDER_FILES
 from kvcalc.report.check import Written
 
 _MOST = 60
-"""Longest value that is kept as it was written, in characters."""
+"""Longest value kept as written, in characters."""
 _MOST_FIELDS = 2_000
 
 
 def in_short(value: object) -> str:
-    """A value as one writes it, on one line; of a long one the beginning, and what tells it from others."""
+    """A value as written, on one line; long ones are cut, with a mark that distinguishes them."""
     text = value if isinstance(value, str) else dumps(value, default=str)
     if len(text) <= _MOST:
         return text
@@ -31,7 +31,7 @@ def in_short(value: object) -> str:
 
 
 def written_of(command: Command) -> dict[str, object]:
-    """What a command says that decides the cache: its engine and model, and its flags in normal form."""
+    """What decides the cache in a command: engine, model, and flags in normal form."""
     said = {"engine": command.engine, "version": command.version, "model": command.model, **command.args}
     return {name: value for name, value in said.items() if value is not None}
 
@@ -64,7 +64,7 @@ def _fact(keys: Keys, value: object, document: Document, of: str) -> Written:
 
 
 def _leaves(value: object, keys: Keys) -> Iterator[tuple[Keys, object]]:
-    """All that is no mapping, by the way to it; lists are one value."""
+    """All values that are not mappings, by path; a list is one value."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _leaves(inner, (*keys, str(key)))

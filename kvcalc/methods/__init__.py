@@ -35,7 +35,7 @@ def apply_method(model: Model, spec: str) -> Model:
     Raises UnknownNameError, InvalidValueError for a bad argument, NotApplicableError.
     """
     if not isinstance(spec, str):
-        raise InvalidValueError(f"a method is named by a text, not {shown(spec)}", help="for instance 'gqa:8'")
+        raise InvalidValueError(f"a method must be named by a text, not {shown(spec)}", help="for example 'gqa:8'")
     name, _, argument = spec.partition(":")
     name, argument = name.strip().lower(), argument.strip()
     method = METHODS.module(name)
@@ -84,7 +84,9 @@ def _named(name: str, method: Callable[..., Model], argument: str) -> dict[str, 
                 f"{name} takes parameter=value, not {pair.strip()!r}", help=f"known: {', '.join(known) or 'none'}"
             )
         if not known:
-            raise InvalidValueError(f"{name} takes no parameter, not {pair.strip()!r}", help=f"write {name} alone")
+            raise InvalidValueError(
+                f"{name} takes no parameter, not {pair.strip()!r}", help=f"write {name} without a parameter"
+            )
         if key not in known:
             raise UnknownNameError.among(f"parameter of {name}", key, known)
         arguments[key] = _value(value, known[key], key)

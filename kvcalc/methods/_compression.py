@@ -43,13 +43,13 @@ def compression_of_heads(value: float | Fraction, head_cr: Sequence[int], field:
         return [compression(value, field)] * heads
     if len(head_cr) != heads:
         raise InvalidValueError(
-            f"head_cr has {len(head_cr)} numbers, and a layer has {heads} KV heads",
+            f"head_cr has {len(head_cr)} numbers, but a layer has {heads} KV heads",
             field="head_cr",
-            help="give one for each head, or none",
+            help="give one per head, or none",
         )
     if (together := lcm(*(positive_int(ratio, "head_cr", most=_MOST) for ratio in head_cr))) > _MOST_TOGETHER:
         raise InvalidValueError(
-            f"head_cr has ratios that meet again after {together:,} tokens only, and {_MOST_TOGETHER:,} are the most",
+            f"head_cr has ratios with a common period of {together:,} tokens; the limit is {_MOST_TOGETHER:,}",
             field="head_cr",
             help="give powers of two, such as 2+4+8+16",
         )

@@ -24,7 +24,7 @@ def masked(
 ) -> Model:
     """`model` as it is, and beside it what `name` needs to know what it masks. Raises as `selected` does."""
     changed = selected(model, f"{name}, masked", shares_of, state=state)
-    note = f"{name} in this form masks tokens and keeps them all: nothing is saved"
+    note = f"{name} in this form only masks tokens and keeps all of them: it saves no memory"
     return replace(changed, notes=(*changed.notes, note))
 
 

@@ -50,5 +50,5 @@ def pyramid(budget: Budget, layer: int) -> SlotRule:
     alike = AtMost(PROMPT, budget.max_capacity_prompt)
     return SlotRule(
         Switch(divided_from, alike, budget.kept(layer)),
-        f"layer {layer}'s share of {budget.max_capacity_prompt:,} a layer",
+        f"layer {layer}'s share of {budget.max_capacity_prompt:,} per layer",
     )

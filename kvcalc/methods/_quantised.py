@@ -47,9 +47,9 @@ def quantised(
         kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
         reach = " of every token" if every_token else ""
         raise NotApplicableError(
-            f"{name} has nothing to quantise in {model.name}: no layer keeps keys and values of heads{reach} as the "
-            f"model made them ({kinds})",
-            help="use it on a model with MHA, GQA or MQA, or --dtype, which is for all of the cache",
+            f"{name} has nothing to quantise in {model.name}: no layer keeps unmodified keys and values of "
+            f"heads{reach} ({kinds})",
+            help="use it on a model with MHA, GQA or MQA, or use --dtype for the whole cache",
         )
     return replace(
         model, name=f"{model.name} with {name}", groups=tuple(groups), prompt_cut=prompt_cut or model.prompt_cut

@@ -24,7 +24,7 @@ def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache],
     if not any(attention_parts(model)):
         kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
         raise NotApplicableError(
-            f"{model.name} cannot be seen as {label}: none of its layers has keys and values of tokens ({kinds})",
+            f"{model.name} cannot be rebuilt as {label}: none of its layers has keys and values of tokens ({kinds})",
             help="compare it with another model instead",
         )
     groups, drafts = (
@@ -34,7 +34,7 @@ def rebuilt(model: Model, label: str, build: Callable[[TokenCache], TokenCache],
     notes = (*model.notes, f"as {label}: {note}{'; '.join(widths)}")
     untouched = [group.name for group in groups if not any(isinstance(part, TokenCache) for part in group.parts)]
     if untouched:
-        notes = (*notes, f"layers that stay as they are: {', '.join(untouched)}")
+        notes = (*notes, f"unchanged layers: {', '.join(untouched)}")
     return replace(model, name=f"{model.name} as {label}", groups=groups, draft_groups=drafts, notes=notes)
 
 
@@ -59,7 +59,7 @@ def only_attention(model: Model, label: str, why: str) -> TokenCache:
     if others or beside or not isinstance(part, TokenCache):
         kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
         raise NotApplicableError(
-            f"{label} {why}, and {model.name} has {kinds}", help="use it on a model whose layers are alike"
+            f"{label} {why}, but {model.name} has {kinds}", help="use it on a model whose layers are equal"
         )
     return part
 
@@ -69,7 +69,7 @@ def check_untouched(model: Model, label: str) -> None:
     for group in model.groups:
         if not group.is_as_built:
             raise NotApplicableError(
-                f"{model.name} cannot be seen as {label}: its {group.name} layers keep what a method left of them",
+                f"{model.name} cannot be rebuilt as {label}: its {group.name} layers were already changed by a method",
                 help="change the attention first, then apply the method",
             )
 
@@ -94,7 +94,7 @@ def no_argument(name: str, argument: str) -> dict[str, int]:
     """Keyword arguments of a method that takes none. Raises InvalidValueError where something follows the colon."""
     if argument:
         raise InvalidValueError(
-            f"attention {name} takes no argument, not {shown(argument)}", help=f"write {name} alone"
+            f"attention {name} takes no argument, not {shown(argument)}", help=f"write {name} without an argument"
         )
     return {}
 

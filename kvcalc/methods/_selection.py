@@ -84,7 +84,7 @@ def with_tokens(model: Model, name: str) -> list[tuple[LayerGroup, GroupedQueryA
     if not any(attends):
         kinds = ", ".join(dict.fromkeys(group.label for group in model.groups))
         raise NotApplicableError(
-            f"{name} has nothing to choose from in {model.name}: no layer keeps every token ({kinds})",
+            f"{name} has nothing to select from in {model.name}: no layer keeps every token ({kinds})",
             help="`kvcalc methods list` shows the others",
         )
     return [
@@ -105,9 +105,9 @@ def check_unpacked(model: Model, name: str) -> None:
             quantised = tensor.dtype is not None or not tensor.quantizable
             if every_token and quantised and tensor.slot_rule != EVERY_TOKEN:
                 raise NotApplicableError(
-                    f"{name} cannot choose among tokens that are quantised together, as those of {tensor.name} in the "
-                    f"{group.name} layers of {model.name}",
-                    help="choose tokens first and quantise what is left: give the methods the other way round",
+                    f"{name} cannot select among tokens that are quantised together, such as those of {tensor.name} "
+                    f"in {group.name} layers of {model.name}",
+                    help="select tokens first and quantise the rest: swap the order of the methods",
                 )
 
 
@@ -122,7 +122,7 @@ def attention_of(model: Model, group: LayerGroup, name: str) -> GroupedQueryAtte
         if isinstance(part, GroupedQueryAttention):
             return part
     raise NotApplicableError(
-        f"{name} wants keys and values of heads, and the {group.name} layers of {model.name} are {group.label}",
+        f"{name} needs keys and values of heads, but {group.name} layers of {model.name} are {group.label}",
         help="use it on a model with MHA, GQA or MQA",
     )
 
@@ -180,16 +180,14 @@ def scored_prompt(prompt_tokens: int | None, window_size: int) -> int:
     raise InvalidValueError(
         f"window_size ({window_size:,}) is not smaller than the prompt ({prompt:,})",
         field="window_size",
-        help=(f"write window_size={prompt // 2}, or " if prompt > 1 else "") + "give a longer prompt",
+        help=(f"write window_size={prompt // 2}, or " if prompt > 1 else "") + "use a longer prompt",
     )
 
 
 def known_prompt(prompt_tokens: int | None, why: str) -> int:
     """Tokens of the prompt. Raises InvalidValueError where nobody says them, with why they are asked for."""
     if prompt_tokens is None:
-        raise InvalidValueError(
-            f"{why}, and nothing says how long that is", field="prompt_tokens", help="add prompt_tokens=8000"
-        )
+        raise InvalidValueError(f"{why}, whose length is unknown", field="prompt_tokens", help="add prompt_tokens=8000")
     return positive_int(prompt_tokens, "prompt_tokens")
 
 
@@ -219,7 +217,7 @@ def window_below(window_size: int, capacity: int, capacity_field: str) -> None:
         raise InvalidValueError(
             f"window_size ({window_size:,}) is not smaller than {capacity_field} ({capacity:,})",
             field="window_size",
-            help=f"give a capacity above {window_size:,}, or a smaller window",
+            help=f"use a capacity above {window_size:,}, or a smaller window",
         )
 
 
@@ -227,9 +225,9 @@ def for_each_layer(model: Model, values: Sequence[int], field: str) -> Sequence[
     """One value for each layer, of one for all or a list of them; empty where there is none."""
     if len(values) not in (0, 1, model.num_layers):
         raise InvalidValueError(
-            f"{field} has {len(values)} numbers, and {model.name} has {model.num_layers} layers",
+            f"{field} has {len(values)} numbers, but {model.name} has {model.num_layers} layers",
             field=field,
-            help="give one number for all layers, or one for each",
+            help="give one number for all layers, or one per layer",
         )
     return list(values) * model.num_layers if len(values) == 1 else values
 
@@ -242,7 +240,7 @@ def _remarks(groups: Iterable[LayerGroup]) -> tuple[str, ...]:
     rules = {tensor.slot_rule for group in groups for tensor in group.tensors}
     if not any(rule.takes_all_for_prompt for rule in rules):
         return ()
-    return ("all cached tokens are taken for the prompt; with prompt_tokens=N those after the first N come on top",)
+    return ("assuming every cached token is prompt; with prompt_tokens=N, tokens after the first N are added",)
 
 
 def _shares(shares_of: SharesOf, attention: GroupedQueryAttention, layer: int) -> Shares:

@@ -58,11 +58,11 @@ class GroupedCache:
                 raise NotApplicableError(
                     f"transformers has no quantised cache for {model.name}: {group.name} layers keep {unfit.name} "
                     f"({unfit.slot_rule}), and only full attention can be quantised",
-                    help="use it on a model whose layers all keep every token, or use per-token-head",
+                    help="use it on a model with only full attention, or use per-token-head",
                 )
         cut = PromptCut(layer_by_layer=True, prompt_tokens=self.prompt_tokens)
         changed = quantised(model, self.name, self._parts, every_token=True, prompt_cut=cut)
-        note = "all cached tokens are taken for the prompt; with prompt_tokens=N those after it wait in a residual"
+        note = "assuming every cached token is prompt; with prompt_tokens=N, later tokens go to a residual"
         return changed if self.prompt_tokens is not None else replace(changed, notes=(*changed.notes, note))
 
     def check(self, tensor: CacheTensor, *, rows: bool) -> None:
@@ -85,7 +85,7 @@ class GroupedCache:
                 f"{self.name} cannot group the {tensor.elements_per_slot:,} elements that a token has in {tensor.name} "
                 f"by q_group_size ({self.q_group_size:,})",
                 field="q_group_size",
-                help="choose one that divides them",
+                help="use a q_group_size that divides them",
             )
         rows = self.axes[tensor.name[0]] == self.rows_axis
         self.check(tensor, rows=rows)

@@ -58,8 +58,9 @@ TRAITS = Traits(
         LAYER_BY_LAYER,
     ),
     per_head_paging=True,
-    caveat="how the heads divide a layer's budget depends on the prompt; head_counts tells it. The authors' code can "
-    "store every query head (gqa_support=false), and each step copies a layer; kvpress only masks: compression_ratio",
+    caveat="how the heads divide a layer's budget depends on the prompt; head_counts sets it. The authors' code can "
+    "store every query head (gqa_support=false), and each step copies a layer; kvpress only masks: "
+    "compression_ratio",
     step_copy=KEPT,
 )
 _BETA = 20
@@ -147,7 +148,7 @@ class _Layers(NamedTuple):
         given = self.head_counts
         if len(given) not in (heads, heads * self.budget.num_layers):
             raise InvalidValueError(
-                f"head_counts has {len(given)} numbers, and a layer has {heads} heads",
+                f"head_counts has {len(given)} numbers, but a layer has {heads} heads",
                 field="head_counts",
                 help=f"give {heads} numbers, or {heads} for each of the {self.budget.num_layers} layers",
             )

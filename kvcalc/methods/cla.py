@@ -19,11 +19,11 @@ TRAITS = Traits(
         "sharing_factor": "layers that share: CLA2 is 2, as the paper recommends, CLA3 is 3",
     },
     remarks=(
-        "Layers that an earlier method changed keep what it left of them.",
+        "Layers changed by an earlier method keep its result.",
         "Models whose layers differ are refused: neighbours then have nothing to share.",
     ),
     retraining=True,
-    caveat="a pipeline stage that begins inside of a sharing group needs a copy",
+    caveat="a pipeline stage that begins inside a sharing group needs a copy",
 )
 
 

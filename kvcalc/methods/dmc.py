@@ -28,22 +28,22 @@ TRAITS = Traits(
         "dmc_cr": "tokens merged into a slot on average, from 1 to 64 in quarters",
         "dmc_window_size": "w, the newest tokens that a merged slot goes back to",
         "dmc_paged_block_size": "tokens of a block",
-        "max_len": "tokens that the block table has room for, should there be fewer",
-        "head_cr": "ratios of the KV heads of a layer where they differ, written 2+4+8+8, in place of dmc_cr",
+        "max_len": "tokens that the block table has room for, if there are fewer",
+        "head_cr": "ratios of a layer's KV heads if they differ, written 2+4+8+8, instead of dmc_cr",
     },
     remarks=(
         (
             "State per head: a window of w + 1 keys, values and weights, the first of which is their sum; two int32 "
-            "lengths; an int32 block table of ceil((t + 1) / N) entries, or of max_len; and one int32 with the slots "
-            "that it has."
+            "lengths; an int32 block table of ceil((t + 1) / N) entries, or of max_len; and one int32 with its number "
+            "of slots."
         ),
         "Defaults are those of the authors' branch.",
-        "A prompt is read token by token, so it is never held whole.",
+        "A prompt is read token by token, so it is never held completely.",
     ),
     retraining=True,
     per_head_paging=True,
-    caveat="how often a head merges is learned; dmc_cr is the mean that training aims at. Each head has a whole block "
-    "from the start, and the authors' code takes its pool of 40 GiB at once",
+    caveat="how often a head merges is learned; dmc_cr is the mean targeted in training. Each head has a whole block "
+    "from the start, and the authors' code allocates its pool of 40 GiB at once",
 )
 
 

@@ -23,21 +23,19 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     MERGED,
-    "a head drops a token when it leaves the window, or keeps it for good",
+    "a head drops a token when it leaves the window, or keeps it permanently",
     source="Łańcucki et al. 2025, arXiv 2506.05345; NVIDIA/Model-Optimizer, experimental/dms",
     formula="Tokens kept per head: s = min(t, w) + ceil(max(0, t - w) / dms_cr), w = dms_window_size.",
     parameters={
         "dms_cr": "tokens before the window for each one kept, from 1 to 64 in quarters",
-        "dms_window_size": (
-            "tokens that are dropped no sooner; the released model gives its cache one more than its config says"
-        ),
+        "dms_window_size": ("newest tokens, which are never dropped; the released model has one more than its config"),
         "dms_paged_attention_block_size": "tokens of a block, fewer than the window has",
         "dms_preallocate_for_tokens": "tokens that each head has room for from the start",
-        "max_context_length": "tokens that the block table has room for, should there be fewer",
-        "head_cr": "ratios of the KV heads of a layer where they differ, written 2+4+8+8, in place of dms_cr",
+        "max_context_length": "tokens that the block table has room for, if there are fewer",
+        "head_cr": "ratios of a layer's KV heads if they differ, written 2+4+8+8, instead of dms_cr",
         "mask_only": (
-            "true as in kvpress: all tokens stay and nothing is saved; a threshold decides how many are masked, at 24 "
-            "bytes each that are not counted here"
+            "true as in kvpress: all tokens stay and no memory is saved; a threshold decides how many are masked, at "
+            "24 bytes each that are not counted here"
         ),
     },
     remarks=(
@@ -50,12 +48,12 @@ TRAITS = Traits(
             "block table of ceil(t / N) + 1 entries, or of max_context_length and one."
         ),
         "Defaults are those of the authors' config.",
-        "A prompt is read in chunks, of which only the window is held whole.",
+        "A prompt is read in chunks, of which only the window is held completely.",
     ),
     retraining=True,
     per_head_paging=True,
-    caveat="how much a head drops is learned; dms_cr is what training aims at. The authors' code grows its pool by "
-    "half at a time, and kvpress only masks tokens: mask_only=true",
+    caveat="how much a head drops is learned; dms_cr is the training target. The authors' code grows its pool by half "
+    "each time; kvpress only masks tokens: mask_only=true",
 )
 
 

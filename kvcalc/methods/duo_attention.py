@@ -31,7 +31,7 @@ TRAITS = Traits(
         "sink_size": "first tokens that every head keeps",
         "recent_size": "newest tokens that every head keeps",
         "mask_only": (
-            "true as in kvpress: all heads keep all tokens of a prompt of t and nothing is saved; (h - f) * (t - "
+            "true as in kvpress: all heads keep all tokens of a prompt of t and no memory is saved; (h - f) * (t - "
             "sink_size - recent_size) of them are masked, by three int64 indices each"
         ),
         "prompt_tokens": "tokens of the prompt, for mask_only; without it, every cached token is prompt",
@@ -43,7 +43,7 @@ TRAITS = Traits(
         ),
     ),
     per_head_paging=True,
-    caveat="which heads retrieve is learned for each model; retrieval_heads tells how many. kvpress only masks tokens: "
+    caveat="which heads retrieve is learned for each model; retrieval_heads sets how many. kvpress only masks tokens: "
     "mask_only=true",
 )
 _STREAMING = "_streaming"
@@ -69,7 +69,7 @@ def apply(
         heads = each[layer] if each else attention.num_kv_heads // 2
         if not 0 <= heads <= attention.num_kv_heads:
             raise InvalidValueError(
-                f"layer {layer} has {attention.num_kv_heads} KV heads, and retrieval_heads says {heads}",
+                f"layer {layer} has {attention.num_kv_heads} KV heads, but retrieval_heads is {heads}",
                 field="retrieval_heads",
                 help=f"give a number from 0 to {attention.num_kv_heads}",
             )

@@ -43,21 +43,20 @@ TRAITS = Traits(
         ),
         "State: a float32 sum of attention for each kept token of the frequent and the local heads.",
         (
-            "The paper's profiling finds heads_per_policy, by the share of attention that they recover, and finds "
-            "others for each model and prompt. Full is what a head falls back to: nothing is saved before something "
-            "was measured. (Of Llama 1, Table 1 prunes 17 % to 57 % of the cache at the qualities that it compares.)"
+            "The paper's profiling determines heads_per_policy by the share of attention they recover, separately for "
+            "each model and prompt. Heads fall back to full: no memory is saved without a measurement. (Of Llama 1, "
+            "Table 1 prunes 17 % to 57 % of the cache at the qualities that it compares.)"
         ),
         (
-            "Frequent tokens are counted over those kept for no other reason, and local ones over those that are left, "
-            "so the sum is the most that the paper's union holds: a newest token that is also frequent counts once "
-            "there."
+            "Frequent tokens are counted among those not kept for another reason, and local ones among the rest, so "
+            "the sum is an upper bound of the paper's union: a newest token that is also frequent counts once there."
         ),
-        "In prefill the whole map of attention is needed; inside of a step there is one token more.",
+        "Prefill needs the full attention map; within a step there is one more token.",
     ),
     flash_attention=False,
     per_head_paging=True,
-    caveat="which policy a head gets is profiled for each prompt; heads_per_policy tells how many. cold-compress, "
-    "which reproduces it, saves nothing",
+    caveat="each head's policy is profiled for each prompt; heads_per_policy sets the numbers. cold-compress, which "
+    "reproduces it, saves nothing",
 )
 POLICIES = ("special", "punctuation", "frequent", "local", "full")
 """Policies of a head, each of which keeps what those before it do."""
@@ -93,7 +92,7 @@ def apply(
             )
     if (together := sum(ratios.values())) > 1:
         raise InvalidValueError(
-            f"the ratios are {shown(float(together))} together, and no head keeps more than every token",
+            f"the ratios add up to {shown(float(together))}, more than every token",
             field="local_ratio",
             help="write 0.3",
         )
@@ -104,7 +103,7 @@ def apply(
     changed = selected(model, "FastGen", shares, state=_scores, prompt_cut=cut)
     if heads_per_policy:
         return changed
-    note = "nobody said which policies the heads have, so all of them keep every token: heads_per_policy tells it"
+    note = "without heads_per_policy, every head keeps every token"
     return replace(changed, notes=(*changed.notes, note))
 
 
@@ -115,7 +114,7 @@ def _shares(
     number = heads_per_policy or (0, 0, 0, 0, heads)
     if len(number) != len(POLICIES) or sum(number) != heads:
         raise InvalidValueError(
-            f"heads_per_policy has {len(number)} numbers, {sum(number):,} heads in all, and layer {layer} has "
+            f"heads_per_policy has {len(number)} numbers, {sum(number):,} heads in total, but layer {layer} has "
             f"{heads:,} KV heads for {len(POLICIES)} policies",
             field="heads_per_policy",
             help=f"the heads that are {', '.join(POLICIES)}: write heads_per_policy=0+0+0+0+{heads}",

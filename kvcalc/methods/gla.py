@@ -10,7 +10,7 @@ from kvcalc.model import Model, facts
 
 TRAITS = Traits(
     ARCHITECTURE,
-    "a few latents that ranks can share",
+    "a few latents that TP ranks can split",
     source="Zadouri et al. 2025, arXiv 2505.21487; Dao-AILab/grouped-latent-attention",
     formula="Elements per token and layer: num_latent_heads * latent_head_dim + qk_rope_dim, GLA-2 by default.",
     parameters={

@@ -18,13 +18,13 @@ TRAITS = Traits(
     SELECTION,
     "the tokens with most attention so far, and the newest",
     source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_real_drop",
-    formula="Tokens kept per head: min(t, hh_size + recent_size); one more inside of a step.",
+    formula="Tokens kept per head: min(t, hh_size + recent_size); one more within a step.",
     parameters={
         "hh_size": "heavy hitters",
         "recent_size": "the newest tokens",
         "compression_ratio": (
-            "what to drop of the prompt instead, as kvpress' observed attention counts it: by the mean attention that "
-            "a token received, on any model, without a score that stays; later tokens stay, too"
+            "share of the prompt to drop instead, as in kvpress' observed attention: by the mean attention that a "
+            "token received, on any model, without persistent scores; later tokens stay"
         ),
         "prompt_tokens": "tokens of the prompt, for compression_ratio",
     },
@@ -38,7 +38,7 @@ TRAITS = Traits(
     ),
     flash_attention=False,
     per_head_paging=True,
-    caveat="the authors' evaluation code only masks tokens, and keeps them all: h2o-mask-only",
+    caveat="the authors' evaluation code only masks tokens and keeps all of them: h2o-mask-only",
     step_copy=KEPT,
 )
 
@@ -72,7 +72,7 @@ def heads_alike(model: Model, name: str) -> None:
                 raise NotApplicableError(
                     f"{name} drops tokens of each query head, and {model.name} has {part.num_kv_heads} KV heads for "
                     f"{part.num_query_heads} query heads",
-                    help="use it on a model with MHA, or see it as one first: --attention mha",
+                    help="use it on a model with MHA, or rebuild it first: --attention mha",
                 )
 
 

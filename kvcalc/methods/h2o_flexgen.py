@@ -57,7 +57,7 @@ def apply(
     ratio = ratio_of(hh_ratio, "hh_ratio", most=Fraction(1, 2))
     rule: SlotRule
     if not hh_all:
-        prompt = known_prompt(prompt_tokens, "what hh_all=false allocates is a matter of the prompt")
+        prompt = known_prompt(prompt_tokens, "what hh_all=false allocates depends on the prompt")
         rule = once(min(2 * int(float(ratio) * prompt), prompt) + positive_int(gen_len, "gen_len") - 1, words=_AT_START)
     elif prompt_tokens is None:
         rule = floored_shares(*2 * (ratio.as_integer_ratio(),))

@@ -12,9 +12,9 @@ from kvcalc.model import Model
 
 TRAITS = Traits(
     SELECTION,
-    "H2O as it was evaluated: tokens are masked, not dropped",
+    "H2O mask-only, as evaluated in the paper: tokens are masked, not dropped",
     source="Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_hh",
-    formula="Tokens kept: all of them. Nothing is saved, whatever the budget is.",
+    formula="Tokens kept: all. No memory is saved, whatever the budget.",
     remarks=(
         (
             "State, in the model's dtype: previous_scores, a sum for each query head and token; attention_masks_next, "
@@ -22,7 +22,7 @@ TRAITS = Traits(
         ),
     ),
     flash_attention=False,
-    caveat="saves nothing: this is the code behind the paper's accuracy, and it adds its scores to a whole cache",
+    caveat="saves no memory: this is the code behind the paper's accuracy, and it adds its scores to a full cache",
     step_copy=KEPT,
 )
 

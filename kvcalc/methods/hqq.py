@@ -21,7 +21,7 @@ TRAITS = Traits(
     parameters={
         "nbits": "1, 2, 3, 4 or 8",
         "axis_key": "1 groups neighbouring elements, 0 elements that are as far apart as there are groups",
-        "axis_value": "the same, of V",
+        "axis_value": "the same for V",
         "q_group_size": "elements of a group",
         "residual_length": "tokens that are quantised together",
         "prompt_tokens": PROMPT_END,
@@ -33,12 +33,12 @@ TRAITS = Traits(
             "on axis 0."
         ),
         (
-            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait "
-            "as they are. In prefill the current layer holds the prompt as it is."
+            "The whole prompt is quantised; of later tokens the last (t - prompt_tokens) mod residual_length stay "
+            "unquantised. In prefill the current layer holds the unquantised prompt."
         ),
         (
             "On axis 0 a group, on axis 1 the groups of one sequence's prompt must fill whole words, except for 3 "
-            "bits. Models with windows or states are refused, as transformers does."
+            "bits. Models with windows or states are refused, as in transformers."
         ),
     ),
     caveat="scale and zero take the model's dtype, 3 bits take 3.2, and each step dequantises a whole layer",
@@ -87,7 +87,7 @@ class _Hqq(GroupedCache):
             self.check_lengths(tensor.elements_per_slot // self.q_group_size, in_word, "groups")
         elif self.q_group_size % in_word:
             raise InvalidValueError(
-                f"hqq packs {in_word} codes of a group into a byte, and q_group_size ({self.q_group_size:,}) is no "
+                f"hqq packs {in_word} codes of a group into a byte, but q_group_size ({self.q_group_size:,}) is not a "
                 "multiple of that",
                 field="q_group_size",
                 help=f"write q_group_size={-(-self.q_group_size // in_word) * in_word}",

@@ -21,11 +21,11 @@ TRAITS = Traits(
         "Bytes per element: 0.5 + 4 / group_size, for two codes in a byte and one fp16 scale and zero for each group."
     ),
     parameters={
-        "group_size": "neighbouring channels of a head that share a scale and a zero",
+        "group_size": "neighbouring channels of a head with a common scale and zero",
     },
     remarks=(
-        "Each token of each head is quantised when it is written, windows and what other methods keep among them.",
-        "FlexGen fills a head up to whole groups; here one that group_size does not divide is refused.",
+        "Each token of each head is quantised when written, including windows and what other methods keep.",
+        "FlexGen pads a head to whole groups; here a head that group_size does not divide is refused.",
     ),
 )
 _BITS = 4
@@ -39,7 +39,7 @@ def apply(model: Model, group_size: int = 64) -> Model:
     """
     if positive_int(group_size, "group_size") % _CODES_IN_BYTE:
         raise InvalidValueError(
-            f"group_size ({group_size:,}) is odd, and two codes share a byte",
+            f"group_size ({group_size:,}) is odd, but two codes share a byte",
             field="group_size",
             help=f"write group_size={group_size + 1}",
         )

@@ -23,10 +23,10 @@ TRAITS = Traits(
     ),
     parameters={
         "bits": "2 or 4, of K and V",
-        "group_size": "g, tokens of a channel (K) or channels of a token (V) that share scale and minimum",
+        "group_size": "g, tokens of a channel (K) or channels of a token (V) with a common scale and minimum",
         "residual_length": "R, newest tokens that are not quantised; a multiple of group_size",
-        "k_bits": "bits of K, where they differ",
-        "v_bits": "bits of V, where they differ",
+        "k_bits": "bits of K, if different",
+        "v_bits": "bits of V, if different",
     },
     remarks=(
         (

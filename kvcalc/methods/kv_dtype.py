@@ -11,15 +11,15 @@ from kvcalc.model import Model
 
 TRAITS = Traits(
     QUANTISED,
-    "formats of their own for K and V",
+    "separate formats for K and V",
     source="llama.cpp, --cache-type-k and --cache-type-v",
-    formula="Bytes of a slot as its format has them: block_bytes for each block_elements.",
+    formula="Bytes of a slot by its format: block_bytes for each block_elements.",
     parameters={
-        "k_dtype": "any format that --dtype knows, such as q8_0; without it, that of the cache",
-        "v_dtype": "the same, of V",
+        "k_dtype": "any format of --dtype, such as q8_0; default: the cache's",
+        "v_dtype": "the same for V",
     },
     remarks=(
-        "Windows and what other methods keep are in that format, too, since each token is when it is written.",
+        "Windows and what other methods keep have that format, too, since each token is converted when written.",
         "Models that keep keys and values together, as MLA does, are refused.",
     ),
 )

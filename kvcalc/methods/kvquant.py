@@ -19,7 +19,7 @@ from kvcalc.units import positive_int, shown
 
 TRAITS = Traits(
     QUANTISED,
-    "2 to 4 bits of unequal steps, and outliers kept apart",
+    "2 to 4 bits, non-uniform, with outliers stored separately",
     source="Hooper et al. 2024, arXiv 2401.18079; SqueezeAILab/KVQuant",
     formula=(
         "Bytes per element: bits / 8 + 4 (1 - sparsity_threshold), for an fp16 value and a 16-bit index of each "
@@ -27,18 +27,17 @@ TRAITS = Traits(
     ),
     parameters={
         "bits": "2, 3 or 4, of each code",
-        "sparsity_threshold": "share of the elements that are no outliers; 1 keeps none apart",
+        "sparsity_threshold": "share of the elements that are not outliers; 1 for no outliers",
         "first_few_fp16": "first tokens that stay in fp16",
-        "deployed": "true as the authors' code for LLaMA-7B holds them",
-        "maxseqlen": "tokens that the deployment code makes room for at once",
+        "deployed": "true for the layout of the authors' LLaMA-7B code",
+        "maxseqlen": "tokens that the deployment code allocates at once",
     },
     remarks=(
-        "So the paper counts; outliers are rounded up once for a layer's K and once for its V.",
+        "This follows the paper; outliers are rounded up once for a layer's K and once for its V.",
         (
-            "deployed: of each token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + 1) "
-            "outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), "
-            "and the fp32 table of 2^bits values of V. Tables of K, which are the same for all sequences, are not "
-            "counted."
+            "deployed: of each token, for all W = h d channels together, 2 (floor(W (1 - sparsity_threshold) / 2) + "
+            "1) outliers of K and as many of V, each an fp32 value and an int32 index (42 and 336 bytes at W = 4096), "
+            "and the fp32 table of 2^bits values of V. Tables of K, which all sequences share, are not counted."
         ),
     ),
     caveat="the authors' deployment code keeps outliers in 8 bytes, not 4, and max_len slots: deployed=true",
@@ -73,7 +72,7 @@ def apply(  # each is a parameter of the authors' code, but `deployed`
         positive_int(first_few_fp16, "first_few_fp16")
     if maxseqlen is not None and not deployed:
         raise InvalidValueError(
-            "maxseqlen is room that the deployment code makes, and the paper counts none",
+            "maxseqlen is an allocation of the deployment code, which the paper does not count",
             field="maxseqlen",
             help="add deployed=true",
         )
@@ -102,9 +101,9 @@ def _as_deployed(
     heads, width = heads_and_width(tensor)
     if width.size % _CHANNELS_IN_WORDS:
         raise InvalidValueError(
-            f"KVQuant's code packs {_CHANNELS_IN_WORDS} channels of a head at once, and {width.name} is {width.size:,}",
+            f"KVQuant's code packs {_CHANNELS_IN_WORDS} channels of a head at once, but {width.name} is {width.size:,}",
             field="deployed",
-            help="leave deployed out, for what the paper counts",
+            help="remove deployed to count as in the paper",
         )
     rule = _after_the_first(tensor, first) if room is None else once(room, words=f"room for {room:,}")
     words = CacheTensor(

@@ -1,4 +1,4 @@
-"""L2 norm: of the prompt, the keys of smallest norm, which attention seeks most."""
+"""L2 norm: keeps the prompt's keys with the smallest norm, which receive the most attention."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from kvcalc.units import positive_int
 
 TRAITS = Traits(
     SELECTION,
-    "of the prompt, the keys of smallest norm",
+    "the prompt's keys with the smallest norm",
     source="Devoto et al. 2024, arXiv 2406.11430; alessiodevoto/l2compress",
-    formula="Tokens kept per head: ceil(keep_ratio * n) of a prompt of n tokens; all of one shorter than prune_after.",
+    formula="Tokens kept per head: ceil(keep_ratio * n) of a prompt of n tokens; all tokens of prompts shorter than "
+    "prune_after.",
     parameters={
         "keep_ratio": "above 0, at most 1",
         "prune_after": "shortest prompt that is cut",
         "skip_layers": "layers that keep everything, written 0+1",
-        "compression_ratio": "what to drop of a prompt of any length instead, as kvpress counts it",
+        "compression_ratio": "share to drop of a prompt of any length instead, as in kvpress",
         "prompt_tokens": (
-            "tokens of the prompt; with it the product is rounded as the authors' floats are; without it, every cached "
+            "tokens of the prompt; with it the product is rounded like the authors' floats; without it, every cached "
             "token is prompt and the ratio is exact"
         ),
     },
@@ -51,7 +52,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     compression_ratio: float | Fraction | None = None,
     prompt_tokens: int | None = None,
 ) -> Model:
-    """`model` with the keys of smallest norm of each head's prompt.
+    """`model` with the keys of the smallest norm in each head's prompt.
 
     Raises InvalidValueError for a ratio outside, or a layer that the model does not have.
     """
@@ -60,7 +61,7 @@ def apply(  # each is a parameter of the authors' code or of kvpress
     for layer in skip_layers:
         if layer not in range(model.num_layers):
             raise InvalidValueError(
-                f"skip_layers names layer {layer}, and {model.name} has layers 0 to {model.num_layers - 1}",
+                f"skip_layers names layer {layer}, but {model.name} has layers 0 to {model.num_layers - 1}",
                 field="skip_layers",
                 help="write skip_layers=0+1",
             )

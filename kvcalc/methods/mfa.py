@@ -11,7 +11,7 @@ from kvcalc.model import Model
 
 TRAITS = Traits(
     ARCHITECTURE,
-    "one wide KV head for all, or its key alone",
+    "one wide KV head for all, or only its key",
     source="Hu et al. 2024, arXiv 2412.19255",
     formula="Elements per token and layer: 2 * head_dim; with key_reuse (MFA-KR) head_dim.",
     parameters={

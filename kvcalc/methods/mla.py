@@ -20,10 +20,7 @@ TRAITS = Traits(
         "qk_rope_head_dim": "width of the one rotary key that all heads share",
     },
     remarks=(
-        (
-            "Without numbers a layer keeps the latent it has, and one without a latent takes DeepSeek's 512 + 64; the "
-            "notes say so."
-        ),
+        ("Without numbers a layer keeps its own latent; layers without one use DeepSeek's 512 + 64, with a note."),
     ),
     retraining=True,
     parse=partial(parse_ranks, "mla"),
@@ -38,7 +35,7 @@ def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int |
         model,
         "MLA" if kv_lora_rank is None else f"MLA {kv_lora_rank}+{qk_rope_head_dim}",
         lambda attention: with_latent(attention, kv_lora_rank, qk_rope_head_dim),
-        "the ranks of DeepSeek-V3, since this model has none: " if borrowed else "",
+        "using the ranks of DeepSeek-V3, since this model has none: " if borrowed else "",
     )
 
 

@@ -17,10 +17,10 @@ TRAITS = Traits(
     source='DeepSeek-V3 inference/model.py, attn_impl = "naive"',
     formula="Elements per token and layer: num_query_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim).",
     parameters={
-        "kv_lora_rank": "width of the latent that is expanded, as `mla` takes it",
-        "qk_rope_head_dim": "width of its rotary key, as `mla` takes it",
+        "kv_lora_rank": "width of the expanded latent, as for `mla`",
+        "qk_rope_head_dim": "width of its rotary key, as for `mla`",
     },
-    remarks=("A layer without a rotary key of its own takes DeepSeek's 64; the notes say which widths were taken.",),
+    remarks=("A layer without a rotary key uses DeepSeek's 64; the notes state the widths.",),
     retraining=True,
     parse=partial(parse_ranks, "mla-naive"),
 )
@@ -42,5 +42,8 @@ def apply(model: Model, kv_lora_rank: int | None = None, qk_rope_head_dim: int |
     own = all("qk_rope_head_dim" in facts(part) for part in attention_parts(model))
     borrowed = qk_rope_head_dim is None and not own
     return rebuilt(
-        model, "MLA naive", expanded, "the rotary key of DeepSeek-V3, since this model has none: " if borrowed else ""
+        model,
+        "MLA naive",
+        expanded,
+        "using the rotary key of DeepSeek-V3, since this model has none: " if borrowed else "",
     )

@@ -32,7 +32,7 @@ TRAITS = Traits(
         "Models whose layers differ are refused: neighbours then have nothing to share.",
     ),
     retraining=True,
-    caveat="a pipeline stage that begins inside of a sharing group needs a copy",
+    caveat="a pipeline stage that begins inside a sharing group needs a copy",
 )
 _LAYERS_OF_ABSTRACT = 6
 """Layers that share in the paper's smallest cache, a sixth of MQA's: MLKV-2 of 12 layers."""
@@ -52,7 +52,7 @@ def apply(model: Model, num_key_value_layers: int | None = None, num_key_value_h
         raise InvalidValueError(
             f"num_key_value_layers ({number:,}) is more than the {layers:,} layers of {model.name}",
             field="num_key_value_layers",
-            help=f"give a number from 1 to {layers:,}",
+            help=f"use a number from 1 to {layers:,}",
         )
     positive_int(num_key_value_heads, "num_key_value_heads")
     keeps = with_kv_heads(attention, num_key_value_heads)

@@ -22,12 +22,12 @@ TRAITS = Traits(
     ),
     parameters={
         "kv_cache_dtype": "fp8, int8 or int4, or vLLM's own name ending in _per_token_head",
-        "scale_dtype": "of the scale that K and V have each for every token and head",
+        "scale_dtype": "format of the scales that K and V have for every token and head",
     },
     remarks=(
         (
-            "d is the head's width and s the bytes of a scale. Windows and what other methods keep are quantised, too, "
-            "since each token is when it is written."
+            "d is the head's width and s the bytes of a scale. Windows and what other methods keep are quantised, "
+            "too, since each token is quantised when written."
         ),
     ),
 )
@@ -58,7 +58,7 @@ def _parts(tensor: CacheTensor, codes: Dtype, scales: Dtype) -> tuple[CacheTenso
     heads, width = heads_and_width(tensor)
     if width.size % codes.block_elements:
         raise InvalidValueError(
-            f"{width.name} ({width.size:,}) is odd, and two codes of int4 share a byte",
+            f"{width.name} ({width.size:,}) is odd, but two codes of int4 share a byte",
             field="kv_cache_dtype",
             help="write kv_cache_dtype=int8",
         )

@@ -24,9 +24,9 @@ TRAITS = Traits(
         "window_size": "w, the prompt's last tokens, which choose the others",
         "beta": "how much less the top layer keeps",
         "compression_ratio": (
-            "what to drop of the prompt on average, as kvpress counts it: b is then n (1 - ratio), in floats without "
-            "the window, rounded at the end; where the top layer would have fewer tokens than the window, all keep "
-            "alike"
+            "share of the prompt to drop on average, as in kvpress: b is then n (1 - ratio), in floats without the "
+            "window, rounded at the end; if the top layer would have fewer tokens than the window, all layers keep "
+            "the same"
         ),
         "prompt_tokens": PROMPT_END,
         "gqa_support": QUERY_HEADS,
@@ -34,9 +34,9 @@ TRAITS = Traits(
     remarks=(
         (
             "With b = max_capacity_prompt - w, high = min(2 b - floor(b / beta), n - w), low = 2 b - high and w = "
-            "window_size. Prompts of fewer than max_capacity_prompt tokens stay whole, those of fewer than 2 b keep "
-            "the capacity in all layers. The floor makes the sum exceed the budget a little (65,552 for 65,536 in 32 "
-            "layers of 2,048)."
+            "window_size. Prompts below max_capacity_prompt tokens stay complete, those below 2 b keep the capacity "
+            "in all layers. The floor makes the sum exceed the budget a little (65,552 for 65,536 in 32 layers of "
+            "2,048)."
         ),
         "Defaults are those of the authors' run script.",
         LAYER_BY_LAYER,

@@ -18,10 +18,10 @@ TRAITS = Traits(
     parameters={
         "nbits": "2 or 4",
         "axis_key": (
-            "0 groups neighbouring elements, -1 the tokens of each channel, which quanto does only where heads times "
+            "0 groups neighbouring elements, -1 the tokens of each channel, which quanto does only if heads times "
             "tokens is a multiple of the group"
         ),
-        "axis_value": "the same, of V",
+        "axis_value": "the same for V",
         "q_group_size": "elements of a group",
         "residual_length": "tokens that are quantised together",
         "prompt_tokens": PROMPT_END,
@@ -32,16 +32,16 @@ TRAITS = Traits(
             "t times ceil(g nbits / 8)."
         ),
         (
-            "A prompt is quantised whole; of the tokens after it the last (t - prompt_tokens) mod residual_length wait "
-            "as they are. In prefill the current layer holds the prompt as it is."
+            "The whole prompt is quantised; of later tokens the last (t - prompt_tokens) mod residual_length stay "
+            "unquantised. In prefill the current layer holds the unquantised prompt."
         ),
         (
-            "Codes of the 8 / nbits groups that share a row are packed for all sequences together: rounded up here for "
-            "each sequence, which is exact for one, and for several wherever a prompt fills its rows."
+            "Codes of the 8 / nbits groups that share a row are packed for all sequences together: rounded up here "
+            "for each sequence, which is exact for one sequence, and for several if a prompt fills its rows."
         ),
         (
             "Groups follow each other over heads and tokens, so that g may be wider than a head. Models with windows "
-            "or states are refused, as transformers does."
+            "or states are refused, as in transformers."
         ),
     ),
     caveat="scale and shift take the model's dtype, and each step dequantises a whole layer",
@@ -80,7 +80,7 @@ class _Quanto(GroupedCache):
             return
         if self.prompt_tokens is None:
             raise InvalidValueError(
-                "axis -1 of quanto groups the tokens of a channel, and nothing says how many the prompt has",
+                "axis -1 of quanto groups the tokens of a channel, and the prompt length is unknown",
                 field="prompt_tokens",
                 help="add prompt_tokens=8192",
             )

@@ -10,13 +10,13 @@ from kvcalc.model import Model, PromptCut
 
 TRAITS = Traits(
     SELECTION,
-    "of the prompt, what its last window attends to most",
+    "the prompt's tokens that its last window attends to most",
     source="Li et al. 2024, arXiv 2404.14469; FasterDecoding/SnapKV",
     formula="Tokens kept per head: min(n, max_capacity_prompt) of a prompt of n tokens; then every token.",
     parameters={
         "max_capacity_prompt": "tokens of the prompt that stay, the window included",
         "window_size": "the prompt's last tokens, which choose the others",
-        "compression_ratio": "what to drop of the prompt instead of a capacity, as kvpress counts it",
+        "compression_ratio": "share of the prompt to drop, instead of a capacity, as in kvpress",
         "prompt_tokens": PROMPT_END,
         "gqa_support": QUERY_HEADS,
     },

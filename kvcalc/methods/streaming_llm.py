@@ -20,13 +20,13 @@ TRAITS = Traits(
         "start_size": "sinks, the first tokens",
         "recent_size": "the newest tokens",
         "compression_ratio": (
-            "what to drop of the prompt instead, as kvpress counts it, which does not roll: every token after the "
-            "prompt stays"
+            "share of the prompt to drop instead, as in kvpress, which does not roll: every token after the prompt "
+            "stays"
         ),
         "prompt_tokens": "tokens of the prompt, for compression_ratio",
     },
     remarks=("Defaults are those of the authors' class; their chat example has 4 + 2000, their evaluation 1 + 255.",),
-    caveat="a prompt longer than the window, given at once, is cached whole first",
+    caveat="a prompt longer than the window, passed at once, is first cached completely",
     step_copy=KEPT,
 )
 

@@ -15,12 +15,10 @@ TRAITS = Traits(
     SELECTION,
     "the tokens that the newest one attends to most",
     source="Oren et al. 2024, arXiv 2401.06104; schwartz-lab-NLP/TOVA",
-    formula="Tokens kept per layer: min(t, cache_size); one more inside of a step. No state.",
+    formula="Tokens kept per layer: min(t, cache_size); one more within a step. No state.",
     parameters={
-        "cache_size": "tokens, as the authors' example has it",
-        "compression_ratio": (
-            "what to drop of the prompt instead, as kvpress counts it, which lets every token after it stay"
-        ),
+        "cache_size": "tokens, as in the authors' example",
+        "compression_ratio": ("share of the prompt to drop instead, as in kvpress, which keeps every token after it"),
         "prompt_tokens": "tokens of the prompt, for compression_ratio",
     },
     remarks=(LAYER_BY_LAYER,),

@@ -22,17 +22,17 @@ TRAITS = Traits(
     parameters={
         "bits": "1 to 4, of each coordinate",
         "residual_len": "newest tokens that the package does not quantise",
-        "package": "true as the package on PyPI keeps them, which takes more than no method",
+        "package": "true for the layout of the PyPI package, which takes more than no method",
     },
     remarks=(
-        "So the paper's algorithm needs them; its rotation of d by d is one for all, and not counted.",
+        "These are the bytes of the paper's algorithm; its d by d rotation is shared by all, and not counted.",
         (
             "package: all t tokens dequantised in the model's dtype and, once there are more than residual_len, the "
             "newest residual_len a second time, and a byte for each code of the others with an fp32 norm. Its residual "
             "is a view, and keeps the memory of the prompt that it was cut from until the next token."
         ),
     ),
-    caveat="the package turboquant 0.2.0 keeps a whole copy in the model's dtype beside the codes: package=true",
+    caveat="the package turboquant 0.2.0 keeps a full copy in the model's dtype in addition to the codes: package=true",
 )
 _BITS = (1, 2, 3, 4)
 

@@ -23,9 +23,9 @@ TRAITS = Traits(
     parameters={
         "heavy_ratio": "share of the prompt kept for attention times value norm",
         "recent_ratio": "share of the prompt kept as the newest tokens",
-        "sink_len": "first tokens that count as heaviest; part of the budget, so that no byte depends on it",
+        "sink_len": "first tokens that count as heaviest; part of the budget, without effect on the bytes",
         "prompt_tokens": PROMPT_END,
-        "mask_only": "true as in the authors' code: all tokens stay and nothing is saved",
+        "mask_only": "true as in the authors' code: all tokens stay and no memory is saved",
     },
     remarks=(
         (
@@ -37,7 +37,7 @@ TRAITS = Traits(
     ),
     flash_attention=False,
     per_head_paging=True,
-    caveat="the authors' code only masks tokens, and keeps them all: mask_only=true",
+    caveat="the authors' code only masks tokens and keeps all of them: mask_only=true",
     step_copy=KEPT,
 )
 

@@ -16,7 +16,7 @@ from kvcalc.units import plural, positive_int
 
 TRAITS = Traits(
     ARCHITECTURE,
-    "half of the layers forget, the others share one cache",
+    "half of the layers have a window or state, the others share one cache",
     source="Sun et al. 2024, arXiv 2405.05254; microsoft/unilm, YOCO",
     formula=(
         "Elements: 2 * n_attn_kv_heads * head_dim per token in one layer; a state or a window in each of the first "
@@ -28,14 +28,14 @@ TRAITS = Traits(
             "in the authors' code"
         ),
         "n_self_heads": (
-            "heads of the self-decoder; as many as the model's query heads, whose width times number is dim"
+            "heads of the self-decoder; default: the model's query heads, whose width times number is dim"
         ),
         "n_attn_kv_heads": "KV heads of the shared cache; those that the model has, or one for each query head",
     },
     remarks=(
         (
-            "A window takes 2 * sliding_window * dim elements per layer, since its n_self_heads heads have a key and a "
-            "value each; gated retention takes n_self_heads * (dim / n_self_heads)^2."
+            "A window takes 2 * sliding_window * dim elements per layer, since each of its n_self_heads heads has a "
+            "key and a value; gated retention takes n_self_heads * (dim / n_self_heads)^2."
         ),
         "Layers after the one that caches read its keys and values.",
         "Models whose layers differ, or whose number of layers is odd, are refused.",
@@ -60,7 +60,7 @@ def apply(
     attention = only_attention(model, "YOCO", "caches once for all layers")
     if model.num_layers % 2:
         raise NotApplicableError(
-            f"YOCO halves the layers, and {model.name} has {model.num_layers:,}",
+            f"YOCO halves the layers, but {model.name} has {model.num_layers:,}",
             help="use it on a model with an even number of layers",
         )
     self_heads = attention.num_query_heads if n_self_heads is None else n_self_heads
@@ -87,7 +87,7 @@ def _self_decoder(attention: TokenCache, sliding_window: int | None, heads: int)
         raise InvalidValueError(
             f"n_self_heads ({heads:,}) does not divide dim ({dim:,}), the width of all query heads",
             field="n_self_heads",
-            help=f"leave it out for {attention.num_query_heads}",
+            help=f"remove it for {attention.num_query_heads}",
         )
     if sliding_window is None:
         return GatedRetention(linear_num_heads=heads, linear_head_dim=dim // heads)

@@ -259,7 +259,7 @@ class Model:
             raise InvalidValueError(
                 f"the groups of {self.name} must hold each layer from 0 on exactly once, not {len(layers)} layers "
                 f"up to index {layers[-1] if layers else None}",
-                help="number the layers of all groups from 0 without a gap",
+                help="number the layers of all groups from 0 without gaps",
             )
 
     def _repr_html_(self) -> str:
@@ -288,7 +288,7 @@ def with_draft_layers(model: Model) -> Model:
     if not model.draft_groups:
         raise NotApplicableError(
             f"{model.name} has no multi-token-prediction layers",
-            help="leave the option out, or add num_mtp_layers to the preset",
+            help="remove the option, or add num_mtp_layers to the preset",
         )
     number = sum(len(group.layers) for group in model.draft_groups)
     whose = "of multi-token prediction" if model.drafter is None else f"of {model.drafter.name}, which drafts"

@@ -84,7 +84,7 @@ def test_python_takes_attention_too():
     assert row.reports[0].total_bytes == 65_536
     rows = kvcalc.compare(["llama3-8b", "llama3-70b"], tokens=1, attention="mqa").rows
     assert [row.reports[0].total_bytes for row in rows] == [16_384, 40_960]
-    with pytest.raises(kvcalc.InvalidValueError, match="both say what one model is compared as"):
+    with pytest.raises(kvcalc.InvalidValueError, match="attention and variants both select the attention"):
         kvcalc.compare("r1", tokens=1, attention="mqa", variants="mha")
 
 

@@ -152,7 +152,7 @@ def test_threads_do_as_well():
 
 @pytest.mark.parametrize("address", ["", 5, None])
 def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(KvcalcError, match="no address of a Ray cluster"):
+    with pytest.raises(KvcalcError, match="not the address of a Ray cluster"):
         kvcalc.on_ray(address)
 
 

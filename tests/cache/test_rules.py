@@ -57,10 +57,10 @@ ROWS = [
     (current_chunk(6), "chunk of 6", {5: 5, 6: 6, 13: 6}),
     (prompt_and_last(6), "prompt + last 6", {5: 5, 100: 100}),
     (every_nth(4), "every 4th token", {3: 0, 4: 1, 11: 2}),
-    (pending(4), "fewer than 4 waiting", {3: 3, 4: 0, 9: 1}),
-    (pending(4, 6), "fewer than 4 waiting", {5: 0, 6: 0, 9: 3, 10: 0}),
-    (settled(4), "all but those waiting for 4", {3: 0, 4: 4, 9: 8}),
-    (settled(4, 6), "all but those waiting for 4", {5: 5, 6: 6, 9: 6, 10: 10, 13: 10}),
+    (pending(4), "fewer than 4 pending", {3: 3, 4: 0, 9: 1}),
+    (pending(4, 6), "fewer than 4 pending", {5: 0, 6: 0, 9: 3, 10: 0}),
+    (settled(4), "all but those pending for 4", {3: 0, 4: 4, 9: 8}),
+    (settled(4, 6), "all but those pending for 4", {5: 5, 6: 6, 9: 6, 10: 10, 13: 10}),
     (once(), "once", {0: 1, 100: 1}),
     (once(3, 5, "entries"), "entries from 5 on", {4: 0, 5: 3, 100: 3}),
     (all_but_last(4), "all but the last 4", {4: 0, 5: 1, 100: 96}),
@@ -112,26 +112,26 @@ ROWS = [
     (share_of_prompt(1, 2, 10), "1 of 2 of the prompt from 10 on", {9: 9, 10: 5, 11: 6}),
     (share_of_prompt(9, 10, 1), "9 of 10 of the prompt from 1 on", {1: 1, 10: 9, 11: 10, 20: 18}),
     (floored_shares((1, 4), (1, 5)), "1 of 4 and 1 of 5 of the prompt", {1: 0, 4: 1, 5: 2, 20: 9}),
-    (pyramid(Budget(4, 128, 8, 20), 0), "layer 0's share of 128 a layer", {127: 127, 200: 128, 6000: 242}),
-    (pyramid(Budget(4, 128, 8, 20), 3), "layer 3's share of 128 a layer", {127: 127, 200: 128, 6000: 14}),
-    (pyramid(Budget(7, 26, 6, 3), 4), "layer 4's share of 26 a layer", {26: 26, 39: 26, 40: 24, 99: 24}),
-    (pyramid(Budget(2, 26, 6, 3), 1), "layer 1's share of 26 a layer", {39: 26, 40: 12}),
-    (pyramid(Budget(1, 26, 6, 20), 0), "layer 0's share of 26 a layer", {26: 26, 39: 26, 40: 40, 99: 45}),
+    (pyramid(Budget(4, 128, 8, 20), 0), "layer 0's share of 128 per layer", {127: 127, 200: 128, 6000: 242}),
+    (pyramid(Budget(4, 128, 8, 20), 3), "layer 3's share of 128 per layer", {127: 127, 200: 128, 6000: 14}),
+    (pyramid(Budget(7, 26, 6, 3), 4), "layer 4's share of 26 per layer", {26: 26, 39: 26, 40: 24, 99: 24}),
+    (pyramid(Budget(2, 26, 6, 3), 1), "layer 1's share of 26 per layer", {39: 26, 40: 12}),
+    (pyramid(Budget(1, 26, 6, 20), 0), "layer 0's share of 26 per layer", {26: 26, 39: 26, 40: 40, 99: 45}),
     (packed(1, 2, EVERY_TOKEN), "1 of each, 2 to a slot: every token", {1: 1, 2: 1, 3: 2, 333: 167}),
     (packed(3, 2, EVERY_TOKEN), "3 of each, 2 to a slot: every token", {1: 2, 2: 3, 3: 5}),
     (packed(5, 1, last_tokens(7)), "5 for each: last 7", {1: 5, 7: 35, 8: 35}),
     (packed(1, 1, EVERY_TOKEN), "every token", {1: 1, 9: 9}),
     (
         packed(3, 10, settled(4, 6)),
-        "3 of each, 10 to a slot: all but those waiting for 4",
+        "3 of each, 10 to a slot: all but those pending for 4",
         {1: 1, 6: 2, 9: 2, 10: 3, 14: 5},
     ),
     (packed(4096, 100, EVERY_TOKEN), "4,096 of each, 100 to a slot: every token", {1: 41, 100: 4096}),
-    (packed(3, 2, pending(4, 6)), "3 of each, 2 to a slot: fewer than 4 waiting", {6: 0, 7: 2, 9: 5, 10: 0}),
+    (packed(3, 2, pending(4, 6)), "3 of each, 2 to a slot: fewer than 4 pending", {6: 0, 7: 2, 9: 5, 10: 0}),
     (packed(1, 3, share_of_tokens(1, 2)), "1 of each, 3 to a slot: 1 of 2", {6: 1, 7: 2, 12: 2, 13: 3}),
     (
         within(pending(4), cut_prompt(6, 10)),
-        "fewer than 4 waiting of 6 of the prompt, and every token after it",
+        "fewer than 4 pending of 6 of the prompt, and every token after it",
         {3: 3, 4: 0, 6: 2, 10: 2, 11: 3, 12: 0},
     ),
     (within(all_but_last(4), sinks_and_last(6, 2)), "all but the last 4 of 2 sinks + last 4", {4: 0, 5: 1, 100: 2}),
@@ -148,10 +148,10 @@ ROWS = [
     ),
     (
         within(pending(3), share_of_prompt(1, 2, 8)),
-        "fewer than 3 waiting of 1 of 2 of the prompt from 8 on",
+        "fewer than 3 pending of 1 of 2 of the prompt from 8 on",
         {7: 1, 8: 1},
     ),
-    (within(settled(4), EVERY_TOKEN), "all but those waiting for 4", {3: 0, 4: 4}),
+    (within(settled(4), EVERY_TOKEN), "all but those pending for 4", {3: 0, 4: 4}),
 ]
 RULES = [rule for rule, _, _ in ROWS]
 
@@ -292,7 +292,7 @@ def test_tokens_of_an_encoder_are_asked_for():
         lambda: ENCODER_TOKENS.in_step(5),
         lambda: ENCODER_TOKENS.first_above(5),
     ):
-        with pytest.raises(InvalidValueError, match="nothing says how many tokens its encoder makes"):
+        with pytest.raises(InvalidValueError, match="the number of its encoder's tokens is unknown"):
             ask()
 
 

@@ -37,7 +37,7 @@ COMMAND_LINES = {
     "unknown preset": (
         "size --preset llama4-70b --tokens 1",
         "--preset: no preset is called 'llama4-70b'\n"
-        "help: did you mean 'llama3-70b' or 'llama2-70b' or 'llama-3-70b'? `kvcalc presets list` shows them all",
+        "help: did you mean 'llama3-70b' or 'llama2-70b' or 'llama-3-70b'? `kvcalc presets list` shows all of them",
     ),
     "unknown kind of attention": (
         "presets list --kind mlx",
@@ -45,7 +45,7 @@ COMMAND_LINES = {
     ),
     "words of no preset": (
         "presets list qwen llama",
-        "no preset is described by 'qwen', 'llama'\nhelp: `kvcalc presets list` shows them all; fewer words find more",
+        "no preset matches 'qwen', 'llama'\nhelp: `kvcalc presets list` shows all of them; fewer words match more",
     ),
     "unknown dtype": (
         "size --preset r1 --tokens 1 --dtype bf61",
@@ -136,7 +136,7 @@ COMMAND_LINES = {
     "gqa whose heads do not divide": (
         "size --preset r1 --tokens 1 --attention gqa:7",
         "--attention: num_query_heads (128) is not a multiple of num_kv_heads (7)\n"
-        "help: each KV head serves equally many query heads: 4 or 8 would do",
+        "help: each KV head serves equally many query heads: 4 or 8 would work",
     ),
     "mla with one rank": (
         "size --preset r1 --tokens 1 --attention mla:512",
@@ -148,7 +148,7 @@ COMMAND_LINES = {
     ),
     "mha with an argument": (
         "size --preset r1 --tokens 1 --attention mha:8",
-        "--attention: attention mha takes no argument, not '8'\nhelp: write mha alone",
+        "--attention: attention mha takes no argument, not '8'\nhelp: write mha without an argument",
     ),
     "two views": (
         "size --preset r1 --tokens 1 --by-layer --explain",
@@ -157,7 +157,7 @@ COMMAND_LINES = {
     "variant that cannot be built": (
         "compare --preset falcon-7b --tokens 1 --variants mha,gqa:16",
         "--variants: num_query_heads (71) is not a multiple of num_kv_heads (16)\n"
-        "help: each KV head serves equally many query heads: 1 or 71 would do",
+        "help: each KV head serves equally many query heads: 1 or 71 would work",
     ),
     "models and a preset": (
         "compare r1 --preset r1 --tokens 1",
@@ -170,16 +170,16 @@ COMMAND_LINES = {
     ),
     "missing file": (
         "size --tokens 1 --model nowhere.yaml",
-        "nowhere.yaml: there is no such file\nhelp: check the path",
+        "nowhere.yaml: no such file\nhelp: check the path",
     ),
-    "missing plan": ("check nowhere.yaml", "nowhere.yaml: there is no such file\nhelp: check the path"),
+    "missing plan": ("check nowhere.yaml", "nowhere.yaml: no such file\nhelp: check the path"),
 }
 
 MODEL_FILES = {
     "heads not divisible": (
         GOOD_PRESET.replace("num_kv_heads: 2", "num_kv_heads: 3"),
         "{file}:5: num_kv_heads: num_query_heads (8) is not a multiple of num_kv_heads (3)\n"
-        "help: each KV head serves equally many query heads: 2 or 4 would do",
+        "help: each KV head serves equally many query heads: 2 or 4 would work",
     ),
     "missing field": (
         GOOD_PRESET.replace("head_dim: 64\n", ""),
@@ -188,8 +188,7 @@ MODEL_FILES = {
     "missing num_layers": ("attention: gqa\n", "{file}:1: num_layers is missing\nhelp: add num_layers"),
     "missing attention": (
         "num_layers: 2\n",
-        "{file}:1: attention is missing\nhelp: add attention: gqa, for instance; "
-        "`kvcalc schema preset` lists all kinds",
+        "{file}:1: attention is missing\nhelp: add for example attention: gqa; `kvcalc schema preset` lists all kinds",
     ),
     "wrong type": (
         GOOD_PRESET.replace("head_dim: 64", 'head_dim: "64"'),
@@ -228,7 +227,7 @@ MODEL_FILES = {
     ),
     "duplicate key": (
         GOOD_PRESET + "num_layers: 5\n",
-        "{file}:7: num_layers: the key 'num_layers' stands here and on line 2\nhelp: remove one of them",
+        "{file}:7: num_layers: the key 'num_layers' is repeated; first on line 2\nhelp: remove one of them",
     ),
     "unknown attention kind": (
         GOOD_PRESET.replace("gqa", "gca"),
@@ -241,7 +240,7 @@ MODEL_FILES = {
     ),
     "layer types too short": (
         GOOD_PRESET + "layer_types: [a, a]\nlayers:\n  a: {}\n",
-        "{file}:7: layer_types: layer_types has 2 names and num_layers is 4\nhelp: name each layer once",
+        "{file}:7: layer_types: layer_types has 2 names, but num_layers is 4\nhelp: give one name per layer",
     ),
     "layer of an unknown kind": (
         GOOD_PRESET + "layer_pattern: [ful]\nlayers:\n  full: {}\n",
@@ -249,7 +248,7 @@ MODEL_FILES = {
     ),
     "kind that no layer is of": (
         GOOD_PRESET + "layer_pattern: [a]\nlayers:\n  a: {}\n  b: {}\n",
-        "{file}:10: layers.b: no layer is of the kind b\nhelp: remove it or add it to the pattern",
+        "{file}:10: layers.b: no layer has the kind b\nhelp: remove it or add it to the pattern",
     ),
     "unknown key beside layers that stand alone": (
         "num_layer: 2\nnum_layers: 2\nlayers:\n  a: {attention: gqa, num_query_heads: 2, num_kv_heads: 1, head_dim: 8}\n",
@@ -261,11 +260,11 @@ MODEL_FILES = {
     ),
     "no kind of layer": (
         GOOD_PRESET + "layers: {}\n",
-        "{file}:7: layers: layers names no kind of layer\nhelp: remove it where all layers are alike",
+        "{file}:7: layers: layers names no kind of layer\nhelp: remove it if all layers are equal",
     ),
     "kinds without a pattern": (
         GOOD_PRESET + "layers:\n  a: {}\n  b: {}\n",
-        "{file}:1: layer_pattern is missing\nhelp: say which layer is which, as in layer_pattern: [a, b]",
+        "{file}:1: layer_pattern is missing\nhelp: assign the kinds to layers, for example layer_pattern: [a, b]",
     ),
     "not a mapping": ("- 1\n- 2\n", "{file}:1: must be a mapping of names to values, not [1, 2]"),
     "yaml syntax error": (
@@ -282,7 +281,7 @@ MODEL_FILES = {
         + "".join(
             f"{c}: &{c} [{', '.join(f'*{p}' for _ in range(10))}]\n" for p, c in zip("abcdef", "bcdefg", strict=True)
         ),
-        "unfolds into more than 125,000 values\nhelp: write aliases out",
+        "expands to more than 125,000 values\nhelp: write aliases out",
     ),
     "a list inside itself": ("a: &a [*a]\n", "is nested deeper than 64 levels\nhelp: flatten it"),
     "an empty file": ("", "{file}: is empty\nhelp: `kvcalc presets show r1` prints an example"),
@@ -329,32 +328,32 @@ CONFIGS = {
     "heads not divisible": (
         {**LLAMA, "num_key_value_heads": 3},
         "{file}:5: num_key_value_heads: num_query_heads (8) is not a multiple of num_kv_heads (3)\n"
-        "help: each KV head serves equally many query heads: 2 or 4 would do",
+        "help: each KV head serves equally many query heads: 2 or 4 would work",
     ),
     "hidden size not divisible": (
         {**LLAMA, "hidden_size": 513},
         "{file}:6: hidden_size: hidden_size (513) is not a multiple of num_attention_heads (8), and there is no head_dim\n"
-        "help: add head_dim if the model has one of its own",
+        "help: add head_dim if the model sets it explicitly",
     ),
     "unknown family": (
         {**LLAMA, "model_type": "lama"},
-        "{file}:2: model_type: model_type 'lama' is not a family that kvcalc knows; its cache is decided by "
+        "{file}:2: model_type: unknown model_type 'lama'; its cache is decided by "
         "num_hidden_layers 4, num_attention_heads 8, num_key_value_heads 2, hidden_size 512\n"
-        "help: nearest known: llama, mllama, llama4; say what its attention is with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        "help: nearest known: llama, mllama, llama4; state its attention with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
     ),
     "no family": (
         {"architectures": ["Who"], "num_hidden_layers": 4},
         "{file}:1: model_type is missing; its cache is decided by num_hidden_layers 4\n"
-        "help: say what its attention is with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
+        "help: state its attention with --assume gqa, mha, mla, or write its facts as a preset (`kvcalc schema preset`) and pass that with --model",
     ),
     "layer types too short": (
         {**LLAMA, "model_type": "gpt_oss", "layer_types": ["full_attention"]},
-        "{file}:7: layer_types: layer_types has 1 entries and num_hidden_layers is 4\nhelp: name each layer once",
+        "{file}:7: layer_types: layer_types has 1 entries, but num_hidden_layers is 4\nhelp: give one entry per layer",
     ),
     "unknown layer type": (
         {**LLAMA, "model_type": "gpt_oss", "layer_types": ["mamba"] * 4},
         "{file}:7: layer_types: layer_types names linear layers, "
-        "and gpt_oss has full, sliding, chunked, reference ones\n"
+        "but gpt_oss supports full, sliding, chunked, reference\n"
         "help: write the model's facts as a preset and pass that with --model",
     ),
     "a latent without its rotary key": (
@@ -363,7 +362,7 @@ CONFIGS = {
     ),
     "duplicate key": (
         '{"model_type": "llama",\n "head_dim": 64,\n "head_dim": 128}',
-        "{file}:3: head_dim: the key 'head_dim' stands twice in one object\nhelp: remove one of them",
+        "{file}:3: head_dim: the key 'head_dim' is repeated in one object\nhelp: remove one of them",
     ),
     "json syntax error": (
         '{"model_type": "llama",\n "head_dim": }',
@@ -397,12 +396,12 @@ PLANS = {
     ),
     "unknown model": (
         GOOD_PLAN.replace("r1", "r2"),
-        "{file}:3: deployments[0].model: no preset is called 'r2'\nhelp: `kvcalc presets list` shows them all",
+        "{file}:3: deployments[0].model: no preset is called 'r2'\nhelp: `kvcalc presets list` shows all of them",
     ),
     "unknown gpu": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: h300\n    weights: 1GB"),
         "{file}:6: deployments[0].gpu: no GPU is called 'h300'\n"
-        "help: did you mean 'h800' or 'h200' or 'h100'? `kvcalc gpus` lists them; any other by its memory, such as 64GB",
+        "help: did you mean 'h800' or 'h200' or 'h100'? `kvcalc gpus` lists them; for unlisted devices pass the memory, such as 64GB",
     ),
     "gpu without weights": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: h200").replace("r1", "yoco-3b"),
@@ -412,8 +411,7 @@ PLANS = {
     ),
     "a GPU of several sizes": (
         GOOD_PLAN.replace("budget: 80GB", "gpu: v100\n    weights: 1GB"),
-        "{file}:6: deployments[0].gpu: 'v100' does not say which GPU it is\n"
-        "help: write v100-16gb (16.94 GB) or v100-32gb (34.07 GB)",
+        "{file}:6: deployments[0].gpu: 'v100' is ambiguous\nhelp: write v100-16gb (16.94 GB) or v100-32gb (34.07 GB)",
     ),
     "memory without weights": (
         GOOD_PLAN.replace("budget: 80GB", "memory: 64GB").replace("r1", "yoco-3b"),
@@ -423,22 +421,21 @@ PLANS = {
     ),
     "memory without a unit": (
         GOOD_PLAN.replace("budget: 80GB", "memory: 64\n    weights: 1GB"),
-        "{file}:6: deployments[0].memory: memory would be 64 bytes\nhelp: give it a unit: 64GB (10^9 "
-        "bytes each), 64GiB (2^30), MB, MiB, kB, KiB, TB, TiB",
+        "{file}:6: deployments[0].memory: memory would be 64 bytes\nhelp: add a unit: 64GB (10^9 bytes each), 64GiB (2^30), MB, MiB, kB, KiB, TB, TiB",
     ),
     "memory and budget": (
         GOOD_PLAN + "    memory: 64GB\n",
         "{file}:7: deployments[0].memory: memory and budget cannot both be given\n"
-        "help: a budget is what is left for the cache",
+        "help: a budget is the memory left for the cache",
     ),
     "gpu and budget": (
         GOOD_PLAN + "    gpu: h200\n",
         "{file}:7: deployments[0].gpu: gpu and budget cannot both be given\n"
-        "help: a budget is what is left for the cache",
+        "help: a budget is the memory left for the cache",
     ),
     "no limit": (
         GOOD_PLAN.replace("    budget: 80GB\n", ""),
-        "{file}:2: deployments[0]: there is neither a budget nor a gpu\n"
+        "{file}:2: deployments[0]: neither budget nor gpu is given\n"
         "help: add budget: 80GB, or gpu: h100-80gb with weights: 16GB",
     ),
     "ambiguous unit": (
@@ -456,7 +453,7 @@ PLANS = {
     ),
     "name taken": (
         GOOD_PLAN + GOOD_PLAN.split("\n", 1)[1],
-        "{file}:7: deployments[1].name: the name 'chat' is taken by the deployment on line 2\n"
+        "{file}:7: deployments[1].name: the name 'chat' is already used by the deployment on line 2\n"
         "help: give each deployment its own name",
     ),
     "no deployments": (
@@ -485,7 +482,7 @@ def test_what_was_ignored_or_assumed_is_in_every_format(cli, tmp_path, format):
     file.write_text(UNKNOWN_FLAG)
     outcome = cli(f"check {file} --format {format}", columns=200)
     assert outcome.code == 1
-    for words in ("no flag of vLLM that kvcalc knows", "--some-new-thing", "weights of"):
+    for words in ("not a known flag of vLLM", "--some-new-thing", "weights of"):
         assert words in outcome.stdout
 
 
@@ -544,7 +541,7 @@ def test_a_file_of_a_gigabyte_is_refused_unread(cli, tmp_path):
         sparse.truncate(10**9)
     assert_error(
         cli(f"size --tokens 1 --model {file}"),
-        f"{file}: is larger than 2,097,152 bytes (1,000,000,000), so it is no configuration file\n"
+        f"{file}: is larger than 2,097,152 bytes (1,000,000,000), too large for a configuration file\n"
         "help: pass a preset or plan (YAML) or a config.json",
     )
 
@@ -596,7 +593,7 @@ def test_a_file_that_may_not_be_read_is_explained(cli, tmp_path):
             "--methods: methods compares one model, and several are named",
         ),
         ("size -p r1 -t 1 -b 1,8", "--batch: batch must be a positive whole number, not '1,8'"),
-        ("size -p r1 -t 1,024,8192", "--tokens: tokens may be one number or several: '1,024,8192'"),
+        ("size -p r1 -t 1,024,8192", "--tokens: tokens could be one number or several: '1,024,8192'"),
         (
             "fit -p r1 --gpu h200 --weights 8B",
             "--weights: weights would be 8 bytes; 8 billion parameters in bf16 are 16GB",

@@ -41,7 +41,11 @@ FILES = {
         M3 | {"sparse_attention_config": {"sparse_attention_freq": [0.5, 1]}},
         "2 flags of",
     ),
-    "a duplicate key": (SIZE, '{"model_type":"llama","num_hidden_layers":2,"num_hidden_layers" :3}', "stands twice"),
+    "a duplicate key": (
+        SIZE,
+        '{"model_type":"llama","num_hidden_layers":2,"num_hidden_layers" :3}',
+        "is repeated in one object",
+    ),
     "a key of two lines": (
         "check {}",
         'deployments:\n  - {name: a, "x\\e[31m\\n::error::y": 1}',
@@ -80,12 +84,12 @@ FILES = {
     "10,001 deployments": (
         "check {}",
         {"deployments": [{"name": "a"}] * 10_001},
-        "has 10,001 entries, and 10,000 would be many",
+        "has 10,001 entries; the limit is 10,000",
     ),
     "a log of 5,000 digits": (
         "explain-log {} -p r1",
         CONTEXT,
-        "line 1 of the log says '9999",
+        "line 1 of the log has '9999",
     ),
     "mebibytes of 400 digits": (
         "explain-log {} -p r1",
@@ -236,4 +240,4 @@ def test_heads_of_any_number_are_refused_at_once():
     facts = {"num_layers": 1, "attention": "gqa", "num_query_heads": 2_139_062_036, "num_kv_heads": 5, "head_dim": 64}
     with pytest.raises(kvcalc.InvalidValueError, match="is not a multiple of num_kv_heads") as refused:
         kvcalc.load(facts)
-    assert refused.value.help == "each KV head serves equally many query heads: 4 or 2139062036 would do"
+    assert refused.value.help == "each KV head serves equally many query heads: 4 or 2139062036 would work"

@@ -342,7 +342,7 @@ REFUSED = {
     "a misspelt setting": (lambda: total(LLAMA, n_ubach=1), "no setting of the engine llama_cpp is called 'n_ubach'"),
     "no context at all": (
         lambda: total(GEMMA, None),
-        "nothing says what context gemma-3-27b was made for, and no tokens are given",
+        "the context of gemma-3-27b is unknown, and no tokens are given",
     ),
 }
 PRESET = {"name": "mine", "num_layers": 2, "model_type": "llama"}

@@ -139,7 +139,7 @@ def test_states_are_in_float32_where_the_cpu_computes_them_so():
         (lambda: fitted(LLAMA, engine="vllm@0.29"), "kvcalc models vLLM on a CPU from 0.32.0 on, not 0.29.0"),
         (
             lambda: kvcalc.fit(kvcalc.load("r1"), weights_bytes=10**9, engine_settings={"gpu": "cpu"}),
-            "the memory of a CPU is not known by a name (cpu)",
+            "the memory of a CPU does not follow from its name (cpu)",
         ),
     ],
 )

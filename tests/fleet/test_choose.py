@@ -181,7 +181,7 @@ def test_slices_hold_replicas_and_no_ranks_of_one(cli):
 def test_unlike_cards_on_one_command_are_refused_with_what_engines_do(cli):
     outcome = cli("fit qwen3-8b -e vllm --gpu 3090+4090 --tp 2 --tokens 8K")
     assert outcome.code == 2
-    assert "as much as the least of them holds" in outcome.stderr
+    assert "as much as the smallest holds" in outcome.stderr
     assert "--gpu 3090 --gpus 2" in outcome.stderr
 
 

@@ -430,7 +430,7 @@ BAD_VALUES = {
     ),
     "ranks that a size cannot tell": (
         lambda: kvcalc.size(loaded("r1"), tokens=1, parallel=kvcalc.Parallel(tp=8, dcp=8)),
-        "what dcp (8) ranks hold of each other's tokens depends on an engine's blocks",
+        "how dcp (8) ranks divide tokens depends on an engine's blocks",
     ),
 }
 

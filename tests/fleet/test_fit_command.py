@@ -447,7 +447,7 @@ WRONG = {
     ),
     "ranks of tokens": (
         f"{ASKED} --tp 8 --dcp 8",
-        "what dcp (8) ranks hold of each other's tokens depends on an engine's blocks\nhelp:",
+        "how dcp (8) ranks divide tokens depends on an engine's blocks\nhelp:",
     ),
 }
 

@@ -100,35 +100,35 @@ ERRORS = {
     ),
     "an engine whose command lines are not written": (
         "fit qwen3-8b --gpu h100 -e lmdeploy --as compose --tokens 8K",
-        "--as: kvcalc writes command lines of vllm, sglang, llama-server, and the engine is lmdeploy\n"
+        "--as: kvcalc writes command lines for vllm, sglang, llama-server, but the engine is lmdeploy\n"
         "help: name one: --as vllm\n",
     ),
     "more than a node": (
         "fit r1 --gpu h200 -e vllm --tp 8 --pp 2 --as kubernetes --tokens 8K",
-        "--as: TP 8, PP 2 takes 16 GPUs, and --as kubernetes writes of one node of 8\n"
-        "help: print the command alone: --as vllm; or choose another layout: --tp 8\n",
+        "--as: TP 8, PP 2 takes 16 GPUs, but --as kubernetes writes one node of 8\n"
+        "help: print only the command: --as vllm; or choose another layout: --tp 8\n",
     ),
     "no GGUF": (
         "fit qwen3-8b --gpu 4090 --as llama-server --tokens 8K",
-        "--as: llama-server starts GGUF files, and these weights are bf16\n"
-        "help: say which: --weights-dtype q4_k_m, or name the file\n",
+        "--as: llama-server needs GGUF files, but these weights are bf16\n"
+        "help: choose a format: --weights-dtype q4_k_m, or name the file\n",
     ),
     "a setting without a flag": (
         "fit llama-3.1-8b --gpu h100 -e vllm --engine-set pp_layer_partition=16,16 --pp 2 --as vllm --tokens 8K",
         "--as: vLLM has no flag for pp_layer_partition ([16, 16])\n"
-        "help: leave pp_layer_partition out, or set it where you start it\n",
+        "help: remove pp_layer_partition, or set it where you start the engine\n",
     ),
     "a method": (
         "fit llama-3.1-8b --gpu h100 -e vllm --attention mqa --weights 16GB --as vllm --tokens 8K",
-        "--as: no flag makes mqa of the model\nhelp: leave --method and --attention out\n",
+        "--as: no flag makes mqa of the model\nhelp: remove --method and --attention\n",
     ),
     "weights that nobody is known to publish": (
         "fit aya-23-8b --gpu h100 -e vllm --weights-dtype nvfp4 --as vllm --tokens 8K",
-        "--as: no repository of aya-23-8b in nvfp4 is known to start\nhelp: name the model by its repository or path\n",
+        "--as: no known repository of aya-23-8b in nvfp4 to start\nhelp: name the model by its repository or path\n",
     ),
     "experts by another engine": (
         "fit r1 --gpu h200 -e sglang --tp 8 --dp 2 --ep 16 --as sglang --tokens 8K",
-        "--as: kvcalc knows no arguments of SGLang by which 16 ranks share experts in TP 8, DP 2, EP 16\n"
+        "--as: kvcalc knows no SGLang arguments for EP 16 in TP 8, DP 2, EP 16\n"
         "help: choose a layout without EP: --tp, --pp, --dp\n",
     ),
 }

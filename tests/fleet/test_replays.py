@@ -61,7 +61,7 @@ def test_a_worker_needs_no_file(alone, monkeypatch):
     moved = part._replace(path=Path("elsewhere/counts.jsonl"))
     assert io_replays._replayed(moved).totals == io_replays._replayed(part).totals
     refused = io_replays._replayed(moved._replace(packed=None))
-    assert "elsewhere/counts.jsonl: there is no such file" in str(refused)
+    assert "elsewhere/counts.jsonl: no such file" in str(refused)
 
 
 class Lost(ThreadPoolExecutor):

@@ -70,7 +70,11 @@ def test_requests_at_a_time_limit_a_replica(replicas):
         ("--gpu l4 --users 1 -e vllm --workload 9K", 2, "--workload: a prompt of 9216 tokens is not shorter"),
         ("--gpu l4 --users 1 -e vllm --workload 1K --tokens 1K", 2, "--tokens: --workload already gives the length"),
         ("--gpu h100 --users 1 -e vllm --workload 1K --ep 2 --tp 2", 2, "--ep: --ep shares experts among replicas"),
-        ("--gpu h100 --users 1 -e vllm --workload 1K --active 0", 2, "--active: a share is above 0"),
+        (
+            "--gpu h100 --users 1 -e vllm --workload 1K --active 0",
+            2,
+            "--active: must be above 0 and at most 100 percent",
+        ),
         ("--gpu h100 --users 1 --output 5", 2, "--output: this option needs --workload"),
         (
             "--gpu h100 --users 1 -e llama_cpp --workload 1K",

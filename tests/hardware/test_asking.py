@@ -55,7 +55,7 @@ def test_a_cpu_with_its_memory_is_a_device():
     report = fit(gpu="cpu", memory="64GB", engine="vllm")
     assert (report.gpu, report.cache_bytes) == ("cpu", taken - WEIGHTS)
     assert fit(gpu="cpu", memory="64GB").cache_bytes == 64 * GB - WEIGHTS
-    with pytest.raises(kvcalc.NotApplicableError, match="the memory of a CPU is not known by a name"):
+    with pytest.raises(kvcalc.NotApplicableError, match="the memory of a CPU does not follow from its name"):
         fit(gpu="cpu", engine="vllm")
     with pytest.raises(kvcalc.NotApplicableError, match="cpu is not an NVIDIA GPU; kvcalc models SGLang's"):
         fit(gpu="cpu", memory="64GB", engine="sglang")
@@ -90,7 +90,7 @@ def test_an_engine_answers_for_devices_whose_rules_are_known(name, gpu):
 def test_a_setting_names_a_device_as_an_option_does(name):
     with pytest.raises(kvcalc.NotApplicableError, match="mi300x is not an NVIDIA GPU"):
         kvcalc.size(LLAMA, tokens=1, engine=name, engine_settings={"gpu": "mi300x"})
-    with pytest.raises(kvcalc.InvalidValueError, match="'a100' does not say which GPU it is"):
+    with pytest.raises(kvcalc.InvalidValueError, match="'a100' is ambiguous"):
         kvcalc.size(LLAMA, tokens=1, engine=name, engine_settings={"gpu": "a100"})
 
 

@@ -32,7 +32,7 @@ def test_cuda_has_the_total_less_what_is_reserved(program):
     )
     gpu = gpu_named("auto")
     assert (gpu.name, gpu.memory_bytes, gpu.compute_capability) == ("h100-80gb", 81080 * MIB, (9, 0))
-    assert gpu.source == "nvidia-smi of this machine: 81,559 MiB less 479 MiB reserved"
+    assert gpu.source == "nvidia-smi on this machine: 81,559 MiB minus 479 MiB reserved"
     again = gpu_named(gpu.written)
     assert (again.memory_bytes, again.nvidia_smi_mib) == (gpu.memory_bytes, 81559)
 
@@ -80,7 +80,7 @@ def test_a_machine_with_neither_is_told_in_a_line(program, cli):
     assert outcome.code == 2
     assert outcome.stderr == (
         "--gpu: this machine has neither nvidia-smi nor Apple's sysctl\n"
-        "help: name it: --gpu h100-80gb, or give its memory: --memory 64GB\n"
+        "help: name it: --gpu h100-80gb, or pass its memory: --memory 64GB\n"
     )
 
 
@@ -92,7 +92,7 @@ def test_a_sysctl_that_is_not_apples_does_not_count(program):
 
 def test_an_nvidia_smi_that_fails_is_told(program):
     program("nvidia-smi", "echo No devices were found; exit 6")
-    with pytest.raises(kvcalc.NotApplicableError, match="nvidia-smi of this machine names no GPU"):
+    with pytest.raises(kvcalc.NotApplicableError, match="nvidia-smi on this machine lists no GPU"):
         gpu_named("auto")
 
 
@@ -107,5 +107,5 @@ def test_fit_and_the_list_take_it(program, cli):
     fitted = cli("fit -p llama3-8b --gpu auto --weights 16GB -e vllm -t 8K")
     assert fitted.code == 0
     assert f"{81080 * MIB:,}" in fitted.stdout
-    assert "nvidia-smi of this machine" in " ".join(fitted.stdout.split())
-    assert "81,559 MiB less 479 MiB reserved" in " ".join(cli("gpus auto").stdout.split())
+    assert "nvidia-smi on this machine" in " ".join(fitted.stdout.split())
+    assert "81,559 MiB minus 479 MiB reserved" in " ".join(cli("gpus auto").stdout.split())

@@ -105,11 +105,11 @@ def test_another_kvcalc_is_the_cause_where_no_field_is(folder):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[]", "kept.json:1: is no baseline of this version"),
+        ("[]", "kept.json:1: is not a baseline of this version"),
         ("{", "kept.json:1: is not valid JSON"),
-        ('{"version": 2, "kvcalc": "1", "findings": []}', "kept.json:1: version: is no baseline of this version"),
-        ('{"version": 1, "kvcalc": "1", "findings": [{}]}', "kept.json:1: findings[0].deployment: is no baseline"),
-        ('{"version": 1, "kvcalc": "1", "findings": [], "x": 1}', "kept.json:1: x: is no baseline of this version"),
+        ('{"version": 2, "kvcalc": "1", "findings": []}', "kept.json:1: version: is not a baseline of this version"),
+        ('{"version": 1, "kvcalc": "1", "findings": [{}]}', "kept.json:1: findings[0].deployment: is not a baseline"),
+        ('{"version": 1, "kvcalc": "1", "findings": [], "x": 1}', "kept.json:1: x: is not a baseline of this version"),
     ],
 )
 def test_what_is_no_baseline(folder, text, said):
@@ -122,7 +122,7 @@ def test_what_is_no_baseline(folder, text, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--baseline", "none.json"), "none.json: there is no such file"),
+        (("--baseline", "none.json"), "none.json: no such file"),
         (("--baseline", "no/where.json", "--update-baseline"), "no/where.json: cannot be written: No such file"),
         (("--update-baseline",), "--update-baseline: no baseline given"),
         (("--max-growth", "1%"), "--max-growth: no baseline given"),

@@ -52,19 +52,19 @@ def test_a_manifest_is_checked_as_a_plan_of_the_same_is(cli, folder):
 @pytest.mark.parametrize(
     ("words", "line", "error"),
     [
-        (UNSAID, "", "a.yaml:10: there is neither a budget nor a gpu\nhelp: add --gpu h100-80gb"),
+        (UNSAID, "", "a.yaml:10: neither budget nor gpu is given\nhelp: add --gpu h100-80gb"),
         (UNSAID.replace("llama-3.1-8b", "qwen3-tiny-next"), "--gpu h100", "a.yaml:10: model: no preset is called"),
         (DEPLOYMENT.replace("llama-3.1-8b", "$(M)"), "", "a.yaml:11: model: M is a variable that nothing sets"),
-        (DEPLOYMENT.replace("--model=llama-3.1-8b, ", ""), "", "a.yaml:11: model: nothing says which model is served"),
+        (DEPLOYMENT.replace("--model=llama-3.1-8b, ", ""), "", "a.yaml:11: model: unknown"),
         (
             DEPLOYMENT.replace("072]", "072, --tensor-parallel-size=2]"),
             "",
-            "a.yaml:12: GPUs: tp 2 needs 2 GPUs, and there",
+            "a.yaml:12: GPUs: tp 2 needs 2 GPUs, but has 1",
         ),
         (
             DEPLOYMENT + "---\n" + DEPLOYMENT.replace("llama-3.1-8b", "r1"),
             "--weights 16GB",
-            "--weights: is the size of one model, and 2 are served: llama-3.1-8b, r1",
+            "--weights: is the size of one model, but 2 are served: llama-3.1-8b, r1",
         ),
         (DEPLOYMENT, "--set x", "--set: value 1 is not of the form NAME=VALUE"),
         ("kind: Service\n", "", "no deployments found"),
@@ -164,15 +164,15 @@ def test_a_plan_refers_to_a_file_and_adds_to_it(cli, folder):
 @pytest.mark.parametrize(
     ("plan", "manifest", "error"),
     [
-        (FROM, None, "plan.yaml:3: deployments[0].from: k8s.yaml: there is no such file"),
-        (FROM, "kind: Service\n", "'k8s.yaml' starts no engine that is known here"),
+        (FROM, None, "plan.yaml:3: deployments[0].from: k8s.yaml: no such file"),
+        (FROM, "kind: Service\n", "'k8s.yaml' starts no known engine"),
         (
             FROM,
             DEPLOYMENT.replace("NAME", "a") + "---\n" + DEPLOYMENT.replace("NAME", "b"),
-            "starts a, b, and none of them is called 'NAME'",
+            "starts a, b, none of which is called 'NAME'",
         ),
         (FROM, DEPLOYMENT.replace("072]", "072, --kv-cache-dtype=$(X)]"), "X is a variable that nothing sets"),
-        (FROM + "  args: vllm serve r1\n", DEPLOYMENT, "from and args are both given"),
+        (FROM + "  args: vllm serve r1\n", DEPLOYMENT, "from and args both say what is started"),
     ],
 )
 def test_what_a_plan_cannot_refer_to(cli, folder, plan, manifest, error):

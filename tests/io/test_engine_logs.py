@@ -774,7 +774,7 @@ def test_whoever_writes_logs_is_an_engine_that_is_predicted():
 
 
 def test_a_log_that_is_not_there_or_of_an_unknown_engine_is_refused(tmp_path):
-    with pytest.raises(kvcalc.InvalidFileError, match="there is no such file"):
+    with pytest.raises(kvcalc.InvalidFileError, match="no such file"):
         read_engine_log(tmp_path / "none.log")
     with pytest.raises(kvcalc.UnknownNameError, match="no engine whose logs kvcalc reads is called 'tgi'"):
         read_engine_log(LOGS / "vllm_qwen3_14b.log", "tgi")

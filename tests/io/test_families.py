@@ -167,19 +167,19 @@ REFUSED = {
     ),
     "more loops than anybody has": (
         of("dory", n_input_layers=1, n_output_layers=1, n_recurrent_loops=9_999),
-        "n_recurrent_loops: 9,999 loops make more than 10,000 layers",
+        "n_recurrent_loops: 9,999 loops give more than 10,000 layers",
     ),
     "more passes than anybody makes": (
         of("inkling2_loop_text", loop_layer_index_start=1, loop_layer_index_end=4, loop_num_passes=9_999),
-        "loop_num_passes: 29,998 cached layers are more than 10,000",
+        "loop_num_passes: 29,998 cached layers exceed the limit of 10,000",
     ),
     "layers that nobody knows": (
         of("qwen3", layer_types=["full_attention"] * 3 + ["diagonal"]),
-        "layer_types: layer_types names 'diagonal'; known are full_attention",
+        "layer_types: layer_types names 'diagonal'; known: full_attention",
     ),
     "layer_types shorter than the layers": (
         of("qwen3", layer_types=["full_attention"] * 3),
-        "layer_types: layer_types has 3 entries and num_hidden_layers is 4",
+        "layer_types: layer_types has 3 entries, but num_hidden_layers is 4",
     ),
     "a latent without its rotary key": (
         of("kimi_k2", PLAIN, kv_lora_rank=32),
@@ -193,7 +193,7 @@ REFUSED = {
     ),
     "all layers share": (
         of("gemma3n_text", num_kv_shared_layers=4),
-        "num_kv_shared_layers: num_kv_shared_layers (4) leaves no layer of 4 with a cache to share",
+        "num_kv_shared_layers: num_kv_shared_layers (4) leaves none of the 4 layers with a cache to share",
     ),
     "an override of a layer that is not there": (
         of("gemma4_text", per_layer_config={"7": {"head_dim": 8}}),
@@ -242,7 +242,7 @@ REFUSED = {
     ),
     "too few sources": (
         of("mistral_large4_text", LATENT, kv_source_layers=[0]),
-        "kv_source_layers: kv_source_layers has 1 entries and num_hidden_layers is 4",
+        "kv_source_layers: kv_source_layers has 1 entries, but num_hidden_layers is 4",
     ),
     "a source that comes later": (
         of("mistral_large4_text", LATENT, kv_source_layers=[0, 1, 3, 3]),
@@ -266,7 +266,7 @@ REFUSED = {
     ),
     "more cycles than layers can be": (
         of("hrm_text", H_cycles=5000, L_cycles=5000),
-        "H_cycles: 100,020,000 cached layers are more than 10,000",
+        "H_cycles: 100,020,000 cached layers exceed the limit of 10,000",
     ),
     "no layers": ({"model_type": "reformer", "hidden_size": 64, "attn_layers": None}, "model: attn_layers is null"),
     "too few flags of MiniMax": (
@@ -296,31 +296,31 @@ def test_what_contradicts_itself_is_refused_by_name(case):
 NOTED = {
     "hidden states of a pass that are not kept": (
         {"model_type": "xlnet", "d_model": 64, "n_layer": 3, "n_head": 4, "mem_len": 9, "reuse_len": 6},
-        "reuse_len 6: of each pass transformers keeps the first 6 hidden states; here all are counted",
+        "reuse_len 6: transformers keeps only the first 6 hidden states of each pass; here all are counted",
     ),
     "a default that decides": (
         of("llama", {k: v for k, v in PLAIN.items() if k != "num_hidden_layers"}),
-        "left out of the config, so the defaults of llama hold: num_hidden_layers 32",
+        "missing in the config, so the defaults of llama apply: num_hidden_layers 32",
     ),
     "a field that may decide": (
         of("llama", kv_sharing_pattern="ABAB"),
-        "fields of llama that kvcalc does not know and left out: kv_sharing_pattern",
+        "fields unknown for llama, ignored: kv_sharing_pattern",
     ),
     "a letter too many": (
         of("qwen2", {k: v for k, v in PLAIN.items() if k != "num_hidden_layers"}, num_hidden_layer=2),
-        "fields of qwen2 that kvcalc does not know and left out: num_hidden_layer (num_hidden_layers?)",
+        "fields unknown for qwen2, ignored: num_hidden_layer (num_hidden_layers?)",
     ),
     "in a section": (
         of("kimi_linear", LATENT, linear_attn_config={**KDA, "kda_layers": [1, 2, 4], "full_attn_layers": [3], "conv_size": 3}),
-        "fields of kimi_linear that kvcalc does not know and left out: linear_attn_config.conv_size",
+        "fields unknown for kimi_linear, ignored: linear_attn_config.conv_size",
     ),
     "in one layer": (
         of("gemma4_text", per_layer_config={"1": {"head_dims": 32}}),
-        "fields of gemma4_text that kvcalc does not know and left out: head_dims (head_dim?)",
+        "fields unknown for gemma4_text, ignored: head_dims (head_dim?)",
     ),
     "the section itself": (
         {"model_type": "llava", "text_confg": of("llama")},
-        "fields of llama that kvcalc does not know and left out: text_confg (text_config?)",
+        "fields unknown for llama, ignored: text_confg (text_config?)",
     ),
 }  # fmt: skip
 
@@ -347,7 +347,9 @@ def test_an_unknown_family_is_read_as_what_the_user_says_and_the_output_says_so(
 
 
 def test_an_assumption_that_the_config_contradicts_is_refused():
-    with pytest.raises(kvcalc.InvalidValueError, match=r"num_key_value_heads \(2\) is not num_attention_heads \(8\)"):
+    with pytest.raises(
+        kvcalc.InvalidValueError, match=r"num_key_value_heads \(2\), which differs from num_attention_heads \(8\)"
+    ):
         kvcalc.load(of("brandnew"), assume="mha")
 
 
@@ -387,7 +389,7 @@ SETTINGS = {
     "an index in a quantised cache": ("deepseek-v3.2", {"cache": "quantized_fp8"}, "all layers keep index_k (every token), and only full attention can be quantised"),
     "compression in a static cache": ("deepseek-v4-pro", {"cache": "static"}, "transformers has no StaticCache for deepseek_v4"),
     "groups that do not fit": ("llama-3-70b", {"cache": "quantized_quanto", "q_group_size": 100}, "quanto cannot group the 1024 elements of k by q_group_size 100"),
-    "an encoder of unknown length": ("t5-large", {}, "this model has cross-attention, and nothing says how many tokens its encoder makes"),
+    "an encoder of unknown length": ("t5-large", {}, "this model has cross-attention, and the number of its encoder's tokens is unknown"),
 }  # fmt: skip
 
 

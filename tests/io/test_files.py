@@ -41,7 +41,7 @@ LARGE = {
     "fields like others": (
         "json",
         lambda: json.dumps(LLAMA | KV_KEYS, separators=(",", ":")),
-        "30,004 fields, and 4,096",
+        "30,004 fields; the limit is 4,096",
     ),
     "layers": ("json", lambda: json.dumps(LLAMA | {"layer_types": ["a"] * 200_000}), "has 200000 entries"),
 }
@@ -67,10 +67,10 @@ def entries(number: int) -> dict[str, object]:
 HEADERS = {
     "many tensors": (
         lambda: "{" + '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},' * 1_850_000,
-        "values, and 1,048,576 would be many",
+        "values; the limit is 1,048,576",
     ),
     "long metadata": (lambda: json.dumps({"__metadata__": {"all": "x" * 98_900_000}}), ""),
-    "nested": (lambda: "[" * 99_000_000, "has a header that is no JSON"),
+    "nested": (lambda: "[" * 99_000_000, "has a header that is not JSON"),
     "both": (lambda: json.dumps({**entries(130_000), "__metadata__": {"all": "x" * 80_000_000}}), ""),
     "long names": (lambda: json.dumps({f"{n}{'x' * 950}": 0 for n in range(100_000)}), "at None of 520,000 bytes"),
 }
@@ -93,7 +93,7 @@ def test_a_header_of_99_mb_is_read_or_refused(tmp_path, case):
 
 
 PATHS = {
-    "a FIFO without a writer": ("fifo", "is a pipe that nobody writes to"),
+    "a FIFO without a writer": ("fifo", "is a pipe without a writer"),
     "a FIFO in the place of a GGUF file": ("fifo.gguf", "is a pipe, not a file"),
     "an endless device": ("/dev/zero", "is a device, not a file"),
     "no device at all": ("/dev/null", "is a device, not a file"),
@@ -106,7 +106,7 @@ PATHS = {
 
 
 OTHERWISE = {
-    **{(command, "fifo.gguf"): "is a pipe that nobody writes to" for command in ("check", "explain-log -p r1")},
+    **{(command, "fifo.gguf"): "is a pipe without a writer" for command in ("check", "explain-log -p r1")},
     ("check", "folder.yaml"): "no deployments found",
 }
 """What a command says that reads pipes, or folders."""
@@ -152,7 +152,7 @@ def loaded_soon(path: str) -> kvcalc.Model:
         try:
             return kvcalc.load(path)
         except kvcalc.InvalidFileError as error:
-            assert "nobody writes to" in str(error)
+            assert "is a pipe without a writer" in str(error)
             threading.Event().wait(0.01)
     raise AssertionError("nobody wrote")
 
@@ -189,5 +189,5 @@ def test_a_duplicate_key_is_found_however_it_is_written(tmp_path):
     ):
         file = tmp_path / "config.json"
         file.write_text(text)
-        with pytest.raises(kvcalc.InvalidFileError, match="stands twice in one object"):
+        with pytest.raises(kvcalc.InvalidFileError, match="is repeated in one object"):
             kvcalc.load(file)

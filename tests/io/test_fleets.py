@@ -58,7 +58,7 @@ def test_one_bad_line_spoils_no_other(cli, fleet):
     outcome = cli(f"check {fleet}", columns=1000)  # no path is so long that a line wraps
     assert outcome.code == 2
     for words in (
-        ("fleet.jsonl:121", "is no JSON object on a line"),
+        ("fleet.jsonl:121", "is not a JSON object on one line"),
         ("fleet.jsonl:123", "deployments[0].model", "no preset is called 'nope'"),
         ("fleet.jsonl:124", "deployments[0].tokns", "no field of a plan is called 'tokns'"),
     ):
@@ -83,7 +83,7 @@ def test_what_a_fleet_does_not_take(cli, fleet, options, words):
 def test_an_empty_one_and_a_missing_one(cli, tmp_path):
     (tmp_path / "fleet.jsonl").touch()
     assert "no deployments found" in cli(f"check {tmp_path}/fleet.jsonl").stderr
-    assert "there is no such file" in cli(f"check {tmp_path}/none.jsonl").stderr
+    assert "no such file" in cli(f"check {tmp_path}/none.jsonl").stderr
 
 
 def test_what_lines_have_in_common_is_read_once(fleet):

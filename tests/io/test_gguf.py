@@ -67,13 +67,13 @@ def test_what_is_no_file_is_neither_waited_for_nor_looked_into(tmp_path):
             kvcalc.load(tmp_path / name)
     os.mkfifo(tmp_path / "pipe")
     assert not reader.is_gguf(tmp_path / "pipe")
-    with pytest.raises(kvcalc.InvalidFileError, match="there is no such file"):
+    with pytest.raises(kvcalc.InvalidFileError, match="no such file"):
         kvcalc.load(tmp_path / "nowhere.gguf")
 
 
 def test_of_a_split_model_the_first_part_is_read(tmp_path):
     (tmp_path / "m-00002-of-00002.gguf").write_bytes(gguf({"split.no": 1, "split.count": 2}))
-    with pytest.raises(kvcalc.InvalidFileError, match=r"is part 2 of 2, and m-00001-of-00002.gguf is not beside it"):
+    with pytest.raises(kvcalc.InvalidFileError, match=r"is part 2 of 2, and m-00001-of-00002.gguf is not next to it"):
         kvcalc.load(tmp_path / "m-00002-of-00002.gguf")
     (tmp_path / "m-00001-of-00002.gguf").write_bytes(gguf(TINY | {"split.no": 0, "split.count": 2}))
     assert kvcalc.load(tmp_path / "m-00002-of-00002.gguf").groups == kvcalc.load(TINY).groups
@@ -99,19 +99,19 @@ LONG = 2**63
 HOSTILE = {
     "empty": (b"", "is not a GGUF file: it starts with b''"),
     "another format": (b"PK\x03\x04" + bytes(100), "is not a GGUF file: it starts with"),
-    "only the magic": (b"GGUF", "ends in the middle of a value: it wants 4 bytes more, and 0 are left"),
-    "a version to come": (header(1, version=9), "is of GGUF version 9, and 1 to 3 are known"),
-    "counts of 2^63": (header(LONG), "claims 9,223,372,036,854,775,808 keys, and 16,384 would be many"),
-    "more keys than there are": (header(5) + KEY + typed(1), "ends in the middle of a value: it wants 8 bytes more"),
+    "only the magic": (b"GGUF", "ends in the middle of a value: it needs 4 more bytes, and 0 are left"),
+    "a version to come": (header(1, version=9), "has GGUF version 9; supported: 1 to 3"),
+    "counts of 2^63": (header(LONG), "claims 9,223,372,036,854,775,808 keys; the limit is 16,384"),
+    "more keys than there are": (header(5) + KEY + typed(1), "ends in the middle of a value: it needs 8 more bytes"),
     "a key of 2^63 bytes": (
         header(1) + length(LONG),
-        "ends in the middle of a key: it wants 9,223,372,036,854,775,808",
+        "ends in the middle of a key: it needs 9,223,372,036,854,775,808",
     ),
-    "a key too long": (header(1) + text("k" * 5000) + typed(1), "has a key of 5,000 bytes, and 1,024 would be long"),
+    "a key too long": (header(1) + text("k" * 5000) + typed(1), "has a key of 5,000 bytes; the limit is 1,024"),
     "a key that is no text": (header(1) + text(b"\xff\xfe") + typed(1), "holds a key that is not UTF-8"),
     "a text that is no text": (header(1) + KEY + struct.pack("<I", STRING) + text(b"\xff"), "holds a text that is not"),
     "a text of 2^63 bytes": (header(1) + KEY + struct.pack("<IQ", STRING, LONG), "ends in the middle of a text"),
-    "a key twice": (header(2) + (KEY + typed(1)) * 2, "the key 'k' stands there twice"),
+    "a key twice": (header(2) + (KEY + typed(1)) * 2, "the key 'k' occurs twice"),
     "a type that is none": (header(1) + KEY + struct.pack("<I", 99), "is of type 99, which GGUF does not have"),
     "an array of 2^63 numbers": (header(1) + KEY + struct.pack("<IIQ", ARRAY, UINT32, LONG), "the middle of an array"),
     "an array of 2^63 strings": (header(1) + KEY + struct.pack("<IIQ", ARRAY, STRING, LONG), "of all arrays to 9,223,"),
@@ -123,10 +123,10 @@ HOSTILE = {
     ),
     "metadata without end": (
         header(200) + b"".join(text(f"k{i}") + typed("x" * 4000) for i in range(200)),
-        "is one value too many",
+        "exceeds the limit of the header's values",
     ),
-    "a key without a name, twice": (header(2) + (text("") + typed(1)) * 2, "the key '' stands there twice"),
-    "a key that breaks the line": (header(2) + (text("a\nb") + typed(1)) * 2, r"the key 'a\nb' stands there twice"),
+    "a key without a name, twice": (header(2) + (text("") + typed(1)) * 2, "the key '' occurs twice"),
+    "a key that breaks the line": (header(2) + (text("a\nb") + typed(1)) * 2, r"the key 'a\nb' occurs twice"),
     "arrays in arrays": (
         header(1) + KEY + struct.pack("<I", ARRAY) + struct.pack("<IQ", ARRAY, 1) * 1000,
         "is an array of arrays",
@@ -263,12 +263,15 @@ def test_any_metadata_is_a_model_or_an_error(data):
         ({"general.architecture": 7}, "no language model of the architecture 7"),
         ({"llama.block_count": 0}, "model: llama.block_count: block_count must be at least 1, not 0"),
         ({"llama.block_count": 513}, "block_count must be at most 512, not 513"),
-        ({"llama.nextn_predict_layers": 3}, "nextn_predict_layers: 3 of 2 layers (block_count)"),
+        (
+            {"llama.nextn_predict_layers": 3},
+            "nextn_predict_layers: leaves no layer for the model: 3 of 2 layers (block_count)",
+        ),
         ({"llama.attention.head_count_kv": [1]}, "head_count_kv: has 1 entries for 2 layers"),
         ({"llama.attention.head_count_kv": [1, -1]}, "must be at least 1, not -1"),
         ({"llama.attention.head_count_kv": "two"}, "must be a whole number, not 'two'"),
         ({"llama.attention.head_count_kv": 3}, "num_query_heads (4) is not a multiple of num_kv_heads (3)"),
-        ({"llama.attention.head_count": 0}, "layer 0 has KV heads and no heads to read them"),
+        ({"llama.attention.head_count": 0}, "layer 0 has KV heads but no query heads"),
     ],
 )
 def test_bad_metadata_is_refused_by_its_key(metadata, message):
@@ -279,7 +282,7 @@ def test_bad_metadata_is_refused_by_its_key(metadata, message):
 
 
 def test_a_gguf_file_needs_no_assumption():
-    with pytest.raises(kvcalc.InvalidValueError, match="GGUF metadata says itself what it is"):
+    with pytest.raises(kvcalc.InvalidValueError, match="GGUF metadata does not need it"):
         kvcalc.load(TINY, assume="gqa")
 
 

@@ -190,7 +190,9 @@ def test_a_draft_layer_that_shares_the_cache_is_counted_and_noted():
         "lfm2", {**GQA, "shortconv.l_cache": 3, "attention.head_count_kv": [0, 2] * 4, "nextn_predict_layers": 1}
     )
     assert total(model) == 4 * 512 * 2 * 4 + 4 * N * KV
-    assert model.notes == ("the last 1 of its layers predict further tokens; llama.cpp keeps them with the rest",)
+    assert model.notes == (
+        "the last 1 of its layers are for multi-token prediction; llama.cpp caches them with the rest",
+    )
 
 
 def test_states_are_kept_for_drafts_where_the_architecture_can_go_back():

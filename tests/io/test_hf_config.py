@@ -166,7 +166,7 @@ def test_remote_code_is_never_run(tmp_path):
     (tmp_path / "modeling_evil.py").write_text("raise SystemExit('ran')")
     config = {"model_type": "evil", "auto_map": {"AutoConfig": "modeling_evil.Config"}, **LLAMA}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(kvcalc.UnknownArchitectureError, match="model_type 'evil' is not a family that kvcalc knows"):
+    with pytest.raises(kvcalc.UnknownArchitectureError, match="unknown model_type 'evil'"):
         kvcalc.load(tmp_path)
 
 

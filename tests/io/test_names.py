@@ -177,16 +177,19 @@ MISTAKES = {
     ),
     "windows of too few layers": (of("domyn_edge", window_sizes=[[9, 0]]), "window_sizes must hold 4 pairs"),
     "no window at all": (of("domyn_edge"), "window_sizes must hold 4 pairs"),
-    "loops without end": (of("iquestloopcoder", loop_num=10**6), "cached layers are more than 10,000"),
-    "loops that share": (of("nanbeige", num_loops=2, loop_share_kv=True), "under loop_share_kv is not known"),
+    "loops without end": (of("iquestloopcoder", loop_num=10**6), "cached layers exceed the limit of 10,000"),
+    "loops that share": (
+        of("nanbeige", num_loops=2, loop_share_kv=True),
+        "the cache of layers with loop_share_kv is unknown",
+    ),
     "loops that nobody counts": (of("nanbeige"), "num_loops is missing"),
     "heads of too few layers": (
         {"model_type": "openelm", "num_transformer_layers": 3, "num_query_heads": [4], "head_dim": 64},
-        "num_query_heads must count the heads of 3 layers",
+        "num_query_heads must give the heads of 3 layers",
     ),
     "nothing but reused caches": (
         {"model_type": "afm7", "num_layers": 2, "num_kv_reuse_layers": 2, "num_heads": 8, "hidden_dim": 512},
-        "leaves no layer of 2 with a cache to reuse",
+        "leaves none of the 2 layers with a cache to reuse",
     ),
     "a width that is no divisor": (
         {"model_type": "rwkv7", "num_hidden_layers": 4, "hidden_size": 64, "head_dim": 48},
@@ -305,7 +308,7 @@ MORE_MISTAKES = {
     ),
     "values of other heads": (
         of("alice_ai", layer_types=["linear_attention"] * 4, linear_num_key_heads=2, linear_num_value_heads=4),
-        "linear_num_value_heads (4) is not linear_num_key_heads (2), as KDA needs it",
+        "linear_num_value_heads (4) must equal linear_num_key_heads (2) in KDA",
     ),
 }
 

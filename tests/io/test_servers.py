@@ -252,13 +252,13 @@ def test_pages_that_need_a_key_are_left_out():
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("http://u:hunter2@127.0.0.1:1", "holds a user name or a password"),
+        ("http://u:hunter2@127.0.0.1:1", "the address contains a user name or a password, which is not sent"),
         ("http://127.0.0.1:99999", "the address cannot be read"),
         ("http://[::1", "the address cannot be read"),
         ("http://", "names no host"),
-        ("http://127.0.0.1:1", "cannot be asked: "),
-        ("HTTPS://127.0.0.1:1", "cannot be asked: "),
-        ("http://none.invalid:1", "cannot be asked: "),
+        ("http://127.0.0.1:1", "cannot be read: "),
+        ("HTTPS://127.0.0.1:1", "cannot be read: "),
+        ("http://none.invalid:1", "cannot be read: "),
     ],
 )
 def test_an_address_that_cannot_be_asked_is_refused(cli, address, words):

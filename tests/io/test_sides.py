@@ -130,7 +130,7 @@ def test_a_model_that_was_not_there_is_not_read_from_the_disk(repository):
     Path("own.yaml").write_text(OWN.format(4))
     done = run("diff", "main~0..main", "plans/a.yaml")
     assert_message(done)
-    assert "main:/plans/a.yaml:3: deployments[0].model: main:/plans/../own.yaml: there is no such file" in done.err
+    assert "main:/plans/a.yaml:3: deployments[0].model: main:/plans/../own.yaml: no such file" in done.err
 
 
 def test_a_model_outside_of_the_repository_is_no_file_of_a_revision(repository):
@@ -138,7 +138,7 @@ def test_a_model_outside_of_the_repository_is_no_file_of_a_revision(repository):
     commit({"a.yaml": plan(model="../own.yaml")})
     done = run("diff", "main..main", "a.yaml")
     assert_message(done)
-    assert "there is no such file" in done.err
+    assert "no such file" in done.err
 
 
 def test_what_was_broken_before_is_said_and_what_is_broken_now_fails(repository):
@@ -236,7 +236,7 @@ def test_submodules_are_said_and_not_read(repository):
     git("commit", "-qm", "y")
     assert tokens("main", "main")[0] == [("a.yaml", "chat", 1024)]
     done = run("diff", "main", "main")
-    assert "main:/vendor  submodule  a repository of its own is not read" in done.out
+    assert "main:/vendor  submodule  submodules are not read" in done.out
 
 
 def test_other_files_are_counted_and_broken_plans_are_not_passed_over(repository):
@@ -313,18 +313,18 @@ def test_an_object_that_is_not_in_the_clone_is_named(repository):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("nope", "'nope' is no revision of this repository, and no file or folder"),
-        ("main..nope", "'nope' is no revision of this repository, and no file or folder"),
-        ("main...nope", "'nope' is no revision of this repository"),
+        ("nope", "'nope' is neither a revision of this repository nor a file or folder"),
+        ("main..nope", "'nope' is neither a revision of this repository nor a file or folder"),
+        ("main...nope", "'nope' is not a revision of this repository"),
         ("main nothere.yaml", "nothere.yaml: is neither in main nor in the working tree"),
         ("main main nothere.yaml", "nothere.yaml: is neither in main nor in main"),
-        ("main ../elsewhere", "../elsewhere lies outside of the repository"),
-        ("same", "BASE: 'same' is both a file or folder here and a revision\nhelp: write ./same for the one, "),
+        ("main ../elsewhere", "../elsewhere is outside the repository"),
+        ("same", "BASE: 'same' is both a file or folder here and a revision\nhelp: write ./same for the file, "),
         ("main same", "HEAD: 'same' is both a file or folder here and a revision"),
-        ("a.yaml", "HEAD: a.yaml is compared with nothing"),
-        ("a.yaml main", "main: there is no such file or folder"),
-        ("a.yaml plans", "HEAD: a.yaml is a file, and plans is a folder"),
-        ("a.yaml a.yaml x", "PATHS: between two files there is nothing called 'x'"),
+        ("a.yaml", "HEAD: nothing to compare a.yaml with"),
+        ("a.yaml main", "main: no such file or folder"),
+        ("a.yaml plans", "HEAD: a.yaml is a file, but plans is a folder"),
+        ("a.yaml a.yaml x", "PATHS: 'x' does not apply to a comparison of two files"),
         ("plans plans x", "x: is neither in plans nor in plans"),
         ("main --max-growth 10", "--max-growth: max_growth must be a percentage, not '10'"),
     ],
@@ -349,7 +349,7 @@ def test_outside_of_a_repository(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     done = run("diff", "main")
     assert_message(done)
-    assert "'main' is no file or folder here, and for a revision: git: not a git repository" in done.err
+    assert "'main' is not a file or folder, and as a revision: git: not a git repository" in done.err
 
 
 def test_without_git(tmp_path, monkeypatch):

@@ -68,7 +68,7 @@ def test_a_folder_is_read_by_one_of_its_files(tmp_path, files, read):
             "name the folder or the repository",
         ),
         ({"a.gguf": GGUF, "b.gguf": GGUF}, "and 2 GGUF files", "name one of them: a.gguf, b.gguf"),
-        ({"model_index.json": {}}, "is a pipeline of diffusers, not a language model", "text_encoder"),
+        ({"model_index.json": {}}, "is a diffusers pipeline, not a language model", "text_encoder"),
         ({"snapshots/a/config.json": LLAMA, "snapshots/b/config.json": LLAMA}, "has no config.json", "name the folder"),
     ],
 )
@@ -129,15 +129,15 @@ NO_MODELS = {
     "the settings of sentence-transformers": {"__version__": {"sentence_transformers": "3.0.1"}, "prompts": {}},
     "the config of a timm model": {"architecture": "vit_base_patch16_224", "num_classes": 1000, "pretrained_cfg": {}},
     "the config of an open_clip model": {"model_cfg": {"embed_dim": 512}, "preprocess_cfg": {}},
-    "ModelOpt's quantisation, which stands beside a config.json": {"producer": {}, "quantization": {}},
+    "ModelOpt's quantisation, which belongs to a config.json": {"producer": {}, "quantization": {}},
     "the index of safetensors files": {"metadata": {"total_size": 1}, "weight_map": {}},
     "the config of a tokenizer": {"tokenizer_class": "LlamaTokenizer", "model_max_length": 4096},
     "a tokenizer": {"version": "1.0", "added_tokens": [], "model": {"type": "BPE"}},
     "the config of an image processor": {"image_processor_type": "CLIPImageProcessor", "size": {}},
     "the config of a feature extractor": {"feature_extractor_type": "WhisperFeatureExtractor"},
     "the config of a processor": {"processor_class": "LlavaProcessor"},
-    "the config of generation": {"eos_token_id": 2, "transformers_version": "4.44.0"},
-    "the log of a training": {"global_step": 10, "log_history": []},
+    "a generation config": {"eos_token_id": 2, "transformers_version": "4.44.0"},
+    "a training log": {"global_step": 10, "log_history": []},
 }
 
 
@@ -216,10 +216,10 @@ def test_adapters_whose_tokens_take_slots_are_refused(tmp_path, kind):
     with pytest.raises(NotApplicableError) as refused:
         kvcalc.load(path)
     assert str(refused.value) == (
-        f"{path / 'adapter_config.json'}:1: peft_type: is an adapter of Qwen/Qwen3-8B of the kind {kind}, whose own 20 "
-        "virtual tokens take slots of the cache before every prompt"
+        f"{path / 'adapter_config.json'}:1: peft_type: is a {kind} adapter of Qwen/Qwen3-8B, whose 20 virtual tokens use "
+        "slots of the cache before every prompt"
     )
-    assert refused.value.help == "size Qwen/Qwen3-8B with --tokens that count them"
+    assert refused.value.help == "size Qwen/Qwen3-8B and include them in --tokens"
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,16 @@ def test_adapters_whose_tokens_take_slots_are_refused(tmp_path, kind):
         (
             adapter("SHADOW"),
             UnknownArchitectureError,
-            "is an adapter of the kind 'SHADOW', whose cache is not known here",
+            "is an adapter of the kind 'SHADOW', whose cache is unknown",
         ),
-        (adapter("LORA", None), InvalidFileError, "names no model that it is an adapter of"),
-        (adapter("LORA", "org/unheard-of"), KvcalcError, "adapter_config.json: base_model_name_or_path: no repository"),
+        (adapter("LORA", None), InvalidFileError, "does not name the base model of the adapter"),
+        (
+            adapter("LORA", "org/unheard-of"),
+            KvcalcError,
+            "adapter_config.json: base_model_name_or_path: org/unheard-of is not a known repository",
+        ),
         (adapter(7), KvcalcError, "peft_type: must be text, not 7"),
-        ({}, InvalidFileError, "names no model that it is an adapter of"),
+        ({}, InvalidFileError, "does not name the base model of the adapter"),
         ([], KvcalcError, "must be a mapping"),
     ],
 )
@@ -245,5 +249,5 @@ def test_adapters_that_are_refused(tmp_path, values, kind, message):
 
 def test_an_adapter_of_an_adapter_ends(tmp_path):
     path = folder(tmp_path / "mine", {"adapter_config.json": adapter("LORA", str(tmp_path / "mine"))})
-    with pytest.raises(InvalidFileError, match="and the base of an adapter itself"):
+    with pytest.raises(InvalidFileError, match="and itself the base of an adapter"):
         kvcalc.load(path)

@@ -70,19 +70,19 @@ def test_counts(tmp_path, text, want):
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("", "", "holds no request"),
-        ("a,b\n1,2\n", ":1", "names no column of prompt tokens in its first line"),
+        ("", "", "contains no request"),
+        ("a,b\n1,2\n", ":1", "has no column for prompt tokens in its first line"),
         ("prompt_tokens,output_tokens\n1,2\n1\n", ":3", "has none of output_tokens"),
         ("prompt_tokens,output_tokens\n1,x\n", ":2", "output_tokens must be a whole number of at least 1, not 'x'"),
         ("prompt_tokens,output_tokens\n0,1\n", ":2", "prompt_tokens must be a whole number of at least 1, not '0'"),
         ("prompt_tokens,output_tokens\n1e9,1\n", ":2", "must be a whole number"),
         ('{"prompt_tokens": 1}\n', ":1", "has none of output_tokens"),
-        ('{"prompt_tokens": 1, "output_tokens": 1}\n[]\n', ":2", "is no JSON object on a line"),
+        ('{"prompt_tokens": 1, "output_tokens": 1}\n[]\n', ":2", "is not a JSON object on one line"),
         ('{"input_length": 600, "output_length": 1, "hash_ids": [1]}', ":1", "600 tokens are 2 blocks of 512"),
         ('{"prompt": [[1.5, 2]], "output_tokens": 1}', ":1", "prompt must be a list of [segment, tokens]"),
         ("timestamp,prompt_tokens,output_tokens\nnoon,1,1\n", ":2", "timestamp must be milliseconds, or a date"),
         ("arrival_seconds,prompt_tokens,output_tokens\nnan,1,1\n", ":2", "a time must be a number"),
-        ("arrival_step,prompt_tokens,output_tokens\n2,1,1\n1,1,1\n", ":3", "comes before the request ahead of it"),
+        ("arrival_step,prompt_tokens,output_tokens\n2,1,1\n1,1,1\n", ":3", "comes before the previous request"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path, text, line, words):
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path, text, line, words):
 
 
 def test_times_need_a_step(tmp_path):
-    with pytest.raises(InvalidFileError, match="has times, but a step has no duration") as caught:
+    with pytest.raises(InvalidFileError, match="has times, but the duration of a step is unknown") as caught:
         list(read_trace(written(tmp_path, AZURE)))
     assert caught.value.help == "pass --step-ms 25, or with a GPU --step-ms floor"
 

@@ -185,7 +185,7 @@ def test_layers_of_several_kinds_are_changed_one_by_one():
     assert [group.label for group in gpt_oss.groups] == ["GTA-8", "GTA-8"]
     jamba = changed("tpa", "jamba-1.5-mini")
     assert {group.label for group in jamba.groups} == {"TPA 2+2", "Mamba"}
-    assert "layers that stay as they are" in jamba.notes[-1]
+    assert "unchanged layers" in jamba.notes[-1]
 
 
 def test_a_latent_model_takes_the_heads_that_papers_compare_it_with():
@@ -272,19 +272,19 @@ def test_latents_that_ranks_cannot_share():
 @pytest.mark.parametrize(
     ("spec", "message", "help"),
     [
-        ("yoco:n_self_heads=3", "n_self_heads (3) does not divide dim (4,096), the width of all query heads", "out for 32"),
+        ("yoco:n_self_heads=3", "n_self_heads (3) does not divide dim (4,096), the width of all query heads", "remove it for 32"),
         ("yoco:n_self_heads=0", "n_self_heads must be at least 1, not 0", ""),
         ("yoco:sliding_window=0", "sliding_window must be at least 1, not 0", ""),
         ("yoco:sliding_window=wide", "sliding_window must be a number, not 'wide'", "sliding_window=1"),
-        ("yoco:n_attn_kv_heads=7", "num_query_heads (32) is not a multiple of num_kv_heads (7)", "4 or 8 would do"),
+        ("yoco:n_attn_kv_heads=7", "num_query_heads (32) is not a multiple of num_kv_heads (7)", "4 or 8 would work"),
         ("mlkv:num_key_value_layers=33", "num_key_value_layers (33) is more than the 32 layers of llama-3-8b", "1 to 32"),
         ("mlkv:num_key_value_layers=0", "num_key_value_layers must be at least 1, not 0", ""),
-        ("mlkv:num_key_value_heads=5", "num_query_heads (32) is not a multiple of num_kv_heads (5)", "4 or 8 would do"),
+        ("mlkv:num_key_value_heads=5", "num_query_heads (32) is not a multiple of num_kv_heads (5)", "4 or 8 would work"),
         ("mlkv:num_key_value_heads=0", "num_key_value_heads must be at least 1, not 0", ""),
         ("mfa:head_dim=0", "head_dim must be at least 1, not 0", ""),
         ("mfa:key_reuse=yes", "key_reuse must be true or false, not 'yes'", "write key_reuse=true"),
         ("tpa:rank=0", "k_rank must be at least 1, not 0", ""),
-        ("gta:num_key_value_heads=3", "num_query_heads (32) is not a multiple of num_kv_heads (3)", "2 or 4 would do"),
+        ("gta:num_key_value_heads=3", "num_query_heads (32) is not a multiple of num_kv_heads (3)", "2 or 4 would work"),
         ("gta:rope_dim=129", "qk_rope_head_dim (129) is wider than head_dim (128), of which it is a part", "head: 64"),
         ("gla:num_latent_heads=3", "num_query_heads (32) is not a multiple of num_latent_heads (3)", "each latent serves"),
         ("gla:latent_head_dim=0", "latent_head_dim must be at least 1, not 0", ""),
@@ -311,10 +311,10 @@ def test_models_without_keys_and_values(name):
 @pytest.mark.parametrize(
     ("model", "spec", "message"),
     [
-        ("gpt-oss-20b", "yoco", "YOCO caches once for all layers, and gpt-oss-20b has GQA-8"),
-        ("gpt-oss-20b", "mlkv", "MLKV shares one kind of cache among layers, and gpt-oss-20b has GQA-8"),
-        ("glm-5", "yoco", "YOCO caches once for all layers, and glm-5 has MLA 512+64 + indexer 128"),
-        ("r1", "yoco", "YOCO halves the layers, and deepseek-r1 has 61"),
+        ("gpt-oss-20b", "yoco", "YOCO caches once for all layers, but gpt-oss-20b has GQA-8"),
+        ("gpt-oss-20b", "mlkv", "MLKV shares one kind of cache among layers, but gpt-oss-20b has GQA-8"),
+        ("glm-5", "yoco", "YOCO caches once for all layers, but glm-5 has MLA 512+64 + indexer 128"),
+        ("r1", "yoco", "YOCO halves the layers, but deepseek-r1 has 61"),
     ],
 )
 def test_models_whose_layers_cannot_share(model, spec, message):
@@ -326,7 +326,7 @@ def test_models_whose_layers_cannot_share(model, spec, message):
 
 @pytest.mark.parametrize("name", ["gqa:4", "mla", *NAMES])
 def test_another_architecture_would_undo_a_selection(name):
-    with pytest.raises(kvcalc.NotApplicableError, match="keep what a method left of them"):
+    with pytest.raises(kvcalc.NotApplicableError, match="layers were already changed by a method"):
         changed(name, changed("snapkv"))
 
 

@@ -418,9 +418,9 @@ def test_tokens_that_are_quantised_together_are_not_chosen_from():
     ):
         quantised = kvcalc.apply_method(model, spec)
         for chosen in ("tova", "duo-attention", "dmc"):
-            with pytest.raises(kvcalc.NotApplicableError, match="quantised together, as those of k_") as refused:
+            with pytest.raises(kvcalc.NotApplicableError, match="quantised together, such as those of k_") as refused:
                 kvcalc.apply_method(quantised, chosen)
-            assert "the other way round" in refused.value.help
+            assert "swap the order" in refused.value.help
     for spec in ("per-token-head", "int4-grouped", "turboquant"):
         orders = [reduce(kvcalc.apply_method, order, model) for order in ((spec, "tova"), ("tova", spec))]
         assert kvcalc.size(orders[0], tokens=9000).total_bytes == kvcalc.size(orders[1], tokens=9000).total_bytes
@@ -487,28 +487,28 @@ def test_a_ratio_is_taken_as_it_is_written():
         ("snapkv:window_size=2048", "window_size (2,048) is not smaller than max_capacity_prompt (2,048)", "above 2,048"),
         ("l2-norm:keep_ratio=1.5", "keep_ratio must be above 0 and at most 1, not", "write 0.5"),
         ("l2-norm:keep_ratio=0", "keep_ratio must be above 0 and at most 1, not", "write 0.5"),
-        ("l2-norm:skip_layers=80", "skip_layers names layer 80, and llama-3-70b has layers 0 to 79", "skip_layers=0+1"),
+        ("l2-norm:skip_layers=80", "skip_layers names layer 80, but llama-3-70b has layers 0 to 79", "skip_layers=0+1"),
         ("l2-norm:skip_layers=a", "skip_layers must be whole numbers, written 0+1, not 'a'", "write skip_layers=0+1"),
-        ("duo-attention:retrieval_heads=9", "layer 0 has 8 KV heads, and retrieval_heads says 9", "from 0 to 8"),
-        ("duo-attention:retrieval_heads=1+2", "retrieval_heads has 2 numbers, and llama-3-70b has 80 layers", "one for each"),
+        ("duo-attention:retrieval_heads=9", "layer 0 has 8 KV heads, but retrieval_heads is 9", "from 0 to 8"),
+        ("duo-attention:retrieval_heads=1+2", "retrieval_heads has 2 numbers, but llama-3-70b has 80 layers", "one per layer"),
         ("kivi:bits=3", "bits must be 2 or 4, not 3", "write bits=4"),
         ("kivi:v_bits=8", "v_bits must be 2 or 4, not 8", "write v_bits=4"),
         ("kivi:residual_length=100", "residual_length (100) is not a multiple of group_size (32)", "residual_length=128"),
         ("kivi:group_size=48,residual_length=96", "KIVI: head_dim (128) is not a multiple of group_size (48)", "group_size=32"),
         ("kivi:group_size=4,residual_length=8", "residual_length (8) is not a multiple of 16, the codes of an int32 word", "use 16"),
         ("l2-norm:prompt_tokens=0", "prompt_tokens must be at least 1, not 0", ""),
-        ("mqa:x=3", "mqa takes no parameter, not 'x=3'", "write mqa alone"),
+        ("mqa:x=3", "mqa takes no parameter, not 'x=3'", "write mqa without a parameter"),
         ("kv-dtype", "kv-dtype names neither the format of keys nor that of values", "k_dtype=q8_0"),
         ("kv-dtype:k_dtype=int3", "no dtype is called 'int3'", ""),
         ("snapkv:compression_ratio=0.5,prompt_tokens=32", "window_size (32) is not smaller than the prompt (32)", "window_size=16"),
         ("ada-kv:compression_ratio=0.5,prompt_tokens=8", "window_size (32) is not smaller than the prompt (8)", "longer prompt"),
-        ("pyramidkv:compression_ratio=0.5,prompt_tokens=1", "window_size (8) is not smaller than the prompt (1)", "give a longer prompt"),
+        ("pyramidkv:compression_ratio=0.5,prompt_tokens=1", "window_size (8) is not smaller than the prompt (1)", "use a longer prompt"),
         ("pyramidkv:beta=0", "beta must be at least 1, not 0", ""),
-        ("pyramidkv:compression_ratio=0.5", "compression_ratio is a share of the prompt, and nothing says how long", "prompt_tokens=8000"),
+        ("pyramidkv:compression_ratio=0.5", "compression_ratio is a share of the prompt, whose length is unknown", "prompt_tokens=8000"),
         ("h2o-flexgen", "H2O in FlexGen drops tokens of each query head, and llama-3-70b has 8 KV heads", "--attention mha"),
         ("vatp:heavy_ratio=0", "heavy_ratio must be above 0 and at most 1, not 0", "write 0.5"),
         ("vatp:recent_ratio=1.5", "recent_ratio must be above 0 and at most 1, not", "write 0.5"),
-        ("h2o-mask-only:x=1", "h2o-mask-only takes no parameter, not 'x=1'", "write h2o-mask-only alone"),
+        ("h2o-mask-only:x=1", "h2o-mask-only takes no parameter, not 'x=1'", "write h2o-mask-only without a parameter"),
         ("snapkey", "no attention or method is called 'snapkey'", "did you mean 'snapkv'?"),
         ("tova:cache_size=" + "9" * 5000, "cache_size must be a number", "write cache_size=512"),
     ],
@@ -527,33 +527,33 @@ def test_what_is_refused_and_why(cli, line, message, help):
         (
             "r1",
             "snapkv",
-            "SnapKV wants keys and values of heads, and the all layers of deepseek-r1 are MLA",
+            "SnapKV needs keys and values of heads, but all layers of deepseek-r1 are MLA",
         ),
-        ("mamba-2.8b", "snapkv", "SnapKV has nothing to choose from in mamba-2.8b: no layer keeps every token (Mamba)"),
+        ("mamba-2.8b", "snapkv", "SnapKV has nothing to select from in mamba-2.8b: no layer keeps every token (Mamba)"),
         (
             "r1",
             "duo-attention",
-            "DuoAttention wants keys and values of heads, and the all layers of deepseek-r1 are MLA 512+64",
+            "DuoAttention needs keys and values of heads, but all layers of deepseek-r1 are MLA 512+64",
         ),
-        ("gpt-oss-20b", "cla", "CLA shares one kind of cache among all layers, and gpt-oss-20b has GQA-8"),
-        ("falcon-h1-7b", "cla", "CLA shares one kind of cache among all layers, and falcon-h1-7b has GQA-2 + Mamba-2"),
+        ("gpt-oss-20b", "cla", "CLA shares one kind of cache among all layers, but gpt-oss-20b has GQA-8"),
+        ("falcon-h1-7b", "cla", "CLA shares one kind of cache among all layers, but falcon-h1-7b has GQA-2 + Mamba-2"),
         (
             "r1",
             "kivi",
-            "KIVI has nothing to quantise in deepseek-r1: no layer keeps keys and values of heads of every token",
+            "KIVI has nothing to quantise in deepseek-r1: no layer keeps unmodified keys and values of heads of every token",
         ),
         (
             "mamba-2.8b",
             "kivi",
-            "KIVI has nothing to quantise in mamba-2.8b: no layer keeps keys and values of heads of every token",
+            "KIVI has nothing to quantise in mamba-2.8b: no layer keeps unmodified keys and values of heads of every token",
         ),
         (
             "r1",
             "kv-dtype:k_dtype=fp8",
-            "K in fp8 has nothing to quantise in deepseek-r1: no layer keeps keys and values of heads as the model "
-            "made them (MLA 512+64)",
+            "K in fp8 has nothing to quantise in deepseek-r1: no layer keeps unmodified keys and values of heads "
+            "(MLA 512+64)",
         ),
-        ("mamba-2.8b", "duo-attention", "DuoAttention has nothing to choose from in mamba-2.8b"),
+        ("mamba-2.8b", "duo-attention", "DuoAttention has nothing to select from in mamba-2.8b"),
     ],
 )
 def test_models_that_a_method_cannot_be_used_on(cli, preset, method, message):

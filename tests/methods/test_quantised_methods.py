@@ -346,32 +346,32 @@ def test_copied_heads_pack_as_they_did():
         ("llama3-8b", "per-token-head:scale_dtype=fp8", "scale_dtype must be fp32, bf16 or fp16, not 'fp8'", "fp32"),
         ("llama3-8b", "int4-grouped:group_size=48", "int4-grouped: head_dim (128) is not a multiple of group_size (48)", "group_size=32"),
         ("llama3-8b", "int4-grouped:group_size=256", "int4-grouped: head_dim (128) is not a multiple of group_size (256)", "group_size=128"),
-        ("llama3-8b", "int4-grouped:group_size=1", "group_size (1) is odd, and two codes share a byte", "group_size=2"),
+        ("llama3-8b", "int4-grouped:group_size=1", "group_size (1) is odd, but two codes share a byte", "group_size=2"),
         ("llama3-8b", "quanto:nbits=3", "nbits must be 2 or 4, not 3", "nbits=4"),
         ("llama3-8b", "hqq:nbits=5", "nbits must be 1, 2, 3, 4 or 8, not 5", "nbits=8"),
         ("llama3-8b", "quanto:axis_key=1", "axis_key must be 0 or -1, not 1", "axis_key=0"),
         ("llama3-8b", "hqq:axis_value=-1", "axis_value must be 0 or 1, not -1", "axis_value=0"),
-        ("llama3-8b", "quanto:q_group_size=48", "quanto cannot group the 1,024 elements that a token has in k by q_group_size (48)", "one that divides"),
-        ("llama3-8b", "quanto:axis_key=-1", "axis -1 of quanto groups the tokens of a channel, and nothing says how many", "prompt_tokens=8192"),
+        ("llama3-8b", "quanto:q_group_size=48", "quanto cannot group the 1,024 elements that a token has in k by q_group_size (48)", "use a q_group_size that divides them"),
+        ("llama3-8b", "quanto:axis_key=-1", "axis -1 of quanto groups the tokens of a channel, and the prompt length is unknown", "prompt_tokens=8192"),
         ("llama3-8b", "quanto:axis_value=-1,prompt_tokens=100", "quanto cannot quantise prompt_tokens (100) of one sequence: what a channel has of tokens and heads, 8 for each token, must be a multiple of 64", "prompt_tokens=128"),
         ("llama3-8b", "quanto:axis_value=-1,prompt_tokens=64,residual_length=9", "quanto cannot quantise residual_length (9)", "residual_length=64"),
-        ("llama3-8b", "hqq:q_group_size=1", "hqq packs 2 codes of a group into a byte, and q_group_size (1) is no multiple", "q_group_size=2"),
+        ("llama3-8b", "hqq:q_group_size=1", "hqq packs 2 codes of a group into a byte, but q_group_size (1) is not a multiple", "q_group_size=2"),
         ("llama3-8b", "hqq:axis_key=1,q_group_size=1024,prompt_tokens=3", "hqq cannot quantise prompt_tokens (3) of one sequence: groups, 1 for each token, must be a multiple of 2", "prompt_tokens=4"),
         ("llama3-8b", "quanto:residual_length=0", "residual_length must be at least 1, not 0", ""),
         ("llama3-8b", "quanto:axis_key=--1", "axis_key must be a number, not '--1'", ""),
         ("llama3-8b", "kvquant:bits=5", "bits must be 2, 3 or 4, not 5", "bits=4"),
         ("llama3-8b", "kvquant:sparsity_threshold=0", "sparsity_threshold must be above 0 and at most 1, not", "0.99"),
-        ("llama3-8b", "kvquant:maxseqlen=100", "maxseqlen is room that the deployment code makes", "deployed=true"),
+        ("llama3-8b", "kvquant:maxseqlen=100", "maxseqlen is an allocation of the deployment code, which the paper does not count", "deployed=true"),
         ("gemma-2b", "kvquant:deployed=true,maxseqlen=0", "maxseqlen must be at least 1, not 0", ""),
         ("llama3-8b", "turboquant:bits=8", "bits must be 1, 2, 3 or 4, not 8", "bits=4"),
         ("llama3-8b", "turboquant:residual_len=0", "residual_len must be at least 1, not 0", ""),
         ("gpt-oss-20b", "quanto", "transformers has no quantised cache for gpt-oss-20b: sliding layers keep k (last 128)", "per-token-head"),
         ("gpt-oss-20b", "hqq", "transformers has no quantised cache for gpt-oss-20b", ""),
-        ("r1", "per-token-head", "fp8 per token and head has nothing to quantise in deepseek-r1: no layer keeps keys and values of heads as the model made them (MLA 512+64)", "--dtype"),
+        ("r1", "per-token-head", "fp8 per token and head has nothing to quantise in deepseek-r1: no layer keeps unmodified keys and values of heads (MLA 512+64)", "--dtype"),
         ("r1", "int4-grouped", "int4 in groups of 64 has nothing to quantise in deepseek-r1", ""),
         ("r1", "quanto", "quanto has nothing to quantise in deepseek-r1", ""),
         ("r1", "hqq", "hqq has nothing to quantise in deepseek-r1", ""),
-        ("mamba-2.8b", "kvquant", "KVQuant has nothing to quantise in mamba-2.8b: no layer keeps keys and values of heads of every token", ""),
+        ("mamba-2.8b", "kvquant", "KVQuant has nothing to quantise in mamba-2.8b: no layer keeps unmodified keys and values of heads of every token", ""),
         ("mamba-2.8b", "turboquant", "TurboQuant has nothing to quantise in mamba-2.8b", ""),
     ],
 )  # fmt: skip
@@ -385,8 +385,8 @@ def test_what_is_refused_and_why(preset, line, message, help):
 @pytest.mark.parametrize(
     ("width", "spec", "message"),
     [
-        (65, "per-token-head:kv_cache_dtype=int4", "head_dim (65) is odd, and two codes of int4 share a byte"),
-        (48, "kvquant:deployed=true", "KVQuant's code packs 32 channels of a head at once, and head_dim is 48"),
+        (65, "per-token-head:kv_cache_dtype=int4", "head_dim (65) is odd, but two codes of int4 share a byte"),
+        (48, "kvquant:deployed=true", "KVQuant's code packs 32 channels of a head at once, but head_dim is 48"),
     ],
 )
 def test_widths_that_cannot_be_packed(width, spec, message):
@@ -406,7 +406,7 @@ def test_nothing_is_quantised_twice():
 
 def test_what_all_heads_pack_together_is_not_shared():
     with pytest.raises(
-        kvcalc.InvalidValueError, match="packs 1 of each token for all heads, which 4 ranks cannot share"
+        kvcalc.InvalidValueError, match="packs 1 of each token for all heads, which 4 ranks cannot divide"
     ):
         sized(kvcalc.load("llama-2-7b"), "kvquant:deployed=true", 100, parallel=kvcalc.Parallel(tp=4))
 

@@ -177,7 +177,7 @@ def test_what_kvpress_only_masks(row):
     report = kvcalc.size(changed, tokens=prompt, **asked)
     assert bytes_named(report, *rows) == row["total_bytes"] == row["storage_bytes"]
     assert row["peak_cache_bytes_in_prefill"] == row["total_bytes"]
-    assert "nothing is saved" in changed.notes[-1]
+    assert "in this form only masks tokens and keeps all of them: it saves no memory" in changed.notes[-1]
     kept = {layer: group.tensors[0].slots for group in report.groups for layer in group.layers}
     assert [kept[layer] for layer in sorted(kept)] == row["kept_per_layer"]
     after = kvcalc.size(changed, tokens=prompt + row["gen_tokens"], **asked)
@@ -533,28 +533,28 @@ def test_masked_heads_of_dms_read_what_dms_would_keep():
     [
         ("ada-kv:window_size=1024", "window_size (1,024) is not smaller than base_capacity (1,024)", "above 1,024"),
         ("ada-kv:floor_alpha=1.5", "floor_alpha must be at least 0 and at most 1, not 1.5", "write 0.2"),
-        ("ada-kv:pyramid=true", "pyramid and head_counts depend on the prompt, and nothing says", "prompt_tokens=8000"),
-        ("ada-kv:compression_ratio=0.5", "compression_ratio is a share of the prompt, and nothing says", "prompt_tokens"),
-        ("ada-kv:head_counts=3+4,prompt_tokens=9000", "head_counts has 2 numbers, and a layer has 8 heads", "8 numbers"),
+        ("ada-kv:pyramid=true", "pyramid and head_counts depend on the prompt, whose length is unknown", "prompt_tokens=8000"),
+        ("ada-kv:compression_ratio=0.5", "compression_ratio is a share of the prompt, whose length is unknown", "prompt_tokens"),
+        ("ada-kv:head_counts=3+4,prompt_tokens=9000", "head_counts has 2 numbers, but a layer has 8 heads", "8 numbers"),
         (
             f"ada-kv:head_counts={'+'.join(['990'] * 8)},prompt_tokens=9000",
             "head_counts of layer 0 are 7,920 tokens with 990 in one head, and its budget is 7,936 with at most 8,968 in one",
             "992 in each",
         ),
-        ("fastgen:heads_per_policy=1+2", "heads_per_policy has 2 numbers, 3 heads in all, and layer 0 has 8 KV", "+8"),
-        ("fastgen:heads_per_policy=1+1+1+1+1", "heads_per_policy has 5 numbers, 5 heads in all", "full: write"),
-        ("fastgen:local_ratio=0.7", "the ratios are 1.1 together, and no head keeps more", "write 0.3"),
+        ("fastgen:heads_per_policy=1+2", "heads_per_policy has 2 numbers, 3 heads in total, but layer 0 has 8 KV", "+8"),
+        ("fastgen:heads_per_policy=1+1+1+1+1", "heads_per_policy has 5 numbers, 5 heads in total", "full: write"),
+        ("fastgen:local_ratio=0.7", "the ratios add up to 1.1", "write 0.3"),
         ("fastgen:local_ratio=1.7", "local_ratio must be from 0 to 1 with two decimals at most, not 1.7", "write 0.3"),
         ("fastgen:frequent_ratio=0.333", "frequent_ratio must be from 0 to 1 with two decimals at most, not 0.333", "0.3"),
         ("fastgen:special_tokens=0", "special_tokens must be at least 1, not 0", ""),
         ("dmc:dmc_cr=0.5", "dmc_cr must be from 1 to 64 in quarters, not 0.5", "dmc_cr=4"),
         ("dmc:dmc_cr=3.333", "dmc_cr must be from 1 to 64 in quarters, not 3.333", "dmc_cr=4"),
-        ("dmc:head_cr=2+4", "head_cr has 2 numbers, and a layer has 8 KV heads", "one for each head"),
-        ("dmc:head_cr=3+5+7+11+13+17+19+23", "head_cr has ratios that meet again after 111,546,435 tokens", "2+4+8+16"),
+        ("dmc:head_cr=2+4", "head_cr has 2 numbers, but a layer has 8 KV heads", "give one per head, or none"),
+        ("dmc:head_cr=3+5+7+11+13+17+19+23", "head_cr has ratios with a common period of 111,546,435 tokens", "2+4+8+16"),
         ("dmc:dmc_paged_block_size=0", "dmc_paged_block_size must be at least 1, not 0", ""),
         ("dms:dms_cr=65", "dms_cr must be from 1 to 64 in quarters, not 65", "dms_cr=4"),
         ("dms:dms_window_size=256", "dms_window_size (256) is not larger than dms_paged_attention_block_size (256)", "256"),
-        ("duo-attention:mask_only=true,retrieval_heads=9", "layer 0 has 8 KV heads, and retrieval_heads says 9", "0 to 8"),
+        ("duo-attention:mask_only=true,retrieval_heads=9", "layer 0 has 8 KV heads, but retrieval_heads is 9", "0 to 8"),
     ],
 )  # fmt: skip
 def test_what_is_refused_and_why(cli, line, message, help):
@@ -569,8 +569,8 @@ def test_what_is_refused_and_why(cli, line, message, help):
 @pytest.mark.parametrize(
     ("preset", "reason"),
     [
-        ("r1", "wants keys and values of heads, and the all layers of deepseek-r1 are MLA"),
-        ("mamba-2.8b", "has nothing to choose from in mamba-2.8b: no layer keeps every token (Mamba)"),
+        ("r1", "needs keys and values of heads, but all layers of deepseek-r1 are MLA"),
+        ("mamba-2.8b", "has nothing to select from in mamba-2.8b: no layer keeps every token (Mamba)"),
     ],
 )
 def test_models_that_have_no_heads_to_choose_for(cli, preset, reason, method):
@@ -583,4 +583,4 @@ def test_fastgen_saves_nothing_before_heads_were_profiled():
     model = kvcalc.load("llama3-8b")
     changed = kvcalc.apply_method(model, "fastgen")
     assert kvcalc.size(changed, tokens=5000).total_bytes == kvcalc.size(model, tokens=5000).total_bytes
-    assert "nobody said which policies the heads have" in changed.notes[-1]
+    assert "without heads_per_policy, every head keeps every token" in changed.notes[-1]

@@ -133,10 +133,10 @@ def test_full_size_without_memory(config, equal):
         ({"decode_steps": -1}, "decode_steps must be a whole number of at least 0"),
         ({"tokens": 0}, "tokens must be at least 1"),
         ({"config": {"attention": "gqa"}}, "and this is none"),
-        ({"config": Path("nowhere.json")}, "there is no such file"),
+        ({"config": Path("nowhere.json")}, "no such file"),
         ({"config": {**LLAMA, "model_type": "baichuan"}}, "has no class that generates text for model_type 'baichuan'"),
         ({"config": {**LLAMA, "hidden_act": "soft"}}, "cannot build LlamaForCausalLM: KeyError: 'soft'"),
-        ({"config": T5}, "nothing says how many tokens its encoder makes"),
+        ({"config": T5}, "this model has cross-attention, and the number of its encoder's tokens is unknown"),
     ],
 )
 def test_what_cannot_be_run_is_an_error(given, message):

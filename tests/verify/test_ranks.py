@@ -280,7 +280,7 @@ REFUSED = {
     "uneven": (
         {"parallel": Parallel(tp=3)},
         "all layers: num_query_heads (8) is not a multiple of tp (3)",
-        "tp 2 or 4 would do",
+        "tp 2 or 4 would work",
     ),
     "too large": (
         {"parallel": Parallel(tp=2), "memory_bytes": 2 * 1000},

@@ -46,12 +46,12 @@ def pending(n: int, start: int = 0) -> SlotRule:
 
     start: tokens that never waited.
     """
-    return SlotRule(Remainder(Above(TOKENS, start), n), f"fewer than {n:,} waiting")
+    return SlotRule(Remainder(Above(TOKENS, start), n), f"fewer than {n:,} pending")
 
 
 def settled(n: int, start: int = 0) -> SlotRule:
     """min(t, start) + n * floor((t - start) / n) slots: every token that does not wait, all but those of `pending`."""
-    return SlotRule(AtMost(TOKENS, start) + n * Floor(Above(TOKENS, start), 1, n), f"all but those waiting for {n:,}")
+    return SlotRule(AtMost(TOKENS, start) + n * Floor(Above(TOKENS, start), 1, n), f"all but those pending for {n:,}")
 
 
 def once(count: int = 1, from_token: int = 0, words: str = "once") -> SlotRule:
@@ -95,7 +95,7 @@ class _EncoderTokens(Expression):
 
 def _unknown() -> InvalidValueError:
     return InvalidValueError(
-        "this model has cross-attention, and nothing says how many tokens its encoder makes",
+        "this model has cross-attention, and the number of its encoder's tokens is unknown",
         field="encoder_tokens",
         help="set it: --engine-set encoder_tokens=512, or engine_settings={'encoder_tokens': 512}",
     )

@@ -1,11 +1,11 @@
-"""Deployments as they stand: manifests, compose files, charts' values, scripts and units, read as what they start.
+"""Existing deployments: manifests, compose files, Helm values, scripts and units, read as the engines they start.
 
     file ──► Document ──► form ──► Workload ──► settle (kvcalc.io.engine_args) ──► Deployed
     sources.py  documents.py  forms/   workload.py     settling.py                     report/deployments.py
 
-A file is read by the grammar that it is written in (`reading/`), with the line of every word, also of YAML in a string
-of YAML. A form (`forms/`, one file each) says which documents are its own and what they may start. What that comes to
-(variables, launchers, arguments) is one step for all forms. One bad file spoils no other, and nothing is ever run.
+A file is parsed by its grammar (`reading/`), keeping the line of every word, even in YAML nested in a YAML string. A
+form (`forms/`, one file each) recognises its documents and extracts what they may start. Resolving that (variables,
+launchers, arguments) is one step for all forms. A bad file does not affect others, and nothing is ever run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from kvcalc.io.engine_args import HIDDEN, is_credential
 from kvcalc.report.deployments import Note
 
 _DEEPEST = 8
-"""Documents within documents."""
+"""Deepest nesting of documents."""
 
 
 class Deployments(NamedTuple):
-    """What was read of all files.
+    """The result of reading all files.
 
-    unread: files that cannot be read at all, by name. silent: those in which no engine was found, and of which nothing
-    is said. formless: of these, those in which no form saw its own.
+    unread: unreadable files, by name. silent: files without an engine and without notes. formless: those of them that
+    no form recognised.
     """
 
     settled: tuple[Settled, ...]
@@ -48,7 +48,7 @@ def read_deployments(
     given: Mapping[str, str] | None = None,
     opener: Callable[[str], str | None] = lambda _: None,
 ) -> Deployments:
-    """Every engine that files start. given: variables that the user sets; opener: the words of a file beside them."""
+    """Every engine that files start. given: variables set by the user; opener: reads files next to them."""
     documents: list[Document] = []
     unread: dict[str, Note] = {}
     names: list[str] = []
@@ -80,7 +80,7 @@ def read_deployments(
 
 
 class _Reader:
-    """All documents on their way to deployments."""
+    """Turns documents into deployments."""
 
     def __init__(self, around: Around) -> None:
         self._around = around
@@ -93,7 +93,7 @@ class _Reader:
         self.handed_on: set[str] = set()
 
     def read(self, document: Document, depth: int = 0) -> None:
-        """All that a document starts, and documents within it."""
+        """Everything a document starts, and nested documents."""
         if depth == 0 and document.file in self.built:
             return
         form = form_of(document, self._forms)
@@ -131,7 +131,7 @@ def _once(settled: Iterable[Settled]) -> list[Settled]:
 
 
 def _named(settled: Sequence[Settled]) -> Iterator[Settled]:
-    """Deployments with the names of their parts where a pod or a script starts several."""
+    """Deployments, with part names if a pod or a script starts several."""
     groups = Counter((each.workload.group, each.workload.name) for each in settled if each.workload.group)
     numbers: Counter[tuple[int, str]] = Counter()
     for each in settled:
@@ -152,7 +152,7 @@ def _unique(notes: Iterable[Note]) -> tuple[Note, ...]:
 
 
 def _without_credentials(note: Note) -> Note:
-    """A note in which no word is shown that is one: a form may quote a key, a name, a preset."""
+    """A note without secrets: a form may quote a key, a name, a preset."""
     if not is_credential(note.why) and not is_credential(note.about):
         return note
     return note._replace(about=_shown(note.about), why=_shown(note.why), help=_shown(note.help))

@@ -1,6 +1,6 @@
-"""Files as documents: which grammar each is written in, and what all of them together know.
+"""Files as documents: the grammar of each, and lookups across all of them.
 
-A file is read once; what it holds stands by its place. A file of one grammar that cannot be read is refused alone.
+Each file is read once; its values keep their place. An unreadable file is refused on its own.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ _TEMPLATE = re.compile(r"\{\{")
 _CONTROL = re.compile(r"\{\{-?\s*(?:if|range|with|define|include|end|template|toYaml)\b|\{\{-|-\}\}")
 _ARGUMENT = re.compile(r"--[\w-]+.*\{\{|\{\{.*--[\w-]+")
 STDIN = "stdin"
-"""What standard input is called."""
-RENDER = "a Helm template that is not rendered: helm template ... | kvcalc check -"
+"""Name of standard input."""
+RENDER = "an unrendered Helm template: helm template ... | kvcalc check -"
 
 
 class Source(NamedTuple):
-    """A file's name as it is shown, and its words."""
+    """A file's displayed name, and its text."""
 
     name: str
     words: str
 
 
 class Document(NamedTuple):
-    """A document of a file. root: its values where its grammar has some; text: all words of its file.
+    """A document in a file. root: its values, if its grammar has any; text: the whole file.
 
-    prefix: what a name begins with that the file does not say, as that of a GitOps application.
+    prefix: for names, from outside the file, such as a GitOps application's.
     """
 
     file: str
@@ -97,10 +97,10 @@ class Document(NamedTuple):
 
 
 class Around(NamedTuple):
-    """All documents that were given together, and variables that the user sets.
+    """All documents given together, and variables set by the user.
 
-    by_file, by_name: the same by path, and by kind and name. opener: what stands in a file that was not given, by its
-    path; None where there is no such file. here: the document that is read.
+    by_file, by_name: the same by path, and by kind and name. opener: text of a file that was not given, by its path;
+    None if it does not exist. here: the current document.
     """
 
     documents: Sequence[Document]
@@ -112,7 +112,7 @@ class Around(NamedTuple):
 
     @classmethod
     def of(cls, documents: Sequence[Document], given: Mapping[str, Text], opener: Callable[[str], str | None]) -> Self:
-        """Documents, with what they are found by."""
+        """Indexes documents."""
         by_file: dict[str, list[Document]] = {}
         by_name: dict[tuple[str, str], list[Document]] = {}
         for document in documents:
@@ -138,7 +138,7 @@ class Around(NamedTuple):
         return self.by_file.get(_normal(path), ())
 
     def beside(self, document: Document, name: str) -> Sequence[Document]:
-        """Documents of a file in the folder of another, given or not; one that cannot be read holds none."""
+        """Documents of a file in the folder of another, given or not; none if it cannot be read."""
         path = document.folder + name
         found = self.files(path)
         if found or not name:
@@ -161,7 +161,7 @@ def _normal(path: str) -> str:
 
 
 def grammar_of(source: Source) -> str:
-    """What a file is written in, by its name, else by how it begins."""
+    """The grammar of a file, by its name, else by its beginning."""
     name = PurePosixPath(source.name).name
     for pattern, grammar in _NAMES:
         if pattern.fullmatch(name):
@@ -198,7 +198,7 @@ def documents_of(source: Source) -> list[Document]:
 
 
 def _is_template(words: str) -> bool:
-    """Whether a line is nothing but a directive of a template: then the file is none of YAML."""
+    """Whether a line is only a template directive: then the file is not YAML."""
     return any(_CONTROL.match(line.strip()) and line.rstrip().endswith("}}") for line in words.splitlines())
 
 

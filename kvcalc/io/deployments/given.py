@@ -1,4 +1,4 @@
-"""Variables that the user sets in place of those that no file does: --set NAME=VALUE."""
+"""Variables that the user sets because no file does: --set NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 def variables_of(written: Sequence[str]) -> dict[str, str]:
-    """Variables by name. Raises InvalidValueError for what is none; no value is quoted."""
+    """Variables by name. Raises InvalidValueError for another form; no value is quoted."""
     found: dict[str, str] = {}
     for number, text in enumerate(written, 1):
         name, equals, value = text.partition("=")

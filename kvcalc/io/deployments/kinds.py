@@ -1,7 +1,7 @@
-"""Which GPU a file asks for: labels of Kubernetes, names of clouds and of schedulers, as kvcalc.hardware names devices.
+"""The GPU requested by a file: Kubernetes labels and names of clouds and schedulers, mapped to kvcalc's devices.
 
-What is ambiguous is asked back, but where whoever wrote the label says it: on GKE and in SkyPilot and Modal a bare A100
-is the card of 40 GB.
+Ambiguous names are refused with candidates, unless the platform defines them: on GKE, SkyPilot and Modal a bare A100 is
+the 40 GB card.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LABELS = (
 )
 _INSTANCE_LABELS = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
 _BARE = {"a100": "a100-40gb", "v100": "v100-16gb"}
-"""What the bare name is where sizes have names of their own beside it."""
+"""Meaning of bare names on platforms that name the other sizes explicitly."""
 _ON_GKE = {
     "nvidia-tesla-a100": "a100-40gb",
     "nvidia-tesla-v100": "v100-16gb",
@@ -98,16 +98,16 @@ _INSTANCES = (
     (r"g2-standard-48", "l4", 4),
     (r"g2-standard-96", "l4", 8),
 )
-"""Types of machines of clouds, with their GPUs and how many."""
+"""Cloud machine types, with kind and number of GPUs."""
 _COUNT = "count"
 _TOLD = "it may be any of several GPUs"
 
 
 def kind_of(said: Text | str, line: int, *, key: str = "", bare: bool = False) -> Kind:
-    """The device that a word means. key: the label it is a value of; bare: whether a bare A100 is the one of 40 GB."""
+    """The device for a word. key: of its label; bare: whether a bare A100 is the 40 GB card."""
     words = str(said).strip()
     if is_credential(words):
-        return Kind(None, line, "a name that is not shown: it could be a secret")
+        return Kind(None, line, "a name that is not shown because it could be a secret")
     machine = instance(words)
     if machine is not None:
         return Kind(machine[0], line)
@@ -116,7 +116,7 @@ def kind_of(said: Text | str, line: int, *, key: str = "", bare: bool = False) -
         known = _BARE.get(words.lower().removeprefix("nvidia-").removeprefix("tesla-"))
     name, why = (known, "") if known else _named(words)
     if name is None and key in _INSTANCE_LABELS:
-        why = "a machine of a cloud, and which GPUs it has is not known here"
+        why = "a cloud machine whose GPUs are unknown"
     return Kind(name, line, why)
 
 
@@ -130,7 +130,7 @@ def _named(words: str) -> tuple[str | None, str]:
 
 
 def instance(words: str) -> tuple[str, int] | None:
-    """The GPUs of a cloud's type of machine, and how many."""
+    """Kind and number of GPUs of a cloud machine type."""
     name = words.strip().lower().removeprefix("ml.")
     for pattern, gpu, count in _INSTANCES:
         match = re.fullmatch(pattern, name)
@@ -140,7 +140,7 @@ def instance(words: str) -> tuple[str, int] | None:
 
 
 def kind_of_pod(pod: Node) -> Kind | None:
-    """The GPU that a pod's selector or required affinity names; several are asked back."""
+    """The GPU in a pod's selector or required affinity; several are refused."""
     for label, node in pod.at("nodeSelector").items():
         if label in _LABELS and (found := _kind_of_label(label, (node,))):
             return found
@@ -170,7 +170,7 @@ def _kind_of_label(label: str, values: Iterable[Node]) -> Kind | None:
     if len(names) == 1:
         return kinds[0] if kinds[0].name or _speaks_of_gpus(label) else None
     sure = sorted(name for name in names if name)
-    return Kind(None, nodes[0].line, f"{_TOLD}: {', '.join(sure)}; say which by --gpu")
+    return Kind(None, nodes[0].line, f"{_TOLD}: {', '.join(sure)}; choose one with --gpu")
 
 
 def _speaks_of_gpus(label: str) -> bool:
@@ -178,5 +178,5 @@ def _speaks_of_gpus(label: str) -> bool:
 
 
 def kind_of_labels(labels: Mapping[str, Node]) -> Kind | None:
-    """The GPU that labels name."""
+    """The GPU in labels."""
     return next((kind for key, node in labels.items() if (kind := _kind_of_label(key, (node,)))), None)

@@ -1,4 +1,4 @@
-"""Servers without a command line of their own that kvcalc reads: NIM, DJL, LocalAI; their images and variables.
+"""Servers configured without a command line: NIM, DJL, LocalAI; their images and variables.
 
 Source: docs.nvidia.com/nim/large-language-models, configuration; docs.djl.ai, LMI configurations.
 """
@@ -25,7 +25,7 @@ _DECIMAL = re.compile(r"-?\d{1,18}\.\d{1,18}")
 
 
 class Own(NamedTuple):
-    """A server, recognised by its image. model: that its image or its variables name."""
+    """A server, recognised by its image. model: from its image or variables."""
 
     engine: str
     why: str
@@ -34,7 +34,7 @@ class Own(NamedTuple):
 
 
 def own_server(image: str, variables: Mapping[str, Text], line: int) -> Own | None:
-    """The server of an image; None for one of an engine with a command line, or of none."""
+    """The server of an image; None for engines with a command line and other images."""
     name = image.partition("@")[0]
     if match := _NIM.search(name):
         model = (match[1] or match[2]).partition(":")[0]
@@ -44,12 +44,12 @@ def own_server(image: str, variables: Mapping[str, Text], line: int) -> Own | No
         args = _chosen(variables, _is_of_djl, lambda key: key.removeprefix("OPTION_").lower())
         return Own(
             "djl",
-            "DJL is not modelled: its engine and what decides the cache are settings of its own",
+            "DJL is not modelled: its own settings decide the engine and the cache",
             args,
             variables.get("HF_MODEL_ID"),
         )
     if _LOCAL_AI.search(name):
-        return Own("localai", "LocalAI is not modelled: give the file of its model", {}, None)
+        return Own("localai", "LocalAI is not modelled: give its model's file", {}, None)
     return None
 
 
@@ -73,7 +73,7 @@ def _chosen(
 
 
 def djl_properties(text: Text) -> tuple[dict[str, object], Text | None]:
-    """What serving.properties says: settings that decide the cache, and the model."""
+    """Contents of serving.properties: settings that decide the cache, and the model."""
     found: dict[str, object] = {}
     model: Text | None = None
     for entry in entries(text):
@@ -86,7 +86,7 @@ def djl_properties(text: Text) -> tuple[dict[str, object], Text | None]:
 
 
 def plain(text: str) -> object:
-    """A number as a number, a switch as one, and any other word as it is."""
+    """Numbers and switches parsed, any other word unchanged."""
     words = text.strip()
     if _NUMBER.fullmatch(words):
         return int(words)

@@ -1,4 +1,4 @@
-"""Pods: containers with their command, environment, GPUs and image, as every workload of Kubernetes has them."""
+"""Pods: containers with their command, environment, GPUs and image, as in every Kubernetes workload."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _UNITS = {
     **{"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12},
     **{"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40},
 }
-"""A quantity of Kubernetes, in bytes."""
+"""Kubernetes quantity suffixes, in bytes."""
 _MOST_EXPANDED = 64 * 1024
-"""Longest value that variables may grow to, in characters."""
+"""Longest expanded variable, in characters."""
 _HELD = ("data", "stringData")
 """Where a Secret holds its values, which are not read."""
 BEFORE = "an init container: it runs before the others and holds no cache"
 _HALVES = ("prefill", "decode")
-_SIDECAR = "a sidecar, which is no engine"
+_SIDECAR = "a sidecar, not an engine"
 
 
 class Environment(NamedTuple):
-    """Variables whose values stand in the files, and names of those that do not."""
+    """Variables with values in the files, and names of the others."""
 
     values: Mapping[str, Text]
     secret: frozenset[str]
 
 
 def expanded(text: Text, values: Mapping[str, Text]) -> Text:
-    """Words with $(NAME) filled in, as Kubernetes does it; what is not set stays as it is written."""
+    """Words with $(NAME) expanded, as in Kubernetes; unset ones stay as written."""
     if "$" not in text:
         return text
     pieces: list[Text] = []
@@ -66,7 +66,7 @@ def expanded(text: Text, values: Mapping[str, Text]) -> Text:
 
 
 def environment(container: Node, around: Around) -> Environment:
-    """Variables of a container: envFrom first, then env in its order, then what the user sets."""
+    """Variables of a container: envFrom first, then env in order, then the user's."""
     values: dict[str, Text] = {}
     secret: set[str] = set()
     for source in container.at("envFrom").each():
@@ -101,7 +101,7 @@ def _data(around: Around, name: str) -> Mapping[str, Node]:
 
 
 def gpus_of(container: Node) -> tuple[int | None, int]:
-    """GPUs of a container's limits, else of its requests, and their line."""
+    """GPUs of a container's limits, else requests, and their line."""
     for part in ("limits", "requests"):
         asked = container.at("resources", part)
         found = [
@@ -113,13 +113,13 @@ def gpus_of(container: Node) -> tuple[int | None, int]:
 
 
 def memory_of(container: Node) -> int | None:
-    """Bytes of a container's memory limit; None where it has none, or is written in another way."""
+    """Bytes of a container's memory limit; None if it has none or an unknown form."""
     match = _QUANTITY.fullmatch(container.at("resources", "limits", "memory").text)
     return None if match is None else int(Fraction(match[1]) * _UNITS[match[2]])
 
 
 def _slice(container: Node, whole: Kind | None) -> Kind | None:
-    """The slice of a GPU that a container asks for, of the GPU that its node has."""
+    """The MIG slice requested by a container, of its node's GPU."""
     for key, node in (*container.at("resources", "limits").items(), *container.at("resources", "requests").items()):
         if _MIG.fullmatch(key):
             return kind_of_slice(text_node(Text.on(node.line, key)), whole)
@@ -127,13 +127,13 @@ def _slice(container: Node, whole: Kind | None) -> Kind | None:
 
 
 def kind_of_slice(resource: Node, whole: Kind | None) -> Kind | None:
-    """What a resource of slices names, of a GPU that its node has; another resource is the whole of it."""
+    """The kind of GPU in a MIG resource name, of its node's GPU; other resources are the whole GPU."""
     match = _MIG.fullmatch(resource.text)
     if match is None:
         return whole
     if whole is not None and whole.name is not None:
         return whole if "-mig-" in whole.name else kind_of(f"{whole.name}-mig-{match[1]}", resource.line)
-    return Kind(None, resource.line, f"a slice {match[1]} of a GPU that is not named: --gpu NAME-mig-{match[1]}")
+    return Kind(None, resource.line, f"a {match[1]} slice of an unnamed GPU: pass --gpu NAME-mig-{match[1]}")
 
 
 def image_of(image: Node) -> Text:
@@ -152,10 +152,10 @@ def role_of(labels: Node) -> str | None:
 
 
 class Pod(NamedTuple):
-    """How a pod's containers are called and counted. nodes: pods of one replica, all alike.
+    """How a pod's containers are named and counted. nodes: equal pods of one replica.
 
-    more_gpus: of other pods of a replica; kind: what another part of the document says of its GPU. always_part: whether
-    its parts are always named. more: variables that a controller sets.
+    more_gpus: of other pods of a replica; kind: GPU given elsewhere in the document. always_part: whether its parts are
+    always named. more: variables set by a controller.
     """
 
     name: str
@@ -171,7 +171,7 @@ class Pod(NamedTuple):
 
 
 def workloads(document: Document, spec: Node, pod: Pod, around: Around) -> Iterator[Workload | Told]:
-    """Every container of a pod that may be an engine; init containers are told."""
+    """Every container of a pod that may be an engine; init containers are reported."""
     for container in spec.at("initContainers").each():
         about = str(container.at("name").text) or "init container"
         why = _SIDECAR if container.at("restartPolicy").text == "Always" else BEFORE
@@ -181,7 +181,7 @@ def workloads(document: Document, spec: Node, pod: Pod, around: Around) -> Itera
 
 
 def workload_of(document: Document, container: Node, spec: Node, pod: Pod, around: Around) -> Workload:
-    """One container as what it may start."""
+    """What one container may start."""
     values, secret = environment(container, around)
     values = {**pod.more, **values}
     command, args = container.at("command"), container.at("args")
@@ -196,11 +196,13 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
     gpus, line = gpus_of(container)
     kind = _slice(container, pod.kind or kind_of_pod(spec))
     says: list[Told] = []
-    visible = values.pop("NVIDIA_VISIBLE_DEVICES", None)  # the device plugin sets it where GPUs are asked for
+    visible = values.pop("NVIDIA_VISIBLE_DEVICES", None)  # set by the device plugin if GPUs are requested
     if gpus is None and visible is not None:
         says.append(
             Told(
-                visible.line, "GPU", "asks for no GPU and sees one by NVIDIA_VISIBLE_DEVICES: engines may share a card"
+                visible.line,
+                "GPU",
+                "requests no GPU but sees one through NVIDIA_VISIBLE_DEVICES: engines may share a card",
             )
         )
     return Workload(
@@ -231,13 +233,13 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
 
 
 def _stored(values: Mapping[str, Text]) -> Text | None:
-    """What KServe's storage initializer puts behind /mnt/models."""
+    """The model that KServe's storage initializer mounts at /mnt/models."""
     uri = values.get("STORAGE_URI")
     return None if uri is None else Text.on(uri.line, uri.removeprefix("hf://"))
 
 
 def _mounted(container: Node, spec: Node, around: Around) -> dict[str, Text]:
-    """Files of ConfigMaps by the path at which a container has them."""
+    """Files of ConfigMaps, by mount path in a container."""
     maps = {
         str(each.at("name").text): each.at("configMap") for each in spec.at("volumes").each() if each.at("configMap")
     }
@@ -257,7 +259,7 @@ def _mounted(container: Node, spec: Node, around: Around) -> dict[str, Text]:
 
 
 def _of_files(words: tuple[Text, ...], files: Mapping[str, Text]) -> tuple[Text | None, tuple[Text, ...]]:
-    """A script of a ConfigMap that a shell is given, and words with those of a --config file in its place."""
+    """A ConfigMap script run by a shell, and words with a --config file replaced by its contents."""
     if not files or not words:
         return None, words
     script = next((word for word in words[:3] if word in files and word.endswith((".sh", ".bash"))), None)
@@ -283,5 +285,5 @@ def _of_lmcache(file: Text) -> dict[str, Text]:
 
 
 def _words(node: Node) -> list[Node]:
-    """Items of a list, or a text alone."""
+    """Items of a list, or a single text."""
     return node.each() or ([node] if node.text else [])

@@ -13,7 +13,7 @@ from kvcalc.report.deployments import Deployed, Note
 
 
 def referred(folder: Path, path: str, name: str) -> tuple[Deployed, Command]:
-    """The engine that a file starts, of several the one of that name. Raises KvcalcError with what the file lacks."""
+    """The engine that a file starts; by name if there are several. Raises KvcalcError with what the file lacks."""
     files = found([str(folder / path)])
     read = read_deployments(files.sources, opener=opener)
     wrong = (*files.refused, *read.unread.values())
@@ -23,10 +23,10 @@ def referred(folder: Path, path: str, name: str) -> tuple[Deployed, Command]:
     if len(named) != 1:
         names = [each.deployed.name for each in read.settled]
         raise InvalidValueError(
-            f"{quoted(path)} starts {listed(names) or 'no engine'}, and none of them is called {quoted(name)}"
+            f"{quoted(path)} starts {listed(names) or 'no engine'}, none of which is called {quoted(name)}"
             if names
-            else f"{quoted(path)} starts no engine that is known here",
-            help="name the entry as the deployment that is meant" if names else "`kvcalc deployments FILE` shows more",
+            else f"{quoted(path)} starts no known engine",
+            help="give the entry the name of the deployment" if names else "`kvcalc deployments FILE` shows more",
         )
     (settled,) = named
     missing: tuple[Note, ...] = tuple(note for note in settled.refused if note.about != "model")

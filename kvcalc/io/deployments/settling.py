@@ -1,7 +1,6 @@
-"""What a workload starts in the end: its words read as the engine reads them, and what is missing, each with its place.
+"""Resolves a workload: its words parsed as the engine parses them, and what is missing, each with its place.
 
-One step for all forms: whichever wrote the words, variables are filled in, the launcher is found, and the rest goes to
-`kvcalc.io.engine_args`.
+One step for all forms: variables are expanded, the launcher is found, and the rest goes to `kvcalc.io.engine_args`.
 """
 
 from __future__ import annotations
@@ -33,29 +32,29 @@ _SHELLS = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
 _WITH_TEXT = re.compile(r"-\w*c")
 _LLAMA_CPP = "llama_cpp"
 _ENGINES = {"tensorrt_llm": "trtllm", "llama_cpp_python": "llama_cpp"}
-"""Programs whose engine goes by another name in what is printed."""
+"""Programs whose engine is printed under another name."""
 _NO_ENGINE = "no engine"
 _IN_CONTAINER = re.compile(r"/(?:mnt|model[\w-]*|workspace|data|repository|opt|app|cache|root|var)(?:/|$)|model")
 _NAMED = re.compile(r"\$\{?([A-Za-z_]\w*)")
 _UNSET = re.compile(r"([A-Za-z_]\w*) is a variable that nothing sets")
 _NAMELESS = "a variable is a variable that nothing sets"
-_OF_SCRIPT = "a variable that nothing sets, as an argument of the script"
+_OF_SCRIPT = "an unset variable, such as a script argument"
 _MODEL_FLAGS = ("--model", "--model-path", "--model-id", "-m", "--model-tag", "-hf", "--hf-repo", "model")
 _ARGUMENT = re.compile(r"-|[\w.-]+/[\w.-]+$")
-"""How arguments of an image begin: with a flag, or with a model of the hub."""
+"""First word of an image's arguments: a flag, or a hub model."""
 _NAMED_AFTER = re.compile(
     r"(?:^|/)(vllm|sglang)(?:[-_](?:openai|cpu|rocm|gpu|xpu|hpu|cuda|ascend|tpu)[\w.-]*)?(?::[^/]*)?$"
 )
 _POOLING = re.compile(r"--(?:runner|task|convert)(?:=|\s+)['\"]?(?:pooling|embed|embedding|classify|score|reward)\b")
-_NO_MODEL = "nothing says which model is served: name it in a plan (from: FILE, model: NAME)"
-_GPU_TOLD = "which GPU is stated nowhere: bytes can be said, and a fit needs --gpu"
+_NO_MODEL = "unknown; name it in a plan (from: FILE, model: NAME)"
+_GPU_TOLD = "unknown; sizes can be computed, but a fit needs --gpu"
 _REST_OF_NODES = ("data-parallel-size-local", "data-parallel-address", "nnodes", "data-parallel-hybrid-lb", "headless")
 
 
 class Settled(NamedTuple):
-    """A deployment with what it was read from.
+    """A deployment with its source.
 
-    command: None for an engine whose words are not read. refused: why it cannot be sized, but for which GPU it is.
+    command: None for an engine whose words are not parsed. refused: why it cannot be sized, except for an unknown GPU.
     """
 
     deployed: Deployed
@@ -65,7 +64,7 @@ class Settled(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All that came of a workload."""
+    """The result of resolving a workload."""
 
     settled: tuple[Settled, ...] = ()
     refused: tuple[Note, ...] = ()
@@ -73,7 +72,7 @@ class Outcome(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where the words of a workload stand."""
+    """Places of a workload's words."""
 
     file: str
     workload: Workload
@@ -107,7 +106,7 @@ class _Place(NamedTuple):
 
 
 def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
-    """All engines of a workload, in order; what is none is told."""
+    """All engines of a workload, in order; other commands are reported."""
     notes = _notes(file, workload.says)
     script = workload.script if workload.script is not None else _script_of(workload.words)
     place = _Place(file, workload, script)
@@ -144,14 +143,14 @@ def _without(command: Command, used: frozenset[str]) -> Command:
 
 
 def _versioned(command: Command, image: str) -> Command:
-    """A command with the version that its container's image is tagged with."""
+    """A command with the version from its container image's tag."""
     if command.version or not image or not program_of(command.program).is_of(image):
         return command
     return command._replace(version=version_of(image))
 
 
 def _notes(file: str, says: Sequence[Told | Refused]) -> tuple[tuple[Note, ...], tuple[Note, ...]]:
-    """What a form refuses, and what it tells."""
+    """Refusals and notes of a form."""
     refused = tuple(Note(f"{file}:{each.line}", each.about, each.why) for each in says if isinstance(each, Refused))
     told = tuple(Note(f"{file}:{each.line}", each.about, each.why) for each in says if isinstance(each, Told))
     return refused, told
@@ -166,7 +165,7 @@ def _no_engine(place: _Place) -> tuple[Note, ...]:
 
 
 def _script_of(words: Sequence[Text]) -> Text | None:
-    """The text that a shell is given with -c; None where the words are no such command."""
+    """The text of `sh -c`; None for other commands."""
     if not words or not _SHELLS.fullmatch(words[0]):
         return None
     for index, word in enumerate(words[1:-1], 1):
@@ -192,7 +191,7 @@ def _commands(workload: Workload, script: Text | None, folder: Path | None) -> t
         words = [str(word) for word in workload.words]
         image = workload.image or None
         if image is not None and workload.is_command and words and not words[0].startswith("-"):
-            read_command(words, variables, engine=workload.program or None)  # raises where it is another program
+            read_command(words, variables, engine=workload.program or None)  # raises for another program
         files = workload.files
         return (read_command(words, variables, engine=program or None, image=image, folder=folder, files=files),)
     except InvalidValueError:
@@ -200,7 +199,7 @@ def _commands(workload: Workload, script: Text | None, folder: Path | None) -> t
 
 
 def _program_of(workload: Workload) -> str:
-    """The engine of an image that is built on the engine's own and named after it; its arguments stand alone."""
+    """The engine of an image derived from the engine's own and named after it; its arguments stand alone."""
     if workload.is_command or not workload.words or not _ARGUMENT.match(workload.words[0]):
         return ""
     match = _NAMED_AFTER.search(workload.image.partition("@")[0])
@@ -227,13 +226,15 @@ def _settled(command: Command, place: _Place) -> _One:
         gpus = ranks
     elif gpus is not None and ranks > gpus and said and not any(name in args for name in _REST_OF_NODES):
         where = place.at(workload.gpus_line if workload.gpus is not None else line)
-        refused.append(Note(where, "GPUs", f"{said} needs {ranks} GPUs, and there are {gpus}: it would not start"))
+        refused.append(Note(where, "GPUs", f"{said} needs {ranks} GPUs, but has {gpus}: it would not start"))
     if command.engine is None and not any(_is_of_engine(refusal, command) for refusal in command.refused):
-        decides = f"; there decide {command.title and _decides(command)}" if _decides(command) else ""
+        decides = f"; its cache is decided by {command.title and _decides(command)}" if _decides(command) else ""
         refused.append(Note(place.at(line), "engine", f"{command.title} is not modelled{decides}"))
     if _pools(place):
         refused.append(
-            Note(place.at(line), "model", "it pools (--runner): such a model keeps no KV cache between steps")
+            Note(
+                place.at(line), "model", "it runs as a pooling model (--runner), which keeps no KV cache between steps"
+            )
         )
     blocking = tuple(refused)
     if workload.kind is not None and workload.kind.name is None:
@@ -260,7 +261,7 @@ def _settled(command: Command, place: _Place) -> _One:
 
 
 def _is_unknown(value: object) -> bool:
-    """Whether a value holds a variable that nothing sets, which is refused."""
+    """Whether a value contains an unset variable, which is refused."""
     return isinstance(value, str) and UNKNOWN.search(value) is not None
 
 
@@ -273,7 +274,7 @@ def _name(command: Command, workload: Workload) -> str:
 
 
 def _model(command: Command, place: _Place, line: int) -> tuple[str | None, list[Note]]:
-    """The model, and what is missing of it."""
+    """The model, and what is missing."""
     workload, said = place.workload, command.model
     if workload.model is not None and (said is None or _IN_CONTAINER.match(said)):
         return _model_of_form(workload.model, place)
@@ -289,9 +290,9 @@ def _model(command: Command, place: _Place, line: int) -> tuple[str | None, list
 
 
 def _model_of_form(model: Text, place: _Place) -> tuple[str | None, list[Note]]:
-    """A model that the form names, unless a variable or what could be a secret stands in its place."""
+    """The model named by the form, unless it is an unset variable or could be a secret."""
     if UNKNOWN.search(model):
-        return None, [Note(place.at(model.line), "model", f"{_variable(model)} is set nowhere in the files")]
+        return None, [Note(place.at(model.line), "model", f"{_variable(model)} is not set in the files")]
     if could_be_secret(model):
         return None, [Note(place.at(model.line), "model", "not shown: it could be a secret")]
     return str(model), []
@@ -311,7 +312,7 @@ def _is_of_engine(refusal: Refusal, command: Command) -> bool:
 
 
 def _path_with_variable(command: Command, words: Sequence[Text]) -> str | None:
-    """A path of a model of which a variable is but a part."""
+    """A model path that contains a variable."""
     at = command.model_at
     given = words[at : at + 2] if at is not None else ()
     paths = [word.partition("=")[2] if word.startswith("-") else str(word) for word in given]
@@ -328,7 +329,7 @@ def _ranks(command: Command) -> int:
 
 
 def _said_ranks(command: Command) -> str:
-    """The degrees that are written, in words; empty where none is."""
+    """The given degrees, in words; empty if none."""
     return " x ".join(f"{name} {command.parallel[name]}" for name in ("tp", "pp", "dp") if name in command.parallel)
 
 
@@ -346,7 +347,9 @@ def _refusals(command: Command, place: _Place) -> Iterator[Note]:
         why = refusal.why
         hidden = next((name for name in secret if name in why), None)
         if hidden is not None:
-            why = f"{hidden} comes from a Secret or another object that is not among the files: --set {hidden}=VALUE"
+            why = (
+                f"{hidden} comes from a Secret or another object that is not among the files: pass --set {hidden}=VALUE"
+            )
         why = _OF_SCRIPT if why == _NAMELESS else why
         unset = _UNSET.match(why)
         help = "" if hidden else f"--set {unset[1]}=VALUE, or {refusal.help}" if unset else refusal.help
@@ -358,7 +361,7 @@ def _tells(command: Command, place: _Place) -> Iterator[Note]:
 
 
 def _of_own(workload: Workload, engine: str, args: Mapping[str, object], model: Text | None, place: _Place) -> Settled:
-    """An engine whose settings are its own; one that is built on llama.cpp is sized as that."""
+    """An engine with its own settings; one built on llama.cpp is sized as llama.cpp."""
     deployed = Deployed(
         name=workload.name,
         engine=engine,

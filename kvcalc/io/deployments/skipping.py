@@ -1,4 +1,4 @@
-"""What cannot be read, or holds no deployment: refused where it was named, skipped where a folder holds it."""
+"""Unreadable files and files without deployments: refused if named, skipped if found in a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOTHING = "no deployments found in it"
 
 
 class Sorted(NamedTuple):
-    """What is refused and skipped. empty: files that were named and hold no deployment."""
+    """Refused and skipped files. empty: named files without a deployment."""
 
     refused: tuple[Note, ...]
     skipped: tuple[Note, ...]
@@ -20,7 +20,7 @@ class Sorted(NamedTuple):
 
 
 def sorted_notes(files: Found, read: Deployments) -> Sorted:
-    """All notes. A file of a folder that cannot be read spoils nothing."""
+    """All notes. An unreadable file in a folder is only skipped."""
     named = {name: note for name, note in read.unread.items() if name not in files.from_folder}
     below = [note for name, note in read.unread.items() if name in files.from_folder]
     empty = [Note(name, THE_FILE, _NOTHING) for name in read.silent if name not in files.from_folder]

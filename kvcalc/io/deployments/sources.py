@@ -1,4 +1,4 @@
-"""Where files come from: paths, folders, standard input, revisions of git; and what of a folder is passed over."""
+"""Sources of files: paths, folders, standard input, git revisions; and what is ignored in a folder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kvcalc.report.deployments import Note
 
 MAX_FILE_BYTES = 2 * 2**20
 MOST_FILES = 20_000
-"""Most files of a folder that are looked at."""
+"""Most files examined in a folder."""
 STDIN = "-"
-_HELP = "give a manifest, a compose file, a script, a folder, or - for standard input"
+_HELP = "pass a manifest, a compose file, a script, a folder, or - for standard input"
 _SKIPPED_FOLDERS = frozenset(
     (
         ".git",
@@ -48,12 +48,12 @@ _ENGINES = re.compile(
     rb"LLMInferenceService|InferenceService|context_size|max[-_]model[-_]len|deployments:|LLAMA_ARG|GGUF|gguf|FROM |"
     rb"kind: ConfigMap|resources:|_kind: "
 )
-"""Words of which a file of a folder that is looked at closer holds one."""
+"""Words that mark a file in a folder as a possible deployment."""
 _REVISION = re.compile(r"(?P<revision>[^:\s-][^:\s]*):(?P<path>[^\n]*)")
 
 
 class Found(NamedTuple):
-    """Files that were read, and what was not: refused where it was named, skipped where a folder holds it."""
+    """Files read, and the others: refused if named, skipped if in a folder."""
 
     sources: tuple[Source, ...]
     refused: tuple[Note, ...]
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 def found(paths: Sequence[str]) -> Found:
-    """All files of paths, folders, revisions and standard input, each once."""
+    """All files of paths, folders, revisions and standard input, without duplicates."""
     gathered = _Gathered()
     for path in paths:
         try:
@@ -73,7 +73,7 @@ def found(paths: Sequence[str]) -> Found:
 
 
 def found_in(named: Iterable[Path], below: Iterable[Path]) -> Found:
-    """All files that are named, and those of others that may hold a deployment, as of a folder."""
+    """All named files, and those of folders that may have a deployment."""
     gathered = _Gathered()
     for path in named:
         try:
@@ -86,7 +86,7 @@ def found_in(named: Iterable[Path], below: Iterable[Path]) -> Found:
 
 
 def opener(path: str) -> str | None:
-    """The words of a file beside others; None where it is not there or is no text."""
+    """The text of a neighbouring file; None if it does not exist or is not text."""
     file = Path(path)
     try:
         return _text(read_bytes(file, MAX_FILE_BYTES, "configuration file", _HELP), path) if exists(file) else None
@@ -107,7 +107,7 @@ class _Gathered:
         return Found(tuple(self.sources.values()), *notes, frozenset(self.from_folder))
 
     def add(self, path: str) -> None:
-        """One of the words of the command line. Raises KvcalcError."""
+        """A path from the command line. Raises KvcalcError."""
         revision = None if exists(Path(path)) else _REVISION.fullmatch(path)
         if path == STDIN:
             self._take(STDIN_NAME, _stdin())
@@ -120,7 +120,7 @@ class _Gathered:
             self._take(path, _text(read_bytes(Path(path), MAX_FILE_BYTES, "configuration file", _HELP), path))
 
     def refuse(self, error: KvcalcError, path: str) -> None:
-        """Notes that something named cannot be read."""
+        """Notes that a named file cannot be read."""
         self.refused.append(Note.of(error, path))
 
     def _take(self, name: str, words: str) -> None:
@@ -129,16 +129,16 @@ class _Gathered:
     def _folder(self, path: str) -> None:
         for number, file in enumerate(_files_below(path)):
             if number >= MOST_FILES:
-                self.skipped.append(Note(path, "the folder", f"only its first {MOST_FILES:,} files are looked at"))
+                self.skipped.append(Note(path, "the folder", f"only its first {MOST_FILES:,} files are examined"))
                 return
             self.candidate(file)
 
     def candidate(self, file: Path) -> None:
-        """A file of a folder."""
+        """A file in a folder."""
         self._candidate(str(file), file.name, partial(read_bytes, file, MAX_FILE_BYTES, "configuration file", _HELP))
 
     def _candidate(self, name: str, own: str, read: Callable[[], bytes]) -> None:
-        """A file of a folder: taken if it may hold a deployment, else skipped."""
+        """A file in a folder: read if it may have a deployment, else skipped."""
         base = own.rpartition("/")[2]
         suffix = os.path.splitext(base)[1].lower()  # noqa: PTH122
         if suffix not in _SUFFIXES and not _NAMES.fullmatch(base) and suffix:
@@ -156,7 +156,7 @@ class _Gathered:
 
 
 def _files_below(path: str) -> Iterator[Path]:
-    """Files of a folder in order; links to folders are not followed."""
+    """Files of a folder in order; symlinks to folders are not followed."""
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         for name in sorted(files):
@@ -172,20 +172,20 @@ def _text(raw: bytes, name: str) -> str:
 
 
 def _stdin() -> str:
-    """Standard input, up to its end. Raises InvalidFileError for more than a file may hold."""
+    """Standard input, up to its end. Raises InvalidFileError above the size limit of files."""
     stream = sys.stdin
     if stream is None or stream.isatty():
         raise InvalidValueError("standard input is a terminal", where=STDIN_NAME, help="pipe a file into it")
     raw = stream.buffer.read(MAX_FILE_BYTES + 1) if hasattr(stream, "buffer") else stream.read().encode()
     if len(raw) > MAX_FILE_BYTES:
         raise InvalidFileError(
-            f"is larger than {MAX_FILE_BYTES:,} bytes", where=STDIN_NAME, help="give files, or a folder"
+            f"is larger than {MAX_FILE_BYTES:,} bytes", where=STDIN_NAME, help="pass files, or a folder"
         )
     return _text(raw, STDIN_NAME)
 
 
 def _of_revision(name: str, path: str) -> Iterator[tuple[str, bytes]]:
-    """Files of a revision below a path, which is meant from the top of the repository, as git takes it."""
+    """Files of a revision below a path, relative to the top of the repository, as in git."""
     from kvcalc.io.revisions import Repository, folders_above, revision
 
     below = normpath(path) if path.strip("/") else "."

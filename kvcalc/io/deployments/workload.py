@@ -1,4 +1,4 @@
-"""What a form hands on: an engine that a document may start, with all that the document says of it."""
+"""The result of a form: an engine that a document may start, with everything the document says about it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from kvcalc.io.deployments.reading.text import Text
 
-ALL_GPUS = "all GPUs of the host: how many is not known here"
-"""Why the number of GPUs is not said; what the engine's ranks take is."""
+ALL_GPUS = "all GPUs of the host: their number is unknown"
+"""Why the number of GPUs is unknown; the engine's ranks are then used."""
 
 
 class Told(NamedTuple):
-    """What a reader is to know, with its line in the document."""
+    """A note, with its line in the document."""
 
     line: int
     about: str
@@ -20,7 +20,7 @@ class Told(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """What cannot be read or is not there, with its line in the document."""
+    """Something unreadable or missing, with its line in the document."""
 
     line: int
     about: str
@@ -28,7 +28,7 @@ class Refused(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Which GPU a document asks for. name: the device, None where what is said is not enough, and then why."""
+    """The GPU requested by a document. name: the device; None if it is not clear, and then why."""
 
     name: str | None
     line: int
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """An engine that may be started: whether one is, its words say.
+    """An engine that may be started; its words decide.
 
     name, part: of the deployment, and of what stands below it, which is named only where there are several. group: what
     the parts have in common. line: of what starts it. words: a command as a list, or the arguments of its image.

@@ -1,20 +1,20 @@
-"""The arguments that an engine is started with, read as its own settings, its layout of ranks, and its model.
+"""An engine's start arguments, parsed into its settings, layout and model.
 
     vllm serve deepseek-ai/DeepSeek-R1 --tensor-parallel-size 8 --kv-cache-dtype fp8 --max-model-len 128K
 
 `read_commands` finds every engine that a text starts, `read_command` the one that a line or a list of words starts;
-both give a `Command` with what decides the cache, what is ignored and why, and what cannot be read. One file for each
-program holds what its flags mean, as `PROGRAM`: a table with one row a flag.
+both give a `Command` with what decides the cache, what is ignored and why, and what cannot be read. One file per
+program has the meaning of its flags, as `PROGRAM`: a table with one row per flag.
 
-What stands in no row is refused where it is nearly the name of a flag that matters, or where its name speaks of memory;
-else it is told: a number never follows in silence from an argument that was not understood. No word that could be a
-secret is printed, whatever is wrong with it.
+Unknown arguments are refused if they resemble a flag that matters, or if their name suggests memory; otherwise they are
+reported: a number never follows in silence from an argument that was not understood. No word that could be a secret is
+printed, whatever is wrong with it.
 
-    _lexer, _shell       a text as the commands in it, with quotes, variables, conditions; nothing is run
-    _launch, _containers through which other commands and containers a program is started
-    _line                the words behind it, as its own parser divides them
-    _rows, _program      the tables; `_own` and `_objects`: flags that are read in a way of their own
-    _reading             what the rows make of the words: a Command
+    _lexer, _shell       splits a text into commands, with quotes, variables, conditions; nothing is run
+    _launch, _containers wrappers and containers that start a program
+    _line                its arguments, as split by its own parser
+    _rows, _program      the tables; `_own` and `_objects`: flags with special parsing
+    _reading             applies the rows to the words: a Command
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ __all__ = [
 ]
 
 _NEXT_FLAG = re.compile(r"[ \t]*\r?\n\s*(?=-)")
-"""A line that begins with a flag goes on where the last one ended, as in a block of YAML."""
+"""A line that begins with a flag continues the previous one, as in a YAML block."""
 PROGRAMS = Registry("kvcalc.io.engine_args", "program whose arguments are read")
 
 
 def program_of(name: str) -> Program:
-    """Command line of a program. Raises UnknownNameError for one whose arguments are not read."""
+    """Command line of a program. Raises UnknownNameError if its arguments are not supported."""
     found: Program = PROGRAMS.module(name).PROGRAM
     return found
 
@@ -79,11 +79,11 @@ def read_commands(
     folder: Path | None = None,
     files: Mapping[str, str] | None = None,
 ) -> tuple[Command, ...]:
-    """Every engine that a text of a shell starts, in order, each with its line.
+    """Every engine that a shell text starts, in order, each with its line.
 
-    environment: variables of whoever runs it. With one, `${A:-b}` is b where nothing sets A; a bare line has none.
-    folder: where files are that its arguments name. files: contents of such by path, over those of the folder.
-    Raises InvalidValueError for a text that cannot be divided.
+    environment: variables of the caller. With one, `${A:-b}` is b if A is unset; a bare line has none.
+    folder: where files are that its arguments name. files: contents of such by path, over those of the folder. Raises
+    InvalidValueError for a text that cannot be split.
     """
     found = [one for statement in statements(text, environment) for one in of_statement(statement)]
     return tuple(command for one in found if (command := _read(one, folder, files=files)) is not None)
@@ -98,10 +98,10 @@ def read_command(
     folder: Path | None = None,
     files: Mapping[str, str] | None = None,
 ) -> Command:
-    """The engine that a line starts, or a list of words, in which nothing is expanded.
+    """The engine that a line starts, or a list of words, without expansion.
 
-    engine: whose arguments these are where they stand alone; image: of the container that is started with them.
-    Raises InvalidValueError where no engine is started, or several are; all else that is wrong is in `Command.refused`.
+    engine: whose arguments these are, if they stand alone; image: of the container started with them. Raises
+    InvalidValueError if no engine or several are started; all other mistakes are in `Command.refused`.
     """
     if isinstance(words, str):
         line = _NEXT_FLAG.sub(" ", words)
@@ -118,26 +118,26 @@ def read_command(
     if len(commands) == 1:
         return commands[0]
     raise InvalidValueError(
-        f"{len(commands)} engines are started, and one is meant"
+        f"{len(commands)} engines are started, but expected one"
         if commands
-        else "it begins with no command that is known here",
+        else "it does not begin with a known command",
         field="args",
-        help="give each an entry of its own" if commands else f"begin with {_beginnings()}",
+        help="give each its own entry" if commands else f"begin with {_beginnings()}",
     )
 
 
 @lru_cache(maxsize=256)
 def read_arguments(text: str | tuple[str, ...], engine: str | None = None, folder: Path | None = None) -> Command:
-    """Arguments of a line, or of its words, which begins with the engine's own command unless `engine` names it.
+    """Arguments of a line, or of its words, starting with the engine's own command unless `engine` names it.
 
     Raises InvalidValueError for what cannot be read, NotApplicableError for what is not modelled, by name.
     """
     command = read_command(text, engine=_engine_named(engine), folder=folder)
     if engine is not None and command.engine is not None and command.engine != engine.replace("-", "_"):
         raise InvalidValueError(
-            f"these are arguments of {command.engine}, and the engine is {engine}",
+            f"these are arguments of {command.engine}, but the engine is {engine}",
             field="args",
-            help="leave engine out, or write the arguments of that engine",
+            help="remove engine, or write the arguments of that engine",
         )
     for refusal in command.refused:
         raise refusal.error()
@@ -145,7 +145,7 @@ def read_arguments(text: str | tuple[str, ...], engine: str | None = None, folde
 
 
 def _engine_named(engine: str | None) -> str | None:
-    """The program of an engine. Raises UnknownNameError for one whose arguments are not read."""
+    """The program of an engine. Raises UnknownNameError if its arguments are not supported."""
     if engine is None:
         return None
     name = engine.replace("-", "_")
@@ -155,7 +155,7 @@ def _engine_named(engine: str | None) -> str | None:
 
 
 def _program_in(one: Started) -> tuple[str, Program, int] | None:
-    """Whose command it is, and how many words that takes."""
+    """The program of a command, and the number of its words."""
     words = program_words(one.words) if one.words else []
     for start, name in _starts():
         if words[: len(start)] == start:
@@ -165,7 +165,7 @@ def _program_in(one: Started) -> tuple[str, Program, int] | None:
 
 @lru_cache
 def _starts() -> list[tuple[list[str], str]]:
-    """How commands begin, and the program of each: the longest first."""
+    """Beginnings of commands with their programs, longest first."""
     starts = [(command.split(), name) for name in _names() for command in program_of(name).commands]
     return sorted(starts, key=lambda start: -len(start[0]))
 
@@ -177,7 +177,7 @@ def _names() -> list[str]:
 
 
 def _of_image(image: str | None) -> tuple[str, Program] | None:
-    """The program whose own image it is."""
+    """The program of an image."""
     if image is None:
         return None
     return next(((name, program_of(name)) for name in _names() if program_of(name).is_of(image)), None)
@@ -215,7 +215,7 @@ def _whose(one: Started, engine: str | None) -> _Whose | None:
 def _read(
     one: Started, folder: Path | None, engine: str | None = None, files: Mapping[str, str] | None = None
 ) -> Command | None:
-    """A program as it is started; None where it is no engine that is known."""
+    """A program with its arguments; None if it is not a known engine."""
     from kvcalc.io.engine_args._files import variables_of_lmcache, words_of_file
     from kvcalc.io.engine_args._reading import Reading
 
@@ -238,6 +238,6 @@ def _read(
 
 
 def _beginnings() -> str:
-    """How the commands begin that are read here."""
+    """Beginnings of the supported commands."""
     first = [program_of(name).commands[0] for name in _names()]
     return f"{', '.join(first[:-1])} or {first[-1]}"

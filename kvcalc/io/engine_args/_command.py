@@ -1,4 +1,4 @@
-"""A command line, read: what it starts, and what of it decides the cache."""
+"""A parsed command line: what it starts, and what decides the cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Said(NamedTuple):
-    """What is said of a flag or a variable. at: its place among the words, from 0; None where it has none."""
+    """A note on a flag or a variable. at: its position among the words, from 0; None if it has none."""
 
     about: str
     why: str
@@ -20,10 +20,10 @@ class Said(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """A flag that leaves the cache as it is and changes what else a GPU holds.
+    """A flag that does not change the cache but other memory on a GPU.
 
-    needs: what a fit on a GPU must be given for it: weights, reserve, or what it cannot be given (ranks); of adapters
-    a reserve where their bytes are not known.
+    needs: what a fit on a GPU then requires: weights, reserve, or what cannot be given (ranks); for adapters a reserve
+    if their bytes are unknown.
     """
 
     about: str
@@ -33,7 +33,7 @@ class Weighed(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A flag that cannot be read or is not modelled. wrong: the engine would not take it either."""
+    """A flag that cannot be parsed or is not modelled. wrong: the engine would refuse it, too."""
 
     about: str
     why: str
@@ -42,7 +42,7 @@ class Refusal(NamedTuple):
     at: int | None = None
 
     def error(self) -> KvcalcError:
-        """The same, to be raised."""
+        """The same as an exception."""
         what = f"{self.about}: {self.why}"
         if self.wrong:
             return InvalidValueError(what, field="args", help=self.help)
@@ -52,19 +52,16 @@ class Refusal(NamedTuple):
 class Command(NamedTuple):
     """A command that starts an engine.
 
-    program: its file in this folder; title: as its authors write it; engine: of kvcalc, None where it is not modelled.
-    version: as the image's tag says.
-    args: in normal form, what decides the cache, its layout or the memory that is left for it, by the engine's own long
-    flag names without the dashes in front: numbers as numbers, switches as true or false, JSON as objects.
+    program: its file in this folder; title: as its authors write it; engine: of kvcalc, None if not modelled. version:
+    from the image's tag. args: in normal form, what decides the cache, its layout or the memory left for it, by the
+    engine's long flag names without leading dashes: numbers as numbers, switches as true or false, JSON as objects.
     settings: the same as fields of the engine. parallel: degrees (tp, pp, dp, dcp).
-    tokens: of a context that all sequences share; length: of the longest request, or those tokens.
-    draft: a checkpoint that drafts. overrides: of the model's config, max_model_len alone, None where it goes as far as
-    the command says. offloaded_bytes: of the weights of each GPU, kept on the host. adapters: slots for them, where it
-    loads some and says how many.
-    gpus: that it may use, where something says so. role: prefill or decode.
-    told: what a reader is to know. ignored: every flag that changes no cache, and why. weighed: those that change what
-    else a GPU holds. refused: what cannot be read or is not modelled.
-    container, image: where it runs. line: of the text it stands in, from 1. model_at: the place of the model among the
+    tokens: of a context shared by all sequences; length: of the longest request, or those tokens. draft: a draft
+    checkpoint. overrides: of the model's config, only max_model_len; None if limited only by the command.
+    offloaded_bytes: of the weights of each GPU, kept on the host. adapters: slots for them, if it loads some and gives
+    the number. gpus: that it may use, if known. role: prefill or decode. told: notes. ignored: every flag that does not
+    change the cache, and why. weighed: flags that change other memory on a GPU. refused: what cannot be parsed or is
+    not modelled. container, image: where it runs. line: in the text, from 1. model_at: position of the model among the
     words, from 0.
     """
 

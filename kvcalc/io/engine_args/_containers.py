@@ -1,4 +1,4 @@
-"""`docker run` and its kin: which image is started, with which variables, GPUs and arguments."""
+"""`docker run` and similar commands: image, variables, GPUs and arguments."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ALONE = frozenset(
     --tls-verify --no-hosts --use-api-socket --rmi
 """)
 )
-"""Options without a value; every other takes one."""
+"""Options without a value; all others take one."""
 _DEVICES = re.compile(r"device=([\w,:-]+)")
 _COUNT = re.compile(r"[1-9][0-9]{0,4}")
 _CDI = re.compile(r"nvidia\.com/gpu=(\w+)")
 
 
 def container(name: str, given_words: Sequence[str], variables: Mapping[str, str]) -> Started | None:
-    """What `docker run` starts: the words after its image. None where this is another command."""
+    """What `docker run` starts: the words after its image. None for another command."""
     after = list(given_words[1:]) if given_words[:1] == ["container"] else list(given_words)
     if name not in _RUNTIMES or after[:1] not in (["run"], ["create"]):
         return None
@@ -54,7 +54,7 @@ def _last(given: Sequence[tuple[str, str]], *names: str) -> str | None:
 
 
 def _variables(given: Sequence[tuple[str, str]], outer: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Variables of the container: those that are set, and those that are handed on from outside."""
+    """Variables of the container: those set, and those passed through."""
     for option, value in given:
         if option in ("-e", "--env"):
             name, equals, own = value.partition("=")
@@ -65,7 +65,7 @@ def _variables(given: Sequence[tuple[str, str]], outer: Mapping[str, str]) -> It
 
 
 def _gpus(given: Sequence[tuple[str, str]]) -> int | None:
-    """GPUs that the container may use; None where nothing says how many, as --gpus all."""
+    """GPUs that the container may use; None if unknown, as with --gpus all."""
     asked = _last(given, "--gpus")
     if asked is not None:
         text = asked.strip("\"'")

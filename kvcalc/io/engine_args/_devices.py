@@ -1,4 +1,4 @@
-"""How many GPUs a program sees, as variables of its drivers say it."""
+"""How many GPUs a program sees, by its drivers' variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEVICE = re.compile(r"\d{1,4}|(GPU|MIG)-[\w/.-]{1,80}")
 
 
 def visible_gpus(variables: Mapping[str, str]) -> int | None:
-    """GPUs of the first variable that lists some; None where none does, or what it lists is not known."""
+    """GPUs of the first variable that lists some; None if none does, or the list is unknown."""
     for name in _NAMES:
         if name in variables:
             found = listed_gpus(variables[name])
@@ -26,6 +26,6 @@ def visible_gpus(variables: Mapping[str, str]) -> int | None:
 
 
 def listed_gpus(text: str) -> int | None:
-    """How many devices `0,1,2,3` lists; None where it is no such list, as `all`."""
+    """Number of devices in `0,1,2,3`; None for other values, such as `all`."""
     devices = [part.strip() for part in text.strip("'\" ").split(",") if part.strip()]
     return len(devices) if devices and all(_DEVICE.fullmatch(device) for device in devices) else None

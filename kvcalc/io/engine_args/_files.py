@@ -1,6 +1,6 @@
-"""Files that a command line names: of arguments, as `vllm serve --config FILE`, and of LMCache's sizes.
+"""Files named on a command line: arguments, as in `vllm serve --config FILE`, and LMCache's sizes.
 
-Only a file beside what is read is opened: an absolute path is one of the server.
+Only a file next to the input is opened: an absolute path is on the server.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from kvcalc.io.engine_args._program import Program
 def words_of_file(
     words: Sequence[str], program: Program, folder: Path | None, files: Mapping[str, str]
 ) -> list[str] | None:
-    """The words of the file that the line names; None where it names none, or the file is not beside what is read.
+    """The words of the file named by the line; None if there is none, or it is not next to the input.
 
-    files: contents by path, as a manifest or a script has them.
+    files: contents by path, from a manifest or a script.
     """
     named = _named(words, program.config_flags)
     found = _mapping_of(files[named]) if named is not None and named in files else _mapping(named, folder)
@@ -30,16 +30,16 @@ def words_of_file(
 def variables_of_lmcache(
     words: Sequence[str], variables: Mapping[str, str], folder: Path | None
 ) -> dict[str, str] | None:
-    """LMCache's variables as its file sets them, and as they are set over it; None where no file of it is read.
+    """LMCache's variables from its file, overridden by those set; None if no file is read.
 
-    Source: LMCache, integration/vllm/utils.py (lmcache_get_or_create_config): variables update what the file says.
+    Source: LMCache, integration/vllm/utils.py (lmcache_get_or_create_config): variables override the file.
     """
     found = _mapping(variables.get(LMCACHE_FILE) or _named(words, LMCACHE_FLAGS), folder)
     return None if found is None else {**lmcache_variables(found.items()), **variables}
 
 
 def _named(words: Sequence[str], flags: Collection[str]) -> str | None:
-    """The name of the file: what follows one of the flags, or is its value."""
+    """The name of the file: the value of one of the flags."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in flags and (equals or index + 1 < len(words)):
@@ -48,7 +48,7 @@ def _named(words: Sequence[str], flags: Collection[str]) -> str | None:
 
 
 def _mapping(named: str | None, folder: Path | None) -> Mapping[str, Any] | None:
-    """What a file holds that stands beside what is read."""
+    """The contents of a file next to the input."""
     from kvcalc.io.documents import read_yaml
 
     if not named or folder is None or Path(named).is_absolute():
@@ -75,7 +75,7 @@ def _mapping_of(text: str) -> Mapping[str, Any] | None:
 
 
 def _words(found: Mapping[str, Any], program: Program) -> Iterator[str]:
-    """Keys as flags: a switch alone, a list with all its values, an object as JSON."""
+    """Keys as flags: a bare switch, a list with all its values, an object as JSON."""
     for key, value in found.items():
         name = key.replace("_", "-")
         if name == "model" and program.takes_model:

@@ -1,11 +1,11 @@
-"""How a program is started: through which other commands, in which container, with which variables.
+"""How a program is started: wrapper commands, container and variables.
 
     CUDA_VISIBLE_DEVICES=0,1 nohup uv run vllm serve M --max-model-len 8192
     docker run --gpus all -e A=b vllm/vllm-openai:v0.11.0 --model M
     bash -c 'exec python3 -m sglang.launch_server --model-path M'
 
-A command that starts another one is a row of `_STARTERS`: its options that take a value, and how many words of its own
-come before the command that it starts.
+A command that starts another one is a row of `_STARTERS`: its options with values, and the number of its own words
+before the command it starts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 _SHELLS = ("bash", "sh", "zsh", "dash", "ash", "ksh", "cmd", "fish")
 _WRAPPER = re.compile(r"\.(?:ba)?sh$|entry-?point$")
 _DEEPEST = 12
-"""Commands that start one another; more is no command line of anybody."""
+"""Most nested commands; real command lines have fewer."""
 
 
 class Starter(NamedTuple):
-    """Options with a value, and words of its own before the command that it starts."""
+    """Options with values, and the number of its own words before the command it starts."""
 
     options: frozenset[str] = frozenset()
     own_words: int = 0
@@ -90,7 +90,7 @@ _STARTERS = {
 
 
 def started(words: Sequence[str], variables: Mapping[str, str] | None = None, depth: int = 0) -> list[Started]:
-    """What a command starts in the end; several where it hands a shell a text with several commands."""
+    """What a command finally starts; several if it passes a shell several commands."""
     rest = list(words)
     found: dict[str, str] = dict(variables or {})
     through = ""
@@ -126,7 +126,7 @@ def _without_assignments(words: list[str], found: dict[str, str]) -> list[str]:
 
 
 def _starter(name: str, words: Sequence[str]) -> tuple[Starter, int] | None:
-    """The row of a command that starts another, and how many words name it."""
+    """The row of a wrapper command, and the number of words of its name."""
     for length in (3, 2, 1):
         key = " ".join((name, *words[1:length]))
         if len(words) >= length and key in _STARTERS:
@@ -140,7 +140,7 @@ def _is_wrapper(name: str, words: Sequence[str]) -> bool:
 
 
 def _behind(words: Sequence[str], starter: Starter, length: int, found: dict[str, str]) -> list[str]:
-    """What follows a starter, its options and its own words."""
+    """The words after a wrapper, its options and its own words."""
     at, own = length, starter.own_words
     while at < len(words):
         word = words[at]
@@ -162,7 +162,7 @@ def _behind(words: Sequence[str], starter: Starter, length: int, found: dict[str
 
 
 def _of_shell(words: Sequence[str], variables: Mapping[str, str], depth: int) -> list[Started]:
-    """What the text starts that a shell is given with -c; nothing where it is given a file."""
+    """What the text of `sh -c` starts; nothing for a script file."""
     for index, word in enumerate(words):
         if word.startswith("-") and "c" in word and not word.startswith("--"):
             text = next((each for each in words[index + 1 :] if each != "--"), None)
@@ -180,7 +180,7 @@ def of_statement(statement: Statement, depth: int = 0) -> list[Started]:
 
 
 def base_name(word: str) -> str:
-    """A program without its folder and its .exe, and Python whatever its version."""
+    """A program without its folder and its .exe, and any version of Python."""
     name = re.split(r"[/\\]", word)[-1]
     name = name[:-4] if name.lower().endswith(".exe") else name
     return "python" if _PYTHON.fullmatch(name) else name

@@ -1,7 +1,7 @@
-"""Words of a shell text, with quotes, variables and arithmetic as a POSIX shell reads them. Nothing is ever run.
+"""Words of a shell text, with quotes, variables and arithmetic as in a POSIX shell. Nothing is ever run.
 
-What is not known here, a variable that nothing sets or the output of a command, stays in the word as `${NAME}`,
-`$(NAME)` or `$(...)`, so that whoever reads the word can name it.
+Unknown parts (unset variables, command output) stay in the word as `${NAME}`, `$(NAME)` or `$(...)`, so that messages
+can name them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def left_open(name: str) -> str:
 
 
 class Token(NamedTuple):
-    """An operator, or the words that one word of the text becomes. line: where it begins, from 1."""
+    """An operator, or the words that a word of the text expands to. line: of its start, from 1."""
 
     operator: str
     words: tuple[str, ...]
@@ -45,9 +45,9 @@ class Token(NamedTuple):
 
 
 class Lexer:
-    """A shell text, word by word. Values of variables may change from one word to the next.
+    """A shell text, word by word. Variables may change between words.
 
-    defaults: whether `${A:-b}` is b where nothing sets A; a line without its environment does not know.
+    defaults: whether `${A:-b}` is b if A is unset; unknown for a line without its environment.
     files: what here-documents write, by path.
     """
 
@@ -62,7 +62,7 @@ class Lexer:
         self._written = ""
 
     def token(self) -> Token | None:
-        """The next operator or word; None at the end. Redirections and comments are passed over."""
+        """The next operator or word; None at the end. Redirections and comments are skipped."""
         while True:
             self._blanks()
             line = self.text.count("\n", 0, self.at) + 1
@@ -87,7 +87,7 @@ class Lexer:
             return Token("", tuple(words), line, self.text[start] in "'\"")
 
     def assignment(self) -> tuple[str, str, Value] | None:
-        """`A=b`, `A+=b` or `A=(b c)` that begins here, if one does: name, operator and value."""
+        """An assignment `A=b`, `A+=b` or `A=(b c)` here, if any: name, operator and value."""
         self._blanks()
         match = ASSIGNED.match(self.text, self.at)
         if match is None:
@@ -151,7 +151,7 @@ class Lexer:
             return content
 
     def word(self) -> list[str]:
-        """The words that the one at this place becomes: none, one, or several where a variable holds several."""
+        """The words that the one here expands to: none, one, or several."""
         done: list[str] = []
         current: list[str] | None = None
         while self.at < len(self.text) and self.text[self.at] not in ENDS_WORD:
@@ -193,7 +193,7 @@ class Lexer:
         return text
 
     def _in_quotes(self) -> list[str]:
-        """What stands in double quotes; several words where a list is written out in them, none of an empty one."""
+        """Contents of double quotes; several words for an expanded list, none for an empty one."""
         pieces = [""]
         start = self.at
         self.at += 1
@@ -218,7 +218,7 @@ class Lexer:
         return [] if is_empty_list and _LIST_ALONE.fullmatch(self.text[start : self.at]) else pieces
 
     def _expansion(self) -> Value:
-        """What begins with a dollar or a backquote here, and what it stands for."""
+        """The expansion that starts here with a dollar or a backquote, and its value."""
         if self.text[self.at] == "`":
             self._until("`")
             return UNKNOWN_OUTPUT
@@ -235,7 +235,7 @@ class Lexer:
         return self._looked_up(match[0], f"${{{match[0]}}}") if match else "$"
 
     def _closed(self, opening: str, closing: str) -> str:
-        """What stands between the brackets that open here, and moves on behind them."""
+        """The text in the brackets that open here; moves past them."""
         start, depth = self.at + 2, 1
         self.at = start
         while self.at < len(self.text) and depth:
@@ -267,7 +267,7 @@ class Lexer:
         return known if known is not None and not word else f"${{{inner if word.startswith('.') else name}}}"
 
     def _defaulted(self, name: str, known: str | None, operator: str, word: str) -> str:
-        """`${A:-b}` and its kin: what stands there, or what stands for it; the name where that is not known."""
+        """`${A:-b}` and similar: its value, or the name if unknown."""
         is_set = known is not None and (known != "" or not operator.startswith(":"))
         if operator.endswith("+"):
             return self._inner(word) if is_set else "" if self.defaults else f"${{{name}}}"
@@ -276,7 +276,7 @@ class Lexer:
         return f"${{{name}}}" if operator.endswith("?") or not self.defaults else self._inner(word)
 
     def _inner(self, text: str) -> str:
-        """A default, which may hold variables itself."""
+        """A default, which may contain variables."""
         if self._depth >= _DEEP:
             return UNKNOWN_OUTPUT
         lexer = Lexer(
@@ -295,7 +295,7 @@ class Lexer:
 
 
 def computed(text: str) -> str:
-    """Value of a sum of whole numbers, as $((1024 * 32)) writes it; what is none of that is not known."""
+    """Value of integer arithmetic such as $((1024 * 32)); unknown for anything else."""
     if not _ARITHMETIC.fullmatch(text) or "**" in text:
         return UNKNOWN_OUTPUT
     from ast import BinOp, Constant, Div, Mod, Mult, Sub, UnaryOp, parse

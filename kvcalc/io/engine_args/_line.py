@@ -1,6 +1,6 @@
-"""The words behind a program, as its own parser divides them: flags with their values, and words without a flag.
+"""A program's arguments, split as by its own parser: flags with values, and positional words.
 
-argparse takes any beginning of a long flag that no other begins with, and so does whoever reads for it here.
+argparse accepts any unambiguous prefix of a long flag, and so does this parser.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _DIGIT = re.compile(r"-O=?(\w*)")
 
 
 class Stray(NamedTuple):
-    """A word without a flag, and its place among the words, from 0."""
+    """A positional word, and its position among the words, from 0."""
 
     word: str
     at: int
 
 
 class Unknown(NamedTuple):
-    """A flag that the program is not known to have, or that may be several. could_be: those that begin so."""
+    """An unknown or ambiguous flag. could_be: flags with this prefix."""
 
     name: str
     spelled: str
@@ -36,7 +36,7 @@ class Unknown(NamedTuple):
 
 
 class Line(NamedTuple):
-    """All of it. wrong: flags without the value that they need."""
+    """The parsed line. wrong: flags without their required value."""
 
     given: tuple[Given, ...]
     strays: tuple[Stray, ...]
@@ -45,12 +45,12 @@ class Line(NamedTuple):
 
 
 def divided(words: Sequence[str], program: Program, removed: frozenset[str] = frozenset()) -> Line:
-    """Words by the flags that they belong to. removed: flags that this version has no more, which no prefix means."""
+    """Assigns words to flags. removed: flags no longer in this version, not matched by prefix."""
     return _Divider(program, removed).divided(words)
 
 
 class _Divider:
-    """Words of one program's command line."""
+    """Parser for one program's command line."""
 
     def __init__(self, program: Program, removed: frozenset[str]) -> None:
         self._program = program
@@ -79,11 +79,11 @@ class _Divider:
             while end < len(words) and not _is_flag(words[end]) and words[end] != "--":
                 end += 1
             at += self._flag(word, words[at:end], at - 1)
-        given = (*self._given, *self._dotted.values())  # vLLM writes those out behind all others
+        given = (*self._given, *self._dotted.values())  # vLLM appends these after all others
         return Line(given, tuple(self._strays), tuple(self._unknown), tuple(self._wrong))
 
     def _flag(self, word: str, following: Sequence[str], at: int) -> int:
-        """Takes in a flag with its values; returns how many of the words that follow are."""
+        """Adds a flag with its values; returns the number of words used."""
         word = self._level(word)
         written, equals, own = word.partition("=")
         name, dot, inner = self._normal(written).partition(".")
@@ -151,14 +151,14 @@ class _Divider:
 
 
 def _is_flag(word: str) -> bool:
-    """Whether argparse reads it as one: an item with a blank in it is a word, and so is a number below 0."""
+    """Whether argparse reads it as a flag: an item with a blank is a word, as is a negative number."""
     if not word.startswith("-") or word == "-" or _NUMBER.fullmatch(word):
         return False
     return not (" " in word.partition("=")[0] or "\n" in word.partition("=")[0])
 
 
 def put(parts: dict[str, Any], keys: Sequence[str], text: str) -> None:
-    """Sets what dotted keys say, as vLLM reads them: `a.b 1` is {"a": {"b": 1}}, and `a+ x` one more of a list."""
+    """Sets dotted keys as in vLLM: `a.b 1` is {"a": {"b": 1}}, and `a+ x` appends to a list."""
     *path, last = keys
     for key in path:
         below = parts.get(key)
@@ -171,7 +171,7 @@ def put(parts: dict[str, Any], keys: Sequence[str], text: str) -> None:
 
 
 def with_digits(text: str) -> str:
-    """`.9` as 0.9 and `1.` as 1.0, which JSON does not know."""
+    """`.9` as 0.9 and `1.` as 1.0, which are not valid JSON."""
     match = _FRACTION.fullmatch(text)
     if match is None:
         return text
@@ -180,7 +180,7 @@ def with_digits(text: str) -> str:
 
 
 def plain(text: str) -> Any:
-    """A value as JSON has it, else the text itself."""
+    """A JSON value, else the text itself."""
     if _WHOLE.fullmatch(text):
         return int(text)
     text = with_digits(text)

@@ -1,4 +1,4 @@
-"""LMCache's file of settings: who names it, and what of it takes memory."""
+"""LMCache's settings file: how it is named, and which settings take memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ LMCACHE_SIZES = ("max_local_cpu_size", "max_local_disk_size", "local_disk")
 
 
 def lmcache_variables(entries: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Entries of LMCache's file that take memory, by the names of the variables that say the same."""
+    """Entries of LMCache's file that take memory, by the names of the equivalent variables."""
     own = {key: value for key, value in entries if key in LMCACHE_SIZES and value not in (None, False, "")}
     return {f"{_LMCACHE}{key.upper()}": str(value) for key, value in own.items()}

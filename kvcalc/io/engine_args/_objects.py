@@ -1,4 +1,4 @@
-"""Flags that hold an object of JSON: what of it decides the cache, what passes, and what is refused by its name."""
+"""Flags with a JSON object: which keys decide the cache, which are ignored, and which are refused by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HYBRID_CONNECTORS = frozenset(
     OffloadingConnector SimpleCPUOffloadConnector DecodeBenchConnector UMBPStoreConnector
 """)
 )
-"""Connectors of vLLM 0.33 that serve layers of several kinds (SupportsHMA)."""
+"""Connectors of vLLM 0.33 that support several kinds of layers (SupportsHMA)."""
 _PLAIN_CONNECTORS = frozenset(
     words("""
     LMCacheConnector LMCacheConnectorV1 LMCacheMPConnector P2pNcclConnector PyNcclConnector ExampleConnector
@@ -42,7 +42,7 @@ _PLAIN_CONNECTORS = frozenset(
 """)
 )
 _HYBRID_SINCE = (0, 24)
-"""vLLM up to 0.20.2 turns its hybrid manager off for every connector; 0.24.0 asks the connector."""
+"""vLLM up to 0.20.2 disables its hybrid manager for every connector; 0.24.0 asks the connector."""
 _PASSES = frozenset(
     words("""
     flash_attn_version flash_attn_max_num_splits_for_cuda_graph tokenspeed_mla_min_split_kv
@@ -52,18 +52,18 @@ _PASSES = frozenset(
     flex_attn_kv_block_size use_prefill_decode_attention use_cudnn_prefill disable_flashinfer_prefill
 """)
 )
-"""Keys of an attention config that choose among kernels of one block size."""
+"""Keys of an attention config that select kernels with the same block size."""
 _OF_BLOCKS = frozenset(
     words("""
     enable_block_reuse enable_partial_reuse copy_on_partial_reuse event_buffer_max_size onboard_blocks
     secondary_offload_min_priority attention_dp_events_gather_period_ms use_uvm
 """)
 )
-"""Fields of TensorRT-LLM's cache that say how blocks are used again."""
+"""Fields of TensorRT-LLM's cache for block reuse."""
 
 
 def json_of(given: Given, reading: Reading) -> dict[str, Any] | None:
-    """The object that a flag holds; None where it asks for nothing, or cannot be read, which is refused."""
+    """The object of a flag; None if it has no effect or is invalid, which is refused."""
     if given.parts is not None:
         return dict(given.parts)
     if given.text.strip() in _NOTHING or reading.is_unknown(given, given.text):
@@ -77,7 +77,7 @@ def json_of(given: Given, reading: Reading) -> dict[str, Any] | None:
 
 
 def speculative(given: Given, reading: Reading) -> None:
-    """Drafts: the setting as it is, and the checkpoint that drafts where it is another."""
+    """Drafts: the setting, and the draft checkpoint if it is a separate one."""
     found = json_of(given, reading)
     if found is not None:
         reading.settings["speculative"] = found
@@ -85,7 +85,7 @@ def speculative(given: Given, reading: Reading) -> None:
 
 
 def speculative_part(given: Given, reading: Reading) -> None:
-    """--spec-method, --spec-model and --spec-tokens, of which each is a field of the same."""
+    """--spec-method, --spec-model and --spec-tokens, each a field of the same setting."""
     field = {"spec-method": "method", "spec-model": "model", "spec-tokens": "num_speculative_tokens"}[given.flag.name]
     value = reading.value(given, "") if field == "num_speculative_tokens" else given.text
     if value is None or reading.is_unknown(given, given.text):
@@ -102,7 +102,7 @@ def _draft_of(found: Mapping[str, Any], reading: Reading) -> None:
 
 
 def model_overrides(given: Given, reading: Reading) -> None:
-    """Fields of the model's config: those of its length lift the longest request, others are refused by name."""
+    """Fields of the model's config: length fields raise the longest request, others are refused by name."""
     found = json_of(given, reading)
     for key, value in _fields(found or {}):
         name = key.rpartition(".")[2]
@@ -112,14 +112,14 @@ def model_overrides(given: Given, reading: Reading) -> None:
             reading.overrides.setdefault("max_model_len", None)
         elif name not in _NAMES_ONLY:
             shown = key if _KEY.fullmatch(key) and not could_be_secret(key) else "a field"
-            reading.refuse(given, f"{shown} may change the shape of the model", "give the changed config.json as model")
+            reading.refuse(given, f"{shown} may change the model's shape", "pass the changed config.json as model")
             return
     if found:
-        reading.tell(given, "its fields change how long a request may be, and not the bytes of a token")
+        reading.tell(given, "its fields change the longest request, not the bytes per token")
 
 
 def _fields(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Fields with those of the text model within."""
+    """Fields, including those of the nested text model."""
     fields: list[tuple[str, Any]] = []
     for key, value in found.items():
         if key in _NESTED and isinstance(value, Mapping) and not prefix:
@@ -130,24 +130,24 @@ def _fields(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
 
 def attention_config(given: Given, reading: Reading) -> None:
-    """The backend, which decides the block size; keys that choose among kernels pass."""
+    """The backend, which decides the block size; keys that select kernels are ignored."""
     for key, value in (json_of(given, reading) or {}).items():
         if key == "backend" and isinstance(value, str):
             reading.settings["attention_backend"] = value
         elif key not in _PASSES:
             shown = key if _KEY.fullmatch(key) and not could_be_secret(key) else "a field"
-            reading.refuse(given, f"what {shown} does to memory is not known here")
+            reading.refuse(given, f"the effect of {shown} on memory is unknown")
 
 
 def kv_transfer(given: Given, reading: Reading) -> None:
-    """A connector leaves the bytes of a block as they are, and may turn off the manager for layers of several kinds."""
+    """A connector does not change the bytes of a block, but may disable the hybrid manager."""
     found = json_of(given, reading)
     if not found:
         return
     connectors = _connectors(found)
     strange = [name for name in connectors if name not in _HYBRID_CONNECTORS | _PLAIN_CONNECTORS]
     if strange or not connectors:
-        reading.refuse(given, "what its connector does to the layout of the cache is not known here")
+        reading.refuse(given, "the effect of its connector on the cache layout is unknown")
         return
     version = tuple(int(part) for part in (reading.version or "99").split(".")[:2] if part.isdecimal())
     hybrid = version >= _HYBRID_SINCE and all(name in _HYBRID_CONNECTORS for name in connectors)
@@ -158,7 +158,7 @@ def kv_transfer(given: Given, reading: Reading) -> None:
         reading.settings["kv_transfer_config"] = _sizes(found)
     reading.tell(
         given,
-        f"{', '.join(connectors)} leaves the bytes of a block as they are, and its own buffers are not counted{kept}",
+        f"{', '.join(connectors)} does not change the bytes of a block, and its own buffers are not counted{kept}",
     )
     role = {"kv_producer": "prefill", "kv_consumer": "decode"}.get(str(found.get("kv_role")))
     reading.role = role or reading.role
@@ -171,11 +171,11 @@ _KEEPING = frozenset(
 )
 """Connectors that keep blocks off the device."""
 _SIZES = ("cpu_bytes_to_use", "cpu_bytes_to_use_per_rank", "lmcache.max_local_cpu_size", "lmcache.max_local_disk_size")
-"""What connectors keep off the device, by which of their own settings."""
+"""Caches that connectors keep off the device, by their settings."""
 
 
 def _sizes(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A connector and what it keeps off the device; other settings may hold addresses and passwords."""
+    """A connector and the caches it keeps off the device; other settings may contain addresses and passwords."""
     extra = found.get("kv_connector_extra_config")
     extra = extra if isinstance(extra, Mapping) else {}
     kept: dict[str, Any] = {name: extra[name] for name in _SIZES if isinstance(extra.get(name), int | float)}
@@ -187,7 +187,7 @@ def _sizes(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _connectors(found: Mapping[str, Any]) -> list[str]:
-    """Names of the connectors, those of several in one too."""
+    """Names of the connectors, including those combined in one."""
     name = found.get("kv_connector")
     if name != "MultiConnector":
         return [name] if isinstance(name, str) else []
@@ -198,7 +198,7 @@ def _connectors(found: Mapping[str, Any]) -> list[str]:
 
 
 def cache_config(given: Given, reading: Reading) -> None:
-    """TensorRT-LLM's kv_cache_config: fields of the engine, those that change no cache, and others by name."""
+    """TensorRT-LLM's kv_cache_config: the engine's fields, irrelevant ones, and others, refused by name."""
     for key, value in (json_of(given, reading) or {}).items():
         field = {"kv_cache_dtype": "dtype"}.get(key, key)
         if field in ("dtype", "tokens_per_block", "free_gpu_memory_fraction", "max_tokens", "host_cache_size"):
@@ -207,4 +207,4 @@ def cache_config(given: Given, reading: Reading) -> None:
             reading.settings[field] = value or ()
         elif field not in _OF_BLOCKS:
             shown = key if _KEY.fullmatch(key) and not could_be_secret(key) else "a field"
-            reading.refuse(given, f"what {shown} does to the cache is not known here")
+            reading.refuse(given, f"the effect of {shown} on the cache is unknown")

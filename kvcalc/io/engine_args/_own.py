@@ -1,4 +1,4 @@
-"""Flags that are read in a way of their own, by whichever engine has them; those of JSON are in `_objects.py`."""
+"""Flags with special parsing, for any engine; JSON flags are in `_objects.py`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 _OFF = ("", "0", "false", "False")
 _MOST_OF_ADAPTERS = 65_536
 _SURELY_ALL = 99
-"""Layers that people ask for where they mean all of them."""
+"""Numbers of layers that mean all of them."""
 _LMCACHE_FILES = ("LMCACHE_CONFIG_FILE", "lmcache-config-file")
 _GIB = re.compile(r"\d{1,7}(\.\d{1,9})?")
 
 
 def block_sizes_of_states(given: Given, reading: Reading) -> None:
-    """--mamba-cache-mode: none and align follow from prefix caching; all is of older versions and stores more."""
+    """--mamba-cache-mode: none and align follow from prefix caching; all is from older versions and stores more."""
     if given.text in ("none", "align", "auto"):
         reading.ignores(given, "the mode follows from --enable-prefix-caching", tells=True)
     else:
-        reading.refuse(given, "only none and align are modelled", "use --enable-prefix-caching alone")
+        reading.refuse(given, "only none and align are modelled", "use only --enable-prefix-caching")
 
 
 def offloaded_weights(given: Given, reading: Reading) -> None:
-    """--cpu-offload-gb: so many GiB of the weights of each GPU are kept on the host, and the cache stays."""
+    """--cpu-offload-gb: GiB of each GPU's weights kept on the host; the cache stays on the GPU."""
     if reading.is_unknown(given, given.text):
         return
     if not _GIB.fullmatch(given.text):
@@ -40,15 +40,15 @@ def offloaded_weights(given: Given, reading: Reading) -> None:
 
     reading.offloaded_bytes = int(Fraction(given.text) * GIB)
     if reading.offloaded_bytes:
-        reading.ignores(given, f"{given.text} GiB of the weights of each GPU are kept on the host", tells=True)
+        reading.ignores(given, f"{given.text} GiB of each GPU's weights are kept on the host", tells=True)
 
 
 def adapters(given: Given, reading: Reading) -> None:
-    """--enable-lora, --max-loras and --max-lora-rank of vLLM: slots for adapters, and the highest rank of one."""
+    """--enable-lora, --max-loras and --max-lora-rank of vLLM: slots for adapters, and the maximum rank."""
     if given.flag.name == "enable-lora":
         if not given.off:
             reading.adapters = {**(reading.adapters or {})}
-            reading.weighs(given, "adapters take memory beside the weights; the cache stays as it is", "adapters")
+            reading.weighs(given, "adapters take memory in addition to the weights; the cache is unchanged", "adapters")
     elif reading.has("enable-lora") and not reading.is_unknown(given, given.text):
         if not given.text.isdecimal() or not 0 < int(given.text) <= _MOST_OF_ADAPTERS:
             reading.refuse(given, "must be a whole number from 1", f"write {given.spelled} 16", wrong=True)
@@ -58,14 +58,14 @@ def adapters(given: Given, reading: Reading) -> None:
 
 
 def lmcache(given: Given, reading: Reading) -> None:
-    """A variable or a flag of LMCache: how much host memory and disk it takes of each rank."""
+    """A variable or a flag of LMCache: host memory and disk per rank."""
     name = given.flag.name
     if name in _LMCACHE_FILES:
         if not reading.has_lmcache_file:
             reading.tell(
                 given,
-                "LMCache's file is not beside what was read: put it there, or give LMCACHE_MAX_LOCAL_CPU_SIZE; else 5 "
-                "GiB of each rank are taken",
+                "LMCache's file is not next to the input: put it there, or set LMCACHE_MAX_LOCAL_CPU_SIZE; 5 GiB per "
+                "rank is assumed",
             )
         return
     if reading.is_unknown(given, given.text):
@@ -83,7 +83,7 @@ def lmcache(given: Given, reading: Reading) -> None:
 
 
 def lmcache_variables() -> tuple[Variable, ...]:
-    """LMCache's own variables, by whichever engine it stands."""
+    """LMCache's own variables, for any engine."""
     from kvcalc.io.engine_args._rows import Flag, Reads, Variable
 
     names = ("LMCACHE_MAX_LOCAL_CPU_SIZE", "LMCACHE_MAX_LOCAL_DISK_SIZE", "LMCACHE_LOCAL_DISK", "LMCACHE_CONFIG_FILE")
@@ -91,43 +91,43 @@ def lmcache_variables() -> tuple[Variable, ...]:
 
 
 def device_ids(given: Given, reading: Reading) -> None:
-    """--device-ids 0,1: the GPUs that it may use."""
+    """--device-ids 0,1: the visible GPUs."""
     reading.gpus = listed_gpus(given.text)
 
 
 def config_file(given: Given, reading: Reading) -> None:
-    """A file of arguments, which is read where it stands beside what is read (`_files.py`)."""
+    """An argument file, which is read if it is next to the input (`_files.py`)."""
     if not reading.has_file:
-        what = "arguments in a file, which is not beside what was read"
-        reading.refuse(given, what, "write them on the line, or put the file there")
+        what = "arguments in a file that is not next to the input"
+        reading.refuse(given, what, "write them on the command line, or put the file next to it")
 
 
 def prefills(given: Given, reading: Reading) -> None:
-    """A worker that reads prompts for others."""
+    """A worker that runs prefill for others."""
     if not given.off:
         reading.role = "prefill"
 
 
 def role(given: Given, reading: Reading) -> None:
-    """Which half of a server that is taken apart this is."""
+    """The role of a worker in disaggregated serving."""
     halves = {"context": "prefill", "generation": "decode", "prefill": "prefill", "decode": "decode"}
     reading.role = halves.get(given.text.lower())
 
 
 def draft(given: Given, reading: Reading) -> None:
-    """A checkpoint that drafts, with layers of its own."""
+    """A draft checkpoint, with its own layers."""
     if not reading.is_unknown(given, given.text) and not could_be_secret(given.text):
         reading.draft = given.text
 
 
 def attention_replicas(given: Given, reading: Reading) -> None:
-    """Attention in groups of ranks, each with requests of its own: of tp ranks with dp groups, tp / dp share heads.
+    """Attention in groups of ranks, each with its own requests: of tp ranks in dp groups, tp / dp divide the heads.
 
     --dp-size N --enable-dp-attention is --attn-dp-size N; without --dp-size nothing changes.
     """
     groups = reading.parallel.get("dp", 1) if given.flag.takes == "switch" else reading.value(given, "") or 1
     if given.off or groups == 1:
-        reading.ignores(given, "one group: attention is as without it")
+        reading.ignores(given, "one group: no effect on attention")
         return
     ranks = reading.parallel.get("tp", 1)
     if ranks % groups:
@@ -141,24 +141,24 @@ def attention_replicas(given: Given, reading: Reading) -> None:
     reading.parallel |= {"tp": ranks // groups, "dp": groups}
     reading.weighs(
         given,
-        f"attention runs in {groups} groups of {ranks // groups} ranks, and its weights are held by each",
+        f"attention runs in {groups} groups of {ranks // groups} ranks, each of which holds its weights",
         "ranks",
     )
 
 
 def expert_parallel(given: Given, reading: Reading) -> None:
-    """--enable-expert-parallel: the tensor-parallel ranks of all replicas share the routed experts."""
+    """--enable-expert-parallel: the tensor-parallel ranks of all replicas divide the routed experts."""
     ranks = reading.parallel.get("tp", 1) * reading.parallel.get("dp", 1)
     if given.off or ranks == 1:
         return
     reading.parallel["ep"] = ranks
     if reading.has_replicas:
-        why = "replicas then share experts, and no GPU holds all weights of its rank"
+        why = "replicas then divide the experts, and no GPU holds all weights of its rank"
         reading.weighs(given, why, "experts")
 
 
 def disaggregation(given: Given, reading: Reading) -> None:
-    """The half of a server that reads prompts, or the one that writes answers, which keeps no prefixes by itself."""
+    """The prefill or decode worker; decode keeps no prefixes by default."""
     mode = given.text
     if mode in ("null", "none", ""):
         return
@@ -170,32 +170,32 @@ def disaggregation(given: Given, reading: Reading) -> None:
         reading.settings["disable_radix_cache"] = True
     if mode == "decode":
         reading.settings["disaggregation_mode"] = mode
-    kept = "; no prefixes are kept, and slots for requests on their way are not counted" if mode == "decode" else ""
-    reading.tell(given, f"this is the half for {mode}{kept}")
+    kept = "; no prefixes are kept, and slots for requests in flight are not counted" if mode == "decode" else ""
+    reading.tell(given, f"this is the {mode} worker{kept}")
 
 
 def layers_on_gpu(given: Given, reading: Reading) -> None:
-    """-ngl: a layer that is not on the GPU has its cache in the host's memory."""
+    """-ngl: a layer that is not on the GPU has its cache in host memory."""
     text = given.text
     if re.fullmatch(r"\d{1,3}", text) and int(text) < _SURELY_ALL:
-        where = "the cache is in the host's memory" if text == "0" else f"layers beyond {text} have theirs on the host"
-        reading.tell(given, f"{where}: the bytes are of all layers")
+        where = "the cache is in host memory" if text == "0" else f"layers beyond {text} have their cache on the host"
+        reading.tell(given, f"{where}: the bytes include all layers")
 
 
 def cache_space(given: Given, reading: Reading) -> None:
-    """VLLM_CPU_KVCACHE_SPACE: GiB of the cache, where vLLM runs on a CPU."""
+    """VLLM_CPU_KVCACHE_SPACE: GiB of the cache, if vLLM runs on a CPU."""
     if _GIB.fullmatch(given.text) and float(given.text):
         reading.settings["kv_cache_memory_bytes"] = int(float(given.text) * GIB)
 
 
 def allows_hybrid(given: Given, reading: Reading) -> None:
-    """A variable that lets layers of chunked attention keep their chunks (Llama 4)."""
+    """A variable that lets chunked-attention layers keep only their chunks (Llama 4)."""
     if given.text not in _OFF and not reading.has("disable-hybrid-kv-cache-manager"):
         reading.settings["disable_hybrid_kv_cache_manager"] = False
 
 
 def lifts_length(given: Given, reading: Reading) -> None:
-    """A variable that lets a request be longer than the model's config says."""
+    """A variable that lets a request exceed the length in the model's config."""
     if given.text not in _OFF:
         reading.overrides.setdefault("max_model_len", None)
-        reading.ignores(given, "a request may then be longer than the model's config says")
+        reading.ignores(given, "requests may then exceed the length in the model's config")

@@ -1,4 +1,4 @@
-"""A program that serves models: how it is called, the rows of its flags and variables, and which images start it."""
+"""A program that serves models: its commands, the rows of its flags and variables, and its images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 from kvcalc.io.engine_args._rows import Flag, Names, Variable
 
 _SHORT = 3
-"""Length up to which a flag is another's short form."""
+"""Longest short form of a flag."""
 
 
 class Spelled(NamedTuple):
-    """What a name of a flag means: the flag, or its `no-` form."""
+    """The meaning of a flag name: the flag, or its `no-` form."""
 
     flag: Flag
     off: bool = False
@@ -72,7 +72,7 @@ class Program:
 
     @cached_property
     def spelled(self) -> Mapping[str, Spelled]:
-        """All names that its flags have, and what is meant by each."""
+        """All names of its flags, and their meaning."""
         found = {name: Spelled(flag) for flag in self.flags for name in flag.spellings}
         for flag in self.flags:
             if flag.takes == "switch":
@@ -82,7 +82,7 @@ class Program:
 
     @cached_property
     def that_matter(self) -> tuple[str, ...]:
-        """Names of the flags that decide something, short forms aside."""
+        """Names of the flags that decide something, without short forms."""
         matter = (flag for flag in self.flags if flag.does.decides or isinstance(flag.does, Names))
         return tuple(name for flag in matter for name in flag.spellings if len(name) > _SHORT)
 
@@ -102,7 +102,7 @@ _BUILD = re.compile(r":(?:[a-z0-9]+-)*(b\d{3,6})$")
 
 
 def version_of(image: str) -> str | None:
-    """The version that an image's tag names; None for latest, nightly, a digest, or a tag that is another's."""
+    """The version in an image's tag; None for latest, nightly, a digest, or another image's tag."""
     name = image.partition("@")[0]
     if _TAGGED_BY_OTHERS.search(name):
         return None

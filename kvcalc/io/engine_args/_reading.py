@@ -1,4 +1,4 @@
-"""One command line, by the tables of its program: what each flag does to the cache, or to the rest of the memory."""
+"""Interprets one command line by its program's tables: the effect of each flag on the cache or other memory."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ _MATTERS = re.compile(
     r"offload|quant|layer|lora|gpu|device|expert|ep\b|dp\b|model|config|slot|static|chunk|override|rope"
 )
 _TYPO, _NEAR = 0.85, 0.6
-"""How alike two names are, of 1, of which one is the other misspelt; and that are worth naming."""
-_LEFT_OPEN = "a place that is left to be filled in"
+"""Similarity (up to 1) of a misspelt name to the intended one; and of names worth suggesting."""
+_LEFT_OPEN = "a placeholder"
 _OF_SCRIPT = ("${@}", "${*}")
 _MODEL = Names("model")
 _SEVERAL_NODES = ("nnodes", "distributed-executor-backend", "dist-init-addr", "enable-dp-attention", "attn-dp-size")
-_LEAVE_OUT = "leave it out if it does not matter"
+_LEAVE_OUT = "remove it if it does not matter"
 _MUST_BE = {"count": "a whole number", "number": "a number", "json": "a JSON object", "flag": "true or false"}
 
 
 class Place(NamedTuple):
-    """What a message is about, and its place among the words."""
+    """Subject of a message, and its position among the words."""
 
     spelled: str
     at: int | None = None
 
 
 class Reading:
-    """A command line of `program` on its way to a Command.
+    """Turns a command line of `program` into a Command.
 
-    before: words before its arguments. defaults: settings of whoever starts it so, if not those of the program.
+    before: words before its arguments. defaults: settings of this way of starting it, if not the program's.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class Reading:
         self.has_file = False
         self.has_lmcache_file = False
 
-    # The whole -------------------------------------------------------------------------------------------------
+    # The whole line -------------------------------------------------------------------------------------------------
 
     def read(self, words: Sequence[str], variables: Mapping[str, str], of_file: Sequence[str] | None = None) -> Command:
-        """All of it, with what cannot be read among `refused`. of_file: words of a file that the line names."""
+        """The parsed command, with mistakes in `refused`. of_file: words of a file named by the line."""
         line = divided(self._joined(words, of_file), self.program, removed_in(self.program, self.version))
         self.has_file = of_file is not None
         self._names_model = any(given.flag.does == _MODEL for given in line.given)
@@ -108,15 +108,15 @@ class Reading:
         return self._command()
 
     def _check_gpus(self) -> None:
-        """Tells where ranks of one node are more than the GPUs that it may use."""
+        """Notes if the ranks of one node exceed its visible GPUs."""
         ranks = self.parallel.get("tp", 1) * self.parallel.get("pp", 1)
         if self.gpus is not None and ranks > self.gpus and not any(map(self.has, _SEVERAL_NODES)):
             self.tell(
-                Place("GPUs"), f"{ranks} ranks are asked for, and {self.gpus} GPUs are visible: it would not start"
+                Place("GPUs"), f"{ranks} ranks are requested, but {self.gpus} GPUs are visible: it would not start"
             )
 
     def _joined(self, words: Sequence[str], of_file: Sequence[str] | None) -> list[str]:
-        """The words of a file and those of the line, of which the last count."""
+        """The words of a file and of the line; later ones take precedence."""
         file_wins = self.program.file_wins
         self._of_file = 0 if of_file is None or file_wins else len(of_file)
         self._of_line = len(words)
@@ -155,12 +155,12 @@ class Reading:
         )
 
     def _length(self) -> int | None:
-        """The longest request that a setting names; -1 names none."""
+        """The longest request by a setting; -1 means none."""
         length = self.settings.get(self.program.length)
         return length if isinstance(length, int) and length > 0 else None
 
     def _read(self, given: Given) -> None:
-        """One flag, unless its program refuses how it is written."""
+        """One flag, unless its program refuses the spelling."""
         note = removed_words(given.flag, self.program, self.version)
         if note:
             self.tell(given, note)
@@ -179,7 +179,10 @@ class Reading:
             self._args[given.flag.name] = (says in ON) != given.off
         name = given.flag.name
         self.refuse(
-            given, f"{self.program.title} takes no value behind it", f"write --{name} alone, or --no-{name}", wrong=True
+            given,
+            f"it takes no value in {self.program.title}",
+            f"write --{name} without a value, or --no-{name}",
+            wrong=True,
         )
 
     def _plain(self, given: Given) -> Any:
@@ -199,7 +202,7 @@ class Reading:
     # What rows ask for -----------------------------------------------------------------------------------------
 
     def value(self, given: Given, name: str, instead: Mapping[str, object] | None = None) -> Any:
-        """Value of a flag as the field `name` of its engine has it; None where it cannot be read, which is refused."""
+        """Value of a flag, typed as the engine's field `name`; None if invalid, which is refused."""
         kind = self._kinds.get(name, "count")
         if given.parts is not None and kind == "json":
             return given.parts
@@ -214,10 +217,10 @@ class Reading:
         return (not value) if kind == "flag" and given.off else value
 
     def _typed(self, given: Given, text: str, kind: Kind) -> Any:
-        """A value of its kind; None where it is no such value, which is refused."""
+        """A value of a kind; None if invalid, which is refused."""
         if kind == "text" and could_be_secret(text):
             what = f"{value_shown(text)} that could be a secret"
-            self.refuse(given, what, "write the value that the engine wants", wrong=True)
+            self.refuse(given, what, "write a value that the engine accepts", wrong=True)
             return None
         try:
             return read_value(with_digits(text) if kind == "number" else text, kind, given.spelled)
@@ -227,7 +230,7 @@ class Reading:
             return None
 
     def is_unknown(self, about: Given | Place, text: str) -> bool:
-        """Whether a value holds a variable or a template that nothing sets, which is then refused."""
+        """Whether a value contains an unset variable or template, which is then refused."""
         match = UNKNOWN.search(text)
         if match is None and is_left_open(text):
             self.refuse(about, _LEFT_OPEN, "write its value", wrong=True)
@@ -236,7 +239,7 @@ class Reading:
             return False
         name = re.search(r"[A-Za-z_][\w.]*|\d", match[0])
         if match[0].startswith("{{"):
-            what = "a template that nothing fills in"
+            what = "an unrendered template"
         elif match[0].startswith("<"):
             what = _LEFT_OPEN
         else:
@@ -246,7 +249,7 @@ class Reading:
         return True
 
     def names(self, what: str, given: Given) -> None:
-        """Takes the model, or the tokens of a context."""
+        """Sets the model, or the tokens of a context."""
         if what == "tokens":
             self.tokens = self.value(given, "") or None
         else:
@@ -256,7 +259,7 @@ class Reading:
         if self.is_unknown(about, text):
             self._model_at = self._place(at)
         elif could_be_secret(text):
-            self.refuse(about, "it could be a secret, and no model", "write the model's name or path", wrong=True)
+            self.refuse(about, "it could be a secret rather than a model", "write the model's name or path", wrong=True)
         else:
             self.model, self._model_at = text, self._place(at)
 
@@ -274,33 +277,33 @@ class Reading:
         return self.parallel.get("dp", 1) > 1
 
     def weighs(self, given: Given, why: str, needs: str) -> None:
-        """Notes what a fit of weights and cache needs to know."""
+        """Records what a fit of weights and cache must know."""
         self._weighed.append(Weighed(given.spelled, why, needs, self._place(given.at)))
         self.ignores(given, why)
 
     def ignores(self, given: Given, why: str, *, tells: bool = False) -> None:
-        """Notes that a flag changes no cache."""
+        """Records that a flag does not change the cache."""
         self._ignored.append(Said(given.spelled, why, self._place(given.at)))
         if tells:
             self.tell(given, why)
 
     def tell(self, about: Given | Place, why: str) -> None:
-        """Notes what a reader is to know."""
+        """Records a note."""
         self._told.append(Said(about.spelled, why, self._place(about.at)))
 
     def refuse(self, about: Given | Place, why: str, help: str = _LEAVE_OUT, *, wrong: bool = False) -> None:
-        """Refuses a flag or a variable by its name. wrong: the engine would not take it either."""
+        """Refuses a flag or a variable by name. wrong: the engine would refuse it, too."""
         self._refused.append(Refusal(about.spelled, why, help, wrong, self._place(about.at)))
 
     def _place(self, at: int | None) -> int | None:
-        """Place among all words of the command; None for what a file or a variable says."""
+        """Position among all words of the command; None for files and variables."""
         on_line = None if at is None else at - self._of_file
         return None if on_line is None or not 0 <= on_line < self._of_line else on_line + self._before
 
-    # What stands in no row -------------------------------------------------------------------------------------
+    # Unknown words ---------------------------------------------------------------------------------------------
 
     def _stray(self, stray: Stray) -> None:
-        """A word without a flag: the model, where the program takes it so."""
+        """A positional word: the model, if the program takes it so."""
         place = self._place(stray.at)
         about = Place("a word of the file" if place is None else f"word {place + 1}", stray.at)
         if stray.word in _OF_SCRIPT:
@@ -308,29 +311,29 @@ class Reading:
         elif stray.word.startswith("-") and len(stray.word) > 1:
             flag = re.match(r"--?[A-Za-z][A-Za-z-]*", stray.word)
             name = flag[0] if flag and not could_be_secret(flag[0].lstrip("-")) else "a flag"
-            what = f"{name} and its value are one word, which {self.program.title} takes for the name of the model"
-            self.refuse(about, what, "write them as two words, or with = between them", wrong=True)
+            what = f"{name} and its value are one word, which {self.program.title} reads as the name of the model"
+            self.refuse(about, what, "write them as two words, or join them with =", wrong=True)
         elif self.program.takes_model and not self._names_model and self._model_at is None:
             self._model(about, stray.word, stray.at)
         elif not self.program.takes_text and not self.is_unknown(about, stray.word):
-            self.refuse(about, "it follows no flag that takes it", "write --flag value or --flag=value", wrong=True)
+            self.refuse(about, "it does not belong to any flag", "write --flag value or --flag=value", wrong=True)
 
     def _unknown(self, unknown: Unknown) -> None:
-        """A flag that the program is not known to have: refused where it could decide the cache, else told."""
+        """An unknown flag: refused if it could decide the cache, otherwise reported."""
         about = Place(unknown.spelled, unknown.at)
         if unknown.could_be:
             meant = " or ".join(f"--{name}" for name in unknown.could_be[:4])
-            self.refuse(about, "it is the beginning of several flags", f"did you mean {meant}?", wrong=True)
+            self.refuse(about, "it is a prefix of several flags", f"did you mean {meant}?", wrong=True)
             return
         key = unknown.name.partition(".")[0][:80]
         near = get_close_matches(key, self.program.that_matter, n=3, cutoff=_NEAR)
         meant = f"did you mean {' or '.join(f'--{name}' for name in near)}? Else " if near else ""
         if any(SequenceMatcher(None, key, name).ratio() >= _TYPO for name in self.program.that_matter):
-            self.refuse(about, f"{self.program.title} is not known to have this flag", f"{meant}{_LEAVE_OUT}")
+            self.refuse(about, f"not a known flag of {self.program.title}", f"{meant}{_LEAVE_OUT}")
         elif _MATTERS.search(key.lower()):
-            self.refuse(about, "what it does to memory is not known here", f"{meant}{_LEAVE_OUT}")
+            self.refuse(about, "its effect on memory is unknown", f"{meant}{_LEAVE_OUT}")
         else:
-            what = f"no flag of {self.program.title} that kvcalc knows; its name does not speak of memory"
+            what = f"not a known flag of {self.program.title}; its name does not suggest an effect on memory"
             self.tell(about, what)
 
     # Variables -------------------------------------------------------------------------------------------------
@@ -350,13 +353,11 @@ class Reading:
     def _other_variable(self, name: str) -> None:
         about = Place(variable_shown(name))
         if _is_one(name, self.program.not_served):
-            self.refuse(about, "what it starts has no KV cache of a decoder", "size a language model")
+            self.refuse(about, "what it starts has no decoder with a KV cache", "size a language model")
         elif _MATTERS.search(name.lower()):
-            self.refuse(
-                about, "what it does to memory is not known here", "leave the variable out if it does not matter"
-            )
+            self.refuse(about, "its effect on memory is unknown", "remove the variable if it does not matter")
         else:
-            self.tell(about, f"a variable of {self.program.title} that kvcalc does not know")
+            self.tell(about, f"not a known variable of {self.program.title}")
 
 
 def _of_variable(row: Variable, value: str) -> Given:

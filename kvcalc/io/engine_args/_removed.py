@@ -1,4 +1,4 @@
-"""Flags that a program once had: which version was the last, and what a reader is told."""
+"""Removed flags of a program: the last version with each, and the note for it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from kvcalc.io.engine_args._rows import Flag
 
 
 def removed_in(program: Program, version: str | None) -> frozenset[str]:
-    """Names of the flags that a version, or the newest, has no more."""
+    """Names of the flags no longer in a version, by default the newest."""
     return frozenset(flag.name for flag in program.flags if flag.until and _is_after(version, flag.until))
 
 
 def removed_words(flag: Flag, program: Program, version: str | None) -> str:
-    """That a version has a flag no more; empty where it has."""
+    """A note that a flag is no longer in a version; empty if it is."""
     if not (flag.until and _is_after(version, flag.until)):
         return ""
-    return f"not a flag of {program.title} {version or newest(program)} any more ({flag.until} still has it)"
+    return f"no longer a flag of {program.title} {version or newest(program)} (last in {flag.until})"
 
 
 def newest(program: Program) -> str:
-    """The newest version whose rules are known."""
+    """The newest known version."""
     release = engine_class(program.engine).RELEASE if program.engine else None
     return release.newest() if release is not None else ""
 

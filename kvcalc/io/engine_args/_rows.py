@@ -1,15 +1,15 @@
-"""Rows of an engine's command line: the name of a flag, what values it takes, and what it does to the cache.
+"""Rows of an engine's command line: a flag's name, its values, and its effect on the cache.
 
 A flag is one row of one table. What it does is one of
 
     Sets       a setting of the engine
     Degree     a degree of the layout: tp, pp, dp or dcp
     Names      the model, or the tokens of a context
-    Weighs     changes what the weights or the rest of the memory take, and leaves the cache as it is
-    Ignored    nothing of either, and why
-    Kept       decides, in an engine that is not modelled
-    Refused    changes the cache in a way that is not modelled, and why
-    Reads      something of its own: a function of `_own.py` or `_objects.py`
+    Weighs     changes the memory of the weights or the rest, but not the cache
+    Ignored    has no effect on either, with the reason
+    Kept       decides the cache of an engine that is not modelled
+    Refused    changes the cache in a way that is not modelled, with the reason
+    Reads      special parsing: a function of `_own.py` or `_objects.py`
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from kvcalc.io.engine_args._reading import Reading
 
 Takes = Literal["value", "switch", "values", "maybe"]
-"""A value; none; all words up to the next flag; or a value where the next word is one of those that it knows."""
+"""One value; none; all words up to the next flag; or one if the next word is a known value."""
 Degrees = Literal["tp", "pp", "dp", "dcp"]
 
 
 class Given(NamedTuple):
-    """A flag as it was written. spelled: as a message may quote it; values: its words; off: its `no-` form.
+    """A flag as written. spelled: for messages; values: its words; off: its `no-` form.
 
-    at: its place among the words, from 0; None where a variable gives it. parts: what dotted keys say together, as
+    at: its position among the words, from 0; None if given by a variable. parts: combined dotted keys, such as
     --speculative-config.method mtp.
     """
 
@@ -42,20 +42,20 @@ class Given(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Its value, or several with commas."""
+        """Its value, or several joined by commas."""
         return ",".join(self.values)
 
 
 @dataclass(frozen=True)
 class Sets:
-    """A setting of the engine. instead: values that stand for others."""
+    """A setting of the engine. instead: values that map to others."""
 
     setting: str
     instead: Mapping[str, object] = field(default_factory=dict)
     decides: ClassVar[bool] = True
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Takes the value as the engine's own field has it."""
+        """Sets the value, typed as the engine's field."""
         value = reading.value(given, self.setting, self.instead)
         if value is not None:
             reading.settings[self.setting] = value
@@ -69,7 +69,7 @@ class Degree:
     decides: ClassVar[bool] = True
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Takes a count."""
+        """Sets a count."""
         value = reading.value(given, self.degree)
         if isinstance(value, int):
             reading.parallel[self.degree] = value
@@ -83,19 +83,19 @@ class Names:
 
     @property
     def decides(self) -> bool:
-        """Tokens decide the cache; the model stands apart."""
+        """Tokens decide the cache; the model is separate."""
         return self.what == "tokens"
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Takes a name, or a count of tokens."""
+        """Sets a name, or a token count."""
         reading.names(self.what, given)
 
 
 @dataclass(frozen=True)
 class Weighs:
-    """Leaves the cache as it is, and changes what else the GPU holds.
+    """Does not change the cache, but other memory on the GPU.
 
-    needs: what a fit on a GPU must be given for it: `weights`, `reserve`, or `ranks`, which it cannot be given.
+    needs: what a fit on a GPU then requires: `weights`, `reserve`, or `ranks`, which cannot be given.
     """
 
     why: str
@@ -103,21 +103,21 @@ class Weighs:
     decides: ClassVar[bool] = True
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Notes that a fit of weights and cache needs to know."""
+        """Records what a fit of weights and cache must know."""
         if not given.off:
             reading.weighs(given, self.why, self.needs)
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """Changes no cache. tells: whether a reader is to know."""
+    """Does not change the cache. tells: whether it is worth a note."""
 
     why: str
     tells: bool = False
     decides: ClassVar[bool] = False
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Notes why."""
+        """Records the reason."""
         reading.ignores(given, self.why, tells=self.tells)
 
 
@@ -128,30 +128,30 @@ class Kept:
     decides: ClassVar[bool] = True
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Does nothing: the normal form has it."""
+        """Does nothing: the normal form contains it."""
 
 
 @dataclass(frozen=True)
 class Refused:
     """Changes the cache in a way that is not modelled.
 
-    unless: another flag that settles it. nothing: values that ask for nothing. only_off: it is its `no-` form.
+    unless: another flag that decides instead. nothing: values without effect. only_off: only its `no-` form.
     """
 
     why: str
-    help: str = "leave it out if it does not matter"
+    help: str = "remove it if it does not matter"
     unless: str = ""
     nothing: tuple[str, ...] = ()
     only_off: bool = False
     decides: ClassVar[bool] = True
 
     def read(self, given: Given, reading: Reading) -> None:
-        """Refuses by name, unless another flag settles it or the value is the default that asks for nothing."""
+        """Refuses by name, unless another flag decides or the value has no effect."""
         if given.flag.takes == "switch" and given.off is not self.only_off:
             return
         if given.text in self.nothing or (self.unless and reading.has(self.unless)):
             reading.ignores(
-                given, "its value asks for nothing" if given.text in self.nothing else f"--{self.unless} decides"
+                given, "its value has no effect" if given.text in self.nothing else f"--{self.unless} decides"
             )
             return
         reading.refuse(given, self.why, self.help)
@@ -159,7 +159,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Reads:
-    """Something of its own."""
+    """Special parsing."""
 
     function: Callable[[Given, Reading], None]
     decides: bool = True
@@ -173,10 +173,10 @@ Effect = Sets | Degree | Names | Weighs | Ignored | Kept | Refused | Reads
 
 
 class Flag(NamedTuple):
-    """A row: the name in the engine's help, without dashes, what it does, its other spellings, what values it takes.
+    """A row: the name in the engine's help without dashes, its effect, other spellings, and values.
 
-    known: values of one that may stand alone. until: the last version that has it. apart: whether it is another
-    program's that goes on as this one, so that no beginning of a flag means it. off: others of its `no-` form.
+    known: values, if its value is optional. until: the last version that has it. apart: whether it belongs to a wrapper
+    program, so that no prefix matches it. off: other spellings of its `no-` form.
     """
 
     name: str
@@ -190,12 +190,12 @@ class Flag(NamedTuple):
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """All of its names."""
+        """All its names."""
         return (self.name, *self.also)
 
 
 class Variable(NamedTuple):
-    """A variable before a command, or in its environment: the same as a flag, or a row of its own."""
+    """A variable before a command or in its environment: equivalent to a flag, or its own row."""
 
     name: str
     flag: Flag
@@ -209,7 +209,7 @@ def words(text: str) -> tuple[str, ...]:
 def rows(
     does: Effect, *, value: str = "", switch: str = "", values: str = "", until: str = "", apart: bool = False
 ) -> Iterator[Flag]:
-    """A row for each name that does the same; `host|hostname` are two spellings of one."""
+    """A row for each name with the same effect; `host|hostname` are two spellings of one."""
     by_takes: dict[Takes, str] = {"value": value, "switch": switch, "values": values}
     for takes, names in by_takes.items():
         for name, *also in (spelled.split("|") for spelled in names.split()):

@@ -1,4 +1,4 @@
-"""What a command line says of the model that it serves: a longer request than its config allows, drafts of another."""
+"""Changes of the served model by its command line: longer requests than its config allows, drafts by another model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A shell text as the commands in it: what each is started with, and by which variables. Nothing is ever run.
+"""The commands in a shell text: words and variables of each. Nothing is ever run.
 
-Assignments hold for what follows; of a condition that can be told from the text the branch that is taken is read, and
-of any other what it assigns is not known.
+Assignments apply to what follows; if a condition can be decided from the text, only the branch taken is read; otherwise
+what it assigns is unknown.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from kvcalc.io.engine_args._lexer import ASSIGNED, UNKNOWN_OUTPUT, Lexer, Value
 UNKNOWN = re.compile(
     r"\$\([A-Za-z_]\w*\)|\$\(\.\.\.\)|\$\{[^}]{0,80}\}|\$[A-Za-z_]\w*|\{\{.{0,200}?\}\}|<[A-Z][A-Z0-9_-]+>", re.DOTALL
 )
-"""A variable, a template or the output of a command in a word: something that nothing here sets."""
+"""A variable, a template or command output in a word: something unset here."""
 _LEFT_OPEN = re.compile(r"<[A-Za-z][\w ./:|-]{0,80}>|\.\.\.|\u2026")
 _CONTINUED = re.compile(r"(?:(?<=\s)|(?<=^))\\[ \t]+|[ \t][\^`](?=\r?\n)\r?\n")
-"""A backslash at the end of a line that YAML folded; and how the shells of Windows go on."""
+"""A backslash at the end of a line folded by YAML; and line continuations of Windows shells."""
 _BLANKS = str.maketrans("\u00a0\u2007\u202f", "   ")
 """Blanks of web pages that do not break, which a pasted line holds."""
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
@@ -40,7 +40,7 @@ def is_left_open(text: str) -> bool:
 
 
 class Statement(NamedTuple):
-    """A command: its words, the variables that it sees, and its line. sure: whether no condition is before it.
+    """A command: its words, visible variables, and line. sure: whether it is unconditional.
 
     files: what the text wrote before it, by path.
     """
@@ -53,7 +53,7 @@ class Statement(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """An open `if` or loop. runs: whether the branch is taken, None where it cannot be told; was: whether one was."""
+    """An open `if` or loop. runs: whether the branch is taken, None if unknown; was: whether one was."""
 
     kind: str
     runs: bool | None = None
@@ -61,7 +61,7 @@ class _Block(NamedTuple):
 
 
 def statements(text: str, environment: Mapping[str, str] | None = None) -> list[Statement]:
-    """Commands of a text. environment: of whoever runs it; without one no `${A:-default}` is taken.
+    """Commands of a text. environment: of the caller; without one no `${A:-default}` is used.
 
     Raises InvalidValueError for a quote or bracket that is not closed.
     """
@@ -71,7 +71,7 @@ def statements(text: str, environment: Mapping[str, str] | None = None) -> list[
 
 
 class _Shell:
-    """A text on its way to commands."""
+    """Parses a text into commands."""
 
     def __init__(self, text: str, environment: Mapping[str, str] | None) -> None:
         self._values: dict[str, Value] = dict(environment or {})
@@ -84,7 +84,7 @@ class _Shell:
         self._doubtful: set[str] = set()
 
     def run(self) -> Iterator[Statement]:
-        """Commands, one after the other."""
+        """Commands in order."""
         ended = False
         while not ended:
             statement, operator = self._statement()
@@ -94,7 +94,7 @@ class _Shell:
             self._joined = operator or ""
 
     def _runs(self) -> bool | None:
-        """Whether what stands here is run; None where it cannot be told."""
+        """Whether the current command runs; None if unknown."""
         states = [block.runs for block in self._blocks]
         if self._joined in ("&&", "||"):
             happy = self._status if self._status is not None or self._tested else True
@@ -121,7 +121,7 @@ class _Shell:
                 continue
             line = line or token.line
             if not words:
-                self._restore(own, before)  # A=b before a command is that command's alone
+                self._restore(own, before)  # A=b before a command applies to that command only
             words.extend(token.words)
 
     def _assigned(self, name: str, added: str, value: Value, *, exported: bool) -> dict[str, str]:
@@ -149,7 +149,7 @@ class _Shell:
         return {name: value if isinstance(value, str) else " ".join(value)}
 
     def _keyword(self, words: tuple[str, ...]) -> bool:
-        """Takes in a word that begins or ends a block, if it is one."""
+        """Handles a word that begins or ends a block, if it does."""
         word = words[0] if len(words) == 1 else ""
         if word not in _ENDS_OF_COMMANDS:
             return False
@@ -168,13 +168,13 @@ class _Shell:
         return True
 
     def _unset_as_empty(self, word: str) -> str:
-        """A word of a test, in which a variable that nothing sets is empty where the environment is known."""
+        """A word of a test; unset variables are empty if the environment is known."""
         match = _UNSET.fullmatch(word)
         known = match is not None and self._lexer.defaults and not _OF_MACHINE.search(match[1])
         return "" if match and known and match[1] not in self._doubtful else word
 
     def _restore(self, own: Mapping[str, str], before: Mapping[str, Value]) -> None:
-        """Takes back what was assigned."""
+        """Undoes assignments."""
         for name in own:
             self._values.pop(name, None)
             self._values.update({name: before[name]} if name in before else {})
@@ -196,7 +196,7 @@ class _Shell:
 
 
 def _tested(words: list[str]) -> bool | None:
-    """What a test says, where the text decides it."""
+    """The result of a test, if the text decides it."""
     operands = [word for word in words if word not in ("]", "]]")]
     if any(UNKNOWN.search(word) for word in operands):
         return None

@@ -1,4 +1,4 @@
-"""A program as it is started in the end: its words, its variables, and the container that it runs in."""
+"""A program as finally started: its words, variables and container."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple, Self
 class Started(NamedTuple):
     """A program and its arguments, or those of a container.
 
-    words: the program first, where is_command says so; of a container perhaps arguments alone.
+    words: the program first if is_command; for a container possibly only arguments.
 
-    image, name: of the container. gpus: that it may use, where that is said. line: of the text it stands in, from 1.
-    skipped: words before its own, of those it was started with. files: that the text wrote before, by path.
+    image, name: of the container. gpus: that it may use, if given. line: in the text, from 1. skipped: words before its
+    own. files: that the text wrote before, by path.
     through: a script in front of it.
     """
 

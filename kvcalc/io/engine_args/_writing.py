@@ -1,6 +1,6 @@
-"""Command lines written by the tables that read them: settings, layout, format and length as an engine's own flags.
+"""Command lines written by the tables that parse them: settings, layout, format and length as an engine's own flags.
 
-What differs from the engine's defaults is written, and what no flag says is refused by name.
+Values that differ from the engine's defaults are written, and values without a flag are refused by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kvcalc.fleet.on_gpus import OnGpus
 
 SERVERS = {"vllm": "vllm", "sglang": "sglang", "llama-server": "llama_cpp"}
-"""Engines by the name of what starts them."""
+"""Engines by their launch program."""
 FORMS = (*SERVERS, COMPOSE, KUBERNETES)
 _IMAGES = {
     "vllm": "vllm/vllm-openai:v{version}",
@@ -33,19 +33,19 @@ _IMAGES = {
     "llama_cpp": "ghcr.io/ggml-org/llama.cpp:server-cuda",
 }
 _PORTS = {"vllm": 8000, "sglang": 30000, "llama_cpp": 8080}
-_LISTEN = ("--host", "0.0.0.0")  # in a container, whose port is published by name
+_LISTEN = ("--host", "0.0.0.0")  # in a container with a published port
 _IN_CONTAINER: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "vllm": (("vllm", "serve"), ()),
     "sglang": (("python3", "-m", "sglang.launch_server"), _LISTEN),
     "llama_cpp": (("/app/llama-server",), _LISTEN),
 }
-"""How each begins in its image, and what has it listen to others."""
+"""Command in each image, and the arguments to listen on all interfaces."""
 _NOT_FLAGS = ("version", "gpu", "defaults")
-"""Settings that a command line has no say in."""
+"""Settings that a command line does not set."""
 _BY_DEFAULT = {"usage": "server", "use_v2_model_runner": True}
-"""Settings of vLLM that are no flags, and what a server has."""
+"""vLLM settings without a flag, and their value in a server."""
 _ALWAYS = ("gpu_memory_utilization", "n_seq_max")
-"""Settings that are written even where they are the default, which versions have otherwise."""
+"""Settings that are always written, because their defaults differ between versions."""
 _SHARED = ("type_k", "type_v")
 _FORMAT = "kv_cache_dtype"
 _EXPERTS = {"vllm": "enable-expert-parallel"}
@@ -54,25 +54,25 @@ _GGUF = re.compile(r"q\d(?:_k)?(?:_[sml01])?")
 
 
 def launch_of(question: OnGpus, ranks: Parallel, tokens: int, form: str, says: tuple[str, ...]) -> Launch:
-    """How the engine of a question is started on these ranks for requests of up to `tokens` tokens.
+    """The command that starts a question's engine on these ranks for requests of up to `tokens` tokens.
 
-    Raises NotApplicableError for what a command line cannot say.
+    Raises NotApplicableError for what a command line cannot express.
     """
     engine = question.asked.engine
     if engine.name not in SERVERS.values():
         raise NotApplicableError(
-            f"kvcalc writes command lines of {', '.join(SERVERS)}, and the engine is {engine.name}",
+            f"kvcalc writes command lines for {', '.join(SERVERS)}, but the engine is {engine.name}",
             help="name one: --as vllm",
         )
     if question.asked.model.methods:
         changed = ", ".join(each.name for each in question.asked.model.methods)
-        raise NotApplicableError(f"no flag makes {changed} of the model", help="leave --method and --attention out")
+        raise NotApplicableError(f"no flag turns the model into {changed}", help="remove --method and --attention")
     replicas = ranks.dp if form == KUBERNETES and ranks.ep <= ranks.tp else 1
     within = Parallel(ranks.tp, ranks.pp, ranks.dp // replicas, ranks.dcp, ranks.ep)
     if form in (COMPOSE, KUBERNETES) and within.num_ranks > NODE_GPUS:
         raise NotApplicableError(
-            f"{within} takes {plural(within.num_ranks, 'GPU')}, and --as {form} writes of one node of {NODE_GPUS}",
-            help=f"print the command alone: --as {_server(engine)}; or choose another layout: --tp {NODE_GPUS}",
+            f"{within} takes {plural(within.num_ranks, 'GPU')}, but --as {form} writes one node of {NODE_GPUS}",
+            help=f"print only the command: --as {_server(engine)}; or choose another layout: --tp {NODE_GPUS}",
         )
     words = tuple(_words(question, within, tokens))
     if form in (COMPOSE, KUBERNETES):
@@ -116,7 +116,7 @@ def _words(question: OnGpus, ranks: Parallel, tokens: int) -> Iterator[str]:
         name, value = next(iter(settings.items()))
         raise NotApplicableError(
             f"{program.title} has no flag for {name} ({shown(value)})",
-            help=f"leave {name} out, or set it where you start it",
+            help=f"remove {name}, or set it where you start the engine",
         )
 
 
@@ -124,14 +124,14 @@ def _model(question: OnGpus, program: Program) -> tuple[str, ...]:
     weights, own = question.weights, question.asked.model.checkpoint
     if program.engine == "llama_cpp" and not own.path and not _GGUF.fullmatch(weights.form):
         raise NotApplicableError(
-            f"llama-server starts GGUF files, and these weights are {weights.form or 'given'}",
-            help="say which: --weights-dtype q4_k_m, or name the file",
+            f"llama-server needs GGUF files, but these weights are {weights.form or 'given'}",
+            help="choose a format: --weights-dtype q4_k_m, or name the file",
         )
     name = own.path or weights.repository or ("" if weights.form not in ("", own.format) else own.repository)
     if not name or name.startswith("ollama:"):
         stored = f" in {weights.form}" if weights.form else ""
         raise NotApplicableError(
-            f"no repository of {question.asked.model.name}{stored} is known to start",
+            f"no known repository of {question.asked.model.name}{stored} to start",
             help="name the model by its repository or path",
         )
     if program.takes_model:
@@ -144,7 +144,7 @@ def _model(question: OnGpus, program: Program) -> tuple[str, ...]:
 
 
 def _settings(question: OnGpus, engine: Engine, tokens: int, program: Program) -> dict[str, object]:
-    """Settings that a line must say: those that are not the default, the cache's format, and the longest request."""
+    """Settings that a line must contain: those other than the defaults, the cache's format, and the longest request."""
     plain = Engine.of(engine.name, {**({"version": engine.version} if engine.version else {}), **program.defaults})
     if engine.SHARES_CONTEXT:
         plain = plain.serving(question.asked.sequences)
@@ -180,14 +180,14 @@ def _experts(engine: Engine, ranks: Parallel) -> tuple[str, ...]:
     flag = _EXPERTS.get(engine.name)
     if flag is None or ranks.ep != ranks.tp * ranks.dp:
         raise NotApplicableError(
-            f"kvcalc knows no arguments of {engine.TITLE} by which {ranks.ep} ranks share experts in {ranks}",
+            f"kvcalc knows no {engine.TITLE} arguments for EP {ranks.ep} in {ranks}",
             help="choose a layout without EP: --tp, --pp, --dp",
         )
     return (f"--{flag}",)
 
 
 def said_of(question: OnGpus, ranks: Parallel, users: str, tokens: int, *, estimate: bool) -> str:
-    """What a layout holds, as a remark of a file."""
+    """What a layout holds, as a comment in a file."""
     about = " (estimate)" if estimate else ""
     each = "sharing" if question.asked.engine.SHARES_CONTEXT else "of"
     return (

@@ -1,7 +1,7 @@
-"""Arguments of llama.cpp's llama-server and llama-cli, and the variables that stand for them.
+"""Arguments of llama.cpp's llama-server and llama-cli, and the equivalent variables.
 
-Source: common/arg.cpp of llama.cpp (0.5.0-dev). Weights in the host's memory (override-tensor, n-cpu-moe) leave the
-cache as it is; prompts and checkpoints that are kept there (cache-ram, ctx-checkpoints) are counted apart.
+Source: common/arg.cpp of llama.cpp (0.5.0-dev). Weights in host memory (override-tensor, n-cpu-moe) do not change the
+cache; prompts and checkpoints kept there (cache-ram, ctx-checkpoints) are counted separately.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ _SETTINGS = (
     Flag("model-draft", Reads(draft), ("spec-draft-model", "md")),
     Flag("hf-repo-draft", Reads(draft), ("spec-draft-hf", "hfd", "hfrd")),
 )
-_SEVERAL_GPUS = Refused("how several GPUs share one context is not modelled")
+_SEVERAL_GPUS = Refused("one context on several GPUs is not modelled")
 _REFUSED = (
     Flag(
         "kv-offload",
-        Refused("the cache is then in the host's memory", only_off=True),
+        Refused("the cache is then in host memory", only_off=True),
         ("kvo",),
         "switch",
         off=("nkvo",),
     ),
     *rows(_SEVERAL_GPUS, value="tensor-split|ts"),
     *rows(Refused(_SEVERAL_GPUS.why, nothing=("none",)), value="split-mode|sm"),
-    *rows(Refused("how several machines share one context is not modelled"), value="rpc"),
-    *rows(Refused("it changes the model", "give a GGUF file that says so"), value="override-kv"),
-    *rows(Refused("a share of the context for each slot is not modelled"), value="kv-unified-per-slot"),
+    *rows(Refused("one context on several machines is not modelled"), value="rpc"),
+    *rows(Refused("it changes the model", "pass a GGUF file with this change"), value="override-kv"),
+    *rows(Refused("dividing the context among slots is not modelled"), value="kv-unified-per-slot"),
     *rows(
         Refused("the cache of a draft model is not modelled"),
         value="cache-type-k-draft|spec-draft-type-k|ctkd cache-type-v-draft|spec-draft-type-v|ctvd",
     ),
     *rows(
         Refused(
-            "what guesses tokens may have a cache of its own",
+            "speculative decoding may have its own cache",
             nothing=("none", "ngram-mod", "ngram-simple", "ngram-cache"),
         ),
         value="spec-type",
     ),
     *rows(
-        Refused("it stands for a model and its settings", "write --model and --ctx-size"),
+        Refused("it is a shortcut for a model and its settings", "write --model and --ctx-size"),
         switch="""
             embd-gemma-default fim-qwen-1.5b-default fim-qwen-3b-default fim-qwen-7b-default fim-qwen-7b-spec
             fim-qwen-14b-spec fim-qwen-30b-default gpt-oss-20b-default gpt-oss-120b-default vision-gemma-4b-default
@@ -64,20 +64,20 @@ _REFUSED = (
         """,
     ),
     *rows(
-        Refused("several models are loaded on demand, each with a cache of its own", "give the command of one of them"),
+        Refused("several models are loaded on demand, each with its own cache", "pass the command of one of them"),
         value="models-dir models-preset",
     ),
 )
-_SERVER = Ignored("how the server is reached, and what it logs")
-_TEXT = Ignored("how requests and answers are written")
-_SAMPLING = Ignored("how tokens are chosen")
-_LOADING = Ignored("where the model is loaded from, and how")
-_THREADS = Ignored("threads and where they run")
-_ROPE = Ignored("positions: the length is --ctx-size")
-_IMAGES = Ignored("images before the decoder, which have no KV cache of it")
-_HOST = Ignored("prompts that are kept in the host's memory")
-_DRAFTS = Ignored("how drafts are made")
-_WEIGHTS = Ignored("which weights are kept on the host; the cache stays as it is")
+_SERVER = Ignored("networking and logging")
+_TEXT = Ignored("request and response format")
+_SAMPLING = Ignored("sampling")
+_LOADING = Ignored("loading of the model")
+_THREADS = Ignored("threads and affinity")
+_ROPE = Ignored("positions; --ctx-size sets the length")
+_IMAGES = Ignored("image encoder, which has no KV cache")
+_HOST = Ignored("prompts kept in host memory")
+_DRAFTS = Ignored("drafting")
+_WEIGHTS = Ignored("weights kept on the host; the cache is unchanged")
 _IGNORED = (
     *rows(
         _SERVER,
@@ -160,8 +160,8 @@ _IGNORED = (
             checkpoint-min-step|cms cache-reuse defrag-thold|dt
         """,
     ),
-    Flag("cont-batching", Ignored("the order of requests"), ("cb",), "switch", off=("nocb",)),
-    *rows(Ignored("how arguments are fitted to the memory that is free"), value="fit fit-target|fitt fit-ctx|fitc"),
+    Flag("cont-batching", Ignored("scheduling order"), ("cb",), "switch", off=("nocb",)),
+    *rows(Ignored("fitting of arguments to the free memory"), value="fit fit-target|fitt fit-ctx|fitc"),
     *rows(_WEIGHTS, switch="cpu-moe|cmoe", value="override-tensor|ot n-cpu-moe|ncmoe n-cpu-ffn|ncffn"),
     *rows(
         _DRAFTS,

@@ -1,6 +1,6 @@
 """Arguments of llama-cpp-python's server: `python -m llama_cpp.server`.
 
-Source: llama_cpp/server/settings.py (0.3.36). Its flags are the fields of its settings, with underscores.
+Source: llama_cpp/server/settings.py (0.3.36). Its flags are its settings' fields, with underscores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TYPES = {
     **{"0": "f32", "1": "f16", "2": "q4_0", "3": "q4_1", "6": "q5_0", "7": "q5_1", "8": "q8_0", "20": "iq4_nl"},
     "30": "bf16",
 }
-"""Numbers of GGML's types (ggml.h)."""
+"""Numbers of GGML types (ggml.h)."""
 _FLAGS = (
     Flag("model", Names("model")),
     Flag("hf-model-repo-id", Names("model"), ("hf_model_repo_id",)),
@@ -27,11 +27,11 @@ _FLAGS = (
     Flag("n-gpu-layers", Reads(layers_on_gpu)),
     Flag("draft-model", Reads(draft)),
     Flag("config-file", Reads(config_file, decides=False)),
-    *rows(Refused("the cache is then in the host's memory", nothing=("true", "True", "1")), value="offload-kqv"),
-    *rows(Refused("how several GPUs share one context is not modelled"), value="tensor-split rpc-servers split-mode"),
-    *rows(Refused("it changes the model", "give a GGUF file that says so"), value="kv-overrides"),
+    *rows(Refused("the cache is then in host memory", nothing=("true", "True", "1")), value="offload-kqv"),
+    *rows(Refused("one context on several GPUs is not modelled"), value="tensor-split rpc-servers split-mode"),
+    *rows(Refused("it changes the model", "pass a GGUF file with this change"), value="kv-overrides"),
     *rows(
-        Ignored("what changes no cache on the GPU"),
+        Ignored("no effect on the cache on the GPU"),
         value="""
             model-alias main-gpu vocab-only use-mmap use-mlock seed n-threads n-threads-batch rope-scaling-type
             rope-freq-base rope-freq-scale yarn-ext-factor yarn-attn-factor yarn-beta-fast yarn-beta-slow

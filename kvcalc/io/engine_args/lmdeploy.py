@@ -1,6 +1,6 @@
 """Arguments of `lmdeploy serve api_server` (0.18.0).
 
-Source: lmdeploy/cli/serve.py and cli/utils.py; of dp groups each has tp / dp ranks (pytorch/config.py, DistConfig).
+Source: lmdeploy/cli/serve.py and cli/utils.py; each of the dp groups has tp / dp ranks (pytorch/config.py, DistConfig).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FLAGS = (
     Flag("hf-overrides", Reads(model_overrides)),
     Flag("kv-transfer-config", Reads(kv_transfer)),
     Flag("model-path", Names("model")),
-    *rows(Refused("ranks that share a context are not modelled", nothing=("1",)), value="cp"),
+    *rows(Refused("context parallelism is not modelled", nothing=("1",)), value="cp"),
     *rows(
-        Refused("drafts of another checkpoint are not modelled", nothing=("deepseek_mtp", "hy3_mtp", "qwen3_5_mtp")),
+        Refused("draft checkpoints are not modelled", nothing=("deepseek_mtp", "hy3_mtp", "qwen3_5_mtp")),
         value="speculative-algorithm",
     ),
     *rows(
@@ -42,12 +42,14 @@ _FLAGS = (
             speculative-dflash-block-size
         """,
     ),
-    *rows(Refused("two batches at a time change what is in flight"), switch="enable-microbatch"),
-    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), values="adapters"),
-    *rows(Weighs("how weights are quantised shows in their bytes", "weights"), value="model-format"),
-    *rows(Ignored("the order of requests"), switch="enable-prefix-caching", value="prefix-cache-decode-state-interval"),
+    *rows(Refused("two concurrent batches change what is in flight"), switch="enable-microbatch"),
     *rows(
-        Ignored("how the server is reached, and how answers are written"),
+        Weighs("adapters take memory in addition to the weights; the cache is unchanged", "reserve"), values="adapters"
+    ),
+    *rows(Weighs("weight quantisation, which is part of the weights' bytes", "weights"), value="model-format"),
+    *rows(Ignored("scheduling order"), switch="enable-prefix-caching", value="prefix-cache-decode-state-interval"),
+    *rows(
+        Ignored("networking and response format"),
         switch="""
             allow-credentials ssl disable-fastapi-docs allow-terminate-by-client enable-abort-handling
             disable-metrics language-model-only enable-return-routed-experts trust-remote-code use-logn-attn

@@ -33,11 +33,11 @@ PROGRAM = Program(
         Flag("prefill-step-size", Sets("prefill_step_size")),
         Flag("draft-model", Reads(draft)),
         *rows(
-            Ignored("caches of prompts that are kept for other requests"),
+            Ignored("prompt caches kept for other requests"),
             value="prompt-cache-size prompt-cache-bytes prompt-cache-file",
         ),
         *rows(
-            Ignored("how the server is reached, and how answers are written"),
+            Ignored("networking and response format"),
             switch="""
                 trust-remote-code use-default-chat-template ignore-chat-template pipeline quantize-activations|qa
             """,

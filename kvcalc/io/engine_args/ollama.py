@@ -1,6 +1,6 @@
 """Ollama's environment and the few arguments of `ollama serve` and `ollama run`.
 
-Source: envconfig/config.go and cmd/cmd.go. What a Modelfile says (num_ctx) wins over the environment.
+Source: envconfig/config.go and cmd/cmd.go. A Modelfile (num_ctx) overrides the environment.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ PROGRAM = Program(
     commands=("ollama serve", "ollama start", "ollama run"),
     flags=(
         *rows(
-            Ignored("how requests and answers are written"),
+            Ignored("request and response format"),
             switch="verbose hidethinking insecure nowordwrap experimental experimental-yolo truncate help|h",
             value="format keepalive dimensions width height steps seed negative",
         ),
-        Flag(
-            "think", Ignored("how answers are written"), takes="maybe", known=("true", "false", "high", "medium", "low")
-        ),
+        Flag("think", Ignored("response format"), takes="maybe", known=("true", "false", "high", "medium", "low")),
     ),
     variables=tuple(Variable(name, flag) for name, flag in _VARIABLES.items()),
     own_variables=("OLLAMA_",),

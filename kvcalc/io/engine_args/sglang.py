@@ -1,6 +1,6 @@
 """Arguments of SGLang's server (0.5.23), and the flags of older versions.
 
-Source: python/sglang/srt/arg_groups/fields/ and the hooks beside them, which resolve what the flags ask for.
+Source: python/sglang/srt/arg_groups/fields/ and their hooks, which resolve the flags.
 """
 
 from __future__ import annotations
@@ -69,10 +69,16 @@ _OWN = (
     Flag("config", Reads(config_file, decides=False)),
 )
 _WEIGHS = (
-    *rows(Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization torchao-config"),
-    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), switch="enable-lora"),
     *rows(
-        Weighs("weights of some layers are then kept on the host", "ranks"),
+        Weighs("weight quantisation, which is part of the weights' bytes", "weights"),
+        value="quantization torchao-config",
+    ),
+    *rows(
+        Weighs("adapters take memory in addition to the weights; the cache is unchanged", "reserve"),
+        switch="enable-lora",
+    ),
+    *rows(
+        Weighs("some layers' weights are then kept on the host", "ranks"),
         value="offload-group-size offload-num-in-group",
     ),
     *rows(
@@ -80,17 +86,17 @@ _WEIGHS = (
     ),
 )
 _ONE_RANK = ("1",)
-_NO_CACHE = Refused("a pipeline that makes images or video has no KV cache of a decoder", "size a language model")
+_NO_CACHE = Refused("an image or video pipeline has no decoder KV cache", "size a language model")
 _REFUSED = (
     *rows(
-        Refused("ranks that share a prompt or its cache are not modelled", nothing=_ONE_RANK),
+        Refused("context parallelism is not modelled", nothing=_ONE_RANK),
         value="dcp-size|decode-context-parallel-size attn-cp-size|attention-context-parallel-size dwdp-size",
         switch="""
             enable-prefill-cp enable-kv-cache-sharding enable-dsa-cache-layer-split enable-cp-decode-attn-tp
         """,
     ),
     *rows(
-        Refused("another form of the cache is not modelled"),
+        Refused("this form of the cache is not modelled"),
         switch="""
             enable-hisparse enable-unified-memory enable-page-major-kv-layout prefill-only-disable-kv-cache
             enable-int8-mamba-checkpoint enable-linear-replayssm enable-linear-replayssm-spec
@@ -104,7 +110,7 @@ _REFUSED = (
         """,
     ),
     *rows(
-        Refused("the pool of drafts is then of another form"),
+        Refused("the draft pool then has another form"),
         switch="enable-multi-layer-eagle speculative-adaptive",
         value="""
             speculative-draft-kv-cache-dtype speculative-draft-window-size speculative-draft-sink-size
@@ -117,11 +123,11 @@ _REFUSED = (
         value="dllm-algorithm dllm-algorithm-config",
         switch="dllm-fdfo",
     ),
-    *rows(Refused("an encoder alone has no KV cache of a decoder", "size its language model"), switch="encoder-only"),
-    *rows(Refused("two batches at a time change what is in flight"), switch="enable-two-batch-overlap enable-pdmux"),
+    *rows(Refused("a standalone encoder has no decoder KV cache", "size its language model"), switch="encoder-only"),
+    *rows(Refused("two concurrent batches change what is in flight"), switch="enable-two-batch-overlap enable-pdmux"),
     *rows(Refused("sparse attention of old versions is not modelled"), switch="enable-double-sparsity"),
     *rows(
-        Refused("how states are kept changes their number", nothing=("",)),
+        Refused("the state strategy changes their number", nothing=("",)),
         value="mamba-track-interval mamba-scheduler-strategy",
     ),
     *rows(
@@ -134,22 +140,22 @@ _REFUSED = (
         apart=True,
     ),
     *rows(
-        Refused("these are arguments of a benchmark, not of a server", "give the command that starts the server"),
+        Refused("these are arguments of a benchmark, not of a server", "pass the command that starts the server"),
         value="""
             dataset-name dataset-path random-input-len random-output-len num-prompts max-concurrency request-rate
         """,
         apart=True,
     ),
 )
-_SERVER = Ignored("how the server is reached, and what it logs")
-_TEXT = Ignored("how requests and answers are written")
-_LOADING = Ignored("where the model is loaded from, and how")
+_SERVER = Ignored("networking and logging")
+_TEXT = Ignored("request and response format")
+_LOADING = Ignored("loading of the model")
 _KERNELS = Ignored("kernels, graphs and compiled code, which are part of the reserve")
-_RANKS = Ignored("where ranks run and how they talk")
-_IMAGES = Ignored("images, audio and video before the decoder, which have no KV cache of it")
-_SCHEDULE = Ignored("the order of requests")
-_EXPERTS = Ignored("where experts are; the cache stays as it is")
-_HOST = Ignored("a cache in the host's memory, beside the one on the GPU", tells=True)
+_RANKS = Ignored("placement and communication of ranks")
+_IMAGES = Ignored("image, audio and video encoders, which have no decoder KV cache")
+_SCHEDULE = Ignored("scheduling order")
+_EXPERTS = Ignored("placement of experts; the cache is unchanged")
+_HOST = Ignored("a cache in host memory, in addition to the one on the GPU", tells=True)
 _IGNORED = (
     *rows(
         _SERVER,
@@ -315,7 +321,7 @@ _IGNORED = (
         values="prefill-delayer-forward-passes-buckets prefill-delayer-wait-seconds-buckets",
     ),
     *rows(
-        Ignored("how drafts are made and checked"),
+        Ignored("drafting and verification"),
         switch="""
             speculative-dspark-align-verify-tokens-to-graph-tier speculative-use-rejection-sampling
             speculative-use-block-verification speculative-enable-w4a4-mxfp4-megamoe
@@ -338,7 +344,7 @@ _IGNORED = (
         """,
     ),
     *rows(
-        Ignored("a cache in the host's memory"),
+        Ignored("a cache in host memory"),
         value="""
             hicache-write-policy hicache-io-backend
             hicache-mem-layout hicache-storage-backend hicache-storage-prefetch-policy
@@ -349,7 +355,7 @@ _IGNORED = (
     ),
     Flag("lmcache-config-file", Reads(lmcache, decides=False)),
     *rows(
-        Ignored("adapters, which --enable-lora loads"),
+        Ignored("adapters, loaded only with --enable-lora"),
         switch="""
             enable-lora-overlap-loading experts-shared-outer-loras lora-use-virtual-experts lora-strict-loading
         """,
@@ -359,9 +365,12 @@ _IGNORED = (
         """,
         values="lora-target-modules",
     ),
-    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), values="lora-paths"),
     *rows(
-        Ignored("how a server that is taken apart hands caches on"),
+        Weighs("adapters take memory in addition to the weights; the cache is unchanged", "reserve"),
+        values="lora-paths",
+    ),
+    *rows(
+        Ignored("cache transfer in disaggregated serving"),
         switch="""
             disaggregation-decode-enable-radix-cache disaggregation-enable-kv-checksum enable-pd-role-switch
         """,
@@ -372,7 +381,7 @@ _IGNORED = (
             disaggregation-decode-host-receive-threshold disaggregation-decode-allocation-policy
         """,
     ),
-    *rows(Ignored("how weights are kept on the host"), value="offload-prefetch-step offload-mode"),
+    *rows(Ignored("weight offloading to the host"), value="offload-prefetch-step offload-mode"),
     *rows(
         Ignored("measurements and checks"),
         value="""
@@ -382,7 +391,7 @@ _IGNORED = (
         values="debug-tensor-dump-layers",
     ),
 )
-_OLD = Ignored("a flag of older versions that changes no cache")
+_OLD = Ignored("a flag of older versions without effect on the cache")
 _REMOVED = (
     *rows(
         _OLD,
@@ -423,7 +432,7 @@ _REMOVED = (
         until="0.5.18",
     ),
     *rows(
-        Refused("ranks that share a prompt are not modelled"),
+        Refused("prefill context parallelism is not modelled"),
         switch="""
             enable-dsa-prefill-context-parallel enable-nsa-prefill-context-parallel enable-prefill-context-parallel
         """,
@@ -431,7 +440,7 @@ _REMOVED = (
         until="0.5.18",
     ),
 )
-"""The last version of those that were looked at: 0.4.6, 0.5.5, 0.5.9, 0.5.13, 0.5.18."""
+"""The last version with the flag among those examined: 0.4.6, 0.5.5, 0.5.9, 0.5.13, 0.5.18."""
 _HARMLESS = words("""
     SGLANG_AMD* SGLANG_AUTO_NUMA* SGLANG_BATCH_TOKENIZER* SGLANG_BLOCK_NONZERO_RANK_CHILDREN SGLANG_CACHE_DIR
     SGLANG_CHUNKED_PREFIX* SGLANG_CI* SGLANG_CRASH* SGLANG_CUDA_COREDUMP* SGLANG_CUTE* SGLANG_CUTLASS*

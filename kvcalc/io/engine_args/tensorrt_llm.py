@@ -1,7 +1,7 @@
-"""Arguments of `trtllm-serve` (1.x), and of the YAML file that it takes.
+"""Arguments of `trtllm-serve` (1.x), and of its YAML file.
 
-Source: tensorrt_llm/commands/serve.py and llmapi/llm_args.py (KvCacheConfig). The fraction is of the memory that is
-free once weights are loaded; the file wins over the line.
+Source: tensorrt_llm/commands/serve.py and llmapi/llm_args.py (KvCacheConfig). The fraction refers to the free memory
+after loading weights; the file overrides the command line.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ _FLAGS = (
     Flag("config", Reads(config_file, decides=False), ("extra-llm-api-options", "extra-engine-args")),
     Flag("server-role", Reads(role)),
     Flag("model", Names("model"), ("model-path",)),
-    *rows(
-        Refused("ranks that share a context are not modelled", nothing=("1",)), value="cp-size|context-parallel-size"
-    ),
-    *rows(Refused("each beam has a cache of its own", nothing=("1",)), value="max-beam-width"),
+    *rows(Refused("context parallelism is not modelled", nothing=("1",)), value="cp-size|context-parallel-size"),
+    *rows(Refused("each beam has its own cache", nothing=("1",)), value="max-beam-width"),
     *rows(Refused("only its PyTorch backend is modelled", nothing=("pytorch",)), value="backend"),
     *rows(
-        Refused("what it does to the cache is not known here"),
+        Refused("its effect on the cache is unknown"),
         value="speculative-config sparse-attention-config",
         switch="enable-lora",
     ),
-    *rows(Weighs("adapters take memory beside the weights; the cache stays as it is", "reserve"), value="lora-config"),
     *rows(
-        Ignored("what a step computes, which is part of the reserve"),
+        Weighs("adapters take memory in addition to the weights; the cache is unchanged", "reserve"),
+        value="lora-config",
+    ),
+    *rows(
+        Ignored("the work of a step, which is part of the reserve"),
         switch="enable-chunked-prefill",
         value="""
             max-batch-size cuda-graph-config torch-compile-config moe-config attn-backend
@@ -43,7 +44,7 @@ _FLAGS = (
         """,
     ),
     *rows(
-        Ignored("where ranks and experts are"),
+        Ignored("placement of ranks and experts"),
         value="""
             ep-size|moe-expert-parallel-size|expert-parallel-size moe-tensor-parallel-size
             cluster-size|moe-cluster-parallel-size
@@ -51,7 +52,7 @@ _FLAGS = (
         """,
     ),
     *rows(
-        Ignored("how the server is reached, and how answers are written"),
+        Ignored("networking and response format"),
         switch="""
             trust-remote-code fail-fast-on-attention-window-too-large skip-tokenizer-init disable-overlap-scheduler
             print-iter-log return-perf-metrics enable-iter-perf-stats enable-autotuner

@@ -1,4 +1,4 @@
-"""Arguments of text-generation-launcher, whose cache is not modelled: they are read to say what decides it.
+"""Arguments of text-generation-launcher, whose cache is not modelled: they are parsed to name what decides it.
 
 Source: launcher/src/main.rs of text-generation-inference.
 """
@@ -30,7 +30,7 @@ PROGRAM = Program(
         _MODEL,
         *_DECIDING,
         *rows(
-            Ignored("how the server is reached, and how answers are written"),
+            Ignored("networking and response format"),
             switch="""
                 json-output trust-remote-code disable-custom-kernels disable-grammar-support usage-stats env
                 enable-prefill-logprobs ngrok

@@ -1,7 +1,7 @@
-"""Arguments of `vllm serve` (0.33.0), with the variables that change what it plans, and the flags of older versions.
+"""Arguments of `vllm serve` (0.33.0), with the variables that change its plan, and the flags of older versions.
 
-Source: vllm/engine/arg_utils.py, vllm/entrypoints/common/cli_args.py, and vllm/utils/argparse_utils.py for how they are
-written: underscores for dashes, any unique beginning, --json.key value, -O3, 128k and 128K, --disable-X for --enable-X.
+Source: vllm/engine/arg_utils.py, vllm/entrypoints/common/cli_args.py, and vllm/utils/argparse_utils.py for their
+syntax: underscores for dashes, any unique prefix, --json.key value, -O3, 128k and 128K, --disable-X for --enable-X.
 """
 
 from __future__ import annotations
@@ -78,51 +78,53 @@ _OWN = (
 )
 _WEIGHS = (
     *rows(
-        Weighs("how weights are quantised shows in their bytes", "weights"), value="quantization|q quantization-config"
+        Weighs("weight quantisation, which is part of the weights' bytes", "weights"),
+        value="quantization|q quantization-config",
     ),
     *rows(Reads(adapters), switch="enable-lora", value="max-loras max-lora-rank"),
 )
 _OMNI = Refused(
-    "vLLM-Omni serves several stages, each with an engine of its own, or a diffusion model without a KV cache",
-    "size the model of one stage by its own vllm serve command",
+    "vLLM-Omni serves several stages, each with its own engine, or a diffusion model without a KV cache",
+    "size one stage's model with its own vllm serve command",
 )
 _REFUSED = (
     *rows(
-        Refused("ranks that share a prompt are not modelled", nothing=("1",)), value="prefill-context-parallel-size|pcp"
+        Refused("prefill context parallelism is not modelled", nothing=("1",)),
+        value="prefill-context-parallel-size|pcp",
     ),
-    *rows(Refused("what it holds is not known here", nothing=("{}", "null", "None")), value="additional-config"),
-    *rows(Refused("the size of state blocks follows from the model here"), value="mamba-block-size"),
-    *rows(Refused("two batches at a time change what is in flight"), switch="enable-dbo", value="ubatch-size"),
-    *rows(Refused("windows are then cut from the model"), switch="disable-sliding-window"),
+    *rows(Refused("its memory is unknown", nothing=("{}", "null", "None")), value="additional-config"),
+    *rows(Refused("the size of state blocks is derived from the model"), value="mamba-block-size"),
+    *rows(Refused("two concurrent batches change what is in flight"), switch="enable-dbo", value="ubatch-size"),
+    *rows(Refused("windows are then ignored"), switch="disable-sliding-window"),
     *rows(
-        Refused("another form of cache for states is not modelled"),
+        Refused("another form of the state cache is not modelled"),
         switch="use-replayssm enable-mamba-shared-prefix-checkpoint",
         value="replayssm-buffer-len",
     ),
     *rows(
-        Refused("how long the blocks of prefixes are kept changes what a request holds"),
+        Refused("retention of prefix blocks changes what a request holds"),
         switch="swa-bounded-replay",
         value="prefix-cache-retention-interval prefix-match-unit",
     ),
-    *rows(Refused("a diffusion decoder has a cache of another kind"), value="diffusion-config|dc"),
-    *rows(Refused("a scheduler of its own may hold any number of tokens"), value="scheduler-cls"),
-    *rows(Refused("its tokens of a batch are not modelled"), value="max-num-scheduled-tokens max-num-active-seqs"),
+    *rows(Refused("a diffusion decoder has another kind of cache"), value="diffusion-config|dc"),
+    *rows(Refused("a custom scheduler may hold any number of tokens"), value="scheduler-cls"),
+    *rows(Refused("its batch limit is not modelled"), value="max-num-scheduled-tokens max-num-active-seqs"),
     *rows(Refused("another class may cache anything"), value="model-class-overrides"),
-    *rows(Refused("memory of embeddings on the GPU is not modelled"), value="engram-config"),
+    *rows(Refused("GPU memory of embeddings is not modelled"), value="engram-config"),
     *rows(
-        Refused("a model that pools keeps no cache between steps", nothing=("auto", "none", "generate", "draft")),
+        Refused("a pooling model keeps no cache between steps", nothing=("auto", "none", "generate", "draft")),
         value="runner convert",
     ),
     *rows(
-        Refused("a model that pools keeps no cache between steps", nothing=("auto", "generate", "transcription")),
+        Refused("a pooling model keeps no cache between steps", nothing=("auto", "generate", "transcription")),
         value="task",
         until="0.12.0",
     ),
     Flag(
         "enable-chunked-prefill",
         Refused(
-            "whole prompts make batches longer",
-            "give --max-num-batched-tokens beside it",
+            "without chunked prefill, batches are longer",
+            "also pass --max-num-batched-tokens",
             unless="max-num-batched-tokens",
             only_off=True,
         ),
@@ -142,15 +144,15 @@ _REFUSED = (
         apart=True,
     ),
 )
-_SERVER = Ignored("how the server is reached, and what it logs")
-_TEXT = Ignored("how requests and answers are written")
-_LOADING = Ignored("where the model is loaded from, and how")
+_SERVER = Ignored("networking and logging")
+_TEXT = Ignored("request and response format")
+_LOADING = Ignored("loading of the model")
 _KERNELS = Ignored("kernels, graphs and compiled code, which are part of the reserve")
-_RANKS = Ignored("where ranks run and how they talk")
-_IMAGES = Ignored("images, audio and video before the decoder, which have no KV cache of it")
-_SCHEDULE = Ignored("the order of requests")
-_EXPERTS = Ignored("where experts are")
-_WITH_LORA = Ignored("adapters, which --enable-lora loads")
+_RANKS = Ignored("placement and communication of ranks")
+_IMAGES = Ignored("image, audio and video encoders, which have no decoder KV cache")
+_SCHEDULE = Ignored("scheduling order")
+_EXPERTS = Ignored("placement of experts")
+_WITH_LORA = Ignored("adapters, loaded only with --enable-lora")
 _TRACES = Ignored("measurements")
 _IGNORED = (
     *rows(
@@ -246,10 +248,10 @@ _IGNORED = (
         values="allowed-media-domains",
     ),
     *rows(
-        Ignored("no encoder of images is loaded: the weights are smaller and the cache is the same", tells=True),
+        Ignored("the image encoder is not loaded: the weights are smaller, and the cache is the same", tells=True),
         switch="language-model-only",
     ),
-    *rows(Weighs("memory that is kept for images on the GPU", "reserve"), value="mm-ipc-gpu-memory-gb"),
+    *rows(Weighs("GPU memory kept for images", "reserve"), value="mm-ipc-gpu-memory-gb"),
     *rows(
         _SCHEDULE,
         switch="long-prefill-token-threshold-adaptive scheduler-reserve-full-isl",
@@ -276,16 +278,16 @@ _IGNORED = (
         values="lora-modules lora-target-modules",
     ),
     *rows(
-        Ignored("how weights are kept on the host, where --cpu-offload-gb asks for it"),
+        Ignored("details of weight offloading with --cpu-offload-gb"),
         value="offload-backend offload-prefetch-step",
         values="cpu-offload-params offload-params",
     ),
     *rows(
-        Weighs("weights of some layers are then kept on the host", "ranks"),
+        Weighs("some layers' weights are then kept on the host", "ranks"),
         value="offload-group-size offload-num-in-group",
     ),
     *rows(
-        Ignored("memory of a server that sleeps"),
+        Ignored("memory of a sleeping server"),
         switch="enable-cumem-allocator enable-sleep-mode sleep-mode-offload-cudagraph",
         value="sleep-mode-backend",
         values="sleep-preserve-parameter-names",
@@ -302,13 +304,13 @@ _IGNORED = (
         """,
         values="collect-detailed-traces",
     ),
-    *rows(Ignored("the hash of a prefix"), value="prefix-caching-hash-algo"),
+    *rows(Ignored("prefix hashing"), value="prefix-caching-hash-algo"),
 )
-_OLD = Ignored("a flag of older versions that changes no cache")
+_OLD = Ignored("a flag of older versions without effect on the cache")
 _REMOVED = (
     *rows(_OLD, switch="worker-use-ray", value="quantization-param-path", until="0.6.6"),
     *rows(
-        Refused("drafts of older versions are not modelled", "write it as --speculative-config"),
+        Refused("draft flags of older versions are not modelled", "write it as --speculative-config"),
         switch="speculative-disable-mqa-scorer disable-logprobs-during-spec-decoding",
         value="""
             speculative-model num-speculative-tokens ngram-prompt-lookup-max ngram-prompt-lookup-min
@@ -350,7 +352,7 @@ _REMOVED = (
         until="0.11.0",
     ),
     *rows(
-        Refused("it changes how long the model may go", "give --max-model-len", unless="max-model-len"),
+        Refused("it changes the model's context", "pass --max-model-len", unless="max-model-len"),
         value="rope-scaling",
         until="0.11.0",
     ),
@@ -363,7 +365,7 @@ _REMOVED = (
     *rows(_OLD, switch="disable-log-requests", value="logits-processor-pattern", until="0.16.0"),
     *rows(_OLD, switch="use-gpu-for-pooling-score", until="0.17.1"),
     *rows(
-        Ignored("V1 allocates no swap space; V0 took so many GiB of the host for each GPU"),
+        Ignored("V1 allocates no swap space; V0 took this many GiB of host memory per GPU"),
         value="swap-space",
         until="0.17.1",
     ),
@@ -372,12 +374,13 @@ _REMOVED = (
     *rows(_OLD, switch="calculate-kv-scales", value="override-attention-dtype", until="0.27.1"),
     *rows(_OLD, switch="enable-bf16x3-router-gemm", until="0.29.0"),
     *rows(
-        Refused("another form of cache for states is not modelled"),
+        Refused("another form of the state cache is not modelled"),
         switch="enable-mamba-fine-grained-prefix-cache",
         until="0.30.0",
     ),
 )
-"""The last version of those that were looked at: 0.6.6, 0.7.3, 0.8.5, 0.9.2, 0.10.2 and each minor one from 0.11 on."""
+"""The last version with the flag among those examined: 0.6.6, 0.7.3, 0.8.5, 0.9.2, 0.10.2 and each minor one from 0.11
+on."""
 
 _ATTENTION = next(flag for flag in _SETTINGS if flag.name == "attention-backend")
 _CHUNKS = "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE"
@@ -422,7 +425,7 @@ _HARMLESS = words("""
 """)
 _DYNAMO = (
     *rows(
-        Ignored("how NVIDIA Dynamo routes requests"),
+        Ignored("NVIDIA Dynamo's request routing"),
         switch="is-decode-worker enable-local-indexer use-kv-events enable-multimodal use-vllm-tokenizer",
         value="""
             endpoint migration-limit custom-jinja-template dyn-tool-call-parser dyn-reasoning-parser store-kv
@@ -434,7 +437,7 @@ _DYNAMO = (
     *rows(Reads(prefills, decides=False), switch="is-prefill-worker", apart=True),
     *rows(Reads(role, decides=False), value="disaggregation-mode", apart=True),
 )
-"""Of python -m dynamo.vllm, which takes the rest as vLLM does."""
+"""Of python -m dynamo.vllm, which passes the rest to vLLM."""
 
 PROGRAM = Program(
     title="vLLM",

@@ -1,9 +1,9 @@
-"""Start-up logs of engines: the lines that report a cache, one file per engine that writes them.
+"""Start-up logs of engines: the lines that report a cache, one file per engine.
 
 Such a file holds
 
-    read(lines) -> Reading of those lines, or None where there is none of them
-    LOOKED_FOR: what the lines look like, for whoever has none
+    read(lines) -> Reading of those lines, or None without any
+    LOOKED_FOR: patterns of the lines, for error messages
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from kvcalc.units import shown
 
 LOG_FORMATS = Registry("kvcalc.io.engine_logs", "engine whose logs kvcalc reads")
 MAX_LOG_BYTES = 64 * 2**20
-"""Largest log read; what a start-up prints is under 1 MiB."""
+"""Largest log read; start-up logs are under 1 MiB."""
 _ABSURD = re.compile(r"\d{25,}|\d(?:,\d{3}){8,}")
-"""A number of more digits than any engine prints."""
+"""A number with more digits than any engine prints."""
 _QUOTED = re.compile(r"'[^']*'")
 _COLOURS = re.compile(r"(?:\x1b|\\u001b|\\x1b|\\033|\^\[)\[[0-9;?]*[A-Za-z]")
-"""Colours, also as JSON, Python and terminals write them out."""
+"""Colour codes, also as escaped by JSON, Python and terminals."""
 
 
 def read_engine_log(path: Path, engine: str | None = None) -> Reading:
-    """What the log says of its cache; engine: whose log it is, None to find out.
+    """What a log says about its cache; engine: that wrote it, None to detect.
 
-    Raises InvalidFileError where no line reports a cache, UnknownNameError for an engine whose logs are not known.
+    Raises InvalidFileError if no line reports a cache, UnknownNameError for an engine whose logs are not supported.
     """
     lines = split_lines(log_text(path, str(path)))
     reading = read_lines(lines, engine)
@@ -49,7 +49,7 @@ def read_engine_log(path: Path, engine: str | None = None) -> Reading:
 
 
 def read_lines(lines: Sequence[str], engine: str | None = None) -> Reading | None:
-    """What lines say of a cache, or None; engine: whose they are, None to find out."""
+    """What lines say about a cache, or None; engine: that wrote them, None to detect."""
     for module in _formats(engine).values():
         reading: Reading | None = module.read(lines)
         if reading is not None:
@@ -80,7 +80,7 @@ def split_lines(text: str) -> Lines:
 
 
 def log_text(path: Path, where: str) -> str:
-    """Text of a log; bytes that are no UTF-8 are of no interest. Raises InvalidFileError where it cannot be read."""
+    """Text of a log; bytes that are not UTF-8 do not matter. Raises InvalidFileError if it cannot be read."""
     try:
         content = read_bytes(path, MAX_LOG_BYTES, "log of a start-up", "pass its beginning: head -n 10000")
     except InvalidFileError as error:
@@ -90,11 +90,11 @@ def log_text(path: Path, where: str) -> str:
 
 
 class Lines(list[str]):
-    """Lines of a log, and the same as one text, which a pattern is found in much faster."""
+    """Lines of a log, and the same as one text, which is much faster to search."""
 
     @cached_property
     def text(self) -> str:
-        """The lines, one after the other."""
+        """The lines in order."""
         return "\n".join(self)
 
     @cached_property
@@ -112,14 +112,14 @@ class Lines(list[str]):
         return 0, None
 
     def number_at(self, place: int) -> int:
-        """Number of the line that holds a place of the text, from 1 on."""
+        """Line number of an offset in the text, from 1."""
         return bisect_right(self._starts, place)
 
 
 def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[int, re.Match[str]]]:
-    """Number and match of each line that `pattern` is found in, the first of each.
+    """Line number and first match of each line with `pattern`.
 
-    A pattern does not go over the end of a line. Raises InvalidValueError for a number without end.
+    A pattern does not cross lines. Raises InvalidValueError for an endless number.
     """
     log = lines if isinstance(lines, Lines) else Lines(lines)
     last = 0
@@ -134,7 +134,7 @@ def matches(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[tuple[in
 
 
 def last_in(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[int, re.Match[str]] | None:
-    """The last match that may go over the ends of lines, as in a message that a terminal or a window has wrapped."""
+    """The last match, possibly across lines, as in a message wrapped by a terminal."""
     log = lines if isinstance(lines, Lines) else Lines(lines)
     number, found = log.last_match(pattern)
     if found is None:
@@ -145,12 +145,12 @@ def last_in(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[int, re.Mat
 
 
 def last_value(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
-    """First group of the last match; engines print some lines again once they have settled them."""
+    """First group of the last match; engines repeat some lines with final values."""
     found = [match[1] for _, match in matches(pattern, lines)]
     return found[-1] if found else None
 
 
 def _absurd(line: int, number: str) -> InvalidValueError:
     return InvalidValueError(
-        f"line {line:,} of the log says {shown(number)}, which no engine prints", help="pass the log as it was written"
+        f"line {line:,} of the log has {shown(number)}, which no engine prints", help="pass the original log"
     )

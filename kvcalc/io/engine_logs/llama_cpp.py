@@ -28,7 +28,7 @@ _SIZE = r"size *= *\d+(?:\.\d+)? MiB.*"
 
 
 def _line(first: str, second: str, letters: str) -> re.Pattern[str]:
-    """A line of two sizes, which are called `letters`; the second may be missing, or not used."""
+    """A line with two sizes, named `letters`; the second may be missing or unused."""
     one, two = letters[0], letters[1]
     size = r" \((?P<{0}_type>\w+)\): *(?P<{0}>\d+(?:\.\d+)?) MiB"
     return re.compile(_SIZE + first + size.format(one) + f"(?:, *{second}{size.format(two)})?")
@@ -57,7 +57,7 @@ _ASKED = {
     "type_v": r"(?:^|\s)(?:-ctv|--cache-type-v)[ =](\w+)",
     "n_seq_max": r"(?:^|\s)(?:-np|--parallel)[ =](\d+)",
 }
-"""Arguments of a command line, where the context itself prints nothing: it ended before."""
+"""Command-line arguments, used if the context itself prints nothing because it failed earlier."""
 _FORMS = (
     (re.compile(r"\b[kK][vV] self size *="), "2025-04-16"),
     (re.compile(r"llama_kv_cache_unified: size =.* layers, +\d+ seqs\)"), "2025-07-09"),
@@ -72,7 +72,7 @@ _BUFFER = re.compile(r"failed to allocate (?:\w+ )?buffer of size (\d+)|attempte
 _FREE = re.compile(r"using device \S+ \(.*\) .*?- (\d+) MiB free")
 _WEIGHTS = re.compile(r"(?!CPU|.*_Mapped)\b(\w+) model buffer size = +(\d+(?:\.\d+)?) MiB")
 _WITHOUT_SIZE = ("0.00", "0")
-_BY_NAME = {"kv": "the buffer of the cache cannot be allocated", "compute": "the buffers of the computation cannot"}
+_BY_NAME = {"kv": "the buffer of the cache cannot be allocated", "compute": "the compute buffers cannot be allocated"}
 
 
 def read(lines: Sequence[str]) -> Reading | None:
@@ -84,7 +84,7 @@ def read(lines: Sequence[str]) -> Reading | None:
         return None
     settings = _settings(lines, context)
     if last_value(_FULL, lines) or (next(matches(_IK, lines), None) and not any(cache.latent for cache in caches)):
-        settings["swa_full"] = True  # ik_llama.cpp has no caches for windows
+        settings["swa_full"] = True  # ik_llama.cpp has no window caches
     if version := _build(lines) or _by_form(lines):
         settings["version"] = version
     return Reading(
@@ -191,7 +191,7 @@ def _settings(lines: Sequence[str], context: Sequence[_Cache]) -> dict[str, Json
 
 
 def _build(lines: Sequence[str]) -> str:
-    """The build of llama.cpp; those of ik_llama.cpp are counted otherwise."""
+    """The build of llama.cpp; ik_llama.cpp numbers its builds differently."""
     build = last_value(_BUILD, lines)
     if build is None or next(matches(_IK, lines), None):
         return ""
@@ -206,7 +206,7 @@ def _by_form(lines: Sequence[str]) -> str:
 
 
 def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:
-    """The buffer that could not be had: of the cache, or of the computation beside a cache that could."""
+    """The buffer that could not be allocated: of the cache, or a compute buffer after the cache."""
     if (one := last_in(_FAILED, lines)) is None or (one[0] < last_line and "kv" in one[1][0]):
         return None
     line, found = one
@@ -220,7 +220,7 @@ def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:
 
 
 def _device(lines: Sequence[str]) -> dict[str, Printed]:
-    """What the one device had free before, and the weights on it; nothing where there are several."""
+    """Free memory of a single device before, and the weights on it; nothing for several devices."""
     free, weights = list(matches(_FREE, lines)), list(matches(_WEIGHTS, lines))
     if len(free) != 1 or len({match[1] for _, match in weights}) != 1:
         return {}

@@ -1,8 +1,8 @@
 """LMDeploy: TurboMind's `[BlockManager] block_size = 8.000 MB`, `max_block_count = 6214`, a MB being 2^20 bytes.
 
 Its PyTorch engine prints `CacheConfig(max_batches=128, block_size=64, num_cpu_blocks=0, num_gpu_blocks=6214, ...)`,
-which says how many blocks there are and not how large they are. From 0.15 on TurboMind prints no blocks, but
-`Object cache budget: 55634.70 MB from free 63488.19 MB and ratio 0.876`.
+which states the number of blocks but not their size. From 0.15 on TurboMind prints no blocks, but `Object cache budget:
+55634.70 MB from free 63488.19 MB and ratio 0.876`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODEL = re.compile(r"\bmodel_path'?[=:] ?'([^']+)'")
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """How large a block is and how many there are; all ranks print the same."""
+    """Size and number of blocks; all ranks print the same."""
     numbers: dict[str, Printed] = {}
     for number, found in matches(_BLOCK, lines):
         numbers[BLOCK] = Printed(found[1], "MB", number)

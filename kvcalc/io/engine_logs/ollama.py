@@ -1,7 +1,7 @@
 """Ollama: `memory.required.kv="992.0 MiB"` beside `--ctx-size 8192 --parallel 1`, later `msg="kv cache" device=CUDA0`.
 
-Where it runs llama.cpp, that prints its own lines, which are read before these (`llama_cpp`). Out of memory it says
-`model requires more system memory (8.4 GiB) than is available (7.1 GiB)`.
+If it runs llama.cpp, that prints its own lines, which are tried first (`llama_cpp`). Out of memory it prints `model
+requires more system memory (8.4 GiB) than is available (7.1 GiB)`.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def read(lines: Sequence[str]) -> Reading | None:
 
 
 def _on_devices(lines: Sequence[str]) -> list[Printed]:
-    """What each device holds, of the last model that was loaded: its lines stand together."""
+    """Cache on each device, for the last model loaded, whose lines are consecutive."""
     found: dict[str, Printed] = {}
     for number, match in matches(_ON_DEVICE, lines):
-        if match[1] in found:  # the next model, or the same once more
+        if match[1] in found:  # the next model, or the same one again
             found = {}
         found[match[1]] = Printed(match[2], match[3], number)
     return list(found.values())

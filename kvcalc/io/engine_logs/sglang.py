@@ -1,6 +1,6 @@
 """SGLang: `KV Cache is allocated. #tokens: 367404, K size: 8.23 GB, V size: 8.23 GB`, its GB being 2^30 bytes.
 
-With drafts each rank prints a second pool, of the draft model. Where weights leave nothing it says `Not enough memory.
+With drafts each rank prints a second pool, of the draft model. If weights leave nothing it prints `Not enough memory.
 Please try to increase --mem-fraction-static.`, after `Load weight begin. avail mem=...` and `Load weight end. ...`.
 """
 
@@ -54,7 +54,7 @@ _ARGUMENTS = {
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """Each pool's line, and the arguments of the server where it prints them."""
+    """Each pool's line, and the server's arguments if printed."""
     caches: dict[tuple[str, ...], Mapping[str, Printed]] = {}
     settings: dict[str, Json] = {}
     tokens = _tokens(lines)
@@ -119,11 +119,11 @@ def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:
     one = last_in(_REFUSED, lines)
     if one is None or one[0] < last_line:
         return None
-    return Refusal("mem_fraction_static leaves no memory for the cache beside the weights", one[0])
+    return Refusal("mem_fraction_static leaves no memory for the cache after the weights", one[0])
 
 
 def _device(lines: Sequence[str]) -> dict[str, Printed]:
-    """What was free before and after the weights, of the rank that had least."""
+    """Free memory before and after the weights, of the rank with the least."""
     begins = [Printed(found[1], "GB", number) for number, found in matches(_BEGIN, lines)]
     ends = [(number, found) for number, found in matches(_END, lines)]
     found: dict[str, Printed] = {}
@@ -137,7 +137,7 @@ def _device(lines: Sequence[str]) -> dict[str, Printed]:
 
 
 def _ranks(lines: Sequence[str]) -> dict[str, int]:
-    """Ranks that share heads: with attention data parallelism each of the dp groups has its share of the ranks."""
+    """Ranks that divide heads: with attention data parallelism each dp group has its share of the ranks."""
     found = {
         name: int(value)
         for name in ("tp", "pp", "dp")

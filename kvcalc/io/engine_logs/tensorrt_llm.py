@@ -32,7 +32,7 @@ def _of_older_builds(lines: Sequence[str]) -> dict[tuple[str, str], dict[str, Pr
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """Each pool's line; ranks print the same, and a start-up that measures its activations first prints two."""
+    """Each pool's line; all ranks print the same, and a start-up that first measures activations prints two."""
     pools = {
         (found[1], found[2]): {"size": Printed(found[1], "GiB", number), "tokens": Printed(found[2], "", number)}
         for number, found in reversed(list(matches(_POOL, lines)))

@@ -1,8 +1,8 @@
 """vLLM: `GPU KV cache size: 302,921 tokens`, `Maximum concurrency for 131,072 tokens per request: 2.31x`.
 
-What was asked for stands in `non-default args: {...}`, what became of it in `LLM engine (v0.33.0) with config: ...`. A
-start-up that failed says `To serve at least one request with the model's max seq len (196608), 23.25 GiB KV cache is
-needed ...`, before 0.8 `The model's max seq len (32768) is larger than the maximum number of tokens ... (7344)`.
+The request is in `non-default args: {...}`, the resolved config in `LLM engine (v0.33.0) with config: ...`. A failed
+start-up prints `To serve at least one request with the model's max seq len (196608), 23.25 GiB KV cache is needed ...`,
+before 0.8 `The model's max seq len (32768) is larger than the maximum number of tokens ... (7344)`.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ _STARTED = re.compile(r"Free memory on device (?:\S+ )?\((\d+(?:\.\d+)?)/(\d+(?:
 
 
 def read(lines: Sequence[str]) -> Reading | None:
-    """Tokens, blocks, concurrency and memory, the least memory of all workers, the error, and the settings around."""
+    """Tokens, blocks, concurrency, the least memory of all workers, the error, and the settings."""
     numbers, length = _of_cache(lines)
     memories = [
         Printed(found[1], "GiB", number, _DECIMALS) for line in _MEMORY for number, found in matches(line, lines)
     ]
     refusal = _refusal(lines)
     if refusal is not None and any(printed.line > refusal.line for printed in numbers.values()):
-        refusal = None  # a later start-up came through
+        refusal = None  # a later start-up succeeded
     if not numbers and refusal is None and not memories:
         return None
     settings = _settings(lines, length, refusal)
@@ -148,7 +148,7 @@ def _seen(lines: Sequence[str]) -> dict[str, int]:
 
 
 def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]:
-    """Numbers of the cache by name, and the length of the requests that concurrency counts."""
+    """Numbers of the cache by name, and the request length behind the concurrency."""
     numbers: dict[str, Printed] = {}
     length = None
     tokens = [Printed(found[1], "", number) for number, found in matches(_TOKENS, lines)]
@@ -191,7 +191,7 @@ def _refusal(lines: Sequence[str]) -> Refusal | None:
         line, match = one
         needed, available = (Printed(text, "GiB", line, _DECIMALS) for text in (match[4], match[1]))
         numbers = {NEEDED: needed, AVAILABLE: available, SHARE: Printed(match[3], "", line)}
-        found.append(Refusal("less memory is free than gpu_memory_utilization asks for", line, numbers))
+        found.append(Refusal("less memory is free than gpu_memory_utilization requires", line, numbers))
     for pattern in _NOTHING:
         if (one := last_in(pattern, lines)) is not None:
             found.append(Refusal("no memory is left for the cache", one[0]))
@@ -231,7 +231,7 @@ def _settings(lines: Sequence[str], length: Printed | None, refusal: Refusal | N
 
 
 def _named(name: str, pattern: str) -> re.Pattern[str]:
-    """A value by its name, as Python prints an argument or an entry; the name first, by which it is found soon."""
+    """A value by its name, as Python prints an argument or an entry; matches the name first, which is fast."""
     return re.compile(rf"{name}(?<![\w-]{name})'?[=:] ?{pattern}")
 
 
@@ -245,7 +245,7 @@ def _draft_in(found: re.Match[str]) -> dict[str, Json]:
 
 
 def _gpu_named_in(lines: Sequence[str]) -> str:
-    """The GPU whose kernels are tuned in a file of its name; empty where no line has one that is known."""
+    """The GPU named in a tuned-kernel file name; empty if no line has a known one."""
     try:
         return gpu_named((last_value(_DEVICE, lines) or "").replace("_", " ").strip()).written
     except KvcalcError:

@@ -1,4 +1,4 @@
-"""The part of a config.json that describes the decoder, read as its own class reads it."""
+"""The decoder's part of a config.json, read like its own class reads it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ABSENT = object()
 
 
 class TypeEntry(NamedTuple):
-    """What `model_types.json` knows of a model type.
+    """The entry of a model type in `model_types.json`.
 
     family: file that reads it. names: usual name of a field -> its own. defaults: of the class, for fields left out.
-    section, section_type: where a model of several towers has its text part, and of which type that is.
-    like: the type whose rules hold where this is another name of it.
+    section, section_type: place and type of the text part in a model with several towers. like: the type that this is
+    an alias of.
     """
 
     family: str = ""
@@ -30,25 +30,24 @@ class TypeEntry(NamedTuple):
 
 
 class Section(Fields):
-    """A mapping inside a config. asked: fields of it that somebody looked at."""
+    """A mapping inside a config. asked: fields that were read."""
 
     def __init__(self, document: Document, path: Keys) -> None:
         super().__init__(document, path)
         self.asked: set[str] = set()
 
     def value(self, name: str) -> object:
-        """The field's value; None where it is missing."""
+        """The field's value; None if missing."""
         self.asked.add(name)
         return self.values.get(name)
 
 
 class Config(Fields):
-    """Fields of the decoder: each by its usual name or its own, with the default of its class where it is left out.
+    """Fields of the decoder: each by its usual or own name, with the class's default if missing.
 
-    cross: whether an encoder stands before the decoder. top: the whole config, of which this may be a section.
-    defaulted: fields that were left out and taken from the class, with their values.
-    asked: fields that somebody looked at. sections: mappings inside it that somebody looked at.
-    overrides: fields of single layers, which replace those of all.
+    cross: whether there is an encoder before the decoder. top: the whole config, of which this may be a section.
+    defaulted: missing fields taken from the class, with their values. asked: fields that were read. sections: nested
+    mappings that were read. overrides: fields of single layers, which replace the common ones.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Config(Fields):
         self.overrides: list[Mapping[str, object]] = []
 
     def key(self, name: str) -> str:
-        """The name under which the field stands, or would: the class's own, the usual, or another of its names."""
+        """The name of the field in the config, present or not: the class's own, the usual, or another alias."""
         names = self.entry.names
         if not names:
             return name
@@ -83,14 +82,14 @@ class Config(Fields):
         return others[0] if others else own
 
     def value(self, name: str) -> object:
-        """The field's value, or its class's default; None where it has neither."""
+        """The field's value, or its class's default; None without either."""
         key = self.key(name)
         self.asked.add(key)
         value = self.values.get(key, _ABSENT)
         return self.entry.defaults.get(key) if value is _ABSENT else value
 
     def declares(self, name: str) -> bool:
-        """Whether the class has such a field; nothing is known of a class that is not transformers' own."""
+        """Whether the class has such a field; unknown for classes outside transformers."""
         return not self.entry.defaults or self.key(name) in self.entry.defaults
 
     def given(self, name: str) -> bool:
@@ -99,7 +98,7 @@ class Config(Fields):
         return self.values.get(self.key(name)) is not None
 
     def section(self, name: str) -> Section:
-        """The mapping under `name`, which must be there."""
+        """The mapping under `name`, which is required."""
         if name not in self:
             raise self.missing(name)
         key = self.key(name)
@@ -108,18 +107,18 @@ class Config(Fields):
         return self.sections[key]
 
     def integer(self, name: str, *, most: int = MAX_COUNT) -> int:
-        """A whole number of at least 1, which the class may have to give; a reader is told so."""
+        """A whole number of at least 1, possibly the class's default, which is then reported."""
         self.note_default(name)
         return super().integer(name, most=most)
 
     def note_default(self, name: str) -> None:
-        """Remembers that the field was left out and its class's default is used, which a reader must be told."""
+        """Records that the field is missing and its class's default is used, which is reported."""
         key = self.key(name)
         if key not in self.values and self.entry.defaults.get(key) is not None:
             self.defaulted[key] = self.entry.defaults[key]
 
     def origin(self, name: str, words: str = "") -> Origin:
-        """Where the value comes from: file and line, or the default of the class."""
+        """Source of the value: file and line, or the class's default."""
         key = self.key(name)
         if key in self.values:
             return Origin(self.document.place, (*self.path, key), words or key)

@@ -1,4 +1,4 @@
-"""What the families share: which layer is of which kind, and the facts of a part from a config's fields."""
+"""Shared code of families: the kind of each layer, and the facts of a part from a config's fields."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FULL, SLIDING, CHUNKED, REFERENCE = "full", "sliding", "chunked", "reference"
 INDEXED, LINEAR, CONV, HYBRID, HYBRID_SLIDING = "indexed", "linear", "conv", "hybrid", "hybrid-sliding"
 CSA, HCA, MLP, SHARED, SHARED_SLIDING = "csa", "hca", "mlp", "shared", "shared-sliding"
 ALL = "all"
-"""Name of the only group of a model whose layers are all alike."""
+"""Name of the only group of a model with equal layers."""
 
 KIND_OF_LAYER_TYPE = {
     "full_attention": FULL,
@@ -50,24 +50,24 @@ REACH_FIELDS = {
     CHUNKED: ("attention_chunk_size", "attention_chunk_size"),
     REFERENCE: ("reference_window", "sliding_window"),
 }
-"""For each kind of layer that looks back only so far: the fact, and the field that it is read from."""
+"""For each kind of layer with limited reach: the fact, and its field."""
 
 
 class Layer(NamedTuple):
-    """One layer: its parts, and where their facts stand."""
+    """One layer: its parts, and the places of their facts."""
 
     parts: tuple[Attention, ...]
     origins: Mapping[str, object] = {}
 
-    def __add__(self, other: object) -> Layer:  # a layer and one more part of it
+    def __add__(self, other: object) -> Layer:  # a layer and an additional part
         assert isinstance(other, Layer)
         return Layer((*self.parts, *other.parts), {**self.origins, **other.origins})
 
 
 class Decoder(NamedTuple):
-    """Layers as a family read them: the name of each layer's group, and what each group is.
+    """Layers as read by a family: the group of each layer, and the groups.
 
-    drafts: names of the groups of the layers that predict further tokens. notes: what a reader must know.
+    drafts: names of the groups for multi-token prediction. notes: for the reader.
     """
 
     layer_names: tuple[str, ...]
@@ -83,7 +83,7 @@ READS_SLIDING = Layer((NoCache(reads_cache=True, reads_sliding=True),))
 
 
 class Facts:
-    """Keyword arguments for an attention kind, gathered field by field, each with where it stands."""
+    """Keyword arguments for an attention kind, collected field by field, each with its place."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -98,7 +98,7 @@ class Facts:
         return self
 
     def take(self, name: str, field: str = "") -> Facts:
-        """Sets the fact `name` from a field (of the same name) that must be there."""
+        """Sets the fact `name` from a required field (of the same name by default)."""
         field = field or name
         value = self.config.value(field)
         if value is None:
@@ -110,11 +110,11 @@ class Facts:
         return self
 
     def take_if_there(self, name: str, field: str = "") -> Facts:
-        """Sets the fact `name` if the field is there and not null."""
+        """Sets the fact `name` if the field exists and is not null."""
         return self.take(name, field) if (field or name) in self.config else self
 
     def take_dtype(self, name: str, field: str) -> Facts:
-        """Sets a fact that names a format, in its short spelling, if the field is there and not null."""
+        """Sets a fact that is a format, in its short spelling, if the field exists and is not null."""
         if field in self.config:
             self.take(name, field)
             written = str(self.values[name]).lower()
@@ -123,14 +123,14 @@ class Facts:
         return self
 
     def build(self, kind: Callable[..., Attention]) -> Layer:
-        """Layer of one part with these facts. Errors are located at the field that the fact came from."""
+        """Layer of one part with these facts. Errors name the place of the fact's field."""
         try:
             return Layer((kind(**self.values),), self.origins)
         except InvalidValueError as error:
             raise self._located(error) from None
 
     def whole(self, name: str) -> int:
-        """A fact that others follow from: a whole number of at least 1. Errors are located as those of `build`."""
+        """A fact that others are derived from: a whole number of at least 1. Errors have a place as in `build`."""
         try:
             return positive_int(self.values[name], name)
         except InvalidValueError as error:
@@ -150,7 +150,7 @@ def num_layers(config: Config) -> int:
 def gqa_facts(config: Config, *, own_head_dim: bool = True) -> Facts:
     """Facts of grouped-query attention from the usual fields.
 
-    num_key_value_heads is num_attention_heads where it is null, missing, or no field of the class; head_dim is
+    num_key_value_heads is num_attention_heads if it is null, missing, or not a field of the class; head_dim is
     hidden_size / num_attention_heads, unless the class has (own_head_dim) and the config gives its own.
     """
     facts = Facts(config).take("num_query_heads", "num_attention_heads")
@@ -166,41 +166,41 @@ def gqa_facts(config: Config, *, own_head_dim: bool = True) -> Facts:
 
 
 def only(config: Config, kind: str, *known: str) -> None:
-    """Raises InvalidValueError where layer_types gave a layer a kind that this family does not have."""
+    """Raises InvalidValueError if layer_types has a kind that this family does not have."""
     if kind not in known:
         raise config.wrong(
             "layer_types",
-            f"{config.key('layer_types')} names {kind} layers, and {config.model_type} has {', '.join(known)} ones",
+            f"{config.key('layer_types')} names {kind} layers, but {config.model_type} supports {', '.join(known)}",
             "write the model's facts as a preset and pass that with --model",
         )
 
 
 def per_head_origin(config: Config, heads_field: str = "num_attention_heads") -> Origin:
-    """Where a head_dim comes from that no field gives."""
+    """Source of a derived head_dim."""
     return config.origin("hidden_size", f"{config.key('hidden_size')} / {config.key(heads_field)}")
 
 
 def hidden_per_head(config: Config, heads_field: str = "num_attention_heads") -> int:
-    """hidden_size / num_attention_heads. Raises InvalidValueError where that is no whole number."""
+    """hidden_size / num_attention_heads. Raises InvalidValueError if it is not a whole number."""
     hidden_size, heads = config.integer("hidden_size"), config.integer(heads_field)
     if hidden_size % heads:
         raise config.wrong(
             "hidden_size",
             f"hidden_size ({hidden_size}) is not a multiple of {heads_field} ({heads}), and there is no head_dim",
-            "add head_dim if the model has one of its own",
+            "add head_dim if the model sets it explicitly",
         )
     return hidden_size // heads
 
 
 def with_reach(facts: Facts, kind: str) -> Facts:
-    """`facts` with how far back a layer of this kind looks."""
+    """`facts` with the reach of a layer of this kind."""
     if kind in REACH_FIELDS:
         facts.take(*REACH_FIELDS[kind])
     return facts
 
 
 def gqa_layer(kind: str, config: Config, *, own_head_dim: bool = True) -> Layer:
-    """Grouped-query attention that looks as far back as `kind` does, with cross-attention where there is an encoder."""
+    """Grouped-query attention with the reach of `kind`, and cross-attention if there is an encoder."""
     only(config, kind, FULL, SLIDING, CHUNKED, REFERENCE)
     layer = with_reach(gqa_facts(config, own_head_dim=own_head_dim), kind).build(GroupedQueryAttention)
     return layer + cross_layer(config, layer) if config.cross else layer
@@ -216,7 +216,7 @@ def cross_layer(config: Config, layer: Layer) -> Layer:
 
 
 def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: str = "layer_types") -> list[str]:
-    """Kind of each layer: as `layer_types` says, else `default` of the number of layers.
+    """Kind of each layer: from `layer_types`, else `default` of the number of layers.
 
     The last num_kv_shared_layers cache nothing, and read a layer of their own kind. Raises InvalidValueError where
     layer_types has another length or names a kind that nobody knows.
@@ -227,14 +227,14 @@ def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: 
         if len(types) != layers:
             raise config.wrong(
                 field,
-                f"{config.key(field)} has {len(types)} entries and {config.key('num_hidden_layers')} is {layers}",
-                "name each layer once",
+                f"{config.key(field)} has {len(types)} entries, but {config.key('num_hidden_layers')} is {layers}",
+                "give one entry per layer",
             )
         kinds = [KIND_OF_LAYER_TYPE.get(name, "") for name in types]
         if "" in kinds:
             raise config.wrong(
                 field,
-                f"{config.key(field)} names {types[kinds.index('')]!r}; known are {', '.join(KIND_OF_LAYER_TYPE)}",
+                f"{config.key(field)} names {types[kinds.index('')]!r}; known: {', '.join(KIND_OF_LAYER_TYPE)}",
                 "write the model's facts as a preset and pass that with --model",
             )
     else:
@@ -243,20 +243,20 @@ def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: 
     if shared >= layers:
         raise config.wrong(
             "num_kv_shared_layers",
-            f"num_kv_shared_layers ({shared}) leaves no layer of {layers} with a cache to share",
-            "give fewer shared layers than num_hidden_layers",
+            f"num_kv_shared_layers ({shared}) leaves none of the {layers} layers with a cache to share",
+            "use fewer shared layers than num_hidden_layers",
         )
     own = layers - shared
     return kinds[:own] + [SHARED_SLIDING if kind in REACH_FIELDS else SHARED for kind in kinds[own:]]
 
 
 def whole_number_or(config: Config, name: str, default: int) -> int:
-    """A whole number of at least 0, or `default` where it is missing or null."""
+    """A whole number of at least 0, or `default` if missing or null."""
     return 0 if config.value(name) == 0 and config.value(name) is not False else config.integer_or(name, default) or 0
 
 
 def letters(pattern: str) -> Callable[[int], list[str]]:
-    """`SSF`, laid down the layers again and again, as a default of `kinds_of`."""
+    """`SSF`, repeated over the layers, as a default for `kinds_of`."""
     kinds = [KIND_OF_LETTER[letter] for letter in pattern]
     return lambda layers: [kinds[layer % len(kinds)] for layer in range(layers)]
 
@@ -267,7 +267,7 @@ def full_each(period: int, other: str = SLIDING) -> Callable[[int], list[str]]:
 
 
 def by_reach(config: Config) -> Callable[[int], list[str]]:
-    """What every layer is where nothing tells them apart: sliding if there is a window, chunked if there is a chunk."""
+    """The kind of all layers if they are equal: sliding if there is a window, chunked if there is a chunk."""
     kind = next((kind for kind in (SLIDING, CHUNKED) if REACH_FIELDS[kind][1] in config), FULL)
     return lambda layers: [kind] * layers
 
@@ -281,10 +281,10 @@ def decoder_of(
     num_drafts: int = 0,
     notes: tuple[str, ...] = (),
 ) -> Decoder:
-    """Decoder of layers of these kinds, each built once by `layer_of` from its kind and its fields.
+    """Decoder of layers of these kinds, each kind built once by `layer_of` from its fields.
 
-    Layers whose fields `per_layer_config` overrides are groups of their own.
-    draft: kind of the num_drafts layers that predict further tokens.
+    Layers with fields overridden by `per_layer_config` are separate groups. draft: kind of the num_drafts layers for
+    multi-token prediction.
     """
     overrides = _overrides(config, len(kinds))
     names: list[str] = list(kinds)
@@ -316,7 +316,7 @@ def _built(kind: str, config: Config, layer_of: Callable[[str, Config], Layer]) 
 
 
 def _group_name(kind: str, layer: Layer, layers: Mapping[str, Layer]) -> str:
-    """`kind`, or with a number where layers of that kind differ; the name that equal layers have already."""
+    """`kind`, with a number if layers of that kind differ; equal layers share a name."""
     name, number = kind, 1
     while name in layers and layers[name].parts != layer.parts:
         number += 1
@@ -325,16 +325,14 @@ def _group_name(kind: str, layer: Layer, layers: Mapping[str, Layer]) -> str:
 
 
 def _overrides(config: Config, layers: int) -> dict[int, Mapping[str, object]]:
-    """`per_layer_config`: fields of single layers, whose keys are numbers or texts of them, such as "02"."""
+    """`per_layer_config`: fields of single layers, with numbers or texts such as "02" as keys."""
     if "per_layer_config" not in config:
         return {}
     section = config.section("per_layer_config")
     found: dict[int, Mapping[str, object]] = {}
     for key in section.values:
         if not (key.isascii() and key.isdecimal() and int(key) < layers):
-            raise section.wrong(
-                key, f"{quoted(key)} is not a layer of 0 to {layers - 1}", "use the indices of layers as keys"
-            )
+            raise section.wrong(key, f"{quoted(key)} is not a layer of 0 to {layers - 1}", "use layer indices as keys")
         found[int(key)] = section.section(key).values if key in section else {}
     config.overrides += found.values()
     return found
@@ -347,15 +345,15 @@ def flags(config: Config, field: str, layers: int) -> list[int]:
         raise config.wrong(
             field,
             f"{field} must be {layers} flags of 0 or 1 (num_hidden_layers), not {shown(values)}",
-            "write one flag for each layer, or leave the field out",
+            "write one flag per layer, or remove the field",
         )
     return list(values)
 
 
 def rotary_layers(config: Config, layers: int) -> list[int]:
-    """For each layer 1 where it has rotary positions and 0 where it has none.
+    """For each layer 1 if it has rotary positions, else 0.
 
-    no_rope_layers where the config has it, else each no_rope_layer_interval-th (4th) layer has none.
+    no_rope_layers if the config has it, else each no_rope_layer_interval-th (4th) layer has none.
     """
     if config.value("no_rope_layers"):
         return flags(config, "no_rope_layers", layers)

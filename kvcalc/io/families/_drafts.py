@@ -1,4 +1,4 @@
-"""Layers that predict further tokens (multi-token prediction), of which a config says how many there are."""
+"""Layers for multi-token prediction, whose number is in the config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"
 
 
 def num_drafts(config: Config) -> int:
-    """Layers of multi-token prediction; 0 where the config itself names none."""
+    """Layers for multi-token prediction; 0 if the config does not name them."""
     for field in _FIELDS:
         if config.given(field) and config.value(field) != 0:
             return config.integer(field, most=MAX_LAYERS)

@@ -1,4 +1,4 @@
-"""Which layers have an indexer of their own, and which read the choice of an earlier one."""
+"""Which layers have their own indexer, and which reuse an earlier one's selection."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _HY_PERIOD = 4
 
 
 def indexer_types(config: Config, layers: int) -> list[bool]:
-    """For each layer, whether its indexer is its own.
+    """For each layer, whether it has its own indexer.
 
-    indexer_types where the config has it ("full" or "shared"); else index_topk_pattern ("FSS..." or a list of them);
-    else each index_topk_freq-th layer from index_skip_topk_offset on.
+    indexer_types if the config has it ("full" or "shared"); else index_topk_pattern ("FSS..." or a list of them); else
+    each index_topk_freq-th layer from index_skip_topk_offset on.
     """
     for field in ("indexer_types", "index_topk_pattern"):
         if field in config:

@@ -1,7 +1,7 @@
-"""Model types whose code is published elsewhere and whose cache is one that kvcalc knows: a row each.
+"""Model types published outside transformers whose cache kvcalc knows: a row each.
 
-`PLAIN`, `SWITCHED` and `CLASSES` have names of their own, `ALIASES` follow another type in engines as well. Only
-`CLASSES` know defaults: what any other config leaves out is missing.
+`PLAIN`, `SWITCHED` and `CLASSES` are separate types, `ALIASES` follow another type in engines as well. Only `CLASSES`
+have defaults: in other configs omitted fields are missing.
 Source: vLLM 0.33 (models/, transformers_utils/configs/), SGLang 0.5.23 (configs/), MLX-LM 0.32.2 (models/), and
 the configuration_*.py published with each.
 """
@@ -38,13 +38,13 @@ PLAIN = (
     *("bailing_moe", "bailing_moe_v2", "param2moe", "telechat3", "TeleFLM", "k2_horizon", "xllm", "solar"),
     *("llada2_moe", "grok-1", "hunyuan", "Klear", "talkie", "glm_image_text"),
 )
-"""Plain grouped-query attention; a window, if there is one, holds in every layer."""
+"""Plain grouped-query attention; a window, if any, applies to every layer."""
 
 SWITCHED = (
     *("sdar", "sdar_moe", "dots_ocr", "minicpmv", "minicpmo", "molmo", "Keye", "KeyeVL1_5", "isaac", "kimi_audio"),
     "moss_vl_text",
 )
-"""Grouped-query attention as Qwen has it: a window counts only where use_sliding_window is true."""
+"""Grouped-query attention as in Qwen: a window counts only if use_sliding_window is true."""
 
 CLASSES: Mapping[str, TypeEntry] = {
     "telechat": TypeEntry("gqa", {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}),
@@ -54,7 +54,7 @@ CLASSES: Mapping[str, TypeEntry] = {
     "phi-msft": TypeEntry(
         "gqa",
         _PHI,
-        {"n_layer": None, "n_head": None, "n_embd": None},  # no field says how many KV heads
+        {"n_layer": None, "n_head": None, "n_embd": None},  # no field for the number of KV heads
     ),
     "step1": TypeEntry(
         "gqa",
@@ -138,11 +138,11 @@ CLASSES: Mapping[str, TypeEntry] = {
         {"n_layers": 24, "n_heads": 32, "n_kv_heads": 32, "dim": 2048, "max_context": 4096},
     ),
 }
-"""Types whose class names its fields in its own way, or has defaults for what a file leaves out."""
+"""Types whose class has its own field names, or defaults for omitted fields."""
 
 
 class Alias(NamedTuple):
-    """like: type whose rules hold. names: usual name of a field and its own, where they are not those of that type."""
+    """like: type with the same rules. names: usual and own name of a field, if they differ from that type's."""
 
     like: str
     names: Mapping[str, str] = {}
@@ -164,7 +164,7 @@ ALIASES: Mapping[str, Alias] = {
     "interns1_pro_text": Alias("qwen3_moe"),
     "interns2_mobius_text": Alias("qwen3_5_moe_text"),
 }
-"""Other names of a type, whose rules hold in every engine."""
+"""Aliases of a type, with its rules in every engine."""
 
 TOWERS: Mapping[str, tuple[str, str]] = {
     "openvla": ("text_config", "llama"),
@@ -181,7 +181,7 @@ TOWERS: Mapping[str, tuple[str, str]] = {
     "moondream3": ("config", "moondream3_config"),
     "moondream3_config": ("text", "moondream3_text"),
 }
-"""Models of several towers: where their text part stands, and its type where that does not name it."""
+"""Models with several towers: place of the text part, and its type if the part does not name it."""
 
 ARCHITECTURES: Mapping[str, str] = {
     "LongcatFlashForCausalLM": "longcat_flash",
@@ -189,20 +189,20 @@ ARCHITECTURES: Mapping[str, str] = {
     "Grok1ForCausalLM": "grok-1",
     "Grok1ModelForCausalLM": "grok-1",
 }
-"""Types by the architecture of a file that names none."""
+"""Types by the architecture, for files without a type."""
 NAMED_BY_ARCHITECTURE = {"", "git"}
-"""What such files write as their model_type; Grok-2's is that of another model."""
+"""model_type of such files; Grok-2's is another model's."""
 
 
 MISTRAL_PARAMS = ("dim", "n_layers", "n_heads")
-"""Fields by which a params.json of Mistral's own format, or of Meta's, is known."""
+"""Fields that identify a params.json in Mistral's or Meta's format."""
 _META = "multiple_of"
-"""A field of Meta's alone, which Llama 1 to 3.3 have; it names no context."""
+"""A field only Meta's has, in Llama 1 to 3.3; it does not give the context."""
 _MISTRAL_LATENT = "qk_nope_head_dim"
 
 
 def mistral_type(values: Mapping[str, object]) -> str:
-    """Type as which a params.json is read; empty where it is none."""
+    """Type as which a params.json is read; empty for other files."""
     if "model_type" in values or "architectures" in values or not all(name in values for name in MISTRAL_PARAMS):
         return ""
     if _META in values:
@@ -211,7 +211,7 @@ def mistral_type(values: Mapping[str, object]) -> str:
 
 
 def entries(known: Mapping[str, TypeEntry]) -> Iterator[tuple[str, TypeEntry]]:
-    """Every row as what is known of a type, given the types that transformers has."""
+    """Every row as an entry of a type, given transformers' types."""
     yield from ((name, TypeEntry("gqa")) for name in PLAIN)
     yield from ((name, TypeEntry("qwen")) for name in SWITCHED)
     yield from CLASSES.items()

@@ -1,7 +1,7 @@
-"""How versions of transformers that did not know a field of config.json read it: by the name of the rule that tells.
+"""Readings by versions of transformers that did not know a field of config.json, by version rule.
 
 The rules are those of `kvcalc/engines/transformers/versions.py`; the model keeps both readings, since it is read before
-anybody asks for a version.
+a version is chosen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MIMO_WINDOW = 128
 
 
 def older_configs(config: Config) -> Mapping[str, Config]:
-    """The config as read without a field that it has, by the rule that says which versions read it so."""
+    """The config as read without a field, by the rule for the versions that do so."""
     older = _OLDER.get(config.model_type)
     return older(config) if older else {}
 

@@ -1,4 +1,4 @@
-"""Short convolutions in attention's place or beside it: LFM2 and 3, Inkling, Zaya, Baichuan-M1.
+"""Short convolutions instead of or in addition to attention: LFM2 and 3, Inkling, Zaya, Baichuan-M1.
 
 Source: transformers 5.23 configuration_lfm2.py, configuration_lfm3.py, modeling_inkling.py, modeling_zaya.py; 5.24
 modeling_inkling2_loop.py; MLX-LM 0.32.2 models/baichuan_m1.py.
@@ -88,9 +88,9 @@ def _inkling(config: Config, layers: int) -> list[str]:
 
 
 def _looped(config: Config, kinds: list[str]) -> list[str]:
-    """Layers from loop_layer_index_start up to _end run loop_num_passes times, and cache each time.
+    """Layers from loop_layer_index_start to _end run loop_num_passes times, and cache each time.
 
-    As published, loop_config says so: core_start, core_end, num_passes.
+    As published, in loop_config: core_start, core_end, num_passes.
     """
     given = config.section("loop_config") if "loop_config" in config else config
     names = _LOOP if given is config else _PUBLISHED_LOOP
@@ -102,8 +102,8 @@ def _looped(config: Config, kinds: list[str]) -> list[str]:
     if len(kinds) + len(again) > MAX_LAYERS:
         raise config.wrong(
             "loop_num_passes",
-            f"{len(kinds) + len(again):,} cached layers are more than {MAX_LAYERS:,}",
-            "check the passes",
+            f"{len(kinds) + len(again):,} cached layers exceed the limit of {MAX_LAYERS:,}",
+            "check the number of passes",
         )
     return again
 
@@ -123,9 +123,9 @@ def _inkling_layer(kind: str, config: Config) -> Layer:
 
 
 def _baichuan_layer(kind: str, config: Config) -> Layer:
-    """Attention, and convolutions over its keys and its values, of conv_window tokens; windows have heads of their own.
+    """Attention, and convolutions of conv_window tokens over its keys and values; window layers have their own heads.
 
-    The width of a head is hidden_size / query heads, whatever they are.
+    The width of a head is always hidden_size / query heads.
     """
     heads = "num_attention_heads"
     if kind == HYBRID_SLIDING and config.given("num_swa_attention_heads"):

@@ -23,7 +23,7 @@ _RATE = {CSA: 4, HCA: 128}
 def decoder(config: Config) -> Decoder:
     """layer_types, or compress_ratios of each layer (0, 4, 128); else two HCA layers, then HCA and CSA in turn.
 
-    compress_ratios may go on for the layers that predict further tokens, which have their window alone.
+    compress_ratios may continue for the multi-token-prediction layers, which only have a window.
     """
 
     def default(layers: int) -> list[str]:
@@ -42,7 +42,7 @@ def _by_ratio(config: Config, layers: int) -> list[str]:
         raise config.wrong(
             "compress_ratios",
             f"compress_ratios must name {layers} layers (num_hidden_layers) 0, 4 or 128, not {shown(ratios)}",
-            "write the ratio of each layer: 0 for a window alone, 4 for CSA, 128 for HCA",
+            "write the ratio of each layer: 0 for window only, 4 for CSA, 128 for HCA",
         )
     return [_KIND_OF_RATIO[ratio] for ratio in listed[:layers]]
 

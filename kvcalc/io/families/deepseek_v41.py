@@ -1,4 +1,4 @@
-"""DeepSeek-V4.1: every layer has a window, and a few make the compressed entries that the others read.
+"""DeepSeek-V4.1: every layer has a window, and a few produce the compressed entries that the others read.
 
 Source: vLLM 0.33 transformers_utils/configs/deepseek_v41.py; MLX-LM 0.32.2 models/deepseek_v41.py.
 """
@@ -19,7 +19,7 @@ UNUSED = ("num_key_value_heads", "qk_rope_head_dim", "engram_layer_ids", "candid
 def decoder(config: Config) -> Decoder:
     """kv_source_layer_ids keep entries of compress_ratios tokens, with index keys if they are index sources, too.
 
-    compress_ratios may go on for the layers that predict further tokens, which have their window alone.
+    compress_ratios may continue for the multi-token-prediction layers, which only have a window.
     """
     layers = num_layers(config)
     ratios, sources = _ratios(config, layers), _layers(config, "kv_source_layer_ids", layers)
@@ -48,7 +48,7 @@ def _ratios(config: Config, layers: int) -> list[int]:
         raise config.wrong(
             "compress_ratios",
             f"compress_ratios must name {layers} layers (num_hidden_layers) with whole numbers, not {shown(given)}",
-            "write how many tokens make an entry of each layer, 0 for a window alone",
+            "write the tokens per entry of each layer, 0 for window only",
         )
     return ratios
 

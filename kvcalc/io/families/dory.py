@@ -17,9 +17,9 @@ _PER_LOOP, _LAST_LOOP = "per_loop", "last_loop"
 
 
 def decoder(config: Config) -> Decoder:
-    """layer_types, else each 4th layer is full; layers of the recurrent section follow once more for each further loop.
+    """layer_types, else each 4th layer is full; layers of the recurrent section are repeated for each further loop.
 
-    As published, layer_types lists attention and mlp as layers of their own, and every count is that of both.
+    As published, layer_types lists attention and mlp as separate layers, and every count includes both.
     """
     kinds = kinds_of(config, full_each(_PERIOD))
     blocks = 2 if MLP in kinds else 1  # attention and mlp
@@ -36,13 +36,13 @@ def decoder(config: Config) -> Decoder:
     again = attention[first // blocks : last // blocks]
     if len(attention) + (loops - 1) * len(again) > MAX_LAYERS:
         raise config.wrong(
-            "n_recurrent_loops", f"{loops:,} loops make more than {MAX_LAYERS:,} layers", "check the loops"
+            "n_recurrent_loops", f"{loops:,} loops give more than {MAX_LAYERS:,} layers", "check the number of loops"
         )
     return decoder_of(config, attention + (loops - 1) * again, gqa_layer)
 
 
 def _recurrent(config: Config, layers: int) -> tuple[int, int]:
-    """Where the recurrent section starts and ends: what input and output leave, unless n_recurrent_layers says so."""
+    """Start and end of the recurrent section: what input and output leave, unless n_recurrent_layers gives it."""
     inputs, outputs = (whole_number_or(config, f"n_{name}_layers", 0) for name in ("input", "output"))
     recurrent = whole_number_or(config, "n_recurrent_layers", layers - inputs - outputs)
     if inputs + recurrent + outputs != layers or recurrent < 0:

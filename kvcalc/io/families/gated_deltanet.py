@@ -1,6 +1,6 @@
 """Gated DeltaNet layers with attention between them: Qwen3-Next, 3.5 and 3.6, Qwen4 Exp, OLMo Hybrid and others.
 
-GigaChat 3.5 has MLA between them, Jet-Nemotron windows as well, and so has Lara.
+GigaChat 3.5 has MLA between them; Jet-Nemotron and Lara also have windows.
 
 Source: transformers 5.23 configuration_qwen3_next.py, modeling_qwen4_exp.py, configuration_olmo_hybrid.py; 5.24
 configuration_lara_mini.py; SGLang 0.5.23 configs/gigachat35.py, configs/jet_nemotron.py.
@@ -76,7 +76,7 @@ def decoder(config: Config) -> Decoder:
 
 
 def _with_ngrams(config: Config, kinds: list[str]) -> list[str]:
-    """Qwen4 Exp: layers of ple_layer_ids, counted from 1, have the embeddings of n-grams beside their own part."""
+    """Qwen4 Exp: layers of ple_layer_ids, counted from 1, have n-gram embeddings in addition to their own part."""
     given = config.value("ple_layer_ids") or []
     if not isinstance(given, list) or not all(type(layer) is int and 0 < layer <= len(kinds) for layer in given):
         raise config.wrong(
@@ -148,7 +148,7 @@ def _jet_nemotron(config: Config) -> Decoder:
             "layer_types",
             f"layer_types must name {layers} layers (num_hidden_layers) {', '.join(_JET)}, not "
             f"{shown(config.value('layer_types'))}",
-            "name each layer once",
+            "give one entry per layer",
         )
     section = config.section("efficient_attention_config")
 

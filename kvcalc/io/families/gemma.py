@@ -30,13 +30,13 @@ UNUSED = ("sliding_window_size",)
 _PERIODS = {"gemma2": 2, "gemma3n_text": 5}
 _PERIOD = 6
 _GLOBAL_HEAD_DIM = 512
-"""Width of a full layer's heads in Gemma 4 where the config does not say it."""
+"""Default width of a full layer's heads in Gemma 4."""
 
 
 def decoder(config: Config) -> Decoder:
     """The last layer of each period is full: every 2nd in Gemma 2, 5th in 3n, 6th (sliding_window_pattern) in 3 and 4.
 
-    Gemma 4 ends with a full layer whatever the pattern says, and its full layers have heads of their own.
+    Gemma 4 always ends with a full layer, and its full layers have their own heads.
     """
     period = config.integer_or("sliding_window_pattern", None) if config.model_type == "gemma3_text" else None
     kinds = kinds_of(config, full_each(period or _PERIODS.get(config.model_type, _PERIOD)))

@@ -1,7 +1,7 @@
-"""Decoders of grouped-query attention whose layers differ at most in how far back they look: most of them.
+"""Decoders of grouped-query attention whose layers differ at most in their reach: most models.
 
 Source: transformers 5.23, configuration_*.py of each type (default layer_types) and cache_utils.py: without
-layer_types, a sliding_window that is not null holds for every layer, else an attention_chunk_size does.
+layer_types, a sliding_window that is not null applies to every layer, else an attention_chunk_size does.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _PATTERNS: dict[str, Callable[[int], list[str]]] = {
     "beam": lambda layers: [*full_each(6)(layers - 1), FULL],
     "flint": lambda layers: [FULL if i in (0, layers - 1) or i % 4 == 1 else SLIDING for i in range(layers)],
 }
-"""Kinds of layers by default, for types whose layers are not all alike."""
+"""Default kinds of layers, for types whose layers differ."""
 
 _PERIODS = {
     "afmoe": ("global_attn_every_n_layers", 4),
@@ -93,7 +93,7 @@ _PERIODS = {
     "exaone_moe": ("sliding_window_pattern", 4),
     "t5gemma2_decoder": ("sliding_window_pattern", 6),
 }
-"""Types of which each so-manieth layer is full: the field that says which, and its default."""
+"""Types with a full layer at a fixed interval: the field of the interval, and its default."""
 
 _IGNORES_HEAD_DIM = {
     *("bloom", "codegen", "ctrl", "gpt-sw3", "gpt2", "gptj", "opt", "xglm"),
@@ -101,11 +101,11 @@ _IGNORES_HEAD_DIM = {
     *("rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"),
     *("biogpt", "blip_text_model", "git", "mpt", "openai-gpt", "xlm"),
 }
-"""Types whose code divides hidden_size by the heads whatever head_dim says."""
+"""Types whose code divides hidden_size by the heads, ignoring head_dim."""
 
 
 def decoder(config: Config) -> Decoder:
-    """Layers as layer_types says; else as the type's own pattern does, or all alike."""
+    """Layers by layer_types; else by the type's own pattern, or all equal."""
     own_head_dim = config.model_type not in _IGNORES_HEAD_DIM
     return decoder_of(
         config,

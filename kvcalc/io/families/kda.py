@@ -130,7 +130,7 @@ def _kda(config: Config) -> Layer:
 
 
 def _check_alike(config: Config) -> None:
-    """Raises InvalidValueError where the heads of keys and values differ, which KDA does not have."""
+    """Raises InvalidValueError if the heads of keys and values differ, which KDA does not support."""
     for key, value in (
         ("linear_num_key_heads", "linear_num_value_heads"),
         ("linear_key_head_dim", "linear_value_head_dim"),
@@ -138,6 +138,6 @@ def _check_alike(config: Config) -> None:
         if config.value(key) != config.value(value):
             raise config.wrong(
                 value,
-                f"{value} ({shown(config.value(value))}) is not {key} ({shown(config.value(key))}), as KDA needs it",
+                f"{value} ({shown(config.value(value))}) must equal {key} ({shown(config.value(key))}) in KDA",
                 f"write {value}: {shown(config.value(key))}",
             )

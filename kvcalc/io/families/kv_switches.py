@@ -1,4 +1,4 @@
-"""The number of KV heads stands behind a switch, in a section of its own, or follows from other fields.
+"""Types whose number of KV heads is behind a switch, in a separate section, or derived from other fields.
 
 Falcon, GPT-BigCode, DBRX, PLaMo, OpenELM and Apple's AFM.
 Source: transformers 5.23 modeling_falcon.py, modeling_gpt_bigcode.py, modeling_dbrx.py; vLLM 0.33
@@ -26,7 +26,7 @@ from kvcalc.units import shown
 MODEL_TYPES = ("falcon", "gpt_bigcode", "dbrx", "plamo", "openelm", "afm7")
 UNUSED: tuple[str, ...] = ()
 _SHARED_HEAD = 8
-"""Query heads to a KV head in PLaMo where the config does not say it."""
+"""Default query heads per KV head in PLaMo."""
 
 
 def decoder(config: Config) -> Decoder:
@@ -39,8 +39,8 @@ def decoder(config: Config) -> Decoder:
         if shared >= layers:
             raise config.wrong(
                 "num_kv_reuse_layers",
-                f"num_kv_reuse_layers ({shared}) leaves no layer of {layers} with a cache to reuse",
-                "give fewer of them than num_layers",
+                f"num_kv_reuse_layers ({shared}) leaves none of the {layers} layers with a cache to reuse",
+                "use fewer than num_layers",
             )
         return decoder_of(config, [FULL] * (layers - shared) + [SHARED] * shared, _layer)
     return decoder_of(config, [FULL] * layers, _layer)
@@ -53,8 +53,8 @@ def _openelm(config: Config, layers: int) -> Decoder:
         if not isinstance(listed, list) or len(listed) != layers or not all(type(n) is int for n in listed):
             raise config.wrong(
                 name,
-                f"{name} must count the heads of {layers} layers, not {shown(listed)}",
-                "count them layer by layer",
+                f"{name} must give the heads of {layers} layers, not {shown(listed)}",
+                "give one number per layer",
             )
     pairs = list(zip(*heads.values(), strict=True))
     names = {pair: f"heads-{number}" for number, pair in enumerate(dict.fromkeys(pairs), 1)}

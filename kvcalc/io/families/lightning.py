@@ -57,7 +57,7 @@ def _mixers(config: Config, layers: int) -> list[str]:
 
 
 def _layer(kind: str, config: Config) -> Layer:
-    """Ling's linear heads are hidden_size / heads wide, whatever head_dim says."""
+    """Ling's linear heads are hidden_size / heads wide, ignoring head_dim."""
     if kind == FULL:
         return gqa_layer(kind, config)
     facts = Facts(config)

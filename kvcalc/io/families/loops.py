@@ -34,7 +34,7 @@ def decoder(config: Config) -> Decoder:
     if config.model_type == "nanbeige":
         for name in _OTHER_CACHES:
             if config.boolean(name):
-                raise config.wrong(name, f"what layers cache under {name} is not known", "write its facts as a preset")
+                raise config.wrong(name, f"the cache of layers with {name} is unknown", "write its facts as a preset")
         return decoder_of(config, [FULL] * _counted(config, layers * _nanbeige_loops(config), "num_loops"), gqa_layer)
     loops = config.integer_or("loop_num", _LOOPS) or _LOOPS
     later = _counted(config, layers * loops, "loop_num") - layers
@@ -49,7 +49,9 @@ def _nanbeige_loops(config: Config) -> int:
 
 def _counted(config: Config, cached: int, field: str) -> int:
     if cached > MAX_LAYERS:
-        raise config.wrong(field, f"{cached:,} cached layers are more than {MAX_LAYERS:,}", "check the loops")
+        raise config.wrong(
+            field, f"{cached:,} cached layers exceed the limit of {MAX_LAYERS:,}", "check the number of loops"
+        )
     return cached
 
 

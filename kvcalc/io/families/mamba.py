@@ -1,4 +1,4 @@
-"""Mamba and Mamba-2, alone and beside attention: Jamba, Bamba, Granite 4, Falcon-H1, Nemotron-H, Zamba, PLaMo 2.
+"""Mamba and Mamba-2, with and without attention: Jamba, Bamba, Granite 4, Falcon-H1, Nemotron-H, Zamba, PLaMo 2.
 
 Source: transformers 5.23 modeling_mamba.py, modeling_mamba2.py and configuration_*.py of each hybrid; MLX-LM 0.32.2
 models/plamo2.py.
@@ -45,7 +45,7 @@ _ZAMBA2_BLOCKS = "L" + "LLLLLH" * 7 + "LLLLH" + "LLLH" + "LL"
 
 
 def decoder(config: Config) -> Decoder:
-    """Each type says in its own way which layers are attention, state space, or both."""
+    """Each type has its own fields for which layers are attention, state space, or both."""
     layer_of = _LAYERS[config.model_type]
     if config.model_type == "nemotron_h":
         config, kinds = _nemotron_blocks(config)
@@ -186,7 +186,7 @@ def _nemotron_layer(kind: str, config: Config) -> Layer:
 
 
 def _plamo2_layer(kind: str, config: Config) -> Layer:
-    """Heads of hidden_size_per_head in both kinds; the convolution is over the inner channels alone."""
+    """Heads of hidden_size_per_head in both kinds; the convolution covers only the inner channels."""
     if kind != LINEAR:
         heads = Facts(config).take("num_query_heads", "num_attention_heads").take("num_kv_heads", "num_key_value_heads")
         return heads.take("head_dim", "hidden_size_per_head").build(GroupedQueryAttention)

@@ -58,7 +58,7 @@ _INDEXED_ONLY, _LATENT_ONLY, _NO_POSITIONS = "indexed-only", "indexed-shared", "
 
 
 def decoder(config: Config) -> Decoder:
-    """A latent in every layer, beside it an index key in those that have an indexer of their own."""
+    """A latent in every layer, plus an index key in those with their own indexer."""
     if not config.boolean("use_mla", default=True):  # DeepSeek-VL2 tiny: the V2 class with plain attention
         return decoder_of(config, kinds_of(config, lambda layers: [FULL] * layers), gqa_layer)
     if config.model_type == "longcat_flash":  # each layer attends twice
@@ -134,8 +134,8 @@ def _with_sources(config: Config, kinds: list[str]) -> list[str]:
     if len(sources) != len(kinds):
         raise config.wrong(
             "kv_source_layers",
-            f"kv_source_layers has {len(sources)} entries and num_hidden_layers is {len(kinds)}",
-            "name each layer's source once",
+            f"kv_source_layers has {len(sources)} entries, but num_hidden_layers is {len(kinds)}",
+            "give one source per layer",
         )
     if not all(type(source) is int and 0 <= source <= layer for layer, source in enumerate(sources)):
         raise config.wrong(

@@ -18,7 +18,7 @@ _CROSS_LAYERS = range(3, 40, 5)
 
 
 def decoder(config: Config) -> Decoder:
-    """cross_attention_layers hold vision tokens only, as many as encoder_tokens says: without an image, none."""
+    """cross_attention_layers hold only vision tokens, given by encoder_tokens: none without an image."""
     layers = num_layers(config)
     cross = config.value("cross_attention_layers") if "cross_attention_layers" in config else list(_CROSS_LAYERS)
     if not isinstance(cross, list) or not all(isinstance(layer, int) for layer in cross):
@@ -28,7 +28,7 @@ def decoder(config: Config) -> Decoder:
             "count layers from 0",
         )
     kinds = [_CROSS if layer in cross else FULL for layer in range(layers)]
-    note = "layers that attend to an image count none: set encoder_tokens to its vision tokens"
+    note = "layers that attend to an image are counted without one: set encoder_tokens to its vision tokens"
     return decoder_of(config, kinds, _layer, notes=(note,) if _CROSS in kinds else ())
 
 

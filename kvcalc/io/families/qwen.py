@@ -1,4 +1,4 @@
-"""Qwen 2, 2.5 and 3, and others with their fields: a window counts only where use_sliding_window is true.
+"""Qwen 2, 2.5 and 3, and others with their fields: a window counts only if use_sliding_window is true.
 
 Source: transformers 5.23 configuration_qwen2.py, configuration_qwen3_moe.py, configuration_dots1.py,
 configuration_smollm3.py.

@@ -1,4 +1,4 @@
-"""Models whose code is published beside their weights, not in transformers, with names of their own for usual fields.
+"""Models whose code is published with their weights, not in transformers, with their own field names.
 
 Source: the configuration_*.py published with each: Qwen-1, ChatGLM and GLM-4-9B, Baichuan, InternLM and InternLM2,
 XVERSE, EXAONE 3, Phi-3-small, Nemotron-NAS (DeciLM).
@@ -80,7 +80,7 @@ def _nemotron_nas(config: Config) -> Decoder:
         raise config.wrong(
             "block_configs",
             f"block_configs must describe {layers} layers (num_hidden_layers), not {shown(blocks)}",
-            "write one block for each layer",
+            "write one block per layer",
         )
     kinds = [_block(config, blocks, layer) for layer in range(layers)]
     sizes = {f"kv{heads}": heads for heads in {int(kind[2:]) for kind in kinds if kind != MLP}}
@@ -107,7 +107,7 @@ def _block(config: Config, blocks: list[object], layer: int) -> str:
         return MLP
     unknown = [name for name in ("window_length", "num_sink_tokens", "sparsify") if attention.get(name)]
     if unknown:
-        raise _block_error(config, layer, f"sets {unknown[0]}, whose cache is not known")
+        raise _block_error(config, layer, f"sets {unknown[0]}, whose cache is unknown")
     group, heads = attention.get("n_heads_in_group"), config.integer("num_attention_heads")
     if isinstance(group, bool) or not isinstance(group, int) or group < 1 or heads % group:
         raise _block_error(config, layer, f"has n_heads_in_group {shown(group)}, of {heads} num_attention_heads")

@@ -16,7 +16,7 @@ from kvcalc.model import MAX_LAYERS
 
 
 class _Names(NamedTuple):
-    """Where the decoder's facts stand. head_dim: empty where it is hidden size / heads."""
+    """Fields of the decoder's facts. head_dim: empty if it is hidden size / heads."""
 
     layers: str = "decoder_layers"
     heads: str = "decoder_attention_heads"
@@ -43,7 +43,7 @@ UNUSED: tuple[str, ...] = ()
 
 
 def decoder(config: Config) -> Decoder:
-    """All layers attend to every token, and to every encoder token where the model is an encoder-decoder."""
+    """All layers attend to every token, and to every encoder token in encoder-decoders."""
     if config.model_type == "dia_decoder":
         return decoder_of(config, [FULL] * config.integer("num_hidden_layers", most=MAX_LAYERS), _dia_layer)
     names = _BY_TYPE[config.model_type]

@@ -1,4 +1,4 @@
-"""Types that are alone with what they do: CPM-Ant, GPT-Neo, HRM, ModernBERT's decoder, Reformer, Step 3.5, XLNet.
+"""Types with unique rules: CPM-Ant, GPT-Neo, HRM, ModernBERT's decoder, Reformer, Step 3.5, XLNet.
 
 Source: transformers 5.23, configuration_*.py and modeling_*.py of each.
 """
@@ -86,7 +86,9 @@ def _hrm_text(config: Config) -> Decoder:
         cycles = config.integer("H_cycles") * (config.integer("L_cycles") + 1)
         layers = num_layers(config) * cycles
         if layers > MAX_LAYERS:
-            raise config.wrong("H_cycles", f"{layers:,} cached layers are more than {MAX_LAYERS:,}", "check the cycles")
+            raise config.wrong(
+                "H_cycles", f"{layers:,} cached layers exceed the limit of {MAX_LAYERS:,}", "check the number of cycles"
+            )
     return decoder_of(config, [FULL] * layers, gqa_layer)
 
 
@@ -132,7 +134,7 @@ def _hashed(facts: Facts, config: Config, kinds: set[str]) -> Facts:
 
 
 def _step(config: Config) -> Decoder:
-    """Sliding layers have query heads of their own; layer_types may go on for the layers that predict tokens."""
+    """Sliding layers have their own query heads; layer_types may continue for the multi-token-prediction layers."""
     layers, drafts = num_layers(config), num_drafts(config)
     types = config.value("layer_types")
     if isinstance(types, list) and len(types) == layers + drafts:
@@ -151,7 +153,10 @@ def _step(config: Config) -> Decoder:
 def _xlnet(config: Config) -> Decoder:
     """A memory of mem_len hidden states."""
     reused = whole_number_or(config, "reuse_len", 0)
-    note = f"reuse_len {reused}: of each pass transformers keeps the first {reused} hidden states; here all are counted"
+    note = (
+        f"reuse_len {reused}: transformers keeps only the first {reused} hidden states of each pass; here all are "
+        "counted"
+    )
     return decoder_of(
         config,
         [FULL] * num_layers(config),

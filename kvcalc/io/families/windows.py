@@ -1,4 +1,4 @@
-"""Grouped-query attention whose windows stand in fields of their own: PLaMo 3, Pangu, Domyn Edge, IQuest Q1, Spark.
+"""Grouped-query attention with windows in special fields: PLaMo 3, Pangu, Domyn Edge, IQuest Q1, Spark.
 
 Mistral's own params.json, whose sliding_window may be a list, is read here, too.
 
@@ -113,7 +113,7 @@ def _interleaved(config: Config, layers: int) -> list[int | None]:
             "interleaved_sliding_window",
             f"{config.key('interleaved_sliding_window')} must be a window or a list of windows and nulls, not "
             f"{shown(given)}",
-            "write null for a layer that sees everything",
+            "write null for a full-attention layer",
         )
     return [sizes[layer % len(sizes)] for layer in range(layers)]
 
@@ -127,7 +127,7 @@ def _domyn_windows(config: Config, layers: int) -> list[int | None]:
         raise config.wrong(
             "window_sizes",
             f"window_sizes must hold {layers} pairs (num_hidden_layers) such as [512, 0], not {shown(given)}",
-            "write [-1, -1] for a layer that sees everything",
+            "write [-1, -1] for a full-attention layer",
         )
     return [size + 1 if size is not None and size > 0 else None for size in sizes]
 
@@ -135,7 +135,7 @@ def _domyn_windows(config: Config, layers: int) -> list[int | None]:
 def _iquest_q1(config: Config) -> Decoder:
     """first_layers_types, num_hybrid_layers_block times hybrid_layers_types_block, last_layers_types.
 
-    All are full where use_hybrid_layers or use_sliding_window is false; layer_types of the file is not read.
+    All are full if use_hybrid_layers or use_sliding_window is false; layer_types of the file is not read.
     """
     layers = num_layers(config)
     first = config.texts("first_layers_types") or ["full_attention"]

@@ -1,7 +1,7 @@
 """GGUF, the file format of llama.cpp: from its metadata to a Model.
 
 Every architecture that llama.cpp runs is read, by the rules by which it reads it; a file that it would refuse to load
-is refused here. What a layer caches in which engine is another matter: a GGUF model is sized in any of them.
+is refused here. What a layer caches depends on the engine: a GGUF model can be sized in any of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DECIDING = (
     *("attention.key_length_mla", "attention.indexer.key_length", "ssm.state_size", "wkv.head_size", "kda.head_dim"),
     *("shortconv.l_cache", "attention.shared_kv_layers", "attention.recurrent_layers", "attention.compress_ratios"),
 )
-"""Keys that decide what is cached where they are read, and that a reader is told of where they are not."""
+"""Keys that decide what is cached if read, and are reported if not."""
 
 
 def parse_gguf(document: Document, name: str) -> Model:
@@ -35,7 +35,7 @@ def parse_gguf(document: Document, name: str) -> Model:
     metadata = Metadata(document, architecture)
     if metadata.whole("ple.conv_kernel"):
         raise metadata.wrong(
-            "ple.conv_kernel", "keeps a history of per-layer embeddings, which is not known here", "use another engine"
+            "ple.conv_kernel", "keeps a history of per-layer embeddings, whose size is unknown", "use another engine"
         )
     read = decoder(metadata)
     parts = {group: layer.parts for group, layer in read.layers.items()}
@@ -66,6 +66,6 @@ def _unknown(document: Document, architecture: object) -> UnknownArchitectureErr
     return UnknownArchitectureError(
         f"llama.cpp has no language model of the architecture {shown(architecture)}",
         where=document.where((ARCHITECTURE,)),
-        help=f"{f'nearest known: {near}; ' if near else ''}write its facts as a preset "
-        "(`kvcalc schema preset`) and pass that with --model",
+        help=f"{f'nearest known: {near}; ' if near else ''}write its facts as a preset (`kvcalc schema preset`) and "
+        "pass that with --model",
     )

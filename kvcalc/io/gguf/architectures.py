@@ -1,4 +1,4 @@
-"""What is particular to an architecture in how llama.cpp reads its metadata: which layer is of which kind.
+"""Special rules of architectures in llama.cpp's reading of their metadata: the kind of each layer.
 
 Whatever is not named here is attention over every token, in every layer. Source: llama.cpp as in llama-cpp-python
 0.3.36, src/models/*.cpp (load_arch_hparams) and src/llama-model.cpp (load_hparams, create_memory).
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 
 class Windows(NamedTuple):
-    """Layers that look back only so far, where attention.sliding_window (0: none) says how far.
+    """Layers with limited reach, given by attention.sliding_window (0: none).
 
-    every: the last layer of so many is full, where the file does not list the layers; 0: none is; None: it must.
-    full_first: it is the first of them instead. window: how far where the file does not say. always: how far whatever
-    it says. needed: whether it must say. chunked: whether they are chunks.
+    every: interval whose last layer is full, if the file does not list the layers; 0: none is; None: it must list them.
+    full_first: the first layer is full instead. window: default reach. always: reach regardless of the file. needed:
+    whether the file must give it. chunked: whether they are chunks.
     """
 
     every: int | None = None
@@ -53,13 +53,13 @@ WINDOWS = {
     "step35": Windows(needed=True),
 }
 EXAONE4_WITH_WINDOWS = 64
-"""Layers of the one EXAONE 4 whose windows are not ignored."""
+"""Layers of the only EXAONE 4 whose windows are not ignored."""
 
 LATENT = frozenset({"deepseek2", "deepseek32", "glm-dsa", "mistral4"})
-"""MLA where the keys for it are there; else keys and values are cached for every head, as in old files."""
+"""MLA if its keys exist; otherwise keys and values are cached for every head, as in old files."""
 ALWAYS_LATENT = frozenset({"kimi-linear", "kimi-k3", "bailingmoe3", "glm5-next", "hy_v4", "dots3note"})
 EXPANDED_LATENT = frozenset({"minicpm3", "plm"})
-"""MLA of which the file has no absorbed form."""
+"""MLA without an absorbed form in the file."""
 
 MAMBA, DELTA, CONV, KDA, LIGHTNING, WKV = "mamba", "delta", "conv", "kda", "lightning", "wkv"
 RECURRENT = {
@@ -71,7 +71,7 @@ RECURRENT = {
     "minimax-01": LIGHTNING,
     **dict.fromkeys(("rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"), WKV),
 }
-"""What a recurrent layer is."""
+"""The kind of a recurrent layer."""
 ALL_RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 BOTH = frozenset({"falcon-h1"})
 """Every layer is recurrent and attention."""
@@ -79,22 +79,22 @@ FULL_EVERY = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minim
 """Each so-manieth layer is attention unless full_attention_interval or attention.recurrent_layers say otherwise; in
 all other architectures with recurrent layers they are those without KV heads."""
 BLOCKS = frozenset({"nemotron_h", "nemotron_h_moe"})
-"""A layer is one block: one with a feed-forward is nothing else."""
+"""A layer is a single block: one with a feed-forward has nothing else."""
 MAMBA_GROUPS = frozenset({"mamba2", "falcon-h1", "granitehybrid", "plamo2", "nemotron_h", "nemotron_h_moe"})
 """Those whose ssm.group_count is read."""
 
 INDEXERS = frozenset({"deepseek32", "glm-dsa", "hy_v4", "dots3note", "minimax-m3", "glm5-next", "qwen4exp"})
 INDEXERS_BY_LAYER = frozenset({"glm-dsa", "hy_v4", "dots3note", "glm5-next"})
-"""attention.indexer.types says which layers have an indexer of their own."""
+"""attention.indexer.types lists the layers with their own indexer."""
 LONG_CONTEXT_OF_GLM = 1_048_576
-"""context_length from which on glm-dsa without indexer.types is version 5.2, whose layers share indexers."""
+"""context_length from which glm-dsa without indexer.types is version 5.2, whose layers share indexers."""
 
 KV_FROM_START = {"gemma3n": 20}
-"""Layers from this one on cache nothing, whatever the file says."""
+"""Layers from this one on cache nothing, regardless of the file."""
 DRAFTS_WITH_THE_REST = frozenset(
     {
         *("falcon-h1", "jamba", "granitehybrid", "plamo2", "lfm2", "lfm2moe", "kimi-linear", "bailingmoe3", "kimi-k3"),
         *("nemotron_h", "nemotron_h_moe", "minimax-m3", "hy_v4", "deepseek4"),
     }
 )
-"""Layers that predict further tokens are cached with all others, not in a context of their own."""
+"""Layers for multi-token prediction are cached with all others, not in a separate context."""

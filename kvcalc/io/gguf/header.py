@@ -1,11 +1,11 @@
-"""The header of a GGUF file: its metadata alone, no tensor, whatever the file claims about itself.
+"""The header of a GGUF file: only its metadata, no tensor data, robust against any claims in the file.
 
 Layout, in the file's byte order: the magic `GGUF`, a version (u32), the numbers of tensors and of key-value pairs, then
 each pair: key (length and bytes), type (u32), value; an array's value is its element type, its length, its elements.
 Lengths are u64, in version 1 u32. Source: ggml/docs/gguf.md of llama.cpp.
 
-What nobody here reads (the tokenizer, long texts, long arrays) is stepped over, not built. Every length is held
-against what is left of the file before it is believed, and all of it against limits that no real header comes near.
+Unused parts (the tokenizer, long texts, long arrays) are skipped, not built. Every length is checked against the rest
+of the file before it is used, and everything against limits far above real headers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_STRINGS = 900_000
 """Most strings in all arrays together; the largest tokenizers have some 800,000."""
 MAX_KEY_BYTES = 2**10
 MAX_KEPT_TEXT_BYTES, MAX_KEPT_ELEMENTS = 2**12, 2**12
-"""Longest text and array that are built; llama.cpp itself ends at 512 layers."""
+"""Longest text and array that are built; llama.cpp itself has a limit of 512 layers."""
 MAX_ALL_KEPT = 2**18
 """Most bytes of texts and elements of arrays that are built in all."""
 _VERSIONS = (1, 2, 3)
@@ -41,12 +41,12 @@ _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 """Types of fixed size, as `struct` names them."""
 _NOT_BUILT = ("tokenizer.",)
 SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-"""Name of one part of a split model: which part, and of how many."""
+"""Name of one part of a split model: its number, and the number of parts."""
 MAX_TENSORS, MAX_TENSOR_NAME_BYTES = 2**14, 2**8
 """Most tensors of a file, whose largest have some 2,000, and longest name of one; llama.cpp ends at 64 bytes."""
 MAX_DIMS = 4
 """Most dimensions of a tensor: llama.cpp's own limit."""
-_HELP = "download the file again, and compare its size with the one that is published"
+_HELP = "download the file again, and compare its size with the published one"
 
 
 class Array(NamedTuple):
@@ -59,7 +59,7 @@ Value = int | float | str | list[int | float] | Array
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is named as GGUF files are, or begins as they do; what is no file is not looked into."""
+    """Whether a file is named like a GGUF file or begins like one; only regular files are examined."""
     if path.suffix.lower() == ".gguf":
         return True
     if not is_file(path):
@@ -72,18 +72,18 @@ def is_gguf(path: Path) -> bool:
 
 
 def read_metadata(path: Path) -> Document:
-    """Metadata of a GGUF file by key; of a split model that of its first part, which alone has all of it.
+    """Metadata of a GGUF file by key; of a split model from its first part, the only one with all metadata.
 
     Arrays of up to MAX_KEPT_ELEMENTS elements are lists, longer ones are `Array`s; the tokenizer's keys are left out.
-    Raises InvalidFileError where the file cannot be read or is no GGUF file.
+    Raises InvalidFileError if the file cannot be read or is not a GGUF file.
     """
     part = SPLIT.search(path.name)
     first = path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf") if part else path
     if first != path and not exists(first):
         raise InvalidFileError(
-            f"is part {int(part[1]):,} of {int(part[2]):,}, and {first.name} is not beside it" if part else "",
+            f"is part {int(part[1]):,} of {int(part[2]):,}, and {first.name} is not next to it" if part else "",
             where=str(path),
-            help="the first part has the metadata: put it into the same folder",
+            help="the first part has the metadata: put it in the same folder",
         )
     with opened(first) as file:
         size_bytes = os.fstat(file.fileno()).st_size
@@ -91,7 +91,7 @@ def read_metadata(path: Path) -> Document:
 
 
 class TensorList(NamedTuple):
-    """Name, dimensions and type of each tensor of a file, and how many bytes are left behind the list."""
+    """Name, dimensions and type of each tensor of a file, and the number of bytes after the list."""
 
     tensors: tuple[tuple[str, tuple[int, ...], int], ...]
     left_bytes: int
@@ -104,7 +104,7 @@ def read_tensor_list(path: Path) -> TensorList:
 
 
 class Header(NamedTuple):
-    """All that stands before the data of a file."""
+    """Everything before the data of a file."""
 
     metadata: Document
     tensors: TensorList
@@ -118,7 +118,7 @@ def read_header(file: Readable, size_bytes: int, name: str) -> Header:
 
 
 class _Reader:
-    """A file read from its start, a chunk at a time. Raises InvalidFileError for what no header may hold."""
+    """A file read from its start, a chunk at a time. Raises InvalidFileError for an invalid header."""
 
     def __init__(self, file: Readable, size_bytes: int, name: str) -> None:
         self._file = file
@@ -138,7 +138,7 @@ class _Reader:
         """The list that follows the metadata, which has been read."""
         self._key = ""
         if self._num_tensors > MAX_TENSORS:
-            raise self._wrong(f"claims {self._num_tensors:,} tensors, and {MAX_TENSORS:,} would be many")
+            raise self._wrong(f"claims {self._num_tensors:,} tensors; the limit is {MAX_TENSORS:,}")
         found = tuple(self._tensor() for _ in range(self._num_tensors))
         return TensorList(found, self._size - self._start - self._at)
 
@@ -146,7 +146,7 @@ class _Reader:
         name = self._text(self._checked(self._long(), MAX_TENSOR_NAME_BYTES, "a tensor's name"), "a tensor's name")
         number = self._u32()
         if not 0 < number <= MAX_DIMS:
-            raise self._wrong(f"gives {shown(name)} {number:,} dimensions, and {MAX_DIMS} are the most")
+            raise self._wrong(f"gives {shown(name)} {number:,} dimensions; the limit is {MAX_DIMS}")
         dims = tuple(self._long() for _ in range(number))
         kind = self._u32()
         self._number("Q")  # where its data begins
@@ -161,13 +161,13 @@ class _Reader:
         self._num_tensors = self._long()
         pairs = self._long()
         if pairs > MAX_PAIRS:
-            raise self._wrong(f"claims {pairs:,} keys, and {MAX_PAIRS:,} would be many")
+            raise self._wrong(f"claims {pairs:,} keys; the limit is {MAX_PAIRS:,}")
         values: dict[str, Value] = {}
         for _ in range(pairs):
             self._key = ""
             key = self._text(self._checked(self._long(), MAX_KEY_BYTES, "a key"), "a key")
             if key in values:
-                raise self._wrong(f"the key {shown(key)} stands there twice")
+                raise self._wrong(f"the key {shown(key)} occurs twice")
             self._key = key
             values[key] = self._value(self._u32(), build=not key.startswith(_NOT_BUILT))
         return {key: value for key, value in values.items() if not key.startswith(_NOT_BUILT)}
@@ -178,7 +178,7 @@ class _Reader:
         little, big = int.from_bytes(raw, "little"), int.from_bytes(raw, "big")
         version = little if little in _VERSIONS else big
         if version not in _VERSIONS:
-            raise self._wrong(f"is of GGUF version {little:,}, and {_VERSIONS[0]} to {_VERSIONS[-1]} are known")
+            raise self._wrong(f"has GGUF version {little:,}; supported: {_VERSIONS[0]} to {_VERSIONS[-1]}")
         self._order = "<" if version == little else ">"
         self._length = Struct(f"{self._order}{'I' if version == 1 else 'Q'}")
 
@@ -201,7 +201,7 @@ class _Reader:
             return Array(length)
         if kind not in _FORMATS:
             nested = "an array of arrays" if kind == _ARRAY else f"an array of type {kind:,}"
-            raise self._wrong(f"is {nested}, which no reader of GGUF takes")
+            raise self._wrong(f"is {nested}, which no GGUF reader accepts")
         of_one = Struct(f"{self._order}{_FORMATS[kind]}")
         size_bytes = self._checked(length * of_one.size, None, "an array")
         if not build:
@@ -210,11 +210,11 @@ class _Reader:
         return [value for (value,) in of_one.iter_unpack(self._bytes(self._keep(size_bytes)))]
 
     def _skip_strings(self, number: int) -> None:
-        """Steps over strings, of which nothing but their lengths is looked at."""
+        """Skips strings, reading only their lengths."""
         self._strings += number
         if self._strings > MAX_STRINGS:
-            raise self._wrong(f"brings the strings of all arrays to {self._strings:,}, and {MAX_STRINGS:,} are many")
-        unpack, width = self._length.unpack_from, self._length.size  # names at hand: this loop is what a header costs
+            raise self._wrong(f"brings the strings of all arrays to {self._strings:,}; the limit is {MAX_STRINGS:,}")
+        unpack, width = self._length.unpack_from, self._length.size  # local names: this loop dominates reading a header
         self._checked(number * width, None, "an array")
         chunk, at, last = self._chunk, self._at, len(self._chunk) - width
         for _ in repeat(None, number):
@@ -250,19 +250,19 @@ class _Reader:
     def _keep(self, size: int) -> int:
         self._kept += size
         if self._kept > MAX_ALL_KEPT:
-            raise self._wrong(f"is one value too many: the header holds more than {MAX_ALL_KEPT:,} bytes beside arrays")
+            raise self._wrong(f"exceeds the limit of the header's values: {MAX_ALL_KEPT:,} bytes")
         return size
 
     def _checked(self, length: int, most: int | None, what: str) -> int:
-        """`length` if so many bytes are left, both of the file and of what a header may take."""
+        """`length` if that many bytes are left, in the file and within the header limit."""
         here = self._start + self._at
         if length > self._size - here:
             raise self._wrong(
-                f"ends in the middle of {what}: it wants {length:,} bytes more, and {max(0, self._size - here):,} "
-                "are left"
+                f"ends in the middle of {what}: it needs {length:,} more bytes, and {max(0, self._size - here):,} are "
+                "left"
             )
         if most is not None and length > most:
-            raise self._wrong(f"has {what} of {length:,} bytes, and {most:,} would be long")
+            raise self._wrong(f"has {what} of {length:,} bytes; the limit is {most:,}")
         return length
 
     def _bytes(self, length: int) -> bytes:
@@ -277,7 +277,7 @@ class _Reader:
         return Array(length)
 
     def _fill(self, length: int) -> None:
-        """Reads on from where we are, so that `length` bytes are at hand."""
+        """Reads ahead, so that `length` bytes are available."""
         self._checked(length, None, "a value")
         here = self._start + self._at
         if here + length > MAX_HEADER_BYTES:
@@ -285,7 +285,7 @@ class _Reader:
         self._file.seek(here)
         self._chunk, self._start, self._at = self._file.read(max(length, _CHUNK_BYTES)), here, 0
         if len(self._chunk) < length:
-            raise self._wrong("became shorter while it was read")
+            raise self._wrong("became shorter while being read")
 
     def _wrong(self, what: str, help: str = _HELP) -> InvalidFileError:
         where = f"{self._name}: {shown(self._key)[1:-1]}" if self._key else self._name

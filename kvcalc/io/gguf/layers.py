@@ -1,4 +1,4 @@
-"""Which layer of a GGUF model is of which kind."""
+"""The kind of each layer of a GGUF model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from kvcalc.io.gguf.parts import (
 from kvcalc.model import DRAFTS
 
 MOST_LAYERS = 512
-"""Layers that llama.cpp takes at most (LLAMA_MAX_LAYERS)."""
+"""llama.cpp's limit of layers (LLAMA_MAX_LAYERS)."""
 NONE = "no-cache"
 _SLIDING, _CHUNKED = "sliding_window", "attention_chunk_size"
 _KIND_OF_REACH = {_SLIDING: SLIDING, _CHUNKED: CHUNKED, "": FULL}
@@ -69,7 +69,7 @@ def decoder(metadata: Metadata) -> Decoder:
 
 
 class _Layers:
-    """What all layers need to know, read once. `trunk` layers come before those that predict further tokens."""
+    """What all layers need, read once. `trunk` layers come before those for multi-token prediction."""
 
     def __init__(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -78,7 +78,9 @@ class _Layers:
         drafts = metadata.whole("nextn_predict_layers")
         if drafts > self.count:
             raise metadata.wrong(
-                "nextn_predict_layers", f"{drafts} of {self.count} layers (block_count)", "count them in block_count"
+                "nextn_predict_layers",
+                f"leaves no layer for the model: {drafts} of {self.count} layers (block_count)",
+                "include them in block_count",
             )
         self.trunk = self.count - drafts
         self.heads = metadata.by_layer(HEADS, self.count, [0] * self.count)
@@ -93,7 +95,7 @@ class _Layers:
         self.ratios = self._ratios()
 
     def decoder(self) -> Decoder:
-        """Groups of equal layers by name; layers that predict further tokens apart where llama.cpp keeps them apart."""
+        """Groups of equal layers by name; multi-token-prediction layers are separate if llama.cpp separates them."""
         own = self.trunk if self.trunk and self.architecture not in DRAFTS_WITH_THE_REST else self.count
         groups: dict[str, Layer] = {}
         names = [self._named(groups, *self._layer(index)) for index in range(own)]
@@ -108,13 +110,14 @@ class _Layers:
         found = []
         if own > self.trunk:
             found.append(
-                f"the last {own - self.trunk} of its layers predict further tokens; llama.cpp keeps them with the rest"
+                f"the last {own - self.trunk} of its layers are for multi-token prediction; llama.cpp caches them "
+                "with the rest"
             )
         if self.architecture in LATENT and not self.latent:
             rank = self.metadata.whole("attention.kv_lora_rank")
             found.append(
-                f"an old file, without what MLA needs to cache its latent of {rank}: every head has its own keys and "
-                "values"
+                f"an old file without the metadata that MLA needs to cache its latent of {rank}: every head has its "
+                "own keys and values"
             )
         return tuple(found)
 
@@ -125,7 +128,7 @@ class _Layers:
             if loops * self.count > MOST_LAYERS:
                 raise self.metadata.wrong(
                     "num_loops",
-                    f"{loops} times {self.count} layers are more than the {MOST_LAYERS} that llama.cpp takes",
+                    f"{loops} times {self.count} layers exceed llama.cpp's limit of {MOST_LAYERS}",
                     "check num_loops",
                 )
             return names * (loops - 1)
@@ -154,7 +157,7 @@ class _Layers:
     def _attention(self, index: int) -> Layer:
         metadata, heads, kv_heads = self.metadata, self.heads[index], self.kv_heads[index]
         if not (heads and self.heads[0]) and self.architecture != "plamo2":
-            raise metadata.wrong(HEADS, f"layer {index} has KV heads and no heads to read them", "check both lists")
+            raise metadata.wrong(HEADS, f"layer {index} has KV heads but no query heads", "check both lists")
         if self.ratios:
             return compressed_layer(metadata, heads, kv_heads, self.ratios[index])
         reach = self._reach(index)
@@ -235,13 +238,13 @@ class _Layers:
         return self.architecture in LATENT and all(key in self.metadata for key in keys)
 
     def _ratios(self) -> list[int]:
-        """DeepSeek-V4: tokens of one compressed entry for each layer, 0 for a window alone."""
+        """DeepSeek-V4: tokens per compressed entry for each layer, 0 for window only."""
         if self.architecture != "deepseek4":
             return []
         name = "attention.compress_ratios"
         ratios = self.metadata.value(name)
         if not isinstance(ratios, list) or len(ratios) < self.count:
-            raise self.metadata.wrong(name, f"must have an entry for each of {self.count} layers", "list them all")
+            raise self.metadata.wrong(name, f"must have an entry for each of the {self.count} layers", "list them all")
         return self.metadata.by_layer(name, len(ratios), [])[: self.count]
 
     def _sharing(self) -> int:
@@ -251,13 +254,15 @@ class _Layers:
         sharing = self.metadata.whole("attention.shared_kv_layers")
         if sharing >= self.count:
             raise self.metadata.wrong(
-                "attention.shared_kv_layers", f"{sharing} of {self.count} layers leave none with a cache", "check it"
+                "attention.shared_kv_layers",
+                f"{sharing} of {self.count} layers leaves none with a cache",
+                "check the value",
             )
         return sharing
 
     @staticmethod
     def _named(groups: dict[str, Layer], kind: str, layer: Layer) -> str:
-        """Name of the group of equal layers, `kind` or with a number after it where there are several."""
+        """Name of the group of equal layers: `kind`, with a number if there are several."""
         numbered = chain([kind], (f"{kind}-{number}" for number in range(2, MOST_LAYERS + 2)))
         name = next(name for name in numbered if name not in groups or groups[name].parts == layer.parts)
         groups.setdefault(name, layer)

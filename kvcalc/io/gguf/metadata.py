@@ -1,4 +1,4 @@
-"""Typed access to GGUF metadata: each key is checked as it is taken, each error names it."""
+"""Typed access to GGUF metadata: each key is checked when read, and named in errors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kvcalc.units import MAX_COUNT, positive_int, shown
 
 
 class Metadata(Fields):
-    """Keys of one architecture, named without it: `block_count` stands under `llama.block_count`.
+    """Keys of one architecture without its prefix: `block_count` for `llama.block_count`.
 
-    asked: keys that somebody looked at.
+    asked: keys that were read.
     """
 
     def __init__(self, document: Document, architecture: str) -> None:
@@ -28,13 +28,13 @@ class Metadata(Fields):
         return f"{self.architecture}.{name}"
 
     def value(self, name: str) -> object:
-        """The key's value; None where it is missing."""
+        """The key's value; None if missing."""
         key = self.key(name)
         self.asked.add(key)
         return self.values.get(key)
 
     def whole(self, name: str, default: int = 0) -> int:
-        """A whole number of at least 0, or `default` where it is missing."""
+        """A whole number of at least 0, or `default` if missing."""
         value = self.value(name)
         if value is None:
             return default
@@ -48,7 +48,9 @@ class Metadata(Fields):
         if not isinstance(value, list):
             return [self.whole(name)] * layers
         if len(value) != layers:
-            raise self.wrong(name, f"has {len(value)} entries for {layers} layers", "give one for each layer, or one")
+            raise self.wrong(
+                name, f"has {len(value)} entries for {layers} layers", "give one per layer, or a single value"
+            )
         try:
             return [0 if type(entry) is int and entry == 0 else positive_int(entry, name) for entry in value]
         except InvalidValueError as error:
@@ -58,7 +60,7 @@ class Metadata(Fields):
         """True or false for each of `layers`; layers beyond the end of the list are false."""
         value = self.value(name)
         if not isinstance(value, list) or any(type(flag) not in (bool, int) or flag not in (0, 1) for flag in value):
-            raise self.wrong(name, f"must be a list of flags, not {shown(value)}", "give one for each layer")
+            raise self.wrong(name, f"must be a list of flags, not {shown(value)}", "give one per layer")
         return [*map(bool, value[:layers]), *[False] * (layers - len(value))]
 
 

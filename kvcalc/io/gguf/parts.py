@@ -1,4 +1,4 @@
-"""What a layer is made of, from GGUF metadata: attention, latents, indexers, and recurrent states."""
+"""The parts of a layer, from GGUF metadata: attention, latents, indexers, and recurrent states."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INDEX_AT = 4
 
 
 def key_length(metadata: Metadata, *, sliding: bool) -> int:
-    """Width of a key head: embedding_length / head_count of the first layer where the file does not say."""
+    """Width of a key head: by default embedding_length / head_count of the first layer."""
     return _width(metadata, "key_length", sliding)
 
 
@@ -43,12 +43,12 @@ def _width(metadata: Metadata, name: str, sliding: bool) -> int:
     heads = metadata.value(HEADS)
     of_first = heads[0] if isinstance(heads, list) else metadata.integer(HEADS)
     if not of_first:
-        raise metadata.missing(f"attention.{name}", "layer 0 has no heads to work it out from; say how wide a head is")
+        raise metadata.missing(f"attention.{name}", "layer 0 has no heads to derive it from; give the head width")
     return metadata.integer("embedding_length") // of_first
 
 
 def heads_layer(metadata: Metadata, heads: int, kv_heads: int, reach: str, tokens: int) -> Layer:
-    """Grouped-query attention that sees everything, or the last `tokens` tokens where `reach` names a limit."""
+    """Full grouped-query attention, or limited to the last `tokens` tokens if `reach` is given."""
     sliding = bool(reach)
     facts = Facts(metadata).put("num_query_heads", heads, HEADS)
     facts.put("num_kv_heads", kv_heads, KV_HEADS if KV_HEADS in metadata else HEADS)
@@ -70,7 +70,7 @@ def latent_layer(metadata: Metadata, heads: int, kv_heads: int, reach: str, toke
     if kv_heads != 1:
         raise metadata.wrong(
             KV_HEADS,
-            f"a layer of MLA has {kv_heads} KV heads, and all heads of one share a latent",
+            f"an MLA layer has {kv_heads} KV heads, but all its heads share one latent",
             "convert the model again with a newer version",
         )
     suffix = "_swa" if sliding and metadata.key("attention.kv_lora_rank_swa") in metadata.values else ""
@@ -92,7 +92,7 @@ def latent_layer(metadata: Metadata, heads: int, kv_heads: int, reach: str, toke
 
 
 def expanded_layer(metadata: Metadata, heads: int) -> Layer:
-    """MLA of which the file has only what expands the latent: keys and values of every head."""
+    """MLA with only the expansion of the latent in the file: keys and values of every head."""
     width = key_length(metadata, sliding=False)
     rotary = min(width, metadata.whole("rope.dimension_count", width))
     facts = Facts(metadata).put("num_query_heads", heads, HEADS)
@@ -103,9 +103,9 @@ def expanded_layer(metadata: Metadata, heads: int) -> Layer:
 
 
 def compressed_layer(metadata: Metadata, heads: int, kv_heads: int, ratio: int) -> Layer:
-    """DeepSeek-V4: a window, and for a ratio that is not 0 one entry for so many tokens."""
+    """DeepSeek-V4: a window, and for a nonzero ratio one entry per that many tokens."""
     if kv_heads != 1:
-        raise metadata.wrong(KV_HEADS, f"{kv_heads} KV heads, where all heads share one entry", "set it to 1")
+        raise metadata.wrong(KV_HEADS, f"{kv_heads} KV heads, but all heads share one entry", "set it to 1")
     facts = Facts(metadata).put("num_query_heads", heads, HEADS)
     facts.put("head_dim", key_length(metadata, sliding=True), "attention.key_length").take("sliding_window", WINDOW)
     if ratio:
@@ -116,7 +116,7 @@ def compressed_layer(metadata: Metadata, heads: int, kv_heads: int, ratio: int) 
 
 
 def indexer(metadata: Metadata) -> Layer:
-    """The index key beside a layer's attention; with a pool of keys its gate, too."""
+    """The index key of a layer; with pooled keys also its gate."""
     facts = Facts(metadata).take("index_head_dim", "attention.indexer.key_length")
     if metadata.whole("attention.indexer.kpool") > 1:
         facts.put("index_pooling", True, "attention.indexer.kpool")
@@ -151,7 +151,7 @@ def _heads_of_inner(metadata: Metadata) -> tuple[int, int]:
     heads, inner = metadata.integer("ssm.time_step_rank"), metadata.integer("ssm.inner_size")
     if inner % heads:
         raise metadata.wrong(
-            "ssm.inner_size", f"{inner} channels cannot be shared by {heads} heads (ssm.time_step_rank)", "check both"
+            "ssm.inner_size", f"{inner} channels do not divide among {heads} heads (ssm.time_step_rank)", "check both"
         )
     return heads, inner // heads
 

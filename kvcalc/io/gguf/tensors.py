@@ -32,7 +32,7 @@ def tensor_bytes(path: Path) -> int:
 
 
 def _parts(path: Path) -> list[Path]:
-    """All files of a split model, of which each must be there."""
+    """All files of a split model, each of which must exist."""
     split = SPLIT.search(path.name)
     if split is None:
         return [path]
@@ -40,9 +40,9 @@ def _parts(path: Path) -> list[Path]:
     found = [file for file in path.parent.glob("*.gguf") if re.fullmatch(_part_of(start, split[2]), file.name)]
     if len(found) != number:
         raise InvalidFileError(
-            f"is one of {number:,} parts, of which {len(found):,} are there",
+            f"is one of {number:,} parts, of which {len(found):,} exist",
             where=str(path),
-            help="put all parts into the same folder, or give the bytes: 671GB",
+            help="put all parts in the same folder, or pass the bytes: 671GB",
         )
     return sorted(found)
 
@@ -56,21 +56,21 @@ def _bytes_of_file(path: Path) -> int:
 
 
 def bytes_of_list(listed: TensorList, where: str) -> int:
-    """Bytes of the tensors that the file `where` lists. Raises InvalidFileError for more than it can hold."""
+    """Bytes of the tensors listed in the file `where`. Raises InvalidFileError if they exceed the file."""
     total = 0
     for name, dims, kind in listed.tensors:
         if kind not in _BLOCKS:
             raise InvalidFileError(
-                f"stores {shown(name)} in type {kind:,}, which is not known here",
+                f"stores {shown(name)} in an unknown type {kind:,}",
                 where=where,
-                help="give the bytes of the weights: 671GB",
+                help="pass the bytes of the weights: 671GB",
             )
         elements, block_bytes = _BLOCKS[kind]
         total += -(-dims[0] // elements) * block_bytes * prod(dims[1:])
     if total > listed.left_bytes:
         raise InvalidFileError(
-            f"lists tensors of {total:,} bytes, and {listed.left_bytes:,} are left in the file",
+            f"lists tensors of {total:,} bytes, but {listed.left_bytes:,} are left in the file",
             where=where,
-            help="download the file again, and compare its size with the one that is published",
+            help="download the file again, and compare its size with the published one",
         )
     return total

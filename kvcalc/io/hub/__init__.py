@@ -1,7 +1,7 @@
-"""The Hugging Face Hub, for names that are given with --hub.
+"""The Hugging Face Hub, for names given with --hub.
 
-What is fetched: the list of a repository's files, config.json or what stands in its place, the index of its weights or
-the headers of their files. All of it comes from one commit, which the answer names. Data of weights is never fetched.
+What is fetched: the list of a repository's files, config.json or its equivalent, the index of its weights or the
+headers of their files. All of it comes from one commit, which the answer names. Data of weights is never fetched.
 """
 
 from __future__ import annotations

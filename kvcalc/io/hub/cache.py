@@ -16,7 +16,7 @@ from pathlib import Path
 from kvcalc.io.files import is_file
 
 _ETAG = re.compile(r"(?:W/)?\"?([0-9a-f]{32,128})\"?")
-"""Names of blobs: SHA-1 or SHA-256. A server that says something else, maybe a path, has its file read and not kept."""
+"""Names of blobs: SHA-1 or SHA-256. Files with any other name, such as a path, are read but not cached."""
 
 
 class Cached:
@@ -26,7 +26,7 @@ class Cached:
         self.folder = cache / "--".join(("models", *id.split("/")))
 
     def commit(self, revision: str) -> str:
-        """The commit that a revision was when it was last asked for; the revision itself where that is not known."""
+        """The last known commit of a revision; the revision itself if unknown."""
         reference = self.folder / "refs" / revision
         with suppress(OSError, UnicodeDecodeError):
             if is_file(reference):
@@ -43,13 +43,13 @@ class Cached:
         return frozenset(str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if is_file(path))
 
     def keep_revision(self, revision: str, commit: str) -> None:
-        """Notes what a revision is; where nothing can be written, nothing is."""
+        """Records the commit of a revision, if the cache is writable."""
         if revision != commit:
             with suppress(OSError):
                 _replace(self.folder / "refs" / revision, commit.encode())
 
     def keep(self, commit: str, file: str, content: bytes, etag: str, *, symlinks: bool) -> None:
-        """Keeps a file of a commit; where nothing can be written, nothing is."""
+        """Caches a file of a commit, if the cache is writable."""
         found = _ETAG.fullmatch(etag)
         if found is None:
             return

@@ -1,11 +1,11 @@
 """Requests to a hub, each with a limit of bytes and a deadline; the only importer of huggingface_hub.
 
-The library says which hub, whose token, which cache and whether to be offline (HF_ENDPOINT, HF_TOKEN and its file,
-HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT), makes addresses, and opens connections with its proxies and
-certificates. Answers are read here: its own downloads read whatever a server sends, for as long as it trickles.
+The library decides the hub, the token, the cache and offline mode (HF_ENDPOINT, HF_TOKEN and its file, HF_HUB_CACHE,
+HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT), makes addresses, and opens connections with its proxies and certificates.
+Answers are read here: its own downloads read whatever a server sends, for as long as it trickles.
 
-What a server says of an error is its status and X-Error-Code, never its words. No address and no header is shown:
-they may hold a token.
+Only the status and X-Error-Code of a server's error are used, never its text. No address and no header is shown: they
+may contain a token.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 INSTALL = "pip install 'kvcalc[hub]'"
 OLDEST = 1
-"""First major version of huggingface_hub whose connections are known."""
+"""First supported major version of huggingface_hub."""
 OK, PARTIAL = 200, 206
 WAITS, ALL_WAITS = 3, 12
-"""How often HF_HUB_DOWNLOAD_TIMEOUT one request may take in all, and everything that is read of one name."""
+"""Limits as multiples of HF_HUB_DOWNLOAD_TIMEOUT: for one request, and for everything read for one name."""
 MAX_REDIRECTS = 8
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _HOST = re.compile(r"https?://(?:[^@/?#]*@)?([\w.-]+(?::\d+)?)(?:[/?#]|$)")
@@ -38,9 +38,9 @@ _HOST = re.compile(r"https?://(?:[^@/?#]*@)?([\w.-]+(?::\d+)?)(?:[/?#]|$)")
 
 
 class Answer(NamedTuple):
-    """What a hub answered. total_bytes: of the whole file, where a range of it was asked for.
+    """A hub's answer. total_bytes: of the whole file, if a range was requested.
 
-    headers: of the hub itself, before it sent us on to where files are stored; names in lower case.
+    headers: of the hub itself, before redirecting to file storage; names in lower case.
     """
 
     content: bytes
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Reads of one name, all by one deadline. Raises KvcalcError where the library is not there."""
+    """Reads for one name, with a common deadline. Raises KvcalcError if the library is not installed."""
 
     def __init__(self) -> None:
         self._library = _library()
@@ -63,12 +63,12 @@ class Client:
 
     @property
     def host(self) -> str:
-        """The hub's host, which may be another's mirror; never what else stands in its address."""
+        """The hub's host, possibly a mirror; never the rest of its address."""
         found = _HOST.match(self._endpoint)
         return found[1] if found else "HF_ENDPOINT"
 
     def repository(self, id: str, revision: str, most: int) -> Answer:
-        """What the hub says of a repository at a revision, as JSON."""
+        """The hub's description of a repository at a revision, as JSON."""
         where = id if revision == "main" else f"{id}@{revision}"
         return self._get(f"{self._endpoint}/api/models/{id}/revision/{revision.replace('/', '%2F')}", where, most)
 
@@ -77,7 +77,7 @@ class Client:
         return self._get(self._address(id, commit, file), f"{id}/{file}", most)
 
     def part(self, id: str, commit: str, file: str, first: int, number: int) -> Answer:
-        """Bytes of a file from `first` on: `number` of them, or as many as are left."""
+        """Bytes of a file from `first`: `number`, or as many as are left."""
         return self._get(self._address(id, commit, file), f"{id}/{file}", number, first)
 
     def _address(self, id: str, commit: str, file: str) -> str:
@@ -94,7 +94,7 @@ class Client:
             raise
         except TimeoutError:
             raise self._late(where) from None
-        except Exception as error:  # whatever a client of any version raises; its words may hold an address
+        except Exception as error:  # anything raised by any client version; its text may contain an address
             raise self._failed(where, type(error)) from None
 
     def _late(self, where: str) -> InvalidFileError:
@@ -116,15 +116,17 @@ class Client:
             return InvalidFileError(
                 f"{self.host} cannot be reached ({kind.__name__})",
                 where=where,
-                help="check the connection, HF_ENDPOINT and HTTPS_PROXY; HF_HUB_OFFLINE=1 reads the cache alone",
+                help="check the connection, HF_ENDPOINT and HTTPS_PROXY; HF_HUB_OFFLINE=1 reads only the cache",
             )
         return InvalidFileError(
-            f"the answer of {self.host} broke off ({kind.__name__})", where=where, help=f"try again; or {OTHER_WAYS}"
+            f"the answer of {self.host} was interrupted ({kind.__name__})",
+            where=where,
+            help=f"try again; or {OTHER_WAYS}",
         )
 
 
 class _Request(NamedTuple):
-    """One file or part of one. first: where the part begins; None for all of it. ends: when it must be done."""
+    """A request for a file or a part. first: start of the part; None for the whole file. ends: deadline."""
 
     library: ModuleType
     address: str
@@ -135,7 +137,7 @@ class _Request(NamedTuple):
     ends: float
 
     def answer(self) -> Answer:
-        """Asks, and asks on where the hub sends us. Raises KvcalcError for what the hub refuses."""
+        """Sends the request and follows redirects. Raises KvcalcError if the hub refuses."""
         client = self.library.utils.get_session()
         request = client.build_request("GET", self.address, headers=self._headers(), timeout=self.wait_seconds)
         own: Mapping[str, str] | None = None
@@ -146,10 +148,10 @@ class _Request(NamedTuple):
                 own = {**headers, **own} if own else headers
                 if response.next_request is None:
                     return self._read(response, headers, own)
-                request = response.next_request  # without the token, where that is another host
+                request = response.next_request  # without the token if it is another host
             finally:
                 response.close()
-        raise self._wrong(f"is sent on more than {MAX_REDIRECTS} times")
+        raise self._wrong(f"is redirected more than {MAX_REDIRECTS} times")
 
     def _headers(self) -> dict[str, str]:
         from kvcalc import __version__
@@ -168,16 +170,16 @@ class _Request(NamedTuple):
             code, sent = own.get("x-error-code", ""), "authorization" in self._headers()
             raise refused(status, code, self.where, has_token=sent)
         if headers.get("content-encoding", "identity") != "identity":
-            raise self._wrong("came compressed, which was not asked for")
+            raise self._wrong("was sent compressed, which was not requested")
         if self.first is None and status == PARTIAL:
-            raise self._wrong("comes in part, and was asked for whole")
+            raise self._wrong("was sent in part, although all of it was requested")
         if self.first is None:
             return Answer(self._content(response, self.most, whole=True), own)
         if status == OK and self.first == 0 and (length := headers.get("content-length", "")).isdecimal():
             return Answer(self._content(response, self.most, whole=False), own, int(length))
         found = _RANGE.fullmatch(headers.get("content-range", ""))
         if status != PARTIAL or found is None or int(found[1]) != self.first:
-            raise self._wrong("does not come in parts, and is not read whole")
+            raise self._wrong("cannot be read in parts, and is too large to read completely")
         number = min(self.most, int(found[3]) - self.first)
         content = self._content(response, number, whole=False)
         if len(content) < number:
@@ -192,7 +194,7 @@ class _Request(NamedTuple):
                 raise TimeoutError
             content += chunk
             if whole and len(content) > most:
-                raise self._wrong(f"is larger than the {most:,} bytes that such a file may have")
+                raise self._wrong(f"is larger than the limit of {most:,} bytes")
             if len(content) >= most and not whole:
                 break
         return bytes(content[:most])
@@ -202,7 +204,7 @@ class _Request(NamedTuple):
 
 
 def _library() -> ModuleType:
-    """huggingface_hub, with what is used of it imported. Raises KvcalcError where it is not there, or too old."""
+    """huggingface_hub with the required imports. Raises KvcalcError if it is missing or too old."""
     try:
         import huggingface_hub
         import huggingface_hub.constants
@@ -211,18 +213,19 @@ def _library() -> ModuleType:
         raise KvcalcError("--hub needs huggingface_hub, which is not installed", help=INSTALL) from None
     except ValueError:  # HF_HUB_DOWNLOAD_TIMEOUT=soon
         raise KvcalcError(
-            "--hub: huggingface_hub cannot read its own variables", help="check HF_HUB_DOWNLOAD_TIMEOUT and the others"
+            "--hub: huggingface_hub cannot parse its environment variables",
+            help="check HF_HUB_DOWNLOAD_TIMEOUT and the other HF_ variables",
         ) from None
     version = huggingface_hub.__version__
     if int(version.partition(".")[0]) < OLDEST:
-        raise KvcalcError(f"--hub needs huggingface_hub {OLDEST} or newer, and {version} is installed", help=INSTALL)
+        raise KvcalcError(f"--hub needs huggingface_hub {OLDEST} or newer, but {version} is installed", help=INSTALL)
     return huggingface_hub
 
 
 def _within(seconds: float, work: Callable[[], Result]) -> Result:
     """What `work` returns or raises. Raises TimeoutError after `seconds`, whatever it waits for, names too.
 
-    A thread that is late is left behind: it ends with its next chunk, or with this process.
+    A late thread is abandoned: it ends with its next chunk, or with this process.
     """
     done: SimpleQueue[tuple[Result | None, Exception | None]] = SimpleQueue()
 

@@ -8,33 +8,37 @@ from __future__ import annotations
 from kvcalc.errors import InvalidFileError, KvcalcError, UnknownNameError
 
 UNAUTHORISED, FORBIDDEN, MISSING, TOO_MANY, BROKEN = 401, 403, 404, 429, 500
-OTHER_WAYS = "download it and name its folder, or leave --hub out"
+OTHER_WAYS = "download it and name its folder, or remove --hub"
 _CODES = {UNAUTHORISED: "RepoNotFound", FORBIDDEN: "Forbidden", MISSING: "EntryNotFound", TOO_MANY: "TooMany"}
-"""The code that a status stands for, where none is sent."""
+"""The error code implied by a status, if none is sent."""
 _REFUSALS: dict[str, tuple[type[KvcalcError], str, str]] = {
     "GatedRepo": (
         InvalidFileError,
-        "is gated: its authors give access to accounts that ask for it",
-        "ask on its page, then set HF_TOKEN to a token of that account",
+        "is gated: its authors grant access on request",
+        "request access on its page, then set HF_TOKEN to a token of that account",
     ),
     "RepoNotFound": (
         UnknownNameError,
-        "there is no such repository, or it is private",
+        "no such repository, or it is private",
         "check the name; for a private one set HF_TOKEN",
     ),
-    "RevisionNotFound": (UnknownNameError, "has no such revision", "name a branch, a tag or a commit, or leave it out"),
-    "EntryNotFound": (UnknownNameError, "is not there", OTHER_WAYS),
-    "Forbidden": (InvalidFileError, "may not be read (403)", "set HF_TOKEN to a token that may read it"),
-    "TooMany": (InvalidFileError, "the hub has had too many requests (429)", "wait, or set HF_TOKEN"),
+    "RevisionNotFound": (
+        UnknownNameError,
+        "has no such revision",
+        "name a branch, a tag or a commit, or remove the revision",
+    ),
+    "EntryNotFound": (UnknownNameError, "does not exist", OTHER_WAYS),
+    "Forbidden": (InvalidFileError, "may not be read (403)", "set HF_TOKEN to a token with read access"),
+    "TooMany": (InvalidFileError, "the hub reports too many requests (429)", "wait, or set HF_TOKEN"),
 }
 
 
 def refused(status: int, code: str, where: str, *, has_token: bool) -> KvcalcError:
-    """The error of an answer that is none. has_token: whether one was sent."""
+    """The error for a refused request. has_token: whether one was sent."""
     known = _REFUSALS.get(code) or _REFUSALS.get(_CODES.get(status, ""))
     if known is None:
         later = "try again later" if status >= BROKEN else "check HF_ENDPOINT"
-        return InvalidFileError(f"was answered with status {status}", where=where, help=f"{later}; or {OTHER_WAYS}")
+        return InvalidFileError(f"failed with status {status}", where=where, help=f"{later}; or {OTHER_WAYS}")
     kind, what, help = known
-    sent = "; the one that was sent may not" if has_token and "HF_TOKEN" in help else ""
+    sent = "; the token that was sent has no access" if has_token and "HF_TOKEN" in help else ""
     return kind(what, where=where, help=help + sent)

@@ -18,18 +18,18 @@ from kvcalc.io.resolve.reference import Reference
 from kvcalc.units import shown
 
 MAX_LISTING_BYTES = 2**24
-"""Longest description of a repository: one of 10,000 files has about 1 MB."""
+"""Largest description of a repository: with 10,000 files it has about 1 MB."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
 _FILE = re.compile(r"(?:[\w.+ -]+/)*[\w.+ -]+")
-"""Names of files that are looked at; no other is ever a model's."""
+"""Names of files that are considered; models have no others."""
 _NOT_A_HUB = "check HF_ENDPOINT: this is not a hub's answer"
 
 
 class Repository:
     """A repository at a commit. files: names of all its files; offline, of those in the cache.
 
-    name: what the hub calls it, which is not what it was asked for by where it was renamed.
+    name: the hub's name, which differs from the requested one if it was renamed.
     """
 
     is_remote: ClassVar[bool] = True
@@ -44,7 +44,7 @@ class Repository:
 
     @property
     def where(self) -> str:
-        """From where it is read, and at which commit."""
+        """Its source and commit."""
         hub = "the cache of the Hub" if self._client.is_offline else f"the Hub ({self._client.host})"
         return f"read from {hub}: {self.name} at commit {self.commit}"
 
@@ -70,9 +70,9 @@ class Repository:
 
     @contextmanager
     def opened(self, file: str, *, ahead: int = 0) -> Iterator[tuple[Readable, int]]:
-        """A large file and its bytes in all; of one that is not in the cache only what is read is fetched.
+        """A large file and its total bytes; if it is not in the cache, only the parts read are fetched.
 
-        ahead: how many bytes to fetch at least, where more than those that are asked for are known to be needed.
+        ahead: least number of bytes to fetch, if more than requested will be needed.
         """
         path = self._cached.snapshot(self.commit) / file
         if is_file(path):
@@ -91,7 +91,7 @@ class Repository:
     def _check_commit(self, said: str | None, file: str) -> None:
         if said is not None and said != self.commit:
             raise InvalidFileError(
-                f"was asked for at {self.commit} and is of commit {name_shown(said)}",
+                f"was requested at {self.commit}, but is from commit {name_shown(said)}",
                 where=self.place(file),
                 help=_NOT_A_HUB,
             )
@@ -109,7 +109,7 @@ def pinned(reference: Reference) -> Repository:
 
 
 def _in_cache(client: Client, reference: Reference) -> Repository:
-    """What the cache has of it. Raises UnknownNameError where that is nothing."""
+    """The cached files. Raises UnknownNameError if there are none."""
     cached = Cached(client.cache, reference.id)
     commit = cached.commit(reference.revision)
     files = cached.files(commit) if _COMMIT.fullmatch(commit) else frozenset()
@@ -123,7 +123,7 @@ def _in_cache(client: Client, reference: Reference) -> Repository:
 
 
 class _Listing(NamedTuple):
-    """What a hub says of a repository: its own name, which may not be the one that it was asked for by, and files."""
+    """A hub's description of a repository: its name, which may differ from the requested one, and files."""
 
     id: str
     commit: str
@@ -131,7 +131,7 @@ class _Listing(NamedTuple):
 
     @classmethod
     def read(cls, content: bytes, reference: Reference) -> _Listing:
-        """Raises InvalidFileError for what no hub says."""
+        """Raises InvalidFileError for an invalid description."""
         data = parse_json(text_of(content, reference.id), reference.id).data
         match data:
             case {"sha": str(commit), "siblings": list(files)} if _COMMIT.fullmatch(commit):
@@ -140,7 +140,7 @@ class _Listing(NamedTuple):
             case _:
                 wrong = data.get("sha") if isinstance(data, dict) else data
                 raise InvalidFileError(
-                    f"has no commit and no list of files, but {shown(wrong)}", where=reference.id, help=_NOT_A_HUB
+                    f"has no commit and list of files, but {shown(wrong)}", where=reference.id, help=_NOT_A_HUB
                 )
         own = data.get("id")
         known = isinstance(own, str) and _ID.fullmatch(own) and ".." not in own
@@ -152,7 +152,7 @@ def _is_file_name(name: str) -> bool:
 
 
 class _Remote:
-    """A file of a repository, of which parts are fetched as they are read."""
+    """A file of a repository, fetched in parts as it is read."""
 
     def __init__(self, repository: Repository, file: str, ahead: int) -> None:
         self._repository, self._file, self._ahead = repository, file, ahead
@@ -175,7 +175,7 @@ class _Remote:
             self._start = self._at
             if total != self.size_bytes:
                 raise InvalidFileError(
-                    f"has {self.size_bytes:,} bytes, and then {total:,}",
+                    f"changed its size from {self.size_bytes:,} to {total:,} bytes",
                     where=self._repository.place(self._file),
                     help="try again",
                 )
@@ -185,4 +185,4 @@ class _Remote:
 
 
 _FIRST_BYTES = 8
-"""What is fetched of a file to learn its size: the length of a safetensors header."""
+"""Bytes fetched of a file to learn its size: the length of a safetensors header."""

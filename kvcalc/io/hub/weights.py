@@ -16,7 +16,7 @@ from kvcalc.io.weights.files import MAX_INDEX_BYTES, StoredTensor, bytes_of_inde
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 CONSOLIDATED = re.compile(r"consolidated(?:-\d{5}-of-\d{5})?\.safetensors")
-"""Files of Mistral's own format, which hold the same tensors once more where model.safetensors is there, too."""
+"""Files in Mistral's own format, which duplicate the tensors of model.safetensors if both exist."""
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 MAX_HEADERS = 256
 """Most files whose headers are fetched; larger checkpoints have an index."""
@@ -27,7 +27,7 @@ _OTHER_WORDS = re.compile(r"[^a-z0-9_]+")
 
 
 class HubWeights(NamedTuple):
-    """Bytes of all weights, and which files say so. tensors: where headers were read, and not an index."""
+    """Bytes of all weights, and their source. tensors: if headers were read instead of an index."""
 
     bytes: int
     source: str
@@ -35,9 +35,9 @@ class HubWeights(NamedTuple):
 
 
 def weights_of(repository: Repository) -> HubWeights | None:
-    """Weights in safetensors; None where there are none, or none whose files are known to be the whole model.
+    """Weights in safetensors; None if there are none, or the files may not be the whole model.
 
-    Raises KvcalcError for a file that is not what it should be.
+    Raises KvcalcError for an invalid file.
     """
     if repository.has(INDEX):
         index = parse_json(repository.text(INDEX, most=MAX_INDEX_BYTES), repository.place(INDEX))
@@ -55,7 +55,7 @@ def _says_its_size(index: Document) -> bool:
     match index.data:
         case {"metadata": {"total_size": _}}:
             return True
-    return not isinstance(index.data, dict)  # what is no index is refused by whoever reads it
+    return not isinstance(index.data, dict)  # an invalid index is refused when it is read
 
 
 def _matching(repository: Repository, pattern: re.Pattern[str]) -> tuple[str, ...]:
@@ -83,10 +83,10 @@ class HubGguf(NamedTuple):
 
 
 def gguf_of(repository: Repository, file: str, quantisation: str) -> HubGguf | None:
-    """The GGUF file that is called so, or that of a quantisation; else the only one of a repository without a config.
+    """The GGUF file of a name or a quantisation; else the only one in a repository without a config.
 
-    Of a split one all parts are read. None for a repository that is read by its config.
-    Raises UnknownNameError where it is none, or several, InvalidFileError where there is no config either.
+    Of a split one all parts are read. None for a repository that is read by its config. Raises UnknownNameError for
+    none or several, InvalidFileError if there is no config either.
     """
     if not (file or quantisation) and any(map(repository.has, FOLDER_FILES)):
         return None
@@ -118,7 +118,7 @@ def _chosen(repository: Repository, quantisation: str) -> str:
     raise UnknownNameError(
         f"has {len(found)} GGUF files of {quantisation}" if files else "has no GGUF file",
         where=repository.name,
-        help=f"name one, as {repository.name}/FILE.gguf: {listed(found or files)}" if files else "leave it out",
+        help=f"name one: {repository.name}/FILE.gguf: {listed(found or files)}" if files else "remove it",
     )
 
 
@@ -129,7 +129,7 @@ def _is_of(name: str, quantisation: str) -> bool:
 
 
 def _parts(repository: Repository, name: str) -> tuple[str, ...]:
-    """All files of a split model, of which each must be there."""
+    """All files of a split model, each of which must exist."""
     split = SPLIT.search(name)
     if split is None:
         if not repository.has(name):
@@ -140,15 +140,15 @@ def _parts(repository: Repository, name: str) -> tuple[str, ...]:
     start, number = name[: split.start()], int(split[2])
     if number > MAX_HEADERS:
         raise InvalidFileError(
-            f"is one of {number:,} parts, and {MAX_HEADERS} would be many",
+            f"is one of {number:,} parts; the limit is {MAX_HEADERS}",
             where=repository.place(name),
-            help="download it, and name its folder",
+            help="download it and name its folder",
         )
     parts = tuple(f"{start}-{part:05}-of-{split[2]}.gguf" for part in range(1, number + 1))
     for part in parts:
         if not repository.has(part):
             raise InvalidFileError(
-                f"is one of {number:,} parts, of which this is not there",
+                f"is one of {number:,} parts, but does not exist",
                 where=repository.place(part),
                 help="name another quantisation",
             )

@@ -1,4 +1,4 @@
-"""Capacity-planning files: which model, how much of it, and what there is to hold it.
+"""Capacity-planning files: model, workload, and available memory.
 
 deployments:
   - name: chat
@@ -46,7 +46,7 @@ __all__ = ["DeploymentEntry", "PlanFile", "deployment_of", "load_plan", "parse_p
 def load_plan(path: Path, *, hub: bool = False) -> list[Deployment]:
     """Deployments of a plan file. hub: their models are read from the Hub.
 
-    Raises KvcalcError with file, line and path of what is wrong.
+    Raises KvcalcError with file, line and path of the mistake.
     """
     return parse_plan(read_yaml(path), path, hub=hub)
 
@@ -54,9 +54,9 @@ def load_plan(path: Path, *, hub: bool = False) -> list[Deployment]:
 def parse_plan(
     document: Document, path: Path | None = None, *, hub: bool = False, known: dict[Hashable, Any] | None = None
 ) -> list[Deployment]:
-    """Deployments of a plan's values; paths in it are relative to its file, or to where this runs.
+    """Deployments of a plan's values; paths in it are relative to its file, or to the current folder.
 
-    known: what other plans have read already, and what this one reads.
+    known: shared with other plans: what has been read so far.
     """
     try:
         plan = PlanFile.model_validate(document.data)
@@ -70,7 +70,7 @@ def parse_plan(
             line = document.lines.get((*first, "name"))
             taken_by = f"the deployment on line {line}" if line else path_text(first)
             raise InvalidValueError(
-                f"the name {quoted(entry.name)} is taken by {taken_by}",
+                f"the name {quoted(entry.name)} is already used by {taken_by}",
                 where=document.where(where),
                 help="give each deployment its own name",
             )

@@ -1,4 +1,4 @@
-"""What an entry asks: model, context, sequences, engine and layout."""
+"""The question of an entry: model, context, sequences, engine and layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kvcalc.fleet.traffic.mix import Mix
 
 _SLOTS = ("n_seq_max", "num_parallel")
-"""Settings of engines that say how many sequences share a context."""
+"""Engine settings for the number of sequences that share a context."""
 _DEGREES = ("tp", "pp", "dp", "dcp", "ep")
 
 
@@ -37,13 +37,13 @@ def length_of(row: Row, model: Model) -> int:
 
 
 def longest_of(row: Row, model: Model, mix: Mix) -> int:
-    """Tokens of the longest request of a workload, as far as it goes."""
+    """Tokens of the longest request of a workload, up to the limit."""
     ends = (row.args.length, model.max_model_len)
     return min([mix.workload.longest, *(end for end in ends if isinstance(end, int))])
 
 
 def _tokens(row: Row, model: Model) -> int | str:
-    """Tokens as they are given, or as args say; else the model's own context, which engines serve by default."""
+    """Tokens as given, or from args; else the model's context, which engines serve by default."""
     if row.entry.tokens is not None:
         return row.entry.tokens
     if row.args.length is not None:
@@ -55,22 +55,24 @@ def _tokens(row: Row, model: Model) -> int | str:
 
 
 def own_context_of(row: Row, model: Model) -> int | None:
-    """Tokens of the context that the engine makes where nothing says how long."""
+    """Tokens of the engine's default context."""
     return row.take("engine", engine_of(row).serving, sequences_of(row)).own_context(model)
 
 
 def mix_of(row: Row) -> Mix | None:
-    """What users do, where their requests differ in length."""
+    """The workload, if requests differ in length."""
     given = row.entry.workload
     if given is None:
         return None
     if row.entry.tokens is not None:
         what = "tokens and workload are both given"
-        raise row.refuse(what, "give one of them: a workload says how long requests are", "tokens")
+        raise row.refuse(what, "give only one: a workload already has the lengths of requests", "tokens")
     entry = WorkloadEntry.model_validate({"trace": given}) if isinstance(given, str) else given
     if (entry.trace is None) == (entry.prompt is None):
         both = "given" if entry.trace is not None else "missing"
-        raise row.refuse(f"trace and prompt of a workload are both {both}", "give one of them", "workload")
+        raise row.refuse(
+            f"a workload has a trace or a prompt, and both are {both}", "give only one of them", "workload"
+        )
     return row.once(("workload", repr(entry)), lambda: _read_mix(row, entry))
 
 
@@ -126,11 +128,11 @@ def _drafting_of(row: Row) -> Drafting:
 
 
 def sequences_of(row: Row) -> int:
-    """Sequences, or users, or what a setting of the engine says of them."""
+    """Sequences or users, or an engine setting for them."""
     entry = row.entry
     if entry.sequences is not None and entry.concurrency is not None:
         raise row.refuse(
-            "sequences and concurrency are both given, and are the same", "give one of them", "concurrency"
+            "sequences and concurrency are the same field, and both are given", "give only one of them", "concurrency"
         )
     field = "sequences" if entry.concurrency is None else "concurrency"
     number = getattr(entry, field)
@@ -145,7 +147,7 @@ def ranks_of(row: Row) -> Parallel:
     for name in _DEGREES:
         given = getattr(row.entry, name)
         if given is not None and degrees.get(name, given) != given:
-            raise row.refuse(f"{name} ({given}) is not what args say ({degrees[name]})", "give it in one place", name)
+            raise row.refuse(f"{name} ({given}) differs from args ({degrees[name]})", "give it in one place", name)
         if given is not None:
             degrees[name] = given
     try:
@@ -170,7 +172,7 @@ def engine_of(row: Row) -> Engine:
 
 
 def _engine_of_args(row: Row) -> str | None:
-    """The engine that args start, in the version of their image, or the nearest that is known."""
+    """The engine that args start, in their image's version, or the nearest known one."""
     engine, version = row.args.engine, row.args.version
     return f"{engine}@{NEAREST}" if engine and version else engine
 
@@ -197,7 +199,7 @@ def _settings(row: Row) -> dict[str, object]:
     for name, value in row.entry.engine_settings.items():
         if name in settings and settings[name] != value:
             raise row.refuse(
-                f"{name} ({shown(value)}) is not what args say ({shown(settings[name])})",
+                f"{name} ({shown(value)}) differs from args ({shown(settings[name])})",
                 "give it in one place",
                 "engine_settings",
             )

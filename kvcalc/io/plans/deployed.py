@@ -59,17 +59,17 @@ def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
         own = own_context_of(row, asked.model)
         whose = "the model" if own == asked.model.max_model_len else asked.engine.TITLE
-        found.append(f"no tokens are given: {whose}'s own context of {own:,} is taken")
+        found.append(f"no tokens given: using {whose}'s context of {own:,}")
     if holding.gpu is not None:
         found.extend(holding.gpu.remarks())
         found.extend(holding.weights.words())
         if holding.adapters_bytes is not None:
-            found.append(f"{both_units(holding.adapters_bytes)} of each GPU are kept for {row.args.adapters}")
+            found.append(f"{both_units(holding.adapters_bytes)} of each GPU are set aside for {row.args.adapters}")
     return tuple(found)
 
 
 def _written(row: Row) -> Iterator[Written]:
-    """The fields that decide, as they were written: the entry's, those of what starts it, and its model's file."""
+    """The deciding fields as written: the entry's, its launcher's, and its model file's."""
     entry = {name: value for name, value in row.entry if name in row.entry.model_fields_set}
     for field, value in entry.items():
         if field not in ("name", "args", "engine_settings") and value is not None:

@@ -9,7 +9,7 @@ from kvcalc.io.plans.row import Row
 
 
 def gpu_of(row: Row) -> Gpu | None:
-    """The device of gpu and memory, where either is given."""
+    """The device of gpu and memory, if either is given."""
     entry = row.entry
     if entry.gpu is None and entry.memory is None:
         return None

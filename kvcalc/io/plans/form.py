@@ -1,4 +1,4 @@
-"""The form of a plan file: what each field is, as `kvcalc schema plan` prints it."""
+"""The schema of a plan file, as printed by `kvcalc schema plan`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class WorkloadEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     trace: str | None = Field(
-        None, description="File of requests, CSV or JSON lines, as kvcalc replay reads them, relative to this one."
+        None, description="File of requests (CSV or JSON lines, as for kvcalc replay), relative to this file."
     )
-    prompt: Lengths | None = Field(None, description="How long prompts are.")
+    prompt: Lengths | None = Field(None, description="Lengths of prompts.")
     output: Lengths | None = Field(
-        None, description="How long what is generated is; if not given, users just hold their contexts."
+        None, description="Lengths of outputs; if not given, users just hold their contexts."
     )
-    quantile: float | int | str = Field(99, description="Percent of the time in which nothing may be preempted.")
+    quantile: float | int | str = Field(99, description="Required percentage of the time without preemption.")
     shared_prefix: Lengths | None = Field(
-        None, description="Tokens that prompts begin with; or by groups of users: {2K: 60, 8K: 30, 0: 10}."
+        None, description="Shared prefix of prompts, in tokens; or by groups of users: {2K: 60, 8K: 30, 0: 10}."
     )
-    prefixes: int = Field(1, description="How many different prefixes of each length there are.")
+    prefixes: int = Field(1, description="Number of different prefixes per length.")
     active: float | int | str = Field(
-        100, description="Percent of the time that a user's request runs; in the rest its session is idle, and cached."
+        100, description="Percentage of the time that a user's request runs; otherwise the session is idle and cached."
     )
 
 
@@ -48,27 +48,23 @@ class DeploymentEntry(BaseModel):
     )
     model: str | None = Field(
         None,
-        description="A preset's name, or the path of a preset YAML or config.json, relative to this file; "
-        "if not given, the model that args name.",
+        description="A preset's name, or the path of a preset YAML or config.json, relative to this file; default: the "
+        "model in args.",
     )
-    attention: str | None = Field(
-        None, description="What if it had this attention: mha, mqa, gqa:8, mla:512+64, mla-naive."
-    )
+    attention: str | None = Field(None, description="Replace the attention: mha, mqa, gqa:8, mla:512+64, mla-naive.")
     tokens: Tokens | None = Field(
-        None, description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000); or as args say."
+        None, description="Tokens of one sequence: 131072, 128K (= 131,072) or 128k (= 128,000); default: from args."
     )
     workload: str | WorkloadEntry | None = Field(
-        None, description="Requests that differ in length, in place of tokens: a trace's path, or what they are like."
+        None, description="Requests that differ in length, instead of tokens: a trace's path, or their distribution."
     )
-    sequences: int | None = Field(None, description="Sequences cached at the same time, 1 if not given.")
-    concurrency: int | None = Field(None, description="The same: users at a context of that many tokens.")
+    sequences: int | None = Field(None, description="Sequences cached at the same time; default: 1.")
+    concurrency: int | None = Field(None, description="The same: concurrent users at this context.")
     kv_dtype: str = Field("bf16", description="Format of the cache: bf16, fp8, int8, int4 ...")
     engine: str | None = Field(
-        None, description="Who allocates the cache, vllm or vllm@0.33: ideal if neither this nor args say."
+        None, description="Engine that allocates the cache, such as vllm or vllm@0.33; default: from args, else ideal."
     )
-    engine_settings: dict[str, Any] = Field(
-        default_factory=dict, description="Settings, named as that engine names them."
-    )
+    engine_settings: dict[str, Any] = Field(default_factory=dict, description="Settings, by the engine's own names.")
     args: str | list[str] | None = Field(
         None,
         description="The engine's own command line: vllm serve MODEL --tensor-parallel-size 8 ..., or a list of words.",
@@ -76,39 +72,37 @@ class DeploymentEntry(BaseModel):
     from_: str | None = Field(
         None,
         alias="from",
-        description="A file that starts it, relative to this one: manifest, compose file, values, script, unit; "
-        "of several engines in it the one of this name.",
+        description="A file that starts it, relative to this one: manifest, compose file, Helm values, script, unit; "
+        "if it starts several engines, the one with this name.",
     )
-    budget: Bytes | None = Field(None, description="Bytes that the cache may take on each GPU.")
-    gpu: str | int | None = Field(None, description="GPU that holds the cache, as `kvcalc gpus` names it.")
-    memory: Bytes | None = Field(None, description="Memory of any other device, or of the GPU as it is known: 64GB.")
-    gpus: int | None = Field(None, description="GPUs in all: tp x pp x dp.")
-    tp: int | None = Field(None, description="Tensor-parallel ranks, which share heads.")
-    pp: int | None = Field(None, description="Pipeline stages, which share layers.")
-    dp: int | None = Field(None, description="Data-parallel replicas, which share sequences.")
-    dcp: int | None = Field(None, description="Tensor-parallel ranks that share tokens, where the engine does.")
-    ep: int | None = Field(None, description="Ranks that share routed experts, of all replicas; as tp if not given.")
+    budget: Bytes | None = Field(None, description="Bytes for the cache on each GPU.")
+    gpu: str | int | None = Field(None, description="GPU, by its name in `kvcalc gpus`.")
+    memory: Bytes | None = Field(None, description="Memory of an unlisted device, or to override the GPU's: 64GB.")
+    gpus: int | None = Field(None, description="Total GPUs: tp x pp x dp.")
+    tp: int | None = Field(None, description="Tensor-parallel ranks, which divide the heads.")
+    pp: int | None = Field(None, description="Pipeline stages, which divide the layers.")
+    dp: int | None = Field(None, description="Data-parallel replicas, which divide the sequences.")
+    dcp: int | None = Field(None, description="Decode-context-parallel ranks, which divide the tokens.")
+    ep: int | None = Field(None, description="Ranks, across replicas, that divide the routed experts; default: tp.")
     gpu_memory_utilization: float | int | None = Field(
         None,
-        description="Share of the GPU's memory in use; if not given, the engine's own, or all of it.",
+        description="Share of the GPU's memory to use; default: the engine's, or all of it.",
     )
     weights: Bytes | None = Field(
         None,
-        description="Bytes of the model's weights, `70B x 4.5bit`, or the path of what holds them, safetensors (index, "
-        "file, folder) or GGUF, relative to this file; default: the model's own files, as published, or counted.",
+        description="Bytes of the model's weights, `70B x 4.5bit`, or the path of safetensors (index, file, folder) or "
+        "GGUF, relative to this file; default: the model's own files, as published, or counted.",
     )
-    weights_dtype: str | None = Field(None, description="Count the weights in this format: fp8, int4, q4_k_m ...")
-    reserve: Bytes | None = Field(None, description="Bytes for activations, graphs and everything else on each GPU.")
+    weights_dtype: str | None = Field(None, description="Size the weights in this format: fp8, int4, q4_k_m ...")
+    reserve: Bytes | None = Field(None, description="Bytes kept on each GPU for activations, CUDA graphs and the rest.")
     host_memory: Bytes | None = Field(
-        None, description="Memory of each node's host for caches that engines keep there, HiCache's or offloaded ones."
+        None, description="Host memory of each node, for caches that engines keep there (HiCache, offloading)."
     )
-    gpus_per_node: int | None = Field(
-        None, description="GPUs of a node; if not given, all of the deployment, which are then at most 8."
-    )
+    gpus_per_node: int | None = Field(None, description="GPUs per node; default: all of the deployment, up to 8.")
 
 
 class PlanFile(BaseModel):
-    """A capacity plan: `kvcalc check` says of each deployment whether its cache fits."""
+    """A capacity plan: `kvcalc check` says whether each deployment's cache fits."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -1,4 +1,4 @@
-"""What holds an entry's cache: its device or budget, what else lies there, and the host."""
+"""The memory for an entry's cache: its device or budget, other memory there, and the host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_A_GPU = ("gpu", "memory", "gpus", "gpu_memory_utilization", "weights", "weig
 
 
 class Holding:
-    """What an entry's question is held by. Nothing is read before it is asked for, and nothing twice."""
+    """The memory for an entry's question. Everything is read lazily, and once."""
 
     def __init__(self, row: Row, asked: Question) -> None:
         self._row, self._entry = row, row.entry
@@ -34,31 +34,31 @@ class Holding:
 
     @cached_property
     def gpu(self) -> Gpu | None:
-        """The device; None for a budget, and where none is named."""
+        """The device; None for a budget, and if none is named."""
         return None if self._entry.budget is not None else gpu_of(self._row)
 
     @cached_property
     def weights(self) -> Weights:
-        """The weights as they are given, or as anything else says (`kvcalc.io.weights`)."""
+        """The weights as given, or from other sources (`kvcalc.io.weights`)."""
         given, form = self._entry.weights, self._entry.weights_dtype
         return self._row.once(("weights", id(self._model), id(self._engine), given, form), self._read_weights)
 
     @cached_property
     def adapters_bytes(self) -> int | None:
-        """Buffers for adapters; None where args load none, where they are not known, and where a reserve has them."""
+        """Buffers for adapters; None if args load none, if they are unknown, and if a reserve includes them."""
         adapters = self._row.args.adapters
         if adapters is None or self._entry.reserve is not None:
             return None
         return adapters.on_rank(self.weights, self._model, self._ranks, self._engine.sharing)
 
     def limit(self) -> Limit:
-        """The budget, or what a GPU leaves for the cache."""
+        """The budget, or a GPU's memory left for the cache."""
         row, entry = self._row, self._entry
         if entry.budget is not None:
             return self._budget(entry.budget)
         if self.gpu is None:
             raise row.refuse(
-                "there is neither a budget nor a gpu",
+                "neither budget nor gpu is given",
                 "add --gpu h100-80gb, or --budget 40GiB for the cache alone"
                 if row.by_flags
                 else "add budget: 80GB, or gpu: h100-80gb with weights: 16GB",
@@ -73,7 +73,7 @@ class Holding:
         )
 
     def host(self) -> Host:
-        """The host's memory of each node, and what is kept there of weights."""
+        """Host memory of each node, and the weights kept there."""
         row, entry = self._row, self._entry
         memory = entry.host_memory
         memory_bytes = None if memory is None else row.take("host_memory", parse_bytes, memory, "host_memory")
@@ -81,7 +81,7 @@ class Holding:
         per_node = None if each is None else row.take("gpus_per_node", positive_int, each, "gpus_per_node")
         if memory_bytes is not None and per_node is None and self._ranks.num_ranks > USUAL_NODE:
             raise row.refuse(
-                f"{self._ranks.num_ranks:,} GPUs stand on several nodes, and nothing says on how many",
+                f"{self._ranks.num_ranks:,} GPUs need several nodes, and gpus_per_node is missing",
                 "add gpus_per_node: 8",
                 "host_memory",
             )
@@ -90,7 +90,7 @@ class Holding:
         return Host(memory_bytes, per_node, row.args.offloaded_bytes, spread_bytes)
 
     def on_gpus(self) -> OnGpus | None:
-        """The question asked of its GPUs; None for a budget, and where layers lie elsewhere."""
+        """The question for its GPUs; None for a budget, and if layers are elsewhere."""
         if self.gpu is None or self._row.args.offloaded_bytes:
             return None
         return OnGpus(self._asked, self.gpu, self.weights, self._given_reserve, self._utilization())
@@ -99,7 +99,7 @@ class Holding:
         for field in _OF_A_GPU:
             if getattr(self._entry, field) is not None and field != "gpus":
                 raise self._row.refuse(
-                    f"{field} and budget cannot both be given", "a budget is what is left for the cache", field
+                    f"{field} and budget cannot both be given", "a budget is the memory left for the cache", field
                 )
         return Limit.of_budget(self._row.take("budget", parse_bytes, budget, "budget"))
 
@@ -141,14 +141,14 @@ class Holding:
         adapters_bytes = self.adapters_bytes or 0
         if self._beside is None:
             return adapters_bytes, "adapters" if adapters_bytes else ""
-        too = ", adapters too" if adapters_bytes else ""
+        too = "including adapters" if adapters_bytes else ""
         words = f"other memory{too} (estimate, at most; reserve replaces it)"
         return self._beside.high_bytes + adapters_bytes, words
 
     def _check_weighed(self) -> None:
         """Raises if args change a GPU's other memory and the entry does not account for it.
 
-        Experts are shared by ranks of several replicas where the tensors are known, whose experts are then divided.
+        Experts may be divided across replicas if the tensors are known.
         """
         row = self._row
         for weighed in row.args.weighed:

@@ -11,7 +11,7 @@ from kvcalc.io.plans.form import DeploymentEntry, PlanFile, WorkloadEntry
 from kvcalc.units import shown
 
 _ARMS = ("int", "str", "float", WorkloadEntry.__name__)
-"""Arms of a union in the place of an error, which are no keys."""
+"""Names of union members in an error's path, which are not keys."""
 
 
 def first_error(error: ValidationError, document: Document) -> KvcalcError:
@@ -39,9 +39,9 @@ def first_error(error: ValidationError, document: Document) -> KvcalcError:
             what = "must be a mapping of names to values"
         case "too_long":
             return InvalidValueError(
-                f"{name} has {len(found['input']):,} entries, and {found['ctx']['max_length']:,} would be many",
+                f"{name} has {len(found['input']):,} entries; the limit is {found['ctx']['max_length']:,}",
                 where=where,
-                help="write several files",
+                help="split it into several files",
             )
         case "too_short" | "list_type":
             what = "must be a list of deployments"

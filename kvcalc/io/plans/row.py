@@ -1,4 +1,4 @@
-"""One entry of a plan, with what starts it, and where it stands."""
+"""One entry of a plan, with its launcher and place."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Row:
             self.args = self.take("args", read_arguments, words, engine, self.folder)
 
     def _started(self, entry: DeploymentEntry) -> tuple[DeploymentEntry, Command]:
-        """The entry with what the file says that it refers to."""
+        """The entry with the contents of the file it refers to."""
         from kvcalc.io.deployments.referring import referred
 
         if entry.args is not None:
-            raise self.refuse("from and args are both given, and both say what is started", "give one of them", "args")
+            raise self.refuse("from and args both say what is started", "give only one of them", "args")
         found = self.once(
             ("from", entry.from_, entry.name), lambda: referred(self.folder, entry.from_ or "", entry.name)
         )
@@ -72,7 +72,7 @@ class Row:
         return entry.model_copy(update=more), command
 
     def written(self, name: str, value: object, at: str) -> Written:
-        """A field that decides, as it was written; at: the key that it stands under."""
+        """A deciding field as written; at: its key."""
         lines = self.document.lines
         line = lines.get((*self.path, at), lines.get(self.path, 0))
         return Written(name, in_short(value), self.document.name if self.file else "", line)
@@ -92,7 +92,7 @@ class Row:
         return found
 
     def missing(self, name: str) -> InvalidValueError:
-        """The error where a field is needed."""
+        """The error for a missing field."""
         return self.refuse(f"{name} is missing", f"add {name}; `kvcalc schema plan` lists all")
 
     def refuse(self, what: str, help: str, field: str | None = None) -> InvalidValueError:

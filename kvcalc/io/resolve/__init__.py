@@ -1,15 +1,15 @@
 """What a person calls a model, and the model that is meant: one way for every command, plan and call.
 
-In this order, and the answer says which it took where that is not plain:
+In this order; the answer names the choice unless it is obvious:
 
     a path             file, folder, GGUF, or - for standard input
     a preset           or its alias
     a repository       Qwen/Qwen3-8B, listed in presets/repositories.tsv (`table`)
     an Ollama tag      qwen3:8b, listed there too
     a model on disk    the caches of Hugging Face, Ollama and LM Studio (`stores`)
-    a repository       that is not listed, where its name says safely what it is (`rule`)
+    a repository       that is not listed, if its name is unambiguous (`rule`)
 
-Whatever is none of these is refused with the nearest names: a model is never guessed.
+Anything else is refused with the nearest names: a model is never guessed.
 
 With `hub` a name that is not written as a path is a repository (`reference`), a preset's name the one that the preset
 was read from; nothing else is looked up.
@@ -37,22 +37,21 @@ STDIN = "-"
 TEXT_SUFFIXES = (".yaml", ".yml", ".json")
 FILE_SUFFIXES = (*TEXT_SUFFIXES, ".gguf")
 _OF_A_TAG = re.compile(r"(?:-(?:instruct|chat|it|text|base|qat|fp16|bf16|f16|mxfp4|q\d+(?:_\w+)?))+$")
-"""Endings of an Ollama tag that keep the cache: how it was tuned, and the format of its weights."""
+"""Suffixes of an Ollama tag that do not change the cache: tuning and weight format."""
 _FP8 = "fp8"
-_HOW = "--hub from the Hugging Face Hub, --model path/to/config.json, or the folder that it was downloaded to"
-_HOW_ELSE = f"Else read its config.json: {_HOW}"
-_REPOSITORIES = "write ORGANISATION/NAME, @revision, :Q4_K_M or /file.gguf after it where needed; a path as ./path"
+_HOW = "--hub for the Hugging Face Hub, --model path/to/config.json, or its download folder"
+_HOW_ELSE = f"Otherwise read its config.json: {_HOW}"
+_REPOSITORIES = "write ORGANISATION/NAME, optionally with @revision, :Q4_K_M or /file.gguf; a path as ./path"
 _GGUF = "gguf"
-"""Format of repositories that have files of several quantisations."""
+"""Format of repositories with several quantisations."""
 _MAY_DECLARE = (
-    "its checkpoint may declare an FP8 cache, as its kin do, and its config was not read; "
-    "where it does, ask for --dtype fp8"
+    "its checkpoint may declare an FP8 cache, like related ones, and its config was not read; if so, pass --dtype fp8"
 )
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model that was named. preset, path or reference: what to read; name: what to call a model read from a path.
+    """A named model. preset, path or reference: what to read; name: what to call a model read from a path.
 
     words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
     preset knows are those of this name; repository, weights: what else its checkpoint is called, and its format.
@@ -114,7 +113,7 @@ def _known(name: str, path: Path) -> Resolved:
 
 
 def _on_hub(name: str, path: Path) -> Resolved:
-    """A repository; a path where the name is written as nothing else, or is that of a file. Raises UnknownNameError."""
+    """A repository; a path if the name cannot be anything else, or names a file. Raises UnknownNameError."""
     if name.startswith((".", "/", "~")) or name.endswith(TEXT_SUFFIXES) or is_file(path):
         return Resolved(path=path)
     if (preset := find_preset(name)) is not None and (source := reference_of(preset_source(preset.stem))) is not None:
@@ -139,7 +138,7 @@ def is_path(text: str) -> bool:
 
 
 def _quantised(reference: Reference | None) -> Resolved | None:
-    """A GGUF file by its quantisation, of a repository that is known by the rest of its name."""
+    """A GGUF file by its quantisation, in a repository known by the rest of its name."""
     if reference is None or not reference.quantisation:
         return None
     found = _listed(reference.id) or _by_rule(reference.id)
@@ -149,13 +148,13 @@ def _quantised(reference: Reference | None) -> Resolved | None:
 
 
 def _listed(name: str) -> Resolved | None:
-    """A repository or a tag of the table. Raises NotApplicableError for one that must not be taken for a preset."""
+    """A repository or a tag of the table. Raises NotApplicableError for one that must not be read as a preset."""
     row = table.row_of(name) or (_tag_row(name) if ":" in name and "/" not in name else None)
     if row is None:
         return None
     if not row.preset:
         raise NotApplicableError(
-            f"{name_shown(name)} is not taken for a preset: {row.remark}", help=f"read its config.json: {_HOW}"
+            f"{name_shown(name)} does not match a preset: {row.remark}", help=f"read its config.json: {_HOW}"
         )
     weights = row.weights or (OLLAMA if row.name.startswith(table.TAG) else "")
     return Resolved(
@@ -175,11 +174,11 @@ def _is_own(row: table.Row) -> bool:
 
 
 def _words(name: str, row: table.Row) -> list[str]:
-    """What was taken for what, and what is not known of it."""
+    """Notes on the resolution, and on what is unknown."""
     weights = f", with weights in another format ({row.weights})" if row.weights else ""
-    found = [] if _is_own(row) else [f"{name_shown(name)} caches what {row.preset} does{weights}"]
+    found = [] if _is_own(row) else [f"{name_shown(name)} has the same cache as {row.preset}{weights}"]
     if row.context is not None:
-        length = f"{row.context:,} tokens" if row.context > 0 else "another one, which is not known here"
+        length = f"{row.context:,} tokens" if row.context > 0 else "different and unknown"
         found.append(f"the context of {name_shown(name)} is {length}")
     if row.declares_fp8:
         found.append("its checkpoint declares an FP8 cache, which vLLM and SGLang follow")
@@ -191,7 +190,7 @@ def _words(name: str, row: table.Row) -> list[str]:
 
 
 def _tag_row(name: str) -> table.Row | None:
-    """Row of an Ollama tag, which may also say how the model was tuned and quantised: qwen3:8b-instruct-q4_K_M."""
+    """Row of an Ollama tag, possibly with tuning and quantisation: qwen3:8b-instruct-q4_K_M."""
     return table.tag_row(name) or table.tag_row(_OF_A_TAG.sub("", name.lower()))
 
 
@@ -224,9 +223,9 @@ def _by_rule(name: str) -> Resolved | None:
 
 def _words_of_rule(name: str, preset: str, core: Core) -> list[str]:
     changes = f": -{core.weights} changes the weights" if core.weights else ""
-    found = [f"{name_shown(name)} is taken for {preset} by its name{changes}"]
+    found = [f"{name_shown(name)} is sized as {preset}, matched by name{changes}"]
     if core.context is not None:
-        found.append(f"its name says a context of {core.context:,} tokens")
+        found.append(f"its name gives a context of {core.context:,} tokens")
     organisation = name.partition("/")[0].lower()
     if core.weights == "fp8-kv" or (organisation == "nvidia" and core.weights in ("fp8", "nvfp4", "fp4")):
         found.append(_MAY_DECLARE)
@@ -241,19 +240,19 @@ def _cores() -> list[tuple[str, str]]:
 
 
 def _unknown(name: str) -> UnknownNameError:
-    """The error for a name that is none of the known, with at most three that are near."""
+    """The error for an unknown name, with up to three near ones."""
     family = name.lower().removeprefix("ollama:").partition(":")[0]
     if "/" not in name and (tags := table.tags_of(family)):
         return UnknownNameError(
-            f"{name_shown(name)} is not one of the tags of {family} that are known here",
-            help=f"say which size: {', '.join(tags)}",
+            f"{name_shown(name)} is not a known tag of {family}",
+            help=f"choose a size: {', '.join(tags)}",
         )
     if not ("/" in name and reference_of(name)):
         known = [*preset_names(), *preset_aliases()]
-        return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows them all")
+        return UnknownNameError.among("preset", name, known, see="`kvcalc presets list` shows all of them")
     near = UnknownNameError.among("preset", core_of(name[:MOST_NAME]).name, preset_names(), see=_HOW_ELSE).help
     near = near.removeprefix("Else ")
     return UnknownNameError(
-        f"no repository called {name_shown(name)} is known here, and its name alone does not say what it caches",
+        f"{name_shown(name)} is not a known repository, and its name alone does not determine its cache",
         help=near,
     )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 MAIN = "main"
 LONGEST_ID = 96
-"""Characters of the longest name that the Hub gives."""
+"""Longest name on the Hub, in characters."""
 _WORD = r"[A-Za-z0-9_][\w.-]*"
 _REVISION = r"(?:refs/[\w-]+/[\w.-]+|[\w.-]+)"
 _FILE = r"(?:[\w.+ -]+/)*[\w.+ -]+\.gguf"
@@ -30,7 +30,7 @@ LONGEST = 1000
 
 
 class Reference(NamedTuple):
-    """A repository as it was named. revision: as given, main where it was not; file, quantisation: of a GGUF file."""
+    """A repository as named. revision: default main; file, quantisation: of a GGUF file."""
 
     id: str
     revision: str = MAIN
@@ -39,7 +39,7 @@ class Reference(NamedTuple):
 
 
 def reference_of(text: str) -> Reference | None:
-    """What a text names; None where it is not written as a repository is."""
+    """The repository in a text; None if it does not have the form of one."""
     if len(text) > LONGEST:
         return None
     if (address := re.fullmatch(_ADDRESS, text)) is not None:

@@ -1,4 +1,4 @@
-"""What a repository's name says of a model that no table lists: its core, once endings that keep the cache are gone.
+"""The core of a repository's name that no table lists: without suffixes that do not change the cache.
 
     RedHatAI/Qwen3-8B-quantized.w4a16   ->   qwen3-8b, without quantized.w4a16
 
@@ -13,23 +13,23 @@ import re
 from typing import NamedTuple
 
 LONGEST = 200
-"""Characters of a name from which on it names no repository."""
+"""Characters at which a name is too long for a repository."""
 _WEIGHTS = re.compile(
     r"(?:gguf|mlx|dwq|qat|i1|ud|marlin|awq(?:-int4)?|gptq(?:-int[48])?|fp8(?:-dynamic|-block|-static-pertensor|-kv)?"
     r"|nvfp4|mxfp[48]|fp4|int[48]|int4-autoround|w4a16|w8a8|quantized\.w\w+|(?:unsloth-)?bnb-4bit|\d{1,2}bit|bf16|fp16)"
 )
 """Formats of weights: another file, the same cache."""
 _TUNED = frozenset(("instruct", "chat", "it", "base", "pt", "hf"))
-"""How a model was trained further, or not: the same shape."""
+"""Suffixes for tuning: the same shape."""
 _CONTEXTS = {"128k": 131072}
-"""Words for another context, in tokens."""
+"""Suffixes for another context, in tokens."""
 _BASE_IS_A_SIZE = ("bart", "t5", "flan", "whisper", "xlnet")
-"""Families of which `base` is one of the sizes."""
+"""Families with a size called `base`."""
 _LONGEST_ENDING = 3
 
 
 class Core(NamedTuple):
-    """A name without its endings. weights, tuned: those that were taken off; context: tokens that one of them says."""
+    """A name without its suffixes. weights, tuned: removed suffixes; context: tokens given by one."""
 
     name: str
     weights: str = ""
@@ -55,7 +55,7 @@ def core_of(repository: str) -> Core:
 
 
 def _ending(words: list[str]) -> str:
-    """The longest ending that keeps the cache, of up to three words; empty where there is none."""
+    """The longest suffix that does not change the cache, of up to three words; empty if none."""
     for number in range(min(_LONGEST_ENDING, len(words) - 1), 0, -1):
         ending = "-".join(words[-number:])
         if _WEIGHTS.fullmatch(ending) or ending in _CONTEXTS:
@@ -66,9 +66,9 @@ def _ending(words: list[str]) -> str:
 
 
 def format_of(name: str, weights: str) -> str:
-    """Format of weights (`kvcalc.model.weight_formats`) by a repository's name and what is known of it.
+    """Format of weights (`kvcalc.model.weight_formats`) by a repository's name and its entry.
 
-    Empty where they are as the preset's own; as it is written where that does not say which format it is.
+    Empty if they are the preset's own; as written if the format is unclear.
     """
     lowered = name.lower()
     if weights == OLLAMA:
@@ -88,8 +88,8 @@ def format_of(name: str, weights: str) -> str:
 
 OLLAMA = "ollama"
 _OLLAMA_DEFAULT = "q4_k_m"
-"""What most tags without a format stand for."""
+"""Format of most tags without one."""
 _OF_A_TAG = re.compile(r"-((?:q\d(?:_\w+)?|fp16|bf16|mxfp4))$")
 _BITS = re.compile(r"([2-8])-?bit|(?:int|w)([48])")
 _BY_ROW = re.compile(r"dynamic|fp8-kv|static|redhatai|neuralmagic")
-"""Names of FP8 checkpoints whose scales belong to rows or to whole matrices, and not to blocks."""
+"""Names of FP8 checkpoints with scales per row or matrix instead of per block."""

@@ -1,4 +1,4 @@
-"""Models on this disk: the caches of Hugging Face, Ollama and LM Studio, each looked up by the name that its users say.
+"""Models on this disk: the caches of Hugging Face, Ollama and LM Studio, each looked up by its users' names.
 
 Sources: huggingface_hub, constants.py and file_download.py (models--ORG--NAME/refs, snapshots); ollama, envconfig and
 types/model (manifests of layers, blobs by digest); LM Studio's documentation (models/PUBLISHER/REPOSITORY).
@@ -20,7 +20,7 @@ _MAIN = "main"
 
 
 class Stored(NamedTuple):
-    """A model on this disk. name: what its users call it; path: file or folder to read; store: whose it is."""
+    """A model on this disk. name: by its store; path: file or folder to read; store: that has it."""
 
     name: str
     path: Path

@@ -1,4 +1,4 @@
-"""Repositories and Ollama tags that are known to cache what a preset caches: presets/repositories.tsv, a row each."""
+"""Repositories and Ollama tags known to have a preset's cache: presets/repositories.tsv, one row each."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _UNKNOWN = "?"
 
 
 class Row(NamedTuple):
-    """A name that people use. preset: the one whose cache it has; empty for a name that must not be taken for one.
+    """A known name. preset: with the same cache; empty for a name that must not be read as a preset.
 
-    weights: their format, empty where they are as published. context: tokens, where they are not the preset's; -1 where
-    they are others, which nobody knows here. remark: what else is known, or why there is no preset.
+    weights: their format, empty if as published. context: tokens, if different from the preset's; -1 if different and
+    unknown. remark: further facts, or why there is no preset.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
     @property
     def may_declare_fp8(self) -> bool:
-        """Whether its kin declare an FP8 cache, and nobody has read its own config here."""
+        """Whether related checkpoints declare an FP8 cache, and its own config was not read."""
         return self.remark.startswith("fp8 cache?")
 
 
@@ -76,11 +76,11 @@ def tags_of(family: str) -> tuple[str, ...]:
 
 
 def names_of(preset: str) -> tuple[str, ...]:
-    """Ids and tags that are taken for a preset."""
+    """Ids and tags that resolve to a preset."""
     return tuple(row.name for row in rows() if row.preset == preset)
 
 
 def _row(line: str) -> Row:
-    name, preset, weights, context, remark = (*line.split("\t"), "", "", "")[:5]  # a row ends with its last word
+    name, preset, weights, context, remark = (*line.split("\t"), "", "", "")[:5]  # trailing empty fields are omitted
     tokens = -1 if context == _UNKNOWN else int(context) if context else None
     return Row(name, "" if preset == _NOT_A_PRESET else preset, weights, tokens, remark)

@@ -2,11 +2,10 @@
 
 Such a file holds
 
-    PAGES: what it may be asked for, as paths
-    ask(get) -> those that it has, where one answer may decide what is asked next
-    read(pages) -> Reading of those texts, by path, or None where they are another engine's
+    PAGES: paths that it may be asked for ask(get) -> its pages, if one answer decides what to request next read(pages)
+    -> Reading of those texts, by path, or None for another engine's
 
-A saved text is read as if it were each of the pages: all but one say nothing then.
+A saved text is tried as each of the pages.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _MOST_DIGITS = 25
 
 
 def ask(get: Get, engine: str | None = None) -> Reading | None:
-    """What a server says of its cache. get: text of a page, None for none; engine: whose server, None to find out."""
+    """What a server says about its cache. get: text of a page or None; engine: of the server, None to detect."""
     for name in SERVERS.names() if engine is None else [engine]:
         module = SERVERS.module(name)
         reading: Reading | None = module.read(module.ask(get))
@@ -35,7 +34,7 @@ def ask(get: Get, engine: str | None = None) -> Reading | None:
 
 
 def saved(text: str, engine: str | None = None) -> Reading | None:
-    """What a saved answer of a server says."""
+    """What a saved answer of a server says about its cache."""
     names = [name for name in SERVERS.names() if engine in (None, name, name.replace("-", "_"))]
     for name in names:
         module = SERVERS.module(name)
@@ -55,7 +54,7 @@ def asked(get: Get, paths: tuple[str, ...]) -> Pages:
 
 
 def json_of(text: str | None) -> Any:
-    """Value of a text of JSON; None where it is none."""
+    """Value of a JSON text; None if invalid."""
     try:
         return json.loads(text) if text and text.lstrip()[:1] in ("{", "[") else None
     except (ValueError, RecursionError):
@@ -63,7 +62,7 @@ def json_of(text: str | None) -> Any:
 
 
 def entry(value: Any, *keys: str | int) -> Any:
-    """Value at a path into mappings and lists; None where there is none."""
+    """Value at a path into mappings and lists; None if missing."""
     for key in keys:
         if isinstance(value, dict):
             value = value.get(key)
@@ -93,7 +92,7 @@ def number(value: Any) -> float | None:
 
 
 def printed(value: Any, unit: str = "", line: int = 0) -> Printed | None:
-    """A number as it was printed; None for what is none."""
+    """A number as printed; None for anything else."""
     if number(value) is None:
         return None
     text = value if isinstance(value, str) else f"{value}"
@@ -105,7 +104,7 @@ Sample = tuple[str, Mapping[str, str], str, int]
 
 
 def samples(text: str | None, prefix: str) -> Iterator[Sample]:
-    """Lines of Prometheus' text format whose names begin so."""
+    """Lines of Prometheus' text format with this name prefix."""
     import re
 
     label = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

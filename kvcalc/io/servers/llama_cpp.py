@@ -2,7 +2,7 @@
 
     {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 4, "model_path": ..., "build_info": "b7079-..."}
 
-It does not say how large its cache is. `/slots` holds prompts, of which nothing is read.
+It does not report the size of its cache. `/slots` contains prompts, which are not read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read(pages: Pages) -> Reading | None:
     busy = [slot for slot in slots if entry(slot, "is_processing") is True] if isinstance(slots, list) else None
     load = Load(running=None if busy is None else len(busy))
     notes = (
-        "llama-server does not say how large its cache is, nor whether slots share one context (--kv-unified): give "
-        "--engine-set kv_unified=true and n_ctx where they do",
+        "llama-server reports neither the size of its cache nor whether slots share one context (--kv-unified): if "
+        "they do, pass --engine-set kv_unified=true and n_ctx",
     )
     return Reading("llama_cpp", (), settings, {}, path if isinstance(path, str) else "", load=load, notes=notes)

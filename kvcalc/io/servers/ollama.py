@@ -1,4 +1,4 @@
-"""Ollama's `/api/ps`, `/api/version` and `/api/show`: the loaded model, its context, and what the model is made of.
+"""Ollama's `/api/ps`, `/api/version` and `/api/show`: the loaded model, its context, and its metadata.
 
     {"models": [{"name": "gemma3:12b", "size": 11234567890, "size_vram": 11234567890, "context_length": 8192, ...}]}
 
@@ -20,7 +20,7 @@ _RUNNING, _VERSION, _SHOW = PAGES
 
 
 def ask(get: Get) -> Pages:
-    """What is loaded, and then what that is made of."""
+    """The loaded model, and then its metadata."""
     found = dict(asked(get, (_RUNNING,)))
     name = entry(json_of(found.get(_RUNNING)), "models", 0, "name")
     if not isinstance(name, str):
@@ -42,10 +42,10 @@ def read(pages: Pages) -> Reading | None:
     if isinstance(version, str) and version.replace(".", "").isdecimal():
         settings["version"] = version
     name, size = first.get("name"), whole(first.get("size"))
-    others = f"; the first of {len(models)} that are loaded" if len(models) > 1 else ""
+    others = f"; the first of {len(models)} loaded models" if len(models) > 1 else ""
     notes = (
-        f"Ollama says how large weights, cache and buffers are together ({size or 0:,} bytes), not the cache alone, "
-        f"nor how many sequences share it{others}",
+        f"Ollama reports the total of weights, cache and buffers ({size or 0:,} bytes), but neither the cache alone "
+        f"nor the number of sequences{others}",
     )
     return Reading(
         "ollama",

@@ -3,8 +3,8 @@
     {"model_path": ..., "tp_size": 4, "max_total_num_tokens": 367404, "version": "0.5.23",
      "internal_states": [{"memory_usage": {"weight": 15.1, "kvcache": 16.46, "token_capacity": 367404, ...}, ...}]}
 
-`/metrics`, where it is enabled, says what is in use: sglang:num_used_tokens, sglang:num_running_reqs. The arguments
-hold keys of the API, which are not read.
+`/metrics`, if enabled, reports usage: sglang:num_used_tokens, sglang:num_running_reqs. The arguments contain API keys,
+which are not read.
 """
 
 from __future__ import annotations

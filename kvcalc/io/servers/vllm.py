@@ -33,7 +33,7 @@ _WORDS = {
 }
 _FLOAT_ERROR = Fraction(1, 2**50)
 _LEAST_BLOCK = 16
-"""Of DeepSeek-V4 the label has the smallest block of all groups, which is no setting."""
+"""For DeepSeek-V4 the label has the smallest block of all groups, which is not a setting."""
 
 
 def ask(get: Get) -> Pages:
@@ -67,7 +67,7 @@ def read(pages: Pages) -> Reading | None:
 
 
 def _longest(numbers: Mapping[str, Printed]) -> int | None:
-    """max_model_len, of which tokens = int(concurrency * max_model_len); None where several lengths give them."""
+    """max_model_len from tokens = int(concurrency * max_model_len); None if several lengths match."""
     tokens, requests = numbers.get("tokens"), numbers.get(REQUESTS)
     if tokens is None or requests is None or not requests.value:
         return None
@@ -94,7 +94,7 @@ def _settings(labels: Mapping[str, str]) -> dict[str, Json]:
 
 
 def _model(models: Any, found: list[Sample]) -> str:
-    """Path or repository of the model; the name it is served by where nothing else says."""
+    """Path or repository of the model; otherwise its served name."""
     named = entry(models, "data", 0, "root") or entry(models, "data", 0, "id")
     labels = [sample[1].get("model_name", "") for sample in found]
     return named if isinstance(named, str) else next((label for label in labels if label), "")

@@ -1,6 +1,6 @@
-"""Vectors: what engines were measured to take, as questions and answers that any estimator can be held against.
+"""Vectors: measured allocations of engines, as questions and answers to check any estimator.
 
-A file `vectors/ENGINE.jsonl` has one vector a line; `vectors/schema.json` says what it is.
+A file `vectors/ENGINE.jsonl` has one vector per line; `vectors/schema.json` describes it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from kvcalc.errors import UnknownNameError
 from kvcalc.io.documents import read_text
 
 REFUSED = "refused"
-"""Key of an answer that has no numbers: true of an engine that would not start, the reason of an estimator."""
+"""Key of an answer without numbers: true for an engine that would not start, the reason for an estimator."""
 
 
 _MOST_BYTES = 16 * 2**20
 
 
 class Vector(NamedTuple):
-    """One of them. question: in the words of the schema; answer: what was measured, by name; how: it was."""
+    """A vector. question: as in the schema; answer: measured values, by name; how: they were measured."""
 
     id: str
     engine: str
@@ -38,7 +38,7 @@ class Vector(NamedTuple):
 
 
 def vectors_folder() -> Path:
-    """Folder of the shipped vectors: beside the package in a checkout, inside it in a wheel."""
+    """Folder of the shipped vectors: next to the package in a checkout, inside it in a wheel."""
     package = Path(__file__).resolve().parents[2]
     inside = package / "vectors"
     return inside if inside.is_dir() else package.parent / "vectors"
@@ -50,7 +50,7 @@ def engine_names() -> list[str]:
 
 
 def read_vectors(engines: Sequence[str] = ()) -> list[Vector]:
-    """Vectors of these engines; of all where none is named. Raises UnknownNameError."""
+    """Vectors of these engines; by default of all. Raises UnknownNameError."""
     known = engine_names()
     for engine in engines:
         if engine not in known:

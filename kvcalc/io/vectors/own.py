@@ -14,7 +14,7 @@ from kvcalc.report.pool import Pool, PoolReport
 from kvcalc.units import shown
 
 _NO_QUESTION = "a question is a JSON object with ask, engine, and config or gguf"
-_HELP = "vectors/schema.json says what a question is; send one to a line"
+_HELP = "vectors/schema.json describes questions; send one per line"
 _DEGREES = {"tp", "pp", "dp", "dcp"}
 
 
@@ -47,7 +47,7 @@ def _question(line: str) -> dict[str, Any]:
 
 
 def _asked(question: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The model, and what size and fit both take."""
+    """The model, and the common arguments of size and fit."""
     from kvcalc.io.loading import load
 
     version = question.get("version")
@@ -78,7 +78,7 @@ def _sized(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitted(question: dict[str, Any]) -> dict[str, Any]:
-    """What fits the memory of a rank."""
+    """What fits in the memory of a rank."""
     from kvcalc.io.api import fit
 
     model, named = _asked(question)

@@ -1,7 +1,7 @@
 """A command that answers vectors, run: one question a line on its standard input, one answer a line on its output.
 
-The command may answer line by line or all at the end; it may die, hang, or print what is no answer. Whatever it does,
-it ends with us, and each vector has an outcome.
+The command may answer line by line or all at the end; it may die, hang, or print invalid answers. Whatever it does, it
+ends with us, and each vector has an outcome.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kvcalc.report.vectors import AGREED, DISAGREED, REFUSES, UNANSWERED, Outcom
 _MOST_LINE = 2**20
 """Characters of an answer: some hundred are usual."""
 _WAITING = 256
-"""Answers that may wait to be read; a command that prints without an end is held up there."""
+"""Answers that may wait to be read; a command with endless output blocks there."""
 _TAIL = 20
 _SHOWN = 200
 _END = None
@@ -34,7 +34,7 @@ _END = None
 def run(command: Sequence[str], vectors: Sequence[Vector], *, seconds: float) -> list[Outcome]:
     """What a command answers to each vector. seconds: for the next answer, whichever it is.
 
-    Raises InvalidValueError where the command cannot be started.
+    Raises InvalidValueError if the command cannot be started.
     """
     try:
         process = subprocess.Popen(
@@ -46,14 +46,14 @@ def run(command: Sequence[str], vectors: Sequence[Vector], *, seconds: float) ->
         )
     except (OSError, ValueError) as error:
         what = f"{visible(command[0], _SHOWN)} cannot be started: {getattr(error, 'strerror', None) or error}"
-        help = "name a program on the PATH or by its path, as a shell would: 'python3 estimator.py'"
+        help = "name a program on the PATH or by its path: 'python3 estimator.py'"
         raise InvalidValueError(what, field="command", help=help) from None
     with contextlib.closing(_Answers(process, vectors, seconds)) as answers:
         return [_judged(vector, *answers.next(vector)) for vector in vectors]
 
 
 class _Answers:
-    """A running command, and what it prints."""
+    """A running command, and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], vectors: Sequence[Vector], seconds: float) -> None:
         self.process, self.seconds, self.ended = process, seconds, ""
@@ -70,7 +70,7 @@ class _Answers:
             thread.start()
 
     def next(self, vector: Vector) -> tuple[dict[str, Any] | None, str]:
-        """The next answer, or why there is none."""
+        """The next answer, or the reason for its absence."""
         if self.ended:
             return None, self.ended
         try:
@@ -101,7 +101,7 @@ class _Answers:
         self.process.wait()
         while any(thread.is_alive() for thread in self.threads):
             with contextlib.suppress(Empty):
-                self.lines.get(timeout=0.01)  # a reader that is held up goes on to the end
+                self.lines.get(timeout=0.01)  # a blocked reader continues to the end
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             with contextlib.suppress(OSError):
                 assert stream
@@ -109,7 +109,7 @@ class _Answers:
 
 
 def _ask(stream: IO[bytes], vectors: Sequence[Vector]) -> None:
-    """Writes all questions; a command that ended takes no more."""
+    """Writes all questions, until the command ends."""
     with contextlib.suppress(OSError, ValueError):
         for vector in vectors:
             stream.write(vector.asked.encode() + b"\n")
@@ -118,7 +118,7 @@ def _ask(stream: IO[bytes], vectors: Sequence[Vector]) -> None:
 
 
 def _read(stream: IO[bytes], put: Any) -> None:
-    """Hands on each line, and at last that there is no more."""
+    """Passes on each line, and finally the end."""
     for line in _lines(stream):
         put(line)
     put(_END)
@@ -135,7 +135,7 @@ def _text(line: bytes | None) -> str:
 
 
 def _parsed(line: bytes, vector: Vector) -> tuple[dict[str, Any] | None, str]:
-    """An answer, or why a line is none."""
+    """An answer, or why a line is invalid."""
     text = _text(line)
     try:
         answer = json.loads(text)
@@ -168,7 +168,7 @@ def _judged(vector: Vector, answer: dict[str, Any] | None, why: str) -> Outcome:
 
 
 def _equal(answered: object, measured: object) -> bool:
-    """Whether two values are the same number, or lists of the same; true is no 1."""
+    """Whether two values are equal numbers, or lists of them; true is not 1."""
     if isinstance(measured, list):
         same = isinstance(answered, list) and len(answered) == len(measured)
         return same and all(map(_equal, answered, measured))  # type: ignore[call-overload]

@@ -1,14 +1,14 @@
 """How many bytes a model's weights take.
 
-The first of these that knows decides, and the answer says which:
+The first of these with a size decides, and the answer names it:
 
     given           671GB, 70B x 4.5bit, or a path (`written`)
     in a format     --weights-dtype: the preset's tensors, each in that format (an estimate)
     its own files   the GGUF file or the folder that names the model (`files`)
     published       the hub's headers, the preset's own size, or that of the repository (`published`)
-    counted         the preset's tensors in the format that the name says (`inventories`)
+    counted         the preset's tensors in the format given by the name (`inventories`)
 
-What none of them knows is asked for. Source of each format: `kvcalc.model.weight_formats`.
+Otherwise the size must be given. Source of each format: `kvcalc.model.weight_formats`.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def find_weights(
     folder: Path = Path(),
     inventory: Inventory | None = None,
 ) -> Weights:
-    """The weights of a model, and where their size came from.
+    """The weights of a model, and the source of their size.
 
-    given: as it is written, relative to `folder` where that is a path. form: a format to count in. inventory: tensors
-    of a model that is no preset, counted elsewhere.
-    Raises InvalidValueError where nothing says their size, UnknownNameError for a format, InvalidFileError for a file.
+    given: as written, relative to `folder` if it is a path. form: a format to count in. inventory: tensors of a model
+    that is not a preset. Raises InvalidValueError if their size is unknown, UnknownNameError for a format,
+    InvalidFileError for a file.
     """
     tensors = inventory or (None if rebuilt_as(model) else inventory_of(model.checkpoint.preset))
     if given is not None and form is not None:
         raise InvalidValueError(
-            f"weights are given ({given}) and counted in a format ({form})",
+            f"weights are given ({given}), and a format to count them in as well ({form})",
             field="weights",
-            help="leave one of them out",
+            help="remove one of them",
         )
     if given is not None:
         read = read_weights(given, folder) if isinstance(given, str) else weights_of(model, given)
@@ -103,14 +103,14 @@ def served_weights(
 
 
 def _with_tensors(weights: Weights, inventory: Inventory | None, model: Model) -> Weights:
-    """The same bytes, and the tensors that they are of, where these are known."""
+    """The same bytes with their tensors, if known."""
     if inventory is None:
         return weights
     from kvcalc.model.weight_formats import find_format, weight_format
 
     own = counted(inventory, find_format(model.checkpoint.format) or weight_format(_FORMAT_BY_DEFAULT), "")
     if weights.source.startswith(GIVEN):
-        own = loaded(own, model)  # what is given is what an engine loads
+        own = loaded(own, model)  # given weights are what an engine loads
     return weights._replace(tensors=own.tensors, widths=own.widths, experts_per_token=own.experts_per_token)
 
 
@@ -119,13 +119,13 @@ def _in_format(model: Model, form: str, inventory: Inventory | None) -> Weights:
 
     chosen = weight_format(form)
     if inventory is None:
-        raise unknown_weights(f", as the tensors of {model.name} are not known", HOW_TO_SAY)
+        raise unknown_weights(f", because the tensors of {model.name} are unknown", HOW_TO_SAY)
     found = counted(inventory, chosen, f"in {form}")
     return found._replace(form=form, repository=_repository(model.checkpoint, form))
 
 
 def _repository(own: Checkpoint, form: str) -> str:
-    """Where weights are published in a format; empty where that is not known."""
+    """Where weights are published in a format; empty if unknown."""
     if form == own.format:
         return own.repository
     from kvcalc.io.weights.repositories import repositories_of
@@ -134,7 +134,7 @@ def _repository(own: Checkpoint, form: str) -> str:
 
 
 def _of_files(model: Model) -> Weights | None:
-    """What the file or the folder holds that names the model; None where that is a config alone."""
+    """Weights in the model's file or folder; None if there is only a config."""
     path = Path(model.checkpoint.path)
     if not model.checkpoint.path or rebuilt_as(model):
         return None
@@ -147,7 +147,7 @@ def _of_files(model: Model) -> Weights | None:
 
 
 def _published(model: Model) -> Weights | None:
-    """As the hub, the preset or the table of published checkpoints says."""
+    """From the hub, the preset or the table of published checkpoints."""
     if rebuilt_as(model):
         return None
     if model.weights_bytes is not None:
@@ -158,15 +158,16 @@ def _published(model: Model) -> Weights | None:
 
 
 def _by_name(model: Model, inventory: Inventory) -> Weights:
-    """The preset's tensors in the format that the model's name says; an estimate where it says none."""
+    """The preset's tensors in the format given by the model's name; an estimate if it gives none."""
     from kvcalc.model.weight_formats import find_format
 
     form = model.checkpoint.format
     known = find_format(form or _FORMAT_BY_DEFAULT)
     if known is None:
         raise unknown_weights(
-            f", as {model.name} comes in several formats", "say which: --weights-dtype q4_k_m, or pass --weights 4.9GB"
+            f", because {model.name} comes in several formats",
+            "choose one: --weights-dtype q4_k_m, or pass --weights 4.9GB",
         )
     found = counted(inventory, known, f"in {form or _FORMAT_BY_DEFAULT}")
     found = found._replace(form=form or _FORMAT_BY_DEFAULT, repository=model.checkpoint.repository)
-    return found if form else found._replace(estimate=True, source=f"{found.source}, a format that is assumed")
+    return found if form else found._replace(estimate=True, source=f"{found.source}, an assumed format")

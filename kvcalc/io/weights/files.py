@@ -1,8 +1,8 @@
-"""How many bytes the weights in files take. Headers alone are read.
+"""Bytes of the weights in files. Only headers are read.
 
     model.safetensors.index.json    metadata.total_size
-    *.safetensors, or a folder      8 bytes that hold the header's length, the header as JSON, whose data_offsets end
-                                    where the tensors do: the sum over files
+    *.safetensors, or a folder      the header's length (8 bytes) and the header (JSON), whose data_offsets end with the
+                                    tensors: the sum over files
     *.gguf                          the tensors that the header lists, each by its shape and type; all parts of a split
 
 Source: github.com/huggingface/safetensors (format); ggml/docs/gguf.md of llama.cpp.
@@ -57,8 +57,8 @@ def bytes_of_path(path: Path) -> int:
 
         return tensor_bytes(path)
     if not exists(path):
-        raise InvalidFileError("there is no such file", where=str(path), help=HOW_TO_SAY)
-    raise InvalidFileError("holds no weights that are known here", where=str(path), help=HOW_TO_SAY)
+        raise InvalidFileError("no such file", where=str(path), help=HOW_TO_SAY)
+    raise InvalidFileError("contains no known weights", where=str(path), help=HOW_TO_SAY)
 
 
 def _bytes_of_folder(folder: Path) -> int:
@@ -71,7 +71,7 @@ def _bytes_of_folder(folder: Path) -> int:
     ggufs = sorted(folder.glob(f"*{_GGUF}"))
     if len(ggufs) == 1:
         return bytes_of_path(ggufs[0])
-    several = f"{len(ggufs)} GGUF files, which may be one model or several" if ggufs else "no safetensors and no GGUF"
+    several = f"{len(ggufs)} GGUF files, possibly several models" if ggufs else "no safetensors and no GGUF"
     raise InvalidFileError(f"is a folder with {several}", where=str(folder), help=HOW_TO_SAY)
 
 
@@ -84,13 +84,13 @@ def bytes_of_index(document: Document) -> int:
     data = document.data
     metadata = data.get("metadata") if isinstance(data, dict) else None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    if isinstance(size, float) and size.is_integer():  # some writers make it 1.6e10
+    if isinstance(size, float) and size.is_integer():  # some writers write 1.6e10
         size = int(size)
     if type(size) is not int or size < 0:
         raise InvalidFileError(
             f"has no metadata.total_size in bytes, but {shown(size)}",
             where=document.where(("metadata", "total_size")),
-            help="give the folder with the safetensors files, or the bytes",
+            help="pass the folder with the safetensors files, or the bytes",
         )
     return size
 
@@ -102,7 +102,7 @@ def _bytes_of_safetensors(path: Path) -> int:
 
 
 def read_safetensors(file: Readable, size_bytes: int, where: str) -> tuple[StoredTensor, ...]:
-    """Tensors of one file of `size_bytes`, which errors call `where`; its header alone is read.
+    """Tensors of one file of `size_bytes`, called `where` in errors; only its header is read.
 
     Raises InvalidFileError.
     """
@@ -110,26 +110,26 @@ def read_safetensors(file: Readable, size_bytes: int, where: str) -> tuple[Store
     length = _LENGTH.unpack(raw)[0] if len(raw) == _LENGTH.size else None
     if length is None or length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH.size):
         claims = "is too short for one" if length is None else f"claims {length:,} bytes"
-        raise _wrong(where, f"has no header of safetensors: it {claims}, and the file has {size_bytes:,}")
+        raise _wrong(where, f"has no safetensors header: it {claims}, and the file has {size_bytes:,}")
     return _tensors(where, _entries(where, file.read(length)), size_bytes - _LENGTH.size - length)
 
 
 def _entries(where: str, text: bytes) -> dict[str, object]:
-    """Entries of a header, of which there is a limit: each takes some ten times as much memory as it is long."""
+    """Entries of a header, with a limit: parsed, each takes some ten times its length in memory."""
     values = text.count(b",")
     if values > MAX_HEADER_VALUES:
-        raise _wrong(where, f"has a header of more than {values:,} values, and {MAX_HEADER_VALUES:,} would be many")
+        raise _wrong(where, f"has a header of more than {values:,} values; the limit is {MAX_HEADER_VALUES:,}")
     try:
         header = json.loads(text.decode("latin-1"))  # one letter outside of it would make four bytes of each other
     except (ValueError, RecursionError) as error:
-        raise _wrong(where, "has a header that is no JSON") from error
+        raise _wrong(where, "has a header that is not JSON") from error
     if not isinstance(header, dict):
-        raise _wrong(where, f"has a header that is no JSON object, but {shown(header)}")
+        raise _wrong(where, f"has a header that is not a JSON object, but {shown(header)}")
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def _tensors(where: str, entries: dict[str, object], data_bytes: int) -> tuple[StoredTensor, ...]:
-    """Each entry, its bytes held against what is in the file."""
+    """Each entry, with its bytes checked against the file."""
     found = []
     for name, entry in entries.items():
         match entry:
@@ -140,7 +140,7 @@ def _tensors(where: str, entries: dict[str, object], data_bytes: int) -> tuple[S
                 raise _wrong(where, f"puts {shown(name)} at {shown(offsets)} of {data_bytes:,} bytes of data")
     total = sum(tensor.bytes for tensor in found)
     if total > data_bytes:
-        raise _wrong(where, f"has tensors of {total:,} bytes in {data_bytes:,} bytes of data")
+        raise _wrong(where, f"has tensors of {total:,} bytes, but {data_bytes:,} bytes of data")
     return tuple(found)
 
 
@@ -149,4 +149,4 @@ def _shape(value: object) -> tuple[int, ...]:
 
 
 def _wrong(where: str, what: str) -> InvalidFileError:
-    return InvalidFileError(what, where=where, help="download the file again, or give the bytes: 671GB")
+    return InvalidFileError(what, where=where, help="download the file again, or pass the bytes: 671GB")

@@ -1,6 +1,6 @@
 """Tensors of the checkpoints of shipped presets, as their classes have them: presets/weights/NAME.tsv.
 
-A line for each tensor: part, name, shape, layers (`0-2,4`), and the format that it keeps or the tensor whose storage it
+One line per tensor: part, name, shape, layers (`0-2,4`), and the format that it keeps or the tensor whose storage it
 shares. `tools/weights.py` writes them from the classes of transformers.
 """
 
@@ -27,20 +27,20 @@ _CONFIG, _EXPERTS = "# config: ", "# experts per token: "
 
 
 def inventory_of(preset: str) -> Inventory | None:
-    """Tensors of a preset's checkpoint; None where its class is not known here."""
+    """Tensors of a preset's checkpoint; None if its class is unknown."""
     path = presets_folder() / FOLDER / f"{preset}.tsv"
     return parse_inventory(read_text(path), path.name) if preset and is_file(path) else None
 
 
 def parameters_in(preset: str) -> int | None:
-    """Parameters of a preset's checkpoint, as its file says; None where there is none."""
+    """Parameters of a preset's checkpoint, from its file; None without one."""
     path = presets_folder() / FOLDER / f"{preset}.tsv"
     said = _PARAMETERS.search(read_text(path)) if is_file(path) else None
     return None if said is None else int(said[1].replace(",", ""))
 
 
 def preset_config(preset: str) -> dict[str, object] | None:
-    """The config from which a preset's class is built, but for its defaults; None where it is not known here."""
+    """The config from which a preset's class is built, without defaults; None if unknown."""
     path = presets_folder() / FOLDER / f"{preset}.tsv"
     if not preset or not is_file(path):
         return None
@@ -50,7 +50,7 @@ def preset_config(preset: str) -> dict[str, object] | None:
 
 
 def parse_inventory(text: str, name: str) -> Inventory:
-    """Inventory of a file's text, whose first line says where it came from. Raises InvalidFileError with the line."""
+    """Inventory of a file's text, whose first line is its source. Raises InvalidFileError with the line."""
     first, *lines = text.splitlines()
     source = first.removeprefix("#").partition(": ")[2].strip()
     experts = next((line.removeprefix(_EXPERTS) for line in lines if line.startswith(_EXPERTS)), "0")
@@ -66,17 +66,19 @@ def _tensors(lines: Iterable[str], name: str) -> Iterator[WeightTensor]:
             yield _tensor(*(*cells, *("",) * _COLUMNS)[:_COLUMNS])
         except (ValueError, KeyError) as error:
             raise InvalidFileError(
-                f"is no tensor of a checkpoint: {error}", where=f"{name}:{number}", help="write it by tools/weights.py"
+                f"is not a tensor of a checkpoint: {error}",
+                where=f"{name}:{number}",
+                help="generate it with tools/weights.py",
             ) from None
 
 
 def _tensor(part: str, name: str, shape: str, layers: str, form: str) -> WeightTensor:
     if part not in PARTS:
-        raise ValueError(f"no part is called {part!r}")
+        raise ValueError(f"unknown part {part!r}")
     shares = form.removeprefix(_SHARES) if form.startswith(_SHARES) else ""
     dtype = "" if shares else form
     if dtype and dtype not in PLAIN_BYTES:
-        raise ValueError(f"no format is called {dtype!r}")
+        raise ValueError(f"unknown format {dtype!r}")
     return WeightTensor(part, name, tuple(map(int, shape.split("x"))), tuple(_layers(layers)), dtype, shares)
 
 

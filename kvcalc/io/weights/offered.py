@@ -1,8 +1,8 @@
 """Weights of a model that are published in other formats than its own, as far as an engine loads them.
 
-A repository whose size was read (presets/checkpoints.tsv) is exact; one that is known by name alone
-(presets/repositories.tsv) is counted in its format, and an estimate. Of formats that take as much, the first stands
-for the others; `--weights-dtype` asks for any.
+A repository whose size was read (presets/checkpoints.tsv) is exact; one known only by name (presets/repositories.tsv)
+is counted in its format, an estimate. Of formats of equal size only the first is offered; `--weights-dtype` selects
+any.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from kvcalc.model import Model
 
 _ALIKE_PERCENT = 10
-"""Difference up to which two formats are one to a plan."""
+"""Difference up to which two formats count as equal."""
 
 
 def offered(model: Model, engine: Engine, gpu: Gpu) -> Iterator[Weights]:
-    """Weights of each format of which there is a repository, but for the model's own; none of a rebuilt model."""
+    """Weights in each format with a repository, except the model's own; none for a rebuilt model."""
     own = model.checkpoint
     if not own.preset or own.path or rebuilt_as(model):
         return
@@ -41,7 +41,7 @@ def offered(model: Model, engine: Engine, gpu: Gpu) -> Iterator[Weights]:
 
 
 def _published(model: Model, form: str, repository: str) -> Weights | None:
-    """The weights of a repository; None where their size is not known."""
+    """The weights of a repository; None if their size is unknown."""
     other = model.checkpoint._replace(repository=repository, format=form)
     try:
         return find_weights(replace(model, checkpoint=other, weights_bytes=None, weights_source=""))

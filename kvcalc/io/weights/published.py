@@ -1,4 +1,4 @@
-"""Sizes of published checkpoints: presets/checkpoints.tsv, a row each with repository, bytes, format and source."""
+"""Sizes of published checkpoints: presets/checkpoints.tsv, one row each with repository, bytes, format and source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = "checkpoints.tsv"
 
 
 class Published(NamedTuple):
-    """A repository whose size was read. bytes: of all tensors. form: of its weights. source: where the size stood."""
+    """A repository with a known size. bytes: of all tensors. form: of its weights. source: of the size."""
 
     repository: str
     bytes: int

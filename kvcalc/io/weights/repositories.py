@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from kvcalc.model.checkpoint import Checkpoint
 
 _GGUF = "gguf"
-"""What the table says of repositories that have a file for each of llama.cpp's formats."""
+"""Mark of repositories with a file for each of llama.cpp's formats."""
 
 
 def repositories_of(own: Checkpoint) -> dict[str, str]:
-    """A repository for each format: one whose size was read before any other.
+    """A repository for each format, preferring one with a known size.
 
-    Of the very model: distils and other releases, which cache the same, are called otherwise. Empty where no preset has
-    the tensors.
+    Only of the model itself, not of distils and other releases with the same cache. Empty where no preset has the
+    tensors.
     """
     if not own.preset:
         return {}

@@ -1,4 +1,4 @@
-"""Weights as people write them: an amount of bytes, parameters and bits, or the path of what holds them.
+"""Weights as people write them: bytes, parameters times bits, or a path.
 
 671GB, 625GiB       bytes with their unit
 70B x 4.5bit        parameters and bits of each; 70B x fp8, 8B @ bf16, 70B x 4.5 bpw
@@ -38,7 +38,7 @@ _BITS = {
 
 
 def read_weights(text: str | int, folder: Path = Path()) -> Weights:
-    """The weights as given, or as read from a path, which is relative to `folder`.
+    """The weights as given, or read from a path relative to `folder`.
 
     Raises InvalidValueError, InvalidFileError for a bad file.
     """
@@ -50,7 +50,7 @@ def read_weights(text: str | int, folder: Path = Path()) -> Weights:
 
 
 def _of_parameters(found: re.Match[str], text: str) -> Weights:
-    """Parameters times bits, rounded up: an estimate, since scales and what stays in 16 bits are not in it."""
+    """Parameters times bits, rounded up: an estimate without scales and parts that stay in 16 bits."""
     bits = Fraction(found["bits"]) if found["bits"] else _bits_of(found["format"], text)
     total_bytes = ceil(Fraction(found["number"]) * _UNITS[found["unit"].upper()] * bits / 8)
     if total_bytes > MAX_BYTES:
@@ -64,10 +64,10 @@ def _bits_of(name: str, text: str) -> int:
     bits = _BITS.get(name.lower())
     if bits is None:
         raise InvalidValueError(
-            f"weights do not say how many bits each parameter takes: {shown(text)}",
+            f"weights do not give the bits per parameter: {shown(text)}",
             field="weights",
-            help=f"write bits, as in 70B x 4.5bit, or one of {', '.join(_BITS)}; "
-            "--weights-dtype counts scales and what stays in 16 bits, too",
+            help=f"write bits, as in 70B x 4.5bit, or one of {', '.join(_BITS)}; --weights-dtype also counts scales "
+            "and parts that stay in 16 bits",
         )
     return bits
 

@@ -58,7 +58,7 @@ def test_a_folder_is_read_and_what_holds_nothing_is_listed(cli, folder):
     assert found["refused"] == []
     assert [(each["where"], each["why"][:24]) for each in found["skipped"]] == [
         ("k8s/broken.yaml:3", "is not valid YAML: did n"),
-        ("k8s/chart.yaml:2", "a Helm template that is "),
+        ("k8s/chart.yaml:2", "an unrendered Helm templ"),
         ("k8s/service.yaml", "no deployments found in "),
     ]
 
@@ -108,7 +108,7 @@ def test_a_revision_of_git_is_read(cli, folder):
     assert (before["where"], before["args"]["max-model-len"]) == ("main:deploy/a.yaml:9", 1024)
     assert now["args"]["max-model-len"] == 2048
     (refusal,) = shown(cli, "nothing:deploy/")["refused"]
-    assert "is no revision of this repository" in refusal["why"]
+    assert "is neither a revision of this repository nor a file or folder" in refusal["why"]
     (refusal,) = shown(cli, "main:nowhere/")["refused"]
     assert refusal["why"] == "the revision has no such file"
 
@@ -118,7 +118,7 @@ def test_a_revision_of_git_is_read(cli, folder):
     [
         pytest.param(lambda path: path.write_bytes(b"\xff\xfe"), "is not UTF-8 text", id="no text"),
         pytest.param(lambda path: path.write_bytes(b"x" * (MAX_FILE_BYTES + 1)), "is larger than", id="too large"),
-        pytest.param(os.mkfifo, "a pipe that nobody writes to", id="pipe"),
+        pytest.param(os.mkfifo, "is a pipe without a writer", id="pipe"),
         pytest.param(lambda path: path.symlink_to("/dev/zero"), "a device", id="device"),
     ],
 )

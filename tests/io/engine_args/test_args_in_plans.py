@@ -166,7 +166,7 @@ def test_ollama_makes_the_context_that_its_variables_say(cli, tmp_path):
     assert finding(cli, tmp_path, plan_of(args=line))["needed_bytes"] == 16_384 * cells
     alone = finding(cli, tmp_path, plan_of(args="ollama run llama3.1:8b"))
     assert alone["needed_bytes"] == 4096 * cells
-    assert alone["notes"][-1] == "no tokens are given: Ollama's own context of 4,096 is taken"
+    assert alone["notes"][-1] == "no tokens given: using Ollama's context of 4,096"
 
 
 def test_the_version_of_an_image_counts(cli, tmp_path):
@@ -214,30 +214,28 @@ def test_no_word_of_args_is_quoted_back(cli, tmp_path, args):
 PLAN_ERRORS = {
     "an unknown repository": (
         ROW.replace("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R9"),
-        "{file}:3: deployments[0].args: no repository called deepseek-ai/DeepSeek-R9 is known here, and its name "
-        "alone does not say what it caches\nhelp: did you mean 'deepseek-",
+        "{file}:3: deployments[0].args: deepseek-ai/DeepSeek-R9 is not a known repository, and its name alone does not determine its cache\nhelp: did you mean 'deepseek-",
     ),
     "a flag that is refused": (
         ROW.replace("--kv-cache-dtype fp8", "--enable-dbo"),
-        "{file}:3: deployments[0].args: --enable-dbo: two batches at a time change what is in flight",
+        "{file}:3: deployments[0].args: --enable-dbo: two concurrent batches change what is in flight",
     ),
     "experts of replicas on a GPU": (
         ROW.replace("--kv-cache-dtype fp8", "--enable-expert-parallel -dp 2").replace(
             "deepseek-ai/DeepSeek-R1", "kimi-k3"
         ),
-        "{file}:3: deployments[0].args: --enable-expert-parallel: replicas then share experts, and no GPU holds all "
-        "weights of its rank\nhelp: give a budget for the cache",
+        "{file}:3: deployments[0].args: --enable-expert-parallel: replicas then divide the experts, and no GPU holds all weights of its rank\nhelp: give a budget for the cache",
     ),
     "adapters without a reserve": (
         ROW.replace("--kv-cache-dtype fp8", "--enable-lora")
         .replace("    reserve: 0\n", "")
         .replace("deepseek-ai/DeepSeek-R1", "qwen3-next-80b-a3b"),
-        "{file}:3: deployments[0].args: --enable-lora: adapters take memory beside the weights; the cache stays as it is"
+        "{file}:3: deployments[0].args: --enable-lora: adapters take memory in addition to the weights; the cache is unchanged"
         "\nhelp: add reserve: and their bytes",
     ),
     "a draft that is not known": (
         ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method eagle3 --speculative-config.model a/b"),
-        "{file}:3: deployments[0].args: no repository called a/b is known here",
+        "{file}:3: deployments[0].args: a/b is not a known repository",
     ),
     "a draft of layers that are not known": (
         ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method medusa --speculative-config.model qwen3-8b"),
@@ -258,15 +256,15 @@ PLAN_ERRORS = {
     ),
     "another engine": (
         ROW + "    engine: sglang\n",
-        "{file}:3: deployments[0].args: these are arguments of vllm, and the engine is sglang\nhelp: leave engine out",
+        "{file}:3: deployments[0].args: these are arguments of vllm, but the engine is sglang\nhelp: remove engine",
     ),
     "another layout": (
         ROW + "    tp: 4\n",
-        "{file}:8: deployments[0].tp: tp (4) is not what args say (8)\nhelp: give it in one place",
+        "{file}:8: deployments[0].tp: tp (4) differs from args (8)\nhelp: give it in one place",
     ),
     "another setting": (
         ROW + "    engine_settings: {kv_cache_dtype: auto}\n",
-        "{file}:8: deployments[0].engine_settings: kv_cache_dtype ('auto') is not what args say ('fp8')\nhelp: give",
+        "{file}:8: deployments[0].engine_settings: kv_cache_dtype ('auto') differs from args ('fp8')\nhelp: give",
     ),
     "other GPUs than ranks": (
         ROW + "    gpus: 4\n",
@@ -274,7 +272,7 @@ PLAN_ERRORS = {
     ),
     "users said twice": (
         ROW + "    sequences: 4\n",
-        "{file}:4: deployments[0].concurrency: sequences and concurrency are both given, and are the same\nhelp: give",
+        "{file}:4: deployments[0].concurrency: sequences and concurrency are the same field, and both are given\nhelp: give",
     ),
     "no users": (ROW.replace("30", "0"), "{file}:4: deployments[0].concurrency: concurrency must be at least 1, not 0"),
     "neither model nor arguments": (

@@ -141,7 +141,7 @@ def test_visible_devices_are_counted(variables, gpus):
 def test_more_ranks_than_visible_gpus_are_told():
     few = "CUDA_VISIBLE_DEVICES=0,1 vllm serve m -tp 4"
     assert [(said.about, said.why) for said in read_command(few).told] == [
-        ("GPUs", "4 ranks are asked for, and 2 GPUs are visible: it would not start")
+        ("GPUs", "4 ranks are requested, but 2 GPUs are visible: it would not start")
     ]
     assert told(read_command(f"{few} --nnodes 2")) == []
 
@@ -162,15 +162,13 @@ def test_an_unknown_flag_takes_its_value_along_and_is_told():
     assert command.model == "deepseek-ai/DeepSeek-R1"
     assert told(command) == ["--colour", "--temperament", "--tune"]
     assert {said.why for said in command.told} == {
-        "no flag of vLLM that kvcalc knows; its name does not speak of memory"
+        "not a known flag of vLLM; its name does not suggest an effect on memory"
     }
 
 
 def test_a_variable_that_is_not_known_is_told_by_its_name():
     command = read_command("VLLM_LUCKY_NUMBER=7 HF_TOKEN=x PATH=y vllm serve m")
-    assert [(said.about, said.why) for said in command.told] == [
-        ("VLLM_LUCKY_NUMBER", "a variable of vLLM that kvcalc does not know")
-    ]
+    assert [(said.about, said.why) for said in command.told] == [("VLLM_LUCKY_NUMBER", "not a known variable of vLLM")]
 
 
 def test_the_last_of_a_repeated_flag_counts():
@@ -197,15 +195,15 @@ def test_the_parts_of_speculation_make_one_object():
 REFUSED = {
     "a flag by its family": (
         f"{SERVE} --kv-transfer-config.kv_connector MyConnector",
-        "--kv-transfer-config: what its connector does to the layout of the cache is not known here",
+        "--kv-transfer-config: the effect of its connector on the cache layout is unknown",
     ),
     "a flag that sounds as if it did": (
         f"{SERVE} --kv-cache-shrink-ray 3",
-        "--kv-cache-shrink-ray: what it does to memory is not known here",
+        "--kv-cache-shrink-ray: its effect on memory is unknown",
     ),
     "a variable that does": (
         f"VLLM_KV_CACHE_LAYOUT=HND {SERVE}",
-        "VLLM_KV_CACHE_LAYOUT: what it does to memory is not known here",
+        "VLLM_KV_CACHE_LAYOUT: its effect on memory is unknown",
     ),
     "latents turned off": (
         f"VLLM_MLA_DISABLE=1 {SERVE}",
@@ -213,28 +211,27 @@ REFUSED = {
     ),
     "a switch turned off": (
         f"{SERVE} --no-enable-chunked-prefill",
-        "--no-enable-chunked-prefill: whole prompts make batches longer",
+        "--no-enable-chunked-prefill: without chunked prefill, batches are longer",
     ),
     "the same, turned around": (
         f"{SERVE} --disable-chunked-prefill",
-        "--disable-chunked-prefill: whole prompts make batches longer",
+        "--disable-chunked-prefill: without chunked prefill, batches are longer",
     ),
     "vLLM-Omni": (
         "vllm serve fishaudio/s2-pro --omni --port 8000",
-        "--omni: vLLM-Omni serves several stages, each with an engine of its own, or a diffusion model without a KV "
-        "cache",
+        "--omni: vLLM-Omni serves several stages, each with its own engine, or a diffusion model without a KV cache",
     ),
     "a file that is not there": (
         f"{SERVE} --config x.yaml",
-        "--config: arguments in a file, which is not beside what was read",
+        "--config: arguments in a file that is not next to the input",
     ),
     "a pooling model": (
         "vllm serve BAAI/bge-m3 --runner pooling",
-        "--runner: a model that pools keeps no cache between steps",
+        "--runner: a pooling model keeps no cache between steps",
     ),
     "a field that shapes the model": (
         """vllm serve m --hf-overrides '{"num_hidden_layers": 4}'""",
-        "--hf-overrides: num_hidden_layers may change the shape of the model",
+        "--hf-overrides: num_hidden_layers may change the model's shape",
     ),
     "states of every block": (
         "vllm serve m --mamba-cache-mode all",
@@ -242,15 +239,15 @@ REFUSED = {
     ),
     "a key of attention": (
         "vllm serve m --attention-config.indexer_kv_dtype fp8",
-        "--attention-config: what indexer_kv_dtype does to memory is not known here",
+        "--attention-config: the effect of indexer_kv_dtype on memory is unknown",
     ),
     "drafts as old versions have them": (
         "vllm serve m --speculative-model d --num-speculative-tokens 4",
-        "--speculative-model: drafts of older versions are not modelled",
+        "--speculative-model: draft flags of older versions are not modelled",
     ),
     "diffusion in SGLang": (
         "SGLANG_CACHE_DIT_ENABLED=true sglang serve --model-path Qwen/Qwen-Image",
-        "SGLANG_CACHE_DIT_ENABLED: what it starts has no KV cache of a decoder",
+        "SGLANG_CACHE_DIT_ENABLED: what it starts has no decoder with a KV cache",
     ),
     "SGLang's benchmark": (
         "sglang serve --model-path m --dataset-name random --num-prompts 320",
@@ -262,18 +259,18 @@ REFUSED = {
     ),
     "several cards of llama.cpp": (
         "llama-server -m m -ts 1,1",
-        "-ts: how several GPUs share one context is not modelled",
+        "-ts: one context on several GPUs is not modelled",
     ),
     "the cache on the host": (
         "llama-server -m m -nkvo",
-        "-nkvo: the cache is then in the host's memory",
+        "-nkvo: the cache is then in host memory",
     ),
     "an engine that is not modelled": (
         "text-generation-launcher --model-id m --max-total-tokens 4096",
         "TGI: TGI is not modelled; what decides its cache is max-total-tokens, num-shard, cuda-memory-fraction and "
         "kv-cache-dtype",
     ),
-    "beams": ("trtllm-serve m --max_beam_width 4", "--max_beam_width: each beam has a cache of its own"),
+    "beams": ("trtllm-serve m --max_beam_width 4", "--max_beam_width: each beam has its own cache"),
     "another backend": (
         "trtllm-serve m --backend tensorrt",
         "--backend: only its PyTorch backend is modelled",
@@ -282,26 +279,26 @@ REFUSED = {
 WRONG = {
     "a quote": (f"{SERVE} --dtype 'auto", "the arguments cannot be split into words: a quote is not closed"),
     "a bracket": (f"{SERVE} --dtype ${{A", "the arguments cannot be split into words: { is not closed"),
-    "no command": ("kubectl get pods", "it begins with no command that is known here"),
-    "two commands": ("vllm serve a & vllm serve b", "2 engines are started, and one is meant"),
+    "no command": ("kubectl get pods", "it does not begin with a known command"),
+    "two commands": ("vllm serve a & vllm serve b", "2 engines are started, but expected one"),
     "no value": (f"{SERVE} --block-size", "--block-size: it has no value"),
     "a number": (f"{SERVE} --gpu-memory-utilization most", "--gpu-memory-utilization: must be a number, not 'most'"),
     "a count": (f"{SERVE} -tp many", "-tp: must be a whole number, not 'many'"),
     "JSON": (f"{SERVE} --speculative-config mtp", "--speculative-config: must be a JSON object"),
     "GiB": (f"{SERVE} --cpu-offload-gb much", "--cpu-offload-gb: must be a number of GiB"),
-    "a stray word": (f"{SERVE} other/model", "word 4: it follows no flag that takes it"),
+    "a stray word": (f"{SERVE} other/model", "word 4: it does not belong to any flag"),
     "two words in one": (
         "vllm serve '--max-model-len 16384'",
-        "word 3: --max-model-len and its value are one word, which vLLM takes for the name of the model",
+        "word 3: --max-model-len and its value are one word, which vLLM reads as the name of the model",
     ),
     "a switch with a value": (
         f"{SERVE} --enable-chunked-prefill=false",
-        "--enable-chunked-prefill: vLLM takes no value behind it",
+        "--enable-chunked-prefill: it takes no value in vLLM",
     ),
-    "several flags": (f"{SERVE} --max-num 3", "--max-num: it is the beginning of several flags"),
+    "several flags": (f"{SERVE} --max-num 3", "--max-num: it is a prefix of several flags"),
     "a variable": (f"{SERVE} --max-model-len ${{LEN:-5}}", "--max-model-len: LEN is a variable that nothing sets"),
     "a variable for a model": ("vllm serve $(MODEL_ID)", "word 3: MODEL_ID is a variable that nothing sets"),
-    "a template": ("vllm serve '{{ .Values.model }}'", "word 3: a template that nothing fills in"),
+    "a template": ("vllm serve '{{ .Values.model }}'", "word 3: an unrendered template"),
     "a command's output": (
         f"{SERVE} -tp $(nvidia-smi -L | wc -l)",
         "-tp: the output of a command, which is not run",
@@ -492,7 +489,7 @@ def test_flags_of_older_versions_are_read_and_told(flags, version, about):
     command = read_command(f"vllm serve m {flags}")
     assert command.refused == ()
     assert [(said.about, said.why) for said in command.told] == [
-        (about, f"not a flag of vLLM 0.33.0 any more ({version} still has it)")
+        (about, f"no longer a flag of vLLM 0.33.0 (last in {version})")
     ]
     assert read_command(f"--model m {flags}", image=f"vllm/vllm-openai:v{version}").told == ()
 
@@ -565,7 +562,7 @@ def test_values_of_a_list_may_stand_apart():
 def test_a_flag_that_is_misspelt_is_refused_with_what_was_meant(line, flag):
     with pytest.raises(NotApplicableError) as error:
         read_arguments(line)
-    assert error.value.what.endswith("is not known to have this flag")
+    assert "not a known flag of" in error.value.what
     assert error.value.help.startswith(f"did you mean {flag}")
 
 

@@ -51,5 +51,5 @@ def test_the_base_is_no_file_of_this_disk(hub, tmp_path, monkeypatch, relative):
 
 def test_an_adapter_of_itself_ends(hub):
     hub.add("me/lora", {"adapter_config.json": adapter("me/lora")})
-    with pytest.raises(kvcalc.InvalidFileError, match="and the base of an adapter itself"):
+    with pytest.raises(kvcalc.InvalidFileError, match="and itself the base of an adapter"):
         kvcalc.load("me/lora", hub=True)

@@ -235,7 +235,7 @@ def test_weights_of_a_split_gguf_are_those_of_all_parts(hub):
     model = kvcalc.load("org/tiny-GGUF:Q8_0", hub=True)
     assert model.weights_bytes == GGUF_BYTES + 2 * 64 * 64
     hub.add("org/tiny-GGUF", {parts[0]: GGUF})
-    with pytest.raises(kvcalc.InvalidFileError, match="is one of 2 parts, of which this is not there"):
+    with pytest.raises(kvcalc.InvalidFileError, match="is one of 2 parts, but does not exist"):
         kvcalc.load("org/tiny-GGUF:Q8_0", hub=True)
 
 
@@ -345,7 +345,7 @@ def test_variables_of_the_library_are_honoured(hub, tmp_path):
     refused = run_cli("size org/tiny --hub", **here)
     assert refused.returncode == 2
     assert refused.stderr == (
-        "org/tiny: there is no such repository, or it is private\nhelp: check the name; for a private one set HF_TOKEN\n"
+        "org/tiny: no such repository, or it is private\nhelp: check the name; for a private one set HF_TOKEN\n"
     )
     found = run_cli("size org/tiny --hub", **here, HF_TOKEN="hf_right")
     assert found.returncode == 0, found.stderr

@@ -51,16 +51,16 @@ def refused(cli, name: str = "org/tiny") -> str:
 
 def test_no_such_repository(hub, cli):
     assert refused(cli, "org/other") == (
-        "org/other: there is no such repository, or it is private\n"
-        "help: check the name; for a private one set HF_TOKEN; the one that was sent may not"
+        "org/other: no such repository, or it is private\n"
+        "help: check the name; for a private one set HF_TOKEN; the token that was sent has no access"
     )
 
 
 def test_a_gated_repository(hub, cli, monkeypatch):
     hub.gated.add("org/tiny")
     assert refused(cli) == (
-        "org/tiny/config.json: is gated: its authors give access to accounts that ask for it\n"
-        "help: ask on its page, then set HF_TOKEN to a token of that account; the one that was sent may not"
+        "org/tiny/config.json: is gated: its authors grant access on request\n"
+        "help: request access on its page, then set HF_TOKEN to a token of that account; the token that was sent has no access"
     )
     monkeypatch.delenv("HF_TOKEN")
     assert refused(cli).endswith("then set HF_TOKEN to a token of that account")
@@ -70,7 +70,7 @@ def test_a_gated_repository(hub, cli, monkeypatch):
 
 def test_no_such_revision(hub, cli):
     assert refused(cli, "org/tiny@v2") == (
-        "org/tiny@v2: has no such revision\nhelp: name a branch, a tag or a commit, or leave it out"
+        "org/tiny@v2: has no such revision\nhelp: name a branch, a tag or a commit, or remove the revision"
     )
 
 
@@ -86,13 +86,13 @@ def test_no_config(hub, cli):
     ("status", "headers", "message"),
     [
         (403, {}, "may not be read (403)"),
-        (429, {"Retry-After": "3600"}, "the hub has had too many requests (429)"),
-        (500, {}, "was answered with status 500"),
-        (503, {}, "was answered with status 503"),
-        (418, {}, "was answered with status 418"),
-        (451, {"X-Error-Message": f"Access is disabled {TOKEN}\x1b[31m"}, "was answered with status 451"),
-        (404, {}, "is not there"),
-        (304, {}, "was answered with status 304"),
+        (429, {"Retry-After": "3600"}, "the hub reports too many requests (429)"),
+        (500, {}, "failed with status 500"),
+        (503, {}, "failed with status 503"),
+        (418, {}, "failed with status 418"),
+        (451, {"X-Error-Message": f"Access is disabled {TOKEN}\x1b[31m"}, "failed with status 451"),
+        (404, {}, "does not exist"),
+        (304, {}, "failed with status 304"),
     ],
 )
 @pytest.mark.parametrize("path", [API, f"{RESOLVE}/config.json", f"{RESOLVE}/model.safetensors"])
@@ -150,7 +150,7 @@ def test_a_file_of_another_commit(hub, cli):
     hub.answers[f"{RESOLVE}/config.json"] = lambda handler: send(
         handler, 200, json.dumps(LLAMA).encode(), {"X-Repo-Commit": OTHER}
     )
-    assert f"was asked for at {COMMIT} and is of commit {OTHER}" in refused(cli)
+    assert f"was requested at {COMMIT}, but is from commit {OTHER}" in refused(cli)
 
 
 # How long and how much ------------------------------------------------------------------------------------------------
@@ -192,12 +192,12 @@ HEADER = f"{RESOLVE}/model.safetensors"
 @pytest.mark.parametrize("path", PATHS)
 def test_an_endless_answer_is_larger_than_it_may_be(hub, cli, path):
     hub.answers[path] = endless
-    assert "bytes that such a file may have" in refused(cli)
+    assert "is larger than the limit of" in refused(cli)
 
 
 def test_an_endless_header_ends_with_what_was_asked_for(hub, cli):
     hub.answers[HEADER] = endless
-    assert "does not come in parts, and is not read whole" in refused(cli)
+    assert "cannot be read in parts, and is too large to read completely" in refused(cli)
 
 
 @pytest.mark.parametrize("path", [*PATHS, HEADER])
@@ -206,7 +206,7 @@ def test_a_slow_answer_is_given_up(hub, cli, path, answer):
     hub.answers[path] = answer
     message = refused(cli)
     assert f"{hub.host} did not answer in time\nhelp: HF_HUB_DOWNLOAD_TIMEOUT=3 waits longer" in message or (
-        path == HEADER and answer is trickle and "does not come in parts" in message
+        path == HEADER and answer is trickle and "cannot be read in parts" in message
     )
 
 
@@ -223,22 +223,22 @@ def test_a_huge_file_is_not_read(hub, cli):
         endless(handler)
 
     hub.answers[f"{RESOLVE}/config.json"] = huge
-    assert "is larger than the 2,097,152 bytes that such a file may have" in refused(cli)
+    assert "is larger than the limit of 2,097,152 bytes" in refused(cli)
 
 
 def test_a_compressed_answer_is_not_unpacked(hub, cli):
     hub.answers[f"{RESOLVE}/config.json"] = lambda handler: send(handler, 200, b"x", {"Content-Encoding": "gzip"})
-    assert "came compressed, which was not asked for" in refused(cli)
+    assert "was sent compressed, which was not requested" in refused(cli)
 
 
 def test_a_part_where_the_whole_was_asked_for(hub, cli):
     hub.answers[API] = lambda handler: send(handler, 206, b"{}", {"Content-Range": "bytes 0-1/9"})
-    assert "comes in part, and was asked for whole" in refused(cli)
+    assert "was sent in part, although all of it was requested" in refused(cli)
 
 
 def test_redirects_end(hub, cli):
     hub.answers[API] = lambda handler: send(handler, 302, b"", {"Location": API})
-    assert "is sent on more than 8 times" in refused(cli)
+    assert "is redirected more than 8 times" in refused(cli)
 
 
 def test_an_endless_redirect_is_not_read(hub, cli):
@@ -279,7 +279,7 @@ def test_a_connection_that_breaks_off(hub, cli):
         handler.close_connection = True
 
     hub.answers[f"{RESOLVE}/config.json"] = breaks
-    assert f"the answer of {hub.host} broke off (RemoteProtocolError)" in refused(cli)
+    assert f"the answer of {hub.host} was interrupted (RemoteProtocolError)" in refused(cli)
 
 
 def test_what_is_no_http(hub, cli):
@@ -288,7 +288,7 @@ def test_what_is_no_http(hub, cli):
         handler.close_connection = True
 
     hub.answers[API] = other
-    assert "broke off" in refused(cli)
+    assert "was interrupted" in refused(cli)
 
 
 # Headers of weights ---------------------------------------------------------------------------------------------------
@@ -300,8 +300,8 @@ def test_what_is_no_http(hub, cli):
         (b"", "416"),
         (b"\1\2\3", "it is too short for one, and the file has 3"),
         (struct.pack("<Q", 10**15) + bytes(100), "it claims 1,000,000,000,000,000 bytes, and the file has 108"),
-        (struct.pack("<Q", 50) + bytes(100), "has a header that is no JSON"),
-        (struct.pack("<Q", 2) + b"[]" + bytes(100), "has a header that is no JSON object"),
+        (struct.pack("<Q", 50) + bytes(100), "has a header that is not JSON"),
+        (struct.pack("<Q", 2) + b"[]" + bytes(100), "has a header that is not a JSON object, but"),
         (safetensors({"a": (100,)})[:-1], "puts 'a' at [0, 200] of 199 bytes of data"),
     ],
 )
@@ -317,7 +317,7 @@ def test_wrong_headers_of_safetensors(hub, cli, content, message):
 )
 def test_wrong_words_of_a_part(hub, cli, range):
     hub.answers[HEADER] = lambda handler: send(handler, 206, bytes(8), {"Content-Range": range})
-    assert "does not come in parts, and is not read whole" in refused(cli)
+    assert "cannot be read in parts, and is too large to read completely" in refused(cli)
 
 
 def test_a_part_that_is_shorter_than_it_claims(hub, cli):
@@ -334,14 +334,14 @@ def test_a_file_that_changes_its_size(hub, cli):
         send(handler, 206, content, {"Content-Range": f"bytes {first}-{last}/{next(sizes)}"})
 
     hub.answers[HEADER] = changing
-    assert "has 1,000 bytes, and then 2,000" in refused(cli)
+    assert "changed its size from 1,000 to 2,000 bytes" in refused(cli)
 
 
 def test_a_gguf_file_that_is_none(hub, cli):
     hub.add("org/tiny-GGUF", {"tiny.gguf": b"GGML" + bytes(100)})
     assert "is not a GGUF file" in refused(cli, "org/tiny-GGUF")
     hub.add("org/tiny-GGUF", {"tiny.gguf": gguf_model({"a": (64, 64)})[:-1]})
-    assert "lists tensors of 8,192 bytes, and 8,191 are left in the file" in refused(cli, "org/tiny-GGUF")
+    assert "lists tensors of 8,192 bytes, but 8,191 are left in the file" in refused(cli, "org/tiny-GGUF")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_no_connection(hub, cli, monkeypatch):
         set_to(monkeypatch, f"http://{host}")
         assert refused(cli) == (
             f"org/tiny: {host} cannot be reached (ConnectError)\n"
-            "help: check the connection, HF_ENDPOINT and HTTPS_PROXY; HF_HUB_OFFLINE=1 reads the cache alone"
+            "help: check the connection, HF_ENDPOINT and HTTPS_PROXY; HF_HUB_OFFLINE=1 reads only the cache"
         )
 
 
@@ -413,7 +413,7 @@ def test_an_old_library_is_refused(hub, cli, monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "__version__", "0.36.2")
-    assert "--hub needs huggingface_hub 1 or newer, and 0.36.2 is installed" in refused(cli)
+    assert "--hub needs huggingface_hub 1 or newer, but 0.36.2 is installed" in refused(cli)
 
 
 def test_names_that_cannot_be_resolved_say_that_the_hub_can_be_asked(hub, cli):
@@ -458,7 +458,7 @@ def test_without_the_flag_nothing_is_connected_to():
 def test_a_connection_is_noticed():
     flagged = NO_NETWORK.replace('"size r1",', '"size org/tiny --hub", "size r1",')
     done = run_without_network(flagged)
-    assert "broke off (AssertionError)" in done.stderr
+    assert "was interrupted (AssertionError)" in done.stderr
 
 
 def test_no_error_is_a_traceback(hub, cli):

@@ -293,7 +293,7 @@ def test_an_address_is_the_repository_that_it_is_of(address):
 
 @pytest.mark.parametrize("name", ["https://huggingface.co/org/unheard-of", "org/unheard-of", "org/unheard-of:Q4_K_M"])
 def test_a_repository_that_is_not_known_says_that_the_hub_can_be_asked(name):
-    with pytest.raises(kvcalc.UnknownNameError, match="no repository called") as refused:
+    with pytest.raises(kvcalc.UnknownNameError, match="is not a known repository") as refused:
         resolve(name)
     assert "--hub" in refused.value.help
 

@@ -38,7 +38,7 @@ def test_parameters_and_bits_are_bytes_and_an_estimate(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("70B x q4", "weights do not say how many bits each parameter takes: '70B x q4'"),
+        ("70B x q4", "weights do not give the bits per parameter: '70B x q4'"),
         ("70B", "weights would be 70 bytes; 70 billion parameters in bf16 are 140GB"),
         ("999999T x 32bit", "weights must be at most"),
         ("70B x", "weights must be a number of bytes with its unit, not '70B x'"),
@@ -65,7 +65,9 @@ def test_a_folder_that_names_a_model_says_its_weights(tmp_path):
 
 
 def test_two_ways_to_say_it_are_one_too_many():
-    with pytest.raises(InvalidValueError, match=r"weights are given \(2GB\) and counted in a format \(fp8\)"):
+    with pytest.raises(
+        InvalidValueError, match=r"weights are given \(2GB\), and a format to count them in as well \(fp8\)"
+    ):
         find_weights(load("r1"), "2GB", "fp8")
 
 

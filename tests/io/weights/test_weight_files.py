@@ -133,18 +133,18 @@ def test_a_folder_is_the_sum_of_its_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"abc", "has no header of safetensors: it is too short for one, and the file has 3"),
-        (struct.pack("<Q", 2**63) + b"{}", "has no header of safetensors: it claims 9,223,372,036,854,775,808 bytes"),
-        (struct.pack("<Q", 3) + b"{}", "has no header of safetensors: it claims 3 bytes, and the file has 10"),
-        (safetensors(b"\xff{"), "has a header that is no JSON"),
-        (safetensors(b"[" * 5000), "has a header that is no JSON"),
-        (safetensors([1]), "has a header that is no JSON object, but [1]"),
+        (b"abc", "has no safetensors header: it is too short for one, and the file has 3"),
+        (struct.pack("<Q", 2**63) + b"{}", "has no safetensors header: it claims 9,223,372,036,854,775,808 bytes"),
+        (struct.pack("<Q", 3) + b"{}", "has no safetensors header: it claims 3 bytes, and the file has 10"),
+        (safetensors(b"\xff{"), "has a header that is not JSON"),
+        (safetensors(b"[" * 5000), "has a header that is not JSON"),
+        (safetensors([1]), "has a header that is not a JSON object, but [1]"),
         (safetensors({"a": 1}), "puts 'a' at None of 0 bytes of data"),
         (safetensors({"a": tensor(0, 10)}, 9), "puts 'a' at [0, 10] of 9 bytes of data"),
         (safetensors({"a": {"data_offsets": [5, 2]}}, 9), "puts 'a' at [5, 2] of 9 bytes of data"),
         (safetensors({"a": {"data_offsets": [-5, 2]}}, 9), "puts 'a' at [-5, 2] of 9 bytes of data"),
         (safetensors({"a": {"data_offsets": [0, "9"]}}, 9), "puts 'a' at [0, '9'] of 9 bytes of data"),
-        (safetensors({"a": tensor(0, 8), "b": tensor(0, 8)}, 9), "has tensors of 16 bytes in 9 bytes of data"),
+        (safetensors({"a": tensor(0, 8), "b": tensor(0, 8)}, 9), "has tensors of 16 bytes, but 9 bytes of data"),
     ],
 )
 def test_a_hostile_file_is_refused_by_name(tmp_path, content, what):
@@ -210,20 +210,20 @@ def test_a_split_model_is_the_sum_of_its_parts(tmp_path):
         written(tmp_path, f"big-{number:05}-of-00002.gguf", content)
     assert weights_bytes(str(tmp_path / "big-00002-of-00002.gguf")) == 120
     (tmp_path / "big-00001-of-00002.gguf").unlink()
-    with pytest.raises(InvalidFileError, match="is one of 2 parts, of which 1 are there"):
+    with pytest.raises(InvalidFileError, match="is one of 2 parts, of which 1 exist"):
         weights_bytes(str(tmp_path / "big-00002-of-00002.gguf"))
 
 
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (with_tensors(("a", (2**40, 2**20), 0)), "lists tensors of 4,611,686,018,427,387,904 bytes, and 0 are left"),
-        (with_tensors(("a", (64,), 99), data_bytes=64), "stores 'a' in type 99, which is not known here"),
-        (with_tensors(("a", (1,) * 5, 0)), "gives 'a' 5 dimensions, and 4 are the most"),
-        (with_tensors(("a", (), 0)), "gives 'a' 0 dimensions, and 4 are the most"),
-        (gguf(TINY, tensors=2**40), "claims 1,099,511,627,776 tensors, and 16,384 would be many"),
-        (with_tensors(("a" * 300, (1,), 0)), "has a tensor's name of 300 bytes, and 256 would be long"),
-        (with_tensors(("a\nb", (1,), 99)), r"stores 'a\nb' in type 99"),
+        (with_tensors(("a", (2**40, 2**20), 0)), "lists tensors of 4,611,686,018,427,387,904 bytes, but 0 are left"),
+        (with_tensors(("a", (64,), 99), data_bytes=64), "stores 'a' in an unknown type 99"),
+        (with_tensors(("a", (1,) * 5, 0)), "gives 'a' 5 dimensions; the limit is 4"),
+        (with_tensors(("a", (), 0)), "gives 'a' 0 dimensions; the limit is 4"),
+        (gguf(TINY, tensors=2**40), "claims 1,099,511,627,776 tensors; the limit is 16,384"),
+        (with_tensors(("a" * 300, (1,), 0)), "has a tensor's name of 300 bytes; the limit is 256"),
+        (with_tensors(("a\nb", (1,), 99)), r"stores 'a\nb' in an unknown type 99"),
         (gguf(TINY, tensors=1), "ends in the middle of a value"),
     ],
 )
@@ -245,10 +245,10 @@ def test_paths_that_hold_no_weights_are_refused(tmp_path):
         written(tmp_path, f"{number}.gguf", with_tensors())
     for name, what in {
         "empty": "is a folder with no safetensors and no GGUF",
-        "readme.md": "holds no weights that are known here",
-        "nowhere/model.safetensors": "there is no such file",
-        "./nowhere": "there is no such file",
-        ".": "is a folder with 2 GGUF files, which may be one model or several",
+        "readme.md": "contains no known weights",
+        "nowhere/model.safetensors": "no such file",
+        "./nowhere": "no such file",
+        ".": "is a folder with 2 GGUF files, possibly several models",
     }.items():
         with pytest.raises(InvalidFileError) as error:
             weights_bytes(name, tmp_path)

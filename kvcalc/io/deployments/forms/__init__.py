@@ -1,8 +1,8 @@
 """Forms that deployments are written in: one file each, found by being there.
 
-A form says which documents are its own, and reads what they may start. What it reads is not resolved and sized: words,
-variables, GPUs and replicas go to `settling.py` as a `Workload`; what it must say goes along as `Told` and `Refused`; a
-document that stands within another (values of an Argo application) is handed on as a `Document`.
+A form recognises its documents and reads what they may start. It neither resolves nor sizes anything: words, variables,
+GPUs and replicas go to `settling.py` as a `Workload`, with notes as `Told` and `Refused`; nested documents (values of
+an Argo application) are yielded as `Document`s.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def _none(_: Around) -> frozenset[str]:
 
 
 class Form(NamedTuple):
-    """A form. about: what it is, in a word or two; grammar: of its documents; general: asked when no other will.
+    """A form. about: a short name; grammar: of its documents; general: tried last.
 
-    uses: files that are read through others of this form, and not on their own.
+    uses: files that are read through other files of this form, not on their own.
     """
 
     about: str
@@ -37,18 +37,18 @@ class Form(NamedTuple):
 
 
 def forms() -> list[Form]:
-    """All of them, those for anything that is left at the end."""
+    """All forms, general ones last."""
     found: list[Form] = [FORMS.module(name).FORM for name in FORMS.names()]
     return sorted(found, key=lambda form: form.general)
 
 
 def form_of(document: Document, known: Iterable[Form]) -> Form | None:
-    """The form that a document is written in."""
+    """The form of a document."""
     return next((form for form in known if form.grammar == document.grammar and form.is_own(document)), None)
 
 
 def of_kinds(*kinds: str, group: str = "") -> Callable[[Document], bool]:
-    """Documents of Kubernetes of these kinds, and of a group of APIs where there is one."""
+    """Matches Kubernetes documents of these kinds and, if given, of an API group."""
 
     def is_own(document: Document) -> bool:
         return document.kind in kinds and (not group or document.group.endswith(group))
@@ -57,5 +57,5 @@ def of_kinds(*kinds: str, group: str = "") -> Callable[[Document], bool]:
 
 
 def nothing() -> Iterator[Read]:
-    """What a document reads as whose own is read elsewhere."""
+    """Reads nothing: for documents that are read elsewhere."""
     return iter(())

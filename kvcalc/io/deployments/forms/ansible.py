@@ -1,4 +1,4 @@
-"""Ansible: tasks that start a container, or a command, with {{ }} where a variable stands.
+"""Ansible: tasks that start a container or a command, with {{ }} for variables.
 
 Source: docs.ansible.com, community.docker.docker_container; containers.podman.podman_container.
 """
@@ -101,7 +101,7 @@ def filled(text: Text, values: Values, depth: int = 0) -> Text:
 
 
 def _whole(text: Text) -> Text:
-    """Words in which a template has no blanks, so that it stays one word."""
+    """Words with blanks removed from templates, so that each stays one word."""
     pieces, at = [], 0
     while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start)) >= 0:
         line = text.line_at(start)

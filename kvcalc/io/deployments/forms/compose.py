@@ -1,6 +1,6 @@
 """docker-compose: services with a command, an environment and devices; variables from .env, with ${NAME:-default}.
 
-A service that extends another has what that says, and says more; an override file given with its base says more, too.
+A service that extends another inherits its fields, and an override file given with its base adds more.
 Source: github.com/compose-spec/compose-spec, spec.md, and its interpolation, merge, include and deploy documents.
 """
 
@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:?[-?+])([^{}]*))?\}|\$([A-Za-z_]\w*)
 _KEYS = ("image", "command", "entrypoint", "build", "extends")
 _BASES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _ADDED = ("devices", "env_file", "volumes")
-"""Lists to which another adds; one of environment is merged by name, all others are replaced."""
+"""Lists that are appended; environment is merged by name, all others are replaced."""
 _MOST_EXTENDED = 20
 _CDI = re.compile(r"nvidia\.com/gpu=(\w+)")
 
@@ -34,7 +34,7 @@ def _is_own(document: Document) -> bool:
 
 
 def filled(text: Text, values: Mapping[str, Text]) -> Text:
-    """Words as compose fills them in; what nothing sets stays as it is written."""
+    """Words with compose's substitutions; unset variables stay as written."""
     if "$" not in text:
         return text
     pieces, at = [], 0
@@ -59,12 +59,12 @@ def _value(match: re.Match[str], values: Mapping[str, Text]) -> str | None:
 
 
 def _used(around: Around) -> frozenset[str]:
-    """Override files that lie beside their base."""
+    """Override files next to their base."""
     return frozenset(over.file for base in around.documents for over in _overrides(base, around))
 
 
 def _overrides(document: Document, around: Around) -> Sequence[Document]:
-    """Files that compose merges into this one without being asked."""
+    """Files that compose merges into this one automatically."""
     if document.stem not in _BASES:
         return ()
     stem, _, suffix = document.stem.rpartition(".")
@@ -78,7 +78,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         values.update(variables(each.text))
     values.update(around.given)
     for path in _included(document.root):
-        if not around.files(document.folder + path):  # which is else read as any other
+        if not around.files(document.folder + path):  # otherwise read like any other
             yield from (each for each in around.beside(document, path) if _is_own(each))
     root = document.root
     for over in _overrides(document, around):
@@ -101,7 +101,7 @@ def _included(root: Node) -> Iterator[str]:
 def _extended(
     document: Document, service: Node, values: Mapping[str, Text], around: Around
 ) -> tuple[Node, Refused | None]:
-    """A service with what those say that it extends, and what is said of one that is not there."""
+    """A service with the fields it extends, and notes on missing ones."""
     layers, root, here, seen = [service], document.root, document.file, 0
     while (extends := layers[-1].at("extends")) and seen < _MOST_EXTENDED:
         seen += 1
@@ -113,7 +113,7 @@ def _extended(
         base = root.at("services", name)
         if not base.is_mapping:
             place = f"{name} of {file}" if file else name
-            return service, Refused(extends.line, "extends", f"there is no service {place}; give the file that has it")
+            return service, Refused(extends.line, "extends", f"there is no service {place}; pass the file that has it")
         layers.append(placed(base, extends.line) if document.file != here else base)
     whole = layers.pop()
     while layers:
@@ -131,7 +131,7 @@ def _lists(key: str, base: Node, over: Node) -> Node | None:
 
 
 def _by_name(environment: Node) -> dict[str, Node]:
-    """Entries of an environment as a list has them, each by its name."""
+    """Entries of an environment list, by name."""
     if environment.each():
         return {item.text.partition("=")[0]: item for item in environment.each()}
     return {
@@ -143,7 +143,7 @@ def _by_name(environment: Node) -> dict[str, Node]:
 def _service(
     document: Document, name: str, service: Node, written: Node, values: Mapping[str, Text], around: Around
 ) -> Workload:
-    """What a service starts. written: itself in this file, without what other files say."""
+    """What a service starts. written: its text in this file, without other files."""
     own, missing = _environment(document, service, values, around)
     command, entry = service.at("command"), service.at("entrypoint")
     words = (*_words(entry, values), *_words(command, values))
@@ -201,7 +201,7 @@ def _files(node: Node) -> list[Text]:
 
 
 def _gpus(service: Node, values: Mapping[str, Text]) -> tuple[int | None, int, tuple[Refused, ...]]:
-    """GPUs that a service asks for, their line, and what cannot be known of them."""
+    """GPUs requested by a service, their line, and what is unknown."""
     for device in service.at("deploy", "resources", "reservations", "devices").each():
         ids, count = device.at("device_ids"), device.at("count")
         if ids.each():

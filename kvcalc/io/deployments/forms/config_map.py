@@ -1,6 +1,6 @@
-"""ConfigMaps that hold the file of a server which reads nothing else: llama-swap's, and Ray Serve's.
+"""ConfigMaps with the config file of a server: llama-swap's, and Ray Serve's.
 
-What else a ConfigMap holds (variables, scripts, arguments) is read by whatever refers to it.
+Other contents of a ConfigMap (variables, scripts, arguments) are read where they are referenced.
 """
 
 from __future__ import annotations

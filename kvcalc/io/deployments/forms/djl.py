@@ -26,7 +26,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
         program="djl",
         model=model,
         settings=settings,
-        says=(Refused(line, "engine", "DJL is not modelled: write the engine's own arguments"),),
+        says=(Refused(line, "engine", "DJL is not modelled: give the engine's own arguments"),),
     )
 
 

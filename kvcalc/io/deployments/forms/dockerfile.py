@@ -78,7 +78,7 @@ def _last_stage(text: Text) -> _Stage | None:
 
 
 def instructions(text: Text) -> Iterator[tuple[str, Text]]:
-    """Instructions with what follows them; lines that end with a backslash go on, comments between them are dropped."""
+    """Instructions with their arguments; lines ending in a backslash continue, comments in between are dropped."""
     pieces: list[Text] = []
     heredoc = ""
     for line in text.by_line():

@@ -62,7 +62,7 @@ def _env(node: Node) -> Iterator[tuple[str, Text]]:
 
 
 def _gpu(node: Node) -> tuple[int | None, Kind | None]:
-    """How many, and which."""
+    """Number and kind of GPUs."""
     if node.is_mapping:
         name, count = node.at("name").text, node.at("count")
         fixed = count.count if count else 1
@@ -83,7 +83,7 @@ def _gpu(node: Node) -> tuple[int | None, Kind | None]:
 
 def _kind(name: str, memory: str, line: int) -> Kind:
     if "," in name:
-        return Kind(None, line, f"any of several: {name}")
+        return Kind(None, line, f"any of several GPUs: {name}")
     return kind_of(f"{name}-{memory}" if _MEMORY.fullmatch(memory) else name, line)
 
 

@@ -1,4 +1,4 @@
-"""DynamoGraphDeployment of NVIDIA Dynamo: services, each with a pod; a frontend is no engine.
+"""DynamoGraphDeployment of NVIDIA Dynamo: services, each with a pod; a frontend is not an engine.
 
 Source: docs.nvidia.com/dynamo, API reference of the Kubernetes operator, v1alpha1 and v1beta1.
 """
@@ -99,7 +99,7 @@ def _of_config(read: Workload, envs: Node, name: str) -> Workload:
 
 
 def _gpus(service: Node) -> tuple[int | None, int]:
-    """GPUs of a service, which the operator calls gpu alone."""
+    """GPUs of a service, which the operator just calls gpu."""
     for part in ("limits", "requests"):
         asked = service.at("resources", part, "gpu")
         if asked.count is not None:

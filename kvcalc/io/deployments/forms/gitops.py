@@ -1,4 +1,4 @@
-"""GitOps: an Argo CD Application, an ApplicationSet, or a HelmRelease of Flux hold the values of a chart.
+"""GitOps: an Argo CD Application, an ApplicationSet, or a HelmRelease of Flux with the values of a chart.
 
 Source: argo-cd.readthedocs.io, Helm; fluxcd.io/flux/components/helm/helmreleases.
 """
@@ -31,7 +31,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
 
 def _elsewhere(helm: Node) -> Iterator[Told]:
     if helm.at("parameters").each():
-        yield Told(helm.at("parameters").line, "parameters", "single values of the chart are not read")
+        yield Told(helm.at("parameters").line, "parameters", "individual chart parameters are not read")
 
 
 FORM = Form("GitOps", YAML, of_kinds("Application", "ApplicationSet", "HelmRelease"), _read)

@@ -1,7 +1,7 @@
 """Values of other Helm charts: a mapping with an image and arguments, or with settings of an engine, at any depth.
 
-Charts differ, and their templates are not read: what a chart adds to the arguments is not known, which is told.
-Settings go by their names in any spelling: `maxModelLen`, `max_model_len` and `max-model-len` are one.
+Charts differ, and their templates are not read: arguments added by a chart are unknown, which is reported. Settings go
+by their names in any spelling: `maxModelLen`, `max_model_len` and `max-model-len` are one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PROGRAMS = ("vllm", "sglang")
 _SURE = 2
 """Settings that decide the cache, from which on a mapping is one of an engine."""
 _DEEPEST = 6
-_ADDS = "values of a chart: what its templates add to the arguments is not known; helm template ... | kvcalc check -"
+_ADDS = "values of a chart: arguments added by its templates are unknown; helm template ... | kvcalc check -"
 _SCATTERED = "settings of an engine without its image: others may stand elsewhere; helm template ... | kvcalc check -"
 
 

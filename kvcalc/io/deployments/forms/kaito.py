@@ -31,7 +31,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     gpus = known[1] * nodes if known else None
     replicas = spec.at("replicas").count or 1
     if machine and known is None:
-        yield Told(machine.line, "GPU", f"which GPUs the machine {machine.text} has is not known here")
+        yield Told(machine.line, "GPU", f"the GPUs of machine {machine.text} are unknown")
     if inference.at("template"):
         pod = Pod(document.name, replicas, kind=kind)
         yield from workloads(document, inference.at("template", "spec"), pod, around)
@@ -58,12 +58,12 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _ranks(gpus: int | None, line: int) -> tuple[Text, ...]:
-    """What the controller writes: one rank on each GPU."""
+    """Arguments added by the controller: one rank on each GPU."""
     return (Text.on(line, f"--tensor-parallel-size={gpus}"),) if gpus else ()
 
 
 def _config(document: Document, around: Around, name: str) -> Iterator[Text]:
-    """VLLM's flags of the ConfigMap, which stand as YAML in a string."""
+    """VLLM's flags of the ConfigMap, given as YAML in a string."""
     found = around.named(("ConfigMap",), name) if name else None
     held = found.root.at("data", _CONFIG).text if found is not None else None
     if held:

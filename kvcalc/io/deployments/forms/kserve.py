@@ -1,6 +1,6 @@
-"""KServe: an InferenceService with the (Cluster)ServingRuntime that it names; its command, then the own args.
+"""KServe: an InferenceService with the (Cluster)ServingRuntime it names; the runtime's command, then its own args.
 
-What storageUri names stands behind /mnt/models. Source: kserve.github.io/website, reference of the API, v1beta1.
+The model of storageUri is mounted at /mnt/models. Source: kserve.github.io/website, reference of the API, v1beta1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OWN_SERVER = re.compile(r"huggingface-?server")
 
 
 def model_of_uri(uri: Text) -> Text | None:
-    """The model that a storage address names: of the hub by its id, else the address."""
+    """The model of a storage address: the hub id, else the address."""
     words = uri.removeprefix("hf://")
     return Text.on(uri.line, words) if words else None
 
@@ -53,7 +53,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         pod = Pod(document.name, replicas=None)
         for container in spec.at("containers").each():
             yield workload_of(document, container, spec, pod, around)._replace(
-                runs_many="a runtime serves many models, and an InferenceService says which"
+                runs_many="a runtime serves many models; the InferenceService names one"
             )
 
 
@@ -79,7 +79,7 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
         model=model_of_uri(model.at("storageUri").text) or _connected(model.at("storage")),
         kind=kind_of_pod(predictor),
     )
-    if not model:  # the pod itself stands in the predictor
+    if not model:  # the predictor contains the pod itself
         for container in predictor.at("containers").each():
             yield workload_of(document, container, predictor, pod, around)
         return
@@ -115,7 +115,7 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
     if runtime is None and model.at("runtime"):
         at, name = model.at("runtime").line, str(model.at("runtime").text)
         if inner.program:
-            yield Told(at, name, "the runtime is not among the files: what its command adds is not known")
+            yield Told(at, name, "the runtime is not among the files, so its command is unknown")
         else:
             yield Refused(at, name, "the runtime is not among the files: which engine it starts is not known")
 
@@ -138,7 +138,7 @@ def _runtime(model: Node, around: Around) -> Document | None:
 
 
 def _without_names(words: Iterable[Text]) -> Iterator[Text]:
-    """Without what KServe's own server calls a model; its id is the model itself."""
+    """Without KServe's name for the model; its id is the model itself."""
     for word in words:
         name, equals, _ = word.replace("_", "-").partition("=")
         if name == _ID.rstrip("=") and equals:
@@ -148,7 +148,7 @@ def _without_names(words: Iterable[Text]) -> Iterator[Text]:
 
 
 def _ranks(worker: Node) -> Iterator[Text]:
-    """What the controller writes for several nodes."""
+    """Arguments added by the controller for several nodes."""
     for name in ("tensorParallelSize", "pipelineParallelSize"):
         if worker.at(name).count:
             yield Text.on(worker.at(name).line, f"--{flag_name(name)}={worker.at(name).text}")
@@ -161,7 +161,7 @@ def _engine_of(spec: Node) -> Node:
 
 
 def _program(model: Node) -> str:
-    """KServe's own runtime for models of the hub starts vLLM."""
+    """KServe's own runtime for hub models starts vLLM."""
     return "vllm" if str(model.at("modelFormat", "name").text).lower() in _HUGGING_FACE else ""
 
 

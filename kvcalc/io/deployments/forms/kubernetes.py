@@ -38,13 +38,13 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     pod = Pod(document.name, replicas, role_of(labels))
     for read in workloads(document, _pod_of(document), pod, around):
         if isinstance(read, Workload) and _is_patch(read):
-            yield Refused(read.line, read.part, "a patch without an image: give the manifest that it changes, too")
+            yield Refused(read.line, read.part, "a patch without an image: pass the manifest that it changes as well")
         else:
             yield read
 
 
 def _is_patch(read: Workload) -> bool:
-    """Whether it changes a container of another file and is none itself."""
+    """Whether it only patches a container of another file."""
     return not read.image and not (read.words and not read.words[0].startswith("-"))
 
 

@@ -1,7 +1,7 @@
-"""Kustomize: an overlay is built of the files that were given with it; strategic patches, replicas and images.
+"""Kustomize: an overlay is built from the files given with it; strategic patches, replicas and images.
 
-A list of a patch replaces the list, but that of containers, which are merged by name.
-Components are applied to what was built before them, in their order; the overlay's own patches come last.
+A list in a patch replaces the list, except containers, which are merged by name. Components are applied in order to
+what was built before; the overlay's own patches come last.
 Source: kubectl.docs.kubernetes.io/references/kustomize/kustomization.
 """
 
@@ -21,7 +21,7 @@ NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _BY_NAME = ("containers", "initContainers", "env", "volumes")
 _TAG = re.compile(r"(?::[^/@]*)?(?:@.*)?$")
 _MOST = 100
-"""Most kustomizations that one is built of."""
+"""Most kustomizations in one build."""
 
 
 def _is_own(document: Document) -> bool:
@@ -29,7 +29,7 @@ def _is_own(document: Document) -> bool:
 
 
 def _used(around: Around) -> frozenset[str]:
-    """Files that a kustomization builds: they are read through it."""
+    """Files used by a kustomization: they are read through it."""
     found: set[str] = set()
     for document in around.documents:
         if _is_own(document):
@@ -59,13 +59,13 @@ def _files(document: Document, around: Around) -> set[str]:
 def _read(document: Document, around: Around) -> Iterator[Read]:
     yield from _built(document, around, set())
     if (charts := document.root.at("helmCharts")).each():
-        yield Told(charts.line, "helmCharts", "not built: give what `kustomize build` prints")
+        yield Told(charts.line, "helmCharts", "not built: pass the output of `kustomize build`")
 
 
 def _built(document: Document, around: Around, seen: set[str], before: Sequence[Document] = ()) -> list[Document]:
-    """Documents of a kustomization, patched; of a component with those `before` it, which it changes.
+    """Documents of a kustomization, patched; for a component including those `before` it, which it changes.
 
-    seen: kustomizations that are built already, each of which is once.
+    seen: kustomizations already built.
     """
     if document.file in seen or len(seen) > _MOST:
         return list(before)
@@ -88,7 +88,7 @@ def _components(document: Document, around: Around) -> Iterator[Document]:
 
 
 def _named(document: Document, around: Around, *keys: str) -> Iterator[Document]:
-    """Documents of files and folders that entries name."""
+    """Documents of the files and folders in the entries."""
     for entry in (each for key in keys for each in document.root.at(key).each()):
         yield from around.beside(document, entry.text) or [
             each for name in NAMES for each in around.beside(document, f"{entry.text}/{name}")
@@ -96,7 +96,7 @@ def _named(document: Document, around: Around, *keys: str) -> Iterator[Document]
 
 
 def _patches(document: Document, around: Around) -> Iterator[tuple[Document, Node]]:
-    """Patches, each with the target that it names."""
+    """Patches with their targets."""
     for entry in document.root.at("patchesStrategicMerge").each():
         yield from ((each, Node(None, entry.line)) for each in around.beside(document, entry.text))
     for entry in document.root.at("patches").each():
@@ -129,7 +129,7 @@ def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: 
 
 
 def _operated(node: Node, operation: Node, steps: list[str]) -> Node:
-    """A value with one operation of a JSON patch: add, replace or remove."""
+    """A value after one JSON patch operation: add, replace or remove."""
     if not steps or len(steps) > MAX_DEPTH:
         return operation.at("value")
     key, rest = steps[0].replace("~1", "/").replace("~0", "~"), steps[1:]
@@ -153,7 +153,7 @@ def _operated(node: Node, operation: Node, steps: list[str]) -> Node:
 
 
 def _with_images(node: Node, images: Mapping[str, Node], depth: int = 0) -> Node:
-    """A value whose containers start other images, or the same in another version."""
+    """A value with container images or tags replaced."""
     if depth > MAX_DEPTH:
         return node
     if node.is_mapping:
@@ -182,7 +182,7 @@ def _nested(node: Node, *keys: str) -> Node:
 
 
 def _by_name(key: str, base: Node, patch: Node) -> Node | None:
-    """Containers and their like, each merged with the one of its name."""
+    """Containers and similar lists, merged by name."""
     if key not in _BY_NAME or not (base.each() and patch.each()):
         return None
     by_name = {str(item.at("name").text): item for item in base.each()}

@@ -1,4 +1,4 @@
-"""LeaderWorkerSet: a group of pods that serves one model; the leader's command starts it, and GPUs of all add up.
+"""LeaderWorkerSet: a group of pods that serves one model, started by the leader's command, on the GPUs of all pods.
 
 Source: lws.sigs.k8s.io/docs/reference, LeaderWorkerSetSpec.
 """

@@ -1,4 +1,4 @@
-"""llama-swap: models with a cmd, in which macros are filled in; those of a model win over those of the file.
+"""llama-swap: models with a cmd in which macros are expanded; a model's macros override the file's.
 
 Source: github.com/mostlygeek/llama-swap, config.example.yaml.
 """
@@ -42,7 +42,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def filled(text: Text, macros: Mapping[str, Text]) -> Text:
-    """Words with macros filled in, which may hold others; what goes round in a circle stays as it is."""
+    """Words with macros expanded recursively; cycles stay as written."""
     for _ in range(_DEEPEST):
         pieces, at = [], 0
         for match in _MACRO.finditer(text):

@@ -1,4 +1,4 @@
-"""Values of llm-d's modelservice chart: decode and prefill, with parallelism from which the chart writes GPUs.
+"""Values of llm-d's modelservice chart: decode and prefill, with parallelism from which the chart derives GPUs.
 
 Source: github.com/llm-d-incubation/llm-d-modelservice, charts/llm-d-modelservice/values.yaml.
 """

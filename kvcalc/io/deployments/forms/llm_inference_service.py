@@ -60,7 +60,7 @@ def _nodes(half: Node) -> int:
 
 
 def _served(read: Workload, half: Node) -> Workload:
-    """The engine's container, with what the controller writes for it."""
+    """The engine's container, with arguments added by the controller."""
     if read.words and not read.words[0].startswith("-"):
         return read
     additional = read.variables.get(_ADDITIONAL)

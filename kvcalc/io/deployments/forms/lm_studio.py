@@ -1,4 +1,4 @@
-"""LM Studio: the settings that a model is loaded with, in a JSON file whose path is that of the model.
+"""LM Studio: a model's load settings, in a JSON file whose path is the model's.
 
 Source: lmstudio.ai/docs, per-model defaults; keys as LM Studio writes them.
 """
@@ -49,14 +49,14 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
 
 
 def _as_llama_cpp(settings: dict[str, object], line: int) -> Iterator[Text]:
-    """The same as flags of llama.cpp, on which it is built."""
+    """The same as llama.cpp flags."""
     for name, value in settings.items():
         said = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
         yield Text.on(line, f"--{_FLAGS[name]}={said}")
 
 
 def _value(node: Node) -> object:
-    """A value, or the one beside a box that is checked."""
+    """A value, or the value of a checked option."""
     if "checked" in node:
         return node.at("value").plain() if node.at("checked").is_true else None
     return node.plain()

@@ -61,7 +61,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:  # noqa: ARG001
 
 
 def _as_llama_cpp(settings: dict[str, object], line: int) -> Iterator[Text]:
-    """The same as flags of llama.cpp; without a size LocalAI takes 512 tokens."""
+    """The same as llama.cpp flags; LocalAI's default context is 512 tokens."""
     for name, value in {"context_size": _CONTEXT, **settings}.items():
         if name in _FLAGS:
             said = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
@@ -75,7 +75,7 @@ def _first(root: Node) -> int:
 def _file(model: Node) -> Iterator[Refused]:
     if model.text.endswith(".gguf") and "/" not in model.text:
         yield Refused(
-            model.line, "model", "a GGUF file of the server: give its path in a plan (from: FILE, model: PATH)"
+            model.line, "model", "a GGUF file on the server: give its path in a plan (from: FILE, model: PATH)"
         )
 
 

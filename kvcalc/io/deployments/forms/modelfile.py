@@ -1,6 +1,6 @@
-"""Modelfiles of Ollama, with the variables of its server where a drop-in or an .env is given, too.
+"""Modelfiles of Ollama, with its server's variables if a drop-in or an .env is also given.
 
-num_ctx of the model wins over OLLAMA_CONTEXT_LENGTH; the cache is num_ctx for each of OLLAMA_NUM_PARALLEL requests.
+num_ctx of the model overrides OLLAMA_CONTEXT_LENGTH; the cache is num_ctx for each of OLLAMA_NUM_PARALLEL requests.
 Source: docs.ollama.com/modelfile; envconfig/config.go of ollama.
 """
 
@@ -51,7 +51,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _beside(document: Document, around: Around) -> Iterator[Document]:
-    """Files of the same folder that were given with it."""
+    """Files in the same folder that were also given."""
     return (each for each in around.documents if each.folder == document.folder and each.grammar in (UNIT, ENV))
 
 

@@ -38,12 +38,12 @@ def label(block: Node) -> str:
 
 
 def defaults(root: Node) -> dict[str, Text]:
-    """Variables of a file with the values that they have by default."""
+    """Variables of a file with their defaults."""
     return {label(block): block.at("default").text for block in root.at("variable").each() if block.at("default").text}
 
 
 def filled(text: Text, variables: Mapping[str, Text]) -> Text:
-    """Words with variables filled in; what nothing sets stays as it is written."""
+    """Words with variables expanded; unset ones stay as written."""
     return Text.on(text.line, _REFERENCE.sub(lambda match: str(variables.get(match[1], match[0])), text))
 
 

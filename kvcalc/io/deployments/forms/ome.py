@@ -13,7 +13,7 @@ from kvcalc.io.deployments.pods import Pod, gpus_of, workload_of
 from kvcalc.io.deployments.reading.tree import Node
 
 _PARTS = (("engineConfig", "prefill"), ("decoderConfig", "decode"))
-_MANY = "a runtime serves every model of its range, and an InferenceService says which"
+_MANY = "a runtime serves every model in its range; the InferenceService names one"
 
 
 def _is_own(document: Document) -> bool:

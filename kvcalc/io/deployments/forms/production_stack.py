@@ -1,4 +1,4 @@
-"""Values of the production stack's Helm chart: servingEngineSpec.modelSpec, a deployment each.
+"""Values of the production stack's Helm chart: servingEngineSpec.modelSpec, one deployment each.
 
 Source: github.com/vllm-project/production-stack, helm/README.md and templates/deployment-vllm-multi.yaml.
 """
@@ -55,7 +55,7 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
     terms = kind_of_terms(spec.at("nodeSelectorTerms"))
     count = spec.at("replicaCount").count
     replicas = 1 if count is None else count
-    if head and gpus is not None:  # a cluster of Ray: its head, and a worker for each of the replicas
+    if head and gpus is not None:  # a Ray cluster: its head, and one worker per replica
         gpus, replicas = gpus * replicas + (head.at("requestGPU").count or 0), 1
     return Workload(
         name=document.prefix + str(spec.at("name").text),
@@ -75,13 +75,13 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
 
 
 def _of_cache(cache: Node) -> Iterator[Told]:
-    """What LMCache keeps beside the engine's cache."""
+    """Caches kept by LMCache."""
     size = cache.at("nixlBufferSize")
     if size and cache.at("nixlBufferDevice").text == _ON_GPU:
-        yield Told(size.line, "nixlBufferSize", "a buffer on the GPU beside the cache: part of the reserve")
+        yield Told(size.line, "nixlBufferSize", "a buffer on the GPU in addition to the cache: part of the reserve")
     host = cache.at("cpuOffloadingBufferSize")
     if host:
-        yield Told(host.line, "lmcacheConfig", "a second cache in the host's memory is not counted")
+        yield Told(host.line, "lmcacheConfig", "a second cache in host memory is not counted")
 
 
 FORM = Form("values of production-stack", YAML, _is_own, _read)

@@ -1,7 +1,7 @@
-"""Python that serves a model: Modal, BentoML, Ray, vLLM's LLM class. A program is never run; its constants are read.
+"""Python that serves a model: Modal, BentoML, Ray, vLLM's LLM class. Only constants are read; nothing is run.
 
-What is read are literals, names that are set once to literals, f-strings and lists of them, and `"..." if NAME else
-"..."`; a list that begins with an engine's command is one. Anything computed is left as a variable that nothing sets.
+Literals, names assigned once to literals, f-strings and lists of them, and `"..." if NAME else "..."` are read; a list
+that begins with an engine's command is a command. Anything computed becomes an unset variable.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _Gpus = tuple[int | None, Kind | None]
 
 
 class _Program:
-    """Statements in their order, with the names that are known."""
+    """Statements in order, with the known names."""
 
     def __init__(self) -> None:
         self.app = ""
@@ -75,7 +75,7 @@ class _Program:
     def body(
         self, statements: list[ast.stmt], known: dict[str, object], gpu: _Gpus = (None, None), depth: int = 0
     ) -> None:
-        """Commands of a body; lists grow as it goes on."""
+        """Commands of a body; lists grow as it is read."""
         if depth > _DEEPEST:
             return
         lists: dict[str, int] = {}
@@ -133,7 +133,7 @@ class _Program:
         self._calls(statement, known, gpu, lists)
 
     def _calls(self, statement: ast.stmt, known: dict[str, object], gpu: _Gpus, lists: dict[str, int]) -> None:
-        """Calls in a statement: an app's name, a command that is run, an engine that is made."""
+        """Calls in a statement: an app's name, a command, an engine."""
         for node in ast.walk(statement):
             if not isinstance(node, ast.Call):
                 continue
@@ -169,7 +169,7 @@ def _starts(words: object) -> bool:
 
 
 def _engine_words(call: ast.Call, known: Mapping[str, object]) -> list[str]:
-    """Keywords of vLLM's own class as its flags."""
+    """Keywords of vLLM's LLM class as flags."""
     words = []
     if call.args:
         words.append(f"--model={value_of(call.args[0], known)}")
@@ -182,7 +182,7 @@ def _engine_words(call: ast.Call, known: Mapping[str, object]) -> list[str]:
 
 
 def _service_name(decorators: list[ast.expr], known: Mapping[str, object]) -> str:
-    """What a decorator of BentoML calls a service."""
+    """A service's name from BentoML's decorator."""
     for each in decorators:
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr == "service":
             name = next((value_of(k.value, known) for k in each.keywords if k.arg == "name"), "")
@@ -191,7 +191,7 @@ def _service_name(decorators: list[ast.expr], known: Mapping[str, object]) -> st
 
 
 def _gpus(decorator: ast.expr, known: Mapping[str, object]) -> _Gpus:
-    """GPUs that a decorator asks for: Modal's gpu, Bento's resources."""
+    """GPUs requested by a decorator: Modal's gpu, Bento's resources."""
     if not isinstance(decorator, ast.Call):
         return None, None
     for keyword in decorator.keywords:

@@ -1,4 +1,4 @@
-"""Ray Serve: applications with llm_configs, in a config file or as a string of a RayService.
+"""Ray Serve: applications with llm_configs, in a config file or as a string in a RayService.
 
 Source: docs.ray.io, ray.serve.llm.LLMConfig; RayService of KubeRay.
 """
@@ -33,7 +33,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
                 if config.is_mapping:
                     yield _config(config, around)
                 else:
-                    yield Told(config.line, str(config.text), "a file of Ray Serve: give it, too")
+                    yield Told(config.line, str(config.text), "a Ray Serve file: pass it as well")
 
 
 def _config(config: Node, around: Around) -> Workload:
@@ -61,7 +61,7 @@ def _config(config: Node, around: Around) -> Workload:
 
 
 def _ranks(engine: Node) -> int:
-    """Ray places as many workers as the engine has ranks."""
+    """Ray places one worker per rank of the engine."""
     return (engine.at("tensor_parallel_size").count or 1) * (engine.at("pipeline_parallel_size").count or 1)
 
 

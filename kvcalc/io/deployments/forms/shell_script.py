@@ -1,4 +1,4 @@
-"""Shell scripts and command lines, Slurm's jobs among them. Nothing in them is ever run.
+"""Shell scripts and command lines, including Slurm jobs. Nothing in them is ever run.
 
 Source: slurm.schedmd.com/sbatch.html for #SBATCH.
 """
@@ -47,7 +47,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _commands(document: Document) -> Text:
-    """The script; of Markdown what stands in its fences."""
+    """The script; for Markdown its code blocks."""
     if not document.file.endswith(".md"):
         return document.text
     pieces, inside = [], False
@@ -95,7 +95,7 @@ def _of_slurm(options: dict[str, Text], gpus: int | None) -> dict[str, Text]:
 
 
 def _gpus(options: dict[str, Text]) -> tuple[int | None, Kind | None, int]:
-    """GPUs of a job over all its nodes, which, and the line."""
+    """GPUs of a job across its nodes, their kind, and the line."""
     nodes = int(_nodes(options) or 1)
     for option in (*_PER_NODE, *_IN_ALL):
         said = options.get(option)

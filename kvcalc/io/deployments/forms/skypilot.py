@@ -1,4 +1,4 @@
-"""SkyPilot: a task with resources.accelerators, envs, and what it runs. A100 there is the card of 40 GB.
+"""SkyPilot: a task with resources.accelerators, envs, and a run command. A100 means the 40 GB card there.
 
 Source: docs.skypilot.co, YAML reference.
 """
@@ -50,7 +50,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _accelerators(resources: Node) -> tuple[int | None, Kind | None, int]:
-    """How many GPUs a node has, and which; of several that would do, none is chosen."""
+    """Number and kind of GPUs per node; if alternatives are given, none is chosen."""
     node = resources.at("accelerators")
     several = resources.at("any_of").each() or resources.at("ordered").each()
     named = [_said(each.at("accelerators").text) for each in several if each.at("accelerators").text]

@@ -1,4 +1,4 @@
-"""StormService of AIBrix and RoleBasedGroup: roles, each with a pod and replicas of its own.
+"""StormService of AIBrix and RoleBasedGroup: roles, each with its own pod and replicas.
 
 Source: aibrix.readthedocs.io, StormService; github.com/sgl-project/rbg, API of RoleBasedGroup.
 """

@@ -1,6 +1,6 @@
-"""systemd units with an ExecStart, and quadlets of Podman; several variables may stand on one line.
+"""systemd units with an ExecStart, and quadlets of Podman; a line may set several variables.
 
-Drop-ins of Ollama hold nothing but variables, and go with a Modelfile (`modelfile.py`).
+Drop-ins of Ollama contain only variables, and belong to a Modelfile (`modelfile.py`).
 Source: man systemd.exec, systemd.service, podman-systemd.unit.
 """
 
@@ -53,7 +53,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _quadlet(name: str, found: list[Entry], values: dict[str, Text], document: Document) -> Workload:
-    """A container of Podman, whose Exec are the words behind its image."""
+    """A Podman container, whose Exec is the words after its image."""
     held = {entry.name: entry.value for entry in found if entry.section == "Container"}
     nothing = Text.on(1, "")
     devices = [
@@ -75,7 +75,7 @@ def _quadlet(name: str, found: list[Entry], values: dict[str, Text], document: D
 
 
 def _words(words: list[Text], values: Mapping[str, Text]) -> Iterator[Text]:
-    """Words with variables filled in: $NAME alone is divided at blanks, ${NAME} is not."""
+    """Words with variables expanded: $NAME as a whole word is split at blanks, ${NAME} is not."""
     for word in words:
         alone = re.fullmatch(r"\$([A-Za-z_]\w*)", word)
         if alone is not None and alone[1] in values:

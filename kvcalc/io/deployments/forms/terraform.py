@@ -78,7 +78,7 @@ class _Module(NamedTuple):
         places = {str(block.at(hcl.LABELS, 0).text): block.line for block in root.at("variable").each()}
         for name in used:
             if name in self.by_default:
-                yield Told(places.get(name, resource.line), name, "its default is used, and tfvars may set another")
+                yield Told(places.get(name, resource.line), name, "its default is used; tfvars may override it")
 
 
 def _files(document: Document, around: Around) -> Iterator[Document]:
@@ -163,7 +163,7 @@ def _as_container(container: Node, known: Mapping[str, Text]) -> Node:
 
 
 def _texts(node: Node, known: Mapping[str, Text]) -> Node:
-    """A map of texts; of a block its first."""
+    """A map of texts; the first block if there are several."""
     node = node.at(0) if node.each() else node
     return Node({key: text_node(filled(each.text, known)) for key, each in node.items() if each.text}, node.line)
 

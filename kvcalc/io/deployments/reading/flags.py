@@ -1,4 +1,4 @@
-"""Settings by name as the words of a command line: `maxModelLen: 8192` is --max-model-len=8192."""
+"""Settings as command-line words: `maxModelLen: 8192` is --max-model-len=8192."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def flag_words(settings: Iterable[tuple[str, Node]], *, off: bool = True) -> Iterator[Text]:
-    """A word for each setting. off: whether a switch that is false is turned off, or only not turned on."""
+    """One word per setting. off: whether a false switch is turned off explicitly, or just omitted."""
     for name, node in settings:
         flag = f"--{flag_name(name)}"
         if node.value is True:

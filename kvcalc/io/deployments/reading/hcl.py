@@ -1,7 +1,7 @@
 """HCL, as Nomad and Terraform write it: blocks, attributes, strings, lists, maps; expressions stay as written.
 
-A block is a list under its type, since it may stand several times; its labels are under `LABELS`. What an attribute is
-set to by a variable is written as in a string: `tostring(var.max_len)` is `${var.max_len}`.
+A block is a list under its type, since it may occur several times; its labels are under `LABELS`. A variable as an
+attribute's value is written as in a string: `tostring(var.max_len)` is `${var.max_len}`.
 Source: github.com/hashicorp/hcl, hclsyntax/spec.md.
 """
 
@@ -104,7 +104,7 @@ class _Reader:
         """An attribute, or a block with its labels."""
         token = self._next()
         if token is None or token.kind not in ("name", "string", "number"):
-            raise self._error(f"{(token.text if token else '')[:20]!r} begins neither an attribute nor a block")
+            raise self._error(f"{(token.text if token else '')[:20]!r} starts neither an attribute nor a block")
         key, line = _unquoted(token), self._text.line_at(token.at)
         following = self._peek()
         if following is not None and following.text in ("=", ":"):
@@ -129,7 +129,7 @@ class _Reader:
         self._drop(",")
 
     def value(self) -> Node:
-        """A literal, a list, a map, or an expression as it is written."""
+        """A literal, a list, a map, or an expression as written."""
         self._skip_lines()
         token = self._peek()
         if token is None:
@@ -169,7 +169,7 @@ class _Reader:
             self._drop(",")
 
     def _expression(self) -> list[_Token]:
-        """Words up to the end of the line, a comma or a closing bracket that opened before."""
+        """Text up to the end of the line, a comma or an unmatched closing bracket."""
         parts: list[_Token] = []
         depth = 0
         while (token := self._peek()) is not None:
@@ -211,7 +211,7 @@ class _Reader:
 
 
 def _on(node: Node, line: int) -> Node:
-    """A scalar and a list keep their own line, which may be further down."""
+    """A scalar and a list keep their own line, which may be later."""
     return node if node.written is not None else Node(node.value, line)
 
 

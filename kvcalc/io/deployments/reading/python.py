@@ -1,4 +1,4 @@
-"""Constants of a Python program. Nothing is run: what is computed is a variable that nothing sets."""
+"""Constants of a Python program. Nothing is run: computed values become unset variables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ UNKNOWN = "${computed}"
 _DEEPEST = 40
 _LARGEST = 2**32
 _MOST_WORDS = 100_000
-"""Longest list and text that is put together; a command line has some hundred words."""
+"""Longest concatenated list and text; a command line has some hundred words."""
 
 
 def value_of(node: ast.expr, known: Mapping[str, object], depth: int = 0) -> object:
-    """What an expression is, where constants and the names that are `known` say it."""
+    """The value of an expression of constants and `known` names."""
     read = _READERS.get(type(node))
     return read(node, known, depth + 1) if read is not None and depth < _DEEPEST else UNKNOWN
 
@@ -77,7 +77,7 @@ def _sum(node: ast.BinOp, known: Mapping[str, object], depth: int) -> object:
 
 
 def joined(one: list[object], other: list[object]) -> list[object]:
-    """Two lists, unless that would be a list without end."""
+    """Two lists concatenated, up to a limit."""
     return [*one, *other] if len(one) + len(other) <= _MOST_WORDS else [UNKNOWN]
 
 

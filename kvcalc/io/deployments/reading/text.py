@@ -1,4 +1,4 @@
-"""Words of a file that know the line of each of their characters, through YAML in a string of YAML and back."""
+"""Text that knows the line of each of its characters, even through YAML nested in a YAML string."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Self
 
 
 class Text(str):
-    """Words with the line that each character stands on.
+    """Text with the line of each character.
 
-    starts: offsets from which on characters are of the line in `lines` at the same index; the first is 0.
+    starts: offsets from which characters belong to the line at the same index in `lines`; the first is 0.
     """
 
     __slots__ = ("lines", "starts")
@@ -19,7 +19,7 @@ class Text(str):
     lines: tuple[int, ...]
 
     def __new__(cls, words: str, starts: Iterable[int] = (0,), lines: Iterable[int] = (1,)) -> Self:
-        """Words whose lines are known."""
+        """Text with known lines."""
         text = super().__new__(cls, words)
         text.starts = tuple(starts)
         text.lines = tuple(lines)
@@ -27,12 +27,12 @@ class Text(str):
 
     @classmethod
     def on(cls, line: int, words: str) -> Self:
-        """Words that all stand on one line."""
+        """Text on a single line."""
         return cls(words, (0,), (line,))
 
     @classmethod
     def of_file(cls, words: str) -> Self:
-        """A whole file: each line break begins another line."""
+        """A whole file."""
         starts = [0]
         at = words.find("\n")
         while at >= 0:
@@ -42,7 +42,7 @@ class Text(str):
 
     @classmethod
     def joined(cls, pieces: Iterable[Text]) -> Self:
-        """Pieces, one after the other, each with its own lines."""
+        """Concatenated pieces, each with its own lines."""
         words: list[str] = []
         starts: list[int] = []
         lines: list[int] = []
@@ -71,7 +71,7 @@ class Text(str):
         return Text(self[start:end], starts, self.lines[first:last] or (self.line_at(start),))
 
     def stripped(self) -> Text:
-        """Without blanks at its ends."""
+        """Without surrounding whitespace."""
         kept = self.strip()
         start = len(self) - len(self.lstrip())
         return self.part(start, start + len(kept))

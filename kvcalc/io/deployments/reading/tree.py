@@ -1,6 +1,6 @@
-"""Plain values with the line that each stands on: what YAML, JSON, TOML and HCL are read as.
+"""Plain values with their lines: the result of reading YAML, JSON, TOML and HCL.
 
-Missing is no error: a form asks `node.at("spec", "template", "spec")` and gets nothing where one of them is not there.
+Missing values are not errors: `node.at("spec", "template", "spec")` is empty if any of them is missing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _WHOLE = re.compile(r"[+-]?\d{1,18}")
 
 
 class Node:
-    """A value with its line; a scalar also as it is written.
+    """A value with its line; a scalar also as written.
 
-    line: of a mapping's entry the line of its key. Nodes may be shared: an alias is its anchor's node.
+    line: for a mapping's entry, the line of its key. Nodes may be shared: an alias is its anchor's node.
     """
 
     __slots__ = ("line", "value", "written")
@@ -31,7 +31,7 @@ class Node:
         self.written = written
 
     def at(self, *keys: str | int) -> Node:
-        """What stands below, or nothing, on the line of what there is."""
+        """The node at a path, or an empty one on the line of its nearest parent."""
         node = self
         for key in keys:
             inner = node.value
@@ -46,7 +46,7 @@ class Node:
         return node
 
     def first(self, *names: str) -> Node:
-        """The first of several entries that there is."""
+        """The first existing one of several entries."""
         return next((found for name in names if (found := self.at(name))), Node(None, self.line))
 
     def __bool__(self) -> bool:
@@ -70,22 +70,22 @@ class Node:
 
     @property
     def text(self) -> Text:
-        """A scalar as it is written; empty where there is none."""
+        """A scalar as written; empty if there is none."""
         return self.written if self.written is not None else Text.on(self.line, "")
 
     @property
     def count(self) -> int | None:
-        """A whole number, also one in quotes; None for anything else."""
+        """A whole number, also in quotes; None for anything else."""
         return int(self.text) if not isinstance(self.value, bool) and _WHOLE.fullmatch(self.text) else None
 
     @property
     def is_true(self) -> bool:
-        """Whether it is a switch that is on."""
+        """Whether it is true."""
         return self.value is True or self.text.lower() in ("true", "yes", "on")
 
     @property
     def is_false(self) -> bool:
-        """Whether it is a switch that is off."""
+        """Whether it is false."""
         return self.value is False or self.text.lower() in ("false", "no", "off")
 
     def plain(self) -> object:
@@ -97,7 +97,7 @@ class Node:
         return str(self.value) if isinstance(self.value, str) else self.value
 
     def walk(self) -> Iterator[Node]:
-        """Itself and all nodes below, each once, however often aliases name it."""
+        """Itself and all nodes below, each once despite aliases."""
         seen: set[int] = set()
         left = [self]
         while left:
@@ -113,11 +113,11 @@ class Node:
 
 
 Lists: TypeAlias = Callable[[str, Node, Node], "Node | None"]
-"""What two values of a key become that are no two mappings; None: the second one."""
+"""How to merge two values that are not both mappings; None: take the second one."""
 
 
 def merged(base: Node, over: Node, lists: Lists, key: str = "", depth: int = 0) -> Node:
-    """A value with what another says of it: mappings by entry, null takes an entry away, `lists` says of all else."""
+    """A value merged with another: mappings by entry, null removes an entry, `lists` decides the rest."""
     if depth > MAX_DEPTH:
         return base
     if isinstance(base.value, Mapping) and isinstance(over.value, Mapping):
@@ -132,7 +132,7 @@ def merged(base: Node, over: Node, lists: Lists, key: str = "", depth: int = 0) 
 
 
 def placed(node: Node, line: int, depth: int = 0) -> Node:
-    """A value of another file, all of it on the line that names it."""
+    """A value from another file, all on the line that references it."""
     if depth > MAX_DEPTH:
         return Node(None, line)
     if isinstance(node.value, Mapping):
@@ -146,5 +146,5 @@ NOTHING = Node(None, 1)
 
 
 def text_node(text: Text) -> Node:
-    """A node that holds words."""
+    """A node with text."""
     return Node(text, text.line, text)

@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 
 
 def entries(text: Text) -> Iterator[Entry]:
-    """All entries of a file; a line that ends with a backslash goes on in the next."""
+    """All entries of a file; a line ending in a backslash continues on the next."""
     section = ""
     lines = list(text.by_line())
     at = 0
@@ -50,7 +50,7 @@ def _without_backslash(line: Text) -> Text:
 
 
 def variables(text: Text) -> dict[str, Text]:
-    """Variables of an .env file: quotes around a value are none of it."""
+    """Variables of an .env file, without surrounding quotes."""
     found: dict[str, Text] = {}
     for line in text.by_line():
         match = _ENV.match(line)

@@ -1,4 +1,4 @@
-"""Words of a command that no shell reads, as compose, systemd and Docker divide them: quotes and backslashes alone."""
+"""Words of a command not run by a shell, as split by compose, systemd and Docker: only quotes and backslashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kvcalc.io.deployments.reading.text import Text
 
 
 def split(text: Text) -> list[Text]:
-    """Words, each with its line. A quote that is not closed goes on to the end."""
+    """Words with their lines. An unclosed quote extends to the end."""
     words: list[Text] = []
     current: list[str] | None = None
     line, quote, at, end = text.line, "", 0, len(text)
@@ -22,7 +22,7 @@ def split(text: Text) -> list[Text]:
             continue
         if current is None:
             if text.startswith(("\\\n", "\\\r\n"), at) or (char == "\\" and text[at + 1 : at + 2].isspace()):
-                at += 1  # the line goes on
+                at += 1  # the line continues
                 continue
             current, line = [], text.line_at(at)
         if char == quote:
@@ -42,7 +42,7 @@ def split(text: Text) -> list[Text]:
 
 
 def listed(text: Text) -> list[Text] | None:
-    """Words of a list that is written as JSON, as Dockerfiles do; None where it is none."""
+    """Words of a JSON list, as in Dockerfiles; None for anything else."""
     stripped = text.strip()
     if not stripped.startswith("["):
         return None

@@ -1,6 +1,6 @@
-"""YAML and JSON, document by document, with lines; read from the parser's events, so that nothing recurses or unfolds.
+"""YAML and JSON, document by document, with lines; read from the parser's events, so that nothing recurses or expands.
 
-An alias shares its anchor's node and has its line; merge keys are applied, and a mapping's own keys win.
+An alias shares its anchor's node and line; merge keys are applied, and a mapping's own keys take precedence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FLAT = "shorten or flatten it"
 
 
 def documents(text: Text, name: str) -> list[Node]:
-    """All documents of a text that messages call `name`. Raises InvalidFileError with the line."""
+    """All documents of a text called `name` in messages. Raises InvalidFileError with the line."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,7 +48,7 @@ def documents(text: Text, name: str) -> list[Node]:
 
 
 def _offset(text: Text, line: int) -> int:
-    """Where a line of the text begins, counted from 0."""
+    """Offset of a line of the text, counted from 0."""
     at = 0
     for _ in range(line):
         at = text.find("\n", at) + 1
@@ -58,7 +58,7 @@ def _offset(text: Text, line: int) -> int:
 
 
 class _Open:
-    """A mapping or list whose end has not come. key: the one whose value is next."""
+    """An open mapping or list. key: of the next value."""
 
     __slots__ = ("anchor", "entries", "items", "key", "key_line", "line")
 
@@ -122,11 +122,11 @@ class _Builder:
         line = self._line(event.start_mark.line)
         self._counted(line)
         if event.anchor not in self._anchors:
-            raise self._error(f"the anchor {quoted(event.anchor)} is not defined before", line, "define it")
+            raise self._error(f"the anchor {quoted(event.anchor)} is used before it is defined", line, "define it")
         return self._anchors[event.anchor]
 
     def _add(self, holder: _Open, node: Node) -> None:
-        """Takes a value into what holds it; of a mapping the key, or the value of the key before."""
+        """Adds a value to its container; for a mapping a key, or the value of the previous key."""
         if holder.entries is None:
             holder.items.append(node)
         elif holder.key is None:
@@ -135,7 +135,7 @@ class _Builder:
             holder.key, holder.key_line = str(node.written), node.line
             if holder.key in holder.entries and holder.key != _MERGE:
                 first = holder.entries[holder.key].line
-                what = f"the key {quoted(holder.key)} stands here and on line {first}"
+                what = f"the key {quoted(holder.key)} is repeated; first on line {first}"
                 raise self._error(what, node.line, "remove one of them")
         else:
             if holder.key == _MERGE:
@@ -146,7 +146,7 @@ class _Builder:
             holder.key = None
 
     def _closed(self, event: Any) -> Node:  # noqa: ARG002
-        """The finished mapping or list, with what it merges."""
+        """The finished mapping or list, with merge keys applied."""
         held = self._stack.pop()
         value: Value = held.items
         if held.entries is not None:
@@ -157,7 +157,7 @@ class _Builder:
         return node
 
     def _merged(self, held: _Open) -> dict[str, Node]:
-        """Entries of merge keys, of several the first, under the mapping's own."""
+        """Entries of merge keys (the first one if repeated), overridden by the mapping's own."""
         merged: dict[str, Node] = {}
         for given in held.items:
             for node in given.each() or [given]:
@@ -179,7 +179,7 @@ class _Builder:
         return node
 
     def _spread(self, words: str, event: Any) -> Text:
-        """Words over several lines: where the words of each line of the source begin in them."""
+        """Multi-line text: where each source line begins in it."""
         if self._source is None:
             self._source = self._text.split("\n")
         starts, lines, at = [0], [self._line(event.start_mark.line)], 0
@@ -192,7 +192,7 @@ class _Builder:
                 continue
             at = found + len(said)
             while found > starts[-1] + 1 and words[found - 1] == " ":
-                found -= 1  # what it is indented by is of its line, too
+                found -= 1  # its indentation belongs to its line, too
             if not found or not words[:found].strip(" "):
                 lines[0] = self._line(number)
             else:
@@ -201,7 +201,7 @@ class _Builder:
         return Text(words, starts, lines)
 
     def _line(self, number: int) -> int:
-        """Line of the outer file, of a line of this text, counted from 0."""
+        """Line in the outer file of a line of this text, counted from 0."""
         if not self._firsts:
             firsts = [0]
             at = self._text.find("\n")
@@ -221,7 +221,7 @@ class _Builder:
 
 
 def _unquoted(line: str, style: str | None) -> str:
-    """A line of a scalar as its words have it, as far as no escape stands in it."""
+    """A line of a scalar in its text, up to the first escape."""
     said = line.strip()
     if style == "'":
         return said.strip("'").replace("''", "'").strip()
@@ -229,12 +229,12 @@ def _unquoted(line: str, style: str | None) -> str:
 
 
 def _placed(node: Node, line: int) -> Node:
-    """A value on the line of its key; a scalar keeps the line of its words."""
+    """A value on the line of its key; a scalar keeps the lines of its text."""
     return node if node.line == line else Node(node.value, line, node.written)
 
 
 def _plain(words: str, written: Text) -> Value:
-    """What plain words mean."""
+    """Values of plain scalars."""
     if words in _WORDS:
         return _WORDS[words]
     if len(words) <= _MOST_DIGITS:
