@@ -108,9 +108,9 @@ class Door(NamedTuple):
             place = self.settings if drafting.draft is None else self.draft
             if mtp:
                 raise InvalidValueError(
-                    f"{self.mtp} asks for the model's own draft layers, and another checkpoint drafts",
+                    f"{self.mtp} selects the model's own draft layers, but another checkpoint drafts",
                     where=place,
-                    help=f"leave {self.mtp} out",
+                    help=f"remove {self.mtp}",
                 )
             model = located(place, drafting.of, model)
         named = [(self.method, spec) for spec in methods]

@@ -81,7 +81,7 @@ def test_without_a_host_it_is_said():
 
 def test_several_nodes_have_a_size():
     many = {**OFFLOADS, "tp": 2, "dp": 8, "sequences": 8, "host_memory": "200GiB"}
-    with pytest.raises(InvalidValueError, match=r"16 GPUs stand on several nodes"):
+    with pytest.raises(InvalidValueError, match=r"16 GPUs need several nodes"):
         kvcalc.check(many)
     (finding,) = kvcalc.check({**many, "gpus_per_node": 4}).findings
     assert finding.to_dict()["host"]["needed_bytes"] == 128 * GIB

@@ -120,9 +120,9 @@ ERRORS = {
     ),
     "a method": (
         "fit llama-3.1-8b --gpu h100 -e vllm --attention mqa --weights 16GB --as vllm --tokens 8K",
-        "--as: no flag makes mqa of the model\nhelp: remove --method and --attention\n",
+        "--as: no flag applies mqa to the model\nhelp: remove --method and --attention\n",
     ),
-    "weights that nobody is known to publish": (
+    "weights without a known repository": (
         "fit aya-23-8b --gpu h100 -e vllm --weights-dtype nvfp4 --as vllm --tokens 8K",
         "--as: no known repository of aya-23-8b in nvfp4 to start\nhelp: name the model by its repository or path\n",
     ),

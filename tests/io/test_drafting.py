@@ -160,7 +160,7 @@ def test_layouts_are_chosen_with_the_draft_and_a_page_says_how(tmp_path, cli):
     [
         (
             ("--engine-set", f"speculative={NAMED}", "--mtp"),
-            "--engine-set: --mtp asks for the model's own draft layers, and another checkpoint drafts",
+            "--engine-set: --mtp selects the model's own draft layers, but another checkpoint drafts",
         ),
         (
             ("--draft-model", "qwen3-0.6b"),

@@ -66,7 +66,7 @@ def launch_of(question: OnGpus, ranks: Parallel, tokens: int, form: str, says: t
         )
     if question.asked.model.methods:
         changed = ", ".join(each.name for each in question.asked.model.methods)
-        raise NotApplicableError(f"no flag turns the model into {changed}", help="remove --method and --attention")
+        raise NotApplicableError(f"no flag applies {changed} to the model", help="remove --method and --attention")
     replicas = ranks.dp if form == KUBERNETES and ranks.ep <= ranks.tp else 1
     within = Parallel(ranks.tp, ranks.pp, ranks.dp // replicas, ranks.dcp, ranks.ep)
     if form in (COMPOSE, KUBERNETES) and within.num_ranks > NODE_GPUS:
