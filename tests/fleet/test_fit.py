@@ -304,7 +304,7 @@ REFUSALS = {
     ),
     "a partition of other layers": (
         lambda: fit("r1", tp=8, pp=2, pp_layer_partition=[40, 20]),
-        "pp_layer_partition (40, 20) must name 2 stages of 61 layers in all",
+        "pp_layer_partition (40, 20) must give 2 stages with 61 layers in total",
     ),
     "a format of another dtype": (
         lambda: fit("llama-3.1-8b", kv_cache_dtype="float16"),

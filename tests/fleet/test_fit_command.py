@@ -443,7 +443,7 @@ WRONG = {
     ),
     "a share of nothing": (
         f"{ASKED.replace('h200', 't4')} --engine sglang --engine-set chunked_prefill_size=16384",
-        "SGLang would reserve all memory of t4 for prefill chunks and CUDA graphs\nhelp: give a share, --engine-set mem",
+        "SGLang would reserve all memory of t4 for prefill chunks and CUDA graphs\nhelp: set a share, --engine-set mem",
     ),
     "ranks of tokens": (
         f"{ASKED} --tp 8 --dcp 8",

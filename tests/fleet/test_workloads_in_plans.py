@@ -74,7 +74,7 @@ def test_users_are_those_of_a_replica(tmp_path):
     [
         ("none.csv", "workload: .*none.csv: no such file"),
         ("{}", "workload: a workload has a trace or a prompt, and both are missing"),
-        ("{trace: a.csv, prompt: 4}", "are both given"),
+        ("{trace: a.csv, prompt: 4}", "both are given"),
         ("{trace: a.csv, output: 4}", r"workload.output: a trace already has the outputs"),
         ("{prompts: 4}", r"workload.prompts: no field of a plan is called 'prompts'"),
         ("{prompt: 'p50=4K'}", r"workload.prompt: prompt has no max"),
