@@ -9,8 +9,9 @@ Needs an environment of its own, in which SGLang lies without its kernels:
     pip install --no-deps sglang==0.5.23
     python tools/measure_sglang.py jobs.jsonl --gpu h100-80gb > rows.jsonl
 
-A job is a line {"name", "config": a config.json or its path, "args": arguments of sglang serve, "stage", "window"}, and
-a row is the job with what SGLang said as "want", or its refusal as "refused". The window is that of the model's class
+A job is a line {"name", "config": a config.json or its path, "args": arguments of sglang serve, "stage", "window",
+"draft": a config.json of another checkpoint, which drafts}, and a row is the job with SGLang's answer as "want", or its
+refusal as "refused"; "draft_kv_bytes" are those of the draft's own worker. The window is that of the model's class
 (get_attention_sliding_window_size), where it is not that of the config less one: MiMo-V2's is the config's own.
 
 Its arguments are resolved (ServerArgs.resolve_once) and its pools sized and built (KVCacheConfigurator.configure) by
@@ -93,6 +94,11 @@ def _answer(job: dict[str, Any], gpu: str) -> dict[str, Any]:
         part.pop("quantization_config", None)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
+        if "draft" in job:
+            draft = Path(folder) / "draft"
+            draft.mkdir()
+            (draft / "config.json").write_text(json.dumps(job["draft"]))
+            job = job | {"args": job["args"] | {"speculative_draft_model_path": str(draft)}}
         try:
             return {"want": _planned(folder, job, gpu)}
         except Exception as error:  # whatever it refuses with is the answer
@@ -112,11 +118,15 @@ def _planned(folder: str, job: dict[str, Any], gpu: str) -> dict[str, Any]:
     alone = types.SimpleNamespace(cpu_group=None, device_group=None, world_size=1, rank_in_group=stage)
     get_parallel().override_permanently(world_group=alone, launch_world_size=1)
     group = types.SimpleNamespace(rank_in_group=stage, world_size=pp)
-    configurator = _configurator(given, stage, group, job.get("window"))
+    configurator = _configurator(given, stage, group, job.get("window"), None)
     budget: list[int] = []
     _remember(configurator, budget)
     found = configurator.configure(pre_model_load_memory=GPUS[gpu][1] / 1024 * FREE_SHARE)
     states = getattr(found.req_to_token_pool, "mamba_pool", None)
+    drafts = {}
+    if "draft" in job:
+        pools = _configurator(given, stage, group, None, found).configure(pre_model_load_memory=0)
+        drafts = {"draft_kv_bytes": _bytes_of(pools.token_to_kv_pool, apart_from=found.token_to_kv_pool)}
     return {
         "tokens": found.max_total_num_tokens,
         "page_size": get_schedule().page_size,
@@ -125,11 +135,11 @@ def _planned(folder: str, job: dict[str, Any], gpu: str) -> dict[str, Any]:
         "state_bytes": _bytes_of(states),
         "available_bytes": budget[0],
         "mem_fraction_static": get_schedule().mem_fraction_static,
-    }
+    } | drafts
 
 
-def _configurator(given: Any, stage: int, group: Any, own_window: int | None) -> Any:
-    """The configurator of a rank, with a model that is a range of layers."""
+def _configurator(given: Any, stage: int, group: Any, own_window: int | None, target: Any) -> Any:
+    """The configurator of a rank, with a model that is a range of layers. target: of a draft, the model's own pools."""
     from sglang.srt.configs.model_config import AttentionArch, ModelConfig
     from sglang.srt.distributed.utils import get_pp_indices
     from sglang.srt.mem_cache.kv_cache_configurator import KVCacheConfigurator
@@ -142,10 +152,12 @@ def _configurator(given: Any, stage: int, group: Any, own_window: int | None) ->
     from sglang.srt.runtime_context import get_model, get_parallel, get_schedule, get_spec
     from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
-    config = ModelConfig.from_server_args(given)
+    drafts = target is not None
+    path = get_spec().speculative_draft_model_path
+    config = ModelConfig.from_server_args(given, **({"model_path": path, "is_draft_model": True} if drafts else {}))
     layers = max(config.num_hidden_layers, config.num_attention_layers)
     start, end = get_pp_indices(layers, stage, group.world_size)
-    model = types.SimpleNamespace(start_layer=start, end_layer=end)
+    model = types.SimpleNamespace(**({} if drafts else {"start_layer": start, "end_layer": end}))
     text = config.hf_text_config
     window = getattr(text, "sliding_window", None) or getattr(text, "sliding_window_size", None)
     if own_window or window:
@@ -155,12 +167,13 @@ def _configurator(given: Any, stage: int, group: Any, own_window: int | None) ->
         server_args_kv_cache_dtype=get_model().kv_cache_dtype,
         model=model,
         model_dtype=config.dtype,
-        is_draft_worker=False,
-        is_dflash=False,
+        is_draft_worker=drafts,
+        is_dflash=algorithm.is_dflash(),
         speculative_draft_attention_backend=None,
+        speculative_draft_kv_cache_dtype=get_spec().speculative_draft_kv_cache_dtype,
     )
     auxiliary = resolve_spec_aux_hidden_state_config(
-        server_args=given, model_config=config, spec_algorithm=algorithm, is_draft_worker=False
+        server_args=given, model_config=config, spec_algorithm=algorithm, is_draft_worker=drafts
     )
     return KVCacheConfigurator(
         device="cuda",
@@ -177,17 +190,17 @@ def _configurator(given: Any, stage: int, group: Any, own_window: int | None) ->
         page_size=get_schedule().page_size,
         sliding_window_size=resolve_sliding_window_size(model, config),
         spec_algorithm=algorithm,
-        is_draft_worker=False,
+        is_draft_worker=drafts,
         post_capture_kv_active=False,
         spec_aux_config=auxiliary,
         is_hybrid_swa=config.is_hybrid_swa,
         is_hybrid_swa_compress=config.is_hybrid_swa_compress,
         use_mla_backend=config.attention_arch == AttentionArch.MLA,
-        layer_info=resolve_layer_indices(model=model, model_config=config, is_draft_worker=False),
+        layer_info=resolve_layer_indices(model=model, model_config=config, is_draft_worker=drafts),
         forward_stream=None,
-        req_to_token_pool=None,
-        token_to_kv_pool_allocator=None,
-        memory_pool_config=None,
+        req_to_token_pool=target.req_to_token_pool if drafts else None,
+        token_to_kv_pool_allocator=target.token_to_kv_pool_allocator if drafts else None,
+        memory_pool_config=target.memory_pool_config if drafts else None,
         draft_model_idx=None,
     )
 

@@ -21,7 +21,7 @@ MAX_LAYERS = 10_000
 """Most layers taken for real; the deepest published decoders have a few hundred."""
 
 
-DRAFTS, _DRAFT = "mtp", "draft"
+DRAFTS, DRAFT = "mtp", "draft"
 """Name of a group of multi-token-prediction layers, and what the names of another model's begin with."""
 
 
@@ -120,7 +120,7 @@ class LayerGroup:
     @property
     def drafts(self) -> bool:
         """Whether its layers guess tokens ahead, of the model itself (multi-token prediction) or of another."""
-        return self.name == DRAFTS or self.name.startswith(f"{_DRAFT} ")
+        return self.name == DRAFTS or self.name.startswith(f"{DRAFT} ")
 
     @property
     def own_tensors(self) -> tuple[CacheTensor, ...]:
@@ -299,9 +299,9 @@ def with_draft_layers(model: Model) -> Model:
 def with_drafter(model: Model, drafter: Model, groups: Iterable[LayerGroup]) -> Model:
     """`model` with layers of another model to guess tokens ahead, numbered on from its last layer."""
     layers = sorted((layer, group.name) for group in groups for layer in group.layers)
-    parts = {f"{_DRAFT} {group.name}": group.parts for group in groups}
-    origins = {f"{_DRAFT} {group.name}": group.origins for group in groups}
-    names = [f"{_DRAFT} {name}" for _, name in layers]
+    parts = {f"{DRAFT} {group.name}": group.parts for group in groups}
+    origins = {f"{DRAFT} {group.name}": group.origins for group in groups}
+    names = [f"{DRAFT} {name}" for _, name in layers]
     return replace(model, draft_groups=group_layers(names, parts, origins, first=model.num_layers), drafter=drafter)
 
 

@@ -708,7 +708,7 @@ REFUSALS = {
     ),
     "drafts of another model": (
         lambda: fit("llama-3.1-8b", speculative_algorithm="EAGLE"),
-        "llama-3.1-8b has no draft layers, and a separate draft model is unknown",
+        "llama-3.1-8b has no draft layers, and no other checkpoint is named",
     ),
     "drafts that are not counted": (
         lambda: fit(replace(kvcalc.load("r1"), draft_groups=()), speculative_algorithm="EAGLE"),
@@ -738,7 +738,7 @@ BAD_VALUES = {
     ),
     "an algorithm": (
         lambda: size("r1", 1, speculative_algorithm="NGRAM"),
-        "speculative_algorithm must be one of EAGLE, NEXTN, not 'NGRAM'",
+        "speculative_algorithm must be one of EAGLE, NEXTN, EAGLE3, STANDALONE, DFLASH, not 'NGRAM'",
     ),
     "a flag": (
         lambda: size("r1", 1, disable_radix_cache="maybe"),

@@ -177,8 +177,8 @@ def test_a_draft_that_does_not_go_is_named(engine, speculative, draft, words):
 
 
 def test_other_engines_say_that_they_do_not_model_drafts():
-    with pytest.raises(kvcalc.NotApplicableError, match="what SGLang caches for drafts of another checkpoint"):
-        Engine.of("sglang").drafted_by(llama(4), llama(2))
+    with pytest.raises(kvcalc.NotApplicableError, match="what LMDeploy caches for drafts of another checkpoint"):
+        Engine.of("lmdeploy").drafted_by(llama(4), llama(2))
 
 
 def test_a_size_counts_the_layers_that_draft():

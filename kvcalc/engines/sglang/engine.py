@@ -25,9 +25,10 @@ from kvcalc.engines.base.rows import Row
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.sglang.beside import beside
 from kvcalc.engines.sglang.compressed import is_compressed, out_of_page
+from kvcalc.engines.sglang.drafting import all_rows, check_ranks, drafted_by
 from kvcalc.engines.sglang.memory import default_fraction
 from kvcalc.engines.sglang.plan import CompressedPlan, SglangPlan
-from kvcalc.engines.sglang.resolution import cache_dtype, drafts_of, has_own_windows, rows_of, schedule_of
+from kvcalc.engines.sglang.resolution import cache_dtype, drafts_of, has_own_windows, schedule_of
 from kvcalc.engines.sglang.served import served_model
 from kvcalc.engines.sglang.settings import AUTO, FP4, HOST_POOL, SglangSettings
 from kvcalc.engines.sglang.stage import counted_drafts
@@ -73,7 +74,7 @@ class Sglang(SglangSettings):
         """
         check_unchanged(model, self.TITLE)
         settings = self._for(model)
-        rows = rows_of(model, settings, kv_dtype, schedule_of(model, settings))
+        rows = all_rows(model, settings, kv_dtype, schedule_of(model, settings))
         return tuple(rows.of(model, group) for group in model.groups)
 
     def rows(self, group: LayerGroup, stored: tuple[CacheTensor, ...], kv_dtype: Dtype) -> tuple[Row, ...]:
@@ -83,7 +84,8 @@ class Sglang(SglangSettings):
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation:
         """The same for a rank: its stages do not overlap, and it may hold copies of other ranks' tensors."""
         settings = self._for(model)
-        rows = rows_of(model, settings, kv_dtype, schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp))
+        check_ranks(model, settings, ranks)
+        rows = all_rows(model, settings, kv_dtype, schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp))
         (whole,) = stage_models(model, ranks.tp, 1, self.sharing)
         return tuple(rows.of(whole, group) for group in whole.groups)
 
@@ -101,6 +103,7 @@ class Sglang(SglangSettings):
                 help="use kvcalc size, which counts codes and one layout of scales",
             )
         served, settings = self.served(model), self._for(model).storing(model, kv_dtype)
+        check_ranks(served, settings, ranks)
         return (CompressedPlan if is_compressed(served) else SglangPlan)(served, settings, ranks, _SHARING)
 
     def storing(self, model: Model, kv_dtype: Dtype) -> Sglang:
@@ -124,6 +127,15 @@ class Sglang(SglangSettings):
         Raises NotApplicableError for drafts by another model.
         """
         return served_model(model, self)
+
+    @property
+    def draft_model(self) -> str | None:
+        """speculative_draft_model_path, if there is an algorithm."""
+        return None if self.speculative_algorithm is None else self.speculative_draft_model_path
+
+    def drafted_by(self, model: Model, drafter: Model) -> Model:
+        """With all layers of the draft; unchanged if they are the model's own."""
+        return drafted_by(model, drafter, self)
 
     def settled(self, model: Model, ranks: Parallel) -> Sglang:
         """With SGLang's default share of a GPU's memory, if none is given.

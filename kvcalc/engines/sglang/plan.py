@@ -13,12 +13,13 @@ from kvcalc.engines.base.pools import STATES, PoolPlan
 from kvcalc.engines.base.stages import stage_models
 from kvcalc.engines.sglang.compressed import pools_entries
 from kvcalc.engines.sglang.compressed_pools import CompressedStage
+from kvcalc.engines.sglang.drafting import all_rows, format_of_draft, is_exact
 from kvcalc.engines.sglang.pooled_pools import PooledStage
-from kvcalc.engines.sglang.pools import pools_of, sizes_of, with_tokens
-from kvcalc.engines.sglang.resolution import cache_dtype, names_context, rows_of, schedule_of
+from kvcalc.engines.sglang.pools import DRAFTS, pools_of, sizes_of, with_tokens
+from kvcalc.engines.sglang.resolution import cache_dtype, names_context, schedule_of
 from kvcalc.engines.sglang.schedule import Schedule
 from kvcalc.engines.sglang.settings import STORED, SglangSettings
-from kvcalc.engines.sglang.stage import TAILS, stages_of
+from kvcalc.engines.sglang.stage import DRAFT, TAILS, Stage, stages_of
 from kvcalc.engines.sglang.tensors import keeps_states_alone
 from kvcalc.errors import NotApplicableError
 from kvcalc.hardware import gpu_named
@@ -40,12 +41,12 @@ class SglangPlan(PoolPlan):
         self._ranks, self._sharing = ranks, sharing
         self._schedule = schedule_of(model, settings, dp=ranks.dp, pp=ranks.pp)
         (whole,) = stage_models(model, ranks.tp, 1, sharing)
-        rows = rows_of(model, settings, BF16, self._schedule)
+        rows = all_rows(model, settings, BF16, self._schedule)
         parts = stage_models(model, ranks.tp, ranks.pp, sharing)
         for part in parts:
             check_unchanged(part, settings.TITLE)
         stored = [tuple((group, rows.of(whole, group)) for group in part.groups) for part in parts]
-        self._stages = stages_of(model, stored, own_windows=rows.own_windows)
+        self._stages = stages_of(model, stored, own_windows=rows.own_windows, exact_drafts=is_exact(model, settings))
         self._rounded = rounded_heads(model, ranks.tp, sharing)
         held = tuple(
             Footprint.of_tensors(part, tuple(tensors for _, tensors in own), BF16)
@@ -88,7 +89,7 @@ class SglangPlan(PoolPlan):
             stages=pools,
             log_lines=tuple(_log_line(pool, model, settings) for pool in pools[0] if pool.name != TAILS),
             max_requests=requests,
-            notes=(*model.notes, *_of_context(model, settings, schedule), *self._rounded),
+            notes=(*model.notes, *_of_context(model, settings, schedule), *_of_drafts(model, stages), *self._rounded),
         )
 
 
@@ -158,6 +159,17 @@ def _of_context(model: Model, settings: SglangSettings, schedule: Schedule) -> t
     )
 
 
+def _of_drafts(model: Model, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """A remark if another checkpoint that drafts takes more memory than is set aside for it."""
+    missing = max(stage.slot_bytes(DRAFT) - sum(stage.charged.values()) for stage in stages)
+    if model.drafter is None or missing <= 0:
+        return ()
+    return (
+        f"a token of {model.drafter.name}, which drafts, takes {missing:,} bytes more than SGLang sets aside for it: "
+        "lower mem_fraction_static",
+    )
+
+
 def _log_line(pool: Pool, model: Model, settings: SglangSettings) -> str:
     """The pool's line: K and V apart, or the one tensor of a latent; of states, convolutions apart."""
     if pool.name == STATES:
@@ -166,7 +178,8 @@ def _log_line(pool: Pool, model: Model, settings: SglangSettings) -> str:
             f"Mamba Cache is allocated. max_mamba_cache_size: {pool.slots}, conv_state size: "
             f"{conv_bytes / GIB:.2f}GB, ssm_state size: {(pool.bytes - conv_bytes) / GIB:.2f}GB"
         )
-    name = cache_dtype(model, settings, BF16)
+    drafter = model.drafter if pool.name == DRAFTS else None
+    name = cache_dtype(model, settings, BF16) if drafter is None else format_of_draft(drafter, settings, BF16)
     head = f"KV Cache is allocated. dtype: {_TORCH_STORED.get(name) or _TORCH_DTYPES[STORED.get(name, BF16).name]}, "
     tokens = f"#tokens: {pool.slots}, "
     if pool.bytes_of("v"):

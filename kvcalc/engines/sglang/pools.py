@@ -26,6 +26,8 @@ from kvcalc.report.pool import Pool
 
 _DEFAULT_RATIO, _INKLING_RATIO = 0.8, 0.1
 """swa_full_tokens_ratio if none is given."""
+DRAFTS = "drafts"
+"""Name of the pool of layers that draft."""
 _CHUNKS_IN_FLIGHT = 2
 """Prefill chunks with the overlap schedule."""
 
@@ -117,7 +119,7 @@ def pools_of(stage: Stage, sizes: Sizes, page: int, requests: int) -> tuple[Pool
         STATES: (sizes.states, 1, of_request, STATES),
         DRAFT_STATES: (requests, 1, f"{of_request}'s draft", STATES),
         TAILS: (requests, _spare_tails(stage), "request", TAILS),
-        DRAFT: (sizes.tokens, page, "token", "drafts"),
+        DRAFT: (sizes.tokens, page, "token", DRAFTS),
         DRAFT_SLIDING: (sizes.sliding, page, "token", "drafts, sliding"),
     }
     return tuple(

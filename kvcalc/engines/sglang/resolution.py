@@ -12,19 +12,22 @@ from kvcalc.engines.sglang.memory import default_chunk_tokens
 from kvcalc.engines.sglang.schedule import Drafts, Schedule
 from kvcalc.engines.sglang.settings import (
     AUTO,
+    DFLASH,
     EXTRA_BUFFER,
     EXTRA_BUFFER_LAZY,
     NO_BUFFER,
+    STANDALONE,
     STORED,
     UNCHUNKED,
     SglangSettings,
 )
-from kvcalc.engines.sglang.tensors import Rows, has_sparse_latent, has_states, stream_channels
+from kvcalc.engines.sglang.tensors import Rows, has_sparse_latent, has_states, is_sliding, stream_channels
 from kvcalc.engines.sglang.types import (
     EXTRA_BUFFERS,
     INKLING,
     NO_BUFFERS,
     OWN_WINDOWS,
+    WIDELY_DRAFTED,
     is_of,
     type_of,
 )
@@ -41,6 +44,10 @@ _DRAFTING_REQUESTS = 48
 """max_running_requests with drafts if none is given (arg_groups/speculative_hook.py)."""
 _DRAFT_STEPS = 3
 """Tokens drafted in sequence if no number is given (_auto_choose_speculative_params)."""
+_WIDE_DRAFTS = Drafts(5, 4, 8)
+"""Drafts of Llama and Grok if no number is given."""
+_DFLASH_TOKENS = 16
+"""block_size of a DFLASH draft whose config has none (_handle_dflash)."""
 _RADIX_STATES = 3
 """States that a running request may hold while prefixes are cached (MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
 _LENGTHS = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length", "max_position_embeddings")
@@ -114,14 +121,29 @@ def drafts_of(model: Model, settings: SglangSettings) -> Drafts | None:
     steps, topk = settings.speculative_num_steps, settings.speculative_eagle_topk or 1
     if settings.speculative_algorithm is None and not any(group.name == DRAFTS for group in model.groups):
         return None
+    if settings.speculative_algorithm == DFLASH:
+        return Drafts(1, 1, _tokens_of_a_block(model, settings))
     if steps is None and (settings.speculative_eagle_topk or settings.speculative_num_draft_tokens):
         raise InvalidValueError(
             "speculative_num_steps is not given, but other numbers of the draft are",
             field="speculative_num_steps",
             help="set speculative_num_steps, speculative_eagle_topk and speculative_num_draft_tokens together",
         )
+    if steps is None and settings.speculative_algorithm != STANDALONE and is_of(model, WIDELY_DRAFTED):
+        return _WIDE_DRAFTS
     chain = (steps or _DRAFT_STEPS) + 1
     return Drafts(chain - 1, topk, chain if topk == 1 else settings.speculative_num_draft_tokens or chain)
+
+
+def _tokens_of_a_block(model: Model, settings: SglangSettings) -> int:
+    """Tokens that DFLASH verifies at once. Raises InvalidValueError if they decide pools and are not given."""
+    if settings.speculative_num_draft_tokens is None and (has_states(model) or any(map(is_sliding, model.groups))):
+        raise InvalidValueError(
+            "speculative_num_draft_tokens is not given, and DFLASH takes it from the draft's own config (block_size)",
+            field="speculative_num_draft_tokens",
+            help="set speculative_num_draft_tokens to block_size of the draft's config, usually 16",
+        )
+    return settings.speculative_num_draft_tokens or _DFLASH_TOKENS
 
 
 def _strategy(model: Model, settings: SglangSettings) -> str:

@@ -14,7 +14,7 @@ from kvcalc.attention.gqa import GroupedQueryAttention
 from kvcalc.attention.indexer import Indexer
 from kvcalc.attention.mla import MultiHeadLatentAttention
 from kvcalc.engines.sglang.resolution import has_own_windows
-from kvcalc.engines.sglang.settings import SglangSettings
+from kvcalc.engines.sglang.settings import OWN, SglangSettings
 from kvcalc.engines.sglang.tensors import is_sliding
 from kvcalc.engines.sglang.types import EXPANDED_LATENTS, ROTARY_HEADS, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
 from kvcalc.errors import NotApplicableError
@@ -23,8 +23,10 @@ from kvcalc.model import DRAFTS, Attention, LayerGroup, Model, with_draft_layers
 
 def served_model(model: Model, settings: SglangSettings) -> Model:
     """The model as loaded. Raises NotApplicableError for drafts that need another checkpoint."""
+    if model.drafter is not None:
+        return _with_drafter(model, settings)
     if settings.speculative_algorithm is not None:
-        model = _with_drafts(model)
+        model = _with_drafts(model, settings.speculative_algorithm)
     if is_of(model, EXPANDED_LATENTS):
         model = _expanded(model)
     full = _heads_of_full_layers(model)
@@ -33,7 +35,21 @@ def served_model(model: Model, settings: SglangSettings) -> Model:
     return _with_parts(model, lambda group: tuple(_with_heads(part, full) for part in group.parts))
 
 
-def _with_drafts(model: Model) -> Model:
+def _with_drafter(model: Model, settings: SglangSettings) -> Model:
+    """With the layers of another checkpoint, which are as they are loaded already."""
+    if not model.draft_groups:
+        return model
+    alone = replace(settings, speculative_algorithm=None)
+    own = served_model(replace(model, draft_groups=(), drafter=None), alone)
+    return with_draft_layers(replace(own, draft_groups=model.draft_groups, drafter=model.drafter))
+
+
+def _with_drafts(model: Model, algorithm: str) -> Model:
+    if algorithm not in OWN:
+        raise NotApplicableError(
+            f"{algorithm} drafts with another checkpoint, and none is named",
+            help="name it: --engine-set speculative_draft_model_path=NAME, or --draft-model NAME",
+        )
     if model.draft_groups:
         return with_draft_layers(model)
     if any(group.name == DRAFTS for group in model.groups) or is_of(model, UNCOUNTED_DRAFTS):
@@ -44,8 +60,8 @@ def _with_drafts(model: Model) -> Model:
             help="add num_nextn_predict_layers to it, or remove speculative_algorithm",
         )
     raise NotApplicableError(
-        f"{model.name} has no draft layers, and a separate draft model is unknown",
-        help="remove speculative_algorithm, and size the draft model separately",
+        f"{model.name} has no draft layers, and no other checkpoint is named",
+        help="name it: --engine-set speculative_draft_model_path=NAME, or remove speculative_algorithm",
     )
 
 

@@ -32,8 +32,10 @@ DSA_BACKENDS = ("flashmla_sparse", "flashmla_kv", "flashmla_auto", "fa3", "tilel
 _STATE_DTYPES = ("float32", "bfloat16", "float16")
 EXTRA_BUFFER, EXTRA_BUFFER_LAZY, NO_BUFFER = "extra_buffer", "extra_buffer_lazy", "no_buffer"
 STRATEGIES = (AUTO, EXTRA_BUFFER, EXTRA_BUFFER_LAZY, NO_BUFFER)
-ALGORITHMS = ("EAGLE", "NEXTN")
-"""Methods that draft with the model's own layers."""
+OWN = ("EAGLE", "NEXTN")
+"""Methods that draft with the model's own layers, if no other checkpoint is named."""
+STANDALONE, DFLASH = "STANDALONE", "DFLASH"
+ALGORITHMS = (*OWN, "EAGLE3", STANDALONE, DFLASH)
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,17 @@ class SglangSettings(Engine):
         None, "dtype of recurrent states; default: from the model's config, else float32"
     )
     speculative_algorithm: str | None = setting(
-        None, "EAGLE or NEXTN, which draft with the model's own layers; default: EAGLE if they are counted (--mtp)"
+        None,
+        "EAGLE or NEXTN, which draft with the model's own layers or another checkpoint, EAGLE3, STANDALONE or DFLASH, "
+        "which draft with another; default: EAGLE if the model's own are counted (--mtp)",
     )
-    speculative_num_steps: int | None = setting(None, "tokens drafted in sequence; default: 3")
-    speculative_eagle_topk: int | None = setting(None, "branches of a draft; default: 1")
-    speculative_num_draft_tokens: int | None = setting(None, "tokens verified at once; default: steps plus one")
+    speculative_draft_model_path: str | None = setting(None, "another checkpoint that drafts: a name or a path")
+    speculative_draft_kv_cache_dtype: str | None = setting(None, "format of its pool; default: kv_cache_dtype")
+    speculative_num_steps: int | None = setting(None, "tokens drafted in sequence; default: 3, of Llama 5; DFLASH: 1")
+    speculative_eagle_topk: int | None = setting(None, "branches of a draft; default: 1, of Llama 4")
+    speculative_num_draft_tokens: int | None = setting(
+        None, "tokens verified at once; default: steps plus one, of Llama 8, and DFLASH the draft's block_size"
+    )
     enable_hierarchical_cache: bool = setting(False, "HiCache: a copy of the pools in host memory, per rank")
     hicache_ratio: float | None = setting(
         None, "ratio of host pools to device pools; default: 2, in buffer_only mode 1.2, or what fits on the host"
@@ -126,6 +134,7 @@ class SglangSettings(Engine):
             ("dsa_decode_backend", self.dsa_decode_backend, DSA_BACKENDS),
             ("mamba_ssm_dtype", self.mamba_ssm_dtype, _STATE_DTYPES),
             ("speculative_algorithm", self.speculative_algorithm, ALGORITHMS),
+            ("speculative_draft_kv_cache_dtype", self.speculative_draft_kv_cache_dtype, (AUTO, *STORED)),
             ("mamba_radix_cache_strategy", self.mamba_radix_cache_strategy, STRATEGIES),
         ):
             if value is not None:

@@ -20,7 +20,7 @@ from kvcalc.engines.sglang.tensors import (
     window_of,
 )
 from kvcalc.engines.sglang.types import INKLING, SELF_DRAFTING, UNCOUNTED_DRAFTS, is_of
-from kvcalc.model import DRAFTS, LayerGroup, Model
+from kvcalc.model import LayerGroup, Model
 
 FULL, SLIDING, TAILS = "full", "sliding", "tails"
 DRAFT, DRAFT_SLIDING, DRAFT_STATES = "draft", "draft sliding", "draft states"
@@ -58,30 +58,36 @@ Stored = Sequence[tuple[LayerGroup, tuple[CacheTensor, ...]]]
 """Groups of a stage with the tensors of one of their layers."""
 
 
-def stages_of(model: Model, parts: Sequence[Stored], *, own_windows: bool) -> list[Stage]:
-    """Each pipeline stage, with the size that a slot of the Mamba pool counts on all of them."""
-    found = [_stage(model, stored, own_windows=own_windows) for stored in parts]
+def stages_of(model: Model, parts: Sequence[Stored], *, own_windows: bool, exact_drafts: bool = False) -> list[Stage]:
+    """Each pipeline stage, with the size that a slot of the Mamba pool counts on all of them.
+
+    exact_drafts: whether a token is charged what another checkpoint that drafts stores of it.
+    """
+    found = [_stage(model, stored, own_windows=own_windows, exact_drafts=exact_drafts) for stored in parts]
     layers = [stage.layers.get(STATES, 0) for stage in found]
     whole = sum(stage.slot_bytes(STATES) - stage.bytes_of.get(STATES, {}).get(_UNCOUNTED, 0) for stage in found)
     most = int(whole * (max(layers) / max(sum(layers), 1)))
     return [stage._replace(largest_state_bytes=most) for stage in found]
 
 
-def _stage(model: Model, stored: Stored, *, own_windows: bool) -> Stage:
+def _stage(model: Model, stored: Stored, *, own_windows: bool, exact_drafts: bool) -> Stage:
     bytes_of: dict[str, dict[str, int]] = {}
     layers: dict[str, int] = {}
     for group, tensors in stored:
-        for pool, own in _by_pool(group, tensors, own_windows=own_windows):
+        apart = group.drafts and model.drafter is not None
+        for pool, own in _by_pool(group, tensors, own_windows=own_windows and not apart):
             held = bytes_of.setdefault(pool, {})
             layers[pool] = layers.get(pool, 0) + len(group.layers)
             for tensor in own:
                 held[tensor.name] = held.get(tensor.name, 0) + len(group.layers) * tensor.bytes_per_slot(BF16)
     _add_encoder(model, bytes_of, layers)
-    attending = [part for group, _ in stored for part in group.parts if isinstance(part, GroupedQueryAttention)]
+    heads = [group for group, _ in stored if model.drafter is None or not group.drafts]
+    attending = [part for group in heads for part in group.parts if isinstance(part, GroupedQueryAttention)]
     windows = [window_of(part) or 0 for part in attending]
     stage = Stage(bytes_of, layers, max(windows, default=0), {}, 0, is_of(model, INKLING))
     index_bytes = [each.bytes_per_slot(BF16) for _, tensors in stored for each in tensors if each.name == _INDEX]
-    return stage._replace(charged=dict(_charged(model, stage, max(index_bytes, default=0))))
+    charged = _charged_exactly(stage) if exact_drafts else _charged(model, stage, max(index_bytes, default=0))
+    return stage._replace(charged=dict(charged))
 
 
 def _by_pool(
@@ -90,7 +96,7 @@ def _by_pool(
     """Pools of a group's tensors."""
     slides = own_windows and (is_sliding(group) or reads_sliding(group))
     tokens = SLIDING if slides else FULL
-    if group.name == DRAFTS:
+    if group.drafts:
         tokens = DRAFT_SLIDING if slides else DRAFT
     split: dict[str, list[CacheTensor]] = {tokens: [], STATES: [], DRAFT_STATES: [], TAILS: []}
     for tensor in tensors:
@@ -116,7 +122,8 @@ def _charged(model: Model, stage: Stage, index_bytes: int) -> Iterator[tuple[str
     index_bytes: of the key of an indexer, which each draft layer has with a sparse latent.
     """
     drafts = counted_drafts(model)
-    pool = SLIDING if SLIDING in stage.layers else FULL  # the draft is read like the model: its first layers slide
+    like_model = model.drafter is None  # whose first layers slide
+    pool = SLIDING if SLIDING in stage.layers and (like_model or FULL not in stage.layers) else FULL
     if not drafts or pool not in stage.layers:
         return
     whole, layers = stage.bytes_of[pool], stage.layers[pool]
@@ -124,9 +131,16 @@ def _charged(model: Model, stage: Stage, index_bytes: int) -> Iterator[tuple[str
     yield pool, int((sum(whole.values()) - (keys and whole.get(_INDEX, 0))) * drafts / layers) + keys
 
 
+def _charged_exactly(stage: Stage) -> Iterator[tuple[str, int]]:
+    """What tokens count for a draft whose own bytes SGLang adds."""
+    yield FULL if FULL in stage.layers else SLIDING, stage.slot_bytes(DRAFT)
+
+
 def counted_drafts(model: Model) -> int:
     """Draft layers for which memory is reserved."""
-    drafts = sum(len(group.layers) for group in model.groups if group.name == DRAFTS)
+    drafts = sum(len(group.layers) for group in model.groups if group.drafts)
+    if model.drafter is not None:
+        return drafts
     if not drafts or is_of(model, UNCOUNTED_DRAFTS):
         return 0
     return 1 if is_of(model, SELF_DRAFTING) else drafts

@@ -32,7 +32,7 @@ from kvcalc.engines.sglang.compressed import tensors_of
 from kvcalc.engines.sglang.schedule import Drafts, Schedule
 from kvcalc.engines.sglang.types import CROSS_ATTENDING, INKLING, LIGHTNING, is_of
 from kvcalc.errors import NotApplicableError
-from kvcalc.model import DRAFTS, Attention, LayerGroup, Model
+from kvcalc.model import DRAFT, Attention, LayerGroup, Model
 
 TAIL_K, TAIL_SCORE = "tail_k", "tail_score"
 """What tokens keep until their index keys are pooled."""
@@ -50,7 +50,8 @@ class Rows(NamedTuple):
     dtype: of K and V, or of the latent. model_dtype: in which the model computes. index_dtype: of index keys next to K
     and V. scaled_latent: whether a latent in fp8 has scales and its rotary key in bf16. own_windows: whether sliding
     layers have their own pool. schedule: pages, states and drafts of a request. state_dtype: of recurrent states, if
-    not the model's own. stream_channels: of Inkling's convolutions, those that no rank splits.
+    not the model's own. stream_channels: of Inkling's convolutions, those that no rank splits. drafts: how another
+    checkpoint's tokens are stored, which drafts.
     """
 
     dtype: Dtype
@@ -61,16 +62,19 @@ class Rows(NamedTuple):
     schedule: Schedule
     state_dtype: Dtype | None
     stream_channels: int = 0
+    drafts: Rows | None = None
 
     def of(self, model: Model, group: LayerGroup) -> tuple[CacheTensor, ...]:
         """Tensors of one layer of `group`. Raises NotApplicableError for a kind of layer without a pool."""
+        if group.drafts and self.drafts is not None and model.drafter is not None:
+            return self.drafts.of(model.drafter, replace(group, name=group.name.removeprefix(f"{DRAFT} ")))
         return tuple(tensor for part in group.parts for tensor in self._of_part(model, group, part))
 
     def _of_part(self, model: Model, group: LayerGroup, part: Attention) -> Iterator[CacheTensor]:
         if is_state(model, part):
             states = self._convolutions(model, part) if self.stream_channels else part.tensors()
             yield from map(self._state, states)
-            if self.schedule.drafts and group.name != DRAFTS:
+            if self.schedule.drafts and not group.drafts:
                 yield from (self._draft_state(part, tensor, self.schedule.drafts) for tensor in states)
         elif isinstance(part, CrossAttention) and is_of(model, CROSS_ATTENDING):
             yield from (tensor._replace(slot_rule=self._tokens(), dtype=self.dtype) for tensor in part.tensors())

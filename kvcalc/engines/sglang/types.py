@@ -66,6 +66,19 @@ SELF_DRAFTING = frozenset(
 )
 """Drafts are read from the model's own checkpoint, as one layer (arg_groups/speculative_hook.py)."""
 
+WIDELY_DRAFTED = frozenset({"grok-1", "llama"})
+"""Drafts have branches if no number is given (arg_groups/speculative_hook.py, _auto_choose_speculative_params)."""
+
+LOADED_AS_PREDICTORS = SELF_DRAFTING | frozenset(
+    {
+        *("bailing_hybrid", "dots3_note", "ernie4_5_moe", "exaone_moe", "gigachat3_5", "glm5_next", "glm5_next_text"),
+        *("glm_ocr", "inkling", "inkling_mm_model", "inkling_text", "intern_s2_preview", "interns2_mobius"),
+        *("longcat_flash", "mimo", "mimo_v2", "mimo_v2_flash", "nemotron_h", "nemotron_h_puzzle", "qwen3_5"),
+        *("qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "step3p5", "step3p7"),
+    }
+)
+"""As a draft, a checkpoint is loaded as its layers of multi-token prediction (configs/model_config.py)."""
+
 UNCOUNTED_DRAFTS = (
     QWEN_HYBRIDS | NEMOTRON_H | frozenset({"mimo_v2", "mimo_v2_flash", "qwen3_5_moe_text", "qwen3_5_text"})
 ) - SELF_DRAFTING

@@ -105,7 +105,7 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
         raise InvalidValueError(
             f"{drafter.name} drafts, and speculative does not say how many tokens",
             field="speculative",
-            help='for instance --engine-set \'speculative={"method": "draft_model", "num_speculative_tokens": 3}\'',
+            help='set speculative, for example {"method": "draft_model", "num_speculative_tokens": 3}',
         )
     method = _method_of(asked)
     if _is_mtp(method, drafter):

@@ -42,7 +42,7 @@ _NO_MEMORY = (
     "the error states no sizes; include the lines 'Load weight begin. avail mem=...' and 'Load weight end. ...'"
 )
 _ENOUGH = 1024 * TIB
-_STATES = "states"
+_STATES, _DRAFTING = "states", "speculative_"
 _SHORT = 8192
 
 
@@ -63,7 +63,7 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
         available_bytes=_ENOUGH,
         parallel=ranks,
         engine_settings={
-            **_asked(settings),
+            **_asked(_of_drafts(model, settings)),
             "mem_fraction_static": None,
             **({"max_total_tokens": max(tokens)} if tokens else {}),
         },
@@ -71,7 +71,7 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     if not isinstance(report, PoolReport):
         raise InvalidValueError("SGLang plans in pools", help="report this: its planner answered with blocks")
     pools = report.stages[0]
-    rows = [tuple(_of_cache(cache, pools)) for cache in reading.caches]
+    rows = [_of_cache(cache, pools) for cache in reading.caches]
     return tuple(compared for row in _without_drafts(reading, pools, rows) for compared in row)
 
 
@@ -79,6 +79,13 @@ def _asked(settings: Settings) -> dict[str, Json]:
     """Settings of the nearest known version."""
     version = settings.get("version")
     return {**settings} if version is None else {**settings, "version": SglangRelease.nearest(str(version))}
+
+
+def _of_drafts(model: Model, settings: Settings) -> Settings:
+    """Without those of a draft, unless it is known which checkpoint drafts."""
+    if model.drafter is not None:
+        return settings
+    return {name: value for name, value in settings.items() if not name.startswith(_DRAFTING)}
 
 
 Rows = Sequence[tuple[Compared, ...]]
@@ -114,23 +121,37 @@ def _tokens_of(cache: Mapping[str, Printed]) -> str:
     return cache["tokens"].text if "tokens" in cache else ""
 
 
-def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> Iterator[Compared]:
-    """The sizes of one line; zero if the model has no such pool."""
+def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> tuple[Compared, ...]:
+    """The sizes of one line, next to those of the pool with as many slots that agrees; zero without such a pool."""
     of_states = _STATES in cache
     alike = [pool for pool in pools if (pool.name == _STATES) == of_states]
     stated = cache.get("states" if of_states else "tokens")
     slots = int(stated.value) if stated else max((pool.slots for pool in alike), default=0)
-    pool = min(alike, key=lambda pool: abs(pool.slots - slots), default=_NO_POOL)
-    predicted = _sizes(pool._replace(slots=slots))
+    least = min((abs(pool.slots - slots) for pool in alike), default=0)
+    nearest = [pool for pool in alike if abs(pool.slots - slots) == least] or [_NO_POOL]
     if stated is not None and cache.keys() == {"tokens"}:
-        words = gibibytes(predicted[POOL]) + (f" in {pool.name} layers" if len(alike) > 1 else "")
-        yield Compared("tokens", f"{slots:,}", words, agrees=True, line=stated.line, decides=False, judged=False)
-    for what, printed in cache.items():
-        if what in predicted:
-            number = predicted[what]
-            words = f"{what} of {slots:,} {_STATES if of_states else 'tokens'}"
-            equal = printed.is_print_of(number)
-            yield Compared(words, str(printed), printed.shown(number), equal, printed.line, printed.decides)
+        pool_bytes = _sizes(nearest[0]._replace(slots=slots))[POOL]
+        words = gibibytes(pool_bytes) + (f" in {nearest[0].name} layers" if len(alike) > 1 else "")
+        return (Compared("tokens", f"{slots:,}", words, agrees=True, line=stated.line, decides=False, judged=False),)
+    rows = [_of_pool(cache, pool, slots) for pool in nearest]
+    return next(filter(_agree, rows), rows[0])
+
+
+def _of_pool(cache: Mapping[str, Printed], pool: Pool, slots: int) -> tuple[Compared, ...]:
+    """The sizes of one line next to those of a pool with so many slots."""
+    predicted, of = _sizes(pool._replace(slots=slots)), _STATES if _STATES in cache else "tokens"
+    return tuple(
+        Compared(
+            f"{what} of {slots:,} {of}",
+            str(printed),
+            printed.shown(predicted[what]),
+            printed.is_print_of(predicted[what]),
+            printed.line,
+            printed.decides,
+        )
+        for what, printed in cache.items()
+        if what in predicted
+    )
 
 
 _NO_POOL = Pool("", 0, "", 0, ())

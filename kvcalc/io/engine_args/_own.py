@@ -17,6 +17,7 @@ _OFF = ("", "0", "false", "False")
 _MOST_OF_ADAPTERS = 65_536
 _SURELY_ALL = 99
 """Numbers of layers that mean all of them."""
+_DRAFT_PATH = "speculative_draft_model_path"
 _LMCACHE_FILES = ("LMCACHE_CONFIG_FILE", "lmcache-config-file")
 _GIB = re.compile(r"\d{1,7}(\.\d{1,9})?")
 
@@ -118,6 +119,8 @@ def draft(given: Given, reading: Reading) -> None:
     """A draft checkpoint, with its own layers."""
     if not reading.is_unknown(given, given.text) and not could_be_secret(given.text):
         reading.draft = given.text
+        if reading.knows(_DRAFT_PATH):
+            reading.settings[_DRAFT_PATH] = given.text
 
 
 def attention_replicas(given: Given, reading: Reading) -> None:

@@ -39,6 +39,7 @@ _SETTINGS = (
             max-running-requests chunked-prefill-size swa-full-tokens-ratio max-mamba-cache-size
             mamba-full-memory-ratio mamba-ssm-dtype mamba-radix-cache-strategy speculative-algorithm
             speculative-num-steps speculative-eagle-topk speculative-num-draft-tokens hicache-ratio hicache-size
+            speculative-draft-kv-cache-dtype
             hicache-host-memory-mode disaggregation-decode-retraction-backup
         """)
     ),
@@ -60,6 +61,7 @@ _LAYOUT = (
 )
 _OWN = (
     Flag("model-path", Names("model"), ("model",)),
+    Flag("speculative-dflash-block-size", Sets("speculative_num_draft_tokens")),
     Flag("speculative-draft-model-path", Reads(draft), ("speculative-draft-model",)),
     Flag("enable-dp-attention", Reads(attention_replicas), takes="switch"),
     Flag("attn-dp-size", Reads(attention_replicas), ("attention-data-parallel-size",)),
@@ -113,9 +115,8 @@ _REFUSED = (
         Refused("the draft pool then has another form"),
         switch="enable-multi-layer-eagle speculative-adaptive",
         value="""
-            speculative-draft-kv-cache-dtype speculative-draft-window-size speculative-draft-sink-size
-            speculative-dflash-block-size speculative-dspark-block-size speculative-adaptive-config
-            decoupled-spec-role uno-lora-path
+            speculative-draft-window-size speculative-draft-sink-size speculative-dspark-block-size
+            speculative-adaptive-config decoupled-spec-role uno-lora-path
         """,
     ),
     *rows(

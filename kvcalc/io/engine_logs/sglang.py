@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from kvcalc.engines.sglang.settings import ALGORITHMS
 from kvcalc.fleet.explain import Printed, Reading, Refusal
 from kvcalc.fleet.explain.sglang import AFTER, BEFORE, USED
 from kvcalc.io.engine_logs import last_in, last_value, matches
@@ -50,6 +51,12 @@ _ARGUMENTS = {
     "context_length": r"\bcontext_length=(\d+)",
     "max_running_requests": r"\bmax_running_requests=(\d+)",
     "chunked_prefill_size": r"\bchunked_prefill_size=(\d+)",
+    "speculative_algorithm": rf"\bspeculative_algorithm'?[=:] ?'({'|'.join(ALGORITHMS)})'",
+    "speculative_draft_model_path": r"\bspeculative_draft_model_path'?[=:] ?'([^'\n]+)'",
+    "speculative_draft_kv_cache_dtype": r"\bspeculative_draft_kv_cache_dtype'?[=:] ?'(\w+)'",
+    "speculative_num_steps": r"\bspeculative_num_steps'?[=:] ?(\d+)",
+    "speculative_eagle_topk": r"\bspeculative_eagle_topk'?[=:] ?(\d+)",
+    "speculative_num_draft_tokens": r"\bspeculative_num_draft_tokens'?[=:] ?(\d+)",
 }
 
 

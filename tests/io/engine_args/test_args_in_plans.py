@@ -242,13 +242,13 @@ PLAN_ERRORS = {
         "{file}:3: deployments[0].args: kvcalc does not know what layers of qwen3-8b cache under the speculative method "
         "'medusa'\nhelp: use draft_model, eagle, eagle3 or mtp",
     ),
-    "a draft in an engine that is not known to draft": (
+    "a draft without an algorithm": (
         ROW.replace(SERVE, "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1").replace(
             "--tensor-parallel-size 8 --kv-cache-dtype fp8 --max-model-len 32K",
             "--tp 8 --speculative-draft-model-path qwen3-8b",
         ),
-        "{file}:3: deployments[0].args: what SGLang caches for drafts of another checkpoint (qwen3-8b) is not modelled\n"
-        "help: size the draft model by itself",
+        "{file}:3: deployments[0].args: qwen3-8b drafts, and speculative_algorithm does not say how\n"
+        "help: set speculative_algorithm, for example EAGLE3",
     ),
     "an engine that is not modelled": (
         "deployments:\n  - name: a\n    args: text-generation-launcher --model-id r1\n    budget: 1GB\n",
