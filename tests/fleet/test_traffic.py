@@ -64,6 +64,21 @@ def test_floats_are_as_near_as_they_say(weights, users):
         for share, weight in zip(floats.cumsum(), exact, strict=False):
             so_far += weight
             assert abs(share - so_far / total) < 1e-12
+    if blocks._ends_in_time(users):
+        for place in range(blocks._room + 1):
+            assert abs(blocks._sum_of_spectrum(users, place) - sum(exact[: place + 1]) / total) < 1e-12
+
+
+@pytest.mark.parametrize("users", [60, 700, 5000])
+def test_the_loud_frequencies_alone_sum_to_the_same(users):
+    weights = [0] * 20 + [3, 1, 4, 1, 5] * 13
+    blocks = Blocks(weights, 60 * users)
+    assert blocks._ends_in_time(users)
+    sums = blocks._by_spectrum(users).cumsum()
+    heard = (blocks._loudness * users > -41).sum()
+    assert users == 60 or heard < len(blocks._spectrum) / 10
+    for place in range(0, blocks._room + 1, 977):
+        assert abs(blocks._sum_of_spectrum(users, place) - sums[place]) < 1e-11
 
 
 @pytest.mark.parametrize("users", [1, 7, 40])

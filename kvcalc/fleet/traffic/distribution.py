@@ -34,6 +34,7 @@ _NEARLY_ALL = 0.999999
 _PERIODS = 4
 """Period of a spectrum, as a multiple of the blocks: what users hold beyond it wraps around."""
 _LOST = log(1e-13)
+_SILENT = log(1e-18)
 _EXPONENTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Exponents tried in Chernoff's bound, for the maximum of one user."""
 _KEPT = 8
@@ -94,8 +95,12 @@ class Blocks:
             return Fraction(1)
         if self._is_small(users):
             return exact_share(self.weights, users, within)
-        found = float(self._of(users)[: within // self.step + 1].sum())
-        return min(found, 1 - ROUNDING)  # below 1, since it may be less
+        place = within // self.step
+        if users not in self._known and self._ends_in_time(users) and place <= self._room:
+            found = self._sum_of_spectrum(users, place)
+        else:
+            found = float(self._of(users)[: place + 1].sum())
+        return min(max(found, 0.0), 1 - ROUNDING)  # below 1, since it may be less
 
     def quantile(self, users: int, share: Fraction) -> int | None:
         """The fewest blocks that suffice for this share of the time; None if the pool is smaller."""
@@ -183,6 +188,28 @@ class Blocks:
     @cached_property
     def _spectrum(self) -> NDArray[np.complex128]:
         return np.fft.rfft(self._floats, self._period)
+
+    @cached_property
+    def _loudness(self) -> NDArray[np.float64]:
+        """Logarithms of the spectrum's magnitudes."""
+        with np.errstate(divide="ignore"):
+            found: NDArray[np.float64] = np.log(np.abs(self._spectrum))
+        return found
+
+    def _sum_of_spectrum(self, users: int, place: int) -> float:
+        """Share of the time at or below a place, without the distribution itself.
+
+        With F the spectrum of one user and G that of ones up to the place, it is the mean of F**users * conj(G)
+        (Parseval). Of many users all but the lowest frequencies are silent: those below _SILENT add nothing.
+        """
+        heard = np.flatnonzero(self._loudness * users > _SILENT)
+        powers = _power(self._spectrum[heard], users)
+        turns = -2j * np.pi / self._period
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ones = (1 - np.exp(turns * (heard * (place + 1) % self._period))) / (1 - np.exp(turns * heard))
+        ones[heard == 0] = place + 1
+        twice = np.where((heard == 0) | (2 * heard == self._period), 1, 2)
+        return float(np.sum((powers * np.conj(ones)).real * twice)) / self._period
 
     def _by_spectrum(self, users: int) -> NDArray[np.float64]:
         """A power of the spectrum of one user."""
