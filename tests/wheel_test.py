@@ -38,7 +38,9 @@ def main() -> None:
     verify = [SCRIPT, "verify", "--preset", "r1", "--tokens", "10"]
     without_torch = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert without_torch.returncode == 2  # bad input, as everywhere
-    assert without_torch.stderr.endswith("pip install 'kvcalc[verify]'\n"), without_torch.stderr
+    assert without_torch.stderr.endswith("pip install 'kvcalc[verify] @ git+https://github.com/kvcalc/kvcalc'\n"), (
+        without_torch.stderr
+    )
     print(f"the wheel works: {len(shipped)} presets, version {kvcalc.__version__}")
 
 

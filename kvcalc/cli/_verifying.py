@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kvcalc.errors import KvcalcError
+from kvcalc.errors.extras import install
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -105,4 +106,4 @@ def needs(*libraries: str, by: str = "verify") -> None:
             there = False
         if not there:
             extra = _EXTRA_OF.get(library, "verify")
-            raise KvcalcError(f"{by} needs {library}, which is not installed: pip install 'kvcalc[{extra}]'", help="")
+            raise KvcalcError(f"{by} needs {library}, which is not installed: {install(extra)}", help="")

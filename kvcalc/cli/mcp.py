@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvcalc.cli.commands import Command
+from kvcalc.errors.extras import install
 
 if TYPE_CHECKING:
     from mcp.server import Server, ServerRequestContext
@@ -97,7 +98,7 @@ async def _call_tool(
 
 COMMAND = Command(
     help="Serve size, compare, fit, check, diff and more as tools for agents (Model Context Protocol, stdio).",
-    epilog="Example, in an agent's server list: kvcalc mcp (pip install 'kvcalc[mcp]')",
+    epilog=f"Example, in an agent's server list: kvcalc mcp ({install('mcp')})",
     takes=(),
     run=run,
 )

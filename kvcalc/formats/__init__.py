@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors.extras import install
 from kvcalc.registry import Registry
 from kvcalc.report.sheet import Document
 
@@ -58,7 +59,7 @@ def _check_library() -> None:
 
     if find_spec("matplotlib") is None:
         raise KvcalcError(
-            "charts need matplotlib, which is not installed: pip install 'kvcalc[plot]'",
+            f"charts need matplotlib, which is not installed: {install('plot')}",
             help="--format chart (in the terminal), json and csv work without it",
         )
 

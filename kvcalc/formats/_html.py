@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.util import find_spec
 
+from kvcalc.errors.extras import install
 from kvcalc.errors.foreign import MOST_TEXT
 from kvcalc.formats._cells import cell_text, is_number
 from kvcalc.formats._escapes import visible_sheet, xml
@@ -23,7 +24,7 @@ _STYLE_OF = re.compile(r'style="[^"]*"')
 _SIZE = re.compile(r'(<svg\b[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"')
 _MANY_ROWS = 16
 """Rows from which a table is collapsed."""
-NO_CHARTS = "Charts need matplotlib: pip install 'kvcalc[plot]'. Their numbers are in the tables."
+NO_CHARTS = f"Charts need matplotlib: {install('plot')}. Their numbers are in the tables."
 
 
 def html(text: object) -> str:

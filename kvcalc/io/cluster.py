@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from kvcalc.errors import InvalidValueError, NotApplicableError
+from kvcalc.errors.extras import install
 from kvcalc.units import shown
 
 _EXAMPLE = "pass ray://host:10001, host:6379, or auto for this machine's cluster"
@@ -50,7 +51,7 @@ def on_ray(address: str) -> RayExecutor:
         ray: Any = import_module("ray")
     except ImportError:
         raise NotApplicableError(
-            "running on a Ray cluster needs the package ray", help="pip install 'kvcalc[ray]'"
+            "running on a Ray cluster needs the package ray", help=install("ray")
         ) from None
     try:
         ray.init(address=address, logging_level="error", log_to_driver=False, ignore_reinit_error=True)

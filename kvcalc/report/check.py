@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MOST_DRAWN = 40
 """Deployments in a chart."""
+_MOST_NAMED = 4
+"""Deployments that a note names."""
 _BELOW_ALL = 99.99
 """Largest percentage shown below 100%."""
 
@@ -343,6 +345,7 @@ class CheckReport(NamedTuple):
             Column("verdict"),
             Column("tokens", "count"),
             Column("sequences", "count"),
+            Column("max sequences", "count", wide=True),
             Column("engine", wide=True),
             Column("GPUs", wide=True),
             Column(f"needed {unit}", kind),
@@ -354,6 +357,7 @@ class CheckReport(NamedTuple):
                 finding.verdict if finding.fits else Styled(finding.verdict, "alarm"),
                 finding.tokens,
                 finding.sequences,
+                finding.max_sequences,
                 in_version(finding.engine, finding.engine_version),
                 finding.parallel or "1",
                 finding.needed_bytes,
@@ -362,10 +366,20 @@ class CheckReport(NamedTuple):
             for finding in self.findings
         )
         points = tuple(Point(f"{f.place}{f.deployment}", f.lines(exact=self.exact)) for f in failing)
-        remarks = dict.fromkeys(f"{f.deployment}: {note}" for f in self.findings for note in f.notes)
-        sheet = Sheet(self._title, columns, rows, notes=tuple(remarks), points=points)
+        sheet = Sheet(self._title, columns, rows, notes=tuple(self._remarks()), points=points)
         named = (("Refused", self.refused), ("Skipped", self.skipped))
         return (sheet, *(notes_sheet(title, notes) for title, notes in named if notes))
+
+    def _remarks(self) -> Iterator[str]:
+        """Each note once, with the deployments that it is about."""
+        about: dict[str, list[str]] = {}
+        for finding in self.findings:
+            for note in dict.fromkeys(finding.notes):
+                about.setdefault(note, []).append(finding.deployment)
+        for note, names in about.items():
+            if len(names) > _MOST_NAMED:
+                names[_MOST_NAMED - 1 :] = [f"{plural(len(names) - _MOST_NAMED + 1, 'other')}"]
+            yield f"{', '.join(names)}: {note}"
 
     @property
     def _title(self) -> str:

@@ -175,4 +175,7 @@ def test_each_tool_takes_what_its_command_takes_or_says_why_not():
 def test_without_its_library_it_says_what_to_install(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp", None)
     done = cli("mcp")
-    assert (done.code, done.stderr) == (2, "mcp needs mcp, which is not installed: pip install 'kvcalc[mcp]'\n")
+    assert (done.code, done.stderr) == (
+        2,
+        "mcp needs mcp, which is not installed: pip install 'kvcalc[mcp] @ git+https://github.com/kvcalc/kvcalc'\n",
+    )

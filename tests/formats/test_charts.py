@@ -383,7 +383,7 @@ def test_without_the_library_the_error_names_the_extra_and_tables_work(cli, monk
     monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "matplotlib" else find(name, *more))
     done = cli("plot r1 -t 1K --format svg")
     assert (done.stdout, done.code) == ("", 2)
-    assert "pip install 'kvcalc[plot]'" in done.stderr
+    assert "pip install 'kvcalc[plot] @ git+https://github.com/kvcalc/kvcalc'" in done.stderr
     for format in ("chart", "tikz", "table", "json"):
         assert cli(f"plot r1 -t 1K --format {format}").code == 0
 

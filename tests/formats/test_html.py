@@ -136,7 +136,7 @@ def test_without_the_library_a_page_has_tables_and_says_what_draws_charts(cli, m
     )
     root = page(cli, "report examples/plans")
     words = " ".join("".join(root.itertext()).split())
-    assert "pip install 'kvcalc[plot]'" in words
+    assert "pip install 'kvcalc[plot] @ git+https://github.com/kvcalc/kvcalc'" in words
     assert "weights" in words
     assert not list(root.iter("{http://www.w3.org/2000/svg}svg"))
 

@@ -218,7 +218,10 @@ def test_without_torch_the_command_to_install_it_is_named_in_one_line(cli, monke
         outcome = cli(line)
         assert outcome.code == 2
         assert outcome.stdout == ""
-        assert outcome.stderr == "verify needs torch, which is not installed: pip install 'kvcalc[verify]'\n"
+        assert (
+            outcome.stderr
+            == "verify needs torch, which is not installed: pip install 'kvcalc[verify] @ git+https://github.com/kvcalc/kvcalc'\n"
+        )
 
 
 @pytest.mark.parametrize(
@@ -311,4 +314,7 @@ def test_what_is_verified_against_another_library_comes_from_a_config(cli, line,
 def test_without_transformers_the_command_to_install_it_is_named(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     outcome = cli("verify --against transformers --model x --tokens 10")
-    assert outcome.stderr == "verify needs transformers, which is not installed: pip install 'kvcalc[against]'\n"
+    assert (
+        outcome.stderr
+        == "verify needs transformers, which is not installed: pip install 'kvcalc[against] @ git+https://github.com/kvcalc/kvcalc'\n"
+    )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-9
 """Error bound of the floats: 1e-16 for each of some thousand operations, with margin."""
+_DECIMALS = 12
+"""Digits of a share that are the same on every machine."""
 _EXACT_BITS = 2_000_000
 """Largest integer product computed exactly."""
 _MOST_USERS = 1 << 20
@@ -100,7 +102,7 @@ class Blocks:
             found = self._sum_of_spectrum(users, place)
         else:
             found = float(self._of(users)[: place + 1].sum())
-        return min(max(found, 0.0), 1 - ROUNDING)  # below 1, since it may be less
+        return min(max(round(found, _DECIMALS), 0.0), 1 - ROUNDING)  # below 1, since it may be less
 
     def quantile(self, users: int, share: Fraction) -> int | None:
         """The fewest blocks that suffice for this share of the time; None if the pool is smaller."""

@@ -19,13 +19,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.errors.extras import install
 from kvcalc.io.hub.refusals import OTHER_WAYS, refused
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 Result = TypeVar("Result")
-INSTALL = "pip install 'kvcalc[hub]'"
+INSTALL = install("hub")
 OLDEST = 1
 """First supported major version of huggingface_hub."""
 OK, PARTIAL = 200, 206

@@ -141,6 +141,12 @@ def sequences_of(row: Row) -> int:
     return row.take(field, positive_int, number, field)
 
 
+def says_users(row: Row) -> bool:
+    """Whether the entry, or a setting of the engine, says how many users there are."""
+    given = (row.entry.sequences, row.entry.concurrency, *(row.args.settings.get(name) for name in _SLOTS))
+    return any(each is not None for each in given)
+
+
 def ranks_of(row: Row) -> Parallel:
     """The layout of both the entry and its args."""
     degrees = dict(row.args.parallel)

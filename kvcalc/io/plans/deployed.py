@@ -14,6 +14,7 @@ from kvcalc.io.plans.asked import (
     model_of,
     own_context_of,
     ranks_of,
+    says_users,
     sequences_of,
 )
 from kvcalc.io.plans.holding import Holding
@@ -22,6 +23,9 @@ from kvcalc.io.written import facts_of, written_of
 from kvcalc.question import Question
 from kvcalc.report.check import Written
 from kvcalc.units import both_units, plural
+
+_ADMITTED = ("max_num_seqs", "max_running_requests", "max_batch_size")
+"""Settings of engines for the requests that run at once."""
 
 
 def deployed(row: Row) -> Deployment:
@@ -56,6 +60,10 @@ def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     drafter, drafting = asked.model.drafter, sum(len(group.layers) for group in asked.model.draft_groups)
     if drafter is not None and drafting:
         found.append(f"{plural(drafting, 'layer')} of {drafter.name} draft, planned as layers of this model")
+    if row.entry.workload is None and not says_users(row):
+        admitted = next(((name, row.args.settings[name]) for name in _ADMITTED if name in row.args.settings), None)
+        more = f"; {admitted[0]} admits {admitted[1]}" if admitted else ""
+        found.append(f"no number of users is given: 1 is assumed (--users, or concurrency in a plan){more}")
     if row.entry.tokens is None and row.entry.workload is None and row.args.length is None:
         own = own_context_of(row, asked.model)
         whose = "the model" if own == asked.model.max_model_len else asked.engine.TITLE

@@ -406,7 +406,9 @@ def test_a_preset_that_was_read_from_no_repository(hub, cli):
 
 def test_without_the_extra_it_says_how_to_install_it(hub, cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert refused(cli) == ("--hub needs huggingface_hub, which is not installed\nhelp: pip install 'kvcalc[hub]'")
+    assert refused(cli) == (
+        "--hub needs huggingface_hub, which is not installed\nhelp: pip install 'kvcalc[hub] @ git+https://github.com/kvcalc/kvcalc'"
+    )
 
 
 def test_an_old_library_is_refused(hub, cli, monkeypatch):
