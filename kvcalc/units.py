@@ -234,10 +234,14 @@ def short_share(share: float) -> str:
     return f"{100 * share:.4g}%"
 
 
+_ROUNDS_UP = 0.9995
+"""Share of a unit from which on three digits round to a whole one."""
+
+
 def short_count(number: int) -> str:
     """`671026419200` as `671B`, `8030261248` as `8.03B`: parameters, as people name models by them."""
     for name, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
-        if number >= size:
+        if number >= size * _ROUNDS_UP:
             return f"{number / size:.3g}{name}"
     return f"{number:,}"
 
