@@ -235,13 +235,13 @@ def short_share(share: float) -> str:
 
 
 _ROUNDS_UP = 0.9995
-"""Share of a unit from which on three digits round to a whole one."""
+"""Share of a unit from which on three digits round to all of it."""
 
 
 def short_count(number: int) -> str:
     """`671026419200` as `671B`, `8030261248` as `8.03B`: parameters, as people name models by them."""
     for name, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
-        if number >= size * _ROUNDS_UP:
+        if number >= size * (_ROUNDS_UP if name != "M" else 1):
             return f"{number / size:.3g}{name}"
     return f"{number:,}"
 

@@ -50,9 +50,7 @@ def on_ray(address: str) -> RayExecutor:
     try:
         ray: Any = import_module("ray")
     except ImportError:
-        raise NotApplicableError(
-            "running on a Ray cluster needs the package ray", help=install("ray")
-        ) from None
+        raise NotApplicableError("running on a Ray cluster needs the package ray", help=install("ray")) from None
     try:
         ray.init(address=address, logging_level="error", log_to_driver=False, ignore_reinit_error=True)
     except Exception as error:
