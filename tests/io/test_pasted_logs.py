@@ -110,6 +110,22 @@ VLLM = (
         predicted=("686,320", "6.86"),
     ),
     Pasted(
+        "stored file 59920075651, Qwen2.5 7B in V0: less than nothing is left, and the host's blocks are the model's",
+        "qwen2.5-7b",
+        "the rest of the memory reserved for KV Cache is -0.94GiB.\n# cuda blocks: 0, # CPU blocks: 4681\n"
+        "Maximum concurrency for 4200 tokens per request: 0.00x\n",
+        predicted=("more than 0 needed", "more than 0 needed", "4,681"),
+    ),
+    Pasted(
+        "stored file 12900719694: two starts, of which the last is judged",
+        "llama-3.3-70b",
+        "INFO Maximum concurrency for 131072 tokens per request: 8.23x\n"
+        "INFO Maximum concurrency for 3200 tokens per request: 337.01x\n",
+        "undecided",
+        predicted=("337.01",),
+        ranks={"tp": 8},
+    ),
+    Pasted(
         "vllm-project/vllm#10511, a start-up that was cut before its tokens",
         "llama-3-8b",
         "INFO 12-13 19:54:18 worker.py:243] available_kv_cache_memory    53.29GiB\n",
@@ -239,6 +255,44 @@ LLAMA_CPP = (
         "llama_kv_cache_unified: size =  128.00 MiB (  4096 cells,  16 layers,  1 seqs), K (f16):   64.00 MiB, "
         "V (f16):   64.00 MiB\n",
         predicted=("64.00 MiB", "64.00 MiB"),
+    ),
+    Pasted(
+        "stored file 57750453327, Gemma 4 12B: four sequences in one stream, cut before K and V",
+        "gemma-4-12b",
+        "llama_kv_cache: size =   68.00 MiB ( 8192 cells,  8 layers, 4/1 seqs)\n"
+        "llama_kv_cache: size =  765.00 MiB ( 4608 cells, 40 layers, 4/1 seqs)\n",
+        "differs",
+        explained="type_k=q8_0 and type_v=q8_0",
+    ),
+    Pasted(
+        "stored file 67663730134, Gemma 4 12B: buffers of devices and slots, with a batch that it does not say",
+        "gemma-4-12b",
+        "I llama_context: n_ctx         = 8192\nI llama_context: kv_unified    = true\n"
+        "I llama_kv_cache:    Vulkan0 KV buffer size =   128.00 MiB\n"
+        "I llama_kv_cache:    Vulkan0 KV buffer size =  1920.00 MiB\n"
+        "I srv    load_model: initializing, n_slots = 4, n_ctx_slot = 8192, kv_unified = 'true'\n",
+        "differs",
+        explained="n_ubatch=2048",
+    ),
+    Pasted(
+        "stored file 1131611191, gpt-oss-20b with windows of 256 cells",
+        "gpt-oss-20b",
+        _ARROW.format("102.00", 8192, 12, "1/1", "q8_0", "51.00", "q8_0", "51.00")
+        + _ARROW.format("3.19", 256, 12, "1/1", "q8_0", "1.59", "q8_0", "1.59"),
+        "differs",
+        explained="n_ubatch=128",
+    ),
+    Pasted(
+        "stored file 57488598479, Qwen3.5 4B: states alone, whose cells are sequences",
+        "qwen3.5-4b",
+        "llama_memory_recurrent: size =   50.25 MiB (1 cells, 32 layers, 1 seqs), R (f32): 2.25 MiB, S (f32): 48.00 MiB\n",
+        predicted=("2.25 MiB", "48.00 MiB"),
+    ),
+    Pasted(
+        "stored file 68664296548, Qwen3.6 27B, in a writer's own words behind the size",
+        "qwen3.6-27b",
+        "llama_kv_cache:        size = 1536.00 MiB (24576 cells, 16 layers)   K(f16) 768 + V(f16) 768\n",
+        predicted=("1,536.00 MiB",),
     ),
     Pasted(
         "ggml-org/llama.cpp#8101: 32 bytes to align a buffer of the CPU",

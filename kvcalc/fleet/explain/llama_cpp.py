@@ -28,7 +28,7 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "n_seq_max": (1, 2, 3, 4, 8),
     "swa_full": (True, False),
     "kv_unified": (True, False),
-    "n_ubatch": (256, 512, 1024, 2048),
+    "n_ubatch": (64, 128, 256, 512, 1024, 2048),
     "flash_attn": ("off",),
     "n_rs_seq": (1, 2, 3),
     "n_ctx": (512, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
@@ -57,7 +57,7 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     Raises InvalidValueError if neither the log nor a setting gives n_ctx.
     """
     del ranks  # one process holds the context
-    if reading.caches and _n_ctx(settings) is None:
+    if any(not cache.keys() <= {"R", "S"} for cache in reading.caches) and _n_ctx(settings) is None:
         raise InvalidValueError(
             "context length unknown: the log has no n_ctx",
             field="n_ctx",

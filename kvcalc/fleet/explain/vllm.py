@@ -118,6 +118,9 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     numbers = reading.numbers()
     left_bytes = _left_by_weights(reading, asked, ranks)
     memory = _memory_of(numbers, settings, left_bytes)
+    of_host = [_of_host(model, numbers[HOST_BLOCKS], reading, asked, ranks)] if HOST_BLOCKS in numbers else []
+    if MEMORY in numbers and numbers[MEMORY].value < 0:
+        return (*_of_nothing(numbers), *of_host)
     if not any(name in numbers for name in _RESULTS):
         return tuple(_of_memory_alone(model, numbers, memory, asked, ranks))
     found = []
@@ -128,10 +131,7 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
         found.append(numbers[MEMORY].compared("left by the weights", left_bytes))
     if BEFORE_OVERRIDE in numbers and memory is not None:
         found.append(_before_override(model, numbers[BEFORE_OVERRIDE], memory, asked, ranks))
-    found += _of_blocks(model, numbers, memory, asked, ranks)
-    if HOST_BLOCKS in numbers:
-        found.append(_of_host(model, numbers[HOST_BLOCKS], reading, asked, ranks))
-    return tuple(found)
+    return (*found, *_of_blocks(model, numbers, memory, asked, ranks), *of_host)
 
 
 def _of_blocks(

@@ -37,14 +37,16 @@ def _line(first: str, second: str, letters: str) -> re.Pattern[str]:
 _KV = _line("K", "V", "KV")
 _LATENT = _line(r"c\^KV", r"kv\^T", "KV")
 _STATES = _line("R", "S", "RS")
-_TOTAL = re.compile(r"(?:\b[kK][vV] self size|\bllama_kv_cache\w*: size) *= *(?P<total>\d+(?:\.\d+)?) Mi?B")
+_TOTAL = re.compile(r"(?:\b[kK][vV] self size|\bllama_kv_cache\w*: +size) *= *(?P<total>\d+(?:\.\d+)?) Mi?B")
 """A size without K and V: of builds of 2023, or of a line that was cut."""
-_CELLS = re.compile(r"\( *(\d+) cells, *(\d+) layers, *(\d+)(?:/ *(\d+))? seqs\)")
+_BUFFER_OF = re.compile(r"\bllama_kv_cache\w*: +(\S+) KV buffer size *= *(?P<total>\d+(?:\.\d+)?) MiB")
+"""What each device holds of a cache; the only lines of it where its own is not printed."""
+_CELLS = re.compile(r"\( *(\d+) cells, *(\d+) layers(?:, *(\d+)(?:/ *(\d+))? seqs)?\)")
 _PARAMETER = re.compile(r"constructing llama_context\b|\bn_(?:ctx|seq_max) *= *\d")
 """What a context prints before its caches."""
 _PARAMETERS = {
     "n_ctx": r"\bn_ctx *= *(\d+)|\bkv_size *= *(\d+)",
-    "n_seq_max": r"\bn_seq_max *= *(\d+)",
+    "n_seq_max": r"\bn_seq_max *= *(\d+)|\bn_slots *= *(\d+)",
     "n_batch": r"\bn_batch *= *(\d+)",
     "n_ubatch": r"\bn_ubatch *= *(\d+)",
     "n_rs_seq": r"\b(\d+) rs_seq",
@@ -126,6 +128,8 @@ def _caches(lines: Sequence[str]) -> list[_Cache]:
     found = {**split, **dict(matches(_STATES, lines))}
     if not latents:
         found |= {number: total for number, total in matches(_TOTAL, lines) if number not in split}
+    if not any(found[number].re in (_KV, _LATENT, _TOTAL) for number in found):
+        found |= dict(matches(_BUFFER_OF, lines))
     return [_cache(number, found[number], lines[number - 1], latent=bool(latents)) for number in sorted(found)]
 
 
@@ -175,16 +179,18 @@ def _settings(lines: Sequence[str], context: Sequence[_Cache]) -> dict[str, Json
     last = context[-1].line if context else len(lines)
     for name, pattern in (*_ASKED.items(), *_PARAMETERS.items()):
         found = list(matches(re.compile(pattern), lines))
-        match = next((match for number, match in reversed(found) if number <= last), found[0][1] if found else None)
+        before = [match for number, match in found if number <= last]
+        match = before[-1] if before else found[0][1] if found else None
         value = next((text for text in match.groups() if text), "") if match else ""
         if value and (name not in ("type_k", "type_v") or not context):
             settings[name] = int(value) if value.isdecimal() else value
     if context or "type_k" in settings:
         settings.setdefault("type_v", settings.get("type_k"))
-    longest = max(context, key=lambda cache: cache.cells, default=None)
+    of_tokens = [cache for cache in context if not cache.sizes.keys() & {"R", "S"}]
+    longest = max(of_tokens, key=lambda cache: cache.cells, default=None)
     if longest is not None and longest.cells:
         settings.setdefault("n_ctx", longest.cells * max(longest.streams, 1))
-        settings.setdefault("n_seq_max", longest.seqs)
+        settings |= {"n_seq_max": longest.seqs} if longest.seqs and "n_seq_max" not in settings else {}
         if longest.streams and longest.seqs > 1:
             settings.setdefault("kv_unified", "true" if longest.streams == 1 else "false")
     return settings

@@ -51,7 +51,7 @@ _OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_block
 _MEMORY = (
     re.compile(r"Available KV cache memory: (-?\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"available_kv_cache_memory\s+(\d+(?:\.\d+)?) ?GiB"),
-    re.compile(r"memory reserved for KV Cache is (\d+(?:\.\d+)?) ?GiB"),
+    re.compile(r"memory reserved for KV Cache is (-?\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"\bkv_cache_size=(\d+(?:\.\d+)?) ?GiB"),
     re.compile(r"reserved (\d+(?:\.\d+)?) GiB memory for KV Cache as specified by kv_cache_memory_bytes"),
     re.compile(r"Explicitly set \((\d+(?:\.\d+)?)/\d+(?:\.\d+)?\) GiB for KV cache"),
@@ -155,6 +155,8 @@ def _of_cache(lines: Sequence[str]) -> tuple[dict[str, Printed], Printed | None]
     if tokens:
         numbers["tokens"] = _least(tokens, lines)
     counts = {Printed(found[2], "", n): Printed(found[1], "", n) for n, found in matches(_CONCURRENCY, lines)}
+    last = max(counts.values(), key=lambda each: each.line, default=None)
+    counts = {count: each for count, each in counts.items() if last and each.value == last.value}  # of one start-up
     if counts:
         numbers[REQUESTS] = _least(list(counts), lines)
         length = counts[numbers[REQUESTS]]
