@@ -63,8 +63,10 @@ class Room(NamedTuple):
         """The additional requests as a sentence."""
         if not self.longest:
             return "no further request"
-        each = ", ".join(f"{count(number)} of {plural(tokens, 'token')}" for tokens, number in self.requests)
-        return f"{each}; the longest single one {plural(self.longest, 'token')}"
+        each = " or ".join(
+            f"{plural(number, 'request')} of {plural(tokens, 'token')}" for tokens, number in self.requests
+        )
+        return f"{each}; the longest {plural(self.longest, 'token')}"
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values."""
@@ -185,7 +187,7 @@ class LogReport(NamedTuple):
             yield Line("available", self.available)
         if self.room:
             yield Line("in use", self.room.used)
-            yield Line("more", self.room.words, "answer")
+            yield Line("room for", self.room.words, "answer")
         for number, way in enumerate(self.ways, 1):
             label = "to get more" if self.room else "fix"
             yield Line(f"{label} {number}" if len(self.ways) > 1 else label, f"{way.flags}: {way.gives}")

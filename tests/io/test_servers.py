@@ -170,12 +170,67 @@ def test_a_running_llama_cpp_says_its_slots_and_not_its_bytes():
         reading, _ = read_said(address)
     report = explain(kvcalc.load("qwen3-8b"), reading)
     assert (report.outcome, report.missing) == ("undecided", "the server does not report the size of its cache")
-    assert report.room.used.startswith(
-        "3 of 4 slots of 8,192 tokens; the cache takes 4,831,838,208 bytes"
-    )  # 147,456 each
+    assert report.room.used == (  # 147,456 bytes each
+        "3 of 4 slots of 8,192 tokens; the cache takes 1.12 GiB if they share one context, 4.50 GiB if not"
+    )
+    told = explain(kvcalc.load("qwen3-8b"), reading, settings={"kv_unified": True})
+    assert told.room.used.endswith("the cache takes 1,207,959,552 bytes (1.12 GiB)")
     assert report.room.requests == ((8192, 1),)
     assert reading.settings["version"] == "b7079"
     assert "secret" not in str(reading)
+
+
+def test_a_server_of_v0_shows_the_size_of_its_blocks():
+    """Stored file 60398974218, Qwen2.5-Coder 1.5B: 4 GiB of the host hold 9,362 blocks of 458,752 bytes."""
+    labels = 'block_size="16",cache_dtype="auto",enable_prefix_caching="False",gpu_memory_utilization="0.9",'
+    labels += 'num_cpu_blocks="9362",num_gpu_blocks="81767",swap_space_bytes="4294967296"'
+    text = f"vllm:cache_config_info{{{labels}}} 1.0\n"
+    text += 'vllm:num_requests_running{model_name="Qwen/Qwen2.5-Coder-1.5B-Instruct"} 0.0\n'
+    reading = saved(text)
+    report = explain(kvcalc.load("qwen2.5-1.5b"), reading)
+    assert (reading.model, report.outcome) == ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "agrees")
+    assert [compared.predicted for compared in report.compared] == ["81,767", "9,362"]
+    assert explain(kvcalc.load("qwen2.5-3b"), reading).outcome == "differs"
+
+
+def test_metrics_of_sglang_alone_state_tokens_and_their_use():
+    """Stored file 69222301734 in its form: replicas of attention, of which the least is judged."""
+    labels = 'model_name="Qwen/Qwen3-8B",engine_type="unified",tp_rank="0",pp_rank="0"'
+    text = "".join(
+        f'sglang:max_total_num_tokens{{{labels},dp_rank="{rank}"}} {tokens}.0\n'
+        for rank, tokens in enumerate((60_000, 59_000))
+    )
+    text += f'sglang:num_used_tokens{{{labels},dp_rank="0"}} 1200\nsglang:num_running_reqs{{{labels},dp_rank="0"}} 2\n'
+    reading = saved(text)
+    report = explain(kvcalc.load("qwen3-8b"), reading)
+    assert (reading.model, report.outcome) == ("Qwen/Qwen3-8B", "undecided")
+    assert "states tokens and no bytes" in report.verdict
+    assert report.compared[0].predicted == "8.10 GiB"  # 59,001 of 147,456 bytes
+    assert report.room.used == "1,200 of 59,000 tokens (2.0%); 2 requests running"
+    with answering({"/metrics": text}) as (address, _):
+        assert read_said(address)[0].numbers()["tokens"].text == "59000"
+
+
+def test_gb_of_sglang_are_rounded_to_two_decimals_whatever_json_drops():
+    info = {"model_path": "m", "max_total_num_tokens": 20480, "internal_states": [{"memory_usage": {"kvcache": 0.2}}]}
+    printed = saved(json.dumps(info)).numbers()["pool size"]
+    assert printed.is_print_of(int(0.204 * 2**30))
+    assert not printed.is_print_of(int(0.206 * 2**30))
+
+
+def test_an_older_ollama_does_not_say_how_long_its_context_is():
+    text = json.dumps({"models": [{"name": "llama3.1:8b", "size": 6654289920, "size_vram": 6654289920}]})
+    report = explain(kvcalc.load("llama-3.1-8b"), saved(text))
+    assert (report.outcome, report.missing) == ("undecided", "the server does not report the size of its cache")
+    assert report.notes[-1].startswith("this version of Ollama does not report its context")
+
+
+def test_an_ollama_without_a_loaded_model_has_no_cache():
+    with (
+        answering({"/api/ps": '{"models":[]}'}) as (address, _),
+        pytest.raises(kvcalc.InvalidFileError, match="no model is loaded"),
+    ):
+        read_said(address)
 
 
 def test_a_running_ollama_describes_its_model(cli):

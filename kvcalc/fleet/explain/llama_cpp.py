@@ -181,6 +181,18 @@ def _total(model: Model, settings: Settings) -> int | None:
         return None
 
 
+def _size_of_slots(model: Model, settings: Settings, unified: str, of_all: int) -> str:
+    """The cache in words; of a server that does not say whether slots share one context, of both."""
+    if unified:
+        held = _total(model, settings)
+        return "" if held is None else f"; the cache takes {count(held)} bytes ({gibibytes(held)})"
+    shared = _total(model, {**settings, "kv_unified": "true"})
+    apart = _total(model, {**settings, "kv_unified": "false", "n_ctx": of_all})
+    if shared is None or apart is None:
+        return ""
+    return f"; the cache takes {gibibytes(shared)} if they share one context, {gibibytes(apart)} if not"
+
+
 def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Room | None:
     """Free slots of llama-server, each with its share of the context."""
     del ranks
@@ -188,10 +200,10 @@ def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     if reading.load is None or not isinstance(slots, int) or n_ctx is None:
         return None
     taken = min(reading.load.running or 0, slots)
-    each = n_ctx if settings.get("kv_unified") is True else n_ctx // slots
-    held = _total(model, settings)
-    size_words = "" if held is None else f"; the cache takes {count(held)} bytes ({gibibytes(held)})"
-    words = f"{taken:,} of {plural(slots, 'slot')} of {plural(each, 'token')}{size_words}"
+    unified = str(settings.get("kv_unified", "true" if slots == 1 else "")).lower()
+    each = n_ctx // slots if unified == "false" else n_ctx
+    size = _size_of_slots(model, settings, unified, n_ctx * slots)
+    words = f"{taken:,} of {plural(slots, 'slot')} of {plural(each, 'token')}{size}"
     free = slots - taken
     return Room(words, taken / slots, ((each, free),) if free else (), each if free else 0)
 

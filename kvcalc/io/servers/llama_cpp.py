@@ -31,14 +31,14 @@ def read(pages: Pages) -> Reading | None:
     number = whole(entry(props, "total_slots"))
     if not each or not number:
         return None
-    settings: dict[str, Json] = {"n_ctx": each * number, "n_seq_max": number, "kv_unified": False}
+    settings: dict[str, Json] = {"n_ctx": each, "n_seq_max": number}
     build, path = entry(props, "build_info"), entry(props, "model_path")
     if isinstance(build, str) and (found := _BUILD.match(build)):
         settings["version"] = found[1]
     busy = [slot for slot in slots if entry(slot, "is_processing") is True] if isinstance(slots, list) else None
     load = Load(running=None if busy is None else len(busy))
     notes = (
-        "llama-server reports neither the size of its cache nor whether slots share one context (--kv-unified): if "
-        "they do, pass --engine-set kv_unified=true and n_ctx",
+        "llama-server reports neither the size of its cache nor whether slots share one context (--kv-unified, its "
+        "default since 2025-11 without --parallel)",
     )
     return Reading("llama_cpp", (), settings, {}, path if isinstance(path, str) else "", load=load, notes=notes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from kvcalc.errors import InvalidFileError
 from kvcalc.fleet.explain import Load, Reading
 from kvcalc.fleet.explain.ollama import TOKENS
 from kvcalc.io.servers import Get, Pages, asked, entry, json_of, whole
@@ -34,10 +35,12 @@ def read(pages: Pages) -> Reading | None:
     """The context of the first model that is loaded."""
     models = entry(json_of(pages.get(_RUNNING)), "models")
     first = entry(models, 0)
-    tokens = whole(entry(first, "context_length"))
-    if not isinstance(models, list) or not isinstance(first, dict) or not tokens or "size" not in first:
+    if models == [] and pages[_RUNNING].strip().startswith('{"models"'):
+        raise InvalidFileError("no model is loaded, so there is no cache", help="load one first: ollama run NAME")
+    if not isinstance(models, list) or not isinstance(first, dict) or not {"size", "size_vram"} <= first.keys():
         return None
-    settings: dict[str, Json] = {TOKENS: tokens}
+    tokens = whole(entry(first, "context_length"))
+    settings: dict[str, Json] = {TOKENS: tokens} if tokens else {}
     version = entry(json_of(pages.get(_VERSION)), "version")
     if isinstance(version, str) and version.replace(".", "").isdecimal():
         settings["version"] = version
@@ -46,6 +49,7 @@ def read(pages: Pages) -> Reading | None:
     notes = (
         f"Ollama reports the total of weights, cache and buffers ({size or 0:,} bytes), but neither the cache alone "
         f"nor the number of sequences{others}",
+        *(() if tokens else ("this version of Ollama does not report its context; its start-up log does",)),
     )
     return Reading(
         "ollama",

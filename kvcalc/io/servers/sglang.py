@@ -3,8 +3,8 @@
     {"model_path": ..., "tp_size": 4, "max_total_num_tokens": 367404, "version": "0.5.23",
      "internal_states": [{"memory_usage": {"weight": 15.1, "kvcache": 16.46, "token_capacity": 367404, ...}, ...}]}
 
-`/metrics`, if enabled, reports usage: sglang:num_used_tokens, sglang:num_running_reqs. The arguments contain API keys,
-which are not read.
+`/metrics`, if enabled, reports usage: sglang:num_used_tokens, sglang:num_running_reqs, and capacity:
+sglang:max_total_num_tokens. The arguments contain API keys, which are not read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from kvcalc.report.sheet import Json
 
 PAGES = ("/get_server_info", "/server_info", "/metrics")
 _INFO, _NEWER, _METRICS = PAGES
+_DECIMALS = 2
+"""SGLang rounds GB to two decimals, and JSON drops trailing zeros."""
 _COUNTS = ("page_size", "max_running_requests", "chunked_prefill_size", "context_length")
 _WORDS = ("kv_cache_dtype", "attention_backend", "dsa_prefill_backend", "dsa_decode_backend", "mamba_ssm_dtype")
 _SHARES = ("mem_fraction_static", "swa_full_tokens_ratio")
@@ -26,14 +28,16 @@ _SWITCHES = ("disable_radix_cache", "disable_overlap_schedule", "disable_hybrid_
 
 
 def ask(get: Get) -> Pages:
-    """The older name of the page first; metrics only of a server that has either."""
+    """The older name of the page first, and the metrics."""
     found = asked(get, (_INFO,)) or asked(get, (_NEWER,))
-    return {**found, **asked(get, (_METRICS,))} if found else {}
+    return {**found, **asked(get, (_METRICS,))}
 
 
 def read(pages: Pages) -> Reading | None:
     """The pool of the least replica, and how full it is."""
     info = json_of(pages.get(_INFO)) or json_of(pages.get(_NEWER))
+    if info is None:
+        return _of_metrics(pages.get(_METRICS))
     states = entry(info, "internal_states")
     state = states[0] if isinstance(states, list) and states and isinstance(states[0], dict) else info
     memory = entry(state, "memory_usage")
@@ -42,7 +46,7 @@ def read(pages: Pages) -> Reading | None:
         return None
     numbers = {"tokens": Printed(f"{tokens}", "", 1)}
     if (pool := printed(entry(memory, "kvcache"), "GB", 1)) is not None and pool.value:
-        numbers[POOL] = pool
+        numbers[POOL] = pool._replace(decimals=_DECIMALS)
     model = info["model_path"]
     return Reading(
         "sglang",
@@ -52,6 +56,19 @@ def read(pages: Pages) -> Reading | None:
         model if isinstance(model, str) else "",
         load=_load(pages.get(_METRICS)),
     )
+
+
+def _of_metrics(metrics: str | None) -> Reading | None:
+    """The tokens of the least replica, where nothing but the metrics is there."""
+    found = [sample for sample in samples(metrics, "sglang:") if sample[0] == "sglang:max_total_num_tokens"]
+    held = {whole(number(value)) or 0: (labels, line) for _, labels, value, line in found}
+    held.pop(0, None)
+    if not held:
+        return None
+    tokens = min(held)
+    labels, line = held[tokens]
+    numbers = {"tokens": Printed(f"{tokens}", "", line)}
+    return Reading("sglang", (numbers,), {}, {}, labels.get("model_name", ""), load=_load(metrics))
 
 
 def _settings(info: Mapping[str, Any]) -> dict[str, Json]:

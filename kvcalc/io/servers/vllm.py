@@ -3,7 +3,8 @@
     vllm:cache_config_info{block_size="128",num_gpu_blocks="1024",kv_cache_size_tokens="20763",...} 1.0
     vllm:kv_cache_usage_perc{engine="0",...} 0.032258064516129004        blocks in use / (num_gpu_blocks - 1)
 
-Replicas print a set each; the one with the fewest blocks is judged, and the fullest.
+Replicas print a set each; the one with the fewest blocks is judged, and the fullest. Servers of V0 state blocks in host
+memory and its bytes, too (num_cpu_blocks, swap_space_bytes).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from math import ceil
 from typing import Any
 
 from kvcalc.fleet.explain import Load, Printed, Reading
-from kvcalc.fleet.explain.vllm import REQUESTS, USED_BLOCKS
+from kvcalc.fleet.explain.vllm import HOST_BLOCKS, REQUESTS, SWAP, USED_BLOCKS
 from kvcalc.io.servers import Get, Pages, Sample, asked, entry, json_of, number, printed, samples, whole
 from kvcalc.report.sheet import Json
 
@@ -54,6 +55,9 @@ def read(pages: Pages) -> Reading | None:
     for label, name in _NUMBERS.items():
         if (value := printed(labels.get(label), "", line)) is not None:
             numbers[name] = value
+    host, swap = whole(labels.get("num_cpu_blocks")), whole(number(labels.get("swap_space_bytes")))
+    if host and swap:
+        numbers[HOST_BLOCKS] = Printed(f"{host}", "", line)
     settings = _settings(labels)
     models, version = json_of(pages.get(_MODELS)), entry(json_of(pages.get(_VERSION)), "version")
     if longest := whole(entry(models, "data", 0, "max_model_len")) or _longest(numbers):
@@ -63,7 +67,16 @@ def read(pages: Pages) -> Reading | None:
         settings["version"] = ".".join(release.split(".")[:3])
         settings |= {"gpu": "cpu"} if build == "cpu" else {}
     notes = () if len(caches) == 1 else (f"{len(caches)} replicas: the one with the fewest blocks is judged",)
-    return Reading("vllm", (numbers,), settings, {}, _model(models, found), load=_load(found), notes=notes)
+    return Reading(
+        "vllm",
+        (numbers,),
+        settings,
+        {},
+        _model(models, found),
+        load=_load(found),
+        device={SWAP: Printed(f"{swap}", "", line)} if swap else {},
+        notes=notes,
+    )
 
 
 def _longest(numbers: Mapping[str, Printed]) -> int | None:
