@@ -71,6 +71,8 @@ def choose(
         choices=tuple(sorted(found, key=_rank)),
         notes=(*_all_notes(asked), *_of_shared(first.engine), *redone.notes),
         shares_context=first.engine.SHARES_CONTEXT,
+        weights_format=asked[0].weights.form,
+        kv_dtype=first.engine.cache_format(first.model, first.kv_dtype),
     )
 
 

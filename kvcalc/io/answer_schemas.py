@@ -255,6 +255,8 @@ def _choices() -> Schema:
         tokens=COUNT,
         sequences=COUNT,
         fits=FLAG,
+        weights_format=TEXT,
+        kv_dtype=TEXT,
         choices=many(choice),
         notes=_NOTES,
     )

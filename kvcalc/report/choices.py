@@ -1,6 +1,6 @@
 """Layouts to choose from, best first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,6 +62,11 @@ class Choice(NamedTuple):
         return self.gpu, self.weights_format, self.kv_dtype
 
     @property
+    def on(self) -> str:
+        """`2 x h100-80gb, TP 2`."""
+        return f"{count(self.num_gpus)} x {self.gpu}, {self.parallel}"
+
+    @property
     def users(self) -> str:
         """How many users it holds, in words."""
         most = between(self.max_sequences, self.max_sequences_at_best)
@@ -87,7 +92,10 @@ class Choice(NamedTuple):
 
 
 class ChoicesReport(NamedTuple):
-    """All layouts. tokens: context of each user, or of all of them where they share one; sequences: requested users."""
+    """All layouts. tokens: context of each user, or of all of them where they share one; sequences: requested users.
+
+    weights_format, kv_dtype: those of the question, before others are tried; the first is empty if unknown.
+    """
 
     model: str
     engine: str
@@ -97,6 +105,8 @@ class ChoicesReport(NamedTuple):
     choices: tuple[Choice, ...]
     notes: tuple[str, ...] = ()
     shares_context: bool = False
+    weights_format: str = ""
+    kv_dtype: str = ""
 
     @property
     def fits(self) -> bool:
@@ -113,6 +123,8 @@ class ChoicesReport(NamedTuple):
             "tokens": self.tokens,
             "sequences": self.sequences,
             "fits": self.fits,
+            "weights_format": self.weights_format,
+            "kv_dtype": self.kv_dtype,
             "choices": [choice.to_dict() for choice in self.choices],
             "notes": list(self.notes),
         }
@@ -129,7 +141,7 @@ class ChoicesReport(NamedTuple):
 
         bars = tuple(
             Bar(
-                f"{count(each.num_gpus)} x {each.gpu}, {each.parallel}, {each.stored}",
+                f"{each.on}, {each.stored}",
                 (Segment("weights", each.weights_bytes, 0), Segment("left for the cache", each.cache_bytes, 2)),
                 each.users,
             )
@@ -204,11 +216,19 @@ class ChoicesReport(NamedTuple):
         if not self.choices:
             return (Line("asked", f"{asked}: no layout tried holds the weights", "alarm"),)
         best = self.choices[0]
-        on = f"{count(best.num_gpus)} x {best.gpu}, {best.parallel}"
-        stored = f"{best.weights_format} weights, " if best.weights_format else ""
         if not best.fits:
             return (Line("asked", f"{asked}: TOO LARGE for every layout tried", "alarm"),)
-        return (Line("asked", f"{asked}: fits"), Line("best", f"{on}, {stored}{best.kv_dtype} cache", "answer"))
+        stored = _stored(best.weights_format, best.kv_dtype)
+        return (Line("asked", f"{asked}: fits"), *self._unchanged(best), Line("best", f"{best.on}, {stored}", "answer"))
+
+    def _unchanged(self, best: Choice) -> Iterator[Line]:
+        """The first layout in the formats of the question, if the best one changes them."""
+        own = (self.weights_format, self.kv_dtype)
+        if self.kv_dtype and own != (best.weights_format, best.kv_dtype):
+            fits = (each for each in self.choices if each.fits and (each.weights_format, each.kv_dtype) == own)
+            first = next(fits, None)
+            on = "TOO LARGE for every layout tried" if first is None else first.on
+            yield Line("as published", f"{on}, {_stored(*own)}" if first else f"{_stored(*own)}: {on}")
 
     def _asked(self) -> str:
         at = "sharing" if self.shares_context else "at"
@@ -217,3 +237,8 @@ class ChoicesReport(NamedTuple):
     @staticmethod
     def _left_out(more: int) -> tuple[str, ...]:
         return (f"{plural(more, 'more layout')}: --format json has all",) if more > 0 else ()
+
+
+def _stored(weights: str, cache: str) -> str:
+    """`bf16 weights, fp8 cache`."""
+    return f"{weights} weights, {cache} cache" if weights else f"{cache} cache"
