@@ -1,4 +1,4 @@
-"""What benchmarks of whole command lines share: the CPU time of one, and how often it is run."""
+"""Shared code of benchmarks of whole command lines: the CPU time of one, and how often it is run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checking a plan of 10,000 deployments against checking a plan of one, as whole command lines.
 
-Budget: 20 times the CPU time. The rows ask of 6 models in 3 engines, at lengths and numbers of users of their own.
+Budget: 20 times the CPU time. The rows are about 6 models in 3 engines, each with its own length and number of users.
 
     python benchmarks/check.py
 """

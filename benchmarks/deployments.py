@@ -23,7 +23,7 @@ CASES = Path(__file__).parents[1] / "tests" / "data" / "deployments"
 
 
 def fill(folder: Path) -> int:
-    """Copies files of every form into folders of their own; returns how many."""
+    """Copies files of every form into separate folders; returns how many."""
     cases = [path for path in sorted(CASES.iterdir()) if path.is_dir()]
     copied = number = 0
     while copied < FILES:

@@ -4,7 +4,7 @@ Budget: 2. `first` reads a config that kvcalc has not seen, `again` one that it 
 
     python benchmarks/load.py path/to/config.json [...]
 
-Without paths it writes a DeepSeek-V3 and a Qwen3-Next config and takes those.
+Without paths it writes a DeepSeek-V3 and a Qwen3-Next config and uses those.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def base(path: Path) -> object:
-    """What nobody can do without: the file as JSON, and one pass over the counts."""
+    """The unavoidable work: the file as JSON, and one pass over the counts."""
     with path.open() as file:
         json.load(file)
     return TOKENS * 70_272

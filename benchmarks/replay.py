@@ -1,9 +1,9 @@
 """Replaying a trace of 10,000 to 1,000,000 requests: seconds, their growth as a ratio, memory, the cost of a step.
 
-Requests of about 1,100 tokens of prompt and 200 of output (lognormal, as Azure's conversations are), some 60 at a time
-in a pool of 20,000 blocks of 16 tokens; once alone, once behind one of 50 prefixes of 512 tokens, and, stepped, a model
-of windows and full attention. Goals: a million in less than a minute and 2 GB, and a growth of at most 1.2 times that
-of the requests. Run it with the Python of an installed kvcalc:
+Requests of about 1,100 tokens of prompt and 200 of output (lognormal, as Azure's conversations are), about 60 at a time
+in a pool of 20,000 blocks of 16 tokens; once without prefixes, once with one of 50 prefixes of 512 tokens, and,
+stepped, a model of windows and full attention. Goals: a million in less than a minute and 2 GB, and a growth of at most
+1.2 times that of the requests. Run it with the Python of an installed kvcalc:
 
     python benchmarks/replay.py [--most 1000000]
 """

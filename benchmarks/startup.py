@@ -1,8 +1,8 @@
 """Start-up of the command line in CPU time, as ratios of commands run in turn: bare Python, ridgepoint, kvcalc.
 
-Goals: JSON at most 4 times bare Python and 1.5 times ridgepoint's, where that is installed beside kvcalc; the table at
-most 2 times the JSON, --help 1.5 times `import typer`, a config.json 1.2 times the same model as a preset. Run it with
-the Python of an installed kvcalc:
+Goals: JSON at most 4 times bare Python and 1.5 times ridgepoint's, if that is installed with kvcalc; the table at most
+2 times the JSON, --help 1.5 times `import typer`, a config.json 1.2 times the same model as a preset. Run it with the
+Python of an installed kvcalc:
 
     python benchmarks/startup.py [--runs 15]
 """

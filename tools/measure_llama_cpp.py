@@ -1,13 +1,13 @@
-"""Measures llama.cpp into rows: for each context, what the library logs of its caches, or that it refuses.
+"""Measures llama.cpp into rows: for each context, what the library logs of its caches, or its refusal.
 
     python3 -m venv llama && llama/bin/pip install llama-cpp-python==0.3.36
     llama/bin/python tools/measure_llama_cpp.py tests/data/llama_cpp.jsonl.gz measured.jsonl.gz
 
 Reads rows of the form {"model", "arch", "metadata", "settings"} and writes them again with the library's `log`, the
-sizes in it (`sizes_mib`, two decimals) and `refused`; a new release is that one command with another version.
-Needs: llama-cpp-python, which pip compiles (minutes; cmake and a C++ compiler), of a release that loads models of
-metadata alone (llama_model_init_from_user). No weights: the GGUF files are written here. --check compares with the
-rows' own bytes and writes nothing.
+sizes in it (`sizes_mib`, two decimals) and `refused`; for a new release, run the same command with another version.
+Needs: llama-cpp-python, which pip compiles (minutes; cmake and a C++ compiler), of a release that loads models from
+only metadata (llama_model_init_from_user). No weights: the GGUF files are written here. --check compares with the rows'
+own bytes and writes nothing.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SIZE = re.compile(
     r"^(?:llama_kv_cache: |llama_memory_recurrent: |llama_dsv4_comp_state: .*, layers = \d+, )size = +([\d.]+) MiB"
 )
 OWN_SETTINGS = ("no_alloc",)
-"""Settings of rows that are of the measuring, not of a context."""
+"""Settings for measuring, not for a context."""
 HALF_OF_LAST_DECIMAL = 0.0051
-"""In MiB: what a size may be rounded by."""
+"""Rounding of a size, in MiB."""
 MIB = 2**20
 
 
@@ -56,7 +56,7 @@ def measured(rows: Sequence[Row], script: Path = CONTEXTS) -> Iterator[Row]:
 
 
 def metadata(row: Row) -> dict[str, Any]:
-    """Keys of a GGUF file that loads: the row's, and those that every architecture wants."""
+    """Keys of a GGUF file that loads: the row's, and those that every architecture needs."""
     arch = row["arch"]
     epsilons = {"attention.layer_norm_epsilon": 1e-5, "attention.layer_norm_rms_epsilon": 1e-5}
     common = {"vocab_size": 256, "feed_forward_length": 512, "logit_scale": 1.0, **epsilons}
@@ -70,7 +70,7 @@ def context(row: Row) -> dict[str, Any]:
 
 
 def logged(path: Path, contexts: Sequence[dict[str, Any]], script: Path) -> list[dict[str, Any] | None]:
-    """What the library says of each context; None where it ended with an assertion."""
+    """The library's log of each context; None if it ended with an assertion."""
     answers: list[dict[str, Any] | None] = []
     while len(answers) < len(contexts):
         asked = json.dumps(contexts[len(answers) :])
@@ -92,10 +92,10 @@ def agrees(row: Row, new: Row) -> bool:
 
 
 def main() -> int:
-    """Measures every row. Returns 1 where --check finds another size than a row's own."""
+    """Measures every row. Returns 1 if --check finds a size that differs from the row's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("contexts", type=Path, help="rows, gzip JSON lines")
-    parser.add_argument("measured", type=Path, nargs="?", help="where the measured rows go")
+    parser.add_argument("contexts", type=Path, help="rows, gzipped JSON lines")
+    parser.add_argument("measured", type=Path, nargs="?", help="output file")
     parser.add_argument("--check", action="store_true", help="compare with the rows' own bytes and write nothing")
     options = parser.parse_args()
     if not (options.check or options.measured):

@@ -1,19 +1,19 @@
-"""Measures what a version of LMDeploy (0.15 to 0.18) plans for a GPU that is not there, as rows for the tests.
+"""Measures what a version of LMDeploy (0.15 to 0.18) plans for a simulated GPU, as rows for the tests.
 
-Needs an environment of its own, without a GPU:
+Needs a separate environment, without a GPU:
     python3.11 -m venv lmdeploy
-    lmdeploy/bin/pip install torch 'transformers==5.19.0'          # a CPU build of torch will do
+    lmdeploy/bin/pip install torch 'transformers==5.19.0'          # a CPU build of torch suffices
     lmdeploy/bin/pip install --no-deps lmdeploy==0.18.0
     lmdeploy/bin/pip install accelerate aiohttp cloudpickle einops fastapi fire mmengine-lite openai openai_harmony \
         opencv-python-headless partial_json_parser peft pillow prometheus_client protobuf pybase64 pyzmq safetensors \
         sentencepiece shortuuid tiktoken triton uvicorn
 Run: lmdeploy/bin/python tools/measure_lmdeploy.py < cases.jsonl > rows.jsonl
 
-A case is {"name", "config": {a config.json}, "settings": {fields of PytorchEngineConfig}, "tp", "free_bytes",
-"drafts": {"method", "num_speculative_tokens"}}; all but the config may be left out. What runs is LMDeploy's own:
+A case is {"name", "config": {a config.json}, "settings": {fields of PytorchEngineConfig}, "tp", "free_bytes", "drafts":
+{"method", "num_speculative_tokens"}}; all but the config are optional. What runs is LMDeploy's own:
 ConfigBuilder, ModelConfig, ExecutorBase.update_configs, BlockCachePlan, StateCacheEngine, the engine's longest session.
-torch.cuda answers as one H100, flash_mla counts as installed. The model is not built: what its operators ask for
-themselves is asked of their implementations, one for each layer that has such an operator.
+torch.cuda answers as one H100, flash_mla counts as installed. The model is not built: the operators' own caches come
+from their implementations, one for each layer with such an operator.
 """
 
 from __future__ import annotations

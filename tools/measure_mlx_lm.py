@@ -4,7 +4,8 @@
     mlx/bin/python tools/measure_mlx_lm.py tests/data/mlx_lm.jsonl.gz measured.jsonl.gz
 
 Reads rows of the form {"name", "config", "question": {"tokens", "engine_settings"}} and writes them again with what
-this MLX-LM takes as `want`, {"refused": true} where it fails; a new release is that one command with another version.
+this MLX-LM takes as `want`, {"refused": true} if it fails; for a new release, run the same command with another
+version.
 Needs: mlx-lm, and mlx with a CPU build (Linux) or Metal. No weights: each model of the config is built with random
 ones in bfloat16, so configs must be small. --only NAME measures the rows of one name, --check compares and writes none.
 """
@@ -47,7 +48,7 @@ def measured_bytes(row: Row) -> int:
 
 
 def _arrays(value: object) -> Iterator[mx.array]:
-    """Every array inside of a cache, whatever holds it."""
+    """Every array inside a cache, in any container."""
     if isinstance(value, mx.array):
         yield value
     elif isinstance(value, dict):
@@ -97,11 +98,11 @@ def _asked(row: Row) -> Row:
 
 
 def main() -> int:
-    """Measures every row that is asked for. Returns 1 where --check finds another number than a row's own."""
+    """Measures every row that is asked for. Returns 1 if --check finds a number that differs from the row's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("questions", type=Path, help="rows, gzip JSON lines")
-    parser.add_argument("measured", type=Path, nargs="?", help="where the measured rows go")
-    parser.add_argument("--only", help="measure the rows of this name alone")
+    parser.add_argument("questions", type=Path, help="rows, gzipped JSON lines")
+    parser.add_argument("measured", type=Path, nargs="?", help="output file")
+    parser.add_argument("--only", help="measure only the rows of this name")
     parser.add_argument("--check", action="store_true", help="compare with the rows' own numbers and write nothing")
     options = parser.parse_args()
     if not (options.check or options.measured):

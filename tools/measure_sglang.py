@@ -1,6 +1,6 @@
-"""Asks SGLang's own code how it would lay out its pools, on a GPU that is only played, and prints what it says as rows.
+"""Runs SGLang's own planning of its pools on a simulated GPU, and prints the result as rows.
 
-Needs an environment of its own, in which SGLang lies without its kernels:
+Needs a separate environment with SGLang but without its kernels:
 
     pip install torch torchvision transformers==5.19.0 compressed-tensors openai mistral_common gguf numba msgspec \
         orjson pyzmq psutil pillow requests einops setproctitle prometheus-client IPython interegular pybase64 \
@@ -12,12 +12,12 @@ Needs an environment of its own, in which SGLang lies without its kernels:
 A job is a line {"name", "config": a config.json or its path, "args": arguments of sglang serve, "stage", "window",
 "draft": a config.json of another checkpoint, which drafts}, and a row is the job with SGLang's answer as "want", or its
 refusal as "refused"; "draft_kv_bytes" are those of the draft's own worker. The window is that of the model's class
-(get_attention_sliding_window_size), where it is not that of the config less one: MiMo-V2's is the config's own.
+(get_attention_sliding_window_size), if it is not the config's less one: MiMo-V2's is the config's own.
 
 Its arguments are resolved (ServerArgs.resolve_once) and its pools sized and built (KVCacheConfigurator.configure) by
-its own classes, unchanged. What is played: torch.cuda answers as one GPU, tensors made on it hold shapes and no memory
-(device meta), packages of kernels are empty modules, ranks are alone. The model is a range of layers, for only that is
-asked of it. Quantised weights are left out of a config, since the row is about its cache.
+its own classes, unchanged. Simulated: torch.cuda answers as one GPU, tensors made on it hold shapes and no memory
+(device meta), packages of kernels are empty modules, ranks are alone. The model is a range of layers, since nothing
+else of it is read. Quantised weights are removed from a config, since the row is about its cache.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def _bytes_of(root: object, apart_from: object = None) -> int:
 def main() -> None:
     """Prints a row for each job."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("jobs", type=Path, help="a job a line")
+    parser.add_argument("jobs", type=Path, help="one job per line")
     parser.add_argument("--gpu", choices=GPUS, default="h100-80gb")
     options = parser.parse_args()
     jobs = map(json.loads, options.jobs.read_text().splitlines())

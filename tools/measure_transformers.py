@@ -1,13 +1,13 @@
-"""Measures what a version of transformers caches, into rows as those of tests/data/transformers_versions.jsonl.gz.
+"""Measures what a version of transformers caches, into rows like those of tests/data/transformers_versions.jsonl.gz.
 
     python tools/measure_transformers.py 5.25.0 rows.jsonl.gz [NAME...]
 
-It needs what `pip install -e '.[dev]'` installs. The version itself, with all that it wants beside torch, is installed
-by pip into build/transformers-VERSION and runs in a process of its own; any version from 4.57 on will do. Measured are
-the models of tools/small_models.jsonl and, in each way that tests/peers can make them small, the types that are new to
+It needs what `pip install -e '.[dev]'` installs. The version itself, with its dependencies except torch, is installed
+by pip into build/transformers-VERSION and runs in a separate process; any version from 4.57 on works. Measured are the
+models of tools/small_models.jsonl and, in each way that tests/peers can make them small, the types that are new to
 kvcalc (from 5.18 on, where configs say their fields); or the models of that file that are named. Each row is a question
-to `kvcalc.size()` and the bytes that were held. At the end it says which rows kvcalc answers otherwise, and which types
-it cannot read. A minute or two on two cores.
+to `kvcalc.size()` and the bytes that were held. At the end it lists the rows that kvcalc answers differently, and the
+types it cannot read. A minute or two on two cores.
 """
 
 from __future__ import annotations

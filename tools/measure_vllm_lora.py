@@ -3,8 +3,8 @@
     vllm_cpu/bin/python tools/measure_vllm_lora.py tests/data/lora.jsonl new.jsonl
 
 The environment is that of measure_vllm_cpu.py. Rows are {"config", "max_loras", "max_lora_rank", "bytes", "tensors"};
-bytes are measured again, the tensors (part, name, shape, layers, tied to) of transformers' class stay as they are.
-Each row is a process of its own (--row): an engine leaves no memory for another.
+bytes are measured again, the tensors (part, name, shape, layers, tied to) of transformers' class are unchanged. Each
+row runs in a separate process (--row): an engine leaves no memory for another.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Measures what ranks of vLLM (0.33) keep for LoRA adapters, by its own classes on a GPU that is only played.
+"""Measures what ranks of vLLM (0.33) keep for LoRA adapters, with its own classes on a simulated GPU.
 
     vllm/bin/python tools/measure_vllm_lora_ranks.py tests/data/lora.jsonl new.jsonl
 
 The environment is that of measure_vllm.py. Rows are those of measure_vllm_lora.py; "ranks" is measured again: bytes by
-layout, such as {"tp=2": 4096, "tp=2,ep=2": 8192}, null where the classes need what is not played.
+layout, such as {"tp=2": 4096, "tp=2,ep=2": 8192}, null if the classes need something that is not simulated.
 """
 
 from __future__ import annotations

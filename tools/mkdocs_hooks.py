@@ -1,4 +1,4 @@
-"""The pages of docs/ as MkDocs wants them: links that lead out of the folder, and pages of the top folder."""
+"""The pages of docs/ for MkDocs: rewrites links out of the folder, and adds pages of the top folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 OF_THE_TOP = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Files of the top folder that are pages, too, by their names there."""
+"""Files of the top folder that are also pages, by their names on the site."""
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 

@@ -1,4 +1,4 @@
-"""Writes kvcalc/io/model_types.json: what the config classes of transformers say of the fields that families read.
+"""Writes kvcalc/io/model_types.json: transformers' names and defaults of the fields that families read.
 
 Run with the pinned transformers installed (`pip install -e '.[dev]'`): python tools/model_types.py
 For each decoder type: the family that reads it, other names of its fields, and the defaults of its class.
@@ -51,7 +51,7 @@ def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:
 
 
 def entry_of(cls: type, read: set[str], family: str) -> dict[str, Any]:
-    """What the table says of a decoder type."""
+    """A decoder type's entry in the table."""
     names = {usual: own for usual, own in cls.attribute_map.items() if {usual, own} & read}
     defaults = {name: default for name, default in defaults_of(cls, read).items() if name != PAIR or default}
     return {"family": family, "names": names, "defaults": defaults}
@@ -99,7 +99,7 @@ def table() -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    """Writes the table and says which types no family reads."""
+    """Writes the table and lists the types that no family reads."""
     text, unread = table()
     TARGET.write_text(text)
     print(text.count("\n") - 2, "types;", "not read:", " ".join(unread))
@@ -116,7 +116,7 @@ COMPOSITE = {
 
 
 def section_type_of(cls: type, section: str, sub: type | None) -> str:
-    """Type of a section where the config does not name it."""
+    """Type of a section if the config does not name it."""
     try:
         return str(getattr(cls(), section).model_type)
     except Exception:  # a class that cannot be made without arguments

@@ -1,8 +1,8 @@
-"""A GPU that is only played: what torch.cuda and packages of kernels answer where there are none.
+"""A simulated GPU: stands in for torch.cuda and packages of kernels.
 
 An engine's planner asks a GPU for its name, its capability and its memory, and imports kernels that it never runs. Here
-torch.cuda answers, tensors made on it hold shapes and no memory (device meta), and what is not installed is an empty
-module. `tools/measure_sglang.py` and `tools/measure_vllm.py` ask their engines so.
+torch.cuda answers, tensors made on it hold shapes and no memory (device meta), and missing packages are empty modules.
+Used by `tools/measure_sglang.py` and `tools/measure_vllm.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The part of measure_transformers.py that runs beside the version that is measured: no word of it is kvcalc's.
+"""The part of measure_transformers.py that runs with the measured version: it imports nothing of kvcalc.
 
     python transformers_child.py asked.json told.jsonl
 
-asked: models, each a name and a config.json; new: whether types that are not among `known` are measured too.
+asked: models, each a name and a config.json; new: whether types that are not among `known` are also measured.
 told: a line for each model.
 """
 
@@ -77,7 +77,7 @@ def held_bytes(cache: Any) -> int:
 
 
 def cache_after(model: Any, mode: str, sequences: int, prompt: int, steps: int, cache: str) -> Any:
-    """The cache that a forward pass or generate() returns; None where it returns none."""
+    """The cache that a forward pass or generate() returns; None if it returns none."""
     ids = torch.randint(3, 90, (sequences, prompt), generator=torch.Generator().manual_seed(prompt))
     with torch.no_grad():
         if mode == "forward":
@@ -92,7 +92,7 @@ def cache_after(model: Any, mode: str, sequences: int, prompt: int, steps: int, 
 
 
 def cases_of(config: Row) -> list[Row]:
-    """Every case that the model can run; the last error where it can run none."""
+    """Every case that the model can run; the last error if it can run none."""
     error: Exception | None = None
     for dtype in DTYPES:
         found = []
@@ -117,7 +117,7 @@ def cases_of(config: Row) -> list[Row]:
 
 
 def new_types(known: list[str]) -> Iterator[Row]:
-    """Types that nobody knows yet, in each way that they can be made small."""
+    """Unknown types, in each way that they can be made small."""
     from shrinking import VARIANTS, tiny_config
 
     for model_type in sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - {*known}):

@@ -1,8 +1,8 @@
-"""Writes `vectors/*.jsonl`: a sample of the measured rows of tests/data, each a question and its answer in plain words.
+"""Writes `vectors/*.jsonl`: a sample of the measured rows of tests/data, each a question and its answer in plain terms.
 
     python tools/vectors.py FOLDER
 
-A row is chosen by its place alone, never by what kvcalc answers. `vectors/schema.json` says what a row is.
+Rows are selected only by position, never by kvcalc's answers. `vectors/schema.json` describes a row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read(name: str) -> list[Row]:
 
 
 def spread(rows: Iterable[Row], most: int) -> list[Row]:
-    """At most so many of the rows, evenly from the first to the last."""
+    """At most this many of the rows, evenly from the first to the last."""
     listed = list(rows)
     if len(listed) <= most:
         return listed
@@ -99,7 +99,7 @@ def transformers() -> Iterator[Row]:
 
 
 def renamed(question: Row) -> Row:
-    """A question to kvcalc as one to anybody."""
+    """A question to kvcalc as one to any estimator."""
     names = {"engine_settings": "settings"}
     return {names.get(name, name): value for name, value in question.items() if name != "engine"}
 
@@ -148,7 +148,7 @@ def vllm() -> Iterator[Row]:
 
 
 def drafts_of_stages(row: Row) -> bool:
-    """Whether ranks share it otherwise than by tensor parallelism, of which nothing ran."""
+    """Whether ranks share it by other means than tensor parallelism, which were never run."""
     return bool(row["question"].get("parallel", {}).keys() - {"tp"})
 
 

@@ -1,4 +1,4 @@
-"""Rows of vLLM: reading them, forming them anew, and comparing, as `measure_vllm.py` and `measure_vllm_cpu.py` do."""
+"""Rows of vLLM: reading, rewriting and comparing them, for `measure_vllm.py` and `measure_vllm_cpu.py`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def row_of(row: Row, version: str, answer: Row) -> Row:
 
 
 def differences(rows: Iterable[Row], found: Iterable[Row]) -> list[str]:
-    """A line for each row that is wanted otherwise now."""
+    """A line for each row whose answer changed."""
     return [
         f"{row['name']} {row['question']}: {row['want']}, now {new['want']} {new.get('words', '')}".rstrip()
         for row, new in zip(rows, found, strict=True)
@@ -96,13 +96,13 @@ def differences(rows: Iterable[Row], found: Iterable[Row]) -> list[str]:
 
 
 def run(description: str | None, measured: Callable[[list[Row], Path | None], Iterable[Row]]) -> int:
-    """Measures the rows that are asked for. Returns 1 where --check finds another answer than a row's own."""
+    """Measures the rows that are asked for. Returns 1 if --check finds an answer that differs from the row's."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", type=Path, help="rows, JSON lines, gzip or plain")
-    parser.add_argument("measured", type=Path, nargs="?", help="where the measured rows go")
+    parser.add_argument("measured", type=Path, nargs="?", help="output file")
     parser.add_argument("--configs", type=Path, help="folder of config.json files that rows name as their model")
-    parser.add_argument("--of", help="ask the rows of this version (default: the newest in the file)")
-    parser.add_argument("--only", help="measure the rows of this name alone")
+    parser.add_argument("--of", help="measure the rows of this version (default: the newest in the file)")
+    parser.add_argument("--only", help="measure only the rows of this name")
     parser.add_argument("--check", action="store_true", help="compare with the rows' own numbers and write nothing")
     options = parser.parse_args()
     if not (options.check or options.measured):

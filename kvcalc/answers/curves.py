@@ -57,7 +57,7 @@ class Line(NamedTuple):
         """What distinguishes curves, in words: model, engine, format, method."""
         asked = dict(self.asked)
         engine = in_version(str(asked["engine"]), str(asked["engine_version"]))
-        return str(asked["model"]), f"{engine} engine", str(asked["kv_dtype"]), self.method or "as it is"
+        return str(asked["model"]), f"{engine} engine", str(asked["kv_dtype"]), self.method or "baseline"
 
 
 def lines_of(questions: Iterable[Question], methods: Sequence[str] = ()) -> tuple[list[Line], tuple[str, ...]]:
@@ -209,4 +209,4 @@ def told_apart(facts: Sequence[Sequence[str]]) -> list[str]:
 def in_common(facts: Sequence[Sequence[str]]) -> str:
     """What all lines have in common, except being unchanged."""
     common = [column[0] for column in zip(*facts, strict=True) if len(set(column)) == 1]
-    return ", ".join(fact for fact in common if fact != "as it is")
+    return ", ".join(fact for fact in common if fact != "baseline")

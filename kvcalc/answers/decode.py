@@ -95,7 +95,7 @@ class ReadTensor(NamedTuple):
 def cache_reads(question: Question, layers: Layers, whole: Model) -> Iterator[ReadTensor]:
     """What a step of one sequence reads of each tensor. layers: what ranks store of the whole model, of every stage.
 
-    Raises NotApplicableError where nothing says how many tokens are chosen.
+    Raises NotApplicableError if the number of selected tokens is unknown.
     """
     kv_dtype, engine = question.kv_dtype, question.serving
     found = []
@@ -124,7 +124,7 @@ def _rule_of(row: Row, group: LayerGroup, whole: Model, *, at_all: bool) -> Slot
 
 
 def _most(rule: SlotRule) -> int | None:
-    """Slots that there are at most; None for a rule without an end."""
+    """Most slots; None for a rule without a limit."""
     full = rule.saturates_at
     return None if full is None else rule.slots(full)
 

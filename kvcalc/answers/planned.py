@@ -78,7 +78,7 @@ def _engine(model: object, engine: str | Engine, engine_settings: Mapping[str, o
 
 def _without_planner(engine: Engine) -> NotApplicableError:
     return NotApplicableError(
-        f"the engine {engine.name} has no planner of its own", help=f"use one of {', '.join(_with_planner())}"
+        f"the engine {engine.name} has no planner", help=f"use one of {', '.join(_with_planner())}"
     )
 
 

@@ -1,6 +1,6 @@
 """Work in parts, in this process or on any executor of concurrent.futures: processes, or a cluster.
 
-Results come in the order of their parts, and only so many are under way at a time, so that memory is bounded whatever
+Results come in the order of their parts, and only a limited number is in flight, so that memory is bounded whatever
 there is to do. A part that its worker does not bring is done here, and `Redone` says so; a part that is refused raises
 what refused it, with its words and its place.
 """
@@ -32,7 +32,7 @@ class Redone:
         self.failed: Counter[str] = Counter()
 
     def add(self, error: BaseException) -> None:
-        """One more, with what its worker or its executor raised: the kind alone, since its words are not ours."""
+        """One more, with what its worker or its executor raised: only its kind, since the message is foreign text."""
         self.failed[type(error).__name__] += 1
 
     @property
@@ -56,7 +56,7 @@ class _Refused(NamedTuple):
 
 
 class _Handed(NamedTuple, Generic[Part, Result]):
-    """A part and its result to come; None where the executor takes none any more."""
+    """A part and its result to come; None if the executor accepts no more."""
 
     part: Part
     cost: int
@@ -74,7 +74,7 @@ def spread(
 ) -> Iterator[Result]:
     """The function's result for each part, in order. function, parts: must be picklable.
 
-    redone: is told of parts whose workers failed. under_way: of parts that are handed out, by what each costs; a part
+    redone: called with parts whose workers failed. under_way: of parts that are handed out, by what each costs; a part
     that costs more than that goes alone.
     """
     if executor is None:
@@ -102,7 +102,7 @@ def spread(
 def _handed_out(
     function: Callable[[Part], Result], part: Part, executor: Executor, redone: Redone
 ) -> Future[Result | _Refused] | None:
-    """The part's result to come; None where the executor takes none any more, whatever it says of that."""
+    """The part's result to come; None if the executor accepts no more, for any reason."""
     redone.parts += 1
     try:
         return executor.submit(_attempt, function, part)

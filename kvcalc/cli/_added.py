@@ -37,7 +37,7 @@ def given_by(added: AddedOptions) -> Given:
 def checked(paths: Sequence[str], given: Given) -> tuple[CheckReport, tuple[Deployment, ...]]:
     """The deployments of files, and whether each fits.
 
-    Raises InvalidFileError where there are none, and what refuses the only one.
+    Raises InvalidFileError if there are none, and the error that refuses the only one.
     """
     from kvcalc.fleet.check import check
     from kvcalc.io.checking import to_check

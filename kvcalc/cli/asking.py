@@ -102,7 +102,7 @@ def served_weights(
     except InvalidValueError as error:
         if error.field != "drafts":
             raise
-        help = "pass --reserve, which has them, too, or leave the drafts out"
+        help = "include them in --reserve, or remove the drafts"
         raise InvalidValueError(error.what, where="--reserve", help=help) from None
 
 

@@ -47,7 +47,7 @@ def run(
         return _one(paths[0], servings[0], steps=steps, curve=curve, format=format)
     if steps:
         raise InvalidValueError(
-            "each step is shown of one trace for one model, replayed here", where="--steps", help="leave it out"
+            "each step is shown of one trace for one model, replayed here", where="--steps", help="remove it"
         )
     return _several(paths, servings, curve=curve, on=on, format=format)
 

@@ -242,7 +242,7 @@ def _copies(question: OnGpus, plan: Plan, ranks: Parallel, tokens: int) -> Fract
 
 
 def _of_request(plan: Plan, tokens: int) -> int:
-    """Bytes of a request on a rank of each stage, all together; of blocks without what is kept beside them."""
+    """Bytes of a request on a rank of each stage, all together; of blocks without what is kept outside them."""
     blocks = plan.blocks(tokens, 0)
     if blocks is None or blocks.request_blocks is None:
         return sum(plan.needed(tokens, 1))

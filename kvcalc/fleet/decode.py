@@ -4,7 +4,7 @@
     seconds        >= bytes of a step / bandwidth
 
 It is a floor: computation, launches, communication, writes, blocks, padding and repeated reads are not counted. A step
-waits for the rank that reads most, and passes the pipeline stages in turn.
+waits for the rank that reads most, and passes the pipeline stages in sequence.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def _notes(question: Question, weights: Weights | None) -> Iterator[str]:
         return
     yield from weights.words()
     if question.parallel and question.parallel.pp > 1:
-        yield "all sequences of a replica pass the stages in turn, as one batch"
+        yield "all sequences of a replica pass the stages in sequence, as one batch"
     if question.model.methods and not all(group.is_as_built for group in question.model.groups):
         yield "the cache is read as the method keeps it; additional reads of its kernels are not counted"
     counted_bytes = sum(each.bytes for each in weights.tensors)

@@ -37,7 +37,7 @@ NOTHING_BESIDE = "no other memory is counted besides weights and cache: measure 
 
 
 def beside_words(counted: Beside | str) -> str:
-    """What is estimated, as a note: with the bounds of each term, or in words alone."""
+    """What is estimated, as a note: with the bounds of each term, or only in words."""
     return f"other memory: {counted}; --reserve replaces the estimate"
 
 

@@ -23,7 +23,7 @@ class Job(NamedTuple):
     """A model, and where requests differ in length a workload: what a worker gets.
 
     trace: the workload by its file, if it has one. tokens: of each user, without a mix. numbers: of GPUs. layout: the
-    only one to try, where it is given. error: why there is no question.
+    only one to try, if given. error: why it is refused.
     """
 
     model: str
@@ -37,7 +37,7 @@ class Job(NamedTuple):
 
 
 def fits_of(jobs: Iterable[Job], executor: Executor | None = None) -> FitsReport:
-    """The layouts of each, in order; what cannot be asked aside. Raises KvcalcError where nothing can."""
+    """The layouts of each, in order; refused ones separately. Raises KvcalcError if all are refused."""
     asked = list(jobs)
     redone = Redone()
     fits: list[Fit] = []

@@ -35,7 +35,7 @@ def check_experts(engine: Engine, parallel: Parallel) -> None:
     """Raises NotApplicableError for ranks that share experts where the engine's do not."""
     if parallel.ep > 1 and not engine.sharing.experts:
         raise NotApplicableError(
-            f"ranks of {engine.TITLE} share no experts ({parallel})", help="leave ep out, or name another --engine"
+            f"ranks of {engine.TITLE} share no experts ({parallel})", help="remove ep, or use another --engine"
         )
 
 
@@ -63,7 +63,7 @@ class OnGpus:
         return {**vars(self), "rules": set(), "_plans": {}, "_beside": {}}
 
     def at(self, tokens: int) -> OnGpus:
-        """The same of users of so many tokens."""
+        """The same for users of this many tokens."""
         if tokens == self.asked.tokens:
             return self
         return replace(self, asked=self.asked.at(tokens), _beside={})

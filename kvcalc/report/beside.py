@@ -1,4 +1,4 @@
-"""One of the things that lie on a GPU beside weights and cache."""
+"""A term of a GPU's other memory, besides weights and cache."""
 
 from __future__ import annotations
 

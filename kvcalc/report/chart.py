@@ -12,7 +12,7 @@ from kvcalc.units import both_units, count, gibibytes, plural, short_share, shor
 Number: TypeAlias = int | float
 """A number of an axis: a float is a share of 1, all others are whole."""
 BYTES, TOKENS, SHARE = "bytes", "tokens", "share"
-"""Units that are read in a way of their own; any other is a noun in the plural, as users and blocks are."""
+"""Units with their own formatting; any other is a plural noun, such as users or blocks."""
 
 
 class Axis(NamedTuple):
@@ -115,7 +115,7 @@ class Bar(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """Stacked bars of bytes. levels: bytes that they are held against."""
+    """Stacked bars of bytes. levels: reference lines, in bytes."""
 
     title: str
     label: str

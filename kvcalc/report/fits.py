@@ -66,7 +66,7 @@ class FitsReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """The best layout of each, as the first row of its own table has it."""
+        """The best layout of each, as in the first row of its own table."""
         traced = any(fit.trace for fit in self.fits)
         own = [fit.report.sheets()[0] for fit in self.fits]
         shown = tuple(

@@ -76,7 +76,7 @@ class GpuList(NamedTuple):
         return (devices, self._names()) if self.asked else (devices,)
 
     def _names(self) -> Sheet:
-        columns = (Column("name"), Column("why it is asked back"), Column("may be"))
+        columns = (Column("name"), Column("why it is ambiguous"), Column("may be"))
         rows = tuple((each.name, each.why, ", ".join(each.candidates)) for each in self.asked)
         return Sheet("Ambiguous names", columns, rows)
 

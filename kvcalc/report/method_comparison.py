@@ -41,7 +41,7 @@ class MethodRow(NamedTuple):
     @property
     def label(self) -> str:
         """The method as requested."""
-        return self.spec or "as it is"
+        return self.spec or "baseline"
 
 
 class MethodComparison(NamedTuple):
@@ -158,7 +158,7 @@ class MethodComparison(NamedTuple):
             Column("method"),
             Column("kind", wide=True),
             *(Column(f"GiB at {short_tokens(length)}", "gibibytes") for length in lengths),
-            Column(f"vs as it is at {short_tokens(lengths[-1])}", "ratio"),
+            Column(f"vs baseline at {short_tokens(lengths[-1])}", "ratio"),
         )
         rows: list[tuple[Cell, ...]] = []
         for first in range(0, len(self.rows), len(lengths)):
@@ -174,7 +174,7 @@ class MethodComparison(NamedTuple):
             Column("steady GiB", "gibibytes"),
             Column("in prefill", "gibibytes"),
             Column("in a step", "gibibytes"),
-            Column("vs as it is", "ratio"),
+            Column("vs baseline", "ratio"),
             Column("scores", "gibibytes", wide=True),
             Column("copied in a step", "gibibytes", wide=True),
             Column("besides K and V", wide=True),

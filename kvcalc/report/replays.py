@@ -71,7 +71,7 @@ class ReplaysReport(NamedTuple):
         return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each, then hit rates by cache size where they are asked for."""
+        """A row for each, then hit rates by cache size if requested."""
         columns = (
             Column("trace", once=True),
             Column("model"),

@@ -71,7 +71,7 @@ def tier_lines(tiers: tuple[NodeTier, ...]) -> tuple[Line, ...]:
 
 
 def tier_charts(tiers: tuple[NodeTier, ...], title: str, host_memory_bytes: int | None = None) -> "tuple[Bars, ...]":
-    """What a node keeps off its devices, a bar for each medium; none where nothing is kept or known.
+    """What a node keeps off its devices, a bar for each medium; none if nothing is kept or known.
 
     title: of what keeps it; host_memory_bytes: of a node, where that is known.
     """

@@ -54,7 +54,7 @@ class Balance(NamedTuple):
 
 
 class ByUsers(NamedTuple):
-    """What so many users hold, prefixes and all: for the quantile of the time, None where that is more than there is.
+    """What this many users hold, including prefixes: for the quantile of the time, None if it exceeds the pool.
 
     at_mean, at_most: if each request were as long as the mean, or held all the time what one holds at most.
     """
@@ -169,7 +169,7 @@ class TrafficReport(NamedTuple):
         return Curves(title, x, y, shown, pool, (self._limited, *self.notes), marked="the most that fit")
 
     def _that_fit(self, held: Sequence[int | None]) -> tuple[tuple[int, int], ...]:
-        """What numbers of users hold, as far as there is so much; where not one fits, what one would hold."""
+        """What numbers of users hold, up to the pool; if not even one fits, what one would hold."""
         each = zip(self.by_users, held, strict=True)
         known = tuple((row.users, blocks) for row, blocks in each if blocks is not None)
         return tuple(point for point in known if point[1] <= self.num_blocks) or known[:1]

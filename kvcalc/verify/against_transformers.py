@@ -38,8 +38,8 @@ _MESSAGE_CHARACTERS = 160
 _STOPPED = "device-side assert"
 _WITHOUT = "`kvcalc verify` without --against runs kvcalc's own modules"
 BUILT_IN_ONE_FORMAT = {
-    "deepseek_v4": "weights that transformers loads as float32 whatever the format (position_bias) were built in that "
-    "of the others: as loaded, the gates that csa layers keep of their last block would be float32 too"
+    "deepseek_v4": "weights that transformers always loads as float32 (position_bias) were built in the others' "
+    "format: as loaded, the gates of csa layers' last block would also be float32"
 }
 """Types with a buffer that would inherit float32 from such a weight, and the note about it."""
 _RELEASE = TransformersRelease(TransformersRelease.named(TransformersRelease.nearest(NUMBER)))
@@ -148,7 +148,7 @@ class _Passes(NamedTuple):
 def fields_of(config: Mapping[str, object] | Path) -> Mapping[str, object]:
     """Fields of a config.json, given as they are or as the path of the file or its folder.
 
-    Raises InvalidValueError for a preset, which is no config of the library.
+    Raises InvalidValueError for a preset, which is not a config of the library.
     """
     if isinstance(config, Mapping):
         values: object = config

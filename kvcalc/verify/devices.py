@@ -9,7 +9,7 @@ from kvcalc.units import shown
 
 DEVICES = ("cpu", "cuda", "meta")
 TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8": torch.float8_e4m3fn}
-"""Formats that torch stores natively; packed ones (int4, nvfp4, q8_0 ...) have no tensor of their own."""
+"""Formats that torch stores natively; packed ones (int4, nvfp4, q8_0 ...) have no tensors in torch."""
 
 
 def device_named(device: str | None) -> str:

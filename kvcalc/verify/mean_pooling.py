@@ -11,9 +11,9 @@ from kvcalc.units import positive_int
 def mean_pooled(weight: Tensor, num_kv_heads: int, head_dim: int) -> Tensor:
     """Weights of k_proj or v_proj with `num_kv_heads` heads, each the mean of a group of neighbouring ones.
 
-    weight: (heads * head_dim, hidden_size), or a bias (heads * head_dim). head_dim: width of a head.
-    Returns (num_kv_heads * head_dim, ...), in the weight's dtype.
-    Raises InvalidValueError if the rows are no whole number of heads, or the heads no multiple of num_kv_heads.
+    weight: (heads * head_dim, hidden_size), or a bias (heads * head_dim). head_dim: width of a head. Returns
+    (num_kv_heads * head_dim, ...), in the weight's dtype. Raises InvalidValueError if the rows are not a whole number
+    of heads, or the heads not a multiple of num_kv_heads.
     Source: Ainslie et al. 2023, arXiv 2305.13245, section 2.1.
     """
     positive_int(num_kv_heads, "num_kv_heads")

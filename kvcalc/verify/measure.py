@@ -70,7 +70,7 @@ def verify(  # noqa: PLR0913  # what is asked, and how it is run
 ) -> Verification:
     """Runs torch modules of `model` until each sequence has `tokens` tokens cached, and counts their caches.
 
-    device: cpu, cuda or meta (shapes alone, of any size); by default cuda if there is one, else cpu.
+    device: cpu, cuda or meta (only shapes, of any size); by default cuda if there is one, else cpu.
     decode_steps: how many of the tokens are decoded one by one, through attention. attended_tokens: prompts up to this
     length (by default 256) go through attention as well. encoder_tokens: tokens that cross-attention attends to, if the
     model does not fix them. layers: only the model's first layers, this many. memory_bytes: limit for the caches; by

@@ -41,7 +41,7 @@ _GRACE_SECONDS = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that the launcher handles."""
 _FILES, _FILES_OF_A_RANK = 48, 4
-"""Open files that the launcher takes, and more for each rank: some 40 for two ranks, 70 for eight, as measured."""
+"""Open files that the launcher takes, and more for each rank: about 40 for two ranks, 70 for eight, as measured."""
 _SHELL_SIGNAL_BASE = 128
 """Exit codes above it name a signal, as shells tell it."""
 
@@ -138,7 +138,7 @@ def _no_rank_left() -> Iterator[None]:
 
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Gives back the signal handlers that the launcher replaces, which it does in the main thread alone."""
+    """Restores the signal handlers that the launcher replaces, which it only does in the main thread."""
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield

@@ -45,7 +45,7 @@ def verify_ranks(  # noqa: PLR0913  # what is asked, and how it is run
     timeout_seconds: float = TIMEOUT_SECONDS,
     **how: Any,
 ) -> RanksVerification:
-    """Runs torch modules of each rank's share of `model` in a process of its own, and counts the caches.
+    """Runs torch modules of each rank's share of `model` in a separate process, and counts the caches.
 
     device: cpu, cuda (a device for each rank) or meta; by default cuda if there is one, else cpu. encoder_tokens:
     tokens that cross-attention attends to, if the model does not fix them. layers: only the model's first layers.

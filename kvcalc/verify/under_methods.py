@@ -1,4 +1,4 @@
-"""Layers whose cache a method decides on: their torch policy in place of the module's own cache."""
+"""Layers whose cache a method selects: their torch policy instead of the module's own cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Steps(NamedTuple):
 def policy_of(model: Model) -> Applied | None:
     """The method that selects what the model's layers keep; None if only their attention does.
 
-    Raises NotApplicableError for two such methods: each has a policy of its own, and together they have none.
+    Raises NotApplicableError for two such methods: each has its own policy, and there is none for both.
     """
     deciding = [each for each in model.methods if METHODS.module(each.name).TRAITS.kind != ARCHITECTURE]
     if len(deciding) > 1:
@@ -76,7 +76,7 @@ def steps_of(applied: Applied, tokens: int, decode_steps: int) -> Steps:
 
 
 class PolicyRun(NamedTuple):
-    """A method on the layers of a group, as it is run."""
+    """A method on the layers of a group, as run."""
 
     applied: Applied
     steps: Steps
@@ -86,7 +86,7 @@ class PolicyRun(NamedTuple):
     device: str
 
     def caches(self, group: LayerGroup) -> Iterator[Caches]:
-        """Caches of all layers: the first is run, the others hold what it holds, in memory of their own."""
+        """Caches of all layers: the first is run, the others hold what it holds, in separate memory."""
         policy = self._run(group)
         for number in range(len(group.layers)):
             held = policy.held
@@ -125,7 +125,7 @@ class PolicyRun(NamedTuple):
 
 
 def _copied(data: Tensor) -> Tensor:
-    """A copy in memory of its own, as large as that behind the tensor, of which it may be a view."""
+    """A copy in separate memory, as large as that behind the tensor, of which it may be a view."""
     behind = data.untyped_storage().clone()
     return torch.empty(0, dtype=data.dtype, device=data.device).set_(
         behind, data.storage_offset(), data.shape, data.stride()

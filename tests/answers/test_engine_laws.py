@@ -112,7 +112,7 @@ def test_a_pool_of_states_alone_holds_the_tokens_of_one_context(name):
     told = question | {"engine_settings": {"context_length": 4096}}
     assert finding_of(kvcalc.load(name), Limit.of_budget(2**38), **told).fits
     notes = [kvcalc.fit(kvcalc.load(name), engine="sglang", available_bytes=2**38).notes]
-    assert "takes 2,048 tokens, which all requests share: set context_length" in str(notes)
+    assert "SGLang uses 2,048 tokens, which all requests share: set context_length" in str(notes)
 
 
 @EACH

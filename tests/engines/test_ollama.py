@@ -172,7 +172,7 @@ REFUSALS = {
     "no planner": (
         kvcalc.NotApplicableError,
         lambda: kvcalc.fit(kvcalc.load("r1"), engine="ollama", available_bytes=2**35),
-        "the engine ollama has no planner of its own",
+        "the engine ollama has no planner",
     ),
     "a type": (
         kvcalc.InvalidValueError,

@@ -457,7 +457,7 @@ def test_unknown_names_are_refused_with_the_nearest():
     assert "h100" in gpu.value.help
     with pytest.raises(kvcalc.UnknownNameError, match="no kv_cache_dtype of vLLM is called 'fp8_e4m4'"):
         fit("r1", kv_cache_dtype="fp8_e4m4")
-    with pytest.raises(kvcalc.NotApplicableError, match="the engine ideal has no planner of its own"):
+    with pytest.raises(kvcalc.NotApplicableError, match="the engine ideal has no planner"):
         kvcalc.fit(loaded("r1"), engine="ideal", available_bytes=1)
 
 

@@ -109,7 +109,7 @@ def test_a_host_tier_of_the_settings_is_among_the_sizes():
     assert report.block_bytes == 2**20
     assert [blocks for blocks, _ in report.host_curve] == [1000, 1536, 2000, 4000, 8000, 16000, 32000]
     without = kvcalc.replay(model, [], **asked)
-    assert any("those of the device's cache alone" in note for note in without.notes)
+    assert any("those of only the device's cache" in note for note in without.notes)
 
 
 @given(st.integers(0, 2**32 - 1).map(Random))

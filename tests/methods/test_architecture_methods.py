@@ -396,9 +396,9 @@ def test_heads_that_differ_do_not():
     [
         ((48, 5), 4, 8, r"the weight has 6 heads, which is not a multiple of num_kv_heads \(4\)"),
         ((48, 5), 12, 8, r"the weight has 6 heads, which is not a multiple of num_kv_heads \(12\)"),
-        ((48, 5), 2, 7, r"the weight has 48 rows, which are no heads of head_dim \(7\)"),
-        ((0, 5), 2, 7, r"the weight has 0 rows, which are no heads of head_dim \(7\)"),
-        ((), 2, 7, r"the weight has 0 rows, which are no heads of head_dim \(7\)"),
+        ((48, 5), 2, 7, r"the weight has 48 rows, not a multiple of head_dim \(7\)"),
+        ((0, 5), 2, 7, r"the weight has 0 rows, not a multiple of head_dim \(7\)"),
+        ((), 2, 7, r"the weight has 0 rows, not a multiple of head_dim \(7\)"),
         ((48, 5), 0, 8, "num_kv_heads must be at least 1, not 0"),
         ((48, 5), 2, 0, "head_dim must be at least 1, not 0"),
     ],

@@ -304,7 +304,7 @@ def test_all_methods_of_a_model_in_one_table():
     model = kvcalc.load("llama-2-7b")
     table = compare_methods(Question.of(model, tokens=32_768, sequences=2), None)
     rows = {row.label: row for row in table.rows}
-    assert rows.keys() == {"as it is", *METHODS.names()} - {"gqa", "kv-dtype"}
+    assert rows.keys() == {"baseline", *METHODS.names()} - {"gqa", "kv-dtype"}
     for row in table.rows:
         assert row.report.total_bytes <= row.prefill_peak_bytes
         assert row.report.total_bytes <= row.decode_peak_bytes
@@ -390,7 +390,7 @@ def test_an_engine_that_was_measured_without_methods_says_so():
         notes = [note for note in report.notes if note.startswith("transformers was measured without methods")]
         assert bool(notes) is said, specs
         names = " and ".join(spec.partition(":")[0] for spec in specs)
-        assert all(f"what stays under {names} is counted" in note for note in notes)
+        assert all(f"what {names} keeps is counted" in note for note in notes)
 
 
 def test_chosen_tokens_are_quantised_as_others_are():

@@ -128,11 +128,11 @@ def test_full_size_without_memory(config, equal):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"kv_dtype": "fp8"}, "the weights' format, and that is not fp8"),
+        ({"kv_dtype": "fp8"}, "the weights' format, which cannot be fp8"),
         ({"device": "tpu"}, "device must be one of cpu, cuda, meta, not 'tpu'"),
         ({"decode_steps": -1}, "decode_steps must be a whole number of at least 0"),
         ({"tokens": 0}, "tokens must be at least 1"),
-        ({"config": {"attention": "gqa"}}, "and this is none"),
+        ({"config": {"attention": "gqa"}}, "which this model does not have"),
         ({"config": Path("nowhere.json")}, "no such file"),
         ({"config": {**LLAMA, "model_type": "baichuan"}}, "has no class that generates text for model_type 'baichuan'"),
         ({"config": {**LLAMA, "hidden_act": "soft"}}, "cannot build LlamaForCausalLM: KeyError: 'soft'"),
@@ -160,8 +160,8 @@ def test_what_no_cache_depends_on_is_made_small_first():
     assert result.equal
     assert result.predicted_bytes == against_transformers(WIDE, tokens=20, device="meta").predicted_bytes
     assert result.notes[0] == (
-        "made smaller to fit the memory: intermediate_size 500 -> 128 (1/3.9); vocab_size 20,000 -> 512 (1/39); "
-        "num_local_experts 48 -> 32 (1/1.5); what each of the layers caches is its full size"
+        "shrunk to fit in memory: intermediate_size 500 -> 128 (1/3.9); vocab_size 20,000 -> 512 (1/39); "
+        "num_local_experts 48 -> 32 (1/1.5); each layer's cache has its full size"
     )
 
 
@@ -169,7 +169,7 @@ def test_then_the_last_layers_go():
     result = against_transformers(WIDE, tokens=20, memory_bytes=6_000_000)
     assert result.equal
     assert [row.group for row in result.tensors] == ["2 sliding", "1 full"]
-    assert "(1/1.5); the first 3 of 8 layers (1/2.6); what each" in result.notes[0]
+    assert "(1/1.5); the first 3 of 8 layers (1/2.6); each layer's cache" in result.notes[0]
     assert "all of them are predicted to take" in result.notes[0]
 
 

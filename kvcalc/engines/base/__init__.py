@@ -64,13 +64,13 @@ class Engine(ABC):
     """An engine: a frozen dataclass whose fields are its own settings, with its names and defaults.
 
     TITLE: the engine as its authors write it. VERIFIED: how its rules were established. RELEASE: the table of its
-    versions; None if versions do not differ. SUPPORT: the table of model types that it has no class for; None if it
-    supports all. ALIASES: other names of settings. SHARES_CONTEXT: whether all sequences share one context, whose total
-    tokens are then asked: its slots are those of all sequences, up to MAX_SEQUENCES. VENDORS: makers of the devices
-    whose rules are known; empty for any: the cache is only summed up.
+    versions; None if versions do not differ. SUPPORT: the table of model types without a class; None if it supports
+    all. ALIASES: other names of settings. SHARES_CONTEXT: whether all sequences share one context, whose total tokens
+    are then asked: its slots are those of all sequences, up to MAX_SEQUENCES. VENDORS: makers of the devices whose
+    rules are known; empty for any: the cache is only summed up.
     PLANS_STAGES: whether all ranks are planned together (`allocate_rank`), with stages of the engine's own choice.
     LOADS: quantised weight formats that it loads, each with the minimum compute capability.
-    HOLDS: stored tensors with names of its own, each with those of the model's tensors that it may hold.
+    HOLDS: stored tensors with the engine's own names, each with the model's tensors that it may hold.
     """
 
     TITLE: ClassVar[str]
@@ -192,7 +192,7 @@ class Engine(ABC):
     def allocate_rank(self, model: Model, kv_dtype: Dtype, ranks: Parallel) -> Allocation | None:
         """What a rank stores of each layer, if the engine plans all ranks together.
 
-        None if a rank stores its share like a model of its own. Raises NotApplicableError as `allocate` does.
+        None if a rank stores its share like a separate model. Raises NotApplicableError as `allocate` does.
         """
         del model, kv_dtype, ranks
         return None
@@ -220,7 +220,7 @@ class Engine(ABC):
         del model
         raise NotApplicableError(
             f"what {self.TITLE} caches for drafts of another checkpoint ({drafter.name}) is not modelled",
-            help="size the draft model by itself, or leave the drafts out",
+            help="size the draft model separately, or remove the drafts",
         )
 
     def settled(self, model: Model, ranks: Parallel) -> Self:
@@ -307,7 +307,7 @@ class Engine(ABC):
         return kv_dtype.name
 
     def caveats(self, model: Model) -> tuple[str, ...]:
-        """Notes that belong to every number of `model` in this engine, also of plans: that it has no class for it."""
+        """Notes that belong to every number of `model` in this engine, also of plans: no class for it."""
         return () if self.SUPPORT is None else self.SUPPORT.notes(model, self.version)
 
     def policies(self) -> Mapping[str, Engine]:

@@ -53,7 +53,7 @@ class Beside(NamedTuple):
         return "; ".join(f"{', '.join(map(str, terms))} ({source})" for source, terms in by_source)
 
     def on_unified_memory(self) -> Beside:
-        """The same where the operating system takes of the same memory, or gives back, while an engine measures it."""
+        """The same if the operating system allocates from the same memory, or frees it, while an engine measures it."""
         term = Term.of("memory shared with the CPU", -_UNIFIED_GIB, _UNIFIED_GIB, "start-ups on one GB10")
         return Beside((*self.terms, term))
 

@@ -1,7 +1,7 @@
 """Rows: what a kernel reads of a stored tensor for one slot of the model's own.
 
-A model says which slots of its tensors a step looks at; an engine stores them under names of its own, several in one,
-and in blocks. A row is one such slot as it is stored, without the block around it and without padding.
+A model says which slots of its tensors a step looks at; an engine stores them under its own names, several in one, and
+in blocks. A row is one such slot as stored, without the block around it and without padding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STATES_OF_A_BLOCK = "states of a block"
 """Dimension of a stored tensor whose slot is a block: the rows in it."""
 _ROWS_OF_SLOT = (STATES_OF_A_BLOCK, "entries", "sliding_window")
 ONCE = "a state"
-"""In place of a tensor's name: the whole is a state, and read once."""
+"""Instead of a tensor's name: a state, read once in full."""
 
 
 class Row(NamedTuple):

@@ -22,7 +22,7 @@ class Refusal(NamedTuple):
 
 
 class Support(NamedTuple):
-    """How a version of an engine handles model types that it has no class for.
+    """How a version of an engine handles model types without a class.
 
     title: the engine as its authors write it; version: requested. refused: by type. by_fallback: run by its
     Transformers fallback. undecided: not known whether the fallback runs them. cacheless: run by the fallback as
@@ -49,7 +49,7 @@ class Support(NamedTuple):
             )
 
     def notes(self, model: Model, version: str) -> tuple[str, ...]:
-        """How this version runs a model that it has no class for; empty if it has one."""
+        """How this version runs a model without a class; empty if it has one."""
         name = _type_of(model)
         if (number_of(version) or ()) < (number_of(self.version) or ()):
             return ()

@@ -40,7 +40,7 @@ def rules_read() -> Iterator[set[Rule[Any]]]:
 
 
 class Nearest(str):
-    """A known version used in place of another, `asked`."""
+    """A known version used instead of another, `asked`."""
 
     __slots__ = ("asked",)
     asked: str

@@ -186,7 +186,7 @@ def _blocks(model: Model, settings: LmdeploySettings) -> tuple[int, int]:
             raise NotApplicableError(
                 "DSA indexer cache requires equal logical and kernel block sizes, got "
                 f"{settings.block_size} and {settings.kernel_block}.",
-                help="leave kernel_block_size out",
+                help="remove kernel_block_size",
             )
     elif sparse:
         raise NotApplicableError(

@@ -61,7 +61,7 @@ class LmdeploySettings(Engine):
         False, "LMDEPLOY_FP32_MAMBA_SSM_DTYPE: recurrent states of Qwen3.5 in float32 instead of bf16"
     )
     dsa_indexer_max_logits_mb: int = setting(
-        512, "LMDEPLOY_DSA_INDEXER_MAX_LOGITS_MB: MiB set aside for the scores of an indexer"
+        512, "LMDEPLOY_DSA_INDEXER_MAX_LOGITS_MB: MiB reserved for the scores of an indexer"
     )
     vocab_size: int | None = setting(None, "logits per token; default: from the model's config")
 

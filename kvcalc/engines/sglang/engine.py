@@ -109,7 +109,7 @@ class Sglang(SglangSettings):
     def storing(self, model: Model, kv_dtype: Dtype) -> Sglang:
         """With the setting that stores a question's format; pools in 16 bits have one size.
 
-        Raises InvalidValueError where a setting already decides, NotApplicableError for what it does not store.
+        Raises InvalidValueError if a setting already decides, NotApplicableError for what it does not store.
         """
         if kv_dtype.block_bytes == BF16.block_bytes and kv_dtype.is_computed_in:
             return self

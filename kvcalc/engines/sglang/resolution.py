@@ -228,5 +228,5 @@ def _raw_latent(model: Model, settings: SglangSettings) -> bool:
 
 
 def has_own_windows(model: Model, settings: SglangSettings) -> bool:
-    """Whether sliding layers have a pool of their own."""
+    """Whether sliding layers have their own pool."""
     return is_of(model, OWN_WINDOWS) and not settings.disable_hybrid_swa_memory

@@ -56,7 +56,7 @@ WITHOUT_PREFIXES = frozenset({"minicpm_sala", "whisper"})
 EXPANDED_LATENTS = frozenset({"axk1", "axk2", "mistral4", "youtu"})
 """Latents that only the fallback to Transformers serves: K and V of every head are stored (configs/model_config.py)."""
 ROTARY_HEADS = frozenset({"axk1", "axk2", "youtu"})
-"""Those whose config classes call the rotary part head_dim, so that K has rows of that width alone."""
+"""Those whose config classes call the rotary part head_dim, so that K has rows of only that width."""
 
 SELF_DRAFTING = frozenset(
     {

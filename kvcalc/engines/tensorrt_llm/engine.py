@@ -78,7 +78,7 @@ class TensorrtLlm(TensorrtLlmSettings):
     def storing(self, model: Model, kv_dtype: Dtype) -> TensorrtLlm:
         """With the setting that stores a question's format.
 
-        Raises InvalidValueError where a setting already decides, NotApplicableError for what it does not store.
+        Raises InvalidValueError if a setting already decides, NotApplicableError for what it does not store.
         """
         del model
         if kv_dtype == BF16:
@@ -100,7 +100,7 @@ class TensorrtLlm(TensorrtLlmSettings):
     def beside(
         self, model: Model, kv_dtype: Dtype, ranks: Parallel, widths: Widths, tokens: int | None
     ) -> Beside | None:
-        """Activations of a step, and what is outside of PyTorch; None if that has the system's files in it."""
+        """Activations of a step, and memory outside PyTorch; None if that includes the system's files."""
         del model, kv_dtype, tokens
         return None if gpu_named(self.gpu).is_unified else beside(widths, self.max_num_tokens, ranks.tp)
 

@@ -130,7 +130,7 @@ class Transformers(Engine):
             )
         if self.cache not in (DEFAULT, STATIC) and model.model_type in IGNORES_QUANTIZED_CACHE:
             found.append(
-                f"transformers ignores a quantised cache for {model.model_type}; these are the bytes of its own"
+                f"transformers ignores a quantised cache for {model.model_type}; these are the bytes of its own cache"
             )
         if not all(group.is_as_built for group in model.groups):
             names = " and ".join(applied.name for applied in model.methods)

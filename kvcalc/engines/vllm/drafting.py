@@ -48,7 +48,7 @@ class Speculation(NamedTuple):
 
 
 def draft_named_in(settings: VllmSettings) -> str | None:
-    """The checkpoint that drafts, as speculative names it; None where nothing drafts, or no layers do."""
+    """The checkpoint that drafts, as speculative names it; None if nothing drafts, or no layers do."""
     asked = _asked(settings)
     named = asked.get("model")
     return named if isinstance(named, str) and named and _method_of(asked) not in _LAYERLESS else None
@@ -136,7 +136,7 @@ def _parts(model: Model) -> list[tuple[Attention, ...]]:
 
 
 def _asked(settings: VllmSettings, drafter: Model | None = None) -> Mapping[str, object]:
-    """The setting, once it is known to be a mapping; where it names no model, with the one that drafts."""
+    """The setting, once known to be a mapping; with the draft model if it names none."""
     speculative = settings.speculative
     if not speculative:
         return {}

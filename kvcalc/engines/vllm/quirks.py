@@ -38,7 +38,7 @@ SUMMARISES_REGIONS = {"step5"}
 COPIES_NO_HEADS = {"param2moe", "PanguProMoE"}
 """Types whose KV heads are never copied to several ranks (param2moe.py, openpangu.py)."""
 FULL_AFTER_LAST_GROUP = {"bailing_hybrid"}
-"""Types whose layers after the last whole group are full where they are Kimi Delta Attention (bailing_moe_v3.py)."""
+"""Types whose layers after the last whole group are full if they are Kimi Delta Attention (bailing_moe_v3.py)."""
 UNMENTIONED_DRAFT = {"mimo_v2_flash": True, "qwen3_next": False}
 """Types with one draft layer that their config does not mention, and whether it has a window (their *_mtp.py)."""
 DRAFTS_AS_MTP = {

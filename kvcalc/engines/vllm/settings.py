@@ -120,7 +120,7 @@ def _flag(value: object, field: str) -> None:
 
 
 def _list(value: object, field: str, kinds: tuple[type, ...]) -> None:
-    """Raises InvalidValueError if a setting is no list of values of these kinds."""
+    """Raises InvalidValueError if a setting is not a list of values of these kinds."""
     if not isinstance(value, list | tuple) or any(type(item) not in kinds for item in value):
         raise InvalidValueError(
             f"{field} must be a list, not {shown(value)}", field=field, help=f'for example {{"{field}": [0, 1]}}'

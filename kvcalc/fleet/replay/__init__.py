@@ -33,7 +33,7 @@ _HOST = (
     "a host tier has the full blocks of prompts, copied to it when they are computed, the least recently used evicted: "
     "vLLM's OffloadingConnector with its defaults, as read, not measured"
 )
-_NO_HOST = "steps and hits are those of the device's cache alone; --curve has the hit rate with a host tier"
+_NO_HOST = "steps and hits are those of only the device's cache; --curve has the hit rate with a host tier"
 
 
 def replay(  # noqa: PLR0913  # question and engine
@@ -61,9 +61,9 @@ def replay(  # noqa: PLR0913  # question and engine
     every_step: whether the report has each step; without, one group of full attention is replayed from event to event,
     a million requests in less than a minute. step_seconds: what the report says of a step; steps are the clock.
     notes: what the report says before its own.
-    curve: whether to say which cache would hit how much, of several sizes and with host tiers. progress: is told how
-    many requests arrived so far.
-    Raises InvalidValueError, UnknownNameError, and NotApplicableError for engines that are not replayed.
+    curve: whether to say which cache would hit how much, of several sizes and with host tiers. progress: called with
+    the requests that arrived so far. Raises InvalidValueError, UnknownNameError, and NotApplicableError for engines
+    that are not replayed.
     """
     if not isinstance(model, Model):
         raise InvalidValueError(f"replay takes a Model, not {shown(model)}", help="load it first: kvcalc.load('r1')")

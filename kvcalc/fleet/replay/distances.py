@@ -124,7 +124,7 @@ class Distances:
         return [tokens.prefix(place) for place in range(1, blocks + 1)]
 
     def hit_rate(self, num_blocks: int, host_blocks: int = 0) -> Fraction:
-        """Share of prompt tokens that a cache of so many blocks hits; with a host tier, this one's of num_blocks."""
+        """Share of prompt tokens that hit a cache of this many blocks; with a host tier, the tier's, of num_blocks."""
         hits = sum(times for distance, times in self.found.items() if distance <= num_blocks)
         hits += sum(times for distance, times in self.hosted.items() if distance <= host_blocks)
         return Fraction(hits * self.block_size, self.prompt_tokens) if self.prompt_tokens else Fraction(0)

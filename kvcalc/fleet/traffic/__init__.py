@@ -5,7 +5,7 @@ mix            behaviour of users: requests, shared prefixes, idle time
 store          units that an engine allocates to requests
 load           units that users of a mix hold of a store
 distribution   units of all users together, by convolution
-served         users of a pool, whatever engine serves from it
+served         users of a pool, of any engine
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def users_of(model: Model, engine: Engine, stores: Sequence[Store], mix: Mix) ->
 
 
 def _named_quantiles(load: Load, users: int, *, own: bool = False) -> Iterator[tuple[str, int]]:
-    """Units of so many users and their prefixes, by quantile. own: without the prefixes."""
+    """Units of this many users and their prefixes, by quantile. own: without the prefixes."""
     shares = [share for _, share in _SHOWN]
-    if load.store.unit_bytes:  # a pool of tokens, which says it of those that there are
+    if load.store.unit_bytes:  # a pool of tokens, whose quantiles end at its size
         of_pool = [load.units.quantile(users, share) if users else 0 for share in shares]
         found = [load.prefix_units + (load.units.num_blocks if each is None else each) for each in of_pool]
     else:
@@ -107,7 +107,7 @@ def _rounded(tokens: Load, users: int) -> Iterator[str]:
 
 
 def _distribution(load: Load, users: int) -> Iterator[tuple[Fraction, int]]:
-    """Units that are enough for which share of the time, as far as there are so many."""
+    """Units that suffice for shares of the time, up to the pool."""
     shares = sorted({*_OF_A_CURVE, load.mix.quantile}) if users else []
     for share, units in zip(shares, load.units.quantiles(users, shares), strict=True):
         if units is not None:

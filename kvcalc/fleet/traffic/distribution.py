@@ -64,7 +64,7 @@ def steps_by_tokens(pairs: Sequence[tuple[int, int, int]], longest: int) -> dict
 class Blocks:
     """What one user holds, and from it what any number of them do.
 
-    num_blocks: that there are. step: blocks to which what each user holds is rounded up, where there are very many.
+    num_blocks: of the pool. step: multiple to which each user's blocks are rounded up, for very large pools.
     """
 
     def __init__(self, weights: Sequence[int], num_blocks: int) -> None:
@@ -264,7 +264,7 @@ def exact_share(weights: Sequence[int], users: int, within: int) -> Fraction:
 
 
 def exact_quantiles(weights: Sequence[int], users: int, shares: Sequence[Fraction], most: int) -> Iterator[int | None]:
-    """The fewest blocks that are enough for shares of the time, which ascend; None where that is more than `most`."""
+    """The fewest blocks that are enough for shares of the time, which ascend; None if it exceeds `most`."""
     whole = sum(weights) ** users
     sums = list(accumulate(exact_weights(weights, users)[: most + 1]))
     for share in shares:

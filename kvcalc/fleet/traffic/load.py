@@ -106,7 +106,7 @@ class Load:
         return self.quantiles(users, [self.mix.quantile])[0]
 
     def quantiles(self, users: int, shares: Sequence[Fraction]) -> list[int]:
-        """Units that are enough for so many users and their prefixes for each share of the time, whatever there is."""
+        """Units that suffice for these users and their prefixes for each share of the time, of any pool."""
         blocks = Blocks(self.weights, self._enough(users, max(shares)))
         found = [blocks.quantile(users, share) if share < 1 else None for share in shares]
         return [self.prefix_units + (blocks.num_blocks if each is None else each) for each in found]
@@ -121,7 +121,7 @@ class Load:
         return min(most, self._bound(users, share)) if share < 1 else most
 
     def _bound(self, users: int, share: Fraction) -> int:
-        """Units that suffice by mean and variance alone (Cantelli's inequality)."""
+        """Units that suffice by only mean and variance (Cantelli's inequality)."""
         one = self.units
         squares = Fraction(sum(units * units * weight for units, weight in enumerate(self.weights)), one.total)
         spread = users * (squares - one.mean**2) * share / (1 - share)

@@ -40,7 +40,7 @@ class Prefixes(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """Requests, and whatever else decides the users' memory.
+    """Requests, and what else decides the users' memory.
 
     quantile: required share of the time without preemption. active: share of the time that a user's request runs;
     otherwise its session is idle and stays cached.

@@ -47,8 +47,8 @@ def _none(*_tokens: int) -> int:
 class Store:
     """A shared store, in units. name: plural of the unit; unit: singular.
 
-    held: units of a request while it generates, by the tokens written; shared: of these, what requests have in common
-    that begin with so many equal tokens; kept: of a session between two requests, by its prompt and all tokens written.
+    held: units of a request while it generates, by the tokens written; shared: of these, what requests with this many
+    equal first tokens have in common; kept: of a session between two requests, by its prompt and all tokens written.
     shared_tokens, kept_tokens: the same, by how many tokens those hold. longest: tokens at which every request ends.
     spare: units that requests never get. note: what is assumed, idle_note, prefix_note: of idle sessions and of shared
     prefixes.

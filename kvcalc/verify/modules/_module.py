@@ -86,7 +86,7 @@ class Advisor(CacheModule):
 
 
 def rotate(vectors: Tensor, positions: Tensor) -> Tensor:
-    """Rotary position embedding of (..., tokens, width); an odd last dimension stays as it is."""
+    """Rotary position embedding of (..., tokens, width); an odd last dimension is unchanged."""
     width = vectors.shape[-1] // 2 * 2
     frequencies = ROPE_BASE ** -(torch.arange(0, width, 2, dtype=torch.float64, device=vectors.device) / max(width, 1))
     angles = positions[:, None].to(torch.float64) * frequencies  # (tokens, width / 2)

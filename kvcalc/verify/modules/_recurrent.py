@@ -32,7 +32,7 @@ class RecurrentModule(CacheModule):
         """Output of `hidden` (sequences, tokens, hidden_size), and the states after it."""
 
     def new_cache(self, sequences: int, capacity: int, dtype: torch.dtype) -> Cache:  # noqa: ARG002
-        """The states; they keep the module's dtype or their own, whatever K and V are stored as."""
+        """The states, in the module's dtype or their own, independent of the format of K and V."""
         return {name: State(data) for name, data in self.first_states(sequences).items()}
 
     def forward(self, hidden: Tensor, cache: Cache | None = None, context: Context = ALONE) -> Tensor:  # noqa: ARG002

@@ -74,7 +74,7 @@ class CompressedModule(CacheModule):
 
     @property
     def waits(self) -> bool:
-        """Whether tokens wait to be compressed: not where each makes an entry of its own."""
+        """Whether tokens wait to be compressed: not if each makes its own entry."""
         return self.rate > 1 or not self.facts.closed_groups
 
     def _slots(self, sequences: int, width: int, capacity: int, reach: Reach, dtype: torch.dtype) -> Slots:

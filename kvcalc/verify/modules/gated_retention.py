@@ -58,9 +58,9 @@ def gated_retention(
     """One chunk of tokens, of which a single one is the recurrence itself.
 
     query, key, value: (sequences, heads, tokens, width), not rotated; log_decay: (sequences, heads, tokens); state:
-    (sequences, heads, d_k, d_v). Returns outputs of the value's shape, and the state after the last token.
-    Rotary attention depends on distances alone, so positions are counted from the last token before the chunk, and the
-    state is turned back as they move on: it needs to know no position.
+    (sequences, heads, d_k, d_v). Returns outputs of the value's shape, and the state after the last token. Rotary
+    attention depends only on distances, so positions are counted from the last token before the chunk, and the state is
+    turned back as they move on: it needs to know no position.
     """
     tokens = query.shape[2]
     at = torch.arange(1, tokens + 1, device=query.device)

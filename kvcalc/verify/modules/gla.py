@@ -1,4 +1,4 @@
-"""Grouped latent attention, absorbed: queries of each group are taken into the space of their own latent."""
+"""Grouped latent attention, absorbed: queries of each group are projected into the space of their own latent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grouped-tied attention: key and value of a group are one cached state, but for the rotary half of the key."""
+"""Grouped-tied attention: key and value of a group are one cached state, except for the rotary half of the key."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from kvcalc.verify.modules._recurrent import RecurrentModule, States, causal_con
 
 
 class KimiDeltaModule(RecurrentModule):
-    """The gated delta rule with diag(a) in place of one a. Source: Kimi Linear report, arXiv 2510.26692."""
+    """The gated delta rule with diag(a) instead of one a. Source: Kimi Linear report, arXiv 2510.26692."""
 
     def __init__(self, facts: KimiDeltaAttention, hidden_size: int, *, dtype: torch.dtype, device: str) -> None:
         super().__init__(facts, hidden_size, dtype=dtype, device=device)

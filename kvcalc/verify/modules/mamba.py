@@ -1,4 +1,4 @@
-"""Mamba: a selective state space, each channel with a state of its own."""
+"""Mamba: a selective state space, each channel with its own state."""
 
 from __future__ import annotations
 

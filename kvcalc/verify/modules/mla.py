@@ -1,4 +1,4 @@
-"""Multi-head latent attention, absorbed: queries are taken into the latent's space, and only the latent is cached."""
+"""Multi-head latent attention, absorbed: queries are projected to the latent's space, only the latent is cached."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from kvcalc.verify.policies._ragged import alike
 
 
 def stays(position: int, ratio: Fraction) -> bool:
-    """Whether the token at a position has a slot of its own: the first of each `ratio` tokens."""
+    """Whether the token at a position has its own slot: the first of each `ratio` tokens."""
     return -(-(position + 1) // ratio) > -(-position // ratio)
 
 

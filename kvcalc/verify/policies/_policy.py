@@ -100,7 +100,7 @@ class TokenPolicy(Policy):
         return rows.repeat_interleave(self.place.attention.num_query_heads // rows.shape[1], dim=1)
 
     def keep(self, indices: Tensor) -> None:
-        """Keeps the tokens of these ascending indices into what is held, (B, h, kept), in memory of their own."""
+        """Keeps the tokens of these ascending indices into what is held, (B, h, kept), in separate memory."""
         self.key, self.value = gathered(self.key, indices), gathered(self.value, indices)
         self.positions = self.positions.gather(-1, indices)
 

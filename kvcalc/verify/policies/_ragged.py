@@ -1,4 +1,4 @@
-"""Layers whose heads keep different numbers of tokens: a policy of its own for each share of the heads."""
+"""Layers whose heads keep different numbers of tokens: a separate policy for each share of the heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DMC, run: a token is merged into the last slot of a head, weighted, or has a slot of its own."""
+"""DMC, run: a token is merged into the last slot of a head, weighted, or has its own slot."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ RATIOS = ("punctuation_ratio", "frequent_ratio", "local_ratio")
 class Hybrid(TokenPolicy):
     """Heads that keep special tokens and, by `level`, punctuation, the frequent, and the local tokens.
 
-    level: how many of the ratios are added up. A token may be special or punctuation by its position alone: text has
+    level: how many of the ratios are added up. A token may be special or punctuation by its position only: text has
     punctuation as regularly as punctuation_ratio says. Local are the newest of all others, frequent the rest of the
     budget, those with most attention so far.
     """

@@ -27,7 +27,7 @@ class H2O(TokenPolicy):
 
     @property
     def ratio(self) -> float | None:
-        """What to drop of the prompt, where that is given in place of a budget."""
+        """The share of the prompt to drop, if given instead of a budget."""
         ratio: float | None = self.arguments["compression_ratio"]
         return ratio
 

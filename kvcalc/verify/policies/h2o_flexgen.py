@@ -34,8 +34,8 @@ class FlexGenH2O(Policy):
         if not k:
             ratio = shown(float(self.arguments["hh_ratio"]))
             raise InvalidValueError(
-                f"hh_ratio ({ratio}) of a prompt of {plural(tokens, 'token')} is none of them, and FlexGen keeps no "
-                "heavy hitter",
+                f"hh_ratio ({ratio}) of a prompt of {plural(tokens, 'token')} is less than one token, so FlexGen "
+                "keeps no heavy hitter",
                 field="hh_ratio",
                 help="verify with a longer prompt, or a larger ratio",
             )

@@ -15,7 +15,7 @@ BUDGET = 0.1
 
 
 class MaskedH2O(TokenPolicy):
-    """Attention over heavy hitters and the newest tokens alone, with everything cached.
+    """Attention over only heavy hitters and the newest tokens, with everything cached.
 
     Source: Zhang et al. 2023, arXiv 2306.14048; FMInference/H2O, h2o_hf/utils_hh.
     """

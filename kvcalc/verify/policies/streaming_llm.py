@@ -26,7 +26,7 @@ class StreamingLLM(TokenPolicy):
             self._keep_ends(min(_SINKS_OF_KVPRESS, kept), max(0, kept - _SINKS_OF_KVPRESS))
 
     def before_step(self) -> None:
-        """Drops the oldest of the window where it is full, so that the token fits; a cut by ratio does not roll."""
+        """Drops the oldest of the window if it is full, so that the token fits; a cut by ratio does not roll."""
         if self.arguments["compression_ratio"] is None:
             self._keep_ends(self.arguments["start_size"], self.arguments["recent_size"] - 1)
 

@@ -25,7 +25,7 @@ class StridedStore(GroupedStore):
 
 
 class Hqq(QuantisedCache):
-    """Codes of several groups share a row on axis 1; on axis 0 each group has words of its own."""
+    """Codes of several groups share a row on axis 1; on axis 0 each group has separate words."""
 
     def store(self, name: str) -> GroupedStore:
         """By the axis of keys or of values; 3 bits in words of ten."""

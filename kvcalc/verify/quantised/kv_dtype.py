@@ -1,4 +1,4 @@
-"""Formats of their own for keys and values, run: block formats in bytes, others in torch's own types."""
+"""Separate formats for keys and values, run: block formats in bytes, others in torch's own types."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ def looked_up(codes: Tensor, table: Tensor) -> Tensor:
 
 
 class KvquantStore(Store):
-    """Tokens in rows of all heads' channels, (B, T, W), W = h * D, but for the first few in fp16.
+    """Tokens in rows of all heads' channels, (B, T, W), W = h * D, except for the first few in fp16.
 
-    The table is made from the prompt in place of calibration: one for each channel of keys, one in all for values.
-    It is the same for every sequence and no part of the cache.
+    The table is made from the prompt instead of calibration: one for each channel of keys, one in all for values. It is
+    the same for every sequence and no part of the cache.
     """
 
     def __init__(self, name: str, bits: int, outliers: Fraction, first: int) -> None:
@@ -55,7 +55,7 @@ class KvquantStore(Store):
 
     @property
     def held(self) -> Mapping[str, Tensor]:
-        """Codes, outliers, and the first tokens where they are kept apart."""
+        """Codes, outliers, and the first tokens if they are kept separately."""
         return self.parts
 
     def append(self, rows: Tensor) -> None:
@@ -122,7 +122,7 @@ class KvquantStore(Store):
 class DeployedStore(KvquantStore):
     """As the authors' code: equally many upper and lower outliers of each token, 4 bytes for value and index each.
 
-    Values have a table of their own for each token. room: tokens whose memory is there from the start.
+    Values have a separate table for each token. room: tokens whose memory is there from the start.
     """
 
     def __init__(self, name: str, bits: int, outliers: Fraction, first: int, room: int | None) -> None:

@@ -47,7 +47,7 @@ class PerTokenHeadStore(TokenStore):
 
 
 class PerTokenHead(QuantisedCache):
-    """Each head of each token with a scale of its own."""
+    """Each head of each token with its own scale."""
 
     def store(self, name: str) -> PerTokenHeadStore:  # noqa: ARG002  # keys and values alike
         """The format that was asked for."""

@@ -36,7 +36,7 @@ class ChannelsStore(GroupedStore):
 
 
 class Quanto(QuantisedCache):
-    """Codes of several groups share a row on axis 0; on axis -1 each group has bytes of its own."""
+    """Codes of several groups share a row on axis 0; on axis -1 each group has separate bytes."""
 
     def store(self, name: str) -> GroupedStore:
         """By the axis of keys or of values."""

@@ -89,7 +89,7 @@ class PackageStore(Store):
 
     @property
     def held(self) -> Mapping[str, Tensor]:
-        """The rows, codes of a byte each, norms, and the residual once it is no longer all there is."""
+        """The rows, codes of a byte each, norms, and the residual, once there is more than the residual."""
         return {"": self.rows, "_codes": self.codes, "_norms": self.norms, "_residual": self.residual}
 
     def append(self, rows: Tensor) -> None:

@@ -1,6 +1,6 @@
 """What transformers itself holds: its own classes, built from a config, run on random tokens, and their caches read.
 
-Never a model's own code: classes come from the installed library alone, and nothing is fetched.
+Never a model's own code: classes come only from the installed library, and nothing is fetched.
 """
 
 import os

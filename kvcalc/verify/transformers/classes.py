@@ -45,7 +45,7 @@ def model_classes(model_type: str) -> dict[str, str]:
 
 
 def class_name(model_type: object, architectures: object = ()) -> str | None:
-    """The class that generates text for a model type, the one that its config names if it can; None: there is none."""
+    """The class that generates text for a model type, the config's own if possible; None if there is none."""
     if model_type not in transformers.CONFIG_MAPPING:
         return None
     names = [*model_classes(str(model_type)).values()]
@@ -116,7 +116,7 @@ def fill(model: PreTrainedModel) -> None:
 
 
 def kept_in_float32(model: PreTrainedModel) -> Iterator[Tensor]:
-    """The weights which transformers loads as float32 whatever the dtype asked for: caches inherit their dtype."""
+    """Weights that transformers always loads as float32: caches inherit their dtype."""
     patterns = [re.compile(name.replace("*", ".*")) for name in model._get_dtype_plan(model.dtype)]
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
         if weight.is_floating_point() and any(pattern.search(name) for pattern in patterns):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Layers = dict[str, list[list[Tensor]]]
-"""The tensors of each layer, of the self-attention and, where there is one, of the cross-attention."""
+"""The tensors of each layer, of the self-attention and of any cross-attention."""
 
 
 class LayerBytes(NamedTuple):
@@ -105,7 +105,7 @@ def counted(held: Layers) -> dict[str, list[LayerBytes]]:
 
 
 def _is_new(tensor: Tensor, seen: set[object]) -> bool:
-    """Whether a tensor has elements and is no view seen before; remembers it."""
+    """Whether a tensor has elements and is not a view seen before; remembers it."""
     storage = tensor.untyped_storage()._cdata
     view = (storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
     new = tensor.numel() > 0 and view not in seen

@@ -22,7 +22,7 @@ _MESSAGE_CHARACTERS = 160
 _PREFIX = re.compile(r"(model\.|language_model\.|decoder\.|transformer\.|backbone\.|rwkv\.|cpmant\.)+")
 """What stands before the names of a decoder's tensors, in one class or another."""
 _TEXT = re.compile(r"(model\.)?language_model\.")
-"""How the names of the text model begin inside of a class that has towers, too."""
+"""Prefixes of the text model's names inside a class with towers."""
 _STACKS = {"layers", "layer", "h", "block", "blocks"}
 """Names of the list of a decoder's layers."""
 _STATES = re.compile(

@@ -1,7 +1,7 @@
 """Layers of multi-token prediction: in published checkpoints, and in no class of transformers.
 
 Each rule is checked against what was published (`tests/data/checkpoints.tsv`): a layer of the model once more, and
-around it the projection of two hidden states into one, their norms and, in some checkpoints, tables of its own.
+around it the projection of two hidden states into one, their norms and, in some checkpoints, additional tables.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Rule(NamedTuple):
 def with_mtp(inventory: Inventory, values: Mapping[str, object]) -> Inventory:
     """An inventory with the layers of multi-token prediction that its checkpoint has, numbered on from the last layer.
 
-    An inventory whose class has no rule is returned as it is.
+    An inventory whose class has no rule is returned unchanged.
     """
     rule = _RULES.get(inventory.source.partition(" ")[0])
     if rule is None:
@@ -85,7 +85,7 @@ def _attention_and_experts(rows: Rows) -> Iterator[WeightTensor]:
 
 
 def _without_compressor(rows: Rows) -> Iterator[WeightTensor]:
-    """The last layer, which attends to a window alone."""
+    """The last layer, which attends to only a window."""
     return (row for row in _last(rows) if "compressor" not in row.name)
 
 

@@ -21,7 +21,7 @@ GIVEN_CACHES: dict[str, Callable[[PreTrainedConfig], Cache]] = {
 }
 READS_ALL = {"cpmant"}  # at every step, not only the new token
 STEPS_IN_GENERATE = {"xlm", "xlnet"}
-"""Types that decode in generate() alone: what forwards return is not what they take."""
+"""Types that decode only in generate(): what forwards return is not what they take."""
 
 
 _GIVEN_AS = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
