@@ -31,6 +31,7 @@ from kvcalc.engines.llama_cpp.architectures import (
 )
 from kvcalc.engines.llama_cpp.beside import beside
 from kvcalc.engines.llama_cpp.cells import MAX_SEQUENCES, Cells
+from kvcalc.engines.llama_cpp.drafting import DEFAULT_TYPE, SIMPLE, apart, drafted_by
 from kvcalc.engines.llama_cpp.tensors import STATES, Layout, head_widths, widest_values
 from kvcalc.engines.llama_cpp.tiers import UNLIMITED, Kept, tiers_of
 from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
@@ -96,6 +97,10 @@ class LlamaCpp(Engine):
         None, "one cache for all sequences, any of which may fill it; otherwise each has its share"
     )
     flash_attn: str = setting(_AUTO, "on, off or auto (1, 0, -1); auto counts as on when memory is allocated")
+    spec_type: str | None = setting(None, "draft-simple, to draft with another model; default: none")
+    model_draft: str | None = setting(None, "model that drafts, in a context of its own: a name or a path")
+    type_k_draft: str | None = setting(None, "type of K of the draft; default: f16")
+    type_v_draft: str | None = setting(None, "type of V of the draft; default: f16")
     ctx_checkpoints: int | None = setting(
         None, "context checkpoints of each slot in host memory; default: 32 for server, otherwise 0"
     )
@@ -113,7 +118,10 @@ class LlamaCpp(Engine):
         count_from(self.ctx_checkpoints, "ctx_checkpoints", 0)
         if self.cache_ram != UNLIMITED:
             count_from(self.cache_ram, "cache_ram", 0)
-        for field, name in (("type_k", self.type_k), ("type_v", self.type_v)):
+        if self.spec_type is not None:
+            one_of(self.spec_type, "spec_type", ("none", SIMPLE))
+        for field in ("type_k", "type_v", "type_k_draft", "type_v_draft"):
+            name = getattr(self, field)
             self._set(field, None if name is None else _cache_type(name, field).name)
         for field, word in (("swa_full", self.swa_full), ("kv_unified", self.kv_unified)):
             self._set(field, _meant(word, field, _FLAG))
@@ -210,6 +218,9 @@ class LlamaCpp(Engine):
 
         Raises NotApplicableError if llama.cpp does not support the model, or refuses this context for it.
         """
+        own, drafter = apart(model)
+        if drafter is not None:
+            return (*self.allocate(own, kv_dtype), *self._of_draft().allocate(drafter, kv_dtype))
         architecture = architecture_of(model)
         _check_unchanged(model)
         if architecture in DRAFTS:
@@ -229,8 +240,23 @@ class LlamaCpp(Engine):
             return tuple(() for _ in model.groups)
         return tuple(layout.of(model, group) for group in model.groups)
 
+    def _of_draft(self) -> LlamaCpp:
+        """The parameters of the draft's context."""
+        return replace(self, type_k=self.type_k_draft or DEFAULT_TYPE, type_v=self.type_v_draft or DEFAULT_TYPE)
+
+    @property
+    def draft_model(self) -> str | None:
+        """model_draft."""
+        return self.model_draft
+
+    def drafted_by(self, model: Model, drafter: Model) -> Model:
+        """With all layers of the draft."""
+        return drafted_by(model, drafter, self.spec_type, self.release)
+
     def served(self, model: Model) -> Model:
-        """With the layers for multi-token prediction, in versions that cached them with the others."""
+        """With the layers for multi-token prediction, in versions that cached them with the others, or another's."""
+        if model.drafter is not None:
+            return with_draft_layers(model) if model.draft_groups else model
         counted = self.release.counts_draft_layers.split(", ")
         return with_draft_layers(model) if model.draft_groups and architecture_of(model) in counted else model
 
@@ -247,6 +273,8 @@ class LlamaCpp(Engine):
             found.append("the short history of its per-layer embeddings is not counted")
         if architecture not in WINDOWED and any(limit in group.facts for group in model.groups for limit in limits):
             found.append(f"llama.cpp ignores the windows of {architecture}: every layer keeps every token")
+        if model.drafter is not None:
+            found.append(f"compute buffers of {model.drafter.name}, which drafts, are not counted")
         types = [f"{name} is stored as {kind}" for name, kind in (("K", self.type_k), ("V", self.type_v)) if kind]
         return (*found, *([", ".join(types)] if types else []))
 

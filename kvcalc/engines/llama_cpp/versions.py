@@ -64,6 +64,12 @@ class LlamaCppRelease(DatedRelease):
         {"2026.3.14": "exaone-moe", "2026.5.31": "none"},
         "llama-model.cpp (n_layer_kv_from_start), between 0.3.16 and 0.3.17, and between 0.3.20 and 0.3.24",
     )
+    one_draft_context = Rule(
+        "whether one context drafts for all slots; before, each slot had its own",
+        False,
+        {"2026.5.31": True},
+        "#22838, between 0.3.20 and 0.3.24",
+    )
     server_slots = Rule("default slots of llama-server", 1, {"2025.11.2": 4}, "#16736 (seen in b7079)")
     server_checkpoints = Rule(
         "default context checkpoints per slot of llama-server",

@@ -17,7 +17,11 @@ _OFF = ("", "0", "false", "False")
 _MOST_OF_ADAPTERS = 65_536
 _SURELY_ALL = 99
 """Numbers of layers that mean all of them."""
-_DRAFT_PATH = "speculative_draft_model_path"
+_DRAFT_PATHS = ("speculative_draft_model_path", "model_draft")
+"""Settings of engines that name the model that drafts."""
+_SIMPLE, _LAYERLESS = "draft-simple", ("none", "ngram-mod", "ngram-simple", "ngram-cache")
+"""Types of llama.cpp's speculation: by another model, and without any cache."""
+_LOADING_ADAPTERS = ("enable-lora", "lora-paths")
 _LMCACHE_FILES = ("LMCACHE_CONFIG_FILE", "lmcache-config-file")
 _GIB = re.compile(r"\d{1,7}(\.\d{1,9})?")
 
@@ -56,6 +60,27 @@ def adapters(given: Given, reading: Reading) -> None:
             return
         reading.adapters = {**(reading.adapters or {}), given.flag.name.replace("-", "_"): int(given.text)}
         reading.ignores(given, "adapters, which --enable-lora loads")
+
+
+def pooled_adapters(given: Given, reading: Reading) -> None:
+    """Arguments of SGLang's adapters: that there are any, and the slots, the rank and the modules of its pool."""
+    name = given.flag.name
+    if name in _LOADING_ADAPTERS:
+        if not given.off:
+            reading.adapters = {**(reading.adapters or {})}
+            reading.weighs(given, "adapters take memory in addition to the weights; the cache is unchanged", "adapters")
+        return
+    if not any(map(reading.has, _LOADING_ADAPTERS)) or reading.is_unknown(given, given.text):
+        return
+    if name == "lora-target-modules":
+        value: object = tuple(word for words in given.values for word in words.split(","))
+    elif given.text.isdecimal() and 0 < int(given.text) <= _MOST_OF_ADAPTERS:
+        value = int(given.text)
+    else:
+        reading.refuse(given, "must be a whole number from 1", f"write {given.spelled} 16", wrong=True)
+        return
+    reading.adapters = {**(reading.adapters or {}), name.replace("-", "_"): value}
+    reading.ignores(given, "adapters, which --enable-lora loads")
 
 
 def lmcache(given: Given, reading: Reading) -> None:
@@ -119,8 +144,18 @@ def draft(given: Given, reading: Reading) -> None:
     """A draft checkpoint, with its own layers."""
     if not reading.is_unknown(given, given.text) and not could_be_secret(given.text):
         reading.draft = given.text
-        if reading.knows(_DRAFT_PATH):
-            reading.settings[_DRAFT_PATH] = given.text
+        reading.settings |= {name: given.text for name in _DRAFT_PATHS if reading.knows(name)}
+
+
+def spec_types(given: Given, reading: Reading) -> None:
+    """--spec-type of llama.cpp: how tokens are guessed, by another model or from what was read."""
+    named = [each.strip() for each in given.text.split(",")]
+    if reading.is_unknown(given, given.text):
+        return
+    if any(each not in (_SIMPLE, *_LAYERLESS) for each in named):
+        reading.refuse(given, "speculative decoding may have its own cache")
+    elif _SIMPLE in named:
+        reading.settings["spec_type"] = _SIMPLE
 
 
 def attention_replicas(given: Given, reading: Reading) -> None:

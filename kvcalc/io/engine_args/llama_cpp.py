@@ -6,7 +6,7 @@ cache; prompts and checkpoints kept there (cache-ram, ctx-checkpoints) are count
 
 from __future__ import annotations
 
-from kvcalc.io.engine_args._own import draft, layers_on_gpu
+from kvcalc.io.engine_args._own import draft, layers_on_gpu, spec_types
 from kvcalc.io.engine_args._program import Program
 from kvcalc.io.engine_args._rows import Flag, Ignored, Names, Reads, Refused, Sets, Variable, rows
 
@@ -28,6 +28,9 @@ _SETTINGS = (
     Flag("hf-repo", Names("model"), ("hf", "hfr")),
     Flag("n-gpu-layers", Reads(layers_on_gpu), ("gpu-layers", "ngl")),
     Flag("model-draft", Reads(draft), ("spec-draft-model", "md")),
+    Flag("cache-type-k-draft", Sets("type_k_draft"), ("spec-draft-type-k", "ctkd")),
+    Flag("cache-type-v-draft", Sets("type_v_draft"), ("spec-draft-type-v", "ctvd")),
+    Flag("spec-type", Reads(spec_types)),
     Flag("hf-repo-draft", Reads(draft), ("spec-draft-hf", "hfd", "hfrd")),
 )
 _SEVERAL_GPUS = Refused("one context on several GPUs is not modelled")
@@ -44,17 +47,6 @@ _REFUSED = (
     *rows(Refused("one context on several machines is not modelled"), value="rpc"),
     *rows(Refused("it changes the model", "pass a GGUF file with this change"), value="override-kv"),
     *rows(Refused("dividing the context among slots is not modelled"), value="kv-unified-per-slot"),
-    *rows(
-        Refused("the cache of a draft model is not modelled"),
-        value="cache-type-k-draft|spec-draft-type-k|ctkd cache-type-v-draft|spec-draft-type-v|ctvd",
-    ),
-    *rows(
-        Refused(
-            "speculative decoding may have its own cache",
-            nothing=("none", "ngram-mod", "ngram-simple", "ngram-cache"),
-        ),
-        value="spec-type",
-    ),
     *rows(
         Refused("it is a shortcut for a model and its settings", "write --model and --ctx-size"),
         switch="""
