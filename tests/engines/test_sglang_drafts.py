@@ -137,6 +137,20 @@ def test_a_log_with_a_draft_is_judged_with_it(tmp_path, cli):
     ]
 
 
+def test_an_error_of_a_server_with_an_unknown_draft_is_explained(tmp_path, cli):
+    """Whose checkpoint drafts changes no page of the model's own."""
+    log = tmp_path / "sglang.log"
+    log.write_text(
+        "server_args=ServerArgs(tp_size=1, mem_fraction_static=0.5, speculative_algorithm='EAGLE3', "
+        "speculative_draft_model_path='/models/eagle')\nLoad weight begin. avail mem=23.00 GB\n"
+        "Load weight end. type=X, avail mem=7.00 GB, mem usage=16.00 GB\n"
+        "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.\n"
+    )
+    done = cli(["explain", str(log), "qwen3-8b"])
+    assert (done.code, done.stderr) == (0, "")
+    assert "--mem-fraction-static" in done.stdout
+
+
 def fit(draft: dict[str, Any], model: str = "qwen3-8b", **settings: Any) -> PoolReport:
     ranks = kvcalc.Parallel(**{name: settings.pop(name) for name in ("tp", "pp", "dp") if name in settings})
     found = kvcalc.fit(

@@ -201,7 +201,7 @@ def _of_refusal(model: Model, reading: Reading, settings: Settings, ranks: Paral
 
 
 def _plan(model: Model, settings: Settings, ranks: Parallel) -> Plan:
-    engine = Engine.of("sglang", _asked(settings))
+    engine = Engine.of("sglang", _asked(_of_drafts(model, settings)))
     return engine.plan(model, BF16, ranks)  # type: ignore[attr-defined,no-any-return]
 
 

@@ -9,6 +9,7 @@ from kvcalc.errors import InvalidValueError, KvcalcError, NotApplicableError
 
 if TYPE_CHECKING:
     from kvcalc.fleet.adapters import Adapters
+    from kvcalc.fleet.pooled_adapters import PooledAdapters
 
 
 class Said(NamedTuple):
@@ -78,7 +79,7 @@ class Command(NamedTuple):
     draft: str | None = None
     overrides: Mapping[str, Any] = {}
     offloaded_bytes: int = 0
-    adapters: Adapters | None = None
+    adapters: Adapters | PooledAdapters | None = None
     gpus: int | None = None
     role: str | None = None
     told: tuple[Said, ...] = ()

@@ -21,6 +21,7 @@ from kvcalc.io.engine_args._shell import UNKNOWN, is_left_open
 
 if TYPE_CHECKING:
     from kvcalc.fleet.adapters import Adapters
+    from kvcalc.fleet.pooled_adapters import PooledAdapters
 
 _MATTERS = re.compile(
     r"cache|kv|mem|block|page|parallel|batch|seqs|ctx|context|len|dtype|mamba|spec|draft|window|swa|attention|attn|"
@@ -69,7 +70,7 @@ class Reading:
         self.role: str | None = None
         self.gpus: int | None = None
         self.offloaded_bytes = 0
-        self.adapters: dict[str, int] | None = None
+        self.adapters: dict[str, Any] | None = None
         self._name = name
         self._before, self._of_file, self._of_line = before, 0, 0
         self._kinds: Mapping[str, Kind] = kinds_of(engine_class(program.engine)) if program.engine else {}
@@ -122,12 +123,13 @@ class Reading:
         self._of_line = len(words)
         return [*words, *(of_file or ())] if file_wins else [*(of_file or ()), *words]
 
-    def _adapters(self) -> Adapters | None:
+    def _adapters(self) -> Adapters | PooledAdapters | None:
         if self.adapters is None:
             return None
         from kvcalc.fleet.adapters import Adapters
+        from kvcalc.fleet.pooled_adapters import PooledAdapters
 
-        return Adapters(**self.adapters)
+        return (PooledAdapters if self.program.engine == "sglang" else Adapters)(**self.adapters)
 
     def _command(self) -> Command:
         return Command(

@@ -15,6 +15,7 @@ from kvcalc.io.engine_args._own import (
     lmcache,
     lmcache_variables,
     offloaded_weights,
+    pooled_adapters,
 )
 from kvcalc.io.engine_args._program import Program
 from kvcalc.io.engine_args._rows import (
@@ -74,10 +75,6 @@ _WEIGHS = (
     *rows(
         Weighs("weight quantisation, which is part of the weights' bytes", "weights"),
         value="quantization torchao-config",
-    ),
-    *rows(
-        Weighs("adapters take memory in addition to the weights; the cache is unchanged", "reserve"),
-        switch="enable-lora",
     ),
     *rows(
         Weighs("some layers' weights are then kept on the host", "ranks"),
@@ -356,19 +353,20 @@ _IGNORED = (
     ),
     Flag("lmcache-config-file", Reads(lmcache, decides=False)),
     *rows(
+        Reads(pooled_adapters),
+        switch="enable-lora",
+        value="max-lora-rank max-loras-per-batch",
+        values="lora-target-modules lora-paths",
+    ),
+    *rows(
         Ignored("adapters, loaded only with --enable-lora"),
         switch="""
             enable-lora-overlap-loading experts-shared-outer-loras lora-use-virtual-experts lora-strict-loading
         """,
         value="""
-            max-lora-rank max-loaded-loras max-loras-per-batch lora-eviction-policy lora-backend max-lora-chunk-size
+            max-loaded-loras lora-eviction-policy lora-backend max-lora-chunk-size
             lora-drain-wait-threshold
         """,
-        values="lora-target-modules",
-    ),
-    *rows(
-        Weighs("adapters take memory in addition to the weights; the cache is unchanged", "reserve"),
-        values="lora-paths",
     ),
     *rows(
         Ignored("cache transfer in disaggregated serving"),
