@@ -31,6 +31,7 @@ from kvcalc.report.deployments import Deployed, Note
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|z|da|a|k)?sh")
 _WITH_TEXT = re.compile(r"-\w*c")
 _LLAMA_CPP = "llama_cpp"
+_OLLAMA = "ollama"
 _ENGINES = {"tensorrt_llm": "trtllm", "llama_cpp_python": "llama_cpp"}
 """Programs whose engine is printed under another name."""
 _NO_ENGINE = "no engine"
@@ -47,6 +48,7 @@ _NAMED_AFTER = re.compile(
 )
 _POOLING = re.compile(r"--(?:runner|task|convert)(?:=|\s+)['\"]?(?:pooling|embed|embedding|classify|score|reward)\b")
 _NO_MODEL = "unknown; name it in a plan (from: FILE, model: NAME)"
+_OTHERS_START = "an image of this engine; its model is set where it is run"
 _GPU_TOLD = "unknown; sizes can be computed, but a fit needs --gpu"
 _REST_OF_NODES = ("data-parallel-size-local", "data-parallel-address", "nnodes", "data-parallel-hybrid-lb", "headless")
 
@@ -117,6 +119,7 @@ def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
             return Outcome(told=_no_engine(place)) if script is None else Outcome()
         refused = Note(place.at(script.line), "command", error.what)
         return Outcome(refused=(refused,))
+    commands = _with_servers(commands)
     if not commands:
         own = own_server(workload.image, workload.variables, workload.line)
         if own is not None:
@@ -134,6 +137,18 @@ def settle(workload: Workload, file: str, folder: Path | None) -> Outcome:
         (*notes[0], *(note for each in read for note in each.refused)),
         (*notes[1], *(note for each in read for note in each.told)),
     )
+
+
+def _with_servers(commands: Sequence[Command]) -> tuple[Command, ...]:
+    """Commands, of which `ollama run M` behind `ollama serve` is what that server serves."""
+    found: list[Command] = []
+    for command in commands:
+        before = found[-1] if found else None
+        if before and before.program == command.program == _OLLAMA and before.model is None and command.model:
+            found[-1] = before._replace(model=command.model, model_at=None)
+        else:
+            found.append(command)
+    return tuple(found)
 
 
 def _without(command: Command, used: frozenset[str]) -> Command:
@@ -215,6 +230,8 @@ class _One(NamedTuple):
 def _settled(command: Command, place: _Place) -> _One:
     workload = place.workload
     line = place.line(command)
+    if workload.is_image and command.model is None and not command.args and not command.refused:
+        return _One((), (), (Note(place.at(line), command.title, _OTHERS_START),))
     model, model_refused = _model(command, place, line)
     refused = [*_refusals(command, place), *model_refused]
     args: dict[str, object] = {name: value for name, value in command.args.items() if not _is_unknown(value)}

@@ -47,7 +47,8 @@ class Workload(NamedTuple):
     settings: of an engine without a command line. gpus: of one replica over all its nodes, with its line. kind: which.
     memory_bytes, container_gpus: memory limit and GPUs of one container, where it states them.
     replicas: None where another document says it. runs_many: why no model is said. bare: whether it is a command line
-    alone, which has no environment. files: that it finds at a path. says: what else is to be said of it.
+    alone, which has no environment. is_image: whether it is an image that is built, whose arguments may stand where it
+    is run. files: that it finds at a path. says: what else is to be said of it.
     """
 
     name: str
@@ -74,5 +75,6 @@ class Workload(NamedTuple):
     group: int = 0
     runs_many: str = ""
     bare: bool = False
+    is_image: bool = False
     files: Mapping[str, Text] = {}
     says: tuple[Told | Refused, ...] = ()

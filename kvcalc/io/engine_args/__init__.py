@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,10 @@ def read_commands(
     folder: where files are that its arguments name. files: contents of such by path, over those of the folder. Raises
     InvalidValueError for a text that cannot be split.
     """
-    found = [one for statement in statements(text, environment) for one in of_statement(statement)]
+    from kvcalc.io.engine_args._files import words_beside
+
+    sourced = partial(words_beside, folder)
+    found = [one for statement in statements(text, environment, sourced) for one in of_statement(statement)]
     return tuple(command for one in found if (command := _read(one, folder, files=files)) is not None)
 
 
@@ -216,7 +219,7 @@ def _read(
     one: Started, folder: Path | None, engine: str | None = None, files: Mapping[str, str] | None = None
 ) -> Command | None:
     """A program with its arguments; None if it is not a known engine."""
-    from kvcalc.io.engine_args._files import variables_of_lmcache, words_of_file
+    from kvcalc.io.engine_args._files import variables_of_files, variables_of_lmcache, words_of_file
     from kvcalc.io.engine_args._reading import Reading
 
     whose = _whose(one, engine)
@@ -227,10 +230,11 @@ def _read(
     version = version_of(one.image) if one.image and own is not None and own[0] == name else None
     before = one.skipped + len(one.words) - len(words)
     of_file = words_of_file(words, program, folder, {**(files or {}), **one.files})
-    of_lmcache = variables_of_lmcache(words, one.variables, folder)
+    variables = {**variables_of_files(one.variable_files, folder), **one.variables}
+    of_lmcache = variables_of_lmcache(words, variables, folder)
     reading = Reading(name, program, version, before=before, defaults=whose.defaults)
     reading.has_lmcache_file = of_lmcache is not None
-    read = reading.read(words, one.variables if of_lmcache is None else of_lmcache, of_file)
+    read = reading.read(words, variables if of_lmcache is None else of_lmcache, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
     through = (Said("the script in front", "what it adds to the arguments is not known"),) if one.through else ()
     told = (*through, *whose.told, *read.told)

@@ -45,7 +45,13 @@ def container(name: str, given_words: Sequence[str], variables: Mapping[str, str
         rest = [*([entry] if entry else []), *rest]
     is_command = entry is not None or not (not rest or rest[0].startswith("-"))
     return Started(
-        tuple(rest), dict(_variables(given, variables)), is_command, image, _last(given, "--name"), _gpus(given)
+        tuple(rest),
+        dict(_variables(given, variables)),
+        is_command,
+        image,
+        _last(given, "--name"),
+        _gpus(given),
+        variable_files=tuple(value for option, value in given if option == "--env-file"),
     )
 
 

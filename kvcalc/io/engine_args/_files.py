@@ -14,6 +14,8 @@ from kvcalc.errors import KvcalcError
 from kvcalc.io.engine_args._lmcache import LMCACHE_FILE, LMCACHE_FLAGS, lmcache_variables
 from kvcalc.io.engine_args._program import Program
 
+_MOST_BYTES = 2**20
+
 
 def words_of_file(
     words: Sequence[str], program: Program, folder: Path | None, files: Mapping[str, str]
@@ -36,6 +38,32 @@ def variables_of_lmcache(
     """
     found = _mapping(variables.get(LMCACHE_FILE) or _named(words, LMCACHE_FLAGS), folder)
     return None if found is None else {**lmcache_variables(found.items()), **variables}
+
+
+def words_beside(folder: Path | None, named: str) -> str | None:
+    """The words of a file that stands beside what is read; None where it does not."""
+    from kvcalc.io.documents import read_text
+    from kvcalc.io.files import is_file
+
+    path = Path(named)
+    if folder is None or path.is_absolute() or not is_file(folder / path):
+        return None
+    try:
+        return read_text(folder / path, most=_MOST_BYTES)
+    except KvcalcError:
+        return None
+
+
+def variables_of_files(named: Sequence[str], folder: Path | None) -> dict[str, str]:
+    """Variables of files that a container is given (--env-file), the last one's where several set the same."""
+    from kvcalc.io.deployments.reading.text import Text
+    from kvcalc.io.deployments.reading.units import variables
+
+    found: dict[str, str] = {}
+    for name in named:
+        words = words_beside(folder, name)
+        found.update({} if words is None else {key: str(value) for key, value in variables(Text(words)).items()})
+    return found
 
 
 def _named(words: Sequence[str], flags: Collection[str]) -> str | None:

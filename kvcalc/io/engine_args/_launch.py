@@ -37,6 +37,8 @@ def _options(text: str, own_words: int = 0) -> Starter:
     return Starter(frozenset(text.split()), own_words)
 
 
+_OF_TMUX = _options("-s -n -c -e -F -t -x -y")
+_OF_SSH = _options("-b -c -D -E -e -F -I -i -J -L -l -m -O -o -p -Q -R -S -W -w", own_words=1)
 _RUN_BY_UV = _options(
     "--with --with-editable --with-requirements --python -p --extra --group --index --index-url --default-index -i "
     "--extra-index-url --env-file --project --package --directory --from --find-links -f --no-extra --no-group "
@@ -51,7 +53,8 @@ _OF_MPI = _options("-n -np --np -N --npernode -x -H --host --hostfile --map-by -
 _OF_APPTAINER = _options("--bind -B --env --env-file --pwd --home -H --overlay -o --workdir -W", own_words=1)
 _STARTERS = {
     **{"env": _options("-u --unset -C --chdir"), "exec": _options("-a"), "time": _options("-o -f --output --format")},
-    **{"nohup": Starter(), "command": Starter(), "setsid": Starter(), "eval": Starter(), "then": Starter()},
+    **{"nohup": Starter(), "command": Starter(), "setsid": Starter(), "then": Starter()},
+    "screen": _options("-S -dmS -c -e -h -p -s -t -T -U -X"),
     "nice": _options("-n --adjustment"),
     "ionice": _options("-c -n --class --classdata"),
     "numactl": _options(
@@ -99,6 +102,10 @@ def started(words: Sequence[str], variables: Mapping[str, str] | None = None, de
         if not rest:
             return []
         name = base_name(rest[0])
+        text = _handed_on(name, rest[1:])
+        if text is not None:
+            found_in = statements(text, found)
+            return [one for each in found_in for one in of_statement(each, depth + 1)] or [Started(tuple(rest), found)]
         if name in _SHELLS:
             return _of_shell(rest[1:], found, depth + 1) or [Started(tuple(rest), found)]
         contained = container(name, rest[1:], found)
@@ -131,6 +138,17 @@ def _starter(name: str, words: Sequence[str]) -> tuple[Starter, int] | None:
         key = " ".join((name, *words[1:length]))
         if len(words) >= length and key in _STARTERS:
             return _STARTERS[key], length
+    return None
+
+
+def _handed_on(name: str, words: Sequence[str]) -> str | None:
+    """The text that a command hands to a shell: all words of `eval`, those behind ssh's host and tmux's options."""
+    if name == "eval":
+        return " ".join(words)
+    if name == "tmux" and words[:1] in (["new"], ["new-session"], ["new-window"], ["neww"]):
+        return " ".join(_behind(list(words), _OF_TMUX, 1, {})) or None
+    if name == "ssh":
+        return " ".join(_behind(["ssh", *words], _OF_SSH, 1, {})) or None
     return None
 
 

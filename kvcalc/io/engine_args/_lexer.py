@@ -19,11 +19,15 @@ _LEFT = re.compile(r"<([A-Za-z-][\w ./:|-]{0,60})>(?=[\s\"')]|$)")
 """`<model-name>`, a place that is left to be filled in; a shell would redirect, and nothing of that is meant."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _SPECIAL = re.compile(r"[@*#?0-9]")
+_TRIMMED = re.compile(r"(##?|%%?)(.{1,80})", re.DOTALL)
+_REPLACED = re.compile(r"(//?)([^*?\[/]{1,80})(?:/([^/]{0,80}))?")
 ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 _IN_BRACES = re.compile(r"([A-Za-z_]\w*|[0-9@*#?])(\[[@*]\])?(:?[-=+?])?(.*)", re.DOTALL)
-_LIST_ALONE = re.compile(r'"\$\{\w+\[@\]\}"')
+_LIST_ALONE = re.compile(r'"\$(?:\{\w+\[@\]\}|\{@\}|@)"')
 _ARITHMETIC = re.compile(r"[0-9+\-*/%() \t]{1,80}")
 _DEEP, _LARGE, _MOST_FILES = 20, 10**12, 50
+_LONGEST_TRIMMED = 500
+"""Characters that are tried at an end of a value."""
 UNKNOWN_OUTPUT = "$(...)"
 """Stands for what a command would print."""
 OPEN_QUOTE = "the arguments cannot be split into words: a quote is not closed"
@@ -227,11 +231,14 @@ class Lexer:
             return self._arithmetic()
         if rest.startswith("$("):
             inner = self._closed("(", ")")
-            return self._looked_up(inner, f"$({inner})") if _NAME.fullmatch(inner) else UNKNOWN_OUTPUT
+            may_be_variable = _NAME.fullmatch(inner) and (inner in self.values or not inner.islower())
+            return self._looked_up(inner, f"$({inner})") if may_be_variable else UNKNOWN_OUTPUT
         if rest.startswith("${"):
             return self._braces(self._closed("{", "}"))
         match = _NAME.match(self.text, self.at + 1) or _SPECIAL.match(self.text, self.at + 1)
         self.at += 1 + (len(match[0]) if match else 0)
+        if match and match[0] == "@" and "@" in self.values:
+            return self.values["@"]
         return self._looked_up(match[0], f"${{{match[0]}}}") if match else "$"
 
     def _closed(self, opening: str, closing: str) -> str:
@@ -259,12 +266,16 @@ class Lexer:
             return f"${{{inner}}}" if re.fullmatch(r"[\w.]{1,80}", inner) else UNKNOWN_OUTPUT
         name, index, operator, word = match.groups()
         value = self.values.get(name)
-        if index == "[@]" and isinstance(value, tuple):
+        if isinstance(value, tuple) and (index == "[@]" or inner == "@"):
             return value
         known = None if value is None else value if isinstance(value, str) else " ".join(value)
         if operator is not None:
             return self._defaulted(name, known, operator, word)
-        return known if known is not None and not word else f"${{{inner if word.startswith('.') else name}}}"
+        if known is not None and word and not index:
+            known = _changed(known, word)
+        elif word:
+            known = None
+        return known if known is not None else f"${{{inner if word.startswith('.') else name}}}"
 
     def _defaulted(self, name: str, known: str | None, operator: str, word: str) -> str:
         """`${A:-b}` and similar: its value, or the name if unknown."""
@@ -273,7 +284,12 @@ class Lexer:
             return self._inner(word) if is_set else "" if self.defaults else f"${{{name}}}"
         if is_set and known is not None:
             return known
-        return f"${{{name}}}" if operator.endswith("?") or not self.defaults else self._inner(word)
+        if operator.endswith("?") or not self.defaults:
+            return f"${{{name}}}"
+        default = self._inner(word)
+        if operator.endswith("="):
+            self.values[name] = default
+        return default
 
     def _inner(self, text: str) -> str:
         """A default, which may contain variables."""
@@ -292,6 +308,21 @@ class Lexer:
         text = _NAME.sub(lambda match: str(self._looked_up(match[0], "?")), inner.replace("$", ""))
         text = text.replace("{", "").replace("}", "")
         return computed(text)
+
+
+def _changed(value: str, how: str) -> str | None:
+    """`${A#prefix}`, `${A%suffix}` and `${A/b/c}`; None for what else may be done to a value."""
+    if match := _TRIMMED.fullmatch(how):
+        from fnmatch import fnmatchcase
+
+        lengths = range(min(len(value), _LONGEST_TRIMMED) + 1)
+        ordered = reversed(lengths) if len(match[1]) > 1 else lengths
+        if match[1][0] == "#":
+            return next((value[n:] for n in ordered if fnmatchcase(value[:n], match[2])), value)
+        return next((value[: len(value) - n] for n in ordered if fnmatchcase(value[len(value) - n :], match[2])), value)
+    if match := _REPLACED.fullmatch(how):
+        return value.replace(match[2], match[3] or "", -1 if len(match[1]) > 1 else 1)
+    return None
 
 
 def computed(text: str) -> str:

@@ -7,9 +7,11 @@ what it assigns is unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from kvcalc.errors import InvalidValueError
 from kvcalc.io.engine_args._lexer import ASSIGNED, UNKNOWN_OUTPUT, Lexer, Value
 
 UNKNOWN = re.compile(
@@ -25,6 +27,8 @@ _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?
 _UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _OF_MACHINE = re.compile(r"(?:RANK|INDEX|NODE_?ID|PROC_?ID|LOCAL_?ID|HOSTNAME|HOST_?IP)$", re.IGNORECASE)
 """Variables that say which of several machines this is: set by whoever starts them, never empty."""
+_DEEPEST = 5
+"""Files that source one another."""
 _LONGEST = 64 * 1024
 """Longest value of a variable, in characters."""
 _OPENS = {"if": "if", "while": "loop", "until": "loop", "for": "list", "select": "list", "case": "list"}
@@ -60,20 +64,27 @@ class _Block(NamedTuple):
     was: bool | None = False
 
 
-def statements(text: str, environment: Mapping[str, str] | None = None) -> list[Statement]:
+def statements(
+    text: str, environment: Mapping[str, str] | None = None, opener: Callable[[str], str | None] = lambda _: None
+) -> list[Statement]:
     """Commands of a text. environment: of the caller; without one no `${A:-default}` is used.
+
+    opener: the words of a file that the text sources; None where it is not there.
 
     Raises InvalidValueError for a quote or bracket that is not closed.
     """
     plain = _CONTINUED.sub(" ", text.translate(_BLANKS))
     unfolded = _WINDOWS.sub(lambda match: match[0].replace("\\", "/").replace(" ", "_"), plain)
-    return list(_Shell(unfolded, environment).run())
+    return list(_Shell(unfolded, environment, opener).run())
 
 
 class _Shell:
     """Parses a text into commands."""
 
-    def __init__(self, text: str, environment: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, text: str, environment: Mapping[str, str] | None, opener: Callable[[str], str | None], depth: int = 0
+    ) -> None:
+        self._opener, self._depth = opener, depth
         self._values: dict[str, Value] = dict(environment or {})
         self._exported = set(self._values)
         self._lexer = Lexer(text, self._values, defaults=environment is not None)
@@ -138,7 +149,7 @@ class _Shell:
         if sum(map(len, value)) > _LONGEST:
             value = UNKNOWN_OUTPUT  # A=$A$A without end
         if runs is None and value != before:
-            self._values.pop(name, None)
+            self._values[name] = f"${{{name}}}"  # set or not, and nothing stands in for it
             self._doubtful.add(name)
             return {}
         self._doubtful.discard(name)
@@ -167,11 +178,53 @@ class _Shell:
         self._joined = ""
         return True
 
+    def _is_there(self, operands: Sequence[str]) -> bool:
+        """Whether a test asks for a file that is there; of one that is not, whoever runs it may have it."""
+        match [word for word in operands if word not in ("]", "]]")]:
+            case ["-f" | "-e" | "-r" | "-s", path]:
+                return self._opener(path) is not None
+        return False
+
     def _unset_as_empty(self, word: str) -> str:
         """A word of a test; unset variables are empty if the environment is known."""
         match = _UNSET.fullmatch(word)
         known = match is not None and self._lexer.defaults and not _OF_MACHINE.search(match[1])
         return "" if match and known and match[1] not in self._doubtful else word
+
+    def _is_done_here(self, words: Sequence[str], *, runs: bool) -> bool:
+        """Whether a command is the shell's own and changes its variables, and the change."""
+        match words:
+            case ["set", *rest] if "--" in rest:
+                self._arguments(rest[rest.index("--") + 1 :])
+            case ["shift", *_]:
+                held = self._values.get("@", ())
+                self._arguments(held[1:] if isinstance(held, tuple) else ())
+            case ["source" | ".", path, *_] if runs:
+                self._source(path)
+            case _:
+                return False
+        return True
+
+    def _arguments(self, words: Sequence[str]) -> None:
+        """Sets the arguments of the script, as `set --` does."""
+        for number in range(1, 10):
+            self._values.pop(str(number), None)
+        self._values["@"] = tuple(words)
+        self._values.update({str(number): word for number, word in enumerate(words[:9], 1)})
+
+    def _source(self, path: str) -> None:
+        """Takes in what another file assigns."""
+        words = self._opener(path) if self._depth < _DEEPEST else None
+        if words is None:
+            return
+        inner = _Shell(words, {} if self._lexer.defaults else None, self._opener, self._depth + 1)
+        inner._values.update(self._values)
+        try:
+            deque(inner.run(), maxlen=0)
+        except InvalidValueError:
+            return
+        self._values.update(inner._values)
+        self._exported |= inner._exported - {"@"}
 
     def _restore(self, own: Mapping[str, str], before: Mapping[str, Value]) -> None:
         """Undoes assignments."""
@@ -186,9 +239,12 @@ class _Shell:
         if words[0] in _SETS:
             self._exported.update(word for word in words[1:] if not ASSIGNED.match(word))
             return None
+        if self._is_done_here(words, runs=runs is True):
+            return None
         self._tested = words[0] in _TESTS
         if self._tested:
-            self._status = _tested([self._unset_as_empty(word) for word in words[1:]])
+            operands = [self._unset_as_empty(word) for word in words[1:]]
+            self._status = True if self._is_there(operands) else _tested(operands)
             return None
         self._status = None
         visible = {name: str(self._values[name]) for name in self._exported if isinstance(self._values.get(name), str)}

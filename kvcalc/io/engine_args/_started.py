@@ -12,8 +12,8 @@ class Started(NamedTuple):
     words: the program first if is_command; for a container possibly only arguments.
 
     image, name: of the container. gpus: that it may use, if given. line: in the text, from 1. skipped: words before its
-    own. files: that the text wrote before, by path.
-    through: a script in front of it.
+    own. files: that the text wrote before, by path. through: a script in front of it. variable_files: files with more
+    variables.
     """
 
     words: tuple[str, ...]
@@ -26,6 +26,7 @@ class Started(NamedTuple):
     skipped: int = 0
     files: Mapping[str, str] = {}
     through: str = ""
+    variable_files: tuple[str, ...] = ()
 
     def inside(self, outer: Started) -> Self:
         """The same, in a container."""
@@ -34,4 +35,5 @@ class Started(NamedTuple):
             name=self.name or outer.name,
             gpus=outer.gpus if self.gpus is None else self.gpus,
             skipped=self.skipped + outer.skipped,
+            variable_files=(*outer.variable_files, *self.variable_files),
         )

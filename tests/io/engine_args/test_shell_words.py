@@ -78,6 +78,12 @@ TEXTS = [
     'show "${A:-"b c"}"',
     "set -x; show a",
     "true\n\n\nshow a\n",
+    ': "${M:=x y}"; show "$M" ${M}; M=; show "${M=5}" "${M:=6}" $M',
+    "P=a/b/c.tar.gz; show ${P#*/} ${P##*/} ${P%.*} ${P%%.*} ${P#z} ${P%z} ${P##*z}",
+    "P=a-b-a; show ${P/a/x} ${P//a/x} ${P//a} ${P/z/x} ${P//-/_}",
+    'set -- --a "b c"; show "$@" end; show $1 "$2"; shift; show "$@" ${1}',
+    'set --; show "$@" end',
+    'set -eu -- x; show "${@}"',
 ]
 
 
@@ -147,7 +153,12 @@ UNKNOWN = {
     "show $X": "${X}",
     "show ${X}": "${X}",
     "show ${X?not set}": "${X}",
-    "show $(hostname)": "${hostname}",
+    "show $(hostname)": "$(...)",
+    "show $(HOST_IP)": "$(HOST_IP)",
+    "if [ -e /x ]; then A=1; fi; show ${A:-2}": "${A}",
+    "if [ -e /x ]; then A=1; fi; : ${A:=2}; show $A": "${A}",
+    "A=b; show ${A,,}": "${A}",
+    "show ${X#a}": "${X}",
     "show $(nvidia-smi -L | wc -l)": "$(...)",
     "show `nproc`": "$(...)",
     "show ${env.HOME}": "${env.HOME}",
@@ -162,7 +173,40 @@ UNKNOWN = {
 
 @pytest.mark.parametrize(("text", "word"), UNKNOWN.items())
 def test_what_is_not_known_stays_in_the_word(text, word):
-    assert by_us(text) == [(word.replace("${hostname}", "$(hostname)"),)]
+    assert by_us(text) == [(word,)]
+
+
+def test_a_file_that_is_sourced_sets_variables():
+    files = {"a.env": "M=x\nset -a\n. b.sh\n", "b.sh": "N=${N:-2}\nexport TOP=$M\nshow 1\n. b.sh\n"}
+    found = statements("set -a; source a.env\nshow $M $N $TOP", {}, files.get)[-1]
+    assert found.words == ("show", "x", "2", "x")
+    assert found.variables["TOP"] == "x"
+    assert statements("source none.env; show $M", {}, files.get)[0].words == ("show", "${M}")
+    assert statements("if [ -f a.env ]; then . a.env; fi; show $M", {}, files.get)[-1].words == ("show", "x")
+    assert statements("if [ -f x ]; then . a.env; fi; show $M", {}, files.get)[-1].words == ("show", "${M}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'eval "vllm serve x --port 1"',
+        'C="vllm serve x"; eval "$C" --port 1',
+        "ssh -p 22 me@host 'cd /srv && vllm serve x --port 1'",
+        "tmux new-session -d -s v 'vllm serve x --port 1'",
+        "screen -dmS v vllm serve x --port 1",
+        "gosu app vllm serve x --port 1",
+    ],
+)
+def test_commands_that_are_handed_on_as_a_text(text):
+    (command,) = read_commands(text, {})
+    assert (command.engine, command.model) == ("vllm", "x")
+
+
+def test_variables_of_a_container_that_stand_in_a_file(tmp_path):
+    (tmp_path / "o.env").write_text("OLLAMA_CONTEXT_LENGTH=8192\nOLLAMA_NUM_PARALLEL='2'\n")
+    line = "docker run --env-file o.env --env-file none.env -e OLLAMA_NUM_PARALLEL=4 ollama/ollama"
+    (command,) = read_commands(line, {}, folder=tmp_path)
+    assert command.args == {"OLLAMA_CONTEXT_LENGTH": 8192, "OLLAMA_NUM_PARALLEL": 4}
 
 
 def test_each_command_has_its_line_and_its_variables():

@@ -41,6 +41,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         is_command=entry is not None,
         image=str(image),
         variables=values,
+        is_image=True,
     )
 
 

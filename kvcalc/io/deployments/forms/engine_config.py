@@ -62,7 +62,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
     yield Workload(
         name=document.stem,
         line=model.line if model else first,
-        words=tuple(flag_words(root.items(), off=False)),
+        words=tuple(flag_words(root.items(), off=program == "vllm")),  # which reads false as the flag's --no- form
         program=program,
         variables=dict(around.given),
     )

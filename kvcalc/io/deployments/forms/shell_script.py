@@ -1,5 +1,6 @@
 """Shell scripts and command lines, including Slurm jobs. Nothing in them is ever run.
 
+What `kubectl apply -f -` is given by a here-document is read as the manifests that it is, with the script's variables.
 Source: slurm.schedmd.com/sbatch.html for #SBATCH.
 """
 
@@ -8,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kvcalc.io.deployments.documents import SHELL, STDIN, Around, Document
+from kvcalc.io.deployments.documents import SHELL, STDIN, YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
+from kvcalc.io.deployments.forms.compose import filled
 from kvcalc.io.deployments.kinds import kind_of
+from kvcalc.io.deployments.reading import yaml
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.workload import Kind, Workload
 
@@ -26,10 +29,16 @@ _HANDED_ON = {
     "--ntasks": "SLURM_NTASKS",
 }
 """Options whose values Slurm hands on as variables."""
+_APPLIED = re.compile(r"\bkubectl\s+(?:\S+\s+)*?(?:apply|create|replace)\b")
+_HERE = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z_]\w*)\2")
+_ASSIGNED = re.compile(r"\s*(?:export\s+|local\s+|readonly\s+)?([A-Za-z_]\w*)=(.*)")
 FENCE = re.compile(r"^\s*(?:```|~~~)")
 
 
 def _read(document: Document, around: Around) -> Iterator[Read]:
+    for manifest in _applied(document, around):
+        for root in yaml.documents(manifest, document.file):
+            yield document.inside(root)._replace(grammar=YAML)
     options = dict(_options(document.text))
     name = options.get("--job-name", options.get("-J"))
     gpus, kind, line = _gpus(options)
@@ -44,6 +53,39 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
         group=id(document.text),
         bare=document.file == STDIN and "\n" not in document.text.strip() and not around.given,
     )
+
+
+def _applied(document: Document, around: Around) -> Iterator[Text]:
+    """Manifests that a script hands to kubectl in here-documents."""
+    if "kubectl" not in document.text or "<<" not in document.text:
+        return
+    values: dict[str, Text] = {}
+    lines = list(document.text.by_line())
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if (assigned := _ASSIGNED.fullmatch(line)) is not None:
+            _assign(values, assigned[1], Text.on(line.line, assigned[2].strip().strip("\"'")))
+        opened = _HERE.search(line)
+        if opened is None:
+            continue
+        start = at
+        while at < len(lines) and lines[at].strip() != opened[3]:
+            at += 1
+        if _APPLIED.search(line):
+            text = Text.joined(piece for each in lines[start:at] for piece in (each, Text.on(each.line, "\n")))
+            yield text if opened[2] else filled(text, {**values, **around.given})
+        at += 1
+
+
+def _assign(values: dict[str, Text], name: str, value: Text) -> None:
+    """Notes what a script sets; a name that it sets to several things, or to what a command prints, is not known."""
+    value = filled(value, values)
+    if name in values and values[name] != value:
+        value = Text.on(value.line, f"${{{name}}}")
+    if "$(" not in value and "`" not in value:
+        values[name] = value
 
 
 def _commands(document: Document) -> Text:
