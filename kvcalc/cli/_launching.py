@@ -26,7 +26,7 @@ def engine_of(launch: str, engine: str, engine_set: Sequence[str]) -> tuple[str,
     """
     from kvcalc.engines.base import split_version
     from kvcalc.errors import UnknownNameError
-    from kvcalc.io.engine_args._writing import FORMS, SERVERS
+    from kvcalc.io.launching import FORMS, SERVERS
 
     if launch not in FORMS:
         raise UnknownNameError.among("launch format", launch, FORMS).at("--as")
@@ -68,7 +68,7 @@ def show_one(one: GpuFit, question: OnGpus, ranks: Parallel, launch: str) -> Non
 
 
 def _show(question: OnGpus, ranks: Parallel, tokens: int, launch: str, users: Cell, *, estimate: bool) -> None:
-    from kvcalc.io.engine_args._writing import launch_of, said_of
+    from kvcalc.io.launching import launch_of, said_of
     from kvcalc.units import count
 
     many = count(users) if isinstance(users, int) else str(users)

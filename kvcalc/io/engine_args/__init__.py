@@ -31,6 +31,7 @@ from kvcalc.io.engine_args._launch import of_statement, program_words, started, 
 from kvcalc.io.engine_args._lmcache import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
 from kvcalc.io.engine_args._program import Program, version_of
 from kvcalc.io.engine_args._recognised import recognised
+from kvcalc.io.engine_args._rows import Degree, Flag, Names, Sets
 from kvcalc.io.engine_args._secrets import HIDDEN, could_be_secret, is_credential, without_secrets
 from kvcalc.io.engine_args._served import has_draft, served_model
 from kvcalc.io.engine_args._shell import UNKNOWN, statements
@@ -44,9 +45,13 @@ __all__ = [
     "PROGRAMS",
     "UNKNOWN",
     "Command",
+    "Degree",
+    "Flag",
+    "Names",
     "Program",
     "Refusal",
     "Said",
+    "Sets",
     "Weighed",
     "could_be_secret",
     "has_draft",

@@ -14,9 +14,7 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base.plan import Planner
 from kvcalc.errors import NotApplicableError
 from kvcalc.fleet.fewest import NODE_GPUS
-from kvcalc.io.engine_args import program_of
-from kvcalc.io.engine_args._program import Program
-from kvcalc.io.engine_args._rows import Degree, Flag, Names, Sets
+from kvcalc.io.engine_args import Degree, Flag, Names, Program, Sets, program_of
 from kvcalc.parallel import Parallel
 from kvcalc.report.launch import COMPOSE, KUBERNETES, Launch
 from kvcalc.units import count, plural, shown
