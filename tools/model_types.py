@@ -15,15 +15,18 @@ from typing import Any
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from kvcalc.io import families
+from kvcalc.io import families, parameters
 from kvcalc.io.hf_config import family_files
+from kvcalc.io.parameters.classes import CLASSES as CLASSES_COUNTED
 
 TARGET = Path(families.__file__).parent.parent / "model_types.json"
 MAPPINGS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "MULTIMODAL_LM")
 SECTIONS = ("text_config", "decoder", "decoder_config", "thinker_config", "generator", "vlm_config", "language_config")
 PAIR = "is_encoder_decoder"
 NEVER_BY_DEFAULT = {"architectures"}
+HARMLESS = "_harmless.py"
 NAMES_ELSEWHERE = "_names.py"  # names of fields that no class of transformers has
+WORDS = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
 READS = re.compile(r'"([A-Za-z_][A-Za-z_0-9]*)"')
 
 
@@ -33,6 +36,12 @@ def fields_read() -> set[str]:
     sources = [path.read_text() for path in files]
     names = {name for source in sources for name in READS.findall(source)} - NEVER_BY_DEFAULT
     return names | {"max_position_embeddings", "vocab_size", PAIR}
+
+
+def fields_counted() -> set[str]:
+    """Words where the tensors of classes are described: fields among them."""
+    files = (path for path in Path(parameters.__file__).parent.glob("*.py") if path.name != HARMLESS)
+    return {name for path in files for name in WORDS.findall(path.read_text())}
 
 
 def defaults_of(cls: type, read: set[str]) -> dict[str, Any]:
@@ -59,7 +68,7 @@ def entry_of(cls: type, read: set[str], family: str) -> dict[str, Any]:
 
 def table() -> tuple[str, list[str]]:
     """The table as it is written, and the types that no family reads."""
-    read = fields_read()
+    read, counted = fields_read(), fields_counted()
     family_of = {model_type: name for name, module in family_files().items() for model_type in module.MODEL_TYPES}
     types = {t for name in MAPPINGS for t in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING_NAMES")}
     entries: dict[str, dict[str, Any]] = {model_type: {"family": family} for model_type, family in family_of.items()}
@@ -90,7 +99,8 @@ def table() -> tuple[str, list[str]]:
                 entries[model_type]["defaults"] = {PAIR: True}
             queue.append(section_type)
         elif model_type in family_of:
-            entries[model_type] = entry_of(cls, read, family_of[model_type])
+            own = read | counted if model_type in CLASSES_COUNTED else read
+            entries[model_type] = entry_of(cls, own, family_of[model_type])
         else:
             unread.append(model_type)
     entries = {name: entry for name, entry in entries.items() if entry.get("section_type", name) in entries}

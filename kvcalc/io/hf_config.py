@@ -26,9 +26,11 @@ from kvcalc.io.families._decoder import Decoder
 from kvcalc.io.families._names import ARCHITECTURES, NAMED_BY_ARCHITECTURE, entries, mistral_type
 from kvcalc.io.families._older import older_configs
 from kvcalc.io.fields import Fields
+from kvcalc.io.parameters import tensors_of
+from kvcalc.io.parameters.widths import widths_of
 from kvcalc.io.unread import unread_fields
 from kvcalc.model import LayerGroup, Model, group_layers
-from kvcalc.model.checkpoint import Checkpoint
+from kvcalc.model.checkpoint import Checkpoint, Inventory
 from kvcalc.units import MAX_COUNT, shown
 
 SECTIONS = (
@@ -81,12 +83,24 @@ def parse_hf_config(document: Document, name: str, *, assume: str | None = None)
         origins={"num_layers": decoder.num_layers_origin},
         draft_groups=_groups(decoder, decoder.drafts, first=len(decoder.layer_names)),
         published=published(config),
-        checkpoint=Checkpoint(format=weights_format(config.top.values, config.values)),
+        checkpoint=_checkpoint(config, len(decoder.layer_names), assumed=bool(notes)),
         older_readings={
             rule: _groups(older, older.layer_names)
             for rule, older in ((rule, read(values)) for rule, values in older_configs(config).items())
         },
     )
+
+
+def _checkpoint(config: Config, num_layers: int, *, assumed: bool) -> Checkpoint:
+    """What is known of the weights: their format, and their tensors where all fields are understood."""
+    form = weights_format(config.top.values, config.values)
+    own = Config(config.document, config.path, config.model_type, config.entry, cross=config.cross, top=config.top)
+    if assumed:
+        return Checkpoint(format=form, not_counted="its family is assumed")
+    found = tensors_of(own, num_layers)
+    if isinstance(found, Inventory):
+        return Checkpoint(format=form, inventory=found, widths=found.widths)
+    return Checkpoint(format=form, not_counted=found, widths=widths_of(own))
 
 
 def _groups(decoder: Decoder, names: tuple[str, ...], first: int = 0) -> tuple[LayerGroup, ...]:

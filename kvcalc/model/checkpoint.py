@@ -131,10 +131,14 @@ class Checkpoint(NamedTuple):
     """Which weights are meant by a model's name.
 
     preset: whose tensors it has. repository: where it is published. format: of its weights, where the name says another
-    than the preset's own repository has. path: the file or folder that named the model.
+    than the preset's own repository has. path: the file or folder that named the model. inventory: tensors counted from
+    its config; not_counted: why there are none, in words. widths: of activations, where its config or file says them.
     """
 
     preset: str = ""
     repository: str = ""
     format: str = ""
     path: str = ""
+    inventory: Inventory | None = None
+    not_counted: str = ""
+    widths: Widths | None = None

@@ -12,7 +12,9 @@ from kvcalc.errors.foreign import name_shown
 from kvcalc.io.documents import Document
 from kvcalc.io.gguf.layers import decoder
 from kvcalc.io.gguf.metadata import Metadata
+from kvcalc.io.gguf.widths import widths_of
 from kvcalc.model import Model, group_layers
+from kvcalc.model.checkpoint import Checkpoint
 from kvcalc.units import shown
 
 ARCHITECTURE, NAME = "general.architecture", "general.name"
@@ -51,6 +53,7 @@ def parse_gguf(document: Document, name: str) -> Model:
         notes=(*read.notes, *_not_read(metadata)),
         origins={"num_layers": read.num_layers_origin},
         draft_groups=group_layers(read.drafts, parts, origins, first=len(read.layer_names)),
+        checkpoint=Checkpoint(widths=widths_of(metadata)),
     )
 
 

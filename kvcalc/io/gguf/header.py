@@ -40,6 +40,8 @@ _STRING, _ARRAY = 8, 9
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of fixed size, as `struct` names them."""
 _NOT_BUILT = ("tokenizer.",)
+TOKENS = "tokenizer.ggml.tokens"
+"""The vocabulary, of which only the length is kept."""
 SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 """Name of one part of a split model: its number, and the number of parts."""
 MAX_TENSORS, MAX_TENSOR_NAME_BYTES = 2**14, 2**8
@@ -170,7 +172,7 @@ class _Reader:
                 raise self._wrong(f"the key {shown(key)} occurs twice")
             self._key = key
             values[key] = self._value(self._u32(), build=not key.startswith(_NOT_BUILT))
-        return {key: value for key, value in values.items() if not key.startswith(_NOT_BUILT)}
+        return {key: value for key, value in values.items() if key == TOKENS or not key.startswith(_NOT_BUILT)}
 
     def _read_version(self) -> None:
         """Byte order and width of lengths: of the two readings of the version, one is a small number."""

@@ -6,7 +6,7 @@ The first of these with a size decides, and the answer names it:
     in a format     --weights-dtype: the preset's tensors, each in that format (an estimate)
     its own files   the GGUF file or the folder that names the model (`files`)
     published       the hub's headers, the preset's own size, or that of the repository (`published`)
-    counted         the preset's tensors in the format given by the name (`inventories`)
+    """The same bytes with their tensors, if known, else with the widths of activations."""
 
 Otherwise the size must be given. Source of each format: `kvcalc.model.weight_formats`.
 """
@@ -58,7 +58,7 @@ def find_weights(
     that is not a preset. Raises InvalidValueError if their size is unknown, UnknownNameError for a format,
     InvalidFileError for a file.
     """
-    tensors = inventory or (None if rebuilt_as(model) else inventory_of(model.checkpoint.preset))
+    tensors = inventory or _tensors_known(model)
     if given is not None and form is not None:
         raise InvalidValueError(
             f"weights are given ({given}), and a format to count them in as well ({form})",
@@ -74,8 +74,22 @@ def find_weights(
     if found is not None:
         return _with_tensors(found, tensors, model)
     if tensors is None:
-        return weights_of(model)
+        return _unknown(model)
     return _by_name(model, tensors)
+
+
+def _tensors_known(model: Model) -> Inventory | None:
+    """Tensors of the preset, or those counted from the config."""
+    own = model.checkpoint
+    return None if rebuilt_as(model) else inventory_of(own.preset) or own.inventory
+
+
+def _unknown(model: Model) -> Weights:
+    """Raises InvalidValueError, with the reason for which nothing was counted."""
+    why = model.checkpoint.not_counted
+    if why and not rebuilt_as(model) and model.weights_bytes is None:
+        raise unknown_weights(f": {why}", f"{HOW_TO_SAY}; pip install 'kvcalc[against]' counts by the class itself")
+    return weights_of(model)
 
 
 def served_weights(
@@ -103,9 +117,9 @@ def served_weights(
 
 
 def _with_tensors(weights: Weights, inventory: Inventory | None, model: Model) -> Weights:
-    """The same bytes with their tensors, if known."""
+    """The same bytes with their tensors, if known, else with the widths of activations."""
     if inventory is None:
-        return weights
+        return weights if rebuilt_as(model) else weights._replace(widths=model.checkpoint.widths)
     from kvcalc.model.weight_formats import find_format, weight_format
 
     own = counted(inventory, find_format(model.checkpoint.format) or weight_format(_FORMAT_BY_DEFAULT), "")
