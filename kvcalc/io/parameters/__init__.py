@@ -37,9 +37,9 @@ def _counted(config: Config, num_layers: int) -> Inventory:
     if config.path or config.values is not config.top.values:
         raise _unknown(f"{shown(config.top.value('model_type'))} has towers besides its text model")
     named = config.texts("architectures")
-    if named and row.name not in named:
+    if named and row.name.lower() not in map(str.lower, named):
         raise _unknown(f"architectures names {shown(named[0])}, not {row.name}")
-    facts = Facts(config, row.fields)
+    facts = Facts(config, row.fields, row.ignored)
     if facts.size("layers") != num_layers:
         raise _unknown(f"num_hidden_layers is not {num_layers:,}")
     if row.divides and facts.size("q") != facts.size("hidden"):

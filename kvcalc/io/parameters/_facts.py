@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from kvcalc.errors import NotApplicableError
 from kvcalc.errors.foreign import listed
@@ -28,16 +28,19 @@ _FIELDS = {
     "picked": "num_experts_per_tok",
 }
 """Fields of sizes, as most classes call them."""
+_NONE: Mapping[str, str] = {}
 
 
 class Facts:
     """What descriptions of classes ask of a config: sizes by their words, and switches by their fields.
 
-    own: fields of sizes that the class calls otherwise than most. Sizes are whole numbers of at least 1, else errors.
+    own: fields of sizes that the class calls otherwise than most. ignored: fields of published configs that the class
+    does not read. Sizes are whole numbers of at least 1, else errors.
     """
 
-    def __init__(self, config: Config, own: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, own: Mapping[str, str] = _NONE, ignored: Collection[str] = ()) -> None:
         self._config = config
+        self._ignored = ignored
         self._fields = {**_FIELDS, **own}
 
     def size(self, word: str) -> int:
@@ -91,7 +94,8 @@ class Facts:
         return self._config.integer_or("head_dim", None) or self.size("hidden") // self.size("heads")
 
     def _may_matter(self, name: str, value: object) -> bool:
-        return name not in self._config.asked and value not in (None, False, 0, [], {}) and not is_harmless(name, value)
+        is_known = name in self._config.asked or name in self._config.entry.defaults or name in self._ignored
+        return not is_known and value not in (None, False, 0, [], {}) and not is_harmless(name, value)
 
 
 _Sizes = Callable[[str], int]

@@ -38,7 +38,8 @@ class Class(NamedTuple):
 
     blocks: of every layer. dense, sparse: of layers with a feed-forward part and with experts; which: those with
     experts, of so many layers. last_norm, head_bias: after the last layer. fields: of sizes that the class calls
-    otherwise than most. divides: whether head_dim is hidden_size / heads, whatever the config says.
+    otherwise than most. divides: whether head_dim is hidden_size / heads, whatever the config says. ignored: fields of
+    published configs that the class does not read.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Class(NamedTuple):
     head_bias: str = ""
     fields: Mapping[str, str] = {}
     divides: bool = False
+    ignored: tuple[str, ...] = ()
 
     def sparse_layers(self, facts: Facts, layers: int) -> set[int]:
         """Layers with experts."""
@@ -203,7 +205,13 @@ CLASSES = {
         fields=_ROUTED,
     ),
     "glm4_moe_lite": Class(
-        "Glm4MoeLiteForCausalLM", (LATENT, BEFORE), (feed_forward(),), _GLM_SPARSE, _as_listed, fields=_ROUTED
+        "Glm4MoeLiteForCausalLM",
+        (LATENT, BEFORE),
+        (feed_forward(),),
+        _GLM_SPARSE,
+        _as_listed,
+        fields=_ROUTED,
+        ignored=("first_k_dense_replace", "head_dim", "num_key_value_heads"),
     ),
     "gpt_oss": Class(
         "GptOssForCausalLM",
@@ -298,3 +306,4 @@ CLASSES = {
     ),
 }
 """Classes by model type."""
+CLASSES["kimi_k2"] = CLASSES["deepseek_v3"]._replace(ignored=("num_key_value_heads",))  # published for its class

@@ -6,7 +6,8 @@ The first of these with a size decides, and the answer names it:
     in a format     --weights-dtype: the preset's tensors, each in that format (an estimate)
     its own files   the GGUF file or the folder that names the model (`files`)
     published       the hub's headers, the preset's own size, or that of the repository (`published`)
-    """The same bytes with their tensors, if known, else with the widths of activations."""
+    counted         the tensors of the preset (`inventories`) or of a config.json (`kvcalc.io.parameters`), in the
+                    format in its name or config
 
 Otherwise the size must be given. Source of each format: `kvcalc.model.weight_formats`.
 """
