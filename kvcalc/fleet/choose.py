@@ -73,6 +73,7 @@ def choose(
         shares_context=first.engine.SHARES_CONTEXT,
         weights_format=asked[0].weights.form,
         kv_dtype=first.engine.cache_format(first.model, first.kv_dtype),
+        unreserved=NOTHING_BESIDE in _beside_note(asked[0]),
     )
 
 

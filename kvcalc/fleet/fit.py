@@ -145,6 +145,7 @@ def fitted(question: OnGpus, ranks: Parallel, tokens: int | None) -> GpuFit:
         weights_estimate=question.weights.estimate,
         others=question.others,
         tiers=_tiers(question, ranks, tokens or _longest(question, longest)),
+        unreserved=question.reserve_bytes is None and question.beside(ranks) is None,
         notes=(*_notes(question, ranks, sequences, longest), *_policies(question, ranks, longest), *remarks),
     )
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
+from kvcalc.report.sheet import Line
 from kvcalc.units import GIB, gigabytes
+
+UNRESERVED = Line("other memory", "not counted: pass --reserve")
+"""The line of an answer that counts no memory besides weights and cache."""
 
 
 class Term(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.beside import UNRESERVED
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
@@ -95,6 +96,7 @@ class ChoicesReport(NamedTuple):
     """All layouts. tokens: context of each user, or of all of them where they share one; sequences: requested users.
 
     weights_format, kv_dtype: those of the question, before others are tried; the first is empty if unknown.
+    unreserved: whether no other memory is counted besides weights and cache.
     """
 
     model: str
@@ -107,6 +109,7 @@ class ChoicesReport(NamedTuple):
     shares_context: bool = False
     weights_format: str = ""
     kv_dtype: str = ""
+    unreserved: bool = False
 
     @property
     def fits(self) -> bool:
@@ -212,6 +215,9 @@ class ChoicesReport(NamedTuple):
         return cells
 
     def _lines(self) -> tuple[Line, ...]:
+        return (*self._answer(), *((UNRESERVED,) if self.unreserved else ()))
+
+    def _answer(self) -> tuple[Line, ...]:
         asked = self._asked()
         if not self.choices:
             return (Line("asked", f"{asked}: no layout tried holds the weights", "alarm"),)

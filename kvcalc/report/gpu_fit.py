@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvcalc.report.beside import UNRESERVED
 from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
 from kvcalc.report.tiers import NodeTier, tier_charts, tier_lines
@@ -71,6 +72,7 @@ class GpuFit(NamedTuple):
     others: models on the same GPU, whose bytes are part of reserve_bytes. weights_estimate: whether the weights were
     counted in a format that some tensors may not have.
     tiers: caches off the devices, on each node. layouts: the best of all, if no layout was given.
+    unreserved: whether no other memory is counted besides weights and cache.
     """
 
     model: str
@@ -114,6 +116,7 @@ class GpuFit(NamedTuple):
     others: "tuple[Other, ...]" = ()
     tiers: tuple[NodeTier, ...] = ()
     layouts: "ChoicesReport | None" = None
+    unreserved: bool = False
 
     @property
     def holds(self) -> bool:
@@ -323,7 +326,7 @@ class GpuFit(NamedTuple):
     def _estimated(self) -> list[Line]:
         """The terms of memory if one of them is an interval."""
         if self.at_best is None:
-            return []
+            return [UNRESERVED] if self.unreserved else []
         low, high = self.at_best.beside_bytes
         beside = f"other memory {gigabytes(low)} to {gigabytes(high)} (estimate)"
         cache = f"cache {gigabytes(self.cache_bytes)} to {gigabytes(self.at_best.cache_bytes)}"
