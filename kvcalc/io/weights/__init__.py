@@ -14,6 +14,7 @@ Otherwise the size must be given. Source of each format: `kvcalc.model.weight_fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,7 @@ def served_weights(
     if drafter is None or all(group.name == DRAFTS for group in model.draft_groups):
         return own
     try:
-        drafts = find_weights(drafter, folder=folder)
+        drafts = find_weights(_as_stored(drafter), folder=folder)
     except InvalidValueError as error:
         if reserved:
             return own
@@ -115,6 +116,11 @@ def served_weights(
             help="reserve memory for them, too, or leave the drafts out",
         ) from None
     return with_drafter(own, drafts, drafter.name)
+
+
+def _as_stored(drafter: Model) -> Model:
+    """A checkpoint that drafts, without tensors of its config: it may lack embeddings, and have others."""
+    return replace(drafter, checkpoint=drafter.checkpoint._replace(inventory=None, not_counted=""))
 
 
 def _with_tensors(weights: Weights, inventory: Inventory | None, model: Model) -> Weights:

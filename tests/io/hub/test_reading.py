@@ -148,11 +148,15 @@ def test_shards_without_an_index_that_says_the_sum_are_read_each(hub, index):
     assert found.source == f"org/tiny at {COMMIT}, headers of 2 safetensors files"
 
 
-def test_weights_in_other_files_are_not_known(hub):
+def test_weights_in_other_files_are_those_of_the_config(hub):
     hub.add("org/tiny", {"config.json": LLAMA, "pytorch_model.bin": b"\x80", "vae.safetensors": safetensors(MATRICES)})
     assert weights_of(pinned(Reference("org/tiny"))) is None
-    with pytest.raises(KvcalcError, match="weights"):
-        kvcalc.fit_gpus(kvcalc.load("org/tiny", hub=True), gpu="h100")
+    found = kvcalc.fit_gpus(kvcalc.load("org/tiny", hub=True), gpu="h100")
+    assert "parameters of LlamaForCausalLM" in found.weights_source
+    unknown = {**LLAMA, "extra_experts": 4}
+    hub.add("org/other", {"config.json": unknown, "pytorch_model.bin": b"\x80"})
+    with pytest.raises(KvcalcError, match="weights size unknown: a LlamaForCausalLM has no extra_experts"):
+        kvcalc.fit_gpus(kvcalc.load("org/other", hub=True), gpu="h100")
 
 
 def test_a_copy_in_mistrals_format_is_not_counted_twice(hub):
