@@ -11,7 +11,7 @@ import pytest
 
 import kvcalc
 from kvcalc.fleet.explain import explain, explain_alone
-from kvcalc.io.said import read_said
+from kvcalc.io.said import model_named_in, read_said
 
 _TOO_LONG = "ValueError: To serve at least one request with the models's max seq len ({}), ({} GiB KV cache is needed, "
 _TOO_LONG += "which is larger than the available KV cache memory ({} GiB).{}\n"
@@ -469,3 +469,95 @@ def test_the_form_of_a_line_dates_a_build_of_llama_cpp():
         read_said(newer.replace("kv_cache", "kv_cache_unified").replace("1/1", "1"))[0].settings["version"]
         < "2025-07-16"
     )
+
+
+_LOADED = """\
+build: 4879 (f08f4b31) with cc (GCC) 13.2.0 for x86_64-linux-gnu
+llama_model_loader: - kv   0:                       general.architecture str              = llama
+llama_model_loader: - kv   2:                               general.name str              = Meta Llama 3.1 8B Instruct
+llama_model_loader: - kv   8:                               general.tags arr[str,6]       = ["facebook", "meta", "py...
+llama_model_loader: - kv  10:                          llama.block_count u32              = 32
+llama_model_loader: - kv  11:                       llama.context_length u32              = 131072
+llama_model_loader: - kv  12:                     llama.embedding_length u32              = 4096
+llama_model_loader: - kv  14:                 llama.attention.head_count u32              = 32
+llama_model_loader: - kv  15:              llama.attention.head_count_kv {}
+llama_model_loader: - kv  17:     llama.attention.layer_norm_rms_epsilon f32              = 0.000010
+llama_model_loader: - kv  23:                      tokenizer.ggml.tokens arr[str,128256]  = ["!", "#", "$", "%", "&", ...
+llama_context: n_ctx         = 4096
+llama_context: KV self size  =  512.00 MiB, K (f16):  256.00 MiB, V (f16):  256.00 MiB
+"""
+
+
+def test_a_log_of_llama_cpp_describes_its_model(cli, tmp_path):
+    log = tmp_path / "llama.log"
+    log.write_text(_LOADED.format("u32              = 8"))
+    assert cli(f"explain {log}").code == 0
+    log.write_text(_LOADED.format("u32              = 4"))
+    assert cli(f"explain {log}").code == 1
+    log.write_text(_LOADED.format("arr[i32,32]      = [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, ..."))
+    told = cli(f"explain {log}")
+    assert told.code == 2
+    assert "does not describe its model" in told.stderr
+
+
+def test_a_cut_list_of_words_hides_no_shape():
+    """Tokens and tags are always cut, and say nothing about the cache."""
+    reading, _ = read_said(_LOADED.format("u32              = 8"))
+    assert reading.metadata["llama.block_count"] == 32
+    assert "general.tags" not in reading.metadata
+
+
+def test_what_ollama_loaded_is_read_from_its_log():
+    """Stored file 46251143487: the file's own name, before its context is known."""
+    text = (
+        'msg=load request="{Operation:commit LoraPath:[] Parallel:1 BatchSize:512 FlashAttention:Enabled KvSize:4096 '
+    )
+    text += (
+        'KvCacheType: NumThreads:4}"\nmsg="" architecture=qwen3moe file_type=unknown name=Qwen3-Coder-30B-A3B-Instruct '
+    )
+    text += 'description="" num_tensors=579\nmsg="kv cache" device=CPU size="384.0 MiB"\n'
+    reading, _ = read_said(text)
+    served = model_named_in(reading)
+    assert explain(served, reading).agrees
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory",
+        "ggml_vulkan: Device memory allocation of size 536870912 failed.",
+        "ggml_metal_buffer: error: failed to allocate buffer, size =   512.00 MiB",
+        "alloc_tensor_range: failed to allocate CUDA0 buffer of size 536870912",
+    ],
+)
+def test_a_buffer_of_any_backend_is_read(line):
+    text = f"llama_context: n_ctx = 4096\n{line}\nfailed to initialize the context: failed to allocate buffer for kv cache\n"
+    report = explain(kvcalc.load("llama-3.1-8b"), read_said(text)[0])
+    assert (report.outcome, len(report.ways)) == ("agrees", 3)
+    assert report.needed == "512.00 MiB for 4,096 tokens"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "ValueError: The memory capacity is unbalanced. Some GPUs may be occupied by other processes.",
+            "other processes",
+        ),
+        ("Error: llama runner process has terminated: cudaMalloc failed: out of memory", "does not say for what"),
+    ],
+)
+def test_errors_without_sizes_are_named(line, words):
+    with pytest.raises(kvcalc.InvalidFileError, match=words):
+        read_said(line)
+
+
+def test_an_error_without_its_context_says_what_its_buffer_would_hold():
+    """36,000 MiB are 256,000 tokens of 147,456 bytes, whatever length the model was made for."""
+    reading, _ = read_said(
+        "alloc_tensor_range: failed to allocate CPU buffer of size 37748736000\nfailed to allocate buffer for kv cache\n"
+    )
+    report = explain(kvcalc.load("qwen3-8b"), reading)
+    assert (report.outcome, report.needed) == ("undecided", "35.16 GiB for 256,000 tokens")
+    assert report.compared[0].predicted == "holds 256,000 tokens"
+    assert report.ways[0].flags == "-c 128000"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from kvcalc.answers.size import sized
 from kvcalc.engines.llama_cpp.versions import LlamaCppRelease
 from kvcalc.errors import InvalidValueError, KvcalcError
-from kvcalc.fleet.explain._reading import NEEDED, Explainer, Printed, Reading, Settings
+from kvcalc.fleet.explain._reading import NEEDED, Balance, Explainer, Printed, Reading, Settings
 from kvcalc.model import Model
 from kvcalc.parallel import Parallel
 from kvcalc.question import Question
@@ -47,7 +47,8 @@ _TENSORS = {
 _SUMS = {**_TENSORS, "total": (*_TENSORS["K"], *_TENSORS["V"])}
 _ALIGNED = 32
 """Bytes that the CPU backend added to a buffer, and printed with it, up to late 2024 (TENSOR_ALIGNMENT)."""
-_STEP = 256
+_NO_CONTEXT = "the error does not state its context; pass the lines before it (n_ctx), or --engine-set n_ctx=8192"
+_STEP, _MOST_CELLS = 256, 2**24
 """Proposed contexts are multiples of this number of cells."""
 
 
@@ -63,9 +64,11 @@ def compare(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
             field="n_ctx",
             help="pass the complete log, which prints n_ctx before its caches, or --engine-set n_ctx=8192",
         )
-    report = _report(model, settings)
     if reading.refusal is not None and not reading.caches:
-        return tuple(_of_refusal(report, reading))
+        if _n_ctx(settings) is None:
+            return tuple(_of_own_length(model, reading, settings))
+        return tuple(_of_refusal(_report(model, settings), reading))
+    report = _report(model, settings)
     found = []
     for letter, names in _SUMS.items():
         printed = [cache[letter] for cache in reading.caches if letter in cache]
@@ -106,6 +109,39 @@ def _compared(letter: str, printed: list[Printed], number: int) -> Compared:
     return Compared(words, first.shown(total), first.shown(number), agrees, first.line, decides=total > rounding)
 
 
+def _of_own_length(model: Model, reading: Reading, settings: Settings) -> Iterator[Compared]:
+    """How many tokens the buffer of an error would hold, which does not say how long its context was to be."""
+    printed = reading.refusal.numbers.get(NEEDED) if reading.refusal else None
+    if printed is None:
+        return
+    tokens = _n_ctx(_with_length(model, reading, settings)) or 0
+    words = f"holds {plural(tokens, 'token')}"
+    yield Compared("buffer of the cache", str(printed), words, True, printed.line, decides=False, judged=False)
+
+
+def _with_length(model: Model, reading: Reading, settings: Settings) -> Settings:
+    """With the context that the buffer of an error would hold, if the error does not state it."""
+    printed = reading.refusal.numbers.get(NEEDED) if reading.refusal else None
+    if printed is None or _n_ctx(settings) is not None:
+        return settings
+    tokens = _longest_in(model, settings, int(printed.most), _MOST_CELLS)
+    return {**settings, "n_ctx": tokens} if tokens else settings
+
+
+def _longest_in(model: Model, settings: Settings, most_bytes: int, most_tokens: int) -> int:
+    """The longest context, in whole steps, whose cache fits; 0 for none."""
+    low, high = 0, most_tokens // _STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        held = _total(model, {**settings, "n_ctx": middle * _STEP})
+        low, high = (middle, high) if held is not None and held <= most_bytes else (low, middle - 1)
+    return low * _STEP
+
+
+def _undecided(reading: Reading) -> str:
+    return _UNDECIDED if reading.caches or "n_ctx" in reading.settings else _NO_CONTEXT
+
+
 def _of_refusal(report: Report, reading: Reading) -> Iterator[Compared]:
     """The buffer that could not be allocated next to the cache: all of it, that of one kind of layers, or a part.
 
@@ -132,12 +168,11 @@ def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     del ranks
     if reading.refusal is None:
         return
+    settings = _with_length(model, reading, settings)
     needed = _total(model, settings)
     if needed is None:
         return
-    available = None
-    if {FREE, WEIGHTS} <= reading.device.keys():
-        available = reading.device[FREE].least - reading.device[WEIGHTS].most
+    available = _available(reading)
     for flags, change in (("-np 1", {"n_seq_max": 1}), ("-ub 512", {"n_ubatch": 512})):
         less = _total(model, {**settings, **change})
         if less is not None and less < needed and (available is None or less <= available):
@@ -149,6 +184,24 @@ def ways(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
             fits = "" if available is None else ", which fits" if less <= available else ", still too much"
             yield Way("-ctk q8_0 -ctv q8_0 -fa on", f"the cache takes {gibibytes(less)}{fits}")
     yield Way("-nkvo", f"the cache stays in the host's memory, {gibibytes(needed)} of it, and is slower")
+
+
+def _available(reading: Reading) -> int | None:
+    """What the one device had free, minus its weights; None if either is unknown."""
+    if not {FREE, WEIGHTS} <= reading.device.keys():
+        return None
+    return reading.device[FREE].least - reading.device[WEIGHTS].most
+
+
+def balance(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Balance:
+    """The cache of the context, and what its device had for it."""
+    del ranks
+    settings = _with_length(model, reading, settings)
+    needed, available, n_ctx = _total(model, settings), _available(reading), _n_ctx(settings) or model.max_model_len
+    return Balance(
+        "" if needed is None or n_ctx is None else f"{gibibytes(needed)} for {plural(n_ctx, 'token')}",
+        "" if available is None else f"{gibibytes(available)} beside the weights",
+    )
 
 
 def _shorter(model: Model, settings: Settings, needed: int, available: int | None) -> Iterator[Way]:
@@ -164,14 +217,8 @@ def _shorter(model: Model, settings: Settings, needed: int, available: int | Non
                 f"-c {half}", f"half the context: the cache takes {gibibytes(less)} instead of {gibibytes(needed)}"
             )
         return
-    low, high = 0, n_ctx // _STEP
-    while low < high:
-        middle = (low + high + 1) // 2
-        held = _total(model, {**settings, "n_ctx": middle * _STEP})
-        low, high = (middle, high) if held is not None and held <= available else (low, middle - 1)
-    if low:
-        words = f"the longest context in {gibibytes(available)}, minus compute buffers"
-        yield Way(f"-c {low * _STEP}", words)
+    if longest := _longest_in(model, settings, available, n_ctx):
+        yield Way(f"-c {longest}", f"the longest context in {gibibytes(available)}, minus compute buffers")
 
 
 def _total(model: Model, settings: Settings) -> int | None:
@@ -208,4 +255,4 @@ def room(model: Model, reading: Reading, settings: Settings, ranks: Parallel) ->
     return Room(words, taken / slots, ((each, free),) if free else (), each if free else 0)
 
 
-EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=lambda _: _UNDECIDED, ways=ways, room=room)
+EXPLAINER = Explainer(compare, others=_OTHERS, ranks={}, undecided=_undecided, ways=ways, room=room, balance=balance)

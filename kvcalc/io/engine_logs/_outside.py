@@ -57,6 +57,16 @@ _ERRORS = (
         _WEIGHTS,
     ),
     _Error(
+        re.compile(r"memory capacity is unbalanced"),
+        "SGLang found less memory free on some GPUs than on others: other processes hold it, and no cache was made",
+        "stop them (nvidia-smi lists them), or pick other GPUs with CUDA_VISIBLE_DEVICES",
+    ),
+    _Error(
+        re.compile(r"llama runner process has terminated[^\n]*out of memory"),
+        "Ollama's runner ran out of memory while it loaded the model; this line does not say for what",
+        "pass its server log, which has the sizes (journalctl -u ollama), or lower num_ctx",
+    ),
+    _Error(
         re.compile(r"memory layout cannot be allocated"),
         "Ollama found no layout of the model's layers that fits the memory that was free",
         "unload other models (ollama stop), or ask for a shorter num_ctx; `kvcalc size MODEL --engine ollama` sizes it",

@@ -18,6 +18,7 @@ from kvcalc.fleet.explain import Printed, Reading, Refusal
 from kvcalc.fleet.explain._reading import NEEDED
 from kvcalc.fleet.explain.llama_cpp import FREE, WEIGHTS
 from kvcalc.io.engine_logs import last_in, last_value, matches
+from kvcalc.io.engine_logs._gguf import metadata_before
 from kvcalc.report.sheet import Json
 
 LOOKED_FOR = (
@@ -70,7 +71,13 @@ _FULL = re.compile(r"using (full)-size SWA cache")
 _BUILD = re.compile(r"\b(?:build_info|build|system_info): *(?:build *= *)?(b?\d{4,6})\b")
 _IK = re.compile(r"(mla_attn) *=|(fused_moe) *=|(c\^KV) ")
 _FAILED = re.compile(r"failed\s+to\s+allocate\s+(?:buffer\s+for\s+kv\s+cache|compute\s+buffers)")
-_BUFFER = re.compile(r"failed to allocate (?:\w+ )?buffer of size (\d+)|attempted to allocate (\d+(?:\.\d+)?) MB")
+_BUFFERS = (  # in bytes, or in MiB
+    (re.compile(r"failed to allocate (?:\w+ )?buffer of size (\d+)"), ""),
+    (re.compile(r"Device memory allocation of size (\d+) failed"), ""),
+    (re.compile(r"attempted to allocate (\d+(?:\.\d+)?) MB"), "MB"),
+    (re.compile(r"allocating (\d+(?:\.\d+)?) MiB on device \d+: \w+ failed"), "MiB"),
+    (re.compile(r"failed to allocate buffer, size = +(\d+(?:\.\d+)?) MiB"), "MiB"),
+)
 _FREE = re.compile(r"using device \S+ \(.*\) .*?- (\d+) MiB free")
 _WEIGHTS = re.compile(r"(?!CPU|.*_Mapped)\b(\w+) model buffer size = +(\d+(?:\.\d+)?) MiB")
 _WITHOUT_SIZE = ("0.00", "0")
@@ -97,6 +104,7 @@ def read(lines: Sequence[str]) -> Reading | None:
         refusal=refusal,
         device=_device(lines),
         notes=_several(caches, context),
+        metadata=metadata_before(lines, context[0].line if context else len(lines)),
     )
 
 
@@ -220,8 +228,9 @@ def _refusal(lines: Sequence[str], last_line: int) -> Refusal | None:
     if not of_cache:
         return Refusal(_BY_NAME["compute"], line)
     numbers: dict[str, Printed] = {}
-    for number, match in matches(_BUFFER, lines[:line]):
-        numbers[NEEDED] = Printed(match[1], "", number) if match[1] else Printed(match[2], "MB", number)
+    tried = [Printed(found[1], unit, at) for each, unit in _BUFFERS for at, found in matches(each, lines[:line])]
+    if tried:
+        numbers[NEEDED] = max(tried, key=lambda printed: printed.line)
     return Refusal(_BY_NAME["kv"], line, numbers)
 
 

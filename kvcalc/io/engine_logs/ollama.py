@@ -13,6 +13,7 @@ from kvcalc.fleet.explain import Printed, Reading, Refusal
 from kvcalc.fleet.explain._reading import AVAILABLE, NEEDED
 from kvcalc.fleet.explain.ollama import ESTIMATE, KV
 from kvcalc.io.engine_logs import last_in, last_value, matches
+from kvcalc.io.engine_logs._gguf import metadata_before
 from kvcalc.report.sheet import Json
 
 LOOKED_FOR = """'memory.required.kv="... MiB"', 'msg="kv cache" device=... size=...', 'model requires more ...'"""
@@ -31,6 +32,7 @@ _COUNTS = {
 }
 _TYPE = re.compile(r"--kv-cache-type[ =](\w+)|\bKvCacheType:(\w+)|OLLAMA_KV_CACHE_TYPE[:=](\w+)")
 _FLASH = re.compile(r"(?:FlashAttention|OLLAMA_FLASH_ATTENTION)[:=](true|false|1|0|Enabled|Disabled)\b")
+_NAME = re.compile(r"\barchitecture=\w+ file_type=\S+ name=\\?\"?([\w.-]{3,})")
 _VERSION = re.compile(r"Listening on .*\(version v?(\d+\.\d+\.\d+)")
 
 
@@ -58,7 +60,16 @@ def read(lines: Sequence[str]) -> Reading | None:
         del settings["kv_cache_type"]
     if flash := last_value(_FLASH, lines):
         settings["flash_attention"] = flash in ("true", "1", "Enabled")
-    return Reading("ollama", caches, settings, {}, refusal=refusal)
+    last = max((printed.line for cache in caches for printed in cache.values()), default=len(lines))
+    return Reading(
+        "ollama",
+        caches,
+        settings,
+        {},
+        last_value(_NAME, lines) or "",
+        refusal=refusal,
+        metadata=metadata_before(lines, len(lines) if refusal else last),
+    )
 
 
 def _on_devices(lines: Sequence[str]) -> list[Printed]:
