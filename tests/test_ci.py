@@ -205,9 +205,30 @@ def test_the_action_fetches_a_base_that_is_not_there(checkout, tmp_path, monkeyp
     "hostile", ['plans"; touch pwned; "', "$(touch pwned)", "`touch pwned`", "plans; touch pwned", "-f\nplans", "'"]
 )
 def test_hostile_inputs_of_the_action_are_words(checkout, tmp_path, hostile):
-    for name in ("paths", "base", "max_growth"):
+    for name in ("paths", "base", "max_growth", "options"):
         run_action(tmp_path / "temp", **{"base": "main~1", name: hostile})
     assert sorted(path.name for path in checkout.iterdir()) == [".git", "plans"]
+
+
+COMPOSE = """services:
+  llm:
+    image: vllm/vllm-openai:v0.25.1
+    command: --model Qwen/Qwen3-8B --max-model-len {length}
+"""
+
+
+def test_the_action_is_told_what_a_compose_file_does_not_say(checkout, tmp_path):
+    """Which GPU, and how many users: without them nothing fits or does not."""
+    Path("compose.yaml").write_text(COMPOSE.format(length="8192"))
+    subprocess.run(["git", "add", "compose.yaml"], check=True)
+    subprocess.run(["git", "commit", "-qm", "compose"], check=True)
+    Path("compose.yaml").write_text(COMPOSE.format(length="16384"))
+    assert run_action(tmp_path / "temp", base="", paths="compose.yaml").code == 2
+    done = run_action(tmp_path / "temp", base="HEAD", paths="compose.yaml", options="--gpu=l40s\n--users=2\n")
+    assert done.code == 0, done.log
+    assert "max-model-len 8192 -> 16384" in done.summary
+    crowded = run_action(tmp_path / "temp", base="", paths="compose.yaml", options="--gpu=l40s\n--users=2000")
+    assert crowded.code == 1
 
 
 def test_paths_of_the_action_are_lines_and_patterns(checkout, tmp_path):
@@ -300,6 +321,12 @@ def test_the_gitlab_job_passes_fails_and_refuses(checkout):
     assert run_job(checkout, CI_MERGE_REQUEST_DIFF_BASE_SHA="0" * 40)[0] == 2
     assert run_job(checkout, KVCALC_PATHS="nowhere")[0] == 2
     assert run_job(checkout, KVCALC_PATHS='$(touch pwned)\n"; touch pwned; "')[0] == 2
+    assert run_job(checkout, KVCALC_OPTIONS="--bogus")[0] == 2
+    Path("compose.yaml").write_text(COMPOSE.format(length="8192"))
+    compose = {"KVCALC_PATHS": "compose.yaml", "CI_MERGE_REQUEST_DIFF_BASE_SHA": base}
+    assert run_job(checkout, KVCALC_PATHS="compose.yaml")[0] == 2
+    assert run_job(checkout, KVCALC_OPTIONS="--gpu=l40s\n--users=2\n", **compose)[0] == 0
+    assert run_job(checkout, KVCALC_OPTIONS="--gpu=l40s\n--users=2000\n", **compose)[0] == 1
     assert not Path("pwned").exists()
 
 
