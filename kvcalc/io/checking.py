@@ -18,7 +18,7 @@ from kvcalc.io.deployments.settling import Settled
 from kvcalc.io.deployments.skipping import sorted_notes
 from kvcalc.io.deployments.sources import Found, found, opener
 from kvcalc.io.deployments.workload import ALL_GPUS
-from kvcalc.report.check import CONTAINER
+from kvcalc.report.check import CONTAINER, Written
 from kvcalc.report.deployments import Note
 from kvcalc.units import parse_tokens
 
@@ -194,8 +194,15 @@ def _of_file(settled: Settled, given: Given, known: dict[Hashable, Any]) -> Iter
     entry = DeploymentEntry.model_validate({**said, **given.fields})
     folder = Path(_file(settled)).parent
     found = deployment_of(entry, command, deployed.where, folder, known, hub=given.hub, called=given.called)
+    found = replace(found, written=tuple(_placed(each, settled) for each in found.written))
     workload = settled.workload
     if workload.memory_bytes is not None and workload.container_gpus:
         limit = (workload.memory_bytes, workload.container_gpus, CONTAINER)
         found = replace(found, host=found.host.of_container(*limit))
     yield found
+
+
+def _placed(field: Written, settled: Settled) -> Written:
+    """A field at the line of its own argument, rather than of what starts the engine."""
+    own = field.file == _file(settled) or not field.file
+    return field._replace(line=settled.lines.get(field.field, field.line)) if own else field

@@ -9,10 +9,18 @@ from kvcalc.report.notebooks import frame_of, html_of
 from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, UNREAD, Notice, Rule
 from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled, Table
 from kvcalc.report.versions import named
-from kvcalc.units import IN_FULL, common_scale, plural
+from kvcalc.units import IN_FULL, common_scale, count, plural
 
 Verdict = Literal[
-    "added", "removed", "no longer sized", "no longer fits", "does not fit", "grew too much", "fits again", "changed"
+    "added",
+    "removed",
+    "no longer sized",
+    "no longer fits",
+    "does not fit",
+    "still does not fit",
+    "grew too much",
+    "fits again",
+    "changed",
 ]
 _PERCENT = 100
 _ANY = "any"
@@ -85,7 +93,9 @@ class Change(NamedTuple):
             return "grew too much"
         if self.was is None:
             return "added"
-        return "fits again" if self.now.fits and not self.was.fits else "changed"
+        if not self.now.fits:
+            return "still does not fit"
+        return "changed" if self.was.fits else "fits again"
 
     @property
     def fails(self) -> bool:
@@ -110,6 +120,8 @@ class Change(NamedTuple):
         parts = [
             f"needs {_to(scale.of(self.was.needed_bytes), scale.of(self.now.needed_bytes))}{self._growth_in_words()}"
         ]
+        if self.was.tokens != self.now.tokens:
+            parts.append(f"{_to(count(self.was.tokens), count(self.now.tokens))} tokens")
         if self.was.available_bytes != self.now.available_bytes or not self.now.fits:
             parts.append(f"has {_to(scale.of(self.was.available_bytes), scale.of(self.now.available_bytes))}")
         if self.was.max_sequences != self.now.max_sequences:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvcalc
 from kvcalc.errors import InvalidValueError
 from kvcalc.fleet.diff import changes
 from kvcalc.report.check import Finding, Written
@@ -97,7 +99,7 @@ WAS = Finding("chat", "r1", 1000, 4, "fp8", 100 * GIB, 120 * GIB, ("x",), 800, 5
         (None, {"fits": False}, "does not fit", True),
         ({}, None, "removed", False),
         ({}, {"fits": False}, "no longer fits", True),
-        ({"fits": False}, {"fits": False, "needed_bytes": 7}, "changed", False),
+        ({"fits": False}, {"fits": False, "needed_bytes": 7}, "still does not fit", False),
         ({"fits": False}, {}, "fits again", False),
         ({}, {"needed_bytes": 110 * GIB}, "changed", False),
         ({}, {"needed_bytes": 110 * GIB + 1}, "grew too much", True),
@@ -191,3 +193,46 @@ def test_the_summary_counts():
     assert report.sheets()[0].title == "2 changes from main to HEAD, 3 unchanged, 1 failing"
     assert report.fails
     assert DiffReport("main", "HEAD", (), 3).sheets()[0].title == "Nothing changed from main to HEAD: 3 deployments"
+
+
+FOLDED = """services:
+  llm:
+    image: vllm/vllm-openai:v0.25.1
+    command: >
+      --model Qwen/Qwen3-8B
+      --max-model-len {length}
+      --gpu-memory-utilization 0.9
+      --kv-cache-dtype={stored}
+"""
+LISTED = """kind: Pod
+metadata: {{name: listed}}
+spec:
+  containers:
+    - name: server
+      image: lmsysorg/sglang:v0.5.23
+      args:
+        - --model-path=Qwen/Qwen3-8B
+        - --context_length
+        - "{length}"
+        - --kv-cache-dtype={stored}
+"""
+SCRIPT = """set -e
+vllm serve \\
+  Qwen/Qwen3-8B \\
+  --max-model-len {length} \\
+  --kv-cache-dtype {stored}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [("compose.yaml", FOLDED, [6, 8]), ("pod.yaml", LISTED, [9, 11]), ("serve.sh", SCRIPT, [4, 5])],
+)
+def test_a_cause_is_the_line_of_the_argument(tmp_path, monkeypatch, name, text, lines):
+    monkeypatch.chdir(tmp_path)
+    for side, length, stored in (("was", 8192, "auto"), ("now", 16384, "fp8_e4m3")):
+        Path(side).mkdir()
+        Path(side, name).write_text(text.format(length=length, stored=stored))
+    (change,) = kvcalc.diff("was", "now", gpu="l40s").changes
+    assert [cause.line for cause in change.causes] == lines
+    assert {cause.file for cause in change.causes} == {f"now/{name}"}

@@ -57,12 +57,14 @@ class Settled(NamedTuple):
     """A deployment with its source.
 
     command: None for an engine whose words are not parsed. refused: why it cannot be sized, except for an unknown GPU.
+    lines: of its arguments by name, and of its model, as far as they are written there.
     """
 
     deployed: Deployed
     command: Command | None
     workload: Workload
     refused: tuple[Note, ...]
+    lines: Mapping[str, int] = {}
 
 
 class Outcome(NamedTuple):
@@ -274,7 +276,23 @@ def _settled(command: Command, place: _Place) -> _One:
         version=command.version or "",
         replicas_max=workload.replicas_max,
     )
-    return _One((Settled(deployed, command, workload, blocking),), tuple(refused), tuple(told))
+    settled = Settled(deployed, command, workload, blocking, dict(_lines(command, place)))
+    return _One((settled,), tuple(refused), tuple(told))
+
+
+def _lines(command: Command, place: _Place) -> Iterator[tuple[str, int]]:
+    """The line of each argument, and of the model."""
+    spelled = {name: re.escape(name).replace(r"\-", "[-_]") for name in command.args}
+    flags = {name: re.compile(rf"(?<!\S)--?{words}(?=[\s=]|$)") for name, words in spelled.items()}
+    if command.model:
+        flags["model"] = re.compile(rf"(?<![\w./-]){re.escape(command.model)}(?![\w./-])")
+    for name, flag in flags.items():
+        if place.script is not None:
+            match = flag.search(place.script, place.offset(command))
+            if match:
+                yield name, place.script.line_at(match.start())
+        elif word := next((each for each in place.workload.words if flag.search(each)), None):
+            yield name, word.line
 
 
 def _is_unknown(value: object) -> bool:
