@@ -32,6 +32,13 @@ _BYTE_UNITS = {"B": 1, "kB": KB, "KB": KB, "MB": MB, "GB": GB, "TB": TB} | {
     "GiB": GIB,
     "TiB": TIB,
 }
+_OTHER_UNITS = {
+    **{unit.lower(): size for unit, size in _BYTE_UNITS.items() if unit != "B"},
+    **{
+        unit.removesuffix("B"): size for unit, size in _BYTE_UNITS.items() if unit.endswith("iB")
+    },  # as Kubernetes has it
+}
+"""Spellings that mean one size; 80G and 80Gb may mean two."""
 _NUMBER = r"(?P<number>(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?)"
 """163,840 and 163_840: commas stand between thousands or nowhere, so that a list is no number."""
 _TOKENS = re.compile(rf"{_NUMBER}\s*(?P<unit>[kmgKMG]?)(?P<binary>i?)", re.ASCII)
@@ -170,13 +177,14 @@ def _parsed_bytes(text: str | int, field: str) -> int:
         return _possible_bytes(text, field)
     match = _BYTES.fullmatch(text.strip())
     unit = (match["unit"] or "B") if match else ""
-    if match is None or unit not in _BYTE_UNITS or len(text) > _SHOWN_CHARACTERS:
+    size = _BYTE_UNITS.get(unit) or _OTHER_UNITS.get(unit)
+    if match is None or size is None or len(text) > _SHOWN_CHARACTERS:
         ambiguous = match is not None and unit in tuple("kKmMgGtT")
         known = f"{unit.upper()}B or {unit.upper()}iB" if ambiguous else "80GB (10^9 bytes each) or 80GiB (2^30)"
         raise InvalidValueError(
             f"{field} must be a number of bytes with its unit, not {shown(text)}", field=field, help=f"write {known}"
         )
-    return _possible_bytes(int(_exact(match["number"]) * _BYTE_UNITS[unit]), field)
+    return _possible_bytes(int(_exact(match["number"]) * size), field)
 
 
 def _possible_bytes(number: int, field: str) -> int:

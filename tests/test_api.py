@@ -306,6 +306,24 @@ def test_a_call_gives_what_its_command_prints(cli, monkeypatch, case):
     assert call().to_dict() == json.loads(cli(f"{line} --json").stdout)
 
 
+PRINTED = (
+    "lengths, users, format",
+    "GPUs",
+    "variants",
+    "a plan",
+    "two files",
+    "an error and its remedies",
+    "what files start",
+)
+
+
+@pytest.mark.parametrize("case", PRINTED)
+def test_an_answer_is_printed_as_its_command_prints_it(cli, monkeypatch, case):
+    monkeypatch.chdir(ROOT)
+    call, line = SAME[case]
+    assert f"{call()}\n" == cli(line).stdout
+
+
 CHAT = {"name": "chat", "model": "r1", "tokens": "128K", "budget": "80GB"}
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.planned import asked, common, memory_lines, title
 from kvcalc.report.pool import Pool
 from kvcalc.report.sheet import Column, Json, Line, Sheet
@@ -91,6 +91,9 @@ class BlocksReport(NamedTuple):
             "log_lines": list(self.log_lines),
             "notes": list(self.notes),
         }
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.deployments import Note, notes_sheet
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.notices import OVER_LIMIT, TOO_LARGE, UNREAD, Notice
 from kvcalc.report.sheet import Cell, Column, Json, Kind, Point, Sheet, Styled, Table, in_version
 from kvcalc.report.tiers import NodeTier, host_bytes
@@ -328,6 +328,9 @@ class CheckReport(NamedTuple):
         notes = (f"the {_MOST_DRAWN} tightest of {len(self.findings):,} deployments",) if drawn != self.findings else ()
         bars = tuple(finding.bar() for finding in drawn)
         return (Bars(self._title, "memory for the cache on each GPU", bars, notes=notes),)
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

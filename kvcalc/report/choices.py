@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.beside import UNRESERVED
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
@@ -151,6 +151,9 @@ class ChoicesReport(NamedTuple):
             for each in self.choices[:MOST_SHOWN]
         )
         return (Bars(self.sheets()[0].title, "memory of each GPU", bars),)
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
 from kvcalc.report.versions import named
@@ -116,6 +116,9 @@ class Comparison(NamedTuple):
             return (one_bar_each(self.title, ((row.label, row.reports[0].total_bytes) for row in self.rows)),)
         lines = [(row.label, tuple((each.tokens, each.total_bytes) for each in row.reports)) for row in self.rows]
         return (at_lengths(self.title, lines),)
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

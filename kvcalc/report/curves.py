@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from kvcalc.report.chart import Axis, Curves, Level, Series
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.notes import once
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.versions import named
@@ -62,6 +62,9 @@ class CurvesReport(NamedTuple):
             for curve in self.curves
             for x, y in curve.points
         )
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

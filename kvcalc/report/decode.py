@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, milliseconds, plural
@@ -170,6 +170,9 @@ class DecodeReport(NamedTuple):
         title = f"{self._of}: bytes of a decode step by context, {self._whose}"
         marked = "more than the weights from here on"
         return (Curves(title, x, y, tuple(lines), notes=self.notes, marked=marked),)
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

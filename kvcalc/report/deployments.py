@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from kvcalc.errors import InvalidFileError, KvcalcError
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Column, Json, Sheet, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import plural
@@ -98,6 +99,16 @@ class DeploymentsReport(NamedTuple):
             "told": [note.to_dict() for note in self.told],
             **skipped,
         }
+
+    def __str__(self) -> str:
+        return text_of(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each deployment, and tables of what was refused, reported and skipped."""

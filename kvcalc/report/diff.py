@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from kvcalc.report.check import Finding, memory_column, notice_of, place_of, refused_row
 from kvcalc.report.deployments import Note, notes_sheet
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.notices import GREW, NO_LONGER_FITS, OVER_LIMIT, TOO_LARGE, UNREAD, Notice, Rule
 from kvcalc.report.sheet import Cell, Column, Json, Point, Sheet, Styled, Table
 from kvcalc.report.versions import named
@@ -184,6 +184,9 @@ class DiffReport(NamedTuple):
     def fails(self) -> bool:
         """Whether any change fails, or something new cannot be checked."""
         return bool(self.refused) or any(change.fails for change in self.changes)
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

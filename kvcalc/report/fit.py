@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.planned import asked, common, title
 from kvcalc.report.sheet import Column, Json, Line, Sheet
 from kvcalc.units import both_units, count, plural
@@ -113,6 +113,9 @@ class FitReport(NamedTuple):
             "log_line": self.log_line,
             "notes": list(self.notes),
         }
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kvcalc.report.choices import ChoicesReport
 from kvcalc.report.deployments import Note
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.replays import short
 from kvcalc.report.replicas import ReplicasReport
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, table_of
@@ -57,6 +57,9 @@ class FitsReport(NamedTuple):
         """The best of each, and what is refused."""
         refused = ({"model": note.about, "refused": note.sentence} for note in self.refused)
         return Table.of((*(fit.row() for fit in self.fits), *refused))
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

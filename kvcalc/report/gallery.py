@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Column, Json, Sheet
 from kvcalc.report.versions import named
 from kvcalc.units import short_count
@@ -64,6 +64,9 @@ class Gallery(NamedTuple):
     def to_dict(self) -> list[Json]:
         """Plain values."""
         return [entry.to_dict() for entry in self.entries]
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

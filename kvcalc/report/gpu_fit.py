@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.beside import UNRESERVED
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, Style, Table, in_version, plain
 from kvcalc.report.tiers import NodeTier, tier_charts, tier_lines
 from kvcalc.report.versions import named
@@ -226,6 +226,9 @@ class GpuFit(NamedTuple):
             **({"layouts": self.layouts.to_dict()} if self.layouts else {}),
             "notes": list(self.notes),
         }
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

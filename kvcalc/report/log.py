@@ -1,8 +1,9 @@
 """An engine's start-up log, error or running server compared with the prediction of its cache."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, table_of_sheet
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
@@ -160,6 +161,16 @@ class LogReport(NamedTuple):
     def table(self) -> Table:
         """One row for each number, under the same columns if there is none."""
         return table_of_sheet(self._sheet())
+
+    def __str__(self) -> str:
+        return text_of(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def to_frame(self) -> Any:
+        """A data frame of what `--format csv` prints, in pandas, polars or pyarrow, whichever is there."""
+        return frame_of(self)
 
     def sheets(self) -> tuple[Sheet, ...]:
         """One row for each number; no table for an error that states none."""

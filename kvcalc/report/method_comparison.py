@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvcalc.report.comparison import LeftOut, not_applicable
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.notes import once
 from kvcalc.report.sheet import Cell, Column, Json, Sheet, Table
 from kvcalc.report.size import Report
@@ -135,6 +135,9 @@ class MethodComparison(NamedTuple):
         for row in self.rows:
             lines[row.label] = (*lines.get(row.label, ()), (row.report.tokens, row.report.total_bytes))
         return (at_lengths(self.title, [*lines.items()]),)
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

@@ -1,9 +1,10 @@
-"""Answers as HTML for notebooks, and as data frames."""
+"""Answers as HTML for notebooks, as text, and as data frames."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from kvcalc.errors import KvcalcError
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
     from kvcalc.report.sheet import Cell, Document
 
 _PAGES = Registry("kvcalc.formats", "format")
-"""Formats import reports, not the other way round: the HTML format is found by name when a notebook needs it."""
+"""Formats import reports, not the other way round: one is found by its name when a notebook needs it."""
 
 
 def html_of(document: Document) -> str:
     """The document as HTML for embedding in another page."""
     fragment: str = _PAGES.module("html").fragment(document)
     return fragment
+
+
+def text_of(document: Document) -> str:
+    """The document as `--format table` prints it."""
+    stream = StringIO()
+    _PAGES.module("table").write(document, stream)
+    return stream.getvalue().rstrip("\n")
 
 
 def frame_of(document: Document) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain, table_of_sheet
 from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural
@@ -293,6 +293,9 @@ class ReplayReport(NamedTuple):
     def _title(self) -> str:
         served = in_version(self.engine, self.engine_version)
         return f"{self.model} in {served}: {plural(self.totals.requests, 'request')}"
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from kvcalc.report.deployments import Note
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.replay import CURVE, Replayed
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
@@ -62,6 +62,9 @@ class ReplaysReport(NamedTuple):
         """A row for each, and what is refused."""
         refused = ({"trace": note.where, "refused": note.sentence} for note in self.refused)
         return Table.of((*(run.row() for run in self.runs), *refused))
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Styled, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, plural
@@ -84,6 +84,9 @@ class ReplicasReport(NamedTuple):
             "steps": [dict(step._asdict()) for step in self.steps],
             "notes": list(self.notes),
         }
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

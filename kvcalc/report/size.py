@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version, plain
 from kvcalc.report.tiers import NodeTier, tier_charts, tier_lines
 from kvcalc.report.versions import named
@@ -393,6 +393,9 @@ class Report(NamedTuple):
             for group in self.groups
             for tensor in group.tensors
         )
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

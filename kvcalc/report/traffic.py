@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Cell, Column, Json, Line, Sheet, Table, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import count, gibibytes, plural, short_share
@@ -194,6 +194,9 @@ class TrafficReport(NamedTuple):
     @property
     def _title(self) -> str:
         return f"{self.model} in {in_version(self.engine, self.engine_version)}"
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

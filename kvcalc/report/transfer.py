@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from kvcalc.report.notebooks import frame_of, html_of
+from kvcalc.report.notebooks import frame_of, html_of, text_of
 from kvcalc.report.sheet import Column, Json, Line, Sheet, in_version
 from kvcalc.report.versions import named
 from kvcalc.units import both_units, count, milliseconds, plural
@@ -91,6 +91,9 @@ class TransferReport(NamedTuple):
             "pairs": [pair._asdict() for pair in self.pairs],
             "notes": list(self.notes),
         }
+
+    def __str__(self) -> str:
+        return text_of(self)
 
     def _repr_html_(self) -> str:
         return html_of(self)
