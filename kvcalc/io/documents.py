@@ -18,9 +18,9 @@ from kvcalc.io.files import read_bytes
 from kvcalc.units import shown
 
 MAX_FILE_BYTES = 2 * 2**20
-"""Largest file read, of some 14,000 deployments; the largest real config.json known is under 0.1 MiB."""
+"""Largest file read, of about 14,000 deployments; the largest real config.json known is under 0.1 MiB."""
 MAX_VALUES = 125_000
-"""Most values in one document, with aliases expanded, plus keys; an entry of a plan has some ten."""
+"""Most values in one document, with aliases expanded, plus keys; an entry of a plan has about ten."""
 MAX_DEPTH = 64
 """Deepest nesting; the deepest real config has five levels."""
 _HELP = "pass a preset or plan (YAML) or a config.json"

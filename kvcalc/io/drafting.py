@@ -11,9 +11,9 @@ from kvcalc.model import Model
 
 
 class Drafting(NamedTuple):
-    """Who drafts. engine: whose settings may name a checkpoint. draft: the checkpoint, in place of what they name.
+    """What drafts. engine: its settings may name a checkpoint. draft: the checkpoint, instead of the named one.
 
-    folder: where a name may be a path. hub: whether names are read from the Hub.
+    folder: base of a name that is a path. hub: whether names are read from the Hub.
     """
 
     engine: Engine
@@ -23,7 +23,7 @@ class Drafting(NamedTuple):
 
     @property
     def named(self) -> Model | str | None:
-        """The checkpoint; None where no other drafts, and where its name could be a secret, which no message quotes."""
+        """The checkpoint; None if none drafts, or if its name could be a secret, which no message quotes."""
         if self.draft is not None or self.engine.draft_model is None:
             return self.draft
         from kvcalc.io.engine_args import could_be_secret
@@ -31,7 +31,7 @@ class Drafting(NamedTuple):
         return None if could_be_secret(self.engine.draft_model) else self.engine.draft_model
 
     def drafter(self) -> Model | None:
-        """The checkpoint, loaded; None where no other drafts. Raises as `load_named` does."""
+        """The checkpoint, loaded; None if none drafts. Raises as `load_named` does."""
         named = self.named
         return load_named(named, self.folder, hub=self.hub) if isinstance(named, str) else named
 

@@ -12,7 +12,7 @@ from kvcalc.units import MAX_COUNT, positive_int, shown
 
 Value = TypeVar("Value")
 MAX_FIELDS = 4096
-"""Most fields of a mapping; the longest decoder config has some 200."""
+"""Most fields of a mapping; the longest decoder config has about 200."""
 _FIELDS_HELP = "pass a config.json, a preset or a plan"
 
 

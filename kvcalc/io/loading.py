@@ -214,7 +214,7 @@ def _of_stdin(assume: str | None) -> Model:
 def _model_of_text(text: str, path: str, name: str, assume: str | None, beside: tuple[str, str] | None = None) -> Model:
     """Model of a file's text; the same text is parsed once, since a Model never changes.
 
-    beside: path and text of ModelOpt's quantisation file next to it.
+    `beside`: path and text of ModelOpt's quantisation file next to it.
     """
     document = parse_json(text, path) if path.endswith(".json") else parse_yaml(text, path)
     return _parse(document if beside is None else _with_quantisation(document, *beside), name, assume)
@@ -249,7 +249,7 @@ def _parse_gguf(document: Document, name: str, assume: str | None) -> Model:
 
     if assume is not None:
         raise InvalidValueError(
-            "GGUF metadata does not need it", where="--assume", help="leave --assume out for a GGUF file"
+            "GGUF metadata does not need it", where="--assume", help="remove --assume for a GGUF file"
         )
     return parse_gguf(document, name)
 

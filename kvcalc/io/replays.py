@@ -72,9 +72,9 @@ def replays(
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReplaysReport:
-    """Each trace for each model, what cannot be replayed aside. progress: is told of the replays done, and of all.
+    """Each trace for each model, refused ones separately. progress: called with the replays done, and all.
 
-    Raises KvcalcError where there is nothing that can be.
+    Raises KvcalcError if none can be replayed.
     """
     redone = Redone()
     runs: list[Run] = []
@@ -113,7 +113,7 @@ def _parts(
 
 
 def _packed(path: Path) -> bytes | None:
-    """The trace, to be sent; None where it cannot be read, which whoever reads it says."""
+    """The trace, to be sent; None if it cannot be read, which its reader reports."""
     packer = zlib.compressobj(1)
     try:
         with opened(path) as file:
@@ -149,7 +149,7 @@ def _come_to(part: _Part) -> Replayed:
 
 
 class _Sent:
-    """A trace that was sent, in the place of its file."""
+    """A trace that was sent, instead of its file."""
 
     def __init__(self, packed: bytes) -> None:
         self._packed = packed

@@ -81,7 +81,7 @@ def _any_case(names: Iterable[str]) -> str:
 
 
 def _narrowed(field: dict[str, Any], arms: list[Json]) -> None:
-    """Puts `arms` in the place of any text."""
+    """Puts `arms` instead of any text."""
     given = field.pop("anyOf", None) or [{"type": field.pop("type")}]
     field["anyOf"] = [*arms, *(arm for arm in given if arm.get("type") != "string")]
 

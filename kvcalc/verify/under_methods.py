@@ -35,7 +35,7 @@ class Steps(NamedTuple):
 def policy_of(model: Model) -> Applied | None:
     """The method that selects what the model's layers keep; None if only their attention does.
 
-    Raises NotApplicableError for two such methods: each has its own policy, and there is none for both.
+    Raises NotApplicableError for two such methods: each has its own policy, but no policy covers both.
     """
     deciding = [each for each in model.methods if METHODS.module(each.name).TRAITS.kind != ARCHITECTURE]
     if len(deciding) > 1:

@@ -439,7 +439,7 @@ WRONG = {
     ),
     "a format that a setting already decides": (
         f"{ASKED} --engine tensorrt_llm --dtype fp8 --engine-set dtype=nvfp4",
-        "the format of tensorrt_llm's pools is a setting of the engine, which kv_dtype (fp8) does not change\nhelp: leave kv_dtype",
+        "the format of tensorrt_llm's pools is a setting of the engine, which kv_dtype (fp8) does not change\nhelp: set the engine's",
     ),
     "a share of nothing": (
         f"{ASKED.replace('h200', 't4')} --engine sglang --engine-set chunked_prefill_size=16384",

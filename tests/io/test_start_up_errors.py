@@ -330,10 +330,10 @@ def test_what_other_versions_say_is_the_same_error(text, words):
 
 OUTSIDE = {
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB of "
-    "which 1.20 GiB is free.": ("2.00 GiB more were asked for and 1.20 GiB were free", "gpu_memory_utilization"),
+    "which 1.20 GiB is free.": ("2.00 GiB more were requested, 1.20 GiB were free", "gpu_memory_utilization"),
     "CUDA out of memory. Tried to allocate 1.63 GiB (GPU 0; 44.56 GiB total capacity; 27.91 GiB already allocated; "
     "565.31 MiB free; 27.93 GiB reserved)": (
-        "1.63 GiB more were asked for and 565.31 MiB were free",
+        "1.63 GiB more were requested, 565.31 MiB were free",
         "fewer sequences",
     ),
     "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests.": (
@@ -342,7 +342,7 @@ OUTSIDE = {
     ),
     "ValueError: User-specified max_model_len (65536) is greater than the derived max_model_len "
     "(max_position_embeddings=40960 or model_max_length=None in model's config.json).": (
-        "max_model_len is 65,536, and the model's config ends at 40,960",
+        "max_model_len is 65,536, but the model's config ends at 40,960",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1",
     ),
     "llama_model_load: error loading model: unable to allocate CUDA0 buffer": ("the weights do not fit", "-ngl"),

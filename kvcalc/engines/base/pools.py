@@ -128,5 +128,5 @@ def check_own_format(engine: str, kv_dtype: Dtype, setting: str) -> None:
         raise InvalidValueError(
             f"the format of {engine}'s pools is a setting of the engine, which kv_dtype ({kv_dtype}) does not change",
             field="kv_dtype",
-            help=f"leave kv_dtype at {BF16}, and set the engine's {setting}",
+            help=f"set the engine's {setting} instead of kv_dtype",
         )

@@ -105,7 +105,7 @@ class Transformers(Engine):
         caches_since = model.model_type == "xlm" and self.release.xlm_caches  # generate() stops with a wrong shape
         if self.cache == STATIC and (caches_since or model.model_type in NO_STATIC_CACHE):
             raise NotApplicableError(
-                f"transformers has no StaticCache for {model.model_type}", help="leave cache at default"
+                f"transformers has no StaticCache for {model.model_type}", help="set cache to default"
             )
         allocation = tuple(
             tuple(_allocated(tensor, model, self) for tensor in _tensors(model, group, self)) for group in model.groups
@@ -190,7 +190,7 @@ def _quantized(model: Model, allocation: Allocation, settings: Transformers) -> 
             raise NotApplicableError(
                 f"transformers has no quantised cache for {model.name}: {group.name} layers keep "
                 f"{unfit.name} ({unfit.slot_rule}), and only full attention can be quantised",
-                help="leave cache at default, or at static",
+                help="set cache to default or static",
             )
     if settings.cache == QUANTIZED_FP8:
         return tuple(tuple(tensor._replace(dtype=FP8) for tensor in tensors) for tensors in allocation)

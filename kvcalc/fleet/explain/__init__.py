@@ -100,7 +100,7 @@ def explain(
 
 
 def explain_alone(reading: Reading, *, file: str = "log") -> LogReport | None:
-    """An error that concerns no model, as memory that other processes hold; None where the model decides."""
+    """An error that concerns no model, such as memory held by other processes; None if the model decides."""
     alone = explainer_of(reading.engine).alone(reading)
     if alone is None or reading.refusal is None:
         return None

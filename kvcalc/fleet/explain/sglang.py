@@ -138,7 +138,7 @@ def _of_cache(cache: Mapping[str, Printed], pools: Sequence[Pool]) -> tuple[Comp
 
 
 def _of_pool(cache: Mapping[str, Printed], pool: Pool, slots: int) -> tuple[Compared, ...]:
-    """The sizes of one line next to those of a pool with so many slots."""
+    """The sizes of one line next to those of a pool with this many slots."""
     predicted, of = _sizes(pool._replace(slots=slots)), _STATES if _STATES in cache else "tokens"
     return tuple(
         Compared(

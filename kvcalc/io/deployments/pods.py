@@ -146,7 +146,7 @@ def image_of(image: Node) -> Text:
 
 
 def role_of(labels: Node) -> str | None:
-    """The half that a pod's labels say it is, as llm-d and its kin write it."""
+    """The role in a pod's labels (prefill or decode), as in llm-d and related projects."""
     halves = {str(node.text) for _, node in labels.items()} & set(_HALVES)
     return next(iter(halves)) if len(halves) == 1 else None
 

@@ -154,7 +154,7 @@ def _with_servers(commands: Sequence[Command]) -> tuple[Command, ...]:
 
 
 def _without(command: Command, used: frozenset[str]) -> Command:
-    """A command without what is said of variables that its own words name: those are of whoever wrote them."""
+    """A command without notes on variables that its own words use: these are the author's own."""
     refused = tuple(each for each in command.refused if each.about not in used)
     return command._replace(refused=refused, told=tuple(each for each in command.told if each.about not in used))
 

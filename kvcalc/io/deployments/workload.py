@@ -46,9 +46,9 @@ class Workload(NamedTuple):
     had. model: what the form says.
     settings: of an engine without a command line. gpus: of one replica over all its nodes, with its line. kind: which.
     memory_bytes, container_gpus: memory limit and GPUs of one container, where it states them.
-    replicas: None where another document says it. runs_many: why no model is said. bare: whether it is a command line
-    alone, which has no environment. is_image: whether it is an image that is built, whose arguments may stand where it
-    is run. files: that it finds at a path. says: what else is to be said of it.
+    replicas: None if in another document. runs_many: why there is no model. bare: whether it is only a command line,
+    without an environment. is_image: whether it is an image to build, whose arguments may be where it is run. files:
+    available to it at a path. says: other notes.
     """
 
     name: str

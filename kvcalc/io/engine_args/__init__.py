@@ -192,7 +192,7 @@ def _of_image(image: str | None) -> tuple[str, Program] | None:
 
 
 class _Whose(NamedTuple):
-    """The program of some words, how many of them name it, its defaults when called so, and what is to be told."""
+    """The program of some words, how many of them name it, its defaults for this call, and notes."""
 
     name: str
     before: int = 0

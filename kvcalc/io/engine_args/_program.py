@@ -25,13 +25,13 @@ class Spelled(NamedTuple):
 class Program:
     """An engine's command line, as tables.
 
-    title: as its authors write it. engine: of kvcalc, None where it is not modelled; `decides` then names what would
+    title: as its authors write it. engine: of kvcalc, None if it is not modelled; `decides` then names what would
     decide its cache.
     commands: how it begins, as words. flags, variables: rows.
     own_variables: how its own variables begin; harmless: those that change no cache, or how they begin (`NAME_*`);
     not_served: variables of what has no KV cache of a decoder.
-    defaults: settings of whoever starts it this way, and of single commands (defaults_of); tokens: of its context where
-    nothing says it; length: the setting that says how long a request may be.
+    defaults: settings of this program, and of single commands (defaults_of); tokens: its default context; length: the
+    setting for the longest request.
     takes_model: whether the model stands among the arguments without a flag; takes_text: whether a prompt may
     follow it. takes_prefixes: whether a beginning of a flag is that flag; turns_around: whether --disable-X is the
     opposite of --enable-X.

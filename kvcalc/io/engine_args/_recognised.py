@@ -27,7 +27,7 @@ _SURE = 2
 def recognised(
     words: Sequence[str], image: str, variables: Mapping[str, str], programs: Mapping[str, Program]
 ) -> tuple[str, int] | None:
-    """The program that an image starts, and the words before its arguments; None where nothing says it for sure."""
+    """The program that an image starts, and the words before its arguments; None if it is not certain."""
     name = image.partition("@")[0].rpartition("/")[2].lower()
     if _BESIDE.search(name):
         return None

@@ -26,7 +26,7 @@ _BLANKS = str.maketrans("\u00a0\u2007\u202f", "   ")
 _WINDOWS = re.compile(r"(?:(?<=\s)|(?<=^))(?:\.{1,2}|[A-Za-z]:)?(?:\\[\w .()-]+?)+\.exe(?=\s|$)", re.IGNORECASE)
 _UNSET = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _OF_MACHINE = re.compile(r"(?:RANK|INDEX|NODE_?ID|PROC_?ID|LOCAL_?ID|HOSTNAME|HOST_?IP)$", re.IGNORECASE)
-"""Variables that say which of several machines this is: set by whoever starts them, never empty."""
+"""Variables that identify one of several machines: set by their launcher, never empty."""
 _DEEPEST = 5
 """Files that source one another."""
 _LONGEST = 64 * 1024

@@ -1,6 +1,6 @@
-"""Errors of a start-up that are none of the cache: memory that ran out elsewhere, and lengths that a model has not.
+"""Start-up errors that are not about the cache: memory that ran out elsewhere, and lengths beyond the model's.
 
-They report no cache that could be predicted; what they say and what to do about it is told instead.
+They report no cache to predict; the answer is their meaning and what to do about it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kvcalc.io.engine_logs import Lines
 
 _LESS = (
-    "leave more outside of the cache: a lower gpu_memory_utilization or mem_fraction_static, fewer sequences or "
+    "leave more memory outside the cache: a lower gpu_memory_utilization or mem_fraction_static, fewer sequences or "
     "batched tokens; `kvcalc fit MODEL --gpu NAME` shows what fits"
 )
 _WEIGHTS = "keep fewer layers on the GPU (-ngl), or use a smaller quantisation; `kvcalc weights MODEL` sizes them"
@@ -35,12 +35,12 @@ _ERRORS = (
             r"out of memory\. Tried to allocate (?P<size>[\d.]+ [KMG]iB)[^\n]*?"
             r"(?:of which (?P<free>[\d.]+ [KMG]iB) is free|(?P<left>[\d.]+ [KMG]iB) free)"
         ),
-        "memory ran out outside of the cache: {size} more were asked for and {free} were free",
+        "memory ran out outside the cache: {size} more were requested, {free} were free",
         _LESS,
     ),
     _Error(
         re.compile(r"out of memory occurred when warming up sampler with (?P<size>\d+) dummy requests"),
-        "memory ran out outside of the cache, in a first batch of {size} requests",
+        "memory ran out outside the cache, in a first batch of {size} requests",
         "lower --max-num-seqs, or --gpu-memory-utilization",
     ),
     _Error(
@@ -48,7 +48,7 @@ _ERRORS = (
             r"User-specified max_model_len \((?P<size>\d+)\) is greater than the derived max_model_len \([^)\n]*?"
             r"=(?P<free>\d+)"
         ),
-        "max_model_len is {size}, and the model's config ends at {free}: memory is not what stopped it",
+        "max_model_len is {size}, but the model's config ends at {free}: memory is not the cause",
         "lower --max-model-len, or set VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 with rope scaling in --hf-overrides",
     ),
     _Error(
@@ -68,34 +68,34 @@ _ERRORS = (
     ),
     _Error(
         re.compile(r"memory layout cannot be allocated"),
-        "Ollama found no layout of the model's layers that fits the memory that was free",
-        "unload other models (ollama stop), or ask for a shorter num_ctx; `kvcalc size MODEL --engine ollama` sizes it",
+        "Ollama found no layout of the model's layers that fits in the free memory",
+        "unload other models (ollama stop), or use a shorter num_ctx; `kvcalc size MODEL --engine ollama` sizes it",
     ),
     _Error(
         re.compile(r"No enough (?:gpu )?memory for (?:kv cache|runtime)", re.IGNORECASE),
-        "LMDeploy has no memory left for its cache beside the weights",
-        "raise --cache-max-entry-count where memory is free, lower --max-prefill-token-num, or add --tp",
+        "LMDeploy has no memory left for its cache after the weights",
+        "raise --cache-max-entry-count if memory is free, lower --max-prefill-token-num, or add --tp",
     ),
     _Error(
         re.compile(r"Not enough memory to handle (?P<size>\d+) (?:total|prefill) tokens"),
-        "TGI has no memory for a batch of {size} tokens, and its cache is not modelled",
+        "TGI has no memory for a batch of {size} tokens; its cache is not modelled",
         "lower --max-batch-prefill-tokens, or size the model with --engine ideal",
     ),
     _Error(
         re.compile(r"Setting max batch total tokens to (?P<size>\d+)"),
-        "this is a log of TGI, whose cache is not modelled: it holds {size} tokens, and does not state their bytes",
-        "`kvcalc size MODEL --tokens N --engine ideal` sizes so many tokens without any engine's padding",
+        "this is a log of TGI, whose cache is not modelled: it holds {size} tokens, but does not state their bytes",
+        "`kvcalc size MODEL --tokens N --engine ideal` sizes N tokens without any engine's padding",
     ),
 )
 
 
 def _grouped(text: str) -> str:
-    """A count with separators; anything else as it is."""
+    """A count with separators; anything else unchanged."""
     return f"{int(text):,}" if text.isdecimal() and len(text) < _MOST_DIGITS else text
 
 
 def error_outside(lines: Sequence[str]) -> tuple[int, str, str] | None:
-    """The last such error: its line, what it says, and the next thing to try; None where there is none."""
+    """The last such error: its line, its meaning, and the next thing to try; None if there is none."""
     log = lines if isinstance(lines, Lines) else Lines(lines)
     found: list[tuple[int, str, str]] = []
     for error in _ERRORS:

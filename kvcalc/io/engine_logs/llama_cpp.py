@@ -151,7 +151,7 @@ def _cache(number: int, found: re.Match[str], line: str, *, latent: bool) -> _Ca
 
 
 def _largest(caches: Sequence[_Cache], lines: Sequence[str]) -> list[_Cache]:
-    """Caches of the context that stores most: a log may have several runs, and a draft's context beside the model's.
+    """Caches of the context that stores most: a log may have several runs, and a draft's context besides the model's.
 
     A context ends where parameters are printed again, or where the same layers are stored in another format.
     """

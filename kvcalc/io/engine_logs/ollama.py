@@ -1,4 +1,4 @@
-"""Ollama: `memory.required.kv="992.0 MiB"` beside `--ctx-size 8192 --parallel 1`, later `msg="kv cache" device=CUDA0`.
+"""Ollama: `memory.required.kv="992.0 MiB"` next to `--ctx-size 8192 --parallel 1`, later `msg="kv cache" device=CUDA0`.
 
 If it runs llama.cpp, that prints its own lines, which are tried first (`llama_cpp`). Out of memory it prints `model
 requires more system memory (8.4 GiB) than is available (7.1 GiB)`.

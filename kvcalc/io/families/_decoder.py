@@ -218,8 +218,8 @@ def cross_layer(config: Config, layer: Layer) -> Layer:
 def kinds_of(config: Config, default: Callable[[int], Sequence[str]], *, field: str = "layer_types") -> list[str]:
     """Kind of each layer: from `layer_types`, else `default` of the number of layers.
 
-    The last num_kv_shared_layers cache nothing, and read a layer of their own kind. Raises InvalidValueError where
-    layer_types has another length or names a kind that nobody knows.
+    The last num_kv_shared_layers cache nothing, and read a layer of their own kind. Raises InvalidValueError if
+    layer_types has another length or an unknown kind.
     """
     layers = num_layers(config)
     if field in config:

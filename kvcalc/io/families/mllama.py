@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision: some layers attend to an image's tokens in the place of the text's.
+"""Llama 3.2 Vision: some layers attend to an image's tokens instead of the text's.
 
 Source: transformers 5.23 modeling_mllama.py; IDEFICS, which adds such layers between its own, modeling_idefics.py.
 """

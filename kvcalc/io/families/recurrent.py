@@ -1,4 +1,4 @@
-"""Recurrences without attention, or with a window beside them: RWKV-4 and 7, xLSTM, RecurrentGemma.
+"""Recurrences without attention, or with an additional window: RWKV-4 and 7, xLSTM, RecurrentGemma.
 
 Source: transformers 5.23 modeling_rwkv.py, modeling_xlstm.py, configuration_recurrent_gemma.py;
 MLX-LM 0.32.2 models/rwkv7.py.

@@ -33,7 +33,7 @@ from kvcalc.units import shown
 
 MODEL_TYPES = ("plamo3", "PanguEmbedded", "PanguProMoE", "domyn_edge", "iquest_q1", "spark2_5", "step5")
 UNUSED = ("position_layers", "param_sink_number", "param_sink_with_value", "qk_nope_dim", "qk_rope_dim", "layer_types")
-"""Which layers have rotary positions; sinks that are weights; parts of head_dim; what IQuest Q1 lists anew."""
+"""Which layers have rotary positions; sinks that are weights; parts of head_dim; what IQuest Q1 lists again."""
 _PERIOD, _WINDOW = 8, 2048
 """PLaMo 3's, where its config does not say them."""
 _BLOCKS = ("full_attention", "sliding_attention", "sliding_attention", "sliding_attention")

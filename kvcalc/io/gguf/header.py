@@ -26,9 +26,9 @@ MAGIC = b"GGUF"
 MAX_PAIRS = 2**14
 """Most key-value pairs; real files have some fifty."""
 MAX_HEADER_BYTES = 2**27
-"""Longest header; those with the largest vocabularies take some 20 MB."""
+"""Longest header; those with the largest vocabularies take about 20 MB."""
 MAX_STRINGS = 900_000
-"""Most strings in all arrays together; the largest tokenizers have some 800,000."""
+"""Most strings in all arrays together; the largest tokenizers have about 800,000."""
 MAX_KEY_BYTES = 2**10
 MAX_KEPT_TEXT_BYTES, MAX_KEPT_ELEMENTS = 2**12, 2**12
 """Longest text and array that are built; llama.cpp itself has a limit of 512 layers."""
@@ -45,7 +45,7 @@ TOKENS = "tokenizer.ggml.tokens"
 SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 """Name of one part of a split model: its number, and the number of parts."""
 MAX_TENSORS, MAX_TENSOR_NAME_BYTES = 2**14, 2**8
-"""Most tensors of a file, whose largest have some 2,000, and longest name of one; llama.cpp ends at 64 bytes."""
+"""Most tensors of a file, whose largest have about 2,000, and longest name of one; llama.cpp ends at 64 bytes."""
 MAX_DIMS = 4
 """Most dimensions of a tensor: llama.cpp's own limit."""
 _HELP = "download the file again, and compare its size with the published one"

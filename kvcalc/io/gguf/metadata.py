@@ -73,7 +73,7 @@ class Facts:
         self._keys: dict[str, str] = {}
 
     def put(self, fact: str, value: object, key: str) -> Facts:
-        """Sets a fact, which was worked out from `key`."""
+        """Sets a fact derived from `key`."""
         self._values[fact] = value
         self._keys[fact] = key
         return self

@@ -114,7 +114,7 @@ class Holding:
 
     @cached_property
     def _settled(self) -> Engine:
-        """The engine with the settings that it works out on its ranks."""
+        """The engine with settings resolved for its ranks."""
         engine, model, ranks = self._engine, self._model, self._ranks
         key = ("settled", id(engine), id(model), ranks)
         return self._row.once(key, lambda: self._row.take(self._of, engine.settled, model, ranks))
@@ -177,5 +177,5 @@ class Holding:
         try:
             return served_weights(found, self._model, self._engine, row.folder, reserved=reserved)
         except InvalidValueError as error:
-            adds = "--reserve" if row.by_flags else "reserve:"
-            raise row.refuse(error.what, f"add {adds} that has them, too, or leave the drafts out", "args") from None
+            adds = "--reserve" if row.by_flags else "reserve"
+            raise row.refuse(error.what, f"include them in {adds}, or remove the drafts", "args") from None

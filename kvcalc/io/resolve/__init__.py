@@ -53,9 +53,9 @@ _MAY_DECLARE = (
 class Resolved:
     """A named model. preset, path or reference: what to read; name: what to call a model read from a path.
 
-    words: which it was taken for; empty where that is what was written. as_published: whether the weights that the
-    preset knows are those of this name; repository, weights: what else its checkpoint is called, and its format.
-    context: tokens, where they are not the preset's, -1 where nobody knows them.
+    words: note on the match; empty if it was written so. as_published: whether the preset's published weights are this
+    name's; repository, weights: another name of its checkpoint, and its format. context: tokens, if not the preset's;
+    -1 if unknown.
     """
 
     preset: str = ""
@@ -120,7 +120,7 @@ def _on_hub(name: str, path: Path) -> Resolved:
         return Resolved(reference=source, words=(f"{name_shown(name)} stands for {source.id}",))
     if preset is not None:
         raise UnknownNameError(
-            f"the preset {name_shown(name)} was not read from a repository of the Hub", help="leave --hub out"
+            f"the preset {name_shown(name)} was not read from a repository of the Hub", help="remove --hub"
         )
     return repository_named(name)
 

@@ -65,7 +65,7 @@ def rows() -> tuple[Row, ...]:
 
 @cache
 def published() -> tuple[Row, ...]:
-    """Repositories whose weights are as published, and names that must not be taken for a preset."""
+    """Repositories whose weights are as published, and names that only look like a preset's."""
     return tuple(row for row in rows() if not row.weights and not row.name.startswith(TAG))
 
 

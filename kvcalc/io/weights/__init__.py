@@ -113,7 +113,7 @@ def served_weights(
         raise InvalidValueError(
             f"{drafter.name}, which drafts: {error.what}",
             field="drafts",
-            help="reserve memory for them, too, or leave the drafts out",
+            help="also reserve memory for them, or remove the drafts",
         ) from None
     return with_drafter(own, drafts, drafter.name)
 

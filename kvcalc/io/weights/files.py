@@ -25,7 +25,7 @@ from kvcalc.units import shown
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors itself reads."""
 MAX_HEADER_VALUES = 2**20
-"""Most values in a header, of which a tensor has about seven: the largest checkpoints have some 100,000 tensors."""
+"""Most values in a header, of which a tensor has about seven: the largest checkpoints have about 100,000 tensors."""
 MAX_INDEX_BYTES = 2**25
 """Largest index; that of DeepSeek-R1 has 9 MB."""
 SUFFIXES = (".json", ".safetensors", ".gguf")

@@ -71,7 +71,7 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _gpus(requests: Node) -> tuple[int | None, tuple[Refused, ...]]:
-    """GPUs that a container of Docker asks for: so many, those of a list, or all."""
+    """GPUs that a Docker container requests: a number, a list, or all."""
     for request in requests.each():
         ids, count = request.at("device_ids").each(), request.at("count").count
         if ids:

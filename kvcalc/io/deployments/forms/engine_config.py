@@ -1,7 +1,7 @@
 """Files of arguments: of `vllm serve --config`, of SGLang's --config, of TensorRT-LLM's --extra_llm_api_options.
 
-Keys are flags, with dashes or underscores; a switch that is false is not set. Whose file it is, its keys say: the
-program that has most of them.
+Keys are flags, with dashes or underscores; a switch that is false is not set. The program is the one that has most of
+the file's keys.
 Source: docs.vllm.ai, configuration of the server; sglang/srt/server_args_config_parser.py; tensorrt_llm/llmapi.
 """
 
@@ -39,7 +39,7 @@ def _names(document: Document) -> list[str]:
 
 
 def _program(document: Document) -> str | None:
-    """Whose file it is: of the program that has most of its keys, if that has one flag alone or two."""
+    """The program that has most of the file's keys, at least one or two of them."""
     found = set(_names(document))
     if found & {"kind", "deployments"}:
         return None

@@ -121,7 +121,7 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
 
 
 def _runtime(model: Node, around: Around) -> Document | None:
-    """The runtime that is named; where none is, the only one that says it is to be taken for the model's format."""
+    """The named runtime; if none is, the only one that declares the model's format."""
     if model.at("runtime"):
         return around.named(RUNTIMES, str(model.at("runtime").text))
     wanted = str(model.at("modelFormat", "name").text).lower()

@@ -1,6 +1,6 @@
-"""Scenarios of llm-d-benchmark: stacks with a model, and halves with a command of their own and their parallelism.
+"""Scenarios of llm-d-benchmark: stacks with a model, and halves with their own command and parallelism.
 
-A half without a command has the one that the benchmark's templates write, which is not known here.
+A half without a command gets the one from the benchmark's templates, which is unknown.
 Source: github.com/llm-d/llm-d-benchmark, config/scenarios and config/templates/values/defaults.yaml.
 """
 

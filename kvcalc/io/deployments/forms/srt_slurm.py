@@ -83,7 +83,7 @@ def _model(path: Text, document: Document, around: Around) -> tuple[Text | None,
     if str(path) in aliases:
         return aliases[str(path)], ()
     if path and "/" not in path:
-        return path, (Told(path.line, "model", f"an alias that {_CLUSTER} resolves, which is not beside the recipe"),)
+        return path, (Told(path.line, "model", f"an alias that {_CLUSTER} resolves, which is not next to the recipe"),)
     return path or None, ()
 
 

@@ -1,6 +1,6 @@
 """Terraform: workloads of its Kubernetes provider, manifests, values of charts, and containers of its Docker provider.
 
-Variables are those of the module, which is the folder: their defaults, which are told, and the values of its tfvars.
+Variables are those of the module, which is the folder: their defaults, which are noted, and the values of its tfvars.
 Source: registry.terraform.io, hashicorp/kubernetes kubernetes_deployment and kubernetes_manifest, hashicorp/helm
 helm_release, alekc/kubectl kubectl_manifest; kreuzwerker/docker docker_container.
 """

@@ -15,7 +15,7 @@ from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import MAX_DEPTH, Node, Value
 
 MAX_VALUES = 250_000
-"""Most values in one file; the largest real manifest known has some 20,000."""
+"""Most values in one file; the largest real manifest known has about 20,000."""
 _MERGE = "<<"
 _INT = re.compile(r"[-+]?(?:0|[1-9][\d_]*)")
 _FLOAT = re.compile(r"[-+]?(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d+(?:\.\d*)?[eE][-+]?\d+)(?:[eE][-+]?\d+)?")
