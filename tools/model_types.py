@@ -17,7 +17,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from kvcalc.io import families, parameters
 from kvcalc.io.hf_config import family_files
-from kvcalc.io.parameters.classes import CLASSES as CLASSES_COUNTED
+from kvcalc.io.parameters.classes import CLASSES as ROWS
+from kvcalc.io.parameters.towers import TEXTS
 
 TARGET = Path(families.__file__).parent.parent / "model_types.json"
 MAPPINGS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "MULTIMODAL_LM")
@@ -99,7 +100,7 @@ def table() -> tuple[str, list[str]]:
                 entries[model_type]["defaults"] = {PAIR: True}
             queue.append(section_type)
         elif model_type in family_of:
-            own = read | counted if model_type in CLASSES_COUNTED else read
+            own = read | counted if model_type in ROWS | TEXTS else read
             entries[model_type] = entry_of(cls, own, family_of[model_type])
         else:
             unread.append(model_type)

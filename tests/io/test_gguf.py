@@ -289,3 +289,18 @@ def test_a_gguf_file_needs_no_assumption():
 def test_a_key_that_is_not_read_is_named():
     model = kvcalc.load(TINY | {"llama.attention.sliding_window": 4096})
     assert model.notes == ("keys that llama.cpp does not read for this architecture: llama.attention.sliding_window",)
+
+
+@pytest.mark.parametrize(
+    ("more", "widths"),
+    [
+        ({"llama.vocab_size": 128_256}, (64, 256, 128_256)),
+        ({"tokenizer.ggml.tokens": [f"token {i}" for i in range(5_000)]}, (64, 256, 5_000)),
+        ({"llama.vocab_size": 9, "llama.expert_used_count": 2, "llama.expert_feed_forward_length": 300}, (64, 600, 9)),
+        ({}, None),
+    ],
+)
+def test_widths_of_activations_are_those_of_the_metadata(tmp_path, more, widths):
+    sizes = {"llama.embedding_length": 64, "llama.feed_forward_length": 256}
+    found = loaded(tmp_path, gguf(TINY | sizes | more)).checkpoint.widths
+    assert (None if found is None else found[:3]) == widths

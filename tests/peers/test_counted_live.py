@@ -10,6 +10,7 @@ from kvcalc.errors import KvcalcError, NotApplicableError
 from kvcalc.io.documents import Document
 from kvcalc.io.hf_config import parse_hf_config
 from kvcalc.io.parameters.classes import CLASSES
+from kvcalc.io.parameters.towers import TOWERED
 
 transformers = pytest.importorskip("transformers")
 from kvcalc.verify.transformers.inventory import inventory  # noqa: E402
@@ -81,10 +82,10 @@ def rows(tensors):
     return {tensor._replace(dtype="") for tensor in tensors}
 
 
-@pytest.mark.parametrize("model_type", TYPES)
-def test_what_is_counted_is_what_the_class_has(model_type):
+def equal_configs(configs):
+    """How many of the configs are counted; each of them has the tensors of its class, to the last."""
     equal = 0
-    for config in varied(model_type):
+    for config in configs:
         try:
             ours, why = counted(config)
         except KvcalcError:  # no such cache
@@ -100,4 +101,60 @@ def test_what_is_counted_is_what_the_class_has(model_type):
         assert ours.experts_per_token == built.experts_per_token, config
         assert built.source.startswith(f"{ours.source.split()[0].rstrip(',')} "), config
         equal += 1
-    assert equal > 5
+    return equal
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_what_is_counted_is_what_the_class_has(model_type):
+    assert equal_configs(varied(model_type)) > 5
+
+
+TEXT_OF = {
+    "gemma3": "gemma3_text",
+    "mistral3": "mistral",
+    "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text",
+}
+"""Text models of classes with a tower."""
+TOWER = {
+    **{"hidden_size": 48, "intermediate_size": 56, "num_hidden_layers": 3, "num_attention_heads": 4, "num_heads": 4},
+    **{"depth": 5, "num_channels": 3, "in_channels": 3, "image_size": 56, "patch_size": 14, "out_hidden_size": 96},
+    **{"num_position_embeddings": 64, "deepstack_visual_indexes": [1, 2], "vision_use_head": False},
+}
+OF_TOWER = {
+    **{"num_heads": [2], "num_attention_heads": [2], "hidden_size": [96], "image_size": [112], "patch_size": [28]},
+    **{"deepstack_visual_indexes": [[], [1]], "spatial_merge_size": [4], "vision_use_head": [True]},
+}
+OF_WHOLE = {
+    **{"tie_word_embeddings": [True, False], "multimodal_projector_bias": [True], "spatial_merge_size": [4]},
+    **{"vision_feature_layer": [[-1, -2]], "mm_tokens_per_image": [64]},
+}
+
+
+def with_tower(model_type):
+    """Configs of a class with a tower, one field of its tower, of its text model or of itself at another value each."""
+    cls = transformers.CONFIG_MAPPING[model_type]
+    own = {field.name for field in dataclasses.fields(cls)}
+    vision = type(cls().vision_config)
+    fields = {field.name for field in dataclasses.fields(vision)}
+    base = {
+        "model_type": model_type,
+        "tie_word_embeddings": False,
+        "text_config": small(TEXT_OF[model_type]),
+        "vision_config": {"model_type": vision.model_type, **{k: v for k, v in TOWER.items() if k in fields}},
+    }
+    yield base
+    yield {key: value for key, value in base.items() if key != "tie_word_embeddings"}
+    for field, others in OF_TOWER.items():
+        for other in others if field in fields else ():
+            yield {**base, "vision_config": {**base["vision_config"], field: other}}
+    for field, others in OF_WHOLE.items():
+        for other in others if field in own else ():
+            yield {**base, field: other}
+    for field, other in (("attention_bias", True), ("tie_word_embeddings", True), ("hidden_size", 192)):
+        yield {**base, "text_config": {**base["text_config"], field: other}}
+
+
+@pytest.mark.parametrize("model_type", sorted(TOWERED))
+def test_towers_are_counted_as_the_class_has_them(model_type):
+    assert equal_configs(with_tower(model_type)) > 5

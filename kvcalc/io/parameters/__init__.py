@@ -1,92 +1,91 @@
 """Tensors of a model from its config.json by arithmetic: which there are, with their shapes, to the parameter.
 
-`classes.py` describes the classes of transformers, one row each. A config that its row does not understand completely
-is not counted: a model type without a row, a class that has another task, towers, or a field that no row knows.
+`classes.py` describes the classes of transformers, one row each, and `towers.py` what those with a tower for images
+have besides. A config that its row does not understand completely is not counted: a model type without a row, a class
+of another task, another tower, or a field that no row knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import prod
-
-from kvcalc.errors import KvcalcError, NotApplicableError
-from kvcalc.io.families._config import Config
+from kvcalc.errors import KvcalcError
+from kvcalc.io.families._config import Config, TypeEntry
+from kvcalc.io.parameters._building import not_counted, text_tensors, tower_tensors
 from kvcalc.io.parameters._facts import Facts
-from kvcalc.io.parameters._layers import Block
-from kvcalc.io.parameters.classes import CLASSES, Class
+from kvcalc.io.parameters.classes import CLASSES
+from kvcalc.io.parameters.towers import TEXTS, TOWERED, Towered
 from kvcalc.model.checkpoint import Inventory, WeightTensor
 from kvcalc.units import shown
 
 _TIED = "tie_word_embeddings"
-_EMBEDDING = "embed_tokens.weight"
+_TEXT, _VISION = "text_config", "vision_config"
 _EXPERTS = "experts"
 
 
 def tensors_of(config: Config, num_layers: int) -> Inventory | str:
     """Tensors of a config's class with so many layers; in words why, if they are not counted."""
     try:
-        return _counted(config, num_layers)
+        if config.path or config.values is not config.top.values:
+            return _towered(config, num_layers)
+        return _alone(config, num_layers)
     except KvcalcError as error:
         return error.what
 
 
-def _counted(config: Config, num_layers: int) -> Inventory:
+def _alone(config: Config, num_layers: int) -> Inventory:
+    """Tensors of a class that generates text."""
     row = CLASSES.get(config.model_type)
     if row is None:
-        raise _unknown(f"no tensors of model_type {shown(config.model_type)} are known")
-    if config.path or config.values is not config.top.values:
-        raise _unknown(f"{shown(config.top.value('model_type'))} has towers besides its text model")
-    named = config.texts("architectures")
-    if named and row.name.lower() not in map(str.lower, named):
-        raise _unknown(f"architectures names {shown(named[0])}, not {row.name}")
+        raise not_counted(f"no tensors of model_type {shown(config.model_type)} are known")
+    _check_class(config, row.name)
     facts = Facts(config, row.fields, row.ignored)
-    if facts.size("layers") != num_layers:
-        raise _unknown(f"num_hidden_layers is not {num_layers:,}")
-    if row.divides and facts.size("q") != facts.size("hidden"):
-        raise _unknown("head_dim is not hidden_size / num_attention_heads")
-    tensors = tuple(_tensors(row, facts, num_layers))
-    if unread := facts.unread():
-        raise _unknown(f"a {row.name} has no {unread}")
-    picked = facts.picked() if any(tensor.part == _EXPERTS for tensor in tensors) else 0
-    left_out = ", ".join(f"{field} {value:,}" for field, value in facts.left_out())
+    tensors = tuple(text_tensors(row, facts, num_layers, tied=facts.holds(_TIED)))
+    return _understood(row.name, tensors, facts)
+
+
+def _towered(config: Config, num_layers: int) -> Inventory:
+    """Tensors of a class that has a tower for images in front of its text model."""
+    top_type = config.top.text("model_type")
+    row = TOWERED.get(top_type)
+    if row is None or config.path != (_TEXT,) or config.model_type not in row.texts:
+        raise not_counted(f"{shown(top_type)} has towers besides its text model")
+    if _VISION not in config.top:
+        raise not_counted(f"{_VISION} is missing")
+    whole = Config(config.document, (), top_type, TypeEntry(defaults=row.own_defaults))
+    _check_class(whole, row.name)
+    text_row = TEXTS.get(config.model_type) or CLASSES[config.model_type]
+    text = Facts(config, text_row.fields, text_row.ignored)
+    tower = Facts(_tower_config(config, row), row.fields, derived=row.derived)
+    tower_type = tower.value("model_type")
+    if tower_type is not None and tower_type not in row.towers:
+        raise not_counted(f"model_type of {_VISION} is {shown(tower_type)}")
+    widths = {"tower": tower.size("hidden"), "text": text.size("hidden")}
+    own = Facts(whole, row.fields, (_TEXT, _VISION), row.derived, widths)
+    tied = own.holds(_TIED)
+    if own.value(_TIED) is None:  # what its class has by default is not what is published
+        raise not_counted(f"{_TIED} is missing")
+    if config.values.get(_TIED) not in (None, tied):
+        raise not_counted(f"{_TIED} is not that of {_TEXT}")
+    tensors = (*tower_tensors(row, tower, own), *text_tensors(text_row, text, num_layers, tied=tied))
+    return _understood(row.name, tensors, text, tower, own)
+
+
+def _tower_config(config: Config, row: Towered) -> Config:
+    return Config(config.document, (_VISION,), row.towers[0], TypeEntry(defaults=row.defaults))
+
+
+def _check_class(config: Config, name: str) -> None:
+    """Raises NotApplicableError if the config names another class."""
+    named = config.texts("architectures")
+    if named and name.lower() not in map(str.lower, named):
+        raise not_counted(f"architectures names {shown(named[0])}, not {name}")
+
+
+def _understood(name: str, tensors: tuple[WeightTensor, ...], text: Facts, *others: Facts) -> Inventory:
+    """The tensors, if every field of the config is understood."""
+    for facts in (text, *others):
+        if unread := facts.unread():
+            raise not_counted(f"a {name} has no {unread}")
+    picked = text.picked() if any(tensor.part == _EXPERTS for tensor in tensors) else 0
+    left_out = ", ".join(f"{field} {value:,}" for facts in (text, *others) for field, value in facts.left_out())
     by_default = f" with its defaults {left_out}" if left_out else ""
-    return Inventory(tensors, f"{row.name}{by_default}, counted from its config", picked)
-
-
-def _tensors(row: Class, facts: Facts, num_layers: int) -> Iterator[WeightTensor]:
-    every = tuple(range(num_layers))
-    sparse = row.sparse_layers(facts, num_layers)
-    yield WeightTensor("embedding", _EMBEDDING, _shape("vocab x hidden", facts))
-    for blocks, layers in (
-        (row.blocks, every),
-        (row.dense, tuple(layer for layer in every if layer not in sparse)),
-        (row.sparse, tuple(sorted(sparse))),
-    ):
-        if layers:
-            yield from _of_blocks(blocks, facts, layers)
-    yield from _of_blocks((row.last_norm,), facts)
-    shares = _EMBEDDING if facts.holds(_TIED) else ""
-    yield WeightTensor("head", "lm_head.weight", _shape("vocab x hidden", facts), shares=shares)
-    if row.head_bias and facts.holds(row.head_bias):
-        yield WeightTensor("head", "lm_head.bias", _shape("vocab", facts))
-
-
-def _of_blocks(blocks: Sequence[Block], facts: Facts, layers: tuple[int, ...] = ()) -> Iterator[WeightTensor]:
-    for block in blocks:
-        for text in block.tensors:
-            tensor, _, conditions = text.partition(" if ")
-            if all(map(facts.holds, conditions.split(" and "))):
-                name, _, shape = tensor.partition(": ")
-                yield WeightTensor(block.part, name, _shape(shape, facts), layers, block.dtype)
-
-
-def _shape(text: str, facts: Facts) -> tuple[int, ...]:
-    return tuple(prod(_factor(factor, facts) for factor in side.split("*")) for side in text.split(" x "))
-
-
-def _factor(text: str, facts: Facts) -> int:
-    return int(text) if text.isdecimal() else facts.size(text)
-
-
-def _unknown(why: str) -> NotApplicableError:
-    return NotApplicableError(why, help="pass the size with --weights")
+    return Inventory(tensors, f"{name}{by_default}, counted from its config", picked)

@@ -30,22 +30,49 @@ _FIELDS = {
 """Fields of sizes, as most classes call them."""
 _NONE: Mapping[str, str] = {}
 
+Sizes = Callable[[str], int]
+Derived = Mapping[str, Callable[[Sizes], int]]
+_DERIVED: Derived = {
+    "q": lambda size: size("heads") * size("head_dim"),
+    "kv": lambda size: size("kv_heads") * size("head_dim"),
+    "qkv": lambda size: size("q") + 2 * size("kv"),
+    "latent_q": lambda size: size("heads") * (size("nope") + size("rope")),
+    "latent_kv": lambda size: size("kv_rank") + size("rope"),
+    "heads_kv": lambda size: size("heads") * (size("nope") + size("v_head")),
+    "heads_v": lambda size: size("heads") * size("v_head"),
+    "shared_experts_ffn": lambda size: size("shared") * size("expert_ffn"),
+}
+"""Sizes that follow from others."""
+_NO_SIZES: Mapping[str, int] = {}
+
 
 class Facts:
     """What descriptions of classes ask of a config: sizes by their words, and switches by their fields.
 
     own: fields of sizes that the class calls otherwise than most. ignored: fields of published configs that the class
-    does not read. Sizes are whole numbers of at least 1, else errors.
+    does not read. derived: sizes that follow from others. given: sizes from elsewhere. Sizes are whole numbers of at
+    least 1, else errors.
     """
 
-    def __init__(self, config: Config, own: Mapping[str, str] = _NONE, ignored: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        own: Mapping[str, str] = _NONE,
+        ignored: Collection[str] = (),
+        derived: Derived = _DERIVED,
+        given: Mapping[str, int] = _NO_SIZES,
+    ) -> None:
         self._config = config
         self._ignored = ignored
+        self._derived = derived
+        self._given = given
         self._fields = {**_FIELDS, **own}
 
     def size(self, word: str) -> int:
         """A size, or what follows from several."""
-        return _DERIVED[word](self.size) if word in _DERIVED else self._of_field(word)
+        if word in self._given:
+            return self._given[word]
+        return self._derived[word](self.size) if word in self._derived else self._of_field(word)
 
     def picked(self) -> int:
         """Routed experts that a token passes; 0 if the config does not say."""
@@ -96,17 +123,3 @@ class Facts:
     def _may_matter(self, name: str, value: object) -> bool:
         is_known = name in self._config.asked or name in self._config.entry.defaults or name in self._ignored
         return not is_known and value not in (None, False, 0, [], {}) and not is_harmless(name, value)
-
-
-_Sizes = Callable[[str], int]
-_DERIVED: dict[str, Callable[[_Sizes], int]] = {
-    "q": lambda size: size("heads") * size("head_dim"),
-    "kv": lambda size: size("kv_heads") * size("head_dim"),
-    "qkv": lambda size: size("q") + 2 * size("kv"),
-    "latent_q": lambda size: size("heads") * (size("nope") + size("rope")),
-    "latent_kv": lambda size: size("kv_rank") + size("rope"),
-    "heads_kv": lambda size: size("heads") * (size("nope") + size("v_head")),
-    "heads_v": lambda size: size("heads") * size("v_head"),
-    "shared_experts_ffn": lambda size: size("shared") * size("expert_ffn"),
-}
-"""Sizes that follow from others."""

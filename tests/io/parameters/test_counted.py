@@ -43,10 +43,11 @@ COUNTED = list(configs())
 
 
 def test_most_families_are_counted():
-    assert len(COUNTED) >= 77
+    assert len(COUNTED) >= 85
     types = {preset_config(preset)["model_type"] for preset in COUNTED}
     assert types >= {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text"}
     assert types >= {"phi3", "deepseek_v2", "deepseek_v3", "glm4_moe", "gpt_oss", "olmo2", "cohere", "granite"}
+    assert types >= {"gemma3", "mistral3", "qwen3_vl", "qwen3_vl_moe"}
 
 
 @pytest.mark.parametrize("preset", COUNTED)
@@ -134,6 +135,13 @@ def test_an_unknown_size_says_why_and_what_would_count_it():
         find_weights(load(MISTRAL | {"extra_experts": 4}))
     assert error.value.what == "weights size unknown: a MistralForCausalLM has no extra_experts"
     assert error.value.help.endswith("; pip install 'kvcalc[against]' counts by the class itself")
+
+
+def test_logits_that_a_config_does_not_speak_of_are_not_guessed():
+    """The class ties them where published checkpoints of the type do not."""
+    config = {"model_type": "mistral3", "text_config": MISTRAL, "vision_config": {"model_type": "pixtral"}}
+    assert own(config).not_counted == "tie_word_embeddings is missing"
+    assert own(config | {"tie_word_embeddings": False}).inventory is not None
 
 
 def test_a_tower_is_not_left_out_in_silence():
