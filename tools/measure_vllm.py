@@ -55,7 +55,7 @@ EXTENSIONS = ("_C_stable_libtorch", "_moe_C_stable_libtorch", "_deepselect_C", "
 MORE_EXTENSIONS = ("_flashmla_extension_C", "_qutlass_C", "cumem_allocator")
 FLASH_ATTENTION = ("vllm_flash_attn._vllm_fa2_C", "vllm_flash_attn._vllm_fa3_C")
 COMMUNICATOR = "vllm.distributed.device_communicators.base_device_communicator.DeviceCommunicatorBase"
-LOADERS = ("standalone_ar.speculator", "eagle.utils")
+LOADERS = ("standalone_ar.speculator", "eagle.utils", "dflash.utils")
 """Modules that load a draft."""
 LIMIT_SECONDS = 120
 """Timeout of a row: a class that waits for another rank would wait forever."""

@@ -19,6 +19,7 @@ import kvcalc
 from kvcalc.engines import Engine
 
 DATA = Path(__file__).parents[1] / "data" / "vllm_drafts.jsonl.gz"
+OF_BLOCKS = DATA.with_name("vllm_dflash.jsonl.gz")
 NOT_KNOWN = dict.fromkeys(("pp 2", "tp 2 pp 2"), "vLLM cannot start a draft model on pipeline stages")
 """Planned by vLLM's planner alone and refused here: the profile run, which comes before, cannot end.
 
@@ -67,6 +68,14 @@ def test_every_draft_is_planned_as_vllm_plans_it():
     asked = [row for row in rows() if "refused" not in row["want"] and row["name"] not in NOT_KNOWN]
     assert len(asked) == 58
     assert [(row["name"], row["want"], planned(row)) for row in asked if planned(row) != row["want"]] == []
+
+
+def test_drafts_of_whole_blocks_are_planned_as_vllm_plans_them():
+    """24 start-ups of 0.33.0 with DFlash and DFlash2: with windows and without, ranks, stages, formats, five targets."""
+    with gzip.open(OF_BLOCKS, "rt") as lines:
+        started = [json.loads(line) for line in lines]
+    assert len(started) == 24
+    assert [(row["name"], row["want"], planned(row)) for row in started if planned(row) != row["want"]] == []
 
 
 def ran(row: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +156,7 @@ ERRORS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     ),
     "a name that says how": (
         "vllm",
-        {"model": "z-lab/x-DFlash"},
+        {"model": "z-lab/x-DSpark"},
         {},
         "kvcalc does not know what layers of model cache under the speculative",
     ),

@@ -250,7 +250,7 @@ class Sglang(SglangSettings):
             )
         if is_of(model, CROSS_ATTENDING):
             found.append("tokens of an encoder use slots of every layer, like text tokens: include them")
-        if drafts_of(model, self) and not counted_drafts(model):
+        if drafts_of(model, self) and not counted_drafts(self.served(model)):
             found.append(f"SGLang reserves no memory for draft layers of {type_of(model)}")
         if idle := rows_without_use(model):
             found.append(f"SGLang has rows for every layer, including the {idle} that cache nothing")

@@ -25,7 +25,7 @@ from kvcalc.units import shown
 
 _MTP, _LAYERLESS = "mtp", ("ngram", "ngram_gpu", "suffix")
 """Methods that draft with the model's own layers, or without layers."""
-_DRAFT_MODEL, _EAGLES = "draft_model", ("eagle", "eagle3")
+_DRAFT_MODEL, _TRAINED = "draft_model", ("eagle", "eagle3", "dflash")
 """Methods that draft with all layers of another checkpoint: of any decoder, or of one trained for this model."""
 _KINDS = (GroupedQueryAttention, MultiHeadLatentAttention, Indexer, NoCache)
 """Parts of layers that draft for another model."""
@@ -116,10 +116,10 @@ def drafted_by(model: Model, drafter: Model, settings: VllmSettings) -> Model:
             f"{drafter.name} ({drafter.model_type}) differ",
             help="draft with a checkpoint of the same model, or remove speculative",
         )
-    if method != _DRAFT_MODEL and method not in _EAGLES:
+    if method != _DRAFT_MODEL and method not in _TRAINED:
         raise NotApplicableError(
             f"kvcalc does not know what layers of {drafter.name} cache under the speculative method {shown(method)}",
-            help=f"use {_DRAFT_MODEL}, {', '.join(_EAGLES)} or {_MTP}, or remove the drafts",
+            help=f"use {_DRAFT_MODEL}, {', '.join(_TRAINED)} or {_MTP}, or remove the drafts",
         )
     return with_drafter(model, drafter, drafter.groups)
 

@@ -58,7 +58,7 @@ def deployed(row: Row) -> Deployment:
 def _remarks(row: Row, asked: Question, holding: Holding) -> tuple[str, ...]:
     found = [f"{said.about}: {said.why}" for said in row.args.told]
     drafter, drafting = asked.model.drafter, sum(len(group.layers) for group in asked.model.draft_groups)
-    if drafter is not None and drafting:
+    if drafter is not None and drafter.name != asked.model.name and drafting:
         found.append(f"{plural(drafting, 'layer')} of {drafter.name} draft, planned as layers of this model")
     if row.entry.workload is None and not says_users(row):
         admitted = next(((name, row.args.settings[name]) for name in _ADMITTED if name in row.args.settings), None)
