@@ -129,7 +129,7 @@ def test_weights_of_a_draft_that_nobody_says_are_asked_for(cli, tmp_path):
     outcome, plan = checked(cli, tmp_path, plan_of(args=line, budget=None, gpu="h100-80gb"))
     assert outcome.code == 2
     assert outcome.stderr.startswith(
-        f"{plan}:1: deployments[0].args: own, which drafts: weights size unknown\nhelp: add "
+        f"{plan}:1: deployments[0].args: own, which drafts: weights size unknown\nhelp: include them in reserve"
     )
     assert finding(cli, tmp_path, plan_of(args=line, budget=None, gpu="h100-80gb", reserve="4GB"))["fits"]
 
