@@ -399,7 +399,8 @@ def replicas(
     on = devices_of(gpu, memory, users, dtype, engine, engine_settings, utilization)
     reserved = None if reserve is None else bytes_of("reserve", reserve)
     given = fspath(weights) if isinstance(weights, PathLike) else weights
-    questions = questions_on(on, model_of(model, None, (), None), given, weights_dtype, reserved)
+    chosen = model_of(model, None, (), None, engine=on[0].terms.engine)
+    questions = questions_on(on, chosen, given, weights_dtype, reserved)
     return replicas_of(questions, mix, ranks_of(None, tp, pp, None, dcp), gpus, executor)
 
 
@@ -452,7 +453,7 @@ def fits(
     numbers = None if gpus is None else (gpus,) if isinstance(gpus, int) else tuple(gpus)
 
     def jobs(model: AnyModel) -> Iterator[Job]:
-        chosen = model_of(model, None, (), None)
+        chosen = model_of(model, None, (), None, engine=on[0].terms.engine)
         try:
             questions = questions_on(on, chosen, None, weights_dtype, reserved)
             if not mixes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvcalc.fleet.on_gpus import OnGpus
-from kvcalc.fleet.weights import Weights, loaded
+from kvcalc.fleet.weights import Weights
+from kvcalc.io.weights import served_weights
 from kvcalc.io.weights.offered import offered
 
 
@@ -29,4 +30,4 @@ def _published(question: OnGpus) -> Iterator[Weights]:
     """Published weights in other formats, as loaded by the engine."""
     model, engine = question.asked.model, question.asked.engine
     for weights in offered(model, engine, question.gpu):
-        yield loaded(weights, engine.served(model))
+        yield served_weights(weights, model, engine, reserved=question.reserve_bytes is not None)

@@ -8,17 +8,18 @@ from os import PathLike, fspath
 from typing import NamedTuple, TypeAlias
 
 from kvcalc.cache.dtypes import Dtype
+from kvcalc.engines import Engine
 from kvcalc.errors import located
 from kvcalc.fleet.fit import device_asked_for
 from kvcalc.fleet.memory import share_of
 from kvcalc.fleet.on_gpus import OnGpus
 from kvcalc.fleet.traffic.mix import Mix
-from kvcalc.fleet.weights import Weights, loaded
+from kvcalc.fleet.weights import Weights
 from kvcalc.hardware import gpu_named
 from kvcalc.hardware.gpu import Gpu
 from kvcalc.io.arguments import Settings, terms_of
 from kvcalc.io.asked import Terms
-from kvcalc.io.weights import find_weights
+from kvcalc.io.weights import find_weights, served_weights
 from kvcalc.io.workloads import Given, mix_of, trace_or_lengths, workload_of
 from kvcalc.model import Model
 
@@ -70,8 +71,12 @@ def questions_on(
 ) -> list[OnGpus]:
     """The question of a model on each device, whose tokens are to be said."""
     whole = located("weights", find_weights, model, weights, weights_dtype)
+
+    def served(engine: Engine) -> Weights:
+        return located("reserve", served_weights, whole, model, engine, reserved=reserve_bytes is not None)
+
     return [
-        OnGpus(terms.of(model, 1, None), card, loaded(whole, terms.engine.served(model)), reserve_bytes, utilization)
+        OnGpus(terms.of(model, 1, None), card, served(terms.engine), reserve_bytes, utilization)
         for card, terms, utilization in on
     ]
 

@@ -191,3 +191,21 @@ def test_what_could_be_a_secret_is_not_printed(cli):
     )
     assert done.code == 2
     assert "hf_" not in done.stderr
+
+
+def test_every_format_of_the_weights_has_those_of_the_draft_beside_it():
+    """Qwen3-14B is published in 8 bits, too; Qwen3-0.6B's 1,192,099,840 bytes are loaded with either."""
+    asked = {"users": 1, "gpu": "h100-80gb", "tokens": "8K", "gpus": 2}
+    alone = kvcalc.fits("qwen3-14b", **asked)
+    drafted = kvcalc.fits("qwen3-14b", engine_settings={"speculative": SPECULATIVE}, **asked)
+    texts = [json.dumps(report.to_dict()) for report in (alone, drafted)]
+    assert ["of qwen3-0.6b, which drafts" in text for text in texts] == [False, True]
+
+
+def test_replicas_serve_with_the_draft():
+    """One GPU: what is left for the cache is less by the draft's weights, and no row has pipeline stages."""
+    asked = {"users": 10, "workload": "p50=1K,max=4K", "gpu": "h100-80gb"}
+    alone = kvcalc.replicas("qwen3-14b", **asked).to_dict()["fleets"]
+    drafted = kvcalc.replicas("qwen3-14b", engine_settings={"speculative": SPECULATIVE}, **asked).to_dict()["fleets"]
+    assert alone[0]["cache_bytes"] - drafted[0]["cache_bytes"] == 1_192_099_840
+    assert not any("PP" in row["replica"] for row in drafted)
