@@ -240,7 +240,7 @@ PLAN_ERRORS = {
     "a draft of layers that are not known": (
         ROW.replace("--kv-cache-dtype fp8", "--speculative-config.method medusa --speculative-config.model qwen3-8b"),
         "{file}:3: deployments[0].args: kvcalc does not know what layers of qwen3-8b cache under the speculative method "
-        "'medusa'\nhelp: use draft_model, eagle, eagle3 or mtp",
+        "'medusa'\nhelp: use draft_model, eagle, eagle3, dflash or mtp",
     ),
     "a draft without an algorithm": (
         ROW.replace(SERVE, "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1").replace(
