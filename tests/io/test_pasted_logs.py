@@ -126,6 +126,27 @@ VLLM = (
         ranks={"tp": 8},
     ),
     Pasted(
+        "stored file 63574967224, Qwen3.5 35B-A3B: an old version by its tokens, and two settings that nobody states",
+        "qwen3.5-35b-a3b",
+        _V1.format("5.69", "148,816") + "INFO Maximum concurrency for 32,768 tokens per request: 12.91x\n",
+        "differs",
+        explained="kv_cache_dtype=fp8 and enable_prefix_caching=True",
+    ),
+    Pasted(
+        "stored file 63574967224, with them",
+        "qwen3.5-35b-a3b",
+        _V1.format("5.69", "148,816") + "INFO Maximum concurrency for 32,768 tokens per request: 12.91x\n",
+        predicted=("148,816", "12.91"),
+        settings={"kv_cache_dtype": "fp8", "enable_prefix_caching": True},
+    ),
+    Pasted(
+        "stored file 53530895476, Qwen3.5 122B-A10B: three settings that nobody states",
+        "qwen3.5-122b-a10b",
+        _V1.format("24.05", "482,080") + "INFO Maximum concurrency for 262,144 tokens per request: 6.42x\n",
+        "differs",
+        explained="kv_cache_dtype=fp8 and speculative={'method': 'mtp', 'num_speculative_tokens': 1} and enable_prefix",
+    ),
+    Pasted(
         "vllm-project/vllm#10511, a start-up that was cut before its tokens",
         "llama-3-8b",
         "INFO 12-13 19:54:18 worker.py:243] available_kv_cache_memory    53.29GiB\n",
@@ -463,10 +484,10 @@ def test_the_form_of_a_line_dates_a_build_of_llama_cpp():
     text += "llama_new_context_with_model: KV self size  =  832.00 MiB, K (f16):  416.00 MiB, V (f16):  416.00 MiB\n"
     assert explain(kvcalc.load("gemma-2-2b"), read_said(text)[0]).agrees
     newer = _ARROW.format("832.00", 8192, 26, "1/1", "f16", "416.00", "f16", "416.00")
-    assert read_said(newer)[0].settings.get("version") is None
-    assert read_said(newer.replace("kv_cache", "kv_cache_unified"))[0].settings["version"] == "2025-08-15"
+    assert read_said(newer)[0].supposed == {}
+    assert read_said(newer.replace("kv_cache", "kv_cache_unified"))[0].supposed["version"] == "2025-08-15"
     assert (
-        read_said(newer.replace("kv_cache", "kv_cache_unified").replace("1/1", "1"))[0].settings["version"]
+        read_said(newer.replace("kv_cache", "kv_cache_unified").replace("1/1", "1"))[0].supposed["version"]
         < "2025-07-16"
     )
 

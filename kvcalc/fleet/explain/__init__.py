@@ -63,7 +63,7 @@ def explain(
             field="weights",
             help="remove weights and reserve",
         )
-    read = {**reading.settings, **(settings or {})}
+    read = {**reading.supposed, **reading.settings, **(settings or {})}
     degrees = {**reading.seen, **reading.ranks, **(ranks or {})}
     layout = Parallel(**degrees)
     notes = [*model.notes, *reading.notes, *_of_another_version(reading.engine, read.get("version"))]

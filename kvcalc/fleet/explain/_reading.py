@@ -104,7 +104,7 @@ class Reading(NamedTuple):
     reserve_bytes: of the whole model, and other memory on each GPU; not in logs, given by the user. refusal: the error
     that ended the start-up. load: of a running server. metadata: of the model's GGUF file, if a server reports it.
     device: total and free memory of the GPU. notes: remarks that are not judged. seen: ranks whose names occur, which
-    are no fewer than there are.
+    are no fewer than there are. supposed: settings that the form of a log suggests, of which others may be true.
     """
 
     engine: str
@@ -121,6 +121,7 @@ class Reading(NamedTuple):
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, object] = {}
     seen: Mapping[str, int] = {}
+    supposed: Mapping[str, Json] = {}
 
     def numbers(self) -> dict[str, Printed]:
         """The numbers of all caches as one."""
@@ -194,7 +195,8 @@ class Explainer(NamedTuple):
     log, each with the values to try. of_weights: those that matter only if the cache's memory is derived from the
     weights. ranks: degrees of parallelism to try. given: numbers of a reading that are inputs, not predictions.
     ways: fixes for an error, the cheapest first. room: remaining capacity of a running server. excuse: why numbers may
-    differ although the prediction is right, in words; empty without a reason. balance: what a start-up needed and had.
+    differ although the prediction is right, in words; empty without a reason. usual: settings tried three at a time.
+    balance: what a start-up needed and had.
     alone: an error that concerns no model, judged without one.
     """
 
@@ -209,3 +211,4 @@ class Explainer(NamedTuple):
     excuse: Callable[[Model, Reading, Settings, Parallel], str] = _no_excuse
     balance: Callable[[Model, Reading, Settings, Parallel], Balance] = _as_stated
     alone: Callable[[Reading], Alone | None] = _not_alone
+    usual: tuple[str, ...] = ()

@@ -54,7 +54,7 @@ class Found(NamedTuple):
 
 
 def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> Found:
-    """Single changes that make all numbers equal; if there are none, pairs of changes.
+    """Single changes that make all numbers equal; if there are none, pairs of changes, then threes of the usual ones.
 
     compared: without any change; None if the engine refuses. A change that alone affects no number is not tried in
     pairs; one that is refused alone is, together with one that affects something (dcp with tp).
@@ -69,7 +69,17 @@ def explanations(asked: Asked, compared: tuple[Compared, ...] | None) -> Found:
         if not one.keys() & other.keys() and (moves or moves_too)
     ]
     found = [change for change in pairs if _agree(asked.under(change))]
-    return Found(tuple(found), _in_words(asked, found), len(single) + len(pairs))
+    triples = [] if found else list(_triples(asked, single))
+    found = found or [change for change in triples if _agree(asked.under(change))]
+    return Found(tuple(found), _in_words(asked, found), len(single) + len(pairs) + len(triples))
+
+
+def _triples(asked: Asked, single: Sequence[tuple[Change, object]]) -> Iterator[Change]:
+    """Three changes at once, of those that are often made together."""
+    usual = [change for change, _ in single if change.keys() <= set(asked.explainer.usual)]
+    for one, two, three in combinations(usual, 3):
+        if len({*one, *two, *three}) == 3:  # noqa: PLR2004
+            yield {**one, **two, **three}
 
 
 def _moving(

@@ -63,7 +63,7 @@ _OTHERS: Mapping[str, tuple[Json, ...]] = {
     "max_num_batched_tokens": (2048, 4096, 8192, 16_384),
     "speculative": tuple({"method": "mtp", "num_speculative_tokens": number} for number in (1, 2, 3)),
     "mamba_ssm_cache_dtype": ("float16", "float32"),
-    "enable_prefix_caching": (False,),
+    "enable_prefix_caching": (False, True),
     "async_scheduling": (False,),
     "disable_hybrid_kv_cache_manager": (True,),
     "max_model_len": (2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144),
@@ -650,4 +650,5 @@ EXPLAINER = Explainer(
     excuse=excuse,
     balance=balance,
     alone=alone,
+    usual=("kv_cache_dtype", "enable_prefix_caching", "speculative", "tp"),
 )

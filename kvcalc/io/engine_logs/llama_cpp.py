@@ -94,8 +94,9 @@ def read(lines: Sequence[str]) -> Reading | None:
     settings = _settings(lines, context)
     if last_value(_FULL, lines) or (next(matches(_IK, lines), None) and not any(cache.latent for cache in caches)):
         settings["swa_full"] = True  # ik_llama.cpp has no window caches
-    if version := _build(lines) or _by_form(lines):
-        settings["version"] = version
+    if build := _build(lines):
+        settings["version"] = build
+    date = _by_form(lines)
     return Reading(
         "llama_cpp",
         tuple(cache.sizes for cache in context),
@@ -104,6 +105,7 @@ def read(lines: Sequence[str]) -> Reading | None:
         refusal=refusal,
         device=_device(lines),
         notes=_several(caches, context),
+        supposed={"version": date} if date else {},
         metadata=metadata_before(lines, context[0].line if context else len(lines)),
     )
 

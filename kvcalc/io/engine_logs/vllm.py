@@ -43,6 +43,8 @@ _BLOCKS = (
     re.compile(rf"# \w{{2,12}} blocks: {_NUMBER}"),  # V0: "# cuda blocks: 9, # CPU blocks: 2"
     re.compile(rf"num_gpu_blocks(?<!\wnum_gpu_blocks)(?: is)?[:=] ?{_NUMBER}(?! with)"),
 )
+_COUNTED_BY_BLOCKS = "0.19.1"
+"""The last known version whose tokens of hybrids are blocks // groups * block_size."""
 _HOST_BLOCKS = re.compile(rf"# (?:GPU|[Cc]uda|CUDA|rocm|ROCm) blocks: [\d,]+, # CPU blocks: {_NUMBER}")
 _SWAP = re.compile(r"\bswap_space'?[=:] ?(\d+(?:\.\d+)?)")
 _WORKER = re.compile(r"\bWorker(?:_(?!TP)\w+?)?_TP(\d+)")
@@ -138,7 +140,17 @@ def read(lines: Sequence[str]) -> Reading | None:
         device=_device(lines),
         heard=len(memories),
         seen=_seen(lines),
+        supposed=_supposed(numbers, length),
     )
+
+
+def _supposed(numbers: dict[str, Printed], length: Printed | None) -> dict[str, Json]:
+    """Tokens that are not those of all concurrent requests were counted otherwise, by versions that did."""
+    if length is None or not {"tokens", REQUESTS} <= numbers.keys():
+        return {}
+    requests, tokens = numbers[REQUESTS], numbers["tokens"].value
+    apart = abs(tokens - requests.value * length.value)
+    return {"version": _COUNTED_BY_BLOCKS} if apart > requests.rounding * length.value + 1 else {}
 
 
 def _seen(lines: Sequence[str]) -> dict[str, int]:
