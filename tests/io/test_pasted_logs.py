@@ -178,6 +178,12 @@ SGLANG = (
         predicted=("2.33 GB", "2.33 GB"),
     ),
     Pasted(
+        "stored file 5883226435, Llama 3.2 1B: a window broke the line",
+        "llama-3.2-1b",
+        "[2025-11-06 12:10:37] KV Cache is allocated. #tokens: 2405039, \nK size: 36.70 GB, V size: 36.70 GB\n",
+        predicted=("36.70 GB", "36.70 GB"),
+    ),
+    Pasted(
         "stored file 1272019175, Kimi K2.5 on eight ranks",
         "kimi-k2.5",
         "[2026-02-26 16:41:18 TP7] KV Cache is allocated. #tokens: 2454421, KV size: 160.63 GB\n",
@@ -314,6 +320,13 @@ LLAMA_CPP = (
         "qwen3.6-27b",
         "llama_kv_cache:        size = 1536.00 MiB (24576 cells, 16 layers)   K(f16) 768 + V(f16) 768\n",
         predicted=("1,536.00 MiB",),
+    ),
+    Pasted(
+        "stored file 60665970451, DeepSeek-V2-Lite of a GGUF file without the keys of MLA",
+        "deepseek-v2-lite",
+        _ARROW.format("1080.00", 4096, 27, "1/1", "f16", "648.00", "f16", "432.00"),
+        "explained",
+        explained="each head's key and value",
     ),
     Pasted(
         "ggml-org/llama.cpp#8101: 32 bytes to align a buffer of the CPU",

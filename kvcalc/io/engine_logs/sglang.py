@@ -20,8 +20,8 @@ LOOKED_FOR = (
     "'max_total_num_tokens=...', 'Not enough memory. Please try to increase --mem-fraction-static'"
 )
 _CACHE = re.compile(
-    r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?(?:#tokens: (?P<tokens>\d[\d,]*), )?"
-    r"(?:K size: (?P<K>\d+(?:\.\d+)?) GB, V size: (?P<V>\d+(?:\.\d+)?) GB|KV size: (?P<KV>\d+(?:\.\d+)?) GB)"
+    r"KV Cache is allocated\.(?: dtype: torch\.(?P<dtype>\w+),)? ?(?:#tokens: (?P<tokens>\d[\d,]*),\s+)?"
+    r"(?:K size: (?P<K>\d+(?:\.\d+)?) GB,\s+V size: (?P<V>\d+(?:\.\d+)?) GB|KV size: (?P<KV>\d+(?:\.\d+)?) GB)"
 )
 _STATES = re.compile(
     r"Mamba Cache is allocated\. max_mamba_cache_size: (\d+), conv_state size: (\d+(?:\.\d+)?) ?GB, "
