@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
+from costs import cost
 
 import kvcalc
 from kvcalc.fleet.explain import explain, explain_alone
@@ -595,3 +596,24 @@ def test_an_error_without_its_context_says_what_its_buffer_would_hold():
     assert (report.outcome, report.needed) == ("undecided", "35.16 GiB for 256,000 tokens")
     assert report.compared[0].predicted == "holds 256,000 tokens"
     assert report.ways[0].flags == "-c 128000"
+
+
+_REPEATED = (
+    "llama_kv_cache: size = 1.00 MiB ( ",
+    "llama runner process has terminated ",
+    "out of memory. Tried to allocate 1.0 GiB ",
+    "using device CUDA0 (",
+    "[TP0 ",
+    "Worker_",
+    "abc ",
+)
+
+
+@pytest.mark.parametrize("words", _REPEATED, ids=str.strip)
+def test_a_line_of_half_a_megabyte_is_read_at_once(tmp_path, words):
+    """A pattern that begins at every word must not run to the end of the line each time."""
+    file = tmp_path / "engine.log"
+    file.write_text(words * (500_000 // len(words)) + "\n")
+    took = cost("explain", str(file), "llama-3.1-8b")
+    assert took.code == 2
+    assert took.seconds < 10  # minutes, where it does

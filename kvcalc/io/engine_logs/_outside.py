@@ -32,7 +32,7 @@ class _Error(NamedTuple):
 _ERRORS = (
     _Error(
         re.compile(
-            r"out of memory\. Tried to allocate (?P<size>[\d.]+ [KMG]iB)[^\n]*?"
+            r"out of memory\. Tried to allocate (?P<size>[\d.]+ [KMG]iB)[^\n]{0,400}?"
             r"(?:of which (?P<free>[\d.]+ [KMG]iB) is free|(?P<left>[\d.]+ [KMG]iB) free)"
         ),
         "memory ran out outside the cache: {size} more were requested, {free} were free",
@@ -45,14 +45,16 @@ _ERRORS = (
     ),
     _Error(
         re.compile(
-            r"User-specified max_model_len \((?P<size>\d+)\) is greater than the derived max_model_len \([^)\n]*?"
+            r"User-specified max_model_len \((?P<size>\d+)\) is greater than the derived max_model_len \([^)\n]{0,200}?"
             r"=(?P<free>\d+)"
         ),
         "max_model_len is {size}, but the model's config ends at {free}: memory is not the cause",
         "lower --max-model-len, or set VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 with rope scaling in --hf-overrides",
     ),
     _Error(
-        re.compile(r"(?:unable to allocate (?P<size>\w+) buffer|(?P<free>failed to load model)[^\n]*out of memory)"),
+        re.compile(
+            r"(?:unable to allocate (?P<size>\w+) buffer|(?P<free>failed to load model)[^\n]{0,200}out of memory)"
+        ),
         "the weights do not fit the device ({size}), and no cache was made",
         _WEIGHTS,
     ),
@@ -62,7 +64,7 @@ _ERRORS = (
         "stop them (nvidia-smi lists them), or pick other GPUs with CUDA_VISIBLE_DEVICES",
     ),
     _Error(
-        re.compile(r"llama runner process has terminated[^\n]*out of memory"),
+        re.compile(r"llama runner process has terminated[^\n]{0,200}out of memory"),
         "Ollama's runner ran out of memory while it loaded the model; this line does not say for what",
         "pass its server log, which has the sizes (journalctl -u ollama), or lower num_ctx",
     ),

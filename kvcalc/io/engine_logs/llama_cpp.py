@@ -25,7 +25,7 @@ LOOKED_FOR = (
     "'llama_kv_cache: size = ... MiB (...), K (f16): ... MiB, V (f16): ... MiB', 'KV self size = ...', "
     "'failed to allocate buffer for kv cache'"
 )
-_SIZE = r"size *= *\d+(?:\.\d+)? MiB.*"
+_SIZE = r"size *= *\d+(?:\.\d+)? MiB.{0,120}"
 
 
 def _line(first: str, second: str, letters: str) -> re.Pattern[str]:
@@ -63,7 +63,7 @@ _ASKED = {
 """Command-line arguments, used if the context itself prints nothing because it failed earlier."""
 _FORMS = (
     (re.compile(r"\b[kK][vV] self size *="), "2025-04-16"),
-    (re.compile(r"llama_kv_cache_unified: size =.* layers, +\d+ seqs\)"), "2025-07-09"),
+    (re.compile(r"llama_kv_cache_unified: size =.{0,80} layers, +\d+ seqs\)"), "2025-07-09"),
     (re.compile(r"llama_kv_cache_unified: size ="), "2025-08-15"),
 )
 """Forms of a cache's line, and a date of each: streams, after a slash, came on 2025-07-16; `unified` went in August."""
@@ -78,8 +78,8 @@ _BUFFERS = (  # in bytes, or in MiB
     (re.compile(r"allocating (\d+(?:\.\d+)?) MiB on device \d+: \w+ failed"), "MiB"),
     (re.compile(r"failed to allocate buffer, size = +(\d+(?:\.\d+)?) MiB"), "MiB"),
 )
-_FREE = re.compile(r"using device \S+ \(.*\) .*?- (\d+) MiB free")
-_WEIGHTS = re.compile(r"(?!CPU|.*_Mapped)\b(\w+) model buffer size = +(\d+(?:\.\d+)?) MiB")
+_FREE = re.compile(r"using device \S{1,80} \(.{0,160}\) .{0,80}?- (\d+) MiB free")
+_WEIGHTS = re.compile(r"(?!CPU|\w{0,40}_Mapped)\b(\w+) model buffer size = +(\d+(?:\.\d+)?) MiB")
 _WITHOUT_SIZE = ("0.00", "0")
 _BY_NAME = {"kv": "the buffer of the cache cannot be allocated", "compute": "the compute buffers cannot be allocated"}
 

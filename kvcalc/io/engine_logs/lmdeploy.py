@@ -21,7 +21,7 @@ _COUNT = re.compile(r"\[BlockManager\] max_block_count = (\d+)|\bnum_gpu_blocks=
 _BUDGET = re.compile(r"Object cache budget: (\d+(?:\.\d+)?) MB from ")
 _PYTORCH = re.compile(r"\bCacheConfig\((max_batches=\d+)")
 _SETTINGS = {
-    "block_size": re.compile(r"(?:cache_block_seq_len'?|CacheConfig\(.*\bblock_size)[=:] ?(\d+)"),
+    "block_size": re.compile(r"(?:cache_block_seq_len'?|CacheConfig\(.{0,200}\bblock_size)[=:] ?(\d+)"),
     "quant_policy": re.compile(r"\bquant_policy'?(?:[=:] ?|=<QuantPolicy\.\w+: ?)(\d+)"),
     "session_len": re.compile(r"\bsession_len'?[=:] ?(\d+)"),
     "max_batch_size": re.compile(r"\bmax_batch_size'?[=:] ?(\d+)"),

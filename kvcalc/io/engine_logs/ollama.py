@@ -33,7 +33,7 @@ _COUNTS = {
 _TYPE = re.compile(r"--kv-cache-type[ =](\w+)|\bKvCacheType:(\w+)|OLLAMA_KV_CACHE_TYPE[:=](\w+)")
 _FLASH = re.compile(r"(?:FlashAttention|OLLAMA_FLASH_ATTENTION)[:=](true|false|1|0|Enabled|Disabled)\b")
 _NAME = re.compile(r"\barchitecture=\w+ file_type=\S+ name=\\?\"?([\w.-]{3,})")
-_VERSION = re.compile(r"Listening on .*\(version v?(\d+\.\d+\.\d+)")
+_VERSION = re.compile(r"Listening on .{0,200}\(version v?(\d+\.\d+\.\d+)")
 
 
 def read(lines: Sequence[str]) -> Reading | None:

@@ -30,13 +30,13 @@ _STATES = re.compile(
 _TOKENS = re.compile(r"\bmax_total_num_tokens=(\d+)|KV Cache is allocated\.(?: dtype: [\w.]+,)? #tokens: (\d[\d,]*)")
 """Tokens on a line of their own: at the end of a start-up, and where sizes were cut off."""
 _POOLS = re.compile(r"Use [Ss]liding window memory pool\. full_layer_tokens=(\d+), swa_layer_tokens=\d+")
-_RANK = re.compile(r"^(?!.*\bDP\d)[^\n]*\[[^\]\n]*\bTP(\d+)[^\]\n]*\]", re.MULTILINE)
+_RANK = re.compile(r"\[(?P<before>[^\[\]\n]{0,80})\bTP(?P<rank>\d{1,4})\b[^\[\]\n]{0,40}\]")
 """A rank in a line's prefix; with DP before it, ranks need not share heads."""
 _REFUSED = re.compile(
     r"Not\s+enough\s+memory(?:\.\s+Please\s+try\s+to\s+increase\s+--mem-fraction-static|\s+to\s+allocate\s+KV\s+cache)"
 )
 _BEGIN = re.compile(r"Load weight begin\. avail mem=(\d+(?:\.\d+)?) GB")
-_END = re.compile(r"Load weight end\..*avail mem=(\d+(?:\.\d+)?) GB(?:, mem usage=(\d+(?:\.\d+)?) GB)?")
+_END = re.compile(r"Load weight end\..{0,300}avail mem=(\d+(?:\.\d+)?) GB(?:, mem usage=(\d+(?:\.\d+)?) GB)?")
 _STORED = {"float8_e4m3fn": "fp8_e4m3", "float8_e5m2": "fp8_e5m2"}
 _MODEL = re.compile(r"\bmodel_path='([^']+)'")
 _ARGUMENTS = {
@@ -118,7 +118,8 @@ def _pool_of_all(lines: Sequence[str]) -> Printed | None:
 
 
 def _seen(lines: Sequence[str]) -> dict[str, int]:
-    highest = max((int(found[1]) for _, found in matches(_RANK, lines)), default=0)
+    ranks = [int(found["rank"]) for _, found in matches(_RANK, lines) if "DP" not in found["before"]]
+    highest = max(ranks, default=0)
     return {"tp": highest + 1} if highest else {}
 
 

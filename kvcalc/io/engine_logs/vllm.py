@@ -47,7 +47,7 @@ _COUNTED_BY_BLOCKS = "0.19.1"
 """The last known version whose tokens of hybrids are blocks // groups * block_size."""
 _HOST_BLOCKS = re.compile(rf"# (?:GPU|[Cc]uda|CUDA|rocm|ROCm) blocks: [\d,]+, # CPU blocks: {_NUMBER}")
 _SWAP = re.compile(r"\bswap_space'?[=:] ?(\d+(?:\.\d+)?)")
-_WORKER = re.compile(r"\bWorker(?:_(?!TP)\w+?)?_TP(\d+)")
+_WORKER = re.compile(r"\bWorker(?:_(?!TP)\w{1,24}?)?_TP(\d{1,4})\b")
 """Workers are named by their ranks."""
 _OVERRIDE = re.compile(rf"Overriding num_gpu_blocks={_NUMBER} with num_gpu_blocks_override={_NUMBER}")
 _MEMORY = (
@@ -65,7 +65,7 @@ _VERSION = (
 )
 _DEVICE = re.compile(r"device_name=(NVIDIA_\w+|AMD_\w+)")
 _ON_CPU = (re.compile(r"device_config=cpu\b"), re.compile(r"CPU KV cache size"))
-_OFFLINE = re.compile(r"\((MainProcess) pid=\d+\) .*non-default args")
+_OFFLINE = re.compile(r"\((MainProcess) pid=\d+\) .{0,200}non-default args")
 _RANKS = {"tp": r"tensor_parallel_size", "pp": r"pipeline_parallel_size", "dcp": r"decode_context_parallel_size"}
 _COUNT, _SWITCH, _WORD = r"(\d+)", r"(True|False)", r"'?([a-z][a-z0-9_]+)"
 _SETTINGS = {
