@@ -129,7 +129,7 @@ class LogReport(NamedTuple):
             return f"explained: {self.excuse}"
         differs = f"the prediction does not agree with the {said}"
         if self.explanations:
-            return f"{differs}; it would agree with {' or with '.join(self.explanations)}"
+            return f"{differs}; it would agree with {' or '.join(self.explanations)}"
         return f"{differs}, and none of {count(self.tried)} other settings explains the difference"
 
     @property

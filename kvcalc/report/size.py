@@ -298,7 +298,7 @@ class Report(NamedTuple):
                 Line("saturated", f"{both_units(saturated)}{each}, full from {count(self._full_from())} tokens")
             )
         if fixed:
-            lines.append(Line("fixed", f"{both_units(fixed)}{each}, whatever the length"))
+            lines.append(Line("fixed", f"{both_units(fixed)}{each}, at any length"))
         return tuple(lines)
 
     def _context_lines(self) -> Iterator[Line]:
@@ -311,7 +311,7 @@ class Report(NamedTuple):
         if saturated := self.total_bytes - growing - fixed:
             yield Line("saturated", f"{both_units(saturated)}, full from {count(self._full_from())} tokens")
         if fixed:
-            yield Line("fixed", f"{both_units(fixed)}, whatever the length")
+            yield Line("fixed", f"{both_units(fixed)}, at any length")
 
     def _rank_lines(self) -> Iterator[Line]:
         """Bytes per rank, and of all ranks if they hold copies."""

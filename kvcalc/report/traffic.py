@@ -289,7 +289,7 @@ class TrafficReport(NamedTuple):
             Line("expected", self._expected()),
         ]
         if self.first_blocks > 1:
-            lines.append(Line("first token", f"{plural(self.first_blocks, self.unit)}, whatever the length"))
+            lines.append(Line("first token", f"{plural(self.first_blocks, self.unit)}, at any length"))
         if self.prefix_blocks:
             lines.append(Line("prefixes", f"{plural(self.prefix_blocks, self.unit)}, held once"))
         return lines

@@ -673,7 +673,7 @@ def test_weights_say_the_memory_that_a_log_does_not(tmp_path, cli):
     assert cli(f"{told} --engine-set gpu_memory_utilization=0.9").code == 0
     outcome = cli(told, columns=200)  # 0.92 is the default
     assert outcome.code == 1
-    assert "it would agree with gpu_memory_utilization=0.9 or with version=0.19.0\n" in outcome.stdout  # 0.9 by default
+    assert "it would agree with gpu_memory_utilization=0.9 or version=0.19.0\n" in outcome.stdout  # 0.9 by default
     assert cli(f"{told} --reserve 3002219888").code == 0  # the other 0.02 of the memory
     asked = f"explain-log {log} --preset qwen3-8b --weights 16.4GB"
     assert cli(asked).stderr.startswith("--weights: GPU unknown: --weights needs its memory\nhelp: add")

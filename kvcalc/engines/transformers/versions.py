@@ -39,7 +39,7 @@ class TransformersRelease(Release):
         "models/deepseek_v3/modeling_deepseek_v3.py",
     )
     expands_indexed_latent = Rule(
-        "whether they are with an indexer (DeepSeek-V3.2, GLM-5)",
+        "whether latents are also expanded with an indexer (DeepSeek-V3.2, GLM-5)",
         True,
         {"5.18": False},
         "models/deepseek_v32/modeling_deepseek_v32.py",
@@ -63,7 +63,7 @@ class TransformersRelease(Release):
         "models/gemma3n/modeling_gemma3n.py (shared_layers)",
     )
     gemma4_keeps_shared_window = Rule(
-        "whether Gemma 4 does",
+        "whether Gemma 4 keeps such a second copy",
         True,
         {"5.5.2": False},
         "models/gemma4/modeling_gemma4.py (shared_layers)",

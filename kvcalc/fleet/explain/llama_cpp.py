@@ -214,7 +214,7 @@ def balance(model: Model, reading: Reading, settings: Settings, ranks: Parallel)
     needed, available, n_ctx = _total(model, settings), _available(reading), _n_ctx(settings) or model.max_model_len
     return Balance(
         "" if needed is None or n_ctx is None else f"{gibibytes(needed)} for {plural(n_ctx, 'token')}",
-        "" if available is None else f"{gibibytes(available)} beside the weights",
+        "" if available is None else f"{gibibytes(available)} after the weights",
     )
 
 

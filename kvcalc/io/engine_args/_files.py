@@ -41,7 +41,7 @@ def variables_of_lmcache(
 
 
 def words_beside(folder: Path | None, named: str) -> str | None:
-    """The words of a file that stands beside what is read; None where it does not."""
+    """The words of a file next to the one being read; None if it is missing."""
     from kvcalc.io.documents import read_text
     from kvcalc.io.files import is_file
 

@@ -69,7 +69,7 @@ def statements(
 ) -> list[Statement]:
     """Commands of a text. environment: of the caller; without one no `${A:-default}` is used.
 
-    opener: the words of a file that the text sources; None where it is not there.
+    opener: the words of a file that the text sources; None if it is missing.
 
     Raises InvalidValueError for a quote or bracket that is not closed.
     """
@@ -179,7 +179,7 @@ class _Shell:
         return True
 
     def _is_there(self, operands: Sequence[str]) -> bool:
-        """Whether a test asks for a file that is there; of one that is not, whoever runs it may have it."""
+        """Whether a test asks for an existing file; a missing one may exist where the script runs."""
         match [word for word in operands if word not in ("]", "]]")]:
             case ["-f" | "-e" | "-r" | "-s", path]:
                 return self._opener(path) is not None

@@ -22,7 +22,7 @@ _EXPERTS = "experts"
 
 
 def tensors_of(config: Config, num_layers: int) -> Inventory | str:
-    """Tensors of a config's class with so many layers; in words why, if they are not counted."""
+    """Tensors of a config's class with this many layers; the reason in words if they are not counted."""
     try:
         if config.path or config.values is not config.top.values:
             return _towered(config, num_layers)

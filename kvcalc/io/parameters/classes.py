@@ -37,9 +37,9 @@ class Class(NamedTuple):
     """Tensors of a class.
 
     blocks: of every layer. dense, sparse: of layers with a feed-forward part and with experts; which: those with
-    experts, of so many layers. last_norm, head_bias: after the last layer. fields: of sizes that the class calls
-    otherwise than most. divides: whether head_dim is hidden_size / heads, whatever the config says. ignored: fields of
-    published configs that the class does not read.
+    experts, by the number of layers. last_norm, head_bias: after the last layer. fields: the class's own names of
+    sizes. divides: whether head_dim is always hidden_size / heads. ignored: fields of published configs that the class
+    does not read.
     """
 
     name: str

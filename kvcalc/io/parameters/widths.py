@@ -1,4 +1,4 @@
-"""How wide a model's activations are, by fields that most configs have, where its tensors are not counted."""
+"""Widths of a model's activations, by fields of most configs, if its tensors are not counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOWERS = ("vision_config", "audio_config", "vision_tower", "vit_config", "visua
 
 
 def widths_of(config: Config) -> Widths | None:
-    """Widths by a config's fields; None where one of the three is not there."""
+    """Widths by a config's fields; None if one of the three is missing."""
     hidden, vocab = _first(config, ("hidden_size",)), _first(config, ("vocab_size",))
     expert = _first(config, _EXPERT)
     routed = _first(config, _PICKED) * (expert or _first(config, _DENSE))
