@@ -66,6 +66,7 @@ def test_a_manifest_is_checked_as_a_plan_of_the_same_is(cli, folder):
             "--weights 16GB",
             "--weights: is the size of one model, but 2 are served: llama-3.1-8b, r1",
         ),
+        (UNSAID, "--memory 64GB --weights 16GB", "--memory: 64GB device is not known to be an NVIDIA GPU"),
         (DEPLOYMENT, "--set x", "--set: value 1 is not of the form NAME=VALUE"),
         ("kind: Service\n", "", "no deployments found"),
     ],

@@ -59,7 +59,9 @@ def read_deployments(
         except KvcalcError as error:
             unread[source.name] = _without_credentials(Note.of(error, source.name))
     variables = {name: Text.on(1, value) for name, value in (given or {}).items()}
-    reader = _Reader(Around.of(documents, variables, opener))
+    around = Around.of(documents, variables, opener)
+    made = [document for form in forms() for document in form.makes(around)]
+    reader = _Reader(Around.of(documents, variables, opener, made) if made else around)
     for document in documents:
         reader.read(document)
     spoken = {note.where.rpartition(":")[0] for note in (*reader.refused, *reader.told)}

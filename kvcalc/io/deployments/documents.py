@@ -111,12 +111,19 @@ class Around(NamedTuple):
     here: Document | None = None
 
     @classmethod
-    def of(cls, documents: Sequence[Document], given: Mapping[str, Text], opener: Callable[[str], str | None]) -> Self:
+    def of(
+        cls,
+        documents: Sequence[Document],
+        given: Mapping[str, Text],
+        opener: Callable[[str], str | None],
+        made: Sequence[Document] = (),
+    ) -> Self:
         """Indexes documents."""
         by_file: dict[str, list[Document]] = {}
         by_name: dict[tuple[str, str], list[Document]] = {}
         for document in documents:
             by_file.setdefault(_normal(document.file), []).append(document)
+        for document in (*documents, *made):
             if document.kind:
                 by_name.setdefault((document.kind, document.name), []).append(document)
         return cls(documents, given, by_file, by_name, opener)

@@ -13,7 +13,7 @@ from kvcalc.io.deployments.reading import yaml
 from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import Node, text_node
-from kvcalc.io.deployments.workload import Kind, Told, Workload
+from kvcalc.io.deployments.workload import Absent, Kind, Told, Workload
 from kvcalc.io.engine_args import LMCACHE_FILE, LMCACHE_SIZES, lmcache_variables
 
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_.-][\w.-]*)\)")
@@ -93,6 +93,16 @@ def environment(container: Node, around: Around) -> Environment:
             values[name] = node.text
     values.update(around.given)
     return Environment(values, frozenset(secret - set(values)))
+
+
+def absent_sources(container: Node, around: Around) -> Iterator[Absent]:
+    """ConfigMaps and Secrets of envFrom that are not among the files."""
+    for source in container.at("envFrom").each():
+        for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            name = str(source.at(key, "name").text)
+            if name and around.named((kind,), name) is None:
+                optional = source.at(key, "optional").is_true
+                yield Absent(source.line, f"{kind} {name}", optional, hidden=kind == "Secret")
 
 
 def _data(around: Around, name: str) -> Mapping[str, Node]:
@@ -218,6 +228,7 @@ def workload_of(document: Document, container: Node, spec: Node, pod: Pod, aroun
         variables=values,
         used=frozenset(match[1] for text in written for match in _VARIABLE.finditer(text) if match[1]),
         secret=secret,
+        absent=tuple(absent_sources(container, around)),
         model=pod.model if pod.model is not None else _stored(values),
         gpus=None if gpus is None else gpus * pod.nodes + pod.more_gpus,
         gpus_line=line,

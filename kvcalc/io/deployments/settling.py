@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvcalc.errors import InvalidValueError
+from kvcalc.errors.foreign import listed
 from kvcalc.io.deployments.own import own_server
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.workload import Refused, Told, Workload
@@ -49,6 +50,9 @@ _NAMED_AFTER = re.compile(
 _POOLING = re.compile(r"--(?:runner|task|convert)(?:=|\s+)['\"]?(?:pooling|embed|embedding|classify|score|reward)\b")
 _NO_MODEL = "unknown; name it in a plan (from: FILE, model: NAME)"
 _OTHERS_START = "an image of this engine; its model is set where it is run"
+_HIDDEN = "it decides the cache, and comes from a Secret or another object that is not among the files"
+_GIVE = "pass its file, too, or --set NAME=VALUE"
+_MOST_SHOWN = 3
 _GPU_TOLD = "unknown; sizes can be computed, but a fit needs --gpu"
 _REST_OF_NODES = ("data-parallel-size-local", "data-parallel-address", "nnodes", "data-parallel-hybrid-lb", "headless")
 
@@ -255,10 +259,12 @@ def _settled(command: Command, place: _Place) -> _One:
                 place.at(line), "model", "it runs as a pooling model (--runner), which keeps no KV cache between steps"
             )
         )
+    unknown = _of_absent(command, place)
+    refused += unknown.refused
     blocking = tuple(refused)
     if workload.kind is not None and workload.kind.name is None:
         refused.append(Note(place.at(workload.kind.line), "GPU", workload.kind.why))
-    told = [*_tells(command, place)]
+    told = [*_tells(command, place), *unknown.told]
     if workload.kind is None:
         told.append(Note(place.at(line), "GPU", _GPU_TOLD))
     if command.engine is None and model is None:
@@ -293,6 +299,32 @@ def _lines(command: Command, place: _Place) -> Iterator[tuple[str, int]]:
                 yield name, place.script.line_at(match.start())
         elif word := next((each for each in place.workload.words if flag.search(each)), None):
             yield name, word.line
+
+
+def _of_absent(command: Command, place: _Place) -> _One:
+    """Variables that decide the cache and are not known: of sources that are not there, or in a Secret."""
+    program, workload = program_of(command.program), place.workload
+    deciding = [name for name in program.deciding_variables if name not in workload.variables]
+    hidden = [
+        Note(place.at(workload.line), name, _HIDDEN, f"--set {name}=VALUE")
+        for name in deciding
+        if name in workload.secret
+    ]
+    notes = [
+        (
+            each,
+            Note(
+                place.at(each.line),
+                each.what,
+                f"not among the files; it may set {listed(deciding, _MOST_SHOWN)}",
+                _GIVE,
+            ),
+        )
+        for each in workload.absent
+        if deciding
+    ]
+    stops = [note for each, note in notes if program.by_variables and not (each.may_be or each.hidden)]
+    return _One((), (*hidden, *stops), tuple(note for _, note in notes if note not in stops))
 
 
 def _is_unknown(value: object) -> bool:

@@ -35,6 +35,18 @@ class Kind(NamedTuple):
     why: str = ""
 
 
+class Absent(NamedTuple):
+    """A source of variables that is not among the files. what: its kind and name; may_be: whether it may be missing.
+
+    hidden: whether it is a Secret.
+    """
+
+    line: int
+    what: str
+    may_be: bool = False
+    hidden: bool = False
+
+
 class Workload(NamedTuple):
     """An engine that may be started; its words decide.
 
@@ -61,6 +73,7 @@ class Workload(NamedTuple):
     variables: Mapping[str, Text] = {}
     used: frozenset[str] = frozenset()
     secret: frozenset[str] = frozenset()
+    absent: tuple[Absent, ...] = ()
     model: Text | None = None
     settings: Mapping[str, object] | None = None
     gpus: int | None = None

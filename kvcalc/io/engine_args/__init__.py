@@ -68,6 +68,7 @@ __all__ = [
 
 _NEXT_FLAG = re.compile(r"[ \t]*\r?\n\s*(?=-)")
 """A line that begins with a flag continues the previous one, as in a YAML block."""
+_NOT_BESIDE = "the file is not there, and what it sets is unknown"
 PROGRAMS = Registry("kvcalc.io.engine_args", "program whose arguments are read")
 
 
@@ -224,7 +225,7 @@ def _read(
     one: Started, folder: Path | None, engine: str | None = None, files: Mapping[str, str] | None = None
 ) -> Command | None:
     """A program with its arguments; None if it is not a known engine."""
-    from kvcalc.io.engine_args._files import variables_of_files, variables_of_lmcache, words_of_file
+    from kvcalc.io.engine_args._files import variables_of_files, variables_of_lmcache, words_beside, words_of_file
     from kvcalc.io.engine_args._reading import Reading
 
     whose = _whose(one, engine)
@@ -241,6 +242,9 @@ def _read(
     reading.has_lmcache_file = of_lmcache is not None
     read = reading.read(words, variables if of_lmcache is None else of_lmcache, of_file)
     gpus = one.gpus if read.gpus is None else read.gpus
+    lost = [name for name in one.variable_files if words_beside(folder, name) is None]
+    if lost and program.by_variables:
+        read = read._replace(refused=(*read.refused, Refusal("--env-file", _NOT_BESIDE, "pass --env VARIABLE=VALUE")))
     through = (Said("the script in front", "what it adds to the arguments is not known"),) if one.through else ()
     told = (*through, *whose.told, *read.told)
     return read._replace(container=one.name, image=one.image, line=one.line, gpus=gpus, told=told)

@@ -37,7 +37,8 @@ class Program:
     opposite of --enable-X.
     images: what the names of images match whose tag is its version; starts: whether a container of such an image runs
     the program with the arguments that it is given. built: what the names of images hold that others build of it;
-    shown_by: variables that show that such an image starts it, where it has no arguments.
+    by_variables: whether variables may say all that flags say. shown_by: variables that show that such an image starts
+    it, where it has no arguments.
     config_flags: those that name a YAML file of further arguments, and whether that wins over the line (file_wins).
     """
 
@@ -60,6 +61,7 @@ class Program:
     images: tuple[str, ...] = ()
     starts: bool = False
     built: str = ""
+    by_variables: bool = False
     shown_by: tuple[str, ...] = ()
     config_flags: tuple[str, ...] = ()
     file_wins: bool = False
@@ -79,6 +81,11 @@ class Program:
                 for name in (*flag.off, *self._turned_off(flag.spellings)):
                     found.setdefault(name, Spelled(flag, True))
         return found
+
+    @cached_property
+    def deciding_variables(self) -> tuple[str, ...]:
+        """Variables that decide its cache."""
+        return tuple(variable.name for variable in self.variables if variable.flag.does.decides)
 
     @cached_property
     def that_matter(self) -> tuple[str, ...]:

@@ -210,6 +210,7 @@ _FLAGS = (*_SETTINGS, *_REFUSED, *_IGNORED, *_OF_FULL_IMAGE)
 _BY_NAME = {flag.name: flag for flag in _FLAGS}
 
 PROGRAM = Program(
+    by_variables=True,
     title="llama.cpp",
     engine="llama_cpp",
     commands=("llama-server", "llama-cli", "llama-completion", "llama serve", "llama cli"),

@@ -45,6 +45,7 @@ _FLAGS = (
 _DECIDING = {flag.name: flag for flag in _FLAGS if not isinstance(flag.does, Ignored)}
 
 PROGRAM = Program(
+    by_variables=True,
     title="llama-cpp-python",
     engine="llama_cpp",
     commands=("python -m llama_cpp.server",),

@@ -16,6 +16,7 @@ _VARIABLES = {
 }
 
 PROGRAM = Program(
+    by_variables=True,
     title="Ollama",
     engine="ollama",
     commands=("ollama serve", "ollama start", "ollama run"),

@@ -22,6 +22,7 @@ _DECIDING = tuple(
 _MODEL = Flag("model-id", Names("model"))
 
 PROGRAM = Program(
+    by_variables=True,
     title="TGI",
     engine=None,
     decides="max-total-tokens, num-shard, cuda-memory-fraction and kv-cache-dtype",

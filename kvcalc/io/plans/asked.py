@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvcalc.engines import Engine
+from kvcalc.engines.base.devices import known_device
 from kvcalc.engines.base.plan import Planner
 from kvcalc.engines.base.reading import typed
 from kvcalc.engines.base.versions import NEAREST
@@ -192,6 +193,7 @@ def _read_engine(row: Row, name: str, settings: dict[str, object]) -> Engine:
     gpu = gpu_of(row)
     if gpu is None:
         return row.take(given, Engine.of, name, settings)
+    row.take("memory" if entry.gpu is None else "gpu", known_device, type(default), gpu.written)
     if share is not None:
         row.take("gpu_memory_utilization", share_of, share)
     return row.take(given, engine_on, gpu.written, name, settings, share)

@@ -22,10 +22,15 @@ def _none(_: Around) -> frozenset[str]:
     return frozenset()
 
 
+def _no_documents(_: Around) -> Iterator[Document]:
+    return iter(())
+
+
 class Form(NamedTuple):
     """A form. about: a short name; grammar: of its documents; general: tried last.
 
-    uses: files that are read through other files of this form, not on their own.
+    uses: files that are read through other files of this form, not on their own. makes: objects that documents of
+    this form make, which others name.
     """
 
     about: str
@@ -34,6 +39,7 @@ class Form(NamedTuple):
     read: Callable[[Document, Around], Iterable[Read]]
     general: bool = False
     uses: Callable[[Around], frozenset[str]] = _none
+    makes: Callable[[Around], Iterable[Document]] = _no_documents
 
 
 def forms() -> list[Form]:

@@ -15,7 +15,7 @@ from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import NOTHING, Node, merged, placed, text_node
 from kvcalc.io.deployments.reading.units import variables
 from kvcalc.io.deployments.reading.words import split
-from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Workload
+from kvcalc.io.deployments.workload import ALL_GPUS, Absent, Refused, Workload
 
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:?[-?+])([^{}]*))?\}|\$([A-Za-z_]\w*)")
 _KEYS = ("image", "command", "entrypoint", "build", "extends")
@@ -159,6 +159,7 @@ def _service(
         image=str(filled(service.at("image").text, values)),
         variables={**own, **around.given},
         secret=missing,
+        absent=tuple(_absent(document, service.at("env_file"), around)),
         gpus=gpus,
         gpus_line=line,
         replicas=1 if scale is None else scale,
@@ -193,6 +194,14 @@ def _environment(
         else:
             found[name] = value
     return found, frozenset(missing)
+
+
+def _absent(document: Document, node: Node, around: Around) -> Iterator[Absent]:
+    """Files of variables that are not there."""
+    for entry in node.each() or [node]:
+        path = entry.at("path").text if entry.is_mapping else entry.text
+        if path and not around.beside(document, str(path)):
+            yield Absent(entry.line, f"env_file {path}", entry.at("required").is_false)
 
 
 def _files(node: Node) -> list[Text]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.kinds import kind_of_pod
-from kvcalc.io.deployments.pods import Pod, environment, expanded, gpus_of, workload_of
+from kvcalc.io.deployments.pods import Pod, absent_sources, environment, expanded, gpus_of, workload_of
 from kvcalc.io.deployments.reading.flags import flag_name
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import NOTHING, Node
@@ -104,6 +104,7 @@ def _service(document: Document, around: Around) -> Iterator[Read]:
         words=(*inner.words, *words),
         variables=values,
         secret=inner.secret | secret,
+        absent=(*inner.absent, *absent_sources(model, around)),
         model=pod.model,
         kind=pod.kind or inner.kind,
         replicas_max=pod.replicas_max,

@@ -15,6 +15,7 @@ from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.reading import yaml
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import MAX_DEPTH, Node, merged, text_node
+from kvcalc.io.deployments.reading.units import variables
 from kvcalc.io.deployments.workload import Told
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -79,6 +80,40 @@ def _built(document: Document, around: Around, seen: set[str], before: Sequence[
     return [_patched(each, patches, document.root) for each in held]
 
 
+def _made(around: Around) -> Iterator[Document]:
+    """ConfigMaps and Secrets that kustomizations generate; of Secrets the names alone."""
+    for document in around.documents:
+        if _is_own(document):
+            for kind in ("ConfigMap", "Secret"):
+                for entry in document.root.at(f"{kind[0].lower()}{kind[1:]}Generator").each():
+                    data = dict(_generated(document, entry, around))
+                    if kind == "Secret":
+                        data = {key: text_node(Text.on(node.line, "")) for key, node in data.items()}
+                    yield document.inside(_object(kind, entry, data))
+
+
+def _object(kind: str, entry: Node, data: Mapping[str, Node]) -> Node:
+    named = Node({"name": entry.at("name")}, entry.line)
+    return Node(
+        {"kind": text_node(Text.on(entry.line, kind)), "metadata": named, "data": Node(data, entry.line)}, entry.line
+    )
+
+
+def _generated(document: Document, entry: Node, around: Around) -> Iterator[tuple[str, Node]]:
+    """Entries of literals, of files of variables, and of whole files."""
+    for item in entry.at("literals").each():
+        name, _, value = item.text.partition("=")
+        yield name, text_node(Text.on(item.line, value.strip("\"'")))
+    for item in (*entry.at("envs").each(), *([entry.at("env")] if entry.at("env").text else [])):
+        for each in around.beside(document, item.text)[:1]:
+            yield from ((name, text_node(value)) for name, value in variables(each.text).items())
+    for item in entry.at("files").each():
+        key, equals, path = item.text.partition("=")
+        path = path if equals else key
+        for each in around.beside(document, path)[:1]:
+            yield (key if equals else path.rpartition("/")[2]), text_node(each.text)
+
+
 def _resources(document: Document, around: Around) -> Iterator[Document]:
     yield from _named(document, around, "resources", "bases")
 
@@ -116,7 +151,7 @@ def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: 
         named = target.at("kind").text == document.kind and target.at("name").text in ("", document.name)
         if patch.root.each() and target and named:
             for operation in patch.root.each():
-                root = _operated(root, operation, str(operation.at("path").text).strip("/").split("/"))
+                root = operated(root, operation, str(operation.at("path").text).strip("/").split("/"))
         elif patch.root.is_mapping and (same or (target and named)):
             root = merged(root, patch.root, _by_name)
             file = patch.file
@@ -128,23 +163,23 @@ def _patched(document: Document, patches: list[tuple[Document, Node]], overlay: 
     return document._replace(root=root, file=file, text=document.text)
 
 
-def _operated(node: Node, operation: Node, steps: list[str]) -> Node:
+def operated(node: Node, operation: Node, steps: list[str]) -> Node:
     """A value after one JSON patch operation: add, replace or remove."""
     if not steps or len(steps) > MAX_DEPTH:
         return operation.at("value")
     key, rest = steps[0].replace("~1", "/").replace("~0", "~"), steps[1:]
     removes, adds = operation.at("op").text == "remove", operation.at("op").text == "add"
-    if isinstance(node.value, Mapping):
-        values = dict(node.value)
+    if isinstance(node.value, Mapping) or (node.value is None and not key.isdecimal()):
+        values = dict(node.value) if isinstance(node.value, Mapping) else {}
         if removes and not rest:
             values.pop(key, None)
         else:
-            values[key] = _operated(values.get(key, Node(None, node.line)), operation, rest)
+            values[key] = operated(values.get(key, Node(None, node.line)), operation, rest)
         return Node(values, node.line)
     items = list(node.each())
     at = int(key) if key.isdecimal() and len(key) <= len(str(len(items))) else len(items)
-    if rest and at < len(items):
-        items[at] = _operated(items[at], operation, rest)
+    if rest and at <= len(items):
+        items[at : at + 1] = [operated(items[at] if at < len(items) else Node(None, node.line), operation, rest)]
     elif not rest and removes:
         del items[at : at + 1]
     elif not rest:
@@ -192,4 +227,4 @@ def _by_name(key: str, base: Node, patch: Node) -> Node | None:
     return Node(list(by_name.values()), patch.line)
 
 
-FORM = Form("kustomize", YAML, _is_own, _read, uses=_used)
+FORM = Form("kustomize", YAML, _is_own, _read, uses=_used, makes=_made)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from kvcalc.io.deployments.documents import YAML, Around, Document
 from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.kinds import kind_of_pod, kind_of_terms
-from kvcalc.io.deployments.pods import environment, kind_of_slice
+from kvcalc.io.deployments.pods import absent_sources, environment, kind_of_slice
 from kvcalc.io.deployments.reading.flags import flag_words
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.tree import NOTHING, Node
@@ -65,6 +65,7 @@ def _model(document: Document, spec: Node, around: Around) -> Workload:
         program="vllm",
         variables=values,
         secret=secret,
+        absent=tuple(absent_sources(spec, around)),
         model=spec.at("modelURL").text or None,
         gpus=gpus,
         gpus_line=(asked if asked else visible if visible else spec).line,

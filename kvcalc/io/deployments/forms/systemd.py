@@ -14,7 +14,7 @@ from kvcalc.io.deployments.forms import Form, Read
 from kvcalc.io.deployments.reading.text import Text
 from kvcalc.io.deployments.reading.units import Entry, entries, variables
 from kvcalc.io.deployments.reading.words import split
-from kvcalc.io.deployments.workload import ALL_GPUS, Refused, Workload
+from kvcalc.io.deployments.workload import ALL_GPUS, Absent, Refused, Workload
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$([A-Za-z_]\w*)")
 _PREFIXES = "@-:+!|"
@@ -38,18 +38,32 @@ def unit_variables(found: list[Entry], document: Document, around: Around) -> di
     return {**values, **around.given}
 
 
+def _absent(found: list[Entry], document: Document, around: Around) -> Iterator[Absent]:
+    """Files of variables that are not there; one with a dash in front may be missing."""
+    for entry in found:
+        path = entry.value.lstrip("-")
+        if entry.name == "EnvironmentFile" and not around.beside(document, path.rpartition("/")[2]):
+            yield Absent(entry.value.line, f"EnvironmentFile {path}", path != entry.value)
+
+
 def _read(document: Document, around: Around) -> Iterator[Read]:
     found = list(entries(document.text))
     values = unit_variables(found, document, around)
     name = _STEM.sub("", document.stem)
+    absent = tuple(_absent(found, document, around))
     for entry in found:
         if entry.section == "Service" and entry.name == "ExecStart" and entry.value:
             words = split(entry.value.part(len(entry.value) - len(entry.value.lstrip(_PREFIXES)), len(entry.value)))
             yield Workload(
-                name, entry.value.line, tuple(_words(words, values)), variables=values, group=id(document.text)
+                name,
+                entry.value.line,
+                tuple(_words(words, values)),
+                variables=values,
+                group=id(document.text),
+                absent=absent,
             )
     if any(entry.section == "Container" for entry in found):
-        yield _quadlet(name, found, values, document)
+        yield _quadlet(name, found, values, document)._replace(absent=absent)
 
 
 def _quadlet(name: str, found: list[Entry], values: dict[str, Text], document: Document) -> Workload:
