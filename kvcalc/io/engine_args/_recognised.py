@@ -51,8 +51,10 @@ def _is_of(words: Sequence[str], program: Program, variables: Mapping[str, str])
 
 
 def _has_all(words: Sequence[str], program: Program) -> bool:
+    """Whether all words are long flags of it, since short ones are of many programs."""
     decide, unknown = _counts(words, program)
-    return decide >= _SURE and not unknown
+    long = all(given.spelled.startswith("--") for given in divided(words, program).given)
+    return decide >= _SURE and not unknown and long
 
 
 def _counts(words: Sequence[str], program: Program) -> tuple[int, int]:

@@ -31,6 +31,8 @@ _OF_CHARTS = frozenset(
 _MODELS = ("model", "modelName", "modelId", "modelID", "modelURI", "modelPath", "model_name", "model_id")
 _NAMES = ("id", "name", "repo", "repository", "huggingfaceId", "path")
 """Where a chart names the model, and where below, if that is a mapping."""
+_PARTS = ("model", "engine", "args", "serverArgs", "engineArgs", "vllm", "sglang", "config", "settings")
+"""Keys that name a part of a server, not the server."""
 _PROGRAMS = ("vllm", "sglang")
 _SURE = 2
 """Settings that decide the cache, from which on a mapping is one of an engine."""
@@ -67,8 +69,9 @@ def _containers(node: Node, above: Node, name: str, depth: int) -> Iterator[_Fou
         yield _Found(name, node, above, program)
         return
     for key, inner in node.items():
+        called = name if name and key in _PARTS else key
         yield from _containers(
-            inner, node if _OF_CHARTS & {each for each, _ in node.items()} else above, key, depth + 1
+            inner, node if _OF_CHARTS & {each for each, _ in node.items()} else above, called, depth + 1
         )
     for item in node.each():
         if item.is_mapping:

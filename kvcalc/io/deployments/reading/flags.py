@@ -16,6 +16,8 @@ def flag_words(settings: Iterable[tuple[str, Node]], *, off: bool = True) -> Ite
     """One word per setting. off: whether a false switch is turned off explicitly, or just omitted."""
     for name, node in settings:
         flag = f"--{flag_name(name)}"
+        if node.value is None:
+            continue
         if node.value is True:
             yield Text.on(node.line, flag)
         elif node.value is False:
