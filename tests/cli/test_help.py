@@ -73,7 +73,7 @@ OFFERED = {
     "co": {"compare"},
     "presets l": {"list"},
     "size --en": {"--engine", "--engine-set"},
-    "size r": {"r1", "recurrentgemma", "recurrentgemma-2b", "rwkv-4-7b"},
+    "size r": {"r1", "recurrentgemma", "recurrentgemma-2b", "rednote-hilab/dots.llm1.inst", "rwkv-4-7b"},
     "size Qwen/QwQ": {"Qwen/QwQ-32B", "Qwen/QwQ-32B-AWQ", "Qwen/QwQ-32B-Preview"},
     "compare r1 gpt-o": {"gpt-oss-20b", "gpt-oss-120b"},
     "fit --preset r1": {"r1"},
