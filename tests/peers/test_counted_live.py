@@ -24,10 +24,12 @@ SMALL = {
     **{"shared_expert_intermediate_size": 40, "kv_lora_rank": 20, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4},
     **{"v_head_dim": 12, "num_experts": 5, "num_local_experts": 5, "n_routed_experts": 6, "moe_num_experts": 5},
     **{"num_experts_per_tok": 2, "moe_k": 2, "n_group": 1, "topk_group": 1, "pad_token_id": 0, "bos_token_id": 1},
+    **{"linear_conv_kernel_dim": 3, "linear_key_head_dim": 8, "linear_value_head_dim": 10, "index_head_dim": 28},
+    **{"linear_num_key_heads": 3, "linear_num_value_heads": 6, "index_n_heads": 5, "index_topk": 16},
     **{"eos_token_id": 2, "max_position_embeddings": 512, "layer_types": None, "mlp_layer_types": None},
 }
 """Sizes that divide, none of which is another's."""
-LATENT = {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "mistral4"}
+LATENT = {"deepseek_v32", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "mistral4"}
 NOT_VARIED = {"model_type", "num_hidden_layers", "max_position_embeddings", "chunk_size_feed_forward"}
 LISTS = {
     "mlp_only_layers": [[1, 3]],
@@ -70,6 +72,9 @@ def varied(model_type):
             others = []
         for other in [*others, *LISTS.get(field.name, [])]:
             yield {**base, field.name: other}
+    if CLASSES[model_type].mixers:
+        yield {**base, "full_attention_interval": 2}
+        yield {**base, "layer_types": ["full_attention", "linear_attention", "linear_attention", "linear_attention"]}
 
 
 def counted(config):
@@ -112,6 +117,8 @@ def test_what_is_counted_is_what_the_class_has(model_type):
 TEXT_OF = {
     "gemma3": "gemma3_text",
     "mistral3": "mistral",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text",
     "qwen3_vl_moe": "qwen3_vl_moe_text",
 }

@@ -53,7 +53,7 @@ def _towered(config: Config, num_layers: int) -> Inventory:
     whole = Config(config.document, (), top_type, TypeEntry(defaults=row.own_defaults))
     _check_class(whole, row.name)
     text_row = TEXTS.get(config.model_type) or CLASSES[config.model_type]
-    text = Facts(config, text_row.fields, text_row.ignored)
+    text = Facts(config, text_row.fields, (*text_row.ignored, _TIED))
     tower = Facts(_tower_config(config, row), row.fields, derived=row.derived)
     tower_type = tower.value("model_type")
     if tower_type is not None and tower_type not in row.towers:

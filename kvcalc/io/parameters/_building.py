@@ -8,7 +8,7 @@ from math import prod
 from kvcalc.errors import NotApplicableError
 from kvcalc.io.parameters._facts import Facts
 from kvcalc.io.parameters._layers import Block
-from kvcalc.io.parameters.classes import Class
+from kvcalc.io.parameters.classes import Class, kinds_of
 from kvcalc.io.parameters.towers import Towered
 from kvcalc.model.checkpoint import WeightTensor
 from kvcalc.units import shown
@@ -28,9 +28,11 @@ def text_tensors(row: Class, facts: Facts, num_layers: int, *, tied: bool) -> It
     if row.divides and facts.size("q") != facts.size("hidden"):
         raise not_counted("head_dim is not hidden_size / num_attention_heads")
     every = tuple(range(num_layers))
+    kinds = kinds_of(facts, num_layers) if row.mixers else []
     sparse = row.sparse_layers(facts, num_layers)
     yield WeightTensor("embedding", _EMBEDDING, _shape("vocab x hidden", facts))
     for blocks, layers in (
+        *((row.mixers[kind], _where(kinds, kind)) for kind in dict.fromkeys(kinds)),
         (row.blocks, every),
         (row.dense, tuple(layer for layer in every if layer not in sparse)),
         (row.sparse, tuple(sorted(sparse))),
@@ -41,6 +43,10 @@ def text_tensors(row: Class, facts: Facts, num_layers: int, *, tied: bool) -> It
     yield WeightTensor("head", "lm_head.weight", _shape("vocab x hidden", facts), shares=_EMBEDDING if tied else "")
     if row.head_bias and facts.holds(row.head_bias):
         yield WeightTensor("head", "lm_head.bias", _shape("vocab", facts))
+
+
+def _where(kinds: list[str], kind: str) -> tuple[int, ...]:
+    return tuple(layer for layer, own in enumerate(kinds) if own == kind)
 
 
 def tower_tensors(row: Towered, tower: Facts, own: Facts) -> Iterator[WeightTensor]:

@@ -26,6 +26,13 @@ _FIELDS = {
     "shared": "n_shared_experts",
     "shared_ffn": "shared_expert_intermediate_size",
     "picked": "num_experts_per_tok",
+    "index_heads": "index_n_heads",
+    "index_head": "index_head_dim",
+    "k_heads": "linear_num_key_heads",
+    "v_heads": "linear_num_value_heads",
+    "k_dim": "linear_key_head_dim",
+    "v_dim": "linear_value_head_dim",
+    "kernel": "linear_conv_kernel_dim",
 }
 """Fields of sizes, as most classes call them."""
 _NONE: Mapping[str, str] = {}
@@ -40,6 +47,10 @@ _DERIVED: Derived = {
     "latent_kv": lambda size: size("kv_rank") + size("rope"),
     "heads_kv": lambda size: size("heads") * (size("nope") + size("v_head")),
     "heads_v": lambda size: size("heads") * size("v_head"),
+    "keys": lambda size: size("k_heads") * size("k_dim"),
+    "values": lambda size: size("v_heads") * size("v_dim"),
+    "convolved": lambda size: 2 * size("keys") + size("values"),
+    "keys_and_values": lambda size: 2 * size("keys") + 2 * size("values"),
     "shared_experts_ffn": lambda size: size("shared") * size("expert_ffn"),
 }
 """Sizes that follow from others."""

@@ -15,7 +15,7 @@ _HARMLESS = re.compile(
     r"max_model_len|pretraining_tp|task_specific_params|id2label|label2id|problem_type|norm_topk_prob|topk_method|"
     r"scoring_func|n_group|topk_group|num_expert_group|output_\w+|return_dict\w*|\w*jitter_noise|"
     r"query_pre_attn_scalar|is_decoder|use_bidirectional_attention|use_mrope|clip_qkv|seq_aux|ep_size|"
-    r"num_nextn_predict_layers|num_mtp_layers|swiglu_\w+|max_seq_len|torchscript|tokenizer_class|pad_token|"
+    r"num_nextn_predict_layers|num_mtp_layers|mtp_\w+|attn_output_gate|mamba_ssm_dtype|full_attention_interval|index_topk|swiglu_\w+|max_seq_len|torchscript|tokenizer_class|pad_token|"
     r"bos_token|eos_token|language|finetuning_task|experts_implementation|moe_norm_min|moe_capacity|use_parallel_residual|"
     r"route_norm|router_scaling_factor|num_attention_groups|moe_topk_group|enable_\w+_fp32|use_qk_norm_fp32|"
     r"(num_)?experts_per_tok\w*|is_llama_config|_from_model_config|chunk_size_feed_forward|prefix|"

@@ -27,11 +27,16 @@ def linear(name: str, shape: str, bias: str = "") -> Iterator[str]:
         yield f"{name}.bias: {shape.partition(' x ')[0]}" + ("" if bias == ALWAYS else f" if {bias}")
 
 
-def qkvo(bias: str = "", out_bias: str | None = None, *, out: str = "o_proj", extra: tuple[str, ...] = ()) -> Block:
-    """Projections of Q, K, V and the output, whose bias is that of the others unless `out_bias` says otherwise."""
+def qkvo(bias: str = "", out_bias: str | None = None, *, q: str = "q", extra: tuple[str, ...] = ()) -> Block:
+    """Projections of Q, K, V and the output, whose bias is that of the others unless `out_bias` says otherwise.
+
+    q: rows of the first, which may hold a gate besides.
+    """
     last = bias if out_bias is None else out_bias
-    projections = (("q_proj", "q x hidden", bias), ("k_proj", "kv x hidden", bias), ("v_proj", "kv x hidden", bias))
-    each = (linear(f"self_attn.{name}", shape, own) for name, shape, own in (*projections, (out, "hidden x q", last)))
+    projections = (("q_proj", f"{q} x hidden", bias), ("k_proj", "kv x hidden", bias), ("v_proj", "kv x hidden", bias))
+    each = (
+        linear(f"self_attn.{name}", shape, own) for name, shape, own in (*projections, ("o_proj", "hidden x q", last))
+    )
     return Block("attention", (*(text for texts in each for text in texts), *extra))
 
 
@@ -58,6 +63,31 @@ LATENT = Block(
     ),
 )
 """Multi-head latent attention."""
+INDEXER = Block(
+    "attention",
+    (
+        "self_attn.indexer.wq_b.weight: index_heads*index_head x q_rank",
+        "self_attn.indexer.wk.weight: index_head x hidden",
+        *linear("self_attn.indexer.k_norm", "index_head", ALWAYS),
+        "self_attn.indexer.weights_proj.weight: index_heads x hidden",
+    ),
+)
+"""The indexer of sparse attention."""
+
+
+def delta_net(*projections: str) -> Block:
+    """Linear attention by the gated delta rule, with these projections of its input."""
+    return Block(
+        "state",
+        (
+            "linear_attn.dt_bias: v_heads",
+            "linear_attn.A_log: v_heads",
+            "linear_attn.conv1d.weight: convolved x 1 x kernel",
+            *(f"linear_attn.{text}" for text in projections),
+            "linear_attn.norm.weight: v_dim",
+            "linear_attn.out_proj.weight: hidden x values",
+        ),
+    )
 
 
 def feed_forward(

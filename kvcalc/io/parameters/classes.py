@@ -16,9 +16,11 @@ from kvcalc.io.parameters._layers import (
     AROUND,
     BEFORE,
     FUSED,
+    INDEXER,
     LATENT,
     Block,
     correction,
+    delta_net,
     experts,
     feed_forward,
     linear,
@@ -30,6 +32,7 @@ from kvcalc.io.parameters._layers import (
 )
 from kvcalc.units import shown
 
+FULL, LINEAR, _PERIOD = "full_attention", "linear_attention", 4
 Sparse = Callable[[Facts, int], set[int]]
 
 
@@ -39,7 +42,7 @@ class Class(NamedTuple):
     blocks: of every layer. dense, sparse: of layers with a feed-forward part and with experts; which: those with
     experts, by the number of layers. last_norm, head_bias: after the last layer. fields: the class's own names of
     sizes. divides: whether head_dim is always hidden_size / heads. ignored: fields of published configs that the class
-    does not read.
+    does not read. mixers: of layers by their kind in `layer_types`.
     """
 
     name: str
@@ -52,10 +55,22 @@ class Class(NamedTuple):
     fields: Mapping[str, str] = {}
     divides: bool = False
     ignored: tuple[str, ...] = ()
+    mixers: Mapping[str, tuple[Block, ...]] = {}
 
     def sparse_layers(self, facts: Facts, layers: int) -> set[int]:
         """Layers with experts."""
         return self.which(facts, layers) if self.which else set()
+
+
+def kinds_of(facts: Facts, layers: int) -> list[str]:
+    """Kind of each layer as `layer_types` says, or each `full_attention_interval`-th attends to all tokens."""
+    kinds = facts.value("layer_types")
+    if kinds is None:
+        period = _count(facts, "full_attention_interval") or _PERIOD
+        return [LINEAR if (layer + 1) % period else FULL for layer in range(layers)]
+    if not isinstance(kinds, list) or len(kinds) != layers or not {FULL, LINEAR}.issuperset(map(str, kinds)):
+        raise NotApplicableError(f"layer_types is {shown(kinds)}", help="")
+    return kinds
 
 
 def _every(facts: Facts, layers: int) -> set[int]:
@@ -88,6 +103,10 @@ def _as_listed(facts: Facts, layers: int) -> set[int]:
     return {layer for layer, kind in enumerate(kinds) if kind == "sparse"}
 
 
+def _listed_or_after_first(facts: Facts, layers: int) -> set[int]:
+    return _after_first(facts, layers) if facts.value("mlp_layer_types") is None else _as_listed(facts, layers)
+
+
 def _between(facts: Facts, layers: int) -> set[int]:
     """From `moe_layer_start_index` to `moe_layer_end_index`, each `moe_layer_interval`-th."""
     first, step = _count(facts, "moe_layer_start_index"), _count(facts, "moe_layer_interval") or 1
@@ -113,6 +132,23 @@ _DEEPSEEK_SPARSE = (
     feed_forward("mlp.shared_experts", "shared_experts_ffn", part="shared experts"),
 )
 _GLM_SPARSE = (experts(), router(), correction(), _DEEPSEEK_SPARSE[-1])
+_SHARED_EXPERT = (
+    router(),
+    experts(),
+    feed_forward("mlp.shared_expert", "shared_ffn", part="shared experts"),
+    Block("shared experts", ("mlp.shared_expert_gate.weight: 1 x hidden",)),
+)
+_GATED = {FULL: (qkvo("attention_bias", q="2*q", extra=qk_norms()),)}
+_QWEN3_5 = _GATED | {
+    LINEAR: (
+        delta_net(
+            "in_proj_qkv.weight: convolved x hidden",
+            "in_proj_z.weight: values x hidden",
+            "in_proj_b.weight: v_heads x hidden",
+            "in_proj_a.weight: v_heads x hidden",
+        ),
+    )
+}
 _LOCAL = {"experts": "num_local_experts", "expert_ffn": "intermediate_size"}
 _ROUTED = {"experts": "n_routed_experts"}
 
@@ -136,12 +172,7 @@ CLASSES = {
         "Qwen2MoeForCausalLM",
         (qkvo("qkv_bias", ""), BEFORE),
         (feed_forward(),),
-        (
-            router(),
-            experts(),
-            feed_forward("mlp.shared_expert", "shared_ffn", part="shared experts"),
-            Block("shared experts", ("mlp.shared_expert_gate.weight: 1 x hidden",)),
-        ),
+        _SHARED_EXPERT,
         _each_step,
     ),
     "qwen3_moe": Class(
@@ -151,6 +182,21 @@ CLASSES = {
         (router(), experts()),
         _each_step,
     ),
+    "qwen3_next": Class(
+        "Qwen3NextForCausalLM",
+        (BEFORE,),
+        (feed_forward(),),
+        _SHARED_EXPERT,
+        _each_step,
+        mixers=_GATED
+        | {
+            LINEAR: (
+                delta_net("in_proj_qkvz.weight: keys_and_values x hidden", "in_proj_ba.weight: 2*v_heads x hidden"),
+            )
+        },
+    ),
+    "qwen3_5_text": Class("Qwen3_5ForCausalLM", (BEFORE,), (feed_forward(),), mixers=_QWEN3_5),
+    "qwen3_5_moe_text": Class("Qwen3_5MoeForCausalLM", (BEFORE,), (), _SHARED_EXPERT, _every, mixers=_QWEN3_5),
     "gemma": Class("GemmaForCausalLM", (qkvo("attention_bias"), BEFORE), (feed_forward(),)),
     "gemma2": Class("Gemma2ForCausalLM", (qkvo("attention_bias"), AROUND), (feed_forward(),)),
     "gemma3_text": Class("Gemma3ForCausalLM", (qkvo("attention_bias", extra=qk_norms()), AROUND), (feed_forward(),)),
@@ -186,6 +232,14 @@ CLASSES = {
     ),
     "deepseek_v3": Class(
         "DeepseekV3ForCausalLM", (LATENT, BEFORE), (feed_forward(),), _DEEPSEEK_SPARSE, _after_first, fields=_ROUTED
+    ),
+    "deepseek_v32": Class(
+        "DeepseekV32ForCausalLM",
+        (LATENT, INDEXER, BEFORE),
+        (feed_forward(bias="mlp_bias"),),
+        _DEEPSEEK_SPARSE,
+        _listed_or_after_first,
+        fields=_ROUTED,
     ),
     "glm": Class("GlmForCausalLM", (qkvo("attention_bias", ""), BEFORE), (FUSED,)),
     "glm4": Class(

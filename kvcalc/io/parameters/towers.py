@@ -48,8 +48,8 @@ _PIXTRAL = "vision_tower.transformer.layers"
 _SQUARE = "hidden x hidden"
 
 
-def _qwen3(name: str, texts: tuple[str, ...], tower: str, deep: int, *, tied: bool) -> Towered:
-    """Qwen3-VL and its successors. deep: layers whose outputs the text model gets, too; 0: the class has none."""
+def _qwen3(name: str, texts: tuple[str, ...], tower: str, *, tied: bool, deep: bool = True) -> Towered:
+    """Qwen3-VL and its successors. deep: whether outputs of inner layers go to the text model, too."""
     merger = (("linear_fc1", "merged x merged"), ("linear_fc2", "out x merged"))
     listed = _each(("visual.deepstack_merger_list.norm", "merged"))
     listed += _each(*((f"visual.deepstack_merger_list.{part}", shape) for part, shape in merger))
@@ -143,9 +143,13 @@ TOWERED = {
         ),
         fields={"channels": "num_channels", "patch": "patch_size", "merge": "spatial_merge_size"},
     ),
-    "qwen3_vl": _qwen3("Qwen3VLForConditionalGeneration", ("qwen3_vl_text",), "qwen3_vl_vision", 3, tied=False),
+    "qwen3_vl": _qwen3("Qwen3VLForConditionalGeneration", ("qwen3_vl_text",), "qwen3_vl_vision", tied=False),
     "qwen3_vl_moe": _qwen3(
-        "Qwen3VLMoeForConditionalGeneration", ("qwen3_vl_moe_text",), "qwen3_vl_moe_vision", 3, tied=False
+        "Qwen3VLMoeForConditionalGeneration", ("qwen3_vl_moe_text",), "qwen3_vl_moe_vision", tied=False
+    ),
+    "qwen3_5": _qwen3("Qwen3_5ForConditionalGeneration", ("qwen3_5_text",), "qwen3_5_vision", deep=False, tied=False),
+    "qwen3_5_moe": _qwen3(
+        "Qwen3_5MoeForConditionalGeneration", ("qwen3_5_moe_text",), "qwen3_5_moe_vision", deep=False, tied=False
     ),
 }
 """Classes with a tower, by model type."""

@@ -43,11 +43,11 @@ COUNTED = list(configs())
 
 
 def test_most_families_are_counted():
-    assert len(COUNTED) >= 85
+    assert len(COUNTED) >= 92
     types = {preset_config(preset)["model_type"] for preset in COUNTED}
     assert types >= {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text"}
     assert types >= {"phi3", "deepseek_v2", "deepseek_v3", "glm4_moe", "gpt_oss", "olmo2", "cohere", "granite"}
-    assert types >= {"gemma3", "mistral3", "qwen3_vl", "qwen3_vl_moe"}
+    assert types >= {"gemma3", "mistral3", "qwen3_vl", "qwen3_vl_moe", "qwen3_next", "qwen3_5"}
 
 
 @pytest.mark.parametrize("preset", COUNTED)
