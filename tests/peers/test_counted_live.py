@@ -146,12 +146,14 @@ def with_tower(model_type):
     fields = {field.name for field in dataclasses.fields(vision)}
     base = {
         "model_type": model_type,
+        "architectures": [TOWERED[model_type].name],
         "tie_word_embeddings": False,
         "text_config": small(TEXT_OF[model_type]),
         "vision_config": {"model_type": vision.model_type, **{k: v for k, v in TOWER.items() if k in fields}},
     }
     yield base
     yield {key: value for key, value in base.items() if key != "tie_word_embeddings"}
+    yield {key: value for key, value in base.items() if key != "architectures"}
     for field, others in OF_TOWER.items():
         for other in others if field in fields else ():
             yield {**base, "vision_config": {**base["vision_config"], field: other}}

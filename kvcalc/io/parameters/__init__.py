@@ -51,6 +51,8 @@ def _towered(config: Config, num_layers: int) -> Inventory:
     if _VISION not in config.top:
         raise not_counted(f"{_VISION} is missing")
     whole = Config(config.document, (), top_type, TypeEntry(defaults=row.own_defaults))
+    if row.has_text_class and "architectures" not in whole:
+        raise not_counted(f"architectures is missing, and {top_type} has a class with a tower and one without")
     _check_class(whole, row.name)
     text_row = TEXTS.get(config.model_type) or CLASSES[config.model_type]
     text = Facts(config, text_row.fields, (*text_row.ignored, _TIED))

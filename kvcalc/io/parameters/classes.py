@@ -236,7 +236,7 @@ CLASSES = {
     "deepseek_v32": Class(
         "DeepseekV32ForCausalLM",
         (LATENT, INDEXER, BEFORE),
-        (feed_forward(bias="mlp_bias"),),
+        (feed_forward(),),
         _DEEPSEEK_SPARSE,
         _listed_or_after_first,
         fields=_ROUTED,

@@ -22,6 +22,7 @@ class Towered(NamedTuple):
     entry of a field that is a list. projector: tensors between tower and text, by fields of the config itself, where
     `tower` and `text` are the widths of both. fields, derived: sizes of the tower; defaults, own_defaults: of its class
     and of the class itself. refused: a switch of the tower that must be off.
+    has_text_class: whether the same model type has a class without a tower.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Towered(NamedTuple):
     fields: Mapping[str, str] = {}
     derived: Derived = NO_SIZES
     refused: str = ""
+    has_text_class: bool = False
 
 
 def _each(*parts: tuple[str, str] | tuple[str, str, str]) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ def _qwen3(name: str, texts: tuple[str, ...], tower: str, *, tied: bool, deep: b
         },
         own_defaults={"tie_word_embeddings": tied},
         listed=("deepstack_visual_indexes", listed) if deep else ("", ()),
+        has_text_class=not deep,
         fields={
             **{"layers": "depth", "channels": "in_channels", "patch": "patch_size", "time": "temporal_patch_size"},
             **{"positions": "num_position_embeddings", "merge": "spatial_merge_size", "out": "out_hidden_size"},
