@@ -74,7 +74,7 @@ def terms_on(
 def weights(model: Model, given: str | None, form: str | None) -> Weights:
     """The model's weights from --weights or --weights-dtype, or from other sources (`kvcalc.io.weights`).
 
-    For a config.json they are counted from its class if transformers is installed.
+    What is not counted from a config.json by arithmetic is counted from its class if transformers is installed.
     """
     from kvcalc.io.weights import find_weights
 

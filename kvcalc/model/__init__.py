@@ -248,7 +248,7 @@ class Model:
     )
     weights_bytes: int | None = None
     weights_source: str = ""
-    checkpoint: Checkpoint = field(default=Checkpoint(), compare=False)
+    checkpoint: Checkpoint = field(default=Checkpoint(), compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
         return sent(vars(self))
