@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvcalc.errors import InvalidValueError
+from kvcalc.errors.extras import install
 from kvcalc.fleet.weights import (
     GIVEN,
     HOW_TO_SAY,
@@ -90,7 +91,7 @@ def _unknown(model: Model) -> Weights:
     """Raises InvalidValueError, with the reason for which nothing was counted."""
     why = model.checkpoint.not_counted
     if why and not rebuilt_as(model) and model.weights_bytes is None:
-        raise unknown_weights(f": {why}", f"{HOW_TO_SAY}; pip install 'kvcalc[against]' counts by the class itself")
+        raise unknown_weights(f": {why}", f"{HOW_TO_SAY}; `{install('against')}` counts by the class itself")
     return weights_of(model)
 
 

@@ -10,6 +10,7 @@ from subprocess import run
 import pytest
 
 from kvcalc.errors import InvalidValueError, KvcalcError
+from kvcalc.errors.extras import install
 from kvcalc.io.documents import Document
 from kvcalc.io.hf_config import known_model_types, parse_hf_config
 from kvcalc.io.loading import load, load_path
@@ -134,7 +135,7 @@ def test_an_unknown_size_says_why_and_what_would_count_it():
     with pytest.raises(InvalidValueError) as error:
         find_weights(load(MISTRAL | {"extra_experts": 4}))
     assert error.value.what == "weights size unknown: a MistralForCausalLM has no extra_experts"
-    assert error.value.help.endswith("; pip install 'kvcalc[against]' counts by the class itself")
+    assert error.value.help.endswith(f"; `{install('against')}` counts by the class itself")
 
 
 def test_logits_that_a_config_does_not_speak_of_are_not_guessed():
