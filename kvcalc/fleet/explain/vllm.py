@@ -489,7 +489,7 @@ def _less_of_the_device(reading: Reading) -> Iterator[Way]:
         share = int(reading.device[FREE].least * 100 // reading.device[TOTAL].most) / 100
         yield Way(f"--gpu-memory-utilization {share:g}", f"uses what is free of {reading.device[TOTAL]}")
         missing = reading.device[TOTAL].most - reading.device[FREE].least
-        yield Way("stop other processes on the GPU", f"it holds up to {gibibytes(missing)}")
+        yield Way("stop other processes on the GPU", f"they hold up to {gibibytes(missing)}")
 
 
 def alone(reading: Reading) -> Alone | None:
