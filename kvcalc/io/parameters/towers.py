@@ -16,7 +16,7 @@ NO_SIZES: Derived = {}
 
 
 class Towered(NamedTuple):
-    """Tensors of a class beside its text model's.
+    """Tensors of a class in addition to its text model's.
 
     texts, towers: model types of both. tower, layers: tensors of the tower and of each of its layers; listed: of each
     entry of a field that is a list. projector: tensors between tower and text, by fields of the config itself, where
