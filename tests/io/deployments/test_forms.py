@@ -114,3 +114,25 @@ def test_of_1500_variables_none_but_the_one_that_matters_is_named(read):
     report = read({"p.yaml": pod.replace("$(MODEL_ID)", "Qwen/Qwen3-8B")})
     assert report.deployments[0].args == {"max-model-len": 4096}
     assert "FILLER" not in str(report.to_dict())
+
+
+ODD = {
+    "override.yaml": "base: {model: {a: b}, resources: {x: 1}, backend: {sglang_config: {decode: {tp: 1}}}}\noverride_a: 3\n",
+    "backend.yaml": "model: {path: 3}\nresources: {agg_workers: 2}\nbackend: {vllm_config: {aggregated: {x: 1}}}\n",
+    "recipe.yaml": "model: {model_id: a/b, base_args: 3, base_env: [1]}\nvariants: {default: 3, x: {extra_args: {a: 1}}}\n",
+    "scenario.yaml": "scenario: [1, {name: [a], common: {model: 3}, standalone: {parallelism: 3}}]\n",
+    "booster.yaml": "kind: ModelBooster\nspec: {backend: {type: vLLM, workers: [1, {config: [a], pods: -3}]}}\n",
+    "app.yaml": "kind: Application\nspec: {source: {helm: {parameters: [{name: 'a[9].b', value: 1}, {name: ..., value: 2}]}}}\n",
+    "kustomization.yaml": "configMapGenerator: [1, {name: [a], literals: 3, envs: [{}], files: [=]}]\nresources: [x]\n",
+    "values.yaml": "image: 3\nreplicaCount: x\nvllm: {maxModelLen: [1], tensorParallelSize: {a: 1}, dtype: x, maxNumSeqs: 3}\n",
+    "compose.yaml": "services: {a: {image: ollama, env_file: {path: 3}}, b: {image: x/vllm-y, env_file: [[1]]}}\n",
+    "main.tf": 'resource "kubernetes_manifest" "a" { manifest = 3 }\n',
+    "Dockerfile": "FROM\nFROM a AS b\nFROM b AS b\nENTRYPOINT\nCMD\n",
+    "script.sh": "set -- a b\nshift 9\nsource .\n. x\nkubectl apply -f - <<E\n: [\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_shapes_end_in_no_traceback(name, read):
+    report = read({name: ODD[name]})
+    assert all(note.where for note in (*report.refused, *report.told))

@@ -48,7 +48,9 @@ def _read(document: Document, around: Around) -> Iterator[Read]:
 def _job(document: Document, root: Node, around: Around, suffix: str = "") -> Iterator[Read]:
     backend, resources = root.at("backend"), root.at("resources")
     name = (str(root.at("name").text) or document.stem) + suffix
-    config = next(key for key in _CONFIGS if backend.at(key).is_mapping)
+    config = next((key for key in _CONFIGS if backend.at(key).is_mapping), None)
+    if config is None:
+        return
     model, told = _model(root.at("model", "path").text, document, around)
     said = resources.at("gpu_type").text
     for half, settings in backend.at(config).items():
