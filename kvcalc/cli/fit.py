@@ -281,7 +281,10 @@ COMMAND = Command(
             help="Total GPUs: 8, or several counts: 4,8 or 1-16. Without a layout, all layouts are tried.",
             kind=options.TEXT,
         ),
-        options.TOKENS._replace(help="Context of each user; answers how many users fit.", kind=options.TEXT),
+        options.TOKENS._replace(
+            help="Context of each user (in llama_cpp and ollama, of all together); answers how many users fit.",
+            kind=options.TEXT,
+        ),
         options.BATCH._replace(
             flags=("--batch", "-b", "--users"), help="Concurrent users; answers which context fits."
         ),

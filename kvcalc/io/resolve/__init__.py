@@ -42,6 +42,7 @@ _FP8 = "fp8"
 _HOW = "--hub for the Hugging Face Hub, --model path/to/config.json, or its download folder"
 _HOW_ELSE = f"Otherwise read its config.json: {_HOW}"
 _REPOSITORIES = "write ORGANISATION/NAME, optionally with @revision, :Q4_K_M or /file.gguf; a path as ./path"
+_OTHER_TAG = "; another tag: pass its GGUF file, or its repository with --hub"
 _GGUF = "gguf"
 """Format of repositories with several quantisations."""
 _MAY_DECLARE = (
@@ -245,7 +246,7 @@ def _unknown(name: str) -> UnknownNameError:
     if "/" not in name and (tags := table.tags_of(family)):
         return UnknownNameError(
             f"{name_shown(name)} is not a known tag of {family}",
-            help=f"choose a size: {', '.join(tags)}",
+            help=f"choose a size: {', '.join(tags)}{_OTHER_TAG if ':' in name else ''}",
         )
     if not ("/" in name and reference_of(name)):
         known = [*preset_names(), *preset_aliases()]
