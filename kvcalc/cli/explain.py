@@ -38,16 +38,16 @@ def run(
     check_output_format(format)
 
     from kvcalc.engines.base import split_version
-    from kvcalc.fleet.explain import explain, explain_alone
-    from kvcalc.io.said import drafted_as_said, model_said, read_said
+    from kvcalc.fleet.explain import explain
+    from kvcalc.io.said import answer_of_itself, drafted_as_said, model_said, read_said
 
     name, version = split_version(engine or "")
     reading, where = asking.located("", read_said, log, name or None)
     if named or preset or model:
         served = asking.one_model(named, preset, model, None, assume, mtp=mtp, hub=hub)
-    elif (alone := explain_alone(reading, file=where)) is not None:
-        show(alone, format)
-        return _EXIT_CODES[alone.outcome]
+    elif (answer := answer_of_itself(reading, where)) is not None:
+        show(answer, format)
+        return _EXIT_CODES[answer.outcome]
     else:
         served = asking.located("--mtp" if mtp else "", model_said, reading, where, mtp=mtp)
     ranks: dict[str, Any] = {name: number for name, number in (("tp", tp), ("pp", pp)) if number is not None}

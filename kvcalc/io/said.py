@@ -12,13 +12,14 @@ from kvcalc.engines import Engine
 from kvcalc.engines.base.versions import NEAREST
 from kvcalc.errors import InvalidFileError, InvalidValueError, KvcalcError
 from kvcalc.errors.foreign import listed, name_shown
-from kvcalc.fleet.explain import Reading
+from kvcalc.fleet.explain import Reading, explain_alone, explain_unnamed
 from kvcalc.io.drafting import Drafting
 from kvcalc.io.engine_logs import log_text, looked_for, read_lines, split_lines
 from kvcalc.io.engine_logs._outside import error_outside
 from kvcalc.io.files import exists
 from kvcalc.io.loading import load, load_named
 from kvcalc.model import Model, with_draft_layers
+from kvcalc.report.log import LogReport
 
 if TYPE_CHECKING:
     from kvcalc.io.live import Server
@@ -102,6 +103,12 @@ def model_named_in(reading: Reading) -> Model | None:
         note = f"the log names {name_shown(reading.model)}; predicted as {model.name}"
         return replace(model, notes=(*model.notes, note))
     return None
+
+
+def answer_of_itself(reading: Reading, where: str) -> LogReport | None:
+    """What can be said without a model: of an error that concerns none, or that names none; None otherwise."""
+    found = explain_alone(reading, file=where)
+    return found if found is not None or model_named_in(reading) else explain_unnamed(reading, file=where)
 
 
 def model_said(reading: Reading, where: str, *, mtp: bool = False) -> Model:

@@ -402,3 +402,27 @@ def test_spoiled_errors_are_read_or_refused(text, data):
             explain(kvcalc.load("tinyllama-1.1b"), reading)
     except kvcalc.KvcalcError as refusal:
         assert refusal.help
+
+
+TOO_LONG = (
+    "ValueError: To serve at least one request with the models's max seq len (131072), (16.00 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (9.27 GiB)."
+)
+ESTIMATED = f"{TOO_LONG} Based on the available memory, the estimated maximum model length is 75888."
+
+
+def test_an_error_without_a_model_is_answered_by_its_own_numbers(cli):
+    """9.27 of 16 GiB are at least 9.265 / 16.005 of 131,072 tokens, unless vLLM itself says how many."""
+    told = cli(["explain", TOO_LONG])
+    assert told.code == 2
+    for words in ("needed         16.00 GiB for 131,072 tokens", "available      9.27 GiB", "--max-model-len 75875"):
+        assert words in told.stdout
+    assert "if every layer grows with the length" in " ".join(told.stdout.split())
+    assert "about 8.00 GiB" in told.stdout
+    assert "does not describe its model; name it" in " ".join(told.stdout.split())
+    assert "--max-model-len 75888: the longest request in 9.27 GiB, vLLM's own estimate" in " ".join(
+        cli(["explain", ESTIMATED]).stdout.split()
+    )
+    tight = cli(["explain", TOO_LONG.replace("9.27", "7.27")]).stdout
+    assert "fp8" not in tight
+    assert "undecided" not in cli(["explain", ESTIMATED, "llama3.1-8b"]).stdout

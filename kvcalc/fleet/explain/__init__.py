@@ -31,8 +31,10 @@ __all__ = [
     "Refusal",
     "explain",
     "explain_alone",
+    "explain_unnamed",
     "explainer_of",
 ]
+_UNNAMED = "the log does not describe its model; name it to check these numbers, and for exact ones"
 _SILENT = "the server does not report the size of its cache"
 EXPLAINERS = Registry("kvcalc.fleet.explain", "engine whose logs kvcalc reads")
 
@@ -115,6 +117,26 @@ def explain_alone(reading: Reading, *, file: str = "log") -> LogReport | None:
         needed=balance.needed,
         available=balance.available,
         ways=alone.ways,
+    )
+
+
+def explain_unnamed(reading: Reading, *, file: str = "log") -> LogReport | None:
+    """An error of an unknown model: what it needs and has, and fixes by its own numbers; None if it states too few."""
+    ways = explainer_of(reading.engine).unnamed(reading)
+    if not ways or reading.refusal is None:
+        return None
+    balance = stated_balance(reading)
+    return LogReport(
+        file=file,
+        model=reading.model or "unknown model",
+        engine=reading.engine,
+        read=tuple({**reading.ranks, **reading.settings}.items()),
+        compared=(),
+        missing=_UNNAMED,
+        refusal=reading.refusal.words,
+        needed=balance.needed,
+        available=balance.available,
+        ways=ways,
     )
 
 

@@ -181,6 +181,11 @@ class Alone(NamedTuple):
     ways: tuple[Way, ...]
 
 
+def _no_unnamed(reading: Reading) -> tuple[Way, ...]:
+    del reading
+    return ()
+
+
 def _not_alone(reading: Reading) -> Alone | None:
     del reading
     return None
@@ -197,7 +202,8 @@ class Explainer(NamedTuple):
     ways: fixes for an error, the cheapest first. room: remaining capacity of a running server. excuse: why numbers may
     differ although the prediction is right, in words; empty without a reason. usual: settings tried three at a time.
     balance: what a start-up needed and had.
-    alone: an error that concerns no model, judged without one.
+    alone: an error that concerns no model, judged without one. unnamed: fixes for an error of an unknown model, by its
+    own numbers.
     """
 
     compare: Judge
@@ -212,3 +218,4 @@ class Explainer(NamedTuple):
     balance: Callable[[Model, Reading, Settings, Parallel], Balance] = _as_stated
     alone: Callable[[Reading], Alone | None] = _not_alone
     usual: tuple[str, ...] = ()
+    unnamed: Callable[[Reading], tuple[Way, ...]] = _no_unnamed

@@ -500,6 +500,23 @@ def alone(reading: Reading) -> Alone | None:
     return Alone(tuple(_of_taken(reading)), tuple(_less_of_the_device(reading)))
 
 
+def unnamed(reading: Reading) -> tuple[Way, ...]:
+    """Fixes by the numbers of an error alone, if they are about a request of max_model_len."""
+    stated = reading.refusal.numbers if reading.refusal else {}
+    if not {NEEDED, AVAILABLE, LENGTH} <= stated.keys() or not stated[AVAILABLE].most:
+        return ()
+    needed, available, length = stated[NEEDED], stated[AVAILABLE], int(stated[LENGTH].value)
+    longest, by = length * available.least // needed.most, "if every layer grows with the length"
+    if LONGEST in stated:
+        longest, by = int(stated[LONGEST].value), "vLLM's own estimate"
+    half = gibibytes(int(needed.value) // 2)
+    found = [Way(f"--max-model-len {longest}", f"the longest request in {available}, {by}")] if longest else []
+    if needed.most <= 2 * available.least:
+        found.append(Way("--kv-cache-dtype fp8", f"a request needs about {half}, if the cache has 16 bits"))
+    found.append(Way("--tensor-parallel-size 2", f"about {half} on each GPU if KV heads divide, and more memory"))
+    return tuple(found)
+
+
 def balance(model: Model, reading: Reading, settings: Settings, ranks: Parallel) -> Balance:
     """What the error states, else what a request of max_model_len needs, and what there was."""
     stated = reading.refusal.numbers if reading.refusal else {}
@@ -651,4 +668,5 @@ EXPLAINER = Explainer(
     balance=balance,
     alone=alone,
     usual=("kv_cache_dtype", "enable_prefix_caching", "speculative", "tp"),
+    unnamed=unnamed,
 )
