@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvcalc.engines import Engine
+from kvcalc.errors import InvalidValueError
 from kvcalc.io.loading import load_named
 from kvcalc.model import Model
+from kvcalc.units import shown
 
 
 class Drafting(NamedTuple):
@@ -28,7 +30,12 @@ class Drafting(NamedTuple):
             return self.draft
         from kvcalc.io.engine_args import could_be_secret
 
-        return None if could_be_secret(self.engine.draft_model) else self.engine.draft_model
+        named = self.engine.draft_model
+        if not isinstance(named, str):
+            raise InvalidValueError(
+                f"a draft model is a name or a path, not {shown(named)}", help="for example Qwen/Qwen3-0.6B"
+            )
+        return None if could_be_secret(named) else named
 
     def drafter(self) -> Model | None:
         """The checkpoint, loaded; None if none drafts. Raises as `load_named` does."""

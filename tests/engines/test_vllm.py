@@ -362,7 +362,7 @@ def test_a_size_of_stages_with_draft_layers_is_a_block_of_those_that_are_planned
 
 def test_a_size_of_stages_that_do_not_hold_all_layers_is_refused():
     with pytest.raises(
-        kvcalc.InvalidValueError, match=r"pp_layer_partition \(40, 20\) must name 2 stages of 61 layers"
+        kvcalc.InvalidValueError, match=r"pp_layer_partition \(40, 20\) must give 2 stages with 61 layers"
     ):
         kvcalc.size(
             kvcalc.load("r1"),

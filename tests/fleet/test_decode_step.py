@@ -81,7 +81,7 @@ def test_nothing_is_guessed_of_what_is_chosen():
 
 @pytest.mark.parametrize("weights", [None, "1GB"])
 def test_weights_whose_tensors_are_not_known_are_not_counted(weights):
-    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
+    config = {"model_type": "gpt_neox", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
     report = kvcalc.decode(config, tokens=8, weights=weights)
     assert report.step_bytes == report.cache_bytes == 2 * 2 * 64 * 2 * 8
     assert report.costs_more_from is None

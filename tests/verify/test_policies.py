@@ -358,7 +358,7 @@ def test_a_wrong_prediction_is_found(monkeypatch):
         ("--method snapkv --dtype fp8", "snapkv is not run in fp8"),
         ("--method snapkv --tp 2", "snapkv runs only in one process, not on ranks"),
         ("--method snapkv:prompt_tokens=11", "snapkv has a prompt of 11 tokens, but only 10 are cached"),
-        ("--preset llama-2-7b --layers 1 --method h2o-flexgen:hh_ratio=0.05", "hh_ratio (0.05) of a prompt of 10 tokens is none of them"),
+        ("--preset llama-2-7b --layers 1 --method h2o-flexgen:hh_ratio=0.05", "hh_ratio (0.05) of a prompt of 10 tokens is less than one token"),
     ],
 )  # fmt: skip
 def test_what_is_not_run_under_a_method(cli, monkeypatch, line, message):

@@ -59,7 +59,7 @@ def test_it_has_the_tensors_that_transformers_built(preset):
 
 
 PUBLISHED = {
-    # parameters, as safetensors' headers of the repository count them
+    # parameters, as Keras' presets, llama.cpp's n_params and the headers of the safetensors files state them
     "Qwen1.5-MoE-A2.7B": (
         14_315_784_192,
         {
